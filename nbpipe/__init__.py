@@ -1,0 +1,30 @@
+"""nbpipe: pipelines written as notebook cells.
+
+Loads nothing else: a notebook, a shell completion or a worker that only asks for the version waits for no library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "load_ipython_extension", "unload_ipython_extension"]
+
+_LATE = {
+    "load_ipython_extension": "nbpipe.magics",
+    "unload_ipython_extension": "nbpipe.magics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Get a public name from the module where it lives, importing that on first use."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATE[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Get the public names."""
+    return sorted(__all__)

@@ -1,0 +1,10 @@
+"""``python -m nbpipe``: the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from nbpipe.cli import main
+
+if __name__ == "__main__":
+    main()
