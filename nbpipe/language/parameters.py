@@ -1,0 +1,282 @@
+"""The parameters cell: names, types, defaults, allowed values and help, and values given from outside."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import tokenize
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nbpipe.errors import BadParameter, Place, Refused, refuse
+from nbpipe.language.literals import find_foreign, find_too_large
+from nbpipe.language.text import nearest
+from nbpipe.model import Cell, Parameter
+
+KINDS = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_DATA_HINT = "Make it a dataset or a file, and declare that as an input."
+
+
+def read_parameters(cell: Cell) -> tuple[Parameter, ...]:
+    """Read a parameters cell; every line must assign one literal to one name."""
+    comments = _comments(cell.source)
+    found: dict[str, Parameter] = {}
+    errors: list[Refused] = []
+    for statement in _parse(cell).body:
+        try:
+            parameter = _parameter(statement, cell, comments.get(statement.end_lineno or 0, ""))
+        except BadParameter as error:
+            errors.append(error)
+            continue
+        found[parameter.name] = parameter
+    refuse(errors)
+    return tuple(found.values())
+
+
+def read_injected(cell: Cell) -> dict[str, Any]:
+    """Read the cell that papermill injects: the values that were given from outside."""
+    values: dict[str, Any] = {}
+    for statement in _parse(cell).body:
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+            raise BadParameter("the injected parameters hold more than assignments", "", _at(cell, statement))
+        values[statement.targets[0].id] = _injected_value(statement.value, cell)
+    return values
+
+
+def bound_names(source: str) -> frozenset[str]:
+    """Get the names that a cell of plain assignments binds; empty when it is anything else."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return frozenset()
+    names = [_target(statement) for statement in body]
+    return frozenset(name for name in names if name) if names and all(names) else frozenset()
+
+
+def settle(parameters: Iterable[Parameter], texts: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Get each parameter's value: the default, else what was given as text (``-p``) or as a value."""
+    known = {parameter.name: parameter for parameter in parameters}
+    errors: list[Refused] = []
+    for name in {**texts, **values}:
+        if name not in known:
+            hint = nearest(name, known) or (
+                f"There are: {', '.join(known)}." if known else "The notebook declares none."
+            )
+            errors.append(BadParameter(f"there is no parameter `{name}`", hint))
+    settled: dict[str, Any] = {}
+    for name, parameter in known.items():
+        try:
+            given = from_text(parameter, texts[name]) if name in texts else values.get(name, parameter.default)
+            settled[name] = checked(parameter, given)
+        except BadParameter as error:
+            errors.append(error)
+    refuse(errors)
+    return settled
+
+
+def from_text(parameter: Parameter, text: str) -> Any:
+    """Read a value written on a command line by the parameter's declared type."""
+    if parameter.optional and text in ("None", "null"):
+        return None
+    try:
+        return _READERS[parameter.kind](text)
+    except (ValueError, RecursionError):
+        raise BadParameter(
+            f"`{parameter.name}` is {_a(parameter.kind)}, and {text[:80]!r} is not one",
+            f"Give it like its default: {parameter.default!r}", parameter.place,
+        ) from None  # fmt: skip
+
+
+def checked(parameter: Parameter, value: Any) -> Any:
+    """Get the value if the parameter may hold it (a whole number is promoted where a float is declared)."""
+    if parameter.kind == "float" and type(value) is int:
+        value = _promoted(parameter, value)
+    if (
+        not (value is None and parameter.optional)
+        and parameter.kind != "any"
+        and type(value) is not KINDS[parameter.kind]
+    ):
+        raise BadParameter(
+            f"`{parameter.name}` is {_a(parameter.kind)}, and {value!r} is {_a(type(value).__name__)}",
+            f"Its default is {parameter.default!r}.", parameter.place,
+        )  # fmt: skip
+    if parameter.choices and not any(value == choice and type(value) is type(choice) for choice in parameter.choices):
+        raise BadParameter(
+            f"`{parameter.name}` cannot be {value!r}",
+            f"Allowed: {', '.join(map(repr, parameter.choices))}.",
+            parameter.place,
+        )
+    _deliverable(parameter.name, value, parameter.place)
+    return value
+
+
+def _promoted(parameter: Parameter, value: int) -> float:
+    try:
+        promoted = float(value)
+    except OverflowError:
+        promoted = float("nan")
+    if promoted != value:
+        raise BadParameter(f"`{parameter.name}` is a float, which cannot hold {value} exactly", "", parameter.place)
+    return promoted
+
+
+def _deliverable(name: str, value: Any, place: Place) -> None:
+    foreign = find_foreign(value, name)
+    if foreign:
+        raise BadParameter(
+            f"{foreign}, which cannot be delivered exactly",
+            "A parameter is None, bool, int, float, str, list or dict with text keys.", place,
+        )  # fmt: skip
+    large = find_too_large(value, name)
+    if large:
+        raise BadParameter(large, _DATA_HINT, place)
+
+
+def _at(cell: Cell, node: ast.AST) -> Place:
+    return Place(cell.number, getattr(node, "lineno", None), getattr(node, "col_offset", 0) + 1)
+
+
+def _parse(cell: Cell) -> ast.Module:
+    try:
+        return ast.parse(cell.source)
+    except SyntaxError as error:
+        place = Place(cell.number, error.lineno, error.offset)
+        raise BadParameter(f"the parameters cell is not valid Python: {error.msg}", "", place) from None
+
+
+def _comments(source: str) -> dict[int, str]:
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return {}
+    return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _target(statement: ast.stmt) -> str | None:
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+        return statement.target.id
+    return None
+
+
+def _parameter(statement: ast.stmt, cell: Cell, comment: str) -> Parameter:
+    name, place = _target(statement), _at(cell, statement)
+    value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+    if name is None or value is None:
+        raise BadParameter(
+            "a line of the parameters cell does not assign a value to a name",
+            "Each line is NAME = LITERAL or NAME: TYPE = LITERAL; move anything else to another cell.", place,
+        )  # fmt: skip
+    try:
+        default = ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise BadParameter(
+            f"the default of `{name}` is not a literal: {ast.unparse(value)[:80]}",
+            "Write the value itself; compute with it in a step.", place,
+        ) from None  # fmt: skip
+    annotation = statement.annotation if isinstance(statement, ast.AnnAssign) else None
+    kind, optional, choices = _declared(annotation, name, place) if annotation else _inferred(default)
+    parameter = Parameter(name, kind, default, optional or default is None, choices, comment, place)
+    return Parameter(name, kind, checked(parameter, default), parameter.optional, choices, comment, place)
+
+
+def _inferred(default: Any) -> tuple[str, bool, tuple[Any, ...]]:
+    kind = type(default).__name__
+    return (kind if kind in KINDS else "any"), default is None, ()
+
+
+def _declared(node: ast.expr, name: str, place: Place) -> tuple[str, bool, tuple[Any, ...]]:
+    """Read an annotation: a plain type, ``Literal[…]``, ``Optional[…]`` or ``… | None``."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        node = ast.parse(node.value, mode="eval").body
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        sides = [side for side in (node.left, node.right) if not _is_none(side)]
+        if len(sides) == 1:
+            return (*_declared(sides[0], name, place)[:1], True, _declared(sides[0], name, place)[2])
+    head = node.value if isinstance(node, ast.Subscript) else node
+    word = head.attr if isinstance(head, ast.Attribute) else head.id if isinstance(head, ast.Name) else ""
+    if isinstance(node, ast.Subscript) and word == "Literal":
+        return _literal(node)
+    if isinstance(node, ast.Subscript) and word == "Optional":
+        kind, _, choices = _declared(node.slice, name, place)
+        return kind, True, choices
+    kind = word.lower() if word in ("List", "Dict") else "any" if word == "Any" else word
+    if kind not in KINDS and kind != "any":
+        raise BadParameter(
+            f"`{name}` has the type {ast.unparse(node)}, which no parameter can have",
+            nearest(word, KINDS) or f"The types are {', '.join(KINDS)}, Literal[…] and … | None.", place,
+        )  # fmt: skip
+    return kind, False, ()
+
+
+def _literal(node: ast.Subscript) -> tuple[str, bool, tuple[Any, ...]]:
+    items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    choices = tuple(ast.literal_eval(item) for item in items)
+    kinds = {type(choice).__name__ for choice in choices if choice is not None}
+    kind = kinds.pop() if len(kinds) == 1 else "any"
+    return kind, None in choices, choices
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _injected_value(node: ast.expr, cell: Cell) -> Any:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "float"
+        and len(node.args) == 1
+    ):
+        return float(ast.literal_eval(node.args[0]))
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise BadParameter(
+            f"an injected value is not a literal: {ast.unparse(node)[:80]}", "", _at(cell, node)
+        ) from None
+
+
+def _bool(text: str) -> bool:
+    if text.casefold() in _TRUE:
+        return True
+    if text.casefold() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def _int(text: str) -> int:
+    return int(text.strip()) if "_" not in text else int("x")
+
+
+def _float(text: str) -> float:
+    return float(text) if "_" not in text else float("x")
+
+
+def _json(kind: type) -> Any:
+    def read(text: str) -> Any:
+        value = json.loads(text)
+        if type(value) is not kind:
+            raise ValueError(text)
+        return value
+
+    return read
+
+
+def _any(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+_READERS: Mapping[str, Any] = {
+    "bool": _bool, "int": _int, "float": _float, "str": str, "list": _json(list), "dict": _json(dict), "any": _any,
+}  # fmt: skip
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

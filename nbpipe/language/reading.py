@@ -1,0 +1,196 @@
+"""A notebook's cells as a pipeline: kinds of cells told apart, steps put together, everything wrong collected."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Place, Refusals, Refused
+from nbpipe.language.analysis import Around, analyse
+from nbpipe.language.conditions import condition_names
+from nbpipe.language.definitions import Shared, collect
+from nbpipe.language.directives import Declared, marker, misplaced, read_defaults, read_step
+from nbpipe.language.ipython_syntax import is_plain
+from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.text import nearest
+from nbpipe.model import Cell, Options, Parameter, Piece, Step, StepCode, Warned
+
+_DEFAULTS = re.compile(r"^%nbpipe\s+defaults\b(.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the cells say; ``errors`` is empty when it can be planned, ``unbound`` lists outputs not bound yet."""
+
+    steps: tuple[Step, ...]
+    parameters: tuple[Parameter, ...]
+    code: Mapping[str, StepCode]
+    injected: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    unbound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    errors: tuple[Refused, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[Warned, ...]:
+        """Get the advice about all steps."""
+        return tuple(warned for code in self.code.values() for warned in code.warnings)
+
+
+def read_cells(cells: Sequence[Cell]) -> Reading:
+    """Read code cells in notebook order; nothing is raised, everything wrong is in ``errors``."""
+    errors: list[Refused] = []
+    kinds = [(_kind(cell), cell) for cell in cells]
+    parameters, injected = _parameters(kinds, errors)
+    ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
+    shared = collect(ordinary)
+    errors += _ordinary_errors(ordinary, shared)
+    defaults = _defaults(ordinary, errors)
+    steps = _steps([cell for kind, cell in kinds if kind == "step"], defaults, errors)
+    makers: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        for output in step.outputs:
+            makers[output.name] = (*makers.get(output.name, ()), step.name)
+    around = Around(shared, {parameter.name: parameter for parameter in parameters}, makers)
+    code: dict[str, StepCode] = {}
+    unbound: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        analysed = analyse(step, around)
+        code[step.name] = _with_condition(step, analysed.code, around, errors)
+        errors += analysed.errors
+        if analysed.unbound:
+            unbound[step.name] = analysed.unbound
+    return Reading(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors))
+
+
+def unbound_errors(reading: Reading) -> list[Refused]:
+    """Get an error for each step with a value output that no statement can bind."""
+    return [
+        BadPipeline(
+            f"no statement of the step binds its output `{name}`",
+            f"Assign to `{name}`, or declare `-o {name}:file` or `-o {name}:dir` for a path to write to.", step.place,
+        )
+        for step in reading.steps for name in reading.unbound.get(step.name, ())
+    ]  # fmt: skip
+
+
+def _kind(cell: Cell) -> str:
+    mark = marker(cell.source)
+    if mark == "step":
+        return "step"
+    if "injected-parameters" in cell.tags:
+        return "injected"
+    if mark == "parameters" or "parameters" in cell.tags:
+        return "parameters"
+    return "ordinary"
+
+
+def _ordinary_errors(cells: Sequence[Cell], shared: Shared) -> list[Refused]:
+    """Get what is wrong with ordinary cells; a step that hides in one says more than a syntax error."""
+    suspects = (cell for cell in cells if "step" in cell.source and not is_plain(cell.source))
+    hidden = {cell.number: error for cell in suspects if (error := misplaced(cell))}
+    return [*hidden.values(), *(error for error in shared.errors if error.place.cell not in hidden)]
+
+
+def _parameters(
+    kinds: Sequence[tuple[str, Cell]], errors: list[Refused]
+) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
+    declared = [cell for kind, cell in kinds if kind == "parameters"]
+    injected: dict[str, Any] = {}
+    parameters: tuple[Parameter, ...] = ()
+    if len(declared) > 1:
+        numbers = " and ".join(str(cell.number) for cell in declared)
+        errors.append(
+            BadParameter(f"cells {numbers} are both parameters cells", "Keep one.", Place(declared[1].number))
+        )
+    try:
+        parameters = read_parameters(declared[0]) if declared else ()
+        for kind, cell in kinds:
+            if kind == "injected":
+                injected |= read_injected(cell)
+    except Refused as error:
+        errors.append(error)
+    except Refusals as several:
+        errors += several.errors
+    return parameters, injected
+
+
+def _defaults(cells: Sequence[Cell], errors: list[Refused]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for cell in cells:
+        for number, line in enumerate(cell.source.splitlines(), 1):
+            match = _DEFAULTS.match(line)
+            if match and not is_plain(cell.source):
+                try:
+                    found |= read_defaults(match[1], cell.number, number)
+                except BadDirective as error:
+                    errors.append(error)
+    return found
+
+
+def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused]) -> list[Step]:
+    steps: dict[str, Step] = {}
+    continued: list[Declared] = []
+    for cell in cells:
+        try:
+            declared = read_step(cell)
+        except BadDirective as error:
+            errors.append(error)
+            continue
+        if declared.append:
+            continued.append(declared)
+        elif declared.name in steps:
+            first = steps[declared.name].place.cell
+            message = f"cells {first} and {cell.number} are both called `{declared.name}`"
+            errors.append(BadPipeline(message, "Rename one, or continue the first with --append.", declared.place))
+        else:
+            steps[declared.name] = _begin(declared, defaults)
+    for declared in continued:
+        _continue(declared, steps, errors)
+    return list(steps.values())
+
+
+def _begin(declared: Declared, defaults: Mapping[str, Any]) -> Step:
+    options: Options = declared.options
+    fields = {field.name for field in dataclasses.fields(Options)}
+    left_out = {key: value for key, value in defaults.items() if key not in declared.given and key in fields}
+    later = [(key, value) for key, value in defaults.items() if isinstance(value, Place)]
+    options = dataclasses.replace(options, **left_out, later=(*options.later, *later))
+    piece = Piece(declared.place.cell or 0, declared.body)
+    return Step(declared.name, declared.inputs, declared.outputs, options, (piece,), declared.place)
+
+
+def _continue(declared: Declared, steps: dict[str, Step], errors: list[Refused]) -> None:
+    step = steps.get(declared.name)
+    if step is None:
+        hint = nearest(declared.name, steps) or f"Begin it with %%step {declared.name}."
+        errors.append(BadPipeline(f"there is no step `{declared.name}` to continue", hint, declared.place))
+        return
+    repeated = [item for item in declared.inputs if item.name in {other.name for other in step.inputs}]
+    again = [item for item in declared.outputs if item.name in {other.name for other in step.outputs}]
+    for name, place in [*((i.name, i.place) for i in repeated), *((o.name, o.place) for o in again)]:
+        errors.append(BadDirective(f"`{name}` is declared twice in step {step.name}", "Keep one.", place))
+    steps[step.name] = dataclasses.replace(
+        step,
+        inputs=(*step.inputs, *declared.inputs),
+        outputs=(*step.outputs, *declared.outputs),
+        pieces=(*step.pieces, Piece(declared.place.cell or 0, declared.body)),
+    )
+
+
+def _with_condition(step: Step, code: StepCode, around: Around, errors: list[Refused]) -> StepCode:
+    """Check the names of ``when``: it is about parameters. They decide whether the step runs, not what it makes."""
+    if step.options.when is None:
+        return code
+    try:
+        names = condition_names(step.options.when, step.place)
+    except BadDirective as error:
+        errors.append(error)
+        return code
+    for name in names:
+        if name not in around.parameters:
+            hint = nearest(name, around.parameters) or "A condition can only read parameters."
+            errors.append(BadPipeline(f"`when` reads `{name}`, which is no parameter", hint, step.place))
+    return code

@@ -1,0 +1,113 @@
+"""Pieces of a cell's text that still know where they stand."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nbpipe.errors import BadDirective, Place
+
+OPENING = {"[": "]", "(": ")", "{": "}"}
+QUOTES = "\"'"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Text with the place of each of its characters: ``segments`` are (offset, line, column) of its parts."""
+
+    text: str
+    segments: tuple[tuple[int, int, int], ...]
+    cell: int
+    step: str | None = None
+
+    def place(self, offset: int = 0) -> Place:
+        """Get the place of the character at ``offset``."""
+        start, line, column = next(
+            (segment for segment in reversed(self.segments) if segment[0] <= offset), self.segments[0]
+        )
+        return Place(self.cell, line, column + offset - start, self.step)
+
+    def part(self, start: int, end: int | None = None) -> Span:
+        """Get the stripped text between two offsets, its places kept."""
+        raw = self.text[start:end]
+        begin = start + len(raw) - len(raw.lstrip())
+        inside = [(max(offset - begin, 0), *self._at(max(offset, begin))) for offset, _, _ in self.segments]
+        return Span(raw.strip(), tuple(sorted({(0, *self._at(begin)), *inside})), self.cell, self.step)
+
+    def _at(self, offset: int) -> tuple[int, int]:
+        place = self.place(offset)
+        return (place.line or 1, place.column or 1)
+
+    def named(self, step: str | None) -> Span:
+        """Get the same span as part of step ``step``."""
+        return Span(self.text, self.segments, self.cell, step)
+
+    def wrong(self, message: str, hint: str = "", offset: int = 0) -> BadDirective:
+        """Get the error that points at this span."""
+        return BadDirective(message, hint, self.place(offset))
+
+
+def line_span(text: str, cell: int, line: int, column: int = 1) -> Span:
+    """Get the span of a part of one line."""
+    return Span(text, ((0, line, column),), cell)
+
+
+def split_commas(span: Span) -> list[Span]:
+    """Split at the commas that stand outside quotes and brackets; an empty item is an error."""
+    items, start = [], 0
+    for offset in [*_top_level(span, ","), len(span.text)]:
+        item = span.part(start, offset)
+        if not item.text:
+            raise span.wrong("there is nothing between two commas", "Write NAME, NAME, …", max(offset - 1, 0))
+        items.append(item)
+        start = offset + 1
+    return items
+
+
+def find_top_level(span: Span, character: str) -> int:
+    """Get the offset of the first ``character`` outside quotes and brackets, or -1."""
+    return next(iter(_top_level(span, character)), -1)
+
+
+def _top_level(span: Span, character: str) -> list[int]:
+    found: list[int] = []
+    closing: list[str] = []
+    quote = ""
+    for offset, letter in enumerate(span.text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in QUOTES:
+            quote = letter
+        elif letter == character and not closing:
+            found.append(offset)
+        elif letter in OPENING:
+            closing.append(OPENING[letter])
+        elif closing and letter == closing[-1]:
+            closing.pop()
+    if quote:
+        raise span.wrong(
+            f"the quote {quote} is not closed", "Close it, or leave both quotes out.", span.text.rfind(quote)
+        )
+    return found
+
+
+def unquote(span: Span) -> Span:
+    """Get the text inside the quotes, or the text itself when it has none."""
+    text = span.text
+    if len(text) >= 2 and text[0] in QUOTES and text[-1] == text[0]:
+        return Span(
+            text[1:-1],
+            tuple((max(o - 1, 0), line, col + (o == 0)) for o, line, col in span.segments),
+            span.cell,
+            span.step,
+        )
+    return span
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Get ``Did you mean `x`?`` for the nearest known word, or nothing."""
+    names = list(known)
+    folded = {name.casefold(): name for name in names}
+    match = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.55)
+    return f"Did you mean `{folded[match[0]]}`?" if match else ""

@@ -1,0 +1,49 @@
+"""Values of a declaration's keys: counts, durations, choices, text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nbpipe.language.text import Span, nearest, unquote
+from nbpipe.model import Reuse
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+
+
+def count(span: Span) -> int:
+    """Read a whole number that is not negative."""
+    if not re.fullmatch(r"\d{1,6}", span.text):
+        raise span.wrong(f"`{span.text}` is not a whole number", "For example: 2")
+    return int(span.text)
+
+
+def duration(span: Span) -> float:
+    """Read ``90s``, ``10m``, ``2h`` or ``1h30m`` as seconds."""
+    text = unquote(span).text
+    if not re.fullmatch(f"(?:{_DURATION.pattern}\\s*)+", text):
+        raise span.wrong(f"`{text}` is not a duration", "Write a number and its unit: 90s, 10m, 2h.")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+    if seconds <= 0:
+        raise span.wrong(f"`{text}` leaves no time at all", "Write a duration above zero, for example 90s.")
+    return seconds
+
+
+def one_of(span: Span, choices: Sequence[str]) -> str:
+    """Read one of a few words."""
+    if span.text not in choices:
+        raise span.wrong(
+            f"`{span.text}` is none of {', '.join(choices)}", nearest(span.text, choices) or f"Write {choices[0]}."
+        )
+    return span.text
+
+
+def reuse(span: Span) -> Reuse:
+    """Read a reuse policy."""
+    return Reuse(one_of(span, [policy.value for policy in Reuse]))
+
+
+def text(span: Span) -> str:
+    """Read free text, quotes taken off."""
+    return unquote(span).text
