@@ -1,0 +1,129 @@
+"""The reuse key: named component digests, each with a summary for people, and one digest over them all.
+
+A component exists for everything that can change what a step makes, and for nothing else: the step's name, its place,
+other cells, comments, retries and timeouts are not there (REUSE in the docs).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+
+from nbpipe.model import Artifact, Component, Content, Definition, FrozenModule, Output, Step, StepCode
+from nbpipe.planning.encoding import encode
+
+SCHEMA = 1
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a step is given besides its code and its upstream data, pinned at submit.
+
+    ``python`` names the kernel's interpreter; ``variables`` are environment variables (None: unset); ``files`` the
+    declared file inputs by input name; ``hashes`` the files of ``hash`` by pattern.
+    """
+
+    python: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    files: Mapping[str, Content] = field(default_factory=dict)
+    hashes: Mapping[str, Content] = field(default_factory=dict)
+    modules: tuple[FrozenModule, ...] = ()
+
+
+def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple[Component, ...]:
+    """Get the components that are known before any other step has run."""
+    formats = {item.name: item.format for item in step.inputs}
+    values, files, hashes = around.values, sorted(around.files.items()), sorted(around.hashes.items())
+    salt = step.options.salt
+    return (
+        _component("code", code.normal, _lines(step), "\n".join(piece.source for piece in step.pieces)),
+        *map(_definition, code.definitions),
+        *map(_module, around.modules),
+        *(_component(f"parameter:{name}", values[name], _shown(values[name])) for name in code.parameters),
+        *(_file(name, content, formats.get(name)) for name, content in files),
+        _outputs(step.outputs),
+        _component("python", around.python, around.python),
+        *(_variable(name, value) for name, value in sorted(around.variables.items())),
+        *((_component("salt", salt, _shown(salt)),) if salt else ()),
+        *(_component(f"hash:{name}", item.digest, _size(item.bytes, item.digest)) for name, item in hashes),
+    )
+
+
+def upstream_component(name: str, artifact: Artifact) -> Component:
+    """Get the component of an input that another step makes: its content and how it is read, never its producer."""
+    seen = artifact.basename if artifact.is_path else ""
+    summary = f"{artifact.format}, {_size(artifact.bytes, artifact.digest)}"
+    return _component(f"input:{name}", [artifact.format, seen, artifact.digest], summary)
+
+
+def key_of(components: Iterable[Component]) -> str:
+    """Get the digest over all components, whatever their order."""
+    pairs = sorted([component.name, component.digest] for component in components)
+    return _digest(["nbpipe-key", SCHEMA, pairs])
+
+
+def _digest(value: Any) -> str:
+    return f"blake3:{blake3(encode(value)).hexdigest()}"
+
+
+def _component(name: str, value: Any, summary: str, text: str = "") -> Component:
+    return Component(name, _digest([name.partition(":")[0], value]), summary, text)
+
+
+def _lines(step: Step) -> str:
+    count = sum(len(piece.source.splitlines()) for piece in step.pieces)
+    return f"{count} lines"
+
+
+def _definition(item: Definition) -> Component:
+    name = ",".join(item.names) or "shared cell"
+    return _component(f"definition:{name}", item.normal, _shown(item.source.strip().splitlines()[0]), item.source)
+
+
+def _module(module: FrozenModule) -> Component:
+    """Get the component of a local module: its syntax tree, so that comments and layout do not count."""
+    try:
+        normal = ast.dump(ast.parse(module.source))
+    except (SyntaxError, ValueError, RecursionError):
+        normal = "raw\n" + module.source
+    summary = f"{len(module.source.splitlines())} lines"
+    return _component(f"module:{module.name}", [normal, module.is_package], summary, module.source)
+
+
+def _file(name: str, content: Content, format_: str | None) -> Component:
+    """Get the component of a declared file: names count where the step can see them."""
+    base = [path.rsplit("/", 1)[-1] for path in content.paths] if content.kind == "file" and format_ is None else []
+    value = [content.kind, format_ or "", base, content.digest]
+    count = f"{len(content.members)} files, " if content.kind != "file" else ""
+    members = "\n".join(f"{path}\t{size}\t{digest}" for path, size, digest in content.members)
+    return _component(f"input:{name}", value, count + _size(content.bytes, content.digest), members)
+
+
+def _outputs(outputs: Iterable[Output]) -> Component:
+    contract = [[item.name, item.format or ""] for item in outputs]
+    return _component("outputs", contract, ", ".join(f"{n}:{f}" if f else n for n, f in contract) or "none")
+
+
+def _variable(name: str, value: str | None) -> Component:
+    """Get the component of an environment variable; its value may be a secret, so only a digest of it is kept."""
+    summary = "unset" if value is None else f"set, {_short(_digest(['value', value]))}"
+    return _component(f"envvar:{name}", value, summary)
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({_short(_digest(value))})"
+
+
+def _size(size: int, digest: str) -> str:
+    return f"{size:,} bytes, {_short(digest)}"
+
+
+def _short(digest: str) -> str:
+    return digest.partition(":")[2][:8]

@@ -1,0 +1,242 @@
+"""The DAG: which step feeds which, drawn from declared names, with everything that does not fit together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbpipe.errors import BadDirective, BadPipeline, NotSupportedYet, Refused
+from nbpipe.language.directives import read_source
+from nbpipe.language.reading import Reading
+from nbpipe.language.text import line_span, nearest
+from nbpipe.model import Elsewhere, Files, FromParameter, Input, Output, Pipeline, Source, Step, StepOutput
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A pipeline whose inputs are all settled: ``feeds`` gives, per step and input, the step and output behind it."""
+
+    pipeline: Pipeline
+    order: tuple[str, ...]
+    feeds: Mapping[str, Mapping[str, StepOutput]]
+    files: Mapping[str, Mapping[str, Input]]
+
+    def dependants(self, names: Iterable[str]) -> set[str]:
+        """Get the steps that need one of ``names``, directly or not."""
+        found = set(names)
+        for name in self.order:
+            if found & set(self.pipeline.needs[name]):
+                found.add(name)
+        return found - set(names)
+
+    def ancestors(self, names: Iterable[str]) -> set[str]:
+        """Get ``names`` and all that they need."""
+        found = set(names)
+        for name in reversed(self.order):
+            if name in found:
+                found |= set(self.pipeline.needs[name])
+        return found
+
+
+def link(reading: Reading, values: Mapping[str, Any], kernel: str | None) -> tuple[Graph, list[Refused]]:
+    """Settle every input's source and put the steps in order; the errors found on the way come beside the graph."""
+    errors: list[Refused] = []
+    steps = [_settled(step, values, errors) for step in reading.steps]
+    makers: dict[str, list[str]] = {}
+    for step in steps:
+        for output in step.outputs:
+            makers.setdefault(output.name, []).append(step.name)
+    by_name = {step.name: step for step in steps}
+    feeds: dict[str, dict[str, StepOutput]] = {}
+    files: dict[str, dict[str, Input]] = {}
+    needs: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        feeds[step.name] = _feeds(step, by_name, makers, errors)
+        files[step.name] = {item.name: item for item in step.inputs if isinstance(item.source, Files)}
+        after = _after(step, by_name, errors)
+        fed = [source.step for source in feeds[step.name].values() if source.step]
+        needs[step.name] = tuple(dict.fromkeys([*fed, *after]))
+        errors += _unsupported(step)
+        errors += _clashes(step)
+    errors += _destinations(steps)
+    order, cycle = _sorted([step.name for step in steps], needs)
+    if cycle:
+        drawn = " → ".join(f"`{name}`" for name in cycle)
+        errors.append(
+            BadPipeline(f"the steps form a cycle: {drawn}", "Take one of these inputs away.", by_name[cycle[0]].place)
+        )
+    pipeline = Pipeline(tuple(steps), reading.parameters, reading.code, needs, kernel, reading.warnings)
+    return Graph(pipeline, tuple(order), feeds, files), errors
+
+
+def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> Step:
+    """Replace ``param:NAME`` by the source that the parameter holds."""
+    inputs = []
+    for item in step.inputs:
+        if isinstance(item.source, FromParameter):
+            source = _held(item, item.source.parameter, values, errors)
+            if source is None:
+                continue
+            item = dataclasses.replace(item, source=source)  # noqa: PLW2901 - the same input, settled
+        inputs.append(item)
+    return dataclasses.replace(step, inputs=tuple(inputs))
+
+
+def _held(item: Input, parameter: str, values: Mapping[str, Any], errors: list[Refused]) -> Source | None:
+    if parameter not in values:
+        hint = nearest(parameter, values) or "Declare it in the parameters cell."
+        errors.append(BadPipeline(f"`{item.name}` comes from `{parameter}`, which is no parameter", hint, item.place))
+        return None
+    value = values[parameter]
+    if not isinstance(value, str):
+        message = f"`{item.name}` comes from the parameter `{parameter}`, which holds {value!r} and not a source"
+        errors.append(BadPipeline(message, 'A source is text, for example "./data.csv".', item.place))
+        return None
+    try:
+        source = read_source(line_span(value.strip(), item.place.cell or 0, item.place.line or 1))
+    except BadDirective as error:
+        message = f"the parameter `{parameter}` holds {value!r}, and {error.message}"
+        errors.append(BadPipeline(message, error.hint, item.place))
+        return None
+    return source if not isinstance(source, FromParameter) else None
+
+
+def _feeds(
+    step: Step, by_name: Mapping[str, Step], makers: Mapping[str, list[str]], errors: list[Refused]
+) -> dict[str, StepOutput]:
+    found: dict[str, StepOutput] = {}
+    for item in step.inputs:
+        if isinstance(item.source, StepOutput):
+            try:
+                found[item.name] = _producer(step, item, item.source, by_name, makers)
+            except BadPipeline as error:
+                errors.append(error)
+    return found
+
+
+def _producer(
+    step: Step, item: Input, source: StepOutput, by_name: Mapping[str, Step], makers: Mapping[str, list[str]]
+) -> StepOutput:
+    if source.step is not None:
+        return _qualified(step, item, source, by_name)
+    others = [maker for maker in makers.get(source.output, []) if maker != step.name]
+    if len(others) == 1:
+        return StepOutput(source.output, others[0])
+    if others:
+        choices = " or ".join(f"-i {item.name}={maker}.{source.output}" for maker in others)
+        raise BadPipeline(f"`{source.output}` is an output of {_listed(others)}", f"Say which: {choices}", item.place)
+    if source.output in makers:
+        raise BadPipeline(
+            f"`{source.output}` is made by no other step than `{step.name}` itself",
+            "A step never feeds itself: rename one of the two.", item.place,
+        )  # fmt: skip
+    hint = nearest(source.output, makers) or f"A file needs a path: -i {item.name}=./{item.name}.csv"
+    raise BadPipeline(f"no step has an output `{source.output}`", hint, item.place)
+
+
+def _qualified(step: Step, item: Input, source: StepOutput, by_name: Mapping[str, Step]) -> StepOutput:
+    maker = by_name.get(source.step or "")
+    if maker is None:
+        hint = nearest(source.step or "", by_name) or f"A file needs a slash: ./{source.step}.{source.output}"
+        raise BadPipeline(f"there is no step `{source.step}`", hint, item.place)
+    if maker.name == step.name:
+        raise BadPipeline("a step never feeds itself", "Name another step's output.", item.place)
+    if maker.output(source.output) is None:
+        names = [output.name for output in maker.outputs]
+        hint = nearest(source.output, names) or (f"Its outputs: {', '.join(names)}." if names else "It has no outputs.")
+        raise BadPipeline(f"step `{source.step}` has no output `{source.output}`", hint, item.place)
+    return source
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
+
+
+def _after(step: Step, by_name: Mapping[str, Step], errors: list[Refused]) -> list[str]:
+    for name in step.options.after:
+        if name not in by_name or name == step.name:
+            hint = nearest(name, set(by_name) - {step.name}) or "It waits for other steps of this notebook."
+            errors.append(BadPipeline(f"`after` names `{name}`, which is no other step", hint, step.place))
+    return [name for name in step.options.after if name in by_name and name != step.name]
+
+
+def _unsupported(step: Step) -> list[Refused]:
+    leave_out = f"Leave it out of step {step.name}."
+    keys = [NotSupportedYet(f"`{key}` is not supported yet", leave_out, place) for key, place in step.options.later]
+    sources = [
+        NotSupportedYet(f"the source `{item.source.text}` is not supported yet", "Use a local file: ./path", item.place)
+        for item in step.inputs if isinstance(item.source, Elsewhere)
+    ]  # fmt: skip
+    destinations = [
+        NotSupportedYet(f"the destination `{item.destination}` is not supported yet", "Use ./path.", item.place)
+        for item in step.outputs if item.destination and _is_remote(item)
+    ]  # fmt: skip
+    return [*keys, *sources, *destinations]
+
+
+def _is_remote(output: Output) -> bool:
+    return ":" in (output.destination or "").split("/", 1)[0]
+
+
+def _clashes(step: Step) -> list[Refused]:
+    """Get the outputs that are paths and at the same time inputs: the cell could not have both under one name."""
+    inputs = {item.name for item in step.inputs}
+    return [
+        BadPipeline(f"`{item.name}` is an input and a path to write to", "Rename one of the two.", item.place)
+        for item in step.outputs if item.is_path and item.name in inputs
+    ]  # fmt: skip
+
+
+def _destinations(steps: Iterable[Step]) -> list[Refused]:
+    errors: list[Refused] = []
+    taken: dict[str, Step] = {}
+    for step in steps:
+        for output in step.outputs:
+            if output.destination is None:
+                continue
+            where = _expanded(output, step)
+            other = taken.setdefault(where, step)
+            if other is not step or sum(_expanded(o, step) == where for o in step.outputs if o.destination) > 1:
+                message = (
+                    f"`{output.destination}` is a destination in {_listed(dict.fromkeys([other.name, step.name]))}"
+                )
+                errors.append(
+                    BadPipeline(message, "Give each output a place of its own, with {step} for example.", output.place)
+                )
+    return errors
+
+
+def _expanded(output: Output, step: Step) -> str:
+    text = (output.destination or "").replace("{step}", step.name).replace("{output-name}", output.name)
+    parts: list[str] = []
+    for part in text.split("/"):
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return ("/" if text.startswith("/") else "") + "/".join(parts)
+
+
+def _sorted(names: list[str], needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]]:
+    """Get the names so that needs come first, notebook order otherwise, and a cycle if there is one."""
+    done: dict[str, None] = {}
+    path: dict[str, None] = {}
+    for start in names:
+        stack = [(start, iter(needs[start]))] if start not in done else []
+        path = dict.fromkeys([start])
+        while stack:
+            name, rest = stack[-1]
+            following = next(rest, None)
+            if following is None:
+                done[name] = None
+                path.pop(name, None)
+                stack.pop()
+            elif following in path:
+                listed = list(path)
+                return names, [*listed[listed.index(following) :], following]
+            elif following not in done:
+                path[following] = None
+                stack.append((following, iter(needs[following])))
+    return list(done), []
