@@ -1,0 +1,1 @@
+"""What happened: runs, steps, attempts, results and claims, kept in one SQL database."""

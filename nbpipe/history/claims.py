@@ -1,0 +1,89 @@
+"""Claims: who may compute a key now. One live claim per key; each claim's token is higher than those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from nbpipe.history.counting import next_number
+from nbpipe.history.database import Part
+from nbpipe.history.records import TERMINAL
+from nbpipe.history.schema import claims, runs
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to compute ``key``; ``token`` tells it from every other claim of that key."""
+
+    key: str
+    owner: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody computes the key already: ``run`` is the newest run that ``owner`` has not ended."""
+
+    owner: str
+    run: str | None = None
+
+
+class Claims(Part):
+    """Which keys are being computed, and by whom."""
+
+    def claim(self, key: str, *, owner: str, now: float, lease: float, alive: Callable[[str], bool]) -> Claim | Held:
+        """Get the claim, unless somebody, the same owner included, has one that is live."""
+        dead: int | None = None
+        while True:
+            with self._database.writing() as connection:
+                row = _blocking(connection, key, now=now, dead=dead)
+                if row is None:
+                    return _take(connection, key, owner=owner, now=now, lease=lease)
+                run = _run_of(connection, row.owner)
+            # Asked outside of the transaction, for it may take its time; the answer holds for this one token.
+            if row.owner == owner or alive(row.owner):
+                return Held(row.owner, run)
+            dead = row.token
+
+    def renew(self, owner: str, *, now: float, lease: float) -> set[str]:
+        """Extend all claims of ``owner`` that nobody took over; get their keys."""
+        extended = update(claims).where(claims.c.owner == owner).values(expires=now + lease)
+        with self._database.writing() as connection:
+            return set(connection.scalars(extended.returning(claims.c.key)))
+
+    def release(self, claim: Claim) -> None:
+        """Give the claim back; one that was taken over stays with its new owner."""
+        with self._database.writing() as connection:
+            free(connection, claim)
+
+
+def is_current(connection: Connection, claim: Claim) -> bool:
+    """Say whether nobody took the claim over; an expired claim that nobody wanted is still current."""
+    asked = select(claims.c.token).where(claims.c.key == claim.key).with_for_update()
+    return connection.scalar(asked) == claim.token
+
+
+def free(connection: Connection, claim: Claim) -> None:
+    """Delete the claim if it is still the current one."""
+    connection.execute(delete(claims).where(claims.c.key == claim.key, claims.c.token == claim.token))
+
+
+def _blocking(connection: Connection, key: str, *, now: float, dead: int | None) -> Row[Any] | None:
+    row = connection.execute(select(claims).where(claims.c.key == key).with_for_update()).first()
+    return None if row is None or row.expires <= now or row.token == dead else row
+
+
+def _take(connection: Connection, key: str, *, owner: str, now: float, lease: float) -> Claim:
+    token = next_number(connection, "token")
+    connection.execute(delete(claims).where(claims.c.key == key))
+    row = {"key": key, "owner": owner, "token": token, "taken": now, "expires": now + lease}
+    connection.execute(insert(claims).values(row))
+    return Claim(key, owner, token)
+
+
+def _run_of(connection: Connection, owner: str) -> str | None:
+    mine = (runs.c.owner == owner) & runs.c.status.not_in(TERMINAL)
+    return connection.scalar(select(runs.c.id).where(mine).order_by(runs.c.number.desc()).limit(1))

@@ -1,0 +1,14 @@
+"""Numbers that only grow, whatever is deleted."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, update
+
+from nbpipe.history.schema import counters
+
+
+def next_number(connection: Connection, name: str) -> int:
+    """Get the counter's next value; two writers never get the same one."""
+    step = update(counters).where(counters.c.name == name).values(value=counters.c.value + 1)
+    number: int = connection.execute(step.returning(counters.c.value)).scalar_one()
+    return number

@@ -1,0 +1,177 @@
+"""The way to the database: connections, transactions, what is SQLite's own, and errors in words."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+
+from nbpipe.errors import HistoryOutOfReach
+from nbpipe.history.filesystem import shares_memory
+
+BUSY_SECONDS = 30.0
+_PAUSE_SECONDS = 0.05
+# Older SQLite libraries take 999 values in one statement.
+_CHUNK = 900
+
+_CAUSES = (
+    (
+        ("locked", "busy"),
+        f"has been kept busy by another process for {BUSY_SECONDS:.0f} s",
+        "Try again; if it lasts, a process that has the file open hangs: end it.",
+    ),
+    (
+        ("full", "disk i/o error"),
+        "cannot be written: no space, or the disk fails",
+        "Free some space and run again: what was recorded before is kept.",
+    ),
+    (
+        ("not a database", "malformed", "corrupt"),
+        "is damaged",
+        "Move the file away and run again: a new history begins, and stored outputs stay where they are.",
+    ),
+    (
+        ("readonly", "read-only"),
+        "cannot be written: it is read-only",
+        "Allow writing to the file and its folder, or name another workspace.",
+    ),
+    (
+        ("unable to open", "permission denied", "not a directory", "file exists"),
+        "cannot be opened",
+        "Look whether its folder exists and may be read and written, or name another workspace.",
+    ),
+)
+
+
+class Database:
+    """One SQLite file, used by any number of threads and processes through short transactions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with words_for(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._readers = _engine(path)
+        # Taking the write lock at once means waiting for one's turn; taking it after a read may fail without a wait.
+        self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Get a connection that sees one moment of the database."""
+        with words_for(self.path), self._readers.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Get a connection whose changes become visible together, or not at all when the body raises."""
+        with words_for(self.path), self._writers.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._readers.dispose()
+
+
+class Part:
+    """Some of the questions that history answers, asked of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def chunks(values: Sequence[str]) -> Iterator[list[str]]:
+    """Get ``values`` once each, in lists that one statement can take."""
+    rest = iter(dict.fromkeys(values))
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
+
+
+def insert_absent(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows whose primary key is not there yet, also when another writer does so at the same moment."""
+    if rows:
+        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+
+
+@contextmanager
+def words_for(path: Path) -> Iterator[None]:
+    """Turn what the database driver raises into :class:`HistoryOutOfReach`."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _out_of_reach(path, str(error.orig)) from error
+    except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+        raise _out_of_reach(path, str(error)) from error
+
+
+def _out_of_reach(path: Path, cause: str) -> HistoryOutOfReach:
+    found = cause.lower()
+    for needles, said, hint in _CAUSES:
+        if any(needle in found for needle in needles):
+            return HistoryOutOfReach(f"the history {path} {said} ({cause})", hint)
+    return HistoryOutOfReach(f"the history {path} refused a record or a question: {cause}")
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": 0.0})
+    shared = shares_memory(path)
+
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        _prepare(connection, write_ahead=shared)
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _prepare(connection: sqlite3.Connection, *, write_ahead: bool) -> None:
+    # Transactions are begun by us, never by the driver, which would begin them too late.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+    _set_journal(connection, "WAL" if write_ahead else "DELETE")
+    # With write-ahead logging NORMAL may lose the last transactions in a power cut, never tear one: a result that is
+    # forgotten is computed again, and its attempt, forgotten as well, can no longer commit. An fsync for every claim
+    # would slow all runs down. A rollback journal needs FULL to survive the same.
+    connection.execute(f"PRAGMA synchronous = {'NORMAL' if write_ahead else 'FULL'}")
+
+
+def _set_journal(connection: sqlite3.Connection, mode: str) -> None:
+    # Whoever changes the mode while another one writes, or changes it too, is at times refused at once, however long
+    # the busy timeout. So the waiting is done here, all of it, and the timeout is set afterwards.
+    for _ in range(int(BUSY_SECONDS / _PAUSE_SECONDS)):
+        if _changed(connection, mode):
+            break
+        time.sleep(_PAUSE_SECONDS)
+    else:
+        raise sqlite3.OperationalError("database is locked")
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def _changed(connection: sqlite3.Connection, mode: str) -> bool:
+    try:
+        connection.execute(f"PRAGMA journal_mode = {mode}")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname.startswith("SQLITE_BUSY"):
+            return False
+        raise
+    return True

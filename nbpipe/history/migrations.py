@@ -1,0 +1,58 @@
+"""The database's schema version: made, carried forward, or refused, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, inspect, select, update
+
+from nbpipe.errors import HistoryOutOfReach
+from nbpipe.history.schema import SCHEMA_VERSION, counters, meta, metadata
+
+Upgrade = Callable[[Connection], None]
+
+# What brings a database from the version before to this one. A new database is made in the newest version at once.
+UPGRADES: Mapping[int, Upgrade] = {}
+
+
+def migrate(
+    connection: Connection, path: Path, *, upgrades: Mapping[int, Upgrade] = UPGRADES, newest: int = SCHEMA_VERSION
+) -> None:
+    """Leave the schema in version ``newest``; a killed migration leaves the database as it was."""
+    version = _version(connection, path)
+    if version is None:
+        _create(connection, newest)
+    elif version > newest:
+        raise HistoryOutOfReach(
+            f"the history {path} was written by a newer nbpipe (its schema is {version}, this one knows {newest})",
+            "Upgrade nbpipe, or name another workspace.",
+        )
+    elif version < newest:
+        for number in range(version + 1, newest + 1):
+            upgrades[number](connection)
+        connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(newest)))
+
+
+def _version(connection: Connection, path: Path) -> int | None:
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        return None
+    if meta.name not in tables:
+        raise _foreign(path)
+    found = connection.scalar(select(meta.c.value).where(meta.c.name == "schema"))
+    if found is None or not found.isdecimal():
+        raise _foreign(path)
+    return int(found)
+
+
+def _foreign(path: Path) -> HistoryOutOfReach:
+    return HistoryOutOfReach(
+        f"{path} is a database, but not a history of nbpipe", "Move the file away, or name another workspace."
+    )
+
+
+def _create(connection: Connection, version: int) -> None:
+    metadata.create_all(connection, checkfirst=False)
+    connection.execute(insert(meta), [{"name": "schema", "value": str(version)}])
+    connection.execute(insert(counters), [{"name": "run", "value": 0}, {"name": "token", "value": 0}])

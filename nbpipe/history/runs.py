@@ -1,0 +1,101 @@
+"""The runs of the workspace: begun, ended, found again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, insert, select, update
+
+from nbpipe.history import texts
+from nbpipe.history.counting import next_number
+from nbpipe.history.database import Part
+from nbpipe.history.records import TERMINAL, git_to_json, run_from, to_json
+from nbpipe.history.schema import runs
+from nbpipe.model import GitState, RunRecord, Status
+
+
+class Runs(Part):
+    """What was run, when, with which parameters and by whom."""
+
+    def begin_run(
+        self,
+        *,
+        run: str,
+        notebook: str,
+        experiment: str,
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str],
+        git: GitState | None,
+        owner: str,
+        now: float,
+    ) -> RunRecord:
+        """Get the new run's record, with the next number of the workspace."""
+        found = texts.Texts()
+        row = {
+            "id": run,
+            "notebook": notebook,
+            "experiment": experiment,
+            "status": Status.RUNNING.value,
+            "started": now,
+            "parameters": to_json(parameters),
+            "tags": to_json(tags),
+            "git": git_to_json(git),
+            "patch": found.add(git.patch) if git and git.patch else None,
+            "owner": owner,
+        }
+        with self._database.writing() as connection:
+            found.store(connection)
+            connection.execute(insert(runs).values(row | {"number": next_number(connection, "run")}))
+            return _read(connection, select(runs).where(runs.c.id == run))[0]
+
+    def end_run(self, run: str, status: Status, now: float) -> None:
+        """Record how the run ended; a run that has ended already stays as it is."""
+        if not status.terminal:
+            raise ValueError(f"a run cannot end as {status}")
+        going_on = (runs.c.id == run) & runs.c.status.not_in(TERMINAL)
+        with self._database.writing() as connection:
+            connection.execute(update(runs).where(going_on).values(status=status.value, ended=now))
+
+    def last_run(self, notebook: str | None = None) -> RunRecord | None:
+        """Get the newest run, of this notebook if one is named."""
+        found = self.runs(limit=1, notebook=notebook)
+        return found[0] if found else None
+
+    def runs(self, *, limit: int = 50, notebook: str | None = None, experiment: str | None = None) -> list[RunRecord]:
+        """Get the newest runs, newest first."""
+        wanted = select(runs).order_by(runs.c.number.desc()).limit(limit)
+        if notebook is not None:
+            wanted = wanted.where(runs.c.notebook == notebook)
+        if experiment is not None:
+            wanted = wanted.where(runs.c.experiment == experiment)
+        with self._database.reading() as connection:
+            return _read(connection, wanted)
+
+    def run(self, reference: str) -> RunRecord | None:
+        """Get the run with this id, else with this number, else the one whose id begins so."""
+        if not reference:
+            return None
+        with self._database.reading() as connection:
+            for wanted in _meanings(reference):
+                found = _read(connection, wanted)
+                if len(found) == 1:
+                    return found[0]
+        return None
+
+
+def _meanings(reference: str) -> list[Select[Any]]:
+    asked = [select(runs).where(runs.c.id == reference)]
+    # More digits than any number of runs has would not fit an SQL integer.
+    if reference.isascii() and reference.isdecimal() and len(reference) <= 18:
+        asked.append(select(runs).where(runs.c.number == int(reference)))
+    # LIKE would take upper for lower case in SQLite, and % for anything.
+    begins = func.substr(runs.c.id, 1, len(reference)) == reference
+    asked.append(select(runs).where(begins).limit(2))
+    return asked
+
+
+def _read(connection: Connection, wanted: Select[Any]) -> list[RunRecord]:
+    rows = connection.execute(wanted).all()
+    patches = texts.load(connection, [row.patch for row in rows if row.patch is not None])
+    return [run_from(row, patches.get(row.patch, "")) for row in rows]

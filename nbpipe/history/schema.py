@@ -1,0 +1,191 @@
+"""The tables of history, in SQL that SQLite and PostgreSQL share.
+
+Structured fields that nothing searches (parameters, reasons, failures) are JSON text. Long texts are rows of ``texts``,
+named by their content, so that an unchanged step does not write its code again. ``steps`` and ``outputs`` repeat their
+run's ``pipeline`` (the notebook that was run) and ``number``: the newest record is then found by an index alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+
+def _words(name: str, **options: Any) -> Column[str]:
+    return Column(name, Text, nullable=False, **options)
+
+
+def _words_or_none(name: str) -> Column[str | None]:
+    return Column(name, Text, nullable=True)
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _time(name: str) -> Column[float]:
+    return Column(name, Double, nullable=False)
+
+
+def _time_or_none(name: str) -> Column[float | None]:
+    return Column(name, Double, nullable=True)
+
+
+def _text_reference(name: str) -> Column[str | None]:
+    return Column(name, Text, ForeignKey("texts.digest"), nullable=True)
+
+
+meta = Table("meta", metadata, _words("name", primary_key=True), _words("value"))
+
+counters = Table("counters", metadata, _words("name", primary_key=True), _number("value"))
+
+texts = Table("texts", metadata, _words("digest", primary_key=True), _words("text"))
+
+runs = Table(
+    "runs",
+    metadata,
+    _words("id", primary_key=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    _words("notebook"),
+    _words("experiment"),
+    _words("status"),
+    _time("started"),
+    _time_or_none("ended"),
+    _words("parameters"),
+    _words("tags"),
+    _words_or_none("git"),
+    _text_reference("patch"),
+    _words("owner"),
+    Index("runs_of_notebook", "notebook", "number"),
+    Index("runs_of_experiment", "experiment", "number"),
+    Index("runs_by_status", "status"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id"), primary_key=True),
+    _words("step", primary_key=True),
+    _words("pipeline"),
+    _number("number"),
+    _number("position"),
+    _words("status"),
+    Column("done", Boolean, nullable=False),
+    _number("attempts"),
+    _time("seconds"),
+    _time("saved_seconds"),
+    _words("reasons"),
+    _text_reference("components"),
+    _words_or_none("key"),
+    _words_or_none("origin_run"),
+    _words_or_none("origin_step"),
+    _words_or_none("notebook"),
+    _words_or_none("failure"),
+    _time_or_none("started"),
+    _time_or_none("ended"),
+    _words("notes"),
+    Index("steps_newest", "pipeline", "done", "step", "number"),
+)
+
+outputs = Table(
+    "outputs",
+    metadata,
+    _words("run", primary_key=True),
+    _words("step", primary_key=True),
+    _words("name", primary_key=True),
+    _number("number"),
+    _number("position"),
+    _words("format"),
+    _words("digest"),
+    _number("bytes"),
+    _words("uri"),
+    _words("basename"),
+    ForeignKeyConstraint(["run", "step"], ["steps.run", "steps.step"]),
+    Index("outputs_by_name", "name", "number"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _words("id", primary_key=True),
+    Column("run", Text, ForeignKey("runs.id"), nullable=False),
+    _words("step"),
+    _number("number"),
+    _words_or_none("key"),
+    _number("token"),
+    _words("directory"),
+    _words("status"),
+    _time("started"),
+    _time_or_none("ended"),
+    _time("seconds"),
+    _words("notebook"),
+    _words_or_none("failure"),
+    _words("artifacts"),
+    _time_or_none("quarantined"),
+    _words_or_none("why"),
+    Index("attempts_of_step", "run", "step", "number"),
+    Index(
+        "attempts_one_success",
+        "run",
+        "step",
+        unique=True,
+        sqlite_where=text("status = 'succeeded'"),
+        postgresql_where=text("status = 'succeeded'"),
+    ),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _words("key"),
+    Column("attempt", Text, ForeignKey("attempts.id"), nullable=False),
+    _words_or_none("static_key"),
+    _time("committed"),
+    Column("offered", Boolean, nullable=False),
+    Index("entries_by_key", "key", "offered", "id"),
+    Index("entries_by_static_key", "static_key", "offered"),
+    Index("entries_of_attempt", "attempt"),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    _words("key", primary_key=True),
+    _words("owner"),
+    _number("token"),
+    _time("taken"),
+    _time("expires"),
+    Index("claims_of_owner", "owner"),
+)
+
+# A device or an inode may be an unsigned 64-bit number, which no SQL integer holds: they are text.
+remembered = Table(
+    "remembered",
+    metadata,
+    _words("path", primary_key=True),
+    _words("device"),
+    _words("inode"),
+    _number("size"),
+    _number("mtime_ns"),
+    _number("ctime_ns"),
+    _words("digest"),
+)

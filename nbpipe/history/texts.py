@@ -1,0 +1,72 @@
+"""Long texts, stored once each under a name made from their content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from nbpipe.history.database import chunks, insert_absent
+from nbpipe.history.records import to_json
+from nbpipe.history.schema import texts
+from nbpipe.model import Component
+
+# Shorter texts are quicker read with the list that they belong to, at the price of repeating them in some lists.
+_LONG = 2048
+
+
+class Texts:
+    """Texts that are about to be referred to."""
+
+    def __init__(self) -> None:
+        self._by_digest: dict[str, str] = {}
+
+    def add(self, value: object) -> str:
+        """Get the name under which ``value`` will be stored."""
+        # JSON escapes what not every database takes in a text: NUL and lone surrogates.
+        text = to_json(value)
+        digest = blake2b(text.encode("ascii"), digest_size=20).hexdigest()
+        self._by_digest[digest] = text
+        return digest
+
+    def add_components(self, components: Sequence[Component]) -> str | None:
+        """Get the name of the list of components; long texts in it are stored apart, shared by all who have them."""
+        if not components:
+            return None
+        return self.add([[part.name, part.digest, part.summary, *self._reference(part.text)] for part in components])
+
+    def store(self, connection: Connection) -> None:
+        """Write the texts that are not there yet."""
+        known: set[str] = set()
+        for chunk in chunks(list(self._by_digest)):
+            known.update(connection.scalars(select(texts.c.digest).where(texts.c.digest.in_(chunk))).all())
+        rows = [{"digest": name, "text": text} for name, text in self._by_digest.items() if name not in known]
+        insert_absent(connection, texts, rows)
+
+    def _reference(self, text: str) -> tuple[str, bool]:
+        return (self.add(text), True) if len(text) > _LONG else (text, False)
+
+
+def load_components(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[Component, ...]]:
+    """Get the lists of components by name; None is the name of the empty list."""
+    lists = load(connection, [name for name in names if name is not None])
+    inner = load(connection, [text for rows in lists.values() for *_, text, apart in rows if apart])
+    found: dict[str | None, tuple[Component, ...]] = {None: ()}
+    for name, rows in lists.items():
+        found[name] = tuple(
+            Component(part, digest, summary, inner[text] if apart else text)
+            for part, digest, summary, text, apart in rows
+        )
+    return found
+
+
+def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
+    """Get what was stored under each name."""
+    found: dict[str, Any] = {}
+    for chunk in chunks(names):
+        rows = connection.execute(select(texts.c.digest, texts.c.text).where(texts.c.digest.in_(chunk))).all()
+        found.update((row.digest, json.loads(row.text)) for row in rows)
+    return found
