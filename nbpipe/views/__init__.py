@@ -1,0 +1,1 @@
+"""Values as words, tables and pages for people: pure, so every face shows the same."""

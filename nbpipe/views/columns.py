@@ -1,0 +1,52 @@
+"""How much room a text takes on a terminal, and texts made to fit."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Categories of characters that move the cursor, reorder the line or show nothing.
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def one_line(text: str) -> str:
+    """Get a text as one harmless line, its white space joined."""
+    return harmless(" ".join(text.split()))
+
+
+def harmless(line: str) -> str:
+    """Get a line that cannot steer a terminal: control characters are shown as �."""
+    return line if line.isascii() and line.isprintable() else "".join(map(_seen, line))
+
+
+def _seen(character: str) -> str:
+    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in _UNSEEN else character
+
+
+def width(text: str) -> int:
+    """Get the number of terminal columns of a line: two for wide characters, none for marks on another."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def fit(text: str, columns: int) -> str:
+    """Get a line that takes at most ``columns``, ending in … where something is left out."""
+    if width(text) <= columns:
+        return text
+    kept, used = [], 1
+    for character in text:
+        used += _columns(character)
+        if used > columns:
+            break
+        kept.append(character)
+    return "".join(kept).rstrip() + "…" if columns > 0 else ""
+
+
+def pad(text: str, columns: int) -> str:
+    """Get a line that takes exactly ``columns``."""
+    fitted = fit(text, columns)
+    return fitted + " " * (columns - width(fitted))

@@ -1,0 +1,38 @@
+"""What a step printed, out of its executed notebook."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_OURS = frozenset({"setup", "inputs", "parameters"})
+
+
+def text_of(notebook: Mapping[str, Any]) -> str:
+    """Get streams, results and errors of an executed one-step notebook as plain text, harmless on a terminal."""
+    parts = [part for cell in notebook.get("cells", []) for part in _cell(cell)]
+    return plain("".join(parts)).rstrip("\n")
+
+
+def plain(text: str) -> str:
+    """Get text without terminal colours, control characters and marks that turn the direction of writing."""
+    return _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))
+
+
+def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
+    role = cell.get("metadata", {}).get("nbpipe", {}).get("role")
+    for output in cell.get("outputs", []):
+        kind = output.get("output_type")
+        if kind == "stream":
+            yield _joined(output.get("text", ""))
+        elif kind == "error":
+            yield "\n".join(output.get("traceback", [])) + "\n"
+        elif kind in ("execute_result", "display_data") and role not in _OURS:
+            yield _joined(output.get("data", {}).get("text/plain", "")) + "\n"
+
+
+def _joined(text: Any) -> str:
+    return "".join(text) if isinstance(text, list) else str(text)

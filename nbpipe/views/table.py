@@ -1,0 +1,138 @@
+"""Plans, steps and runs as tables: rows of texts, and plain lines no wider than the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nbpipe.model import ReuseVerdict, RunRecord, Status, StepRecord, Verdict
+from nbpipe.views.columns import fit, one_line, pad, width
+from nbpipe.views.words import (
+    NO_NUMBERS,
+    VERDICTS,
+    duration,
+    explanation,
+    status_words,
+    step_explanation,
+    verdict_words,
+)
+
+Row = tuple[str, ...]
+
+PLAN_HEADER: Row = ("step", "verdict", "needs", "why")
+STEP_HEADER: Row = ("step", "status", "time", "tries", "why")
+RUN_HEADER: Row = ("run", "status", "time", "started", "experiment", "notebook")
+
+# A column that is not the last takes at most this share of a narrow line.
+_SHARE = 3
+_GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One step of a plan: its name, its verdict and the steps that it needs."""
+
+    name: str
+    verdict: Verdict
+    needs: tuple[str, ...] = ()
+
+
+def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
+    """Get a plan as texts under PLAN_HEADER; ``numbers`` tells run numbers by run id."""
+    return [
+        (
+            one_line(row.name),
+            verdict_words(row.verdict),
+            one_line(", ".join(row.needs)),
+            explanation(row.verdict, numbers),
+        )
+        for row in plan
+    ]
+
+
+def step_rows(steps: Iterable[StepRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
+    """Get a run's steps as texts under STEP_HEADER."""
+    return [
+        (
+            one_line(step.step),
+            status_words(step.status),
+            duration(step.seconds) if step.attempts else "",
+            str(step.attempts) if step.attempts > 1 else "",
+            step_explanation(step, numbers),
+        )
+        for step in steps
+    ]
+
+
+def run_rows(runs: Iterable[RunRecord], now: float) -> list[Row]:
+    """Get runs as texts under RUN_HEADER; ``now`` is in seconds since the epoch."""
+    return [
+        (
+            str(run.number),
+            status_words(run.status),
+            duration((now if run.ended is None else run.ended) - run.started),
+            f"{duration(round(now - run.started))} ago",
+            one_line(run.experiment),
+            one_line(run.notebook),
+        )
+        for run in runs
+    ]
+
+
+def plan_summary(plan: Iterable[PlanRow]) -> str:
+    """Get a plan in one line, e.g. ``1 run, 4 reuse (saves 12 s)``."""
+    verdicts = [row.verdict for row in plan]
+    counts = Counter(VERDICTS[type(verdict)][1] for verdict in verdicts)
+    saved = sum(verdict.hit.seconds for verdict in verdicts if isinstance(verdict, ReuseVerdict))
+    told = [f"{counts[word]} {word}" for _, word in VERDICTS.values() if counts[word]]
+    return (", ".join(told) or "no steps") + (f" (saves {duration(saved)})" if saved else "")
+
+
+def steps_summary(steps: Iterable[StepRecord]) -> str:
+    """Get a run's steps in one line, e.g. ``2 succeeded, 3 reused (saved 12 s)``."""
+    records = list(steps)
+    counts = Counter(record.status for record in records)
+    saved = sum(record.saved_seconds for record in records if record.status is Status.REUSED)
+    told = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
+    return (", ".join(told) or "no steps") + (f" (saved {duration(saved)})" if saved else "")
+
+
+def plan_lines(plan: Sequence[PlanRow], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
+    """Get a plan as plain lines, its summary last."""
+    return [*lines(PLAN_HEADER, plan_rows(plan, numbers), columns), fit(plan_summary(plan), columns)]
+
+
+def step_lines(steps: Sequence[StepRecord], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
+    """Get a run's steps as plain lines, their summary last."""
+    return [*lines(STEP_HEADER, step_rows(steps, numbers), columns), fit(steps_summary(steps), columns)]
+
+
+def run_lines(runs: Sequence[RunRecord], columns: int, now: float) -> list[str]:
+    """Get runs as plain lines."""
+    return lines(RUN_HEADER, run_rows(runs, now), columns)
+
+
+def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
+    """Get a table as plain lines of at most ``columns``; what does not fit ends in ….
+
+    A column in which no row has anything is left out.
+    """
+    shown = [place for place, _ in enumerate(header) if not rows or any(row[place] for row in rows)]
+    table = [tuple(row[place] for place in shown) for row in (header, *rows)]
+    widths = _widths(table, columns)
+    return [_line(row, widths, columns) for row in table]
+
+
+def _widths(table: Sequence[Row], columns: int) -> list[int]:
+    """Get each column's room: what it needs, but on a narrow line no more than its share, so that the last is seen."""
+    needed = [max(map(width, cells)) for cells in zip(*table, strict=True)]
+    room = columns - len(_GAP) * (len(needed) - 1)
+    if sum(needed) <= room:
+        return needed
+    return [*(min(cells, max(room // _SHARE, 1)) for cells in needed[:-1]), needed[-1]]
+
+
+def _line(row: Row, widths: Sequence[int], columns: int) -> str:
+    cells = [pad(text, room) for text, room in zip(row, widths, strict=True)]
+    return fit(_GAP.join(cells).rstrip(), columns)

@@ -1,0 +1,52 @@
+"""Why a step runs or is reused: its verdict, what changed with a diff of the text, and how its last run went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nbpipe.model import Component, StepRecord, Verdict
+from nbpipe.views import wire
+from nbpipe.views.diff import component_diff
+from nbpipe.views.words import NO_NUMBERS, run_name, sentence, step_explanation, verdict_line
+
+
+def why_lines(
+    step: str,
+    verdict: Verdict,
+    now: Sequence[Component],
+    before: StepRecord | None,
+    last: StepRecord | None,
+    *,
+    numbers: Mapping[str, int] = NO_NUMBERS,
+) -> list[str]:
+    """Get the explanation as plain lines."""
+    lines = [f"{step}: {verdict_line(verdict, numbers)}"]
+    if before is not None:
+        lines.append(f"compared with {run_name(before.run, numbers)}:")
+    for reason in verdict.reasons:
+        lines.append(f"  {sentence(reason)}")
+        lines += [f"    {line}" for line in _diff(reason.component, before, now)]
+    if last is not None:
+        lines.append(f"in the last run it was {last.status.value}: {step_explanation(last, numbers)}")
+    return lines
+
+
+def why_object(
+    step: str, verdict: Verdict, now: Sequence[Component], before: StepRecord | None, last: StepRecord | None
+) -> dict[str, Any]:
+    """Get the explanation as JSON."""
+    told = wire.verdict_object(verdict)
+    told["reasons"] = [{**reason, "diff": list(_diff(reason["component"], before, now))} for reason in told["reasons"]]
+    return {
+        "step": step,
+        **told,
+        "compared_with": before.run if before else None,
+        "last": wire.step_object(last) if last else None,
+    }
+
+
+def _diff(name: str, before: StepRecord | None, now: Sequence[Component]) -> tuple[str, ...]:
+    was = next((item for item in before.components if item.name == name), None) if before else None
+    is_ = next((item for item in now if item.name == name), None)
+    return component_diff(was, is_) if was and is_ else ()

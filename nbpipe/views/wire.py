@@ -1,0 +1,126 @@
+"""Plans, runs and errors as the JSON objects that other programs read; their names are a contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nbpipe.errors import NbpipeError, Refusals
+from nbpipe.model import (
+    Artifact,
+    Failure,
+    Origin,
+    Reason,
+    ReuseVerdict,
+    RunRecord,
+    StepRecord,
+    Verdict,
+    Warned,
+)
+from nbpipe.views.words import VERDICTS
+
+
+def plan_object(
+    notebook: str, verdicts: Mapping[str, Verdict], needs: Mapping[str, Iterable[str]], warnings: Iterable[Warned]
+) -> dict[str, Any]:
+    """Get a plan."""
+    steps = [
+        {"name": name, **verdict_object(verdict), "needs": list(needs[name])} for name, verdict in verdicts.items()
+    ]
+    return {"notebook": notebook, "steps": steps, "warnings": [warning_object(warning) for warning in warnings]}
+
+
+def verdict_object(verdict: Verdict) -> dict[str, Any]:
+    """Get a verdict with its reasons, the run it reuses, and the seconds that saves."""
+    hit = verdict.hit if isinstance(verdict, ReuseVerdict) else None
+    return {
+        "verdict": VERDICTS[type(verdict)][1],
+        "reasons": reason_objects(verdict.reasons),
+        "origin": _origin(hit.origin if hit else None),
+        "saved_seconds": hit.seconds if hit else 0.0,
+    }
+
+
+def run_object(run: RunRecord, steps: Iterable[StepRecord], seconds: float) -> dict[str, Any]:
+    """Get a run."""
+    listed = list(steps)
+    return {
+        "run": run.id,
+        "number": run.number,
+        "notebook": run.notebook,
+        "experiment": run.experiment,
+        "status": run.status.value,
+        "seconds": seconds,
+        "saved_seconds": sum(step.saved_seconds for step in listed),
+        "parameters": dict(run.parameters),
+        "tags": dict(run.tags),
+        "steps": [step_object(step) for step in listed],
+    }
+
+
+def step_object(step: StepRecord) -> dict[str, Any]:
+    """Get one step of a run."""
+    return {
+        "name": step.step,
+        "status": step.status.value,
+        "attempts": step.attempts,
+        "seconds": step.seconds,
+        "saved_seconds": step.saved_seconds,
+        "reasons": reason_objects(step.reasons),
+        "origin": _origin(step.origin),
+        "notebook": step.notebook,
+        "outputs": {artifact.name: artifact_object(artifact) for artifact in step.artifacts},
+        "error": _failure(step.failure),
+        "notes": list(step.notes),
+    }
+
+
+def runs_object(runs: Iterable[RunRecord]) -> dict[str, Any]:
+    """Get a list of runs."""
+    return {
+        "runs": [
+            {
+                "run": run.id, "number": run.number, "notebook": run.notebook, "experiment": run.experiment,
+                "status": run.status.value, "started": run.started, "ended": run.ended, "tags": dict(run.tags),
+            }
+            for run in runs
+        ]
+    }  # fmt: skip
+
+
+def artifact_object(artifact: Artifact) -> dict[str, Any]:
+    """Get a stored output."""
+    return {"uri": artifact.uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes}
+
+
+def errors_object(error: NbpipeError) -> dict[str, Any]:
+    """Get what was refused."""
+    errors = error.errors if isinstance(error, Refusals) else (error,)
+    return {"errors": [one.to_json() for one in errors]}
+
+
+def warning_object(warning: Warned) -> dict[str, Any]:
+    """Get a piece of advice."""
+    place = warning.place
+    return {
+        "code": warning.code, "message": warning.message, "hint": warning.hint,
+        "cell": place.cell, "line": place.line, "column": place.column,
+    }  # fmt: skip
+
+
+def reason_objects(reasons: Iterable[Reason]) -> list[dict[str, Any]]:
+    """Get reasons."""
+    return [{"component": reason.component, "was": reason.was, "now": reason.now} for reason in reasons]
+
+
+def _origin(origin: Origin | None) -> dict[str, Any] | None:
+    return {"run": origin.run, "step": origin.step} if origin else None
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "ename": failure.ename, "evalue": failure.evalue, "cell": failure.cell, "line": failure.line,
+        "message": failure.message, "kind": failure.kind,
+    }  # fmt: skip
