@@ -1,0 +1,175 @@
+"""The interpreters that kernels run, found without loading jupyter_client, and the environments they start with."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.paths import jupyter_path
+
+from nbpipe.errors import EnvironmentUnavailable, NotSupportedYet
+
+_KERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
+_DEFAULT_NAME = "python3"
+_DELIVERED = ("PATH", "HOME", "USER", "TMPDIR")
+# A step has one core unless it asks for more: pools that each take the whole machine get in each other's way.
+_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
+_ASK_SECONDS = 60
+_ASK = """\
+import importlib.util, json, platform, sys
+print(json.dumps({
+    "version": platform.python_version(), "implementation": platform.python_implementation(),
+    "platform": sys.platform + "-" + platform.machine(),
+    "ipykernel": importlib.util.find_spec("ipykernel") is not None,
+}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What a step's kernel runs: ``kernel`` is its command line with ``{connection_file}`` in it."""
+
+    kernel: tuple[str, ...]
+    version: str
+    implementation: str
+    platform: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    """An installed kernel: where it lies, and what its ``kernel.json`` says."""
+
+    name: str
+    folder: Path
+    told: Mapping[str, Any]
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The kernel's command line; a plain ``python`` is this interpreter, as Jupyter has it."""
+        first, *rest = self.told["argv"]
+        if re.fullmatch(rf"python({sys.version_info[0]}(\.{sys.version_info[1]})?)?", first):
+            first = sys.executable
+        places = {"{resource_dir}": str(self.folder), "{prefix}": sys.prefix}
+        return tuple(_filled(word, places) for word in (first, *rest))
+
+
+def resolve(kernel_name: str | None) -> Interpreter:
+    """Get the interpreter of a notebook's kernel: this very one where the notebook names none."""
+    spec = _find(kernel_name) if kernel_name else None
+    if spec is None:
+        if kernel_name in (None, "", _DEFAULT_NAME):
+            return _this((sys.executable, *_KERNEL))
+        raise EnvironmentUnavailable(f"the kernel `{kernel_name}` is not installed here", _those_there())
+    if str(spec.told.get("language", "")).lower() != "python":
+        raise NotSupportedYet(
+            f"the kernel `{spec.name}` runs {spec.told.get('language') or 'an unnamed language'}, not Python",
+            "Steps in other languages are not built yet: choose a Python kernel for the notebook.",
+        )
+    return _this(spec.argv) if _is_this(spec.argv[0]) else _asked(spec)
+
+
+def _this(command: tuple[str, ...]) -> Interpreter:
+    if importlib.util.find_spec("ipykernel") is None:
+        raise _no_ipykernel(sys.executable)
+    where = f"{sys.platform}-{platform.machine()}"
+    return Interpreter(command, platform.python_version(), platform.python_implementation(), where)
+
+
+def _is_this(program: str) -> bool:
+    # Not the files behind links: all virtual environments of one Python share that file.
+    return Path(program) == Path(sys.executable)
+
+
+def _find(name: str) -> _Spec | None:
+    """Get the installed kernel of that name; Jupyter looks in the user's folders first, and so does this."""
+    return next((_read(folder) for folder in _installed() if folder.name.lower() == name.lower()), None)
+
+
+def _installed() -> Iterator[Path]:
+    """List the folders of installed kernels in Jupyter's order."""
+    for place in jupyter_path("kernels"):
+        for told in sorted(Path(place).glob("*/kernel.json")):
+            yield told.parent
+
+
+def _read(folder: Path) -> _Spec:
+    name = folder.name
+    try:
+        told = json.loads((folder / "kernel.json").read_text("utf-8"))
+        if told["argv"] and all(isinstance(word, str) for word in told["argv"]):
+            return _Spec(name, folder, told)
+        fault = "`argv` is not a command line"
+    except (OSError, ValueError) as error:
+        fault = str(error)
+    except (KeyError, TypeError):
+        fault = "`argv` is missing"
+    raise EnvironmentUnavailable(f"the kernel `{name}` cannot be used: {folder / 'kernel.json'}: {fault}")
+
+
+def _those_there() -> str:
+    names = sorted({_DEFAULT_NAME, *(folder.name for folder in _installed())})
+    return f"Kernels that are: {', '.join(names)}. Choose one of them in the notebook's metadata."
+
+
+def _asked(spec: _Spec) -> Interpreter:
+    """Get the interpreter behind another program by asking it."""
+    argv = spec.argv
+    start = argv[: argv.index("-m")] if "-m" in argv else argv[:1]
+    told = _ask(start)
+    if isinstance(told, str):
+        raise EnvironmentUnavailable(
+            f"the kernel `{spec.name}` cannot be used: `{start[0]}` {told}",
+            f"Install the kernel again, or remove it: {spec.folder}",
+        )
+    if not told["ipykernel"]:
+        raise _no_ipykernel(start[0])
+    return Interpreter(argv, told["version"], told["implementation"], told["platform"])
+
+
+@lru_cache(maxsize=64)
+def _ask(start: tuple[str, ...]) -> Mapping[str, Any] | str:
+    """Get what an interpreter says about itself, or a half-sentence why it says nothing."""
+    try:
+        answer = subprocess.run([*start, "-c", _ASK], capture_output=True, timeout=_ASK_SECONDS, check=True)
+        told: Mapping[str, Any] = json.loads(answer.stdout)
+    except FileNotFoundError:
+        return "is not there"
+    except subprocess.TimeoutExpired:
+        return f"did not answer within {_ASK_SECONDS} s"
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        return f"is no Python that answers ({error})"
+    return told
+
+
+def _no_ipykernel(program: str) -> EnvironmentUnavailable:
+    return EnvironmentUnavailable(
+        f"steps need ipykernel, and {program} does not have it", f"Install it: {program} -m pip install ipykernel"
+    )
+
+
+def _filled(word: str, places: Mapping[str, str]) -> str:
+    for place, value in places.items():
+        word = word.replace(place, value)
+    return word
+
+
+def kernel_environment(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Get all environment variables of a step's kernel: what every program needs, the locale, and ``names`` as set."""
+    fixed = {"CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0", **dict.fromkeys(_POOLS, "1")}
+    delivered = (*_DELIVERED, *key_environment(environ, names))
+    return fixed | {name: environ[name] for name in delivered if name in environ}
+
+
+def key_environment(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str | None]:
+    """Get the environment variables that count for reuse; one that is not set is None."""
+    locale = sorted(name for name in environ if name.startswith("LC_"))
+    return {name: environ.get(name) for name in ("LANG", *locale, "TZ", *names)}

@@ -1,0 +1,231 @@
+"""Carries out attempts on a Dask cluster of this machine: one worker process, with a thread for each slot.
+
+A step's kernel is a process of its own, so one worker process is enough; it only waits for kernels. Nothing is started
+before the first attempt is submitted. Retries are the driver's: Dask is told to try nothing twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbpipe.compute import entry, outcomes
+from nbpipe.errors import ClusterOutOfReach
+from nbpipe.model import Job, Outcome
+
+_ADDRESS = "127.0.0.1"
+_RESULT_SECONDS = 60
+_CLOSE_SECONDS = 5
+
+_SCRATCH = "nbpipe-dask-"
+
+_SETTINGS = {
+    # A worker gets what it can run at once; the rest waits where it can be cancelled, and is not lost with a worker.
+    "distributed.scheduler.worker-saturation": 1.0,
+    # Dask cannot be kept from serving HTTP, but from having anything to serve.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+_SCHEDULER = {
+    # A step whose worker died is the driver's to try again, never Dask's.
+    "allowed_failures": 0,
+    "dashboard": False,
+    "dashboard_address": f"{_ADDRESS}:0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A running cluster, and the scratch folder that goes with it."""
+
+    cluster: Any
+    client: Any
+    scratch: str
+
+
+class DaskExecutor:
+    """Carries out attempts on a cluster of this machine that is started when the first one comes."""
+
+    def __init__(self, slots: int | None = None) -> None:
+        self._slots = slots or len(os.sched_getaffinity(0))
+        self._mailbox = outcomes.Mailbox()
+        self._started: _Started | None = None
+        self._pending: dict[str, tuple[Job, Any]] = {}
+        self._cancelled: set[str] = set()
+        self._lock = threading.RLock()
+
+    @property
+    def slots(self) -> int:
+        """How many attempts run at the same time."""
+        return self._slots
+
+    def start(self) -> None:
+        """Start the cluster, unless it runs; ClusterOutOfReach says why it cannot be had."""
+        self._cluster()
+
+    def submit(self, job: Job) -> None:
+        """Have an attempt carried out; its outcome arrives by :meth:`wait`."""
+        client = self._cluster().client
+        future = client.submit(_carry_out, job, key=f"nbstep-{job.attempt}", pure=False, retries=0)
+        with self._lock:
+            self._pending[job.attempt] = (job, future)
+        future.add_done_callback(lambda done: self._arrived(job, done))
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        """Get all outcomes that have arrived, waiting up to ``timeout`` seconds for the first one."""
+        return self._mailbox.wait(timeout)
+
+    def cancel(self, attempt: str) -> None:
+        """Stop an attempt; its outcome tells when it is gone."""
+        with self._lock:
+            pending = self._pending.get(attempt)
+            if pending is None or self._started is None:
+                return
+            self._cancelled.add(attempt)
+            client = self._started.client
+        # The worker's event loop answers, so this gets through while all its threads are busy.
+        answers = client.run(_stop, attempt, on_error="ignore")
+        if not any(answers.values()):
+            pending[1].cancel()
+
+    def close(self) -> None:
+        """Stop all attempts and return when nothing of them and of the cluster is left."""
+        with self._lock:
+            running = list(self._pending)
+        for attempt in running:
+            self.cancel(attempt)
+        with self._lock:
+            started, self._started = self._started, None
+        if started is not None:
+            _end(started)
+
+    def _cluster(self) -> _Started:
+        with self._lock:
+            if self._started is not None and self._started.client.status != "running":
+                _end(self._started)
+                self._started = None
+            if self._started is None:
+                self._started = _start(self._slots)
+            return self._started
+
+    def _arrived(self, job: Job, done: Any) -> None:
+        outcome = self._outcome(job, done)
+        with self._lock:
+            self._pending.pop(job.attempt, None)
+            self._cancelled.discard(job.attempt)
+        self._mailbox.put(outcome)
+
+    def _outcome(self, job: Job, done: Any) -> Outcome:
+        if done.status == "cancelled" and job.attempt in self._cancelled:
+            return outcomes.cancelled(job)
+        if done.status != "finished":
+            error = done.exception() if done.status == "error" else None
+            return outcomes.lost(job, error or ConnectionError(f"its task is {done.status}"))
+        try:
+            outcome: Outcome = done.result(timeout=_RESULT_SECONDS)
+        except (OSError, RuntimeError) as error:
+            return outcomes.lost(job, error)
+        return outcome
+
+
+def _start(slots: int) -> _Started:
+    """Start a cluster that only this machine can reach."""
+    # Half a second that a run in which everything is reused must not pay.
+    import dask
+    import distributed
+
+    _sweep()
+    scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")
+    try:
+        with dask.config.set(_SETTINGS):
+            cluster = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # theirs
+                n_workers=1,
+                threads_per_worker=slots,
+                host=_ADDRESS,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+                worker_class=_nanny(),
+                local_directory=scratch,
+                scheduler_kwargs=_SCHEDULER,
+            )
+        client = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]  # theirs
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise ClusterOutOfReach(
+            f"the local Dask cluster could not be started: {error}", "See whether this machine lets processes start."
+        ) from error
+    client.run(_warm_up)
+    return _Started(cluster, client, scratch)
+
+
+def _sweep() -> None:
+    """Remove the scratch folders of processes that were killed before they could do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
+
+
+def _end(started: _Started) -> None:
+    started.cluster.close(timeout=_CLOSE_SECONDS)
+    started.client.close(timeout=_CLOSE_SECONDS)
+    shutil.rmtree(started.scratch, ignore_errors=True)
+
+
+def _nanny() -> type[Any]:
+    """Get the class that starts the worker process, and starts it again when it has died."""
+    # As above: only where a cluster is started.
+    from distributed import Nanny
+
+    class QuietNanny(Nanny):
+        async def instantiate(self) -> Any:
+            with _without_main():
+                return await super().instantiate()
+
+    return QuietNanny
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the program that is running from new processes of multiprocessing, which import it again otherwise.
+
+    They would load the whole command line, or run a script that has no ``if __name__ == "__main__"`` a second time.
+    """
+    main = sys.modules["__main__"]
+    names: dict[str, Any] = vars(main)
+    hidden = {name: names[name] for name in ("__file__", "__spec__") if names.get(name) is not None}
+    names.pop("__file__", None)
+    names["__spec__"] = None
+    try:
+        yield
+    finally:
+        names.update(hidden)
+
+
+def _carry_out(job: Job) -> Outcome:
+    """Carry out an attempt; runs in a worker's thread."""
+    outcome: Outcome = entry.load(entry.RUN)(job)
+    return outcome
+
+
+def _stop(attempt: str) -> bool:
+    """Stop an attempt; runs on a worker's event loop."""
+    return bool(entry.load(entry.STOP)(attempt))
+
+
+def _warm_up() -> None:
+    """Load what every attempt needs beside the worker's other work, so that the first one does not wait for it."""
+    threading.Thread(target=entry.load, args=(entry.RUN,), daemon=True, name="nbpipe-warm-up").start()

@@ -1,0 +1,26 @@
+"""Compute targets: named places where steps run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from nbpipe.compute.executor import DaskExecutor
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A compute target: its name, and how many steps run there at the same time."""
+
+    name: str
+    slots: int
+
+
+def default_target(slots: int | None = None) -> Target:
+    """Get the target of steps that name none: this machine, with as many slots as it has cores for us."""
+    return Target("local", slots or len(os.sched_getaffinity(0)))
+
+
+def executor_of(target: Target) -> DaskExecutor:
+    """Get an executor for a target; nothing is started before the first attempt is submitted."""
+    return DaskExecutor(target.slots)

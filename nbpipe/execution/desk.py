@@ -1,0 +1,147 @@
+"""The directory of one attempt: what the worker lays out for the kernel, and what it finds there afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nbpipe.model import Artifact, Job
+
+_LOG_TAIL_BYTES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An output as the kernel saved it."""
+
+    name: str
+    format: str
+    path: Path
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One attempt's directory, with a word for each thing in it."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """What the kernel is to do; the kernel's side reads it."""
+        return self.path / "job.json"
+
+    @property
+    def staging(self) -> Path:
+        """Where the kernel saves outputs."""
+        return self.path / "staging"
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return self.path / "notebook.ipynb"
+
+    @property
+    def manifest(self) -> Path:
+        """What says that the attempt succeeded."""
+        return self.path / "manifest.json"
+
+    @property
+    def log(self) -> Path:
+        """What the kernel process wrote outside of its cells."""
+        return self.path / "kernel.log"
+
+    def claim(self) -> bool:
+        """Take this directory for the one execution that may use it; False when another has done so."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.staging.mkdir()
+        except FileExistsError:
+            return False
+        return not (self.job.exists() or self.manifest.exists())
+
+    def lay_out(self, job: Job) -> None:
+        """Write the job for the kernel; the environment's values stay out of it."""
+        told = {
+            "attempt": job.attempt,
+            "run": job.run,
+            "step": job.step,
+            "staging": str(self.staging),
+            "inputs": [asdict(given) for given in job.inputs],
+            "outputs": [asdict(wanted) for wanted in job.outputs],
+            "modules": [asdict(module) for module in job.modules],
+        }
+        write_whole(self.job, json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"), 0o600)
+
+    def error(self) -> Mapping[str, Any]:
+        """Get what the kernel wrote about the error of a cell; empty when it wrote nothing."""
+        return _read(self.path / "error.json")
+
+    def saved(self) -> tuple[Staged, ...] | None:
+        """Get the outputs that the kernel says it saved, or None when it did not come to its end."""
+        told = _read(self.path / "outputs.json")
+        if "outputs" not in told:
+            return None
+        return tuple(self._staged(output) for output in told["outputs"])
+
+    def _staged(self, told: Mapping[str, Any]) -> Staged:
+        # The kernel runs the author's code, so only the last part of a name is taken from it.
+        path = self.staging / Path(told["name"]).name / Path(told["basename"]).name
+        return Staged(told["name"], told["format"], path, told.get("note") or "")
+
+    def log_tail(self) -> str:
+        """Get the end of what the kernel process wrote outside of its cells."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            return log.read().decode("utf-8", "replace").strip()
+        return ""
+
+    def sign(self, job: Job, artifacts: tuple[Artifact, ...], seconds: float) -> None:
+        """Write the manifest, which says that the attempt succeeded and all its outputs are published."""
+        told = {
+            "attempt": job.attempt,
+            "token": job.token,
+            "run": job.run,
+            "step": job.step,
+            "artifacts": [asdict(artifact) for artifact in artifacts],
+            "seconds": seconds,
+            "notebook": str(self.notebook),
+        }
+        write_whole(self.manifest, json.dumps(told, ensure_ascii=False, indent=1).encode())
+
+    def clear(self) -> None:
+        """Remove what was staged."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        told = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file so that a reader, or a power cut, finds all of it or the one before."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,257 @@
+"""Papermill's side of an attempt: an engine that runs the one-step notebook on the attempt's own kernel.
+
+Papermill's verdict is not taken (it calls ``sys.exit(0)`` a success): :class:`Progress` says what really ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from nbpipe.execution import fast_import  # noqa: F401  # loaded before those below, which are slow without it
+
+# isort: split
+import nbformat
+import papermill
+from nbclient.exceptions import CellExecutionComplete, CellExecutionError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+from nbpipe.execution.attempts import Attempt
+from nbpipe.execution.kernels import KernelGone, StepKernelManager, until
+from nbpipe.model import Job
+
+_ENGINE = "nbpipe-step"
+_START_SECONDS = 60
+_ALIVE_SECONDS = 0.1
+# After a cell's reply its last messages follow at once; when nothing at all comes for this long, nothing will.
+_SILENCE_SECONDS = 10
+# A kernel drops output of which 1000 pieces wait to be sent (ZeroMQ's SNDHWM, option 23); 0 means: never.
+_KEEP_ALL_OUTPUT = (
+    "(lambda sender: sender.schedule(lambda: sender.socket.setsockopt(23, 0)))(get_ipython().kernel.iopub_thread)"
+)
+_ERROR_MARKER = "papermill-error-cell-tag"
+_KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The error that ended a cell."""
+
+    ename: str
+    evalue: str
+    traceback: str
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a notebook got: ``position`` is the cell begun last, ``died`` tells that its kernel was lost there."""
+
+    notebook: nbformat.NotebookNode
+    position: int | None = None
+    finished: bool = False
+    raised: Raised | None = None
+    died: bool = False
+    exit_code: int | None = None
+    trouble: str = ""
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What nbpipe wrote into the metadata of the cell begun last: its role, and the author's cell."""
+        if self.position is None:
+            return {}
+        told: Mapping[str, Any] = self.notebook.cells[self.position].metadata.get("nbpipe", {})
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What one execution works with."""
+
+    job: Job
+    attempt: Attempt
+    progress: Progress
+    log_path: Path
+
+
+class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
+    """Runs cells one after the other, in a thread without a running event loop.
+
+    It waits for output as long as there is any, and not for kernels that are gone.
+    """
+
+    def __init__(self, nb_man: Any, bench: Bench, **kwargs: Any) -> None:
+        super().__init__(nb_man, raise_on_iopub_timeout=False, **kwargs)
+        self.bench = bench
+        self.on_cell_executed = self._look_for_quit
+        # nbclient gives a cell's output 4 seconds in all after its reply; silence decides here instead.
+        self.iopub_timeout = 10**6
+
+    def execute(self, **kwargs: Any) -> None:
+        """Run the notebook's cells in the kernel, which is gone afterwards."""
+        # A loop of its own, closed at the end: nbclient would leave one behind in every thread.
+        asyncio.run(self._execute(**kwargs))
+
+    async def _execute(self, **kwargs: Any) -> None:
+        self.reset_execution_trackers()
+        await self.async_start_new_kernel(**kwargs)
+        await self.async_start_new_kernel_client()
+        try:
+            await self.async_wait_for_reply(self.kc.execute(_KEEP_ALL_OUTPUT, silent=True, store_history=False))
+            self.nb.metadata["language_info"] = self.kc.language_info
+            await self._execute_cells()
+            self.set_widgets_metadata()
+        finally:
+            await self._async_cleanup_kernel()
+
+    async def _execute_cells(self) -> None:
+        """Run cells until one raises or the attempt is stopped."""
+        progress = self.bench.progress
+        for index, cell in enumerate(self.nb.cells):
+            if self.bench.attempt.stopped or progress.raised:
+                return
+            progress.position = index
+            self.nb_man.cell_start(cell, index)
+            try:
+                await self.async_execute_cell(cell, index)
+            except CellExecutionError as error:
+                progress.raised = Raised(error.ename, error.evalue, _last_traceback(cell))
+                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+            finally:
+                self.nb_man.cell_complete(cell, cell_index=index)
+        progress.finished = progress.raised is None
+
+    def _look_for_quit(self, execute_reply: Mapping[str, Any], **_: Any) -> None:
+        """Take ``quit()`` for what it means: Jupyter leaves that to the front end, and cells after it would run."""
+        payload = execute_reply["content"].get("payload") or ()
+        if any(asked.get("source") == "ask_exit" for asked in payload):
+            self.bench.progress.raised = Raised("SystemExit", "", "")
+
+    async def _async_poll_output_msg(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
+        while True:
+            try:
+                message = await self.kc.iopub_channel.get_msg(timeout=_SILENCE_SECONDS)
+            except Empty:
+                # The cell's last message can be lost in a flood; its reply, on another channel, cannot.
+                if "shell.execute_reply" in cell.metadata.get("execution", {}):
+                    return
+                continue
+            if message["parent_header"].get("msg_id") == parent_msg_id:
+                try:
+                    self.process_message(message, cell, cell_index)
+                except CellExecutionComplete:
+                    return
+
+    async def _async_poll_kernel_alive(self) -> None:
+        kernel = self.km
+        await until(lambda: kernel.exit_code is not None, _ALIVE_SECONDS)
+        self.task_poll_for_reply.cancel()
+
+
+def _last_traceback(cell: Any) -> str:
+    """Get the text of a cell's newest error output, with the terminal's colours still in it."""
+    errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
+    return "\n".join(errors[-1]["traceback"]) if errors else ""
+
+
+class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
+    """Runs a notebook on a kernel made for it, with exactly the environment and folder of its job."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        bench: Bench,
+        kernel_manager_class: type[StepKernelManager],
+        log_output: bool = False,  # noqa: ARG003  # papermill passes it
+        **_: Any,
+    ) -> None:
+        """Run the cells and keep what happened in the bench's progress."""
+        progress = bench.progress
+        progress.notebook = nb_man.nb
+        kernel = kernel_manager_class(command=bench.job.kernel, log_path=bench.log_path)
+        bench.attempt.runs_on(kernel)
+        client = StepClient(
+            nb_man, bench, km=kernel, kernel_name=kernel_name, startup_timeout=_START_SECONDS, log=_quiet_logger()
+        )
+        try:
+            if not bench.attempt.stopped:
+                client.execute(cwd=bench.job.cwd, env=dict(bench.job.env))
+        except KernelGone as error:
+            progress.died, progress.exit_code, progress.trouble = True, error.exit_code, str(error)
+        except DeadKernelError:
+            progress.died, progress.exit_code = True, kernel.exit_code
+        finally:
+            kernel.end()
+
+
+def _quiet_logger() -> logging.Logger:
+    """Get papermill's logger, silenced: what it has to say is in the notebook and in the outcome."""
+    logger = logging.getLogger("papermill")
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger
+
+
+def run_notebook(bench: Bench) -> None:
+    """Have papermill run the bench's notebook; how it went is in the bench's progress."""
+    _quiet_logger()
+    papermill_engines.register(_ENGINE, StepEngine)
+    # Papermill raises for a cell's error when all is done; the progress knows it already.
+    with contextlib.suppress(PapermillExecutionError):
+        papermill.execute_notebook(
+            bench.progress.notebook,
+            None,
+            engine_name=_ENGINE,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            kernel_manager_class=StepKernelManager,
+            bench=bench,
+        )
+
+
+def read(text: str) -> nbformat.NotebookNode:
+    """Get a notebook from its JSON text."""
+    notebook: nbformat.NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]  # theirs
+    return notebook
+
+
+def written(notebook: nbformat.NotebookNode) -> bytes:
+    """Get an executed notebook as a file: what papermill wrote into it about itself is left out."""
+    notebook.cells = [cell for cell in notebook.cells if _ERROR_MARKER not in cell.metadata.get("tags", [])]
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell["outputs"] = _joined(cell.get("outputs", []))
+    notebook.metadata["kernelspec"] = _KERNELSPEC
+    text: str = nbformat.writes(notebook, version=4)  # type: ignore[no-untyped-call]  # theirs
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Join the pieces of one stream that follow one another, as a notebook's front end does."""
+    joined: list[Any] = []
+    texts: list[str] = []
+    for output in outputs:
+        if texts and output["output_type"] == "stream" and output["name"] == joined[-1]["name"]:
+            texts.append(output["text"])
+            continue
+        _close(joined, texts)
+        joined.append(output)
+        texts = [output["text"]] if output["output_type"] == "stream" else []
+    _close(joined, texts)
+    return joined
+
+
+def _close(joined: list[Any], texts: list[str]) -> None:
+    if texts:
+        joined[-1]["text"] = "".join(texts)

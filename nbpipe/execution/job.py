@@ -1,0 +1,119 @@
+"""One attempt on a worker, from its job to its outcome.
+
+The worker's entry: :func:`run_attempt` runs in a worker's thread, :func:`stop_attempt` may be called from any other.
+Bytes are published before the manifest is written, and the manifest is the last thing: whoever finds one finds all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from math import inf
+from pathlib import Path
+
+from nbpipe.data.artifacts import publish
+from nbpipe.data.datastores import LocalStore
+from nbpipe.errors import NbpipeError
+from nbpipe.execution import engine
+from nbpipe.execution.attempts import Attempt, Attempts
+from nbpipe.execution.desk import Desk, Staged, write_whole
+from nbpipe.execution.shipping import ship
+from nbpipe.execution.verdict import failure_of, one_line
+from nbpipe.model import Artifact, Failure, Job, Outcome, Status
+
+_HERE = Attempts()
+
+_STATUS = {"cancelled": Status.CANCELLED, "lost": Status.LOST}
+
+_SETUP = """\
+import sys as _sys
+_sys.path.insert(0, {library!r})
+from nbpipe.execution import stepside as _nbpipe
+_nbpipe.begin({job!r})
+"""
+
+
+def run_attempt(job: Job) -> Outcome:
+    """Carry out one attempt and get how it ended; the author's failures and ours are outcomes, never exceptions."""
+    started = time.monotonic()
+    desk = Desk(Path(job.directory))
+    with _HERE.carrying(job.attempt) as attempt:
+        try:
+            ended = _carry_out(job, attempt, desk, started)
+        except Exception as error:  # noqa: BLE001  # the worker's border: a surprise is told, and the worker lives on
+            ended = _surprise(error)
+    if isinstance(ended, Outcome):
+        return ended
+    status = _STATUS.get(ended.kind, Status.FAILED)
+    return Outcome(job.attempt, job.token, status, time.monotonic() - started, str(desk.notebook), failure=ended)
+
+
+def stop_attempt(attempt: str) -> bool:
+    """Stop an attempt that runs in this process; returns at once, False when there is none of that name.
+
+    One that is not here yet will not start. Its outcome tells ``cancelled`` when its processes are gone.
+    """
+    return _HERE.stop(attempt)
+
+
+def _carry_out(job: Job, attempt: Attempt, desk: Desk, started: float) -> Outcome | Failure:
+    if not desk.claim():
+        # A scheduler may start a task twice; whatever the other one is doing, this one leaves it alone.
+        return Failure("lost", "BegunElsewhere", str(desk.path), "this attempt was begun before, by another worker")
+    try:
+        progress = engine.Progress(engine.read(job.notebook))
+        try:
+            _execute(job, attempt, desk, progress)
+        finally:
+            write_whole(desk.notebook, engine.written(progress.notebook))
+        # From here on a stop comes too late; before, it wins.
+        attempt.seal()
+        return failure_of(job, attempt, progress, desk) or _published(job, desk, started)
+    finally:
+        desk.clear()
+
+
+def _execute(job: Job, attempt: Attempt, desk: Desk, progress: engine.Progress) -> None:
+    """Run the job's notebook in its kernel, within its time."""
+    desk.lay_out(job)
+    library = ship(Path(job.store))
+    for cell in progress.notebook.cells:
+        if cell.metadata.get("nbpipe", {}).get("role") == "setup":
+            cell.source = _SETUP.format(library=str(library), job=str(desk.job))
+    clock = threading.Timer(min(job.timeout or inf, threading.TIMEOUT_MAX), attempt.stop, ("timeout",))
+    clock.daemon = True
+    clock.start()
+    try:
+        engine.run_notebook(engine.Bench(job, attempt, progress, desk.log))
+    finally:
+        clock.cancel()
+
+
+def _published(job: Job, desk: Desk, started: float) -> Outcome | Failure:
+    """Publish what was staged and sign for it."""
+    saved = desk.saved() or ()
+    try:
+        made = _publish(job, saved)
+    except NbpipeError as error:
+        return Failure("output", error.code, error.message, one_line(str(error)))
+    seconds = time.monotonic() - started
+    desk.sign(job, made, seconds)
+    notes = tuple(staged.note for staged in saved if staged.note)
+    return Outcome(job.attempt, job.token, Status.SUCCEEDED, seconds, str(desk.notebook), artifacts=made, notes=notes)
+
+
+def _publish(job: Job, saved: tuple[Staged, ...]) -> tuple[Artifact, ...]:
+    store = LocalStore(Path(job.store))
+    staged = {output.name: output for output in saved}
+    return tuple(
+        publish(store, staged[output.name].path, name=output.name, format=staged[output.name].format)
+        for output in job.outputs
+    )
+
+
+def _surprise(error: Exception) -> Failure:
+    """Get a failure that is ours, not the author's."""
+    said = f"nbpipe could not carry out the step: {one_line(str(error)) or type(error).__name__}"
+    told = "".join(traceback.format_exception(error))
+    return Failure("lost", type(error).__name__, str(error), said, traceback=told)

@@ -1,0 +1,68 @@
+"""The kernel's side of nbpipe, laid in the store as plain source, so that a step's environment needs only ipykernel."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from nbpipe.execution.desk import write_whole
+
+_FIRST = "nbpipe.execution.stepside"
+_DOCSTRING = b'"""What a step\'s kernel has of nbpipe."""\n'
+
+
+def ship(store: Path) -> Path:
+    """Get the folder to put on a kernel's ``sys.path``; what is missing or damaged in it is written anew."""
+    sources = _sources()
+    folder = store / "kernel" / _digest(sources)
+    for name, content in sources.items():
+        path = folder / name
+        if not (path.is_file() and path.read_bytes() == content):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _sources() -> dict[str, bytes]:
+    """Get the kernel's side by file name: the module that kernels import, and what of nbpipe it needs in turn."""
+    found: dict[str, bytes] = {}
+    waiting = [_FIRST]
+    while waiting:
+        name = waiting.pop()
+        source = _source(name)
+        path = name.replace(".", "/")
+        if source is None or f"{path}.py" in found:
+            # A package, or a name in a module: a kernel has only a docstring for packages.
+            continue
+        found[f"{path}.py"] = source
+        found |= {f"{parent}/__init__.py": _DOCSTRING for parent in map(str, list(Path(path).parents)[:-1])}
+        waiting += _imported(source)
+    return found
+
+
+def _source(name: str) -> bytes | None:
+    path = files("nbpipe").joinpath(*name.split(".")[1:-1], f"{name.rpartition('.')[2]}.py")
+    return path.read_bytes() if path.is_file() else None
+
+
+def _imported(source: bytes) -> Iterator[str]:
+    """Get the dotted names under ``nbpipe`` that a source may import."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nbpipe":
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("nbpipe."))
+
+
+def _digest(sources: dict[str, bytes]) -> str:
+    """Name a set of sources; only a folder's name, so the standard library's hash will do."""
+    digest = hashlib.blake2b(digest_size=20)
+    for name, content in sorted(sources.items()):
+        digest.update(f"{name}:{len(content)}:".encode() + content)
+    return digest.hexdigest()

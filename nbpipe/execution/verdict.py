@@ -1,0 +1,127 @@
+"""Says how an attempt ended, from what its notebook did and what it left: success is proved, never assumed."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+
+from nbpipe.execution.attempts import Attempt
+from nbpipe.execution.desk import Desk, Staged
+from nbpipe.execution.engine import Progress, Raised
+from nbpipe.model import Failure, Job
+
+_COLOUR = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
+_ASKED = "StdinNotImplementedError"
+_ASSIGNED = re.compile(r"\s*(\w+)\s*=")
+
+
+def failure_of(job: Job, attempt: Attempt, progress: Progress, desk: Desk) -> Failure | None:
+    """Get why the attempt failed; None when every cell ran and every declared output is there."""
+    if attempt.stopped is not None:
+        return _stopped(job, attempt.stopped, progress)
+    if progress.raised is not None:
+        return _raised(progress, progress.raised, desk)
+    if progress.died:
+        return _died(progress, desk)
+    return _left_out(job, desk.saved() if progress.finished else None)
+
+
+def _cell(progress: Progress) -> int | None:
+    cell = progress.told.get("cell")
+    return cell if isinstance(cell, int) else None
+
+
+def _stopped(job: Job, why: str, progress: Progress) -> Failure:
+    traceback = plain(progress.raised.traceback) if progress.raised else ""
+    if why == "timeout":
+        said = f"the step ran longer than {job.timeout:g} s, its timeout"
+        return Failure("timeout", "StepTimeout", f"{job.timeout:g} s", said, _cell(progress), None, traceback)
+    return Failure("cancelled", "Cancelled", "", "the step was cancelled", _cell(progress), None, traceback)
+
+
+def _raised(progress: Progress, raised: Raised, desk: Desk) -> Failure:
+    role = progress.told.get("role")
+    line = desk.error().get("line")
+    source = progress.notebook.cells[progress.position or 0].source
+    kind, said = _words(raised, role, source, line)
+    shown = line if isinstance(line, int) and _cell(progress) is not None else None
+    traceback = plain(raised.traceback)
+    return Failure(kind, raised.ename, plain(raised.evalue), said, _cell(progress), shown, traceback)
+
+
+def _words(raised: Raised, role: str | None, source: str, line: object) -> tuple[str, str]:
+    """Get the kind of a failure and one line about it."""
+    error = f"{raised.ename}: {one_line(raised.evalue)}".rstrip(": ")
+    if raised.ename == _ASKED:
+        return "input", "the code asked for keyboard input, and a step has nobody to ask: make it a parameter"
+    if raised.ename == "SystemExit":
+        code = one_line(raised.evalue)
+        called = f"SystemExit({code})" if code else "SystemExit"
+        return "user", f"the cell ended with {called}: leave out exit(), quit() and sys.exit(), a step runs to its end"
+    if role == "inputs":
+        return "input", f"input {_loaded(source, line)} could not be loaded: {error}"
+    if role == "outputs":
+        return "output", one_line(raised.evalue) or error
+    if role == "setup":
+        return "kernel", f"the step's kernel could not be prepared: {error}"
+    return "user", error
+
+
+def _loaded(source: str, line: object) -> str:
+    """Get the name of the input whose line failed, quoted."""
+    lines = source.splitlines()
+    if isinstance(line, int) and 0 < line <= len(lines):
+        match = _ASSIGNED.match(lines[line - 1])
+        if match:
+            return f"`{match[1]}`"
+    return "data"
+
+
+def _died(progress: Progress, desk: Desk) -> Failure:
+    how, said = _death(progress)
+    return Failure("kernel", "KernelDied", how, said, _cell(progress), None, plain(desk.log_tail()))
+
+
+def _death(progress: Progress) -> tuple[str, str]:
+    code = progress.exit_code
+    if code is None:
+        return "no answer", f"the kernel is of no use: {one_line(progress.trouble)}"
+    if code < 0:
+        name = _signal_name(-code)
+        guess = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return name, f"the kernel was killed by {name}{guess}"
+    if progress.position is None:
+        return f"exit code {code}", f"the kernel did not start: it ended with exit code {code}"
+    called = "exit(), quit() or os._exit()"
+    return f"exit code {code}", f"the kernel ended with exit code {code} before the step did ({called} in the code?)"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _left_out(job: Job, saved: Sequence[Staged] | None) -> Failure | None:
+    """Get the failure of a step that ran, but did not leave all that it declares."""
+    if saved is None:
+        said = "the step ended without saving its outputs"
+        return Failure("output", "OutputMissing", "", said)
+    there = {staged.name for staged in saved if staged.path.exists()}
+    missing = [output.name for output in job.outputs if output.name not in there]
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing)
+        return Failure("output", "OutputMissing", names, f"declared but not written: {names}")
+    return None
+
+
+def plain(text: str) -> str:
+    """Get a text without a terminal's colours."""
+    return _COLOUR.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """Get the first line of a text that says something."""
+    return next((line.strip() for line in plain(text).splitlines() if line.strip()), "")

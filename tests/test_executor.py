@@ -1,0 +1,246 @@
+"""Both executors keep one contract: every attempt has one outcome, whatever happens to it, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from one_step import job
+
+from nbpipe.compute.executor import DaskExecutor
+from nbpipe.compute.inline import InlineExecutor
+from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.model import JobOutput, Status
+
+pytestmark = [pytest.mark.cluster, pytest.mark.kernel]
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", params=[DaskExecutor, InlineExecutor], ids=["dask", "inline"])
+def executor(request):
+    made = request.param(3)
+    yield made
+    made.close()
+    assert _descendants() == []
+
+
+def _descendants() -> list[psutil.Process]:
+    """List this process's descendants that are still at work; Python's own book-keeper of semaphores may stay."""
+    return [each for each in psutil.Process().children(recursive=True) if "resource_tracker" not in _command(each)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _outcomes(executor, count: int, seconds: float = 60):
+    found = {}
+    ends = time.monotonic() + seconds
+    while len(found) < count:
+        assert time.monotonic() < ends, f"{len(found)} of {count} outcomes"
+        for outcome in executor.wait(1):
+            assert outcome.attempt not in found
+            found[outcome.attempt] = outcome
+    return found
+
+
+def _wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def _sleeper(folder: Path, name: str, timeout: float | None = None):
+    """Get a job that leaves a mark when it runs and then sleeps for ten minutes."""
+    code = f"import pathlib, time\npathlib.Path({str(folder / name)!r}).touch()\ntime.sleep(600)"
+    return job(folder, code, name=name, timeout=timeout)
+
+
+class TestExecutor:
+    """What holds for every executor."""
+
+    def test_an_attempt_that_succeeds(self, executor, tmp_path):
+        executor.submit(job(tmp_path, "total = depth", name="good", outputs=[JobOutput("total")]))
+        outcome = _outcomes(executor, 1)["good"]
+        assert (outcome.status, outcome.token, outcome.failure) == (Status.SUCCEEDED, 7, None)
+        assert [made.name for made in outcome.artifacts] == ["total"]
+
+    def test_an_attempt_that_fails(self, executor, tmp_path):
+        executor.submit(job(tmp_path, "1 / 0", name="bad"))
+        outcome = _outcomes(executor, 1)["bad"]
+        assert (outcome.status, outcome.failure.ename) == (Status.FAILED, "ZeroDivisionError")
+
+    def test_an_attempt_whose_kernel_is_killed(self, executor, tmp_path):
+        executor.submit(job(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", name="killed"))
+        outcome = _outcomes(executor, 1)["killed"]
+        assert (outcome.status, outcome.failure.kind) == (Status.FAILED, "kernel")
+
+    def test_an_attempt_that_takes_too_long(self, executor, tmp_path):
+        executor.submit(_sleeper(tmp_path, "long", timeout=1.0))
+        assert _outcomes(executor, 1)["long"].failure.kind == "timeout"
+
+    def test_attempts_run_at_the_same_time(self, executor, tmp_path):
+        """Each waits for the other two, so that they can only succeed together."""
+        code = (
+            "import pathlib, time\n"
+            f"here = pathlib.Path({str(tmp_path)!r})\n"
+            "(here / 'at-{name}').touch()\n"
+            "ends = time.monotonic() + 30\n"
+            "while len(list(here.glob('at-*'))) < 3:\n"
+            "    assert time.monotonic() < ends\n"
+            "    time.sleep(0.01)"
+        )
+        for name in ("p1", "p2", "p3"):
+            executor.submit(job(tmp_path, code.replace("{name}", name), name=name))
+        found = _outcomes(executor, 3)
+        assert {outcome.status for outcome in found.values()} == {Status.SUCCEEDED}
+
+    def test_a_running_attempt_is_cancelled_and_its_kernel_gone(self, executor, tmp_path):
+        before = len(_descendants())
+        executor.submit(_sleeper(tmp_path, "stopped"))
+        _wait_for((tmp_path / "stopped").exists)
+        executor.cancel("stopped")
+        outcome = _outcomes(executor, 1, 10)["stopped"]
+        assert (outcome.status, outcome.failure.kind) == (Status.CANCELLED, "cancelled")
+        assert len(_descendants()) <= max(before, 2)
+
+    def test_waiting_and_running_attempts_are_cancelled_while_all_slots_are_busy(self, executor, tmp_path):
+        names = [f"full{i}" for i in range(6)]
+        for name in names:
+            executor.submit(_sleeper(tmp_path, name))
+        _wait_for(lambda: len(list(tmp_path.glob("full*"))) == 3)
+        for name in reversed(names):
+            executor.cancel(name)
+        found = _outcomes(executor, 6, 20)
+        assert {outcome.status for outcome in found.values()} == {Status.CANCELLED}
+
+    def test_cancelling_what_is_over_or_unknown_does_nothing(self, executor, tmp_path):
+        executor.submit(job(tmp_path, "1", name="over"))
+        assert _outcomes(executor, 1)["over"].status is Status.SUCCEEDED
+        executor.cancel("over")
+        executor.cancel("unknown")
+        assert executor.wait(0.2) == []
+
+    def test_waiting_has_an_end(self, executor):
+        started = time.monotonic()
+        assert executor.wait(0.2) == []
+        assert 0.1 < time.monotonic() - started < 1
+
+    def test_slots_are_told(self, executor):
+        assert executor.slots == 3
+
+
+@pytest.mark.parametrize("made", [DaskExecutor, InlineExecutor])
+def test_closing_ends_what_runs_and_leaves_nothing(made, tmp_path):
+    executor = made(2)
+    executor.submit(_sleeper(tmp_path, "a"))
+    _wait_for((tmp_path / "a").exists)
+    executor.submit(_sleeper(tmp_path, "b"))
+    started = time.monotonic()
+    executor.close()
+    assert time.monotonic() - started < 4
+    assert _descendants() == []
+    executor.close()
+
+
+@pytest.mark.parametrize("made", [DaskExecutor, InlineExecutor])
+def test_nothing_is_started_before_it_is_needed(made):
+    executor = made(2)
+    assert executor.wait(0) == []
+    executor.close()
+    assert _descendants() == []
+
+
+def test_a_lost_worker_is_an_outcome_and_the_executor_goes_on(tmp_path):
+    """The dead worker's kernels are gone with it; the next attempt finds a new worker."""
+    executor = DaskExecutor(2)
+    executor.submit(_sleeper(tmp_path, "first"))
+    _wait_for((tmp_path / "first").exists)
+    worker = next(each for each in _descendants() if "spawn_main" in _command(each))
+    below = worker.children(recursive=True)
+    assert below
+    worker.kill()
+    outcome = _outcomes(executor, 1, 20)["first"]
+    assert (outcome.status, outcome.failure.kind) == (Status.LOST, "lost")
+    _, alive = psutil.wait_procs(below, timeout=5)
+    assert alive == []
+    executor.submit(job(tmp_path, "1", name="second"))
+    assert _outcomes(executor, 1)["second"].status is Status.SUCCEEDED
+    executor.close()
+    assert _descendants() == []
+
+
+def test_only_this_machine_can_reach_the_cluster():
+    """S28, S29: Dask unpickles what it is sent, so it listens on the loopback alone; there is no dashboard."""
+    executor = DaskExecutor(1)
+    executor.start()
+    listening = [
+        connection.laddr.ip
+        for process in (psutil.Process(), *_descendants())
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert set(listening) == {"127.0.0.1"}
+    executor.close()
+
+
+def test_the_program_that_starts_the_cluster_is_not_run_again_by_its_worker(tmp_path):
+    """A script without ``if __name__ == "__main__"`` works, and the command line is not loaded twice."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('once', flush=True)\n"
+        "import __main__\n"
+        "from nbpipe.compute.executor import DaskExecutor\n"
+        "executor = DaskExecutor(1)\n"
+        "executor.start()\n"
+        "executor.close()\n"
+        "print(__main__.__file__)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=ROOT, env=_here(), timeout=60, check=False
+    )
+    assert ran.stdout.split() == ["once", str(script)]
+    assert ran.stderr == ""
+
+
+def test_all_is_gone_when_the_driver_is_killed(tmp_path):
+    """Worker, keeper and kernel, with a step at work."""
+    code = (
+        f"import pathlib, sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from one_step import job\nfrom nbpipe.compute.executor import DaskExecutor\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "executor = DaskExecutor(1)\n"
+        "step = f'import pathlib, time; pathlib.Path({str(folder)!r}, \"on\").touch(); time.sleep(600)'\n"
+        "executor.submit(job(folder, step))\n"
+        "time.sleep(600)"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=_here())
+    _wait_for((tmp_path / "on").exists)
+    below = psutil.Process(driver.pid).children(recursive=True)
+    assert len(below) >= 3
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert alive == []
+
+
+def test_the_default_target_is_this_machine():
+    target = default_target()
+    assert (target.name, target.slots) == ("local", len(os.sched_getaffinity(0)))
+    assert executor_of(default_target(5)).slots == 5
+
+
+def _here() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
