@@ -1,0 +1,384 @@
+"""Values as files: which format holds a value, and the same value back.
+
+This file is shipped to steps' kernels as source. It imports the standard library at the top and other packages on use,
+so that an environment needs only those that its own data need.
+
+What a reader gets is what was saved, type and all; the type is recorded with the data. Three formats have no place for
+it and say here what comes back: ``png`` an ``IPython.display.Image`` with the stored bytes in ``data``, ``json`` and
+``csv``, when an author asks for them by name, what JSON and CSV can say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import sys
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbpipe.data import tables
+from nbpipe.data.kinds import Unfit, kind_of, library, type_name
+
+
+class NotStorable(Exception):
+    """A value that its output's format cannot hold: the output, its type and the cure in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was written: ``note`` is what the author should see, or empty."""
+
+    format: str
+    basename: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way to keep a value: ``write`` gives a note and raises Unfit, ``read`` gives the value back."""
+
+    suffix: str
+    libraries: tuple[str, ...]
+    write: Callable[[Any, Path], str]
+    read: Callable[[Path], Any]
+
+
+# What a library or a broken value may raise while a value is being written: all of it means "does not fit".
+_MISFITS = (
+    TypeError, ValueError, AttributeError, KeyError, NotImplementedError, OverflowError, RuntimeError, ImportError,
+    AssertionError, pickle.PicklingError,
+)  # fmt: skip
+_MAX_BASENAME = 200
+_PATH_FORMAT = re.compile(r"file(\.[A-Za-z0-9][A-Za-z0-9._+-]*)?|dir")
+
+
+def known(format: str) -> bool:
+    """Say whether ``format`` may stand in a declaration."""
+    return format in FORMATS or format in ALIASES or is_path(format)
+
+
+def names() -> tuple[str, ...]:
+    """Get all formats by name, for suggestions."""
+    return (*FORMATS, *ALIASES, "file", "dir")
+
+
+def libraries(format: str) -> tuple[str, ...]:
+    """Get the modules that must be importable to write ``format``; none for files and folders."""
+    return () if is_path(format) else _format(format).libraries
+
+
+def is_path(format: str) -> bool:
+    """Say whether ``format`` is ``file``, ``file.SUFFIX`` or ``dir``."""
+    return _PATH_FORMAT.fullmatch(format) is not None
+
+
+def basename(name: str, suffix: str) -> str:
+    """Get ``name`` with ``suffix`` as a file name, shortened where a file system would refuse it."""
+    if len(os.fsencode(name + suffix)) <= _MAX_BASENAME:
+        return name + suffix
+    mark = "-" + hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+    room = _MAX_BASENAME - len(mark) - len(os.fsencode(suffix))
+    return os.fsencode(name)[:room].decode("utf-8", "ignore") + mark + suffix
+
+
+def save(value: Any, *, name: str, format: str | None, folder: Path) -> Saved:
+    """Write ``value`` as one flushed file into ``folder`` and get what it became; format None: the type decides."""
+    if format is not None:
+        canonical = ALIASES.get(format, format)
+        return _written(value, name, canonical, folder, "")
+    chosen, why = _choose(value)
+    if chosen != "cloudpickle":
+        try:
+            return _written(value, name, chosen, folder, "")
+        except NotStorable as error:
+            why = str(error.__cause__)
+    note = f"output `{name}` ({type_name(value)}) is stored by cloudpickle: {why}; readers need the same packages"
+    return _written(value, name, "cloudpickle", folder, note)
+
+
+def load(path: Path, format: str) -> Any:
+    """Get the value that was saved at ``path``; the path itself for files and folders."""
+    return path if is_path(format) else _format(format).read(path)
+
+
+def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> Saved:
+    target = _format(canonical)
+    suffix = tables.CSV_SUFFIXES.get(kind_of(value), ".csv") if canonical == "csv" else target.suffix
+    path = folder / basename(name, suffix)
+    try:
+        found = target.write(value, path)
+        _flush(path)
+    except (*_MISFITS, Unfit, RecursionError) as error:
+        path.unlink(missing_ok=True)
+        raise NotStorable(
+            f"output `{name}` ({type_name(value)}) cannot be stored as {canonical}: {_reason(error)}; "
+            f"{_cure(canonical)}"
+        ) from Unfit(_reason(error))
+    return Saved(canonical, path.name, note or found)
+
+
+def _cure(canonical: str) -> str:
+    if canonical == "cloudpickle":
+        return "keep it out of the outputs, or save what can be rebuilt from it"
+    return "declare another format, or none to let the type decide"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return f"the package {(error.name or str(error)).partition('.')[0]} is not installed in this environment"
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _format(format: str) -> Format:
+    found = FORMATS.get(ALIASES.get(format, format))
+    if found is None:
+        raise NotStorable(f"there is no format `{format}`; there are: {', '.join(names())}")
+    return found
+
+
+def _flush(path: Path) -> None:
+    for place in (path, path.parent):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# Which format a type asks for. Libraries are recognised only where the author has imported them already.
+
+_BY_KIND: Mapping[str, str] = {
+    "pandas.DataFrame": "arrow",
+    "pandas.Series": "arrow",
+    "polars.DataFrame": "arrow",
+    "polars.Series": "arrow",
+    "pyarrow.Table": "arrow",
+    "pyarrow.RecordBatch": "arrow",
+    "numpy.ndarray": "npy",
+    "numpy.memmap": "npy",
+    "torch.Tensor": "safetensors",
+    "matplotlib.figure.Figure": "png",
+}
+
+
+def _choose(value: Any) -> tuple[str, str]:
+    """Get the format that the type asks for and, for cloudpickle, why."""
+    kind = kind_of(value)
+    if kind:
+        return _BY_KIND[kind], ""
+    if type(value) is bytes:
+        return "bin", ""
+    if isinstance(value, dict) and value and all(kind_of(item) == "torch.Tensor" for item in value.values()):
+        return "safetensors", ""
+    if type(value) not in _JSON_TYPES:
+        return "cloudpickle", "no other format holds this type"
+    return ("json", "") if _is_plain(value) else ("cloudpickle", "json does not give it back exactly")
+
+
+# JSON
+
+
+_JSON_TYPES = frozenset({type(None), bool, int, float, str, list, dict})
+_JSON_DIGITS = 4000
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether JSON gives back exactly this value, types and all (our reader keeps NaN and infinities)."""
+    try:
+        return _plain(value)
+    except RecursionError:
+        return False
+
+
+def _plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    if kind is int:
+        return bool(value.bit_length() < _JSON_DIGITS * 3)
+    if kind is list:
+        return all(_plain(item) for item in value)
+    if kind is dict:
+        return all(type(key) is str and _plain(key) and _plain(item) for key, item in value.items())
+    return kind in _JSON_TYPES
+
+
+def _number(value: Any) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        return value.item()
+    raise Unfit(f"json does not take {type_name(value)}")
+
+
+def _write_json(value: Any, path: Path) -> str:
+    path.write_text(json.dumps(value, default=_number, ensure_ascii=False), encoding="utf-8", newline="")
+    _read_json(path)
+    return ""
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+# Plain bytes and text
+
+
+def _write_bin(value: Any, path: Path) -> str:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise Unfit("bin takes bytes")
+    path.write_bytes(value)
+    return ""
+
+
+def _write_text(value: Any, path: Path) -> str:
+    if not isinstance(value, str):
+        raise Unfit("text takes a str")
+    path.write_text(value, encoding="utf-8", newline="")
+    return ""
+
+
+def _read_text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8")
+
+
+def _write_pickle(value: Any, path: Path) -> str:
+    cloudpickle = library("cloudpickle")
+    with path.open("wb") as file:
+        cloudpickle.dump(value, file, protocol=5)
+    return ""
+
+
+def _read_pickle(path: Path) -> Any:
+    # The one place where a pickle is loaded: in a step's or the author's own kernel, never by a server or a driver.
+    with path.open("rb") as file:
+        return pickle.load(file)
+
+
+# Pictures
+
+
+def _write_png(value: Any, path: Path) -> str:
+    figure = sys.modules.get("matplotlib.figure")
+    data = getattr(value, "data", value)
+    if figure is not None and isinstance(value, figure.Figure):
+        # Without the writer's version, so that equal figures are equal bytes.
+        value.savefig(path, format="png", metadata={"Software": None})
+    elif isinstance(data, bytes) and data.startswith(b"\x89PNG\r\n\x1a\n"):
+        path.write_bytes(data)
+    elif "PIL.Image" in sys.modules and isinstance(value, sys.modules["PIL.Image"].Image):
+        value.save(path, format="PNG")
+    else:
+        raise Unfit("png takes a matplotlib figure, a PIL image or PNG bytes")
+    return ""
+
+
+def _read_png(path: Path) -> Any:
+    return library("IPython.display").Image(data=path.read_bytes(), format="png")
+
+
+# Arrays and tensors
+
+
+def _write_npy(value: Any, path: Path) -> str:
+    numpy = library("numpy")
+    if type(value) not in (numpy.ndarray, numpy.memmap):
+        raise Unfit("npy takes a plain numpy array")
+    try:
+        with warnings.catch_warnings(), path.open("wb") as file:
+            # What a dtype loses on the way is announced only by a warning.
+            warnings.simplefilter("error")
+            numpy.lib.format.write_array(file, value, allow_pickle=False)
+    except UserWarning as warning:
+        raise Unfit(f"npy does not keep the dtype {value.dtype!r}") from warning
+    back = numpy.load(path, mmap_mode="r" if value.nbytes else None, allow_pickle=False)
+    if back.dtype != value.dtype or back.shape != value.shape:
+        raise Unfit(f"npy does not keep the dtype {value.dtype}")
+    return ""
+
+
+def _read_npy(path: Path) -> Any:
+    return library("numpy").load(path, allow_pickle=False)
+
+
+def _write_npz(value: Any, path: Path) -> str:
+    numpy = library("numpy")
+    if type(value) is not dict or any(type(item) is not numpy.ndarray for item in value.values()):
+        raise Unfit("npz takes a dict of plain numpy arrays")
+    # Written member by member, as numpy's own function takes some names for options and others for members.
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, array in value.items():
+            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
+                numpy.lib.format.write_array(member, array, allow_pickle=False)
+    if list(_read_npz(path)) != list(value):
+        raise Unfit("npz does not keep its keys")
+    return ""
+
+
+def _read_npz(path: Path) -> Any:
+    with library("numpy").load(path, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def _write_safetensors(value: Any, path: Path) -> str:
+    many = value if isinstance(value, dict) else {"value": value}
+    kinds = {kind_of(item).partition(".")[0] for item in many.values()}
+    if kinds == {"torch"}:
+        tensors = {key: item.detach().contiguous() for key, item in many.items()}
+    elif kinds == {"numpy"}:
+        tensors = {key: library("numpy").asarray(item, order="C") for key, item in many.items()}
+    else:
+        raise Unfit("safetensors takes a torch tensor, a numpy array, or a dict of them")
+    shape = type(value).__name__ if isinstance(value, dict) else "one"
+    # One key only: safetensors writes several in an order that changes from file to file.
+    told = {"nbpipe": json.dumps({"shape": shape, "framework": min(kinds), "keys": list(many)})}
+    library(f"safetensors.{min(kinds)}").save_file(tensors, str(path), metadata=told)
+    if set(_open_safetensors(path, "numpy").keys()) != set(many):
+        raise Unfit("safetensors does not keep its keys")
+    return ""
+
+
+def _open_safetensors(path: Path, framework: str) -> Any:
+    return library("safetensors").safe_open(str(path), framework="pt" if framework == "torch" else "np")
+
+
+def _read_safetensors(path: Path) -> Any:
+    told = (_open_safetensors(path, "numpy").metadata() or {}).get("nbpipe")
+    if told is None:
+        return library("safetensors.numpy").load_file(str(path))
+    recorded = json.loads(told)
+    found = library(f"safetensors.{recorded['framework']}").load_file(str(path))
+    if recorded["shape"] == "one":
+        return found["value"]
+    return (OrderedDict if recorded["shape"] == "OrderedDict" else dict)((key, found[key]) for key in recorded["keys"])
+
+
+FORMATS: Mapping[str, Format] = {
+    "arrow": Format(".arrow", ("pyarrow",), tables.write_arrow, tables.read_arrow),
+    "parquet": Format(".parquet", ("pyarrow",), tables.write_parquet, tables.read_parquet),
+    "csv": Format(".csv", ("pandas",), tables.write_csv, tables.read_csv),
+    "json": Format(".json", (), _write_json, _read_json),
+    "npy": Format(".npy", ("numpy",), _write_npy, _read_npy),
+    "npz": Format(".npz", ("numpy",), _write_npz, _read_npz),
+    "safetensors": Format(".safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
+    "png": Format(".png", (), _write_png, _read_png),
+    "bin": Format(".bin", (), _write_bin, Path.read_bytes),
+    "text": Format(".txt", (), _write_text, _read_text),
+    "cloudpickle": Format(".pkl", ("cloudpickle",), _write_pickle, _read_pickle),
+}
+ALIASES: Mapping[str, str] = {
+    "feather": "arrow",
+    "bytes": "bin",
+    "txt": "text",
+    "str": "text",
+    "pickle": "cloudpickle",
+    "pkl": "cloudpickle",
+}
