@@ -8,13 +8,14 @@ import re
 import shutil
 import tempfile
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from nbpipe.data.digests import Forgetful, content_digest
-from nbpipe.errors import StoreOutOfReach
+from nbpipe.errors import FileMissing, StoreOutOfReach
 
 _DIGEST = re.compile(r"blake3:([0-9a-f]{64})")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -33,7 +34,7 @@ class LocalStore:
         with _reaching(f"the datastore `{self._root}`"):
             target.parent.mkdir(parents=True, exist_ok=True)
             if not _is_whole(target, digest):
-                self._replace(staged, target)
+                self._replace(staged, target, digest)
         return target.as_uri()
 
     def path(self, digest: str, basename: str) -> Path:
@@ -55,13 +56,13 @@ class LocalStore:
         key = _hex(digest)
         return self._root / "objects" / key[:2] / key / _one_part(basename)
 
-    def _replace(self, staged: Path, target: Path) -> None:
+    def _replace(self, staged: Path, target: Path, digest: str) -> None:
         """Bring the bytes beside the target under a name of their own, make them safe, then rename."""
         fresh = target.parent / f".{uuid.uuid4().hex}.partial"
         try:
             _take(staged, fresh)
             _make_safe(fresh)
-            _swap(fresh, target)
+            _swap(fresh, target, digest)
             _sync(target.parent)
         finally:
             _remove(fresh)
@@ -72,7 +73,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], dict[str, bytes] | bytes] = {}
-        self._shown = tempfile.TemporaryDirectory(prefix="nbpipe-memory-", ignore_cleanup_errors=True)
+        self._shown = tempfile.mkdtemp(prefix="nbpipe-memory-")
+        weakref.finalize(self, shutil.rmtree, self._shown, ignore_errors=True)
 
     def put(self, staged: Path, digest: str, basename: str) -> str:
         """Read a file or folder into the store and get its address; an equal object that is there already stays."""
@@ -91,7 +93,7 @@ class MemoryStore:
         key = (_hex(digest), _one_part(basename))
         if key not in self._objects:
             raise StoreOutOfReach(f"`{basename}` ({digest}) is not in the datastore in memory")
-        shown = Path(self._shown.name, *key)
+        shown = Path(self._shown, *key)
         if not shown.exists():
             with _reaching("the temporary folder"):
                 _show(self._objects[key], shown)
@@ -144,7 +146,11 @@ def _one_part(basename: str) -> str:
 
 def _is_whole(target: Path, digest: str) -> bool:
     """Say whether the object is there with the bytes that its name promises; a damaged one is put anew."""
-    return target.exists() and content_digest(target, Forgetful())[0] == digest
+    try:
+        return target.exists() and content_digest(target, Forgetful())[0] == digest
+    except (FileMissing, FileNotFoundError):
+        # Somebody is replacing a damaged one at this moment.
+        return False
 
 
 def _take(staged: Path, fresh: Path) -> None:
@@ -182,18 +188,24 @@ def _make_safe(fresh: Path) -> None:
         _sync(path)
 
 
-def _swap(fresh: Path, target: Path) -> None:
-    if target.is_dir():
-        # Only a damaged folder is replaced; a rename does not replace one, so it steps aside first.
-        aside = target.parent / f".{uuid.uuid4().hex}.damaged"
-        target.rename(aside)
-        _remove(aside)
+def _swap(fresh: Path, target: Path, digest: str) -> None:
+    """Give the object its name; where somebody has put the same folder meanwhile, theirs is as good as ours."""
+    if _renamed(fresh, target) or _is_whole(target, digest):
+        return
+    aside = target.parent / f".{uuid.uuid4().hex}.damaged"
+    target.rename(aside)
+    _remove(aside)
+    _renamed(fresh, target)
+
+
+def _renamed(fresh: Path, target: Path) -> bool:
     try:
         fresh.rename(target)
     except OSError as error:
-        # Somebody put the same folder meanwhile: theirs is as good as ours.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        return False
+    return True
 
 
 def _remove(path: Path) -> None:
