@@ -71,7 +71,7 @@ def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: obje
     [
         (Reason("first run"), "first run"),
         (Reason("forced"), "forced"),
-        (Reason("policy", None, "never"), "declared to run always (`reuse: never`): never"),
+        (Reason("policy", None, "reuse: never"), "declared `reuse: never`"),
         (Reason("code"), "the step's code changed"),
         (Reason("code", "12 lines", "12 lines"), "the step's code changed"),
         (Reason("definition:rmse", "def rmse", None), "the definition of rmse is gone: def rmse"),

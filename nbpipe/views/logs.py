@@ -17,6 +17,13 @@ def text_of(notebook: Mapping[str, Any]) -> str:
     return plain("".join(parts)).rstrip("\n")
 
 
+def shown(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Get what the author's cells printed and displayed, as notebook outputs; their error is told elsewhere."""
+    for cell in notebook.get("cells", []):
+        if cell.get("metadata", {}).get("nbpipe", {}).get("role") == "step":
+            yield from (output for output in cell.get("outputs", []) if output.get("output_type") != "error")
+
+
 def plain(text: str) -> str:
     """Get text without terminal colours, control characters and marks that turn the direction of writing."""
     return _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))
@@ -27,12 +34,13 @@ def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
     for output in cell.get("outputs", []):
         kind = output.get("output_type")
         if kind == "stream":
-            yield _joined(output.get("text", ""))
+            yield str(joined(output.get("text", "")))
         elif kind == "error":
             yield "\n".join(output.get("traceback", [])) + "\n"
         elif kind in ("execute_result", "display_data") and role not in _OURS:
-            yield _joined(output.get("data", {}).get("text/plain", "")) + "\n"
+            yield str(joined(output.get("data", {}).get("text/plain", ""))) + "\n"
 
 
-def _joined(text: Any) -> str:
-    return "".join(text) if isinstance(text, list) else str(text)
+def joined(text: Any) -> Any:
+    """Get text that a notebook file may hold as a list of lines; what is no text stays what it is."""
+    return "".join(text) if isinstance(text, list) and all(isinstance(line, str) for line in text) else text

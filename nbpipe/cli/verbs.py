@@ -1,0 +1,336 @@
+"""``nbpipe VERB NOTEBOOK`` in a shell: thin, truthful exit codes, one JSON object with ``--json``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from nbpipe import __version__
+from nbpipe.cli.output import Screen, origins, origins_of, replace
+from nbpipe.errors import BadUsage, NbpipeError
+from nbpipe.language.text import nearest
+from nbpipe.model import Status
+from nbpipe.run.place import absolute
+from nbpipe.run.situation import Request
+from nbpipe.views import table, wire
+from nbpipe.workspace import Planned, Wishes, Workspace, request_for
+
+EXIT = {Status.SUCCEEDED: 0, Status.CANCELLED: 130}
+NOTEBOOK = click.argument("notebook", type=click.Path(path_type=Path))
+WORKSPACE = click.option("--workspace", type=click.Path(path_type=Path), help="Another folder that holds everything.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+PARAM = click.option("-p", "--param", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
+_LATER = ("debug", "accept", "cancel", "compare", "datasets", "datastores", "compute", "env", "publish", "schedule",
+          "gc", "verify", "fmt")  # fmt: skip
+
+
+class _Verbs(click.Group):
+    """The verbs; one that is not there gets an answer that helps."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Get a verb; BadUsage with the nearest one when there is none."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in _LATER:
+            raise BadUsage(f"`nbpipe {cmd_name}` is not supported yet")
+        if command is None:
+            raise BadUsage(
+                f"there is no verb `{cmd_name}`", nearest(cmd_name, self.commands) or "`nbpipe --help` lists them."
+            )
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="nbpipe")
+def cli() -> None:
+    """Pipelines written as notebook cells: plan them, run them, reuse what is up to date."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_outcome(spread_force(given), "--json" in given))
+
+
+def _outcome(arguments: list[str], as_json: bool) -> int:
+    screen = Screen(as_json)
+    try:
+        code = cli.main(arguments, standalone_mode=False, obj=screen)
+    except click.UsageError as error:
+        return screen.refused(BadUsage(error.format_message(), _usage(error)))
+    except click.ClickException as error:
+        return screen.refused(BadUsage(error.format_message()))
+    except NbpipeError as error:
+        return screen.refused(error)
+    except (click.Abort, KeyboardInterrupt):
+        screen.note("cancelled")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be said there, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: click.UsageError) -> str:
+    return error.ctx.get_usage().replace("\n", " ") if error.ctx else "`nbpipe --help` lists the verbs."
+
+
+def spread_force(arguments: list[str]) -> list[str]:
+    """Write ``--force A B`` as ``--force=A --force=B`` and a bare ``--force`` as ``--force=``, which click can read."""
+    spread: list[str] = []
+    names: int | None = None
+    for argument in arguments:
+        if argument == "--force":
+            spread.append("--force=")
+            names = len(spread) - 1
+        elif names is not None and argument.isidentifier():
+            if spread[names] == "--force=":
+                spread[names] = f"--force={argument}"
+            else:
+                spread.append(f"--force={argument}")
+        else:
+            names = None
+            spread.append(argument)
+    return spread
+
+
+def parameters(given: Sequence[str]) -> dict[str, str]:
+    """Split ``NAME=VALUE`` words."""
+    found: dict[str, str] = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadUsage(f"`{word}` is not NAME=VALUE", "For example: -p learning_rate=0.05")
+        if name in found:
+            raise BadUsage(f"the parameter `{name}` is given twice", "Keep one.")
+        found[name] = value
+    return found
+
+
+def tags(given: Sequence[str]) -> dict[str, str]:
+    """Split ``KEY=VALUE`` tags."""
+    pairs = [word.partition("=") for word in given]
+    wrong = next(("".join(pair) for pair in pairs if not pair[1] or not pair[0]), None)
+    if wrong is not None:
+        raise BadUsage(f"the tag `{wrong}` is not KEY=VALUE", "For example: --tag author=ada")
+    return {key: value for key, _, value in pairs}
+
+
+def _open(notebook: Path, workspace: Path | None) -> Workspace:
+    return Workspace.open(absolute(notebook).parent, workspace)
+
+
+@cli.command()
+@NOTEBOOK
+@PARAM
+@WORKSPACE
+@JSON
+@click.pass_obj
+def plan(screen: Screen, notebook: Path, param: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
+    """Show what would run, what is reused, and why."""
+    request = with_parameters(request_for(notebook), param)
+    with _open(notebook, workspace) as opened:
+        planned = opened.plan(request)
+        screen.warnings(planned.warnings)
+        if as_json:
+            screen.json(plan_object(planned))
+        else:
+            numbers = opened.numbers(origins(planned.decisions.values()))
+            screen.lines(table.plan_lines(plan_rows(planned), screen.columns, numbers))
+
+
+@cli.command()
+@NOTEBOOK
+@click.argument("steps", nargs=-1, metavar="[STEP]...")
+@click.option("--to", "to", multiple=True, metavar="STEP", help="Up to this step: it and all that it needs.")
+@click.option("--from", "start", metavar="STEP", help="From this step: it and all after it, forced.")
+@PARAM
+@click.option("--force", multiple=True, metavar="[STEP]...", help="Run again although results are there.")
+@click.option("--keep-going", is_flag=True, help="Go on with what does not depend on a failed step.")
+@click.option("--experiment", default="", help="The group of runs that this one belongs to.")
+@click.option("--tag", "tag", multiple=True, metavar="KEY=VALUE", help="A note on the run.")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def run(
+    screen: Screen, /, notebook: Path, steps: tuple[str, ...], workspace: Path | None, as_json: bool, **more: Any
+) -> int:
+    """Run the pipeline, or the named steps and what they need."""
+    request = _run_request(notebook, steps, more)
+    wishes = Wishes(more["keep_going"], more["experiment"], tags(more["tag"]))
+    with _open(notebook, workspace) as opened:
+        with screen.following() as follower:
+            report = opened.run(request, wishes, follower.step, began=follower.begin)
+        if as_json:
+            screen.json(wire.run_object(report.run, report.steps, report.seconds))
+        else:
+            numbers = opened.numbers(step.origin.run for step in report.steps if step.origin)
+            screen.report(report, numbers)
+    return EXIT.get(report.run.status, 1)
+
+
+def _run_request(notebook: Path, steps: tuple[str, ...], more: dict[str, Any]) -> Request:
+    request = with_parameters(request_for(notebook), more["param"])
+    forced: tuple[str, ...] = more["force"]
+    force = None if not forced else tuple(name for name in forced if name)
+    return replace(request, steps=(*steps, *more["to"]), start=more["start"], force=force)
+
+
+def with_parameters(request: Request, given: Sequence[str]) -> Request:
+    """Get the request with values from the command line."""
+    return replace(request, texts=parameters(given))
+
+
+@cli.command()
+@NOTEBOOK
+@click.option("--follow", is_flag=True, help="Keep showing until the run is over.")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None, as_json: bool) -> int:
+    """Show the newest run of a notebook."""
+    with _open(notebook, workspace) as opened:
+        run_, steps = opened.last(_identity(notebook))
+        while follow and not run_.status.terminal:
+            screen.changed(steps)
+            time.sleep(0.5)
+            run_, steps = opened.show(run_.id)
+        screen.run(run_, steps, opened.numbers(step.origin.run for step in steps if step.origin), opened.clock())
+    return EXIT.get(run_.status, 1) if follow else 0
+
+
+@cli.command()
+@NOTEBOOK
+@click.argument("step")
+@PARAM
+@WORKSPACE
+@JSON
+@click.pass_obj
+def why(
+    screen: Screen, notebook: Path, step: str, param: tuple[str, ...], workspace: Path | None, as_json: bool
+) -> None:
+    """Show how a step differs from its nearest earlier run."""
+    request = with_parameters(request_for(notebook), param)
+    with _open(notebook, workspace) as opened:
+        explained = opened.why(request, step)
+        reused = origins_of(explained.verdict)
+        screen.explained(explained, opened.numbers([*reused, *([explained.before.run] if explained.before else [])]))
+
+
+@cli.command()
+@NOTEBOOK
+@click.argument("step")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def logs(screen: Screen, notebook: Path, step: str, workspace: Path | None, as_json: bool) -> None:
+    """Show what a step printed in its newest run."""
+    with _open(notebook, workspace) as opened:
+        executed = opened.executed_notebook(_identity(notebook), step)
+    screen.log(step, executed)
+
+
+@cli.command()
+@NOTEBOOK
+@click.argument("output", metavar="[STEP.]OUTPUT")
+@click.option("--to", "target", type=click.Path(path_type=Path), metavar="FILE", help="The path to write.")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def pull(
+    screen: Screen, notebook: Path, output: str, target: Path | None, workspace: Path | None, as_json: bool
+) -> None:
+    """Copy a stored output out of the store."""
+    with _open(notebook, workspace) as opened:
+        identity = _identity(notebook)
+        where = target or Path(opened.output(identity, output).basename)
+        if target is None and where.exists():
+            raise BadUsage(f"{where} is there already", "Name the path to write with --to FILE.")
+        artifact = opened.pull(identity, output, where)
+    if as_json:
+        screen.json({"output": output, "path": str(where.resolve()), **wire.artifact_object(artifact)})
+    else:
+        screen.lines([f"{output} ({artifact.format}, {artifact.bytes:,} bytes) → {where}"])
+
+
+@cli.command()
+@click.argument("notebook", required=False, type=click.Path(path_type=Path))
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many, newest first.")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def runs(screen: Screen, notebook: Path | None, limit: int, workspace: Path | None, as_json: bool) -> None:
+    """List the newest runs, of one notebook or of the workspace."""
+    with _open(notebook or Path.cwd() / "x", workspace) as opened:
+        found = opened.runs(_identity(notebook) if notebook else None, limit)
+        if as_json:
+            screen.json(wire.runs_object(found))
+        else:
+            screen.lines(table.run_lines(found, screen.columns, opened.clock()))
+
+
+@cli.command()
+@click.argument("run", metavar="RUN")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def show(screen: Screen, run: str, workspace: Path | None, as_json: bool) -> None:
+    """Show one run: its number, its id, or the beginning of its id."""
+    with Workspace.open(Path.cwd(), workspace) as opened:
+        run_, steps = opened.show(run)
+        screen.run(run_, steps, opened.numbers(step.origin.run for step in steps if step.origin), opened.clock())
+
+
+@cli.command()
+@NOTEBOOK
+@PARAM
+@WORKSPACE
+@JSON
+@click.pass_obj
+def lint(screen: Screen, notebook: Path, param: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
+    """Check a notebook without planning or running it."""
+    request = with_parameters(request_for(notebook), param)
+    with _open(notebook, workspace) as opened:
+        found = opened.check(request)
+    if as_json:
+        screen.json({"errors": [], "warnings": [wire.warning_object(warning) for warning in found]})
+    else:
+        screen.warnings(found)
+        screen.lines([f"{notebook}: {len(request.reading.steps)} steps, {len(found)} warnings"])
+
+
+@cli.command()
+@click.argument("folder", required=False, default=".", type=click.Path(path_type=Path))
+@WORKSPACE
+@JSON
+@click.pass_obj
+def init(screen: Screen, folder: Path, workspace: Path | None, as_json: bool) -> None:
+    """Make a workspace in a folder, with its settings file."""
+    from_here = folder.parent if folder.suffix == ".ipynb" else folder
+    with Workspace.create(from_here, workspace) as opened:
+        root = opened.place.root
+    if as_json:
+        screen.json({"workspace": str(root)})
+    else:
+        screen.lines([f"workspace {root}"])
+
+
+def _identity(notebook: Path) -> str:
+    return str(absolute(notebook))
+
+
+def plan_rows(planned: Planned) -> list[table.PlanRow]:
+    """Get a plan's rows for the table."""
+    return [table.PlanRow(name, decision.verdict, planned.needs[name]) for name, decision in planned.decisions.items()]
+
+
+def plan_object(planned: Planned) -> dict[str, Any]:
+    """Get a plan as JSON."""
+    verdicts = {name: decision.verdict for name, decision in planned.decisions.items()}
+    return wire.plan_object(planned.notebook, verdicts, planned.needs, planned.warnings)

@@ -1,0 +1,345 @@
+"""The loop that carries out a run: it does what the state machine says, and is the only writer of history."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nbpipe.history.claims import Claim as KeyClaim
+from nbpipe.history.claims import Held
+from nbpipe.history.store import History
+from nbpipe.model import (
+    Artifact,
+    Failure,
+    Job,
+    Outcome,
+    Reason,
+    ReuseVerdict,
+    Status,
+    StepOutput,
+    StepRecord,
+)
+from nbpipe.planning import progress as state
+from nbpipe.planning.plan import Decision, Planner
+from nbpipe.planning.progress import Progress
+from nbpipe.run.heartbeat import LEASE, Heartbeat
+from nbpipe.run.owner import is_alive
+
+_PAUSE = 0.2
+
+
+class Executor(Protocol):
+    """What carries attempts: Dask, or threads of this process."""
+
+    def submit(self, job: Job) -> None:
+        """Start an attempt as soon as there is room."""
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        """Get the attempts that ended, waiting up to ``timeout`` seconds for the first."""
+
+    def cancel(self, attempt: str) -> None:
+        """Kill an attempt; its outcome comes through ``wait``."""
+
+    def close(self) -> None:
+        """Stop everything that was started for it."""
+
+
+class Workshop(Protocol):
+    """What the driver needs made or done for a step outside of history."""
+
+    def job(self, step: str, *, number: int, attempt: str, token: int, upstream: Mapping[StepOutput, Artifact]) -> Job:
+        """Get the job of one attempt."""
+
+    def unchanged(self, step: str) -> bool:
+        """Say whether the files that the step declares are still what they were at submit."""
+
+    def deliver(self, step: str, artifacts: Iterable[Artifact]) -> str | None:
+        """Fill the step's destinations; get what went wrong."""
+
+
+Watch = Callable[[StepRecord], None]
+
+
+@dataclass(slots=True)
+class _Held:
+    """A step of this run: what was decided, what it claims, and what is known of it."""
+
+    decision: Decision | None = None
+    claim: KeyClaim | None = None
+    attempt: str = ""
+    attempts: int = 0
+    waiting: bool = False
+    failure: Failure | None = None
+    outcome: Outcome | None = None
+    record: StepRecord | None = None
+
+    @property
+    def key(self) -> str | None:
+        """Get the reuse key that was decided on."""
+        return self.decision.key if self.decision else None
+
+
+@dataclass(slots=True)
+class Driver:
+    """Carries out one run. ``clock`` gives seconds since the epoch, ``new_id`` texts that never repeat."""
+
+    run: str
+    owner: str
+    planner: Planner
+    history: History
+    workshop: Workshop
+    executor: Callable[[], Executor]
+    clock: Callable[[], float]
+    new_id: Callable[[], str]
+    watch: Watch
+    positions: Mapping[str, int]
+    progress: Progress
+    cancelled: Callable[[], bool] = lambda: False
+    upstream: dict[StepOutput, Artifact] = field(default_factory=dict)
+    _steps: dict[str, _Held] = field(default_factory=dict)
+    _attempts: dict[str, str] = field(default_factory=dict)
+    _executor: Executor | None = None
+    _todo: deque[state.Instruction] = field(default_factory=deque)
+    _unsaved: dict[str, StepRecord] = field(default_factory=dict)
+    _status: Status | None = None
+    _asked: bool = False
+
+    def carry_out(self) -> Status:
+        """Run all steps to their end and get the run's status."""
+        self._steps = {name: _Held() for name in self.progress.needs}
+        for name in self._steps:
+            self._put(name, self._blank(name, Status.QUEUED), show=False)
+        with Heartbeat(self.history, self.owner, self.clock):
+            self._feed(state.Begin())
+            while self._status is None:
+                self._turn()
+        self._save()
+        return self._status
+
+    def _turn(self) -> None:
+        while self._todo:
+            self._perform(self._todo.popleft())
+        if self._status is not None:
+            return
+        self._save()
+        if self.cancelled():
+            self._cancel()
+            return
+        if self._executor is not None and self._attempts:
+            for outcome in self._executor.wait(_PAUSE):
+                self._ended(outcome)
+        elif self._waiting():
+            Heartbeat.pause(_PAUSE)
+        for name in self._waiting():
+            self._steps[name].waiting = False
+            self._todo.append(state.Decide(name))
+
+    def _waiting(self) -> list[str]:
+        return [name for name, held in self._steps.items() if held.waiting]
+
+    def _cancel(self) -> None:
+        if not self._asked:
+            self._asked = True
+            for held in self._steps.values():
+                held.waiting = False
+            self._feed(state.CancelAsked())
+
+    def _feed(self, event: state.Event) -> None:
+        self._todo.extend(self.progress.handle(event))
+
+    def _perform(self, instruction: state.Instruction) -> None:
+        match instruction:
+            case state.Decide(step):
+                self._decide(step)
+            case state.Claim(step):
+                self._claim(step)
+            case state.Submit(step, _):
+                self._submit(step)
+            case state.Record(step, status, reasons):
+                self._record(step, status, reasons)
+            case state.Stop(step):
+                if self._executor is not None:
+                    self._executor.cancel(self._steps[step].attempt)
+            case state.Finish(status):
+                self._status = status
+
+    def _decide(self, step: str) -> None:
+        if self.progress.status(step) is not None:
+            return
+        held = self._steps[step]
+        held.decision = self.planner.decide(step, self.upstream)
+        if isinstance(held.decision.verdict, ReuseVerdict):
+            problem = self.workshop.deliver(step, held.decision.verdict.hit.artifacts)
+            if problem:
+                self._fail_delivery(step, problem)
+                return
+        self._feed(state.Decided(step, held.decision.verdict))
+
+    def _fail_delivery(self, step: str, problem: str) -> None:
+        held = self._steps[step]
+        held.failure = Failure("output", "NotDelivered", problem, problem)
+        self._feed(state.Ended(step, Status.FAILED, held.failure, final=True))
+
+    def _claim(self, step: str) -> None:
+        held = self._steps[step]
+        decision = held.decision
+        if decision is not None and decision.key is not None and held.claim is None:
+            claim = self.history.claim(decision.key, owner=self.owner, now=self.clock(), lease=LEASE, alive=is_alive)
+            if isinstance(claim, Held):
+                if not held.waiting:
+                    self._put(
+                        step, dataclasses.replace(self._blank(step, Status.QUEUED), notes=("another run makes this",))
+                    )
+                held.waiting = True
+                return
+            held.claim = claim
+            if self._came_meanwhile(step):
+                return
+        self._feed(state.Claimed(step))
+
+    def _came_meanwhile(self, step: str) -> bool:
+        """Decide again under the claim: whoever held the key may have finished between our look and our claim."""
+        held = self._steps[step]
+        again = self.planner.decide(step, self.upstream)
+        if not isinstance(again.verdict, ReuseVerdict):
+            return False
+        self._release(held)
+        held.decision = again
+        self._decide(step)
+        return True
+
+    def _release(self, held: _Held) -> None:
+        if held.claim is not None:
+            self.history.release(held.claim)
+            held.claim = None
+
+    def _submit(self, step: str) -> None:
+        held = self._steps[step]
+        held.attempts += 1
+        held.attempt = self.new_id()
+        token = held.claim.token if held.claim else 0
+        try:
+            job = self.workshop.job(
+                step, number=held.attempts, attempt=held.attempt, token=token, upstream=self.upstream
+            )
+        except OSError as error:
+            said = f"the attempt could not be prepared: {error.strerror or error}"
+            held.failure = Failure("lost", type(error).__name__, str(error), said)
+            self._feed(state.Ended(step, Status.FAILED, held.failure, final=True))
+            return
+        self.history.begin_attempt(
+            attempt=held.attempt, run=self.run, step=step, number=held.attempts, key=held.key, token=token,
+            directory=job.directory, now=self.clock(),
+        )  # fmt: skip
+        if self._executor is None:
+            self._put(step, self._blank(step, Status.PREPARING))
+            self._executor = self.executor()
+        self._attempts[held.attempt] = step
+        self._executor.submit(job)
+        self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=self.clock()))
+        self._feed(state.Started(step))
+
+    def _ended(self, outcome: Outcome) -> None:
+        step = self._attempts.pop(outcome.attempt, None)
+        if step is None:
+            return
+        held = self._steps[step]
+        held.outcome = outcome
+        if outcome.status is Status.SUCCEEDED:
+            self._commit(step, outcome)
+            return
+        held.failure = outcome.failure or Failure("lost", "Lost", "", "the attempt ended without a reason")
+        self.history.end_attempt(outcome, self.clock())
+        self._feed(state.Ended(step, outcome.status, held.failure))
+
+    def _commit(self, step: str, outcome: Outcome) -> None:
+        held = self._steps[step]
+        problem = self.workshop.deliver(step, outcome.artifacts)
+        if problem:
+            failure = Failure("output", "NotDelivered", problem, problem)
+            self._ended_badly(step, dataclasses.replace(outcome, status=Status.FAILED, failure=failure))
+            return
+        for artifact in outcome.artifacts:
+            self.upstream[StepOutput(artifact.name, step)] = artifact
+        notes = outcome.notes
+        keys = [held.key] if held.key else []
+        if not self.workshop.unchanged(step):
+            keys, notes = [], (*notes, "a declared file changed while the step ran: its result serves this run only")
+        record = self._final(step, Status.SUCCEEDED, ())
+        record = dataclasses.replace(record, notes=notes)
+        static = held.decision.static_key if keys and held.decision else None
+        done = self.history.commit(outcome, record, keys=keys, static_key=static, claim=held.claim, now=self.clock())
+        if not done:
+            self._taken_over(step, outcome)
+            return
+        held.claim = None
+        held.record = record
+        self._feed(state.Committed(step))
+
+    def _taken_over(self, step: str, outcome: Outcome) -> None:
+        """Drop a late attempt: another run holds the key by now, so its result is what we wait for."""
+        held = self._steps[step]
+        lost = Failure("lost", "ClaimLost", "", "another run took this step over")
+        self.history.end_attempt(dataclasses.replace(outcome, status=Status.LOST, failure=lost), self.clock())
+        held.claim, held.outcome, held.waiting = None, None, True
+
+    def _ended_badly(self, step: str, outcome: Outcome) -> None:
+        held = self._steps[step]
+        held.outcome, held.failure = outcome, outcome.failure
+        self.history.end_attempt(outcome, self.clock())
+        if outcome.failure is not None:
+            self._feed(state.Ended(step, outcome.status, outcome.failure))
+
+    def _record(self, step: str, status: Status, reasons: tuple[Reason, ...]) -> None:
+        held = self._steps[step]
+        held.waiting = False
+        self._release(held)
+        record = held.record if status is Status.SUCCEEDED and held.record else self._final(step, status, reasons)
+        if status is Status.REUSED:
+            for artifact in record.artifacts:
+                self.upstream[StepOutput(artifact.name, step)] = artifact
+        self._put(step, record)
+
+    def _blank(self, step: str, status: Status) -> StepRecord:
+        held = self._steps[step]
+        decision = held.decision
+        return StepRecord(
+            run=self.run, step=step, position=self.positions[step], status=status, attempts=held.attempts, seconds=0.0,
+            saved_seconds=0.0, reasons=decision.verdict.reasons if decision else (),
+            components=decision.components if decision else (), key=held.key, origin=None,
+            notebook=None, artifacts=(), failure=None,
+        )  # fmt: skip
+
+    def _final(self, step: str, status: Status, reasons: tuple[Reason, ...]) -> StepRecord:
+        held = self._steps[step]
+        now = self.clock()
+        record = dataclasses.replace(self._blank(step, status), ended=now)
+        verdict = held.decision.verdict if held.decision else None
+        if status is Status.REUSED and isinstance(verdict, ReuseVerdict):
+            hit = verdict.hit
+            return dataclasses.replace(
+                record, origin=hit.origin, saved_seconds=hit.seconds, notebook=hit.notebook, artifacts=hit.artifacts
+            )
+        if status in (Status.SKIPPED, Status.CANCELLED) and reasons:
+            record = dataclasses.replace(record, reasons=reasons)
+        outcome = held.outcome
+        if outcome is None:
+            return dataclasses.replace(record, failure=held.failure if status is Status.FAILED else None)
+        return dataclasses.replace(
+            record, seconds=outcome.seconds, notebook=outcome.notebook, artifacts=outcome.artifacts,
+            notes=outcome.notes, started=now - outcome.seconds,
+            failure=held.failure if status is not Status.SUCCEEDED else None,
+        )  # fmt: skip
+
+    def _put(self, step: str, record: StepRecord, *, show: bool = True) -> None:
+        self._unsaved[step] = record
+        if show:
+            self.watch(record)
+
+    def _save(self) -> None:
+        if self._unsaved:
+            self.history.put_steps(list(self._unsaved.values()))
+            self._unsaved.clear()

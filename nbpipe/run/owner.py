@@ -1,0 +1,54 @@
+"""Who drives a run: a process told apart from every other, so that a dead owner needs no manual unlock."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+
+def this_owner(run: str) -> str:
+    """Get the owner text of a run driven by this process: host, boot, process id, its start, run."""
+    return "|".join((socket.gethostname(), _boot(), str(os.getpid()), _started(os.getpid()) or "", run))
+
+
+def is_alive(owner: str) -> bool:
+    """Say whether the owner may still live; on another host only its lease can tell, so it counts as alive."""
+    parts = owner.split("|")
+    if len(parts) != 5:
+        return False
+    host, boot, pid, started, _ = parts
+    if host != socket.gethostname():
+        return True
+    if boot != _boot() or not pid.isdigit():
+        return False
+    return _started(int(pid)) == started
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """Get when a process started in clock ticks; a pid alone is used again sooner or later."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in ("Z", "X") else fields[19]
+    except FileNotFoundError:
+        return None if Path("/proc/self/stat").exists() else _signalled(pid)
+    except (OSError, IndexError):
+        return None
+
+
+def _signalled(pid: int) -> str | None:
+    """Get an answer where there is no /proc: the process exists or not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return ""
+    return ""

@@ -1,0 +1,104 @@
+"""Where a workspace lies on disk, and what its ``nbpipe.toml`` says."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbpipe.errors import BadUsage, StoreOutOfReach
+from nbpipe.language.text import nearest
+
+FOLDER = ".nbpipe"
+SETTINGS = "nbpipe.toml"
+_KEYS = ("source",)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A workspace's folder and the folders that hold local modules."""
+
+    root: Path
+    source: tuple[Path, ...] = ()
+
+    @property
+    def database(self) -> Path:
+        """Get the run store's file."""
+        return self.root / "history.db"
+
+    @property
+    def store(self) -> Path:
+        """Get the default datastore's folder."""
+        return self.root / "store"
+
+    def attempt(self, run: str, slug: str, number: int) -> Path:
+        """Get the folder that belongs to one attempt alone."""
+        return self.root / "runs" / run / slug / str(number)
+
+
+def absolute(path: Path) -> Path:
+    """Get a path from the root without dots; links stay as the author wrote them."""
+    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
+
+
+def find_place(near: Path, named: Path | None = None) -> Place:
+    """Get the workspace named, or the nearest upward from ``near``, or the one to be made in ``near``."""
+    near = near.resolve()
+    settings = next((folder / SETTINGS for folder in (near, *near.parents) if (folder / SETTINGS).is_file()), None)
+    source = _source(settings) if settings else ()
+    if named is not None:
+        return Place(named.resolve(), source)
+    for folder in (near, *near.parents):
+        if (folder / SETTINGS).is_file() or (folder / FOLDER).is_dir():
+            return Place(folder / FOLDER, source)
+    return Place(near / FOLDER, source)
+
+
+def make_place(place: Place) -> None:
+    """Make the folder if it is not there, with an ignore file of its own for git."""
+    try:
+        place.root.mkdir(parents=True, exist_ok=True)
+        ignore = place.root / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise StoreOutOfReach(
+            f"the workspace {place.root} cannot be made: {error.strerror}", "Name another with --workspace DIR."
+        ) from None
+
+
+def write_settings(folder: Path) -> None:
+    """Write a settings file that says what may stand in it, unless there is one."""
+    settings = folder / SETTINGS
+    if settings.exists():
+        return
+    try:
+        settings.write_text(_SETTINGS_TEXT, encoding="utf-8")
+    except OSError as error:
+        raise StoreOutOfReach(f"{settings} cannot be written: {error.strerror}") from None
+
+
+_SETTINGS_TEXT = """\
+# Settings of the nbpipe workspace in this folder.
+
+# Folders, relative to this file, with local modules that steps import; a notebook's own folder always counts.
+source = []
+"""
+
+
+def _source(settings: Path) -> tuple[Path, ...]:
+    try:
+        table = tomllib.loads(settings.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadUsage(f"{settings} cannot be read: {error}") from None
+    for key in table:
+        if key not in _KEYS:
+            raise BadUsage(f"{settings} has the key `{key}`", nearest(key, _KEYS) or f"It knows: {', '.join(_KEYS)}.")
+    folders = table.get("source", [])
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        raise BadUsage(f"`source` in {settings} is not a list of folders", 'For example: source = ["src"]')
+    for folder in folders:
+        if not (settings.parent / folder).is_dir():
+            raise BadUsage(f"`source` in {settings} names {folder!r}, which is no folder")
+    return tuple(settings.parent / folder for folder in folders)

@@ -1,0 +1,209 @@
+"""What is so at submit: sources settled, files and modules pinned; everything wrong is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbpipe.compute.environments import Interpreter, key_environment, resolve
+from nbpipe.data.formats import libraries
+from nbpipe.data.snapshot import DigestMemory, find_modules, pin
+from nbpipe.errors import BadUsage, FormatUnavailable, NbpipeError, Place, Refusals, Refused, refuse
+from nbpipe.language.parameters import settle
+from nbpipe.language.reading import Reading, unbound_errors
+from nbpipe.language.text import nearest
+from nbpipe.model import Content, Files, FrozenModule, Step
+from nbpipe.planning.fingerprint import Circumstances
+from nbpipe.planning.graph import Graph, link
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks of a notebook: its reading, values from outside, and which steps.
+
+    ``base`` is the folder that relative paths start from. ``force`` is None for no forcing and empty for all asked for.
+    """
+
+    notebook: str
+    reading: Reading
+    base: Path
+    kernel: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+    start: str | None = None
+    force: tuple[str, ...] | None = None
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that planning and running need to know, pinned."""
+
+    request: Request
+    graph: Graph
+    values: Mapping[str, Any]
+    interpreter: Interpreter
+    circumstances: Mapping[str, Circumstances]
+    selected: frozenset[str]
+    forced: frozenset[str]
+
+
+def survey(request: Request, source: Iterable[Path], environ: Mapping[str, str], digests: DigestMemory) -> Situation:
+    """Pin everything a plan depends on; all refusals are raised together, before anything runs."""
+    errors: list[Refused] = list(request.reading.errors)
+    errors += unbound_errors(request.reading)
+    if not request.reading.steps and not errors:
+        errors.append(
+            BadUsage(f"{Path(request.notebook).name} has no step", "Begin a cell with: %%step NAME -i … -o …")
+        )
+    values = _values(request, errors)
+    graph, found = link(request.reading, values, request.kernel)
+    errors += found
+    relevant = _relevant(graph, request)
+    errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
+    interpreter = _interpreter(request, errors)
+    roots = [request.base, *source]
+    pins = _Pins(request.base, roots, environ, interpreter, digests, errors)
+    circumstances = {
+        step.name: _circumstances(step, graph, values, pins)
+        for step in graph.pipeline.steps if step.name in relevant
+    }  # fmt: skip
+    errors += _formats(step for step in graph.pipeline.steps if step.name in relevant)
+    refuse(list(dict.fromkeys(errors)))
+    selected, forced = select(graph, request)
+    return Situation(request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced))
+
+
+def select(graph: Graph, request: Request) -> tuple[set[str], set[str]]:
+    """Get the steps that were asked for with all they need, and those that must run whatever is known."""
+    every = {step.name for step in graph.pipeline.steps}
+    for name in [*request.steps, *([request.start] if request.start else []), *(request.force or ())]:
+        if name not in every:
+            raise BadUsage(
+                f"there is no step `{name}`", nearest(name, every) or f"There are: {', '.join(sorted(every))}."
+            )
+    selected, forced = every, set(request.force or ())
+    if request.start:
+        after = {request.start} | graph.dependants([request.start])
+        forced |= after
+        selected = graph.ancestors(after)
+    if request.steps:
+        asked = graph.ancestors(request.steps)
+        selected = selected & asked if request.start else asked
+    if request.force == ():
+        forced |= set(request.steps) or selected
+    outside = set(request.force or ()) - selected
+    if outside:
+        raise BadUsage(f"`{min(outside)}` is forced but not part of this run", "Name it among the steps to run.")
+    return selected, forced & selected
+
+
+def _values(request: Request, errors: list[Refused]) -> dict[str, Any]:
+    reading = request.reading
+    try:
+        return settle(reading.parameters, request.texts, {**reading.injected, **request.values})
+    except Refused as error:
+        errors.append(error)
+    except Refusals as several:
+        errors += several.errors
+    return {parameter.name: parameter.default for parameter in reading.parameters}
+
+
+def _relevant(graph: Graph, request: Request) -> Collection[str]:
+    """Get the steps whose errors count: all of a saved notebook, in a kernel those that are asked for."""
+    every = {step.name for step in graph.pipeline.steps}
+    if request.whole or not set(request.steps) <= every:
+        return every
+    return graph.ancestors(request.steps)
+
+
+def _interpreter(request: Request, errors: list[Refused]) -> Interpreter:
+    try:
+        return resolve(request.kernel)
+    except Refused as error:
+        errors.append(error)
+        return Interpreter((), "", "", "")
+
+
+@dataclass(slots=True)
+class _Pins:
+    """What is so outside of the notebook: files and modules looked up once each, however many steps declare them."""
+
+    base: Path
+    roots: list[Path]
+    environ: Mapping[str, str]
+    interpreter: Interpreter
+    digests: DigestMemory
+    errors: list[Refused]
+    contents: dict[str, Content | None] = field(default_factory=dict)
+    modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
+
+    def content(self, pattern: str, place: Place) -> Content | None:
+        if pattern not in self.contents:
+            self.contents[pattern] = None
+            try:
+                self.contents[pattern] = pin(pattern, self.base, self.digests)
+            except Refused as error:
+                self.errors.append(type(error)(error.message, error.hint, place))
+        return self.contents[pattern]
+
+    def frozen(self, names: tuple[str, ...]) -> tuple[FrozenModule, ...]:
+        if names not in self.modules:
+            try:
+                self.modules[names] = find_modules(names, self.roots)
+            except Refused as error:
+                self.errors.append(error)
+                self.modules[names] = ()
+        return self.modules[names]
+
+
+def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _Pins) -> Circumstances:
+    files = {
+        name: content
+        for name, item in graph.files[step.name].items()
+        if isinstance(item.source, Files) and (content := pins.content(item.source.pattern, item.place))
+    }
+    hashes = {pattern: content for pattern in step.options.hash if (content := pins.content(pattern, step.place))}
+    python = f"{pins.interpreter.implementation} {pins.interpreter.version} {pins.interpreter.platform}"
+    code = graph.pipeline.code[step.name]
+    variables = key_environment(pins.environ, step.options.envvar)
+    return Circumstances(python, values, variables, files, hashes, pins.frozen(code.imports))
+
+
+def _formats(steps: Iterable[Step]) -> list[Refused]:
+    errors: list[Refused] = []
+    asked: list[tuple[str | None, Place, str]] = []
+    for step in steps:
+        asked += [(item.format, item.place, item.name) for item in step.outputs]
+        asked += [(item.format, item.place, item.name) for item in step.inputs]
+    for format_, place, name in asked:
+        missing = [library for library in (libraries(format_) if format_ else ()) if not _installed(library)]
+        if missing:
+            message = f"the format `{format_}` of `{name}` needs {' and '.join(missing)}, which is not installed"
+            errors.append(FormatUnavailable(message, f"pip install {' '.join(missing)}", place))
+    return errors
+
+
+def _installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def still_same(situation: Situation, step: str, digests: DigestMemory) -> bool:
+    """Say whether the files a step declared are still what they were at submit."""
+    around = situation.circumstances[step]
+    inputs = situation.graph.files[step]
+    patterns = {
+        item.source.pattern: around.files[name] for name, item in inputs.items() if isinstance(item.source, Files)
+    }
+    try:
+        now = {pattern: pin(pattern, situation.request.base, digests) for pattern in {**patterns, **around.hashes}}
+    except NbpipeError:
+        return False
+    return all(now[pattern].digest == content.digest for pattern, content in {**patterns, **around.hashes}.items())

@@ -1,0 +1,115 @@
+"""What a step's attempt is made of: the rendered notebook, its inputs where they lie, its environment, its folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from nbpipe.compute.environments import kernel_environment
+from nbpipe.data.artifacts import copy_out, local_path
+from nbpipe.data.snapshot import DigestMemory
+from nbpipe.errors import StoreOutOfReach
+from nbpipe.language.render import render
+from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepOutput
+from nbpipe.run.place import Place
+from nbpipe.run.situation import Situation, still_same
+
+_SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_RESERVED = frozenset({"con", "prn", "aux", "nul"})
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Makes the jobs of one run and puts its outputs where the notebook wants them."""
+
+    run: str
+    date: str
+    place: Place
+    situation: Situation
+    digests: DigestMemory
+    environ: Mapping[str, str]
+
+    def job(
+        self,
+        step: str,
+        *,
+        number: int,
+        attempt: str,
+        token: int,
+        upstream: Mapping[StepOutput, Artifact],
+    ) -> Job:
+        """Get the job of one attempt; its folder is made here."""
+        graph, around = self.situation.graph, self.situation.circumstances[step]
+        declared = graph.pipeline.step(step)
+        directory = self.place.attempt(self.run, slug(step), number)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        feeds = graph.feeds[step]
+        return Job(
+            attempt=attempt,
+            token=token,
+            run=self.run,
+            step=step,
+            notebook=render(declared, graph.pipeline.code[step], around.values, graph.pipeline.kernel),
+            directory=str(directory),
+            store=str(self.place.store),
+            cwd=str(self.situation.request.base),
+            kernel=self.situation.interpreter.kernel,
+            env=kernel_environment(self.environ, declared.options.envvar),
+            inputs=tuple(
+                _from_artifact(item.name, upstream[feeds[item.name]])
+                if item.name in feeds
+                else _from_files(item, around.files[item.name])
+                for item in declared.inputs
+            ),
+            outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
+            modules=around.modules,
+            timeout=declared.options.timeout,
+        )
+
+    def unchanged(self, step: str) -> bool:
+        """Say whether the step's declared files are still what they were at submit."""
+        return still_same(self.situation, step, self.digests)
+
+    def deliver(self, step: str, artifacts: Iterable[Artifact]) -> str | None:
+        """Copy outputs to the destinations that the step names; get a sentence when one cannot be written."""
+        declared = self.situation.graph.pipeline.step(step)
+        for artifact in artifacts:
+            output = declared.output(artifact.name)
+            if output is None or output.destination is None:
+                continue
+            target = self.situation.request.base / self.destination(declared, output)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy_out(artifact, target)
+            except (OSError, StoreOutOfReach) as error:
+                return f"`{artifact.name}` could not be written to {target}: {error}"
+        return None
+
+    def destination(self, step: Step, output: Output) -> str:
+        """Get an output's destination with its placeholders filled."""
+        known = {"run-id": self.run, "step": step.name, "output-name": output.name, "date": self.date}
+        words = {**{name: str(value) for name, value in self.situation.values.items()}, **known}
+        return re.sub(r"\{([\w-]+)\}", lambda match: words.get(match[1], match[0]), output.destination or "")
+
+
+def slug(name: str) -> str:
+    """Get a folder name for a step: itself where every file system takes it, else with a digest that tells it apart."""
+    if _SAFE.fullmatch(name) and name not in _RESERVED:
+        return name
+    plain = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")[:40]
+    return f"{plain}-{sha256(name.encode()).hexdigest()[:10]}".lstrip("-")
+
+
+def _from_artifact(name: str, artifact: Artifact) -> JobInput:
+    path = str(local_path(artifact))
+    if artifact.is_path:
+        return JobInput(name, "path", (path,))
+    return JobInput(name, "value", (path,), artifact.format)
+
+
+def _from_files(item: Input, content: Content) -> JobInput:
+    if item.format is not None:
+        return JobInput(item.name, "value", content.paths, item.format)
+    return JobInput(item.name, "paths" if content.kind == "glob" else "path", content.paths)

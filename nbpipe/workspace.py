@@ -1,0 +1,289 @@
+"""The façade that every face talks to: open a workspace, plan, run, explain, list."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.data.artifacts import copy_out
+from nbpipe.data.datastores import LocalStore
+from nbpipe.data.snapshot import DigestMemory
+from nbpipe.errors import BadUsage
+from nbpipe.history.store import History
+from nbpipe.language.notebook import read_notebook
+from nbpipe.language.reading import read_cells
+from nbpipe.language.text import nearest
+from nbpipe.model import Artifact, Component, RunRecord, Status, StepRecord, Verdict, Warned
+from nbpipe.planning.plan import Decision, Planner, plan
+from nbpipe.planning.progress import Progress
+from nbpipe.run.driver import Driver, Executor, Watch
+from nbpipe.run.git import git_state
+from nbpipe.run.interrupts import interrupts
+from nbpipe.run.owner import is_alive, this_owner
+from nbpipe.run.past import Recall
+from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
+from nbpipe.run.situation import Request, Situation, survey
+from nbpipe.run.workshop import Workshop
+
+Executors = Callable[[], Executor]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan: decisions in notebook order, what each step needs, and advice that stops nothing."""
+
+    notebook: str
+    decisions: Mapping[str, Decision]
+    needs: Mapping[str, tuple[str, ...]]
+    warnings: tuple[Warned, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run that is over."""
+
+    run: RunRecord
+    steps: tuple[StepRecord, ...]
+    seconds: float
+    warnings: tuple[Warned, ...] = ()
+
+    @property
+    def saved_seconds(self) -> float:
+        """Get the seconds that reuse saved."""
+        return sum(step.saved_seconds for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Why a step is what it is: the verdict now, components then and now, and its newest recorded run."""
+
+    step: str
+    verdict: Verdict
+    before: StepRecord | None
+    now: tuple[Component, ...]
+    last: StepRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a run shall be carried out."""
+
+    keep_going: bool = False
+    experiment: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Workspace:
+    """One workspace on disk, open. Use it as a context manager, or ``close`` it."""
+
+    place: Place
+    history: History
+    store: LocalStore
+    digests: DigestMemory
+    clock: Callable[[], float] = time.time
+
+    @classmethod
+    def open(cls, near: Path, named: Path | None = None) -> Self:
+        """Open the workspace of a notebook in folder ``near``, or the one named; it is made if absent."""
+        place = find_place(near, named)
+        make_place(place)
+        history = History.open(place.database)
+        digests = DigestMemory(history.recall, history.remember, time.time)
+        workspace = cls(place, history, LocalStore(place.store), digests)
+        history.mark_lost(alive=is_alive, now=time.time())
+        return workspace
+
+    @classmethod
+    def create(cls, folder: Path, named: Path | None = None) -> Self:
+        """Make a workspace in a folder, with a settings file if it has none, and open it."""
+        if not folder.is_dir():
+            raise BadUsage(f"there is no folder {folder}", "Make it first.")
+        write_settings(folder)
+        return cls.open(folder, named)
+
+    def close(self) -> None:
+        """Write what is remembered and close the run store."""
+        try:
+            self.digests.flush()
+        finally:
+            self.history.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def check(self, request: Request) -> tuple[Warned, ...]:
+        """Get advice about a notebook; what is wrong with it is raised."""
+        return survey(request, self.place.source, os.environ, self.digests).graph.pipeline.warnings
+
+    def plan(self, request: Request) -> Planned:
+        """Get what would run, what is reused, and why; nothing is executed."""
+        situation, planner = self._planner(request)
+        decisions = plan(planner, situation.selected)
+        return Planned(request.notebook, decisions, situation.graph.pipeline.needs, situation.graph.pipeline.warnings)
+
+    def run(
+        self,
+        request: Request,
+        wishes: Wishes,
+        watch: Watch = lambda _record: None,
+        executors: Executors | None = None,
+        began: Callable[[RunRecord, Planned], None] = lambda _run, _planned: None,
+    ) -> Report:
+        """Carry out a run to its end; a step's failure is in the report, only what is out of reach is raised.
+
+        An executor that ``executors`` gives stays open; without it one is made for this run and closed.
+        """
+        begin = time.monotonic()
+        situation, planner = self._planner(request)
+        record = self._begin(request, situation, wishes)
+        needs = situation.graph.pipeline.needs
+        began(record, Planned(request.notebook, {}, needs, situation.graph.pipeline.warnings))
+        made: list[Executor] = []
+        own = executors or (lambda: _own_executor(made))
+        driver = self._driver(record, situation, planner, wishes=wishes, watch=watch, executors=own)
+        status = Status.LOST
+        try:
+            with interrupts() as cancelled:
+                driver.cancelled = cancelled
+                status = driver.carry_out()
+        finally:
+            for executor in made:
+                executor.close()
+            self.history.end_run(record.id, status, self.clock())
+        done = self.history.run(record.id) or record
+        steps = tuple(self.history.steps(record.id))
+        return Report(done, steps, time.monotonic() - begin, situation.graph.pipeline.warnings)
+
+    def why(self, request: Request, step: str) -> Explained:
+        """Get why a step would run or be reused now, compared with its nearest earlier result."""
+        situation, planner = self._planner(dataclasses.replace(request, steps=(step,)))
+        decision = plan(planner, situation.selected)[step]
+        last = self.history.last_run(request.notebook)
+        recorded = {record.step: record for record in self.history.steps(last.id)} if last else {}
+        before = self.history.latest_steps(request.notebook).get(step)
+        return Explained(step, decision.verdict, before, decision.components, recorded.get(step))
+
+    def last(self, notebook: str) -> tuple[RunRecord, list[StepRecord]]:
+        """Get the newest run of a notebook; BadUsage when there is none."""
+        run = self.history.last_run(notebook)
+        if run is None:
+            raise BadUsage(
+                f"{Path(notebook).name} has not been run in this workspace", f"Run it: nbpipe run {notebook}"
+            )
+        return run, self.history.steps(run.id)
+
+    def show(self, reference: str) -> tuple[RunRecord, list[StepRecord]]:
+        """Get a run by number, id or the beginning of its id."""
+        run = self.history.run(reference)
+        if run is None:
+            raise BadUsage(f"there is no run `{reference}` in {self.place.root}", "`nbpipe runs` lists them.")
+        return run, self.history.steps(run.id)
+
+    def runs(self, notebook: str | None = None, limit: int = 50) -> list[RunRecord]:
+        """Get the newest runs, newest first."""
+        return self.history.runs(limit=limit, notebook=notebook)
+
+    def executed_notebook(self, notebook: str, step: str) -> Path:
+        """Get the executed notebook of a step's newest attempt, or of the one it was reused from."""
+        run, steps = self.last(notebook)
+        record = next((record for record in steps if record.step == step), None)
+        if record is None:
+            names = [record.step for record in steps]
+            raise BadUsage(f"there is no step `{step}` in run {run.number}", nearest(step, names))
+        if record.notebook is None:
+            raise BadUsage(f"step `{step}` did not run in run {run.number}: it is {record.status.value}")
+        return Path(record.notebook)
+
+    def output(self, notebook: str, name: str) -> Artifact:
+        """Get the newest stored output called ``OUTPUT`` or ``STEP.OUTPUT``."""
+        step, dot, output = name.rpartition(".")
+        artifact = self.history.find_output(notebook, step if dot else None, output)
+        if artifact is None:
+            raise BadUsage(f"there is no stored output `{name}`", self._outputs_hint(notebook, name))
+        return artifact
+
+    def pull(self, notebook: str, name: str, target: Path) -> Artifact:
+        """Copy a stored output to exactly that path."""
+        artifact = self.output(notebook, name)
+        copy_out(artifact, target)
+        return artifact
+
+    def numbers(self, runs: Iterable[str]) -> dict[str, int]:
+        """Get the numbers of runs by their ids."""
+        found = {run: self.history.run(run) for run in dict.fromkeys(runs)}
+        return {run: record.number for run, record in found.items() if record is not None}
+
+    def _outputs_hint(self, notebook: str, name: str) -> str:
+        run = self.history.last_run(notebook)
+        if run is None:
+            return f"Run the notebook first: nbpipe run {notebook}"
+        names = [f"{step.step}.{artifact.name}" for step in self.history.steps(run.id) for artifact in step.artifacts]
+        return nearest(name, names) or (f"There are: {', '.join(names[:10])}." if names else "The last run made none.")
+
+    def _planner(self, request: Request) -> tuple[Situation, Planner]:
+        situation = survey(request, self.place.source, os.environ, self.digests)
+        recall = Recall(self.history, self.store, self.digests, self.clock)
+        past = recall.past(request.notebook)
+        return situation, Planner(situation.graph, situation.circumstances, past, situation.forced)
+
+    def _begin(self, request: Request, situation: Situation, wishes: Wishes) -> RunRecord:
+        now = self.clock()
+        run = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
+        return self.history.begin_run(
+            run=run, notebook=request.notebook, experiment=wishes.experiment or Path(request.notebook).stem,
+            parameters=situation.values, tags=wishes.tags, git=git_state(request.base), owner=this_owner(run), now=now,
+        )  # fmt: skip
+
+    def _driver(
+        self,
+        run: RunRecord,
+        situation: Situation,
+        planner: Planner,
+        *,
+        wishes: Wishes,
+        watch: Watch,
+        executors: Executors,
+    ) -> Driver:
+        steps = [step for step in situation.graph.pipeline.steps if step.name in situation.selected]
+        needs = {
+            step.name: tuple(n for n in situation.graph.pipeline.needs[step.name] if n in situation.selected)
+            for step in steps
+        }
+        date = time.strftime("%Y-%m-%d", time.localtime(run.started))
+        return Driver(
+            run=run.id,
+            owner=run.owner,
+            planner=planner,
+            history=self.history,
+            workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ),
+            executor=executors,
+            clock=self.clock,
+            new_id=lambda: secrets.token_hex(8),
+            watch=watch,
+            positions={step.name: index for index, step in enumerate(situation.graph.pipeline.steps)},
+            progress=Progress(needs, {step.name: step.options.retries for step in steps}, wishes.keep_going),
+        )
+
+
+def request_for(path: Path) -> Request:
+    """Get the request for all steps of a saved notebook."""
+    path = absolute(path)
+    notebook = read_notebook(path)
+    return Request(str(path), read_cells(notebook.cells), path.parent, notebook.kernel)
+
+
+def _own_executor(made: list[Executor]) -> Executor:
+    executor = executor_of(default_target())
+    made.append(executor)
+    return executor
