@@ -1,0 +1,130 @@
+"""The cells that this kernel has run, as last run: what a plan in a kernel is made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from nbpipe.errors import Refused
+from nbpipe.language.directives import marker, read_step
+from nbpipe.language.notebook import read_notebook
+from nbpipe.language.parameters import bound_names
+from nbpipe.model import Cell
+
+_INJECTED = "# Parameters"
+
+
+class Cells:
+    """Cells by their id where the front end tells one, else each run is a cell of its own.
+
+    A kernel is told no tags. The notebook file has them where it can be found; under papermill the injected cell
+    begins with a comment of its own, and the cell whose names it binds again is the parameters cell.
+    """
+
+    def __init__(self, before_us: Iterable[str], notebook: Path | None, *, terminal: bool) -> None:
+        self._cells: dict[str, Cell] = {}
+        self._notebook = notebook
+        self._terminal = terminal
+        self._current: str = ""
+        for number, source in enumerate(before_us, 1):
+            self._keep(f"before:{number}", Cell(number, source))
+
+    def before(self, info: Any) -> None:
+        """Keep the cell that is about to run."""
+        source = info.raw_cell or ""
+        if not source.strip() or info.silent or not info.store_history:
+            self._current = ""
+            return
+        number = len(self._cells) + 1
+        known = getattr(info, "cell_id", None)
+        key = f"id:{known}" if known else f"run:{number}"
+        earlier = self._cells.get(key)
+        self._keep(key, Cell(earlier.number if earlier else number, source, known or ""))
+
+    def after(self, result: Any) -> None:
+        """Forget a cell that does not even compile: it has defined nothing."""
+        if result.error_before_exec is not None and self._current and marker(self.source) != "step":
+            self._cells.pop(self._current, None)
+
+    @property
+    def source(self) -> str:
+        """Get the text of the cell that runs now."""
+        cell = self._cells.get(self._current)
+        return cell.source if cell else ""
+
+    def declare(self, source: str) -> Cell:
+        """Get the running step cell; one that was called by a program instead of a cell is kept under its text."""
+        if self._current not in self._cells or marker(self.source) != "step":
+            self._keep(f"call:{source}", Cell(len(self._cells) + 1, source))
+        return self._cells[self._current]
+
+    def all(self) -> tuple[Cell, ...]:
+        """Get the cells with the tags that can be known."""
+        tags = _file_tags(self._notebook)
+        cells = [dataclasses.replace(cell, tags=tags.get(cell.id, frozenset())) for cell in self._cells.values()]
+        return tuple(_with_parameters(cells))
+
+    def forget(self, cell: Cell) -> None:
+        """Forget a step cell that was refused, so that it does not stand in the way of others."""
+        self._cells = {key: kept for key, kept in self._cells.items() if kept is not cell}
+
+    def _keep(self, key: str, cell: Cell) -> None:
+        if self._terminal:
+            self._drop(self._replaced(cell))
+        self._cells[key] = cell
+        self._current = key
+
+    def _replaced(self, cell: Cell) -> Callable[[Cell], bool]:
+        """Get what an input on a terminal replaces: the step of the same name, or definitions of the same names."""
+        name, names = _step_name(cell), bound_names(cell.source)
+        if name:
+            return lambda other: _step_name(other) == name
+        return lambda other: bool(names) and bound_names(other.source) == names
+
+    def _drop(self, replaced: Callable[[Cell], bool]) -> None:
+        self._cells = {key: cell for key, cell in self._cells.items() if not replaced(cell)}
+
+
+def session_notebook(folder: Path) -> Path | None:
+    """Get the notebook that this kernel belongs to, where the server or the editor tells."""
+    told = os.environ.get("JPY_SESSION_NAME") or os.environ.get("__vsc_ipynb_file__")  # noqa: SIM112  # VS Code spells it so
+    if not told:
+        return None
+    path = folder / Path(told).name
+    return path if path.is_file() else None
+
+
+def _step_name(cell: Cell) -> str | None:
+    if marker(cell.source) != "step":
+        return None
+    try:
+        declared = read_step(cell)
+    except Refused:
+        return None
+    return None if declared.append else declared.name
+
+
+def _file_tags(notebook: Path | None) -> dict[str, frozenset[str]]:
+    if notebook is None:
+        return {}
+    try:
+        return {cell.id: cell.tags for cell in read_notebook(notebook).cells if cell.id}
+    except Refused:
+        return {}
+
+
+def _with_parameters(cells: list[Cell]) -> list[Cell]:
+    """Tag papermill's injected cell, and the cell above it whose names it binds again."""
+    for place, cell in enumerate(cells):
+        if not cell.source.lstrip().startswith(_INJECTED) or not bound_names(cell.source):
+            continue
+        cells[place] = dataclasses.replace(cell, tags=frozenset({"injected-parameters"}))
+        names = bound_names(cell.source)
+        for above in range(place - 1, -1, -1):
+            if bound_names(cells[above].source) & names:
+                cells[above] = dataclasses.replace(cells[above], tags=cells[above].tags | {"parameters"})
+                break
+    return cells

@@ -1,0 +1,188 @@
+"""The magics themselves: parse, call, show."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+
+from nbpipe.errors import BadUsage, NbpipeError, Refusals, StepFailed
+from nbpipe.language.directives import marker, read_step
+from nbpipe.language.text import nearest
+from nbpipe.magics.screen import (
+    Failing,
+    Progress,
+    show_lines,
+    show_log,
+    show_outputs,
+    show_plan,
+    show_runs,
+    show_steps,
+    show_why,
+)
+from nbpipe.magics.session import Session
+from nbpipe.magics.words import Words, read_words
+from nbpipe.model import Status
+from nbpipe.run.situation import Request
+from nbpipe.workspace import Report, Wishes
+
+VERBS = ("plan", "run", "status", "why", "logs", "pull", "runs", "show", "lint", "defaults")
+
+
+@magics_class
+class StepMagics(Magics):
+    """``%%step``, ``%%nbstep`` and ``%nbpipe``."""
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        super().__init__(shell)
+        self.session = session
+
+    @no_var_expand
+    @cell_magic
+    def step(self, line: str, cell: str) -> None:
+        """Declare a step and run it with what it needs; its outputs are bound here afterwards."""
+        self._step(line, cell)
+
+    @no_var_expand
+    @cell_magic
+    def nbstep(self, line: str, cell: str) -> None:
+        """Do what ``%%step`` does, where another extension owns that name."""
+        self._step(line, cell)
+
+    @no_var_expand
+    @line_magic
+    def nbpipe(self, line: str) -> Any:
+        """Plan, run and explain the steps declared in this kernel: ``%nbpipe plan | run | status | why …``."""
+        with Failing():
+            verb, _, rest = line.strip().partition(" ")
+            if verb not in VERBS:
+                raise BadUsage(f"there is no verb `{verb}`", nearest(verb, VERBS) or f"The verbs: {', '.join(VERBS)}.")
+            return getattr(self, f"_{verb}")(rest.strip())
+
+    def _step(self, line: str, cell: str) -> None:
+        with Failing():
+            self._declare(f"%%step {line}\n{cell}")
+
+    def _declare(self, source: str) -> None:
+        current = self.session.cells.declare(source)
+        try:
+            name = read_step(current).name
+            reading = self.session.reading()
+            missing = reading.unbound.get(name, ())
+            ours = [error for error in reading.errors if error.place.step == name]
+            if missing and not ours:
+                show_lines([f"step {name} is declared, incomplete: it does not bind {', '.join(missing)} yet"])
+                return
+            if reading.defaults.get("run") == "manual" and not ours:
+                show_lines([f"step {name} is declared; `%nbpipe run` runs it"])
+                return
+            self._carry_out(self.session.request([name]), Wishes(), name)
+        except Refusals as several:
+            if any(error.place.cell == current.number for error in several.errors):
+                self.session.cells.forget(current)
+            raise
+        except NbpipeError as error:
+            if error.exit_code == 2 and error.place.cell == current.number:
+                self.session.cells.forget(current)
+            raise
+
+    def _carry_out(self, request: Request, wishes: Wishes, cell: str | None = None) -> None:
+        progress = Progress(self.session)
+        report = self.session.run(request, wishes, progress.step, progress.begin)
+        progress.end(report)
+        for step in report.steps:
+            if step.step == cell and step.notebook is not None:
+                show_outputs(Path(step.notebook))
+        if report.run.status is not Status.SUCCEEDED:
+            self.session.unbind(report)
+            raise _ending(report)
+
+    def _plan(self, rest: str) -> None:
+        words = read_words(rest, takes=("param",))
+        show_plan(self.session.workspace, self.session.workspace.plan(self._asked(words, ())))
+
+    def _run(self, rest: str) -> None:
+        words = read_words(rest, takes=("param", "to", "from", "force", "keep-going", "experiment", "tag"))
+        request = self._asked(words, (*words.names, *words.many("to")))
+        wishes = Wishes("keep-going" in words.given, words.one("experiment") or "", words.pairs("tag"))
+        self._carry_out(request, wishes)
+
+    def _asked(self, words: Words, steps: tuple[str, ...]) -> Request:
+        return self.session.request(
+            steps, texts=words.pairs("param"), start=words.one("from"), force=words.forced()
+        )  # fmt: skip
+
+    def _status(self, rest: str) -> None:
+        read_words(rest, takes=(), names=0)
+        show_steps(self.session.workspace, *self.session.workspace.last(self.session.identity))
+
+    def _why(self, rest: str) -> None:
+        words = read_words(rest, takes=("param",), names=1)
+        request = self.session.request([words.names[0]], texts=words.pairs("param"))
+        show_why(self.session.workspace, self.session.workspace.why(request, words.names[0]))
+
+    def _logs(self, rest: str) -> None:
+        words = read_words(rest, takes=(), names=1)
+        show_log(self.session.workspace.executed_notebook(self.session.identity, words.names[0]))
+
+    def _pull(self, rest: str) -> None:
+        words = read_words(rest, takes=("to",), names=1)
+        workspace, target = self.session.workspace, words.one("to")
+        if target is not None:
+            workspace.pull(self.session.identity, words.names[0], self.session.base / target)
+            show_lines([f"{words.names[0]} → {target}"])
+            return
+        artifact = workspace.output(self.session.identity, words.names[0])
+        self.session.bind(artifact, again=True)
+        show_lines([f"{artifact.name} is bound: {artifact.format}, {artifact.bytes:,} bytes"])
+
+    def _runs(self, rest: str) -> None:
+        read_words(rest, takes=(), names=0)
+        show_runs(self.session.workspace, self.session.workspace.runs())
+
+    def _show(self, rest: str) -> None:
+        words = read_words(rest, takes=(), names=1)
+        show_steps(self.session.workspace, *self.session.workspace.show(words.names[0]))
+
+    def _lint(self, rest: str) -> None:
+        read_words(rest, takes=(), names=0)
+        warnings = self.session.workspace.check(self.session.request())
+        show_lines([f"{w.place.words()}: {w.message}. {w.hint}" for w in warnings] or ["nothing to say"])
+
+    def _defaults(self, rest: str) -> None:
+        reading = self.session.reading()
+        refused = [error for error in reading.errors if error.place.step is None]
+        if refused:
+            raise refused[0]
+        told = " ".join(f"{key}={value}" for key, value in reading.defaults.items())
+        show_lines([f"defaults: {told or shlex.join(rest.split()) or 'none'}"])
+
+
+def _ending(report: Report) -> NbpipeError:
+    """Get the error for a run that did not succeed: the first step that failed, in notebook order."""
+    failed = next((step for step in report.steps if step.failure is not None), None)
+    if failed is None or failed.failure is None:
+        return StepFailed(f"the run was {report.run.status.value}", "Run the cell again to go on.")
+    failure = failed.failure
+    where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
+    error = StepFailed(f"step {failed.step} failed: {where}{failure.message}")
+    if failure.kind == "user":
+        error.add_note(failure.traceback)
+    return error
+
+
+def as_magic(lines: list[str]) -> list[str]:
+    """Turn a ``#| step:`` cell into ``%%step`` and join a continued first line, before IPython looks at the cell."""
+    first = next((place for place, line in enumerate(lines) if line.strip()), None)
+    if first is None or marker("".join(lines)) != "step":
+        return lines
+    head = lines[first]
+    if head.startswith("#"):
+        head = "%%step " + head.partition(":")[2].lstrip()
+    following = first + 1
+    while head.rstrip("\n").endswith("\\") and following < len(lines):
+        head = head.rstrip("\n")[:-1] + " " + lines[following]
+        following += 1
+    return [head if head.endswith("\n") else head + "\n", *lines[following:]]

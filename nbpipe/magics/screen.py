@@ -1,0 +1,163 @@
+"""What a live kernel shows: progress that is kept up to date in place, tables as HTML and text, errors in few lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from nbpipe.errors import NbpipeError
+from nbpipe.magics.session import Session
+from nbpipe.model import RunRecord, StepRecord
+from nbpipe.views import logs, static_html, table, why
+from nbpipe.views.words import duration, status_words
+from nbpipe.workspace import Explained, Planned, Report, Workspace
+
+_COLUMNS = 120
+
+
+class PipelineError(Exception):
+    """An error of nbpipe as a notebook shows it: its sentence and what to do, without our call stack."""
+
+    def __init__(self, error: NbpipeError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    def _render_traceback_(self) -> list[str]:
+        notes = getattr(self.error, "__notes__", [])
+        return [*(note for note in notes if note), f"{self.error.code}: {self.error}"]
+
+
+class Failing:
+    """Turns errors of ours into what a notebook shows."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, NbpipeError):
+            raise PipelineError(error) from None
+
+
+class Progress:
+    """The steps of a run under the cell, one display that is updated in place."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._records: dict[str, StepRecord] = {}
+        self._handle: Any = None
+        self._run: RunRecord | None = None
+
+    def begin(self, run: RunRecord, planned: Planned) -> None:
+        """Show advice on the notebook; the run's steps come as they change."""
+        self._run = run
+        show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in planned.warnings])
+
+    def step(self, record: StepRecord) -> None:
+        """Show a step's new state."""
+        self._records[record.step] = record
+        if _in_place():
+            self._show(sorted(self._records.values(), key=lambda r: r.position), self._run)
+
+    def end(self, report: Report) -> None:
+        """Show how the run ended; this stays in the saved notebook."""
+        numbers = self._session.workspace.numbers(step.origin.run for step in report.steps if step.origin)
+        self._show(report.steps, report.run, numbers, report.seconds)
+
+    def _show(
+        self,
+        steps: Sequence[StepRecord],
+        run: RunRecord | None,
+        numbers: dict[str, int] | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        if run is None:
+            return
+        known = numbers or {}
+        lines = table.step_lines(steps, _COLUMNS, known)
+        if seconds is not None:
+            lines.append(f"run {run.number} {status_words(run.status)} in {duration(seconds)}")
+        bundle = _bundle(lines, static_html.run_html(run, steps, known))
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        elif _in_place():
+            self._handle.update(bundle, raw=True)
+        else:
+            display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+
+def show_lines(lines: Sequence[str]) -> None:
+    """Show plain lines."""
+    if lines:
+        text = "\n".join(lines)
+        display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def show_plan(workspace: Workspace, planned: Planned) -> None:
+    """Show a plan as a table."""
+    rows = [table.PlanRow(name, item.verdict, planned.needs[name]) for name, item in planned.decisions.items()]
+    hits = [getattr(item.verdict, "hit", None) for item in planned.decisions.values()]
+    numbers = workspace.numbers(hit.origin.run for hit in hits if hit)
+    show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in planned.warnings])
+    _show(table.plan_lines(rows, _COLUMNS, numbers), static_html.plan_html(rows, numbers))
+
+
+def show_steps(workspace: Workspace, run: RunRecord, steps: Sequence[StepRecord]) -> None:
+    """Show a run as a table."""
+    numbers = workspace.numbers(step.origin.run for step in steps if step.origin)
+    head = f"run {run.number} {status_words(run.status)}"
+    _show([head, *table.step_lines(steps, _COLUMNS, numbers)], static_html.run_html(run, steps, numbers))
+
+
+def show_runs(workspace: Workspace, runs: Sequence[RunRecord]) -> None:
+    """Show runs as a table."""
+    now = workspace.clock()
+    _show(table.run_lines(runs, _COLUMNS, now), static_html.runs_html(runs, now))
+
+
+def show_why(workspace: Workspace, told: Explained) -> None:
+    """Show why a step runs or is reused."""
+    numbers = workspace.numbers([told.before.run] if told.before else [])
+    parts = (told.step, told.verdict, told.now, told.before, told.last)
+    show_lines(why.why_lines(*parts, numbers=numbers))
+
+
+def show_outputs(executed: Path) -> None:
+    """Show again, under the step's own cell, what its code printed and displayed in its own kernel."""
+    try:
+        notebook = json.loads(executed.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    for output in logs.shown(notebook):
+        if output["output_type"] == "stream":
+            stream = sys.stderr if output.get("name") == "stderr" else sys.stdout
+            stream.write(logs.joined(output.get("text", "")))
+        else:
+            data = {kind: logs.joined(value) for kind, value in output.get("data", {}).items()}
+            display(data, raw=True, metadata=output.get("metadata") or {})  # type: ignore[no-untyped-call]
+
+
+def show_log(executed: Path) -> None:
+    """Show what a step printed."""
+    show_lines([logs.text_of(json.loads(executed.read_text(encoding="utf-8"))) or "the step printed nothing"])
+
+
+def _show(lines: Sequence[str], html: str) -> None:
+    display(_bundle(lines, html), raw=True)  # type: ignore[no-untyped-call]
+
+
+def _bundle(lines: Sequence[str], html: str) -> dict[str, str]:
+    return {"text/plain": "\n".join(lines), "text/html": html}
+
+
+def _in_place() -> bool:
+    """Say whether a display can be updated: in a kernel it can, on a terminal each one is new text."""
+    return hasattr(get_ipython(), "kernel")
