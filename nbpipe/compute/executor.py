@@ -27,6 +27,7 @@ _RESULT_SECONDS = 60
 _CLOSE_SECONDS = 5
 
 _SCRATCH = "nbpipe-dask-"
+_WORKER_START = "nbpipe.compute.worker_start"
 
 _SETTINGS = {
     # A worker gets what it can run at once; the rest waits where it can be cancelled, and is not lost with a worker.
@@ -155,6 +156,7 @@ def _start(slots: int) -> _Started:
                 silence_logs=logging.CRITICAL,
                 worker_class=_nanny(),
                 local_directory=scratch,
+                preload=[_WORKER_START],
                 scheduler_kwargs=_SCHEDULER,
             )
         client = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]  # theirs

@@ -45,6 +45,7 @@ class _Step:
     stamps: Mapping[str, Stamps]
     guarded: tuple[tuple[str, str], ...]
     left: str = ""
+    had_children: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -106,7 +107,9 @@ def save(namespace: Mapping[str, Any]) -> None:
     if step.left:
         raise RuntimeError(f"the step called {step.left} before its end, so it has no outputs")
     for item in step.inputs:
-        if _stamps(item["paths"]) != step.stamps[item["name"]]:
+        # What a child process changed is the step's doing. A file that others changed meanwhile is the driver's to see:
+        # it keeps the result for this run only.
+        if step.had_children and _stamps(item["paths"]) != step.stamps[item["name"]]:
             raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
     for output in step.outputs:
         _require_made(step, output, namespace)
@@ -239,14 +242,19 @@ _CHANGES: Mapping[str, tuple[tuple[int, int | None], ...]] = {
     "os.symlink": ((1, 2),),
     "shutil.rmtree": ((0, 1),),
 }
+_CHILDREN = frozenset(
+    {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "pty.spawn"}
+)
 _FOLLOWING = frozenset({"open", "os.truncate", "os.utime"})
 _WITH_ALL_BELOW = frozenset({"os.rename", "shutil.rmtree"})
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse, as an audit hook, what would change a declared input."""
+    """Refuse, as an audit hook, what would change a declared input; note when the step starts processes."""
     watched = _CHANGES.get(event)
     step = _HERE.get("step")
+    if step is not None and event in _CHILDREN:
+        step.had_children = True
     if watched is None or step is None or not step.guarded:
         return
     if event == "open" and not _opens_to_write(*arguments[1:3]):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from nbpipe.errors import OutOfReach
 from nbpipe.history.claims import Claim as KeyClaim
 from nbpipe.history.claims import Held
 from nbpipe.history.store import History
@@ -29,6 +31,7 @@ from nbpipe.run.heartbeat import LEASE, Heartbeat
 from nbpipe.run.owner import is_alive
 
 _PAUSE = 0.2
+_LOG = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
@@ -72,6 +75,7 @@ class _Held:
     attempt: str = ""
     attempts: int = 0
     waiting: bool = False
+    overtaken: int = 0
     failure: Failure | None = None
     outcome: Outcome | None = None
     record: StepRecord | None = None
@@ -112,11 +116,15 @@ class Driver:
         self._steps = {name: _Held() for name in self.progress.needs}
         for name in self._steps:
             self._put(name, self._blank(name, Status.QUEUED), show=False)
-        with Heartbeat(self.history, self.owner, self.clock):
-            self._feed(state.Begin())
-            while self._status is None:
-                self._turn()
-        self._save()
+        try:
+            with Heartbeat(self.history, self.owner, self.clock):
+                self._feed(state.Begin())
+                while self._status is None:
+                    self._turn()
+            self._save()
+        except BaseException:
+            self._abandon()
+            raise
         return self._status
 
     def _turn(self) -> None:
@@ -125,7 +133,7 @@ class Driver:
         if self._status is not None:
             return
         self._save()
-        if self.cancelled():
+        if self.cancelled() and not self._asked:
             self._cancel()
             return
         if self._executor is not None and self._attempts:
@@ -141,11 +149,29 @@ class Driver:
         return [name for name, held in self._steps.items() if held.waiting]
 
     def _cancel(self) -> None:
-        if not self._asked:
-            self._asked = True
-            for held in self._steps.values():
-                held.waiting = False
-            self._feed(state.CancelAsked())
+        self._asked = True
+        for held in self._steps.values():
+            held.waiting = False
+        self._feed(state.CancelAsked())
+
+    def _abandon(self) -> None:
+        """Leave nothing going on behind a run that breaks off: neither attempts nor claims, and no step is open."""
+        failure = Failure("lost", "RunBrokenOff", "", "the run broke off")
+        try:
+            for attempt, step in self._attempts.items():
+                if self._executor is not None:
+                    self._executor.cancel(attempt)
+                claim = self._steps[step].claim
+                lost = Outcome(attempt, claim.token if claim else 0, Status.LOST, 0.0, "", failure=failure)
+                self.history.end_attempt(lost, self.clock())
+            for step, held in self._steps.items():
+                self._release(held)
+                if self.progress.status(step) is None:
+                    self._unsaved[step] = dataclasses.replace(self._blank(step, Status.LOST), ended=self.clock())
+            self._save()
+        except OutOfReach as error:
+            # What is left is found by the next process: claims run out, and the run's owner is dead.
+            _LOG.warning("a run that broke off could not be tidied up: %s", error)
 
     def _feed(self, event: state.Event) -> None:
         self._todo.extend(self.progress.handle(event))
@@ -282,9 +308,15 @@ class Driver:
     def _taken_over(self, step: str, outcome: Outcome) -> None:
         """Drop a late attempt: another run holds the key by now, so its result is what we wait for."""
         held = self._steps[step]
-        lost = Failure("lost", "ClaimLost", "", "another run took this step over")
-        self.history.end_attempt(dataclasses.replace(outcome, status=Status.LOST, failure=lost), self.clock())
-        held.claim, held.outcome, held.waiting = None, None, True
+        held.failure = Failure("lost", "ClaimLost", "", "another run took this step over")
+        self.history.end_attempt(dataclasses.replace(outcome, status=Status.LOST, failure=held.failure), self.clock())
+        held.claim, held.outcome = None, None
+        held.overtaken += 1
+        if held.overtaken > state.LOST_TRIES:
+            # Not another run's haste, then: somebody took this very run for dead and closed it.
+            self._feed(state.Ended(step, Status.LOST, held.failure, final=True))
+            return
+        held.waiting = True
 
     def _ended_badly(self, step: str, outcome: Outcome) -> None:
         held = self._steps[step]

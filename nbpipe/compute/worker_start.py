@@ -1,0 +1,13 @@
+"""What a worker process does first; Dask calls :func:`dask_setup` in its main thread."""
+
+from __future__ import annotations
+
+import signal
+
+
+def dask_setup(_worker: object) -> None:
+    """Let Ctrl-C pass: a terminal sends it to every process of a command, and cancelling is the driver's to do.
+
+    A handler instead of ignoring, for what a process ignores its children ignore as well, kernels included.
+    """
+    signal.signal(signal.SIGINT, lambda _number, _frame: None)
