@@ -132,8 +132,8 @@ def test_what_is_refused_says_so_in_the_cell_and_stands_in_nobody_s_way(lab):
 def test_every_verb_answers(lab):
     lab.run("wrong", "%%step wrong -o w\nw = 1")
     lab.run("fine", "%%step fine -o f\nprint('hello')\nf = 1")
-    for verb in ("plan", "status", "why fine", "logs fine", "pull fine.f", "pull fine.f --to f.json", "runs", "show 1", "lint",
-                 "run fine --force"):  # fmt: skip
+    pulls = ("pull fine.f", "pull fine.f --to f.json")
+    for verb in ("plan", "status", "why fine", "logs fine", *pulls, "runs", "show 1", "lint", "run fine --force"):
         shown, error = lab.run("verb", f"%nbpipe {verb}")
         assert error == "", verb
         assert shown.strip(), verb

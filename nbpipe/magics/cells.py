@@ -29,8 +29,10 @@ class Cells:
         self._notebook = notebook
         self._terminal = terminal
         self._current: str = ""
+        ids = {cell.source.strip(): cell.id for cell in _file_cells(notebook)}
         for number, source in enumerate(before_us, 1):
-            self._keep(f"before:{number}", Cell(number, source))
+            known = ids.get(source.strip(), "")
+            self._keep(f"id:{known}" if known else f"before:{number}", Cell(number, source, known))
 
     def before(self, info: Any) -> None:
         """Keep the cell that is about to run."""
@@ -63,7 +65,7 @@ class Cells:
 
     def all(self) -> tuple[Cell, ...]:
         """Get the cells with the tags that can be known."""
-        tags = _file_tags(self._notebook)
+        tags = {cell.id: cell.tags for cell in _file_cells(self._notebook)}
         cells = [dataclasses.replace(cell, tags=tags.get(cell.id, frozenset())) for cell in self._cells.values()]
         return tuple(_with_parameters(cells))
 
@@ -107,13 +109,12 @@ def _step_name(cell: Cell) -> str | None:
     return None if declared.append else declared.name
 
 
-def _file_tags(notebook: Path | None) -> dict[str, frozenset[str]]:
-    if notebook is None:
-        return {}
+def _file_cells(notebook: Path | None) -> tuple[Cell, ...]:
+    """Get the cells of the saved notebook that have an id; none where it cannot be read."""
     try:
-        return {cell.id: cell.tags for cell in read_notebook(notebook).cells if cell.id}
+        return tuple(cell for cell in read_notebook(notebook).cells if cell.id) if notebook else ()
     except Refused:
-        return {}
+        return ()
 
 
 def _with_parameters(cells: list[Cell]) -> list[Cell]:
