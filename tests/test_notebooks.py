@@ -6,6 +6,9 @@ import ast
 import csv
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -71,3 +74,34 @@ def test_the_housing_data_are_whole():
 
     assert len(rows) == 20_640
     assert "1990" in (NOTEBOOKS / "data" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.kernel
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, changed, executed",
+    [
+        ("quickstart.ipynb", "learning_rate=0.2", {"boosting", "compare"}),
+        ("images.ipynb", None, set()),
+    ],
+)
+def test_notebooks_run_and_run_again_only_what_changed(name, changed, executed, tmp_path):
+    """The whole notebook runs on a cluster; unchanged nothing runs, and with a parameter changed only who reads it."""
+    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".nbpipe"))
+
+    first = run(tmp_path, name)
+    again = run(tmp_path, name)
+    assert {step["status"] for step in first["steps"]} == {"succeeded"}
+    assert {step["status"] for step in again["steps"]} == {"reused"}
+    if changed:
+        other = run(tmp_path, name, "-p", changed)
+        assert {step["name"] for step in other["steps"] if step["attempts"]} == executed
+
+
+def run(folder: Path, name: str, *words: str) -> dict:
+    """Run a notebook by the command line and get what it says."""
+    command = [sys.executable, "-m", "nbpipe", "run", f"notebooks/{name}", "--json", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
