@@ -333,7 +333,7 @@ Verdict = RunVerdict | ReuseVerdict | SkipVerdict | DependsVerdict
 
 @dataclass(frozen=True, slots=True)
 class JobInput:
-    """An input as the kernel gets it: ``kind`` is value, path or paths; a value is loaded from the one path."""
+    """An input as the kernel gets it: ``kind`` is value, values, path or paths; values are loaded by ``format``."""
 
     name: str
     kind: str

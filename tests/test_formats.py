@@ -447,3 +447,14 @@ def test_a_very_long_name_still_makes_a_file(tmp_path):
     saved = formats.save(1, name="ü" * 250, format=None, folder=tmp_path)
 
     assert json.loads((tmp_path / saved.basename).read_text()) == 1
+
+
+def test_a_loaded_table_serves_a_learner_and_any_column_can_be_changed(tmp_path):
+    frame = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [1, 0, 1], "y": [1.0, 2.0, 3.0]})
+    back = again(frame, tmp_path)
+    back.loc[back["b"] == 0, "b"] = 5
+    back["a"] *= 2
+    back.iloc[0, 2] = 0.0
+
+    assert back.to_dict("list") == {"a": [2.0, 4.0, 8.0], "b": [1, 5, 1], "y": [0.0, 2.0, 3.0]}
+    assert Ridge().fit(back[["a", "b"]], back["y"]).score(back[["a", "b"]], back["y"]) > 0

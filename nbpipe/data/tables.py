@@ -150,6 +150,7 @@ def _plain_labels(columns: Any) -> bool:
 
 
 def _unpack_pandas(table: Any, told: Mapping[str, Any]) -> Any:
+    # In pandas' own blocks, not column by column over the mapped file, which nobody could change in place.
     frame = table.to_pandas()
     labels = (table.schema.metadata or {}).get(_COLUMNS)
     if labels is not None:
@@ -157,7 +158,7 @@ def _unpack_pandas(table: Any, told: Mapping[str, Any]) -> Any:
     if told.get("freq") and hasattr(frame.index, "freq") and frame.index.freq is None:
         frame.index.freq = told["freq"]
     if _pandas_version() < (3, 0):
-        # Before copy-on-write a frame over mapped memory could not be changed in place.
+        # Before copy-on-write a column that is the only one of its type stayed the mapped file itself.
         frame = frame.copy()
     if told["type"] != "pandas.Series":
         return frame

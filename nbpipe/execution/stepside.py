@@ -71,22 +71,25 @@ def begin(job_path: str) -> None:
 
 
 def load(name: str) -> Any:
-    """Get an input: its value, its Path, or the list of its Paths."""
+    """Get an input: its value, its Path, or for a glob the list of its values or Paths."""
     item = next((item for item in _step().inputs if item["name"] == name), None)
     if item is None:
         raise NameError(f"the step has no input `{name}`")
     paths = [Path(path) for path in item["paths"]]
-    if item["kind"] != "value":
-        return paths if item["kind"] == "paths" else paths[0]
+    read = paths if item["format"] is None else [_read(name, item["format"], path) for path in paths]
+    return read if item["kind"] in ("paths", "values") else read[0]
+
+
+def _read(name: str, format: str, path: Path) -> Any:
     try:
-        return formats.load(paths[0], item["format"])
+        return formats.load(path, format)
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"input `{name}` is stored as {item['format']}, which needs the package {error.name} in this environment"
+            f"input `{name}` is stored as {format}, which needs the package {error.name} in this environment"
         ) from error
     except _UNREADABLE as error:
         said = f"{type(error).__name__}: {error}"
-        raise RuntimeError(f"input `{name}` ({item['format']}, {paths[0]}) could not be read: {said}") from error
+        raise RuntimeError(f"input `{name}` ({format}, {path}) could not be read: {said}") from error
 
 
 def path(name: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.errors import Refused
-from nbpipe.language.directives import marker, read_step
+from nbpipe.language.directives import marker, misplaced, read_step
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.parameters import bound_names
 from nbpipe.model import Cell
@@ -59,6 +59,10 @@ class Cells:
 
     def declare(self, source: str) -> Cell:
         """Get the running step cell; one that was called by a program instead of a cell is kept under its text."""
+        stacked = misplaced(self._cells[self._current]) if self._current in self._cells else None
+        if stacked is not None:
+            self._cells.pop(self._current)
+            raise stacked
         if self._current not in self._cells or marker(self.source) != "step":
             self._keep(f"call:{source}", Cell(len(self._cells) + 1, source))
         return self._cells[self._current]

@@ -18,6 +18,7 @@ from nbpipe.views.table import (
     run_rows,
     step_rows,
     steps_summary,
+    without_empty,
 )
 from nbpipe.views.words import NO_NUMBERS, status_words
 
@@ -45,9 +46,10 @@ def runs_html(runs: Sequence[RunRecord], now: float) -> str:
 
 
 def table_html(header: Row, rows: Iterable[Row], caption: str) -> str:
-    """Get any table as HTML; every text is escaped."""
-    head = "".join(f'<th scope="col" style="{_HEAD}">{_text(cell)}</th>' for cell in header)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    """Get any table as HTML, without empty columns; every text is escaped."""
+    shown, *body_rows = without_empty(header, list(rows))
+    head = "".join(f'<th scope="col" style="{_HEAD}">{_text(cell)}</th>' for cell in shown)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in body_rows)
     return (
         f'<table style="{_TABLE}"><caption style="{_CAPTION}">{_text(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -118,10 +118,15 @@ def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
 
     A column in which no row has anything is left out.
     """
-    shown = [place for place, _ in enumerate(header) if not rows or any(row[place] for row in rows)]
-    table = [tuple(row[place] for place in shown) for row in (header, *rows)]
+    table = without_empty(header, rows)
     widths = _widths(table, columns)
     return [_line(row, widths, columns) for row in table]
+
+
+def without_empty(header: Row, rows: Sequence[Row]) -> list[Row]:
+    """Get header and rows without the columns in which no row has anything."""
+    shown = [place for place, _ in enumerate(header) if not rows or any(row[place] for row in rows)]
+    return [tuple(row[place] for place in shown) for row in (header, *rows)]
 
 
 def _widths(table: Sequence[Row], columns: int) -> list[int]:
