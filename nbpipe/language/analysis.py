@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from itertools import dropwhile
 
 from nbpipe.errors import BadPipeline, Place, Refused, UndeclaredName
-from nbpipe.language.definitions import Shareable, Shared, imported_modules, normal_form, order
-from nbpipe.language.ipython_syntax import is_plain, parse_cell
-from nbpipe.language.names import Names, changed_in_place, flat, names_of
-from nbpipe.language.text import nearest
+from nbpipe.language.changes import changed_in_place
+from nbpipe.language.definitions import Shareable, Shared, imported_modules, normal_form, order, words_of
+from nbpipe.language.ipython_syntax import is_plain, parse_cell, too_deep
+from nbpipe.language.names import Names, names_of
+from nbpipe.language.text import lines_of, nearest
 from nbpipe.model import Parameter, Step, StepCode, Warned
 
 GIVEN = frozenset(dir(builtins)) | {
@@ -36,8 +37,24 @@ class Around:
 class _Found:
     parameters: dict[str, None] = field(default_factory=dict)
     definitions: dict[str, list[Shareable]] = field(default_factory=dict)
+    assigned: set[str] = field(default_factory=set)
+    missing: list[tuple[str, Shareable | None]] = field(default_factory=list)
     errors: list[Refused] = field(default_factory=list)
-    stars: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """A step's pieces, read: ``trees`` one by one, ``body`` together."""
+
+    trees: tuple[ast.Module, ...]
+    body: list[ast.stmt]
+    names: Names
+    words: frozenset[str]
+
+    @property
+    def dynamic(self) -> bool:
+        """Say whether it may bind and read names that cannot be seen in its text."""
+        return self.names.stars or bool(self.words & _DYNAMIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,46 +68,52 @@ class Analysed:
 
 def analyse(step: Step, around: Around) -> Analysed:
     """Read a step's code by the rule: a name is an input, else the step's own, else a parameter, else a definition."""
-    trees: list[ast.Module] = []
-    for piece in step.pieces:
-        try:
-            trees.append(parse_cell(piece.source, Place(piece.cell, step=step.name)))
-        except Refused as error:
-            return Analysed(StepCode((), (), ""), (error,), ())
-    whole = ast.Module([statement for tree in trees for statement in tree.body], [])
-    names = names_of(whole)
+    try:
+        trees = tuple(parse_cell(piece.source, Place(piece.cell, step=step.name)) for piece in step.pieces)
+    except Refused as error:
+        return Analysed(StepCode((), (), ""), (error,), ())
+    try:
+        return _analysed(step, trees, around)
+    except RecursionError:
+        return Analysed(StepCode((), (), ""), (too_deep(step.place),), ())
+
+
+def _analysed(step: Step, trees: tuple[ast.Module, ...], around: Around) -> Analysed:
+    body = [statement for tree in trees for statement in tree.body]
+    code = _Code(trees, body, names_of(body), words_of(trees))
     found = _Found(parameters=dict.fromkeys(name for name in step.options.params if name in around.parameters))
-    _declared_parameters(step, around, found)
-    given = {item.name for item in step.inputs} | {item.name for item in step.outputs if item.is_path}
-    unbound = _unbound(step, names, around, given, whole)
-    wanted = names.needs | {item.name for item in step.outputs if item.name not in names.binds} - set(unbound)
-    for name in sorted(wanted - given - GIVEN):
+    given = frozenset([item.name for item in step.inputs] + [item.name for item in step.outputs if item.is_path])
+    _own_reads(step, code, around, found, given)
+    _close(around, found, given, step.place)
+    stars = code.names.stars or bool(around.shared.stars)
+    if not stars:
+        found.errors += _missing(step, code, around, found, given)
+    taken = around.shared.stars if stars and found.missing else []
+    return Analysed(_code(step, code, around, found, taken), tuple(found.errors), _unbound(step, code, around, given))
+
+
+def _own_reads(step: Step, code: _Code, around: Around, found: _Found, given: frozenset[str]) -> None:
+    """Take what the step's own code reads, and what an output is that no statement binds."""
+    names = code.names
+    annotations = names.annotations - names.binds
+    strict = names.needs if around.shared.lazy else names.needs | annotations
+    for name in sorted(strict - given):
         own = name in names.binds
         if own and name not in names.early:
             continue
-        if _reach(name, step, around, found) or own:
-            continue
-        if around.shared.stars or names.stars:
-            found.stars = True
-        else:
-            found.errors.append(_undeclared(name, step, around, _place(whole, name, step)))
-    _close(step, around, found, given | names.binds)
-    return Analysed(_code(step, around, found, whole), tuple(found.errors), unbound)
+        if not _reach(name, step.place, around, found) and not own and name not in GIVEN:
+            found.missing.append((name, None))
+    held = {item.name for item in step.outputs if not item.is_path} - names.binds
+    for name in sorted((held | names.unsure | names.mentioned | annotations) - strict - given):
+        _reach_quietly(name, around, found)
 
 
-def _declared_parameters(step: Step, around: Around, found: _Found) -> None:
-    for name in step.options.params:
-        if name not in around.parameters:
-            hint = nearest(name, around.parameters) or "Give it a default in the parameters cell."
-            found.errors.append(BadPipeline(f"there is no parameter `{name}`", hint, step.place))
-
-
-def _reach(name: str, step: Step, around: Around, found: _Found) -> bool:
+def _reach(name: str, place: Place, around: Around, found: _Found) -> bool:
     """Take a parameter or a definition called ``name``; say whether there is one."""
     if name in around.parameters and name in around.shared.by_name:
         cell = around.shared.by_name[name][0].definition.cell
         message = f"`{name}` is both a parameter and a definition (cell {cell})"
-        found.errors.append(BadPipeline(message, "Rename one of them.", step.place))
+        found.errors.append(BadPipeline(message, "Rename one of them.", place))
         return True
     if name in around.parameters:
         found.parameters[name] = None
@@ -98,41 +121,65 @@ def _reach(name: str, step: Step, around: Around, found: _Found) -> bool:
     try:
         definitions = around.shared.find(name)
     except BadPipeline as error:
-        found.errors.append(BadPipeline(error.message, error.hint, step.place))
+        found.errors.append(BadPipeline(error.message, error.hint, place))
         return True
     if definitions:
         found.definitions[name] = definitions
     return bool(definitions)
 
 
-def _close(step: Step, around: Around, found: _Found, own: set[str] | frozenset[str]) -> None:
+def _reach_quietly(name: str, around: Around, found: _Found) -> None:
+    """Take a parameter or a definition called ``name`` if that is simply possible."""
+    if name in around.parameters:
+        found.parameters[name] = None
+        return
+    try:
+        definitions = around.shared.find(name)
+    except BadPipeline:
+        return
+    if definitions:
+        found.definitions[name] = definitions
+
+
+def _close(around: Around, found: _Found, given: frozenset[str], place: Place) -> None:
     """Follow what the definitions need in turn."""
     todo = [item for group in found.definitions.values() for item in group] + list(around.shared.always)
     seen: set[int] = set()
+    tried: set[str] = set()
     while todo:
         item = todo.pop()
         if id(item) in seen:
             continue
         seen.add(id(item))
+        found.assigned |= item.assigns
         for other in item.definition.names:
             found.definitions.setdefault(other, [item])
-        for name in sorted((item.now | item.later) - GIVEN):
-            if name in found.definitions:
-                todo += found.definitions[name]
-            elif _reach(name, step, around, found):
-                todo += found.definitions.get(name, [])
-            elif name not in own:
-                _unknown_in_definition(name, item, step, around, found)
+        for name in sorted(item.now | item.later | item.quiet):
+            # Inputs are there when a function is called, but not yet while it is defined.
+            if name in found.parameters or (name in given and name not in item.now):
+                continue
+            if name not in found.definitions and name not in tried:
+                tried.add(name)
+                if name in item.quiet and name not in item.now | item.later:
+                    _reach_quietly(name, around, found)
+                elif not _reach(name, place, around, found) and name not in GIVEN:
+                    found.missing.append((name, item))
+            todo += found.definitions.get(name, [])
 
 
-def _unknown_in_definition(name: str, item: Shareable, step: Step, around: Around, found: _Found) -> None:
-    if around.shared.stars:
-        found.stars = True
-        return
-    error = _undeclared(name, step, around, step.place)
-    what = " and ".join(f"`{n}`" for n in item.definition.names[:3]) or "the shared cell"
-    message = f"{error.message}; {what} in cell {item.definition.cell}, which this step uses, reads it"
-    found.errors.append(UndeclaredName(message, error.hint, error.place))
+def _missing(step: Step, code: _Code, around: Around, found: _Found, given: frozenset[str]) -> list[Refused]:
+    """Get an error for each name that nothing gives."""
+    errors: list[Refused] = []
+    for name, item in found.missing:
+        if name in found.assigned or (item is not None and name in code.names.binds | given):
+            continue
+        error = _undeclared(name, step, around, _place(name, step, code) if item is None else step.place)
+        if item is not None:
+            what = " and ".join(f"`{n}`" for n in item.definition.names[:3]) or "the shared cell"
+            message = f"{error.message}; {what} in cell {item.definition.cell}, which this step uses, reads it"
+            error = UndeclaredName(message, error.hint, error.place)
+        errors.append(error)
+    return sorted(errors, key=lambda error: (error.place.cell or 0, error.place.line or 0, error.place.column or 0))
 
 
 def _undeclared(name: str, step: Step, around: Around, place: Place) -> UndeclaredName:
@@ -149,66 +196,61 @@ def _undeclared(name: str, step: Step, around: Around, place: Place) -> Undeclar
             f"Make it in a step with `-o {name}` and declare `-i {name}` here, or mark that cell with `#| shared`.",
             place,
         )  # fmt: skip
-    known = [*around.shared.by_name, *around.parameters, *around.makers, *GIVEN]
-    hint = nearest(name, known) or "Define it, declare it as an input, or make it a parameter."
+    known = [*around.shared.by_name, *around.parameters, *around.makers]
+    hint = nearest(name, known) or nearest(name, GIVEN, cutoff=0.75)
+    hint = hint or "Define it, declare it as an input, or make it a parameter."
     return UndeclaredName(f"`{name}` is read, and nothing gives it", hint, place)
 
 
-def _place(whole: ast.Module, name: str, step: Step) -> Place:
-    """Get the first place where the name is read; pieces other than the first keep only the step's place."""
-    if len(step.pieces) == 1:
-        for node in ast.walk(whole):
-            if isinstance(node, ast.Name) and node.id == name:
-                return Place(step.pieces[0].cell, node.lineno, node.col_offset + 1, step.name)
+def _place(name: str, step: Step, code: _Code) -> Place:
+    """Get the first place where the step's code reads the name."""
+    for piece, tree in zip(step.pieces, code.trees, strict=True):
+        reads = [
+            (node.lineno, node.col_offset) for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
+        ]  # fmt: skip
+        if reads and is_plain(piece.source):
+            line, column = min(reads)
+            text = lines_of(piece.source)[line - 1].encode()[:column]
+            return Place(piece.cell, line, len(text.decode()) + 1, step.name)
     return step.place
 
 
-def _unbound(step: Step, names: Names, around: Around, given: set[str], whole: ast.Module) -> tuple[str, ...]:
+def _unbound(step: Step, code: _Code, around: Around, given: frozenset[str]) -> tuple[str, ...]:
     """Get the value outputs that nothing can bind; code that binds names at run time is believed."""
-    called = {node.id for node in ast.walk(whole) if isinstance(node, ast.Name)}
-    if names.stars or called & _DYNAMIC:
+    if code.dynamic:
         return ()
-    known = names.binds | given | set(around.parameters) | set(around.shared.by_name)
+    known = code.names.binds | given | set(around.parameters) | set(around.shared.by_name)
     return tuple(item.name for item in step.outputs if not item.is_path and item.name not in known)
 
 
-def _code(step: Step, around: Around, found: _Found, whole: ast.Module) -> StepCode:
-    always = [*around.shared.always, *(around.shared.stars if found.stars else [])]
-    definitions = order(found.definitions, always)
+def _code(step: Step, code: _Code, around: Around, found: _Found, stars: list[Shareable]) -> StepCode:
+    shared = order(found.definitions, [*around.shared.always, *stars])
     texts = [piece.source for piece in step.pieces]
-    trees: list[ast.AST] = [whole, *(ast.parse(d.source) for d in definitions if is_plain(d.source))]
-    raw = any(not is_plain(text) for text in texts) or _reads_itself(trees)
+    words = code.words.union(*(item.words for item in shared))
+    raw = any(not is_plain(text) for text in texts) or bool(words & _READS_ITSELF)
+    modules = dict.fromkeys([*imported_modules(code.trees), *(name for item in shared for name in item.modules)])
     return StepCode(
         parameters=tuple(sorted(found.parameters)),
-        definitions=definitions,
-        normal=_raw(texts) if raw else normal_form(whole.body),
-        imports=imported_modules(trees),
-        warnings=tuple(_warnings(step, whole, trees)),
+        definitions=tuple(item.definition for item in shared),
+        normal=_raw(texts) if raw else normal_form(code.body),
+        imports=tuple(modules),
+        warnings=tuple(_warnings(step, code.body, words)),
     )
 
 
 def _raw(texts: list[str]) -> str:
     """Get the text as written, declarations left out: they are in the key by what they mean."""
-    bodies = (dropwhile(lambda line: line.startswith("#") or not line.strip(), text.splitlines()) for text in texts)
+    bodies = (dropwhile(lambda line: line.startswith("#") or not line.strip(), lines_of(text)) for text in texts)
     return "raw\n" + "\n".join("\n".join(body).rstrip() for body in bodies)
 
 
-def _reads_itself(trees: list[ast.AST]) -> bool:
-    words = (
-        node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-        for tree in trees
-        for node in ast.walk(tree)
-    )
-    return any(word in _READS_ITSELF for word in words)
-
-
-def _warnings(step: Step, whole: ast.Module, trees: list[ast.AST]) -> Iterator[Warned]:
-    read = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+def _warnings(step: Step, body: list[ast.stmt], read: frozenset[str]) -> Iterator[Warned]:
     outputs = {item.name for item in step.outputs}
     for item in step.inputs:
         if item.name not in read and not (read & _DYNAMIC) and item.name not in outputs:
             yield Warned("unused-input", f"the input `{item.name}` is not used", "Leave it out.", item.place)
-    changed = {name for statement in flat(whole.body) for name in changed_in_place(statement)}
+    changed = {name for statement in body for name in changed_in_place(statement)} if step.inputs else set()
     for item in step.inputs:
         if item.name in changed and item.name not in outputs:
             yield Warned(

@@ -22,6 +22,8 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.NotIn: lambda left, right: left not in right,
 }
 
+_EXAMPLE = "A condition compares parameters with literals: --when \"depth > 3 and mode == 'full'\""
+
 
 def condition_names(text: str, place: Place) -> tuple[str, ...]:
     """Get the parameters that the condition reads; BadDirective when it is more than a literal condition."""
@@ -30,7 +32,7 @@ def condition_names(text: str, place: Place) -> tuple[str, ...]:
         if not isinstance(node, _ALLOWED):
             raise BadDirective(
                 f"`{ast.unparse(node) if isinstance(node, ast.expr) else text}` cannot stand in `when`",
-                "A condition compares parameters with literals: --when \"depth > 3 and mode == 'full'\"", place,
+                _EXAMPLE, place,
             )  # fmt: skip
     return tuple(dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name)))
 
@@ -40,7 +42,7 @@ def holds(text: str, values: Mapping[str, Any], place: Place) -> bool:
     try:
         return bool(_value(_parse(text, place).body, values))
     except TypeError as error:
-        raise BadDirective(f"`{text}` cannot be decided: {error}", "", place) from None
+        raise BadDirective(f"`{text}` cannot be decided: {error}", _EXAMPLE, place) from None
 
 
 _ALLOWED = (
@@ -51,9 +53,10 @@ _ALLOWED = (
 
 def _parse(text: str, place: Place) -> ast.Expression:
     try:
-        return ast.parse(text, mode="eval")
-    except SyntaxError as error:
-        raise BadDirective(f"`{text}` is not a condition: {error.msg}", "", place) from None
+        return ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        said = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
+        raise BadDirective(f"`{text}` is not a condition: {said}", _EXAMPLE, place) from None
 
 
 def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nbpipe.errors import BadPipeline, Place, Refused
-from nbpipe.language.directives import marker
-from nbpipe.language.ipython_syntax import is_plain, parse_cell
-from nbpipe.language.names import Use, changed_in_place, flat, names_of, use_of
+from nbpipe.errors import BadDirective, BadPipeline, Place, Refused
+from nbpipe.language.changes import changed_in_place, outside_functions
+from nbpipe.language.directives import marker, misplaced, misplaced_call
+from nbpipe.language.ipython_syntax import is_plain, parse_cell, too_deep, without_magic
+from nbpipe.language.names import Names, names_of
+from nbpipe.language.text import lines_of
 from nbpipe.model import Cell, Definition
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -17,17 +20,29 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 @dataclass(frozen=True, slots=True)
 class Shareable:
-    """A definition and the names it needs: ``now`` while it is defined, ``later`` when it is called."""
+    """A definition and the names it needs: ``now`` while it is defined, ``later`` when it is called.
+
+    ``quiet`` names are taken where they are offered and not missed otherwise, ``assigns`` are bound by a call under
+    ``global``. ``words`` and ``modules`` are the names and attributes in its code, and the modules that it may import.
+    """
 
     definition: Definition
-    now: frozenset[str]
-    later: frozenset[str]
+    now: frozenset[str] = frozenset()
+    later: frozenset[str] = frozenset()
+    quiet: frozenset[str] = frozenset()
+    assigns: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+    modules: tuple[str, ...] = ()
+    line: int = 0
     constant: bool = False
 
 
 @dataclass(slots=True)
 class Shared:
-    """All that a notebook's ordinary cells offer: by name, always given (``always``), and by ``import *``."""
+    """All that a notebook's ordinary cells offer: by name, always given (``always``), and by ``import *``.
+
+    ``lazy``: annotations are never computed, for some cell says ``from __future__ import annotations``.
+    """
 
     by_name: dict[str, list[Shareable]] = field(default_factory=dict)
     changed: dict[str, tuple[int, int, str]] = field(default_factory=dict)
@@ -36,6 +51,7 @@ class Shared:
     always: list[Shareable] = field(default_factory=list)
     stars: list[Shareable] = field(default_factory=list)
     errors: list[Refused] = field(default_factory=list)
+    lazy: bool = False
 
     def find(self, name: str) -> list[Shareable]:
         """Get the definitions of ``name`` without equal repeats; BadPipeline when they cannot be shared."""
@@ -57,26 +73,78 @@ class Shared:
         return candidates
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A cell, read: where statements have magics in them, ``plain`` is false and their text must be made anew."""
+
+    cell: Cell
+    tree: ast.Module
+    lines: list[str]
+    plain: bool
+
+
 def collect(cells: Iterable[Cell]) -> Shared:
     """Read ordinary cells; a cell that does not compile is an error in ``errors``, told once."""
     shared = Shared()
-    loose: list[tuple[Cell, ast.stmt]] = []
-    for cell in cells:
-        kind = marker(cell.source)
-        if kind in ("magic", "local") or "local" in cell.tags:
-            continue
+    sources = [source for cell in cells if (source := _source(cell, shared.errors))]
+    shared.lazy = any(_is_future(statement) for source in sources for statement in source.tree.body)
+    loose: list[tuple[_Source, ast.stmt]] = []
+    for source in sources:
         try:
-            tree = parse_cell(cell.source, Place(cell.number))
-        except Refused as error:
-            shared.errors.append(error)
-            continue
-        if kind == "shared" or "shared" in cell.tags:
-            _whole(shared, cell, tree)
-        else:
-            loose += [(cell, statement) for statement in tree.body if not _define(shared, cell, statement)]
-    for cell, statement in loose:
-        _explore(shared, cell, statement)
+            loose += [(source, statement) for statement in _offer(shared, source)]
+        except RecursionError:
+            shared.errors.append(too_deep(Place(source.cell.number)))
+    for source, statement in loose:
+        try:
+            _explore(shared, source, statement)
+        except RecursionError:
+            shared.errors.append(too_deep(Place(source.cell.number, statement.lineno)))
     return shared
+
+
+def _offer(shared: Shared, source: _Source) -> list[ast.stmt]:
+    """Take what a cell offers, and get the statements that are no definitions."""
+    if marker(source.cell.source) == "shared" or "shared" in source.cell.tags:
+        _whole(shared, source)
+        return []
+    return [statement for statement in source.tree.body if not _define(shared, source, statement)]
+
+
+def _source(cell: Cell, errors: list[Refused]) -> _Source | None:
+    """Read a cell that takes part in sharing; None for one that does not, or that is wrong."""
+    kind = marker(cell.source)
+    if kind == "local" or "local" in cell.tags:
+        return None
+    if error := misplaced(cell):
+        errors.append(error)
+        return None
+    if kind == "magic":
+        code = without_magic(cell.source)
+        if code is None:
+            return None
+        cell = dataclasses.replace(cell, source=code)
+    try:
+        tree = parse_cell(cell.source, Place(cell.number))
+    except Refused as wrong:
+        errors.append(wrong)
+        return None
+    hidden = _hidden_step(cell, tree)
+    if hidden is not None:
+        errors.append(hidden)
+        return None
+    return _Source(cell, tree, lines_of(cell.source), is_plain(cell.source))
+
+
+def _hidden_step(cell: Cell, tree: ast.Module) -> BadDirective | None:
+    return misplaced_call(cell, tree) if "%%" in cell.source and "step" in cell.source else None
+
+
+def _is_future(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.ImportFrom)
+        and statement.module == "__future__"
+        and any(alias.name == "annotations" for alias in statement.names)
+    )
 
 
 def normal_form(nodes: Iterable[ast.AST]) -> str:
@@ -95,17 +163,18 @@ def _add(shared: Shared, item: Shareable) -> None:
         shared.by_name.setdefault(name, []).append(item)
 
 
-def _define(shared: Shared, cell: Cell, statement: ast.stmt) -> bool:
+def _define(shared: Shared, source: _Source, statement: ast.stmt) -> bool:
     """Take the statement as a definition if it is one."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
-        _imports(shared, cell, statement)
+        _imports(shared, source.cell, statement)
         return True
     if isinstance(statement, _FUNCTIONS):
-        _add(shared, _shareable(cell, statement, (statement.name,), use_of(statement)))
+        _add(shared, _shareable(shared, source, statement, (statement.name,)))
         return True
     targets = _constant_targets(statement)
     if targets:
-        _add(shared, _shareable(cell, statement, targets, use_of(statement), constant=True))
+        item = _shareable(shared, source, statement, targets)
+        _add(shared, dataclasses.replace(item, constant=True))
     return bool(targets)
 
 
@@ -118,33 +187,52 @@ def _imports(shared: Shared, cell: Cell, statement: ast.Import | ast.ImportFrom)
         )
         name = alias.asname or alias.name.partition(".")[0]
         text = ast.unparse(one)
-        item = Shareable(Definition((name,), text, text, cell.number, is_import=True), frozenset(), frozenset())
+        definition = Definition((name,), text, text, cell.number, is_import=True)
+        item = Shareable(definition, modules=imported_modules([one]), line=statement.lineno)
         if alias.name == "*":
-            shared.stars.append(item)
+            _once(shared.stars, item)
         elif isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-            shared.always.append(item)
+            _once(shared.always, item)
         else:
             _add(shared, item)
 
 
-def _shareable(
-    cell: Cell, statement: ast.stmt, names: tuple[str, ...], use: Use, *, constant: bool = False
-) -> Shareable:
-    source = _text(cell, statement)
-    definition = Definition(names, source, normal_form([statement]), cell.number)
-    return Shareable(definition, use.loads - set(names), use.deferred - set(names), constant)
+def _once(items: list[Shareable], item: Shareable) -> None:
+    if all(other.definition.normal != item.definition.normal for other in items):
+        items.append(item)
 
 
-def _text(cell: Cell, statement: ast.stmt) -> str:
+def _shareable(shared: Shared, source: _Source, statement: ast.stmt, names: tuple[str, ...]) -> Shareable:
+    definition = Definition(names, _text(source, statement), normal_form([statement]), source.cell.number)
+    return _with_needs(shared, definition, [statement])
+
+
+def _with_needs(shared: Shared, definition: Definition, body: list[ast.stmt]) -> Shareable:
+    """Put the names that code needs beside it."""
+    used: Names = names_of(body)
+    own = set(definition.names)
+    annotations = used.annotations - used.early
+    return Shareable(
+        definition,
+        now=(used.early if shared.lazy else used.early | annotations) - own,
+        later=used.later - used.early - own,
+        quiet=(used.unsure | used.mentioned | annotations) - own,
+        assigns=used.assigned,
+        words=words_of(body),
+        modules=imported_modules(body),
+        line=body[0].lineno if body else 0,
+    )
+
+
+def _text(source: _Source, statement: ast.stmt) -> str:
     """Get the statement as written, decorators included."""
-    lines = cell.source.splitlines()
     first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
-    text = "\n".join(lines[first - 1 : statement.end_lineno])
+    text = "\n".join(source.lines[first - 1 : statement.end_lineno])
     try:
-        alone = len(ast.parse(text).body) == 1
-    except SyntaxError:
+        alone = source.plain and len(parse_cell(text, Place()).body) == 1
+    except Refused:
         alone = False
-    return text if alone and is_plain(cell.source) else ast.unparse(statement)
+    return text if alone else ast.unparse(statement)
 
 
 def _constant_targets(statement: ast.stmt) -> tuple[str, ...]:
@@ -169,43 +257,79 @@ def _is_literal(value: ast.expr) -> bool:
     return True
 
 
-def _explore(shared: Shared, cell: Cell, statement: ast.stmt) -> None:
+def _explore(shared: Shared, source: _Source, statement: ast.stmt) -> None:
     """Note what a statement outside the pipeline does to names that definitions bind."""
-    first = statement.lineno
-    text = cell.source.splitlines()[first - 1 : first]
-    where = (cell.number, first, text[0].strip()[:80] if text else "")
-    bound = use_of(statement).binds
-    for name in bound:
-        shared.explored.setdefault(name, cell.number)
+    used = names_of([statement])
+    for name in used.binds - used.assigned:
+        shared.explored.setdefault(name, source.cell.number)
         if name in shared.by_name:
-            shared.rebound.setdefault(name, where)
-    for part in flat([statement]):
-        for name in changed_in_place(part):
-            shared.changed.setdefault(name, where)
+            shared.rebound.setdefault(name, _where(source, statement))
+    for name, node in changed_in_place(statement).items():
+        shared.changed.setdefault(name, _where(source, node))
 
 
-def _whole(shared: Shared, cell: Cell, tree: ast.Module) -> None:
+def _where(source: _Source, node: ast.stmt | ast.expr) -> tuple[int, int, str]:
+    text = source.lines[node.lineno - 1 : node.lineno]
+    return (source.cell.number, node.lineno, text[0].strip()[:80] if text else "")
+
+
+def _whole(shared: Shared, source: _Source) -> None:
     """Share a whole cell: with the steps that read its names, or with all when it does more than bind names."""
-    names = names_of(tree)
-    normal = normal_form(tree.body) if is_plain(cell.source) else cell.source
-    definition = Definition(tuple(sorted(names.binds)), cell.source, normal, cell.number)
-    item = Shareable(definition, names.needs, frozenset())
+    body = []
+    lines = list(source.lines)
+    for statement in source.tree.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+            # It must come first of all, whatever is rendered above this cell.
+            _imports(shared, source.cell, statement)
+            for number in range(statement.lineno - 1, statement.end_lineno or statement.lineno):
+                lines[number] = f"# {lines[number]}"
+        else:
+            body.append(statement)
+    text = "\n".join(lines)
+    used = names_of(body)
+    normal = normal_form(body) if source.plain else text
+    definition = Definition(tuple(sorted(used.binds)), text, normal, source.cell.number)
+    item = _with_needs(shared, definition, body)
+    # Its functions may be called before the cell is over.
+    item = dataclasses.replace(item, now=item.now | item.later, later=frozenset())
     _add(shared, item)
-    if not names.binds or names.stars or any(_has_effect(statement) for statement in tree.body):
+    if not used.binds or used.stars or any(_has_effect(statement) for statement in body):
         shared.always.append(item)
 
 
 def _has_effect(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Expr):
-        return not isinstance(statement.value, ast.Constant)
-    return any(name not in use_of(statement).binds for name in changed_in_place(statement))
+    expressions = (node.value for node in outside_functions(statement) if isinstance(node, ast.Expr))
+    if any(not isinstance(value, ast.Constant) for value in expressions):
+        return True
+    binds = names_of([statement]).binds
+    return any(name not in binds for name in changed_in_place(statement))
+
+
+def words_of(trees: Iterable[ast.AST]) -> frozenset[str]:
+    """Get the names and attributes that stand in code."""
+    nodes = [node for tree in trees for node in _nodes(tree)]
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return frozenset(names | {node.attr for node in nodes if isinstance(node, ast.Attribute)})
+
+
+def _nodes(tree: ast.AST) -> list[ast.AST]:
+    """Get what ``ast.walk`` gives but contexts, in half the time: every plan walks every step."""
+    found = [tree]
+    for node in found:
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                found += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST) and name != "ctx":
+                found.append(value)
+    return found
 
 
 def imported_modules(trees: Iterable[ast.AST]) -> tuple[str, ...]:
     """Get the dotted names of modules that code may import, at any depth: ``a`` and ``a.b`` for ``from a import b``."""
     found: dict[str, None] = {}
     for tree in trees:
-        for node in ast.walk(tree):
+        for node in _nodes(tree):
             if isinstance(node, ast.Import):
                 found.update(dict.fromkeys(alias.name for alias in node.names))
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -214,9 +338,9 @@ def imported_modules(trees: Iterable[ast.AST]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def order(items: Mapping[str, list[Shareable]], always: Iterable[Shareable]) -> tuple[Definition, ...]:
+def order(items: Mapping[str, list[Shareable]], always: Iterable[Shareable]) -> tuple[Shareable, ...]:
     """Get definitions in an order that works: what one needs while it is defined comes before it."""
-    done: dict[int, Definition] = {}
+    done: dict[int, Shareable] = {}
     begun: set[int] = set()
     closed: set[int] = set()
 
@@ -224,10 +348,10 @@ def order(items: Mapping[str, list[Shareable]], always: Iterable[Shareable]) -> 
         if id(item) in begun:
             return
         begun.add(id(item))
-        for name in sorted(item.now):
+        for name in [*sorted(item.now), *(sorted(item.later) if _called_at_once(item) else [])]:
             for needed in items.get(name, []):
                 close(needed)
-        done[id(item)] = item.definition
+        done[id(item)] = item
 
     def close(item: Shareable) -> None:
         """Emit an item and all that a call of it reaches: it may be called before this very statement is over."""
@@ -235,11 +359,23 @@ def order(items: Mapping[str, list[Shareable]], always: Iterable[Shareable]) -> 
             return
         closed.add(id(item))
         emit(item)
-        for name in sorted(item.later):
+        for name in sorted(item.later | item.quiet):
             for needed in items.get(name, []):
                 close(needed)
 
     unique = {id(item): item for group in items.values() for item in group} | {id(item): item for item in always}
-    for item in sorted(unique.values(), key=lambda item: (not item.definition.is_import, item.definition.cell)):
+    for item in sorted(unique.values(), key=_rank):
         emit(item)
     return tuple(done.values())
+
+
+def _rank(item: Shareable) -> tuple[bool, bool, int, int]:
+    """Get the place where nothing else decides: imports first, then as the notebook has it."""
+    definition = item.definition
+    is_future = definition.source.startswith("from __future__")
+    return (not is_future, not definition.is_import, definition.cell, item.line)
+
+
+def _called_at_once(item: Shareable) -> bool:
+    """Say whether defining it may call it: a decorator is given what it decorates."""
+    return item.definition.source.lstrip().startswith("@")

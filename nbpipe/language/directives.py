@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbpipe.errors import BadDirective, Place
 from nbpipe.language import values
-from nbpipe.language.text import Span, find_top_level, line_span, nearest, split_commas, unquote
+from nbpipe.language.names import magic_texts
+from nbpipe.language.text import Span, comments_of, find_top_level, lines_of, nearest, split_commas, unquote
 from nbpipe.model import Cell, Elsewhere, Files, FromParameter, Input, Options, Output, Source, StepOutput
 
 MAGICS = ("%%step", "%%nbstep")
@@ -43,6 +46,8 @@ MARKERS = ("parameters", "shared", "local")
 _MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w])")
 _PIPE_LINE = re.compile(r"#\s?\|(.*)$")
 _STEP_PIPE = re.compile(r"#\s?\|\s*step\s*:")
+_QUOTED = re.compile(r"(?<![^\s,=:])(\"[^\"]*\"|'[^']*')")
+_RESERVED = ("_nbpipe",)
 _KEY_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)$")
 _OPTION = re.compile(r"(?<!\S)(--?)([A-Za-z][\w-]*)(=?)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -65,8 +70,8 @@ class Declared:
 
 def marker(source: str) -> str | None:
     """Get the kind that the cell's first line gives it: step, parameters, shared, local, magic or None."""
-    line = _first_line(source)[1]
-    if _MAGIC_LINE.match(line):
+    line = _first_line(lines_of(source))[1]
+    if _begins_step(line):
         return "step"
     if line.startswith("%%"):
         return "magic"
@@ -74,59 +79,89 @@ def marker(source: str) -> str | None:
     if pipe is None:
         return None
     word = pipe[1].strip()
-    if _STEP_PIPE.match(line):
-        return "step"
     return word if word in MARKERS else None
 
 
 def misplaced(cell: Cell) -> BadDirective | None:
-    """Get the error for a step's first line that another magic or a comment stands above, or None."""
-    lines = cell.source.splitlines()
-    first = _first_line(cell.source)[0]
-    stacked = marker(cell.source) == "magic"
-    for number, line in enumerate(lines[first:], first + 1):
-        if _MAGIC_LINE.match(line) or _STEP_PIPE.match(line):
-            above = lines[first - 1].strip()
-            hint = f"Leave `{above.split()[0]}` out: a step's times are recorded anyway." if stacked else ""
-            message = f"`{line.strip()}` stands below `{above[:60]}`"
-            return BadDirective(message, hint or "Make it the cell's first line.", Place(cell.number, number, 1))
-        if stacked and line.strip() and not line.startswith("#"):
+    """Get the error for a step's first line that is indented, or that a magic or a comment stands above, or None."""
+    lines = lines_of(cell.source)
+    first, line = _first_line(lines)
+    if _begins_step(line.lstrip()) and not _begins_step(line):
+        hint = "Let it begin where the line begins."
+        return BadDirective(f"`{line.strip()}` is indented", hint, Place(cell.number, first, 1))
+    above = line.strip()
+    stacked = above.startswith("%%")
+    for number, below in enumerate(lines[first:], first + 1):
+        if not (stacked or above.startswith("#")):
+            return None
+        if _begins_step(below):
+            return _below(below, above, Place(cell.number, number, 1))
+        if below.strip() and not below.startswith("#"):
             return None
     return None
 
 
+def misplaced_call(cell: Cell, tree: ast.Module) -> BadDirective | None:
+    """Get the error for ``%%step`` below code, where IPython takes it for a line magic, or None."""
+    for node in ast.walk(tree):
+        if magic_texts(node)[:1] in (["%step"], ["%nbstep"]):
+            lines = lines_of(cell.source)
+            near = [number for number, line in enumerate(lines, 1) if _MAGIC_LINE.match(line)]
+            number = min(near, key=lambda line: abs(line - node.lineno), default=0)  # type: ignore[attr-defined]
+            if number:
+                return _below(lines[number - 1], _first_line(lines)[1].strip(), Place(cell.number, number, 1))
+    return None
+
+
+def _begins_step(line: str) -> bool:
+    return bool(_MAGIC_LINE.match(line) or _STEP_PIPE.match(line))
+
+
+def _below(line: str, above: str, place: Place) -> BadDirective:
+    magic = above.split(maxsplit=1)[0]
+    out = f"Leave `{magic}` out: a step's times are recorded anyway." if above.startswith("%%") else ""
+    return BadDirective(f"`{line.strip()}` stands below `{above[:60]}`", out or "Make it the cell's first line.", place)
+
+
 def read_step(cell: Cell) -> Declared:
     """Read a step cell's declaration; BadDirective at the first thing that is wrong."""
-    first, _ = _first_line(cell.source)
-    lines = cell.source.splitlines()
+    lines = lines_of(cell.source)
+    first, _ = _first_line(lines)
     header, used = _header(cell, lines, first)
-    name = _name(header)
-    header = header.named(name.text)
-    options = _options(header, name)
+    word, name = _name(header)
+    options = _options(header.named(name), word)
     after = first - 1 + used
     while after < len(lines) and (pipe := _PIPE_LINE.match(lines[after])):
-        _add_line(options, pipe, cell.number, after + 1, name.text)
-        after += 1
-    _stray(lines, after, cell.number, name.text)
+        span, taken = _joined(cell.number, lines, after, pipe.start(1), _after_pipe)
+        _add_line(options, span.named(name))
+        after += taken
+    _stray(lines, after, Place(cell.number, step=name))
     if "append" in options:
         _only_data(options)
     return Declared(
-        name=name.text,
+        name=name,
         append="append" in options,
         inputs=_inputs(options.get("in")),
         outputs=_outputs(options.get("out")),
         options=_to_options(options),
-        given={key: span.place() for key, span in options.items()},
+        given=_given(options),
         body=_body(lines, first - 1, used),
-        place=Place(cell.number, first, 1, name.text),
+        place=Place(cell.number, first, 1, name),
     )
 
 
-def read_defaults(text: str, cell: int, line: int) -> dict[str, Any]:
+def _given(options: Mapping[str, Span]) -> dict[str, Place]:
+    """Get the place of each key that is given, and of each name of ``param``."""
+    found = {key: span.place() for key, span in options.items()}
+    if "param" in options:
+        found |= {f"param:{_identifier(item, 'name')}": item.place() for item in split_commas(options["param"])}
+    return found
+
+
+def read_defaults(span: Span) -> dict[str, Any]:
     """Read ``%nbpipe defaults KEY=VALUE …``: values of the keys that a step may leave out, and ``run``."""
-    span = line_span(text, cell, line)
     found: dict[str, Any] = {}
-    for word in re.finditer(r"\S+", text):
+    for word in re.finditer(r"\S+", span.text):
         item = span.part(*word.span())
         key, equals, _ = item.text.partition("=")
         if not equals:
@@ -142,8 +177,8 @@ def read_defaults(text: str, cell: int, line: int) -> dict[str, Any]:
     return found
 
 
-def _first_line(source: str) -> tuple[int, str]:
-    for number, line in enumerate(source.splitlines(), 1):
+def _first_line(lines: list[str]) -> tuple[int, str]:
+    for number, line in enumerate(lines, 1):
         if line.strip():
             return number, line
     return 1, ""
@@ -152,33 +187,69 @@ def _first_line(source: str) -> tuple[int, str]:
 def _header(cell: Cell, lines: list[str], first: int) -> tuple[Span, int]:
     """Get the declaration after ``%%step`` or ``#| step:``, continued lines joined, and how many lines it takes."""
     line = lines[first - 1]
-    magic = _MAGIC_LINE.match(line) or _STEP_PIPE.match(line)
-    start = magic.end() if magic else 0
-    text, segments, used = line[start:], [(0, first, start + 1)], 1
-    while text.endswith("\\") and first - 1 + used < len(lines):
-        text = text[:-1] + " "
-        segments.append((len(text), first + used, 1))
-        text += lines[first - 1 + used]
+    magic, pipe = _MAGIC_LINE.match(line), _STEP_PIPE.match(line)
+    start = magic.end() if magic else pipe.end() if pipe else 0
+    return _joined(cell.number, lines, first - 1, start, _after_pipe if pipe else _no_pipe)
+
+
+def _after_pipe(line: str) -> int | None:
+    pipe = _PIPE_LINE.match(line)
+    return pipe.start(1) if pipe else None
+
+
+def _no_pipe(line: str) -> int | None:
+    return None if _PIPE_LINE.match(line) else 0
+
+
+def _joined(
+    cell: int, lines: list[str], index: int, start: int, goes_on: Callable[[str], int | None]
+) -> tuple[Span, int]:
+    """Get the text of a line from ``start`` on, lines that a backslash adds joined, and how many lines it takes."""
+    text, segments, used = lines[index][start:], [(0, index + 1, start + 1)], 1
+    while text.rstrip().endswith("\\"):
+        text = text.rstrip()[:-1] + " "
+        following = lines[index + used] if index + used < len(lines) else None
+        begin = None if following is None else goes_on(following)
+        if following is None or begin is None:
+            break
+        segments.append((len(text), index + used + 1, begin + 1))
+        text += following[begin:]
         used += 1
-    return Span(text, tuple(segments), cell.number), used
+    return Span(text, tuple(segments), cell), used
 
 
-def _name(header: Span) -> Span:
+def _name(header: Span) -> tuple[Span, str]:
     word = re.match(r"\s*([^\s]+)", header.text)
     if word is None or word[1].startswith("-"):
         raise header.wrong("the step has no name", "Write a name first: %%step NAME -i … -o …")
-    name = header.part(word.start(1), word.end(1))
-    _identifier(name, "step name")
-    return name
+    span = header.part(word.start(1), word.end(1))
+    return span, _identifier(span, "step name")
 
 
 def _identifier(span: Span, what: str) -> str:
+    """Get the name as Python knows it: identifiers are compared in Unicode's form NFKC."""
     text = span.text
     if not text.isidentifier() or keyword.iskeyword(text):
-        suggestion = re.sub(r"\W", "_", text) or "name"
-        suggestion = f"_{suggestion}" if suggestion[0].isdigit() or keyword.iskeyword(suggestion) else suggestion
-        raise span.wrong(f"`{text}` is not a {what}", f"A {what} is a Python identifier, for example `{suggestion}`.")
-    return text
+        raise span.wrong(f"`{text}` is not {_a(what)}", _name_hint(text, what))
+    if text in _RESERVED:
+        raise span.wrong(f"`{text}` is a name of nbpipe's own", f"Choose another {what}.")
+    return unicodedata.normalize("NFKC", text)
+
+
+def _name_hint(text: str, what: str) -> str:
+    if re.search(r"(?:^|\s)#", text):
+        return "A declaration holds no comment: write it on a line of its own, below."
+    words = text.split()
+    if len(words) > 1 and all(word.isidentifier() for word in words):
+        return f"Commas stand between names: {', '.join(words)}"
+    suggestion = re.sub(r"\W+", "_", text).strip("_") or "name"
+    suggestion = f"_{suggestion}" if suggestion[0].isdigit() else suggestion
+    suggestion = f"{suggestion}_" if keyword.iskeyword(suggestion) else suggestion
+    return f"{_a(what).capitalize()} is a Python identifier, for example `{suggestion}`."
+
+
+def _a(what: str) -> str:
+    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
 
 
 def _options(header: Span, name: Span) -> dict[str, Span]:
@@ -187,7 +258,9 @@ def _options(header: Span, name: Span) -> dict[str, Span]:
     found = [match for match in _OPTION.finditer(_without_quoted(header.text)) if match.start() >= offset]
     between = header.part(offset, found[0].start() if found else None)
     if between.text:
-        raise between.wrong(f"`{between.text}` belongs to no option", "Inputs are -i NAME, outputs -o NAME.")
+        comment = _name_hint(between.text, "") if between.text.startswith("#") else ""
+        hint = comment or "Inputs are -i NAME, outputs -o NAME."
+        raise between.wrong(f"`{between.text}` belongs to no option", hint)
     options: dict[str, Span] = {}
     for index, match in enumerate(found):
         following = found[index + 1] if index + 1 < len(found) else None
@@ -199,7 +272,7 @@ def _options(header: Span, name: Span) -> dict[str, Span]:
 
 
 def _without_quoted(text: str) -> str:
-    return re.sub(r"\"[^\"]*\"|'[^']*'", lambda match: "_" * len(match[0]), text)
+    return _QUOTED.sub(lambda match: "_" * len(match[0]), text)
 
 
 def _key(where: Span, word: str, *, short: bool) -> str:
@@ -226,8 +299,7 @@ def _add(options: dict[str, Span], key: str, value: Span, *, has_value: bool) ->
     options[key] = value
 
 
-def _add_line(options: dict[str, Span], pipe: re.Match[str], cell: int, line: int, step: str) -> None:
-    span = line_span(pipe[1], cell, line, pipe.start(1) + 1).named(step)
+def _add_line(options: dict[str, Span], span: Span) -> None:
     match = _KEY_LINE.match(span.text)
     if match is None:
         raise span.part(0).wrong(f"`{span.text.strip()}` is not `key: value`", "For example: #| in: features")
@@ -239,14 +311,23 @@ def _add_line(options: dict[str, Span], pipe: re.Match[str], cell: int, line: in
     _add(options, key, value if value.text else where, has_value=bool(value.text))
 
 
-def _stray(lines: list[str], after: int, cell: int, step: str) -> None:
-    for number, line in enumerate(lines[after:], after + 1):
+def _stray(lines: list[str], after: int, step: Place) -> None:
+    """Refuse directives that stand too low, and another magic under the declaration."""
+    code = next((n for n, line in enumerate(lines[after:], after + 1) if line.strip() and line[0] != "#"), 0)
+    if code and lines[code - 1].startswith("%%"):
+        text = lines[code - 1].strip()
+        hint = f"Leave `{text.split()[0]}` out: a step is Python, and its times are recorded anyway."
+        raise BadDirective(f"a step cannot hold the cell magic `{text}`", hint, replace(step, line=code, column=1))
+    if not any(_PIPE_LINE.match(line) for line in lines[after:]):
+        return
+    for number in comments_of("\n".join(lines[after:])):
+        line = lines[after + number - 1]
         pipe = _PIPE_LINE.match(line)
         key = _KEY_LINE.match(pipe[1]) if pipe else None
         if key and key[1] in KEYS:
             raise BadDirective(
                 f"`{line.strip()}` stands below the step's code", "Move it right under the step's first line.",
-                Place(cell, number, 1, step),
+                replace(step, line=after + number, column=1),
             )  # fmt: skip
 
 
@@ -286,10 +367,9 @@ def _named(item: Span, what: str) -> tuple[str, str | None, Span | None]:
         raise item.wrong(f"there is nothing after `{left.text}=`", "Name what it stands for, or leave the = out.")
     colon = left.text.find(":")
     name = left.part(0, colon) if colon >= 0 else left
-    if colon < 0 and "/" in left.text and rest is None:
-        raise left.wrong(f"`{left.text}` has no name", f"Give it one: data={left.text}")
-    _identifier(name, what)
-    return name.text, _format(left.part(colon + 1)) if colon >= 0 else None, rest
+    if "/" in left.text:
+        raise left.wrong(f"`{item.text}` has no name", f"Give it one: data={item.text}")
+    return _identifier(name, what), _format(left.part(colon + 1)) if colon >= 0 else None, rest
 
 
 def _format(span: Span) -> str:
@@ -330,7 +410,7 @@ def read_source(span: Span) -> Source:
         return Files(text)
     step, dot, output = text.partition(".")
     if dot and step.isidentifier() and output.isidentifier():
-        return StepOutput(output, step)
+        return StepOutput(unicodedata.normalize("NFKC", output), unicodedata.normalize("NFKC", step))
     raise inner.wrong(f"`{text}` is neither STEP.OUTPUT nor a path", f"A file needs a slash: ./{text}")
 
 

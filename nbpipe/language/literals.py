@@ -8,6 +8,8 @@ from typing import Any
 
 MAX_BYTES = 64 * 1024
 MAX_KEYS = 1000
+# Python refuses to write longer integers in decimals (sys.get_int_max_str_digits).
+MAX_BITS = 14_000
 
 
 def find_foreign(value: Any, path: str) -> str | None:
@@ -15,6 +17,8 @@ def find_foreign(value: Any, path: str) -> str | None:
     for where, part in _walk(value, path):
         if isinstance(part, str) and not _encodes(part):
             return f"`{where}` holds text that is not valid Unicode (a lone surrogate)"
+        if type(part) is int and part.bit_length() > MAX_BITS:
+            return f"`{where}` is an integer of {part.bit_length():,} bits"
         if isinstance(part, dict):
             odd = next((key for key in part if type(key) is not str or not _encodes(key)), None)
             if odd is not None:

@@ -3,217 +3,338 @@
 from __future__ import annotations
 
 import ast
-import symtable
-import warnings
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-MUTATORS = frozenset(
-    {"append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "setdefault", "popitem",
-     "add", "discard", "difference_update", "intersection_update", "symmetric_difference_update"}
-)  # fmt: skip
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp,
-           ast.GeneratorExp)  # fmt: skip
+_NAME = re.compile(r"[^\W\d]\w*")
+_IMPLICIT = frozenset({"__class__"})
+_IN_CLASSES = frozenset({"__module__", "__qualname__"})
+_LEAVING = (ast.Raise, ast.Return, ast.Continue, ast.Break)
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """``binds`` at the top level; ``needs`` from outside, ``early`` those needed before a later call could run."""
+    """What code binds at its top level, and what it reads of what others bind.
+
+    ``early`` is read while the code runs and before any statement of it could bind it, ``later`` by its functions when
+    they are called, ``annotations`` by annotations alone. ``unsure`` is read where a binding may be missing (in one
+    branch only, or after a call), ``mentioned`` in a magic's text: both are worth having, and nothing is wrong without.
+    ``assigned`` are the names that functions bind under ``global``.
+    """
 
     binds: frozenset[str]
-    needs: frozenset[str]
     early: frozenset[str]
+    later: frozenset[str]
+    annotations: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
+    mentioned: frozenset[str] = frozenset()
+    assigned: frozenset[str] = frozenset()
     stars: bool = False
 
-
-def names_of(tree: ast.Module) -> Names:
-    """Get the names of a whole cell, statements taken in order: a name bound above is not needed below."""
-    bound: set[str] = set()
-    early: set[str] = set()
-    deferred: set[str] = set()
-    for statement in flat(tree.body):
-        used = use_of(statement)
-        early |= used.loads - bound
-        deferred |= used.deferred
-        bound |= used.binds
-    stars = any(isinstance(s, ast.ImportFrom) and s.names[0].name == "*" for s in tree.body)
-    return Names(frozenset(bound), frozenset(early | (deferred - bound)), frozenset(early), stars)
+    @property
+    def needs(self) -> frozenset[str]:
+        """Get the names that must come from outside."""
+        return self.early | (self.later - self.binds)
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One statement's names: read while it runs, bound by it, and read by functions in it when they are called."""
-
-    loads: frozenset[str]
-    binds: frozenset[str]
-    deferred: frozenset[str]
-
-
-def use_of(statement: ast.stmt) -> Use:
-    """Get the names of one statement (``del`` binds too: it changes what the name means)."""
-    nodes = list(ast.walk(statement))
-    if any(isinstance(node, _SCOPES) for node in nodes):
-        loads, binds, deferred = _scoped(statement)
-    else:
-        loads, binds, deferred = _plain(nodes), _bound(nodes), set()
-    if isinstance(statement, ast.For | ast.AsyncFor | ast.With | ast.AsyncWith):
-        loads -= binds
-    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
-        loads.add(statement.target.id)
-    if isinstance(statement, ast.Delete):
-        loads |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
-    return Use(frozenset(loads), frozenset(binds), frozenset(deferred))
-
-
-def _plain(nodes: Iterable[ast.AST]) -> set[str]:
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-
-
-def _bound(nodes: Iterable[ast.AST]) -> set[str]:
-    found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            found.add(node.id)
-        elif isinstance(node, ast.alias) and node.name != "*":
-            found.add(node.asname or node.name.partition(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            found.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            found.add(node.rest)
-        elif isinstance(node, ast.AnnAssign) and node.value is None and isinstance(node.target, ast.Name):
-            found.discard(node.target.id)
-    return found
-
-
-def _scoped(statement: ast.stmt) -> tuple[set[str], set[str], set[str]]:
-    """Get loads, bindings and deferred loads of a statement with functions, classes or comprehensions inside."""
-    table = _table(statement)
-    loads = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
-    binds = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    return loads | _immediate(table), binds | _globals_assigned(table), _nested(table)
-
-
-def flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Get statements in textual order, compound ones as a head without its blocks followed by what is in the blocks."""
+def names_of(body: Iterable[ast.AST]) -> Names:
+    """Get the names of top-level statements, taken in order: a name bound above is not needed below."""
+    scope = _Scope("module")
     for statement in body:
-        blocks = list(_blocks(statement))
-        if not blocks:
-            yield statement
-            continue
-        yield _head(statement)
-        for block in blocks:
-            yield from flat(block)
+        scope.visit(statement)
+    later = scope.later | scope.forced
+    binds = scope.binds | scope.assigned
+    unsure = scope.unsure | ((later - scope.sure) & binds)
+    return Names(
+        frozenset(binds), frozenset(scope.early), frozenset(later), frozenset(scope.annotations),
+        frozenset(unsure - scope.early), frozenset(scope.mentioned), frozenset(scope.assigned), scope.stars,
+    )  # fmt: skip
 
 
-def _blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-    if isinstance(statement, _SCOPES):
-        return
-    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
-        for item in getattr(statement, name, []):
-            if isinstance(item, ast.ExceptHandler | ast.match_case):
-                yield item.body
-            elif isinstance(item, ast.stmt):
-                yield getattr(statement, name)
-                break
+class _Scope(ast.NodeVisitor):
+    """One module, class or function body, followed in the order in which it runs; ``sure`` is bound in any case."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.sure = set(_IN_CLASSES) if kind == "class" else set[str]()
+        self.binds = set(self.sure)
+        self.reads = set[str]()
+        self.early = set[str]()
+        self.unsure = set[str]()
+        self.later = set[str]()
+        self.forced = set[str]()
+        self.assigned = set[str]()
+        self.annotations = set[str]()
+        self.mentioned = set[str]()
+        self.globals = set[str]()
+        self.nonlocals = set[str]()
+        self.through = set[str]()
+        self.hidden: list[set[str]] = []
+        self.stars = False
+
+    # Names
+
+    def read(self, name: str) -> None:
+        """Note that ``name`` is read here."""
+        if name in _IMPLICIT or any(name in names for names in self.hidden):
+            return
+        if self.hidden and self.kind == "class":
+            # A comprehension does not see the names of the class around it.
+            self.through.add(name)
+            return
+        self.reads.add(name)
+        if name not in self.sure:
+            (self.unsure if name in self.binds else self.early).add(name)
+
+    def bind(self, name: str) -> None:
+        """Note that ``name`` is bound here."""
+        if not any(name in names for names in self.hidden):
+            self.binds.add(name)
+            self.sure.add(name)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Store):
+            self.bind(node.id)
+            return
+        self.read(node.id)
+        if isinstance(node.ctx, ast.Del):
+            # What is deleted has been changed by this code: the name is its own.
+            self.binds.add(node.id)
+            self.sure.discard(node.id)
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self.globals.update(node.names if self.kind != "module" else ())
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
+        self.nonlocals.update(node.names)
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            if alias.name == "*":
+                self.stars = True
+            else:
+                self.bind(alias.asname or alias.name.partition(".")[0])
+
+    visit_ImportFrom = visit_Import  # noqa: N815 - ast names visitors so
+
+    # Statements that bind after they have read
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self._visit_all([node.value, *node.targets])
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        self._visit_all([node.value, node.target])
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        if isinstance(node.target, ast.Name):
+            self.read(node.target.id)
+        self._visit_all([node.value, node.target])
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+        if node.value is not None or not isinstance(node.target, ast.Name):
+            self.visit(node.target)
+        elif self.kind == "function":
+            self.binds.add(node.target.id)
+        if self.kind != "function":
+            self._annotation(node.annotation)
+
+    def _annotation(self, node: ast.expr | None) -> None:
+        if node is not None:
+            loaded = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+            self.annotations |= loaded.difference(self.sure, *self.hidden)
+
+    # Branches
+
+    def _visit_all(self, nodes: Iterable[ast.AST]) -> None:
+        for node in nodes:
+            self.visit(node)
+
+    def _branches(self, *branches: Sequence[ast.AST]) -> None:
+        """Follow each branch from here; bound for sure is what every one binds that comes to its end."""
+        start, ends = self.sure, []
+        for branch in branches:
+            self.sure = set(start)
+            self._visit_all(branch)
+            if not (branch and isinstance(branch[-1], _LEAVING)):
+                ends.append(self.sure)
+        self.sure = set.intersection(*ends) if ends else start
+
+    def visit_If(self, node: ast.If) -> None:
+        self.visit(node.test)
+        self._branches(node.body, node.orelse)
+
+    def visit_While(self, node: ast.While) -> None:
+        self.visit(node.test)
+        self._branches(node.body, ())
+        self._branches(node.orelse, ())
+
+    def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
+        self.visit(node.iter)
+        self._branches([node.target, *node.body], ())
+        self._branches(node.orelse, ())
+
+    visit_AsyncFor = visit_For  # noqa: N815 - ast names visitors so
+
+    def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
+        start = set(self.sure)
+        self._visit_all([*node.body, *node.orelse])
+        done = [*node.body, *node.orelse]
+        ends = [] if done and isinstance(done[-1], _LEAVING) else [self.sure]
+        for handler in node.handlers:
+            self.sure = set(start)
+            self.visit(handler)
+            if not isinstance(handler.body[-1], _LEAVING):
+                ends.append(self.sure)
+        self.sure = set.intersection(*ends) if ends else start
+        self._visit_all(node.finalbody)
+
+    visit_TryStar = visit_Try  # noqa: N815 - ast names visitors so
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.type is not None:
+            self.visit(node.type)
+        if node.name:
+            self.bind(node.name)
+        self._visit_all(node.body)
+        if node.name:
+            self.sure.discard(node.name)
+
+    def visit_Match(self, node: ast.Match) -> None:
+        self.visit(node.subject)
+        cases = [[case.pattern, *([case.guard] if case.guard else []), *case.body] for case in node.cases]
+        last = node.cases[-1]
+        anything = isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None and last.guard is None
+        self._branches(*cases, *([] if anything else [()]))
+
+    def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar) -> None:
+        self.generic_visit(node)
+        if node.name:
+            self.bind(node.name)
+
+    visit_MatchStar = visit_MatchAs  # noqa: N815 - ast names visitors so
+
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> None:
+        self.generic_visit(node)
+        if node.rest:
+            self.bind(node.rest)
+
+    # Scopes inside this one
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._visit_all(node.decorator_list)
+        self._defaults(node.args)
+        self.hidden.append(_type_names(node))
+        for argument in _arguments(node.args):
+            self._annotation(argument.annotation)
+        self._annotation(node.returns)
+        self._function(node.args, node.body)
+        self.hidden.pop()
+        self.bind(node.name)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - ast names visitors so
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self._defaults(node.args)
+        self._function(node.args, [node.body])
+
+    def _defaults(self, arguments: ast.arguments) -> None:
+        self._visit_all([*arguments.defaults, *(default for default in arguments.kw_defaults if default)])
+
+    def _function(self, arguments: ast.arguments, body: Iterable[ast.AST]) -> None:
+        inner = _Scope("function")
+        inner.binds.update(argument.arg for argument in _arguments(arguments))
+        inner._visit_all(body)
+        own = inner.binds - inner.globals - inner.nonlocals
+        self.later |= ((inner.reads - inner.globals) | inner.later).difference(own, *self.hidden)
+        self.annotations |= inner.annotations.difference(own, *self.hidden)
+        self.forced |= inner.reads & inner.globals
+        self.assigned |= inner.binds & inner.globals
+        self._bubble(inner)
+
+    def _bubble(self, inner: _Scope) -> None:
+        self.forced |= inner.forced
+        self.assigned |= inner.assigned
+        self.mentioned |= inner.mentioned
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._visit_all(node.decorator_list)
+        self.hidden.append(_type_names(node))
+        self._visit_all([*node.bases, *node.keywords])
+        inner = _Scope("class")
+        inner._visit_all(node.body)
+        for name in sorted(inner.early | inner.unsure | inner.through):
+            self.read(name)
+        self.later |= inner.later.difference(*self.hidden)
+        self.annotations |= inner.annotations.difference(self.sure, *self.hidden)
+        self.assigned |= inner.binds & inner.globals
+        self._bubble(inner)
+        self.hidden.pop()
+        self.bind(node.name)
+
+    def visit_TypeAlias(self, node: ast.AST) -> None:
+        """Read ``type NAME = …`` (Python 3.12), whose value is computed when it is asked for."""
+        loaded = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+        self.later |= loaded - _type_names(node)
+        name = getattr(node, "name", None)
+        if isinstance(name, ast.Name):
+            self.bind(name.id)
+
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> None:
+        self._comprehension(node.generators, [node.elt])
+
+    visit_SetComp = visit_ListComp  # noqa: N815 - ast names visitors so
+    visit_GeneratorExp = visit_ListComp  # noqa: N815 - ast names visitors so
+
+    def visit_DictComp(self, node: ast.DictComp) -> None:
+        self._comprehension(node.generators, [node.key, node.value])
+
+    def _comprehension(self, generators: Sequence[ast.comprehension], elements: Iterable[ast.expr]) -> None:
+        self.visit(generators[0].iter)
+        parts = [part for generator in generators for part in ast.walk(generator.target)]
+        self.hidden.append(
+            {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+        )
+        for index, generator in enumerate(generators):
+            self._visit_all([*([generator.iter] if index else []), generator.target, *generator.ifs])
+        self._visit_all(elements)
+        self.hidden.pop()
+
+    # Magics
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self.generic_visit(node)
+        texts = magic_texts(node)
+        for text in texts:
+            self.mentioned.update(_NAME.findall(text))
+        if texts[:1] == ["time"] and len(texts) > 1:
+            self._visit_all(_statements(texts[1]))
 
 
-def _head(statement: ast.stmt) -> ast.stmt:
-    """Get a compound statement with each of its blocks emptied."""
-    copied = type(statement)(**dict(ast.iter_fields(statement)))
-    ast.copy_location(copied, statement)
-    filler: list[ast.stmt] = [ast.copy_location(ast.Pass(), statement)]
-    for name in ("body", "orelse", "finalbody"):
-        if getattr(statement, name, None):
-            setattr(copied, name, filler)
-    if isinstance(copied, ast.Try | ast.TryStar):
-        copied.handlers = [ast.copy_location(ast.ExceptHandler(h.type, h.name, filler), h) for h in copied.handlers]
-    if isinstance(copied, ast.Match):
-        copied.cases = [ast.match_case(case.pattern, case.guard, filler) for case in copied.cases]
-    return copied
+def magic_texts(node: ast.AST) -> list[str]:
+    """Get the texts that IPython's call of a magic or a shell command holds, the magic's name first."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return []
+    shell = node.func.value
+    if not isinstance(shell, ast.Call) or not isinstance(shell.func, ast.Name) or shell.func.id != "get_ipython":
+        return []
+    return [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
 
 
-def _table(statement: ast.stmt) -> symtable.SymbolTable:
-    code = ast.unparse(ast.Module([_runnable(statement)], []))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return symtable.symtable(code, "<cell>", "exec")
+def _statements(text: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(text.strip()).body
+    except (SyntaxError, ValueError):
+        return []
 
 
-def _runnable(statement: ast.stmt) -> ast.stmt:
-    """Get a statement that stands at the top level; await, return and yield there are for the compiler to refuse."""
-    if isinstance(statement, ast.AsyncFor):
-        return ast.copy_location(ast.For(statement.target, statement.iter, statement.body, statement.orelse), statement)
-    if isinstance(statement, ast.AsyncWith):
-        return ast.copy_location(ast.With(statement.items, statement.body), statement)
-    return statement
+def _arguments(arguments: ast.arguments) -> list[ast.arg]:
+    starred = [argument for argument in (arguments.vararg, arguments.kwarg) if argument]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]
 
 
-def _nested(table: symtable.SymbolTable) -> set[str]:
-    """Get the global names that functions, classes and comprehensions inside the statement read."""
-    found: set[str] = set()
-    for child in table.get_children():
-        for symbol in child.get_symbols():
-            if symbol.is_global() and symbol.is_referenced():
-                found.add(symbol.get_name())
-        found |= _nested(child)
-    return found
-
-
-def _immediate(table: symtable.SymbolTable) -> set[str]:
-    found: set[str] = set()
-    for child in table.get_children():
-        if child.get_type() == "class" or child.get_name() in ("listcomp", "setcomp", "dictcomp", "genexpr"):
-            found |= {s.get_name() for s in child.get_symbols() if s.is_global() and s.is_referenced()}
-            found |= _immediate(child)
-    return found
-
-
-def _globals_assigned(table: symtable.SymbolTable) -> set[str]:
-    """Get the names that nested functions assign under a ``global`` statement."""
-    found: set[str] = set()
-    for child in table.get_children():
-        found |= {s.get_name() for s in child.get_symbols() if s.is_declared_global() and s.is_assigned()}
-        found |= _globals_assigned(child)
-    return found
-
-
-def changed_in_place(statement: ast.stmt) -> dict[str, ast.AST]:
-    """Get the names whose objects the statement changes in place: ``x[k] =``, ``x.append(…)``, ``inplace=True``."""
-    found: dict[str, ast.AST] = {}
-    for node in _outside_functions(statement):
-        targets: list[ast.expr] = []
-        if isinstance(node, ast.Assign | ast.Delete):
-            targets = node.targets
-        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For):
-            targets = [node.target]
-        for target in targets:
-            for part in ast.walk(target):
-                if isinstance(part, ast.Subscript | ast.Attribute) and isinstance(part.ctx, ast.Store | ast.Del):
-                    _note(found, part.value, node)
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            found.setdefault(node.target.id, node)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _mutates(node):
-            _note(found, node.func.value, node)
-    return found
-
-
-def _mutates(call: ast.Call) -> bool:
-    inplace = any(
-        keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
-        for keyword in call.keywords
-    )
-    return inplace or (isinstance(call.func, ast.Attribute) and call.func.attr in MUTATORS)
-
-
-def _note(found: dict[str, ast.AST], node: ast.expr, where: ast.AST) -> None:
-    while isinstance(node, ast.Subscript | ast.Attribute):
-        node = node.value
-    if isinstance(node, ast.Name):
-        found.setdefault(node.id, where)
-
-
-def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            yield from _outside_functions(child)
+def _type_names(node: ast.AST) -> set[str]:
+    """Get the names of type parameters (Python 3.12)."""
+    return {parameter.name for parameter in getattr(node, "type_params", [])}

@@ -11,6 +11,16 @@ from nbpipe.errors import NotebookUnreadable, Place
 from nbpipe.language.text import nearest
 from nbpipe.model import Cell
 
+_SAVE_AGAIN = "Save it again from Jupyter."
+_JSON_WORDS = {
+    list: "a list",
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Notebook:
@@ -29,7 +39,7 @@ def read_notebook(path: Path) -> Notebook:
         document = _upgraded(document, path)
     cells = document.get("cells")
     if not isinstance(cells, list):
-        raise NotebookUnreadable(f"{path} is not a notebook: it has no list of cells", "Save it again from Jupyter.")
+        raise NotebookUnreadable(f"{path} is not a notebook: it has no list of cells", _SAVE_AGAIN)
     found = tuple(
         _cell(cell, number, path)
         for number, cell in enumerate(cells, 1)
@@ -53,7 +63,12 @@ def _document(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise _missing(path) from None
     except OSError as error:
-        raise NotebookUnreadable(f"{path} cannot be read: {error.strerror}") from None
+        hint = (
+            "Name the notebook itself."
+            if isinstance(error, IsADirectoryError)
+            else "Look at the file's permissions and its disk."
+        )
+        raise NotebookUnreadable(f"{path} cannot be read: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
         raise NotebookUnreadable(
             f"{path} is not UTF-8 text (byte {error.start + 1})", "Notebooks are UTF-8; save it again from Jupyter."
@@ -61,14 +76,17 @@ def _document(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _broken(path, text, error) from None
     if not isinstance(document, dict):
-        raise NotebookUnreadable(f"{path} is not a notebook: it holds a {type(document).__name__}")
+        said = _JSON_WORDS.get(type(document), "something else")
+        raise NotebookUnreadable(f"{path} is not a notebook: it holds {said}", _SAVE_AGAIN)
     return document
 
 
 def _missing(path: Path) -> NotebookUnreadable:
     folder = path.parent
     others = [other.name for other in folder.glob("*.ipynb")] if folder.is_dir() else []
-    hint = nearest(path.name, others) or (f"There are: {', '.join(sorted(others)[:5])}." if others else "")
+    hint = nearest(path.name, others) or (
+        f"There are: {', '.join(sorted(others)[:5])}." if others else "Look at the spelling of its path."
+    )
     return NotebookUnreadable(f"there is no notebook {path}", hint)
 
 
@@ -80,14 +98,14 @@ def _broken(path: Path, text: str, error: Exception) -> NotebookUnreadable:
             f"{path}, line {line}: there is a merge conflict in the file", "Resolve it, for example with nbdime."
         )
     if not text.strip():
-        return NotebookUnreadable(f"{path} is empty")
+        return NotebookUnreadable(f"{path} is empty", _SAVE_AGAIN)
     where = f", line {line}" if line else ""
-    return NotebookUnreadable(f"{path}{where}: not JSON: {getattr(error, 'msg', error)}", "Save it again from Jupyter.")
+    return NotebookUnreadable(f"{path}{where}: not JSON: {getattr(error, 'msg', error)}", _SAVE_AGAIN)
 
 
 def _upgraded(document: dict[str, Any], path: Path) -> dict[str, Any]:
     version = document.get("nbformat")
-    if not isinstance(version, int) or not 1 <= version <= 4:
+    if type(version) is not int or not 1 <= version <= 4:
         raise NotebookUnreadable(
             f"{path} has the notebook format {version!r}; nbpipe reads 3 and 4", "Save it as format 4 from Jupyter."
         )
@@ -97,7 +115,9 @@ def _upgraded(document: dict[str, Any], path: Path) -> dict[str, Any]:
     try:
         converted = nbformat.convert(nbformat.from_dict(document), 4)  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001 - nbformat raises whatever its attribute look-ups meet
-        raise NotebookUnreadable(f"{path} is format {version} and cannot be brought to format 4: {error}") from None
+        raise NotebookUnreadable(
+            f"{path} is format {version} and cannot be brought to format 4: {error}", _SAVE_AGAIN
+        ) from None
     return dict(converted)
 
 
@@ -106,7 +126,7 @@ def _cell(cell: object, number: int, path: Path) -> Cell:
     if isinstance(source, list) and all(isinstance(line, str) for line in source):
         source = "".join(source)
     if not isinstance(cell, dict) or not isinstance(source, str):
-        raise NotebookUnreadable(f"{path}: cell {number} is not a notebook cell", "", Place(number))
+        raise NotebookUnreadable(f"{path}: cell {number} is not a notebook cell", _SAVE_AGAIN, Place(number))
     metadata = cell.get("metadata")
     tags = metadata.get("tags") if isinstance(metadata, dict) else None
     tags = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
-import tokenize
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nbpipe.errors import BadParameter, Place, Refused, refuse
+from nbpipe.language.ipython_syntax import parse_plain, too_deep
 from nbpipe.language.literals import find_foreign, find_too_large
-from nbpipe.language.text import nearest
+from nbpipe.language.text import comments_of, nearest
 from nbpipe.model import Cell, Parameter
 
 KINDS = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_RESERVED = "_nbpipe"
 _DATA_HINT = "Make it a dataset or a file, and declare that as an input."
 
 
 def read_parameters(cell: Cell) -> tuple[Parameter, ...]:
     """Read a parameters cell; every line must assign one literal to one name."""
-    comments = _comments(cell.source)
+    comments = comments_of(cell.source)
     found: dict[str, Parameter] = {}
     errors: list[Refused] = []
     for statement in _parse(cell).body:
         try:
-            parameter = _parameter(statement, cell, comments.get(statement.end_lineno or 0, ""))
+            comment = comments.get(statement.end_lineno or 0, "").lstrip("# ").strip()
+            parameter = _parameter(statement, cell, comment)
         except BadParameter as error:
             errors.append(error)
+            continue
+        except RecursionError:
+            errors.append(too_deep(_at(cell, statement)))
             continue
         found[parameter.name] = parameter
     refuse(errors)
@@ -39,16 +43,20 @@ def read_injected(cell: Cell) -> dict[str, Any]:
     """Read the cell that papermill injects: the values that were given from outside."""
     values: dict[str, Any] = {}
     for statement in _parse(cell).body:
-        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-            raise BadParameter("the injected parameters hold more than assignments", "", _at(cell, statement))
-        values[statement.targets[0].id] = _injected_value(statement.value, cell)
+        name = _target(statement)
+        if name is None or not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+            raise BadParameter(
+                "the injected parameters hold more than assignments",
+                "Leave the cell as papermill wrote it, or take its tag away.", _at(cell, statement),
+            )  # fmt: skip
+        values[name] = _injected_value(statement.value, cell)
     return values
 
 
 def bound_names(source: str) -> frozenset[str]:
     """Get the names that a cell of plain assignments binds; empty when it is anything else."""
     try:
-        body = ast.parse(source).body
+        body = parse_plain(source).body
     except SyntaxError:
         return frozenset()
     names = [_target(statement) for statement in body]
@@ -85,7 +93,7 @@ def from_text(parameter: Parameter, text: str) -> Any:
     except (ValueError, RecursionError):
         raise BadParameter(
             f"`{parameter.name}` is {_a(parameter.kind)}, and {text[:80]!r} is not one",
-            f"Give it like its default: {parameter.default!r}", parameter.place,
+            f"Give it like its default: {_shown(parameter.default)}", parameter.place,
         ) from None  # fmt: skip
 
 
@@ -93,19 +101,22 @@ def checked(parameter: Parameter, value: Any) -> Any:
     """Get the value if the parameter may hold it (a whole number is promoted where a float is declared)."""
     if parameter.kind == "float" and type(value) is int:
         value = _promoted(parameter, value)
+    allowed = value is None and parameter.optional
+    if not allowed and parameter.kind != "any" and type(value) is not KINDS[parameter.kind]:
+        raise BadParameter(
+            f"`{parameter.name}` is {_a(parameter.kind)}, and {_shown(value)} is {_a(type(value).__name__)}",
+            "Write such a default, or declare another type." if value is parameter.default
+            else f"Its default is {_shown(parameter.default)}.",
+            parameter.place,
+        )  # fmt: skip
     if (
-        not (value is None and parameter.optional)
-        and parameter.kind != "any"
-        and type(value) is not KINDS[parameter.kind]
+        not allowed
+        and parameter.choices
+        and not any(value == choice and type(value) is type(choice) for choice in parameter.choices)
     ):
         raise BadParameter(
-            f"`{parameter.name}` is {_a(parameter.kind)}, and {value!r} is {_a(type(value).__name__)}",
-            f"Its default is {parameter.default!r}.", parameter.place,
-        )  # fmt: skip
-    if parameter.choices and not any(value == choice and type(value) is type(choice) for choice in parameter.choices):
-        raise BadParameter(
-            f"`{parameter.name}` cannot be {value!r}",
-            f"Allowed: {', '.join(map(repr, parameter.choices))}.",
+            f"`{parameter.name}` cannot be {_shown(value)}",
+            f"Allowed: {', '.join(map(_shown, parameter.choices))}.",
             parameter.place,
         )
     _deliverable(parameter.name, value, parameter.place)
@@ -140,18 +151,11 @@ def _at(cell: Cell, node: ast.AST) -> Place:
 
 def _parse(cell: Cell) -> ast.Module:
     try:
-        return ast.parse(cell.source)
+        return parse_plain(cell.source)
     except SyntaxError as error:
         place = Place(cell.number, error.lineno, error.offset)
-        raise BadParameter(f"the parameters cell is not valid Python: {error.msg}", "", place) from None
-
-
-def _comments(source: str) -> dict[int, str]:
-    try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (tokenize.TokenError, SyntaxError):
-        return {}
-    return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+        hint = "A parameters cell holds assignments of literals alone: NAME = LITERAL or NAME: TYPE = LITERAL."
+        raise BadParameter(f"the parameters cell is not valid Python: {error.msg}", hint, place) from None
 
 
 def _target(statement: ast.stmt) -> str | None:
@@ -170,6 +174,8 @@ def _parameter(statement: ast.stmt, cell: Cell, comment: str) -> Parameter:
             "a line of the parameters cell does not assign a value to a name",
             "Each line is NAME = LITERAL or NAME: TYPE = LITERAL; move anything else to another cell.", place,
         )  # fmt: skip
+    if name == _RESERVED:
+        raise BadParameter(f"`{name}` is a name of nbpipe's own", "Choose another name.", place)
     try:
         default = ast.literal_eval(value)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
@@ -191,7 +197,7 @@ def _inferred(default: Any) -> tuple[str, bool, tuple[Any, ...]]:
 def _declared(node: ast.expr, name: str, place: Place) -> tuple[str, bool, tuple[Any, ...]]:
     """Read an annotation: a plain type, ``Literal[…]``, ``Optional[…]`` or ``… | None``."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        node = ast.parse(node.value, mode="eval").body
+        node = _quoted_type(node, node.value)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         sides = [side for side in (node.left, node.right) if not _is_none(side)]
         if len(sides) == 1:
@@ -199,7 +205,7 @@ def _declared(node: ast.expr, name: str, place: Place) -> tuple[str, bool, tuple
     head = node.value if isinstance(node, ast.Subscript) else node
     word = head.attr if isinstance(head, ast.Attribute) else head.id if isinstance(head, ast.Name) else ""
     if isinstance(node, ast.Subscript) and word == "Literal":
-        return _literal(node)
+        return _literal(node, name, place)
     if isinstance(node, ast.Subscript) and word == "Optional":
         kind, _, choices = _declared(node.slice, name, place)
         return kind, True, choices
@@ -212,9 +218,24 @@ def _declared(node: ast.expr, name: str, place: Place) -> tuple[str, bool, tuple
     return kind, False, ()
 
 
-def _literal(node: ast.Subscript) -> tuple[str, bool, tuple[Any, ...]]:
+def _quoted_type(node: ast.expr, text: str) -> ast.expr:
+    """Get what a quoted annotation says; the quoted text itself when it says nothing."""
+    try:
+        statement = parse_plain(text.strip()).body
+    except SyntaxError:
+        return node
+    return statement[0].value if len(statement) == 1 and isinstance(statement[0], ast.Expr) else node
+
+
+def _literal(node: ast.Subscript, name: str, place: Place) -> tuple[str, bool, tuple[Any, ...]]:
     items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    choices = tuple(ast.literal_eval(item) for item in items)
+    try:
+        choices = tuple(ast.literal_eval(item) for item in items)
+    except (ValueError, TypeError):
+        raise BadParameter(
+            f"`{name}` has the type {ast.unparse(node)}, which lists more than literals",
+            "For example: mode: Literal['fast', 'full'] = 'fast'", place,
+        ) from None  # fmt: skip
     kinds = {type(choice).__name__ for choice in choices if choice is not None}
     kind = kinds.pop() if len(kinds) == 1 else "any"
     return kind, None in choices, choices
@@ -225,19 +246,25 @@ def _is_none(node: ast.expr) -> bool:
 
 
 def _injected_value(node: ast.expr, cell: Cell) -> Any:
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "float"
-        and len(node.args) == 1
-    ):
-        return float(ast.literal_eval(node.args[0]))
     try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
+        return _with_floats(node)
+    except (ValueError, TypeError, RecursionError):
         raise BadParameter(
             f"an injected value is not a literal: {ast.unparse(node)[:80]}", "", _at(cell, node)
         ) from None
+
+
+def _with_floats(node: ast.expr) -> Any:
+    """Read a literal in which papermill writes ``float('nan')`` and ``float('inf')``, at any depth."""
+    match node:
+        case ast.Call(func=ast.Name(id="float"), args=[argument], keywords=[]):
+            return float(ast.literal_eval(argument))
+        case ast.List():
+            return [_with_floats(item) for item in node.elts]
+        case ast.Dict():
+            keys = [ast.literal_eval(key) for key in node.keys if key is not None]
+            return dict(zip(keys, map(_with_floats, node.values), strict=True))
+    return ast.literal_eval(node)
 
 
 def _bool(text: str) -> bool:
@@ -276,6 +303,14 @@ def _any(text: str) -> Any:
 _READERS: Mapping[str, Any] = {
     "bool": _bool, "int": _int, "float": _float, "str": str, "list": _json(list), "dict": _json(dict), "any": _any,
 }  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= 80 else text[:80] + "…"
 
 
 def _a(kind: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,15 @@ from typing import Any
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Place, Refusals, Refused
 from nbpipe.language.analysis import Around, analyse
 from nbpipe.language.conditions import condition_names
-from nbpipe.language.definitions import Shared, collect
-from nbpipe.language.directives import Declared, marker, misplaced, read_defaults, read_step
-from nbpipe.language.ipython_syntax import is_plain
+from nbpipe.language.definitions import collect
+from nbpipe.language.directives import Declared, marker, read_defaults, read_step
+from nbpipe.language.ipython_syntax import parse_cell
+from nbpipe.language.names import magic_texts
 from nbpipe.language.parameters import read_injected, read_parameters
-from nbpipe.language.text import nearest
+from nbpipe.language.text import line_span, lines_of, nearest
 from nbpipe.model import Cell, Options, Parameter, Piece, Step, StepCode, Warned
 
-_DEFAULTS = re.compile(r"^%nbpipe\s+defaults\b(.*)$")
+_DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,10 @@ def read_cells(cells: Sequence[Cell]) -> Reading:
     parameters, injected = _parameters(kinds, errors)
     ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
     shared = collect(ordinary)
-    errors += _ordinary_errors(ordinary, shared)
+    errors += shared.errors
     defaults = _defaults(ordinary, errors)
-    steps = _steps([cell for kind, cell in kinds if kind == "step"], defaults, errors)
+    given: dict[str, Mapping[str, Place]] = {}
+    steps = _steps([cell for kind, cell in kinds if kind == "step"], defaults, given, errors)
     makers: dict[str, tuple[str, ...]] = {}
     for step in steps:
         for output in step.outputs:
@@ -58,7 +61,8 @@ def read_cells(cells: Sequence[Cell]) -> Reading:
     unbound: dict[str, tuple[str, ...]] = {}
     for step in steps:
         analysed = analyse(step, around)
-        code[step.name] = _with_condition(step, analysed.code, around, errors)
+        code[step.name] = analysed.code
+        errors += _parameter_errors(step, around.parameters, given[step.name])
         errors += analysed.errors
         if analysed.unbound:
             unbound[step.name] = analysed.unbound
@@ -87,13 +91,6 @@ def _kind(cell: Cell) -> str:
     return "ordinary"
 
 
-def _ordinary_errors(cells: Sequence[Cell], shared: Shared) -> list[Refused]:
-    """Get what is wrong with ordinary cells; a step that hides in one says more than a syntax error."""
-    suspects = (cell for cell in cells if "step" in cell.source and not is_plain(cell.source))
-    hidden = {cell.number: error for cell in suspects if (error := misplaced(cell))}
-    return [*hidden.values(), *(error for error in shared.errors if error.place.cell not in hidden)]
-
-
 def _parameters(
     kinds: Sequence[tuple[str, Cell]], errors: list[Refused]
 ) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
@@ -120,17 +117,34 @@ def _parameters(
 def _defaults(cells: Sequence[Cell], errors: list[Refused]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cell in cells:
-        for number, line in enumerate(cell.source.splitlines(), 1):
+        called = _called_defaults(cell) if "%nbpipe" in cell.source else []
+        for number, line in enumerate(lines_of(cell.source), 1):
             match = _DEFAULTS.match(line)
-            if match and not is_plain(cell.source):
+            if match and match[1].strip() in called:
                 try:
-                    found |= read_defaults(match[1], cell.number, number)
+                    found |= read_defaults(line_span(match[1], cell.number, number, match.start(1) + 1))
                 except BadDirective as error:
                     errors.append(error)
     return found
 
 
-def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused]) -> list[Step]:
+def _called_defaults(cell: Cell) -> list[str]:
+    """Get what ``%nbpipe defaults`` is given in the cell's code: a text that only looks like it is none."""
+    try:
+        tree = parse_cell(cell.source, Place(cell.number))
+    except Refused:
+        return []
+    calls = (magic_texts(node) for node in ast.walk(tree))
+    words = (texts[1].split(maxsplit=1) for texts in calls if texts[:1] == ["nbpipe"] and len(texts) > 1)
+    return [" ".join(rest).strip() for verb, *rest in filter(None, words) if verb == "defaults"]
+
+
+def _steps(
+    cells: Sequence[Cell],
+    defaults: Mapping[str, Any],
+    given: dict[str, Mapping[str, Place]],
+    errors: list[Refused],
+) -> list[Step]:
     steps: dict[str, Step] = {}
     continued: list[Declared] = []
     for cell in cells:
@@ -147,6 +161,7 @@ def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refu
             errors.append(BadPipeline(message, "Rename one, or continue the first with --append.", declared.place))
         else:
             steps[declared.name] = _begin(declared, defaults)
+            given[declared.name] = declared.given
     for declared in continued:
         _continue(declared, steps, errors)
     return list(steps.values())
@@ -180,17 +195,25 @@ def _continue(declared: Declared, steps: dict[str, Step], errors: list[Refused])
     )
 
 
-def _with_condition(step: Step, code: StepCode, around: Around, errors: list[Refused]) -> StepCode:
-    """Check the names of ``when``: it is about parameters. They decide whether the step runs, not what it makes."""
+def _parameter_errors(step: Step, parameters: Mapping[str, Parameter], given: Mapping[str, Place]) -> list[Refused]:
+    """Get the errors of ``param`` and ``when``: both are about parameters.
+
+    What ``when`` reads decides whether the step runs, not what it makes, and is no part of its code.
+    """
+    errors: list[Refused] = []
+    for name in step.options.params:
+        if name not in parameters:
+            hint = nearest(name, parameters) or "Give it a default in the parameters cell."
+            errors.append(BadPipeline(f"there is no parameter `{name}`", hint, given.get(f"param:{name}", step.place)))
     if step.options.when is None:
-        return code
+        return errors
+    place = given.get("when", step.place)
     try:
-        names = condition_names(step.options.when, step.place)
+        names = condition_names(step.options.when, place)
     except BadDirective as error:
-        errors.append(error)
-        return code
+        return [*errors, error]
     for name in names:
-        if name not in around.parameters:
-            hint = nearest(name, around.parameters) or "A condition can only read parameters."
-            errors.append(BadPipeline(f"`when` reads `{name}`, which is no parameter", hint, step.place))
-    return code
+        if name not in parameters:
+            hint = nearest(name, parameters) or "A condition can only read parameters."
+            errors.append(BadPipeline(f"`when` reads `{name}`, which is no parameter", hint, place))
+    return errors

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import io
+import re
+import tokenize
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +13,9 @@ from nbpipe.errors import BadDirective, Place
 
 OPENING = {"[": "]", "(": ")", "{": "}"}
 QUOTES = "\"'"
+# Elsewhere a quote is an apostrophe: ./don't.csv
+_BEFORE_QUOTES = " \t,=:[("
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,23 @@ class Span:
         return BadDirective(message, hint, self.place(offset))
 
 
+def lines_of(source: str) -> list[str]:
+    """Get the lines as Python counts them: ``str.splitlines`` also splits where a string literal may go on."""
+    return _LINE_END.split(source)
+
+
+def comments_of(source: str) -> dict[int, str]:
+    """Get the comments by line; where the text stops being Python, those before that."""
+    found: dict[int, str] = {}
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                found[token.start[0]] = token.string
+    except (tokenize.TokenError, SyntaxError):
+        return found
+    return found
+
+
 def line_span(text: str, cell: int, line: int, column: int = 1) -> Span:
     """Get the span of a part of one line."""
     return Span(text, ((0, line, column),), cell)
@@ -59,7 +82,9 @@ def split_commas(span: Span) -> list[Span]:
     for offset in [*_top_level(span, ","), len(span.text)]:
         item = span.part(start, offset)
         if not item.text:
-            raise span.wrong("there is nothing between two commas", "Write NAME, NAME, …", max(offset - 1, 0))
+            raise span.wrong(
+                "there is nothing between two commas", "Write NAME, NAME, …", min(offset, len(span.text) - 1)
+            )
         items.append(item)
         start = offset + 1
     return items
@@ -71,31 +96,32 @@ def find_top_level(span: Span, character: str) -> int:
 
 
 def _top_level(span: Span, character: str) -> list[int]:
-    found: list[int] = []
-    closing: list[str] = []
-    quote = ""
+    found: list[tuple[int, frozenset[int]]] = []
+    opened: list[int] = []
+    quoted = -1
     for offset, letter in enumerate(span.text):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in QUOTES:
-            quote = letter
-        elif letter == character and not closing:
-            found.append(offset)
+        if quoted >= 0:
+            quoted = -1 if letter == span.text[quoted] else quoted
+        elif letter in QUOTES and (not offset or span.text[offset - 1] in _BEFORE_QUOTES):
+            quoted = offset
+        elif letter == character:
+            found.append((offset, frozenset(opened)))
         elif letter in OPENING:
-            closing.append(OPENING[letter])
-        elif closing and letter == closing[-1]:
-            closing.pop()
-    if quote:
-        raise span.wrong(
-            f"the quote {quote} is not closed", "Close it, or leave both quotes out.", span.text.rfind(quote)
-        )
-    return found
+            opened.append(offset)
+        elif opened and letter == OPENING[span.text[opened[-1]]]:
+            opened.pop()
+    if quoted >= 0:
+        sign = span.text[quoted]
+        hint = "Close it, or put the whole value into the other kind."
+        raise span.wrong(f"the quote {sign} is not closed", hint, quoted)
+    # A bracket that nothing closes is part of a file's name.
+    return [offset for offset, around in found if around <= set(opened)]
 
 
 def unquote(span: Span) -> Span:
     """Get the text inside the quotes, or the text itself when it has none."""
     text = span.text
-    if len(text) >= 2 and text[0] in QUOTES and text[-1] == text[0]:
+    if len(text) >= 2 and text[0] in QUOTES and text.find(text[0], 1) == len(text) - 1:
         return Span(
             text[1:-1],
             tuple((max(o - 1, 0), line, col + (o == 0)) for o, line, col in span.segments),
@@ -105,9 +131,9 @@ def unquote(span: Span) -> Span:
     return span
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.55) -> str:
     """Get ``Did you mean `x`?`` for the nearest known word, or nothing."""
     names = list(known)
-    folded = {name.casefold(): name for name in names}
-    match = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.55)
+    folded = {name.casefold(): name for name in names if name != word}
+    match = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=cutoff)
     return f"Did you mean `{folded[match[0]]}`?" if match else ""
