@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,18 @@ def nbpipe(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
+@contextmanager
+def started(folder: Path, *words: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a command, and see that it is gone afterwards whatever the test found."""
+    command = [sys.executable, "-m", "nbpipe", *words]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, **more)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def told(done: subprocess.CompletedProcess[str]) -> Any:
     """Get the one JSON object on standard output."""
     return json.loads(done.stdout)
@@ -49,6 +63,13 @@ def project(tmp_path_factory):
     done = nbpipe(folder, "run", "nb.ipynb", "--json", "--experiment", "first", "--tag", "who=ada")
     assert done.returncode == 0, done.stderr
     return folder, told(done)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a step of a running command has made a file."""
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
 
 
 def test_a_run_says_all_that_the_contract_names(project):
@@ -207,14 +228,11 @@ def test_ctrl_c_cancels_the_run_and_leaves_no_process(tmp_path):
     write_notebook(
         tmp_path / "s.ipynb", ["%%step slow -o x\nopen('on', 'w').close()\nimport time\ntime.sleep(60)\nx = 1"]
     )
-    command = [sys.executable, "-m", "nbpipe", "run", "s.ipynb", "--json"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, process_group=0)
-    while not (tmp_path / "on").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    children = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    with started(tmp_path, "run", "s.ipynb", "--json", process_group=0) as process:
+        wait_for(tmp_path / "on", process)
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert json.loads(out)["status"] == "cancelled"
     assert json.loads(out)["steps"][0]["status"] == "cancelled"
@@ -233,13 +251,9 @@ def test_a_killed_run_is_lost_and_the_next_finishes_only_what_is_missing(tmp_pat
             ),
         ],
     )
-    process = subprocess.Popen([sys.executable, "-m", "nbpipe", "run", "s.ipynb"], cwd=tmp_path)
-    while not (tmp_path / "on").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
+    with started(tmp_path, "run", "s.ipynb") as process:
+        wait_for(tmp_path / "on", process)
+        children = psutil.Process(process.pid).children(recursive=True)
     run = told(nbpipe(tmp_path, "run", "s.ipynb", "--json"))
     assert [step["status"] for step in run["steps"]] == ["reused", "succeeded"]
     assert [run["status"] for run in told(nbpipe(tmp_path, "runs", "--json"))["runs"]] == ["succeeded", "lost"]
@@ -253,10 +267,10 @@ def test_two_processes_at_once_compute_each_step_once(tmp_path):
         ["%%step a -o x\nimport time\nopen('log', 'a').write('a\\n')\ntime.sleep(2)\nx = 1",
          "%%step b -i x -o y\nopen('log', 'a').write('b\\n')\ny = x"],
     )  # fmt: skip
-    command = [sys.executable, "-m", "nbpipe", "run", "s.ipynb", "--json"]
-    both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    runs = [json.loads(process.communicate(timeout=60)[0]) for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    words = ("run", "s.ipynb", "--json")
+    with started(tmp_path, *words) as one, started(tmp_path, *words) as other:
+        runs = [json.loads(process.communicate(timeout=60)[0]) for process in (one, other)]
+        assert [one.returncode, other.returncode] == [0, 0]
     assert sorted((tmp_path / "log").read_text().split()) == ["a", "b"]
     for place in range(2):
         assert sorted(run["steps"][place]["status"] for run in runs) == ["reused", "succeeded"]
