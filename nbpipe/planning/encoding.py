@@ -8,43 +8,98 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _NAN = struct.pack(">d", float("nan"))
+_length = struct.Struct(">Q").pack
+
+
+class _Foreign(Exception):
+    """A part without a canonical form; ``where`` grows on the way out."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+        self.where = ""
 
 
 def encode(value: Any, path: str = "value") -> bytes:
     """Get the bytes that stand for exactly this value; ValueError names the part that has none."""
-    if value is None:
-        return _item(b"n", b"")
-    if value is True or value is False:
-        return _item(b"b", b"1" if value else b"0")
-    if type(value) is int:
-        return _item(b"i", str(value).encode() if abs(value) < 10**4000 else hex(value).encode())
-    if type(value) is float:
-        return _item(b"f", _NAN if math.isnan(value) else struct.pack(">d", value))
-    if type(value) is str:
-        return _item(b"s", _text(value, path))
-    if type(value) is list:
-        return _item(b"l", b"".join(encode(item, f"{path}[{index}]") for index, item in enumerate(value)))
-    if type(value) is dict:
-        return _item(b"d", _pairs(value, path))
-    raise ValueError(f"{path} is a {type(value).__name__}, which has no canonical form")
+    try:
+        return _encoded(value)
+    except _Foreign as error:
+        raise ValueError(f"{path}{error.where} {error.said}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply, or holds itself") from None
+
+
+def sequence(items: Iterable[bytes]) -> bytes:
+    """Get the bytes that stand for a list of items that are encoded already."""
+    return _item(b"l", b"".join(items))
+
+
+def _encoded(value: Any) -> bytes:
+    encoder = _ENCODERS.get(type(value))
+    if encoder is None:
+        raise _Foreign(f"is a {type(value).__name__}, which has no canonical form")
+    return encoder(value)
 
 
 def _item(tag: bytes, payload: bytes) -> bytes:
-    return tag + struct.pack(">Q", len(payload)) + payload
+    return tag + _length(len(payload)) + payload
 
 
-def _text(value: str, path: str) -> bytes:
+def _none(_: None) -> bytes:
+    return _item(b"n", b"")
+
+
+def _bool(value: bool) -> bytes:  # noqa: FBT001  # it is what is encoded
+    return _item(b"b", b"1" if value else b"0")
+
+
+def _int(value: int) -> bytes:
+    # Hexadecimal, for Python refuses to write long numbers in decimal.
+    return _item(b"i", b"%x" % value)
+
+
+def _float(value: float) -> bytes:
+    return _item(b"f", _NAN if math.isnan(value) else struct.pack(">d", value))
+
+
+def _str(value: str) -> bytes:
     try:
-        return value.encode("utf-8")
+        payload = value.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"{path} holds text that is not valid Unicode") from None
+        raise _Foreign("holds text that is not valid Unicode") from None
+    return _item(b"s", payload)
 
 
-def _pairs(value: dict[Any, Any], path: str) -> bytes:
-    odd = next((key for key in value if type(key) is not str), None)
-    if odd is not None:
-        raise ValueError(f"{path} has the key {odd!r}, which is not text")
-    return b"".join(encode(key, path) + encode(value[key], f"{path}[{key!r}]") for key in sorted(value))
+def _list(value: list[Any]) -> bytes:
+    parts = []
+    for index, item in enumerate(value):
+        try:
+            parts.append(_encoded(item))
+        except _Foreign as error:
+            error.where = f"[{index}]{error.where}"
+            raise
+    return sequence(parts)
+
+
+def _dict(value: dict[Any, Any]) -> bytes:
+    odd = [key for key in value if type(key) is not str]
+    if odd:
+        raise _Foreign(f"has the key {odd[0]!r}, which is not text")
+    parts: list[bytes] = []
+    for key in sorted(value):
+        try:
+            parts += (_str(key), _encoded(value[key]))
+        except _Foreign as error:
+            error.where = f"[{key!r}]{error.where}"
+            raise
+    return _item(b"d", b"".join(parts))
+
+
+_ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
+    type(None): _none, bool: _bool, int: _int, float: _float, str: _str, list: _list, dict: _dict,
+}  # fmt: skip

@@ -9,15 +9,18 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from blake3 import blake3
 
 from nbpipe.model import Artifact, Component, Content, Definition, FrozenModule, Output, Step, StepCode
-from nbpipe.planning.encoding import encode
+from nbpipe.planning.encoding import encode, sequence
 
 SCHEMA = 1
 _SHOWN = 60
+_DEFINING = ("FunctionDef(", "AsyncFunctionDef(", "ClassDef(")
+_ASSIGNING = ("Assign(", "AnnAssign(")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,12 @@ def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple
     return (
         _component("code", code.normal, _lines(step), "\n".join(piece.source for piece in step.pieces)),
         *map(_definition, code.definitions),
+        *_order(code.definitions),
         *map(_module, around.modules),
         *(_component(f"parameter:{name}", values[name], _shown(values[name])) for name in code.parameters),
         *(_file(name, content, formats.get(name)) for name, content in files),
         _outputs(step.outputs),
-        _component("python", around.python, around.python),
+        _python(around.python),
         *(_variable(name, value) for name, value in sorted(around.variables.items())),
         *((_component("salt", salt, _shown(salt)),) if salt else ()),
         *(_component(f"hash:{name}", item.digest, _size(item.bytes, item.digest)) for name, item in hashes),
@@ -64,8 +68,14 @@ def upstream_component(name: str, artifact: Artifact) -> Component:
 
 def key_of(components: Iterable[Component]) -> str:
     """Get the digest over all components, whatever their order."""
-    pairs = sorted([component.name, component.digest] for component in components)
-    return _digest(["nbpipe-key", SCHEMA, pairs])
+    pairs = sorted((component.name, component.digest) for component in components)
+    whole = sequence([encode("nbpipe-key"), encode(SCHEMA), sequence(_pair(*pair) for pair in pairs)])
+    return f"blake3:{blake3(whole).hexdigest()}"
+
+
+@lru_cache(maxsize=65536)
+def _pair(name: str, digest: str) -> bytes:
+    return encode([name, digest])
 
 
 def _digest(value: Any) -> str:
@@ -81,11 +91,34 @@ def _lines(step: Step) -> str:
     return f"{count} lines"
 
 
+# Many steps reach the same definitions, modules and variables: each component is made once.
+@lru_cache(maxsize=4096)
 def _definition(item: Definition) -> Component:
     name = ",".join(item.names) or "shared cell"
     return _component(f"definition:{name}", item.normal, _shown(item.source.strip().splitlines()[0]), item.source)
 
 
+def _order(definitions: Iterable[Definition]) -> tuple[Component, ...]:
+    """Get the order of shared cells that do more than define: what one does, another may undo."""
+    effects = [item for item in definitions if not item.is_import and not _only_defines(item)]
+    if len(effects) < 2:
+        return ()
+    cells = ", ".join(f"cell {item.cell}" for item in effects)
+    return (_component("shared order", [item.normal for item in effects], cells),)
+
+
+def _only_defines(item: Definition) -> bool:
+    """Say whether this is one statement whose place does not matter; line ends stand between statements only."""
+    plain = item.normal.startswith(_DEFINING) or (item.normal.startswith(_ASSIGNING) and "Call(" not in item.normal)
+    return plain and "\n" not in item.normal
+
+
+@lru_cache(maxsize=64)
+def _python(python: str) -> Component:
+    return _component("python", python, python)
+
+
+@lru_cache(maxsize=256)
 def _module(module: FrozenModule) -> Component:
     """Get the component of a local module: its syntax tree, so that comments and layout do not count."""
     try:
@@ -98,7 +131,7 @@ def _module(module: FrozenModule) -> Component:
 
 def _file(name: str, content: Content, format_: str | None) -> Component:
     """Get the component of a declared file: names count where the step can see them."""
-    base = [path.rsplit("/", 1)[-1] for path in content.paths] if content.kind == "file" and format_ is None else []
+    base = [path.rsplit("/", 1)[-1] for path in content.paths] if content.kind != "glob" and format_ is None else []
     value = [content.kind, format_ or "", base, content.digest]
     count = f"{len(content.members)} files, " if content.kind != "file" else ""
     members = "\n".join(f"{path}\t{size}\t{digest}" for path, size, digest in content.members)
@@ -110,6 +143,7 @@ def _outputs(outputs: Iterable[Output]) -> Component:
     return _component("outputs", contract, ", ".join(f"{n}:{f}" if f else n for n, f in contract) or "none")
 
 
+@lru_cache(maxsize=256)
 def _variable(name: str, value: str | None) -> Component:
     """Get the component of an environment variable; its value may be a secret, so only a digest of it is kept."""
     summary = "unset" if value is None else f"set, {_short(_digest(['value', value]))}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,16 @@ from nbpipe.language.reading import Reading
 from nbpipe.language.text import line_span, nearest
 from nbpipe.model import Elsewhere, Files, FromParameter, Input, Output, Pipeline, Source, Step, StepOutput
 
+_PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
+_FILLED_LATER = ("run-id", "date")
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:
     """A pipeline whose inputs are all settled: ``feeds`` gives, per step and input, the step and output behind it."""
 
     pipeline: Pipeline
+    steps: Mapping[str, Step]
     order: tuple[str, ...]
     feeds: Mapping[str, Mapping[str, StepOutput]]
     files: Mapping[str, Mapping[str, Input]]
@@ -60,7 +65,7 @@ def link(reading: Reading, values: Mapping[str, Any], kernel: str | None) -> tup
         needs[step.name] = tuple(dict.fromkeys([*fed, *after]))
         errors += _unsupported(step)
         errors += _clashes(step)
-    errors += _destinations(steps)
+    errors += _destinations(steps, values)
     order, cycle = _sorted([step.name for step in steps], needs)
     if cycle:
         drawn = " → ".join(f"`{name}`" for name in cycle)
@@ -68,7 +73,13 @@ def link(reading: Reading, values: Mapping[str, Any], kernel: str | None) -> tup
             BadPipeline(f"the steps form a cycle: {drawn}", "Take one of these inputs away.", by_name[cycle[0]].place)
         )
     pipeline = Pipeline(tuple(steps), reading.parameters, reading.code, needs, kernel, reading.warnings)
-    return Graph(pipeline, tuple(order), feeds, files), errors
+    return Graph(pipeline, by_name, tuple(order), feeds, files), errors
+
+
+def destination(step: Step, output: Output, words: Mapping[str, str]) -> str:
+    """Get an output's destination with its placeholders filled; those that ``words`` does not hold stay."""
+    known = {**words, "step": step.name, "output-name": output.name}
+    return _PLACEHOLDER.sub(lambda match: known.get(match[1], match[0]), output.destination or "")
 
 
 def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> Step:
@@ -100,7 +111,20 @@ def _held(item: Input, parameter: str, values: Mapping[str, Any], errors: list[R
         message = f"the parameter `{parameter}` holds {value!r}, and {error.message}"
         errors.append(BadPipeline(message, error.hint, item.place))
         return None
-    return source if not isinstance(source, FromParameter) else None
+    wrong = _unfit(item, source)
+    if wrong:
+        errors.append(BadPipeline(f"the parameter `{parameter}` holds {value!r}, {wrong[0]}", wrong[1], item.place))
+        return None
+    return source
+
+
+def _unfit(item: Input, source: Source) -> tuple[str, str] | None:
+    """Get why a source cannot come out of a parameter, and the cure."""
+    if isinstance(source, FromParameter):
+        return "which is a parameter again", 'Give it the source itself, for example "./data.csv".'
+    if isinstance(source, StepOutput) and item.format is not None:
+        return f"and a step's output comes in its own format, not as {item.format}", f"Write {item.name} without it."
+    return None
 
 
 def _feeds(
@@ -189,40 +213,50 @@ def _clashes(step: Step) -> list[Refused]:
     ]  # fmt: skip
 
 
-def _destinations(steps: Iterable[Step]) -> list[Refused]:
+def _destinations(steps: Iterable[Step], values: Mapping[str, Any]) -> list[Refused]:
     errors: list[Refused] = []
+    words = {name: str(value) for name, value in values.items()}
     taken: dict[str, Step] = {}
-    for step in steps:
-        for output in step.outputs:
-            if output.destination is None:
-                continue
-            where = _expanded(output, step)
-            other = taken.setdefault(where, step)
-            if other is not step or sum(_expanded(o, step) == where for o in step.outputs if o.destination) > 1:
-                message = (
-                    f"`{output.destination}` is a destination in {_listed(dict.fromkeys([other.name, step.name]))}"
-                )
-                errors.append(
-                    BadPipeline(message, "Give each output a place of its own, with {step} for example.", output.place)
-                )
+    for step, output in [(owner, output) for owner in steps for output in owner.outputs if output.destination]:
+        errors += _unknown_placeholders(output, (*_FILLED_LATER, "step", "output-name", *words))
+        where = _normal(destination(step, output, words))
+        if where in taken:
+            listed = _listed(dict.fromkeys([taken[where].name, step.name]))
+            message = f"`{output.destination}` is a destination twice, in {listed}"
+            hint = "Give each output a place of its own, with {step} or {output-name} for example."
+            errors.append(BadPipeline(message, hint, output.place))
+        taken.setdefault(where, step)
     return errors
 
 
-def _expanded(output: Output, step: Step) -> str:
-    text = (output.destination or "").replace("{step}", step.name).replace("{output-name}", output.name)
+def _unknown_placeholders(output: Output, known: Collection[str]) -> list[Refused]:
+    found = dict.fromkeys(_PLACEHOLDER.findall(output.destination or ""))
+    return [
+        BadPipeline(
+            f"`{{{name}}}` in the destination `{output.destination}` is no parameter",
+            nearest(name, known) or f"It may hold {', '.join(f'{{{word}}}' for word in known)}.", output.place,
+        )
+        for name in found if name not in known
+    ]  # fmt: skip
+
+
+def _normal(path: str) -> str:
     parts: list[str] = []
-    for part in text.split("/"):
+    for part in path.split("/"):
         if part == ".." and parts and parts[-1] != "..":
             parts.pop()
         elif part not in ("", "."):
             parts.append(part)
-    return ("/" if text.startswith("/") else "") + "/".join(parts)
+    return ("/" if path.startswith("/") else "") + "/".join(parts)
 
 
 def _sorted(names: list[str], needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]]:
-    """Get the names so that needs come first, notebook order otherwise, and a cycle if there is one."""
+    """Get the names so that needs come first, notebook order otherwise, and a cycle if there is one.
+
+    What has nothing to do with a cycle stands in its right place even so: in a kernel it can be run on its own.
+    """
     done: dict[str, None] = {}
-    path: dict[str, None] = {}
+    cycle: list[str] = []
     for start in names:
         stack = [(start, iter(needs[start]))] if start not in done else []
         path = dict.fromkeys([start])
@@ -235,8 +269,8 @@ def _sorted(names: list[str], needs: Mapping[str, tuple[str, ...]]) -> tuple[lis
                 stack.pop()
             elif following in path:
                 listed = list(path)
-                return names, [*listed[listed.index(following) :], following]
+                cycle = cycle or [*listed[listed.index(following) :], following]
             elif following not in done:
                 path[following] = None
                 stack.append((following, iter(needs[following])))
-    return list(done), []
+    return list(done), cycle

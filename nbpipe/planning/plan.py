@@ -31,14 +31,15 @@ Found = Hit | tuple[Reason, ...]
 class Past:
     """What history knows, handed in: ``lookup`` gives a verified hit or the reasons why there is none.
 
-    ``known`` says whether any result was ever made from these components; ``newest`` gives a step's newest result that
-    still stands; ``latest`` are the records to compare with.
+    ``known`` gives those static keys from which any result was ever made; ``newest`` a step's newest result that still
+    stands; ``latest`` the record to compare with; ``wrong`` what is wrong with the results in such a record.
     """
 
     lookup: Callable[[str], Found]
-    known: Callable[[str], bool]
+    known: Callable[[Collection[str]], Collection[str]]
     newest: Callable[[str], Hit | None]
-    latest: Mapping[str, StepRecord]
+    latest: Callable[[str], StepRecord | None]
+    wrong: Callable[[StepRecord], tuple[Reason, ...]] = lambda _record: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +64,43 @@ class Planner:
     circumstances: Mapping[str, Circumstances]
     past: Past
     forced: Collection[str] = ()
-    _fixed: dict[str, tuple[Component, ...]] = field(default_factory=dict)
+    _fixed: dict[str, tuple[tuple[Component, ...], str]] = field(default_factory=dict)
+    _asked: dict[str, bool] = field(default_factory=dict)
 
     def decide(self, name: str, upstream: Upstream) -> Decision:
         """Decide one step, given the artifacts of those outputs that are known by now."""
-        step = self.graph.pipeline.step(name)
+        step = self.graph.steps[name]
         skipped = self._condition(step)
         if skipped is not None:
             return Decision(name, skipped)
-        fixed = self.fixed(name)
-        static_key = key_of(fixed)
+        fixed, static_key = self._known_before(name)
         feeds = self.graph.feeds[name]
         unknown = [source for source in feeds.values() if source not in upstream]
         if unknown:
             return Decision(name, self._early(step, fixed, static_key, unknown), fixed, None, static_key)
         fed = (upstream_component(item, upstream[source]) for item, source in feeds.items())
         components = (*fixed, *fed)
-        key = key_of(components)
-        return Decision(name, self._verdict(step, components, key), components, key, static_key)
+        key = key_of(components) if feeds else static_key
+        verdict = self._verdict(step, components, key=key, static_key=static_key)
+        return Decision(name, verdict, components, key, static_key)
 
-    def fixed(self, name: str) -> tuple[Component, ...]:
-        """Get the components of a step that do not depend on other steps."""
+    def ask_ahead(self, names: Collection[str]) -> None:
+        """Ask once which of these steps can have a result at all; a run, whose answers change, does not."""
+        keys = {self._known_before(name)[1] for name in names}
+        found = self.past.known(keys)
+        self._asked |= {key: key in found for key in keys}
+
+    def _known_before(self, name: str) -> tuple[tuple[Component, ...], str]:
+        """Get the components of a step that do not depend on other steps, and the key over them."""
         if name not in self._fixed:
-            step = self.graph.pipeline.step(name)
-            self._fixed[name] = fixed_components(step, self.graph.pipeline.code[name], self.circumstances[name])
+            step, around = self.graph.steps[name], self.circumstances[name]
+            fixed = fixed_components(step, self.graph.pipeline.code[name], around)
+            self._fixed[name] = fixed, key_of(fixed)
         return self._fixed[name]
+
+    def _may_exist(self, static_key: str) -> bool:
+        asked = self._asked.get(static_key)
+        return bool(self.past.known([static_key])) if asked is None else asked
 
     def _condition(self, step: Step) -> SkipVerdict | None:
         text = step.options.when
@@ -114,19 +127,20 @@ class Planner:
         if kept:
             return kept
         known = self._differences(step.name, fixed, whole=False)
-        if not self.past.known(static_key):
-            return RunVerdict(known or (Reason("first run", None, "no earlier result"),))
+        if not self._may_exist(static_key):
+            return RunVerdict(known or self._lacking(step.name))
         waits = dict.fromkeys(source.step for source in unknown)
         return DependsVerdict(known or tuple(Reason(f"upstream:{name}", None, "not known yet") for name in waits))
 
-    def _verdict(self, step: Step, components: tuple[Component, ...], key: str) -> Verdict:
+    def _verdict(self, step: Step, components: tuple[Component, ...], *, key: str, static_key: str) -> Verdict:
         always = self._always(step)
         if always:
             return RunVerdict((always,))
         kept = self._kept(step)
         if kept:
             return kept
-        found = self.past.lookup(key)
+        # Every result is recorded with its static key: without one of those there is none under the whole key.
+        found = self.past.lookup(key) if self._asked.get(static_key, True) else ()
         if isinstance(found, Hit):
             return ReuseVerdict(found, (Reason("unchanged", None, found.origin.run),))
         return RunVerdict(found or self._differences(step.name, components, whole=True))
@@ -140,32 +154,52 @@ class Planner:
         return ReuseVerdict(hit, (Reason("policy", None, "reuse: keep"),))
 
     def _differences(self, name: str, components: Iterable[Component], *, whole: bool) -> tuple[Reason, ...]:
-        before = self.past.latest.get(name)
+        before = self.past.latest(name)
         if before is None:
-            return (Reason("first run", None, "no earlier result"),)
+            return self._lacking(name)
         inputs = () if whole else {f"input:{item}" for item in self.graph.feeds[name]}
         reasons = differences(before.components, components, leave_out=inputs)
-        if reasons or not whole:
-            return reasons
-        return (Reason("result", before.run, "its last result was not kept for reuse"),)
+        return reasons if reasons or not whole else self._lacking(name)
+
+    def _lacking(self, name: str) -> tuple[Reason, ...]:
+        """Get why there is no result although nothing has changed."""
+        before = self.past.latest(name)
+        if before is None:
+            return (Reason("first run", None, "no earlier result"),)
+        return self.past.wrong(before) or (Reason("result", before.run, "its last result was not kept for reuse"),)
 
 
 def differences(
     before: Iterable[Component], now: Iterable[Component], leave_out: Collection[str] = ()
 ) -> tuple[Reason, ...]:
     """Get a reason for each component that is new, gone or changed."""
-    old = {component.name: component for component in before if component.name not in leave_out}
-    new = {component.name: component for component in now}
-    reasons = []
-    for name in dict.fromkeys([*new, *old]):
-        was, is_ = old.get(name), new.get(name)
-        if was is None or is_ is None or was.digest != is_.digest:
-            reasons.append(Reason(name, was.summary if was else None, is_.summary if is_ else None))
-    return tuple(reasons)
+    old, new = _by_name(before), _by_name(now)
+    return tuple(
+        Reason(name, _summary(old.get(name)), _summary(new.get(name)))
+        for name in dict.fromkeys([*new, *old])
+        if name not in leave_out and _digests(old.get(name)) != _digests(new.get(name))
+    )
+
+
+def _by_name(components: Iterable[Component]) -> dict[str, list[Component]]:
+    """Sort components by name; several may share one, as `import a.b` and `import a.c` do."""
+    found: dict[str, list[Component]] = {}
+    for component in components:
+        found.setdefault(component.name, []).append(component)
+    return found
+
+
+def _digests(components: list[Component] | None) -> list[str]:
+    return sorted(component.digest for component in components or ())
+
+
+def _summary(components: list[Component] | None) -> str | None:
+    return "; ".join(dict.fromkeys(component.summary for component in components)) if components else None
 
 
 def plan(planner: Planner, selected: Collection[str]) -> dict[str, Decision]:
     """Decide every selected step in turn; what waits for a step that runs is decided later, or known to run."""
+    planner.ask_ahead(selected)
     decisions: dict[str, Decision] = {}
     upstream: dict[StepOutput, Artifact] = {}
     for name in planner.graph.order:

@@ -159,8 +159,7 @@ class Driver:
         failure = Failure("lost", "RunBrokenOff", "", "the run broke off")
         try:
             for attempt, step in self._attempts.items():
-                if self._executor is not None:
-                    self._executor.cancel(attempt)
+                self._stop(attempt)
                 claim = self._steps[step].claim
                 lost = Outcome(attempt, claim.token if claim else 0, Status.LOST, 0.0, "", failure=failure)
                 self.history.end_attempt(lost, self.clock())
@@ -172,6 +171,14 @@ class Driver:
         except OutOfReach as error:
             # What is left is found by the next process: claims run out, and the run's owner is dead.
             _LOG.warning("a run that broke off could not be tidied up: %s", error)
+
+    def _stop(self, attempt: str) -> None:
+        if self._executor is None:
+            return
+        try:
+            self._executor.cancel(attempt)
+        except Exception as error:  # noqa: BLE001  # the executor's border: it may be what broke, and is told already
+            _LOG.warning("an attempt of a run that broke off could not be stopped: %s", error)
 
     def _feed(self, event: state.Event) -> None:
         self._todo.extend(self.progress.handle(event))
@@ -310,7 +317,9 @@ class Driver:
         held = self._steps[step]
         held.failure = Failure("lost", "ClaimLost", "", "another run took this step over")
         self.history.end_attempt(dataclasses.replace(outcome, status=Status.LOST, failure=held.failure), self.clock())
-        held.claim, held.outcome = None, None
+        # Ours may be the current claim even so: kept, it would make this run wait for itself.
+        self._release(held)
+        held.outcome = None
         held.overtaken += 1
         if held.overtaken > state.LOST_TRIES:
             # Not another run's haste, then: somebody took this very run for dead and closed it.

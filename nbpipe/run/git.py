@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,15 +14,15 @@ _MAX_PATCH = 1_000_000
 
 
 def git_state(folder: Path) -> GitState | None:
-    """Get the repository's state, or None outside of one or without git."""
-    commit = _git(folder, "rev-parse", "--verify", "-q", "HEAD")
-    if commit is None:
+    """Get the repository's state, or None outside of one, before its first commit, or without git."""
+    commit = _line(folder, "rev-parse", "--verify", "-q", "HEAD")
+    if not commit:
         return None
     status = _git(folder, "status", "--porcelain", "--untracked-files=normal") or ""
-    patch = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "" if status else ""
+    patch = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv") or "" if status else ""
     return GitState(
-        remote=without_credentials(_git(folder, "config", "--get", "remote.origin.url") or ""),
-        branch=_git(folder, "symbolic-ref", "--short", "-q", "HEAD") or "",
+        remote=without_credentials(_line(folder, "config", "--get", "remote.origin.url")),
+        branch=_line(folder, "symbolic-ref", "--short", "-q", "HEAD"),
         commit=commit,
         dirty=bool(status),
         patch=patch[:_MAX_PATCH],
@@ -30,14 +31,25 @@ def git_state(folder: Path) -> GitState | None:
 
 def without_credentials(url: str) -> str:
     """Get a remote's address without user, password, token or query."""
-    url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*@", r"\1", url)
+    # A password may hold an @: the host begins after the last one.
+    url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", url)
+    url = re.sub(r"^[^/@:]+:[^/@]*@", "", url)
     return re.sub(r"[?#].*$", "", url)
 
 
+def _line(folder: Path, *arguments: str) -> str:
+    return (_git(folder, *arguments) or "").strip()
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
+    """Get what a git command prints; it changes nothing, not even git's own index, and runs no hook of the author."""
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
+    # Inside a git hook these name another repository, or another index.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL, env=environ
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None

@@ -15,12 +15,12 @@ def this_owner(run: str) -> str:
 def is_alive(owner: str) -> bool:
     """Say whether the owner may still live; on another host only its lease can tell, so it counts as alive."""
     parts = owner.split("|")
-    if len(parts) != 5:
+    if len(parts) != 5 or not parts[0]:
         return False
     host, boot, pid, started, _ = parts
     if host != socket.gethostname():
         return True
-    if boot != _boot() or not pid.isdigit():
+    if boot != _boot() or not (pid.isascii() and pid.isdecimal()):
         return False
     return _started(int(pid)) == started
 

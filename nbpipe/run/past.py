@@ -2,68 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nbpipe.data.artifacts import Datastore, check, local_path
 from nbpipe.data.snapshot import DigestMemory
+from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.store import History
-from nbpipe.model import Hit, Reason
+from nbpipe.model import Artifact, Hit, Reason, StepRecord
 from nbpipe.planning.plan import Found, Past
 
 
 @dataclass(slots=True)
 class Recall:
-    """Lookups for one notebook: the last run's results are fetched at once, others as they are asked for."""
+    """Lookups for one notebook: the last run's results are fetched at once, older ones when one of them is missed."""
 
     history: History
     store: Datastore
     digests: DigestMemory
     clock: Callable[[], float]
+    _notebook: str = ""
     _ready: dict[str, Hit] = field(default_factory=dict)
-    _static: dict[str, bool] = field(default_factory=dict)
+    _latest: dict[str, StepRecord] | None = None
 
     def past(self, notebook: str) -> Past:
         """Get the past of one notebook."""
+        self._notebook = notebook
         last = self.history.last_run(notebook)
         if last is not None:
-            self._ready = self.history.hits_of_run(last.id)
-            self.digests.prefetch(
-                [
-                    local_path(artifact)
-                    for hit in self._ready.values()
-                    for artifact in hit.artifacts
-                    if artifact.format != "dir"
-                ]
-            )
-        return Past(
-            self.lookup, self.known, lambda step: self.newest(notebook, step), self.history.latest_steps(notebook)
-        )
+            self._keep(self.history.hits_of_run(last.id))
+        return Past(self.lookup, self.known, self.newest, self.latest, self.wrong)
 
     def lookup(self, key: str) -> Found:
         """Get the result for this key if its bytes are all there, or why it cannot be used."""
-        hit = self._ready.get(key) or self.history.lookup([key]).get(key)
-        if hit is None:
-            return ()
-        damage = self._damage(hit)
-        if damage:
+        said: tuple[Reason, ...] = ()
+        tried: set[str] = set()
+        while (hit := self._find(key)) is not None and hit.attempt not in tried:
+            tried.add(hit.attempt)
+            whole = self._whole(hit)
+            if isinstance(whole, Hit):
+                self._ready[key] = whole
+                return whole
             self._ready.pop(key, None)
-            self.history.quarantine(hit.attempt, "; ".join(f"{r.component} {r.now}" for r in damage), self.clock())
-            other = self.history.lookup([key]).get(key)
-            return self.lookup(key) if other is not None and other.attempt != hit.attempt else damage
-        return hit
+            said = said or whole
+        return said
 
-    def known(self, static_key: str) -> bool:
-        """Say whether a result was ever made from these components."""
-        if static_key not in self._static:
-            self._static[static_key] = bool(self.history.static_known([static_key]))
-        return self._static[static_key]
+    def known(self, static_keys: Collection[str]) -> set[str]:
+        """Get those keys from whose components a result was ever made."""
+        return self.history.static_known(list(static_keys))
 
-    def newest(self, notebook: str, step: str) -> Hit | None:
+    def newest(self, step: str) -> Hit | None:
         """Get the newest result of a step that is still whole."""
-        hit = self.history.newest_result(notebook, step)
-        return hit if hit is not None and not self._damage(hit) else None
+        tried: set[str] = set()
+        while (hit := self.history.newest_result(self._notebook, step)) is not None and hit.attempt not in tried:
+            tried.add(hit.attempt)
+            whole = self._whole(hit)
+            if isinstance(whole, Hit):
+                return whole
+        return None
 
-    def _damage(self, hit: Hit) -> tuple[Reason, ...]:
-        wrong = ((artifact, check(self.store, artifact, self.digests)) for artifact in hit.artifacts)
+    def latest(self, step: str) -> StepRecord | None:
+        """Get the step's record in the newest run in which it succeeded or was reused."""
+        return self._records().get(step)
+
+    def wrong(self, record: StepRecord) -> tuple[Reason, ...]:
+        """Get what has become of a record's outputs, if that is why they are not offered any more."""
+        return self._damage(record.artifacts)
+
+    def _find(self, key: str) -> Hit | None:
+        if key not in self._ready and self._latest is None:
+            keys = [record.key for record in self._records().values() if record.key is not None]
+            self._keep(self.history.lookup([other for other in keys if other not in self._ready]))
+        return self._ready.get(key) or self.history.lookup([key]).get(key)
+
+    def _records(self) -> dict[str, StepRecord]:
+        if self._latest is None:
+            self._latest = self.history.latest_steps(self._notebook)
+        return self._latest
+
+    def _keep(self, hits: dict[str, Hit]) -> None:
+        self._ready |= hits
+        self.digests.prefetch(_files(artifact for hit in hits.values() for artifact in hit.artifacts))
+
+    def _whole(self, hit: Hit) -> Hit | tuple[Reason, ...]:
+        """Get the result as it lies in this store now; one that is not whole is never offered again."""
+        damage = self._damage(hit.artifacts)
+        if not damage:
+            return hit
+        # A workspace that was moved with all it holds has its bytes under the same digests as before.
+        here = tuple(dataclasses.replace(a, uri=self.store.uri(a.digest, a.basename)) for a in hit.artifacts)
+        if here != hit.artifacts and not self._damage(here):
+            return dataclasses.replace(hit, artifacts=here)
+        self.history.quarantine(hit.attempt, "; ".join(f"{r.component} {r.now}" for r in damage), self.clock())
+        return damage
+
+    def _damage(self, artifacts: Iterable[Artifact]) -> tuple[Reason, ...]:
+        wrong = ((artifact, check(self.store, artifact, self.digests)) for artifact in artifacts)
         return tuple(Reason(f"artifact:{artifact.name}", "stored", said) for artifact, said in wrong if said)
+
+
+def _files(artifacts: Iterable[Artifact]) -> list[Path]:
+    """Get where the artifacts that are files lie; one that lies elsewhere is told when it is checked."""
+    found = []
+    for artifact in artifacts:
+        try:
+            if artifact.format != "dir":
+                found.append(local_path(artifact))
+        except StoreOutOfReach:
+            continue
+    return found

@@ -141,6 +141,7 @@ class _Pins:
     errors: list[Refused]
     contents: dict[str, Content | None] = field(default_factory=dict)
     modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
+    environments: dict[tuple[str, ...], Mapping[str, str | None]] = field(default_factory=dict)
 
     def content(self, pattern: str, place: Place) -> Content | None:
         if pattern not in self.contents:
@@ -160,6 +161,11 @@ class _Pins:
                 self.modules[names] = ()
         return self.modules[names]
 
+    def variables(self, names: tuple[str, ...]) -> Mapping[str, str | None]:
+        if names not in self.environments:
+            self.environments[names] = key_environment(self.environ, names)
+        return self.environments[names]
+
 
 def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _Pins) -> Circumstances:
     files = {
@@ -170,7 +176,7 @@ def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _P
     hashes = {pattern: content for pattern in step.options.hash if (content := pins.content(pattern, step.place))}
     python = f"{pins.interpreter.implementation} {pins.interpreter.version} {pins.interpreter.platform}"
     code = graph.pipeline.code[step.name]
-    variables = key_environment(pins.environ, step.options.envvar)
+    variables = pins.variables(step.options.envvar)
     return Circumstances(python, values, variables, files, hashes, pins.frozen(code.imports))
 
 
@@ -180,8 +186,10 @@ def _formats(steps: Iterable[Step]) -> list[Refused]:
     for step in steps:
         asked += [(item.format, item.place, item.name) for item in step.outputs]
         asked += [(item.format, item.place, item.name) for item in step.inputs]
+    wanted = {format_: libraries(format_) for format_ in dict.fromkeys(format_ for format_, _, _ in asked) if format_}
+    absent = {library for group in wanted.values() for library in group if not _installed(library)}
     for format_, place, name in asked:
-        missing = [library for library in (libraries(format_) if format_ else ()) if not _installed(library)]
+        missing = [library for library in wanted.get(format_ or "", ()) if library in absent]
         if missing:
             message = f"the format `{format_}` of `{name}` needs {' and '.join(missing)}, which is not installed"
             errors.append(FormatUnavailable(message, f"pip install {' '.join(missing)}", place))

@@ -10,14 +10,15 @@ from hashlib import sha256
 from nbpipe.compute.environments import kernel_environment
 from nbpipe.data.artifacts import copy_out, local_path
 from nbpipe.data.snapshot import DigestMemory
-from nbpipe.errors import StoreOutOfReach
+from nbpipe.errors import NbpipeError
 from nbpipe.language.render import render
 from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepOutput
+from nbpipe.planning.graph import destination
 from nbpipe.run.place import Place
 from nbpipe.run.situation import Situation, still_same
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_RESERVED = frozenset({"con", "prn", "aux", "nul"})
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Workshop:
     ) -> Job:
         """Get the job of one attempt; its folder is made here."""
         graph, around = self.situation.graph, self.situation.circumstances[step]
-        declared = graph.pipeline.step(step)
+        declared = graph.steps[step]
         directory = self.place.attempt(self.run, slug(step), number)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         feeds = graph.feeds[step]
@@ -74,7 +75,7 @@ class Workshop:
 
     def deliver(self, step: str, artifacts: Iterable[Artifact]) -> str | None:
         """Copy outputs to the destinations that the step names; get a sentence when one cannot be written."""
-        declared = self.situation.graph.pipeline.step(step)
+        declared = self.situation.graph.steps[step]
         for artifact in artifacts:
             output = declared.output(artifact.name)
             if output is None or output.destination is None:
@@ -83,15 +84,16 @@ class Workshop:
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy_out(artifact, target)
-            except (OSError, StoreOutOfReach) as error:
-                return f"`{artifact.name}` could not be written to {target}: {error}"
+            except NbpipeError as error:
+                return f"`{artifact.name}` could not be written to {target}: {error.message}"
+            except OSError as error:
+                return f"`{artifact.name}` could not be written to {target}: {error.strerror or error}"
         return None
 
     def destination(self, step: Step, output: Output) -> str:
         """Get an output's destination with its placeholders filled."""
-        known = {"run-id": self.run, "step": step.name, "output-name": output.name, "date": self.date}
-        words = {**{name: str(value) for name, value in self.situation.values.items()}, **known}
-        return re.sub(r"\{([\w-]+)\}", lambda match: words.get(match[1], match[0]), output.destination or "")
+        values = {name: str(value) for name, value in self.situation.values.items()}
+        return destination(step, output, {**values, "run-id": self.run, "date": self.date})
 
 
 def slug(name: str) -> str:
@@ -99,7 +101,8 @@ def slug(name: str) -> str:
     if _SAFE.fullmatch(name) and name not in _RESERVED:
         return name
     plain = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")[:40]
-    return f"{plain}-{sha256(name.encode()).hexdigest()[:10]}".lstrip("-")
+    # The hyphen, which no name holds, keeps it apart from every name that is its own folder.
+    return f"{plain or 'step'}-{sha256(name.encode()).hexdigest()[:10]}"
 
 
 def _from_artifact(name: str, artifact: Artifact) -> JobInput:
@@ -111,5 +114,5 @@ def _from_artifact(name: str, artifact: Artifact) -> JobInput:
 
 def _from_files(item: Input, content: Content) -> JobInput:
     if item.format is not None:
-        return JobInput(item.name, "value", content.paths, item.format)
+        return JobInput(item.name, "values" if content.kind == "glob" else "value", content.paths, item.format)
     return JobInput(item.name, "paths" if content.kind == "glob" else "path", content.paths)

@@ -1,0 +1,178 @@
+"""The author's repository as it is at submit: told without credentials, and left as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nbpipe.run.git import git_state, without_credentials
+
+AUTHOR = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as an author does."""
+    command = ["git", *AUTHOR, "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Get a repository with one commit."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "a.py").write_text("one\ntwo\nthree\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    return folder
+
+
+def test_a_clean_repository(repository):
+    state = git_state(repository)
+
+    assert (state.branch, state.dirty, state.patch, state.remote) == ("main", False, "", "")
+    assert state.commit == git(repository, "rev-parse", "HEAD").strip()
+
+
+def test_the_state_is_that_of_the_whole_repository_from_any_folder_of_it(repository):
+    (repository / "sub").mkdir()
+    (repository / "a.py").write_text("changed\n")
+
+    assert git_state(repository / "sub") == git_state(repository)
+
+
+def test_the_patch_makes_the_commit_what_the_author_had(repository, tmp_path):
+    """It applies: every blank and line end is in it."""
+    text = "one\nzwei  \n\n\tthree"
+    (repository / "a.py").write_text(text)
+    state = git_state(repository)
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(repository), str(clone))
+    (tmp_path / "it.patch").write_text(state.patch)
+    git(clone, "apply", "--whitespace=nowarn", str(tmp_path / "it.patch"))
+
+    assert state.dirty
+    assert (clone / "a.py").read_text() == text
+
+
+def test_staged_changes_are_in_the_patch(repository):
+    (repository / "a.py").write_text("staged\n")
+    git(repository, "add", ".")
+
+    assert "+staged" in git_state(repository).patch
+
+
+def test_a_file_that_git_does_not_know_makes_it_dirty(repository):
+    (repository / "new.txt").write_text("new")
+
+    assert (git_state(repository).dirty, git_state(repository).patch) == (True, "")
+
+
+def test_ignored_files_do_not_count(repository):
+    (repository / ".git" / "info" / "exclude").write_text(".nbpipe\n")
+    (repository / ".nbpipe").mkdir()
+    (repository / ".nbpipe" / "history.db").write_text("")
+
+    assert not git_state(repository).dirty
+
+
+def test_a_detached_head_has_no_branch(repository):
+    git(repository, "checkout", "-q", "--detach")
+
+    assert git_state(repository).branch == ""
+
+
+def test_no_repository_no_state(tmp_path):
+    assert git_state(tmp_path) is None
+
+
+def test_a_repository_without_a_commit_has_no_state(tmp_path):
+    git(tmp_path, "init", "-q")
+
+    assert git_state(tmp_path) is None
+
+
+def test_a_folder_that_is_gone_has_no_state(tmp_path):
+    assert git_state(tmp_path / "nowhere") is None
+
+
+def test_without_git_there_is_no_state(repository, monkeypatch):
+    monkeypatch.setenv("PATH", str(repository))
+
+    assert git_state(repository) is None
+
+
+def test_another_repository_that_the_environment_names_is_not_looked_at(repository, tmp_path, monkeypatch):
+    """Inside a git hook these variables are set."""
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    commit = git(repository, "rev-parse", "HEAD").strip()
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
+
+    assert git_state(repository).commit == commit
+    assert not git_state(repository).dirty
+
+
+def test_looking_changes_nothing_and_runs_nothing(repository, tmp_path):
+    """Neither the index nor a program that a configuration names."""
+    mark = tmp_path / "ran"
+    (repository / ".gitattributes").write_text("*.py diff=own\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "second")
+    git(repository, "config", "diff.own.textconv", f"touch {mark};cat")
+    git(repository, "config", "diff.external", f"touch {mark};true")
+    git(repository, "config", "core.fsmonitor", f"touch {mark};true")
+    (repository / "a.py").write_text("four\n")
+    os.utime(repository / "a.py", (1, 1))
+    before = (repository / ".git" / "index").read_bytes()
+    state = git_state(repository)
+
+    assert "+four" in state.patch
+    assert not mark.exists()
+    assert (repository / ".git" / "index").read_bytes() == before
+
+
+def test_a_change_that_is_no_text_does_not_break_it(repository):
+    (repository / "a.py").write_bytes(b"\xff\xfe\x00binary")
+    (repository / "b.py").write_bytes(b"latin-1: \xe9\n")
+    git(repository, "add", ".")
+
+    assert "latin-1: \ufffd" in git_state(repository).patch
+
+
+@pytest.mark.parametrize(
+    "url, told",
+    [
+        ("https://github.com/o/r.git", "https://github.com/o/r.git"),
+        ("https://user:hunter2@github.com/o/r.git", "https://github.com/o/r.git"),
+        ("https://hunter2@github.com/o/r", "https://github.com/o/r"),
+        ("https://user:hunter2@x@github.com/o/r", "https://github.com/o/r"),
+        ("https://user:hun#ter2@github.com/o/r", "https://github.com/o/r"),
+        ("https://user:hun?ter2@github.com/o/r", "https://github.com/o/r"),
+        ("https://github.com/o/r?token=hunter2", "https://github.com/o/r"),
+        ("https://github.com/o/r#hunter2", "https://github.com/o/r"),
+        ("https://[::1]:8080/o/r", "https://[::1]:8080/o/r"),
+        ("https://user:hunter2@[::1]:8080/o/r", "https://[::1]:8080/o/r"),
+        ("https://host/o/r@v1", "https://host/o/r@v1"),
+        ("ssh://git:hunter2@host:22/o/r", "ssh://host:22/o/r"),
+        ("git@github.com:o/r.git", "git@github.com:o/r.git"),
+        ("user:hunter2@host:o/r.git", "host:o/r.git"),
+        ("/srv/git/r.git", "/srv/git/r.git"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_remote_is_told_without_its_credentials(url, told):
+    assert without_credentials(url) == told
+
+
+def test_the_remote_of_a_state_has_no_credentials(repository):
+    git(repository, "remote", "add", "origin", "https://user:hunter2@example.org/o/r.git?private_token=hunter2")
+
+    assert git_state(repository).remote == "https://example.org/o/r.git"
+    assert "hunter2" not in repr(git_state(repository))
