@@ -82,7 +82,7 @@ def test_only_a_lease_can_tell_about_another_machine():
     assert is_alive(changed(this_owner("r1"), 0, "elsewhere.example.org"))
 
 
-@pytest.mark.parametrize("owner", ["", "me", "a|b", "||||", "a|b|c|d|e|f"])
+@pytest.mark.parametrize("owner", ["", "me", "a|b", "||||", "a|b|c|d|e|f|g"])
 def test_what_is_no_owner_is_dead(owner):
     assert not is_alive(owner)
 

@@ -382,3 +382,16 @@ def test_two_workspaces_know_nothing_of_each_other(author, tmp_path):
     with Workspace.open(tmp_path, tmp_path / "elsewhere") as workspace:
         verdicts = [d.verdict for d in workspace.plan(request_for(path)).decisions.values()]
     assert all(isinstance(verdict, RunVerdict) for verdict in verdicts)
+
+
+def test_a_glob_with_a_format_gives_a_list_and_a_folder_with_one_is_refused(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in "ba":
+        (folder / f"{name}.json").write_text(f'"{name}"')
+    author = Author(tmp_path, "%%step s -i all:json=./data/*.json -o names\nnames = all")
+    author.run()
+    assert author.value("names") == ["a", "b"]
+    author.cells[0] = "%%step s -i all:json=./data/ -o names\nnames = all"
+    with pytest.raises(NbpipeError, match="`all` is a folder"):
+        author.run()

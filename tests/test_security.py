@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import json
 import os
 import subprocess
@@ -98,7 +99,9 @@ def test_s22_who_wrote_a_result_is_recorded(tmp_path):
     author = Author(tmp_path, "%%step a -o x\nx = 1")
     author.run()
     assert author.report is not None
-    assert author.report.run.owner.split("|")[:3] == this_owner("").split("|")[:3]
+    writer = author.report.run.owner.split("|")
+    assert writer == this_owner(author.report.run.id).split("|")
+    assert writer[-1] == getpass.getuser()
 
 
 CANARY = "canary-7f3d1e"

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 from pathlib import Path
 
 
 def this_owner(run: str) -> str:
-    """Get the owner text of a run driven by this process: host, boot, process id, its start, run."""
-    return "|".join((socket.gethostname(), _boot(), str(os.getpid()), _started(os.getpid()) or "", run))
+    """Get the owner text of a run driven by this process: host, boot, process id, its start, run, user."""
+    process = str(os.getpid()), _started(os.getpid()) or ""
+    return "|".join((socket.gethostname(), _boot(), *process, run, _user()))
 
 
 def is_alive(owner: str) -> bool:
     """Say whether the owner may still live; on another host only its lease can tell, so it counts as alive."""
     parts = owner.split("|")
-    if len(parts) != 5 or not parts[0]:
+    if len(parts) != 6 or not parts[0]:
         return False
-    host, boot, pid, started, _ = parts
+    host, boot, pid, started = parts[:4]
     if host != socket.gethostname():
         return True
     if boot != _boot() or not (pid.isascii() and pid.isdecimal()):
         return False
     return _started(int(pid)) == started
+
+
+def _user() -> str:
+    """Get the name of the user who writes, without the separator; a container may know no name for its number."""
+    try:
+        return getpass.getuser().replace("|", "")
+    except (OSError, KeyError):
+        return str(os.getuid())
 
 
 def _boot() -> str:

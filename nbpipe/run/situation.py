@@ -11,7 +11,7 @@ from typing import Any
 from nbpipe.compute.environments import Interpreter, key_environment, resolve
 from nbpipe.data.formats import libraries
 from nbpipe.data.snapshot import DigestMemory, find_modules, pin
-from nbpipe.errors import BadUsage, FormatUnavailable, NbpipeError, Place, Refusals, Refused, refuse
+from nbpipe.errors import BadPipeline, BadUsage, FormatUnavailable, NbpipeError, Place, Refusals, Refused, refuse
 from nbpipe.language.parameters import settle
 from nbpipe.language.reading import Reading, unbound_errors
 from nbpipe.language.text import nearest
@@ -173,11 +173,23 @@ def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _P
         for name, item in graph.files[step.name].items()
         if isinstance(item.source, Files) and (content := pins.content(item.source.pattern, item.place))
     }
+    pins.errors += _folders_with_a_format(step, files)
     hashes = {pattern: content for pattern in step.options.hash if (content := pins.content(pattern, step.place))}
     python = f"{pins.interpreter.implementation} {pins.interpreter.version} {pins.interpreter.platform}"
     code = graph.pipeline.code[step.name]
     variables = pins.variables(step.options.envvar)
     return Circumstances(python, values, variables, files, hashes, pins.frozen(code.imports))
+
+
+def _folders_with_a_format(step: Step, files: Mapping[str, Content]) -> list[Refused]:
+    return [
+        BadPipeline(
+            f"`{item.name}` is a folder and cannot be read as `{item.format}`",
+            f"Leave the format out, or name the files: ./folder/*.{item.format}", item.place,
+        )
+        for item in step.inputs
+        if item.format is not None and item.name in files and files[item.name].kind == "dir"
+    ]  # fmt: skip
 
 
 def _formats(steps: Iterable[Step]) -> list[Refused]:
