@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from nbpipe.cli import main
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from itertools import dropwhile
 
 from nbpipe.errors import BadPipeline, Place, Refused, UndeclaredName
 from nbpipe.language.changes import changed_in_place
-from nbpipe.language.definitions import Shareable, Shared, imported_modules, normal_form, order, words_of
-from nbpipe.language.ipython_syntax import is_plain, parse_cell, too_deep
+from nbpipe.language.definitions import Shareable, Shared, order
+from nbpipe.language.form import Form, form_of
+from nbpipe.language.ipython_syntax import check_cell, is_plain, parse_cell, too_deep
 from nbpipe.language.names import Names, names_of
 from nbpipe.language.text import lines_of, nearest
 from nbpipe.model import Parameter, Step, StepCode, Warned
@@ -26,11 +27,15 @@ _DYNAMIC = frozenset({"exec", "get_ipython", "globals", "locals", "vars", "setat
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What surrounds a step: shared definitions, parameters, and which steps make which outputs."""
+    """What surrounds a step: shared definitions, parameters, and which steps make which outputs.
+
+    ``hints`` keeps what has been found for names that nothing gives: one import that is missing, many steps miss.
+    """
 
     shared: Shared
     parameters: Mapping[str, Parameter]
     makers: Mapping[str, tuple[str, ...]]
+    hints: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -49,12 +54,12 @@ class _Code:
     trees: tuple[ast.Module, ...]
     body: list[ast.stmt]
     names: Names
-    words: frozenset[str]
+    form: Form
 
     @property
     def dynamic(self) -> bool:
         """Say whether it may bind and read names that cannot be seen in its text."""
-        return self.names.stars or bool(self.words & _DYNAMIC)
+        return self.names.stars or bool(self.form.words & _DYNAMIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +74,25 @@ class Analysed:
 def analyse(step: Step, around: Around) -> Analysed:
     """Read a step's code by the rule: a name is an input, else the step's own, else a parameter, else a definition."""
     try:
-        trees = tuple(parse_cell(piece.source, Place(piece.cell, step=step.name)) for piece in step.pieces)
+        return _analysed(step, _read(step), around)
     except Refused as error:
         return Analysed(StepCode((), (), ""), (error,), ())
-    try:
-        return _analysed(step, trees, around)
     except RecursionError:
         return Analysed(StepCode((), (), ""), (too_deep(step.place),), ())
 
 
-def _analysed(step: Step, trees: tuple[ast.Module, ...], around: Around) -> Analysed:
+def _read(step: Step) -> _Code:
+    places = [Place(piece.cell, step=step.name) for piece in step.pieces]
+    trees = tuple(parse_cell(piece.source, place) for piece, place in zip(step.pieces, places, strict=True))
     body = [statement for tree in trees for statement in tree.body]
-    code = _Code(trees, body, names_of(body), words_of(trees))
+    form = form_of(body)
+    if not form.simple:
+        for piece, place in zip(step.pieces, places, strict=True):
+            check_cell(piece.source, place)
+    return _Code(trees, body, names_of(body), form)
+
+
+def _analysed(step: Step, code: _Code, around: Around) -> Analysed:
     found = _Found(parameters=dict.fromkeys(name for name in step.options.params if name in around.parameters))
     given = frozenset([item.name for item in step.inputs] + [item.name for item in step.outputs if item.is_path])
     _own_reads(step, code, around, found, given)
@@ -196,10 +208,11 @@ def _undeclared(name: str, step: Step, around: Around, place: Place) -> Undeclar
             f"Make it in a step with `-o {name}` and declare `-i {name}` here, or mark that cell with `#| shared`.",
             place,
         )  # fmt: skip
-    known = [*around.shared.by_name, *around.parameters, *around.makers]
-    hint = nearest(name, known) or nearest(name, GIVEN, cutoff=0.75)
-    hint = hint or "Define it, declare it as an input, or make it a parameter."
-    return UndeclaredName(f"`{name}` is read, and nothing gives it", hint, place)
+    if name not in around.hints:
+        known = [*around.shared.by_name, *around.parameters, *around.makers]
+        hint = nearest(name, known) or nearest(name, GIVEN, cutoff=0.75)
+        around.hints[name] = hint or "Define it, declare it as an input, or make it a parameter."
+    return UndeclaredName(f"`{name}` is read, and nothing gives it", around.hints[name], place)
 
 
 def _place(name: str, step: Step, code: _Code) -> Place:
@@ -220,22 +233,23 @@ def _unbound(step: Step, code: _Code, around: Around, given: frozenset[str]) -> 
     """Get the value outputs that nothing can bind; code that binds names at run time is believed."""
     if code.dynamic:
         return ()
-    known = code.names.binds | given | set(around.parameters) | set(around.shared.by_name)
-    return tuple(item.name for item in step.outputs if not item.is_path and item.name not in known)
+    known = (code.names.binds, given, around.parameters, around.shared.by_name)
+    held = [item.name for item in step.outputs if not item.is_path]
+    return tuple(name for name in held if not any(name in names for names in known))
 
 
 def _code(step: Step, code: _Code, around: Around, found: _Found, stars: list[Shareable]) -> StepCode:
     shared = order(found.definitions, [*around.shared.always, *stars])
     texts = [piece.source for piece in step.pieces]
-    words = code.words.union(*(item.words for item in shared))
+    words = code.form.words.union(*(item.words for item in shared))
     raw = any(not is_plain(text) for text in texts) or bool(words & _READS_ITSELF)
-    modules = dict.fromkeys([*imported_modules(code.trees), *(name for item in shared for name in item.modules)])
+    modules = dict.fromkeys([*code.form.modules, *(name for item in shared for name in item.modules)])
     return StepCode(
         parameters=tuple(sorted(found.parameters)),
         definitions=tuple(item.definition for item in shared),
-        normal=_raw(texts) if raw else normal_form(code.body),
+        normal=_raw(texts) if raw else code.form.normal,
         imports=tuple(modules),
-        warnings=tuple(_warnings(step, code.body, words)),
+        warnings=tuple(_warnings(step, code, words)),
     )
 
 
@@ -245,12 +259,13 @@ def _raw(texts: list[str]) -> str:
     return "raw\n" + "\n".join("\n".join(body).rstrip() for body in bodies)
 
 
-def _warnings(step: Step, body: list[ast.stmt], read: frozenset[str]) -> Iterator[Warned]:
+def _warnings(step: Step, code: _Code, read: frozenset[str]) -> Iterator[Warned]:
     outputs = {item.name for item in step.outputs}
     for item in step.inputs:
         if item.name not in read and not (read & _DYNAMIC) and item.name not in outputs:
             yield Warned("unused-input", f"the input `{item.name}` is not used", "Leave it out.", item.place)
-    changed = {name for statement in body for name in changed_in_place(statement)} if step.inputs else set()
+    touched = code.body if step.inputs and code.form.touches else []
+    changed = {name for statement in touched for name in changed_in_place(statement)}
     for item in step.inputs:
         if item.name in changed and item.name not in outputs:
             yield Warned(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-_MUTATORS = frozenset(
+from nbpipe.language.nodes import children
+
+MUTATORS = frozenset(
     {"append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "setdefault", "popitem",
      "add", "discard", "difference_update", "intersection_update", "symmetric_difference_update"}
 )  # fmt: skip
@@ -35,7 +37,7 @@ def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
         following = todo.pop()
         if not isinstance(following, _FUNCTIONS):
             yield following
-            todo += reversed(list(ast.iter_child_nodes(following)))
+            todo += reversed(children(following))
 
 
 def _mutates(call: ast.Call, method: ast.Attribute) -> bool:
@@ -43,7 +45,7 @@ def _mutates(call: ast.Call, method: ast.Attribute) -> bool:
         keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
         for keyword in call.keywords
     )
-    return inplace or method.attr in _MUTATORS
+    return inplace or method.attr in MUTATORS
 
 
 def _note(found: dict[str, ast.stmt | ast.expr], owner: ast.expr, where: ast.expr) -> None:

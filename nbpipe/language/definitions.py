@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from nbpipe.errors import BadDirective, BadPipeline, Place, Refused
 from nbpipe.language.changes import changed_in_place, outside_functions
 from nbpipe.language.directives import marker, misplaced, misplaced_call
-from nbpipe.language.ipython_syntax import is_plain, parse_cell, too_deep, without_magic
+from nbpipe.language.form import Form, form_of
+from nbpipe.language.ipython_syntax import check_cell, is_plain, parse_cell, too_deep, too_long, without_magic
 from nbpipe.language.names import Names, names_of
 from nbpipe.language.text import lines_of
 from nbpipe.model import Cell, Definition
@@ -55,7 +56,9 @@ class Shared:
 
     def find(self, name: str) -> list[Shareable]:
         """Get the definitions of ``name`` without equal repeats; BadPipeline when they cannot be shared."""
-        candidates = list({item.definition.normal: item for item in self.by_name.get(name, [])}.values())
+        candidates = self.by_name.get(name, [])
+        if len(candidates) > 1:
+            candidates = list({item.definition.normal: item for item in candidates}.values())
         if len(candidates) > 1 and not all(_submodule(item, name) for item in candidates):
             cells = " and ".join(dict.fromkeys(f"cell {item.definition.cell}" for item in candidates))
             raise BadPipeline(f"`{name}` is defined differently in {cells}", "Keep one definition, or rename one.")
@@ -94,6 +97,8 @@ def collect(cells: Iterable[Cell]) -> Shared:
             loose += [(source, statement) for statement in _offer(shared, source)]
         except RecursionError:
             shared.errors.append(too_deep(Place(source.cell.number)))
+        except ValueError:
+            shared.errors.append(too_long(Place(source.cell.number)))
     for source, statement in loose:
         try:
             _explore(shared, source, statement)
@@ -125,6 +130,7 @@ def _source(cell: Cell, errors: list[Refused]) -> _Source | None:
         cell = dataclasses.replace(cell, source=code)
     try:
         tree = parse_cell(cell.source, Place(cell.number))
+        check_cell(cell.source, Place(cell.number))
     except Refused as wrong:
         errors.append(wrong)
         return None
@@ -145,11 +151,6 @@ def _is_future(statement: ast.stmt) -> bool:
         and statement.module == "__future__"
         and any(alias.name == "annotations" for alias in statement.names)
     )
-
-
-def normal_form(nodes: Iterable[ast.AST]) -> str:
-    """Get code without comments, layout and positions; docstrings stay, for code can read them."""
-    return "\n".join(ast.dump(node) for node in nodes)
 
 
 def _submodule(item: Shareable, name: str) -> bool:
@@ -188,7 +189,7 @@ def _imports(shared: Shared, cell: Cell, statement: ast.Import | ast.ImportFrom)
         name = alias.asname or alias.name.partition(".")[0]
         text = ast.unparse(one)
         definition = Definition((name,), text, text, cell.number, is_import=True)
-        item = Shareable(definition, modules=imported_modules([one]), line=statement.lineno)
+        item = Shareable(definition, modules=form_of([one]).modules, line=statement.lineno)
         if alias.name == "*":
             _once(shared.stars, item)
         elif isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
@@ -203,13 +204,13 @@ def _once(items: list[Shareable], item: Shareable) -> None:
 
 
 def _shareable(shared: Shared, source: _Source, statement: ast.stmt, names: tuple[str, ...]) -> Shareable:
-    definition = Definition(names, _text(source, statement), normal_form([statement]), source.cell.number)
-    return _with_needs(shared, definition, [statement])
+    form = form_of([statement])
+    definition = Definition(names, _text(source, statement), form.normal, source.cell.number)
+    return _with_needs(shared, definition, names_of([statement]), form, statement.lineno)
 
 
-def _with_needs(shared: Shared, definition: Definition, body: list[ast.stmt]) -> Shareable:
+def _with_needs(shared: Shared, definition: Definition, used: Names, form: Form, line: int) -> Shareable:
     """Put the names that code needs beside it."""
-    used: Names = names_of(body)
     own = set(definition.names)
     annotations = used.annotations - used.early
     return Shareable(
@@ -218,9 +219,9 @@ def _with_needs(shared: Shared, definition: Definition, body: list[ast.stmt]) ->
         later=used.later - used.early - own,
         quiet=(used.unsure | used.mentioned | annotations) - own,
         assigns=used.assigned,
-        words=words_of(body),
-        modules=imported_modules(body),
-        line=body[0].lineno if body else 0,
+        words=form.words,
+        modules=form.modules,
+        line=line,
     )
 
 
@@ -286,10 +287,9 @@ def _whole(shared: Shared, source: _Source) -> None:
         else:
             body.append(statement)
     text = "\n".join(lines)
-    used = names_of(body)
-    normal = normal_form(body) if source.plain else text
-    definition = Definition(tuple(sorted(used.binds)), text, normal, source.cell.number)
-    item = _with_needs(shared, definition, body)
+    used, form = names_of(body), form_of(body)
+    definition = Definition(tuple(sorted(used.binds)), text, form.normal if source.plain else text, source.cell.number)
+    item = _with_needs(shared, definition, used, form, body[0].lineno if body else 0)
     # Its functions may be called before the cell is over.
     item = dataclasses.replace(item, now=item.now | item.later, later=frozenset())
     _add(shared, item)
@@ -303,39 +303,6 @@ def _has_effect(statement: ast.stmt) -> bool:
         return True
     binds = names_of([statement]).binds
     return any(name not in binds for name in changed_in_place(statement))
-
-
-def words_of(trees: Iterable[ast.AST]) -> frozenset[str]:
-    """Get the names and attributes that stand in code."""
-    nodes = [node for tree in trees for node in _nodes(tree)]
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return frozenset(names | {node.attr for node in nodes if isinstance(node, ast.Attribute)})
-
-
-def _nodes(tree: ast.AST) -> list[ast.AST]:
-    """Get what ``ast.walk`` gives but contexts, in half the time: every plan walks every step."""
-    found = [tree]
-    for node in found:
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if isinstance(value, list):
-                found += [item for item in value if isinstance(item, ast.AST)]
-            elif isinstance(value, ast.AST) and name != "ctx":
-                found.append(value)
-    return found
-
-
-def imported_modules(trees: Iterable[ast.AST]) -> tuple[str, ...]:
-    """Get the dotted names of modules that code may import, at any depth: ``a`` and ``a.b`` for ``from a import b``."""
-    found: dict[str, None] = {}
-    for tree in trees:
-        for node in _nodes(tree):
-            if isinstance(node, ast.Import):
-                found.update(dict.fromkeys(alias.name for alias in node.names))
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found[node.module] = None
-                found.update(dict.fromkeys(f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*"))
-    return tuple(found)
 
 
 def order(items: Mapping[str, list[Shareable]], always: Iterable[Shareable]) -> tuple[Shareable, ...]:

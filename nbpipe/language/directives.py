@@ -361,7 +361,7 @@ def _unique(items: list[Any]) -> tuple[Any, ...]:
 def _named(item: Span, what: str) -> tuple[str, str | None, Span | None]:
     """Split ``NAME[:FORMAT][=REST]``."""
     equals = find_top_level(item, "=")
-    left = item.part(0, equals if equals >= 0 else None)
+    left = item.part(0, equals) if equals >= 0 else item
     rest = item.part(equals + 1) if equals >= 0 else None
     if rest is not None and not rest.text:
         raise item.wrong(f"there is nothing after `{left.text}=`", "Name what it stands for, or leave the = out.")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from tokenize import TokenError
+from typing import TypeVar
 
 from nbpipe.errors import BadCode, Place
 
+T = TypeVar("T")
+
 # They run the cell's code in the notebook's own namespace.
 _PYTHON_MAGIC = re.compile(r"\s*%%(?:time|capture|prun)(?!\S)")
-
-# Only the compiler finds a `return` outside a function or an argument that is named twice; it takes as long as parsing.
-_FOR_THE_COMPILER = re.compile(
-    r"\b(?:def|lambda|return|yield|break|continue|nonlocal|global|await|async|class|case|except|__future__|__debug__)\b"
-    r"|\*\s*\w+\s*[,=]|import\s*\*"
-)
 
 
 def without_magic(source: str) -> str | None:
@@ -30,14 +29,23 @@ def without_magic(source: str) -> str | None:
 
 
 def parse_cell(source: str, place: Place) -> ast.Module:
-    """Get the cell's syntax tree; BadCode with the author's line when it does not compile."""
+    """Get the cell's syntax tree; BadCode with the author's line when it is no Python."""
+    return _read(source, place, _parse)
+
+
+def check_cell(source: str, place: Place) -> None:
+    """Raise BadCode for what only the compiler finds, as a `return` outside a function, or an argument given twice."""
+    _read(source, place, _compile)
+
+
+def _read(source: str, place: Place, reader: Callable[[str], T]) -> T:
     try:
-        return _parse(source)
+        return reader(source)
     except SyntaxError as plain:
         error = plain
     if _has_escapes(source):
         try:
-            return _parse(_transformed(source))
+            return reader(_transformed(source))
         except SyntaxError as transformed:
             error = transformed
     raise BadCode(
@@ -51,8 +59,14 @@ def too_deep(place: Place) -> BadCode:
     return BadCode("the code is nested too deeply to be read", "Split its longest expression into statements.", place)
 
 
+def too_long(place: Place) -> BadCode:
+    """Get the error for a number with more digits than Python writes down."""
+    return BadCode("the code holds a number that is too long to be written down", "Compute it in a step.", place)
+
+
 def parse_plain(source: str) -> ast.Module:
     """Get the syntax tree of Python without any magic; SyntaxError, whatever is wrong with it."""
+    _compile(source)
     return _parse(source)
 
 
@@ -65,15 +79,26 @@ def is_plain(source: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=64)
+# A cell is asked about a few times in a row; to keep more trees than that takes longer than to parse again.
+@lru_cache(maxsize=8)
 def _parse(source: str) -> ast.Module:
+    with _quietly():
+        return ast.parse(source)
+
+
+def _compile(source: str) -> None:
+    with _quietly():
+        compile(source, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Let Python read code: whatever it cannot read is a SyntaxError."""
     with warnings.catch_warnings():
         # An invalid escape in a string is the author's to hear of when the cell runs, not each time it is read.
         warnings.simplefilter("ignore")
         try:
-            if _FOR_THE_COMPILER.search(source):
-                compile(source, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-            return ast.parse(source)
+            yield
         except (ValueError, RecursionError, MemoryError) as error:
             raise SyntaxError(str(error) or type(error).__name__) from None
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from nbpipe.language.nodes import children
 
 _NAME = re.compile(r"[^\W\d]\w*")
 _IMPLICIT = frozenset({"__class__"})
@@ -73,16 +76,30 @@ class _Scope(ast.NodeVisitor):
         self.hidden: list[set[str]] = []
         self.stars = False
 
+    # Nodes
+
+    def visit(self, node: ast.AST) -> None:
+        """Follow a node by the method that is named after its kind."""
+        _METHODS.get(type(node), _Scope.generic_visit)(self, node)
+
+    def generic_visit(self, node: ast.AST) -> None:
+        """Follow what is below a node."""
+        for child in children(node):
+            self.visit(child)
+
     # Names
 
     def read(self, name: str) -> None:
         """Note that ``name`` is read here."""
-        if name in _IMPLICIT or any(name in names for names in self.hidden):
+        if name in _IMPLICIT:
             return
-        if self.hidden and self.kind == "class":
-            # A comprehension does not see the names of the class around it.
-            self.through.add(name)
-            return
+        if self.hidden:
+            if any(name in names for names in self.hidden):
+                return
+            if self.kind == "class":
+                # A comprehension does not see the names of the class around it.
+                self.through.add(name)
+                return
         self.reads.add(name)
         if name not in self.sure:
             (self.unsure if name in self.binds else self.early).add(name)
@@ -102,6 +119,12 @@ class _Scope(ast.NodeVisitor):
             # What is deleted has been changed by this code: the name is its own.
             self.binds.add(node.id)
             self.sure.discard(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.visit(node.value)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """Read nothing."""
 
     def visit_Global(self, node: ast.Global) -> None:
         self.globals.update(node.names if self.kind != "module" else ())
@@ -311,6 +334,14 @@ class _Scope(ast.NodeVisitor):
             self.mentioned.update(_NAME.findall(text))
         if texts[:1] == ["time"] and len(texts) > 1:
             self._visit_all(_statements(texts[1]))
+
+
+# Python 3.11 has no `type` statement.
+_METHODS: Mapping[type[ast.AST], Callable[[_Scope, Any], None]] = {
+    getattr(ast, name.removeprefix("visit_")): method
+    for name, method in vars(_Scope).items()
+    if name.startswith("visit_") and hasattr(ast, name.removeprefix("visit_"))
+}
 
 
 def magic_texts(node: ast.AST) -> list[str]:

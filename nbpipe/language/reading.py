@@ -169,10 +169,11 @@ def _steps(
 
 def _begin(declared: Declared, defaults: Mapping[str, Any]) -> Step:
     options: Options = declared.options
-    fields = {field.name for field in dataclasses.fields(Options)}
-    left_out = {key: value for key, value in defaults.items() if key not in declared.given and key in fields}
-    later = [(key, value) for key, value in defaults.items() if isinstance(value, Place)]
-    options = dataclasses.replace(options, **left_out, later=(*options.later, *later))
+    if defaults:
+        fields = {field.name for field in dataclasses.fields(Options)}
+        left_out = {key: value for key, value in defaults.items() if key not in declared.given and key in fields}
+        later = [(key, value) for key, value in defaults.items() if isinstance(value, Place)]
+        options = dataclasses.replace(options, **left_out, later=(*options.later, *later))
     piece = Piece(declared.place.cell or 0, declared.body)
     return Step(declared.name, declared.inputs, declared.outputs, options, (piece,), declared.place)
 

@@ -15,6 +15,7 @@ OPENING = {"[": "]", "(": ")", "{": "}"}
 QUOTES = "\"'"
 # Elsewhere a quote is an apostrophe: ./don't.csv
 _BEFORE_QUOTES = " \t,=:[("
+_PLAIN = re.compile(r"[^\[(){}\]\"']*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -29,15 +30,19 @@ class Span:
 
     def place(self, offset: int = 0) -> Place:
         """Get the place of the character at ``offset``."""
-        start, line, column = next(
-            (segment for segment in reversed(self.segments) if segment[0] <= offset), self.segments[0]
-        )
+        start, line, column = self.segments[0]
+        for segment in self.segments[1:]:
+            if segment[0] <= offset:
+                start, line, column = segment
         return Place(self.cell, line, column + offset - start, self.step)
 
     def part(self, start: int, end: int | None = None) -> Span:
         """Get the stripped text between two offsets, its places kept."""
         raw = self.text[start:end]
         begin = start + len(raw) - len(raw.lstrip())
+        if len(self.segments) == 1:
+            offset, line, column = self.segments[0]
+            return Span(raw.strip(), ((0, line, column + begin - offset),), self.cell, self.step)
         inside = [(max(offset - begin, 0), *self._at(max(offset, begin))) for offset, _, _ in self.segments]
         return Span(raw.strip(), tuple(sorted({(0, *self._at(begin)), *inside})), self.cell, self.step)
 
@@ -96,6 +101,8 @@ def find_top_level(span: Span, character: str) -> int:
 
 
 def _top_level(span: Span, character: str) -> list[int]:
+    if _PLAIN.fullmatch(span.text):
+        return [offset for offset, letter in enumerate(span.text) if letter == character]
     found: list[tuple[int, frozenset[int]]] = []
     opened: list[int] = []
     quoted = -1
