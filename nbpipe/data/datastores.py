@@ -54,7 +54,7 @@ class LocalStore:
 
     def _place(self, digest: str, basename: str) -> Path:
         key = _hex(digest)
-        return self._root / "objects" / key[:2] / key / _one_part(basename)
+        return Path(self._root, "objects", key[:2], key, _one_part(basename))
 
     def _replace(self, staged: Path, target: Path, digest: str) -> None:
         """Bring the bytes beside the target under a name of their own, make them safe, then rename."""
