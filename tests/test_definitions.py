@@ -321,3 +321,24 @@ def test_many_definitions_are_read_in_no_time():
     source = "\n".join(f"def f{n}(x): return f{n + 1}(x)" for n in range(400)) + "\nf400 = 1"
     reading = read_cells(cells(source, "%%step s -o x\nx = f0(1)"))
     assert len(reading.code["s"].definitions) == 401
+
+
+# Numbers longer than Python writes down in decimals
+
+LONG = "0x" + "f" * 5000
+
+
+@pytest.mark.parametrize("cell", [f"MASK = {LONG}", f"#| shared\nMASK = {LONG}", f"def mask(): return {LONG}"])
+def test_a_very_long_number_is_shared_as_it_is_written(cell: str):
+    name = "mask" if "def" in cell else "MASK"
+    definition = code_of(cell, f"%%step s -o x\nx = {name}").definitions[0]
+
+    assert LONG in definition.source
+    assert definition.normal != code_of(cell.replace("0xf", "0xe"), f"%%step s -o x\nx = {name}").definitions[0].normal
+
+
+def test_a_very_long_number_beside_other_code_is_refused_with_its_cell():
+    error = read(f"MASK = {LONG}; WIDE = 1", "%%step s -o x\nx = 1").errors[0]
+
+    assert error.place.cell == 1
+    assert "a number that is too long" in error.message

@@ -11,6 +11,7 @@ MUTATORS = frozenset(
     {"append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "setdefault", "popitem",
      "add", "discard", "difference_update", "intersection_update", "symmetric_difference_update"}
 )  # fmt: skip
+_PARTS = (ast.Subscript, ast.Attribute)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -21,7 +22,7 @@ def changed_in_place(statement: ast.stmt) -> dict[str, ast.stmt | ast.expr]:
     """
     found: dict[str, ast.stmt | ast.expr] = {}
     for node in outside_functions(statement):
-        if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+        if isinstance(node, _PARTS) and not isinstance(node.ctx, ast.Load):
             _note(found, node.value, node)
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             found.setdefault(node.target.id, node)
@@ -49,7 +50,7 @@ def _mutates(call: ast.Call, method: ast.Attribute) -> bool:
 
 
 def _note(found: dict[str, ast.stmt | ast.expr], owner: ast.expr, where: ast.expr) -> None:
-    while isinstance(owner, ast.Subscript | ast.Attribute):
+    while isinstance(owner, _PARTS):
         owner = owner.value
     if isinstance(owner, ast.Name):
         found.setdefault(owner.id, where)

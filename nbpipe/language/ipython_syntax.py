@@ -61,7 +61,7 @@ def too_deep(place: Place) -> BadCode:
 
 def too_long(place: Place) -> BadCode:
     """Get the error for a number with more digits than Python writes down."""
-    return BadCode("the code holds a number that is too long to be written down", "Compute it in a step.", place)
+    return BadCode("the code holds a number that is too long to be written down", "Put it on lines of its own.", place)
 
 
 def parse_plain(source: str) -> ast.Module:
