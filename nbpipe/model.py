@@ -354,7 +354,8 @@ class Job:
     """All that a worker needs for one attempt; ``directory`` belongs to this attempt alone.
 
     ``notebook`` is the one-step notebook as JSON text. ``env`` is the kernel's whole environment and is never written
-    to disk. ``kernel`` is the command line of the kernel with ``{connection_file}`` in it.
+    to disk. ``kernel`` is the command line of the kernel with ``{connection_file}`` in it. ``definitions`` gives the
+    digest of each shared definition by the name that it binds.
     """
 
     attempt: str
@@ -370,6 +371,7 @@ class Job:
     inputs: tuple[JobInput, ...] = ()
     outputs: tuple[JobOutput, ...] = ()
     modules: tuple[FrozenModule, ...] = ()
+    definitions: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
 
 

@@ -395,3 +395,21 @@ def test_a_glob_with_a_format_gives_a_list_and_a_folder_with_one_is_refused(tmp_
     author.cells[0] = "%%step s -i all:json=./data/ -o names\nnames = all"
     with pytest.raises(NbpipeError, match="`all` is a folder"):
         author.run()
+
+
+def test_a_class_of_the_notebook_is_the_same_class_in_every_step(tmp_path):
+    author = Author(
+        tmp_path,
+        "from dataclasses import dataclass\nfrom enum import Enum\n@dataclass\nclass Point:\n    x: int\n"
+        "class Color(Enum):\n    RED = 1\nclass Wrong(Exception):\n    pass",
+        "%%step make -o p,c,e\np, c, e = Point(1), Color.RED, Wrong('no')",
+        "%%step read -i p,c,e -o told\n"
+        "told = [p == Point(1), isinstance(p, Point), c == Color.RED, isinstance(e, Wrong)]",
+        "%%step apart -i p -o x\nx = p.x",
+    )
+    author.run()
+    assert author.value("told") == [True, True, True, True]
+    assert author.value("x") == 1, "a step that does not define the class can read the value as well"
+    first = author.step("make").artifacts
+    assert author.run(force=("make",)) == {"make"}, "equal values are equal bytes"
+    assert author.step("make").artifacts == first

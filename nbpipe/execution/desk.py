@@ -76,6 +76,7 @@ class Desk:
             "inputs": [asdict(given) for given in job.inputs],
             "outputs": [asdict(wanted) for wanted in job.outputs],
             "modules": [asdict(module) for module in job.modules],
+            "definitions": dict(job.definitions),
         }
         write_whole(self.job, json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"), 0o600)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nbpipe.data import formats
+from nbpipe.data.classes import main_namespace, share_classes
 
 # What stands in an attempt's directory once the attempt has ended.
 _ENDED = ("outputs.json", "manifest.json", "error.json", "notebook.ipynb")
@@ -44,6 +45,7 @@ class _Step:
     outputs: tuple[Mapping[str, Any], ...]
     stamps: Mapping[str, Stamps]
     guarded: tuple[tuple[str, str], ...]
+    definitions: Mapping[str, str] = field(default_factory=dict)
     left: str = ""
     had_children: bool = False
     notes: list[str] = field(default_factory=list)
@@ -62,7 +64,8 @@ def begin(job_path: str) -> None:
     stamps = {item["name"]: _stamps(item["paths"]) for item in job["inputs"]}
     for output in job["outputs"]:
         (staging / output["name"]).mkdir(parents=True, exist_ok=True)
-    _HERE["step"] = _Step(folder, staging, tuple(job["inputs"]), tuple(job["outputs"]), stamps, tuple(guarded))
+    inputs, outputs, definitions = tuple(job["inputs"]), tuple(job["outputs"]), job.get("definitions", {})
+    _HERE["step"] = _Step(folder, staging, inputs, outputs, stamps, tuple(guarded), definitions)
     _serve(job["modules"])
     if "guard" not in _HOOKS:
         _HOOKS["guard"] = _guard
@@ -75,6 +78,7 @@ def load(name: str) -> Any:
     item = next((item for item in _step().inputs if item["name"] == name), None)
     if item is None:
         raise NameError(f"the step has no input `{name}`")
+    share_classes(main_namespace(), _step().definitions)
     paths = [Path(path) for path in item["paths"]]
     read = paths if item["format"] is None else [_read(name, item["format"], path) for path in paths]
     return read if item["kind"] in ("paths", "values") else read[0]
@@ -114,6 +118,7 @@ def save(namespace: Mapping[str, Any]) -> None:
         # it keeps the result for this run only.
         if step.had_children and _stamps(item["paths"]) != step.stamps[item["name"]]:
             raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
+    share_classes(namespace, step.definitions)
     for output in step.outputs:
         _require_made(step, output, namespace)
     saved = [_save_one(step, output, namespace) for output in step.outputs]

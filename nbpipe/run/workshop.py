@@ -66,6 +66,11 @@ class Workshop:
             ),
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=around.modules,
+            definitions={
+                name: sha256(definition.normal.encode("utf-8", "surrogatepass")).hexdigest()
+                for definition in graph.pipeline.code[step].definitions
+                for name in definition.names
+            },
             timeout=declared.options.timeout,
         )
 
