@@ -55,6 +55,7 @@ ALLOWED_CALLS = {
 
 # Where an exception of any kind is turned into a value: the borders of the house.
 BORDERS = {
+    "nbpipe.data.formats",  # writers: libraries and the author's own classes raise whatever they like
     "nbpipe.execution.job",  # the worker: a surprise of ours becomes a lost attempt
     "nbpipe.language.notebook",  # nbformat raises whatever it meets in an old or broken notebook
     "nbpipe.magics",  # the author's kernel

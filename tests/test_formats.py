@@ -6,6 +6,8 @@ import datetime as dt
 import json
 import math
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from decimal import Decimal
 from pathlib import Path
@@ -177,6 +179,17 @@ STRANGE = {
 }
 
 
+OBJECTS = pl.DataFrame({"v": pl.Series([object()], dtype=pl.Object)})
+PERIODS = pd.period_range("2020-01", periods=3, freq="M")
+PANDAS_OWN = {
+    "periods": pd.DataFrame({"v": [1, 2, 3]}, index=PERIODS),
+    "a series": pd.Series([1, 2, 3], index=PERIODS, name="s"),
+    "labels": pd.DataFrame([[1, 2, 3]], columns=PERIODS),
+    "a level": pd.DataFrame({"v": [1, 2, 3]}, index=pd.MultiIndex.from_arrays([PERIODS, [1, 2, 3]], names=["p", "q"])),
+    "intervals": pd.DataFrame({"v": [1, 2, 3]}, index=pd.interval_range(0, 3)),
+}
+
+
 def assert_same_frame(expected: pd.DataFrame, found: pd.DataFrame) -> None:
     assert type(expected) is type(found)
     pd.testing.assert_frame_equal(
@@ -222,6 +235,22 @@ def test_series_come_back_with_name_and_index(tmp_path, series):
     assert saved.format == "arrow"
     assert type(series.name) is type(back.name)
     pd.testing.assert_series_equal(series, back, check_exact=True, check_index_type="exact")
+
+
+@pytest.mark.parametrize("format", ["arrow", "parquet"])
+def test_periods_and_intervals_come_back_in_a_fresh_process(tmp_path, format):
+    """A reader that has not used pandas yet gets the same index and labels as one that has."""
+    for name, value in PANDAS_OWN.items():
+        saved = formats.save(value, name=name, format=format, folder=tmp_path)
+        code = (
+            "import pickle, sys; from pathlib import Path; from nbpipe.data import formats\n"
+            "sys.stdout.buffer.write(pickle.dumps(formats.load(Path(sys.argv[1]), sys.argv[2])))"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / saved.basename), format]
+        back = pickle.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+        compare = pd.testing.assert_series_equal if isinstance(value, pd.Series) else pd.testing.assert_frame_equal
+        compare(value, back, check_index_type="exact")
 
 
 def test_a_loaded_frame_can_be_changed_and_the_file_does_not(tmp_path):
@@ -400,6 +429,29 @@ def test_what_cannot_be_pickled_is_refused_with_its_type_and_the_cure(tmp_path):
         NotStorable, match=r"output `lines` \(generator\) cannot be stored as cloudpickle: .*keep it out"
     ):
         formats.save((line for line in "ab"), name="lines", format=None, folder=tmp_path)
+
+
+class OwnError(Exception):
+    """An author's own."""
+
+
+class Stubborn:
+    """A value that refuses to be pickled, in its author's own words."""
+
+    def __reduce__(self) -> Any:
+        raise OwnError("ask me later")
+
+
+def test_whatever_a_writer_raises_names_the_output_its_type_and_the_cause(tmp_path):
+    with pytest.raises(
+        NotStorable, match=r"output `x` \(\w+\.Stubborn\) .* cloudpickle: OwnError: ask me later; keep it out"
+    ):
+        formats.save(Stubborn(), name="x", format=None, folder=tmp_path)
+    with pytest.raises(NotStorable, match=r"output `x` \(polars.DataFrame\) .* cloudpickle: ComputeError: "):
+        formats.save(OBJECTS, name="x", format=None, folder=tmp_path)
+    with pytest.raises(NotStorable, match=r"output `x` \(bytes\) cannot be stored as bin: .*No such file[^;]*$"):
+        formats.save(b"x", name="x", format=None, folder=tmp_path / "gone")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_csv_is_text_and_tells_what_it_does_not_keep(tmp_path):

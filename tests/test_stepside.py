@@ -278,6 +278,19 @@ def test_modules_are_the_frozen_ones(kernel):
     assert kernel.told("error.json")["line"] == 2
 
 
+def test_data_files_beside_a_frozen_package_are_read_where_they_are(kernel):
+    written(kernel.cwd / "pk/d.txt", "told")
+    written(kernel.cwd / "pk/more/e.txt", "deeper")
+    kernel.job["modules"] = [module(kernel.cwd / "pk/__init__.py", "pk", "value = 5", is_package=True)]
+    kernel.start()
+
+    assert kernel.run("import pk, pkgutil; from importlib.resources import files, as_file") is None
+    assert kernel.run("assert files('pk').joinpath('d.txt').read_text() == 'told'") is None
+    assert kernel.run("assert files(pk).joinpath('more', 'e.txt').read_text() == 'deeper'") is None
+    assert kernel.run("with as_file(files(pk) / 'd.txt') as found: assert found.is_file()") is None
+    assert kernel.run("assert pkgutil.get_data('pk', 'd.txt') == b'told' and pk.value == 5") is None
+
+
 def test_a_rerun_leaves_the_attempt_as_it_was(kernel):
     kernel.job["outputs"] = [wanted("x"), wanted("f", "file")]
     kernel.start()

@@ -51,11 +51,6 @@ class Format:
     read: Callable[[Path], Any]
 
 
-# What a library or a broken value may raise while a value is being written: all of it means "does not fit".
-_MISFITS = (
-    TypeError, ValueError, AttributeError, KeyError, NotImplementedError, OverflowError, RuntimeError, ImportError,
-    AssertionError, pickle.PicklingError,
-)  # fmt: skip
 _MAX_BASENAME = 200
 _PATH_FORMAT = re.compile(r"file(\.[A-Za-z0-9][A-Za-z0-9._+-]*)?|dir")
 
@@ -99,7 +94,10 @@ def save(value: Any, *, name: str, format: str | None, folder: Path) -> Saved:
         try:
             return _written(value, name, chosen, folder, "")
         except NotStorable as error:
-            why = str(error.__cause__)
+            cause = error.__cause__
+            if cause is None or _is_outage(cause):
+                raise
+            why = _reason(cause)
     note = f"output `{name}` ({type_name(value)}) is stored by cloudpickle: {why}; readers need the same packages"
     return _written(value, name, "cloudpickle", folder, note)
 
@@ -116,26 +114,40 @@ def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> 
     try:
         found = target.write(value, path)
         _flush(path)
-    except (*_MISFITS, Unfit, RecursionError) as error:
+    except Exception as error:  # libraries and the author's own classes raise exceptions of their own
         path.unlink(missing_ok=True)
         raise NotStorable(
-            f"output `{name}` ({type_name(value)}) cannot be stored as {canonical}: {_reason(error)}; "
-            f"{_cure(canonical)}"
-        ) from Unfit(_reason(error))
+            f"output `{name}` ({type_name(value)}) cannot be stored as {canonical}: {_reason(error)}"
+            f"{_cure(canonical, error)}"
+        ) from error
     return Saved(canonical, path.name, note or found)
 
 
-def _cure(canonical: str) -> str:
+def _cure(canonical: str, error: Exception) -> str:
+    if _is_outage(error):
+        return ""
     if canonical == "cloudpickle":
-        return "keep it out of the outputs, or save what can be rebuilt from it"
-    return "declare another format, or none to let the type decide"
+        return "; keep it out of the outputs, or save what can be rebuilt from it"
+    return "; declare another format, or none to let the type decide"
 
 
-def _reason(error: Exception) -> str:
+def _is_outage(error: BaseException) -> bool:
+    """Say whether the system failed and not the format: a full disk is full in every format."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, ImportError):
         return f"the package {(error.name or str(error)).partition('.')[0]} is not installed in this environment"
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    try:
+        text = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001 - an author's error whose own text cannot be had
+        text = []
+    name = type(error).__name__
+    if not text:
+        return name
+    # The built-in ones and ours speak for themselves; of others the class says half of it.
+    return text[0] if type(error).__module__ == "builtins" or isinstance(error, Unfit) else f"{name}: {text[0]}"
 
 
 def _format(format: str) -> Format:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def _write_ipc(table: Any, path: Path) -> None:
 
 def read_arrow(path: Path) -> Any:
     """Get the table that was written, as its own type; the file is mapped, not read, as far as the type allows."""
-    return _from_table(library("pyarrow.ipc").open_file(library("pyarrow").memory_map(str(path))).read_all())
+    ipc, mapped = library("pyarrow.ipc"), library("pyarrow").memory_map(str(path))
+    _know_pandas_types(ipc.open_file(mapped).schema)
+    return _from_table(ipc.open_file(mapped).read_all())
 
 
 def write_parquet(value: Any, path: Path) -> str:
@@ -54,8 +57,21 @@ def write_parquet(value: Any, path: Path) -> str:
 
 def read_parquet(path: Path) -> Any:
     """Get the table that was written, as its own type."""
-    table = library("pyarrow.parquet").ParquetFile(str(path), memory_map=True).read()
+    parquet = library("pyarrow.parquet")
+    _know_pandas_types(parquet.read_schema(str(path)))
+    table = parquet.ParquetFile(str(path), memory_map=True).read()
     return _from_table(_as_written(table, path))
+
+
+def _know_pandas_types(schema: Any) -> None:
+    """Have Arrow know pandas' periods and intervals before it opens a pandas table, or it takes them for plain numbers.
+
+    pandas tells Arrow of them on first use only, which in a fresh reader comes too late for an index or labels.
+    """
+    if _told(schema)["type"].startswith("pandas."):
+        # The module is pandas' own: an older or newer one may keep it elsewhere.
+        with suppress(ModuleNotFoundError):
+            library("pandas.core.arrays.arrow.extension_types")
 
 
 def _as_written(table: Any, path: Path) -> Any:
@@ -95,8 +111,13 @@ def _marked(table: Any, told: Mapping[str, Any], **more: bytes) -> Any:
     return table.replace_schema_metadata(metadata)
 
 
+def _told(schema: Any) -> Any:
+    """Get what was recorded beside the columns; of a file that others wrote, that it shall be a DataFrame."""
+    return json.loads((schema.metadata or {}).get(_KEY, b'{"type": "pandas.DataFrame"}'))
+
+
 def _from_table(table: Any) -> Any:
-    told = json.loads((table.schema.metadata or {}).get(_KEY, b'{"type": "pandas.DataFrame"}'))
+    told = _told(table.schema)
     if told["type"].startswith("pandas."):
         return _unpack_pandas(table, told)
     left = {key: item for key, item in (table.schema.metadata or {}).items() if key != _KEY}

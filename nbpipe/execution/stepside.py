@@ -308,17 +308,16 @@ def _refuse_inputs(step: _Step, target: str, *, with_all_below: bool) -> None:
 # The author's modules as they were at submit
 
 
-class _Frozen(importlib.abc.ExecutionLoader):
-    """Loads one module from the source that the job carries, under the name of the file that it came from."""
+class _Frozen(importlib.abc.FileLoader):
+    """Loads one module from the source that the job carries, under the name of the file that it came from.
 
-    def __init__(self, path: str, source: str, *, is_package: bool) -> None:
-        self._path = path
+    Data files beside it are no code: ``importlib.resources`` and ``pkgutil.get_data`` read them where they are.
+    """
+
+    def __init__(self, fullname: str, path: str, source: str, *, is_package: bool) -> None:
+        super().__init__(fullname, path)
         self._source = source
         self._package = is_package
-
-    def get_filename(self, _fullname: str) -> str:
-        """Get the path that the module had."""
-        return self._path
 
     def get_source(self, _fullname: str) -> str:
         """Get the frozen source."""
@@ -341,7 +340,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         item = self._modules.get(fullname)
         if item is not None:
             package = item["is_package"]
-            loader = _Frozen(item["path"], item["source"], is_package=package)
+            loader = _Frozen(fullname, item["path"], item["source"], is_package=package)
             # Beside the frozen submodules, what a package imports by a name made at run time is found where it was.
             places = [str(Path(item["path"]).parent)] if package else None
             return spec_from_file_location(fullname, item["path"], loader=loader, submodule_search_locations=places)
