@@ -175,13 +175,17 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class StepCode:
-    """What a step's code needs, found by reading it: everything in the order in which it must be rendered."""
+    """What a step's code needs, found by reading it: everything in the order in which it must be rendered.
+
+    ``files`` are the scripts that it runs (``%run x.py``, ``!python x.py``), relative to the notebook.
+    """
 
     parameters: tuple[str, ...]
     definitions: tuple[Definition, ...]
     normal: str
     imports: tuple[str, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,9 +274,93 @@ def test_code_that_reads_its_own_text_or_has_magics_is_taken_as_written():
     for body in ("!ls\nx = 1", "import inspect\nx = inspect.getsource(print)", "x = In[0]"):
         one, other = (code_of(f"%%step s -o x\n{body}{note}").normal for note in ("", "  # note"))
         assert one != other
-        assert one == code_of(f"%%nbstep s\n#| out: x\n{body}").normal
+        assert one == code_of(f"%%nbstep s -o x --retries 2\n{body}").normal
+    magic = [code_of(f"{header}\n!ls\nx = 1").normal for header in ("%%step s -o x", "%%nbstep s\n#| out: x")]
+    assert magic[0] == magic[1]
     helper = "import inspect\ndef f(): return inspect.getsource(f)"
     assert code_of(helper, "%%step s -o x\nx = f()").normal.startswith("raw")
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        "import inspect\ndef f(): return inspect.getsource(g)",
+        "from inspect import getsource as gs\ndef f(): return gs(g)",
+        "import sys\ndef f(): return g(), sys._getframe(1).f_lineno",
+        "from linecache import getline as line\ndef f(): return g, line('a', 1)",
+    ],
+)
+def test_all_that_code_reaches_counts_as_written_where_it_reads_its_own_text(reader: str):
+    def seen(note: str = "", above: str = "", header: str = "%%step s -o x") -> tuple[str, list[str]]:
+        code = code_of(reader, f"def g():\n    return 1{note}", f"{header}\n{above}x = f()")
+        return code.normal, [item.normal for item in code.definitions]
+
+    normal, definitions = seen()
+    assert seen(note="  # a note")[1] != definitions
+    for above in ("# a note\n", "\n"):
+        assert seen(above=above)[0] != normal
+    assert seen(header="%%step s -o x --retries 2") == (normal, definitions)
+    assert seen(header="%%step s \\\n -o x") == seen(header="%%step s\n#| out: x")
+
+
+# Code that lies in other files
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "importlib.import_module('hm.deep')",
+        "import_module('hm.deep')",
+        "__import__('hm.deep')",
+        "__import__(name='hm.deep')",
+    ],
+)
+def test_a_module_that_is_imported_by_a_call_is_imported(call: str):
+    imports = "import importlib\nfrom importlib import import_module"
+    assert "hm.deep" in code_of(imports, f"%%step s -o x\nx = {call}").imports
+    assert "hm.deep" in code_of(imports, f"def f():\n    return {call}", "%%step s -o x\nx = f()").imports
+
+
+@pytest.mark.parametrize(
+    "line, files",
+    [
+        ("%run x.py", ("x.py",)),
+        ("%run -i lib/x 1 2", ("lib/x.py",)),
+        ("%run 'a b.py'", ("a b.py",)),
+        ("!python x.py --n 1", ("x.py",)),
+        ("!python3 -u -W ignore x.py", ("x.py",)),
+        ("!{sys.executable} x.py", ("x.py",)),
+        ("out = !bash a.sh && sh b.sh | tee log", ("a.sh", "b.sh")),
+        ("if True:\n    !sh ./x.sh", ("./x.sh",)),
+        ("!python -c 'print(1)'", ()),
+        ("!echo python x.py", ()),
+        ("!python --version", ()),
+    ],
+)
+def test_scripts_that_a_step_runs_are_part_of_its_code(line: str, files: tuple[str, ...]):
+    code = code_of("import sys", f"%%step s -o x\n{line}\nx = 1")
+    assert (code.files, code.warnings) == (files, ())
+
+
+@pytest.mark.parametrize("line", ["%run $name", "!python {name}", "!cd lib && python x.py", "!bash ~/x.sh"])
+def test_a_script_that_cannot_be_told_is_warned_about(line: str):
+    code = code_of("name = 'x.py'", f"%%step s -o x\n{line}\nx = 1")
+    assert ([warned.code for warned in code.warnings], code.files) == (["hidden-code"], ())
+
+
+def test_a_module_that_a_step_runs_is_imported():
+    for line in ("%run -m hm.cli", "!python -m hm.cli a"):
+        assert "hm.cli" in code_of(f"%%step s -o x\n{line}\nx = 1").imports
+
+
+def test_scripts_that_definitions_run_are_part_of_the_code():
+    assert code_of("def f():\n    !python x.py", "%%step s -o x\nx = f()").files == ("x.py",)
+    assert code_of("#| shared\n%run x.py", "%%step s -o x\nx = made").files == ("x.py",)
+
+
+def test_names_may_come_from_a_script_that_is_run_in_the_notebooks_namespace():
+    assert fine("%%step s -o x\n%run x.py\nx = made(made_too)").errors == ()
+    assert "`made` is read, and nothing gives it" in wrong("%%step s -o x\n!python x.py\nx = made")
 
 
 # Steps over several cells, and defaults

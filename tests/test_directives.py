@@ -410,3 +410,32 @@ def test_line_ends_of_any_system_and_odd_separators_keep_the_code_as_it_is():
 def test_a_step_without_code_is_a_step():
     for source in ("%%step a", "%%step a\n", "%%step a\n# only a note\n", "#| step: a", "%%step a\n#| after: b"):
         assert declared(source).name == "a"
+
+
+@pytest.mark.parametrize(
+    "above, line",
+    [
+        ("import os", 2),
+        ("import os\n\ny = f(\n    1)", 5),
+        ("!ls 'a\n%matplotlib inline", 3),
+        ("x?\nimport os", 3),
+        ("%%time\nimport os", 3),
+    ],
+)
+def test_a_step_that_begins_below_code_is_refused(above: str, line: int):
+    said = wrong(f"{above}\n#| step: train -o x\nx = 1")
+    assert f"line {line}" in said
+    assert "`#| step: train -o x` stands below" in said
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "text = '''\n#| step: train\n'''",
+        "if True:\n    y = 1\n    #| step: train",
+        "y = 1  #| step: train",
+        "%%writefile nb.py\nimport os\n#| step: train",
+    ],
+)
+def test_what_only_looks_like_a_step_below_code_is_none(cell: str):
+    assert fine(cell, "%%step a -o x\nx = 1").errors == ()

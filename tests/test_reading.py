@@ -7,7 +7,7 @@ import pickle
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from notebook_cells import cells, fine
+from notebook_cells import cells, fine, read, wrong
 
 from nbpipe.errors import Refused
 from nbpipe.language.reading import read_cells, unbound_errors
@@ -150,3 +150,14 @@ def test_a_notebook_may_be_empty():
     reading = read_cells([])
     assert (reading.steps, reading.parameters, reading.errors) == ((), (), ())
     check(cells("", "   ", "\n\n", "\ufeff"))
+
+
+@pytest.mark.parametrize("line", ["lr = 1 + 1", "lr = (1, 2)", "lr: int = 'a'", "lr = 1 1", "lr: float = 0.1)"])
+@pytest.mark.parametrize("step", ["%%step s -o x\nx = lr", "%%step s -o x -p lr --when 'lr > 1'\nx = f()"])
+def test_a_wrong_parameters_cell_is_the_only_error(line: str, step: str):
+    assert "cell 1" in wrong(f"#| parameters\nmode = 'a'\n{line}", "def f(): return lr, mode", step)
+
+
+def test_a_name_that_no_parameters_cell_binds_is_missed_beside_a_wrong_one():
+    errors = read("#| parameters\nlr = 1 + 1", "%%step s -o x\nx = rate").errors
+    assert [error.message for error in errors][1:] == ["`rate` is read, and nothing gives it"]

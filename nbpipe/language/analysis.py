@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import dropwhile
 
 from nbpipe.errors import BadPipeline, Place, Refused, UndeclaredName
@@ -14,14 +15,20 @@ from nbpipe.language.definitions import Shareable, Shared, order
 from nbpipe.language.form import Form, form_of
 from nbpipe.language.ipython_syntax import check_cell, is_plain, parse_cell, too_deep
 from nbpipe.language.names import Names, names_of
+from nbpipe.language.scripts import Scripts, scripts_of
 from nbpipe.language.text import lines_of, nearest
-from nbpipe.model import Parameter, Step, StepCode, Warned
+from nbpipe.model import Definition, Parameter, Step, StepCode, Warned
 
 GIVEN = frozenset(dir(builtins)) | {
     "get_ipython", "display", "In", "Out", "_", "__", "___", "__name__", "__doc__", "__builtins__", "__spec__",
     "__loader__", "__package__", "__annotations__",
 }  # fmt: skip
-_READS_ITSELF = frozenset({"getsource", "getsourcelines", "getsourcefile", "currentframe", "_getframe", "In", "_ih"})
+_READS_ITSELF = frozenset(
+    {"getsource", "getsourcelines", "getsourcefile", "findsource", "getcomments", "getblock", "currentframe",
+     "_getframe", "_current_frames", "getframeinfo", "f_lineno", "tb_lineno", "co_firstlineno", "co_lines",
+     "co_positions", "linecache", "In", "_ih"}
+)  # fmt: skip
+_DIRECTIVE = re.compile(r"#\s?\|")
 _DYNAMIC = frozenset({"exec", "get_ipython", "globals", "locals", "vars", "setattr"})
 
 
@@ -30,12 +37,14 @@ class Around:
     """What surrounds a step: shared definitions, parameters, and which steps make which outputs.
 
     ``hints`` keeps what has been found for names that nothing gives: one import that is missing, many steps miss.
+    ``refused`` names are bound by a parameters cell that is wrong, which is told already.
     """
 
     shared: Shared
     parameters: Mapping[str, Parameter]
     makers: Mapping[str, tuple[str, ...]]
     hints: dict[str, str] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -98,7 +107,7 @@ def _analysed(step: Step, code: _Code, around: Around) -> Analysed:
     _own_reads(step, code, around, found, given)
     _close(around, found, given, step.place)
     stars = code.names.stars or bool(around.shared.stars)
-    if not stars:
+    if not stars and not _scripts(code, around.shared.always, step.place).runs:
         found.errors += _missing(step, code, around, found, given)
     taken = around.shared.stars if stars and found.missing else []
     return Analysed(_code(step, code, around, found, taken), tuple(found.errors), _unbound(step, code, around, given))
@@ -183,7 +192,7 @@ def _missing(step: Step, code: _Code, around: Around, found: _Found, given: froz
     """Get an error for each name that nothing gives."""
     errors: list[Refused] = []
     for name, item in found.missing:
-        if name in found.assigned or (item is not None and name in code.names.binds | given):
+        if name in found.assigned or name in around.refused or (item is not None and name in code.names.binds | given):
             continue
         error = _undeclared(name, step, around, _place(name, step, code) if item is None else step.place)
         if item is not None:
@@ -233,7 +242,7 @@ def _unbound(step: Step, code: _Code, around: Around, given: frozenset[str]) -> 
     """Get the value outputs that nothing can bind; code that binds names at run time is believed."""
     if code.dynamic:
         return ()
-    known = (code.names.binds, given, around.parameters, around.shared.by_name)
+    known = (code.names.binds, given, around.parameters, around.shared.by_name, around.refused)
     held = [item.name for item in step.outputs if not item.is_path]
     return tuple(name for name in held if not any(name in names for names in known))
 
@@ -242,21 +251,63 @@ def _code(step: Step, code: _Code, around: Around, found: _Found, stars: list[Sh
     shared = order(found.definitions, [*around.shared.always, *stars])
     texts = [piece.source for piece in step.pieces]
     words = code.form.words.union(*(item.words for item in shared))
-    raw = any(not is_plain(text) for text in texts) or bool(words & _READS_ITSELF)
     modules = dict.fromkeys([*code.form.modules, *(name for item in shared for name in item.modules)])
+    scripts = _scripts(code, shared, step.place)
+    modules |= dict.fromkeys(scripts.modules)
+    itself = bool((words | {name.rpartition(".")[2] for name in modules}) & _READS_ITSELF)
+    if itself:
+        normal = _raw(_numbered(text) for text in texts)
+    else:
+        plain = all(is_plain(text) for text in texts)
+        normal = code.form.normal if plain else _raw(_body(text) for text in texts)
     return StepCode(
         parameters=tuple(sorted(found.parameters)),
-        definitions=tuple(item.definition for item in shared),
-        normal=_raw(texts) if raw else code.form.normal,
+        definitions=tuple(_as_written(item.definition) if itself else item.definition for item in shared),
+        normal=normal,
         imports=tuple(modules),
-        warnings=tuple(_warnings(step, code, words)),
+        warnings=(*_warnings(step, code, words), *_hidden(step, scripts)),
+        files=scripts.files,
     )
 
 
-def _raw(texts: list[str]) -> str:
-    """Get the text as written, declarations left out: they are in the key by what they mean."""
-    bodies = (dropwhile(lambda line: line.startswith("#") or not line.strip(), lines_of(text)) for text in texts)
+def _scripts(code: _Code, shared: Iterable[Shareable], place: Place) -> Scripts:
+    """Get the scripts that the step's code and these definitions run."""
+    trees = list(code.trees) if "get_ipython" in code.form.words else []
+    trees += [parse_cell(item.definition.source, place) for item in shared if "get_ipython" in item.words]
+    return scripts_of(trees)
+
+
+def _hidden(step: Step, scripts: Scripts) -> Iterator[Warned]:
+    for text in scripts.hidden:
+        hint = "Write its path as it is, or declare the file with `hash`."
+        yield Warned("hidden-code", f"which file `{text}` runs cannot be told, so its changes do not count", hint,
+                     step.place)  # fmt: skip
+
+
+def _as_written(definition: Definition) -> Definition:
+    """Get a definition for code that reads its own text: comments and layout count."""
+    return replace(definition, normal="raw\n" + definition.source)
+
+
+def _raw(bodies: Iterable[list[str]]) -> str:
     return "raw\n" + "\n".join("\n".join(body).rstrip() for body in bodies)
+
+
+def _body(text: str) -> list[str]:
+    """Get the lines as written, declarations left out: they are in the key by what they mean."""
+    return list(dropwhile(lambda line: line.startswith("#") or not line.strip(), lines_of(text)))
+
+
+def _numbered(text: str) -> list[str]:
+    """Get the lines as written, those of the declaration empty: code that reads itself sees every line's number."""
+    lines = lines_of(text)
+    at = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
+    goes_on = True
+    while at < len(lines) and (goes_on or _DIRECTIVE.match(lines[at])):
+        goes_on = lines[at].rstrip().endswith("\\") and not _DIRECTIVE.match(lines[at])
+        lines[at] = ""
+        at += 1
+    return lines
 
 
 def _warnings(step: Step, code: _Code, read: frozenset[str]) -> Iterator[Warned]:

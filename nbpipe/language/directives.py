@@ -12,6 +12,7 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, Place
 from nbpipe.language import values
+from nbpipe.language.ipython_syntax import without_magic
 from nbpipe.language.names import magic_texts
 from nbpipe.language.text import Span, comments_of, find_top_level, lines_of, nearest, split_commas, unquote
 from nbpipe.model import Cell, Elsewhere, Files, FromParameter, Input, Options, Output, Source, StepOutput
@@ -46,6 +47,7 @@ MARKERS = ("parameters", "shared", "local")
 _MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w])")
 _PIPE_LINE = re.compile(r"#\s?\|(.*)$")
 _STEP_PIPE = re.compile(r"#\s?\|\s*step\s*:")
+_ESCAPE = re.compile(r"\s*[!%?]|.*\?\s*$")
 _QUOTED = re.compile(r"(?<![^\s,=:])(\"[^\"]*\"|'[^']*')")
 _RESERVED = ("_nbpipe",)
 _KEY_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)$")
@@ -90,6 +92,10 @@ def misplaced(cell: Cell) -> BadDirective | None:
         hint = "Let it begin where the line begins."
         return BadDirective(f"`{line.strip()}` is indented", hint, Place(cell.number, first, 1))
     above = line.strip()
+    return _under_comments(cell, lines, first, above) or _under_code(cell, lines, above)
+
+
+def _under_comments(cell: Cell, lines: list[str], first: int, above: str) -> BadDirective | None:
     stacked = above.startswith("%%")
     for number, below in enumerate(lines[first:], first + 1):
         if not (stacked or above.startswith("#")):
@@ -98,6 +104,19 @@ def misplaced(cell: Cell) -> BadDirective | None:
             return _below(below, above, Place(cell.number, number, 1))
         if below.strip() and not below.startswith("#"):
             return None
+    return None
+
+
+def _under_code(cell: Cell, lines: list[str], above: str) -> BadDirective | None:
+    """Get the error for a comment ``#| step:`` below code; text in a string, or under another magic, is none."""
+    if not any(_STEP_PIPE.match(line) for line in lines[1:]) or _begins_step(lines[0]):
+        return None
+    source = without_magic(cell.source) if above.startswith("%%") else cell.source
+    # IPython's own lines are no Python, and would end the search for comments.
+    plain = ["" if _ESCAPE.match(line) else line for line in lines_of(source or "")]
+    for number in comments_of("\n".join(plain)):
+        if _STEP_PIPE.match(lines[number - 1]):
+            return _below(lines[number - 1], above, Place(cell.number, number, 1))
     return None
 
 

@@ -80,6 +80,7 @@ class _Walk:
             given = [keyword.arg for keyword in node.keywords if keyword.arg]
             self.touches |= "inplace" in given
             self.doubtful |= len(given) != len(set(given))
+            self._note_import(node)
         elif isinstance(node, ast.AugAssign):
             self.touches = True
         elif isinstance(node, ast.Import):
@@ -92,7 +93,16 @@ class _Walk:
         elif isinstance(node, ast.comprehension):
             self.doubtful |= bool(node.is_async)
 
+    def _note_import(self, call: ast.Call) -> None:
+        """Note what ``importlib.import_module("a.b")`` and ``__import__("a.b")`` import."""
+        called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        if called in _IMPORTERS:
+            given = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
+            texts = [node.value for node in given if isinstance(node, ast.Constant)]
+            self.modules |= dict.fromkeys(text for text in texts if isinstance(text, str))
 
+
+_IMPORTERS = frozenset({"import_module", "__import__"})
 _STORED = (ast.Attribute, ast.Subscript)
 _NOTED = frozenset({*_STORED, ast.Call, ast.AugAssign, ast.Import, ast.ImportFrom, ast.arguments, ast.comprehension})
 # To ask the compiler takes as long as to parse. In code of these kinds it finds arguments of one name, `async` in a

@@ -15,11 +15,12 @@ from nbpipe.language.conditions import condition_names
 from nbpipe.language.definitions import collect
 from nbpipe.language.directives import Declared, marker, read_defaults, read_step
 from nbpipe.language.ipython_syntax import parse_cell
-from nbpipe.language.names import magic_texts
+from nbpipe.language.names import magic_texts, names_of
 from nbpipe.language.parameters import read_injected, read_parameters
 from nbpipe.language.text import line_span, lines_of, nearest
 from nbpipe.model import Cell, Options, Parameter, Piece, Step, StepCode, Warned
 
+_BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 
 
@@ -56,13 +57,14 @@ def read_cells(cells: Sequence[Cell]) -> Reading:
     for step in steps:
         for output in step.outputs:
             makers[output.name] = (*makers.get(output.name, ()), step.name)
-    around = Around(shared, {parameter.name: parameter for parameter in parameters}, makers)
+    refused = _refused(kinds, parameters)
+    around = Around(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
     code: dict[str, StepCode] = {}
     unbound: dict[str, tuple[str, ...]] = {}
     for step in steps:
         analysed = analyse(step, around)
         code[step.name] = analysed.code
-        errors += _parameter_errors(step, around.parameters, given[step.name])
+        errors += _parameter_errors(step, {**dict.fromkeys(refused), **around.parameters}, given[step.name])
         errors += analysed.errors
         if analysed.unbound:
             unbound[step.name] = analysed.unbound
@@ -112,6 +114,18 @@ def _parameters(
     except Refusals as several:
         errors += several.errors
     return parameters, injected
+
+
+def _refused(kinds: Sequence[tuple[str, Cell]], parameters: Sequence[Parameter]) -> frozenset[str]:
+    """Get the names that parameters cells bind and that are no parameters: the cell is wrong, which is told once."""
+    bound: set[str] = set()
+    for kind, cell in kinds:
+        if kind == "parameters":
+            try:
+                bound |= names_of(parse_cell(cell.source, Place(cell.number)).body).binds
+            except (Refused, RecursionError):
+                bound |= set(_BINDING.findall(cell.source))
+    return frozenset(bound - {parameter.name for parameter in parameters})
 
 
 def _defaults(cells: Sequence[Cell], errors: list[Refused]) -> dict[str, Any]:
@@ -196,7 +210,9 @@ def _continue(declared: Declared, steps: dict[str, Step], errors: list[Refused])
     )
 
 
-def _parameter_errors(step: Step, parameters: Mapping[str, Parameter], given: Mapping[str, Place]) -> list[Refused]:
+def _parameter_errors(
+    step: Step, parameters: Mapping[str, Parameter | None], given: Mapping[str, Place]
+) -> list[Refused]:
     """Get the errors of ``param`` and ``when``: both are about parameters.
 
     What ``when`` reads decides whether the step runs, not what it makes, and is no part of its code.
