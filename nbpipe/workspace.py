@@ -20,7 +20,7 @@ from nbpipe.history.store import History
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.reading import read_cells
 from nbpipe.language.text import nearest
-from nbpipe.model import Artifact, Component, RunRecord, Status, StepRecord, Verdict, Warned
+from nbpipe.model import Artifact, Component, ReuseVerdict, RunRecord, Status, StepRecord, Verdict, Warned
 from nbpipe.planning.plan import Decision, Planner, plan
 from nbpipe.planning.progress import Progress
 from nbpipe.run.driver import Driver, Executor, Watch
@@ -33,6 +33,11 @@ from nbpipe.run.situation import Request, Situation, survey
 from nbpipe.run.workshop import Workshop
 
 Executors = Callable[[], Executor]
+
+# What the contract names and this version does not have: every face gives the same answer to it.
+LATER_VERBS = ("debug", "accept", "cancel", "compare", "datasets", "datastores", "compute", "env", "publish",
+               "schedule", "gc", "verify", "fmt")  # fmt: skip
+LATER_OPTIONS = ("detach",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,13 @@ class Explained:
     before: StepRecord | None
     now: tuple[Component, ...]
     last: StepRecord | None
+
+    @property
+    def runs(self) -> list[str]:
+        """Get the runs that an explanation may name."""
+        records = [record for record in (self.before, self.last) if record is not None]
+        found = [run for record in records for run in (record.run, *([record.origin.run] if record.origin else []))]
+        return [*found, *([self.verdict.hit.origin.run] if isinstance(self.verdict, ReuseVerdict) else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +215,11 @@ class Workspace:
             raise BadUsage(f"there is no step `{step}` in run {run.number}", nearest(step, names))
         if record.notebook is None:
             raise BadUsage(f"step `{step}` did not run in run {run.number}: it is {record.status.value}")
-        return Path(record.notebook)
+        executed = Path(record.notebook)
+        if not executed.is_file():
+            cure = f"Run it again with --force {step}."
+            raise BadUsage(f"the executed notebook of step `{step}` in run {run.number} is gone: {executed}", cure)
+        return executed
 
     def output(self, notebook: str, name: str) -> Artifact:
         """Get the newest stored output called ``OUTPUT`` or ``STEP.OUTPUT``."""

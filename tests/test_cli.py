@@ -153,6 +153,7 @@ def test_why_logs_pull_status_runs_show_and_lint(project, tmp_path):
         (("run", "nob.ipynb"), "notebook-unreadable"),
         (("runn", "nb.ipynb"), "bad-usage"),
         (("debug", "nb.ipynb"), "bad-usage"),
+        (("run", "nb.ipynb", "--detach"), "bad-usage"),
         (("why", "nb.ipynb", "nobody"), "bad-usage"),
         (("pull", "nb.ipynb", "nothing"), "bad-usage"),
         (("show", "nope"), "bad-usage"),
@@ -222,6 +223,20 @@ def test_another_workspace_holds_everything(tmp_path):
     assert done.returncode == 0
     assert not (tmp_path / ".nbpipe").exists()
     assert (tmp_path / "ws" / "history.db").is_file()
+
+
+def test_logs_that_are_gone_say_so_and_why_names_runs_by_number(tmp_path):
+    write_notebook(tmp_path / "n.ipynb", ["%%step one -o x\nprint('said')\nx = 1"])
+    ran = told(nbpipe(tmp_path, "run", "n.ipynb", "--json"))
+    nbpipe(tmp_path, "run", "n.ipynb")
+    Path(ran["steps"][0]["notebook"]).unlink()
+    explained, logs = nbpipe(tmp_path, "why", "n.ipynb", "one"), nbpipe(tmp_path, "logs", "n.ipynb", "one")
+    assert "from run 1" in explained.stdout
+    assert ran["run"][:8] not in explained.stdout
+    assert logs.returncode == 2
+    assert "is gone" in logs.stderr
+    assert "--force one" in logs.stderr
+    assert "Traceback" not in logs.stderr
 
 
 def test_ctrl_c_cancels_the_run_and_leaves_no_process(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -92,6 +93,12 @@ def test_an_edited_helper_makes_the_step_stale_and_an_edited_cell_replaces_itsel
     assert lab.run("look", "b")[0] == "[1, 1, 1]"
 
 
+def test_a_class_of_the_notebook_comes_back_as_itself(lab):
+    lab.run("class", "class Point:\n    def __init__(self, x):\n        self.x = x")
+    assert lab.run("point", "%%step point -o where\nwhere = Point(3)")[1] == ""
+    assert lab.run("look", "isinstance(where, Point), where.x")[0] == "(True, 3)"
+
+
 def test_a_stale_ancestor_runs_first(lab):
     lab.run("make", "%%step make -o a\na = [7]")
     lab.run("next", "%%step next -i a -o c\nc = a")
@@ -137,6 +144,39 @@ def test_every_verb_answers(lab):
         shown, error = lab.run("verb", f"%nbpipe {verb}")
         assert error == "", verb
         assert shown.strip(), verb
+
+
+def test_errors_name_the_cell_by_the_number_beside_it(lab):
+    for _ in range(2):
+        lab.run("wrong", "%%step wrong --gpus 1 -o w\nw = 1")
+    number = int(lab.run("count", "get_ipython().execution_count")[0])
+    _, error = lab.run("wrong", "%%step wrong -o w\nw = unheard_of")
+    assert f"cell {number + 1} (step wrong)" in error
+    lab.run("wrong", "%%step wrong -o w\nw = 1")
+
+
+def test_why_names_runs_by_their_numbers(lab):
+    for _ in range(2):
+        lab.run("fine", "%%step fine -o f\nprint('hello')\nf = 1")
+    shown, error = lab.run("verb", "%nbpipe why fine")
+    assert error == ""
+    assert re.search(r"from run \d{1,3}\b", shown)
+    assert not re.search(r"\d{8}", shown)
+
+
+def test_what_this_kernel_does_not_do_is_answered_clearly(lab):
+    answers = {
+        "gc": "`%nbpipe gc` is not supported yet",
+        "init": "a verb of the command line",
+        "run --detach": "`--detach` is not supported yet",
+        "plan --json": "`--json` is for the command line",
+        "status --follow": "`--follow` is for the command line",
+        "run -p lr=5": "Mark the cell with `#| parameters`: a kernel is not told tags.",
+    }
+    for words, answer in answers.items():
+        assert answer in lab.run("verb", f"%nbpipe {words}")[1], words
+    shown, error = lab.run("verb", "%nbpipe")
+    assert (error, "plan, run, status" in shown) == ("", True)
 
 
 def test_tags_come_from_the_saved_notebook_where_the_server_tells_it(tmp_path):

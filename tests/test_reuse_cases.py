@@ -413,3 +413,23 @@ def test_a_class_of_the_notebook_is_the_same_class_in_every_step(tmp_path):
     first = author.step("make").artifacts
     assert author.run(force=("make",)) == {"make"}, "equal values are equal bytes"
     assert author.step("make").artifacts == first
+
+
+@pytest.mark.parametrize("line", ["%run x.py", "said = !python x.py\nV = said[0]"])
+def test_a11_a_script_that_a_step_runs_counts(tmp_path, line):
+    (tmp_path / "x.py").write_text("V = 1\nprint(V)\n")
+    author = Author(tmp_path, f"%%step s -o y\n{line}\ny = str(V)")
+    author.run()
+    assert author.run() == set()
+    (tmp_path / "x.py").write_text("V = 2\nprint(V)\n")
+    assert author.run() == {"s"}
+    assert author.value("y") == "2"
+
+
+def test_a_module_imported_by_a_name_in_the_text_counts(tmp_path):
+    (tmp_path / "hm.py").write_text("V = 1\n")
+    author = Author(tmp_path, "import importlib", "%%step s -o y\ny = importlib.import_module('hm').V")
+    author.run()
+    (tmp_path / "hm.py").write_text("V = 2\n")
+    assert author.run() == {"s"}
+    assert author.value("y") == 2

@@ -131,6 +131,66 @@ def test_a_missing_hash_file_is_told_at_its_step(tmp_path):
     assert (error.code, error.place.step) == ("file-missing", "one")
 
 
+OVERWRITES = {
+    "the notebook": ("", "y:json=./n.ipynb", "the notebook `n.ipynb` itself"),
+    "the notebook, by a folder": ("", "y:dir=../{here}/", "the notebook `n.ipynb` itself"),
+    "an input file": ("-i raw=./in/a.csv", "y:json=./in/../in/a.csv", "`./in/a.csv`, the input `raw` of `first`"),
+    "an input by its absolute path": ("-i raw=./in/a.csv", "y:json={base}/in/a.csv", "`./in/a.csv`, the input `raw`"),
+    "an input through a link": ("-i raw=./in/a.csv", "y:json=./link/a.csv", "`./in/a.csv`, the input `raw`"),
+    "in an input folder": ("-i raw=./in/", "y:json=./in/new.json", "`./in/`, the input `raw`"),
+    "a folder that holds an input": ("-i raw=./in/a.csv", "y:dir=./in/", "`./in/a.csv`, the input `raw`"),
+    "a match": ("-i raw=./in/*.csv", "y:json=./in/a.csv", "`./in/*.csv`, the input `raw`"),
+    "a match to be": ("-i raw=./in/**/*.csv", "y:json=./in/deep/new.csv", "`./in/**/*.csv`, the input `raw`"),
+    "a folder that holds a match": ("-i raw=./*/a.csv", "y:dir=./in/", "`./*/a.csv`, the input `raw`"),
+    "a hashed file": ("--hash ./in/a.csv", "y:json=./in/a.csv", "`./in/a.csv`, which `first` hashes"),
+}
+
+
+@pytest.mark.parametrize("reads, writes, what", OVERWRITES.values(), ids=OVERWRITES)
+def test_a_destination_overwrites_nothing_that_the_pipeline_is_made_from(tmp_path, reads, writes, what):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("1")
+    (tmp_path / "link").symlink_to("in")
+    writes = writes.replace("{base}", str(tmp_path)).replace("{here}", tmp_path.name)
+    code = "y.mkdir()" if ":dir" in writes else "y = 1"
+    (error,) = refused(tmp_path, f"%%step first {reads} -o x\nx = 1", f"%%step second -o {writes}\n{code}")
+
+    assert (error.code, error.place.step) == ("bad-pipeline", "second")
+    assert writes.partition("=")[2] in error.message
+    assert f"would overwrite {what}" in error.message
+
+
+def test_in_a_kernel_a_destination_spares_the_inputs_of_steps_that_are_not_asked_for(tmp_path):
+    sources = ("%%step first -i raw=./a.csv -o x\nx = raw", "%%step second -o y:json=./a.csv\ny = 1")
+    (error,) = refused(tmp_path, *sources, steps=("second",), whole=False)
+
+    assert "would overwrite `./a.csv`" in error.message
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [("./o.json", "../{here}/o.json"), ("./o.json", "{base}/o.json"), ("./o/", "./o/a.json"), ("./o/a.json", "./o/")],
+)
+def test_two_destinations_have_places_of_their_own(tmp_path, first, second):
+    first, second = (t.replace("{here}", tmp_path.name).replace("{base}", str(tmp_path)) for t in (first, second))
+    (error,) = refused(tmp_path, f"%%step one -o x:json={first}\nx = 1", f"%%step two -o y:json={second}\ny = 1")
+
+    assert (error.code, error.place.step) == ("bad-pipeline", "two")
+    assert f"`{first}`" in error.message
+    assert f"`{second}`" in error.message
+
+
+def test_destinations_beside_the_inputs_are_fine(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("1")
+    source = (
+        "%%step one -i raw=./in/*.csv -o x:json=./in/x.json, y:json=./in/deep/y.csv, z:json=./in.json, "
+        "v:json=./o/{run-id}.json, w:json=./o/{date}.json\nx = y = z = v = w = raw"
+    )
+
+    assert surveyed(tmp_path, source).selected == {"one"}
+
+
 def test_a_broken_local_module_is_refused(tmp_path):
     (tmp_path / "tools.py").write_text("def broken(:\n")
     (error,) = refused(tmp_path, "import tools", "%%step one -o x\nx = tools.f()")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nbpipe.errors import NbpipeError, Refusals
-from nbpipe.model import ReuseVerdict, RunRecord, Status, StepRecord, Verdict, Warned
+from nbpipe.model import ReuseVerdict, RunRecord, Status, StepRecord, Warned
 from nbpipe.planning.plan import Decision
 from nbpipe.run.situation import Request
 from nbpipe.views import logs, table, why, wire
@@ -187,12 +187,8 @@ def step_line(record: StepRecord) -> str:
 
 def origins(decisions: Iterable[Decision]) -> list[str]:
     """Get the runs whose results a plan reuses."""
-    return [run for decision in decisions for run in origins_of(decision.verdict)]
-
-
-def origins_of(verdict: Verdict) -> list[str]:
-    """Get the run whose result a verdict reuses, if it does."""
-    return [verdict.hit.origin.run] if isinstance(verdict, ReuseVerdict) else []
+    verdicts = [decision.verdict for decision in decisions]
+    return [verdict.hit.origin.run for verdict in verdicts if isinstance(verdict, ReuseVerdict)]
 
 
 def replace(request: Request, **changes: Any) -> Request:

@@ -13,22 +13,20 @@ from typing import Any, NoReturn
 import click
 
 from nbpipe import __version__
-from nbpipe.cli.output import Screen, origins, origins_of, replace
+from nbpipe.cli.output import Screen, origins, replace
 from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.text import nearest
 from nbpipe.model import Status
 from nbpipe.run.place import absolute
 from nbpipe.run.situation import Request
 from nbpipe.views import table, wire
-from nbpipe.workspace import Planned, Wishes, Workspace, request_for
+from nbpipe.workspace import LATER_OPTIONS, LATER_VERBS, Planned, Wishes, Workspace, request_for
 
 EXIT = {Status.SUCCEEDED: 0, Status.CANCELLED: 130}
 NOTEBOOK = click.argument("notebook", type=click.Path(path_type=Path))
 WORKSPACE = click.option("--workspace", type=click.Path(path_type=Path), help="Another folder that holds everything.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 PARAM = click.option("-p", "--param", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
-_LATER = ("debug", "accept", "cancel", "compare", "datasets", "datastores", "compute", "env", "publish", "schedule",
-          "gc", "verify", "fmt")  # fmt: skip
 
 
 class _Verbs(click.Group):
@@ -37,7 +35,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Get a verb; BadUsage with the nearest one when there is none."""
         command = super().get_command(ctx, cmd_name)
-        if command is None and cmd_name in _LATER:
+        if command is None and cmd_name in LATER_VERBS:
             raise BadUsage(f"`nbpipe {cmd_name}` is not supported yet")
         if command is None:
             raise BadUsage(
@@ -64,6 +62,10 @@ def _outcome(arguments: list[str], as_json: bool) -> int:
     screen = Screen(as_json)
     try:
         code = cli.main(arguments, standalone_mode=False, obj=screen)
+    except click.NoSuchOption as error:
+        if error.option_name.lstrip("-") in LATER_OPTIONS:
+            return screen.refused(BadUsage(f"`{error.option_name}` is not supported yet", "Leave it out."))
+        return screen.refused(BadUsage(error.format_message(), _usage(error)))
     except click.UsageError as error:
         return screen.refused(BadUsage(error.format_message(), _usage(error)))
     except click.ClickException as error:
@@ -222,8 +224,7 @@ def why(
     request = with_parameters(request_for(notebook), param)
     with _open(notebook, workspace) as opened:
         explained = opened.why(request, step)
-        reused = origins_of(explained.verdict)
-        screen.explained(explained, opened.numbers([*reused, *([explained.before.run] if explained.before else [])]))
+        screen.explained(explained, opened.numbers(explained.runs))
 
 
 @cli.command()

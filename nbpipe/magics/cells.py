@@ -22,15 +22,21 @@ class Cells:
 
     A kernel is told no tags. The notebook file has them where it can be found; under papermill the injected cell
     begins with a comment of its own, and the cell whose names it binds again is the parameters cell.
+    A cell's number is the one that its reader sees beside it: ``[n]`` of its last execution.
     """
 
-    def __init__(self, before_us: Iterable[str], notebook: Path | None, *, terminal: bool) -> None:
+    def __init__(
+        self, before_us: Iterable[str], notebook: Path | None, count: Callable[[], int], *, terminal: bool
+    ) -> None:
         self._cells: dict[str, Cell] = {}
         self._notebook = notebook
+        self._count = count
         self._terminal = terminal
         self._current: str = ""
         ids = {cell.source.strip(): cell.id for cell in _file_cells(notebook)}
         for number, source in enumerate(before_us, 1):
+            if not source.strip():
+                continue
             known = ids.get(source.strip(), "")
             self._keep(f"id:{known}" if known else f"before:{number}", Cell(number, source, known))
 
@@ -40,11 +46,9 @@ class Cells:
         if not source.strip() or info.silent or not info.store_history:
             self._current = ""
             return
-        number = len(self._cells) + 1
+        number = self._count()
         known = getattr(info, "cell_id", None)
-        key = f"id:{known}" if known else f"run:{number}"
-        earlier = self._cells.get(key)
-        self._keep(key, Cell(earlier.number if earlier else number, source, known or ""))
+        self._keep(f"id:{known}" if known else f"run:{number}", Cell(number, source, known or ""))
 
     def after(self, result: Any) -> None:
         """Forget a cell that does not even compile: it has defined nothing."""
@@ -64,7 +68,7 @@ class Cells:
             self._cells.pop(self._current)
             raise stacked
         if self._current not in self._cells or marker(self.source) != "step":
-            self._keep(f"call:{source}", Cell(len(self._cells) + 1, source))
+            self._keep(f"call:{source}", Cell(self._count(), source))
         return self._cells[self._current]
 
     def all(self) -> tuple[Cell, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from nbpipe.errors import BadUsage, NbpipeError, Refusals, StepFailed
+from nbpipe.errors import BadParameter, BadUsage, NbpipeError, Refusals, StepFailed
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.text import nearest
 from nbpipe.magics.screen import (
@@ -26,9 +26,10 @@ from nbpipe.magics.session import Session
 from nbpipe.magics.words import Words, read_words
 from nbpipe.model import Status
 from nbpipe.run.situation import Request
-from nbpipe.workspace import Report, Wishes
+from nbpipe.workspace import LATER_VERBS, Report, Wishes
 
 VERBS = ("plan", "run", "status", "why", "logs", "pull", "runs", "show", "lint", "defaults")
+SHELL_VERBS = ("init",)
 
 
 @magics_class
@@ -57,6 +58,12 @@ class StepMagics(Magics):
         """Plan, run and explain the steps declared in this kernel: ``%nbpipe plan | run | status | why …``."""
         with Failing():
             verb, _, rest = line.strip().partition(" ")
+            if not verb:
+                return show_lines([f"The verbs: {', '.join(VERBS)}. For example: %nbpipe plan"])
+            if verb in LATER_VERBS:
+                raise BadUsage(f"`%nbpipe {verb}` is not supported yet")
+            if verb in SHELL_VERBS:
+                raise BadUsage(f"`{verb}` is a verb of the command line", f"In a shell: nbpipe {verb}")
             if verb not in VERBS:
                 raise BadUsage(f"there is no verb `{verb}`", nearest(verb, VERBS) or f"The verbs: {', '.join(VERBS)}.")
             return getattr(self, f"_{verb}")(rest.strip())
@@ -110,9 +117,13 @@ class StepMagics(Magics):
         self._carry_out(request, wishes)
 
     def _asked(self, words: Words, steps: tuple[str, ...]) -> Request:
-        return self.session.request(
-            steps, texts=words.pairs("param"), start=words.one("from"), force=words.forced()
-        )  # fmt: skip
+        texts = words.pairs("param")
+        request = self.session.request(steps, texts=texts, start=words.one("from"), force=words.forced())
+        refused = any(error.place.step is None for error in request.reading.errors)
+        if texts and not request.reading.parameters and not refused:
+            message = f"there is no parameter `{next(iter(texts))}`: this kernel knows no parameters cell"
+            raise BadParameter(message, "Mark the cell with `#| parameters`: a kernel is not told tags.")
+        return request
 
     def _status(self, rest: str) -> None:
         read_words(rest, takes=(), names=0)
@@ -120,7 +131,7 @@ class StepMagics(Magics):
 
     def _why(self, rest: str) -> None:
         words = read_words(rest, takes=("param",), names=1)
-        request = self.session.request([words.names[0]], texts=words.pairs("param"))
+        request = self._asked(words, (words.names[0],))
         show_why(self.session.workspace, self.session.workspace.why(request, words.names[0]))
 
     def _logs(self, rest: str) -> None:

@@ -125,7 +125,7 @@ def show_runs(workspace: Workspace, runs: Sequence[RunRecord]) -> None:
 
 def show_why(workspace: Workspace, told: Explained) -> None:
     """Show why a step runs or is reused."""
-    numbers = workspace.numbers([told.before.run] if told.before else [])
+    numbers = workspace.numbers(told.runs)
     parts = (told.step, told.verdict, told.now, told.before, told.last)
     show_lines(why.why_lines(*parts, numbers=numbers))
 

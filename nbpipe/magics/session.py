@@ -11,12 +11,14 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.artifacts import local_path
+from nbpipe.data.classes import share_classes
 from nbpipe.data.formats import load
 from nbpipe.language.reading import Reading, read_cells
 from nbpipe.magics.cells import Cells, session_notebook
 from nbpipe.model import Artifact, RunRecord, StepRecord
 from nbpipe.run.driver import Executor
 from nbpipe.run.situation import Request
+from nbpipe.run.workshop import definition_digests
 from nbpipe.workspace import Planned, Report, Wishes, Workspace
 
 
@@ -27,8 +29,9 @@ class Session:
         self.shell = shell
         self.base = Path.cwd()
         self.notebook = session_notebook(self.base)
-        before = [text for text in shell.history_manager.input_hist_raw[1:] if text] if shell.history_manager else []
-        self.cells = Cells(before, self.notebook, terminal=not hasattr(shell, "kernel"))
+        before = shell.history_manager.input_hist_raw[1:] if shell.history_manager else []
+        terminal = not hasattr(shell, "kernel")
+        self.cells = Cells(before, self.notebook, lambda: shell.execution_count, terminal=terminal)
         self._workspace: Workspace | None = None
         self._executor: Executor | None = None
         self._bound: dict[str, str] = {}
@@ -76,6 +79,8 @@ class Session:
         """Run steps to their end and bind the outputs that they made or reused."""
         report = self.workspace.run(request, wishes, watch, self._executors, began)
         self.workspace.digests.flush()
+        for code in request.reading.code.values():
+            share_classes(self.shell.user_ns, definition_digests(code))
         for step in report.steps:
             for artifact in step.artifacts:
                 self.bind(artifact)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import importlib.util
-from collections.abc import Collection, Iterable, Mapping
+import itertools
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +19,9 @@ from nbpipe.errors import BadPipeline, BadUsage, FormatUnavailable, NbpipeError,
 from nbpipe.language.parameters import settle
 from nbpipe.language.reading import Reading, unbound_errors
 from nbpipe.language.text import nearest
-from nbpipe.model import Content, Files, FrozenModule, Step
+from nbpipe.model import Content, Files, FrozenModule, Output, Step
 from nbpipe.planning.fingerprint import Circumstances
-from nbpipe.planning.graph import Graph, link
+from nbpipe.planning.graph import Graph, destination, link
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,10 @@ def survey(request: Request, source: Iterable[Path], environ: Mapping[str, str],
         for step in graph.pipeline.steps if step.name in relevant
     }  # fmt: skip
     errors += _formats(step for step in graph.pipeline.steps if step.name in relevant)
+    targets = _targets(graph, values, request.base)
+    errors += _overlapping(targets, relevant)
+    sources = _sources(graph, request, pins.contents)
+    errors += [error for target in targets if target.step in relevant for error in _overwritten(target, sources)]
     refuse(list(dict.fromkeys(errors)))
     selected, forced = select(graph, request)
     return Situation(request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced))
@@ -152,6 +160,15 @@ class _Pins:
                 self.errors.append(type(error)(error.message, error.hint, place))
         return self.contents[pattern]
 
+    def script(self, path: str) -> Content | None:
+        """Get a script that the code runs; one that is not there yet is the step's own affair when it runs."""
+        if path not in self.contents:
+            try:
+                self.contents[path] = pin(path, self.base, self.digests)
+            except Refused:
+                return None
+        return self.contents[path]
+
     def frozen(self, names: tuple[str, ...]) -> tuple[FrozenModule, ...]:
         if names not in self.modules:
             try:
@@ -175,8 +192,9 @@ def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _P
     }
     pins.errors += _folders_with_a_format(step, files)
     hashes = {pattern: content for pattern in step.options.hash if (content := pins.content(pattern, step.place))}
-    python = f"{pins.interpreter.implementation} {pins.interpreter.version} {pins.interpreter.platform}"
     code = graph.pipeline.code[step.name]
+    hashes |= {script: content for script in code.files if (content := pins.script(script))}
+    python = f"{pins.interpreter.implementation} {pins.interpreter.version} {pins.interpreter.platform}"
     variables = pins.variables(step.options.envvar)
     return Circumstances(python, values, variables, files, hashes, pins.frozen(code.imports))
 
@@ -213,6 +231,103 @@ def _installed(library: str) -> bool:
         return importlib.util.find_spec(library) is not None
     except (ImportError, ValueError):
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A destination on this disk: ``text`` with its parameters filled, ``path`` with dots and links taken out."""
+
+    step: str
+    output: Output
+    text: str
+    path: str
+
+    def touches(self, other: str) -> bool:
+        """Say whether one of the two is, or lies in, the other."""
+        return _within(self.path, other) or _within(other, self.path)
+
+    def refused(self, what: str) -> Refused:
+        message = f"the destination `{self.output.destination}` of `{self.output.name}` {what}"
+        return BadPipeline(message, "Write to another path.", self.output.place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What no destination may overwrite: paths, and a glob's pattern, which new files must not match either."""
+
+    called: str
+    paths: tuple[str, ...]
+    pattern: str | None = None
+
+
+def _targets(graph: Graph, values: Mapping[str, Any], base: Path) -> list[_Target]:
+    words = {name: str(value) for name, value in values.items()}
+    texts = [
+        (step.name, output, destination(step, output, words))
+        for step in graph.pipeline.steps for output in step.outputs if output.destination
+    ]  # fmt: skip
+    local = [found for found in texts if ":" not in found[2].split("/", 1)[0]]
+    return [_Target(step, output, text, os.path.realpath(base / text)) for step, output, text in local]
+
+
+def _overlapping(targets: Sequence[_Target], relevant: Collection[str]) -> list[Refused]:
+    """Get the destinations that are, or lie in, another one; those with one text are the graph's to tell."""
+    errors = []
+    for first, second in itertools.combinations(targets, 2):
+        if not first.touches(second.path) or os.path.normpath(first.text) == os.path.normpath(second.text):
+            continue
+        refused, other = (second, first) if second.step in relevant else (first, second)
+        if refused.step in relevant:
+            what = f"`{other.output.destination}`, the destination of `{other.output.name}` of `{other.step}`"
+            errors.append(refused.refused(f"is, holds or lies in {what}"))
+    return errors
+
+
+def _sources(graph: Graph, request: Request, contents: Mapping[str, Content | None]) -> list[_Kept]:
+    """Get the notebook and what its steps declare to read, even those that are not asked for."""
+    base = Path(os.path.realpath(request.base))
+    patterns: dict[str, str] = {}
+    for step in graph.pipeline.steps:
+        for name, item in graph.files[step.name].items():
+            if isinstance(item.source, Files):
+                patterns.setdefault(
+                    item.source.pattern, f"`{item.source.pattern}`, the input `{name}` of `{step.name}`"
+                )
+        for pattern in step.options.hash:
+            patterns.setdefault(pattern, f"`{pattern}`, which `{step.name}` hashes")
+    kept = [_Kept(f"the notebook `{Path(request.notebook).name}` itself", (os.path.realpath(request.notebook),))]
+    for pattern, called in patterns.items():
+        whole = os.path.normpath(base / pattern)
+        content = contents.get(pattern)
+        if glob.has_magic(pattern) and not os.path.lexists(whole):
+            kept.append(_Kept(called, tuple(map(os.path.realpath, content.paths)) if content else (), whole))
+        else:
+            kept.append(_Kept(called, (os.path.realpath(whole),)))
+    return kept
+
+
+def _overwritten(target: _Target, sources: Iterable[_Kept]) -> list[Refused]:
+    return [
+        target.refused(f"would overwrite {kept.called}")
+        for kept in sources
+        if any(map(target.touches, kept.paths))
+        or (kept.pattern is not None and _matched(target.path.split("/"), kept.pattern.split("/")))
+    ]
+
+
+def _matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Say whether a path, or a folder that it lies in, is a match of a glob."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_matched(parts[place:], pattern[1:]) for place in range(len(parts) + (len(pattern) > 1)))
+    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matched(parts[1:], pattern[1:])
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 def still_same(situation: Situation, step: str, digests: DigestMemory) -> bool:

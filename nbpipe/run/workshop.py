@@ -12,7 +12,7 @@ from nbpipe.data.artifacts import copy_out, local_path
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import NbpipeError
 from nbpipe.language.render import render
-from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepOutput
+from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepCode, StepOutput
 from nbpipe.planning.graph import destination
 from nbpipe.run.place import Place
 from nbpipe.run.situation import Situation, still_same
@@ -66,11 +66,7 @@ class Workshop:
             ),
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=around.modules,
-            definitions={
-                name: sha256(definition.normal.encode("utf-8", "surrogatepass")).hexdigest()
-                for definition in graph.pipeline.code[step].definitions
-                for name in definition.names
-            },
+            definitions=definition_digests(graph.pipeline.code[step]),
             timeout=declared.options.timeout,
         )
 
@@ -99,6 +95,15 @@ class Workshop:
         """Get an output's destination with its placeholders filled."""
         values = {name: str(value) for name, value in self.situation.values.items()}
         return destination(step, output, {**values, "run-id": self.run, "date": self.date})
+
+
+def definition_digests(code: StepCode) -> dict[str, str]:
+    """Get the digest of each definition that a step reaches, by the names that it binds."""
+    return {
+        name: sha256(definition.normal.encode("utf-8", "surrogatepass")).hexdigest()
+        for definition in code.definitions
+        for name in definition.names
+    }
 
 
 def slug(name: str) -> str:
