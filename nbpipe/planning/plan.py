@@ -117,15 +117,17 @@ class Planner:
             return Reason("result", None, "it has no outputs, and such a step always runs")
         return None
 
+    def _declared(self, step: Step) -> Verdict | None:
+        """Get the verdict that was asked for or declared, whatever the inputs are."""
+        always = self._always(step)
+        return RunVerdict((always,)) if always else self._kept(step)
+
     def _early(
         self, step: Step, fixed: tuple[Component, ...], static_key: str, unknown: Iterable[StepOutput]
     ) -> Verdict:
-        always = self._always(step)
-        if always:
-            return RunVerdict((always,))
-        kept = self._kept(step)
-        if kept:
-            return kept
+        declared = self._declared(step)
+        if declared:
+            return declared
         known = self._differences(step.name, fixed, whole=False)
         if not self._may_exist(static_key):
             return RunVerdict(known or self._lacking(step.name))
@@ -133,12 +135,9 @@ class Planner:
         return DependsVerdict(known or tuple(Reason(f"upstream:{name}", None, "not known yet") for name in waits))
 
     def _verdict(self, step: Step, components: tuple[Component, ...], *, key: str, static_key: str) -> Verdict:
-        always = self._always(step)
-        if always:
-            return RunVerdict((always,))
-        kept = self._kept(step)
-        if kept:
-            return kept
+        declared = self._declared(step)
+        if declared:
+            return declared
         # Every result is recorded with its static key: without one of those there is none under the whole key.
         found = self.past.lookup(key) if self._asked.get(static_key, True) else ()
         if isinstance(found, Hit):
