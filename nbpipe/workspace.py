@@ -240,6 +240,10 @@ class Workspace:
         found = {run: self.history.run(run) for run in dict.fromkeys(runs)}
         return {run: record.number for run, record in found.items() if record is not None}
 
+    def origin_numbers(self, steps: Iterable[StepRecord]) -> dict[str, int]:
+        """Get the numbers of the runs whose results these steps reused."""
+        return self.numbers(step.origin.run for step in steps if step.origin)
+
     def _outputs_hint(self, notebook: str, name: str) -> str:
         run = self.history.last_run(notebook)
         if run is None:

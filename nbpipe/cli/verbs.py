@@ -175,7 +175,7 @@ def run(
         if as_json:
             screen.json(wire.run_object(report.run, report.steps, report.seconds))
         else:
-            numbers = opened.numbers(step.origin.run for step in report.steps if step.origin)
+            numbers = opened.origin_numbers(report.steps)
             screen.report(report, numbers)
     return EXIT.get(report.run.status, 1)
 
@@ -206,7 +206,7 @@ def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None,
             screen.changed(steps)
             time.sleep(0.5)
             run_, steps = opened.show(run_.id)
-        screen.run(run_, steps, opened.numbers(step.origin.run for step in steps if step.origin), opened.clock())
+        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock())
     return EXIT.get(run_.status, 1) if follow else 0
 
 
@@ -288,7 +288,7 @@ def show(screen: Screen, run: str, workspace: Path | None, as_json: bool) -> Non
     """Show one run: its number, its id, or the beginning of its id."""
     with Workspace.open(Path.cwd(), workspace) as opened:
         run_, steps = opened.show(run)
-        screen.run(run_, steps, opened.numbers(step.origin.run for step in steps if step.origin), opened.clock())
+        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock())
 
 
 @cli.command()

@@ -17,7 +17,6 @@ from nbpipe.language.names import magic_texts
 from nbpipe.language.text import Span, comments_of, find_top_level, lines_of, nearest, split_commas, unquote
 from nbpipe.model import Cell, Elsewhere, Files, FromParameter, Input, Options, Output, Source, StepOutput
 
-MAGICS = ("%%step", "%%nbstep")
 FORMATS = (
     "arrow",
     "parquet",

@@ -69,7 +69,7 @@ class Progress:
 
     def end(self, report: Report) -> None:
         """Show how the run ended; this stays in the saved notebook."""
-        numbers = self._session.workspace.numbers(step.origin.run for step in report.steps if step.origin)
+        numbers = self._session.workspace.origin_numbers(report.steps)
         self._show(report.steps, report.run, numbers, report.seconds)
 
     def _show(
@@ -112,7 +112,7 @@ def show_plan(workspace: Workspace, planned: Planned) -> None:
 
 def show_steps(workspace: Workspace, run: RunRecord, steps: Sequence[StepRecord]) -> None:
     """Show a run as a table."""
-    numbers = workspace.numbers(step.origin.run for step in steps if step.origin)
+    numbers = workspace.origin_numbers(steps)
     head = f"run {run.number} {status_words(run.status)}"
     _show([head, *table.step_lines(steps, _COLUMNS, numbers)], static_html.run_html(run, steps, numbers))
 
