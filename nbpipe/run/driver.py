@@ -213,7 +213,7 @@ class Driver:
 
     def _fail_delivery(self, step: str, problem: str) -> None:
         held = self._steps[step]
-        held.failure = Failure("output", "NotDelivered", problem, problem)
+        held.failure = _not_delivered(problem)
         self._feed(state.Ended(step, Status.FAILED, held.failure, final=True))
 
     def _claim(self, step: str) -> None:
@@ -292,8 +292,7 @@ class Driver:
         held = self._steps[step]
         problem = self.workshop.deliver(step, outcome.artifacts)
         if problem:
-            failure = Failure("output", "NotDelivered", problem, problem)
-            self._ended_badly(step, dataclasses.replace(outcome, status=Status.FAILED, failure=failure))
+            self._ended_badly(step, dataclasses.replace(outcome, status=Status.FAILED, failure=_not_delivered(problem)))
             return
         for artifact in outcome.artifacts:
             self.upstream[StepOutput(artifact.name, step)] = artifact
@@ -384,3 +383,7 @@ class Driver:
         if self._unsaved:
             self.history.put_steps(list(self._unsaved.values()))
             self._unsaved.clear()
+
+
+def _not_delivered(problem: str) -> Failure:
+    return Failure("output", "NotDelivered", problem, problem)
