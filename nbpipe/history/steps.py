@@ -56,9 +56,9 @@ class Steps(Part):
         if notebook is not None:
             wanted = wanted.where(steps.c.pipeline == notebook)
         if step is not None:
-            wanted = wanted.where(outputs.c.step == step)
+            wanted = wanted.where(steps.c.step == step)
         with self._database.reading() as connection:
-            newest = wanted.order_by(outputs.c.number.desc(), steps.c.position).limit(1)
+            newest = wanted.order_by(steps.c.number.desc(), steps.c.position).limit(1)
             row = connection.execute(newest).first()
             return None if row is None else artifact_from(row)
 
