@@ -166,12 +166,10 @@ def phases(path: Path) -> dict[str, float]:
         load, found = seconds_of(lambda: read_notebook(path))
         read, _ = seconds_of(lambda: read_cells(found.cells))
         request = request_for(path)
-        survey_seconds, situation = seconds_of(
-            lambda: survey(request, workspace.place.source, os.environ, workspace.digests)
-        )
+        survey_seconds, situation = seconds_of(lambda: survey(request, workspace.place, os.environ, workspace.digests))
 
         def decide() -> Any:
-            recall = Recall(workspace.history, workspace.store, workspace.digests, workspace.clock)
+            recall = Recall(workspace.history, workspace.store, workspace.digests, situation.around, workspace.clock)
             planner = Planner(situation.graph, situation.circumstances, recall.past(request.notebook))
             return plan(planner, situation.selected)
 

@@ -177,7 +177,8 @@ class Definition:
 class StepCode:
     """What a step's code needs, found by reading it: everything in the order in which it must be rendered.
 
-    ``files`` are the scripts that it runs (``%run x.py``, ``!python x.py``), relative to the notebook.
+    ``normal`` is the code without what does not matter, ``raw`` as it is written. ``files`` are the scripts that it
+    runs (``%run x.py``, ``!python x.py``), relative to the notebook.
     """
 
     parameters: tuple[str, ...]
@@ -186,6 +187,7 @@ class StepCode:
     imports: tuple[str, ...] = ()
     warnings: tuple[Warned, ...] = ()
     files: tuple[str, ...] = ()
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +265,16 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One part of the reuse key. ``summary`` is short, for people; ``text`` is what a diff may be made of."""
+    """One part of the reuse key. ``summary`` is short, for people; ``text`` is what a diff may be made of.
+
+    ``raw`` is the digest in the second key, which is made from code as it is written; empty where there is no other.
+    """
 
     name: str
     digest: str
     summary: str
     text: str = ""
+    raw: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,8 +295,26 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """Something that an attempt used without declaring it, as it was then.
+
+    ``kind`` is read (a file), listed (a folder's names), probed (a path, there or not), package (a distribution), missing
+    (a module that could not be imported) or sources (all code around). Paths are relative to the notebook's folder, or
+    absolute, as the code spelled them. ``left`` is a second state that is as good: what the attempt itself made of it.
+    """
+
+    kind: str
+    name: str
+    state: str
+    left: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A recorded result that may be reused."""
+    """A recorded result that may be reused.
+
+    ``observed`` must be so still. ``accepted`` is empty, or tells who let an older result stand for this key, and when.
+    """
 
     key: str
     attempt: str
@@ -298,6 +322,8 @@ class Hit:
     seconds: float
     notebook: str
     artifacts: tuple[Artifact, ...]
+    observed: tuple[Observed, ...] = ()
+    accepted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,9 +383,9 @@ class JobOutput:
 class Job:
     """All that a worker needs for one attempt; ``directory`` belongs to this attempt alone.
 
-    ``notebook`` is the one-step notebook as JSON text. ``env`` is the kernel's whole environment and is never written
-    to disk. ``kernel`` is the command line of the kernel with ``{connection_file}`` in it. ``definitions`` gives the
-    digest of each shared definition by the name that it binds.
+    ``notebook`` is the one-step notebook as JSON text. ``env``, the kernel's whole environment, is never written to
+    disk. ``kernel`` is its command line with ``{connection_file}`` in it. ``definitions`` gives each shared definition's
+    digest by name; ``imports`` are the modules that the code names, ``roots`` the folders of local modules.
     """
 
     attempt: str
@@ -376,6 +402,8 @@ class Job:
     outputs: tuple[JobOutput, ...] = ()
     modules: tuple[FrozenModule, ...] = ()
     definitions: Mapping[str, str] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
     timeout: float | None = None
 
 
@@ -397,7 +425,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended: artifacts when it succeeded, a failure when not, the executed notebook either way."""
+    """How one attempt ended: artifacts when it succeeded, a failure when not, the executed notebook either way.
+
+    ``observed`` was used without being declared, ``written`` was made beside the outputs; ``doubts`` say why nobody can
+    tell what the result was made from: with one of them it serves its own run only.
+    """
 
     attempt: str
     token: int
@@ -407,6 +439,9 @@ class Outcome:
     artifacts: tuple[Artifact, ...] = ()
     failure: Failure | None = None
     notes: tuple[str, ...] = ()
+    observed: tuple[Observed, ...] = ()
+    written: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 # History
@@ -461,3 +496,5 @@ class StepRecord:
     started: float | None = None
     ended: float | None = None
     notes: tuple[str, ...] = ()
+    observed: tuple[Observed, ...] = ()
+    written: tuple[str, ...] = ()

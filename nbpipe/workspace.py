@@ -136,7 +136,7 @@ class Workspace:
 
     def check(self, request: Request) -> tuple[Warned, ...]:
         """Get advice about a notebook; what is wrong with it is raised."""
-        return survey(request, self.place.source, os.environ, self.digests).graph.pipeline.warnings
+        return survey(request, self.place, os.environ, self.digests).graph.pipeline.warnings
 
     def plan(self, request: Request) -> Planned:
         """Get what would run, what is reused, and why; nothing is executed."""
@@ -252,8 +252,8 @@ class Workspace:
         return nearest(name, names) or (f"There are: {', '.join(names[:10])}." if names else "The last run made none.")
 
     def _planner(self, request: Request) -> tuple[Situation, Planner]:
-        situation = survey(request, self.place.source, os.environ, self.digests)
-        recall = Recall(self.history, self.store, self.digests, self.clock)
+        situation = survey(request, self.place, os.environ, self.digests)
+        recall = Recall(self.history, self.store, self.digests, situation.around, self.clock)
         past = recall.past(request.notebook)
         return situation, Planner(situation.graph, situation.circumstances, past, situation.forced)
 

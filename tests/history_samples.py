@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbpipe.history.claims import Claim
+from nbpipe.history.results import Offer
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, Component, Failure, Origin, Outcome, Reason, RunRecord, Status, StepRecord
+from nbpipe.model import Artifact, Component, Failure, Observed, Origin, Outcome, Reason, RunRecord, Status, StepRecord
 
 
 def everyone(_owner: str) -> bool:
@@ -95,13 +96,14 @@ def commit(
     keys: Sequence[str] | None = None,
     claim: Claim | None = None,
     content: str = "1",
+    observed: tuple[Observed, ...] = (),
 ) -> bool:
     """Commit the attempt's success, offered under ``key-STEP`` and ``raw-STEP`` unless told otherwise."""
+    given = [f"key-{step}", f"raw-{step}"] if keys is None else keys
     return history.commit(
         outcome(name, content=content),
         record(run, step, artifacts=(artifact(content=content),)),
-        keys=[f"key-{step}", f"raw-{step}"] if keys is None else keys,
-        static_key=f"static-{step}",
+        offers=[Offer(key, f"static-{step}", observed) for key in given],
         claim=claim,
         now=102.5,
     )

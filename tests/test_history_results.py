@@ -12,6 +12,7 @@ from sqlalchemy import event
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.claims import Claim
 from nbpipe.history.records import AttemptRow
+from nbpipe.history.results import Offer
 from nbpipe.history.store import History
 from nbpipe.model import Hit, Origin, Outcome, Status
 
@@ -114,7 +115,7 @@ def test_one_attempt_of_a_step_succeeds(history):
 def test_a_commit_that_cannot_be_written_leaves_nothing_behind(history):
     attempt(history, "t", "x", "a")
     with pytest.raises(HistoryOutOfReach):
-        history.commit(outcome("t"), record("unknown", "a"), keys=["k"], static_key=None, claim=None, now=102.0)
+        history.commit(outcome("t"), record("unknown", "a"), offers=[Offer("k", None)], claim=None, now=102.0)
 
     assert history.lookup(["k"]) == {}
     assert commit(history, "t", "x", "a")
@@ -123,7 +124,7 @@ def test_a_commit_that_cannot_be_written_leaves_nothing_behind(history):
 def test_only_a_success_is_committed_and_never_ended_otherwise(history):
     attempt(history, "t", "x", "a")
     with pytest.raises(ValueError, match="failed"):
-        history.commit(outcome("t", Status.FAILED), record("x", "a"), keys=[], static_key=None, claim=None, now=102.0)
+        history.commit(outcome("t", Status.FAILED), record("x", "a"), offers=[], claim=None, now=102.0)
     with pytest.raises(ValueError, match="succeeded"):
         history.end_attempt(outcome("t"), 102.0)
 
@@ -324,5 +325,5 @@ def test_an_outcome_without_artifacts_is_a_result_too(history):
     attempt(history, "t", "x", "a")
     bare = Outcome("t", 0, Status.SUCCEEDED, 2.0, "n")
 
-    assert history.commit(bare, record("x", "a", artifacts=()), keys=["k"], static_key=None, claim=None, now=103.0)
+    assert history.commit(bare, record("x", "a", artifacts=()), offers=[Offer("k", None)], claim=None, now=103.0)
     assert history.lookup(["k"])["k"].artifacts == ()

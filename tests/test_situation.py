@@ -15,6 +15,7 @@ from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, NbpipeError, Refusals, Refused
 from nbpipe.language.reading import read_cells
 from nbpipe.model import Cell
+from nbpipe.run.place import Place
 from nbpipe.run.situation import Request, Situation, select, still_same, survey
 
 CHAIN = (
@@ -39,7 +40,7 @@ def request(folder: Path, *sources: str, parameters: str = "", **asked: object) 
 
 def surveyed(folder: Path, *sources: str, environ: dict[str, str] | None = None, **asked: object) -> Situation:
     """Get the situation of these cells."""
-    return survey(request(folder, *sources, **asked), (), environ or {}, memory())
+    return survey(request(folder, *sources, **asked), Place(folder / ".nbpipe"), environ or {}, memory())
 
 
 def refused(folder: Path, *sources: str, **asked: object) -> list[Refused]:
@@ -215,7 +216,7 @@ def test_values_come_from_defaults_then_papermill_then_values_then_texts(tmp_pat
     declared = cells("%%step a -o x\nx = p, q, r, s", parameters="p = 1\nq = 1\nr = 1\ns = 1")
     asked = Request("n", read_cells([*declared, injected]), tmp_path, texts={"s": "4"}, values={"r": 3, "s": 3})
 
-    assert survey(asked, (), {}, memory()).values == {"p": 1, "q": 2, "r": 3, "s": 4}
+    assert survey(asked, Place(asked.base / ".nbpipe"), {}, memory()).values == {"p": 1, "q": 2, "r": 3, "s": 4}
 
 
 def test_files_modules_and_variables_are_pinned_as_they_are(tmp_path):

@@ -39,7 +39,9 @@ def workshop(tmp_path):
     memory = DigestMemory(lambda paths: {}, lambda entries: None, lambda: 0.0)
     train = TRAIN.replace("-o model", "--envvar TOKEN --timeout 5m -o model")
     reading = read_cells(cells("import math", PREPARE, train, parameters="depth = 3\nname = 'best'"))
-    situation = survey(Request(str(tmp_path / "n.ipynb"), reading, tmp_path), (), environ, memory)
+    situation = survey(
+        Request(str(tmp_path / "n.ipynb"), reading, tmp_path), Place(tmp_path / ".nbpipe"), environ, memory
+    )
     return Workshop("r1", "2026-07-01", Place(tmp_path / ".nbpipe"), situation, memory, environ)
 
 

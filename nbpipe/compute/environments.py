@@ -29,19 +29,23 @@ import importlib.util, json, platform, sys
 print(json.dumps({
     "version": platform.python_version(), "implementation": platform.python_implementation(),
     "platform": sys.platform + "-" + platform.machine(),
-    "ipykernel": importlib.util.find_spec("ipykernel") is not None,
+    "ipykernel": importlib.util.find_spec("ipykernel") is not None, "path": sys.path,
 }))
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What a step's kernel runs: ``kernel`` is its command line with ``{connection_file}`` in it."""
+    """What a step's kernel runs: ``kernel`` is its command line with ``{connection_file}`` in it.
+
+    ``path`` is where it looks for modules.
+    """
 
     kernel: tuple[str, ...]
     version: str
     implementation: str
     platform: str
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def _this(command: tuple[str, ...]) -> Interpreter:
     if importlib.util.find_spec("ipykernel") is None:
         raise _no_ipykernel(sys.executable)
     where = f"{sys.platform}-{platform.machine()}"
-    return Interpreter(command, platform.python_version(), platform.python_implementation(), where)
+    return Interpreter(command, platform.python_version(), platform.python_implementation(), where, tuple(sys.path))
 
 
 def _is_this(program: str) -> bool:
@@ -132,7 +136,7 @@ def _asked(spec: _Spec) -> Interpreter:
         )
     if not told["ipykernel"]:
         raise _no_ipykernel(start[0])
-    return Interpreter(argv, told["version"], told["implementation"], told["platform"])
+    return Interpreter(argv, told["version"], told["implementation"], told["platform"], tuple(told["path"]))
 
 
 @lru_cache(maxsize=64)

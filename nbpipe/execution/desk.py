@@ -77,12 +77,20 @@ class Desk:
             "outputs": [asdict(wanted) for wanted in job.outputs],
             "modules": [asdict(module) for module in job.modules],
             "definitions": dict(job.definitions),
+            "imports": job.imports,
+            "roots": job.roots,
+            # What lies there is nbpipe's own: the store, and the folders of all runs.
+            "ours": [job.store, str(self.path.parents[2])],
         }
         write_whole(self.job, json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"), 0o600)
 
     def error(self) -> Mapping[str, Any]:
         """Get what the kernel wrote about the error of a cell; empty when it wrote nothing."""
         return _read(self.path / "error.json")
+
+    def observed(self) -> Mapping[str, Any]:
+        """Get what the kernel tells of all that the step used without declaring it; empty when it tells nothing."""
+        return _read(self.path / "observed.json")
 
     def saved(self) -> tuple[Staged, ...] | None:
         """Get the outputs that the kernel says it saved, or None when it did not come to its end."""

@@ -19,6 +19,7 @@ from nbpipe.execution import engine
 from nbpipe.execution.attempts import Attempt, Attempts
 from nbpipe.execution.desk import Desk, Staged, write_whole
 from nbpipe.execution.shipping import ship
+from nbpipe.execution.surroundings import observed
 from nbpipe.execution.verdict import failure_of, one_line
 from nbpipe.model import Artifact, Failure, Job, Outcome, Status
 
@@ -97,10 +98,14 @@ def _published(job: Job, desk: Desk, started: float) -> Outcome | Failure:
         made = _publish(job, saved)
     except NbpipeError as error:
         return Failure("output", error.code, error.message, one_line(str(error)))
+    used, written, doubts = observed(job, desk)
     seconds = time.monotonic() - started
     desk.sign(job, made, seconds)
     notes = tuple(staged.note for staged in saved if staged.note)
-    return Outcome(job.attempt, job.token, Status.SUCCEEDED, seconds, str(desk.notebook), artifacts=made, notes=notes)
+    return Outcome(
+        job.attempt, job.token, Status.SUCCEEDED, seconds, str(desk.notebook),
+        artifacts=made, notes=notes, observed=used, written=written, doubts=doubts,
+    )  # fmt: skip
 
 
 def _publish(job: Job, saved: tuple[Staged, ...]) -> tuple[Artifact, ...]:

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from nbpipe.data import formats
 from nbpipe.data.classes import main_namespace, share_classes
+from nbpipe.execution import observation
 
 # What stands in an attempt's directory once the attempt has ended.
 _ENDED = ("outputs.json", "manifest.json", "error.json", "notebook.ipynb")
@@ -71,6 +72,7 @@ def begin(job_path: str) -> None:
         _HOOKS["guard"] = _guard
         sys.addaudithook(_guard)
     _watch_shell()
+    observation.begin(job, str(folder), [spelling for spelling, _ in guarded])
 
 
 def load(name: str) -> Any:
@@ -118,6 +120,7 @@ def save(namespace: Mapping[str, Any]) -> None:
         # it keeps the result for this run only.
         if step.had_children and _stamps(item["paths"]) != step.stamps[item["name"]]:
             raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
+    _write_whole(step.folder / "observed.json", observation.report())
     share_classes(namespace, step.definitions)
     for output in step.outputs:
         _require_made(step, output, namespace)

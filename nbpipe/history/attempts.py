@@ -11,7 +11,8 @@ from nbpipe.history import claims, steps
 from nbpipe.history.claims import Claim
 from nbpipe.history.database import Part
 from nbpipe.history.records import TERMINAL, AttemptRow, artifacts_to_json, attempt_from, failure_to_json
-from nbpipe.history.schema import attempts, entries
+from nbpipe.history.results import Offer, offer
+from nbpipe.history.schema import attempts
 from nbpipe.model import Outcome, Status, StepRecord
 
 
@@ -60,15 +61,14 @@ class Attempts(Part):
         outcome: Outcome,
         record: StepRecord,
         *,
-        keys: Sequence[str],
-        static_key: str | None,
+        offers: Sequence[Offer],
         claim: Claim | None,
         now: float,
     ) -> bool:
         """Make the success visible, all of it together; False, and nothing changed, when it came too late.
 
         It is too late when the claim was taken over, when the attempt or the step has ended otherwise, or when
-        another attempt of the step has succeeded. An empty ``keys`` means: not offered for reuse.
+        another attempt of the step has succeeded. Empty ``offers`` mean: it serves its own run only.
         """
         if outcome.status is not Status.SUCCEEDED:
             raise ValueError(f"an attempt that is {outcome.status} cannot be committed")
@@ -77,7 +77,7 @@ class Attempts(Part):
                 return False
             _end(connection, outcome, now)
             steps.write(connection, [record])
-            _offer(connection, outcome.attempt, keys=keys, static_key=static_key, now=now)
+            offer(connection, outcome.attempt, offers, now=now)
             if claim is not None:
                 claims.free(connection, claim)
             return True
@@ -117,12 +117,3 @@ def _end(connection: Connection, outcome: Outcome, now: float) -> None:
         "artifacts": artifacts_to_json(outcome.artifacts),
     }
     connection.execute(update(attempts).where(going_on).values(ended))
-
-
-def _offer(connection: Connection, attempt: str, *, keys: Sequence[str], static_key: str | None, now: float) -> None:
-    rows = [
-        {"key": key, "attempt": attempt, "static_key": static_key, "committed": now, "offered": True}
-        for key in dict.fromkeys(keys)
-    ]
-    if rows:
-        connection.execute(insert(entries), rows)

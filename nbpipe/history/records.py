@@ -15,6 +15,7 @@ from nbpipe.model import (
     Failure,
     GitState,
     Hit,
+    Observed,
     Origin,
     Reason,
     RunRecord,
@@ -71,8 +72,8 @@ def git_to_json(git: GitState | None) -> str | None:
     return to_json({"remote": git.remote, "branch": git.branch, "commit": git.commit, "dirty": git.dirty})
 
 
-def step_to_row(record: StepRecord, components: str | None) -> dict[str, Any]:
-    """Get the step's row, but for what it repeats of its run; ``components`` names their text."""
+def step_to_row(record: StepRecord, components: str | None, observed: str | None) -> dict[str, Any]:
+    """Get the step's row, but for what it repeats of its run; the other two are the names of their texts."""
     return {
         "run": record.run,
         "step": record.step,
@@ -92,10 +93,17 @@ def step_to_row(record: StepRecord, components: str | None) -> dict[str, Any]:
         "started": record.started,
         "ended": record.ended,
         "notes": to_json(record.notes),
+        "observed": observed,
+        "written": to_json(record.written),
     }
 
 
-def step_from(row: Row[Any], components: tuple[Component, ...], artifacts: Iterable[Artifact]) -> StepRecord:
+def step_from(
+    row: Row[Any],
+    components: tuple[Component, ...],
+    artifacts: Iterable[Artifact],
+    observed: tuple[Observed, ...] = (),
+) -> StepRecord:
     """Get the step with what its row only refers to."""
     return StepRecord(
         run=row.run,
@@ -115,6 +123,8 @@ def step_from(row: Row[Any], components: tuple[Component, ...], artifacts: Itera
         started=row.started,
         ended=row.ended,
         notes=tuple(json.loads(row.notes)),
+        observed=observed,
+        written=tuple(json.loads(row.written)),
     )
 
 
@@ -145,10 +155,11 @@ def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
     return to_json([(a.name, a.format, a.digest, a.bytes, a.uri, a.basename) for a in artifacts])
 
 
-def hit_from(row: Row[Any], key: str) -> Hit:
+def hit_from(row: Row[Any], key: str, observed: tuple[Observed, ...] = (), accepted: str | None = None) -> Hit:
     """Get the attempt's result as one that may be reused under ``key``."""
     artifacts = tuple(Artifact(*parts) for parts in json.loads(row.artifacts))
-    return Hit(key, row.id, Origin(row.run, row.step), row.seconds, row.notebook, artifacts)
+    origin = Origin(row.run, row.step)
+    return Hit(key, row.id, origin, row.seconds, row.notebook, artifacts, observed, accepted or "")
 
 
 def attempt_from(row: Row[Any]) -> AttemptRow:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 
+from nbpipe.history import texts
 from nbpipe.history.database import Part, chunks
 from nbpipe.history.records import hit_from
 from nbpipe.history.schema import attempts, entries, steps
-from nbpipe.model import Hit, Status
+from nbpipe.model import Hit, Observed, Status
 
 _OFFERED = entries.c.offered.is_(true())
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A key under which a result may be reused, while everything observed is so."""
+
+    key: str
+    static_key: str | None
+    observed: tuple[Observed, ...] = ()
 
 
 class Results(Part):
@@ -25,6 +36,16 @@ class Results(Part):
             for chunk in chunks(keys):
                 found.update(_newest(connection, entries.c.key.in_(chunk)))
         return found
+
+    def candidates(self, key: str) -> list[Hit]:
+        """Get all results that are offered under a key, newest first: what they have observed tells them apart."""
+        with self._database.reading() as connection:
+            return _hits(connection, (entries.c.key == key) & _OFFERED)
+
+    def accept(self, attempt: str, offers: Sequence[Offer], accepted: str, now: float) -> None:
+        """Offer an earlier attempt's result under other keys too; ``accepted`` says who wanted it, and why."""
+        with self._database.writing() as connection:
+            offer(connection, attempt, offers, now=now, accepted=accepted)
 
     def hits_of_run(self, run: str) -> dict[str, Hit]:
         """Get what :meth:`lookup` would for every key of the results that the run's steps made or reused."""
@@ -65,10 +86,33 @@ class Results(Part):
             connection.execute(update(entries).where(entries.c.attempt == attempt).values(offered=False))
 
 
+def offer(
+    connection: Connection, attempt: str, offers: Sequence[Offer], *, now: float, accepted: str | None = None
+) -> None:
+    """Offer an attempt's result inside the caller's transaction."""
+    found = texts.Texts()
+    rows = [
+        {
+            "key": each.key, "attempt": attempt, "static_key": each.static_key, "committed": now, "offered": True,
+            "observed": found.add_observed(each.observed), "accepted": accepted,
+        }
+        for each in {each.key: each for each in offers}.values()
+    ]  # fmt: skip
+    found.store(connection)
+    if rows:
+        connection.execute(insert(entries), rows)
+
+
 def _newest(connection: Connection, wanted: ColumnElement[bool]) -> dict[str, Hit]:
     newest = select(func.max(entries.c.id)).where(wanted, _OFFERED).group_by(entries.c.key)
+    return {hit.key: hit for hit in _hits(connection, entries.c.id.in_(newest))}
+
+
+def _hits(connection: Connection, wanted: ColumnElement[bool]) -> list[Hit]:
     columns: tuple[Any, ...] = (
         entries.c.key.label("under"),
+        entries.c.observed,
+        entries.c.accepted,
         attempts.c.id,
         attempts.c.run,
         attempts.c.step,
@@ -76,5 +120,7 @@ def _newest(connection: Connection, wanted: ColumnElement[bool]) -> dict[str, Hi
         attempts.c.notebook,
         attempts.c.artifacts,
     )
-    rows = connection.execute(select(*columns).join(attempts).where(entries.c.id.in_(newest))).all()
-    return {row.under: hit_from(row, row.under) for row in rows}
+    asked = select(*columns).join(attempts).where(wanted).order_by(entries.c.id.desc())
+    rows = connection.execute(asked).all()
+    observed = texts.load_observed(connection, [row.observed for row in rows])
+    return [hit_from(row, row.under, observed[row.observed], row.accepted) for row in rows]

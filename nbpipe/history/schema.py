@@ -102,6 +102,8 @@ steps = Table(
     _time_or_none("started"),
     _time_or_none("ended"),
     _words("notes"),
+    _text_reference("observed"),
+    _words("written"),
     Index("steps_newest", "pipeline", "done", "step", "number"),
 )
 
@@ -161,6 +163,8 @@ entries = Table(
     _words_or_none("static_key"),
     _time("committed"),
     Column("offered", Boolean, nullable=False),
+    _text_reference("observed"),
+    _words_or_none("accepted"),
     Index("entries_by_key", "key", "offered", "id"),
     Index("entries_by_static_key", "static_key", "offered"),
     Index("entries_of_attempt", "attempt"),

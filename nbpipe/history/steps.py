@@ -71,7 +71,8 @@ def write(connection: Connection, records: Sequence[StepRecord]) -> None:
     found = texts.Texts()
     places = _places(connection, {run for run, _ in accepted})
     rows = {
-        name: step_to_row(record, found.add_components(record.components)) | places[name[0]]
+        name: step_to_row(record, found.add_components(record.components), found.add_observed(record.observed))
+        | places[name[0]]
         for name, record in accepted.items()
     }
     found.store(connection)
@@ -155,4 +156,7 @@ def _records(connection: Connection, rows: Sequence[Row[Any]], made: Iterable[Ro
     for row in made:
         artifacts[row.run, row.step].append(artifact_from(row))
     components = texts.load_components(connection, [row.components for row in rows])
-    return [step_from(row, components[row.components], artifacts[row.run, row.step]) for row in rows]
+    observed = texts.load_observed(connection, [row.observed for row in rows])
+    return [
+        step_from(row, components[row.components], artifacts[row.run, row.step], observed[row.observed]) for row in rows
+    ]

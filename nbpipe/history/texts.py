@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from nbpipe.history.database import chunks, insert_absent
 from nbpipe.history.records import to_json
 from nbpipe.history.schema import texts
-from nbpipe.model import Component
+from nbpipe.model import Component, Observed
 
 # Shorter texts are quicker read with the list that they belong to, at the price of repeating them in some lists.
 _LONG = 2048
@@ -38,6 +38,12 @@ class Texts:
             return None
         return self.add([[part.name, part.digest, part.summary, *self._reference(part.text)] for part in components])
 
+    def add_observed(self, observed: Sequence[Observed]) -> str | None:
+        """Get the name of the list of observations."""
+        if not observed:
+            return None
+        return self.add([[item.kind, item.name, item.state, item.left] for item in observed])
+
     def store(self, connection: Connection) -> None:
         """Write the texts that are not there yet."""
         known: set[str] = set()
@@ -61,6 +67,13 @@ def load_components(connection: Connection, names: Iterable[str | None]) -> dict
             for part, digest, summary, text, apart in rows
         )
     return found
+
+
+def load_observed(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[Observed, ...]]:
+    """Get the lists of observations by name; None is the name of the empty list."""
+    lists = load(connection, [name for name in names if name is not None])
+    found: dict[str | None, tuple[Observed, ...]] = {None: ()}
+    return found | {name: tuple(Observed(*parts) for parts in rows) for name, rows in lists.items()}
 
 
 def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:

@@ -267,6 +267,7 @@ def _code(step: Step, code: _Code, around: Around, found: _Found, stars: list[Sh
         imports=tuple(modules),
         warnings=(*_warnings(step, code, words), *_hidden(step, scripts)),
         files=scripts.files,
+        raw=_raw(_body(text) for text in texts),
     )
 
 
@@ -278,6 +279,9 @@ def _scripts(code: _Code, shared: Iterable[Shareable], place: Place) -> Scripts:
 
 
 def _hidden(step: Step, scripts: Scripts) -> Iterator[Warned]:
+    for text in scripts.installing:
+        yield Warned("installs", f"`{text}` changes what is installed, so the step's results serve their own run only",
+                     "Install before the run, in the environment of the notebook's kernel.", step.place)  # fmt: skip
     for text in scripts.hidden:
         hint = "Write its path as it is, or declare the file with `hash`."
         yield Warned("hidden-code", f"which file `{text}` runs cannot be told, so its changes do not count", hint,

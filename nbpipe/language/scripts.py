@@ -13,6 +13,9 @@ from nbpipe.language.names import magic_texts
 _INTERPRETER = re.compile(r"(?:.*/)?(?:python[\d.]*|bash|sh)|[{$]\{?sys\.executable\}?")
 _SEPARATORS = re.compile(r"[;&|()]+")
 _UNKNOWN = re.compile(r"[${}*?`~]")
+_INSTALLING = re.compile(
+    r"\b(?:pip[\d.]*|conda|mamba|micromamba|pixi|uv|poetry)\s(?:.*\s)?(?:install|uninstall|remove|add|sync|update)\b"
+)
 _WITH_VALUE = {"-W", "-X"}
 
 
@@ -20,13 +23,15 @@ _WITH_VALUE = {"-W", "-X"}
 class Scripts:
     """What is run: ``files`` as written, ``modules`` of ``-m``, ``hidden`` texts whose file cannot be told.
 
-    ``runs``: some code is run by ``%run`` in the step's own namespace, where it may bind any name.
+    ``runs``: some code is run by ``%run`` in the step's own namespace, where it may bind any name. ``installing`` are
+    the commands that change what is installed.
     """
 
     files: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     runs: bool = False
+    installing: tuple[str, ...] = ()
 
 
 def scripts_of(trees: Iterable[ast.AST]) -> Scripts:
@@ -34,18 +39,29 @@ def scripts_of(trees: Iterable[ast.AST]) -> Scripts:
     files: dict[str, None] = {}
     modules: dict[str, None] = {}
     hidden: dict[str, None] = {}
+    installing: dict[str, None] = {}
     runs = False
     for tree in trees:
         for node in ast.walk(tree):
             runs |= _runs(node)
+            installing |= dict.fromkeys(_installs(node))
             for kind, text in _called(node):
                 {"file": files, "module": modules, "hidden": hidden}[kind][text] = None
-    return Scripts(tuple(files), tuple(modules), tuple(hidden), runs)
+    return Scripts(tuple(files), tuple(modules), tuple(hidden), runs, tuple(installing))
 
 
 def _runs(node: ast.AST) -> bool:
     """Say whether a node is the call that IPython makes of ``%run``."""
     return _method(node) == "run_line_magic" and magic_texts(node)[:1] == ["run"]
+
+
+def _installs(node: ast.AST) -> Iterator[str]:
+    """Get a magic or a shell command as its author wrote it, if it changes what is installed."""
+    texts = magic_texts(node)
+    if _method(node) == "run_line_magic" and _INSTALLING.match(" ".join(texts)):
+        yield f"%{' '.join(texts)}"
+    elif texts and _method(node) in ("system", "getoutput") and _INSTALLING.search(texts[0]):
+        yield f"!{texts[0]}"
 
 
 def _method(node: ast.AST) -> str:

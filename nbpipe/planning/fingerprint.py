@@ -7,6 +7,8 @@ other cells, comments, retries and timeouts are not there (REUSE in the docs).
 from __future__ import annotations
 
 import ast
+import dataclasses
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +20,9 @@ from nbpipe.model import Artifact, Component, Content, Definition, FrozenModule,
 from nbpipe.planning.encoding import encode, sequence
 
 SCHEMA = 1
+# The normal form of code depends on this version of ours, and on the syntax trees of the Python that reads it.
+NORMALISER = f"1 {sys.version_info[0]}.{sys.version_info[1]}"
+_RAW = "raw\n"
 _SHOWN = 60
 _DEFINING = ("FunctionDef(", "AsyncFunctionDef(", "ClassDef(")
 _ASSIGNING = ("Assign(", "AnnAssign(")
@@ -28,7 +33,8 @@ class Circumstances:
     """What a step is given besides its code and its upstream data, pinned at submit.
 
     ``python`` names the kernel's interpreter; ``variables`` are environment variables (None: unset); ``files`` the
-    declared file inputs by input name; ``hashes`` the files of ``hash`` by pattern.
+    declared file inputs by input name; ``hashes`` the files of ``hash`` by pattern. ``packages`` are all installed
+    distributions where every one of them counts, else None: then those count that an attempt has imported.
     """
 
     python: str
@@ -37,6 +43,7 @@ class Circumstances:
     files: Mapping[str, Content] = field(default_factory=dict)
     hashes: Mapping[str, Content] = field(default_factory=dict)
     modules: tuple[FrozenModule, ...] = ()
+    packages: tuple[str, ...] | None = None
 
 
 def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple[Component, ...]:
@@ -45,7 +52,7 @@ def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple
     values, files, hashes = around.values, sorted(around.files.items()), sorted(around.hashes.items())
     salt = step.options.salt
     return (
-        _component("code", code.normal, _lines(step), "\n".join(piece.source for piece in step.pieces)),
+        _code("code", code.normal, code.raw, _lines(step), "\n".join(piece.source for piece in step.pieces)),
         *map(_definition, code.definitions),
         *_order(code.definitions),
         *map(_module, around.modules),
@@ -53,6 +60,7 @@ def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple
         *(_file(name, content, formats.get(name)) for name, content in files),
         _outputs(step.outputs),
         _python(around.python),
+        *((_packages(around.packages),) if around.packages is not None else ()),
         *(_variable(name, value) for name, value in sorted(around.variables.items())),
         *((_component("salt", salt, _shown(salt)),) if salt else ()),
         *(_component(f"hash:{name}", item.digest, _size(item.bytes, item.digest)) for name, item in hashes),
@@ -67,8 +75,19 @@ def upstream_component(name: str, artifact: Artifact) -> Component:
 
 
 def key_of(components: Iterable[Component]) -> str:
-    """Get the digest over all components, whatever their order."""
-    pairs = sorted((component.name, component.digest) for component in components)
+    """Get the digest over all components, whatever their order; comments and layout of code do not count."""
+    return _key(sorted((component.name, component.digest) for component in components))
+
+
+def raw_key_of(components: Iterable[Component]) -> str:
+    """Get the second digest over all components, which is the same as long as the code is written the same.
+
+    It finds a result again when the normal form is another: of a newer nbpipe, or read by a newer Python.
+    """
+    return _key(sorted((component.name, component.raw or component.digest) for component in components))
+
+
+def _key(pairs: list[tuple[str, str]]) -> str:
     whole = sequence([encode("nbpipe-key"), encode(SCHEMA), sequence(_pair(*pair) for pair in pairs)])
     return f"blake3:{blake3(whole).hexdigest()}"
 
@@ -86,6 +105,14 @@ def _component(name: str, value: Any, summary: str, text: str = "") -> Component
     return Component(name, _digest([name.partition(":")[0], value]), summary, text)
 
 
+def _code(name: str, normal: str, raw: str, summary: str, text: str) -> Component:
+    """Get the component of some code, in its normal form and as it is written."""
+    written = _digest([name.partition(":")[0], raw if raw.startswith(_RAW) else _RAW + raw])
+    if normal.startswith(_RAW):
+        return _component(name, normal, summary, text)
+    return dataclasses.replace(_component(name, [NORMALISER, normal], summary, text), raw=written)
+
+
 def _lines(step: Step) -> str:
     count = sum(len(piece.source.splitlines()) for piece in step.pieces)
     return f"{count} lines"
@@ -95,7 +122,9 @@ def _lines(step: Step) -> str:
 @lru_cache(maxsize=4096)
 def _definition(item: Definition) -> Component:
     name = ",".join(item.names) or "shared cell"
-    return _component(f"definition:{name}", item.normal, _shown(item.source.strip().splitlines()[0]), item.source)
+    return _code(
+        f"definition:{name}", item.normal, item.source, _shown(item.source.strip().splitlines()[0]), item.source
+    )
 
 
 def _order(definitions: Iterable[Definition]) -> tuple[Component, ...]:
@@ -104,7 +133,8 @@ def _order(definitions: Iterable[Definition]) -> tuple[Component, ...]:
     if len(effects) < 2:
         return ()
     cells = ", ".join(f"cell {item.cell}" for item in effects)
-    return (_component("shared order", [item.normal for item in effects], cells),)
+    made = _component("shared order", [NORMALISER, *(item.normal for item in effects)], cells)
+    return (dataclasses.replace(made, raw=_digest(["shared order", *(item.source for item in effects)])),)
 
 
 def _only_defines(item: Definition) -> bool:
@@ -118,15 +148,21 @@ def _python(python: str) -> Component:
     return _component("python", python, python)
 
 
+@lru_cache(maxsize=64)
+def _packages(packages: tuple[str, ...]) -> Component:
+    return _component("packages", list(packages), f"{len(packages)} packages", "\n".join(packages))
+
+
 @lru_cache(maxsize=256)
 def _module(module: FrozenModule) -> Component:
     """Get the component of a local module: its syntax tree, so that comments and layout do not count."""
     try:
         normal = ast.dump(ast.parse(module.source))
     except (SyntaxError, ValueError, RecursionError):
-        normal = "raw\n" + module.source
+        normal = _RAW + module.source
     summary = f"{len(module.source.splitlines())} lines"
-    return _component(f"module:{module.name}", [normal, module.is_package], summary, module.source)
+    made = _component(f"module:{module.name}", [NORMALISER, normal, module.is_package], summary, module.source)
+    return dataclasses.replace(made, raw=_digest(["module", _RAW + module.source, module.is_package]))
 
 
 def _file(name: str, content: Content, format_: str | None) -> Component:

@@ -21,7 +21,7 @@ from nbpipe.model import (
     StepRecord,
     Verdict,
 )
-from nbpipe.planning.fingerprint import Circumstances, fixed_components, key_of, upstream_component
+from nbpipe.planning.fingerprint import Circumstances, fixed_components, key_of, raw_key_of, upstream_component
 from nbpipe.planning.graph import Graph
 
 Found = Hit | tuple[Reason, ...]
@@ -33,6 +33,7 @@ class Past:
 
     ``known`` gives those static keys from which any result was ever made; ``newest`` a step's newest result that still
     stands; ``latest`` the record to compare with; ``wrong`` what is wrong with the results in such a record.
+    ``refresh`` tells that time has passed: what lies around the notebook is looked at again.
     """
 
     lookup: Callable[[str], Found]
@@ -40,17 +41,33 @@ class Past:
     newest: Callable[[str], Hit | None]
     latest: Callable[[str], StepRecord | None]
     wrong: Callable[[StepRecord], tuple[Reason, ...]] = lambda _record: ()
+    refresh: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict with what it was made from; ``key`` is None while inputs are not known."""
+    """A verdict with what it was made from; ``key`` is None while inputs are not known.
+
+    ``fed`` are the names of the components that come from other steps.
+    """
 
     step: str
     verdict: Verdict
     components: tuple[Component, ...] = ()
     key: str | None = None
     static_key: str | None = None
+    fed: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Get the keys under which a result may be offered, each with its static key: by normal form, and as written.
+
+        Empty while inputs are not known.
+        """
+        if self.key is None or self.static_key is None:
+            return ()
+        fixed = [item for item in self.components if item.name not in self.fed]
+        return (self.key, self.static_key), (raw_key_of(self.components), raw_key_of(fixed))
 
 
 Upstream = Mapping[StepOutput, Artifact]
@@ -78,17 +95,21 @@ class Planner:
         unknown = [source for source in feeds.values() if source not in upstream]
         if unknown:
             return Decision(name, self._early(step, fixed, static_key, unknown), fixed, None, static_key)
-        fed = (upstream_component(item, upstream[source]) for item, source in feeds.items())
+        fed = tuple(upstream_component(item, upstream[source]) for item, source in feeds.items())
         components = (*fixed, *fed)
         key = key_of(components) if feeds else static_key
         verdict = self._verdict(step, components, key=key, static_key=static_key)
-        return Decision(name, verdict, components, key, static_key)
+        return Decision(name, verdict, components, key, static_key, frozenset(item.name for item in fed))
 
     def ask_ahead(self, names: Collection[str]) -> None:
         """Ask once which of these steps can have a result at all; a run, whose answers change, does not."""
         keys = {self._known_before(name)[1] for name in names}
         found = self.past.known(keys)
-        self._asked |= {key: key in found for key in keys}
+        self._asked |= dict.fromkeys(found, True)
+        unknown = {name: key for name in names if (key := self._known_before(name)[1]) not in found}
+        raw = {key: raw_key_of(self._known_before(name)[0]) for name, key in unknown.items()}
+        written = self.past.known(set(raw.values())) if raw else ()
+        self._asked |= {key: second in written for key, second in raw.items()}
 
     def _known_before(self, name: str) -> tuple[tuple[Component, ...], str]:
         """Get the components of a step that do not depend on other steps, and the key over them."""
@@ -98,9 +119,9 @@ class Planner:
             self._fixed[name] = fixed, key_of(fixed)
         return self._fixed[name]
 
-    def _may_exist(self, static_key: str) -> bool:
+    def _may_exist(self, fixed: Iterable[Component], static_key: str) -> bool:
         asked = self._asked.get(static_key)
-        return bool(self.past.known([static_key])) if asked is None else asked
+        return bool(self.past.known([static_key, raw_key_of(fixed)])) if asked is None else asked
 
     def _condition(self, step: Step) -> SkipVerdict | None:
         text = step.options.when
@@ -129,7 +150,7 @@ class Planner:
         if declared:
             return declared
         known = self._differences(step.name, fixed, whole=False)
-        if not self._may_exist(static_key):
+        if not self._may_exist(fixed, static_key):
             return RunVerdict(known or self._lacking(step.name))
         waits = dict.fromkeys(source.step for source in unknown)
         return DependsVerdict(known or tuple(Reason(f"upstream:{name}", None, "not known yet") for name in waits))
@@ -139,10 +160,18 @@ class Planner:
         if declared:
             return declared
         # Every result is recorded with its static key: without one of those there is none under the whole key.
-        found = self.past.lookup(key) if self._asked.get(static_key, True) else ()
+        found = self._found(components, key) if self._asked.get(static_key, True) else ()
         if isinstance(found, Hit):
-            return ReuseVerdict(found, (Reason("unchanged", None, found.origin.run),))
+            accepted = (Reason("accepted", None, found.accepted),) if found.accepted else ()
+            return ReuseVerdict(found, accepted or (Reason("unchanged", None, found.origin.run),))
         return RunVerdict(found or self._differences(step.name, components, whole=True))
+
+    def _found(self, components: tuple[Component, ...], key: str) -> Found:
+        found = self.past.lookup(key)
+        if isinstance(found, Hit):
+            return found
+        written = self.past.lookup(raw_key_of(components))
+        return written if isinstance(written, Hit) else found or written
 
     def _kept(self, step: Step) -> ReuseVerdict | None:
         if step.options.reuse is not Reuse.KEEP:

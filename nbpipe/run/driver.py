@@ -12,6 +12,7 @@ from typing import Protocol
 from nbpipe.errors import OutOfReach
 from nbpipe.history.claims import Claim as KeyClaim
 from nbpipe.history.claims import Held
+from nbpipe.history.results import Offer
 from nbpipe.history.store import History
 from nbpipe.model import (
     Artifact,
@@ -141,6 +142,7 @@ class Driver:
                 self._ended(outcome)
         elif self._waiting():
             Heartbeat.pause(_PAUSE)
+        self.planner.past.refresh()
         for name in self._waiting():
             self._steps[name].waiting = False
             self._todo.append(state.Decide(name))
@@ -296,20 +298,30 @@ class Driver:
             return
         for artifact in outcome.artifacts:
             self.upstream[StepOutput(artifact.name, step)] = artifact
-        notes = outcome.notes
-        keys = [held.key] if held.key else []
+        doubts = outcome.doubts
         if not self.workshop.unchanged(step):
-            keys, notes = [], (*notes, "a declared file changed while the step ran: its result serves this run only")
-        record = self._final(step, Status.SUCCEEDED, ())
-        record = dataclasses.replace(record, notes=notes)
-        static = held.decision.static_key if keys and held.decision else None
-        done = self.history.commit(outcome, record, keys=keys, static_key=static, claim=held.claim, now=self.clock())
+            doubts = (*doubts, "a declared file changed while the step ran")
+        notes = (*outcome.notes, *(f"{doubt}: its result serves this run only" for doubt in doubts))
+        notes += self._nondeterministic(held, outcome)
+        record = dataclasses.replace(self._final(step, Status.SUCCEEDED, ()), notes=notes)
+        keys = held.decision.keys if held.decision and not doubts else ()
+        offers = [Offer(key, static, outcome.observed) for key, static in keys]
+        done = self.history.commit(outcome, record, offers=offers, claim=held.claim, now=self.clock())
         if not done:
             self._taken_over(step, outcome)
             return
         held.claim = None
         held.record = record
         self._feed(state.Committed(step))
+
+    def _nondeterministic(self, held: _Held, outcome: Outcome) -> tuple[str, ...]:
+        """Get a note when the same key has made other bytes before."""
+        before = self.history.lookup([held.key]).get(held.key) if held.key else None
+        if before is None or before.observed != outcome.observed:
+            return ()
+        made = {artifact.name: artifact.digest for artifact in outcome.artifacts}
+        other = [f"`{old.name}`" for old in before.artifacts if made.get(old.name, old.digest) != old.digest]
+        return (f"not deterministic: {', '.join(other)} came out otherwise than before",) if other else ()
 
     def _taken_over(self, step: str, outcome: Outcome) -> None:
         """Drop a late attempt: another run holds the key by now, so its result is what we wait for."""
@@ -361,8 +373,9 @@ class Driver:
         if status is Status.REUSED and isinstance(verdict, ReuseVerdict):
             hit = verdict.hit
             return dataclasses.replace(
-                record, origin=hit.origin, saved_seconds=hit.seconds, notebook=hit.notebook, artifacts=hit.artifacts
-            )
+                record, origin=hit.origin, saved_seconds=hit.seconds, notebook=hit.notebook, artifacts=hit.artifacts,
+                observed=hit.observed,
+            )  # fmt: skip
         if status in (Status.SKIPPED, Status.CANCELLED) and reasons:
             record = dataclasses.replace(record, reasons=reasons)
         outcome = held.outcome
@@ -370,7 +383,7 @@ class Driver:
             return dataclasses.replace(record, failure=held.failure if status is Status.FAILED else None)
         return dataclasses.replace(
             record, seconds=outcome.seconds, notebook=outcome.notebook, artifacts=outcome.artifacts,
-            notes=outcome.notes, started=now - outcome.seconds,
+            notes=outcome.notes, started=now - outcome.seconds, observed=outcome.observed, written=outcome.written,
             failure=held.failure if status is not Status.SUCCEEDED else None,
         )  # fmt: skip
 

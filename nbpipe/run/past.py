@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.data.artifacts import Datastore, check, local_path
+from nbpipe.data.observations import Surroundings
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.store import History
@@ -22,6 +23,7 @@ class Recall:
     history: History
     store: Datastore
     digests: DigestMemory
+    around: Surroundings
     clock: Callable[[], float]
     _notebook: str = ""
     _ready: dict[str, Hit] = field(default_factory=dict)
@@ -33,20 +35,21 @@ class Recall:
         last = self.history.last_run(notebook)
         if last is not None:
             self._keep(self.history.hits_of_run(last.id))
-        return Past(self.lookup, self.known, self.newest, self.latest, self.wrong)
+        return Past(self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh)
 
     def lookup(self, key: str) -> Found:
-        """Get the result for this key if its bytes are all there, or why it cannot be used."""
+        """Get the newest result for this key whose bytes are all there and whose surroundings are as they were.
+
+        Where there is none, get why the newest cannot be used.
+        """
         said: tuple[Reason, ...] = ()
-        tried: set[str] = set()
-        while (hit := self._find(key)) is not None and hit.attempt not in tried:
-            tried.add(hit.attempt)
-            whole = self._whole(hit)
-            if isinstance(whole, Hit):
-                self._ready[key] = whole
-                return whole
+        for hit in self._candidates(key):
+            found = self.around.differences(hit.observed) or self._whole(hit)
+            if isinstance(found, Hit):
+                self._ready[key] = found
+                return found
             self._ready.pop(key, None)
-            said = said or whole
+            said = said or found
         return said
 
     def known(self, static_keys: Collection[str]) -> set[str]:
@@ -71,6 +74,12 @@ class Recall:
         """Get what has become of a record's outputs, if that is why they are not offered any more."""
         return self._damage(record.artifacts)
 
+    def _candidates(self, key: str) -> Iterator[Hit]:
+        newest = self._find(key)
+        if newest is not None:
+            yield newest
+            yield from (hit for hit in self.history.candidates(key) if hit.attempt != newest.attempt)
+
     def _find(self, key: str) -> Hit | None:
         if key not in self._ready and self._latest is None:
             keys = [record.key for record in self._records().values() if record.key is not None]
@@ -84,7 +93,9 @@ class Recall:
 
     def _keep(self, hits: dict[str, Hit]) -> None:
         self._ready |= hits
-        self.digests.prefetch(_files(artifact for hit in hits.values() for artifact in hit.artifacts))
+        stored = _files(artifact for hit in hits.values() for artifact in hit.artifacts)
+        read = [path for hit in hits.values() for path in self.around.files(hit.observed)]
+        self.digests.prefetch([*stored, *read])
 
     def _whole(self, hit: Hit) -> Hit | tuple[Reason, ...]:
         """Get the result as it lies in this store now; one that is not whole is never offered again."""

@@ -12,7 +12,20 @@ from nbpipe.language.text import nearest
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
-_KEYS = ("source",)
+_KEYS = ("source", "reuse")
+_POLICIES = {"packages": ("observed", "strict"), "python": ("patch", "minor")}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How exactly a result's environment must be the same.
+
+    ``packages``: those that the attempt has imported (observed), or all that are installed (strict); ``python``: up to
+    its patch release, or its minor one.
+    """
+
+    packages: str = "observed"
+    python: str = "patch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,7 @@ class Place:
 
     root: Path
     source: tuple[Path, ...] = ()
+    policy: Policy = Policy()
 
     @property
     def database(self) -> Path:
@@ -46,13 +60,13 @@ def find_place(near: Path, named: Path | None = None) -> Place:
     """Get the workspace named, or the nearest upward from ``near``, or the one to be made in ``near``."""
     near = near.resolve()
     settings = next((folder / SETTINGS for folder in (near, *near.parents) if (folder / SETTINGS).is_file()), None)
-    source = _source(settings) if settings else ()
+    source, policy = _told(settings) if settings else ((), Policy())
     if named is not None:
-        return Place(named.resolve(), source)
+        return Place(named.resolve(), source, policy)
     for folder in (near, *near.parents):
         if (folder / SETTINGS).is_file() or (folder / FOLDER).is_dir():
-            return Place(folder / FOLDER, source)
-    return Place(near / FOLDER, source)
+            return Place(folder / FOLDER, source, policy)
+    return Place(near / FOLDER, source, policy)
 
 
 def make_place(place: Place) -> None:
@@ -84,10 +98,16 @@ _SETTINGS_TEXT = """\
 
 # Folders, relative to this file, with local modules that steps import; a notebook's own folder always counts.
 source = []
+
+[reuse]
+# A result is reused while the installed packages that its step imported are the same ("observed"), or all ("strict").
+packages = "observed"
+# And while Python is the same up to its "patch" release, or only its "minor" one.
+python = "patch"
 """
 
 
-def _source(settings: Path) -> tuple[Path, ...]:
+def _told(settings: Path) -> tuple[tuple[Path, ...], Policy]:
     try:
         table = tomllib.loads(settings.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -95,7 +115,24 @@ def _source(settings: Path) -> tuple[Path, ...]:
     for key in table:
         if key not in _KEYS:
             raise BadUsage(f"{settings} has the key `{key}`", nearest(key, _KEYS) or f"It knows: {', '.join(_KEYS)}.")
-    folders = table.get("source", [])
+    return _source(settings, table.get("source", [])), _policy(settings, table.get("reuse", {}))
+
+
+def _policy(settings: Path, table: object) -> Policy:
+    if not isinstance(table, dict):
+        raise BadUsage(f"`reuse` in {settings} is not a table", "Write it as [reuse].")
+    for key, value in table.items():
+        allowed = _POLICIES.get(key)
+        if allowed is None:
+            hint = nearest(key, _POLICIES) or f"It knows: {', '.join(_POLICIES)}."
+            raise BadUsage(f"[reuse] in {settings} has the key `{key}`", hint)
+        if value not in allowed:
+            words = " or ".join(f'"{word}"' for word in allowed)
+            raise BadUsage(f"`{key}` in [reuse] of {settings} is {value!r}", f"It may be {words}.")
+    return Policy(**table)
+
+
+def _source(settings: Path, folders: object) -> tuple[Path, ...]:
     if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
         raise BadUsage(f"`source` in {settings} is not a list of folders", 'For example: source = ["src"]')
     for folder in folders:

@@ -14,6 +14,8 @@ from typing import Any
 
 from nbpipe.compute.environments import Interpreter, key_environment, resolve
 from nbpipe.data.formats import libraries
+from nbpipe.data.observations import Surroundings, content_of
+from nbpipe.data.packages import Packages, site_folders
 from nbpipe.data.snapshot import DigestMemory, find_modules, pin
 from nbpipe.errors import BadPipeline, BadUsage, FormatUnavailable, NbpipeError, Place, Refusals, Refused, refuse
 from nbpipe.language.parameters import settle
@@ -22,6 +24,8 @@ from nbpipe.language.text import nearest
 from nbpipe.model import Content, Files, FrozenModule, Output, Step
 from nbpipe.planning.fingerprint import Circumstances
 from nbpipe.planning.graph import Graph, destination, link
+from nbpipe.run.place import Place as Workplace
+from nbpipe.run.place import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,10 @@ class Situation:
     circumstances: Mapping[str, Circumstances]
     selected: frozenset[str]
     forced: frozenset[str]
+    around: Surroundings
 
 
-def survey(request: Request, source: Iterable[Path], environ: Mapping[str, str], digests: DigestMemory) -> Situation:
+def survey(request: Request, place: Workplace, environ: Mapping[str, str], digests: DigestMemory) -> Situation:
     """Pin everything a plan depends on; all refusals are raised together, before anything runs."""
     errors: list[Refused] = list(request.reading.errors)
     errors += unbound_errors(request.reading)
@@ -70,8 +75,10 @@ def survey(request: Request, source: Iterable[Path], environ: Mapping[str, str],
     relevant = _relevant(graph, request)
     errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
     interpreter = _interpreter(request, errors)
-    roots = [request.base, *source]
-    pins = _Pins(request.base, roots, environ, interpreter, digests, errors)
+    around = surroundings(request.base, place.source, interpreter, digests)
+    pins = _Pins(
+        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, around
+    )
     circumstances = {
         step.name: _circumstances(step, graph, values, pins)
         for step in graph.pipeline.steps if step.name in relevant
@@ -83,7 +90,13 @@ def survey(request: Request, source: Iterable[Path], environ: Mapping[str, str],
     errors += [error for target in targets if target.step in relevant for error in _overwritten(target, sources)]
     refuse(list(dict.fromkeys(errors)))
     selected, forced = select(graph, request)
-    return Situation(request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced))
+    return Situation(request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), around)
+
+
+def surroundings(base: Path, roots: Iterable[Path], interpreter: Interpreter, digests: DigestMemory) -> Surroundings:
+    """Get what lies around a notebook that an interpreter runs."""
+    packages = Packages(site_folders(interpreter.path), lambda path: content_of(path, digests))
+    return Surroundings(base, tuple(roots), digests, packages)
 
 
 def select(graph: Graph, request: Request) -> tuple[set[str], set[str]]:
@@ -147,6 +160,8 @@ class _Pins:
     interpreter: Interpreter
     digests: DigestMemory
     errors: list[Refused]
+    policy: Policy
+    around: Surroundings
     contents: dict[str, Content | None] = field(default_factory=dict)
     modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
     environments: dict[tuple[str, ...], Mapping[str, str | None]] = field(default_factory=dict)
@@ -178,6 +193,17 @@ class _Pins:
                 self.modules[names] = ()
         return self.modules[names]
 
+    def python(self) -> str:
+        """Get the interpreter as far as it counts."""
+        version = self.interpreter.version
+        if self.policy.python == "minor":
+            version = ".".join(version.split(".")[:2])
+        return f"{self.interpreter.implementation} {version} {self.interpreter.platform}"
+
+    def packages(self) -> tuple[str, ...] | None:
+        """Get all that is installed where all of it counts."""
+        return tuple(self.around.packages.all()) if self.policy.packages == "strict" else None
+
     def variables(self, names: tuple[str, ...]) -> Mapping[str, str | None]:
         if names not in self.environments:
             self.environments[names] = key_environment(self.environ, names)
@@ -194,9 +220,9 @@ def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _P
     hashes = {pattern: content for pattern in step.options.hash if (content := pins.content(pattern, step.place))}
     code = graph.pipeline.code[step.name]
     hashes |= {script: content for script in code.files if (content := pins.script(script))}
-    python = f"{pins.interpreter.implementation} {pins.interpreter.version} {pins.interpreter.platform}"
     variables = pins.variables(step.options.envvar)
-    return Circumstances(python, values, variables, files, hashes, pins.frozen(code.imports))
+    modules = pins.frozen(code.imports)
+    return Circumstances(pins.python(), values, variables, files, hashes, modules, pins.packages())
 
 
 def _folders_with_a_format(step: Step, files: Mapping[str, Content]) -> list[Refused]:

@@ -67,6 +67,8 @@ class Workshop:
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=around.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
+            imports=graph.pipeline.code[step].imports,
+            roots=tuple(str(root) for root in self.place.source),
             timeout=declared.options.timeout,
         )
 
