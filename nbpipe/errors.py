@@ -18,6 +18,7 @@
     ├── Refusals                     exit 2: several of the above, told together
     ├── OutOfReach                   exit 3: store, workspace or cluster
     │   ├── HistoryOutOfReach        the run store cannot be opened or written
+    │   │   └── HistoryDamaged       the run store's file is damaged
     │   ├── StoreOutOfReach          a datastore cannot be read or written
     │   └── ClusterOutOfReach        the compute target cannot be started or was lost
     └── StepFailed                   exit 1: raised where a notebook must stop
@@ -182,6 +183,12 @@ class HistoryOutOfReach(OutOfReach):
     """The run store cannot be opened, read or written."""
 
     code = "history-out-of-reach"
+
+
+class HistoryDamaged(HistoryOutOfReach):
+    """The run store's file is not what was written."""
+
+    code = "history-damaged"
 
 
 class StoreOutOfReach(OutOfReach):

@@ -14,8 +14,9 @@ from typing import Self
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.artifacts import copy_out
 from nbpipe.data.datastores import LocalStore
+from nbpipe.data.digests import Forgetful
 from nbpipe.data.snapshot import DigestMemory
-from nbpipe.errors import BadUsage
+from nbpipe.errors import BadUsage, HistoryDamaged
 from nbpipe.history.store import History
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.reading import read_cells
@@ -23,20 +24,23 @@ from nbpipe.language.text import nearest
 from nbpipe.model import Artifact, Component, ReuseVerdict, RunRecord, Status, StepRecord, Verdict, Warned
 from nbpipe.planning.plan import Decision, Planner, plan
 from nbpipe.planning.progress import Progress
+from nbpipe.run.acceptance import Accepted, accept
+from nbpipe.run.advice import advice
 from nbpipe.run.driver import Driver, Executor, Watch
 from nbpipe.run.git import git_state
 from nbpipe.run.interrupts import interrupts
-from nbpipe.run.owner import is_alive, this_owner
+from nbpipe.run.owner import is_alive, this_owner, this_user
 from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
 from nbpipe.run.situation import Request, Situation, survey
+from nbpipe.run.verification import Problem, Verified, keep_ending, set_aside, verify
 from nbpipe.run.workshop import Workshop
 
 Executors = Callable[[], Executor]
 
 # What the contract names and this version does not have: every face gives the same answer to it.
-LATER_VERBS = ("debug", "accept", "cancel", "compare", "datasets", "datastores", "compute", "env", "publish",
-               "schedule", "gc", "verify", "fmt")  # fmt: skip
+LATER_VERBS = ("debug", "cancel", "compare", "datasets", "datastores", "compute", "env", "publish",
+               "schedule", "gc", "fmt")  # fmt: skip
 LATER_OPTIONS = ("detach",)
 
 
@@ -136,7 +140,8 @@ class Workspace:
 
     def check(self, request: Request) -> tuple[Warned, ...]:
         """Get advice about a notebook; what is wrong with it is raised."""
-        return survey(request, self.place, os.environ, self.digests).graph.pipeline.warnings
+        situation = survey(request, self.place, os.environ, self.digests)
+        return (*situation.graph.pipeline.warnings, *advice(situation, self.history))
 
     def plan(self, request: Request) -> Planned:
         """Get what would run, what is reused, and why; nothing is executed."""
@@ -174,6 +179,7 @@ class Workspace:
                 executor.close()
             self.history.end_run(record.id, status, self.clock())
         done = self.history.run(record.id) or record
+        keep_ending(self.place, done)
         steps = tuple(self.history.steps(record.id))
         return Report(done, steps, time.monotonic() - begin, situation.graph.pipeline.warnings)
 
@@ -185,6 +191,43 @@ class Workspace:
         recorded = {record.step: record for record in self.history.steps(last.id)} if last else {}
         before = self.history.latest_steps(request.notebook).get(step)
         return Explained(step, decision.verdict, before, decision.components, recorded.get(step))
+
+    def accept(self, request: Request, step: str) -> Accepted:
+        """Let a step's newest result stand for what the step is now; BadUsage when that cannot be."""
+        situation, planner = self._planner(dataclasses.replace(request, steps=(step,)))
+        decision = plan(planner, situation.selected)[step]
+        return accept(decision, planner, situation.around, self.history, user=this_user(), now=self.clock())
+
+    @classmethod
+    def verify(cls, near: Path, named: Path | None = None, *, full: bool = False, repair: bool = False) -> Verified:
+        """Look whether all that is recorded is there, all bytes read again with ``full``.
+
+        With ``repair`` what is wrong is offered no more, and a lost or damaged history is made anew from kept results.
+        """
+        damaged: list[Problem] = []
+        try:
+            workspace = cls.open(near, named)
+            damaged += [Problem("history", said) for said in workspace.history.damage()]
+        except HistoryDamaged as error:
+            if not repair:
+                raise
+            damaged.append(Problem("history", error.message))
+            workspace = cls._anew(near, named)
+        else:
+            if damaged and repair:
+                workspace.close()
+                workspace = cls._anew(near, named)
+        with workspace:
+            digests = Forgetful() if full else workspace.digests
+            now = workspace.clock()
+            found = verify(workspace.history, workspace.store, workspace.place, digests, repair=repair, now=now)
+        return dataclasses.replace(found, problems=(*damaged, *found.problems))
+
+    @classmethod
+    def _anew(cls, near: Path, named: Path | None) -> Self:
+        """Open the workspace with a new history, the old one set aside."""
+        set_aside(find_place(near, named))
+        return cls.open(near, named)
 
     def last(self, notebook: str) -> tuple[RunRecord, list[StepRecord]]:
         """Get the newest run of a notebook; BadUsage when there is none."""
@@ -282,8 +325,7 @@ class Workspace:
         }
         date = time.strftime("%Y-%m-%d", time.localtime(run.started))
         return Driver(
-            run=run.id,
-            owner=run.owner,
+            run=run,
             planner=planner,
             history=self.history,
             workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ),

@@ -85,6 +85,8 @@ class Screen:
         """Print how a run ended."""
         self.lines(table.step_lines(report.steps, self.columns, numbers))
         self.lines([f"run {report.run.number} {status_words(report.run.status)} in {duration(report.seconds)}"])
+        for line in table.note_lines(report.steps):
+            self.note(line)
         for step in report.steps:
             if step.failure is not None and step.failure.kind == "user":
                 self.note(f"\nstep {step.step}:\n{step.failure.traceback.rstrip()}")

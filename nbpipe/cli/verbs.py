@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import sys
@@ -20,6 +21,7 @@ from nbpipe.model import Status
 from nbpipe.run.place import absolute
 from nbpipe.run.situation import Request
 from nbpipe.views import table, wire
+from nbpipe.views.words import accepted_line
 from nbpipe.workspace import LATER_OPTIONS, LATER_VERBS, Planned, Wishes, Workspace, request_for
 
 EXIT = {Status.SUCCEEDED: 0, Status.CANCELLED: 130}
@@ -230,6 +232,27 @@ def why(
 @cli.command()
 @NOTEBOOK
 @click.argument("step")
+@PARAM
+@WORKSPACE
+@JSON
+@click.pass_obj
+def accept(
+    screen: Screen, notebook: Path, step: str, param: tuple[str, ...], workspace: Path | None, as_json: bool
+) -> None:
+    """Let a step's last result stand for its new code: for a change that changes no result."""
+    request = with_parameters(request_for(notebook), param)
+    with _open(notebook, workspace) as opened:
+        accepted = opened.accept(request, step)
+        numbers = opened.numbers([accepted.hit.origin.run])
+    if as_json:
+        screen.json(wire.accepted_object(step, accepted.hit, accepted.reasons, accepted.record))
+    else:
+        screen.lines([accepted_line(step, accepted.hit, accepted.reasons, numbers)])
+
+
+@cli.command()
+@NOTEBOOK
+@click.argument("step")
 @WORKSPACE
 @JSON
 @click.pass_obj
@@ -289,6 +312,28 @@ def show(screen: Screen, run: str, workspace: Path | None, as_json: bool) -> Non
     with Workspace.open(Path.cwd(), workspace) as opened:
         run_, steps = opened.show(run)
         screen.run(run_, steps, opened.origin_numbers(steps), opened.clock())
+
+
+@cli.command()
+@click.argument("notebook", required=False, type=click.Path(path_type=Path))
+@click.option("--full", is_flag=True, help="Read all bytes again, also of files that look unchanged.")
+@click.option("--repair", is_flag=True, help="Offer nothing that is wrong; make a lost history from kept results.")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def verify(
+    screen: Screen, *, notebook: Path | None, full: bool, repair: bool, workspace: Path | None, as_json: bool
+) -> int:
+    """Look whether every recorded output is there and is what it was."""
+    near = absolute(notebook or Path.cwd() / "x").parent
+    verified = Workspace.verify(near, workspace, full=full, repair=repair)
+    problems = [(problem.where, problem.said) for problem in verified.problems]
+    if as_json:
+        screen.json(wire.verified_object(dataclasses.asdict(verified), whole=verified.whole))
+    else:
+        counts = (verified.outputs, verified.bytes, verified.unknown)
+        screen.lines(table.verified_lines(problems, *counts, repaired=repair))
+    return 0 if verified.whole else 1
 
 
 @cli.command()

@@ -79,6 +79,7 @@ class Desk:
             "definitions": dict(job.definitions),
             "imports": job.imports,
             "roots": job.roots,
+            "site": job.site,
             # What lies there is nbpipe's own: the store, and the folders of all runs.
             "ours": [job.store, str(self.path.parents[2])],
         }

@@ -4,17 +4,19 @@ Python tells an audit hook of opened files, listed folders, imports and started 
 questions whether a path is there, so ``os.stat`` is watched beside it. What native code and child programs read stays
 unseen; of a program at least the files that its command names are taken. Shipped to steps' kernels as source.
 
-Left out: what belongs to Python, the system or nbpipe; what the step has made itself; settings and caches of the user
-(hidden folders in the home folder); what the import system looks through. The idea of recording a build step's reads
+Left out: what belongs to Python, the system or nbpipe (installed modules count by their distributions); what the step
+has made itself; settings and caches of the user (hidden folders in the home folder); what the import system looks
+through. The idea of recording a build step's reads
 and the paths that it probed in vain is that of mkcheck and of Bazel's sandboxes.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import shlex
-import site
 import stat
 import sys
 import sysconfig
@@ -23,17 +25,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib.util import source_from_cache
+from types import FrameType
 from typing import Any
 
 from nbpipe.data.listing import names_in
-from nbpipe.data.packages import installed, site_folders
+from nbpipe.data.packages import installed
 
 Stamp = tuple[int, int, int, int, int]
 
 _SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/run", "/boot")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND | os.O_CREAT
 _MAKING = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1}
-_IMPORTING = "<frozen importlib"
+# What looks for modules and distributions: it looks through folders that do not matter to the step.
+_IMPORTING = ("<frozen importlib", os.path.dirname(importlib.__file__) + "/", pkgutil.__file__)
 # The system's own realpath asks about each folder above a path: that is spelling, not looking.
 _SPELLING = frozenset({"realpath", "_joinrealpath"})
 _stat, _lstat = os.stat, os.lstat
@@ -174,12 +178,13 @@ def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
     base = os.getcwd()
     frozen = [module["path"] for module in job["modules"]]
     watched = (base, *job.get("roots", ()))
-    ignored = (*_ignored(), *job.get("ours", ()))
+    ignored = (*_ignored(), *job.get("ours", ()), *job.get("site", ()))
     known = frozenset({*frozen, *declared, *map(os.path.realpath, declared)})
     _HERE.update(
         recorder=Recorder(base, ignored, watched, known, os.path.join(folder, "children.jsonl")),
         before=frozenset(sys.modules),
-        installed=installed(site_folders(sys.path)),
+        installed=installed(job.get("site", ())),
+        site=tuple(job.get("site", ())),
         imports=tuple(job.get("imports", ())),
     )
     if "hook" not in _HERE:
@@ -202,8 +207,8 @@ def report() -> dict[str, Any]:
         "packages": sorted(set(_packages())),
         "missing": sorted(_missing(recorder.imports)),
         "programs": [json.loads(words) for words in recorder.programs],
-        "reinstalled": installed(site_folders(sys.path)) != _HERE["installed"],
-        "site": list(site_folders(sys.path)),
+        "reinstalled": installed(_HERE["site"]) != _HERE["installed"],
+        "site": _HERE["site"],
     }
 
 
@@ -255,11 +260,9 @@ def _open(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _list(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
-    # The import system looks through folders for modules; what it imports is told apart from that.
-    if not sys._getframe(3).f_code.co_filename.startswith(_IMPORTING):  # noqa: SLF001  # the caller's name, no more
-        spelled = "." if arguments[0] is None else _spelled(arguments[0])
-        if spelled is not None:
-            recorder.lists(spelled)
+    spelled = "." if arguments[0] is None else _spelled(arguments[0])
+    if spelled is not None and not _imports(sys._getframe(3)):  # noqa: SLF001  # who calls tells why
+        recorder.lists(spelled)
 
 
 def _make(recorder: Recorder, event: str, arguments: tuple[Any, ...]) -> None:
@@ -321,7 +324,7 @@ def _watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result
     def watched(path: Any, *more: Any, **options: Any) -> os.stat_result:
         recorder: Recorder | None = _HERE.get("recorder")
         spelled = None if recorder is None or options.get("dir_fd") is not None else _spelled(path)
-        if recorder is None or spelled is None or sys._getframe(1).f_code.co_name in _SPELLING:  # noqa: SLF001  # as above
+        if recorder is None or not spelled or _imports(sys._getframe(1)):  # noqa: SLF001  # as above
             return ask(path, *more, **options)
         try:
             found = ask(path, *more, **options)
@@ -335,6 +338,11 @@ def _watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result
         if ask in supported:
             supported.add(watched)
     return watched
+
+
+def _imports(frame: FrameType) -> bool:
+    """Say whether code that only looks for modules, or spells a path out, is asking."""
+    return frame.f_code.co_name in _SPELLING or frame.f_code.co_filename.startswith(_IMPORTING)
 
 
 def _spelled(path: Any) -> str | None:
@@ -379,23 +387,14 @@ def _split(words: Sequence[str]) -> Iterator[str]:
 def _ignored() -> tuple[str, ...]:
     """Get the folders of Python, the system, and the user's settings and caches."""
     paths = sysconfig.get_paths()
-    python = {
-        sys.prefix,
-        sys.base_prefix,
-        sys.exec_prefix,
-        paths["stdlib"],
-        paths["platstdlib"],
-        *site_folders(sys.path),
-    }
-    if site.ENABLE_USER_SITE:
-        python.add(site.getusersitepackages())
+    python = {sys.prefix, sys.base_prefix, sys.exec_prefix, paths["stdlib"], paths["platstdlib"]}
     settings = [os.environ[name] for name in ("MPLCONFIGDIR", "IPYTHONDIR") if os.environ.get(name)]
     return (*_SYSTEM, *sorted(python), os.path.join(os.path.expanduser("~"), "."), *settings)
 
 
 def _packages() -> Iterator[str]:
     """Get the names of the installed top-level modules that the step has imported."""
-    folders = site_folders(sys.path)
+    folders = _HERE["site"]
     named = {name.partition(".")[0] for name in _HERE["imports"]}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]

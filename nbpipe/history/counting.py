@@ -7,6 +7,12 @@ from sqlalchemy import Connection, update
 from nbpipe.history.schema import counters
 
 
+def raise_to(connection: Connection, name: str, value: int) -> None:
+    """Let the counter be at least so high."""
+    low = (counters.c.name == name) & (counters.c.value < value)
+    connection.execute(update(counters).where(low).values(value=value))
+
+
 def next_number(connection: Connection, name: str) -> int:
     """Get the counter's next value; two writers never get the same one."""
     step = update(counters).where(counters.c.name == name).values(value=counters.c.value + 1)

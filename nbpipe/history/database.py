@@ -14,13 +14,16 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from nbpipe.errors import HistoryOutOfReach
+from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.filesystem import shares_memory
 
 BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 # Older SQLite libraries take 999 values in one statement.
 _CHUNK = 900
+
+_REPAIR = "Make it anew from the results on disk: nbpipe verify --repair"
+_DAMAGED = ("not a database", "malformed", "corrupt", "could not decode")
 
 _CAUSES = (
     (
@@ -34,9 +37,9 @@ _CAUSES = (
         "Free some space and run again: what was recorded before is kept.",
     ),
     (
-        ("not a database", "malformed", "corrupt"),
+        _DAMAGED,
         "is damaged",
-        "Move the file away and run again: a new history begins, and stored outputs stay where they are.",
+        _REPAIR,
     ),
     (
         ("readonly", "read-only"),
@@ -66,7 +69,12 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """Get a connection that sees one moment of the database."""
         with words_for(self.path), self._readers.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            except (ValueError, LookupError) as error:
+                # What was written there could be read; what is there now cannot.
+                said = f"the history {self.path} is damaged: it holds what nbpipe never wrote ({error})"
+                raise HistoryDamaged(said, _REPAIR) from error
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -84,6 +92,12 @@ class Part:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def damage(self) -> list[str]:
+        """Get what the database itself finds wrong with its file; nothing when it is whole."""
+        with self._database.reading() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
+        return [str(line) for line in found if line != "ok"]
 
     def close(self) -> None:
         """Let go of the database."""
@@ -124,7 +138,8 @@ def _out_of_reach(path: Path, cause: str) -> HistoryOutOfReach:
     found = cause.lower()
     for needles, said, hint in _CAUSES:
         if any(needle in found for needle in needles):
-            return HistoryOutOfReach(f"the history {path} {said} ({cause})", hint)
+            kind = HistoryDamaged if needles is _DAMAGED else HistoryOutOfReach
+            return kind(f"the history {path} {said} ({cause})", hint)
     return HistoryOutOfReach(f"the history {path} refused a record or a question: {cause}")
 
 

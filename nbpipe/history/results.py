@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, true, up
 
 from nbpipe.history import texts
 from nbpipe.history.database import Part, chunks
-from nbpipe.history.records import hit_from
-from nbpipe.history.schema import attempts, entries, steps
-from nbpipe.model import Hit, Observed, Status
+from nbpipe.history.records import artifact_from, hit_from
+from nbpipe.history.schema import attempts, entries, outputs, runs, steps
+from nbpipe.model import Artifact, Hit, Observed, Status
 
 _OFFERED = entries.c.offered.is_(true())
 
@@ -66,17 +66,21 @@ class Results(Part):
 
     def newest_result(self, notebook: str, step: str) -> Hit | None:
         """Get the result that this step had in the newest run of the notebook in which it succeeded or was reused."""
-        made = (
-            (attempts.c.run == func.coalesce(steps.c.origin_run, steps.c.run))
-            & (attempts.c.step == func.coalesce(steps.c.origin_step, steps.c.step))
-            & (attempts.c.status == Status.SUCCEEDED.value)
-            & attempts.c.quarantined.is_(None)
-        )
         mine = (steps.c.pipeline == notebook) & steps.c.done.is_(true()) & (steps.c.step == step)
-        wanted = select(attempts).select_from(steps).join(attempts, made).where(mine)
+        wanted = select(attempts).select_from(steps).join(attempts, _made()).where(mine)
         with self._database.reading() as connection:
             row = connection.execute(wanted.order_by(steps.c.number.desc()).limit(1)).first()
             return None if row is None else hit_from(row, row.key or "")
+
+    def stored(self) -> list[tuple[str, str, Artifact]]:
+        """Get every recorded output that is not in quarantine: by which attempt, from where, and what it is."""
+        of_step = (steps.c.run == outputs.c.run) & (steps.c.step == outputs.c.step)
+        wanted = select(outputs, attempts.c.id.label("attempt"), runs.c.number.label("run_number"))
+        wanted = wanted.select_from(outputs).join(runs, runs.c.id == outputs.c.run).join(steps, of_step)
+        ordered = wanted.join(attempts, _made()).order_by(outputs.c.number, outputs.c.step, outputs.c.position)
+        with self._database.reading() as connection:
+            rows = connection.execute(ordered).all()
+            return [(row.attempt, f"run {row.run_number}, step {row.step}", artifact_from(row)) for row in rows]
 
     def quarantine(self, attempt: str, why: str, now: float) -> None:
         """Never offer the attempt's result again; the record of it stays."""
@@ -84,6 +88,16 @@ class Results(Part):
             marked = update(attempts).where(attempts.c.id == attempt, attempts.c.quarantined.is_(None))
             connection.execute(marked.values(quarantined=now, why=why))
             connection.execute(update(entries).where(entries.c.attempt == attempt).values(offered=False))
+
+
+def _made() -> ColumnElement[bool]:
+    """Get what joins a step to the attempt that made its result, in this run or in the one that it was reused from."""
+    return (
+        (attempts.c.run == func.coalesce(steps.c.origin_run, steps.c.run))
+        & (attempts.c.step == func.coalesce(steps.c.origin_step, steps.c.step))
+        & (attempts.c.status == Status.SUCCEEDED.value)
+        & attempts.c.quarantined.is_(None)
+    )
 
 
 def offer(

@@ -31,22 +31,11 @@ class Runs(Part):
         now: float,
     ) -> RunRecord:
         """Get the new run's record, with the next number of the workspace."""
-        found = texts.Texts()
-        row = {
-            "id": run,
-            "notebook": notebook,
-            "experiment": experiment,
-            "status": Status.RUNNING.value,
-            "started": now,
-            "parameters": to_json(parameters),
-            "tags": to_json(tags),
-            "git": git_to_json(git),
-            "patch": found.add(git.patch) if git and git.patch else None,
-            "owner": owner,
-        }
         with self._database.writing() as connection:
-            found.store(connection)
-            connection.execute(insert(runs).values(row | {"number": next_number(connection, "run")}))
+            number = next_number(connection, "run")
+            status = Status.RUNNING
+            record = RunRecord(run, number, notebook, experiment, status, now, None, parameters, tags, git, owner)
+            insert_run(connection, record)
             return _read(connection, select(runs).where(runs.c.id == run))[0]
 
     def end_run(self, run: str, status: Status, now: float) -> None:
@@ -82,6 +71,28 @@ class Runs(Part):
                 if len(found) == 1:
                     return found[0]
         return None
+
+
+def insert_run(connection: Connection, record: RunRecord) -> None:
+    """Write a new run inside the caller's transaction."""
+    found = texts.Texts()
+    git = record.git
+    row = {
+        "id": record.id,
+        "number": record.number,
+        "notebook": record.notebook,
+        "experiment": record.experiment,
+        "status": record.status.value,
+        "started": record.started,
+        "ended": record.ended,
+        "parameters": to_json(record.parameters),
+        "tags": to_json(record.tags),
+        "git": git_to_json(git),
+        "patch": found.add(git.patch) if git and git.patch else None,
+        "owner": record.owner,
+    }
+    found.store(connection)
+    connection.execute(insert(runs).values(row))
 
 
 def _meanings(reference: str) -> list[Select[Any]]:

@@ -49,6 +49,12 @@ class Steps(Part):
             found = connection.execute(_in_order(made)).all()
             return {record.step: record for record in _records(connection, rows, found)}
 
+    def recent(self, notebook: str, step: str, limit: int) -> list[StepRecord]:
+        """Get the step's records in the newest runs in which it succeeded or was reused, newest first."""
+        wanted = select(steps).where(_done(notebook), steps.c.step == step).order_by(steps.c.number.desc()).limit(limit)
+        with self._database.reading() as connection:
+            return _records(connection, connection.execute(wanted).all(), ())
+
     def find_output(self, notebook: str | None, step: str | None, output: str) -> Artifact | None:
         """Get the output of that name from the newest run that has it, of this notebook and step if they are named."""
         of_step = (outputs.c.run == steps.c.run) & (outputs.c.step == steps.c.step)

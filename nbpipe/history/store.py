@@ -7,6 +7,7 @@ from typing import Self
 
 from sqlalchemy import false, update
 
+from nbpipe.history.archive import Archive
 from nbpipe.history.attempts import Attempts
 from nbpipe.history.claims import Claims
 from nbpipe.history.database import Database
@@ -19,7 +20,7 @@ from nbpipe.history.schema import meta
 from nbpipe.history.steps import Steps
 
 
-class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory):
+class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory, Archive):
     """What happened in a workspace, and who computes what at present.
 
     Each method is one short transaction of its own (the reading ones see one moment); any thread may call it. Times are

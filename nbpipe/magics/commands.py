@@ -14,21 +14,23 @@ from nbpipe.language.text import nearest
 from nbpipe.magics.screen import (
     Failing,
     Progress,
+    show_accepted,
     show_lines,
     show_log,
     show_outputs,
     show_plan,
     show_runs,
     show_steps,
+    show_verified,
     show_why,
 )
 from nbpipe.magics.session import Session
 from nbpipe.magics.words import Words, read_words
 from nbpipe.model import Status
 from nbpipe.run.situation import Request
-from nbpipe.workspace import LATER_VERBS, Report, Wishes
+from nbpipe.workspace import LATER_VERBS, Report, Wishes, Workspace
 
-VERBS = ("plan", "run", "status", "why", "logs", "pull", "runs", "show", "lint", "defaults")
+VERBS = ("plan", "run", "status", "why", "accept", "logs", "pull", "runs", "show", "verify", "lint", "defaults")
 SHELL_VERBS = ("init",)
 
 
@@ -134,6 +136,11 @@ class StepMagics(Magics):
         request = self._asked(words, (words.names[0],))
         show_why(self.session.workspace, self.session.workspace.why(request, words.names[0]))
 
+    def _accept(self, rest: str) -> None:
+        words = read_words(rest, takes=("param",), names=1)
+        request = self._asked(words, (words.names[0],))
+        show_accepted(self.session.workspace, self.session.workspace.accept(request, words.names[0]))
+
     def _logs(self, rest: str) -> None:
         words = read_words(rest, takes=(), names=1)
         show_log(self.session.workspace.executed_notebook(self.session.identity, words.names[0]))
@@ -156,6 +163,11 @@ class StepMagics(Magics):
     def _show(self, rest: str) -> None:
         words = read_words(rest, takes=(), names=1)
         show_steps(self.session.workspace, *self.session.workspace.show(words.names[0]))
+
+    def _verify(self, rest: str) -> None:
+        words = read_words(rest, takes=("full", "repair"), names=0)
+        full, repair = "full" in words.given, "repair" in words.given
+        show_verified(Workspace.verify(self.session.base, full=full, repair=repair))
 
     def _lint(self, rest: str) -> None:
         read_words(rest, takes=(), names=0)

@@ -15,8 +15,10 @@ from IPython.display import display
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.session import Session
 from nbpipe.model import RunRecord, StepRecord
+from nbpipe.run.acceptance import Accepted
+from nbpipe.run.verification import Verified
 from nbpipe.views import logs, static_html, table, why
-from nbpipe.views.words import duration, status_words
+from nbpipe.views.words import accepted_line, duration, status_words
 from nbpipe.workspace import Explained, Planned, Report, Workspace
 
 _COLUMNS = 120
@@ -85,6 +87,7 @@ class Progress:
         lines = table.step_lines(steps, _COLUMNS, known)
         if seconds is not None:
             lines.append(f"run {run.number} {status_words(run.status)} in {duration(seconds)}")
+            lines += table.note_lines(steps)
         bundle = _bundle(lines, static_html.run_html(run, steps, known))
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
@@ -127,7 +130,20 @@ def show_why(workspace: Workspace, told: Explained) -> None:
     """Show why a step runs or is reused."""
     numbers = workspace.numbers(told.runs)
     parts = (told.step, told.verdict, told.now, told.before, told.last)
-    show_lines(why.why_lines(*parts, numbers=numbers))
+    _show(why.why_lines(*parts, numbers=numbers), why.why_html(*parts, numbers=numbers))
+
+
+def show_accepted(workspace: Workspace, accepted: Accepted) -> None:
+    """Show which result stands from now on."""
+    numbers = workspace.numbers([accepted.hit.origin.run])
+    show_lines([accepted_line(accepted.step, accepted.hit, accepted.reasons, numbers)])
+
+
+def show_verified(verified: Verified) -> None:
+    """Show what a look at all stored outputs has found."""
+    problems = [(problem.where, problem.said) for problem in verified.problems]
+    counts = (verified.outputs, verified.bytes, verified.unknown)
+    show_lines(table.verified_lines(problems, *counts, repaired=verified.repaired))
 
 
 def show_outputs(executed: Path) -> None:

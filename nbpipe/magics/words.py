@@ -10,7 +10,7 @@ from nbpipe.errors import BadUsage
 from nbpipe.language.text import nearest
 from nbpipe.workspace import LATER_OPTIONS
 
-_FLAGS = ("keep-going", "force")
+_FLAGS = ("keep-going", "force", "full", "repair")
 _SHELL_ONLY = ("json", "follow", "workspace", "limit", "help")
 _SHORT = {"-p": "--param"}
 

@@ -150,7 +150,7 @@ def _python(python: str) -> Component:
 
 @lru_cache(maxsize=64)
 def _packages(packages: tuple[str, ...]) -> Component:
-    return _component("packages", list(packages), f"{len(packages)} packages", "\n".join(packages))
+    return _component("packages", list(packages), f"{len(packages)} packages", "\n".join(packages).replace("==", "\t"))
 
 
 @lru_cache(maxsize=256)

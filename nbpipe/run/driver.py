@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nbpipe.errors import OutOfReach
+from nbpipe.history.archive import Archived
 from nbpipe.history.claims import Claim as KeyClaim
 from nbpipe.history.claims import Held
 from nbpipe.history.results import Offer
@@ -21,6 +22,7 @@ from nbpipe.model import (
     Outcome,
     Reason,
     ReuseVerdict,
+    RunRecord,
     Status,
     StepOutput,
     StepRecord,
@@ -63,6 +65,9 @@ class Workshop(Protocol):
     def deliver(self, step: str, artifacts: Iterable[Artifact]) -> str | None:
         """Fill the step's destinations; get what went wrong."""
 
+    def keep(self, kept: Archived) -> None:
+        """Write a committed result beside its notebook."""
+
 
 Watch = Callable[[StepRecord], None]
 
@@ -74,6 +79,7 @@ class _Held:
     decision: Decision | None = None
     claim: KeyClaim | None = None
     attempt: str = ""
+    directory: str = ""
     attempts: int = 0
     waiting: bool = False
     overtaken: int = 0
@@ -91,8 +97,7 @@ class _Held:
 class Driver:
     """Carries out one run. ``clock`` gives seconds since the epoch, ``new_id`` texts that never repeat."""
 
-    run: str
-    owner: str
+    run: RunRecord
     planner: Planner
     history: History
     workshop: Workshop
@@ -118,7 +123,7 @@ class Driver:
         for name in self._steps:
             self._put(name, self._blank(name, Status.QUEUED), show=False)
         try:
-            with Heartbeat(self.history, self.owner, self.clock):
+            with Heartbeat(self.history, self.run.owner, self.clock):
                 self._feed(state.Begin())
                 while self._status is None:
                     self._turn()
@@ -222,7 +227,9 @@ class Driver:
         held = self._steps[step]
         decision = held.decision
         if decision is not None and decision.key is not None and held.claim is None:
-            claim = self.history.claim(decision.key, owner=self.owner, now=self.clock(), lease=LEASE, alive=is_alive)
+            claim = self.history.claim(
+                decision.key, owner=self.run.owner, now=self.clock(), lease=LEASE, alive=is_alive
+            )
             if isinstance(claim, Held):
                 if not held.waiting:
                     self._put(
@@ -265,8 +272,9 @@ class Driver:
             held.failure = Failure("lost", type(error).__name__, str(error), said)
             self._feed(state.Ended(step, Status.FAILED, held.failure, final=True))
             return
+        held.directory = job.directory
         self.history.begin_attempt(
-            attempt=held.attempt, run=self.run, step=step, number=held.attempts, key=held.key, token=token,
+            attempt=held.attempt, run=self.run.id, step=step, number=held.attempts, key=held.key, token=token,
             directory=job.directory, now=self.clock(),
         )  # fmt: skip
         if self._executor is None:
@@ -310,6 +318,9 @@ class Driver:
         if not done:
             self._taken_over(step, outcome)
             return
+        token = held.claim.token if held.claim else 0
+        kept = Archived(self.run, record, outcome.attempt, token, held.directory, tuple(offers), self.clock())
+        self.workshop.keep(kept)
         held.claim = None
         held.record = record
         self._feed(state.Committed(step))
@@ -359,8 +370,8 @@ class Driver:
         held = self._steps[step]
         decision = held.decision
         return StepRecord(
-            run=self.run, step=step, position=self.positions[step], status=status, attempts=held.attempts, seconds=0.0,
-            saved_seconds=0.0, reasons=decision.verdict.reasons if decision else (),
+            run=self.run.id, step=step, position=self.positions[step], status=status, attempts=held.attempts,
+            seconds=0.0, saved_seconds=0.0, reasons=decision.verdict.reasons if decision else (),
             components=decision.components if decision else (), key=held.key, origin=None,
             notebook=None, artifacts=(), failure=None,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 def this_owner(run: str) -> str:
     """Get the owner text of a run driven by this process: host, boot, process id, its start, run, user."""
     process = str(os.getpid()), _started(os.getpid()) or ""
-    return "|".join((socket.gethostname(), _boot(), *process, run, _user()))
+    return "|".join((socket.gethostname(), _boot(), *process, run, this_user().replace("|", "")))
 
 
 def is_alive(owner: str) -> bool:
@@ -27,10 +27,10 @@ def is_alive(owner: str) -> bool:
     return _started(int(pid)) == started
 
 
-def _user() -> str:
-    """Get the name of the user who writes, without the separator; a container may know no name for its number."""
+def this_user() -> str:
+    """Get the name of the user who works here; a container may know none for the user's number."""
     try:
-        return getpass.getuser().replace("|", "")
+        return getpass.getuser()
     except (OSError, KeyError):
         return str(os.getuid())
 

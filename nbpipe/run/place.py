@@ -46,9 +46,14 @@ class Place:
         """Get the default datastore's folder."""
         return self.root / "store"
 
+    @property
+    def runs(self) -> Path:
+        """Get the folder with a folder for each run."""
+        return self.root / "runs"
+
     def attempt(self, run: str, slug: str, number: int) -> Path:
         """Get the folder that belongs to one attempt alone."""
-        return self.root / "runs" / run / slug / str(number)
+        return self.runs / run / slug / str(number)
 
 
 def absolute(path: Path) -> Path:

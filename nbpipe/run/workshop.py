@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from nbpipe.compute.environments import kernel_environment
 from nbpipe.data.artifacts import copy_out, local_path
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import NbpipeError
+from nbpipe.history.archive import Archived
 from nbpipe.language.render import render
 from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepCode, StepOutput
 from nbpipe.planning.graph import destination
 from nbpipe.run.place import Place
 from nbpipe.run.situation import Situation, still_same
+from nbpipe.run.verification import keep_record
 
+_LOG = logging.getLogger(__name__)
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
@@ -69,6 +73,7 @@ class Workshop:
             definitions=definition_digests(graph.pipeline.code[step]),
             imports=graph.pipeline.code[step].imports,
             roots=tuple(str(root) for root in self.place.source),
+            site=self.situation.around.packages.folders,
             timeout=declared.options.timeout,
         )
 
@@ -92,6 +97,13 @@ class Workshop:
             except OSError as error:
                 return f"`{artifact.name}` could not be written to {target}: {error.strerror or error}"
         return None
+
+    def keep(self, kept: Archived) -> None:
+        """Write a committed result beside its notebook; one that cannot be is missed only if the history is lost."""
+        try:
+            keep_record(kept)
+        except OSError as error:
+            _LOG.warning("the record of step %s could not be kept in %s: %s", kept.step.step, kept.directory, error)
 
     def destination(self, step: Step, output: Output) -> str:
         """Get an output's destination with its placeholders filled."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from nbpipe.model import RunRecord, StepRecord
-from nbpipe.views.columns import one_line
+from nbpipe.views.columns import harmless, one_line
 from nbpipe.views.table import (
     PLAN_HEADER,
     RUN_HEADER,
@@ -26,6 +26,7 @@ from nbpipe.views.words import NO_NUMBERS, status_words
 _TABLE = "border-collapse:collapse;color:inherit;background:none;font-size:0.95em"
 _CAPTION = "text-align:left;caption-side:top;padding:0.2em 0;color:inherit"
 _HEAD = "text-align:left;padding:0.2em 1em 0.2em 0;border-bottom:1px solid currentColor;font-weight:600;opacity:0.75"
+_LINES = "color:inherit;background:none;margin:0.2em 0 0.6em 0;white-space:pre-wrap;font-size:0.9em"
 _CELL = "text-align:left;padding:0.2em 1em 0.2em 0;vertical-align:top;white-space:pre-wrap"
 
 
@@ -54,6 +55,11 @@ def table_html(header: Row, rows: Iterable[Row], caption: str) -> str:
         f'<table style="{_TABLE}"><caption style="{_CAPTION}">{_text(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def lines_html(lines: Iterable[str]) -> str:
+    """Get plain lines, one under the other as they are."""
+    return f'<pre style="{_LINES}">{escape(chr(10).join(map(harmless, lines)), quote=True)}</pre>'
 
 
 def _cell(text: str) -> str:

@@ -13,6 +13,7 @@ from nbpipe.views.words import (
     VERDICTS,
     duration,
     explanation,
+    size,
     status_words,
     step_explanation,
     verdict_words,
@@ -106,6 +107,25 @@ def plan_lines(plan: Sequence[PlanRow], columns: int, numbers: Mapping[str, int]
 def step_lines(steps: Sequence[StepRecord], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
     """Get a run's steps as plain lines, their summary last."""
     return [*lines(STEP_HEADER, step_rows(steps, numbers), columns), fit(steps_summary(steps), columns)]
+
+
+def verified_lines(
+    problems: Sequence[tuple[str, str]], outputs: int, stored: int, unknown: int, *, repaired: bool
+) -> list[str]:
+    """Get what a look at all stored outputs has found: a line for each problem (where, what), and a summary."""
+    found = [f"{one_line(where)}: {one_line(said)}" for where, said in problems]
+    wrong = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
+    told = f"{outputs} stored output{'' if outputs == 1 else 's'}, {size(stored)}: {wrong}"
+    if unknown:
+        done = "taken in" if repaired else "on disk that the history does not know (--repair takes them in)"
+        told += f", {unknown} result{'s' if unknown > 1 else ''} {done}"
+    return [*found, told + (", repaired: what is wrong is offered no more" if repaired and problems else "")]
+
+
+def note_lines(steps: Iterable[StepRecord]) -> list[str]:
+    """Get a line for each remark on a step that was executed."""
+    executed = (step for step in steps if step.attempts)
+    return [f"note on {one_line(step.step)}: {one_line(note)}" for step in executed for note in step.notes]
 
 
 def run_lines(runs: Sequence[RunRecord], columns: int, now: float) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbpipe.model import Component, StepRecord, Verdict
-from nbpipe.views import wire
+from nbpipe.views import static_html, wire
 from nbpipe.views.diff import component_diff
+from nbpipe.views.members import is_listing, members_diff
 from nbpipe.views.words import NO_NUMBERS, run_name, sentence, step_explanation, verdict_line
 
 
@@ -46,7 +47,35 @@ def why_object(
     }
 
 
+def why_html(
+    step: str,
+    verdict: Verdict,
+    now: Sequence[Component],
+    before: StepRecord | None,
+    last: StepRecord | None,
+    *,
+    numbers: Mapping[str, int] = NO_NUMBERS,
+) -> str:
+    """Get the explanation as HTML: a table of what changed, and a diff under it for each text."""
+    rows = [(reason.component, reason.was or "", reason.now or "") for reason in verdict.reasons]
+    caption = f"{step}: {verdict_line(verdict, numbers)}"
+    if before is not None:
+        caption += f" (compared with {run_name(before.run, numbers)})"
+    parts = [static_html.table_html(("what", "was", "now"), rows, caption)]
+    for reason in verdict.reasons:
+        lines = _diff(reason.component, before, now)
+        if lines:
+            parts.append(static_html.lines_html(lines))
+    if last is not None:
+        parts.append(
+            static_html.lines_html([f"in the last run it was {last.status.value}: {step_explanation(last, numbers)}"])
+        )
+    return "".join(parts)
+
+
 def _diff(name: str, before: StepRecord | None, now: Sequence[Component]) -> tuple[str, ...]:
     was = next((item for item in before.components if item.name == name), None) if before else None
     is_ = next((item for item in now if item.name == name), None)
-    return component_diff(was, is_) if was and is_ else ()
+    if was is None or is_ is None:
+        return ()
+    return members_diff(was, is_) if is_listing(was) and is_listing(is_) else component_diff(was, is_)

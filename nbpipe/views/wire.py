@@ -9,6 +9,7 @@ from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.model import (
     Artifact,
     Failure,
+    Hit,
     Origin,
     Reason,
     ReuseVerdict,
@@ -39,6 +40,16 @@ def verdict_object(verdict: Verdict) -> dict[str, Any]:
         "origin": _origin(hit.origin if hit else None),
         "saved_seconds": hit.seconds if hit else 0.0,
     }
+
+
+def accepted_object(step: str, hit: Hit, reasons: Iterable[Reason], record: str) -> dict[str, Any]:
+    """Get a result that was let stand."""
+    return {"step": step, "origin": _origin(hit.origin), "reasons": reason_objects(reasons), "accepted": record}
+
+
+def verified_object(verified: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Get what a look at all stored outputs has found."""
+    return {"whole": whole, **verified}
 
 
 def run_object(run: RunRecord, steps: Iterable[StepRecord], seconds: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from nbpipe.errors import Place
 from nbpipe.model import (
     DependsVerdict,
     Failure,
+    Hit,
     Reason,
     ReuseVerdict,
     RunVerdict,
@@ -58,10 +59,17 @@ _FIXED: Mapping[str, str] = MappingProxyType(
 )
 
 # Components whose present summary is a whole sentence by itself.
-_TOLD: frozenset[str] = frozenset({"stopped", "result"})
+_TOLD: frozenset[str] = frozenset({"stopped", "result", "accepted"})
 
 _WHOLE: Mapping[str, str] = MappingProxyType(
-    {"code": "the step's code", "outputs": "the declared outputs", "python": "Python", "salt": "the salt"}
+    {
+        "code": "the step's code",
+        "outputs": "the declared outputs",
+        "python": "Python",
+        "salt": "the salt",
+        "sources": "code around the notebook",
+        "packages": "the installed packages",
+    }
 )
 
 _NAMED: Mapping[str, str] = MappingProxyType(
@@ -72,6 +80,11 @@ _NAMED: Mapping[str, str] = MappingProxyType(
         "input": "input",
         "envvar": "the environment variable",
         "hash": "the hashed file",
+        "read": "the undeclared file",
+        "listed": "the undeclared folder",
+        "probed": "the path",
+        "package": "the package",
+        "missing": "the module",
     }
 )
 
@@ -188,6 +201,11 @@ def verdict_line(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> s
         return f"reused {why}"
     word = VERDICTS[type(verdict)][1]
     return f"{word}: {why}" if why else word
+
+
+def accepted_line(step: str, hit: Hit, why: tuple[Reason, ...], numbers: Mapping[str, int] = NO_NUMBERS) -> str:
+    """Get an accepted result in one line."""
+    return f"the result of {run_name(hit.origin.run, numbers)} stands for {step}, although: {reasons(why)}"
 
 
 def failure_line(failure: Failure) -> str:

@@ -1,0 +1,96 @@
+"""One attempt: what a worker is given, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nbpipe.model.author import FrozenModule
+from nbpipe.model.content import Artifact
+from nbpipe.model.status import Status
+from nbpipe.model.verdicts import Observed
+
+
+@dataclass(frozen=True, slots=True)
+class JobInput:
+    """An input as the kernel gets it: ``kind`` is value, values, path or paths; values are loaded by ``format``."""
+
+    name: str
+    kind: str
+    paths: tuple[str, ...]
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutput:
+    """An output that the kernel must leave: format None lets the value's type decide."""
+
+    name: str
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker needs for one attempt; ``directory`` belongs to this attempt alone.
+
+    ``notebook`` is the one-step notebook as JSON text. ``env``, the kernel's whole environment, is never written to
+    disk. ``kernel`` is its command line with ``{connection_file}`` in it. ``definitions`` gives the digest of each
+    shared definition by the name that it binds. ``imports`` are the modules that the code names, ``roots`` the folders
+    of local modules, ``site`` those of installed ones.
+    """
+
+    attempt: str
+    token: int
+    run: str
+    step: str
+    notebook: str
+    directory: str
+    store: str
+    cwd: str
+    kernel: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    inputs: tuple[JobInput, ...] = ()
+    outputs: tuple[JobOutput, ...] = ()
+    modules: tuple[FrozenModule, ...] = ()
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
+    site: tuple[str, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed. ``kind`` is user, output, kernel, timeout, input, lost or cancelled.
+
+    ``cell`` and ``line`` are those of the author's notebook; ``traceback`` is plain text without terminal colours.
+    """
+
+    kind: str
+    ename: str
+    evalue: str
+    message: str
+    cell: int | None = None
+    line: int | None = None
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended: artifacts when it succeeded, a failure when not, the executed notebook either way.
+
+    ``observed`` was used without being declared, ``written`` was made beside the outputs; ``doubts`` say why nobody can
+    tell what the result was made from: with one of them it serves its own run only.
+    """
+
+    attempt: str
+    token: int
+    status: Status
+    seconds: float
+    notebook: str
+    artifacts: tuple[Artifact, ...] = ()
+    failure: Failure | None = None
+    notes: tuple[str, ...] = ()
+    observed: tuple[Observed, ...] = ()
+    written: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()

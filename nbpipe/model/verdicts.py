@@ -1,0 +1,103 @@
+"""Why a step runs or is reused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nbpipe.model.content import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One part of the reuse key. ``summary`` is short, for people; ``text`` is what a diff may be made of.
+
+    ``raw`` is the digest in the second key, which is made from code as it is written; empty where there is no other.
+    """
+
+    name: str
+    digest: str
+    summary: str
+    text: str = ""
+    raw: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A component that decided a verdict, with its earlier and its present summary."""
+
+    component: str
+    was: str | None = None
+    now: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The run and step whose attempt made a result."""
+
+    run: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Something that an attempt used without declaring it, as it was then.
+
+    ``kind`` is read (a file), listed (a folder's names), probed (whether a path is there), package (an installed
+    distribution), missing (a module that could not be imported) or sources (all code around the notebook). Paths are
+    relative to the notebook's folder, or absolute, as the code spelled them. ``left`` is a second state that is as
+    good: what the attempt itself made of it.
+    """
+
+    kind: str
+    name: str
+    state: str
+    left: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A recorded result that may be reused.
+
+    ``observed`` must be so still. ``accepted`` is empty, or tells who let an older result stand for this key, and when.
+    """
+
+    key: str
+    attempt: str
+    origin: Origin
+    seconds: float
+    notebook: str
+    artifacts: tuple[Artifact, ...]
+    observed: tuple[Observed, ...] = ()
+    accepted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunVerdict:
+    """The step must be executed."""
+
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseVerdict:
+    """A recorded result stands for this step."""
+
+    hit: Hit
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SkipVerdict:
+    """The step's condition is false, or a step that it needs is skipped or has failed."""
+
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DependsVerdict:
+    """Decided when the inputs are known."""
+
+    reasons: tuple[Reason, ...]
+
+
+Verdict = RunVerdict | ReuseVerdict | SkipVerdict | DependsVerdict
