@@ -102,6 +102,13 @@ def test_keep_going_ends_partial_with_everything_else_done(bench):
     }  # fmt: skip
 
 
+def test_c18_other_bytes_from_the_same_key_are_noted(bench):
+    bench.run()
+    assert bench.run(force=("make",), work=lambda job, output: f'"{job.attempt}"') == ["make", "double", "add"]
+    assert "not deterministic: `a`" in " ".join(bench.step("make").notes)
+    assert not bench.step("double").notes, "its input was another one"
+
+
 def test_a_failing_step_is_tried_again_in_folders_of_its_own(bench):
     bench.sources = [MAKE.replace("-o a", "-o a --retries 2")]
     bench.run(work=failing("make", times=2))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nbpipe.errors import BadUsage, StoreOutOfReach
-from nbpipe.run.place import FOLDER, SETTINGS, absolute, find_place, make_place, write_settings
+from nbpipe.run.place import FOLDER, SETTINGS, Policy, absolute, find_place, make_place, write_settings
 
 
 def test_without_any_the_workspace_is_beside_the_notebook(tmp_path):
@@ -45,6 +45,33 @@ def test_a_named_workspace_holds_everything_and_settings_still_count(tmp_path):
     assert place.source == (tmp_path / "src",)
     assert place.database.parent == place.store.parent == place.root
     assert place.attempt("r1", "train", 2) == tmp_path / "other" / "runs" / "r1" / "train" / "2"
+
+
+def test_the_policy_of_reuse_is_a_setting(tmp_path):
+    assert find_place(tmp_path).policy == Policy("observed", "patch")
+    (tmp_path / SETTINGS).write_text('[reuse]\npackages = "strict"\npython = "minor"\n')
+    assert find_place(tmp_path, tmp_path / "other").policy == Policy("strict", "minor")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("reuse = 1", "not a table"),
+        ('[reuse]\npackage = "strict"', "Did you mean `packages`"),
+        ('[reuse]\npackages = "none"', '"observed" or "strict"'),
+        ("[reuse]\npython = 3", '"patch" or "minor"'),
+        ("[reuse]\npackages = []", "observed"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused(tmp_path, text, said):
+    (tmp_path / SETTINGS).write_text(text)
+    with pytest.raises(BadUsage, match=said):
+        find_place(tmp_path)
+
+
+def test_the_settings_that_are_written_are_the_defaults(tmp_path):
+    write_settings(tmp_path)
+    assert find_place(tmp_path).policy == Policy()
 
 
 def test_a_workspace_keeps_itself_out_of_git(tmp_path):

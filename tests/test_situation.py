@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, NbpipeError, Refusals, Refused
 from nbpipe.language.reading import read_cells
 from nbpipe.model import Cell
-from nbpipe.run.place import Place
+from nbpipe.run.place import Place, Policy
 from nbpipe.run.situation import Request, Situation, select, still_same, survey
 
 CHAIN = (
@@ -316,3 +317,11 @@ def test_a_selection_is_closed_under_needs_and_forces_only_what_it_holds(tmp_pat
         assert {wish["start"], *graph.dependants([wish["start"]])} <= forced
     if not wish["steps"] and wish["start"] is None:
         assert selected == set(needs)
+
+
+@pytest.mark.parametrize("policy, parts", [("patch", 3), ("minor", 2)])
+def test_d1_python_counts_up_to_the_release_that_the_policy_names(tmp_path, policy, parts):
+    place = Place(tmp_path / ".nbpipe", policy=Policy(python=policy))
+    circumstances = survey(request(tmp_path, "%%step s -o a\na = 1"), place, {}, memory()).circumstances["s"]
+
+    assert circumstances.python.split(" ")[1] == ".".join(platform.python_version().split(".")[:parts])

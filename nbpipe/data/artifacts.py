@@ -53,7 +53,11 @@ def publish(store: Datastore, staged: Path, *, name: str, format: str) -> Artifa
 def check(store: Datastore, artifact: Artifact, digests: Digests) -> str | None:
     """Get what is wrong with a stored output, or None when its bytes are those that were published."""
     said = f"output `{artifact.name}`"
-    if artifact.uri != store.uri(artifact.digest, artifact.basename):
+    try:
+        uri = store.uri(artifact.digest, artifact.basename)
+    except ValueError as error:
+        return f"{said} is recorded wrongly: {error}"
+    if artifact.uri != uri:
         return f"{said} lies in another datastore ({artifact.uri})"
     if not store.exists(artifact.digest, artifact.basename):
         return f"{said} is no longer in its datastore"

@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 0.05
 _CHUNK = 900
 
 _REPAIR = "Make it anew from the results on disk: nbpipe verify --repair"
-_DAMAGED = ("not a database", "malformed", "corrupt", "could not decode")
+_DAMAGED = ("not a database", "malformed", "corrupt", "could not decode", "can't decode")
 
 _CAUSES = (
     (
@@ -130,7 +130,7 @@ def words_for(path: Path) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _out_of_reach(path, str(error.orig)) from error
-    except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+    except (sqlite3.Error, OSError, UnicodeError) as error:
         raise _out_of_reach(path, str(error)) from error
 
 

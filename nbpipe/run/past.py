@@ -103,11 +103,17 @@ class Recall:
         if not damage:
             return hit
         # A workspace that was moved with all it holds has its bytes under the same digests as before.
-        here = tuple(dataclasses.replace(a, uri=self.store.uri(a.digest, a.basename)) for a in hit.artifacts)
+        here = tuple(map(self._moved, hit.artifacts))
         if here != hit.artifacts and not self._damage(here):
             return dataclasses.replace(hit, artifacts=here)
         self.history.quarantine(hit.attempt, "; ".join(f"{r.component} {r.now}" for r in damage), self.clock())
         return damage
+
+    def _moved(self, artifact: Artifact) -> Artifact:
+        try:
+            return dataclasses.replace(artifact, uri=self.store.uri(artifact.digest, artifact.basename))
+        except ValueError:
+            return artifact
 
     def _damage(self, artifacts: Iterable[Artifact]) -> tuple[Reason, ...]:
         wrong = ((artifact, check(self.store, artifact, self.digests)) for artifact in artifacts)

@@ -1,0 +1,209 @@
+"""All that history promises is looked at; what is wrong is found, and a lost database is made from kept results."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kernelless import Bench, by_code
+from test_past import flip
+
+from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
+from nbpipe.history.archive import archive_text, read_archive
+from nbpipe.history.store import History
+from nbpipe.run.verification import Verified
+from nbpipe.workspace import Workspace
+
+MAKE = "%%step make -o a:json,folder:dir\na = 3"
+USE = "%%step use -i a -o b:json\nb = a * 2"
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made = Bench(tmp_path, [MAKE, USE])
+    made.run()
+    yield made
+    made.executor.close()
+
+
+def verify(bench: Bench, **options: Any) -> Verified:
+    """Verify the workspace of the bench."""
+    return Workspace.verify(bench.folder, **options)
+
+
+def database(bench: Bench) -> Path:
+    """Get the run store's file."""
+    return bench.folder / ".nbpipe" / "history.db"
+
+
+def test_an_intact_workspace_is_whole(bench):
+    bench.run()
+    found = verify(bench)
+
+    assert (found.whole, found.outputs, found.problems, found.unknown) == (True, 3, (), 0)
+    assert found.bytes == sum(artifact.bytes for step in bench.report.steps for artifact in step.artifacts)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_damaged_output_is_found_with_its_run_and_step(bench, full):
+    flip(bench.stored("use", "b"))
+    found = verify(bench, full=full)
+
+    assert not found.whole
+    assert [(problem.where, "`b` is damaged" in problem.said) for problem in found.problems] == [
+        ("run 1, step use", True)
+    ]
+
+
+def test_a_missing_output_is_found(bench):
+    shutil.rmtree(bench.stored("make", "folder"))
+
+    assert ["no longer" in problem.said for problem in verify(bench).problems] == [True]
+
+
+def test_repair_offers_damage_no_more_and_then_all_is_well(bench):
+    flip(bench.stored("use", "b"))
+
+    assert verify(bench, repair=True).whole
+    assert verify(bench).whole
+    assert bench.run() == ["use"]
+    assert verify(bench).whole
+
+
+def test_a_lost_database_is_made_from_the_kept_results(bench):
+    before = {step.step: step.artifacts for step in bench.report.steps}
+    number, started = bench.report.run.number, bench.report.run.started
+    database(bench).unlink()
+    lost = verify(bench)
+    assert (lost.whole, lost.unknown) == (False, 2)
+
+    assert verify(bench, repair=True).unknown == 2
+    assert verify(bench).whole
+    assert bench.run() == []
+    assert {step.step: step.artifacts for step in bench.report.steps} == before
+    with Workspace.open(bench.folder) as workspace:
+        old = workspace.show(str(number))[0]
+    assert (old.number, old.started, old.status.value) == (number, started, "succeeded")
+    assert bench.report.run.number == number + 1
+
+
+def test_repair_after_new_runs_keeps_both_and_numbers_stay_apart(bench):
+    database(bench).unlink()
+    bench.run()
+    assert verify(bench, repair=True).unknown == 2
+    with Workspace.open(bench.folder) as workspace:
+        numbers = [run.number for run in workspace.runs()]
+    assert len(numbers) == len(set(numbers)) == 2
+
+
+def test_a_damaged_database_is_told_and_made_anew_on_request(bench):
+    database(bench).write_bytes(b"not a database" * 1000)
+    with pytest.raises(HistoryDamaged, match="damaged"):
+        verify(bench)
+
+    found = verify(bench, repair=True)
+    assert (found.unknown, found.whole) == (2, True)
+    assert database(bench).with_name("history.db.damaged-1").exists()
+    assert bench.run() == []
+
+
+def test_a_result_that_was_not_offered_is_not_offered_after_a_repair(bench):
+    """NOSTORE is kept too: nobody may reuse afterwards what nobody might reuse before."""
+    (bench.folder / "data.txt").write_text("one")
+    bench.sources = ["%%step s -i raw=./data.txt -o x:json\nx = raw"]
+
+    def edits(job, output):
+        (bench.folder / "data.txt").write_text("two")
+        return by_code(job, output)
+
+    bench.run(work=edits)
+    (bench.folder / "data.txt").write_text("one")
+    database(bench).unlink()
+    verify(bench, repair=True)
+
+    assert bench.run(work=by_code) == ["s"]
+
+
+def test_a_kept_result_that_is_torn_is_a_problem_and_no_result(bench):
+    for record in (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json"):
+        record.write_text(record.read_text()[:100])
+    database(bench).unlink()
+    found = verify(bench, repair=True)
+
+    assert found.unknown == 1
+    assert ["not a kept result" in problem.said for problem in found.problems] == [True]
+    assert bench.run() == ["use"]
+
+
+def test_a_kept_result_reads_back_as_it_was(bench):
+    (path,) = (bench.folder / ".nbpipe" / "runs").glob("*/make/*/record.json")
+    kept = read_archive(path.read_text())
+
+    assert kept.step == bench.step("make")
+    assert read_archive(archive_text(kept)) == kept
+    for torn in ("", "[]", "{}", '{"version": 99}', path.read_text().replace('"offers"', '"other"')):
+        with pytest.raises(ValueError, match=r".*"):
+            read_archive(torn)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(25))
+def test_a_database_with_damaged_bytes_never_gives_a_wrong_hit(bench, seed):
+    """Whatever bytes change: either it is said, or what is reused is exactly what the code makes."""
+    good = {artifact.name: artifact.digest for step in bench.report.steps for artifact in step.artifacts}
+    chance = random.Random(seed)  # noqa: S311  # damage, not a secret
+    content = bytearray(database(bench).read_bytes())
+    for _ in range(chance.randint(1, 40)):
+        content[chance.randrange(100, len(content))] ^= 1 << chance.randrange(8)
+    database(bench).write_bytes(content)
+    try:
+        bench.run()
+    except HistoryOutOfReach:
+        return
+    made = {artifact.name: artifact.digest for step in bench.report.steps for artifact in step.artifacts}
+    assert made == good
+
+
+def test_a_digest_that_is_none_is_told_and_the_step_runs(bench):
+    with sqlite3.connect(database(bench)) as connection:
+        connection.execute(
+            "UPDATE attempts SET artifacts = replace(artifacts, 'blake3:', 'bnake3:') WHERE step = 'use'"
+        )
+    connection.close()
+
+    assert bench.run() == ["use"]
+    assert "recorded wrongly" in (bench.step("use").reasons[0].now or "")
+
+
+def test_the_command_tells_by_its_exit_code_and_its_json(bench):
+    command = [sys.executable, "-m", "nbpipe", "verify", "--json", "--workspace", str(bench.folder / ".nbpipe")]
+    done = subprocess.run([*command, "--full"], check=False, capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)["whole"]) == (0, True)
+    flip(bench.stored("use", "b"))
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)["problems"][0]["where"]) == (1, "run 1, step use")
+
+
+def test_a_history_of_something_else_is_not_touched_by_a_repair(bench):
+    with pytest.raises(NbpipeError, match="not a history"):
+        _foreign(bench)
+
+
+def _foreign(bench: Bench) -> None:
+    database(bench).unlink()
+    with sqlite3.connect(database(bench)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    verify(bench, repair=True)
+
+
+def test_the_database_answers_for_itself(bench):
+    with History.open(database(bench)) as history:
+        assert history.damage() == []
