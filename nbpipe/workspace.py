@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +16,7 @@ from nbpipe.data.artifacts import copy_out
 from nbpipe.data.datastores import LocalStore
 from nbpipe.data.digests import Forgetful
 from nbpipe.data.snapshot import DigestMemory
-from nbpipe.errors import BadUsage, HistoryDamaged
+from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryDamaged
 from nbpipe.history.store import History
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.reading import read_cells
@@ -28,20 +28,24 @@ from nbpipe.run.acceptance import Accepted, accept
 from nbpipe.run.advice import advice
 from nbpipe.run.driver import Driver, Executor, Watch
 from nbpipe.run.git import git_state
-from nbpipe.run.interrupts import interrupts
+from nbpipe.run.interrupts import Asked, interrupts
+from nbpipe.run.launch import launch
 from nbpipe.run.owner import is_alive, this_owner, this_user
 from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
 from nbpipe.run.situation import Request, Situation, survey
+from nbpipe.run.submission import Submission, Wishes
 from nbpipe.run.verification import Problem, Verified, keep_ending, set_aside, verify
 from nbpipe.run.workshop import Workshop
 
 Executors = Callable[[], Executor]
 
+CANCEL_SECONDS = 30.0
+_PAUSE = 0.1
+
 # What the contract names and this version does not have: every face gives the same answer to it.
-LATER_VERBS = ("debug", "cancel", "compare", "datasets", "datastores", "compute", "env", "publish",
+LATER_VERBS = ("debug", "compare", "datasets", "datastores", "compute", "env", "publish",
                "schedule", "gc", "fmt")  # fmt: skip
-LATER_OPTIONS = ("detach",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +89,6 @@ class Explained:
         records = [record for record in (self.before, self.last) if record is not None]
         found = [run for record in records for run in (record.run, *([record.origin.run] if record.origin else []))]
         return [*found, *([self.verdict.hit.origin.run] if isinstance(self.verdict, ReuseVerdict) else [])]
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """How a run shall be carried out."""
-
-    keep_going: bool = False
-    experiment: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -171,8 +166,9 @@ class Workspace:
         driver = self._driver(record, situation, planner, wishes=wishes, watch=watch, executors=own)
         status = Status.LOST
         try:
-            with interrupts() as cancelled:
-                driver.cancelled = cancelled
+            with interrupts() as interrupted:
+                asked = Asked(lambda: self.history.cancel_asked(record.id))
+                driver.cancelled = lambda: interrupted() or asked()
                 status = driver.carry_out()
         finally:
             for executor in made:
@@ -182,6 +178,35 @@ class Workspace:
         keep_ending(self.place, done)
         steps = tuple(self.history.steps(record.id))
         return Report(done, steps, time.monotonic() - begin, situation.graph.pipeline.warnings)
+
+    def launch(self, submission: Submission) -> tuple[RunRecord, list[StepRecord]]:
+        """Hand a run to a process of its own; what is wrong with the notebook is raised here, before that.
+
+        A leashed one is cancelled when this process ends.
+        """
+        survey(submission.asked, self.place, os.environ, self.digests)
+        self.digests.flush()
+        return self.show(launch(submission, self.place).run)
+
+    def cancel(self, notebook: str, patience: float = CANCEL_SECONDS) -> list[RunRecord]:
+        """Cancel all runs of a notebook that are going on, and return when they have ended.
+
+        BadUsage when there is none; ClusterOutOfReach when one does not end.
+        """
+        live = self.history.live(notebook)
+        if not live:
+            raise BadUsage(f"no run of {Path(notebook).name} is going on")
+        for run in live:
+            self.history.ask_cancel(run.id, self.clock())
+        ends = time.monotonic() + patience
+        while any(not run.status.terminal for run in live):
+            if time.monotonic() > ends:
+                numbers = ", ".join(str(run.number) for run in live if not run.status.terminal)
+                raise ClusterOutOfReach(f"run {numbers} was asked to stop and has not ended yet", "Look again later.")
+            time.sleep(_PAUSE)
+            self.history.mark_lost(alive=is_alive, now=self.clock())
+            live = [self.history.run(run.id) or run for run in live]
+        return live
 
     def why(self, request: Request, step: str) -> Explained:
         """Get why a step would run or be reused now, compared with its nearest earlier result."""

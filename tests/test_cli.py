@@ -153,7 +153,6 @@ def test_why_logs_pull_status_runs_show_and_lint(project, tmp_path):
         (("run", "nob.ipynb"), "notebook-unreadable"),
         (("runn", "nb.ipynb"), "bad-usage"),
         (("debug", "nb.ipynb"), "bad-usage"),
-        (("run", "nb.ipynb", "--detach"), "bad-usage"),
         (("why", "nb.ipynb", "nobody"), "bad-usage"),
         (("pull", "nb.ipynb", "nothing"), "bad-usage"),
         (("show", "nope"), "bad-usage"),

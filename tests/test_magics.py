@@ -168,7 +168,7 @@ def test_what_this_kernel_does_not_do_is_answered_clearly(lab):
     answers = {
         "gc": "`%nbpipe gc` is not supported yet",
         "init": "a verb of the command line",
-        "run --detach": "`--detach` is not supported yet",
+        "cancel": "is going on",
         "plan --json": "`--json` is for the command line",
         "status --follow": "`--follow` is for the command line",
         "run -p lr=5": "Mark the cell with `#| parameters`: a kernel is not told tags.",

@@ -91,6 +91,14 @@ class Screen:
             if step.failure is not None and step.failure.kind == "user":
                 self.note(f"\nstep {step.step}:\n{step.failure.traceback.rstrip()}")
 
+    def detached(self, run: RunRecord, steps: Sequence[StepRecord]) -> None:
+        """Print that a run goes on by itself."""
+        if self.as_json:
+            self.json(wire.run_object(run, steps, 0.0))
+        else:
+            name = Path(run.notebook).name
+            self.lines([f"run {run.number} goes on by itself: nbpipe status --follow {name}, nbpipe cancel {name}"])
+
     def run(self, run: RunRecord, steps: Sequence[StepRecord], numbers: Mapping[str, int], now: float) -> None:
         """Print a recorded run."""
         seconds = (run.ended if run.ended is not None else now) - run.started

@@ -16,13 +16,15 @@ import click
 from nbpipe import __version__
 from nbpipe.cli.output import Screen, origins, replace
 from nbpipe.errors import BadUsage, NbpipeError
+from nbpipe.language.notebook import read_notebook
 from nbpipe.language.text import nearest
 from nbpipe.model import Status
 from nbpipe.run.place import absolute
 from nbpipe.run.situation import Request
+from nbpipe.run.submission import Submission, Wishes
 from nbpipe.views import table, wire
 from nbpipe.views.words import accepted_line
-from nbpipe.workspace import LATER_OPTIONS, LATER_VERBS, Planned, Wishes, Workspace, request_for
+from nbpipe.workspace import LATER_VERBS, Planned, Workspace, request_for
 
 EXIT = {Status.SUCCEEDED: 0, Status.CANCELLED: 130}
 NOTEBOOK = click.argument("notebook", type=click.Path(path_type=Path))
@@ -65,8 +67,6 @@ def _outcome(arguments: list[str], as_json: bool) -> int:
     try:
         code = cli.main(arguments, standalone_mode=False, obj=screen)
     except click.NoSuchOption as error:
-        if error.option_name.lstrip("-") in LATER_OPTIONS:
-            return screen.refused(BadUsage(f"`{error.option_name}` is not supported yet", "Leave it out."))
         return screen.refused(BadUsage(error.format_message(), _usage(error)))
     except click.UsageError as error:
         return screen.refused(BadUsage(error.format_message(), _usage(error)))
@@ -159,6 +159,7 @@ def plan(screen: Screen, notebook: Path, param: tuple[str, ...], workspace: Path
 @click.option("--from", "start", metavar="STEP", help="From this step: it and all after it, forced.")
 @PARAM
 @click.option("--force", multiple=True, metavar="[STEP]...", help="Run again although results are there.")
+@click.option("--detach", is_flag=True, help="Let the run go on by itself; `status` and `cancel` find it.")
 @click.option("--keep-going", is_flag=True, help="Go on with what does not depend on a failed step.")
 @click.option("--experiment", default="", help="The group of runs that this one belongs to.")
 @click.option("--tag", "tag", multiple=True, metavar="KEY=VALUE", help="A note on the run.")
@@ -172,6 +173,10 @@ def run(
     request = _run_request(notebook, steps, more)
     wishes = Wishes(more["keep_going"], more["experiment"], tags(more["tag"]))
     with _open(notebook, workspace) as opened:
+        if more["detach"]:
+            cells = tuple(read_notebook(absolute(notebook)).cells)
+            screen.detached(*opened.launch(Submission(cells, request, wishes, opened.place.root)))
+            return 0
         with screen.following() as follower:
             report = opened.run(request, wishes, follower.step, began=follower.begin)
         if as_json:
@@ -210,6 +215,18 @@ def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None,
             run_, steps = opened.show(run_.id)
         screen.run(run_, steps, opened.origin_numbers(steps), opened.clock())
     return EXIT.get(run_.status, 1) if follow else 0
+
+
+@cli.command()
+@NOTEBOOK
+@WORKSPACE
+@JSON
+@click.pass_obj
+def cancel(screen: Screen, notebook: Path, workspace: Path | None, as_json: bool) -> None:
+    """Stop what is going on of a notebook, wherever it was started."""
+    with _open(notebook, workspace) as opened:
+        for ended in opened.cancel(_identity(notebook)):
+            screen.run(ended, opened.show(ended.id)[1], {}, opened.clock())
 
 
 @cli.command()

@@ -46,6 +46,22 @@ class Runs(Part):
         with self._database.writing() as connection:
             connection.execute(update(runs).where(going_on).values(status=status.value, ended=now))
 
+    def live(self, notebook: str) -> list[RunRecord]:
+        """Get the runs of a notebook that have not ended."""
+        wanted = select(runs).where(runs.c.notebook == notebook, runs.c.status.not_in(TERMINAL))
+        with self._database.reading() as connection:
+            return _read(connection, wanted.order_by(runs.c.number))
+
+    def ask_cancel(self, run: str, now: float) -> None:
+        """Ask whoever carries the run to stop it."""
+        with self._database.writing() as connection:
+            connection.execute(update(runs).where(runs.c.id == run).values(cancel_asked=now))
+
+    def cancel_asked(self, run: str) -> bool:
+        """Say whether somebody has asked to stop the run."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(runs.c.cancel_asked).where(runs.c.id == run)) is not None
+
     def last_run(self, notebook: str | None = None) -> RunRecord | None:
         """Get the newest run, of this notebook if one is named."""
         found = self.runs(limit=1, notebook=notebook)

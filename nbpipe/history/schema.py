@@ -74,6 +74,7 @@ runs = Table(
     _words_or_none("git"),
     _text_reference("patch"),
     _words("owner"),
+    _time_or_none("cancel_asked"),
     Index("runs_of_notebook", "notebook", "number"),
     Index("runs_of_experiment", "experiment", "number"),
     Index("runs_by_status", "status"),

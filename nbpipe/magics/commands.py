@@ -28,9 +28,12 @@ from nbpipe.magics.session import Session
 from nbpipe.magics.words import Words, read_words
 from nbpipe.model import Status
 from nbpipe.run.situation import Request
-from nbpipe.workspace import LATER_VERBS, Report, Wishes, Workspace
+from nbpipe.run.submission import Wishes
+from nbpipe.workspace import LATER_VERBS, Report, Workspace
 
-VERBS = ("plan", "run", "status", "why", "accept", "logs", "pull", "runs", "show", "verify", "lint", "defaults")
+VERBS = (
+    "plan", "run", "cancel", "status", "why", "accept", "logs", "pull", "runs", "show", "verify", "lint", "defaults",
+)  # fmt: skip
 SHELL_VERBS = ("init",)
 
 
@@ -113,10 +116,20 @@ class StepMagics(Magics):
         show_plan(self.session.workspace, self.session.workspace.plan(self._asked(words, ())))
 
     def _run(self, rest: str) -> None:
-        words = read_words(rest, takes=("param", "to", "from", "force", "keep-going", "experiment", "tag"))
+        takes = ("param", "to", "from", "force", "keep-going", "experiment", "tag", "detach")
+        words = read_words(rest, takes=takes)
         request = self._asked(words, (*words.names, *words.many("to")))
         wishes = Wishes("keep-going" in words.given, words.one("experiment") or "", words.pairs("tag"))
+        if "detach" in words.given:
+            run, _ = self.session.launch(request, wishes)
+            show_lines([f"run {run.number} goes on by itself: %nbpipe status, %nbpipe cancel"])
+            return
         self._carry_out(request, wishes)
+
+    def _cancel(self, rest: str) -> None:
+        read_words(rest, takes=(), names=0)
+        for run in self.session.workspace.cancel(self.session.identity):
+            show_steps(self.session.workspace, *self.session.workspace.show(run.id))
 
     def _asked(self, words: Words, steps: tuple[str, ...]) -> Request:
         texts = words.pairs("param")

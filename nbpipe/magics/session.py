@@ -18,8 +18,9 @@ from nbpipe.magics.cells import Cells, session_notebook
 from nbpipe.model import Artifact, RunRecord, StepRecord
 from nbpipe.run.driver import Executor
 from nbpipe.run.situation import Request
+from nbpipe.run.submission import Submission, Wishes
 from nbpipe.run.workshop import definition_digests
-from nbpipe.workspace import Planned, Report, Wishes, Workspace
+from nbpipe.workspace import Planned, Report, Workspace
 
 
 class Session:
@@ -85,6 +86,11 @@ class Session:
             for artifact in step.artifacts:
                 self.bind(artifact)
         return report
+
+    def launch(self, request: Request, wishes: Wishes) -> tuple[RunRecord, list[StepRecord]]:
+        """Hand a run of the cells as they are to a process of its own."""
+        workspace = self.workspace
+        return workspace.launch(Submission(self.cells.all(), request, wishes, workspace.place.root))
 
     def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
         """Give the notebook an output under its name: the value, or the path of a file or folder."""

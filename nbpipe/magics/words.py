@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from nbpipe.errors import BadUsage
 from nbpipe.language.text import nearest
-from nbpipe.workspace import LATER_OPTIONS
 
-_FLAGS = ("keep-going", "force", "full", "repair")
+_FLAGS = ("keep-going", "force", "full", "repair", "detach")
 _SHELL_ONLY = ("json", "follow", "workspace", "limit", "help")
 _SHORT = {"-p": "--param"}
 
@@ -76,8 +75,6 @@ def read_words(text: str, takes: Sequence[str], names: int | None = None) -> Wor
 
 
 def _require(key: str, word: str, takes: Sequence[str]) -> None:
-    if word.startswith("--") and key in LATER_OPTIONS:
-        raise BadUsage(f"`--{key}` is not supported yet", "Leave it out.")
     if word.startswith("--") and key in _SHELL_ONLY:
         raise BadUsage(f"`--{key}` is for the command line", f"Leave it out, or in a shell: nbpipe VERB … --{key}")
     if not word.startswith("--") or key not in takes:

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_LOOK_SECONDS = 0.5
+
+
+class Asked:
+    """Says whether somebody has asked elsewhere; looks twice a second at most, and asks no more once it is so."""
+
+    def __init__(self, look: Callable[[], bool]) -> None:
+        self._look = look
+        self._asked = False
+        self._next = 0.0
+
+    def __call__(self) -> bool:
+        """Say whether it is so."""
+        if not self._asked and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LOOK_SECONDS
+            self._asked = self._look()
+        return self._asked
 
 
 @contextmanager
