@@ -25,6 +25,7 @@ from nbpipe.model import Artifact, Component, ReuseVerdict, RunRecord, Status, S
 from nbpipe.planning.plan import Decision, Planner, plan
 from nbpipe.planning.progress import Progress
 from nbpipe.run.acceptance import Accepted, accept
+from nbpipe.run.adoption import recover
 from nbpipe.run.advice import advice
 from nbpipe.run.driver import Driver, Executor, Watch
 from nbpipe.run.git import git_state
@@ -109,7 +110,7 @@ class Workspace:
         history = History.open(place.database)
         digests = DigestMemory(history.recall, history.remember, time.time)
         workspace = cls(place, history, LocalStore(place.store), digests)
-        history.mark_lost(alive=is_alive, now=time.time())
+        recover(history, digests, alive=is_alive, now=time.time())
         return workspace
 
     @classmethod
@@ -204,7 +205,7 @@ class Workspace:
                 numbers = ", ".join(str(run.number) for run in live if not run.status.terminal)
                 raise ClusterOutOfReach(f"run {numbers} was asked to stop and has not ended yet", "Look again later.")
             time.sleep(_PAUSE)
-            self.history.mark_lost(alive=is_alive, now=self.clock())
+            recover(self.history, self.digests, alive=is_alive, now=self.clock())
             live = [self.history.run(run.id) or run for run in live]
         return live
 

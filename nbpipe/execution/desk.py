@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.model import Artifact, Job
+from nbpipe.data.manifests import NAME, manifest_text
+from nbpipe.model import Job, Outcome
 
 _LOG_TAIL_BYTES = 4000
 
@@ -50,7 +51,7 @@ class Desk:
     @property
     def manifest(self) -> Path:
         """What says that the attempt succeeded."""
-        return self.path / "manifest.json"
+        return self.path / NAME
 
     @property
     def log(self) -> Path:
@@ -112,18 +113,9 @@ class Desk:
             return log.read().decode("utf-8", "replace").strip()
         return ""
 
-    def sign(self, job: Job, artifacts: tuple[Artifact, ...], seconds: float) -> None:
+    def sign(self, outcome: Outcome) -> None:
         """Write the manifest, which says that the attempt succeeded and all its outputs are published."""
-        told = {
-            "attempt": job.attempt,
-            "token": job.token,
-            "run": job.run,
-            "step": job.step,
-            "artifacts": [asdict(artifact) for artifact in artifacts],
-            "seconds": seconds,
-            "notebook": str(self.notebook),
-        }
-        write_whole(self.manifest, json.dumps(told, ensure_ascii=False, indent=1).encode())
+        write_whole(self.manifest, manifest_text(outcome).encode())
 
     def clear(self) -> None:
         """Remove what was staged."""

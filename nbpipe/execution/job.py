@@ -100,12 +100,13 @@ def _published(job: Job, desk: Desk, started: float) -> Outcome | Failure:
         return Failure("output", error.code, error.message, one_line(str(error)))
     used, written, doubts = observed(job, desk)
     seconds = time.monotonic() - started
-    desk.sign(job, made, seconds)
     notes = tuple(staged.note for staged in saved if staged.note)
-    return Outcome(
+    outcome = Outcome(
         job.attempt, job.token, Status.SUCCEEDED, seconds, str(desk.notebook),
         artifacts=made, notes=notes, observed=used, written=written, doubts=doubts,
     )  # fmt: skip
+    desk.sign(outcome)
+    return outcome
 
 
 def _publish(job: Job, saved: tuple[Staged, ...]) -> tuple[Artifact, ...]:

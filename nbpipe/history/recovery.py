@@ -17,6 +17,15 @@ _FAILURE = Failure("lost", "", "", "the process that carried the run ended witho
 class Recovery(Part):
     """Runs whose process is gone."""
 
+    def abandoned(self, *, alive: Callable[[str], bool]) -> list[tuple[str, str, int]]:
+        """Get the attempts that were going on in runs whose owner is dead: directory, attempt and token."""
+        going_on = attempts.c.status.not_in(TERMINAL) & runs.c.status.not_in(TERMINAL)
+        wanted = select(attempts.c.directory, attempts.c.id, attempts.c.token, runs.c.owner)
+        with self._database.reading() as connection:
+            rows = connection.execute(wanted.join(runs, runs.c.id == attempts.c.run).where(going_on)).all()
+        dead = {owner for owner in {row.owner for row in rows} if not alive(owner)}
+        return [(row.directory, row.id, row.token) for row in rows if row.owner in dead]
+
     def mark_lost(self, *, alive: Callable[[str], bool], now: float) -> list[str]:
         """Get the runs that were going on and whose owner is dead, now lost with all that had not ended in them."""
         going_on = runs.c.status.not_in(TERMINAL)

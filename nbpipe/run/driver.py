@@ -19,6 +19,7 @@ from nbpipe.model import (
     Artifact,
     Failure,
     Job,
+    Observed,
     Outcome,
     Reason,
     ReuseVerdict,
@@ -68,6 +69,12 @@ class Workshop(Protocol):
     def keep(self, kept: Archived) -> None:
         """Write a committed result beside its notebook."""
 
+    def keep_submitted(self, kept: Archived) -> None:
+        """Write what whoever comes next needs to take the attempt over."""
+
+    def finished(self, directory: str, attempt: str, token: int) -> Outcome | None:
+        """Get the success of an attempt whose worker could not tell of it any more."""
+
 
 Watch = Callable[[StepRecord], None]
 
@@ -91,6 +98,15 @@ class _Held:
     def key(self) -> str | None:
         """Get the reuse key that was decided on."""
         return self.decision.key if self.decision else None
+
+    @property
+    def token(self) -> int:
+        """Get the token of the claim; 0 for a step whose key nobody needs to claim."""
+        return self.claim.token if self.claim else 0
+
+    def offers(self, observed: tuple[Observed, ...] = ()) -> list[Offer]:
+        """Get the keys under which a result may be offered."""
+        return [Offer(key, static, observed) for key, static in self.decision.keys] if self.decision else []
 
 
 @dataclass(slots=True)
@@ -167,8 +183,7 @@ class Driver:
         try:
             for attempt, step in self._attempts.items():
                 self._stop(attempt)
-                claim = self._steps[step].claim
-                lost = Outcome(attempt, claim.token if claim else 0, Status.LOST, 0.0, "", failure=failure)
+                lost = Outcome(attempt, self._steps[step].token, Status.LOST, 0.0, "", failure=failure)
                 self.history.end_attempt(lost, self.clock())
             for step, held in self._steps.items():
                 self._release(held)
@@ -262,10 +277,9 @@ class Driver:
         held = self._steps[step]
         held.attempts += 1
         held.attempt = self.new_id()
-        token = held.claim.token if held.claim else 0
         try:
             job = self.workshop.job(
-                step, number=held.attempts, attempt=held.attempt, token=token, upstream=self.upstream
+                step, number=held.attempts, attempt=held.attempt, token=held.token, upstream=self.upstream
             )
         except OSError as error:
             said = f"the attempt could not be prepared: {error.strerror or error}"
@@ -274,13 +288,14 @@ class Driver:
             return
         held.directory = job.directory
         self.history.begin_attempt(
-            attempt=held.attempt, run=self.run.id, step=step, number=held.attempts, key=held.key, token=token,
+            attempt=held.attempt, run=self.run.id, step=step, number=held.attempts, key=held.key, token=held.token,
             directory=job.directory, now=self.clock(),
         )  # fmt: skip
         if self._executor is None:
             self._put(step, self._blank(step, Status.PREPARING))
             self._executor = self.executor()
         self._attempts[held.attempt] = step
+        self.workshop.keep_submitted(self._kept(held, self._blank(step, Status.RUNNING)))
         self._executor.submit(job)
         self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=self.clock()))
         self._feed(state.Started(step))
@@ -290,6 +305,8 @@ class Driver:
         if step is None:
             return
         held = self._steps[step]
+        if outcome.status is Status.LOST:
+            outcome = self.workshop.finished(held.directory, outcome.attempt, held.token) or outcome
         held.outcome = outcome
         if outcome.status is Status.SUCCEEDED:
             self._commit(step, outcome)
@@ -312,18 +329,20 @@ class Driver:
         notes = (*outcome.notes, *(f"{doubt}: its result serves this run only" for doubt in doubts))
         notes += self._nondeterministic(held, outcome)
         record = dataclasses.replace(self._final(step, Status.SUCCEEDED, ()), notes=notes)
-        keys = held.decision.keys if held.decision and not doubts else ()
-        offers = [Offer(key, static, outcome.observed) for key, static in keys]
+        offers = [] if doubts else held.offers(outcome.observed)
         done = self.history.commit(outcome, record, offers=offers, claim=held.claim, now=self.clock())
         if not done:
             self._taken_over(step, outcome)
             return
-        token = held.claim.token if held.claim else 0
-        kept = Archived(self.run, record, outcome.attempt, token, held.directory, tuple(offers), self.clock())
-        self.workshop.keep(kept)
+        self.workshop.keep(self._kept(held, record, offers))
         held.claim = None
         held.record = record
         self._feed(state.Committed(step))
+
+    def _kept(self, held: _Held, record: StepRecord, offers: Iterable[Offer] | None = None) -> Archived:
+        """Get what is kept of an attempt outside of history."""
+        given = held.offers() if offers is None else offers
+        return Archived(self.run, record, held.attempt, held.token, held.directory, tuple(given), self.clock())
 
     def _nondeterministic(self, held: _Held, outcome: Outcome) -> tuple[str, ...]:
         """Get a note when the same key has made other bytes before."""

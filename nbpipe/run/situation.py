@@ -356,15 +356,18 @@ def _within(inner: str, outer: str) -> bool:
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
-def still_same(situation: Situation, step: str, digests: DigestMemory) -> bool:
-    """Say whether the files a step declared are still what they were at submit."""
+def pinned(situation: Situation, step: str) -> dict[str, str]:
+    """Get the digests of the files that a step declares, by their patterns, as they were at submit."""
     around = situation.circumstances[step]
     inputs = situation.graph.files[step]
-    patterns = {
-        item.source.pattern: around.files[name] for name, item in inputs.items() if isinstance(item.source, Files)
-    }
+    files = {item.source.pattern: around.files[name] for name, item in inputs.items() if isinstance(item.source, Files)}
+    return {pattern: content.digest for pattern, content in {**files, **around.hashes}.items()}
+
+
+def still_same(situation: Situation, step: str, digests: DigestMemory) -> bool:
+    """Say whether the files that a step declares are still what they were at submit."""
+    base = situation.request.base
     try:
-        now = {pattern: pin(pattern, situation.request.base, digests) for pattern in {**patterns, **around.hashes}}
+        return all(pin(pattern, base, digests).digest == digest for pattern, digest in pinned(situation, step).items())
     except NbpipeError:
         return False
-    return all(now[pattern].digest == content.digest for pattern, content in {**patterns, **around.hashes}.items())

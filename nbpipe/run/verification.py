@@ -51,14 +51,14 @@ class Verified:
 
 def keep_record(kept: Archived) -> None:
     """Write a committed result beside its notebook, for the day on which the database is lost."""
-    _write(Path(kept.directory, _RECORD), archive_text(kept))
+    write_draft(Path(kept.directory, _RECORD), archive_text(kept))
 
 
 def keep_ending(place: Place, run: RunRecord) -> None:
     """Write how a run ended, for the same day; a run in which nothing was executed has no folder and needs none."""
     folder = place.runs / run.id
     if folder.is_dir():
-        _write(folder / _RUN, json.dumps({"status": run.status.value, "ended": run.ended}))
+        write_draft(folder / _RUN, json.dumps({"status": run.status.value, "ended": run.ended}))
 
 
 def verify(
@@ -119,7 +119,7 @@ def _endings(place: Place) -> dict[str, tuple[Status, float]]:
     return found
 
 
-def _write(path: Path, text: str) -> None:
+def write_draft(path: Path, text: str) -> None:
     """Write a file whole; one that is lost in a power cut costs a result that is made again."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")

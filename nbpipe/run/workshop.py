@@ -7,17 +7,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 from nbpipe.compute.environments import kernel_environment
 from nbpipe.data.artifacts import copy_out, local_path
+from nbpipe.data.manifests import read_manifest
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import NbpipeError
 from nbpipe.history.archive import Archived
 from nbpipe.language.render import render
-from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepCode, StepOutput
+from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Outcome, Output, Step, StepCode, StepOutput
 from nbpipe.planning.graph import destination
+from nbpipe.run.adoption import Submitted, keep_submitted
 from nbpipe.run.place import Place
-from nbpipe.run.situation import Situation, still_same
+from nbpipe.run.situation import Situation, pinned, still_same
 from nbpipe.run.verification import keep_record
 
 _LOG = logging.getLogger(__name__)
@@ -104,6 +107,18 @@ class Workshop:
             keep_record(kept)
         except OSError as error:
             _LOG.warning("the record of step %s could not be kept in %s: %s", kept.step.step, kept.directory, error)
+
+    def keep_submitted(self, kept: Archived) -> None:
+        """Write what whoever comes next needs to take the attempt over; without it, the attempt is made again."""
+        files = pinned(self.situation, kept.step.step)
+        try:
+            keep_submitted(Submitted(kept, str(self.situation.request.base), files))
+        except OSError as error:
+            _LOG.warning("the attempt in %s could not be noted: %s", kept.directory, error)
+
+    def finished(self, directory: str, attempt: str, token: int) -> Outcome | None:
+        """Get the success of an attempt whose worker could not tell of it any more."""
+        return read_manifest(Path(directory), attempt, token)
 
     def destination(self, step: Step, output: Output) -> str:
         """Get an output's destination with its placeholders filled."""
