@@ -70,7 +70,9 @@ def survey(request: Request, place: Workplace, environ: Mapping[str, str], diges
             BadUsage(f"{Path(request.notebook).name} has no step", "Begin a cell with: %%step NAME -i … -o …")
         )
     values = _values(request, errors)
-    graph, found = link(request.reading, values, request.kernel)
+    # In a kernel only some steps' errors count: there an error must not be left to another one that may not be told.
+    unread = request.reading.unread if request.whole else frozenset()
+    graph, found = link(request.reading, values, request.kernel, unread=unread)
     errors += found
     relevant = _relevant(graph, request)
     errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
