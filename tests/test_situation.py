@@ -195,9 +195,10 @@ def test_destinations_beside_the_inputs_are_fine(tmp_path):
 
 def test_a_broken_local_module_is_refused(tmp_path):
     (tmp_path / "tools.py").write_text("def broken(:\n")
-    (error,) = refused(tmp_path, "import tools", "%%step one -o x\nx = tools.f()")
+    other = "%%step two -o y\nimport json\ny = tools.f(json)"
+    (error,) = refused(tmp_path, "import tools", "%%step one -o x\nx = tools.f()", other)
 
-    assert error.code == "bad-code"
+    assert (error.code, error.place.cell, error.place.step) == ("bad-code", 2, "one")
     assert "tools.py" in error.message
 
 

@@ -186,12 +186,13 @@ class _Pins:
                 return None
         return self.contents[path]
 
-    def frozen(self, names: tuple[str, ...]) -> tuple[FrozenModule, ...]:
+    def frozen(self, names: tuple[str, ...], place: Place) -> tuple[FrozenModule, ...]:
         if names not in self.modules:
             try:
                 self.modules[names] = find_modules(names, self.roots)
             except Refused as error:
-                self.errors.append(error)
+                if error.message not in {known.message for known in self.errors}:
+                    self.errors.append(type(error)(error.message, error.hint, place))
                 self.modules[names] = ()
         return self.modules[names]
 
@@ -223,7 +224,7 @@ def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _P
     code = graph.pipeline.code[step.name]
     hashes |= {script: content for script in code.files if (content := pins.script(script))}
     variables = pins.variables(step.options.envvar)
-    modules = pins.frozen(code.imports)
+    modules = pins.frozen(code.imports, step.place)
     return Circumstances(pins.python(), values, variables, files, hashes, modules, pins.packages())
 
 
