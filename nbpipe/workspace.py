@@ -282,6 +282,9 @@ class Workspace:
         if record is None:
             names = [record.step for record in steps]
             raise BadUsage(f"there is no step `{step}` in run {run.number}", nearest(step, names))
+        if not record.status.terminal:
+            message = f"step `{step}` has not ended in run {run.number}: it is {record.status.value}"
+            raise BadUsage(message, "`nbpipe status --follow` waits for the run's end.")
         if record.notebook is None:
             raise BadUsage(f"step `{step}` did not run in run {run.number}: it is {record.status.value}")
         executed = Path(record.notebook)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from kernelless import Bench, Fail, Kernelless, Lose, by_code
 
-from nbpipe.errors import ClusterOutOfReach, HistoryOutOfReach
+from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryOutOfReach
 from nbpipe.history.store import History
 from nbpipe.model import Job, Status
 from nbpipe.run.owner import is_alive
@@ -234,6 +234,19 @@ def test_steps_outside_of_a_request_are_no_part_of_the_run(bench):
     bench.run(steps=("double",))
 
     assert bench.statuses() == {"make": "succeeded", "double": "succeeded"}
+
+
+def test_a_step_that_runs_has_no_log_yet(bench):
+    said: dict[str, str] = {}
+
+    def work(job: Job, output: str) -> str:
+        with Workspace.open(bench.folder) as workspace, pytest.raises(BadUsage) as caught:
+            workspace.executed_notebook(bench.request().notebook, job.step)
+        said[job.step] = caught.value.message
+        return by_code(job, output)
+
+    bench.run(work=work)
+    assert said["make"] == "step `make` has not ended in run 1: it is running"
 
 
 def test_the_watcher_sees_every_step_start_and_end(bench):

@@ -250,12 +250,12 @@ class TestUsersFailure:
 
     def test_an_output_that_is_not_bound_is_named(self, tmp_path):
         failure = _failed(tmp_path, "x = 1", outputs=[JobOutput("x"), JobOutput("missing")]).failure
-        assert failure.kind == "output"
+        assert (failure.kind, failure.cell, failure.line) == ("output", 3, None)
         assert "missing" in failure.message
 
     def test_a_file_that_is_not_written_is_named(self, tmp_path):
         failure = _failed(tmp_path, "x = 1", outputs=[JobOutput("note", "file.txt")]).failure
-        assert failure.kind == "output"
+        assert (failure.kind, failure.cell, failure.line) == ("output", 3, None)
         assert "note" in failure.message
 
     def test_a_value_that_cannot_be_stored_is_named(self, tmp_path):

@@ -195,9 +195,10 @@ def test_destinations_beside_the_inputs_are_fine(tmp_path):
 
 def test_a_broken_local_module_is_refused(tmp_path):
     (tmp_path / "tools.py").write_text("def broken(:\n")
-    (error,) = refused(tmp_path, "import tools", "%%step one -o x\nx = tools.f()")
+    other = "%%step two -o y\nimport json\ny = tools.f(json)"
+    (error,) = refused(tmp_path, "import tools", "%%step one -o x\nx = tools.f()", other)
 
-    assert error.code == "bad-code"
+    assert (error.code, error.place.cell, error.place.step) == ("bad-code", 2, "one")
     assert "tools.py" in error.message
 
 
@@ -325,3 +326,29 @@ def test_d1_python_counts_up_to_the_release_that_the_policy_names(tmp_path, poli
     circumstances = survey(request(tmp_path, "%%step s -o a\na = 1"), place, {}, memory()).circumstances["s"]
 
     assert circumstances.python.split(" ")[1] == ".".join(platform.python_version().split(".")[:parts])
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ("%%step a -o x --retry 3\nx = 1", "%%step b -i x -o y\ny = x"),
+        ("%%step a -o x:jsn\nx = 1", "%%step b -i v=a.x -o y\ny = v", "%%step c -o z\n#| after: a\nz = 1"),
+        ("%%step a -o x --retry 3\nx = 1", "%%step a --append -o y\ny = 1"),
+        ("# note\n#| step: a\n#| out: x\nx = 1", "%%step b -i x -o y\ny = x"),
+        ("%%step a -o x\nx = 1", "%%step a --append -o y --bad\ny = 1", "%%step b -i v=a.y -o z\nz = v"),
+        ("import os\nlimit = (1", "%%step a -o x\nx = os.sep, limit"),
+    ],
+)
+def test_a_cell_that_is_wrong_is_told_once_not_again_by_all_that_need_it(tmp_path, sources):
+    assert len(refused(tmp_path, *sources)) == 1
+
+
+def test_what_no_wrong_cell_speaks_of_is_told_beside_it(tmp_path):
+    said = [error.message for error in refused(tmp_path, "%%step a -o x --bad\nx = 1", "%%step b -i v -o y\ny = w + v")]
+    assert said[1:] == ["`w` is read, and nothing gives it", "no step has an output `v`"]
+
+
+def test_in_a_kernel_a_wrong_cell_hides_no_error_of_the_step_that_is_asked_for(tmp_path):
+    sources = ("%%step a -o x --bad\nx = 1", "%%step b -i x -o y\ny = x")
+    said = [error.message for error in refused(tmp_path, *sources, steps=("b",), whole=False)]
+    assert said == ["no step has an output `x`"]

@@ -24,12 +24,14 @@ def failure_of(job: Job, attempt: Attempt, progress: Progress, desk: Desk) -> Fa
         return _raised(progress, progress.raised, desk)
     if progress.died:
         return _died(progress, desk)
-    return _left_out(job, desk.saved() if progress.finished else None)
+    return _left_out(job, desk.saved() if progress.finished else None, _cell(progress))
 
 
 def _cell(progress: Progress) -> int | None:
-    cell = progress.told.get("cell")
-    return cell if isinstance(cell, int) else None
+    """Get the author's cell that ran, else the one that the step begins with: it declares what was loaded or saved."""
+    every = [cell.metadata.get("nbpipe", {}) for cell in progress.notebook.cells]
+    told = [progress.told, *(about for about in every if about.get("role") == "step")]
+    return next((about["cell"] for about in told if isinstance(about.get("cell"), int)), None)
 
 
 def _stopped(job: Job, why: str, progress: Progress) -> Failure:
@@ -45,7 +47,7 @@ def _raised(progress: Progress, raised: Raised, desk: Desk) -> Failure:
     line = desk.error().get("line")
     source = progress.notebook.cells[progress.position or 0].source
     kind, said = _words(raised, role, source, line)
-    shown = line if isinstance(line, int) and _cell(progress) is not None else None
+    shown = line if isinstance(line, int) and role == "step" else None
     traceback = plain(raised.traceback)
     return Failure(kind, raised.ename, plain(raised.evalue), said, _cell(progress), shown, traceback)
 
@@ -104,16 +106,16 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _left_out(job: Job, saved: Sequence[Staged] | None) -> Failure | None:
+def _left_out(job: Job, saved: Sequence[Staged] | None, cell: int | None) -> Failure | None:
     """Get the failure of a step that ran, but did not leave all that it declares."""
     if saved is None:
         said = "the step ended without saving its outputs"
-        return Failure("output", "OutputMissing", "", said)
+        return Failure("output", "OutputMissing", "", said, cell)
     there = {staged.name for staged in saved if staged.path.exists()}
     missing = [output.name for output in job.outputs if output.name not in there]
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
-        return Failure("output", "OutputMissing", names, f"declared but not written: {names}")
+        return Failure("output", "OutputMissing", names, f"declared but not written: {names}", cell)
     return None
 
 

@@ -37,7 +37,7 @@ class Around:
     """What surrounds a step: shared definitions, parameters, and which steps make which outputs.
 
     ``hints`` keeps what has been found for names that nothing gives: one import that is missing, many steps miss.
-    ``refused`` names are bound by a parameters cell that is wrong, which is told already.
+    ``refused`` names stand in a cell that is wrong, which is told already.
     """
 
     shared: Shared

@@ -18,20 +18,8 @@ from nbpipe.language.text import Span, comments_of, find_top_level, lines_of, ne
 from nbpipe.model import Cell, Elsewhere, Files, FromParameter, Input, Options, Output, Source, StepOutput
 
 FORMATS = (
-    "arrow",
-    "parquet",
-    "csv",
-    "json",
-    "npy",
-    "npz",
-    "safetensors",
-    "png",
-    "bin",
-    "text",
-    "cloudpickle",
-    "file",
-    "dir",
-)
+    "arrow", "parquet", "csv", "json", "npy", "npz", "safetensors", "png", "bin", "text", "cloudpickle", "file", "dir",
+)  # fmt: skip
 ALIASES = ("feather", "bytes", "txt", "str", "pickle", "pkl")
 SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "finally")
@@ -257,6 +245,9 @@ def _identifier(span: Span, what: str) -> str:
 def _name_hint(text: str, what: str) -> str:
     if re.search(r"(?:^|\s)#", text):
         return "A declaration holds no comment: write it on a line of its own, below."
+    step, _, output = text.partition(".")
+    if what == "input name" and step.isidentifier() and output.isidentifier():
+        return f"Say under which name you want it: {output}={text}"
     words = text.split()
     if len(words) > 1 and all(word.isidentifier() for word in words):
         return f"Commas stand between names: {', '.join(words)}"
@@ -386,8 +377,17 @@ def _named(item: Span, what: str) -> tuple[str, str | None, Span | None]:
     colon = left.text.find(":")
     name = left.part(0, colon) if colon >= 0 else left
     if "/" in left.text:
-        raise left.wrong(f"`{item.text}` has no name", f"Give it one: data={item.text}")
+        raise left.wrong(f"`{item.text}` has no name", _path_hint(item.text))
     return _identifier(name, what), _format(left.part(colon + 1)) if colon >= 0 else None, rest
+
+
+def _path_hint(text: str) -> str:
+    """Get the cure for a path without a name, or for a whole item in the quotes that belong around its path."""
+    quote, inner = text[0], text[1:-1]
+    named, equals, path = inner.partition("=")
+    if quote in "\"'" and equals and "/" not in named:
+        return f"Only the path stands in quotes: {named}={quote}{path}{quote}"
+    return f"Give it one: data={text}"
 
 
 def _format(span: Span) -> str:
@@ -401,10 +401,12 @@ def _format(span: Span) -> str:
 
 def _input(item: Span) -> Input:
     name, format_, rest = _named(item, "input name")
-    if format_ is not None and (rest is None or format_ == "dir" or format_.startswith("file")):
-        raise item.wrong(
-            f"`{item.text}` restates a format", f"The format is recorded with the data: write {name} alone."
-        )  # fmt: skip
+    if format_ is not None and rest is None:
+        hint = f"The format is recorded with the data: write {name} alone."
+        raise item.wrong(f"`{item.text}` restates a format", hint)
+    if format_ is not None and rest is not None and (format_ == "dir" or format_.startswith("file")):
+        hint = f"A file or folder is bound as its path: write {name}={rest.text}"
+        raise item.wrong(f"`{format_}` is no format to read", hint)
     source = StepOutput(name) if rest is None else read_source(rest)
     if format_ is not None and isinstance(source, StepOutput):
         raise item.wrong(f"`{item.text}` restates a format", "The format is recorded with the data: leave it out.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -280,12 +281,17 @@ def _int(text: str) -> int:
 
 
 def _float(text: str) -> float:
-    return float(text) if "_" not in text else float("x")
+    """Read a float; a number too large for one is none, and a whole number that it cannot hold is left as it is."""
+    value = float(text) if "_" not in text else float("x")
+    if math.isinf(value) and any(map(str.isdecimal, text)):
+        raise ValueError(text)
+    whole = text.strip().lstrip("+-").isdecimal()
+    return int(text) if whole and int(text) != value else value
 
 
 def _json(kind: type) -> Any:
     def read(text: str) -> Any:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=_float)
         if type(value) is not kind:
             raise ValueError(text)
         return value
@@ -295,7 +301,7 @@ def _json(kind: type) -> Any:
 
 def _any(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=_float)
     except ValueError:
         return text
 

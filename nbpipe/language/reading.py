@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +21,16 @@ from nbpipe.language.text import line_span, lines_of, nearest
 from nbpipe.model import Cell, Options, Parameter, Piece, Step, StepCode, Warned
 
 _BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
+_WORD = re.compile(r"[^\W\d]\w*")
 _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the cells say; ``errors`` is empty when it can be planned, ``unbound`` lists outputs not bound yet."""
+    """What the cells say; ``errors`` is empty when it can be planned, ``unbound`` lists outputs not bound yet.
+
+    ``unread`` are the words of cells that are wrong: what they would have given cannot be known.
+    """
 
     steps: tuple[Step, ...]
     parameters: tuple[Parameter, ...]
@@ -35,6 +39,7 @@ class Reading:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     unbound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     errors: tuple[Refused, ...] = ()
+    unread: frozenset[str] = frozenset()
 
     @property
     def warnings(self) -> tuple[Warned, ...]:
@@ -50,14 +55,17 @@ def read_cells(cells: Sequence[Cell]) -> Reading:
     ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
     shared = collect(ordinary)
     errors += shared.errors
+    garbled = _words(ordinary, shared.errors)
     defaults = _defaults(ordinary, errors)
     given: dict[str, Mapping[str, Place]] = {}
-    steps = _steps([cell for kind, cell in kinds if kind == "step"], defaults, given, errors)
+    declaring, wrong = [cell for kind, cell in kinds if kind == "step"], list[Refused]()
+    steps = _steps(declaring, defaults, given, wrong)
+    errors += wrong
     makers: dict[str, tuple[str, ...]] = {}
     for step in steps:
         for output in step.outputs:
             makers[output.name] = (*makers.get(output.name, ()), step.name)
-    refused = _refused(kinds, parameters)
+    refused = _refused(kinds, parameters) | garbled
     around = Around(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
     code: dict[str, StepCode] = {}
     unbound: dict[str, tuple[str, ...]] = {}
@@ -68,7 +76,8 @@ def read_cells(cells: Sequence[Cell]) -> Reading:
         errors += analysed.errors
         if analysed.unbound:
             unbound[step.name] = analysed.unbound
-    return Reading(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors))
+    unread = garbled | _words(declaring, wrong)
+    return Reading(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread)
 
 
 def unbound_errors(reading: Reading) -> list[Refused]:
@@ -128,6 +137,12 @@ def _refused(kinds: Sequence[tuple[str, Cell]], parameters: Sequence[Parameter])
     return frozenset(bound - {parameter.name for parameter in parameters})
 
 
+def _words(cells: Iterable[Cell], errors: Iterable[Refused]) -> frozenset[str]:
+    """Get the words of the cells that the errors are about."""
+    wrong = {error.place.cell for error in errors}
+    return frozenset(word for cell in cells if cell.number in wrong for word in _WORD.findall(cell.source))
+
+
 def _defaults(cells: Sequence[Cell], errors: list[Refused]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cell in cells:
@@ -176,8 +191,10 @@ def _steps(
         else:
             steps[declared.name] = _begin(declared, defaults)
             given[declared.name] = declared.given
+    unread = _words(cells, errors)
     for declared in continued:
-        _continue(declared, steps, errors)
+        if declared.name in steps or declared.name not in unread:
+            _continue(declared, steps, errors)
     return list(steps.values())
 
 

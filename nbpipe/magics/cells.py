@@ -22,7 +22,8 @@ class Cells:
 
     A kernel is told no tags. The notebook file has them where it can be found; under papermill the injected cell
     begins with a comment of its own, and the cell whose names it binds again is the parameters cell.
-    A cell's number is the one that its reader sees beside it: ``[n]`` of its last execution.
+    A cell's number is the one that its reader sees beside it: ``[n]`` of its last execution; ``count`` tells that of a
+    cell that is about to run.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Cells:
         self._count = count
         self._terminal = terminal
         self._current: str = ""
+        self._number = count() - 1
         ids = {cell.source.strip(): cell.id for cell in _file_cells(notebook)}
         for number, source in enumerate(before_us, 1):
             if not source.strip():
@@ -46,7 +48,7 @@ class Cells:
         if not source.strip() or info.silent or not info.store_history:
             self._current = ""
             return
-        number = self._count()
+        number = self._number = self._count()
         known = getattr(info, "cell_id", None)
         self._keep(f"id:{known}" if known else f"run:{number}", Cell(number, source, known or ""))
 
@@ -68,7 +70,7 @@ class Cells:
             self._cells.pop(self._current)
             raise stacked
         if self._current not in self._cells or marker(self.source) != "step":
-            self._keep(f"call:{source}", Cell(self._count(), source))
+            self._keep(f"call:{source}", Cell(self._number, source))
         return self._cells[self._current]
 
     def all(self) -> tuple[Cell, ...]:

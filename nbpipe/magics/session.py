@@ -30,9 +30,10 @@ class Session:
         self.shell = shell
         self.base = Path.cwd()
         self.notebook = session_notebook(self.base)
-        before = shell.history_manager.input_hist_raw[1:] if shell.history_manager else []
+        inputs = shell.history_manager.input_hist_raw if shell.history_manager else [""]
         terminal = not hasattr(shell, "kernel")
-        self.cells = Cells(before, self.notebook, lambda: shell.execution_count, terminal=terminal)
+        # Not execution_count: IPython 9 counts on before it tells that a cell is about to run, IPython 8 afterwards.
+        self.cells = Cells(inputs[1:], self.notebook, lambda: len(inputs), terminal=terminal)
         self._workspace: Workspace | None = None
         self._executor: Executor | None = None
         self._bound: dict[str, str] = {}

@@ -45,8 +45,13 @@ class Graph:
         return found
 
 
-def link(reading: Reading, values: Mapping[str, Any], kernel: str | None) -> tuple[Graph, list[Refused]]:
-    """Settle every input's source and put the steps in order; the errors found on the way come beside the graph."""
+def link(
+    reading: Reading, values: Mapping[str, Any], kernel: str | None, *, unread: frozenset[str] = frozenset()
+) -> tuple[Graph, list[Refused]]:
+    """Settle every input's source and put the steps in order; the errors found on the way come beside the graph.
+
+    That a step or an output of a name in ``unread`` is not there is no error: another one, told already, is the cause.
+    """
     errors: list[Refused] = []
     steps = [_settled(step, values, errors) for step in reading.steps]
     makers: dict[str, list[str]] = {}
@@ -58,9 +63,9 @@ def link(reading: Reading, values: Mapping[str, Any], kernel: str | None) -> tup
     files: dict[str, dict[str, Input]] = {}
     needs: dict[str, tuple[str, ...]] = {}
     for step in steps:
-        feeds[step.name] = _feeds(step, by_name, makers, errors)
+        feeds[step.name] = _feeds(step, by_name, makers, errors, unread)
         files[step.name] = {item.name: item for item in step.inputs if isinstance(item.source, Files)}
-        after = _after(step, by_name, errors)
+        after = _after(step, by_name, errors, unread)
         fed = [source.step for source in feeds[step.name].values() if source.step]
         needs[step.name] = tuple(dict.fromkeys([*fed, *after]))
         errors += _unsupported(step)
@@ -128,7 +133,11 @@ def _unfit(item: Input, source: Source) -> tuple[str, str] | None:
 
 
 def _feeds(
-    step: Step, by_name: Mapping[str, Step], makers: Mapping[str, list[str]], errors: list[Refused]
+    step: Step,
+    by_name: Mapping[str, Step],
+    makers: Mapping[str, list[str]],
+    errors: list[Refused],
+    unread: frozenset[str],
 ) -> dict[str, StepOutput]:
     found: dict[str, StepOutput] = {}
     for item in step.inputs:
@@ -136,7 +145,8 @@ def _feeds(
             try:
                 found[item.name] = _producer(step, item, item.source, by_name, makers)
             except BadPipeline as error:
-                errors.append(error)
+                if unread.isdisjoint({item.source.step, item.source.output}):
+                    errors.append(error)
     return found
 
 
@@ -178,9 +188,9 @@ def _listed(names: Iterable[str]) -> str:
     return " and ".join(f"`{name}`" for name in names)
 
 
-def _after(step: Step, by_name: Mapping[str, Step], errors: list[Refused]) -> list[str]:
+def _after(step: Step, by_name: Mapping[str, Step], errors: list[Refused], unread: frozenset[str]) -> list[str]:
     for name in step.options.after:
-        if name not in by_name or name == step.name:
+        if (name not in by_name and name not in unread) or name == step.name:
             hint = nearest(name, set(by_name) - {step.name}) or "It waits for other steps of this notebook."
             errors.append(BadPipeline(f"`after` names `{name}`, which is no other step", hint, step.place))
     return [name for name in step.options.after if name in by_name and name != step.name]

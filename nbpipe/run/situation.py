@@ -70,7 +70,9 @@ def survey(request: Request, place: Workplace, environ: Mapping[str, str], diges
             BadUsage(f"{Path(request.notebook).name} has no step", "Begin a cell with: %%step NAME -i … -o …")
         )
     values = _values(request, errors)
-    graph, found = link(request.reading, values, request.kernel)
+    # In a kernel only some steps' errors count: there an error must not be left to another one that may not be told.
+    unread = request.reading.unread if request.whole else frozenset()
+    graph, found = link(request.reading, values, request.kernel, unread=unread)
     errors += found
     relevant = _relevant(graph, request)
     errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
@@ -184,12 +186,13 @@ class _Pins:
                 return None
         return self.contents[path]
 
-    def frozen(self, names: tuple[str, ...]) -> tuple[FrozenModule, ...]:
+    def frozen(self, names: tuple[str, ...], place: Place) -> tuple[FrozenModule, ...]:
         if names not in self.modules:
             try:
                 self.modules[names] = find_modules(names, self.roots)
             except Refused as error:
-                self.errors.append(error)
+                if error.message not in {known.message for known in self.errors}:
+                    self.errors.append(type(error)(error.message, error.hint, place))
                 self.modules[names] = ()
         return self.modules[names]
 
@@ -221,7 +224,7 @@ def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _P
     code = graph.pipeline.code[step.name]
     hashes |= {script: content for script in code.files if (content := pins.script(script))}
     variables = pins.variables(step.options.envvar)
-    modules = pins.frozen(code.imports)
+    modules = pins.frozen(code.imports, step.place)
     return Circumstances(pins.python(), values, variables, files, hashes, modules, pins.packages())
 
 

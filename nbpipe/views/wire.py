@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.model import (
@@ -101,7 +102,13 @@ def runs_object(runs: Iterable[RunRecord]) -> dict[str, Any]:
 
 def artifact_object(artifact: Artifact) -> dict[str, Any]:
     """Get a stored output."""
-    return {"uri": artifact.uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes}
+    uri = _as_fsspec_reads(artifact.uri)
+    return {"uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes}
+
+
+def _as_fsspec_reads(uri: str) -> str:
+    """Get an address that fsspec opens: it takes what follows ``file://`` as the path itself, percent signs too."""
+    return unquote(uri, errors="surrogateescape") if uri.startswith("file:") else uri
 
 
 def errors_object(error: NbpipeError) -> dict[str, Any]:
