@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -204,6 +205,38 @@ def migrate_and_die(path: Path) -> None:
 def tables(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+NEW_IN_2 = {"entries": ("observed", "accepted"), "steps": ("observed", "written"), "runs": ("cancel_asked",)}
+
+
+def first_version_of(path: Path, made: Path) -> None:
+    """Copy a history into the tables that the first version had."""
+    with closing(sqlite3.connect(made, isolation_level=None)) as connection:
+        connection.execute("ATTACH ? AS newest", [str(path)])
+        tables = connection.execute("SELECT name, sql FROM newest.sqlite_master WHERE type = 'table'").fetchall()
+        for table, sql in tables:
+            gone = NEW_IN_2.get(table, ())
+            lines = [line for line in sql.splitlines() if not any(re.search(rf"\b{name}\b", line) for name in gone)]
+            connection.execute(re.sub(r",\s*\)$", ")", "\n".join(lines)))
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newest.{table}")  # noqa: S608
+        connection.execute("UPDATE main.meta SET value = '1' WHERE name = 'schema'")
+
+
+def test_a_history_of_the_first_version_is_carried_forward(tmp_path):
+    """Its runs stay; its results are offered no more, for nobody knows what they had used."""
+    path = tmp_path / "history.db"
+    with History.open(tmp_path / "newest.db") as history:
+        begin(history, "r1")
+        succeed(history, "r1", "a")
+    first_version_of(tmp_path / "newest.db", path)
+
+    with History.open(path) as history:
+        assert [step.step for step in history.steps("r1")] == ["a"]
+        assert history.lookup(["key-a"]) == {}
+        succeed(history, "r1", "b")
+        assert set(history.lookup(["key-b"])) == {"key-b"}
 
 
 def test_a_killed_migration_is_simply_run_again(tmp_path):

@@ -8,12 +8,27 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, inspect, select, update
 
 from nbpipe.errors import HistoryOutOfReach
-from nbpipe.history.schema import SCHEMA_VERSION, counters, meta, metadata
+from nbpipe.history.schema import SCHEMA_VERSION, counters, entries, meta, metadata
 
 Upgrade = Callable[[Connection], None]
 
+
+def _observations(connection: Connection) -> None:
+    """Make room for what attempts used without declaring it, for accepted results, and for the wish to cancel a run."""
+    for change in (
+        "entries ADD COLUMN observed TEXT REFERENCES texts (digest)",
+        "entries ADD COLUMN accepted TEXT",
+        "steps ADD COLUMN observed TEXT REFERENCES texts (digest)",
+        "steps ADD COLUMN written TEXT NOT NULL DEFAULT '[]'",
+        "runs ADD COLUMN cancel_asked DOUBLE PRECISION",
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE {change}")
+    # Nobody knows what the results of before have used: each is made once more.
+    connection.execute(update(entries).values(offered=False))
+
+
 # What brings a database from the version before to this one. A new database is made in the newest version at once.
-UPGRADES: Mapping[int, Upgrade] = {}
+UPGRADES: Mapping[int, Upgrade] = {2: _observations}
 
 
 def migrate(
