@@ -10,9 +10,23 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_ipython_extension", "unload_ipython_extension"]
+__all__ = [
+    "__version__",
+    "context",
+    "load_ipython_extension",
+    "log_image",
+    "log_metric",
+    "log_table",
+    "progress",
+    "unload_ipython_extension",
+]
 
 _LATE = {
+    "context": "nbpipe.execution.telling",
+    "log_image": "nbpipe.execution.telling",
+    "log_metric": "nbpipe.execution.telling",
+    "log_table": "nbpipe.execution.telling",
+    "progress": "nbpipe.execution.telling",
     "load_ipython_extension": "nbpipe.magics",
     "unload_ipython_extension": "nbpipe.magics",
 }

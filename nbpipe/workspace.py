@@ -15,19 +15,31 @@ from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.artifacts import copy_out
 from nbpipe.data.datastores import LocalStore
 from nbpipe.data.digests import Forgetful
+from nbpipe.data.events import Tail
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryDamaged
 from nbpipe.history.store import History
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.reading import read_cells
 from nbpipe.language.text import nearest
-from nbpipe.model import Artifact, Component, ReuseVerdict, RunRecord, Status, StepRecord, Verdict, Warned
+from nbpipe.model import (
+    Artifact,
+    Component,
+    Metric,
+    Origin,
+    ReuseVerdict,
+    RunRecord,
+    Status,
+    StepRecord,
+    Verdict,
+    Warned,
+)
 from nbpipe.planning.plan import Decision, Planner, plan
 from nbpipe.planning.progress import Progress
 from nbpipe.run.acceptance import Accepted, accept
 from nbpipe.run.adoption import recover
 from nbpipe.run.advice import advice
-from nbpipe.run.driver import Driver, Executor, Watch
+from nbpipe.run.driver import Driver, Executor, Hear, Watch
 from nbpipe.run.git import git_state
 from nbpipe.run.interrupts import Asked, interrupts
 from nbpipe.run.launch import launch
@@ -152,10 +164,14 @@ class Workspace:
         watch: Watch = lambda _record: None,
         executors: Executors | None = None,
         began: Callable[[RunRecord, Planned], None] = lambda _run, _planned: None,
+        *,
+        hear: Hear = lambda _step, _events: None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Report:
         """Carry out a run to its end; a step's failure is in the report, only what is out of reach is raised.
 
-        An executor that ``executors`` gives stays open; without it one is made for this run and closed.
+        An executor that ``executors`` gives stays open; without it one is made for this run and closed. ``watch`` is
+        told of each step's state, ``hear`` of what running steps tell; ``cancelled`` is asked whether to stop.
         """
         begin = time.monotonic()
         situation, planner = self._planner(request)
@@ -169,7 +185,8 @@ class Workspace:
         try:
             with interrupts() as interrupted:
                 asked = Asked(lambda: self.history.cancel_asked(record.id))
-                driver.cancelled = lambda: interrupted() or asked()
+                driver.cancelled = lambda: interrupted() or cancelled() or asked()
+                driver.hear = hear
                 status = driver.carry_out()
         finally:
             for executor in made:
@@ -254,6 +271,23 @@ class Workspace:
         """Open the workspace with a new history, the old one set aside."""
         set_aside(find_place(near, named))
         return cls.open(near, named)
+
+    def metrics(self, run: str) -> list[Metric]:
+        """Get the numbers that a run's steps logged, in their order; of a reused step, those of the run it is from."""
+        steps = self.history.steps(run)
+        origins = {step.step: step.origin or Origin(run, step.step) for step in steps}
+        found = {origin.run: self.history.metrics(origin.run) for origin in origins.values()}
+        return [
+            dataclasses.replace(metric, run=run, step=name)
+            for name, origin in origins.items()
+            for metric in found[origin.run]
+            if metric.step == origin.step
+        ]
+
+    def tails(self, run: str) -> dict[str, Tail]:
+        """Get a tail on the newest attempt of each of a run's steps, to follow what they tell."""
+        attempts = {step.step: self.history.attempts(run, step.step) for step in self.history.steps(run)}
+        return {step: Tail(Path(rows[-1].directory)) for step, rows in attempts.items() if rows}
 
     def last(self, notebook: str) -> tuple[RunRecord, list[StepRecord]]:
         """Get the newest run of a notebook; BadUsage when there is none."""
@@ -357,7 +391,7 @@ class Workspace:
             run=run,
             planner=planner,
             history=self.history,
-            workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ),
+            workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ, run.experiment),
             executor=executors,
             clock=self.clock,
             new_id=lambda: secrets.token_hex(8),

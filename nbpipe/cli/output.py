@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nbpipe.errors import NbpipeError, Refusals
-from nbpipe.model import ReuseVerdict, RunRecord, Status, StepRecord, Warned
+from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, StepRecord, Warned
 from nbpipe.planning.plan import Decision
 from nbpipe.run.situation import Request
 from nbpipe.views import logs, table, why, wire
@@ -99,15 +99,22 @@ class Screen:
             name = Path(run.notebook).name
             self.lines([f"run {run.number} goes on by itself: nbpipe status --follow {name}, nbpipe cancel {name}"])
 
-    def run(self, run: RunRecord, steps: Sequence[StepRecord], numbers: Mapping[str, int], now: float) -> None:
+    def run(
+        self,
+        run: RunRecord,
+        steps: Sequence[StepRecord],
+        numbers: Mapping[str, int],
+        now: float,
+        metrics: Sequence[Metric] = (),
+    ) -> None:
         """Print a recorded run."""
         seconds = (run.ended if run.ended is not None else now) - run.started
         if self.as_json:
-            self.json(wire.run_object(run, steps, seconds))
+            self.json(wire.run_object(run, steps, seconds, metrics))
             return
         head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(seconds)}, {run.notebook}"]
         head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
-        self.lines([*head, *table.step_lines(steps, self.columns, numbers)])
+        self.lines([*head, *table.step_lines(steps, self.columns, numbers), *table.metric_lines(metrics)])
 
     def changed(self, steps: Iterable[StepRecord]) -> None:
         """Print the steps whose status is another than when last told."""
@@ -115,6 +122,12 @@ class Screen:
             if self._seen.get(step.step) is not step.status:
                 self._seen[step.step] = step.status
                 self.note(step_line(step))
+
+    def heard(self, step: str, events: Iterable[Event]) -> None:
+        """Print what a running step told."""
+        for event in events:
+            for line in table.event_lines(step, event):
+                self.note(line)
 
     def explained(self, explained: Explained, numbers: Mapping[str, int]) -> None:
         """Print why a step runs or is reused, with diffs of code."""

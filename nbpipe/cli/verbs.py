@@ -15,10 +15,11 @@ import click
 
 from nbpipe import __version__
 from nbpipe.cli.output import Screen, origins, replace
+from nbpipe.data.events import Tail
 from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.text import nearest
-from nbpipe.model import Status
+from nbpipe.model import RunRecord, Status, StepRecord
 from nbpipe.run.place import absolute
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
@@ -26,6 +27,7 @@ from nbpipe.views import table, wire
 from nbpipe.views.words import accepted_line
 from nbpipe.workspace import LATER_VERBS, Planned, Workspace, request_for
 
+_PAUSE = 0.2
 EXIT = {Status.SUCCEEDED: 0, Status.CANCELLED: 130}
 NOTEBOOK = click.argument("notebook", type=click.Path(path_type=Path))
 WORKSPACE = click.option("--workspace", type=click.Path(path_type=Path), help="Another folder that holds everything.")
@@ -180,7 +182,7 @@ def run(
         with screen.following() as follower:
             report = opened.run(request, wishes, follower.step, began=follower.begin)
         if as_json:
-            screen.json(wire.run_object(report.run, report.steps, report.seconds))
+            screen.json(wire.run_object(report.run, report.steps, report.seconds, opened.metrics(report.run.id)))
         else:
             numbers = opened.origin_numbers(report.steps)
             screen.report(report, numbers)
@@ -209,12 +211,24 @@ def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None,
     """Show the newest run of a notebook."""
     with _open(notebook, workspace) as opened:
         run_, steps = opened.last(_identity(notebook))
-        while follow and not run_.status.terminal:
-            screen.changed(steps)
-            time.sleep(0.5)
-            run_, steps = opened.show(run_.id)
-        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock())
+        if follow:
+            run_, steps = _follow(screen, opened, run_)
+        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id))
     return EXIT.get(run_.status, 1) if follow else 0
+
+
+def _follow(screen: Screen, opened: Workspace, run_: RunRecord) -> tuple[RunRecord, list[StepRecord]]:
+    """Show what a run's steps become and tell, until the run is over."""
+    tails: dict[str, Tail] = {}
+    while True:
+        run_, steps = opened.show(run_.id)
+        screen.changed(steps)
+        tails = {**opened.tails(run_.id), **tails}
+        for step, tail in tails.items():
+            screen.heard(step, tail.read())
+        if run_.status.terminal:
+            return run_, steps
+        time.sleep(_PAUSE)
 
 
 @cli.command()
@@ -328,7 +342,7 @@ def show(screen: Screen, run: str, workspace: Path | None, as_json: bool) -> Non
     """Show one run: its number, its id, or the beginning of its id."""
     with Workspace.open(Path.cwd(), workspace) as opened:
         run_, steps = opened.show(run)
-        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock())
+        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id))
 
 
 @cli.command()

@@ -79,6 +79,8 @@ class Desk:
             "modules": [asdict(module) for module in job.modules],
             "definitions": dict(job.definitions),
             "imports": job.imports,
+            "experiment": job.experiment,
+            "parameters": dict(job.parameters),
             "roots": job.roots,
             "site": job.site,
             # What lies there is nbpipe's own: the store, and the folders of all runs.

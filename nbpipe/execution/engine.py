@@ -24,8 +24,10 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
+from nbpipe.data.events import EventFile
 from nbpipe.execution.attempts import Attempt
 from nbpipe.execution.kernels import KernelGone, StepKernelManager, until
+from nbpipe.execution.telling import MIME
 from nbpipe.model import Job
 
 _ENGINE = "nbpipe-step"
@@ -79,6 +81,7 @@ class Bench:
     attempt: Attempt
     progress: Progress
     log_path: Path
+    events: EventFile
 
 
 class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
@@ -134,6 +137,21 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         if any(asked.get("source") == "ask_exit" for asked in payload):
             self.bench.progress.raised = Raised("SystemExit", "", "")
 
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        """Take one message of the running cell: into the notebook, and to whoever watches the step run."""
+        told = dict(msg["content"].get("data", {}).get(MIME, {})) if msg["msg_type"] == "display_data" else {}
+        author = cell.metadata.get("nbpipe", {}).get("cell")
+        if told.get("kind") == "progress":
+            # There may be thousands, and only the newest matters: none of them is kept in the notebook.
+            self.bench.events.tell(told.pop("kind"), author, told)
+            return None
+        output = super().process_message(msg, cell, cell_index)
+        if told:
+            self.bench.events.tell(told.pop("kind"), author, told)
+        elif output is not None and cell.metadata.get("nbpipe", {}).get("role") == "step":
+            self.bench.events.tell(*_event(output, author))
+        return output
+
     async def _async_poll_output_msg(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
         while True:
             try:
@@ -153,6 +171,16 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         kernel = self.km
         await until(lambda: kernel.exit_code is not None, _ALIVE_SECONDS)
         self.task_poll_for_reply.cancel()
+
+
+def _event(output: Any, cell: int | None) -> tuple[str, int | None, Mapping[str, Any]]:
+    """Get a notebook's output as an event."""
+    kind = output["output_type"]
+    if kind == "stream":
+        return "stream", cell, {"name": output["name"], "text": output["text"]}
+    if kind == "error":
+        return "error", cell, {"text": f"{output['ename']}: {output['evalue']}"}
+    return "display", cell, {"text": str(output["data"].get("text/plain", ""))}
 
 
 def _last_traceback(cell: Any) -> str:

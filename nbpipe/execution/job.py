@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
+from nbpipe.data.events import EventFile
 from nbpipe.errors import NbpipeError
 from nbpipe.execution import engine
 from nbpipe.execution.attempts import Attempt, Attempts
@@ -86,7 +87,8 @@ def _execute(job: Job, attempt: Attempt, desk: Desk, progress: engine.Progress) 
     clock.daemon = True
     clock.start()
     try:
-        engine.run_notebook(engine.Bench(job, attempt, progress, desk.log))
+        with EventFile(desk.path) as events:
+            engine.run_notebook(engine.Bench(job, attempt, progress, desk.log, events))
     finally:
         clock.cancel()
 

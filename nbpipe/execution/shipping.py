@@ -14,6 +14,8 @@ from nbpipe.execution.desk import write_whole
 _IMPORT = re.compile(r"^from (nbpipe[\w.]*) import (\([^)]*\)|[^(\n]+)", re.MULTILINE)
 _FIRST = "nbpipe.execution.stepside"
 _DOCSTRING = b'"""What a step\'s kernel has of nbpipe."""\n'
+_TOLD = "context", "log_image", "log_metric", "log_table", "progress"
+_ROOT = _DOCSTRING + f"from nbpipe.execution.telling import {', '.join(_TOLD)}\n__all__ = {list(_TOLD)!r}\n".encode()
 
 
 def ship(store: Path) -> Path:
@@ -42,6 +44,7 @@ def _sources() -> dict[str, bytes]:
             continue
         found[f"{path}.py"] = source
         found |= {f"{parent}/__init__.py": _DOCSTRING for parent in map(str, list(Path(path).parents)[:-1])}
+        found["nbpipe/__init__.py"] = _ROOT
         waiting += _imported(source)
     return found
 

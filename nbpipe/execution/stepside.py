@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from nbpipe.data import formats
 from nbpipe.data.classes import main_namespace, share_classes
-from nbpipe.execution import observation
+from nbpipe.execution import observation, telling
 
 # What stands in an attempt's directory once the attempt has ended.
 _ENDED = ("outputs.json", "manifest.json", "error.json", "notebook.ipynb")
@@ -72,7 +72,18 @@ def begin(job_path: str) -> None:
         _HOOKS["guard"] = _guard
         sys.addaudithook(_guard)
     _watch_shell()
+    telling.enter(_context(job))
     observation.begin(job, str(folder), [spelling for spelling, _ in guarded])
+
+
+def _context(job: Mapping[str, Any]) -> telling.Context:
+    inputs = {item["name"]: [Path(path) for path in item["paths"]] for item in job["inputs"]}
+    shown = {name: paths[0] if len(paths) == 1 else paths for name, paths in inputs.items()}
+    experiment, parameters = job.get("experiment", ""), job.get("parameters", {})
+    run, step, attempt = job["run"], job["step"], job["attempt"]
+    return telling.Context(
+        active=True, run=run, experiment=experiment, step=step, attempt=attempt, inputs=shown, parameters=parameters
+    )
 
 
 def load(name: str) -> Any:

@@ -8,13 +8,13 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, inspect, select, update
 
 from nbpipe.errors import HistoryOutOfReach
-from nbpipe.history.schema import SCHEMA_VERSION, counters, entries, meta, metadata
+from nbpipe.history.schema import SCHEMA_VERSION, counters, entries, meta, metadata, metrics
 
 Upgrade = Callable[[Connection], None]
 
 
 def _observations(connection: Connection) -> None:
-    """Make room for what attempts used without declaring it, for accepted results, and for the wish to cancel a run."""
+    """Make room for what attempts used without declaring it, accepted results, metrics, and wishes to cancel a run."""
     for change in (
         "entries ADD COLUMN observed TEXT REFERENCES texts (digest)",
         "entries ADD COLUMN accepted TEXT",
@@ -23,6 +23,7 @@ def _observations(connection: Connection) -> None:
         "runs ADD COLUMN cancel_asked DOUBLE PRECISION",
     ):
         connection.exec_driver_sql(f"ALTER TABLE {change}")
+    metrics.create(connection)
     # Nobody knows what the results of before have used: each is made once more.
     connection.execute(update(entries).values(offered=False))
 

@@ -182,6 +182,19 @@ claims = Table(
     Index("claims_of_owner", "owner"),
 )
 
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id"), primary_key=True),
+    _words("attempt", primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    _words("step"),
+    _words("name"),
+    _time("value"),
+    Column("at", BigInteger, nullable=True),
+    _time("time"),
+)
+
 # A device or an inode may be an unsigned 64-bit number, which no SQL integer holds: they are text.
 remembered = Table(
     "remembered",

@@ -11,6 +11,7 @@ from nbpipe.history.archive import Archive
 from nbpipe.history.attempts import Attempts
 from nbpipe.history.claims import Claims
 from nbpipe.history.database import Database
+from nbpipe.history.metrics import Metrics
 from nbpipe.history.migrations import migrate
 from nbpipe.history.recovery import Recovery
 from nbpipe.history.remembered import Memory
@@ -20,7 +21,7 @@ from nbpipe.history.schema import meta
 from nbpipe.history.steps import Steps
 
 
-class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory, Archive):
+class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory, Archive, Metrics):
     """What happened in a workspace, and who computes what at present.
 
     Each method is one short transaction of its own (the reading ones see one moment); any thread may call it. Times are

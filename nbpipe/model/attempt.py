@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nbpipe.model.author import FrozenModule
 from nbpipe.model.content import Artifact
@@ -36,7 +37,8 @@ class Job:
     ``notebook`` is the one-step notebook as JSON text. ``env``, the kernel's whole environment, is never written to
     disk. ``kernel`` is its command line with ``{connection_file}`` in it. ``definitions`` gives the digest of each
     shared definition by the name that it binds. ``imports`` are the modules that the code names, ``roots`` the folders
-    of local modules, ``site`` those of installed ones.
+    of local modules, ``site`` those of installed ones. ``experiment``
+    and ``parameters`` (those that the step reads) are what its code may ask for.
     """
 
     attempt: str
@@ -56,6 +58,8 @@ class Job:
     imports: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     site: tuple[str, ...] = ()
+    experiment: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     timeout: float | None = None
 
 

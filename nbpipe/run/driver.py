@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+from nbpipe.data.events import Tail, metrics_of
 from nbpipe.errors import OutOfReach
 from nbpipe.history.archive import Archived
 from nbpipe.history.claims import Claim as KeyClaim
@@ -17,8 +19,10 @@ from nbpipe.history.results import Offer
 from nbpipe.history.store import History
 from nbpipe.model import (
     Artifact,
+    Event,
     Failure,
     Job,
+    Metric,
     Observed,
     Outcome,
     Reason,
@@ -34,7 +38,7 @@ from nbpipe.planning.progress import Progress
 from nbpipe.run.heartbeat import LEASE, Heartbeat
 from nbpipe.run.owner import is_alive
 
-_PAUSE = 0.2
+_PAUSE = 0.1
 _LOG = logging.getLogger(__name__)
 
 
@@ -77,6 +81,7 @@ class Workshop(Protocol):
 
 
 Watch = Callable[[StepRecord], None]
+Hear = Callable[[str, Sequence[Event]], None]
 
 
 @dataclass(slots=True)
@@ -127,7 +132,9 @@ class Driver:
     upstream: dict[StepOutput, Artifact] = field(default_factory=dict)
     _steps: dict[str, _Held] = field(default_factory=dict)
     _attempts: dict[str, str] = field(default_factory=dict)
+    hear: Hear = lambda _step, _events: None
     _executor: Executor | None = None
+    _tails: dict[str, Tail] = field(default_factory=dict)
     _todo: deque[state.Instruction] = field(default_factory=deque)
     _unsaved: dict[str, StepRecord] = field(default_factory=dict)
     _status: Status | None = None
@@ -159,7 +166,9 @@ class Driver:
             self._cancel()
             return
         if self._executor is not None and self._attempts:
-            for outcome in self._executor.wait(_PAUSE):
+            outcomes = self._executor.wait(_PAUSE)
+            self._listen()
+            for outcome in outcomes:
                 self._ended(outcome)
         elif self._waiting():
             Heartbeat.pause(_PAUSE)
@@ -167,6 +176,17 @@ class Driver:
         for name in self._waiting():
             self._steps[name].waiting = False
             self._todo.append(state.Decide(name))
+
+    def _listen(self) -> None:
+        """Take what the running attempts have told since the last time; their numbers are kept."""
+        measured: list[Metric] = []
+        for attempt, tail in self._tails.items():
+            events = tail.read()
+            if events:
+                step = self._attempts[attempt]
+                self.hear(step, events)
+                measured += metrics_of(events, self.run.id, step, attempt)
+        self.history.put_metrics(measured)
 
     def _waiting(self) -> list[str]:
         return [name for name, held in self._steps.items() if held.waiting]
@@ -295,6 +315,7 @@ class Driver:
             self._put(step, self._blank(step, Status.PREPARING))
             self._executor = self.executor()
         self._attempts[held.attempt] = step
+        self._tails[held.attempt] = Tail(Path(job.directory))
         self.workshop.keep_submitted(self._kept(held, self._blank(step, Status.RUNNING)))
         self._executor.submit(job)
         self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=self.clock()))
@@ -302,6 +323,7 @@ class Driver:
 
     def _ended(self, outcome: Outcome) -> None:
         step = self._attempts.pop(outcome.attempt, None)
+        self._tails.pop(outcome.attempt, None)
         if step is None:
             return
         held = self._steps[step]

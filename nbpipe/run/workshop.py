@@ -38,6 +38,7 @@ class Workshop:
     situation: Situation
     digests: DigestMemory
     environ: Mapping[str, str]
+    experiment: str = ""
 
     def job(
         self,
@@ -77,6 +78,8 @@ class Workshop:
             imports=graph.pipeline.code[step].imports,
             roots=tuple(str(root) for root in self.place.source),
             site=self.situation.around.packages.folders,
+            experiment=self.experiment,
+            parameters={name: around.values[name] for name in graph.pipeline.code[step].parameters},
             timeout=declared.options.timeout,
         )
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nbpipe.model import ReuseVerdict, RunRecord, Status, StepRecord, Verdict
-from nbpipe.views.columns import fit, one_line, pad, width
+from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, StepRecord, Verdict
+from nbpipe.views.columns import fit, harmless, one_line, pad, width
+from nbpipe.views.logs import plain
 from nbpipe.views.words import (
     NO_NUMBERS,
     VERDICTS,
@@ -120,6 +121,33 @@ def verified_lines(
         done = "taken in" if repaired else "on disk that the history does not know (--repair takes them in)"
         told += f", {unknown} result{'s' if unknown > 1 else ''} {done}"
     return [*found, told + (", repaired: what is wrong is offered no more" if repaired and problems else "")]
+
+
+def metric_lines(metrics: Iterable[Metric]) -> list[str]:
+    """Get a line for each named number that was measured: its last value, and how many there were."""
+    last: dict[tuple[str, str], tuple[int, float]] = {}
+    for metric in metrics:
+        count, _ = last.get((metric.step, metric.name), (0, 0.0))
+        last[metric.step, metric.name] = count + 1, metric.value
+    return [
+        one_line(f"{step}: {name} = {value:g}" + (f" (the last of {count} values)" if count > 1 else ""))
+        for (step, name), (count, value) in last.items()
+    ]
+
+
+def event_lines(step: str, event: Event) -> list[str]:
+    """Get what a running step told as plain lines, its name before each."""
+    told = event.told
+    if event.kind in ("stream", "display", "error"):
+        return [
+            f"{one_line(step)} | {harmless(line)}" for line in plain(str(told["text"])).splitlines() if line.strip()
+        ]
+    if event.kind == "metric":
+        return [one_line(f"{step} | {told['name']} = {told['value']}")]
+    if event.kind == "progress":
+        share = f" of {told['total']:g}" if told.get("total") else ""
+        return [one_line(f"{step} | {told['done']:g}{share}")]
+    return []
 
 
 def note_lines(steps: Iterable[StepRecord]) -> list[str]:

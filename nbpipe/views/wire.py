@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -11,6 +12,7 @@ from nbpipe.model import (
     Artifact,
     Failure,
     Hit,
+    Metric,
     Origin,
     Reason,
     ReuseVerdict,
@@ -53,8 +55,11 @@ def verified_object(verified: Mapping[str, Any], *, whole: bool) -> dict[str, An
     return {"whole": whole, **verified}
 
 
-def run_object(run: RunRecord, steps: Iterable[StepRecord], seconds: float) -> dict[str, Any]:
-    """Get a run."""
+def run_object(
+    run: RunRecord, steps: Iterable[StepRecord], seconds: float, metrics: Iterable[Metric] = ()
+) -> dict[str, Any]:
+    """Get a run, with what its steps measured."""
+    measured = metrics_object(metrics)
     listed = list(steps)
     return {
         "run": run.id,
@@ -66,8 +71,18 @@ def run_object(run: RunRecord, steps: Iterable[StepRecord], seconds: float) -> d
         "saved_seconds": sum(step.saved_seconds for step in listed),
         "parameters": dict(run.parameters),
         "tags": dict(run.tags),
-        "steps": [step_object(step) for step in listed],
+        "steps": [{**step_object(step), "metrics": measured.get(step.step, {})} for step in listed],
     }
+
+
+def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Get metrics by step and name, the values of each in their order."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for metric in metrics:
+        value = metric.value if math.isfinite(metric.value) else str(metric.value)
+        told = {"value": value, "step": metric.at, "time": metric.time}
+        found.setdefault(metric.step, {}).setdefault(metric.name, []).append(told)
+    return found
 
 
 def step_object(step: StepRecord) -> dict[str, Any]:
