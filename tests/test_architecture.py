@@ -59,6 +59,7 @@ BORDERS = {
     "nbpipe.execution.job",  # the worker: a surprise of ours becomes a lost attempt
     "nbpipe.language.notebook",  # nbformat raises whatever it meets in an old or broken notebook
     "nbpipe.magics",  # the author's kernel
+    "nbpipe.papermill_engine.conductor",  # its thread: what is raised there is raised again where papermill sees it
     "nbpipe.run.driver",  # the executor's loop
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 RUN = "nbpipe.execution.job:run_attempt"
 STOP = "nbpipe.execution.job:stop_attempt"
+SHIP = "nbpipe.execution.shipping:ship"
 
 
 def load(name: str) -> Callable[..., Any]:

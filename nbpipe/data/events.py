@@ -21,6 +21,7 @@ NAME = "events.jsonl"
 _MOST_BYTES = 4 << 20
 _MOST_TEXT = 64 << 10
 _PAUSE = 0.05
+_LARGEST = 1e308
 
 
 class EventFile:
@@ -116,6 +117,43 @@ def metrics_of(events: Iterable[Event], run: str, step: str, attempt: str) -> li
         for e in events
         if e.kind == "metric"
     ]
+
+
+def event_in(data: object) -> tuple[str, dict[str, Any]] | None:
+    """Get the kind and content of an event that a step's kernel displayed; None for what is none of ours.
+
+    The kernel runs the author's code, which may display anything under any name.
+    """
+    if not isinstance(data, Mapping):
+        return None
+    told = {str(name): value for name, value in data.items() if name != "kind"}
+    kind = data.get("kind")
+    checks = _KINDS.get(kind) if isinstance(kind, str) else None
+    if checks is None or not all(check(told.get(name)) for name, check in checks.items()):
+        return None
+    return str(kind), told
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value in ("nan", "inf", "-inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _is_place(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_KINDS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
+    "metric": {"name": _is_name, "value": _is_number, "step": _is_place},
+    "progress": {"done": _is_number, "total": lambda value: value is None or _is_number(value)},
+    "table": {"name": _is_name, "columns": lambda value: isinstance(value, list)},
+    "image": {"name": _is_name},
+}
 
 
 def _event(line: bytes) -> Event:

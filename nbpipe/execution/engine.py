@@ -24,7 +24,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from nbpipe.data.events import EventFile
+from nbpipe.data.events import EventFile, event_in
 from nbpipe.execution.attempts import Attempt
 from nbpipe.execution.kernels import KernelGone, StepKernelManager, until
 from nbpipe.execution.telling import MIME
@@ -139,16 +139,15 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         """Take one message of the running cell: into the notebook, and to whoever watches the step run."""
-        told = dict(msg["content"].get("data", {}).get(MIME, {})) if msg["msg_type"] == "display_data" else {}
+        event = event_in(msg["content"].get("data", {}).get(MIME)) if msg["msg_type"] == "display_data" else None
         author = cell.metadata.get("nbpipe", {}).get("cell")
-        if told.get("kind") == "progress":
+        if event is not None:
+            self.bench.events.tell(event[0], author, event[1])
+        if event is not None and event[0] == "progress":
             # There may be thousands, and only the newest matters: none of them is kept in the notebook.
-            self.bench.events.tell(told.pop("kind"), author, told)
             return None
         output = super().process_message(msg, cell, cell_index)
-        if told:
-            self.bench.events.tell(told.pop("kind"), author, told)
-        elif output is not None and cell.metadata.get("nbpipe", {}).get("role") == "step":
+        if event is None and output is not None and cell.metadata.get("nbpipe", {}).get("role") == "step":
             self.bench.events.tell(*_event(output, author))
         return output
 

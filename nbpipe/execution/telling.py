@@ -48,6 +48,8 @@ def log_metric(name: str, value: float, step: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         kind = type(value).__name__
         raise TypeError(f"the metric {name!r} is a {kind}; a metric is a number: float(value) makes one of most things")
+    if step is not None and not (isinstance(step, int) and abs(step) < 1 << 63):
+        raise TypeError(f"the step {step!r} of the metric {name!r} is no whole number that a history can hold")
     number = float(value)
     shown = number if math.isfinite(number) else str(number)
     place = "" if step is None else f" (step {step})"

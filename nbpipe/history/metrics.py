@@ -19,7 +19,7 @@ class Metrics(Part):
         """Keep the metrics; one that is kept already stays."""
         if found:
             with self._database.writing() as connection:
-                insert_absent(connection, metrics, [asdict(metric) for metric in found])
+                insert_absent(connection, metrics, [{**asdict(each), "value": repr(each.value)} for each in found])
 
     def metrics(self, run: str, step: str | None = None) -> list[Metric]:
         """Get the metrics of a run, or of one of its steps, in the order in which they were logged."""
@@ -28,4 +28,7 @@ class Metrics(Part):
             wanted = wanted.where(metrics.c.step == step)
         with self._database.reading() as connection:
             rows = connection.execute(wanted.order_by(metrics.c.step, metrics.c.time, metrics.c.number)).all()
-            return [Metric(**row._mapping) for row in rows]  # noqa: SLF001  # SQLAlchemy's public name for it
+            return [
+                Metric(row.run, row.step, row.attempt, row.number, row.name, float(row.value), row.at, row.time)
+                for row in rows
+            ]

@@ -190,7 +190,8 @@ metrics = Table(
     Column("number", BigInteger, primary_key=True),
     _words("step"),
     _words("name"),
-    _time("value"),
+    # As Python writes it: SQLite takes NaN for nothing.
+    _words("value"),
     Column("at", BigInteger, nullable=True),
     _time("time"),
 )

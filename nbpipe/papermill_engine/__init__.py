@@ -1,0 +1,28 @@
+"""``papermill --engine nbpipe``: a notebook's steps as a parallel pipeline with reuse, its other cells as ever.
+
+Papermill loads every registered engine when it is imported, so this gate imports nothing else; what carries the
+notebook out is imported when a notebook with steps comes.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Any
+
+from papermill.engines import NBClientEngine
+
+_STEP = re.compile(r"\s*(?:%%(?:nb)?step\b|#\s?\|\s*step\s*:)")
+_LATE = {"conduct": "nbpipe.papermill_engine.conductor"}
+
+
+class NbpipeEngine(NBClientEngine):  # type: ignore[misc]  # papermill comes without types
+    """Carries out notebooks with step cells; one without any is papermill's own engine's."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+        """Run all cells; each step's outputs appear in its cell while it runs."""
+        if not any(cell.cell_type == "code" and _STEP.match(cell.source) for cell in nb_man.nb.cells):
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+        conduct = getattr(import_module(_LATE["conduct"]), "conduct")  # noqa: B009  # the gate goes by name
+        return conduct(nb_man, kernel_name, options)

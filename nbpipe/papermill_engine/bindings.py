@@ -1,0 +1,41 @@
+"""The code that gives a kernel of ordinary cells the outputs of steps, under their names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from nbpipe.compute import entry
+from nbpipe.data.artifacts import local_path
+from nbpipe.language.reading import Reading
+from nbpipe.model import Artifact
+from nbpipe.run.workshop import definition_digests
+
+_CODE = """\
+def _nbpipe_bind(told):
+    import json, pathlib, sys
+    told = json.loads(told)
+    try:
+        from nbpipe.data import classes, formats
+    except ImportError:
+        sys.path.insert(0, told["library"])
+        from nbpipe.data import classes, formats
+    classes.share_classes(globals(), told["definitions"])
+    for name, path, format in told["outputs"]:
+        path = pathlib.Path(path)
+        globals()[name] = path if format is None else formats.load(path, format)
+_nbpipe_bind({told!r})
+del _nbpipe_bind
+"""
+
+
+def binding_code(artifacts: Sequence[Artifact], reading: Reading, store: Path) -> str:
+    """Get the code; what it is told is one text, so no name or path becomes code."""
+    library: Path = entry.load(entry.SHIP)(store)
+    definitions: dict[str, str] = {}
+    for code in reading.code.values():
+        definitions |= definition_digests(code)
+    outputs = [[a.name, str(local_path(a)), None if a.is_path else a.format] for a in artifacts]
+    told = {"library": str(library), "definitions": definitions, "outputs": outputs}
+    return _CODE.replace("{told!r}", repr(json.dumps(told)))

@@ -1,0 +1,195 @@
+"""``papermill --engine nbpipe``: steps in parallel and reused, other cells as ever, a true ending."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import papermill
+import pytest
+from author import write_notebook
+from papermill.exceptions import PapermillExecutionError
+
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
+
+# Each kernel of the ordinary cells speaks TCP, as papermill's own do, and ipykernel says so.
+CELLS = (
+    "rate = 0.5  # how much",
+    "import math\n\ndef scaled(x):\n    return x * rate",
+    "%load_ext nbpipe",
+    "%%step a -o x\nprint('in a')\nx = scaled(4)",
+    "%%step b -o folder:dir\n(folder / 'f.txt').write_text('hello')",
+    "print('no step is read here')",
+    "%%step c -i x -o t\nt = {'x': x}\nt",
+    "print('read', t, folder.name, math.floor(x))",
+)
+
+
+def execute(folder: Path, *cells: str, engine: str | None = "nbpipe", **options: Any):
+    """Have papermill execute the cells, and get the notebook."""
+    path = write_notebook(folder / "in.ipynb", cells, parameters=0)
+    return papermill.execute_notebook(
+        str(path), str(folder / "out.ipynb"), engine_name=engine, progress_bar=False, **options
+    )
+
+
+def texts(cell) -> list[str]:
+    """Get what a cell shows, as texts."""
+    return [
+        "".join(output.get("text") or output.get("data", {}).get("text/plain") or output.get("evalue"))
+        for output in cell["outputs"]
+    ]
+
+
+def by_source(notebook, start: str):
+    """Get the cell whose source begins so."""
+    return next(cell for cell in notebook["cells"] if cell["source"].startswith(start))
+
+
+def test_steps_run_and_other_cells_read_their_outputs(tmp_path):
+    done = execute(tmp_path, *CELLS, parameters={"rate": 0.25})
+
+    assert texts(by_source(done, "%%step a"))[1:] == ["in a\n"]
+    assert texts(by_source(done, "%%step c"))[1:] == ["{'x': 1.0}"]
+    assert texts(by_source(done, "print('read'")) == ["read {'x': 1.0} folder 1\n"]
+    assert "succeeded" in texts(by_source(done, "%%step b"))[0]
+    assert {cell.metadata.papermill.status for cell in done.cells} == {"completed"}
+    assert done.metadata.nbpipe.status == "succeeded"
+
+
+def test_the_second_time_steps_are_reused_and_show_what_they_showed(tmp_path):
+    execute(tmp_path, *CELLS)
+    done = execute(tmp_path, *CELLS)
+
+    said, printed = texts(by_source(done, "%%step a"))
+    assert ("reused: from run 1" in said, printed) == (True, "in a\n")
+    assert texts(by_source(done, "print('read'")) == ["read {'x': 2.0} folder 2\n"]
+
+
+def test_the_same_notebook_in_a_shell_reuses_what_papermill_made(tmp_path):
+    execute(tmp_path, *CELLS)
+    command = [sys.executable, "-m", "nbpipe", "run", str(tmp_path / "in.ipynb"), "--json"]
+    done = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert {step["status"] for step in done["steps"]} == {"reused"}
+
+
+def test_independent_steps_run_at_the_same_time(tmp_path):
+    cells = [
+        f"%%step s{n} -o t{n}\nimport time\nbegan = time.time()\ntime.sleep(1)\nt{n} = [began, time.time()]"
+        for n in (1, 2)
+    ]
+    done = execute(tmp_path, "p = 1", *cells, "print(max(t1[0], t2[0]) < min(t1[1], t2[1]))")
+    assert texts(done.cells[-1]) == ["True\n"]
+
+
+def test_a_failing_step_fails_papermill_with_its_own_traceback(tmp_path):
+    with pytest.raises(PapermillExecutionError, match="ZeroDivisionError"):
+        execute(
+            tmp_path, "p = 1", "%%step bad -o x\n\nx = 1 / 0", "%%step after -i x -o y\ny = x", "print(y)",
+        )  # fmt: skip
+    notebook = json.loads((tmp_path / "out.ipynb").read_text())
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    bad = by_source(notebook, "%%step bad")
+    assert [output["output_type"] for output in bad["outputs"]] == ["display_data", "error"]
+    assert "line 3" in texts(bad)[0]
+    assert "skipped" in texts(by_source(notebook, "%%step after"))[0]
+    assert by_source(notebook, "print(y)")["outputs"] == []
+
+
+@pytest.mark.parametrize(
+    "code, said", [("import os\nos._exit(0)\nx = 1", "kernel"), ("x = 1\nraise SystemExit(0)", "SystemExit")]
+)
+def test_a_step_that_ends_without_an_error_of_its_own_fails_papermill_all_the_same(tmp_path, code, said):
+    with pytest.raises(PapermillExecutionError, match=said):
+        execute(tmp_path, "p = 1", f"%%step bad -o x\n{code}")
+
+
+def test_a_failing_ordinary_cell_stops_the_steps_and_fails_papermill(tmp_path):
+    with pytest.raises(PapermillExecutionError, match="KeyError"):
+        execute(tmp_path, "p = 1", "{}['no']", "%%step slow -o x\nimport time\ntime.sleep(60)\nx = 1", "print(x)")
+
+
+def test_what_is_wrong_with_a_declaration_is_in_its_cell_and_nothing_ran(tmp_path):
+    with pytest.raises(PapermillExecutionError, match="undeclared-name"):
+        execute(tmp_path, "p = 1", "open('ran', 'w').close()", "%%step s -o x\nx = nothing")
+    assert not (tmp_path / "ran").exists()
+    assert not Path("ran").exists()
+
+
+def test_a_step_over_several_cells_shows_in_each_what_is_its_own(tmp_path):
+    done = execute(
+        tmp_path, "p = 1", "%%step s -o x\nprint('one')", "print('between')", "%%step s --append\nprint('two')\nx = 1"
+    )
+    assert texts(done.cells[1])[1:] == ["one\n"]
+    assert texts(done.cells[3]) == ["two\n"]
+
+
+def test_outputs_appear_in_the_file_while_a_step_runs(tmp_path):
+    path = write_notebook(
+        tmp_path / "in.ipynb", ["%%step s -o x\nimport time\nprint('begun', flush=True)\ntime.sleep(4)\nx = 1"]
+    )
+    seen: list[str] = []
+
+    def watch() -> None:
+        ends = time.monotonic() + 60
+        while not seen and time.monotonic() < ends:
+            time.sleep(0.1)
+            text = (tmp_path / "out.ipynb").read_text() if (tmp_path / "out.ipynb").exists() else ""
+            if "begun\\n" in text and "succeeded" not in text:
+                seen.append(text)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    papermill.execute_notebook(
+        str(path), str(tmp_path / "out.ipynb"), engine_name="nbpipe", progress_bar=False, autosave_cell_every=1
+    )
+    watcher.join()
+    assert seen
+
+
+PLAIN = {
+    "prints": ("p = 1", "print('a', p)", "p + 1"),
+    "fails": ("p = 1", "raise ValueError('no')", "print('never')"),
+    "exits": ("p = 1", "import sys\nsys.exit(0)", "print('never')"),
+    "displays": ("p = 1", "from IPython.display import HTML, display\ndisplay(HTML('<b>x</b>'))"),
+    "syntax": ("p = 1", "def ("),
+    "empty": ("p = 1", "", "# only a comment"),
+}
+
+
+@pytest.mark.parametrize("cells", PLAIN.values(), ids=PLAIN)
+def test_a_notebook_without_steps_is_papermills_own(tmp_path, cells):
+    def outcome(engine: str | None):
+        try:
+            done = execute(tmp_path, *cells, engine=engine, parameters={"p": 3})
+        except PapermillExecutionError as error:
+            return type(error), error.ename, error.evalue, error.cell_index
+        return [(cell.source, cell.outputs, cell.get("execution_count")) for cell in done.cells]
+
+    assert outcome("nbpipe") == outcome(None)
+    assert not (tmp_path / ".nbpipe").exists()
+
+
+def test_the_command_of_papermill_knows_the_engine_and_its_exit_code_is_true(tmp_path):
+    write_notebook(tmp_path / "in.ipynb", ["rate = 1", "%%step s -o x\nx = 10 / rate", "print(x)"], parameters=0)
+    command = [sys.executable, "-m", "papermill", "--engine", "nbpipe", "--no-progress-bar", "in.ipynb", "out.ipynb"]
+    good = subprocess.run([*command, "-p", "rate", "2"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    bad = subprocess.run([*command, "-p", "rate", "0"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert (good.returncode, bad.returncode) == (0, 1)
+    assert "ZeroDivisionError" in bad.stderr
+
+
+def test_the_gate_imports_nothing_but_papermill():
+    """Papermill imports every registered engine: whoever uses papermill for something else must not wait for ours."""
+    program = (
+        "import sys, papermill.engines\nbefore = set(sys.modules)\nsys.modules.pop('nbpipe.papermill_engine', None)\n"
+        "import nbpipe.papermill_engine\nprint(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert set(done.stdout.split()) <= {"nbpipe", "nbpipe.papermill_engine"}
