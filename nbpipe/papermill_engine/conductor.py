@@ -265,8 +265,8 @@ class Conductor:
     def _show_ended(self, record: StepRecord, places: Sequence[int]) -> None:
         numbers = self.workspace.origin_numbers([record])
         outputs = shown.executed_outputs(record.notebook, len(places))
-        if record.failure is not None and not any(out.output_type == "error" for cell in outputs for out in cell):
-            outputs[-1].append(shown.error_output(record.failure))
+        if record.status is not Status.CANCELLED:
+            shown.require_error(outputs, record.failure)
         outputs[0].insert(0, shown.status_output(record, numbers))
         for place, found in zip(places, outputs, strict=True):
             cell = self.nb_man.nb.cells[place]

@@ -50,10 +50,16 @@ def executed_outputs(notebook: str | None, count: int) -> list[list[NotebookNode
     return [*cells, *([] for _ in range(count - len(cells)))][:count]
 
 
-def error_output(failure: Failure) -> NotebookNode:
-    """Get a failure as the error output that papermill looks for."""
-    lines = failure.traceback.splitlines() or [failure.message]
-    return _output("error", ename=failure.ename, evalue=failure.evalue or failure.message, traceback=lines)
+def require_error(outputs: list[list[NotebookNode]], failure: Failure | None) -> None:
+    """See that a failed step's cells hold an error that papermill takes for one: it shrugs at ``sys.exit(0)``."""
+    if failure is None:
+        return
+    for cell in outputs:
+        cell[:] = [out for out in cell if out.output_type != "error" or out.ename != "SystemExit"]
+    if not any(out.output_type == "error" for cell in outputs for out in cell):
+        lines = failure.traceback.splitlines() or [failure.message]
+        name = "StepFailed" if failure.ename == "SystemExit" else failure.ename
+        outputs[-1].append(_output("error", ename=name, evalue=failure.message, traceback=lines))
 
 
 def refusal_output(code: str, message: str) -> NotebookNode:
