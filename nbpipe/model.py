@@ -359,7 +359,8 @@ class Job:
 
     ``notebook`` is the one-step notebook as JSON text. ``env`` is the kernel's whole environment and is never written
     to disk. ``kernel`` is the command line of the kernel with ``{connection_file}`` in it. ``definitions`` gives the
-    digest of each shared definition by the name that it binds.
+    digest of each shared definition by the name that it binds. ``memory`` is a limit in bytes for the kernel and all
+    that it starts. ``preload`` names the modules that steps of the run import: what a worker may load ahead.
     """
 
     attempt: str
@@ -377,6 +378,8 @@ class Job:
     modules: tuple[FrozenModule, ...] = ()
     definitions: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
+    memory: int | None = None
+    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,12 +281,14 @@ class Workspace:
             for step in steps
         }
         date = time.strftime("%Y-%m-%d", time.localtime(run.started))
+        code = situation.graph.pipeline.code
+        imports = tuple(dict.fromkeys(name for step in steps for name in code[step.name].imports))
         return Driver(
             run=run.id,
             owner=run.owner,
             planner=planner,
             history=self.history,
-            workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ),
+            workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ, imports),
             executor=executors,
             clock=self.clock,
             new_id=lambda: secrets.token_hex(8),

@@ -25,7 +25,7 @@ from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from nbpipe.execution.attempts import Attempt
-from nbpipe.execution.kernels import KernelGone, StepKernelManager, until
+from nbpipe.execution.kernels import KernelGone, Own, StepKernelManager, until
 from nbpipe.model import Job
 
 _ENGINE = "nbpipe-step"
@@ -178,7 +178,7 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
         """Run the cells and keep what happened in the bench's progress."""
         progress = bench.progress
         progress.notebook = nb_man.nb
-        kernel = kernel_manager_class(command=bench.job.kernel, log_path=bench.log_path)
+        kernel = kernel_manager_class(command=bench.job.kernel, own=_own(bench))
         bench.attempt.runs_on(kernel)
         client = StepClient(
             nb_man, bench, km=kernel, kernel_name=kernel_name, startup_timeout=_START_SECONDS, log=_quiet_logger()
@@ -192,6 +192,12 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
             progress.died, progress.exit_code = True, kernel.exit_code
         finally:
             kernel.end()
+
+
+def _own(bench: Bench) -> Own:
+    job = bench.job
+    local = {module.name.partition(".")[0] for module in job.modules}
+    return Own(bench.log_path, job.memory, job.preload, tuple(local))
 
 
 def _quiet_logger() -> logging.Logger:

@@ -9,15 +9,13 @@ sockets before it connects, and the client is ready when the kernel's first mess
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -31,12 +29,26 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Type
 
-from nbpipe.execution import leash
+from nbpipe.execution import keepers, leash, warm
+from nbpipe.execution.keepers import Keeper
 
 _POLL_SECONDS = 0.005
 _END_SECONDS = 8.0
 # A socket's path must fit in 107 bytes; ours add some 30 to the directory's.
 _LONGEST_DIRECTORY = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What belongs to one step's kernel: where it logs, its limit in bytes, what may be loaded ahead of it.
+
+    ``preload`` names what the run's steps import, ``local`` the author's own modules, which never are.
+    """
+
+    log_path: Path
+    memory: int | None = None
+    preload: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
 
 
 class KernelGone(RuntimeError):
@@ -50,48 +62,35 @@ class KernelGone(RuntimeError):
 class KeptProvisioner(LocalProvisioner):
     """Starts the kernel under its keeper; a signal goes to the keeper, which knows what to do with it."""
 
-    keeper: subprocess.Popen[bytes] | None = None
+    keeper: Keeper | None = None
     directory = ""
-    log_path = Path(os.devnull)
+    own = Own(Path(os.devnull))
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start the kernel with exactly the environment and folder that are given."""
-        self.keeper = self._start(cmd, kwargs["cwd"], kwargs["env"])
-        self.process = self.keeper
-        self.pid = self.pgid = self.keeper.pid
-        self.cwd = kwargs["cwd"]
+        own, cwd = self.own, str(kwargs["cwd"])
+        asked = keepers.Start(tuple(cmd), kwargs["env"], cwd, self.directory, own.log_path, own.memory)
+        self.keeper = warm.HERE.start(asked, own.preload, own.local)
+        self.process = self.keeper  # type: ignore[assignment]  # as much of a process as is asked of it
+        self.cwd = cwd
         return self.connection_info
 
-    def _start(self, command: list[str], cwd: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
-        keeper = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), self.directory]
-        with self.log_path.open("wb") as log:
-            return subprocess.Popen(
-                [*keeper, *command],
-                # Never written to: its closing tells the keeper that this process is gone.
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=cwd,
-                env=env,
-                start_new_session=True,
-            )
-
     async def send_signal(self, signum: int) -> None:
-        """Send a signal to the keeper."""
+        """Send a signal to the kernel; the keeper has a word for each that is meant here."""
         if self.keeper is not None:
-            self.keeper.send_signal(signum)
+            self.keeper.say(leash.INTERRUPT if signum == signal.SIGINT else leash.END)
 
     async def kill(self, *_: object, **__: object) -> None:
         """Ask the keeper to end the kernel and everything it started."""
         await self.send_signal(signal.SIGTERM)
 
     async def wait(self) -> int | None:
-        """Wait until the keeper has ended, and get how."""
+        """Wait until the keeper has ended, and get how the kernel did."""
         keeper, self.process = self.keeper, None
         if keeper is None:
             return None
         await until(lambda: keeper.poll() is not None)
-        return keeper.returncode
+        return keeper.poll()
 
 
 class PromptClient(AsyncKernelClient):
@@ -146,13 +145,13 @@ async def _message(channel: Any) -> dict[str, Any] | None:
 class StepKernelManager(AsyncKernelManager):
     """Manages one attempt's kernel; needs no installed kernelspec.
 
-    ``command`` is the kernel's command line with ``{connection_file}`` in it; what the process writes outside of its
-    cells goes to ``log_path``. Signals, ``end`` and ``exit_code`` may be used from any thread.
+    ``command`` is the kernel's command line with ``{connection_file}`` in it. Signals, ``end`` and ``exit_code`` may be
+    used from any thread.
     """
 
     client_factory = Type(PromptClient, klass=AsyncKernelClient)
 
-    def __init__(self, *, command: tuple[str, ...], log_path: Path, **kwargs: Any) -> None:
+    def __init__(self, *, command: tuple[str, ...], own: Own, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.directory = private_directory()
         self.transport = "ipc"
@@ -160,13 +159,13 @@ class StepKernelManager(AsyncKernelManager):
         self.connection_file = f"{self.directory}/kernel.json"
         self.ip = f"{self.directory}/s"
         # Start-up files and settings of the author's own IPython are no part of the step.
-        own = Path(self.directory, "ipython")
-        own.mkdir()
-        argv = [*command, f"--ipython-dir={own}"]
+        settings = Path(self.directory, "ipython")
+        settings.mkdir()
+        argv = [*command, f"--ipython-dir={settings}"]
         self._kernel_spec = KernelSpec(argv=argv, display_name="nbpipe step", language="python")
         self._kept = KeptProvisioner(kernel_id="step", kernel_spec=self._kernel_spec, parent=self)
         self._kept.directory = self.directory
-        self._kept.log_path = log_path
+        self._kept.own = own
         self.provisioner = self._kept
 
     @property
@@ -180,31 +179,30 @@ class StepKernelManager(AsyncKernelManager):
         keeper = self._kept.keeper
         return None if keeper is None else keeper.poll()
 
+    @property
+    def took(self) -> int:
+        """How many bytes the kernel and what it started took when that was too much; 0 when it never was."""
+        keeper = self._kept.keeper
+        return 0 if keeper is None else keeper.took
+
     def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as Ctrl-C would."""
-        self._signal(signal.SIGINT)
+        if self._kept.keeper is not None:
+            self._kept.keeper.interrupt()
 
     def kill(self) -> None:
         """Ask for the end of the kernel and of all that it started, without waiting for it."""
-        self._signal(signal.SIGTERM)
+        if self._kept.keeper is not None:
+            self._kept.keeper.end()
 
     def end(self) -> None:
         """Return when the kernel and all that it started are gone and its sockets are removed."""
         keeper = self._kept.keeper
         if keeper is not None:
-            self.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                keeper.wait(_END_SECONDS)
-            keeper.kill()
-            keeper.wait()
-            if keeper.stdin is not None:
-                keeper.stdin.close()
+            keeper.end()
+            keeper.wait(_END_SECONDS)
+            keeper.let_go()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _signal(self, number: int) -> None:
-        keeper = self._kept.keeper
-        if keeper is not None:
-            keeper.send_signal(number)
 
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         # A client that connects before the kernel has bound waits a tenth of a second before it tries again.

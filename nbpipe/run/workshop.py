@@ -23,7 +23,7 @@ _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Makes the jobs of one run and puts its outputs where the notebook wants them."""
+    """Makes the jobs of one run and puts its outputs where the notebook wants them; ``imports`` are all its steps'."""
 
     run: str
     date: str
@@ -31,6 +31,7 @@ class Workshop:
     situation: Situation
     digests: DigestMemory
     environ: Mapping[str, str]
+    imports: tuple[str, ...] = ()
 
     def job(
         self,
@@ -68,6 +69,7 @@ class Workshop:
             modules=around.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
             timeout=declared.options.timeout,
+            preload=self.imports,
         )
 
     def unchanged(self, step: str) -> bool:
