@@ -18,7 +18,7 @@ import pytest
 from one_step import job
 
 from nbpipe.compute.environments import kernel_environment
-from nbpipe.execution import warm
+from nbpipe.execution import spare
 from nbpipe.execution.job import run_attempt, stop_attempt
 from nbpipe.model import Job, Outcome, Status
 
@@ -64,9 +64,9 @@ told = {
 def nothing_left():
     """After every test all zygotes and all that they forked are gone."""
     before = set(psutil.Process().children(recursive=True))
-    warm.retire()
+    spare.retire()
     yield
-    warm.retire()
+    spare.retire()
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
@@ -236,12 +236,74 @@ class TestOfItsOwn:
         """Descriptors, processes, and threads, over many steps."""
         told("told = {}")
         here = psutil.Process()
+        wait_for(lambda: spare.HERE._kernel)
         before = (here.num_fds(), here.num_threads(), len(here.children(recursive=True)))
         for _ in range(15):
             told("told = {}")
+        wait_for(lambda: spare.HERE._kernel and spare.HERE._starting is None)
         after = (here.num_fds(), here.num_threads(), len(here.children(recursive=True)))
         assert after == before
         assert zygotes()[0].num_fds() < 12
+
+
+class TestAhead:
+    """The kernel that waits for the next step."""
+
+    CODE = """
+        import os, time
+        begun = float(open("/proc/self/stat").read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        told = {"pid": os.getpid(), "age": time.clock_gettime(time.CLOCK_BOOTTIME) - begun}
+    """
+
+    def test_it_is_handed_out_once_and_belongs_to_one_step(self, told):
+        ways = []
+        for _ in range(4):
+            ways.append(told(self.CODE))
+            wait_for(lambda: spare.HERE._kernel)
+            time.sleep(0.6)
+        assert len({way["pid"] for way in ways}) == 4
+        assert min(way["age"] for way in ways[1:]) > 0.3
+
+    def test_only_one_of_many_steps_gets_it(self, told, tmp_path):
+        told(self.CODE)
+        wait_for(lambda: spare.HERE._kernel)
+        marks = [tmp_path / f"pid{number}" for number in range(4)]
+        code = "import os, pathlib; pathlib.Path({!r}).write_text(str(os.getpid()))"
+        jobs = [asked(tmp_path, code.format(str(mark)), mark.name) for mark in marks]
+        with ThreadPoolExecutor(4) as threads:
+            outcomes = list(threads.map(run_attempt, jobs))
+        assert [outcome.failure for outcome in outcomes] == [None] * 4
+        assert len({mark.read_text() for mark in marks}) == 4
+
+    def test_another_environment_or_folder_is_not_served_by_it(self, told, tmp_path):
+        told(self.CODE)
+        wait_for(lambda: spare.HERE._kernel)
+        code = "import os; told = {'mark': os.environ.get('MARK'), 'folder': os.getcwd()}"
+        assert told(code, MARK="x")["mark"] == "x"
+        (tmp_path / "other").mkdir()
+        assert Told(tmp_path / "other")(code) == {"mark": None, "folder": str(tmp_path / "other"), "forked": True}
+
+    def test_it_is_not_used_when_a_library_has_changed_meanwhile(self, told, tmp_path):
+        where = {"PYTHONPATH": str(tmp_path / "lib")}
+        library(tmp_path, "version = 1")
+        told.until_loaded("PIL", ("PIL",), **where)
+        wait_for(lambda: spare.HERE._kernel)
+        library(tmp_path, "version = 22")
+        assert told("import PIL; told = {'version': PIL.version}", ("PIL",), **where)["version"] == 22
+
+    def test_it_is_not_used_when_a_module_of_the_author_hides_a_library_meanwhile(self, told, tmp_path):
+        told.until_loaded("numpy", ("numpy",))
+        wait_for(lambda: spare.HERE._kernel)
+        (tmp_path / "numpy.py").write_text("mine = 1")
+        assert told("import numpy; told = {'mine': hasattr(numpy, 'mine')}", ("numpy",))["mine"]
+
+    def test_one_that_was_killed_is_no_harm(self, told):
+        told(self.CODE)
+        wait_for(lambda: spare.HERE._kernel)
+        for each in psutil.Process().children(recursive=True):
+            if each not in zygotes():
+                each.kill()
+        assert told(self.CODE)["forked"]
 
 
 class TestTheRightOne:
@@ -260,7 +322,7 @@ class TestTheRightOne:
     def test_zygotes_do_not_pile_up(self, told):
         for number in range(8):
             told("told = {}", OMP_NUM_THREADS=str(number + 1))
-        assert len(zygotes()) <= 6
+        wait_for(lambda: len(zygotes()) <= 6)
 
     def test_a_variable_that_a_library_read_while_it_was_loaded(self, told, tmp_path):
         library(tmp_path, "import os; seen = os.environ.get('COLOUR')")

@@ -9,7 +9,7 @@ from typing import Any
 
 RUN = "nbpipe.execution.job:run_attempt"
 STOP = "nbpipe.execution.job:stop_attempt"
-RETIRE = "nbpipe.execution.warm:retire"
+RETIRE = "nbpipe.execution.spare:retire"
 
 
 def load(name: str) -> Callable[..., Any]:

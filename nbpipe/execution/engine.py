@@ -24,8 +24,9 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
+from nbpipe.execution import spare
 from nbpipe.execution.attempts import Attempt
-from nbpipe.execution.kernels import KernelGone, Own, StepKernelManager, until
+from nbpipe.execution.kernels import KernelGone, StepKernelManager, Wish, until
 from nbpipe.model import Job
 
 _ENGINE = "nbpipe-step"
@@ -106,6 +107,7 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         try:
             await self.async_wait_for_reply(self.kc.execute(_KEEP_ALL_OUTPUT, silent=True, store_history=False))
             self.nb.metadata["language_info"] = self.kc.language_info
+            spare.HERE.prepare(self.km.wish)
             await self._execute_cells()
             self.set_widgets_metadata()
         finally:
@@ -178,7 +180,8 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
         """Run the cells and keep what happened in the bench's progress."""
         progress = bench.progress
         progress.notebook = nb_man.nb
-        kernel = kernel_manager_class(command=bench.job.kernel, own=_own(bench))
+        wish = _wish(bench.job)
+        kernel = spare.HERE.take(wish) or kernel_manager_class(wish)
         bench.attempt.runs_on(kernel)
         client = StepClient(
             nb_man, bench, km=kernel, kernel_name=kernel_name, startup_timeout=_START_SECONDS, log=_quiet_logger()
@@ -192,12 +195,12 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
             progress.died, progress.exit_code = True, kernel.exit_code
         finally:
             kernel.end()
+            bench.log_path.write_bytes(kernel.log_tail())
 
 
-def _own(bench: Bench) -> Own:
-    job = bench.job
-    local = {module.name.partition(".")[0] for module in job.modules}
-    return Own(bench.log_path, job.memory, job.preload, tuple(local))
+def _wish(job: Job) -> Wish:
+    local = frozenset(module.name.partition(".")[0] for module in job.modules)
+    return Wish(job.kernel, job.env, job.cwd, job.memory, job.preload, local)
 
 
 def _quiet_logger() -> logging.Logger:

@@ -11,30 +11,34 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import nbpipe
 from nbpipe.execution import leash
 
 ROOT = str(Path(nbpipe.__file__).parent.parent)
-_ISOLATED = "import sys; sys.path.insert(0, sys.argv.pop(1)); from nbpipe.execution.leash import main; main()"
+_ANSWER_SECONDS = 2.0
+_ISOLATED = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from nbpipe.execution.leash import main; sys.path.pop(0); main()"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """How a kernel is to be started: ``command`` is complete, ``env`` is the whole environment.
 
-    ``directory`` is removed after the kernel. ``memory`` is the limit in bytes for all that it starts, None for any.
+    ``directory`` is removed after the kernel, ``log`` takes what it writes outside of its cells. ``memory`` is the
+    limit in bytes for all that it starts, None for any.
     """
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     cwd: str
     directory: str
-    log: Path
+    log: IO[bytes]
     memory: int | None = None
 
 
@@ -76,6 +80,17 @@ class Keeper:
                 self._hear()
         return leash.BEGUN in self._told
 
+    def still_good(self) -> bool:
+        """Say whether the kernel lives and is what one started now would be."""
+        with self._lock:
+            heard = len(self._told)
+            self.say(leash.CHECK)
+            while self._exit_code is None and readable(self._end, _ANSWER_SECONDS):
+                self._hear()
+                if len(self._told) > heard:
+                    return self._told.endswith(leash.GOOD)
+        return False
+
     def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as Ctrl-C would."""
         self.say(leash.INTERRUPT)
@@ -104,11 +119,13 @@ class Keeper:
         except ConnectionError:
             words = b""
         self._told += words
-        if not words:
-            report = _report(bytes(self._told))
+        _, there, last = self._told.rpartition(leash.REPORT)
+        if there and last.endswith(b"\n"):
+            report = json.loads(last)
+            self._exit_code, self.took = report["status"], report["took"]
+        elif not words:
             # A keeper that tells nothing was killed itself, and its kernel with it.
-            self._exit_code = report.get("status", -signal.SIGKILL)
-            self.took = report.get("took", 0)
+            self._exit_code = -signal.SIGKILL
 
 
 def readable(end: socket.socket, seconds: float) -> bool:
@@ -119,22 +136,16 @@ def readable(end: socket.socket, seconds: float) -> bool:
     return bool(waiting.poll(seconds * 1000))
 
 
-def _report(told: bytes) -> dict[str, Any]:
-    last = told.removeprefix(leash.BEGUN)
-    report: dict[str, Any] = json.loads(last) if last.endswith(b"\n") else {}
-    return report
-
-
 def start(asked: Start) -> Keeper:
     """Start a keeper as a process of its own, which starts the kernel by its command."""
     ours, its = socket.socketpair()
     keeper = [sys.executable, "-I", "-S", "-c", _ISOLATED, ROOT, asked.directory, str(asked.memory or 0)]
     try:
-        with its, asked.log.open("wb") as log:
+        with its:
             process = subprocess.Popen(
                 [*keeper, *asked.command],
                 stdin=its.fileno(),
-                stdout=log,
+                stdout=asked.log,
                 stderr=subprocess.STDOUT,
                 cwd=asked.cwd,
                 env=dict(asked.env),
@@ -146,7 +157,7 @@ def start(asked: Start) -> Keeper:
     return Keeper(ours, process)
 
 
-def request(asked: Start, local: tuple[str, ...]) -> bytes:
+def request(asked: Start, local: Iterable[str]) -> bytes:
     """Get what a keeper that a zygote forked reads from its leash; ``local`` names the author's own modules."""
     at = asked.command.index("-m")
     told = {
@@ -156,17 +167,17 @@ def request(asked: Start, local: tuple[str, ...]) -> bytes:
         "cwd": asked.cwd,
         "directory": asked.directory,
         "memory": asked.memory,
-        "local": local,
+        "local": list(local),
     }
     return json.dumps(told).encode() + b"\n"
 
 
-def hand_over(zygote: socket.socket, log: Path) -> Keeper:
+def hand_over(zygote: socket.socket, log: IO[bytes]) -> Keeper:
     """Have a zygote fork a keeper; whether it did is told by :meth:`Keeper.begun`."""
     ours, its = socket.socketpair()
     try:
-        with its, log.open("wb") as file:
-            socket.send_fds(zygote, [b"k"], [its.fileno(), file.fileno()])
+        with its:
+            socket.send_fds(zygote, [b"k"], [its.fileno(), log.fileno()])
     except OSError:
         ours.close()
         raise

@@ -14,11 +14,11 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import IO, Any
 
 import zmq
 import zmq.asyncio
@@ -33,22 +33,27 @@ from nbpipe.execution import keepers, leash, warm
 from nbpipe.execution.keepers import Keeper
 
 _POLL_SECONDS = 0.005
+_SHORT_SECONDS = 0.001
 _END_SECONDS = 8.0
+_LOG_BYTES = 100_000
 # A socket's path must fit in 107 bytes; ours add some 30 to the directory's.
 _LONGEST_DIRECTORY = 70
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
-    """What belongs to one step's kernel: where it logs, its limit in bytes, what may be loaded ahead of it.
+class Wish:
+    """What a step asks of its kernel: ``command`` has ``{connection_file}`` in it, ``env`` is the whole environment.
 
-    ``preload`` names what the run's steps import, ``local`` the author's own modules, which never are.
+    ``memory`` is a limit in bytes for all that it starts, None for any. ``preload`` names what the run's steps import,
+    ``local`` the author's own modules, which are never loaded ahead.
     """
 
-    log_path: Path
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    cwd: str
     memory: int | None = None
     preload: tuple[str, ...] = ()
-    local: tuple[str, ...] = ()
+    local: frozenset[str] = frozenset()
 
 
 class KernelGone(RuntimeError):
@@ -60,19 +65,15 @@ class KernelGone(RuntimeError):
 
 
 class KeptProvisioner(LocalProvisioner):
-    """Starts the kernel under its keeper; a signal goes to the keeper, which knows what to do with it."""
+    """Stands for the kernel under its keeper; a signal goes to the keeper, which knows what to do with it."""
 
     keeper: Keeper | None = None
-    directory = ""
-    own = Own(Path(os.devnull))
 
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Start the kernel with exactly the environment and folder that are given."""
-        own, cwd = self.own, str(kwargs["cwd"])
-        asked = keepers.Start(tuple(cmd), kwargs["env"], cwd, self.directory, own.log_path, own.memory)
-        self.keeper = warm.HERE.start(asked, own.preload, own.local)
+    async def launch_kernel(self, cmd: list[str], **_: Any) -> KernelConnectionInfo:  # noqa: ARG002  # it is known
+        """Start the kernel, unless that was done ahead."""
+        if isinstance(self.parent, StepKernelManager):
+            self.parent.launch()
         self.process = self.keeper  # type: ignore[assignment]  # as much of a process as is asked of it
-        self.cwd = cwd
         return self.connection_info
 
     async def send_signal(self, signum: int) -> None:
@@ -89,7 +90,7 @@ class KeptProvisioner(LocalProvisioner):
         keeper, self.process = self.keeper, None
         if keeper is None:
             return None
-        await until(lambda: keeper.poll() is not None)
+        await until(lambda: keeper.poll() is not None, _SHORT_SECONDS)
         return keeper.poll()
 
 
@@ -145,33 +146,39 @@ async def _message(channel: Any) -> dict[str, Any] | None:
 class StepKernelManager(AsyncKernelManager):
     """Manages one attempt's kernel; needs no installed kernelspec.
 
-    ``command`` is the kernel's command line with ``{connection_file}`` in it. Signals, ``end`` and ``exit_code`` may be
-    used from any thread.
+    Signals, ``end`` and ``exit_code`` may be used from any thread.
     """
 
     client_factory = Type(PromptClient, klass=AsyncKernelClient)
 
-    def __init__(self, *, command: tuple[str, ...], own: Own, **kwargs: Any) -> None:
+    def __init__(self, wish: Wish, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.wish = wish
         self.directory = private_directory()
+        self.written: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed at the kernel's end
         self.transport = "ipc"
         # Both absolute: the default is relative, and the kernel runs in another folder than its client.
         self.connection_file = f"{self.directory}/kernel.json"
         self.ip = f"{self.directory}/s"
-        # Start-up files and settings of the author's own IPython are no part of the step.
+        # Start-up files, settings and history of the author's own IPython are no part of the step.
         settings = Path(self.directory, "ipython")
         settings.mkdir()
-        argv = [*command, f"--ipython-dir={settings}"]
+        argv = [*wish.command, f"--ipython-dir={settings}", "--HistoryManager.hist_file=:memory:"]
         self._kernel_spec = KernelSpec(argv=argv, display_name="nbpipe step", language="python")
         self._kept = KeptProvisioner(kernel_id="step", kernel_spec=self._kernel_spec, parent=self)
-        self._kept.directory = self.directory
-        self._kept.own = own
         self.provisioner = self._kept
 
-    @property
-    def ipykernel(self) -> bool:
-        """Say that ipykernel's options may be passed: nbclient then keeps the history in memory."""
-        return True
+    def launch(self) -> None:
+        """Start the kernel's process, unless it was started before."""
+        if self._kept.keeper is None:
+            self.write_connection_file()
+            command, wish = tuple(self.format_kernel_cmd()), self.wish
+            start = keepers.Start(command, wish.env, wish.cwd, self.directory, self.written, wish.memory)
+            self._kept.keeper = warm.HERE.start(start, wish.preload, wish.local)
+
+    def still_good(self) -> bool:
+        """Say whether a kernel that was started ahead is what one started now would be."""
+        return self._kept.keeper is not None and self._kept.keeper.still_good()
 
     @property
     def exit_code(self) -> int | None:
@@ -203,6 +210,12 @@ class StepKernelManager(AsyncKernelManager):
             keeper.wait(_END_SECONDS)
             keeper.let_go()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def log_tail(self) -> bytes:
+        """Get the end of what the process wrote outside of its cells, and forget it."""
+        with self.written as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
+            return log.read()
 
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         # A client that connects before the kernel has bound waits a tenth of a second before it tries again.

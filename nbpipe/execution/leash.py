@@ -22,15 +22,21 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
 from nbpipe.execution import footprint
 
 LEASH = 0
-BEGUN = b"begun\n"
+# What the worker may say, and what it is told.
 INTERRUPT = b"i"
 END = b"e"
+CHECK = b"c"
+BEGUN = b"begun\n"
+GOOD = b"good\n"
+OUTDATED = b"outdated\n"
+REPORT = b"ended "
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -46,6 +52,7 @@ class Asked:
 
     end: bool = False
     interrupt: bool = False
+    check: bool = False
     wake: int = -1
     _waker: int = -1
 
@@ -69,10 +76,16 @@ class Asked:
         os.close(self.wake)
         os.close(self._waker)
 
-    def hear(self, words: bytes) -> None:
+    @property
+    def anything(self) -> bool:
+        """Say whether something was asked for that is still to be done."""
+        return self.end or self.interrupt or self.check
+
+    def hear(self, words: bytes | bytearray) -> None:
         """Take what came over the leash; nothing at all means that the worker is gone."""
         self.end = self.end or not words or END in words
         self.interrupt = self.interrupt or INTERRUPT in words
+        self.check = self.check or CHECK in words
 
     def _interrupt(self, *_: object) -> None:
         self.interrupt = True
@@ -132,15 +145,18 @@ def _reap_others(kernel: int) -> None:
                 os.waitpid(child, os.WNOHANG)
 
 
-def _watch(kernel: int, asked: Asked, gauge: footprint.Gauge | None) -> None:
+def _watch(kernel: int, asked: Asked, gauge: footprint.Gauge | None, good: Callable[[], bool]) -> None:
     while not _ended(kernel):
-        pause = _HEARTBEAT_SECONDS if gauge is None else gauge.pause
+        pause = 0.0 if asked.anything else _HEARTBEAT_SECONDS if gauge is None else gauge.pause
         ready, _, _ = select.select([LEASH, asked.wake], [], [], pause)
         if asked.wake in ready:
             os.read(asked.wake, 512)
             _reap_others(kernel)
         if LEASH in ready:
             asked.hear(_heard())
+        if asked.check:
+            asked.check = False
+            _tell(GOOD if good() else OUTDATED)
         if asked.end or (gauge is not None and gauge.exceeded()):
             _signal_group(kernel, signal.SIGKILL)
             os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOWAIT)
@@ -154,6 +170,11 @@ def _heard() -> bytes:
         return os.read(LEASH, 512)
     except ConnectionError:
         return b""
+
+
+def _tell(words: bytes) -> None:
+    with contextlib.suppress(OSError):
+        os.write(LEASH, words)
 
 
 def _sweep(kernel: int) -> int:
@@ -185,15 +206,17 @@ def _end_alike(status: int) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
-def keep(kernel: int, asked: Asked, directory: str, memory: int | None) -> NoReturn:
-    """Keep a kernel to its end; ``memory`` is how many bytes it and all that it starts may take."""
+def keep(kernel: int, asked: Asked, directory: str, memory: int | None, good: Callable[[], bool]) -> NoReturn:
+    """Keep a kernel to its end; ``memory`` is how many bytes it and all that it starts may take.
+
+    ``good`` says whether a kernel that was started ahead is what one started now would be.
+    """
     gauge = footprint.Gauge(os.getpid(), memory) if memory and _LINUX else None
-    _watch(kernel, asked, gauge)
+    _watch(kernel, asked, gauge, good)
     status = _sweep(kernel)
     shutil.rmtree(directory, ignore_errors=True)
     told = {"status": os.waitstatus_to_exitcode(status), "took": gauge.took if gauge else 0}
-    with contextlib.suppress(OSError):
-        os.write(LEASH, json.dumps(told).encode() + b"\n")
+    _tell(REPORT + json.dumps(told).encode() + b"\n")
     _end_alike(status)
 
 
@@ -208,4 +231,5 @@ def main() -> None:
         asked.deafen()
         footprint.restrain(memory)
         execute(command, dict(os.environ))
-    keep(kernel, asked, directory, memory)
+    # Which files it has loaded, nobody knows.
+    keep(kernel, asked, directory, memory, lambda: False)

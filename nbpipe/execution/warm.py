@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nbpipe.execution import keepers
@@ -54,6 +54,7 @@ class _Zygote:
     def __init__(self, key: _Key, asked: Start, preload: Sequence[str]) -> None:
         self.importing = ""
         self.ready = False
+        self.settled = False
         self._told = b""
         self.control, its = socket.socketpair()
         with its:
@@ -91,6 +92,7 @@ class _Zygote:
             *lines, self._told = (self._told + more).split(b"\n")
             for told in map(json.loads, lines):
                 self.ready = True
+                self.settled = told["event"] == "settled"
                 self.importing = told["name"] if told["event"] == "importing" else ""
 
     def let_go(self) -> None:
@@ -114,10 +116,10 @@ class Zygotes:
         self._hopeless: set[_Key] = set()
         self._lock = threading.Lock()
 
-    def start(self, asked: Start, preload: Sequence[str], local: Sequence[str]) -> Keeper:
+    def start(self, asked: Start, preload: Sequence[str], local: Iterable[str]) -> Keeper:
         """Start a kernel; ``preload`` names what the run's steps import, ``local`` the author's own modules."""
-        key = _key(asked)
-        request = keepers.request(asked, tuple(local)) if key else b""
+        key = _key(asked.command, asked.env)
+        request = keepers.request(asked, local) if key else b""
         for _ in range(_TRIES):
             zygote = self._zygote(key, asked, preload) if key else None
             if zygote is None:
@@ -127,6 +129,16 @@ class Zygotes:
                 return keeper
             self._give_up(zygote)
         return keepers.start(asked)
+
+    def settled(self, command: tuple[str, ...], env: Mapping[str, str]) -> bool | None:
+        """Say whether the zygote for such kernels has loaded all that it will; None when there is none."""
+        key = _key(command, env)
+        with self._lock:
+            found = self._here.get(key) if key else None
+            if found is None or found.process.poll() is not None:
+                return None
+            found.listen()
+            return found.settled
 
     def retire(self) -> None:
         """End all zygotes, and return when they have ended."""
@@ -171,9 +183,8 @@ class Zygotes:
         self._leaving.append(zygote)
 
 
-def _key(asked: Start) -> _Key | None:
+def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
     """Get which zygote a kernel may come from; None when it must be started afresh."""
-    command, env = asked.command, asked.env
     if os.environ.get(_SETTING) == "fresh":
         return None
     at = command.index("-m") if "-m" in command else 0
@@ -187,9 +198,9 @@ def _key(asked: Start) -> _Key | None:
     return _Key(command[:at], tuple(sorted((name, env[name]) for name in read_in_c(env))))
 
 
+def forks(command: tuple[str, ...], env: Mapping[str, str]) -> bool:
+    """Say whether such kernels may be forked at all."""
+    return _key(command, env) is not None
+
+
 HERE = Zygotes()
-
-
-def retire() -> None:
-    """End all zygotes of this process, and return when they have ended; later attempts start new ones."""
-    HERE.retire()

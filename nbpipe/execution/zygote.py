@@ -120,10 +120,12 @@ class _Forks:
 
     def serve(self) -> None:
         """Fork for whoever asks; returns in keepers only, with leash and log in place."""
-        self._say(event="ready")
+        self._say(event="ready" if self._wanted else "settled")
         while True:
             if self._wanted and not select.select([_CONTROL], [], [], 0)[0]:
                 self._import(self._wanted.pop(0))
+                if not self._wanted:
+                    self._say(event="settled")
                 continue
             given = self._receive()
             if len(given) != 2 or self._loaded.stale():
@@ -234,29 +236,33 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     _Forks(sys.argv[1:], loaded).serve()
-    become_kernel(*keep(), loaded)
+    become_kernel(*keep(loaded), loaded)
 
 
-def keep() -> tuple[dict[str, Any], leash.Asked]:
+def keep(loaded: _Loaded) -> tuple[dict[str, Any], leash.Asked]:
     """Be the keeper of the kernel that the leash asks for; returns in the kernel only."""
     asked = leash.Asked()
     asked.listen()
     os.write(leash.LEASH, leash.BEGUN)
-    request = _request()
+    request = _request(asked)
     kernel = leash.fork_kernel()
     if kernel:
-        leash.keep(kernel, asked, request["directory"], request["memory"])
+        good = lambda: not loaded.stale() and loaded.suits(request)  # noqa: E731  # it belongs to this one kernel
+        leash.keep(kernel, asked, request["directory"], request["memory"], good)
     return request, asked
 
 
-def _request() -> dict[str, Any]:
+def _request(asked: leash.Asked) -> dict[str, Any]:
     told = bytearray()
-    while not told.endswith(b"\n"):
+    while b"\n" not in told:
         more = os.read(leash.LEASH, 1 << 16)
         if not more:
             os._exit(127)
         told += more
-    request: dict[str, Any] = json.loads(told.decode("utf-8", "surrogatepass"))
+    line, _, after = told.partition(b"\n")
+    if after:
+        asked.hear(after)
+    request: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
     return request
 
 
