@@ -387,11 +387,13 @@ class Workspace:
             for step in steps
         }
         date = time.strftime("%Y-%m-%d", time.localtime(run.started))
+        code = situation.graph.pipeline.code
+        imports = tuple(dict.fromkeys(name for step in steps for name in code[step.name].imports))
         return Driver(
             run=run,
             planner=planner,
             history=self.history,
-            workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ, run.experiment),
+            workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ, run.experiment, imports),
             executor=executors,
             clock=self.clock,
             new_id=lambda: secrets.token_hex(8),

@@ -37,7 +37,7 @@ class Signing(Kernelless):
 
     def signs(self, job: Job, outcome: Outcome) -> None:
         """Leave the manifest."""
-        Path(job.directory, NAME).write_text(manifest_text(outcome))
+        Path(job.directory, NAME).write_text(manifest_text(outcome, job.run, job.step))
 
 
 class Dying(Signing):
@@ -75,7 +75,7 @@ def test_a_lost_attempt_that_had_signed_succeeds_without_another_try(folder):
 def test_a_lost_attempt_with_somebody_elses_manifest_is_tried_again(folder):
     class Forging(Signing):
         def signs(self, job: Job, outcome: Outcome) -> None:
-            text = manifest_text(outcome).replace(outcome.attempt, "another")
+            text = manifest_text(outcome, job.run, job.step).replace(outcome.attempt, "another")
             Path(job.directory, NAME).write_text(text)
 
     bench = Bench(folder, [MAKE], executor=Forging())
@@ -114,7 +114,7 @@ def test_a_declared_file_that_has_changed_since_makes_the_result_serve_nobody(fo
 
 def test_a_manifest_reads_back_only_for_its_attempt_and_token(tmp_path):
     outcome = Outcome("a", 3, Status.SUCCEEDED, 1.5, "n.ipynb", notes=("x",))
-    (tmp_path / NAME).write_text(manifest_text(outcome))
+    (tmp_path / NAME).write_text(manifest_text(outcome, "r", "s"))
 
     assert read_manifest(tmp_path, "a", 3) == outcome
     assert read_manifest(tmp_path, "a", 4) is None

@@ -144,6 +144,7 @@ class TestExecutor:
 
 @pytest.mark.parametrize("made", [DaskExecutor, InlineExecutor])
 def test_closing_ends_what_runs_and_leaves_nothing(made, tmp_path):
+    others = set(_descendants())
     executor = made(2)
     executor.submit(_sleeper(tmp_path, "a"))
     _wait_for((tmp_path / "a").exists)
@@ -151,20 +152,22 @@ def test_closing_ends_what_runs_and_leaves_nothing(made, tmp_path):
     started = time.monotonic()
     executor.close()
     assert time.monotonic() - started < 4
-    assert _descendants() == []
+    assert set(_descendants()) <= others
     executor.close()
 
 
 @pytest.mark.parametrize("made", [DaskExecutor, InlineExecutor])
 def test_nothing_is_started_before_it_is_needed(made):
+    others = set(_descendants())
     executor = made(2)
     assert executor.wait(0) == []
     executor.close()
-    assert _descendants() == []
+    assert set(_descendants()) <= others
 
 
 def test_a_lost_worker_is_an_outcome_and_the_executor_goes_on(tmp_path):
     """The dead worker's kernels are gone with it; the next attempt finds a new worker."""
+    others = set(_descendants())
     executor = DaskExecutor(2)
     executor.submit(_sleeper(tmp_path, "first"))
     _wait_for((tmp_path / "first").exists)
@@ -179,7 +182,7 @@ def test_a_lost_worker_is_an_outcome_and_the_executor_goes_on(tmp_path):
     executor.submit(job(tmp_path, "1", name="second"))
     assert _outcomes(executor, 1)["second"].status is Status.SUCCEEDED
     executor.close()
-    assert _descendants() == []
+    assert set(_descendants()) <= others
 
 
 def test_only_this_machine_can_reach_the_cluster():

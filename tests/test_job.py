@@ -20,6 +20,7 @@ import psutil
 import pytest
 from one_step import job
 
+from nbpipe.execution import spare
 from nbpipe.execution.job import run_attempt, stop_attempt
 from nbpipe.model import JobInput, JobOutput, Outcome, Status
 
@@ -33,6 +34,7 @@ def nothing_left():
     """After every test, whatever it did: no process of ours and no private folder of a kernel is left."""
     folders, processes = _of_kernels(), _below()
     yield
+    spare.retire()
     assert _below() <= processes
     assert _of_kernels() <= folders
 

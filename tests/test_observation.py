@@ -149,9 +149,9 @@ def test_code_that_a_program_runs_falls_back_to_all_code_around(tmp_path):
     author = Author(tmp_path, f"%%step s -o x\nimport subprocess\nx = {run}.stdout", "%%step other -o y\ny = 1")
     author.run()
     assert author.run() == set()
-    (tmp_path / "part.py").write_text("VALUE = 2\n")
+    (tmp_path / "part.py").write_text("VALUE = 22\n")
     assert author.run() == {"s"}
-    assert author.value("x") == "2\n"
+    assert author.value("x") == "22\n"
     assert author.reasons("s") == {"sources"}
 
 
@@ -312,6 +312,31 @@ def test_d2_a_package_installed_from_a_folder_counts_by_its_files(tmp_path, envi
     environment("used", "1.0", local=True, value=2)
     assert author.run() == {"s"}
     assert author.value("x") == 2
+
+
+def test_d2_what_a_warm_kernel_holds_for_other_steps_does_not_count(tmp_path):
+    """All steps' kernels are forked from one process that has imported what any of them needs."""
+    author = Author(
+        tmp_path,
+        "import importlib\nimport pandas as pd\nimport sklearn.linear_model",
+        "%%step plain -o a\na = 1",
+        "%%step frame -o b\nb = len(pd.DataFrame({'x': [1]}))",
+        "%%step learn -o c\nc = str(sklearn.linear_model.Ridge())",
+        "%%step late -o d\nd = len(importlib.import_module('pan' + 'das').DataFrame({'x': [1]}))",
+        "%%step helped -o e\nfrom helper import count\ne = count()",
+    )
+    (tmp_path / "helper.py").write_text("def count():\n    import pandas\n    return len(pandas.DataFrame())\n")
+    author.run()
+    packages = {
+        step: {name.partition(":")[2] for name in observed(author, step) if name.startswith("package:")}
+        for step in ("plain", "frame", "learn", "late", "helped")
+    }
+    assert packages["plain"] == set()
+    for step in ("frame", "late", "helped"):
+        assert {"pandas", "numpy"} <= packages[step], step
+        assert "scikit-learn" not in packages[step], step
+    assert {"scikit-learn", "numpy", "scipy"} <= packages["learn"]
+    assert "pandas" not in packages["learn"] or "pandas" in packages["learn"] & packages["frame"]
 
 
 def test_a12_what_installs_a_package_serves_its_run_only_and_is_linted(tmp_path, environment):

@@ -56,6 +56,7 @@ class InlineExecutor:
             threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=True)
+            entry.retire()
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:

@@ -1,8 +1,10 @@
-"""What a worker process does first; Dask calls :func:`dask_setup` in its main thread."""
+"""What a worker process does first and last; Dask calls both functions in its main thread."""
 
 from __future__ import annotations
 
 import signal
+
+from nbpipe.compute import entry
 
 
 def dask_setup(_worker: object) -> None:
@@ -11,3 +13,8 @@ def dask_setup(_worker: object) -> None:
     A handler instead of ignoring, for what a process ignores its children ignore as well, kernels included.
     """
     signal.signal(signal.SIGINT, lambda _number, _frame: None)
+
+
+def dask_teardown(_worker: object) -> None:
+    """Leave nothing behind that was kept ready for later attempts."""
+    entry.retire()

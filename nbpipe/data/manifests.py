@@ -11,9 +11,10 @@ from nbpipe.model import Artifact, Observed, Outcome, Status
 NAME = "manifest.json"
 
 
-def manifest_text(outcome: Outcome) -> str:
+def manifest_text(outcome: Outcome, run: str, step: str) -> str:
     """Get the text of a success."""
-    return json.dumps({**asdict(outcome), "status": outcome.status.value}, ensure_ascii=True)
+    told = {"run": run, "step": step, **asdict(outcome), "status": outcome.status.value}
+    return json.dumps(told, ensure_ascii=True)
 
 
 def read_manifest(directory: Path, attempt: str, token: int) -> Outcome | None:

@@ -115,9 +115,9 @@ class Desk:
             return log.read().decode("utf-8", "replace").strip()
         return ""
 
-    def sign(self, outcome: Outcome) -> None:
+    def sign(self, job: Job, outcome: Outcome) -> None:
         """Write the manifest, which says that the attempt succeeded and all its outputs are published."""
-        write_whole(self.manifest, manifest_text(outcome).encode())
+        write_whole(self.manifest, manifest_text(outcome, job.run, job.step).encode())
 
     def clear(self) -> None:
         """Remove what was staged."""

@@ -25,8 +25,9 @@ from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from nbpipe.data.events import EventFile, event_in
+from nbpipe.execution import spare
 from nbpipe.execution.attempts import Attempt
-from nbpipe.execution.kernels import KernelGone, StepKernelManager, until
+from nbpipe.execution.kernels import KernelGone, StepKernelManager, Wish, until
 from nbpipe.execution.telling import MIME
 from nbpipe.model import Job
 
@@ -109,6 +110,7 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         try:
             await self.async_wait_for_reply(self.kc.execute(_KEEP_ALL_OUTPUT, silent=True, store_history=False))
             self.nb.metadata["language_info"] = self.kc.language_info
+            spare.HERE.prepare(self.km.wish)
             await self._execute_cells()
             self.set_widgets_metadata()
         finally:
@@ -205,7 +207,8 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
         """Run the cells and keep what happened in the bench's progress."""
         progress = bench.progress
         progress.notebook = nb_man.nb
-        kernel = kernel_manager_class(command=bench.job.kernel, log_path=bench.log_path)
+        wish = _wish(bench.job)
+        kernel = spare.HERE.take(wish) or kernel_manager_class(wish)
         bench.attempt.runs_on(kernel)
         client = StepClient(
             nb_man, bench, km=kernel, kernel_name=kernel_name, startup_timeout=_START_SECONDS, log=_quiet_logger()
@@ -219,6 +222,12 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
             progress.died, progress.exit_code = True, kernel.exit_code
         finally:
             kernel.end()
+            bench.log_path.write_bytes(kernel.log_tail())
+
+
+def _wish(job: Job) -> Wish:
+    local = frozenset(module.name.partition(".")[0] for module in job.modules)
+    return Wish(job.kernel, job.env, job.cwd, job.memory, job.preload, local)
 
 
 def _quiet_logger() -> logging.Logger:

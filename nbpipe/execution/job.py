@@ -107,7 +107,7 @@ def _published(job: Job, desk: Desk, started: float) -> Outcome | Failure:
         job.attempt, job.token, Status.SUCCEEDED, seconds, str(desk.notebook),
         artifacts=made, notes=notes, observed=used, written=written, doubts=doubts,
     )  # fmt: skip
-    desk.sign(outcome)
+    desk.sign(job, outcome)
     return outcome
 
 

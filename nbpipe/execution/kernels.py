@@ -9,18 +9,16 @@ sockets before it connects, and the client is ready when the kernel's first mess
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import IO, Any
 
 import zmq
 import zmq.asyncio
@@ -31,12 +29,31 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Type
 
-from nbpipe.execution import leash
+from nbpipe.execution import keepers, leash, warm
+from nbpipe.execution.keepers import Keeper
 
 _POLL_SECONDS = 0.005
+_SHORT_SECONDS = 0.001
 _END_SECONDS = 8.0
+_LOG_BYTES = 100_000
 # A socket's path must fit in 107 bytes; ours add some 30 to the directory's.
 _LONGEST_DIRECTORY = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a step asks of its kernel: ``command`` has ``{connection_file}`` in it, ``env`` is the whole environment.
+
+    ``memory`` is a limit in bytes for all that it starts, None for any. ``preload`` names what the run's steps import,
+    ``local`` the author's own modules, which are never loaded ahead.
+    """
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    cwd: str
+    memory: int | None = None
+    preload: tuple[str, ...] = ()
+    local: frozenset[str] = frozenset()
 
 
 class KernelGone(RuntimeError):
@@ -48,50 +65,33 @@ class KernelGone(RuntimeError):
 
 
 class KeptProvisioner(LocalProvisioner):
-    """Starts the kernel under its keeper; a signal goes to the keeper, which knows what to do with it."""
+    """Stands for the kernel under its keeper; a signal goes to the keeper, which knows what to do with it."""
 
-    keeper: subprocess.Popen[bytes] | None = None
-    directory = ""
-    log_path = Path(os.devnull)
+    keeper: Keeper | None = None
 
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Start the kernel with exactly the environment and folder that are given."""
-        self.keeper = self._start(cmd, kwargs["cwd"], kwargs["env"])
-        self.process = self.keeper
-        self.pid = self.pgid = self.keeper.pid
-        self.cwd = kwargs["cwd"]
+    async def launch_kernel(self, cmd: list[str], **_: Any) -> KernelConnectionInfo:  # noqa: ARG002  # it is known
+        """Start the kernel, unless that was done ahead."""
+        if isinstance(self.parent, StepKernelManager):
+            self.parent.launch()
+        self.process = self.keeper  # type: ignore[assignment]  # as much of a process as is asked of it
         return self.connection_info
 
-    def _start(self, command: list[str], cwd: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
-        keeper = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), self.directory]
-        with self.log_path.open("wb") as log:
-            return subprocess.Popen(
-                [*keeper, *command],
-                # Never written to: its closing tells the keeper that this process is gone.
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=cwd,
-                env=env,
-                start_new_session=True,
-            )
-
     async def send_signal(self, signum: int) -> None:
-        """Send a signal to the keeper."""
+        """Send a signal to the kernel; the keeper has a word for each that is meant here."""
         if self.keeper is not None:
-            self.keeper.send_signal(signum)
+            self.keeper.say(leash.INTERRUPT if signum == signal.SIGINT else leash.END)
 
     async def kill(self, *_: object, **__: object) -> None:
         """Ask the keeper to end the kernel and everything it started."""
         await self.send_signal(signal.SIGTERM)
 
     async def wait(self) -> int | None:
-        """Wait until the keeper has ended, and get how."""
+        """Wait until the keeper has ended, and get how the kernel did."""
         keeper, self.process = self.keeper, None
         if keeper is None:
             return None
-        await until(lambda: keeper.poll() is not None)
-        return keeper.returncode
+        await until(lambda: keeper.poll() is not None, _SHORT_SECONDS)
+        return keeper.poll()
 
 
 class PromptClient(AsyncKernelClient):
@@ -146,33 +146,39 @@ async def _message(channel: Any) -> dict[str, Any] | None:
 class StepKernelManager(AsyncKernelManager):
     """Manages one attempt's kernel; needs no installed kernelspec.
 
-    ``command`` is the kernel's command line with ``{connection_file}`` in it; what the process writes outside of its
-    cells goes to ``log_path``. Signals, ``end`` and ``exit_code`` may be used from any thread.
+    Signals, ``end`` and ``exit_code`` may be used from any thread.
     """
 
     client_factory = Type(PromptClient, klass=AsyncKernelClient)
 
-    def __init__(self, *, command: tuple[str, ...], log_path: Path, **kwargs: Any) -> None:
+    def __init__(self, wish: Wish, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.wish = wish
         self.directory = private_directory()
+        self.written: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed at the kernel's end
         self.transport = "ipc"
         # Both absolute: the default is relative, and the kernel runs in another folder than its client.
         self.connection_file = f"{self.directory}/kernel.json"
         self.ip = f"{self.directory}/s"
-        # Start-up files and settings of the author's own IPython are no part of the step.
-        own = Path(self.directory, "ipython")
-        own.mkdir()
-        argv = [*command, f"--ipython-dir={own}"]
+        # Start-up files, settings and history of the author's own IPython are no part of the step.
+        settings = Path(self.directory, "ipython")
+        settings.mkdir()
+        argv = [*wish.command, f"--ipython-dir={settings}", "--HistoryManager.hist_file=:memory:"]
         self._kernel_spec = KernelSpec(argv=argv, display_name="nbpipe step", language="python")
         self._kept = KeptProvisioner(kernel_id="step", kernel_spec=self._kernel_spec, parent=self)
-        self._kept.directory = self.directory
-        self._kept.log_path = log_path
         self.provisioner = self._kept
 
-    @property
-    def ipykernel(self) -> bool:
-        """Say that ipykernel's options may be passed: nbclient then keeps the history in memory."""
-        return True
+    def launch(self) -> None:
+        """Start the kernel's process, unless it was started before."""
+        if self._kept.keeper is None:
+            self.write_connection_file()
+            command, wish = tuple(self.format_kernel_cmd()), self.wish
+            start = keepers.Start(command, wish.env, wish.cwd, self.directory, self.written, wish.memory)
+            self._kept.keeper = warm.HERE.start(start, wish.preload, wish.local)
+
+    def still_good(self) -> bool:
+        """Say whether a kernel that was started ahead is what one started now would be."""
+        return self._kept.keeper is not None and self._kept.keeper.still_good()
 
     @property
     def exit_code(self) -> int | None:
@@ -180,31 +186,36 @@ class StepKernelManager(AsyncKernelManager):
         keeper = self._kept.keeper
         return None if keeper is None else keeper.poll()
 
+    @property
+    def took(self) -> int:
+        """How many bytes the kernel and what it started took when that was too much; 0 when it never was."""
+        keeper = self._kept.keeper
+        return 0 if keeper is None else keeper.took
+
     def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as Ctrl-C would."""
-        self._signal(signal.SIGINT)
+        if self._kept.keeper is not None:
+            self._kept.keeper.interrupt()
 
     def kill(self) -> None:
         """Ask for the end of the kernel and of all that it started, without waiting for it."""
-        self._signal(signal.SIGTERM)
+        if self._kept.keeper is not None:
+            self._kept.keeper.end()
 
     def end(self) -> None:
         """Return when the kernel and all that it started are gone and its sockets are removed."""
         keeper = self._kept.keeper
         if keeper is not None:
-            self.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                keeper.wait(_END_SECONDS)
-            keeper.kill()
-            keeper.wait()
-            if keeper.stdin is not None:
-                keeper.stdin.close()
+            keeper.end()
+            keeper.wait(_END_SECONDS)
+            keeper.let_go()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _signal(self, number: int) -> None:
-        keeper = self._kept.keeper
-        if keeper is not None:
-            keeper.send_signal(number)
+    def log_tail(self) -> bytes:
+        """Get the end of what the process wrote outside of its cells, and forget it."""
+        with self.written as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
+            return log.read()
 
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         # A client that connects before the kernel has bound waits a tenth of a second before it tries again.

@@ -1,10 +1,11 @@
 """The keeper of one kernel: a small process between worker and kernel that leaves nothing behind.
 
-The worker runs this file as a script (``python -I -S leash.py DIRECTORY COMMAND…``) with a pipe as standard input.
-The keeper starts the kernel in a session of its own and waits. It ends the kernel when the worker asks (SIGTERM) or is
-gone, however it went (the pipe closes, the parent changes); SIGINT is handed on to the kernel's process group. When the
-kernel has ended, everything it started is killed too: on Linux the keeper is the reaper of orphans, so that children
-in sessions of their own do not escape. Then DIRECTORY is removed and the keeper ends exactly as the kernel did.
+The keeper's standard input is the leash, a socket to the worker. The worker starts a keeper as a process of its own
+(:func:`main`) or has a zygote fork one (see :mod:`nbpipe.execution.zygote`); either way the keeper forks the kernel
+into a session of its own and waits. It ends the kernel when the worker asks or is gone, however it went (the leash
+closes); an interrupt is handed on to the kernel's process group. When the kernel has ended, everything it started is
+killed too: on Linux the keeper is the reaper of orphans, so that children in sessions of their own do not escape. Then
+the kernel's private directory is removed, the leash is told how the kernel ended, and the keeper ends the same way.
 
 Why not PR_SET_PDEATHSIG alone: it follows the *thread* that started the process, it does not reach grandchildren, and
 only Linux has it. Between the keeper, which has one thread, and the kernel it is right, and used.
@@ -14,12 +15,28 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import select
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from nbpipe.execution import footprint
+
+LEASH = 0
+# What the worker may say, and what it is told.
+INTERRUPT = b"i"
+END = b"e"
+CHECK = b"c"
+BEGUN = b"begun\n"
+GOOD = b"good\n"
+OUTDATED = b"outdated\n"
+REPORT = b"ended "
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -29,20 +46,46 @@ _SWEEP_SECONDS = 5.0
 _HEARTBEAT_SECONDS = 1.0
 
 
+@dataclass(slots=True)
 class Asked:
-    """What signals have asked for since the last look."""
+    """What the leash and signals have asked for; a kernel that is to end has no use for an interrupt."""
 
-    def __init__(self) -> None:
-        self.end = False
-        self.interrupt = False
-        self.wake, writer = os.pipe()
+    end: bool = False
+    interrupt: bool = False
+    check: bool = False
+    wake: int = -1
+    _waker: int = -1
+
+    def listen(self) -> None:
+        """Begin to hear the signals that may come, and children that end."""
+        self.wake, self._waker = os.pipe()
         os.set_blocking(self.wake, False)
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        os.set_blocking(self._waker, False)
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGHUP, self._end)
+
+    def deafen(self) -> None:
+        """Hear nothing any more, in a forked process that shall be as if nobody had listened."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.close(self.wake)
+        os.close(self._waker)
+
+    @property
+    def anything(self) -> bool:
+        """Say whether something was asked for that is still to be done."""
+        return self.end or self.interrupt or self.check
+
+    def hear(self, words: bytes | bytearray) -> None:
+        """Take what came over the leash; nothing at all means that the worker is gone."""
+        self.end = self.end or not words or END in words
+        self.interrupt = self.interrupt or INTERRUPT in words
+        self.check = self.check or CHECK in words
 
     def _interrupt(self, *_: object) -> None:
         self.interrupt = True
@@ -56,29 +99,32 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _start(command: list[str]) -> int:
+def fork_kernel() -> int:
+    """Make this process a keeper and fork: get the kernel's number here, and 0 in the kernel, which is still bare."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     keeper = os.getpid()
     kernel = os.fork()
-    if kernel:
-        return kernel
+    if kernel == 0:
+        os.setsid()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != keeper:
+            os._exit(127)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+    return kernel
+
+
+def execute(command: list[str], env: dict[str, str]) -> NoReturn:
+    """Become the kernel that a command starts."""
+    # Python ignores it, and what is ignored stays so in the kernel.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        _become(command, keeper)
+        # ipykernel watches the parent named here; it is the keeper, not the worker.
+        os.execvpe(command[0], command, {**env, "JPY_PARENT_PID": str(os.getppid())})  # noqa: S606  # a list, no shell
     except OSError as error:
         os.write(2, f"nbpipe: cannot start {command[0]}: {error.strerror}\n".encode())
     os._exit(127)
-
-
-def _become(command: list[str], keeper: int) -> None:
-    os.setsid()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != keeper:
-        os._exit(127)
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored stays so in the kernel
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    # ipykernel watches the parent named here; it is the keeper, not the worker.
-    os.execvpe(command[0], command, {**os.environ, "JPY_PARENT_PID": str(keeper)})  # noqa: S606  # a list, no shell
 
 
 def _signal_group(kernel: int, number: int) -> None:
@@ -93,21 +139,25 @@ def _ended(kernel: int) -> bool:
 
 def _reap_others(kernel: int) -> None:
     """Take the status of adopted orphans that have ended, so that they do not pile up."""
-    for child in _children():
+    for child in footprint.children(os.getpid()):
         if child != kernel:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, os.WNOHANG)
 
 
-def _watch(kernel: int, asked: Asked, worker: int) -> None:
+def _watch(kernel: int, asked: Asked, gauge: footprint.Gauge | None, good: Callable[[], bool]) -> None:
     while not _ended(kernel):
-        ready, _, _ = select.select([0, asked.wake], [], [], _HEARTBEAT_SECONDS)
+        pause = 0.0 if asked.anything else _HEARTBEAT_SECONDS if gauge is None else gauge.pause
+        ready, _, _ = select.select([LEASH, asked.wake], [], [], pause)
         if asked.wake in ready:
             os.read(asked.wake, 512)
             _reap_others(kernel)
-        if (0 in ready and not os.read(0, 512)) or os.getppid() != worker:
-            asked.end = True
-        if asked.end:
+        if LEASH in ready:
+            asked.hear(_heard())
+        if asked.check:
+            asked.check = False
+            _tell(GOOD if good() else OUTDATED)
+        if asked.end or (gauge is not None and gauge.exceeded()):
             _signal_group(kernel, signal.SIGKILL)
             os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOWAIT)
         elif asked.interrupt:
@@ -115,17 +165,16 @@ def _watch(kernel: int, asked: Asked, worker: int) -> None:
             _signal_group(kernel, signal.SIGINT)
 
 
-def _children() -> list[int]:
-    """List this process's children; none where there is no ``/proc``."""
-    found: list[int] = []
-    me = os.getpid()
-    for entry in os.scandir("/proc") if _LINUX else ():
-        if entry.name.isdigit():
-            path = f"/proc/{entry.name}/stat"
-            with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY), "rb") as stat:
-                if int(stat.read().rpartition(b")")[2].split()[1]) == me:
-                    found.append(int(entry.name))
-    return found
+def _heard() -> bytes:
+    try:
+        return os.read(LEASH, 512)
+    except ConnectionError:
+        return b""
+
+
+def _tell(words: bytes) -> None:
+    with contextlib.suppress(OSError):
+        os.write(LEASH, words)
 
 
 def _sweep(kernel: int) -> int:
@@ -134,7 +183,7 @@ def _sweep(kernel: int) -> int:
     _, status = os.waitpid(kernel, 0)
     deadline = time.monotonic() + _SWEEP_SECONDS
     while time.monotonic() < deadline:
-        for child in _children():
+        for child in footprint.children(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         try:
@@ -146,7 +195,7 @@ def _sweep(kernel: int) -> int:
     return status
 
 
-def _end_alike(status: int) -> None:
+def _end_alike(status: int) -> NoReturn:
     """End this process the way the kernel ended."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
@@ -157,16 +206,30 @@ def _end_alike(status: int) -> None:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
-def main(directory: str, command: list[str], worker: int) -> None:
-    """Keep one kernel from its start to its end; does not return."""
-    asked = Asked()
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    kernel = _start(command)
-    _watch(kernel, asked, worker)
+def keep(kernel: int, asked: Asked, directory: str, memory: int | None, good: Callable[[], bool]) -> NoReturn:
+    """Keep a kernel to its end; ``memory`` is how many bytes it and all that it starts may take.
+
+    ``good`` says whether a kernel that was started ahead is what one started now would be.
+    """
+    gauge = footprint.Gauge(os.getpid(), memory) if memory and _LINUX else None
+    _watch(kernel, asked, gauge, good)
     status = _sweep(kernel)
     shutil.rmtree(directory, ignore_errors=True)
+    told = {"status": os.waitstatus_to_exitcode(status), "took": gauge.took if gauge else 0}
+    _tell(REPORT + json.dumps(told).encode() + b"\n")
     _end_alike(status)
 
 
-if __name__ == "__main__":
-    main(sys.argv[2], sys.argv[3:], int(sys.argv[1]))
+def main() -> None:
+    """Keep one kernel from its start to its end: the arguments are DIRECTORY, MEMORY (0: any) and its command."""
+    directory, memory, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    asked = Asked()
+    asked.listen()
+    os.write(LEASH, BEGUN)
+    kernel = fork_kernel()
+    if kernel == 0:
+        asked.deafen()
+        footprint.restrain(memory)
+        execute(command, dict(os.environ))
+    # Which files it has loaded, nobody knows.
+    keep(kernel, asked, directory, memory, lambda: False)

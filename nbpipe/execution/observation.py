@@ -12,6 +12,7 @@ and the paths that it probed in vain is that of mkcheck and of Bazel's sandboxes
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import json
 import os
@@ -33,6 +34,8 @@ from nbpipe.data.packages import installed
 
 Stamp = tuple[int, int, int, int, int]
 
+# What the zygote leaves in the kernels that it forks (nbpipe.execution.zygote).
+_WARM = "nbpipe_warm"
 _SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/run", "/boot")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND | os.O_CREAT
 _MAKING = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1}
@@ -183,6 +186,7 @@ def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
     _HERE.update(
         recorder=Recorder(base, ignored, watched, known, os.path.join(folder, "children.jsonl")),
         before=frozenset(sys.modules),
+        asked=set(),
         installed=installed(job.get("site", ())),
         site=tuple(job.get("site", ())),
         imports=tuple(job.get("imports", ())),
@@ -191,12 +195,17 @@ def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
         _HERE["hook"] = _hear
         sys.addaudithook(_hear)
         _watch_stat()
+    if _WARM in sys.modules:
+        builtins.__import__ = _noting(builtins.__import__)
+        importlib.import_module = _noting(importlib.import_module)
 
 
 def report() -> dict[str, Any]:
     """Get what the step has used until now, for the worker."""
     recorder: Recorder = _HERE.pop("recorder")
     recorder.take_in_children()
+    builtins.__import__ = getattr(builtins.__import__, "real", builtins.__import__)
+    importlib.import_module = getattr(importlib.import_module, "real", importlib.import_module)
     left = {name: _left(recorder, name) for name in (*recorder.probed, *recorder.listed)}
     return {
         "reads": recorder.reads,
@@ -395,15 +404,46 @@ def _ignored() -> tuple[str, ...]:
 def _packages() -> Iterator[str]:
     """Get the names of the installed top-level modules that the step has imported."""
     folders = _HERE["site"]
-    named = {name.partition(".")[0] for name in _HERE["imports"]}
+    used = _used()
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        if top == "nbpipe" or (name in _HERE["before"] and top not in named):
+        if top == "nbpipe" or (name in _HERE["before"] and top not in used):
             continue
         origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ()) or ()), None)
         for folder in folders:
             if isinstance(origin, str) and _within(origin, folder):
                 yield _top(origin, folder)
+
+
+def _used() -> set[str]:
+    """Get the top-level modules that were there before the step, and that it uses all the same.
+
+    A warm kernel holds what other steps import as well: there, what code asks for while the step runs is noted, and
+    the zygote tells what that needs in turn.
+    """
+    named = {name.partition(".")[0] for name in _HERE["imports"]}
+    warm: Any = sys.modules.get(_WARM)
+    if warm is None:
+        return named
+    bare = {name.partition(".")[0] for name in warm.bare}
+    used = named | (_HERE["asked"] - bare)
+    needed: set[str] = used.union(*(warm.imported.get(top, ()) for top in used))
+    return needed
+
+
+def _noting(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Get an import function that notes what is asked for, although it is loaded already."""
+    asked: set[str] = _HERE["asked"]
+
+    @wraps(real)
+    def noting(name: str, *rest: Any, **named: Any) -> Any:
+        level = rest[3] if len(rest) > 3 else named.get("level", 0)
+        if not level and not name.startswith("."):
+            asked.add(name.partition(".")[0])
+        return real(name, *rest, **named)
+
+    vars(noting)["real"] = real
+    return noting
 
 
 def _top(origin: str, folder: str) -> str:

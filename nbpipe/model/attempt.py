@@ -38,7 +38,9 @@ class Job:
     disk. ``kernel`` is its command line with ``{connection_file}`` in it. ``definitions`` gives the digest of each
     shared definition by the name that it binds. ``imports`` are the modules that the code names, ``roots`` the folders
     of local modules, ``site`` those of installed ones. ``experiment``
-    and ``parameters`` (those that the step reads) are what its code may ask for.
+    and ``parameters`` (those that the step reads) are what its code may ask for. ``memory`` is a limit in
+    bytes for the kernel and all that it starts. ``preload`` names the modules that steps of the run import: what a
+    worker may load ahead.
     """
 
     attempt: str
@@ -60,6 +62,8 @@ class Job:
     site: tuple[str, ...] = ()
     experiment: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    memory: int | None = None
+    preload: tuple[str, ...] = ()
     timeout: float | None = None
 
 

@@ -30,7 +30,7 @@ _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Makes the jobs of one run and puts its outputs where the notebook wants them."""
+    """Makes the jobs of one run and puts its outputs where the notebook wants them; ``imports`` are all its steps'."""
 
     run: str
     date: str
@@ -39,6 +39,7 @@ class Workshop:
     digests: DigestMemory
     environ: Mapping[str, str]
     experiment: str = ""
+    imports: tuple[str, ...] = ()
 
     def job(
         self,
@@ -81,6 +82,7 @@ class Workshop:
             experiment=self.experiment,
             parameters={name: around.values[name] for name in graph.pipeline.code[step].parameters},
             timeout=declared.options.timeout,
+            preload=self.imports,
         )
 
     def unchanged(self, step: str) -> bool:

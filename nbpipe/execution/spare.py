@@ -1,0 +1,99 @@
+"""One kernel ahead: while a step runs, the kernel for the next one is started, and waits.
+
+It is handed out once, and only if what is asked of it is exactly what was asked of the one before it, and if a kernel
+started at that moment would be no other: the same files loaded, nothing hidden by a module of the author's own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from nbpipe.execution import warm
+from nbpipe.execution.kernels import StepKernelManager, Wish
+
+_PAUSE_SECONDS = 0.02
+
+
+class Spare:
+    """The kernel ahead of this process's steps; all of it may be used from any thread."""
+
+    def __init__(self) -> None:
+        self._kernel: StepKernelManager | None = None
+        self._wish: Wish | None = None
+        self._starting: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def take(self, wish: Wish) -> StepKernelManager | None:
+        """Get the kernel ahead, if it is as wished."""
+        with self._lock:
+            kernel = self._kernel
+            if kernel is None or kernel.wish != wish or not warm.forks(wish.command, wish.env):
+                return None
+            self._kernel = None
+        if kernel.exit_code is None and kernel.still_good():
+            return kernel
+        _discard(kernel)
+        return None
+
+    def prepare(self, wish: Wish) -> None:
+        """Begin to start a kernel ahead in place of one with another wish, and return at once."""
+        with self._lock:
+            self._wish = wish
+            if self._starting is None:
+                self._starting = threading.Thread(target=self._start, name="nbpipe-spare", daemon=True)
+                self._starting.start()
+
+    def retire(self) -> None:
+        """End the kernel ahead, if there is one."""
+        with self._lock:
+            self._wish = None
+            starting = self._starting
+        if starting is not None:
+            starting.join()
+        self._replace(None)
+
+    def _start(self) -> None:
+        # One that is forked too early lacks what its zygote would have loaded for it.
+        while (wish := self._wish) is not None and warm.HERE.settled(wish.command, wish.env) is False:
+            time.sleep(_PAUSE_SECONDS)
+        if wish is not None and warm.HERE.settled(wish.command, wish.env):
+            self._launch(wish)
+        with self._lock:
+            self._starting = None
+
+    def _launch(self, wish: Wish) -> None:
+        with self._lock:
+            if self._kernel is not None and self._kernel.wish == wish:
+                return
+        self._replace(None)
+        kernel = StepKernelManager(wish)
+        try:
+            kernel.launch()
+        except OSError:
+            # What keeps it from starting keeps the step's own kernel too, which tells it.
+            _discard(kernel)
+        else:
+            # The first look touches what the keeper shares with its zygote; the next one is five times as fast.
+            kernel.still_good()
+            self._replace(kernel)
+
+    def _replace(self, fresh: StepKernelManager | None) -> None:
+        with self._lock:
+            old, self._kernel = self._kernel, fresh
+        if old is not None:
+            _discard(old)
+
+
+def _discard(kernel: StepKernelManager) -> None:
+    kernel.end()
+    kernel.written.close()
+
+
+HERE = Spare()
+
+
+def retire() -> None:
+    """End all that this process keeps ready for steps to come, and return when it is gone."""
+    HERE.retire()
+    warm.HERE.retire()
