@@ -104,7 +104,7 @@ def _fresh(pipeline: Pipeline) -> int:
 def add_step(pipeline: Pipeline, chance: Random) -> Pipeline:
     """Add a step that reads some of what is there."""
     uid = _fresh(pipeline)
-    step = Step(uid, f"s{uid}", (), (), variable=chance.random() < 0.2, inner=chance.random() < 0.2)
+    step = Step(uid, f"s{uid}", (), (), variable=chance.random() < 0.4, inner=chance.random() < 0.2)
     for _ in range(chance.randrange(3)):
         step = _with_input(pipeline, step, chance)
     outputs = [

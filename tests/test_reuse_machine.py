@@ -36,7 +36,7 @@ from nbpipe.workspace import Planned, Report, Wishes, Workspace
 
 EXAMPLES = int(os.environ.get("NBPIPE_EXAMPLES", "0"))
 SEEDS = st.integers(0, 2**20)
-ACTS = (*sorted(EDITS), *["undo"] * 6, *["damage"] * 3, "touch")
+ACTS = (*sorted(EDITS), "rename output", "variable", *["undo"] * 6, *["damage"] * 3, "touch")
 TRIED: Counter[str] = Counter()
 
 
