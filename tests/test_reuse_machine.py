@@ -297,7 +297,7 @@ def spoil(path: Path, how: str) -> None:
 def test_whatever_is_edited_a_run_is_right_and_does_no_more_than_it_must():
     """Incremental equals clean, what ran is exactly what had to, and plan, run and reasons agree."""
     profile = settings(
-        max_examples=EXAMPLES or 25, stateful_step_count=10, derandomize=not EXAMPLES, database=None, deadline=None,
+        max_examples=EXAMPLES or 14, stateful_step_count=10, derandomize=not EXAMPLES, database=None, deadline=None,
         suppress_health_check=list(HealthCheck), print_blob=True,
     )  # fmt: skip
     try:
