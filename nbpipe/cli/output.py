@@ -46,7 +46,7 @@ class Screen:
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print the one JSON object."""
-        print(json.dumps(value, ensure_ascii=False, indent=2), flush=True)
+        print(json.dumps(value, ensure_ascii=False), flush=True)
 
     def lines(self, lines: Iterable[str]) -> None:
         """Print the result."""
