@@ -117,6 +117,7 @@ class Options:
     after: tuple[str, ...] = ()
     retries: int = 0
     timeout: float | None = None
+    memory: int | None = None
     reuse: Reuse = Reuse.AUTO
     salt: str = ""
     hash: tuple[str, ...] = ()
@@ -384,7 +385,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed. ``kind`` is user, output, kernel, timeout, input, lost or cancelled.
+    """Why an attempt failed. ``kind`` is user, output, kernel, timeout, memory, input, lost or cancelled.
 
     ``cell`` and ``line`` are those of the author's notebook; ``traceback`` is plain text without terminal colours.
     """

@@ -69,6 +69,7 @@ class Workshop:
             modules=around.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
             timeout=declared.options.timeout,
+            memory=declared.options.memory,
             preload=self.imports,
         )
 
