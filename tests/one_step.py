@@ -53,6 +53,7 @@ def job(
     outputs: Sequence[JobOutput] = (),
     shared: str = "",
     timeout: float | None = None,
+    memory: int | None = None,
     env: dict[str, str] | None = None,
 ) -> Job:
     """Get a job of attempt ``name`` below ``folder``."""
@@ -70,4 +71,5 @@ def job(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         timeout=timeout,
+        memory=memory,
     )

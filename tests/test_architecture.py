@@ -53,6 +53,9 @@ ALLOWED_CALLS = {
     "nbpipe.execution.stepside": {"exec"},
 }
 
+# What only a worker, a kernel or papermill loads, which have those libraries loaded already.
+FACES_OF_OTHERS = ("nbpipe.execution", "nbpipe.magics", "nbpipe.papermill_engine")
+
 # Where an exception of any kind is turned into a value: the borders of the house.
 BORDERS = {
     "nbpipe.data.formats",  # writers: libraries and the author's own classes raise whatever they like
@@ -122,7 +125,7 @@ def test_the_bare_package_loads_nothing_of_its_own():
 
 def test_importing_any_module_never_loads_the_heaviest_libraries():
     """A floor can be read by a program that runs nothing: heavy libraries load on use, but for the worker's wing."""
-    floors = [name for name in MODULES if not name.startswith(("nbpipe.execution", "nbpipe.magics"))]
+    floors = [name for name in MODULES if not name.startswith(FACES_OF_OTHERS)]
     loaded = loaded_by(f"import {', '.join(floors)}")
 
     assert {"papermill", "nbclient", "distributed", "pyarrow", "pandas"} & loaded == set()

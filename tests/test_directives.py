@@ -78,6 +78,7 @@ def declarations(draw) -> dict[str, list[str]]:
         "after": st.lists(names, unique=True, min_size=1, max_size=3),
         "retries": st.sampled_from([["0"], ["12"]]),
         "timeout": st.sampled_from([["90s"], ["1h30m"], ["1.5 h"]]),
+        "memory": st.sampled_from([["2GiB"], ["1.5 GB"]]),
         "reuse": st.sampled_from([["never"], ["keep"]]),
         "salt": st.sampled_from([["v2"], ['"two words"'], ["it's"], ["a, b"]]),
         "hash": st.lists(st.sampled_from(["./a.sql", "'./b c.sql'", "./d/*.yml"]), min_size=1, max_size=2),
@@ -197,8 +198,8 @@ def test_the_grammar_knows_every_format_that_data_has():
 
 
 def test_every_key_is_read_in_both_spellings():
-    values = {"in": "a", "out": "a", "param": "a", "after": "a", "retries": "1", "timeout": "1s", "reuse": "auto",
-              "salt": "a", "hash": "./a", "envvar": "A", "when": "a"}  # fmt: skip
+    values = {"in": "a", "out": "a", "param": "a", "after": "a", "retries": "1", "timeout": "1s",
+              "memory": "1GB", "reuse": "auto", "salt": "a", "hash": "./a", "envvar": "A", "when": "a"}  # fmt: skip
     for key in KEYS:
         value = values.get(key, "1")
         assert meaning(declared(f"%%step s --{key} {value}")) == meaning(declared(f"%%step s\n#| {key}: {value}"))
@@ -221,6 +222,11 @@ def test_values_of_keys():
     assert found.after == ("c",)
     assert (found.retries, found.timeout, found.reuse) == (2, 5400.0, Reuse.NEVER)
     assert (found.salt, found.hash, found.envvar, found.when) == ("a b", ("./x", "./y z"), ("A", "B"), "a > 1")
+
+
+@pytest.mark.parametrize("text, size", [("500MB", 500_000_000), ("2GiB", 2 << 30), ("0.5 TiB", 1 << 39)])
+def test_amounts_of_memory(text: str, size: int):
+    assert declared(f"%%step s --memory '{text}'").options.memory == size
 
 
 @pytest.mark.parametrize(
@@ -284,6 +290,9 @@ def test_durations(text: str, seconds: float):
         ("%%step train --retries 1.5", "`1.5` is not a whole number", "1.5"),
         ("%%step train --timeout 10", "`10` is not a duration", "10"),
         ("%%step train --timeout 0s", "`0s` leaves no time at all", "0s"),
+        ("%%step train --memory 2", "`2` is no amount of memory", "2"),
+        ("%%step train --memory 2gb", "`2gb` is no amount of memory", "2gb"),
+        ("%%step train --memory 10MB", "`10MB` leaves no room for Python itself", "10MB"),
         ("%%step train --reuse nver", "`nver` is none of auto, never, keep", "nver"),
         ("%%step train --envvar A-B", "`A-B` is not a name", "A-B"),
         ("%%step train --append=yes", "`--append` takes no value", "yes"),

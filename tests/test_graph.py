@@ -206,7 +206,7 @@ def test_a_format_is_not_restated_for_a_step_behind_a_parameter():
     assert "its own format" in error.message
 
 
-VALUES = {"kind": "shell", "map": "item=items", "sweep": "rate=[1,2]", "memory": "8GiB", "register": "x=data"}
+VALUES = {"kind": "shell", "map": "item=items", "sweep": "rate=[1,2]", "register": "x=data"}
 
 
 @pytest.mark.parametrize("key", LATER)

@@ -307,7 +307,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
     with pytest.raises(HistoryOutOfReach, match="damaged") as caught:
         History.open(path)
     assert str(path) in caught.value.message
-    assert "Move the file away" in caught.value.hint
+    assert "verify --repair" in caught.value.hint
 
 
 def test_damage_found_later_is_told_in_the_same_way(tmp_path):

@@ -179,7 +179,7 @@ def test_what_this_kernel_does_not_do_is_answered_clearly(lab):
     for words, answer in answers.items():
         assert answer in lab.run("verb", f"%nbpipe {words}")[1], words
     shown, error = lab.run("verb", "%nbpipe")
-    assert (error, "plan, run, status" in shown) == ("", True)
+    assert (error, "plan, run, cancel, status" in shown) == ("", True)
 
 
 def test_tags_come_from_the_saved_notebook_where_the_server_tells_it(tmp_path):

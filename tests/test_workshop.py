@@ -37,12 +37,12 @@ def workshop(tmp_path):
     (tmp_path / "raw.csv").write_text("a,b\n1,2\n")
     environ = {"PATH": os.defpath, "TOKEN": "hunter2", "HOME": "/home/author", "LANG": "C.UTF-8"}
     memory = DigestMemory(lambda paths: {}, lambda entries: None, lambda: 0.0)
-    train = TRAIN.replace("-o model", "--envvar TOKEN --timeout 5m -o model")
+    train = TRAIN.replace("-o model", "--envvar TOKEN --timeout 5m --memory 2GiB -o model")
     reading = read_cells(cells("import math", PREPARE, train, parameters="depth = 3\nname = 'best'"))
     situation = survey(
         Request(str(tmp_path / "n.ipynb"), reading, tmp_path), Place(tmp_path / ".nbpipe"), environ, memory
     )
-    return Workshop("r1", "2026-07-01", Place(tmp_path / ".nbpipe"), situation, memory, environ)
+    return Workshop("r1", "2026-07-01", Place(tmp_path / ".nbpipe"), situation, memory, environ, "", ("math",))
 
 
 def job(workshop, step="train", number=1):
@@ -60,6 +60,7 @@ def test_a_job_says_all_that_a_worker_needs(workshop, tmp_path):
     assert (made.attempt, made.token, made.run, made.step, made.timeout) == ("a1", 7, "r1", "train", 300.0)
     assert (made.cwd, made.store) == (str(tmp_path), str(tmp_path / ".nbpipe" / "store"))
     assert made.kernel[0] == sys.executable
+    assert (made.memory, made.preload) == (2 << 30, ("math",))
     assert made.outputs == (JobOutput("model", None), JobOutput("log", "file.txt"))
 
 

@@ -55,7 +55,10 @@ class Raised:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a notebook got: ``position`` is the cell begun last, ``died`` tells that its kernel was lost there."""
+    """How far a notebook got: ``position`` is the cell begun last, ``died`` tells that its kernel was lost there.
+
+    ``took`` is how many bytes it took when that was more than it may, 0 otherwise.
+    """
 
     notebook: nbformat.NotebookNode
     position: int | None = None
@@ -63,6 +66,7 @@ class Progress:
     raised: Raised | None = None
     died: bool = False
     exit_code: int | None = None
+    took: int = 0
     trouble: str = ""
 
     @property
@@ -222,6 +226,7 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
             progress.died, progress.exit_code = True, kernel.exit_code
         finally:
             kernel.end()
+            progress.took = kernel.took
             bench.log_path.write_bytes(kernel.log_tail())
 
 

@@ -80,7 +80,7 @@ def _context(job: Mapping[str, Any]) -> telling.Context:
     inputs = {item["name"]: [Path(path) for path in item["paths"]] for item in job["inputs"]}
     shown = {name: paths[0] if len(paths) == 1 else paths for name, paths in inputs.items()}
     experiment, parameters = job.get("experiment", ""), job.get("parameters", {})
-    run, step, attempt = job["run"], job["step"], job["attempt"]
+    run, step, attempt = (job.get(name, "") for name in ("run", "step", "attempt"))
     return telling.Context(
         active=True, run=run, experiment=experiment, step=step, attempt=attempt, inputs=shown, parameters=parameters
     )

@@ -20,7 +20,11 @@ def failure_of(job: Job, attempt: Attempt, progress: Progress, desk: Desk) -> Fa
     """Get why the attempt failed; None when every cell ran and every declared output is there."""
     if attempt.stopped is not None:
         return _stopped(job, attempt.stopped, progress)
+    if progress.took:
+        return _memory(job, progress, f"the step took {_amount(progress.took)}")
     if progress.raised is not None:
+        if job.memory and progress.raised.ename.endswith("MemoryError"):
+            return _memory(job, progress, _error(progress.raised), desk.error().get("line"))
         return _raised(progress, progress.raised, desk)
     if progress.died:
         return _died(progress, desk)
@@ -42,6 +46,20 @@ def _stopped(job: Job, why: str, progress: Progress) -> Failure:
     return Failure("cancelled", "Cancelled", "", "the step was cancelled", _cell(progress), None, traceback)
 
 
+def _memory(job: Job, progress: Progress, found: str, line: int | None = None) -> Failure:
+    said = f"memory limit: {found}, and {_amount(job.memory or 0)} is what it and all that it starts may take"
+    traceback = plain(progress.raised.traceback) if progress.raised else ""
+    return Failure("memory", "MemoryLimit", found, said, _cell(progress), line, traceback)
+
+
+def _amount(found: int) -> str:
+    return f"{found / (1 << 30):,.1f} GiB" if found >= 1 << 30 else f"{found / (1 << 20):,.0f} MiB"
+
+
+def _error(raised: Raised) -> str:
+    return f"{raised.ename}: {one_line(raised.evalue)}".rstrip(": ")
+
+
 def _raised(progress: Progress, raised: Raised, desk: Desk) -> Failure:
     role = progress.told.get("role")
     line = desk.error().get("line")
@@ -54,7 +72,7 @@ def _raised(progress: Progress, raised: Raised, desk: Desk) -> Failure:
 
 def _words(raised: Raised, role: str | None, source: str, line: object) -> tuple[str, str]:
     """Get the kind of a failure and one line about it."""
-    error = f"{raised.ename}: {one_line(raised.evalue)}".rstrip(": ")
+    error = _error(raised)
     if raised.ename == _ASKED:
         return "input", "the code asked for keyboard input, and a step has nobody to ask: make it a parameter"
     if raised.ename == "SystemExit":

@@ -12,7 +12,7 @@ from nbpipe.history.claims import Claim
 from nbpipe.history.database import Part
 from nbpipe.history.records import TERMINAL, AttemptRow, artifacts_to_json, attempt_from, failure_to_json
 from nbpipe.history.results import Offer, offer
-from nbpipe.history.schema import attempts
+from nbpipe.history.schema import attempts, runs
 from nbpipe.model import Outcome, Status, StepRecord
 
 
@@ -67,7 +67,7 @@ class Attempts(Part):
     ) -> bool:
         """Make the success visible, all of it together; False, and nothing changed, when it came too late.
 
-        It is too late when the claim was taken over, when the attempt or the step has ended otherwise, or when
+        It is too late when the claim was taken over, when the attempt, the step or the run has ended otherwise, or when
         another attempt of the step has succeeded. Empty ``offers`` mean: it serves its own run only.
         """
         if outcome.status is not Status.SUCCEEDED:
@@ -91,6 +91,10 @@ class Attempts(Part):
 
 def _in_time(connection: Connection, attempt: str, record: StepRecord, claim: Claim | None) -> bool:
     if claim is not None and not claims.is_current(connection, claim):
+        return False
+    # A run that somebody has closed takes no more results: what has ended stays as it ended.
+    going_on = connection.scalar(select(runs.c.status).where(runs.c.id == record.run).with_for_update())
+    if going_on is not None and Status(going_on).terminal:
         return False
     status = connection.scalar(select(attempts.c.status).where(attempts.c.id == attempt).with_for_update())
     if status is None or Status(status).terminal:

@@ -23,12 +23,13 @@ FORMATS = (
 ALIASES = ("feather", "bytes", "txt", "str", "pickle", "pkl")
 SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "finally")
-WORKING = ("in", "out", "param", "after", "retries", "timeout", "reuse", "salt", "hash", "envvar", "when")
+WORKING = ("in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when")
 LATER = (
-    "gpu", "cpu", "memory", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "register",
+    "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "register",
     "download", "mount",
 )  # fmt: skip
 KEYS = (*WORKING, *LATER)
+_DEFAULTS = ("retries", "timeout", "memory", "reuse", "envvar")
 MARKERS = ("parameters", "shared", "local")
 
 _MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w])")
@@ -175,10 +176,8 @@ def read_defaults(span: Span) -> dict[str, Any]:
         if key == "run":
             found[key] = values.one_of(item.part(len(key) + 1), ("submit", "manual"))
             continue
-        if key not in ("retries", "timeout", "reuse", "envvar", *LATER):
-            raise item.wrong(
-                f"`{key}` cannot be a default", nearest(key, ("retries", "timeout", "reuse", "envvar", "run"))
-            )
+        if key not in (*_DEFAULTS, *LATER):
+            raise item.wrong(f"`{key}` cannot be a default", nearest(key, (*_DEFAULTS, "run")))
         found[key] = _value(key, item.part(len(key) + 1)) if key in WORKING else item.place()
     return found
 
@@ -456,6 +455,7 @@ _EXAMPLE = {
     "param": "For example: -p learning_rate",
     "retries": "For example: --retries 2",
     "timeout": "For example: --timeout 10m",
+    "memory": "For example: --memory 2GiB",
 }
 
 _READERS: Mapping[str, Callable[[Span], Any]] = {
@@ -463,6 +463,7 @@ _READERS: Mapping[str, Callable[[Span], Any]] = {
     "after": _names,
     "retries": values.count,
     "timeout": values.duration,
+    "memory": values.size,
     "reuse": values.reuse,
     "salt": values.text,
     "hash": _paths,

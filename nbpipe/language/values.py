@@ -1,4 +1,4 @@
-"""Values of a declaration's keys: counts, durations, choices, text."""
+"""Values of a declaration's keys: counts, durations, amounts, choices, text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from nbpipe.language.text import Span, nearest, unquote
 from nbpipe.model import Reuse
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB|MiB|GiB|TiB)")
+# An idle kernel takes some of it.
+_LEAST = 100 * 10**6
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 
@@ -28,6 +32,18 @@ def duration(span: Span) -> float:
     if seconds <= 0:
         raise span.wrong(f"`{text}` leaves no time at all", "Write a duration above zero, for example 90s.")
     return seconds
+
+
+def size(span: Span) -> int:
+    """Read ``500MB`` or ``2GiB`` as bytes."""
+    text = unquote(span).text
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise span.wrong(f"`{text}` is no amount of memory", "Write a number and its unit: 500MB, 2GiB.")
+    found = int(float(match[1]) * _BYTES[match[2]])
+    if found < _LEAST:
+        raise span.wrong(f"`{text}` leaves no room for Python itself", "Write 100MB or more.")
+    return found
 
 
 def one_of(span: Span, choices: Sequence[str]) -> str:

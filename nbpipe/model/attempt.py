@@ -69,7 +69,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed. ``kind`` is user, output, kernel, timeout, input, lost or cancelled.
+    """Why an attempt failed. ``kind`` is user, output, kernel, timeout, memory, input, lost or cancelled.
 
     ``cell`` and ``line`` are those of the author's notebook; ``traceback`` is plain text without terminal colours.
     """

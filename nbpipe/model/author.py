@@ -86,6 +86,7 @@ class Options:
     after: tuple[str, ...] = ()
     retries: int = 0
     timeout: float | None = None
+    memory: int | None = None
     reuse: Reuse = Reuse.AUTO
     salt: str = ""
     hash: tuple[str, ...] = ()

@@ -317,8 +317,10 @@ class Driver:
         self._attempts[held.attempt] = step
         self._tails[held.attempt] = Tail(Path(job.directory))
         self.workshop.keep_submitted(self._kept(held, self._blank(step, Status.RUNNING)))
-        self._executor.submit(job)
         self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=self.clock()))
+        # Before it runs: whoever asks from within a step finds it running.
+        self._save()
+        self._executor.submit(job)
         self._feed(state.Started(step))
 
     def _ended(self, outcome: Outcome) -> None:

@@ -82,6 +82,7 @@ class Workshop:
             experiment=self.experiment,
             parameters={name: around.values[name] for name in graph.pipeline.code[step].parameters},
             timeout=declared.options.timeout,
+            memory=declared.options.memory,
             preload=self.imports,
         )
 
