@@ -17,7 +17,6 @@ import importlib
 import json
 import os
 import pkgutil
-import shlex
 import stat
 import sys
 import sysconfig
@@ -28,9 +27,11 @@ from functools import wraps
 from importlib.util import source_from_cache
 from types import FrameType
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from nbpipe.data.listing import names_in
 from nbpipe.data.packages import installed
+from nbpipe.execution.commands import paths_named
 
 Stamp = tuple[int, int, int, int, int]
 
@@ -43,7 +44,7 @@ _MAKING = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1}
 _IMPORTING = ("<frozen importlib", os.path.dirname(importlib.__file__) + "/", pkgutil.__file__)
 # The system's own realpath asks about each folder above a path: that is spelling, not looking.
 _SPELLING = frozenset({"realpath", "_joinrealpath"})
-_stat, _lstat = os.stat, os.lstat
+_stat, _lstat, _access = os.stat, os.lstat, os.access
 # Set while a thread is in here: what this does itself is not heard.
 _BUSY = threading.local()
 
@@ -70,25 +71,33 @@ class Recorder:
     imports: dict[str, None] = field(default_factory=dict)
     programs: dict[str, None] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    extended: dict[str, os.stat_result | None] = field(default_factory=dict)
 
-    def opened(self, spelled: str, *, reads: bool, writes: bool) -> None:
-        """Hear that a file is opened; a compiled module stands for its source."""
+    def opened(self, spelled: str, *, reads: bool, writes: bool, fresh: bool = True) -> None:
+        """Hear that a file is opened; a compiled module stands for its source. One not ``fresh`` keeps what it held."""
         if spelled.endswith(".pyc"):
             spelled = _source_of(spelled)
         path = self._path(spelled)
         if path is None:
             return
-        if reads:
-            self.asked(spelled, _stamped(path))
+        found = _stamped(path)
+        if reads and path in self.extended:
+            self._sees(self._name(spelled, path), path, self.extended.pop(path))
+        elif reads:
+            self.asked(spelled, found)
+        if writes and not reads and not fresh and not self._own(path):
+            # What it held before matters once the step reads it, and a log that is only written to is never read.
+            self.extended[path] = found
         if writes:
             self.makes(spelled)
 
     def asked(self, spelled: str, found: os.stat_result | None) -> None:
         """Hear that somebody looks at a path, and what is there."""
         path = self._path(spelled)
-        if path is None or self._own(path):
-            return
-        name = self._name(spelled, path)
+        if path is not None and not self._own(path):
+            self._sees(self._name(spelled, path), path, found)
+
+    def _sees(self, name: str, path: str, found: os.stat_result | None) -> None:
         if found is None:
             self._keep("probed", name, "absent")
         elif stat.S_ISREG(found.st_mode):
@@ -116,10 +125,11 @@ class Recorder:
     def starts(self, words: Sequence[str], folder: str | None) -> None:
         """Hear that a program is started: files that its command names are read."""
         self._keep("programs", json.dumps(list(words)), None)
-        for word in _split(words):
-            spelled = os.path.join(folder, word) if folder else word
+        for spelled, listed in paths_named(words, folder or ""):
             found = _stamped(spelled)
-            if found is not None and stat.S_ISREG(found.st_mode):
+            if listed:
+                self.lists(spelled)
+            elif found is not None and stat.S_ISREG(found.st_mode):
                 self.asked(spelled, found)
 
     def _keep(self, kind: str, name: str, value: Any) -> None:
@@ -265,7 +275,7 @@ def _open(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
     fresh = (isinstance(mode, str) and any(letter in mode for letter in "wx")) or (
         isinstance(flags, int) and bool(flags & (os.O_TRUNC | os.O_EXCL))
     )
-    recorder.opened(spelled, reads=reads and not fresh, writes=writes)
+    recorder.opened(spelled, reads=reads and not fresh, writes=writes, fresh=fresh)
 
 
 def _list(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
@@ -292,8 +302,16 @@ def _import(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None
 
 def _connect(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
     spelled = _spelled(arguments[0])
-    if spelled and spelled != ":memory:" and not spelled.startswith("file:"):
-        recorder.opened(spelled, reads=True, writes=False)
+    if spelled and spelled.startswith("file:"):
+        spelled = _database(spelled)
+    if spelled and spelled != ":memory:":
+        recorder.opened(spelled, reads=True, writes=_stamped(spelled) is None)
+
+
+def _database(uri: str) -> str | None:
+    """Get the file that a database's URI names; None for one in memory."""
+    parts = urlsplit(uri)
+    return None if parse_qs(parts.query).get("mode") == ["memory"] else unquote(parts.path)
 
 
 def _start(recorder: Recorder, event: str, arguments: tuple[Any, ...]) -> None:
@@ -325,7 +343,16 @@ _EVENTS = {
 
 def _watch_stat() -> None:
     """Hear of questions whether a path is there, which no audit event tells."""
-    os.stat, os.lstat = _watched(_stat), _watched(_lstat)
+    os.stat, os.lstat, os.access = _watched(_stat), _watched(_lstat), _accessed
+    _support_as(_access, _accessed)
+
+
+def _accessed(path: Any, *more: Any, **options: Any) -> bool:
+    recorder: Recorder | None = _HERE.get("recorder")
+    spelled = _spelled(path)
+    if recorder is not None and spelled and options.get("dir_fd") is None:
+        _quietly(recorder.asked, spelled, _stamped(spelled))
+    return _access(path, *more, **options)
 
 
 def _watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
@@ -343,10 +370,14 @@ def _watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result
         _quietly(recorder.asked, spelled, found)
         return found
 
-    for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
-        if ask in supported:
-            supported.add(watched)
+    _support_as(ask, watched)
     return watched
+
+
+def _support_as(real: Callable[..., Any], watched: Callable[..., Any]) -> None:
+    for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
+        if real in supported:
+            supported.add(watched)
 
 
 def _imports(frame: FrameType) -> bool:
@@ -380,17 +411,6 @@ def _source_of(compiled: str) -> str:
         return source_from_cache(compiled)
     except ValueError:
         return compiled
-
-
-def _split(words: Sequence[str]) -> Iterator[str]:
-    """Get the words of a command, and those of a command line in it."""
-    for word in words:
-        yield word
-        if " " in word:
-            try:
-                yield from shlex.split(word)
-            except ValueError:
-                continue
 
 
 def _ignored() -> tuple[str, ...]:
