@@ -17,23 +17,19 @@ import importlib
 import json
 import os
 import pkgutil
-import stat
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from importlib.util import source_from_cache
 from types import FrameType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from nbpipe.data.listing import names_in
 from nbpipe.data.packages import installed
-from nbpipe.execution.commands import paths_named
-
-Stamp = tuple[int, int, int, int, int]
+from nbpipe.execution import natives
+from nbpipe.execution.recorder import Recorder, stamped, within
 
 # What the zygote leaves in the kernels that it forks (nbpipe.execution.zygote).
 _WARM = "nbpipe_warm"
@@ -44,143 +40,9 @@ _MAKING = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1}
 _IMPORTING = ("<frozen importlib", os.path.dirname(importlib.__file__) + "/", pkgutil.__file__)
 # The system's own realpath asks about each folder above a path: that is spelling, not looking.
 _SPELLING = frozenset({"realpath", "_joinrealpath"})
-_stat, _lstat, _access = os.stat, os.lstat, os.access
+_lstat, _access = os.lstat, os.access
 # Set while a thread is in here: what this does itself is not heard.
 _BUSY = threading.local()
-
-
-def stamp_of(found: os.stat_result) -> Stamp:
-    """Get what tells whether a file is still the one it was."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-@dataclass(slots=True)
-class Recorder:
-    """What one step has used. Paths are named as the code spells them: relative to ``base``, or absolute."""
-
-    base: str
-    ignored: tuple[str, ...]
-    watched: tuple[str, ...]
-    declared: frozenset[str]
-    children: str
-    pid: int = field(default_factory=os.getpid)
-    reads: dict[str, Stamp] = field(default_factory=dict)
-    listed: dict[str, list[str]] = field(default_factory=dict)
-    probed: dict[str, str] = field(default_factory=dict)
-    written: dict[str, None] = field(default_factory=dict)
-    imports: dict[str, None] = field(default_factory=dict)
-    programs: dict[str, None] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
-    extended: dict[str, os.stat_result | None] = field(default_factory=dict)
-
-    def opened(self, spelled: str, *, reads: bool, writes: bool, fresh: bool = True) -> None:
-        """Hear that a file is opened; a compiled module stands for its source. One not ``fresh`` keeps what it held."""
-        if spelled.endswith(".pyc"):
-            spelled = _source_of(spelled)
-        path = self._path(spelled)
-        if path is None:
-            return
-        found = _stamped(path)
-        if reads and path in self.extended:
-            self._sees(self._name(spelled, path), path, self.extended.pop(path))
-        elif reads:
-            self.asked(spelled, found)
-        if writes and not reads and not fresh and not self._own(path):
-            # What it held before matters once the step reads it, and a log that is only written to is never read.
-            self.extended[path] = found
-        if writes:
-            self.makes(spelled)
-
-    def asked(self, spelled: str, found: os.stat_result | None) -> None:
-        """Hear that somebody looks at a path, and what is there."""
-        path = self._path(spelled)
-        if path is not None and not self._own(path):
-            self._sees(self._name(spelled, path), path, found)
-
-    def _sees(self, name: str, path: str, found: os.stat_result | None) -> None:
-        if found is None:
-            self._keep("probed", name, "absent")
-        elif stat.S_ISREG(found.st_mode):
-            self._keep("reads", name, stamp_of(found))
-        elif stat.S_ISDIR(found.st_mode) and not self.base.startswith(path.rstrip("/") + "/") and path != self.base:
-            self._keep("probed", name, "folder")
-
-    def lists(self, spelled: str) -> None:
-        """Hear that a folder is listed: the names in it count."""
-        path = self._path(spelled)
-        if path is None or self._own(path):
-            return
-        name = self._name(spelled, path)
-        if name not in self.listed:
-            found = names_in(path)
-            self._keep(*(("probed", name, "absent") if found is None else ("listed", name, self._foreign(path, found))))
-
-    def makes(self, spelled: str) -> None:
-        """Hear that a path is written or made."""
-        path = self._path(spelled)
-        if path is not None:
-            self._keep("written", self._name(spelled, path), None)
-            self.made.add(path)
-
-    def starts(self, words: Sequence[str], folder: str | None) -> None:
-        """Hear that a program is started: files that its command names are read."""
-        self._keep("programs", json.dumps(list(words)), None)
-        for spelled, listed in paths_named(words, folder or ""):
-            found = _stamped(spelled)
-            if listed:
-                self.lists(spelled)
-            elif found is not None and stat.S_ISREG(found.st_mode):
-                self.asked(spelled, found)
-
-    def _keep(self, kind: str, name: str, value: Any) -> None:
-        getattr(self, kind).setdefault(name, value)
-        if os.getpid() != self.pid:
-            # A forked child's memory is lost with it.
-            line = json.dumps([kind, name, value]) + "\n"
-            descriptor = os.open(self.children, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(descriptor, line.encode("utf-8", "surrogatepass"))
-            finally:
-                os.close(descriptor)
-
-    def _path(self, spelled: str) -> str | None:
-        """Get a path from the root, unless it is none of the step's business."""
-        path = os.path.normpath(os.path.join(os.getcwd(), spelled))
-        if path in self.declared or self._passed_over(path):
-            return None
-        return path
-
-    def _passed_over(self, path: str) -> bool:
-        """Say whether the longest of the folders that hold a path is one to be ignored."""
-        ignored = max((len(folder) for folder in self.ignored if _covered(path, folder)), default=-1)
-        return ignored > max((len(folder) for folder in self.watched if _within(path, folder)), default=-1)
-
-    def _own(self, path: str) -> bool:
-        """Say whether the step itself has made this, or a folder that holds it."""
-        while path not in self.made:
-            above = os.path.dirname(path)
-            if above == path:
-                return False
-            path = above
-        return True
-
-    def _foreign(self, path: str, names: Iterable[str]) -> list[str]:
-        return [name for name in names if os.path.join(path, name) not in self.made]
-
-    def _name(self, spelled: str, path: str) -> str:
-        if os.path.isabs(spelled) or os.getcwd() != self.base:
-            return path
-        return os.path.relpath(path, self.base)
-
-    def take_in_children(self) -> None:
-        """Take over what forked children have written down."""
-        try:
-            with open(self.children, encoding="utf-8", errors="surrogatepass") as lines:
-                for line in lines:
-                    kind, name, value = json.loads(line)
-                    getattr(self, kind).setdefault(name, value)
-        except FileNotFoundError:
-            return
 
 
 _HERE: dict[str, Any] = {}
@@ -205,6 +67,7 @@ def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
         _HERE["hook"] = _hear
         sys.addaudithook(_hear)
         _watch_stat()
+        natives.watch(_natively(_read_all), _natively(_write))
     if _WARM in sys.modules:
         builtins.__import__ = _noting(builtins.__import__)
         importlib.import_module = _noting(importlib.import_module)
@@ -296,6 +159,29 @@ def _remove(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None
         recorder.makes(spelled)
 
 
+def _natively(heard: Callable[[Recorder, str], None]) -> Callable[[str], None]:
+    def hear(spelled: str) -> None:
+        recorder: Recorder | None = _HERE.get("recorder")
+        if recorder is not None:
+            _quietly(heard, recorder, spelled)
+
+    return hear
+
+
+def _read_all(recorder: Recorder, spelled: str) -> None:
+    for path, listed in natives.paths_below(spelled):
+        if listed:
+            recorder.lists(path)
+        else:
+            recorder.asked(path, stamped(path))
+
+
+def _write(recorder: Recorder, spelled: str) -> None:
+    # What a folder holds already is not the step's own.
+    if not os.path.isdir(spelled):
+        recorder.makes(spelled)
+
+
 def _import(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
     recorder.imports.setdefault(str(arguments[0]).partition(".")[0])
 
@@ -305,7 +191,7 @@ def _connect(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> Non
     if spelled and spelled.startswith("file:"):
         spelled = _database(spelled)
     if spelled and spelled != ":memory:":
-        recorder.opened(spelled, reads=True, writes=_stamped(spelled) is None)
+        recorder.opened(spelled, reads=True, writes=stamped(spelled) is None)
 
 
 def _database(uri: str) -> str | None:
@@ -343,7 +229,7 @@ _EVENTS = {
 
 def _watch_stat() -> None:
     """Hear of questions whether a path is there, which no audit event tells."""
-    os.stat, os.lstat, os.access = _watched(_stat), _watched(_lstat), _accessed
+    os.stat, os.lstat, os.access = _watched(os.stat), _watched(_lstat), _accessed
     _support_as(_access, _accessed)
 
 
@@ -351,7 +237,7 @@ def _accessed(path: Any, *more: Any, **options: Any) -> bool:
     recorder: Recorder | None = _HERE.get("recorder")
     spelled = _spelled(path)
     if recorder is not None and spelled and options.get("dir_fd") is None:
-        _quietly(recorder.asked, spelled, _stamped(spelled))
+        _quietly(recorder.asked, spelled, stamped(spelled))
     return _access(path, *more, **options)
 
 
@@ -390,29 +276,6 @@ def _spelled(path: Any) -> str | None:
     return os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else None
 
 
-def _stamped(path: str) -> os.stat_result | None:
-    try:
-        return _stat(path)
-    except (OSError, ValueError):
-        return None
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def _covered(path: str, folder: str) -> bool:
-    """Say whether a path lies in a folder; one that ends in ``/.`` means all hidden names in the folder before it."""
-    return path.startswith(folder) if folder.endswith("/.") else _within(path, folder)
-
-
-def _source_of(compiled: str) -> str:
-    try:
-        return source_from_cache(compiled)
-    except ValueError:
-        return compiled
-
-
 def _ignored() -> tuple[str, ...]:
     """Get the folders of Python, the system, and the user's settings and caches."""
     paths = sysconfig.get_paths()
@@ -431,7 +294,7 @@ def _packages() -> Iterator[str]:
             continue
         origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ()) or ()), None)
         for folder in folders:
-            if isinstance(origin, str) and _within(origin, folder):
+            if isinstance(origin, str) and within(origin, folder):
                 yield _top(origin, folder)
 
 
