@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from nbpipe.execution.loading import when_loaded
 
 Hear = Callable[[str], None]
 
@@ -39,37 +40,9 @@ _OTHERS = ("_clipboard", "_database", "_database_uri", "_external_reader", "_arr
 _NAMES = ("source", "path_or_paths", "metadata_path", "file", "path", "where", "target", "base_dir", "workbook")
 
 
-class _Finder:
-    """Finds the modules above as the finders after it do, and has them watched as soon as they are there."""
-
-    def __init__(self, reads: Hear, writes: Hear) -> None:
-        self._hear = reads, writes
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Get a module's spec; None for what is not watched."""
-        if name not in _PLACES:
-            return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        specs = (finder.find_spec(name, path, target) for finder in others if hasattr(finder, "find_spec"))
-        spec = next((spec for spec in specs if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            vars(spec.loader)["exec_module"] = self._executing(spec.loader.exec_module)
-        return spec
-
-    def _executing(self, real: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
-        def executing(module: ModuleType) -> None:
-            real(module)
-            _watch(module, *self._hear)
-
-        return executing
-
-
 def watch(reads: Hear, writes: Hear) -> None:
     """Have every path told that these libraries read or write from now on."""
-    for name in _PLACES:
-        if name in sys.modules:
-            _watch(sys.modules[name], reads, writes)
-    sys.meta_path.insert(0, _Finder(reads, writes))
+    when_loaded(dict.fromkeys(_PLACES, lambda module: _watch(module, reads, writes)))
 
 
 def paths_below(spelled: str) -> Iterator[tuple[str, bool]]:

@@ -29,6 +29,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from nbpipe.data.listing import names_in
 from nbpipe.data.packages import installed
 from nbpipe.execution import natives
+from nbpipe.execution.offspring import accompany
 from nbpipe.execution.recorder import Recorder, stamped, within
 
 # What the zygote leaves in the kernels that it forks (nbpipe.execution.zygote).
@@ -64,13 +65,25 @@ def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
         imports=tuple(job.get("imports", ())),
     )
     if "hook" not in _HERE:
-        _HERE["hook"] = _hear
-        sys.addaudithook(_hear)
-        _watch_stat()
-        natives.watch(_natively(_read_all), _natively(_write))
+        _hook()
     if _WARM in sys.modules:
         builtins.__import__ = _noting(builtins.__import__)
         importlib.import_module = _noting(importlib.import_module)
+
+
+def _hook() -> None:
+    _HERE["hook"] = _hear
+    sys.addaudithook(_hear)
+    _watch_stat()
+    natives.watch(_natively(_read_all), _natively(_write))
+    accompany(join, lambda: _HERE["recorder"].for_children() if "recorder" in _HERE else {})
+
+
+def join(told: Mapping[str, Any]) -> None:
+    """Record for the step that has spawned this process."""
+    if told and "recorder" not in _HERE:
+        _HERE["recorder"] = Recorder(**told)
+        _hook()
 
 
 def report() -> dict[str, Any]:

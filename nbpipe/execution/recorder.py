@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import source_from_cache
@@ -17,6 +18,7 @@ Stamp = tuple[int, int, int, int, int]
 
 # The real one: whoever hears of questions puts another in its place.
 _stat = os.stat
+_ADDED = "added"
 
 
 def stamp_of(found: os.stat_result) -> Stamp:
@@ -37,10 +39,11 @@ class Recorder:
     reads: dict[str, Stamp] = field(default_factory=dict)
     listed: dict[str, list[str]] = field(default_factory=dict)
     probed: dict[str, str] = field(default_factory=dict)
-    written: dict[str, None] = field(default_factory=dict)
+    written: dict[str, str | None] = field(default_factory=dict)
     imports: dict[str, None] = field(default_factory=dict)
     programs: dict[str, None] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
+    made: dict[str, int] = field(default_factory=dict)
+    seen: dict[tuple[str, str], int] = field(default_factory=dict)
     extended: dict[str, os.stat_result | None] = field(default_factory=dict)
 
     def opened(self, spelled: str, *, reads: bool, writes: bool, fresh: bool = True) -> None:
@@ -53,18 +56,22 @@ class Recorder:
         found = stamped(path)
         if reads and path in self.extended:
             self._sees(self._name(spelled, path), path, self.extended.pop(path))
+            if path in self.made:
+                self.made[path] = time.monotonic_ns()
         elif reads:
             self.asked(spelled, found)
-        if writes and not reads and not fresh and not self._own(path):
+        if writes and not (reads or fresh or self._own(path)):
             # What it held before matters once the step reads it, and a log that is only written to is never read.
             self.extended[path] = found
-        if writes:
+        if writes and self.extended.get(path) is not None:
+            self._keep("written", self._name(spelled, path), _ADDED)
+        elif writes:
             self.makes(spelled)
 
     def asked(self, spelled: str, found: os.stat_result | None) -> None:
         """Hear that somebody looks at a path, and what is there."""
         path = self._path(spelled)
-        if path is not None and not self._own(path):
+        if path is not None and path not in self.extended and not self._own(path):
             self._sees(self._name(spelled, path), path, found)
 
     def _sees(self, name: str, path: str, found: os.stat_result | None) -> None:
@@ -90,7 +97,7 @@ class Recorder:
         path = self._path(spelled)
         if path is not None:
             self._keep("written", self._name(spelled, path), None)
-            self.made.add(path)
+            self.made.setdefault(path, time.monotonic_ns())
 
     def starts(self, words: Sequence[str], folder: str | None) -> None:
         """Hear that a program is started: files that its command names are read."""
@@ -102,16 +109,26 @@ class Recorder:
             elif found is not None and stat.S_ISREG(found.st_mode):
                 self.asked(spelled, found)
 
+    def for_children(self) -> dict[str, Any]:
+        """Get what a process that is no fork of this one needs to record for it."""
+        same = ("base", "ignored", "watched", "declared", "children", "pid", "made")
+        return {name: getattr(self, name) for name in same}
+
     def _keep(self, kind: str, name: str, value: Any) -> None:
-        getattr(self, kind).setdefault(name, value)
+        now = time.monotonic_ns()
+        self._take(kind, name, value, now)
         if os.getpid() != self.pid:
-            # A forked child's memory is lost with it.
-            line = json.dumps([kind, name, value]) + "\n"
+            # A child's memory is lost with it.
+            line = json.dumps([kind, name, value, now]) + "\n"
             descriptor = os.open(self.children, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 os.write(descriptor, line.encode("utf-8", "surrogatepass"))
             finally:
                 os.close(descriptor)
+
+    def _take(self, kind: str, name: str, value: Any, now: int) -> None:
+        getattr(self, kind).setdefault(name, value)
+        self.seen[kind, name] = min(now, self.seen.get((kind, name), now))
 
     def _path(self, spelled: str) -> str | None:
         """Get a path from the root, unless it is none of the step's business."""
@@ -125,9 +142,9 @@ class Recorder:
         ignored = max((len(folder) for folder in self.ignored if _covered(path, folder)), default=-1)
         return ignored > max((len(folder) for folder in self.watched if within(path, folder)), default=-1)
 
-    def _own(self, path: str) -> bool:
-        """Say whether the step itself has made this, or a folder that holds it."""
-        while path not in self.made:
+    def _own(self, path: str, by: int | None = None) -> bool:
+        """Say whether the step itself has made this, or a folder that holds it, ``by`` a time."""
+        while (made := self.made.get(path)) is None or (by is not None and made > by):
             above = os.path.dirname(path)
             if above == path:
                 return False
@@ -143,14 +160,20 @@ class Recorder:
         return os.path.relpath(path, self.base)
 
     def take_in_children(self) -> None:
-        """Take over what forked children have written down."""
+        """Take over what children have written down; what one process has made is no input to another."""
         try:
             with open(self.children, encoding="utf-8", errors="surrogatepass") as lines:
-                for line in lines:
-                    kind, name, value = json.loads(line)
-                    getattr(self, kind).setdefault(name, value)
+                told = [json.loads(line) for line in lines]
         except FileNotFoundError:
             return
+        for kind, name, value, now in told:
+            self._take(kind, name, value, now)
+            if kind == "written" and value != _ADDED:
+                path = os.path.join(self.base, name)
+                self.made[path] = min(now, self.made.get(path, now))
+        for kind, kept in (("reads", self.reads), ("listed", self.listed), ("probed", self.probed)):
+            for name in [name for name in kept if self._own(os.path.join(self.base, name), self.seen[kind, name])]:
+                del kept[name]
 
 
 def stamped(path: str) -> os.stat_result | None:
