@@ -219,6 +219,16 @@ def test_a_cache_that_the_step_keeps_beside_itself_costs_no_second_run(tmp_path)
     assert author.value("x") == 7
 
 
+def test_a_folder_of_results_that_was_there_and_is_listed_with_the_steps_own_file_costs_no_second_run(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "other.txt").write_text("")
+    code = "os.makedirs('results', exist_ok=True)\nopen('results/own.txt', 'w').close()\nx = len(os.listdir('results'))"
+    author = Author(tmp_path, f"%%step s -o x\nimport os\n{code}")
+    author.run()
+    assert author.value("x") == 2
+    assert author.run() == set()
+
+
 def test_a_file_that_the_step_reads_and_then_changes_is_never_reused(tmp_path):
     (tmp_path / "count.txt").write_text("1")
     code = "n = int(open('count.txt').read())\nopen('count.txt', 'w').write(str(n + 1))\nx = n"

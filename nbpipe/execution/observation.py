@@ -110,7 +110,7 @@ def report() -> dict[str, Any]:
 def _left(recorder: Recorder, name: str) -> Any:
     """Get what the step itself has left where it had found nothing, or in a folder that it had listed."""
     path = os.path.join(recorder.base, name)
-    if name in recorder.probed:
+    if name not in recorder.listed:
         return "made" if path in recorder.made and os.path.lexists(path) else None
     names = names_in(path)
     own = names is not None and any(os.path.join(path, each) in recorder.made for each in names)
