@@ -41,6 +41,9 @@ READS = {
     "program": "import subprocess\nx = subprocess.run(['cat', 'extra.txt'], capture_output=True, text=True).stdout",
     "shell": "import os\nos.system('cp extra.txt /tmp/copy.$$')\nx = 'x'\nx = open('extra.txt').read()",
     "shell escape": "lines = !cat extra.txt\nx = lines[0]",
+    "redirected": "import subprocess\nx = subprocess.check_output('cat <extra.txt', shell=True, text=True)",
+    "pattern": "import subprocess\nx = subprocess.check_output('cat ext*.txt', shell=True, text=True)",
+    "added to": "open('extra.txt', 'a').close()\nx = open('extra.txt').read()",
     "only looked at": "import os\nx = str(os.path.getsize('extra.txt')) + open('extra.txt').readline()",
 }
 
@@ -68,6 +71,7 @@ LOOKS = {
     "os.path": "import os\nx = os.path.isfile('flag')",
     "stat": "import os\ntry:\n    os.stat('flag')\n    x = True\nexcept FileNotFoundError:\n    x = False",
     "open": "try:\n    open('flag')\n    x = True\nexcept FileNotFoundError:\n    x = False",
+    "access": "import os\nx = os.access('flag', os.R_OK)",
     "glob": "import glob\nx = glob.glob('flag') != []",
     "listing": "import os\nx = 'flag' in os.listdir()",
     "iterdir": "from pathlib import Path\nx = any(p.name == 'flag' for p in Path('.').iterdir())",
@@ -118,6 +122,41 @@ def test_a_database_that_was_connected_to_counts(tmp_path):
     fill(2)
     assert author.run() == {"s"}
     assert author.value("x") == 2
+
+
+def test_a_database_named_by_its_uri_counts_and_one_that_the_step_makes_is_its_own(tmp_path):
+    def fill(value: int) -> None:
+        with sqlite3.connect(tmp_path / "data.db") as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS t (x)")
+            connection.execute("INSERT INTO t VALUES (?)", [value])
+        connection.close()
+
+    fill(1)
+    read = "x = sqlite3.connect('file:data.db?mode=ro', uri=True).execute('SELECT max(x) FROM t').fetchone()[0]"
+    make = (
+        "c = sqlite3.connect('own.db')\nc.execute('CREATE TABLE IF NOT EXISTS t (x)')\nc.execute('DELETE FROM t')\n"
+        "c.commit()\nc.close()\ny = 1"
+    )
+    author = Author(tmp_path, "import sqlite3", f"%%step s -o x\n{read}", f"%%step made -o y\n{make}")
+    author.run()
+    assert author.run() == set()
+    fill(2)
+    assert author.run() == {"s"}
+    assert author.value("x") == 2
+
+
+def test_a_log_that_a_step_adds_to_is_no_input_until_it_is_read(tmp_path):
+    (tmp_path / "log.txt").write_text("before\n")
+    write = "import logging\nlogging.basicConfig(filename='log.txt')\nlogging.error('x')\nx = 1"
+    read = "with open('all.txt', 'a') as f:\n    f.write('1')\ny = open('all.txt').read()"
+    author = Author(tmp_path, f"%%step s -o x\n{write}", f"%%step read -o y\n{read}")
+    author.run()
+    (tmp_path / "log.txt").write_text("other\n")
+    assert author.run() == set()
+    (tmp_path / "all.txt").write_text("2")
+    assert author.run() == {"read"}
+    assert author.value("y") == "21"
+    assert author.run() == {"read"}, "what it adds to is not what it was"
 
 
 def test_a_local_module_that_only_runs_show_counts(tmp_path):
@@ -178,6 +217,16 @@ def test_a_cache_that_the_step_keeps_beside_itself_costs_no_second_run(tmp_path)
     (tmp_path / "cache.txt").write_text("7")
     assert author.run() == {"s"}
     assert author.value("x") == 7
+
+
+def test_a_folder_of_results_that_was_there_and_is_listed_with_the_steps_own_file_costs_no_second_run(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "other.txt").write_text("")
+    code = "os.makedirs('results', exist_ok=True)\nopen('results/own.txt', 'w').close()\nx = len(os.listdir('results'))"
+    author = Author(tmp_path, f"%%step s -o x\nimport os\n{code}")
+    author.run()
+    assert author.value("x") == 2
+    assert author.run() == set()
 
 
 def test_a_file_that_the_step_reads_and_then_changes_is_never_reused(tmp_path):

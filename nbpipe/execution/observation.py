@@ -17,22 +17,20 @@ import importlib
 import json
 import os
 import pkgutil
-import shlex
-import stat
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from importlib.util import source_from_cache
 from types import FrameType
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from nbpipe.data.listing import names_in
 from nbpipe.data.packages import installed
-
-Stamp = tuple[int, int, int, int, int]
+from nbpipe.execution import natives
+from nbpipe.execution.offspring import accompany
+from nbpipe.execution.recorder import Recorder, stamped, within
 
 # What the zygote leaves in the kernels that it forks (nbpipe.execution.zygote).
 _WARM = "nbpipe_warm"
@@ -43,134 +41,9 @@ _MAKING = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1}
 _IMPORTING = ("<frozen importlib", os.path.dirname(importlib.__file__) + "/", pkgutil.__file__)
 # The system's own realpath asks about each folder above a path: that is spelling, not looking.
 _SPELLING = frozenset({"realpath", "_joinrealpath"})
-_stat, _lstat = os.stat, os.lstat
+_lstat, _access = os.lstat, os.access
 # Set while a thread is in here: what this does itself is not heard.
 _BUSY = threading.local()
-
-
-def stamp_of(found: os.stat_result) -> Stamp:
-    """Get what tells whether a file is still the one it was."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-@dataclass(slots=True)
-class Recorder:
-    """What one step has used. Paths are named as the code spells them: relative to ``base``, or absolute."""
-
-    base: str
-    ignored: tuple[str, ...]
-    watched: tuple[str, ...]
-    declared: frozenset[str]
-    children: str
-    pid: int = field(default_factory=os.getpid)
-    reads: dict[str, Stamp] = field(default_factory=dict)
-    listed: dict[str, list[str]] = field(default_factory=dict)
-    probed: dict[str, str] = field(default_factory=dict)
-    written: dict[str, None] = field(default_factory=dict)
-    imports: dict[str, None] = field(default_factory=dict)
-    programs: dict[str, None] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
-
-    def opened(self, spelled: str, *, reads: bool, writes: bool) -> None:
-        """Hear that a file is opened; a compiled module stands for its source."""
-        if spelled.endswith(".pyc"):
-            spelled = _source_of(spelled)
-        path = self._path(spelled)
-        if path is None:
-            return
-        if reads:
-            self.asked(spelled, _stamped(path))
-        if writes:
-            self.makes(spelled)
-
-    def asked(self, spelled: str, found: os.stat_result | None) -> None:
-        """Hear that somebody looks at a path, and what is there."""
-        path = self._path(spelled)
-        if path is None or self._own(path):
-            return
-        name = self._name(spelled, path)
-        if found is None:
-            self._keep("probed", name, "absent")
-        elif stat.S_ISREG(found.st_mode):
-            self._keep("reads", name, stamp_of(found))
-        elif stat.S_ISDIR(found.st_mode) and not self.base.startswith(path.rstrip("/") + "/") and path != self.base:
-            self._keep("probed", name, "folder")
-
-    def lists(self, spelled: str) -> None:
-        """Hear that a folder is listed: the names in it count."""
-        path = self._path(spelled)
-        if path is None or self._own(path):
-            return
-        name = self._name(spelled, path)
-        if name not in self.listed:
-            found = names_in(path)
-            self._keep(*(("probed", name, "absent") if found is None else ("listed", name, self._foreign(path, found))))
-
-    def makes(self, spelled: str) -> None:
-        """Hear that a path is written or made."""
-        path = self._path(spelled)
-        if path is not None:
-            self._keep("written", self._name(spelled, path), None)
-            self.made.add(path)
-
-    def starts(self, words: Sequence[str], folder: str | None) -> None:
-        """Hear that a program is started: files that its command names are read."""
-        self._keep("programs", json.dumps(list(words)), None)
-        for word in _split(words):
-            spelled = os.path.join(folder, word) if folder else word
-            found = _stamped(spelled)
-            if found is not None and stat.S_ISREG(found.st_mode):
-                self.asked(spelled, found)
-
-    def _keep(self, kind: str, name: str, value: Any) -> None:
-        getattr(self, kind).setdefault(name, value)
-        if os.getpid() != self.pid:
-            # A forked child's memory is lost with it.
-            line = json.dumps([kind, name, value]) + "\n"
-            descriptor = os.open(self.children, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(descriptor, line.encode("utf-8", "surrogatepass"))
-            finally:
-                os.close(descriptor)
-
-    def _path(self, spelled: str) -> str | None:
-        """Get a path from the root, unless it is none of the step's business."""
-        path = os.path.normpath(os.path.join(os.getcwd(), spelled))
-        if path in self.declared or self._passed_over(path):
-            return None
-        return path
-
-    def _passed_over(self, path: str) -> bool:
-        """Say whether the longest of the folders that hold a path is one to be ignored."""
-        ignored = max((len(folder) for folder in self.ignored if _covered(path, folder)), default=-1)
-        return ignored > max((len(folder) for folder in self.watched if _within(path, folder)), default=-1)
-
-    def _own(self, path: str) -> bool:
-        """Say whether the step itself has made this, or a folder that holds it."""
-        while path not in self.made:
-            above = os.path.dirname(path)
-            if above == path:
-                return False
-            path = above
-        return True
-
-    def _foreign(self, path: str, names: Iterable[str]) -> list[str]:
-        return [name for name in names if os.path.join(path, name) not in self.made]
-
-    def _name(self, spelled: str, path: str) -> str:
-        if os.path.isabs(spelled) or os.getcwd() != self.base:
-            return path
-        return os.path.relpath(path, self.base)
-
-    def take_in_children(self) -> None:
-        """Take over what forked children have written down."""
-        try:
-            with open(self.children, encoding="utf-8", errors="surrogatepass") as lines:
-                for line in lines:
-                    kind, name, value = json.loads(line)
-                    getattr(self, kind).setdefault(name, value)
-        except FileNotFoundError:
-            return
 
 
 _HERE: dict[str, Any] = {}
@@ -192,12 +65,25 @@ def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
         imports=tuple(job.get("imports", ())),
     )
     if "hook" not in _HERE:
-        _HERE["hook"] = _hear
-        sys.addaudithook(_hear)
-        _watch_stat()
+        _hook()
     if _WARM in sys.modules:
         builtins.__import__ = _noting(builtins.__import__)
         importlib.import_module = _noting(importlib.import_module)
+
+
+def _hook() -> None:
+    _HERE["hook"] = _hear
+    sys.addaudithook(_hear)
+    _watch_stat()
+    natives.watch(_natively(_read_all), _natively(_write))
+    accompany(join, lambda: _HERE["recorder"].for_children() if "recorder" in _HERE else {})
+
+
+def join(told: Mapping[str, Any]) -> None:
+    """Record for the step that has spawned this process."""
+    if told and "recorder" not in _HERE:
+        _HERE["recorder"] = Recorder(**told)
+        _hook()
 
 
 def report() -> dict[str, Any]:
@@ -224,7 +110,7 @@ def report() -> dict[str, Any]:
 def _left(recorder: Recorder, name: str) -> Any:
     """Get what the step itself has left where it had found nothing, or in a folder that it had listed."""
     path = os.path.join(recorder.base, name)
-    if name in recorder.probed:
+    if name not in recorder.listed:
         return "made" if path in recorder.made and os.path.lexists(path) else None
     names = names_in(path)
     own = names is not None and any(os.path.join(path, each) in recorder.made for each in names)
@@ -265,7 +151,7 @@ def _open(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
     fresh = (isinstance(mode, str) and any(letter in mode for letter in "wx")) or (
         isinstance(flags, int) and bool(flags & (os.O_TRUNC | os.O_EXCL))
     )
-    recorder.opened(spelled, reads=reads and not fresh, writes=writes)
+    recorder.opened(spelled, reads=reads and not fresh, writes=writes, fresh=fresh)
 
 
 def _list(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
@@ -286,14 +172,45 @@ def _remove(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None
         recorder.makes(spelled)
 
 
+def _natively(heard: Callable[[Recorder, str], None]) -> Callable[[str], None]:
+    def hear(spelled: str) -> None:
+        recorder: Recorder | None = _HERE.get("recorder")
+        if recorder is not None:
+            _quietly(heard, recorder, spelled)
+
+    return hear
+
+
+def _read_all(recorder: Recorder, spelled: str) -> None:
+    for path, listed in natives.paths_below(spelled):
+        if listed:
+            recorder.lists(path)
+        else:
+            recorder.asked(path, stamped(path))
+
+
+def _write(recorder: Recorder, spelled: str) -> None:
+    # What a folder holds already is not the step's own.
+    if not os.path.isdir(spelled):
+        recorder.makes(spelled)
+
+
 def _import(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
     recorder.imports.setdefault(str(arguments[0]).partition(".")[0])
 
 
 def _connect(recorder: Recorder, _event: str, arguments: tuple[Any, ...]) -> None:
     spelled = _spelled(arguments[0])
-    if spelled and spelled != ":memory:" and not spelled.startswith("file:"):
-        recorder.opened(spelled, reads=True, writes=False)
+    if spelled and spelled.startswith("file:"):
+        spelled = _database(spelled)
+    if spelled and spelled != ":memory:":
+        recorder.opened(spelled, reads=True, writes=stamped(spelled) is None)
+
+
+def _database(uri: str) -> str | None:
+    """Get the file that a database's URI names; None for one in memory."""
+    parts = urlsplit(uri)
+    return None if parse_qs(parts.query).get("mode") == ["memory"] else unquote(parts.path)
 
 
 def _start(recorder: Recorder, event: str, arguments: tuple[Any, ...]) -> None:
@@ -325,7 +242,16 @@ _EVENTS = {
 
 def _watch_stat() -> None:
     """Hear of questions whether a path is there, which no audit event tells."""
-    os.stat, os.lstat = _watched(_stat), _watched(_lstat)
+    os.stat, os.lstat, os.access = _watched(os.stat), _watched(_lstat), _accessed
+    _support_as(_access, _accessed)
+
+
+def _accessed(path: Any, *more: Any, **options: Any) -> bool:
+    recorder: Recorder | None = _HERE.get("recorder")
+    spelled = _spelled(path)
+    if recorder is not None and spelled and options.get("dir_fd") is None:
+        _quietly(recorder.asked, spelled, stamped(spelled))
+    return _access(path, *more, **options)
 
 
 def _watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
@@ -343,10 +269,14 @@ def _watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result
         _quietly(recorder.asked, spelled, found)
         return found
 
-    for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
-        if ask in supported:
-            supported.add(watched)
+    _support_as(ask, watched)
     return watched
+
+
+def _support_as(real: Callable[..., Any], watched: Callable[..., Any]) -> None:
+    for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
+        if real in supported:
+            supported.add(watched)
 
 
 def _imports(frame: FrameType) -> bool:
@@ -357,40 +287,6 @@ def _imports(frame: FrameType) -> bool:
 def _spelled(path: Any) -> str | None:
     """Get a path as text; None for a descriptor."""
     return os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else None
-
-
-def _stamped(path: str) -> os.stat_result | None:
-    try:
-        return _stat(path)
-    except (OSError, ValueError):
-        return None
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def _covered(path: str, folder: str) -> bool:
-    """Say whether a path lies in a folder; one that ends in ``/.`` means all hidden names in the folder before it."""
-    return path.startswith(folder) if folder.endswith("/.") else _within(path, folder)
-
-
-def _source_of(compiled: str) -> str:
-    try:
-        return source_from_cache(compiled)
-    except ValueError:
-        return compiled
-
-
-def _split(words: Sequence[str]) -> Iterator[str]:
-    """Get the words of a command, and those of a command line in it."""
-    for word in words:
-        yield word
-        if " " in word:
-            try:
-                yield from shlex.split(word)
-            except ValueError:
-                continue
 
 
 def _ignored() -> tuple[str, ...]:
@@ -411,7 +307,7 @@ def _packages() -> Iterator[str]:
             continue
         origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ()) or ()), None)
         for folder in folders:
-            if isinstance(origin, str) and _within(origin, folder):
+            if isinstance(origin, str) and within(origin, folder):
                 yield _top(origin, folder)
 
 
