@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -24,7 +24,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from nbpipe.execution import spare
+from nbpipe.execution import outlet, outputs, spare
 from nbpipe.execution.attempts import Attempt
 from nbpipe.execution.kernels import KernelGone, StepKernelManager, Wish, until
 from nbpipe.model import Job
@@ -34,9 +34,9 @@ _START_SECONDS = 60
 _ALIVE_SECONDS = 0.1
 # After a cell's reply its last messages follow at once; when nothing at all comes for this long, nothing will.
 _SILENCE_SECONDS = 10
-# A kernel drops output of which 1000 pieces wait to be sent (ZeroMQ's SNDHWM, option 23); 0 means: never.
-_KEEP_ALL_OUTPUT = (
-    "(lambda sender: sender.schedule(lambda: sender.socket.setsockopt(23, 0)))(get_ipython().kernel.iopub_thread)"
+# The kernel's own side of the output, in a namespace of its own.
+_TAME = "(lambda space: (exec({source!r}, space), space['install']()))({{'__name__': 'nbpipe_outlet'}})".format(
+    source=Path(outlet.__file__).read_text("utf-8")
 )
 _ERROR_MARKER = "papermill-error-cell-tag"
 _KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
@@ -65,6 +65,7 @@ class Progress:
     died: bool = False
     exit_code: int | None = None
     took: int = 0
+    notes: list[str] = field(default_factory=list)
     trouble: str = ""
 
     @property
@@ -98,6 +99,8 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         self.on_cell_executed = self._look_for_quit
         # nbclient gives a cell's output 4 seconds in all after its reply; silence decides here instead.
         self.iopub_timeout = 10**6
+        self._budget = outputs.Budget()
+        self._kept: dict[int, outputs.Kept] = {}
 
     def execute(self, **kwargs: Any) -> None:
         """Run the notebook's cells in the kernel, which is gone afterwards."""
@@ -109,11 +112,12 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         await self.async_start_new_kernel(**kwargs)
         await self.async_start_new_kernel_client()
         try:
-            await self.async_wait_for_reply(self.kc.execute(_KEEP_ALL_OUTPUT, silent=True, store_history=False))
+            await self.async_wait_for_reply(self.kc.execute(_TAME, silent=True, store_history=False))
             self.nb.metadata["language_info"] = self.kc.language_info
             spare.HERE.prepare(self.km.wish)
             await self._execute_cells()
-            self.set_widgets_metadata()
+            if outputs.fits(self.widget_state):
+                self.set_widgets_metadata()
         finally:
             await self._async_cleanup_kernel()
 
@@ -131,8 +135,39 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
                 progress.raised = Raised(error.ename, error.evalue, _last_traceback(cell))
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
             finally:
+                self._kept_of(cell, index).settle()
                 self.nb_man.cell_complete(cell, cell_index=index)
         progress.finished = progress.raised is None
+
+    def process_message(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take one message of the running cell into its outputs, as far as there is room for it."""
+        kept, kind, content = self._kept_of(cell, cell_index), message["msg_type"], message["content"]
+        if kind == "stream" and not self.output_hook_stack[message["parent_header"].get("msg_id")]:
+            if self.clear_before_next_output:
+                self._clear_now(cell, cell_index)
+            return kept.say(content["name"], content["text"])
+        if kind in ("display_data", "execute_result", "update_display_data"):
+            content = outputs.shown(content, self._budget)
+            if content is None:
+                return None
+        elif kind == "error":
+            content = outputs.error(content)
+        if kind == "clear_output" and not content.get("wait"):
+            kept.forget()
+        elif kind in ("display_data", "execute_result", "error"):
+            kept.settle()
+        return super().process_message({**message, "content": content}, cell, cell_index)
+
+    def _clear_now(self, cell: Any, cell_index: int) -> None:
+        self._kept_of(cell, cell_index).forget()
+        cell.outputs[:] = []
+        self.clear_display_id_mapping(cell_index)
+        self.clear_before_next_output = False
+
+    def _kept_of(self, cell: Any, index: int) -> outputs.Kept:
+        if index not in self._kept:
+            self._kept[index] = outputs.Kept(cell.setdefault("outputs", []), self._budget)
+        return self._kept[index]
 
     def _look_for_quit(self, execute_reply: Mapping[str, Any], **_: Any) -> None:
         """Take ``quit()`` for what it means: Jupyter leaves that to the front end, and cells after it would run."""
@@ -149,6 +184,8 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
                 if "shell.execute_reply" in cell.metadata.get("execution", {}):
                     return
                 continue
+            if message["msg_type"] == outlet.NOTE:
+                self.bench.progress.notes.append(message["content"]["text"])
             if message["parent_header"].get("msg_id") == parent_msg_id:
                 try:
                     self.process_message(message, cell, cell_index)
