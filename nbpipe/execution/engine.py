@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -25,7 +25,7 @@ from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from nbpipe.data.events import EventFile, event_in
-from nbpipe.execution import spare
+from nbpipe.execution import outlet, outputs, spare
 from nbpipe.execution.attempts import Attempt
 from nbpipe.execution.kernels import KernelGone, StepKernelManager, Wish, until
 from nbpipe.execution.telling import MIME
@@ -36,9 +36,9 @@ _START_SECONDS = 60
 _ALIVE_SECONDS = 0.1
 # After a cell's reply its last messages follow at once; when nothing at all comes for this long, nothing will.
 _SILENCE_SECONDS = 10
-# A kernel drops output of which 1000 pieces wait to be sent (ZeroMQ's SNDHWM, option 23); 0 means: never.
-_KEEP_ALL_OUTPUT = (
-    "(lambda sender: sender.schedule(lambda: sender.socket.setsockopt(23, 0)))(get_ipython().kernel.iopub_thread)"
+# The kernel's own side of the output, in a namespace of its own.
+_TAME = "(lambda space: (exec({source!r}, space), space['install']()))({{'__name__': 'nbpipe_outlet'}})".format(
+    source=Path(outlet.__file__).read_text("utf-8")
 )
 _ERROR_MARKER = "papermill-error-cell-tag"
 _KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
@@ -67,6 +67,7 @@ class Progress:
     died: bool = False
     exit_code: int | None = None
     took: int = 0
+    notes: list[str] = field(default_factory=list)
     trouble: str = ""
 
     @property
@@ -101,6 +102,8 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         self.on_cell_executed = self._look_for_quit
         # nbclient gives a cell's output 4 seconds in all after its reply; silence decides here instead.
         self.iopub_timeout = 10**6
+        self._budget = outputs.Budget()
+        self._kept: dict[int, outputs.Kept] = {}
 
     def execute(self, **kwargs: Any) -> None:
         """Run the notebook's cells in the kernel, which is gone afterwards."""
@@ -112,11 +115,12 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         await self.async_start_new_kernel(**kwargs)
         await self.async_start_new_kernel_client()
         try:
-            await self.async_wait_for_reply(self.kc.execute(_KEEP_ALL_OUTPUT, silent=True, store_history=False))
+            await self.async_wait_for_reply(self.kc.execute(_TAME, silent=True, store_history=False))
             self.nb.metadata["language_info"] = self.kc.language_info
             spare.HERE.prepare(self.km.wish)
             await self._execute_cells()
-            self.set_widgets_metadata()
+            if outputs.fits(self.widget_state):
+                self.set_widgets_metadata()
         finally:
             await self._async_cleanup_kernel()
 
@@ -134,28 +138,59 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
                 progress.raised = Raised(error.ename, error.evalue, _last_traceback(cell))
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
             finally:
+                self._kept_of(cell, index).settle()
                 self.nb_man.cell_complete(cell, cell_index=index)
         progress.finished = progress.raised is None
+
+    def process_message(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take one message of the running cell: to whoever watches the step run, and into the notebook."""
+        # There may be thousands of a progress bar, and only the newest matters: none is kept in the notebook.
+        return None if self._tell(message, cell) == "progress" else self._take(message, cell, cell_index)
+
+    def _tell(self, message: Mapping[str, Any], cell: Any) -> str | None:
+        """Tell of a message while the step runs; get the kind of what was told."""
+        told = cell.metadata.get("nbpipe", {})
+        event = _event(message["msg_type"], message["content"], in_step=told.get("role") == "step")
+        if event is None:
+            return None
+        self.bench.events.tell(event[0], told.get("cell"), event[1])
+        return event[0]
+
+    def _take(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take a message into the cell's outputs, as far as there is room for it."""
+        kept, kind, content = self._kept_of(cell, cell_index), message["msg_type"], message["content"]
+        if kind == "stream" and not self.output_hook_stack[message["parent_header"].get("msg_id")]:
+            if self.clear_before_next_output:
+                self._clear_now(cell, cell_index)
+            return kept.say(content["name"], content["text"])
+        if kind in ("display_data", "execute_result", "update_display_data"):
+            content = outputs.shown(content, self._budget)
+            if content is None:
+                return None
+        elif kind == "error":
+            content = outputs.error(content)
+        if kind == "clear_output" and not content.get("wait"):
+            kept.forget()
+        elif kind in ("display_data", "execute_result", "error"):
+            kept.settle()
+        return super().process_message({**message, "content": content}, cell, cell_index)
+
+    def _clear_now(self, cell: Any, cell_index: int) -> None:
+        self._kept_of(cell, cell_index).forget()
+        cell.outputs[:] = []
+        self.clear_display_id_mapping(cell_index)
+        self.clear_before_next_output = False
+
+    def _kept_of(self, cell: Any, index: int) -> outputs.Kept:
+        if index not in self._kept:
+            self._kept[index] = outputs.Kept(cell.setdefault("outputs", []), self._budget)
+        return self._kept[index]
 
     def _look_for_quit(self, execute_reply: Mapping[str, Any], **_: Any) -> None:
         """Take ``quit()`` for what it means: Jupyter leaves that to the front end, and cells after it would run."""
         payload = execute_reply["content"].get("payload") or ()
         if any(asked.get("source") == "ask_exit" for asked in payload):
             self.bench.progress.raised = Raised("SystemExit", "", "")
-
-    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
-        """Take one message of the running cell: into the notebook, and to whoever watches the step run."""
-        event = event_in(msg["content"].get("data", {}).get(MIME)) if msg["msg_type"] == "display_data" else None
-        author = cell.metadata.get("nbpipe", {}).get("cell")
-        if event is not None:
-            self.bench.events.tell(event[0], author, event[1])
-        if event is not None and event[0] == "progress":
-            # There may be thousands, and only the newest matters: none of them is kept in the notebook.
-            return None
-        output = super().process_message(msg, cell, cell_index)
-        if event is None and output is not None and cell.metadata.get("nbpipe", {}).get("role") == "step":
-            self.bench.events.tell(*_event(output, author))
-        return output
 
     async def _async_poll_output_msg(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
         while True:
@@ -166,6 +201,8 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
                 if "shell.execute_reply" in cell.metadata.get("execution", {}):
                     return
                 continue
+            if message["msg_type"] == outlet.NOTE:
+                self.bench.progress.notes.append(message["content"]["text"])
             if message["parent_header"].get("msg_id") == parent_msg_id:
                 try:
                     self.process_message(message, cell, cell_index)
@@ -178,14 +215,19 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         self.task_poll_for_reply.cancel()
 
 
-def _event(output: Any, cell: int | None) -> tuple[str, int | None, Mapping[str, Any]]:
-    """Get a notebook's output as an event."""
-    kind = output["output_type"]
+def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[str, Mapping[str, Any]] | None:
+    """Get a kernel's message as an event; outputs count where the author's own cells make them."""
+    if kind == "display_data" and (ours := event_in(content.get("data", {}).get(MIME))) is not None:
+        return ours
+    if not in_step:
+        return None
     if kind == "stream":
-        return "stream", cell, {"name": output["name"], "text": output["text"]}
+        return "stream", {"name": content["name"], "text": content["text"]}
     if kind == "error":
-        return "error", cell, {"text": f"{output['ename']}: {output['evalue']}"}
-    return "display", cell, {"text": str(output["data"].get("text/plain", ""))}
+        return "error", {"text": f"{content['ename']}: {content['evalue']}"}
+    if kind in ("display_data", "execute_result"):
+        return "display", {"text": str(content["data"].get("text/plain", ""))}
+    return None
 
 
 def _last_traceback(cell: Any) -> str:

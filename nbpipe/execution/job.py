@@ -71,7 +71,7 @@ def _carry_out(job: Job, attempt: Attempt, desk: Desk, started: float) -> Outcom
             write_whole(desk.notebook, engine.written(progress.notebook))
         # From here on a stop comes too late; before, it wins.
         attempt.seal()
-        return failure_of(job, attempt, progress, desk) or _published(job, desk, started)
+        return failure_of(job, attempt, progress, desk) or _published(job, desk, started, progress)
     finally:
         desk.clear()
 
@@ -93,7 +93,7 @@ def _execute(job: Job, attempt: Attempt, desk: Desk, progress: engine.Progress) 
         clock.cancel()
 
 
-def _published(job: Job, desk: Desk, started: float) -> Outcome | Failure:
+def _published(job: Job, desk: Desk, started: float, progress: engine.Progress) -> Outcome | Failure:
     """Publish what was staged and sign for it."""
     saved = desk.saved() or ()
     try:
@@ -102,7 +102,7 @@ def _published(job: Job, desk: Desk, started: float) -> Outcome | Failure:
         return Failure("output", error.code, error.message, one_line(str(error)))
     used, written, doubts = observed(job, desk)
     seconds = time.monotonic() - started
-    notes = tuple(staged.note for staged in saved if staged.note)
+    notes = (*(staged.note for staged in saved if staged.note), *progress.notes)
     outcome = Outcome(
         job.attempt, job.token, Status.SUCCEEDED, seconds, str(desk.notebook),
         artifacts=made, notes=notes, observed=used, written=written, doubts=doubts,
