@@ -335,6 +335,7 @@ def test_it_needs_nothing_but_the_standard_library(tmp_path):
     """Without site-packages it loads, takes an input and leaves an output."""
     library = ship(tmp_path / "store")
     job = {"staging": str(tmp_path / "staging"), "inputs": [], "outputs": [wanted("x")], "modules": []}
+    job |= {"run": "r", "step": "s", "attempt": "a"}
     written(tmp_path / "job.json", json.dumps(job))
     code = (
         f"import sys; sys.path.insert(0, {str(library)!r})\n"
