@@ -170,3 +170,18 @@ def test_c8_an_input_that_others_change_before_or_after_it_is_read_is_doubtful(t
     for text in ("one", "two"):
         Path(data).write_text(text)
         assert author.plan().decisions["s"].verdict.__class__.__name__ == "RunVerdict", text
+
+
+def test_d8_a_declared_seed_counts_and_without_one_a_result_is_reused_all_the_same(tmp_path):
+    author = Author(
+        tmp_path,
+        "seed = 1",
+        "%%step seeded -o a\nimport random\na = random.Random(seed).random()",
+        "%%step unseeded -o b\nimport random\nb = random.random()",
+        parameters=0,
+    )
+    author.run()
+    before = author.value("b")
+    assert author.run() == set()
+    assert author.run(texts={"seed": "2"}) == {"seeded"}
+    assert author.value("b") == before
