@@ -1,0 +1,156 @@
+"""What a step costs: ``python benchmarks/steps.py [ROUNDS]``.
+
+A chain of 25 steps is run by ``nbpipe run``, and so is one of a single step: the difference, divided by 24, is what one
+step more costs: its inputs, its outputs, its record in history and its executed notebook. Beside it, in the same
+rounds: ``papermill.execute_notebook`` once for each of a few steps (its kernel is started by the notebook's kernelspec,
+as ever), and the floor, the same cells one after the other in one running kernel through nbclient. Both for cells that
+import nothing and for cells that import pandas and scikit-learn. Told are medians of the rounds, and at the end how
+much memory an idle kernel takes, and a zygote: all of its pages, those that it shares divided, and its own alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nbpipe.execution import fast_import  # noqa: F401  # nobody's figures shall hold what JupyterLab's packages cost
+
+# isort: split
+import nbformat
+import papermill
+import psutil
+from nbclient import NotebookClient
+
+from nbpipe.compute.environments import kernel_environment, resolve
+from nbpipe.execution import spare, warm
+from nbpipe.execution.kernels import StepKernelManager, Wish
+
+STEPS = 25
+ROUNDS = 5
+PAPERMILLS = 3
+IMPORTS = {
+    "nothing": "",
+    "pandas, sklearn": "import pandas as pd\nfrom sklearn.linear_model import LinearRegression\n",
+}
+USES = {"nothing": "", "pandas, sklearn": "pd.DataFrame({'a': [1]}), LinearRegression()\n"}
+
+
+def body(kind: str, number: int) -> str:
+    """Get the code of one step of the chain."""
+    before = f"x{number - 1}" if number else "0"
+    return f"{USES[kind]}x{number} = {before} + 1\nprint(x{number})"
+
+
+def write(path: Path, cells: list[str]) -> None:
+    """Write a notebook."""
+    code = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]  # theirs
+    metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    made = nbformat.v4.new_notebook(cells=code, metadata=metadata)  # type: ignore[no-untyped-call]  # theirs
+    nbformat.write(made, path)  # type: ignore[no-untyped-call]  # theirs
+
+
+def pipeline(path: Path, kind: str, steps: int) -> None:
+    """Write a chain of steps."""
+    heads = [f"%%step s{n}" + (f" -i x{n - 1}" if n else "") + f" -o x{n}" for n in range(steps)]
+    write(path, [IMPORTS[kind] or "1", *(f"{head}\n{body(kind, n)}" for n, head in enumerate(heads))])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Get how long something takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def run(kind: str, steps: int) -> float:
+    """Get how long ``nbpipe run`` takes, in a workspace that has nothing."""
+    with tempfile.TemporaryDirectory(prefix="nbpipe-benchmark-") as folder:
+        path = Path(folder, "chain.ipynb")
+        pipeline(path, kind, steps)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), *sys.path]))
+        call = [sys.executable, "-m", "nbpipe", "run", str(path), "--json"]
+        begun = time.perf_counter()
+        done = subprocess.run(call, check=True, capture_output=True, env=environment)
+        took = time.perf_counter() - begun
+        if json.loads(done.stdout)["status"] != "succeeded":
+            sys.exit("the chain did not succeed")
+        return took
+
+
+def by_papermill(kind: str) -> float:
+    """Get how long papermill takes for one step."""
+    with tempfile.TemporaryDirectory(prefix="nbpipe-benchmark-") as folder:
+        path = Path(folder, "step.ipynb")
+        write(path, [IMPORTS[kind] + body(kind, 0)])
+        return seconds(lambda: papermill.execute_notebook(path, Path(folder, "out.ipynb"), progress_bar=False))
+
+
+def by_one_kernel(kind: str) -> float:
+    """Get how long one more cell takes in a kernel that runs."""
+
+    def cells(number: int) -> float:
+        code = [IMPORTS[kind] or "1", *(body(kind, n) for n in range(number))]
+        made = [nbformat.v4.new_code_cell(cell) for cell in code]  # type: ignore[no-untyped-call]  # theirs
+        notebook = nbformat.v4.new_notebook(cells=made)  # type: ignore[no-untyped-call]  # theirs
+        client = NotebookClient(notebook, kernel_name="python3")
+        with client.setup_kernel():
+            client.execute_cell(notebook.cells[0], 0)
+            return seconds(lambda: [client.execute_cell(cell, 1 + n) for n, cell in enumerate(notebook.cells[1:])])
+
+    return cells(STEPS) / STEPS
+
+
+def memory(process: psutil.Process) -> str:
+    """Get a process's memory in MiB: resident, proportional, its own."""
+    found = process.memory_full_info()
+    return "/".join(f"{amount / (1 << 20):.0f}" for amount in (found.rss, found.pss, found.uss))
+
+
+def memories() -> Iterator[str]:
+    """Get what kernels and zygotes take while they wait."""
+    environ = kernel_environment(os.environ, ())
+    for kind, preload in (("nothing", ()), ("pandas, sklearn", ("pandas", "sklearn.linear_model"))):
+        with tempfile.TemporaryDirectory() as folder:
+            wish = Wish(resolve(None).kernel, environ, folder, preload=preload)
+            first = StepKernelManager(wish)
+            first.launch()
+            while not warm.HERE.settled(wish.command, environ):
+                time.sleep(0.1)
+            second = StepKernelManager(wish)
+            second.launch()
+            time.sleep(3)
+            (zygote,) = [each for each in psutil.Process().children() if "zygote" in " ".join(each.cmdline())]
+            keeper = max(zygote.children(), key=psutil.Process.create_time)
+            yield f"{kind}: zygote {memory(zygote)}, keeper {memory(keeper)}, kernel {memory(keeper.children()[0])}"
+            for kernel in (first, second):
+                kernel.end()
+                kernel.written.close()
+            spare.retire()
+
+
+def main(rounds: int) -> None:
+    """Print what a step costs each way."""
+    print(f"{'imports':16}{'nbpipe':>10}{'papermill':>12}{'ratio':>8}{'floor':>10}   of {rounds} rounds, seconds")
+    for kind in IMPORTS:
+        ours, theirs, floor = [], [], []
+        for _ in range(rounds):
+            ours.append((run(kind, STEPS) - run(kind, 1)) / (STEPS - 1))
+            theirs += [by_papermill(kind) for _ in range(PAPERMILLS)]
+            floor.append(by_one_kernel(kind))
+        mine, other, least = (statistics.median(each) for each in (ours, theirs, floor))
+        print(f"{kind:16}{mine:10.3f}{other:12.3f}{mine / other:8.3f}{least:10.3f}", flush=True)
+    print("memory while idle, MiB resident/proportional/own:")
+    for line in memories():
+        print(f"  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
