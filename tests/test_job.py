@@ -245,8 +245,10 @@ class TestUsersFailure:
         """After it the following cells run, so that all outputs may be there."""
         _failed(tmp_path, f"total = 1\n{code}", "other = 2", outputs=[JobOutput("total")])
 
-    def test_asking_for_input_is_a_failure_with_a_hint(self, tmp_path):
-        failure = _failed(tmp_path, "x = input('name? ')").failure
+    @pytest.mark.parametrize("code", ["x = input('name? ')", "breakpoint()", "import getpass; getpass.getpass()"])
+    def test_asking_for_input_is_a_failure_with_a_hint(self, tmp_path, code):
+        """F16: a debugger's prompt asks too."""
+        failure = _failed(tmp_path, code).failure
         assert (failure.kind, failure.cell) == ("input", 3)
         assert "make it a parameter" in failure.message
 
