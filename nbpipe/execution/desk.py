@@ -86,7 +86,9 @@ class Desk:
             # What lies there is nbpipe's own: the store, and the folders of all runs.
             "ours": [job.store, str(self.path.parents[2])],
         }
-        write_whole(self.job, json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"), 0o600)
+        # Read by this attempt's kernel only, which nothing survives that a disk would have to.
+        with os.fdopen(os.open(self.job, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"))
 
     def error(self) -> Mapping[str, Any]:
         """Get what the kernel wrote about the error of a cell; empty when it wrote nothing."""

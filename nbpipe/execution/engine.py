@@ -36,10 +36,11 @@ _START_SECONDS = 60
 _ALIVE_SECONDS = 0.1
 # After a cell's reply its last messages follow at once; when nothing at all comes for this long, nothing will.
 _SILENCE_SECONDS = 10
-# The kernel's own side of the output, in a namespace of its own.
-_TAME = "(lambda space: (exec({source!r}, space), space['install']()))({{'__name__': 'nbpipe_outlet'}})".format(
-    source=Path(outlet.__file__).read_text("utf-8")
-)
+# The kernel's own side of the output, in a namespace of its own; a forked kernel has it.
+_TAME = (
+    "'nbpipe_warm' in __import__('sys').modules or "
+    "(lambda space: (exec({source!r}, space), space['install']()))({{'__name__': 'nbpipe_outlet'}})"
+).format(source=Path(outlet.__file__).read_text("utf-8"))
 _ERROR_MARKER = "papermill-error-cell-tag"
 _KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 
@@ -115,7 +116,8 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         await self.async_start_new_kernel(**kwargs)
         await self.async_start_new_kernel_client()
         try:
-            await self.async_wait_for_reply(self.kc.execute(_TAME, silent=True, store_history=False))
+            if not self.km.known_to_be_forked:
+                await self.async_wait_for_reply(self.kc.execute(_TAME, silent=True, store_history=False))
             self.nb.metadata["language_info"] = self.kc.language_info
             spare.HERE.prepare(self.km.wish)
             await self._execute_cells()

@@ -154,6 +154,7 @@ class StepKernelManager(AsyncKernelManager):
     def __init__(self, wish: Wish, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.wish = wish
+        self.known_to_be_forked = False
         self.directory = private_directory()
         self.written: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed at the kernel's end
         self.transport = "ipc"
@@ -178,7 +179,9 @@ class StepKernelManager(AsyncKernelManager):
 
     def still_good(self) -> bool:
         """Say whether a kernel that was started ahead is what one started now would be."""
-        return self._kept.keeper is not None and self._kept.keeper.still_good()
+        # Only a forked kernel can be: of another one nobody knows what it has loaded.
+        self.known_to_be_forked = self._kept.keeper is not None and self._kept.keeper.still_good()
+        return self.known_to_be_forked
 
     @property
     def exit_code(self) -> int | None:

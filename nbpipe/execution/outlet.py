@@ -1,9 +1,9 @@
 """What a step's kernel does with what the step says: floods are thinned before they leave the process.
 
-The worker sends this file to the kernel as text and calls :func:`install` there, so it stands alone and uses only the
-standard library. A cell may say some megabytes at once and one more each second; of what is more, the end is kept and
-the rest counted. So neither the kernel nor the worker grows, however fast a step prints. An exception that ends a
-thread in the background is told to the worker.
+A forked kernel calls :func:`install` itself; to another one the worker sends this file as text, so it stands alone and
+uses only the standard library. A cell may say some megabytes at once and one more each second; of what is more, the end
+is kept and the rest counted. So neither the kernel nor the worker grows, however fast a step prints. An exception that
+ends a thread in the background is told to the worker.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from nbpipe.execution import footprint, leash
+from nbpipe.execution import footprint, leash, outlet
 from nbpipe.execution.imports import ImportWatch, read_in_c
 
 WARM = "nbpipe_warm"
@@ -245,9 +245,11 @@ def keep(loaded: _Loaded) -> tuple[dict[str, Any], leash.Asked]:
     asked.listen()
     os.write(leash.LEASH, leash.BEGUN)
     request = _request(asked)
+    # Decided once: a kernel that was started afresh does not become a forked one when what it hid is gone.
+    request["forked"] = forked = os.path.isdir(request["cwd"]) and loaded.suits(request)  # noqa: PTH112  # a plain path
     kernel = leash.fork_kernel()
     if kernel:
-        good = lambda: not loaded.stale() and loaded.suits(request)  # noqa: E731  # it belongs to this one kernel
+        good = lambda: forked and not loaded.stale() and loaded.suits(request)  # noqa: E731  # it belongs to this one kernel
         leash.keep(kernel, asked, request["directory"], request["memory"], good)
     return request, asked
 
@@ -271,7 +273,7 @@ def become_kernel(request: dict[str, Any], asked: leash.Asked, loaded: _Loaded) 
     asked.deafen()
     os.chdir(request["cwd"])
     footprint.restrain(request["memory"] or 0)
-    if not loaded.suits(request):
+    if not request["forked"]:
         leash.execute(request["command"], request["env"])
     keeper = os.getppid()
     os.environ.clear()
@@ -288,6 +290,7 @@ def become_kernel(request: dict[str, Any], asked: leash.Asked, loaded: _Loaded) 
     if "__mp_main__" in sys.modules:
         # multiprocessing's other name for what is the author's namespace from now on.
         sys.modules["__mp_main__"] = sys.modules["__main__"]
+    outlet.install()
     app.start()
 
 
