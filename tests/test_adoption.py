@@ -131,19 +131,18 @@ def test_a_command_killed_between_manifest_and_commit_loses_nothing(folder):
     command = [sys.executable, "-m", "nbpipe", "run", "work.ipynb"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _hold_until_signed(folder)
+        _hold_until_signed(folder, process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     author = Author(folder, "%%step make -i raw=./data.txt -o a\na = raw.read_text()")
     assert author.run() == set()
     assert author.value("a") == "one"
-    assert [
-        child for child in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(child.cmdline())
-    ] == []
+    living = [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
+    assert [each for each in living if "ipykernel" in " ".join(each.cmdline())] == []
 
 
-def _hold_until_signed(folder: Path) -> None:
+def _hold_until_signed(folder: Path, process: subprocess.Popen[bytes]) -> None:
     runs, ends = folder / ".nbpipe" / "runs", time.monotonic() + 60
     while not list(runs.glob("*/*/*/job.json")):
         assert time.monotonic() < ends
@@ -153,9 +152,9 @@ def _hold_until_signed(folder: Path) -> None:
     while not list(runs.glob(f"*/*/*/{NAME}")):
         assert time.monotonic() < ends
         time.sleep(0.01)
-    # Killed by our caller while it waits for this lock.
+    # Killed while it waits for this lock.
     time.sleep(0.5)
-    for pid in [child.pid for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]:
-        os.kill(pid, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     connection.execute("ROLLBACK")
     connection.close()
