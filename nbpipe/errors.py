@@ -28,6 +28,7 @@ A failing cell is not an exception here: it is a :class:`nbpipe.model.Failure`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -83,6 +84,14 @@ class NbpipeError(Exception):
             "line": self.place.line,
             "column": self.place.column,
         }
+
+    @staticmethod
+    def from_json(told: Mapping[str, Any]) -> NbpipeError:
+        """Get an error back that another process has told as JSON."""
+        kinds: list[type[NbpipeError]] = [Refused, OutOfReach, HistoryOutOfReach]
+        every = [kind for above in kinds for kind in (above, *above.__subclasses__())]
+        kind = next((kind for kind in every if kind.code == told["code"]), NbpipeError)
+        return kind(told["message"], told["hint"], Place(told["cell"], told["line"], told["column"]))
 
 
 class Refused(NbpipeError):

@@ -40,6 +40,7 @@ from nbpipe.run.acceptance import Accepted, accept
 from nbpipe.run.adoption import recover
 from nbpipe.run.advice import advice
 from nbpipe.run.driver import Driver, Executor, Hear, Watch
+from nbpipe.run.following import Following
 from nbpipe.run.git import git_state
 from nbpipe.run.interrupts import Asked, interrupts
 from nbpipe.run.launch import launch
@@ -47,7 +48,7 @@ from nbpipe.run.owner import is_alive, this_owner, this_user
 from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
 from nbpipe.run.situation import Request, Situation, survey
-from nbpipe.run.submission import Submission, Wishes
+from nbpipe.run.submission import Submission, Wishes, new_run_id
 from nbpipe.run.verification import Problem, Verified, keep_ending, set_aside, verify
 from nbpipe.run.workshop import Workshop
 
@@ -184,8 +185,10 @@ class Workspace:
         status = Status.LOST
         try:
             with interrupts() as interrupted:
-                asked = Asked(lambda: self.history.cancel_asked(record.id))
-                driver.cancelled = lambda: interrupted() or cancelled() or asked()
+                asked = Asked(lambda: self.history.stops(record.id))
+                driver.cancelled = lambda: interrupted() or cancelled() or asked().whole
+                driver.unwanted = lambda: asked().steps
+                driver.attach = wishes.attach
                 driver.hear = hear
                 status = driver.carry_out()
         finally:
@@ -225,6 +228,24 @@ class Workspace:
             recover(self.history, self.digests, alive=is_alive, now=self.clock())
             live = [self.history.run(run.id) or run for run in live]
         return live
+
+    def cancel_step(self, run: str, step: str) -> None:
+        """Ask for one step of a run to stop; what does not need it goes on."""
+        self.history.ask_cancel_step(run, step, self.clock())
+
+    def has_ended(self, run: str, step: str) -> bool:
+        """Say whether a step of a run goes on no more; one that the run does not have goes on neither."""
+        record = next(iter(self.history.steps_named(run, [step])), None)
+        return record is None or record.status.terminal
+
+    def follow(self, run: str) -> Following:
+        """Get a way to watch a run, whoever carries it."""
+        return Following(self.history, run)
+
+    def live(self, notebook: str) -> list[RunRecord]:
+        """Get the runs of a notebook that are going on, oldest first."""
+        recover(self.history, self.digests, alive=is_alive, now=self.clock())
+        return self.history.live(notebook)
 
     def why(self, request: Request, step: str) -> Explained:
         """Get why a step would run or be reused now, compared with its nearest earlier result."""
@@ -365,10 +386,11 @@ class Workspace:
 
     def _begin(self, request: Request, situation: Situation, wishes: Wishes) -> RunRecord:
         now = self.clock()
-        run = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
+        run = wishes.run or new_run_id(now)
         return self.history.begin_run(
             run=run, notebook=request.notebook, experiment=wishes.experiment or Path(request.notebook).stem,
             parameters=situation.values, tags=wishes.tags, git=git_state(request.base), owner=this_owner(run), now=now,
+            needs=_needs(situation),
         )  # fmt: skip
 
     def _driver(
@@ -382,10 +404,6 @@ class Workspace:
         executors: Executors,
     ) -> Driver:
         steps = [step for step in situation.graph.pipeline.steps if step.name in situation.selected]
-        needs = {
-            step.name: tuple(n for n in situation.graph.pipeline.needs[step.name] if n in situation.selected)
-            for step in steps
-        }
         date = time.strftime("%Y-%m-%d", time.localtime(run.started))
         code = situation.graph.pipeline.code
         imports = tuple(dict.fromkeys(name for step in steps for name in code[step.name].imports))
@@ -399,7 +417,9 @@ class Workspace:
             new_id=lambda: secrets.token_hex(8),
             watch=watch,
             positions={step.name: index for index, step in enumerate(situation.graph.pipeline.steps)},
-            progress=Progress(needs, {step.name: step.options.retries for step in steps}, wishes.keep_going),
+            progress=Progress(
+                _needs(situation), {step.name: step.options.retries for step in steps}, wishes.keep_going
+            ),
         )
 
 
@@ -408,6 +428,13 @@ def request_for(path: Path) -> Request:
     path = absolute(path)
     notebook = read_notebook(path)
     return Request(str(path), read_cells(notebook.cells), path.parent, notebook.kernel)
+
+
+def _needs(situation: Situation) -> dict[str, tuple[str, ...]]:
+    """Get what each step that was asked for needs, in notebook order."""
+    pipeline, selected = situation.graph.pipeline, situation.selected
+    names = [step.name for step in pipeline.steps if step.name in selected]
+    return {name: tuple(need for need in pipeline.needs[name] if need in selected) for name in names}
 
 
 def _own_executor(made: list[Executor]) -> Executor:

@@ -207,7 +207,11 @@ def tables(path: Path) -> set[str]:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
-NEW_IN_2 = {"entries": ("observed", "accepted"), "steps": ("observed", "written"), "runs": ("cancel_asked",)}
+NEW_SINCE_1 = {
+    "entries": ("observed", "accepted"),
+    "steps": ("observed", "written", "cancel_asked"),
+    "runs": ("cancel_asked", "needs"),
+}
 
 
 def first_version_of(path: Path, made: Path) -> None:
@@ -218,7 +222,7 @@ def first_version_of(path: Path, made: Path) -> None:
         for table, sql in tables:
             if table == "metrics":
                 continue
-            gone = NEW_IN_2.get(table, ())
+            gone = NEW_SINCE_1.get(table, ())
             lines = [line for line in sql.splitlines() if not any(re.search(rf"\b{name}\b", line) for name in gone)]
             connection.execute(re.sub(r",\s*\)$", ")", "\n".join(lines)))
             columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))

@@ -26,6 +26,7 @@ from nbpipe.planning.progress import (
     Progress,
     Record,
     Started,
+    StepCancelAsked,
     Stop,
     Submit,
 )
@@ -196,6 +197,20 @@ def test_cancel_stops_what_runs_and_waits_for_its_end():
     assert finished(out) is Status.CANCELLED
 
 
+def test_one_step_is_cancelled_with_what_needs_it_and_the_others_go_on():
+    run = progress({"a": (), "b": ("a",), "c": (), "d": ("c",)}, a=3)
+    start(run, "a")
+    start(run, "c")
+
+    assert handle(run, StepCancelAsked("a")) == [Stop("a")]
+    out = handle(run, Ended("a", Status.LOST, BROKEN))
+    assert recorded(out) == {"a": Status.CANCELLED, "b": Status.SKIPPED}
+    assert Decide("d") in handle(run, Committed("c"))
+    out = handle(run, StepCancelAsked("d"))
+    assert recorded(out) == {"d": Status.CANCELLED}
+    assert finished(out) is Status.CANCELLED
+
+
 def test_what_succeeds_while_it_is_being_stopped_is_kept():
     run = progress({"a": ()})
     start(run, "a")
@@ -359,6 +374,17 @@ class Runs(RuleBasedStateMachine):
         self.cancelled = True
         self.feed(CancelAsked())
         assert set(self.waiting("start", "end", "claim", "decision")) == running
+
+    @precondition(lambda self: self.needs and self.finish is None)
+    @rule(data=st.data())
+    def cancel_step(self, data: st.DataObject) -> None:
+        """Somebody asks one step to stop; it is not tried again, and ends as cancelled unless it succeeds."""
+        step = data.draw(st.sampled_from([name for name, world in self.steps.items() if world.record is None]))
+        runs = step in self.waiting("start", "end")
+        self.feed(StepCancelAsked(step))
+        assert (self.steps[step].record is None) == runs
+        if not runs:
+            assert self.steps[step].record is Status.CANCELLED
 
     @precondition(lambda self: self.needs)
     @rule(data=st.data())

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select
 from nbpipe.history import steps
 from nbpipe.history.counting import raise_to
 from nbpipe.history.database import Part
-from nbpipe.history.records import artifacts_to_json
+from nbpipe.history.records import artifacts_to_json, needs_from
 from nbpipe.history.results import Offer, offer
 from nbpipe.history.runs import insert_run
 from nbpipe.history.schema import attempts, runs
@@ -122,7 +122,8 @@ def _attempt_row(kept: Archived) -> dict[str, Any]:
 
 def _run(told: Mapping[str, Any]) -> RunRecord:
     git = None if told["git"] is None else GitState(**told["git"])
-    return RunRecord(**{**told, "status": Status(told["status"]), "git": git})
+    needs = needs_from(told.get("needs", {}))
+    return RunRecord(**{**told, "status": Status(told["status"]), "git": git, "needs": needs})
 
 
 def _step(told: Mapping[str, Any]) -> StepRecord:

@@ -88,6 +88,13 @@ class Attempts(Part):
         with self._database.reading() as connection:
             return [attempt_from(row) for row in connection.execute(wanted)]
 
+    def newest_attempt(self, run: str, key: str) -> AttemptRow | None:
+        """Get the newest attempt of a run at this key."""
+        wanted = select(attempts).where(attempts.c.run == run, attempts.c.key == key)
+        with self._database.reading() as connection:
+            row = connection.execute(wanted.order_by(attempts.c.started.desc()).limit(1)).first()
+            return None if row is None else attempt_from(row)
+
 
 def _in_time(connection: Connection, attempt: str, record: StepRecord, claim: Claim | None) -> bool:
     if claim is not None and not claims.is_current(connection, claim):

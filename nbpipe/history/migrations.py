@@ -28,8 +28,14 @@ def _observations(connection: Connection) -> None:
     connection.execute(update(entries).values(offered=False))
 
 
+def _stops(connection: Connection) -> None:
+    """Make room for wishes to cancel one step, and for what the steps of a run need of each other."""
+    for change in ("steps ADD COLUMN cancel_asked DOUBLE PRECISION", "runs ADD COLUMN needs TEXT"):
+        connection.exec_driver_sql(f"ALTER TABLE {change}")
+
+
 # What brings a database from the version before to this one. A new database is made in the newest version at once.
-UPGRADES: Mapping[int, Upgrade] = {2: _observations}
+UPGRADES: Mapping[int, Upgrade] = {2: _observations, 3: _stops}
 
 
 def migrate(

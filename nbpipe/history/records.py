@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -62,7 +62,13 @@ def run_from(row: Row[Any], patch: str) -> RunRecord:
         tags=json.loads(row.tags),
         git=None if row.git is None else GitState(**json.loads(row.git), patch=patch),
         owner=row.owner,
+        needs=needs_from(json.loads(row.needs or "{}")),
     )
+
+
+def needs_from(told: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Get what each step needs."""
+    return {step: tuple(needed) for step, needed in told.items()}
 
 
 def git_to_json(git: GitState | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, select, update
@@ -11,8 +12,16 @@ from nbpipe.history import texts
 from nbpipe.history.counting import next_number
 from nbpipe.history.database import Part
 from nbpipe.history.records import TERMINAL, git_to_json, run_from, to_json
-from nbpipe.history.schema import runs
+from nbpipe.history.schema import runs, steps
 from nbpipe.model import GitState, RunRecord, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """What somebody wants stopped: the ``whole`` run, or some of its steps."""
+
+    whole: bool = False
+    steps: frozenset[str] = frozenset()
 
 
 class Runs(Part):
@@ -29,12 +38,15 @@ class Runs(Part):
         git: GitState | None,
         owner: str,
         now: float,
+        needs: Mapping[str, tuple[str, ...]] | None = None,
     ) -> RunRecord:
         """Get the new run's record, with the next number of the workspace."""
         with self._database.writing() as connection:
             number = next_number(connection, "run")
             status = Status.RUNNING
-            record = RunRecord(run, number, notebook, experiment, status, now, None, parameters, tags, git, owner)
+            record = RunRecord(
+                run, number, notebook, experiment, status, now, None, parameters, tags, git, owner, needs or {}
+            )
             insert_run(connection, record)
             return _read(connection, select(runs).where(runs.c.id == run))[0]
 
@@ -52,15 +64,29 @@ class Runs(Part):
         with self._database.reading() as connection:
             return _read(connection, wanted.order_by(runs.c.number))
 
+    def run_status(self, run: str) -> Status | None:
+        """Get a run's status; None when there is no such run."""
+        with self._database.reading() as connection:
+            status = connection.scalar(select(runs.c.status).where(runs.c.id == run))
+            return None if status is None else Status(status)
+
     def ask_cancel(self, run: str, now: float) -> None:
         """Ask whoever carries the run to stop it."""
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.id == run).values(cancel_asked=now))
 
-    def cancel_asked(self, run: str) -> bool:
-        """Say whether somebody has asked to stop the run."""
+    def ask_cancel_step(self, run: str, step: str, now: float) -> None:
+        """Ask whoever carries the run to stop one of its steps; the steps that do not need it go on."""
+        wanted = (steps.c.run == run) & (steps.c.step == step)
+        with self._database.writing() as connection:
+            connection.execute(update(steps).where(wanted).values(cancel_asked=now))
+
+    def stops(self, run: str) -> Stops:
+        """Get what somebody has asked to stop of a run."""
+        asked = select(steps.c.step).where(steps.c.run == run, steps.c.cancel_asked.is_not(None))
         with self._database.reading() as connection:
-            return connection.scalar(select(runs.c.cancel_asked).where(runs.c.id == run)) is not None
+            whole = connection.scalar(select(runs.c.cancel_asked).where(runs.c.id == run)) is not None
+            return Stops(whole, frozenset(connection.scalars(asked)))
 
     def last_run(self, notebook: str | None = None) -> RunRecord | None:
         """Get the newest run, of this notebook if one is named."""
@@ -106,6 +132,7 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
         "git": git_to_json(git),
         "patch": found.add(git.patch) if git and git.patch else None,
         "owner": record.owner,
+        "needs": to_json(record.needs),
     }
     found.store(connection)
     connection.execute(insert(runs).values(row))

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -75,6 +75,7 @@ runs = Table(
     _text_reference("patch"),
     _words("owner"),
     _time_or_none("cancel_asked"),
+    _words_or_none("needs"),
     Index("runs_of_notebook", "notebook", "number"),
     Index("runs_of_experiment", "experiment", "number"),
     Index("runs_by_status", "status"),
@@ -105,6 +106,7 @@ steps = Table(
     _words("notes"),
     _text_reference("observed"),
     _words("written"),
+    _time_or_none("cancel_asked"),
     Index("steps_newest", "pipeline", "done", "step", "number"),
 )
 

@@ -38,6 +38,23 @@ class Steps(Part):
             found = connection.execute(_in_order(select(outputs).where(outputs.c.run == run))).all()
             return _records(connection, rows, found)
 
+    def step_marks(self, run: str) -> dict[str, tuple[object, ...]]:
+        """Get for each step of a run what differs whenever the step's record has changed."""
+        told = (steps.c.status, steps.c.attempts, steps.c.started, steps.c.ended, steps.c.notes)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(steps.c.step, *told).where(steps.c.run == run)).all()
+            return {row[0]: tuple(row[1:]) for row in rows}
+
+    def steps_named(self, run: str, names: Sequence[str]) -> list[StepRecord]:
+        """Get some of the run's steps."""
+        with self._database.reading() as connection:
+            found: list[StepRecord] = []
+            for chunk in chunks(names):
+                rows = connection.execute(select(steps).where(steps.c.run == run, steps.c.step.in_(chunk))).all()
+                made = select(outputs).where(outputs.c.run == run, outputs.c.step.in_(chunk))
+                found += _records(connection, rows, connection.execute(_in_order(made)).all())
+            return found
+
     def latest_steps(self, notebook: str) -> dict[str, StepRecord]:
         """Get for each step its record in the newest run of the notebook in which it succeeded or was reused."""
         newest = _newest_of_each(notebook)

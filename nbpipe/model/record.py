@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nbpipe.model.attempt import Failure
@@ -25,7 +25,10 @@ class GitState:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as history keeps it; times are seconds since the epoch, ``number`` counts the workspace's runs from 1."""
+    """A run as history keeps it; times are seconds since the epoch, ``number`` counts the workspace's runs from 1.
+
+    ``needs`` tells of each step which others it takes data from or waits for.
+    """
 
     id: str
     number: int
@@ -38,6 +41,7 @@ class RunRecord:
     tags: Mapping[str, str]
     git: GitState | None
     owner: str
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,14 @@ class CancelAsked:
     """Somebody asked the run to stop now."""
 
 
-Event = Begin | Decided | Claimed | Started | Committed | Ended | CancelAsked
+@dataclass(frozen=True, slots=True)
+class StepCancelAsked:
+    """Somebody asked for one step to stop now; what does not need it goes on."""
+
+    step: str
+
+
+Event = Begin | Decided | Claimed | Started | Committed | Ended | CancelAsked | StepCancelAsked
 
 
 # Instructions
@@ -126,6 +133,7 @@ class _State:
     status: Status | None = None
     tries: int = 0
     lost: int = 0
+    unwanted: bool = False
 
 
 @dataclass(slots=True)
@@ -165,6 +173,8 @@ class Progress:
                 out = self._cancel()
             case _ if self._steps[event.step].status is not None:
                 return []
+            case StepCancelAsked():
+                out = self._cancel_step(event.step)
             case Decided():
                 out = self._decided(event)
             case Claimed():
@@ -224,15 +234,10 @@ class Progress:
             again = state.lost <= LOST_TRIES
         else:
             again = state.tries - state.lost <= self.retries[event.step]
-        if (
-            again
-            and not event.final
-            and not self._stopping
-            and not self._cancelled
-            and event.status is not Status.CANCELLED
-        ):
+        unwanted = self._cancelled or state.unwanted or event.status is Status.CANCELLED
+        if again and not event.final and not self._stopping and not unwanted:
             return [self._submit(event.step)]
-        if self._cancelled:
+        if unwanted:
             return self._close(event.step, Status.CANCELLED, ())
         return self._close(event.step, Status.FAILED, ())
 
@@ -283,6 +288,13 @@ class Progress:
                 out.append(self._record(name, Status.CANCELLED, ()))
         return out
 
+    def _cancel_step(self, name: str) -> list[Instruction]:
+        state = self._steps[name]
+        if state.phase not in ("submitted", "running"):
+            return self._close(name, Status.CANCELLED, ())
+        state.unwanted = True
+        return [Stop(name)]
+
     def _finish(self) -> Iterable[Instruction]:
         if self._open or self._finished:
             return []
@@ -291,7 +303,7 @@ class Progress:
 
     def _outcome(self) -> Status:
         statuses = {state.status for state in self._steps.values()}
-        if self._cancelled and Status.CANCELLED in statuses:
+        if Status.CANCELLED in statuses and (self._cancelled or Status.FAILED not in statuses):
             return Status.CANCELLED
         if Status.FAILED not in statuses:
             return Status.SUCCEEDED

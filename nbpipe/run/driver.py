@@ -15,6 +15,7 @@ from nbpipe.errors import OutOfReach
 from nbpipe.history.archive import Archived
 from nbpipe.history.claims import Claim as KeyClaim
 from nbpipe.history.claims import Held
+from nbpipe.history.records import AttemptRow
 from nbpipe.history.results import Offer
 from nbpipe.history.store import History
 from nbpipe.model import (
@@ -94,6 +95,8 @@ class _Held:
     directory: str = ""
     attempts: int = 0
     waiting: bool = False
+    awaited: str | None = None
+    elsewhere: AttemptRow | None = None
     overtaken: int = 0
     failure: Failure | None = None
     outcome: Outcome | None = None
@@ -116,7 +119,11 @@ class _Held:
 
 @dataclass(slots=True)
 class Driver:
-    """Carries out one run. ``clock`` gives seconds since the epoch, ``new_id`` texts that never repeat."""
+    """Carries out one run. ``clock`` gives seconds since the epoch, ``new_id`` texts that never repeat.
+
+    ``cancelled`` is asked whether to stop, ``unwanted`` which steps to stop. With ``attach`` a step that waited for
+    another run of the same notebook ends as it did there, well or not, and is not tried once more.
+    """
 
     run: RunRecord
     planner: Planner
@@ -129,6 +136,8 @@ class Driver:
     positions: Mapping[str, int]
     progress: Progress
     cancelled: Callable[[], bool] = lambda: False
+    unwanted: Callable[[], Iterable[str]] = tuple
+    attach: bool = False
     upstream: dict[StepOutput, Artifact] = field(default_factory=dict)
     _steps: dict[str, _Held] = field(default_factory=dict)
     _attempts: dict[str, str] = field(default_factory=dict)
@@ -139,6 +148,7 @@ class Driver:
     _unsaved: dict[str, StepRecord] = field(default_factory=dict)
     _status: Status | None = None
     _asked: bool = False
+    _refused: set[str] = field(default_factory=set)
 
     def carry_out(self) -> Status:
         """Run all steps to their end and get the run's status."""
@@ -165,6 +175,10 @@ class Driver:
         if self.cancelled() and not self._asked:
             self._cancel()
             return
+        for step in set(self.unwanted()) & self._steps.keys() - self._refused:
+            self._refused.add(step)
+            self._steps[step].waiting = False
+            self._feed(state.StepCancelAsked(step))
         if self._executor is not None and self._attempts:
             outcomes = self._executor.wait(_PAUSE)
             self._listen()
@@ -271,9 +285,10 @@ class Driver:
                         step, dataclasses.replace(self._blank(step, Status.QUEUED), notes=("another run makes this",))
                     )
                 held.waiting = True
+                held.awaited = claim.run
                 return
             held.claim = claim
-            if self._came_meanwhile(step):
+            if self._came_meanwhile(step) or self._ended_elsewhere(step):
                 return
         self._feed(state.Claimed(step))
 
@@ -286,6 +301,23 @@ class Driver:
         self._release(held)
         held.decision = again
         self._decide(step)
+        return True
+
+    def _ended_elsewhere(self, step: str) -> bool:
+        """End as the attempt did that this step has waited for, where it was this notebook's own."""
+        held = self._steps[step]
+        if not self.attach or held.awaited is None or held.key is None:
+            return False
+        found = self.history.newest_attempt(held.awaited, held.key)
+        if found is None or found.failure is None or found.status not in (Status.FAILED, Status.CANCELLED):
+            return False
+        other = self.history.run(held.awaited)
+        if other is None or other.notebook != self.run.notebook:
+            return False
+        held.failure = found.failure
+        held.elsewhere = found
+        self._release(held)
+        self._feed(state.Ended(step, found.status, found.failure, final=True))
         return True
 
     def _release(self, held: _Held) -> None:
@@ -434,7 +466,9 @@ class Driver:
             record = dataclasses.replace(record, reasons=reasons)
         outcome = held.outcome
         if outcome is None:
-            return dataclasses.replace(record, failure=held.failure if status is Status.FAILED else None)
+            executed = held.elsewhere.notebook or None if held.elsewhere else None
+            failure = held.failure if status is Status.FAILED else None
+            return dataclasses.replace(record, failure=failure, notebook=executed)
         return dataclasses.replace(
             record, seconds=outcome.seconds, notebook=outcome.notebook, artifacts=outcome.artifacts,
             notes=outcome.notes, started=now - outcome.seconds, observed=outcome.observed, written=outcome.written,

@@ -9,20 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_LOOK_SECONDS = 0.5
+from nbpipe.history.runs import Stops
+
+_LOOK_SECONDS = 0.25
 
 
 class Asked:
-    """Says whether somebody has asked elsewhere; looks twice a second at most, and asks no more once it is so."""
+    """Gets what somebody has asked elsewhere to stop; looks four times a second at most."""
 
-    def __init__(self, look: Callable[[], bool]) -> None:
+    def __init__(self, look: Callable[[], Stops]) -> None:
         self._look = look
-        self._asked = False
+        self._asked = Stops()
         self._next = 0.0
 
-    def __call__(self) -> bool:
-        """Say whether it is so."""
-        if not self._asked and time.monotonic() >= self._next:
+    def __call__(self) -> Stops:
+        """Get what was asked so far."""
+        if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LOOK_SECONDS
             self._asked = self._look()
         return self._asked

@@ -63,19 +63,7 @@ class Situation:
 
 def survey(request: Request, place: Workplace, environ: Mapping[str, str], digests: DigestMemory) -> Situation:
     """Pin everything a plan depends on; all refusals are raised together, before anything runs."""
-    errors: list[Refused] = list(request.reading.errors)
-    errors += unbound_errors(request.reading)
-    if not request.reading.steps and not errors:
-        errors.append(
-            BadUsage(f"{Path(request.notebook).name} has no step", "Begin a cell with: %%step NAME -i … -o …")
-        )
-    values = _values(request, errors)
-    # In a kernel only some steps' errors count: there an error must not be left to another one that may not be told.
-    unread = request.reading.unread if request.whole else frozenset()
-    graph, found = link(request.reading, values, request.kernel, unread=unread)
-    errors += found
-    relevant = _relevant(graph, request)
-    errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
+    values, graph, relevant, errors = _declared(request)
     interpreter = _interpreter(request, errors)
     around = surroundings(request.base, place.source, interpreter, digests)
     pins = _Pins(
@@ -93,6 +81,32 @@ def survey(request: Request, place: Workplace, environ: Mapping[str, str], diges
     refuse(list(dict.fromkeys(errors)))
     selected, forced = select(graph, request)
     return Situation(request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), around)
+
+
+def check_declared(request: Request) -> Graph:
+    """Get the graph of a notebook; what is wrong with its words alone is raised, no file looked at."""
+    _, graph, _, errors = _declared(request)
+    refuse(list(dict.fromkeys(errors)))
+    select(graph, request)
+    return graph
+
+
+def _declared(request: Request) -> tuple[dict[str, Any], Graph, Collection[str], list[Refused]]:
+    """Get the values of the parameters, the graph, the steps whose errors count, and these errors."""
+    errors: list[Refused] = list(request.reading.errors)
+    errors += unbound_errors(request.reading)
+    if not request.reading.steps and not errors:
+        errors.append(
+            BadUsage(f"{Path(request.notebook).name} has no step", "Begin a cell with: %%step NAME -i … -o …")
+        )
+    values = _values(request, errors)
+    # In a kernel only some steps' errors count: there an error must not be left to another one that may not be told.
+    unread = request.reading.unread if request.whole else frozenset()
+    graph, found = link(request.reading, values, request.kernel, unread=unread)
+    errors += found
+    relevant = _relevant(graph, request)
+    errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
+    return values, graph, relevant, errors
 
 
 def surroundings(base: Path, roots: Iterable[Path], interpreter: Interpreter, digests: DigestMemory) -> Surroundings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,13 +15,24 @@ from nbpipe.model import Cell
 from nbpipe.run.situation import Request
 
 
+def new_run_id(now: float) -> str:
+    """Get an id that no other run has, sorted by the time ``now``."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How a run shall be carried out."""
+    """How a run shall be carried out.
+
+    ``run`` is the id that the run shall have, empty for any. With ``attach`` what another run of the notebook is busy
+    with is waited for, and ends here as it ends there.
+    """
 
     keep_going: bool = False
     experiment: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
+    attach: bool = False
 
 
 @dataclass(frozen=True, slots=True)

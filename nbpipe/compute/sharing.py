@@ -1,0 +1,89 @@
+"""One executor under several runs: they share its slots, and each hears of its own attempts only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from nbpipe.compute.executor import DaskExecutor
+from nbpipe.compute.outcomes import Mailbox
+from nbpipe.model import Job, Outcome
+
+_PAUSE = 0.5
+
+
+class Shared:
+    """An executor made when the first attempt comes, for as many runs as take a seat."""
+
+    def __init__(self, make: Callable[[], DaskExecutor]) -> None:
+        self._make = make
+        self._executor: DaskExecutor | None = None
+        self._seats: dict[str, Seat] = {}
+        self._lock = threading.Lock()
+
+    def seat(self) -> Seat:
+        """Get the executor as one run sees it."""
+        return Seat(self)
+
+    def close(self) -> None:
+        """Stop everything that was started for it; the next attempt starts it anew."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close()
+
+    def submit(self, job: Job, seat: Seat) -> None:
+        """Start an attempt for the run in that seat."""
+        with self._lock:
+            if self._executor is None:
+                self._executor = self._make()
+                threading.Thread(
+                    target=self._hand_out, args=(self._executor,), name="nbpipe-outcomes", daemon=True
+                ).start()
+            executor = self._executor
+            self._seats[job.attempt] = seat
+        executor.submit(job)
+
+    def cancel(self, attempt: str) -> None:
+        """Stop an attempt."""
+        with self._lock:
+            executor = self._executor
+        if executor is not None:
+            executor.cancel(attempt)
+
+    def _hand_out(self, executor: DaskExecutor) -> None:
+        while self._executor is executor:
+            for outcome in executor.wait(_PAUSE):
+                with self._lock:
+                    seat = self._seats.pop(outcome.attempt, None)
+                if seat is not None:
+                    seat.mailbox.put(outcome)
+
+
+class Seat:
+    """A run's place at a shared executor; closing it leaves the executor to the others."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self.mailbox = Mailbox()
+        self._mine: set[str] = set()
+
+    def submit(self, job: Job) -> None:
+        """Start an attempt as soon as there is room."""
+        self._mine.add(job.attempt)
+        self._shared.submit(job, self)
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        """Get this run's attempts that ended, waiting up to ``timeout`` seconds for the first."""
+        found = self.mailbox.wait(timeout)
+        self._mine -= {outcome.attempt for outcome in found}
+        return found
+
+    def cancel(self, attempt: str) -> None:
+        """Kill an attempt; its outcome comes through ``wait``."""
+        self._shared.cancel(attempt)
+
+    def close(self) -> None:
+        """Stop this run's attempts."""
+        for attempt in list(self._mine):
+            self._shared.cancel(attempt)
