@@ -1,9 +1,9 @@
 """``python -m nbpipe.host KERNEL``: carries the runs that one kernel submits, all on one cluster.
 
-Each line of standard input is a submission as JSON; each line of standard output tells what became of one: that it was
-refused. How a run goes on is in the history, where anybody may follow it. The kernel is gone when standard input
-closes. A kernel that is being started again keeps its connection file, KERNEL: what goes on is carried to its end then.
-One that was shut down leaves none: its runs are cancelled.
+Each line of standard input is a submission with the kernel's environment, as JSON; each line of standard output tells
+of one that was refused or broke off. How a run goes on is in the history, where anybody may follow it. The kernel is
+gone when standard input closes. A kernel that is being started again keeps its connection file, KERNEL: what goes on is
+carried to its end then. One that was shut down leaves none: its runs are cancelled.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Host:
         try:
             submission = Submission.from_json(told["submission"])
             with Workspace.open(submission.asked.base, submission.root) as workspace:
+                workspace.environ = told["environ"]
                 supersede(workspace, told["instead"])
                 workspace.run(submission.asked, submission.wishes, executors=self._cluster.seat,
                               cancelled=self._stop.is_set)  # fmt: skip

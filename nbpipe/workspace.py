@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -114,6 +114,7 @@ class Workspace:
     store: LocalStore
     digests: DigestMemory
     clock: Callable[[], float] = time.time
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @classmethod
     def open(cls, near: Path, named: Path | None = None) -> Self:
@@ -149,7 +150,7 @@ class Workspace:
 
     def check(self, request: Request) -> tuple[Warned, ...]:
         """Get advice about a notebook; what is wrong with it is raised."""
-        situation = survey(request, self.place, os.environ, self.digests)
+        situation = survey(request, self.place, self.environ, self.digests)
         return (*situation.graph.pipeline.warnings, *advice(situation, self.history))
 
     def plan(self, request: Request) -> Planned:
@@ -205,7 +206,7 @@ class Workspace:
 
         A leashed one is cancelled when this process ends.
         """
-        survey(submission.asked, self.place, os.environ, self.digests)
+        survey(submission.asked, self.place, self.environ, self.digests)
         self.digests.flush()
         return self.show(launch(submission, self.place).run)
 
@@ -228,6 +229,10 @@ class Workspace:
             recover(self.history, self.digests, alive=is_alive, now=self.clock())
             live = [self.history.run(run.id) or run for run in live]
         return live
+
+    def cancel_run(self, run: str) -> None:
+        """Ask for a run to stop, without waiting for its end."""
+        self.history.ask_cancel(run, self.clock())
 
     def cancel_step(self, run: str, step: str) -> None:
         """Ask for one step of a run to stop; what does not need it goes on."""
@@ -319,6 +324,11 @@ class Workspace:
             )
         return run, self.history.steps(run.id)
 
+    def newest(self, notebook: str) -> tuple[RunRecord, list[StepRecord]] | None:
+        """Get the newest run of a notebook, if there is one."""
+        run = self.history.last_run(notebook)
+        return None if run is None else (run, self.history.steps(run.id))
+
     def show(self, reference: str) -> tuple[RunRecord, list[StepRecord]]:
         """Get a run by number, id or the beginning of its id."""
         run = self.history.run(reference)
@@ -379,7 +389,7 @@ class Workspace:
         return nearest(name, names) or (f"There are: {', '.join(names[:10])}." if names else "The last run made none.")
 
     def _planner(self, request: Request) -> tuple[Situation, Planner]:
-        situation = survey(request, self.place, os.environ, self.digests)
+        situation = survey(request, self.place, self.environ, self.digests)
         recall = Recall(self.history, self.store, self.digests, situation.around, self.clock)
         past = recall.past(request.notebook)
         return situation, Planner(situation.graph, situation.circumstances, past, situation.forced)
@@ -411,7 +421,7 @@ class Workspace:
             run=run,
             planner=planner,
             history=self.history,
-            workshop=Workshop(run.id, date, self.place, situation, self.digests, os.environ, run.experiment, imports),
+            workshop=Workshop(run.id, date, self.place, situation, self.digests, self.environ, run.experiment, imports),
             executor=executors,
             clock=self.clock,
             new_id=lambda: secrets.token_hex(8),

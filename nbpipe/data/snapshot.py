@@ -120,6 +120,12 @@ def pin(pattern: str, base: Path, digests: Digests) -> Content:
         ) from error
 
 
+def absent(pattern: str, base: Path) -> FileMissing | None:
+    """Get the error for a file or folder that is not there, without reading any; None for one that is, and a glob."""
+    whole = Path(os.path.normpath(base.absolute() / pattern))
+    return None if glob.has_magic(pattern) or os.path.lexists(whole) else _missing(pattern, whole)
+
+
 def _pin(pattern: str, base: Path, digests: Digests) -> Content:
     # Dots are taken out of the text and links are left in: the step shall see the path that its author wrote.
     whole = Path(os.path.normpath(base.absolute() / pattern))

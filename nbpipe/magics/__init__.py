@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbpipe.magics.acting import show_card
 from nbpipe.magics.commands import StepMagics, as_magic
+from nbpipe.magics.front_end import is_watched
+from nbpipe.magics.landing import Landing
+from nbpipe.magics.screen import Failing, hint, show_steps
 from nbpipe.magics.session import Session
+from nbpipe.magics.waiting import NAME, Waiter, awaiting
 
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
@@ -15,29 +21,53 @@ _HOOKS = "_nbpipe_hooks"
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Give the kernel its magics, and remember from now on which cells it ran."""
+    """Give the kernel its magics, remember from now on which cells it ran, and show what goes on of its notebook."""
     if hasattr(shell, _HOOKS):
         return
-    session = Session(shell)
+    session = Session(shell, hint)
     magics = StepMagics(shell, session)
     shell.register_magics(magics)
     shell.input_transformers_cleanup.append(as_magic)
-    hooks: list[tuple[str, Any]] = [("pre_run_cell", session.cells.before), ("post_run_cell", session.cells.after)]
+    landing = Landing(shell, session.outputs)
+    session.live.landed = landing.tell
+    waiter = Waiter(session.outputs)
+    shell.ast_transformers.append(waiter)
+    setattr(builtins, NAME, awaiting(session.outputs, Failing))
+    hooks: list[tuple[str, Any]] = [
+        ("pre_run_cell", session.cells.before),
+        ("pre_run_cell", landing.before),
+        ("post_run_cell", session.cells.after),
+    ]
     for event, hook in hooks:
         shell.events.register(event, hook)
-    setattr(shell, _HOOKS, (session, hooks))
+    setattr(shell, _HOOKS, (session, hooks, waiter))
+    if is_watched(shell) and session.has_workspace:
+        with Failing():
+            _show_again(session)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take the magics away and stop what was started for them."""
-    session, hooks = getattr(shell, _HOOKS, (None, []))
+    session, hooks, waiter = getattr(shell, _HOOKS, (None, [], None))
     if session is None:
         return
     for event, hook in hooks:
         shell.events.unregister(event, hook)
     shell.input_transformers_cleanup.remove(as_magic)
+    shell.ast_transformers.remove(waiter)
     for kind, names in (("cell", ("step", "nbstep")), ("line", ("nbpipe",))):
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
     session.close()
+    delattr(builtins, NAME)
     delattr(shell, _HOOKS)
+
+
+def _show_again(session: Session) -> None:
+    """Show the runs of this notebook that go on, or else its last one: a kernel that was restarted knows of neither."""
+    live = session.workspace.live(session.identity)
+    for run in live:
+        show_card(session, session.live.watch(run.id), None)
+    last = None if live else session.workspace.newest(session.identity)
+    if last is not None:
+        show_steps(session.workspace, *last)

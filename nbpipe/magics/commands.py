@@ -10,7 +10,10 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 
 from nbpipe.errors import BadParameter, BadUsage, NbpipeError, Refusals, StepFailed
 from nbpipe.language.directives import marker, read_step
+from nbpipe.language.reading import read_cells
 from nbpipe.language.text import nearest
+from nbpipe.magics.acting import show_card
+from nbpipe.magics.front_end import is_watched
 from nbpipe.magics.screen import (
     Failing,
     Progress,
@@ -81,7 +84,8 @@ class StepMagics(Magics):
         current = self.session.cells.declare(source)
         try:
             name = read_step(current).name
-            reading = self.session.reading()
+            cells = self.session.cells.all()
+            reading = read_cells(cells)
             missing = reading.unbound.get(name, ())
             ours = [error for error in reading.errors if error.place.step == name]
             if missing and not ours:
@@ -90,7 +94,11 @@ class StepMagics(Magics):
             if reading.defaults.get("run") == "manual" and not ours:
                 show_lines([f"step {name} is declared; `%nbpipe run` runs it"])
                 return
-            self._carry_out(self.session.request([name]), Wishes(), name)
+            request = self.session.request([name], reading)
+            if is_watched(self.shell):
+                show_card(self.session, self.session.submit(request, cells), name)
+            else:
+                self._carry_out(request, Wishes(), name)
         except Refusals as several:
             if any(error.place.cell == current.number for error in several.errors):
                 self.session.cells.forget(current)
@@ -123,8 +131,10 @@ class StepMagics(Magics):
         if "detach" in words.given:
             run, _ = self.session.launch(request, wishes)
             show_lines([f"run {run.number} goes on by itself: %nbpipe status, %nbpipe cancel"])
-            return
-        self._carry_out(request, wishes)
+        elif is_watched(self.shell):
+            show_card(self.session, self.session.submit(request, self.session.cells.all(), wishes), None)
+        else:
+            self._carry_out(request, wishes)
 
     def _cancel(self, rest: str) -> None:
         read_words(rest, takes=(), names=0)
@@ -142,7 +152,11 @@ class StepMagics(Magics):
 
     def _status(self, rest: str) -> None:
         read_words(rest, takes=(), names=0)
-        show_steps(self.session.workspace, *self.session.workspace.last(self.session.identity))
+        run, steps = self.session.workspace.last(self.session.identity)
+        if is_watched(self.shell) and not run.status.terminal:
+            show_card(self.session, self.session.live.watch(run.id), None)
+        else:
+            show_steps(self.session.workspace, run, steps)
 
     def _why(self, rest: str) -> None:
         words = read_words(rest, takes=("param",), names=1)
@@ -160,13 +174,14 @@ class StepMagics(Magics):
 
     def _pull(self, rest: str) -> None:
         words = read_words(rest, takes=("to",), names=1)
+        self.session.outputs.await_names([words.names[0].rpartition(".")[2]])
         workspace, target = self.session.workspace, words.one("to")
         if target is not None:
             workspace.pull(self.session.identity, words.names[0], self.session.base / target)
             show_lines([f"{words.names[0]} → {target}"])
             return
         artifact = workspace.output(self.session.identity, words.names[0])
-        self.session.bind(artifact, again=True)
+        self.session.outputs.bind(artifact, again=True)
         show_lines([f"{artifact.name} is bound: {artifact.format}, {artifact.bytes:,} bytes"])
 
     def _runs(self, rest: str) -> None:

@@ -13,6 +13,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from nbpipe.errors import NbpipeError
+from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
 from nbpipe.model import RunRecord, StepRecord
 from nbpipe.run.acceptance import Accepted
@@ -95,6 +96,19 @@ class Progress:
             self._handle.update(bundle, raw=True)
         else:
             display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+
+def hint() -> Hint:
+    """Get what tells the reader of the running cell what it waits for."""
+
+    def show(line: str, handle: Any) -> Any:
+        bundle = {"text/plain": line}
+        if handle is None:
+            return display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        handle.update(bundle, raw=True)
+        return handle
+
+    return Hint(show)
 
 
 def show_lines(lines: Sequence[str]) -> None:

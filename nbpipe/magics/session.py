@@ -1,4 +1,4 @@
-"""One kernel's dealings with its workspace: declare, run, bind outputs."""
+"""One kernel's dealings with its workspace: declare, run, submit, bind outputs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbpipe.compute.targets import default_target, executor_of
-from nbpipe.data.artifacts import local_path
 from nbpipe.data.classes import share_classes
-from nbpipe.data.formats import load
 from nbpipe.language.reading import Reading, read_cells
 from nbpipe.magics.cells import Cells, session_notebook
-from nbpipe.model import Artifact, RunRecord, StepRecord
+from nbpipe.magics.live import Live
+from nbpipe.magics.outputs import Hint, Outputs
+from nbpipe.magics.watched import Watched
+from nbpipe.model import Cell, RunRecord, StepRecord
 from nbpipe.run.driver import Executor
+from nbpipe.run.place import find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
 from nbpipe.run.workshop import definition_digests
@@ -26,7 +28,7 @@ from nbpipe.workspace import Planned, Report, Workspace
 class Session:
     """The workspace, the cluster and the cells of one kernel; the first two are opened when first needed."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, hint: Callable[[], Hint]) -> None:
         self.shell = shell
         self.base = Path.cwd()
         self.notebook = session_notebook(self.base)
@@ -34,9 +36,10 @@ class Session:
         terminal = not hasattr(shell, "kernel")
         # Not execution_count: IPython 9 counts on before it tells that a cell is about to run, IPython 8 afterwards.
         self.cells = Cells(inputs[1:], self.notebook, lambda: len(inputs), terminal=terminal)
+        self.outputs = Outputs(shell.user_ns, hint)
+        self.live = Live(lambda: self.workspace, self.identity, _connection_file(shell))
         self._workspace: Workspace | None = None
         self._executor: Executor | None = None
-        self._bound: dict[str, str] = {}
         atexit.register(self.close)
 
     @property
@@ -51,9 +54,15 @@ class Session:
             self._workspace = Workspace.open(self.base)
         return self._workspace
 
+    @property
+    def has_workspace(self) -> bool:
+        """Say whether there is a workspace already."""
+        return self._workspace is not None or find_place(self.base).database.exists()
+
     def close(self) -> None:
         """Stop the cluster and close the workspace."""
         atexit.unregister(self.close)
+        self.live.close()
         if self._executor is not None:
             self._executor.close()
             self._executor = None
@@ -65,11 +74,21 @@ class Session:
         """Get what the cells say that this kernel has run."""
         return read_cells(self.cells.all())
 
-    def request(self, steps: Iterable[str] = (), **more: Any) -> Request:
+    def request(self, steps: Iterable[str] = (), reading: Reading | None = None, **more: Any) -> Request:
         """Get the request for steps of this kernel's cells; errors count only where these steps need it."""
-        reading = self.reading()
         named = tuple(steps)
-        return Request(self.identity, reading, self.base, steps=named, whole=not named, **more)
+        return Request(self.identity, reading or self.reading(), self.base, steps=named, whole=not named, **more)
+
+    def submit(self, request: Request, cells: tuple[Cell, ...], wishes: Wishes | None = None) -> Watched:
+        """Hand steps to the process that carries this kernel's runs; their outputs are expected from now on."""
+        live = self.live
+        watched = live.submit(request, cells) if wishes is None else live.submit_alone(request, cells, wishes)
+        for step in request.reading.steps:
+            asked = step.name in request.steps or not request.steps
+            names = [output.name for output in step.outputs if asked or not self.outputs.is_known(output.name)]
+            if step.name in watched.texts and names:
+                self.outputs.expect(names, step.name, watched, definition_digests(request.reading.code[step.name]))
+        return watched
 
     def run(
         self,
@@ -85,7 +104,7 @@ class Session:
             share_classes(self.shell.user_ns, definition_digests(code))
         for step in report.steps:
             for artifact in step.artifacts:
-                self.bind(artifact)
+                self.outputs.bind(artifact)
         return report
 
     def launch(self, request: Request, wishes: Wishes) -> tuple[RunRecord, list[StepRecord]]:
@@ -93,29 +112,22 @@ class Session:
         workspace = self.workspace
         return workspace.launch(Submission(self.cells.all(), request, wishes, workspace.place.root))
 
-    def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
-        """Give the notebook an output under its name: the value, or the path of a file or folder."""
-        name = artifact.name
-        if not again and self._bound.get(name) == artifact.uri and name in self.shell.user_ns:
-            return self.shell.user_ns[name]
-        path = local_path(artifact)
-        value = path if artifact.is_path else load(path, artifact.format)
-        self.shell.user_ns[name] = value
-        self._bound[name] = artifact.uri
-        return value
-
     def unbind(self, report: Report) -> None:
         """Take away the names of outputs that steps failed to make."""
         made = {artifact.name for step in report.steps for artifact in step.artifacts}
-        for name in [name for name in self._bound if name not in made and self._belongs(name, report)]:
-            self.shell.user_ns.pop(name, None)
-            del self._bound[name]
-
-    def _belongs(self, name: str, report: Report) -> bool:
         failed = {step.step for step in report.steps if step.failure is not None}
-        return any(step.output(name) for step in self.reading().steps if step.name in failed)
+        for step in self.reading().steps:
+            for output in step.outputs if step.name in failed else ():
+                if output.name not in made:
+                    self.outputs.unbind(output.name)
 
     def _executors(self) -> Executor:
         if self._executor is None:
             self._executor = executor_of(default_target())
         return self._executor
+
+
+def _connection_file(shell: InteractiveShell) -> str:
+    """Get the file that exists for as long as the kernel does, over restarts too; empty on a terminal."""
+    application = getattr(getattr(shell, "kernel", None), "parent", None)
+    return str(getattr(application, "abs_connection_file", ""))

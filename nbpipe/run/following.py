@@ -1,4 +1,4 @@
-"""A run as it goes, for whoever wants to watch it: read from the history and the attempts' files, whoever carries it."""
+"""A run as it goes, for whoever watches it: read from history and the attempts' files, whoever carries it."""
 
 from __future__ import annotations
 

@@ -16,8 +16,18 @@ from nbpipe.compute.environments import Interpreter, key_environment, resolve
 from nbpipe.data.formats import libraries
 from nbpipe.data.observations import Surroundings, content_of
 from nbpipe.data.packages import Packages, site_folders
-from nbpipe.data.snapshot import DigestMemory, find_modules, pin
-from nbpipe.errors import BadPipeline, BadUsage, FormatUnavailable, NbpipeError, Place, Refusals, Refused, refuse
+from nbpipe.data.snapshot import DigestMemory, absent, find_modules, pin
+from nbpipe.errors import (
+    BadPipeline,
+    BadUsage,
+    FileMissing,
+    FormatUnavailable,
+    NbpipeError,
+    Place,
+    Refusals,
+    Refused,
+    refuse,
+)
 from nbpipe.language.parameters import settle
 from nbpipe.language.reading import Reading, unbound_errors
 from nbpipe.language.text import nearest
@@ -84,11 +94,25 @@ def survey(request: Request, place: Workplace, environ: Mapping[str, str], diges
 
 
 def check_declared(request: Request) -> Graph:
-    """Get the graph of a notebook; what is wrong with its words alone is raised, no file looked at."""
-    _, graph, _, errors = _declared(request)
+    """Get the graph of a notebook; raised is what can be told at once, from its words and from paths that are not there.
+
+    No file is read and no environment asked, so nothing takes long.
+    """
+    _, graph, relevant, errors = _declared(request)
+    errors += _absent(graph, relevant, request.base)
     refuse(list(dict.fromkeys(errors)))
     select(graph, request)
     return graph
+
+
+def _absent(graph: Graph, relevant: Collection[str], base: Path) -> list[Refused]:
+    """Get an error for each declared file or folder that is not there; patterns are not looked at."""
+    errors: list[Refused] = []
+    for item in (item for step in relevant if step in graph.files for item in graph.files[step].values()):
+        found = absent(item.source.pattern, base) if isinstance(item.source, Files) else None
+        if found is not None:
+            errors.append(FileMissing(found.message, found.hint, item.place))
+    return errors
 
 
 def _declared(request: Request) -> tuple[dict[str, Any], Graph, Collection[str], list[Refused]]:

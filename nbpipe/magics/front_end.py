@@ -1,0 +1,24 @@
+"""Whether somebody looks at the cell that runs now: then it need not wait for its step, and gets a card."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+OFF = "NBPIPE_LIVE"
+
+
+def is_watched(shell: Any) -> bool:
+    """Say whether a front end runs this cell, which names the cell; papermill and nbconvert do not.
+
+    ``NBPIPE_LIVE=0`` in the environment has every step cell wait for its step.
+    """
+    return os.environ.get(OFF) != "0" and "cellId" in cell_metadata(shell)
+
+
+def cell_metadata(shell: Any) -> Mapping[str, Any]:
+    """Get what the front end told with the cell that runs now."""
+    get_parent = getattr(getattr(shell, "kernel", None), "get_parent", None)
+    parent = get_parent() if get_parent else None
+    return (parent or {}).get("metadata") or {}

@@ -1,0 +1,261 @@
+"""Runs that go on beside the kernel: submitted without waiting, watched, shown on cards, taken up again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbpipe.errors import NbpipeError, OutOfReach
+from nbpipe.language.reading import Reading
+from nbpipe.magics.hosted import Hosted
+from nbpipe.magics.watched import Watched
+from nbpipe.model import Cell, Failure, Status, StepRecord
+from nbpipe.run.situation import Request, check_declared, select
+from nbpipe.run.submission import Submission, Wishes, new_run_id
+from nbpipe.run.workshop import definition_digests
+from nbpipe.views.card import CardState
+from nbpipe.workspace import Workspace
+
+_LOOK_SECONDS = 0.1
+# Cells that are run together, by Run All, shall be one run.
+_QUIET_SECONDS = 0.04
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A submission that more steps may still join."""
+
+    cells: tuple[Cell, ...]
+    request: Request
+    watched: Watched
+    instead: list[tuple[str, str]]
+    timer: threading.Timer
+
+
+class Live:
+    """All runs of one kernel that go on beside it."""
+
+    def __init__(self, workspace: Callable[[], Workspace], notebook: str, kernel: str) -> None:
+        self._workspace = workspace
+        self._notebook = notebook
+        self._kernel = kernel
+        self._hosted: Hosted | None = None
+        self._runs: list[Watched] = []
+        self._waiting: _Waiting | None = None
+        self._lock = threading.RLock()
+        self._eyes: threading.Thread | None = None
+        self.landed: Callable[[], None] = lambda: None
+
+    def submit(self, request: Request, cells: tuple[Cell, ...]) -> Watched:
+        """Submit steps of a kernel's cells with what they need, or join a run that makes them already.
+
+        What is wrong with the notebook's words is raised; the rest is told by the run.
+        """
+        selected = _selected(request)
+        texts = _texts(request.reading, selected)
+        with self._lock:
+            joined = self._joined(request, texts)
+            if joined is not None:
+                return joined
+            instead = self._superseded(texts)
+            if self._waiting is not None and self._may_join(self._waiting, request):
+                return self._join(self._waiting, request, cells, texts, instead)
+            self._flush()
+            watched = self.watch(new_run_id(time.time()), texts)
+            watched.needs = _needs(request, selected)
+            timer = threading.Timer(_QUIET_SECONDS, self._flush)
+            self._waiting = _Waiting(cells, request, watched, instead, timer)
+            timer.daemon = True
+            timer.start()
+            return watched
+
+    def submit_alone(self, request: Request, cells: tuple[Cell, ...], wishes: Wishes) -> Watched:
+        """Submit a run of its own, with wishes that no other has."""
+        selected = _selected(request)
+        with self._lock:
+            self._flush()
+            run = new_run_id(time.time())
+            watched = self.watch(run, _texts(request.reading, selected))
+            watched.needs = _needs(request, selected)
+            self._send(Submission(cells, request, dataclasses.replace(wishes, run=run, attach=True), self._root), [])
+            return watched
+
+    def watch(self, run: str, texts: Mapping[str, object] | None = None) -> Watched:
+        """Watch a run, whoever carries it."""
+        with self._lock:
+            known = next((one for one in self._runs if one.id == run), None)
+            if known is not None:
+                return known
+            watched = Watched(self._workspace().follow(run), self.picture, texts=texts or {})
+            self._runs = [one for one in self._runs if not one.over] + [watched]
+            if self._eyes is None or not self._eyes.is_alive():
+                self._eyes = threading.Thread(target=self._look, name="nbpipe-live", daemon=True)
+                self._eyes.start()
+            return watched
+
+    def picture(self, watched: Watched, focus: str | None) -> CardState:
+        """Get what a card with this focus shows of a run."""
+        steps = watched.following.in_order()
+        numbers = self._workspace().origin_numbers(steps) if any(step.origin for step in steps) else {}
+        note = str(watched.error) if watched.error else _queued_because(watched, focus)
+        return CardState(
+            run=watched.run, steps=steps, needs=watched.needs, focus=focus, told=watched.told(), previews={},
+            numbers=numbers, now=time.time(), note=note, error_line=_error_line(steps, focus),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Let go of what goes on."""
+        with self._lock:
+            if self._waiting is not None:
+                self._waiting.timer.cancel()
+                self._waiting = None
+            hosted, self._hosted = self._hosted, None
+            self._runs = []
+        if hosted is not None:
+            hosted.close()
+
+    @property
+    def _root(self) -> Any:
+        return self._workspace().place.root
+
+    def _joined(self, request: Request, texts: Mapping[str, object]) -> Watched | None:
+        """Get a run that carries out just these steps already."""
+        if request.force is not None or request.start is not None:
+            return None
+        for watched in reversed(self._runs):
+            if all(watched.goes_on_with(step) and watched.texts[step] == texts[step] for step in request.steps):
+                return watched
+        return None
+
+    def _superseded(self, texts: Mapping[str, object]) -> list[tuple[str, str]]:
+        """Get the steps under way that are other ones by now."""
+        return [
+            (watched.id, step)
+            for watched in self._runs if self._waiting is None or watched is not self._waiting.watched
+            for step, text in texts.items() if watched.goes_on_with(step) and watched.texts[step] != text
+        ]  # fmt: skip
+
+    def _may_join(self, waiting: _Waiting, request: Request) -> bool:
+        other = waiting.request
+        plain = all(one.force is None and one.start is None and not one.texts for one in (other, request))
+        return plain and other.notebook == request.notebook and not waiting.watched.is_done("")
+
+    def _join(
+        self, waiting: _Waiting, request: Request, cells: tuple[Cell, ...], texts: Mapping[str, object],
+        instead: list[tuple[str, str]],
+    ) -> Watched:  # fmt: skip
+        steps = tuple(dict.fromkeys((*waiting.request.steps, *request.steps)))
+        waiting.request = dataclasses.replace(request, steps=steps)
+        waiting.cells = cells
+        waiting.instead += instead
+        watched = waiting.watched
+        watched.texts = {**watched.texts, **texts}
+        watched.needs = {**watched.needs, **_needs(request, texts)}
+        waiting.timer.cancel()
+        waiting.timer = threading.Timer(_QUIET_SECONDS, self._flush)
+        waiting.timer.daemon = True
+        waiting.timer.start()
+        return watched
+
+    def _flush(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+            if waiting is None:
+                return
+            waiting.timer.cancel()
+            wishes = Wishes(run=waiting.watched.id, attach=True)
+            self._send(Submission(waiting.cells, waiting.request, wishes, self._root), waiting.instead)
+
+    def _send(self, submission: Submission, instead: Sequence[tuple[str, str]]) -> None:
+        run = submission.wishes.run
+        line = json.dumps(
+            {"run": run, "submission": submission.to_json(), "instead": instead, "environ": dict(os.environ)}
+        )
+        try:
+            if self._hosted is None:
+                self._hosted = Hosted(self._root, self._kernel, self._refused, self._host_gone)
+            self._hosted.submit(line, submission.asked.base)
+        except NbpipeError as error:
+            self._refused(run, error)
+
+    def _refused(self, run: str, error: NbpipeError) -> None:
+        for watched in list(self._runs):
+            if watched.id == run:
+                watched.fail(error)
+
+    def _host_gone(self) -> None:
+        """Take note that the process has ended that carried the runs: what it left is found lost."""
+        live = {run.id for run in self._workspace().live(self._notebook)}
+        for watched in list(self._runs):
+            if watched.run is None and watched.id not in live and not watched.over:
+                watched.fail(OutOfReach("the process that was to carry the run ended", "See carrier.log."))
+
+    def _look(self) -> None:
+        while True:
+            with self._lock:
+                runs = [watched for watched in self._runs if not watched.over]
+                if not runs:
+                    self._eyes = None
+                    return
+            for watched in runs:
+                self._look_at(watched)
+            self.landed()
+            time.sleep(_LOOK_SECONDS)
+
+    def _look_at(self, watched: Watched) -> None:
+        try:
+            watched.look()
+        except NbpipeError as error:
+            watched.fail(error)
+
+
+def _selected(request: Request) -> list[str]:
+    """Get the steps that are asked for and all they need; what is wrong with their words is raised."""
+    graph = check_declared(request)
+    selected, _ = select(graph, request)
+    return [step.name for step in graph.pipeline.steps if step.name in selected]
+
+
+def _needs(request: Request, selected: Mapping[str, object] | Sequence[str]) -> dict[str, tuple[str, ...]]:
+    needs = check_declared(request).pipeline.needs
+    return {step: tuple(need for need in needs[step] if need in selected) for step in selected}
+
+
+def _texts(reading: Reading, selected: Sequence[str]) -> dict[str, object]:
+    """Get what each step is: its cells, and the definitions and values that it reaches."""
+    found: dict[str, object] = {}
+    values = {parameter.name: parameter.default for parameter in reading.parameters} | dict(reading.injected)
+    for step in reading.steps:
+        if step.name in selected:
+            code = reading.code[step.name]
+            read = {name: repr(values.get(name)) for name in code.parameters}
+            found[step.name] = (tuple(piece.source for piece in step.pieces), definition_digests(code), read)
+    return found
+
+
+def _queued_because(watched: Watched, focus: str | None) -> str:
+    """Get what a step that has not begun waits for."""
+    record = watched.record(focus) if focus else None
+    if focus is None or (record is not None and record.status is not Status.QUEUED):
+        return ""
+    if record is not None and record.notes:
+        return record.notes[0]
+    open_ = [need for need in watched.needs.get(focus, ()) if not watched.is_done(need)]
+    return f"waits for {', '.join(open_)}" if open_ else ""
+
+
+def _error_line(steps: Sequence[StepRecord], focus: str | None) -> str:
+    failure = next((step.failure for step in steps if step.step == focus), None)
+    return failing_line(failure) if failure else ""
+
+
+def failing_line(failure: Failure) -> str:
+    """Get the text of the line that failed, where the traceback shows it."""
+    marked = [line for line in failure.traceback.splitlines() if line.lstrip().startswith("---->")]
+    return marked[0].split(maxsplit=2)[-1] if marked else ""

@@ -1,0 +1,201 @@
+"""The steps' outputs in the user's namespace: bound when they are there, waited for by the cell that reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+from typing import Any, Self
+
+from nbpipe.data.artifacts import local_path
+from nbpipe.data.classes import share_classes
+from nbpipe.data.formats import libraries, load
+from nbpipe.errors import NbpipeError, StepFailed
+from nbpipe.magics.watched import Watched
+from nbpipe.model import Artifact, StepRecord
+from nbpipe.views.words import duration
+
+# What is larger, or needs a library that nobody has loaded, is loaded by the cell that reads it.
+_AT_ONCE_BYTES = 32 << 20
+_HINT_SECONDS = 0.5
+_PAUSE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """Where a name will come from: a step of a run that goes on, or has ended without the name being bound yet."""
+
+    step: str
+    watched: Watched
+    classes: Mapping[str, str]
+
+
+class Outputs:
+    """What outputs this kernel has, and which it will have."""
+
+    def __init__(self, namespace: dict[str, Any], hint: Callable[[], Hint]) -> None:
+        self._namespace = namespace
+        self._hint = hint
+        self._bound: dict[str, str] = {}
+        self._expected: dict[str, _Expected] = {}
+
+    def expect(self, names: Iterable[str], step: str, watched: Watched, classes: Mapping[str, str]) -> None:
+        """Expect outputs of a step: whoever reads one of these names from now on waits for it."""
+        for name in names:
+            self._bound.pop(name, None)
+            self._expected[name] = _Expected(step, watched, classes)
+
+    def is_known(self, name: str) -> bool:
+        """Say whether a name is bound to an output, or expected to be."""
+        return name in self._bound or name in self._expected
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Expect these names no more: the user's code binds them."""
+        for name in names:
+            self._expected.pop(name, None)
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """Get the names that are not bound yet."""
+        return frozenset(self._expected)
+
+    def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
+        """Give the notebook an output under its name: the value, or the path of a file or folder."""
+        name = artifact.name
+        if not again and self._bound.get(name) == artifact.uri and name in self._namespace:
+            self._expected.pop(name, None)
+            return self._namespace[name]
+        path = local_path(artifact)
+        value = path if artifact.is_path else load(path, artifact.format)
+        self._namespace[name] = value
+        self._bound[name] = artifact.uri
+        self._expected.pop(name, None)
+        return value
+
+    def unbind(self, name: str) -> None:
+        """Take a name away that an earlier result had."""
+        if self._bound.pop(name, None) is not None:
+            self._namespace.pop(name, None)
+
+    def has_come(self) -> bool:
+        """Say whether anything has come that costs nothing to load."""
+        return bool(self._ready())
+
+    def bind_ready(self) -> None:
+        """Bind what has come and costs nothing to load."""
+        for artifact, classes in self._ready():
+            share_classes(self._namespace, classes)
+            # What cannot be loaded is told by the cell that reads it.
+            with contextlib.suppress(NbpipeError, OSError, ValueError):
+                self.bind(artifact)
+
+    def _ready(self) -> list[tuple[Artifact, Mapping[str, str]]]:
+        found: list[tuple[Artifact, Mapping[str, str]]] = []
+        for name, expected in list(self._expected.items()):
+            artifact = _output(expected.watched.succeeded(expected.step), name)
+            if artifact is not None and _is_light(artifact):
+                found.append((artifact, expected.classes))
+        return found
+
+    def await_names(self, names: Iterable[str]) -> None:
+        """Bind these names, waiting for the steps that make them; StepFailed when one does not come."""
+        for name in names:
+            expected = self._expected.get(name)
+            if expected is not None:
+                self._await(name, expected)
+
+    def _await(self, name: str, expected: _Expected) -> None:
+        watched, step = expected.watched, expected.step
+        with self._hint() as hint:
+            begin = time.monotonic()
+            while not watched.is_done(step):
+                with watched.changed:
+                    watched.changed.wait(_PAUSE)
+                if time.monotonic() - begin > _HINT_SECONDS:
+                    hint.say(name, step, watched.record(step), time.monotonic() - begin)
+        record = watched.succeeded(step)
+        artifact = _output(record, name)
+        if artifact is None:
+            self.unbind(name)
+            raise _missing(name, step, watched)
+        share_classes(self._namespace, expected.classes)
+        self.bind(artifact)
+
+    def read_by(self, code: CodeType | None, names: Iterable[str]) -> list[str]:
+        """Get the expected names among some that a cell reads, and among those that functions it calls read."""
+        found = {name for name in names if name in self._expected}
+        todo: list[CodeType] = [code] if code is not None else []
+        seen: set[CodeType] = set()
+        functions = [self._namespace.get(name) for name in names]
+        todo += [function.__code__ for function in functions if isinstance(function, FunctionType)]
+        while todo:
+            code = todo.pop()
+            if code in seen:
+                continue
+            seen.add(code)
+            todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+            for name in code.co_names:
+                if name in self._expected:
+                    found.add(name)
+                value = self._namespace.get(name)
+                if isinstance(value, FunctionType) and value.__globals__ is self._namespace:
+                    todo.append(value.__code__)
+        return sorted(found)
+
+
+class Hint:
+    """Tells whoever waits what for; nothing is shown of a short wait."""
+
+    def __init__(self, show: Callable[[str, Any], Any]) -> None:
+        self._show = show
+        self._handle: Any = None
+        self._said = ""
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            self._show(self._said, self._handle)
+
+    def say(self, name: str, step: str, record: StepRecord | None, seconds: float) -> None:
+        """Show what is waited for, brought up to date once a second."""
+        self._said = f"waited {duration(seconds)} for `{name}`, an output of {step}"
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1.0
+        state = record.status.value if record else "submitted"
+        line = f"waiting for `{name}`, an output of {step} ({state}, {duration(seconds)}); "
+        line += "interrupt the kernel to stop waiting: the step goes on"
+        self._handle = self._show(line, self._handle)
+
+
+def _output(record: StepRecord | None, name: str) -> Artifact | None:
+    return next((artifact for artifact in record.artifacts if artifact.name == name), None) if record else None
+
+
+def _is_light(artifact: Artifact) -> bool:
+    if artifact.is_path:
+        return True
+    needed = libraries(artifact.format)
+    light = artifact.bytes <= _AT_ONCE_BYTES and artifact.format not in ("pickle", "cloudpickle")
+    return light and all(library in sys.modules for library in needed)
+
+
+def _missing(name: str, step: str, watched: Watched) -> StepFailed:
+    record = watched.record(step)
+    if watched.error is not None:
+        return StepFailed(f"`{name}` is not there: {watched.error}")
+    if record is None or (record.status.terminal and record.failure is None):
+        state = record.status.value if record else "gone"
+        return StepFailed(f"`{name}` is an output of step {step}, which is {state}", "Run its cell again.")
+    failure = record.failure
+    if failure is None:
+        return StepFailed(f"`{name}` is an output of step {step}, which made none", "Run its cell again.")
+    where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
+    return StepFailed(f"`{name}` is an output of step {step}, which failed: {where}{failure.message}",
+                      "Mend the step's cell and run it again.")  # fmt: skip

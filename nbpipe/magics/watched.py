@@ -1,0 +1,167 @@
+"""One run as this kernel watches it, with the cards that show it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nbpipe.errors import NbpipeError
+from nbpipe.model import Event, RunRecord, Status, StepRecord
+from nbpipe.run.following import Following
+from nbpipe.views.card import CardState, Told
+
+_TAIL_LINES = 200
+_POINTS = 2000
+
+
+class Shown(Protocol):
+    """A card under a cell."""
+
+    def update(self, state: CardState) -> None:
+        """Bring the card up to date."""
+
+    def end(self, state: CardState) -> None:
+        """Leave a picture that needs no kernel."""
+
+
+Picture = Callable[["Watched", str | None], CardState]
+"""Get what a card with this focus shows of a run."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What one step has told so far."""
+
+    lines: deque[str] = field(default_factory=lambda: deque([""], maxlen=_TAIL_LINES))
+    progress: tuple[float, float | None, str] | None = None
+    metrics: dict[str, list[tuple[float | None, float]]] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        told = event.told
+        if event.kind in ("stream", "display", "error"):
+            self._write(str(told.get("text", "")) + ("" if event.kind == "stream" else "\n"))
+        elif event.kind == "progress":
+            total = told.get("total")
+            said = str(told.get("description", ""))
+            self.progress = (float(told["done"]), None if total is None else float(total), said)
+        elif event.kind == "metric":
+            points = self.metrics.setdefault(str(told["name"]), [])
+            points.append((told.get("step"), float(told["value"])))
+            del points[:-_POINTS]
+
+    def told(self) -> Told:
+        lines = tuple(line for place, line in enumerate(self.lines) if line or place < len(self.lines) - 1)
+        return Told(lines, self.progress, {name: tuple(points) for name, points in self.metrics.items()})
+
+    def _write(self, text: str) -> None:
+        for place, part in enumerate(text.split("\n")):
+            if place:
+                self.lines.append("")
+            # A carriage return begins the line anew, as a terminal does.
+            kept = re.split(r"\r(?!$)", part)[-1]
+            self.lines[-1] = kept if "\r" in part.rstrip("\r") else self.lines[-1].removesuffix("\r") + kept
+            self.lines[-1] = self.lines[-1].removeprefix("\r")
+
+
+@dataclass(eq=False, slots=True)
+class Watched:
+    """A run that was submitted here, or found in the history; looked at by one thread, asked by any.
+
+    ``texts`` tells of each step that is to be carried out what it was at submit.
+    """
+
+    following: Following
+    picture: Picture
+    texts: Mapping[str, object] = field(default_factory=dict)
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    error: NbpipeError | None = None
+    over: bool = False
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    _heard: dict[str, _Heard] = field(default_factory=dict)
+    _cards: list[tuple[Shown, str | None]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Get the run's id."""
+        return self.following.id
+
+    @property
+    def run(self) -> RunRecord | None:
+        """Get the run's record; None before it has begun."""
+        return self.following.run
+
+    def record(self, step: str) -> StepRecord | None:
+        """Get what is known of a step."""
+        return self.following.steps.get(step)
+
+    def is_done(self, step: str) -> bool:
+        """Say whether nothing more comes of a step."""
+        record = self.record(step)
+        return self.over or self.error is not None or (record is not None and record.status.terminal)
+
+    def goes_on_with(self, step: str) -> bool:
+        """Say whether the run is to carry out this step, or does."""
+        return step in self.texts and not self.is_done(step)
+
+    def told(self) -> dict[str, Told]:
+        """Get what the steps have told."""
+        return {step: heard.told() for step, heard in self._heard.items()}
+
+    def add(self, card: Shown, focus: str | None) -> None:
+        """Show the run on one more card."""
+        with self.changed:
+            self._cards.append((card, focus))
+        self._show(card, focus, ended=self.over)
+
+    def drop(self, card: Shown) -> None:
+        """Show the run on this card no more."""
+        with self.changed:
+            self._cards = [kept for kept in self._cards if kept[0] is not card]
+
+    def look(self) -> None:
+        """Take what has changed, and bring the cards up to date."""
+        news = self.following.look()
+        for step, events in news.told.items():
+            heard = self._heard.setdefault(step, _Heard())
+            for event in events:
+                heard.add(event)
+        over = self.error is not None or (self.run is not None and self.run.status.terminal)
+        if news.run is not None and news.run.needs:
+            self.needs = news.run.needs
+        if news.anything or over:
+            with self.changed:
+                self.over = over
+                self.changed.notify_all()
+            self._show_all(ended=over)
+
+    def fail(self, error: NbpipeError) -> None:
+        """Note that the run was refused or lost; nothing more comes of it."""
+        with self.changed:
+            self.error = self.error or error
+            self.changed.notify_all()
+
+    def succeeded(self, step: str) -> StepRecord | None:
+        """Get a step's record if it has its outputs."""
+        record = self.record(step)
+        return record if record and record.status in (Status.SUCCEEDED, Status.REUSED) else None
+
+    def cards(self) -> Sequence[tuple[Shown, str | None]]:
+        """Get the cards that show the run, and the step of each."""
+        with self.changed:
+            return tuple(self._cards)
+
+    def _show_all(self, *, ended: bool) -> None:
+        for card, focus in self.cards():
+            self._show(card, focus, ended=ended or (focus is not None and self.is_done(focus)))
+
+    def _show(self, card: Shown, focus: str | None, *, ended: bool) -> None:
+        state = self.picture(self, focus)
+        if not ended:
+            card.update(state)
+            return
+        card.end(state)
+        self.drop(card)
