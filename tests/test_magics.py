@@ -6,13 +6,12 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from author import write_notebook
-from jupyter_client.manager import start_new_kernel
+from live_kernel import Kernel
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
@@ -23,44 +22,17 @@ class Lab:
     number = 0
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        extra = {"env": {**_environment(), **environment}} if environment else {}
-        self.manager, self.client = start_new_kernel(kernel_name="python3", cwd=str(folder), **extra)
+        self.kernel = Kernel(folder, **environment)
 
     def run(self, cell_id: str, source: str) -> tuple[str, str]:
-        """Run a cell; get what it shows as text, and its error or nothing."""
-        content = {"code": source, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-        message = self.client.session.msg("execute_request", content, metadata={"cellId": cell_id})
-        self.client.shell_channel.send(message)
-        shown: dict[str, str] = {}
-        error, end = "", time.monotonic() + 90
-        while time.monotonic() < end:
-            reply = self.client.get_iopub_msg(timeout=90)
-            if reply["parent_header"].get("msg_id") != message["header"]["msg_id"]:
-                continue
-            kind, told = reply["msg_type"], reply["content"]
-            if kind == "execute_input":
-                self.number = told["execution_count"]
-            elif kind == "stream":
-                shown[f"stream {len(shown)}"] = told["text"]
-            elif kind in ("display_data", "update_display_data", "execute_result"):
-                name = told.get("transient", {}).get("display_id") or f"display {len(shown)}"
-                shown[name] = told["data"]["text/plain"]
-            elif kind == "error":
-                error = "\n".join(told["traceback"])
-            elif kind == "status" and told["execution_state"] == "idle":
-                break
-        return "\n".join(shown.values()), error
+        """Run a cell, and wait until its step has ended; get what it shows as text, and its error or nothing."""
+        shown = self.kernel.run(cell_id, source)
+        self.number = shown.number
+        return shown.text, shown.error
 
     def close(self) -> None:
         """Stop the kernel."""
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=False)
-
-
-def _environment() -> dict[str, str]:
-    import os  # only here
-
-    return dict(os.environ)
+        self.kernel.close()
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +95,15 @@ def test_a_step_over_two_cells_runs_when_it_is_complete(lab):
 
 def test_a_failed_step_shows_its_own_traceback_and_unbinds_its_outputs(lab):
     lab.run("bad", "%%step bad -o z\nz = 1")
-    _, error = lab.run("bad", "%%step bad -o z\ny = 0\nz = 1 / y")
-    assert "ZeroDivisionError" in error
-    assert "line 3" in error
-    assert "nbpipe/magics" not in error
-    assert "NameError" in lab.run("look", "z")[1]
+    shown, error = lab.run("bad", "%%step bad -o z\ny = 0\nz = 1 / y")
+    assert error == ""
+    assert "ZeroDivisionError" in shown
+    assert "line 3" in shown
+    for _ in range(2):
+        _, error = lab.run("look", "z")
+        assert "`z` is an output of step bad, which failed" in error
+        assert "ZeroDivisionError" in error
+        assert "nbpipe/magics" not in error
 
 
 def test_what_is_refused_says_so_in_the_cell_and_stands_in_nobody_s_way(lab):

@@ -27,11 +27,13 @@ class Cells:
     """
 
     def __init__(
-        self, before_us: Iterable[str], notebook: Path | None, count: Callable[[], int], *, terminal: bool
-    ) -> None:
+        self, before_us: Iterable[str], notebook: Path | None, count: Callable[[], int], *,
+        deleted: Callable[[], Iterable[str]], terminal: bool,
+    ) -> None:  # fmt: skip
         self._cells: dict[str, Cell] = {}
         self._notebook = notebook
         self._count = count
+        self._deleted = deleted
         self._terminal = terminal
         self._current: str = ""
         self._number = count() - 1
@@ -43,7 +45,9 @@ class Cells:
             self._keep(f"id:{known}" if known else f"before:{number}", Cell(number, source, known))
 
     def before(self, info: Any) -> None:
-        """Keep the cell that is about to run."""
+        """Keep the cell that is about to run; forget those that were deleted since the last one ran."""
+        for deleted in self._deleted():
+            self._cells.pop(f"id:{deleted}", None)
         source = info.raw_cell or ""
         if not source.strip() or info.silent or not info.store_history:
             self._current = ""

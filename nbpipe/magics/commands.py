@@ -152,6 +152,10 @@ class StepMagics(Magics):
 
     def _status(self, rest: str) -> None:
         read_words(rest, takes=(), names=0)
+        newest = self.session.live.newest()
+        if newest is not None and is_watched(self.shell):
+            show_card(self.session, newest, None)
+            return
         run, steps = self.session.workspace.last(self.session.identity)
         if is_watched(self.shell) and not run.status.terminal:
             show_card(self.session, self.session.live.watch(run.id), None)

@@ -17,6 +17,12 @@ def is_watched(shell: Any) -> bool:
     return os.environ.get(OFF) != "0" and "cellId" in cell_metadata(shell)
 
 
+def deleted_cells(shell: Any) -> list[str]:
+    """Get the ids of cells that were deleted since the front end ran one before."""
+    told = cell_metadata(shell).get("deletedCells")
+    return [str(cell) for cell in told] if isinstance(told, list) else []
+
+
 def cell_metadata(shell: Any) -> Mapping[str, Any]:
     """Get what the front end told with the cell that runs now."""
     get_parent = getattr(getattr(shell, "kernel", None), "get_parent", None)

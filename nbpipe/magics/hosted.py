@@ -21,7 +21,7 @@ _END_SECONDS = 5.0
 class Hosted:
     """Started with the first submission, and again when it has ended; it ends with the kernel.
 
-    ``refused`` is told of runs that could not begin or broke off, ``gone`` that the process has ended, both by a thread.
+    ``refused`` is told of runs that could not begin or broke off, ``gone`` that the process ended, both by a thread.
     """
 
     def __init__(

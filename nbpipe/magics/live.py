@@ -99,6 +99,10 @@ class Live:
                 self._eyes.start()
             return watched
 
+    def newest(self) -> Watched | None:
+        """Get the run under way that was submitted last."""
+        return next((watched for watched in reversed(self._runs) if not watched.over), None)
+
     def picture(self, watched: Watched, focus: str | None) -> CardState:
         """Get what a card with this focus shows of a run."""
         steps = watched.following.in_order()

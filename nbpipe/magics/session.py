@@ -13,6 +13,7 @@ from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.classes import share_classes
 from nbpipe.language.reading import Reading, read_cells
 from nbpipe.magics.cells import Cells, session_notebook
+from nbpipe.magics.front_end import deleted_cells
 from nbpipe.magics.live import Live
 from nbpipe.magics.outputs import Hint, Outputs
 from nbpipe.magics.watched import Watched
@@ -35,7 +36,9 @@ class Session:
         inputs = shell.history_manager.input_hist_raw if shell.history_manager else [""]
         terminal = not hasattr(shell, "kernel")
         # Not execution_count: IPython 9 counts on before it tells that a cell is about to run, IPython 8 afterwards.
-        self.cells = Cells(inputs[1:], self.notebook, lambda: len(inputs), terminal=terminal)
+        self.cells = Cells(
+            inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal
+        )
         self.outputs = Outputs(shell.user_ns, hint)
         self.live = Live(lambda: self.workspace, self.identity, _connection_file(shell))
         self._workspace: Workspace | None = None

@@ -32,7 +32,9 @@ class Waiter(ast.NodeTransformer):
         if not isinstance(node, ast.Module) or not self._outputs.expected:
             return node
         told = names_of(node.body)
-        read = told.needs | told.unsure | _mentioned(node)
+        read = told.early | told.unsure | _mentioned(node)
+        if _calls_what_it_defines(node):
+            read |= told.later - told.binds
         awaited = self._outputs.read_by(None, read)
         self._outputs.forget(told.binds - set(awaited))
         if awaited:
@@ -64,6 +66,26 @@ def _first(body: list[ast.stmt]) -> int:
     ):
         place += 1
     return place
+
+
+def _calls_what_it_defines(tree: ast.Module) -> bool:
+    """Say whether a function that the cell defines may be called by the cell itself, or by what it is handed to."""
+    outside = list(_outside_of_functions(tree))
+    defined = {node.name for node in outside if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    loaded = {node.id for node in outside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    calls = [node for node in outside if isinstance(node, ast.Call)]
+    handed = (each for call in calls for each in ast.walk(call))
+    return bool(defined & loaded) or any(isinstance(each, ast.Lambda) for each in handed)
+
+
+def _outside_of_functions(tree: ast.AST) -> Iterable[ast.AST]:
+    for child in ast.iter_child_nodes(tree):
+        yield child
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            for part in child.decorator_list:
+                yield from ast.walk(part)
+        elif not isinstance(child, ast.Lambda):
+            yield from _outside_of_functions(child)
 
 
 def _mentioned(tree: ast.Module) -> set[str]:

@@ -94,10 +94,7 @@ def survey(request: Request, place: Workplace, environ: Mapping[str, str], diges
 
 
 def check_declared(request: Request) -> Graph:
-    """Get the graph of a notebook; raised is what can be told at once, from its words and from paths that are not there.
-
-    No file is read and no environment asked, so nothing takes long.
-    """
+    """Get the graph of a notebook; raised is what can be told at once: no file is read, and no environment asked."""
     _, graph, relevant, errors = _declared(request)
     errors += _absent(graph, relevant, request.base)
     refuse(list(dict.fromkeys(errors)))

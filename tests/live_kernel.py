@@ -1,0 +1,123 @@
+"""A real kernel as a notebook's reader has it: cells are sent with their ids, displays are kept as they change."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from jupyter_client.manager import KernelManager
+
+LIVE = ("application/vnd.jupyter.widget-view+json", "application/x-live")
+PATIENCE = 90.0
+
+
+@dataclass
+class Shown:
+    """What one execution of a cell shows, kept up to date: displays by their ids, its error, its number."""
+
+    bundles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    error: str = ""
+    number: int = 0
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """Get all of it as plain text."""
+        return "\n".join(str(bundle.get("text/plain", "")) for bundle in self.bundles.values())
+
+    @property
+    def is_live(self) -> bool:
+        """Say whether a card is still to become a picture."""
+        return any(kind in bundle for bundle in self.bundles.values() for kind in LIVE)
+
+
+class Kernel:
+    """A kernel over sockets of this machine's file system, so that no port can be taken meanwhile."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.sockets = tempfile.mkdtemp(prefix="nbt-")
+        self.manager = KernelManager(kernel_name="python3", transport="ipc")
+        self.manager.connection_file = f"{self.sockets}/kernel.json"
+        self.manager.ip = f"{self.sockets}/s"
+        self.environment = {**os.environ, **environment}
+        self.manager.start_kernel(cwd=str(folder), env=self.environment)
+        self.cells: dict[str, Shown] = {}
+        self._connect()
+
+    def _connect(self) -> None:
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=PATIENCE)
+
+    def send(self, cell: str, source: str, **metadata: Any) -> str:
+        """Run a cell without waiting for it, and get the message's id."""
+        content = {"code": source, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        content["stop_on_error"] = False
+        message = self.client.session.msg("execute_request", content, metadata={"cellId": cell, **metadata})
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def execute(self, cell: str, source: str, **metadata: Any) -> Shown:
+        """Run a cell and return when the kernel is done with it, whatever goes on beside it."""
+        begin = time.monotonic()
+        sent, shown = self.send(cell, source, **metadata), Shown()
+        self.cells[cell] = shown
+        self.hear(lambda: bool(shown.seconds), sent, shown, begin)
+        return shown
+
+    def run(self, cell: str, source: str, **metadata: Any) -> Shown:
+        """Run a cell and return when its cards have become pictures."""
+        shown = self.execute(cell, source, **metadata)
+        self.hear(lambda: not shown.is_live)
+        return shown
+
+    def hear(self, enough: Callable[[], bool], sent: str = "", shown: Shown | None = None, begin: float = 0.0) -> None:
+        """Take messages until there is enough; AssertionError when that takes too long."""
+        end = time.monotonic() + PATIENCE
+        while not enough():
+            assert time.monotonic() < end, f"nothing came: {[cell.text for cell in self.cells.values()]}"
+            try:
+                message = self.client.get_iopub_msg(timeout=0.2)
+            except Empty:
+                continue
+            self._take(message, sent, shown, begin)
+
+    def _take(self, message: dict[str, Any], sent: str, shown: Shown | None, begin: float) -> None:
+        kind, told = message["msg_type"], message["content"]
+        if kind == "update_display_data":
+            name = told["transient"]["display_id"]
+            for cell in self.cells.values():
+                if name in cell.bundles:
+                    cell.bundles[name] = told["data"]
+        if shown is None or message["parent_header"].get("msg_id") != sent:
+            return
+        if kind == "execute_input":
+            shown.number = told["execution_count"]
+        elif kind == "stream":
+            shown.bundles[f"stream {len(shown.bundles)}"] = {"text/plain": told["text"]}
+        elif kind in ("display_data", "execute_result"):
+            name = told.get("transient", {}).get("display_id") or f"display {len(shown.bundles)}"
+            shown.bundles[name] = told["data"]
+        elif kind == "error":
+            shown.error = "\n".join(told["traceback"])
+        elif kind == "status" and told["execution_state"] == "idle":
+            shown.seconds = time.monotonic() - begin
+
+    def restart(self) -> None:
+        """Start the kernel again, as a front end does."""
+        self.client.stop_channels()
+        self.manager.restart_kernel(now=False)
+        self._connect()
+
+    def close(self) -> None:
+        """Shut the kernel down."""
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=False)
+        shutil.rmtree(self.sockets, ignore_errors=True)
