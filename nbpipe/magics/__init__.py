@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -18,6 +19,15 @@ from nbpipe.magics.waiting import NAME, Waiter, awaiting
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
 _HOOKS = "_nbpipe_hooks"
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What the extension has put into the kernel."""
+
+    session: Session
+    hooks: list[tuple[str, Any]]
+    waiter: Waiter
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -40,7 +50,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     ]
     for event, hook in hooks:
         shell.events.register(event, hook)
-    setattr(shell, _HOOKS, (session, hooks, waiter))
+    setattr(shell, _HOOKS, _Loaded(session, hooks, waiter))
     if is_watched(shell) and session.has_workspace:
         with Failing():
             _show_again(session)
@@ -48,17 +58,17 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take the magics away and stop what was started for them."""
-    session, hooks, waiter = getattr(shell, _HOOKS, (None, [], None))
-    if session is None:
+    loaded: _Loaded | None = getattr(shell, _HOOKS, None)
+    if loaded is None:
         return
-    for event, hook in hooks:
+    for event, hook in loaded.hooks:
         shell.events.unregister(event, hook)
     shell.input_transformers_cleanup.remove(as_magic)
-    shell.ast_transformers.remove(waiter)
+    shell.ast_transformers.remove(loaded.waiter)
     for kind, names in (("cell", ("step", "nbstep")), ("line", ("nbpipe",))):
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
-    session.close()
+    loaded.session.close()
     delattr(builtins, NAME)
     delattr(shell, _HOOKS)
 

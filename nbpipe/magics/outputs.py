@@ -15,7 +15,7 @@ from nbpipe.data.classes import share_classes
 from nbpipe.data.formats import libraries, load
 from nbpipe.errors import NbpipeError, StepFailed
 from nbpipe.magics.watched import Watched
-from nbpipe.model import Artifact, StepRecord
+from nbpipe.model import Artifact, Status, StepRecord
 from nbpipe.views.words import duration
 
 # What is larger, or needs a library that nobody has loaded, is loaded by the cell that reads it.
@@ -41,26 +41,40 @@ class Outputs:
         self._hint = hint
         self._bound: dict[str, str] = {}
         self._expected: dict[str, _Expected] = {}
+        self._renewed: dict[str, _Expected] = {}
+        self._own: set[str] = set()
 
     def expect(self, names: Iterable[str], step: str, watched: Watched, classes: Mapping[str, str]) -> None:
         """Expect outputs of a step: whoever reads one of these names from now on waits for it."""
         for name in names:
+            self._own.discard(name)
+            self._renewed.pop(name, None)
             self._bound.pop(name, None)
             self._expected[name] = _Expected(step, watched, classes)
 
-    def is_known(self, name: str) -> bool:
-        """Say whether a name is bound to an output, or expected to be."""
-        return name in self._bound or name in self._expected
+    def expect_too(self, names: Iterable[str], step: str, watched: Watched, classes: Mapping[str, str]) -> None:
+        """Expect outputs of a step that another one needs: names that are bound are renewed if the result is new."""
+        for name in names:
+            if name in self._bound or (name in self._expected and self._expected[name].watched is not watched):
+                self._renewed[name] = _Expected(step, watched, classes)
+            elif name not in self._own:
+                self._expected[name] = _Expected(step, watched, classes)
 
     def forget(self, names: Iterable[str]) -> None:
         """Expect these names no more: the user's code binds them."""
         for name in names:
-            self._expected.pop(name, None)
+            if self._expected.pop(name, None) or self._renewed.pop(name, None) or self._bound.pop(name, None):
+                self._own.add(name)
 
     @property
     def expected(self) -> frozenset[str]:
         """Get the names that are not bound yet."""
         return frozenset(self._expected)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Get the names that outputs have, or will have."""
+        return frozenset(self._expected) | frozenset(self._renewed) | frozenset(self._bound)
 
     def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
         """Give the notebook an output under its name: the value, or the path of a file or folder."""
@@ -93,6 +107,12 @@ class Outputs:
                 self.bind(artifact)
 
     def _ready(self) -> list[tuple[Artifact, Mapping[str, str]]]:
+        for name, expected in list(self._renewed.items()):
+            artifact = _output(expected.watched.succeeded(expected.step), name)
+            if artifact is not None and self._bound.get(name) != artifact.uri and name not in self._expected:
+                self._expected[name] = expected
+            if artifact is not None or expected.watched.is_done(expected.step):
+                self._renewed.pop(name, None)
         found: list[tuple[Artifact, Mapping[str, str]]] = []
         for name, expected in list(self._expected.items()):
             artifact = _output(expected.watched.succeeded(expected.step), name)
@@ -103,11 +123,28 @@ class Outputs:
     def await_names(self, names: Iterable[str]) -> None:
         """Bind these names, waiting for the steps that make them; StepFailed when one does not come."""
         for name in names:
-            expected = self._expected.get(name)
-            if expected is not None:
-                self._await(name, expected)
+            if name in self._expected:
+                self._await(name, self._expected[name])
+            elif name in self._renewed:
+                self._await_renewal(name, self._renewed[name])
+
+    def _await_renewal(self, name: str, expected: _Expected) -> None:
+        """Wait until it is known whether a name that is bound has a new result; without one it stays as it is."""
+        self._wait(name, expected)
+        self._ready()
+        if name in self._expected:
+            self._await(name, self._expected[name])
 
     def _await(self, name: str, expected: _Expected) -> None:
+        self._wait(name, expected)
+        artifact = _output(expected.watched.succeeded(expected.step), name)
+        if artifact is None:
+            self.unbind(name)
+            raise _missing(name, expected.step, expected.watched)
+        share_classes(self._namespace, expected.classes)
+        self.bind(artifact)
+
+    def _wait(self, name: str, expected: _Expected) -> None:
         watched, step = expected.watched, expected.step
         with self._hint() as hint:
             begin = time.monotonic()
@@ -116,17 +153,11 @@ class Outputs:
                     watched.changed.wait(_PAUSE)
                 if time.monotonic() - begin > _HINT_SECONDS:
                     hint.say(name, step, watched.record(step), time.monotonic() - begin)
-        record = watched.succeeded(step)
-        artifact = _output(record, name)
-        if artifact is None:
-            self.unbind(name)
-            raise _missing(name, step, watched)
-        share_classes(self._namespace, expected.classes)
-        self.bind(artifact)
 
     def read_by(self, code: CodeType | None, names: Iterable[str]) -> list[str]:
         """Get the expected names among some that a cell reads, and among those that functions it calls read."""
-        found = {name for name in names if name in self._expected}
+        awaited = self._expected.keys() | self._renewed.keys()
+        found = awaited & set(names)
         todo: list[CodeType] = [code] if code is not None else []
         seen: set[CodeType] = set()
         functions = [self._namespace.get(name) for name in names]
@@ -138,7 +169,7 @@ class Outputs:
             seen.add(code)
             todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
             for name in code.co_names:
-                if name in self._expected:
+                if name in awaited:
                     found.add(name)
                 value = self._namespace.get(name)
                 if isinstance(value, FunctionType) and value.__globals__ is self._namespace:
@@ -190,12 +221,10 @@ def _missing(name: str, step: str, watched: Watched) -> StepFailed:
     record = watched.record(step)
     if watched.error is not None:
         return StepFailed(f"`{name}` is not there: {watched.error}")
-    if record is None or (record.status.terminal and record.failure is None):
+    if record is None or record.failure is None or record.status is not Status.FAILED:
         state = record.status.value if record else "gone"
         return StepFailed(f"`{name}` is an output of step {step}, which is {state}", "Run its cell again.")
     failure = record.failure
-    if failure is None:
-        return StepFailed(f"`{name}` is an output of step {step}, which made none", "Run its cell again.")
     where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
     return StepFailed(f"`{name}` is an output of step {step}, which failed: {where}{failure.message}",
                       "Mend the step's cell and run it again.")  # fmt: skip

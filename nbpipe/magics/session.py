@@ -87,10 +87,12 @@ class Session:
         live = self.live
         watched = live.submit(request, cells) if wishes is None else live.submit_alone(request, cells, wishes)
         for step in request.reading.steps:
+            if step.name not in watched.texts:
+                continue
             asked = step.name in request.steps or not request.steps
-            names = [output.name for output in step.outputs if asked or not self.outputs.is_known(output.name)]
-            if step.name in watched.texts and names:
-                self.outputs.expect(names, step.name, watched, definition_digests(request.reading.code[step.name]))
+            expect = self.outputs.expect if asked else self.outputs.expect_too
+            names = [output.name for output in step.outputs]
+            expect(names, step.name, watched, definition_digests(request.reading.code[step.name]))
         return watched
 
     def run(

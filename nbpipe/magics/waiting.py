@@ -29,7 +29,7 @@ class Waiter(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> ast.AST:
         """Get the cell with a wait before it, where it reads what is not there yet."""
-        if not isinstance(node, ast.Module) or not self._outputs.expected:
+        if not isinstance(node, ast.Module) or not self._outputs.known:
             return node
         told = names_of(node.body)
         read = told.early | told.unsure | _mentioned(node)
