@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -88,9 +88,10 @@ class Attempts(Part):
         with self._database.reading() as connection:
             return [attempt_from(row) for row in connection.execute(wanted)]
 
-    def newest_attempt(self, run: str, key: str) -> AttemptRow | None:
-        """Get the newest attempt of a run at this key."""
-        wanted = select(attempts).where(attempts.c.run == run, attempts.c.key == key)
+    def newest_attempt(self, key: str, among: Collection[str], notebook: str) -> AttemptRow | None:
+        """Get the newest attempt at this key among some runs, those of the notebook."""
+        ours = select(runs.c.id).where(runs.c.id.in_(among), runs.c.notebook == notebook)
+        wanted = select(attempts).where(attempts.c.run.in_(ours), attempts.c.key == key)
         with self._database.reading() as connection:
             row = connection.execute(wanted.order_by(attempts.c.started.desc()).limit(1)).first()
             return None if row is None else attempt_from(row)

@@ -95,7 +95,7 @@ class _Held:
     directory: str = ""
     attempts: int = 0
     waiting: bool = False
-    awaited: str | None = None
+    awaited: set[str] = field(default_factory=set)
     elsewhere: AttemptRow | None = None
     overtaken: int = 0
     failure: Failure | None = None
@@ -285,7 +285,7 @@ class Driver:
                         step, dataclasses.replace(self._blank(step, Status.QUEUED), notes=("another run makes this",))
                     )
                 held.waiting = True
-                held.awaited = claim.run
+                held.awaited |= {claim.run} if claim.run else set()
                 return
             held.claim = claim
             if self._came_meanwhile(step) or self._ended_elsewhere(step):
@@ -306,13 +306,10 @@ class Driver:
     def _ended_elsewhere(self, step: str) -> bool:
         """End as the attempt did that this step has waited for, where it was this notebook's own."""
         held = self._steps[step]
-        if not self.attach or held.awaited is None or held.key is None:
+        if not self.attach or held.key is None:
             return False
-        found = self.history.newest_attempt(held.awaited, held.key)
+        found = self.history.newest_attempt(held.key, held.awaited, self.run.notebook)
         if found is None or found.failure is None or found.status not in (Status.FAILED, Status.CANCELLED):
-            return False
-        other = self.history.run(held.awaited)
-        if other is None or other.notebook != self.run.notebook:
             return False
         held.failure = found.failure
         held.elsewhere = found

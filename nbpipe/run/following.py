@@ -40,9 +40,9 @@ class Following:
         """Get what has changed."""
         # Read before the steps: a run that has ended has all of them written.
         status = self.history.run_status(self.id)
-        marks = self.history.step_marks(self.id)
         if status is not None and (self.run is None or status is not self.run.status):
             self.run = self.history.run(self.id)
+        marks = self.history.step_marks(self.id)
         changed = [step for step, mark in marks.items() if self._marks.get(step) != mark]
         self._marks = marks
         records = self.history.steps_named(self.id, changed) if changed else []
