@@ -1,45 +1,233 @@
-"""The card."""
+"""The card under a running cell: Python draws its regions, ``static/card.js`` places them, keeps time and asks.
+
+A model's traits are what a front end is sent, and what it finds when it comes later; what only grows or changes in a
+few places (the log, the words about each step) travels as the difference, and whole to who asks for all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import anywidget
+import traitlets
 from IPython.display import display
 
-from nbpipe.views import static_html, table
-from nbpipe.views.card import CardState
-from nbpipe.views.words import status_words
+from nbpipe.model import StepRecord
+from nbpipe.views.card import GRAPH_STEPS, CardState, Detail, Told, counter, detail, letters, log_lines
+from nbpipe.views.dag_layout import layout
+from nbpipe.views.marks import MARKS
+from nbpipe.views.picture import live_svg
+from nbpipe.views.regions import Regions, regions
+from nbpipe.views.twin import twin
+
+_STATIC = Path(__file__).parent / "static"
+_MARKS = {mark.letter: [status.value, mark.path] for status, mark in MARKS.items()}
+_REGIONS = tuple(field.name for field in fields(Regions))
+# A front end counts seconds by its own clock; how far that is from the kernel's is told so often.
+_CLOCK_SECONDS = 10.0
+ACTIONS = frozenset({"cancel", "rerun", "force", "why", "open", "debug"})
+
+
+class _Model(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without types
+    """What the front end sees of a card."""
+
+    _esm = _STATIC / "card.js"
+    _css = _STATIC / "card.css"
+    marks = traitlets.Dict(_MARKS).tag(sync=True)
+    graph = traitlets.Dict().tag(sync=True)
+    statuses = traitlets.Unicode().tag(sync=True)
+    details = traitlets.Dict().tag(sync=True)
+    log = traitlets.Dict().tag(sync=True)
+    chosen = traitlets.Int(-1).tag(sync=True)
+    clock = traitlets.Float().tag(sync=True)
+    count = traitlets.Unicode().tag(sync=True)
+    answer = traitlets.Unicode().tag(sync=True)
+    head = traitlets.Unicode().tag(sync=True)
+    note = traitlets.Unicode().tag(sync=True)
+    facts = traitlets.Unicode().tag(sync=True)
+    error = traitlets.Unicode().tag(sync=True)
+    progress = traitlets.Unicode().tag(sync=True)
+    metrics = traitlets.Unicode().tag(sync=True)
+    outputs = traitlets.Unicode().tag(sync=True)
+    actions = traitlets.Unicode().tag(sync=True)
 
 
 class Card:
-    """One card under a cell."""
+    """A live card. ``act`` is told of a pressed button: what is asked, and for which step.
+
+    Call :meth:`update` as often as the state changes, up to some eight times a second, from any thread.
+    """
 
     def __init__(self, act: Callable[[str, str], None]) -> None:
-        self.act = act
+        self._act = act
+        self._lock = threading.RLock()
+        self._model = _Model()
+        self._model.on_msg(self._asked)
         self._handle: Any = None
+        self._over = False
+        self._state: CardState | None = None
+        self._chosen: str | None = None
+        self._details = _Details()
+        self._log = _Log()
+        self._drawn = False
 
     def show(self) -> None:
-        """Display it."""
-        self._handle = display({"text/plain": "submitted", "application/x-live": ""}, raw=True, display_id=True)
+        """Display the card under the running cell."""
+        bundle = {
+            "text/plain": "nbpipe is running the step",
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2, "version_minor": 0, "model_id": self._model.model_id,
+            },
+        }  # fmt: skip
+        self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def update(self, state: CardState) -> None:
-        """Bring it up to date."""
-        self._put(state, {"application/x-live": ""})
-
-    def end(self, state: CardState) -> None:
-        """Leave the static twin."""
-        self._put(state, {})
+        """Show a new state; only what differs from the one before is sent."""
+        with self._lock:
+            if not self._over:
+                self._state = state
+                self._send(whole=False)
 
     def tell(self, html: str) -> None:
-        """Show an answer."""
+        """Show the answer to what was asked: HTML made by a view."""
+        with self._lock:
+            if not self._over:
+                self._model.answer = html
 
-    def _put(self, state: CardState, more: dict[str, str]) -> None:
-        lines = table.step_lines(state.steps, 120, state.numbers)
-        html = ""
-        if state.run is not None:
-            lines.append(f"run {state.run.number} {status_words(state.run.status)}")
-            html = static_html.run_html(state.run, state.steps, dict(state.numbers))
-        lines += [state.note] if state.note else []
-        lines += [line for told in state.told.values() for line in told.tail]
-        self._handle.update({"text/plain": "\n".join(lines), "text/html": html, **more}, raw=True)
+    def end(self, state: CardState) -> None:
+        """Put the finished picture in the card's place, which is what the saved notebook keeps; then nothing more."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            bundle = twin(state)
+            if self._handle is None:
+                display(bundle, raw=True)  # type: ignore[no-untyped-call]
+            else:
+                self._handle.update(bundle, raw=True)
+            self._model.close()
+
+    def _send(self, *, whole: bool) -> None:
+        """Set what has changed; one message carries all of it."""
+        state = self._state
+        if state is None:
+            return
+        chosen = self._chosen or state.focus
+        shown = regions(state, chosen)
+        steps = [record.step for record in state.steps]
+        told = state.told.get(chosen or "", Told())
+        model = self._model
+        with model.hold_sync():
+            self._draw(state, steps)
+            model.statuses = letters(state.steps)
+            model.chosen = steps.index(chosen) if chosen in steps else -1
+            model.count = counter(state.steps)
+            for name in _REGIONS:
+                setattr(model, name, getattr(shown, name))
+            changed = self._details.changes(state.steps, state.numbers, whole=whole)
+            if changed:
+                model.details = changed
+            added = self._log.changes(chosen, told.tail, whole=whole)
+            if added:
+                model.log = added
+            if whole or not 0 <= state.now - model.clock < _CLOCK_SECONDS:
+                model.clock = state.now
+
+    def _draw(self, state: CardState, steps: list[str]) -> None:
+        """Send the graph when it is new; that of very many steps when it is asked for."""
+        known = self._model.graph
+        drawn = len(steps) <= GRAPH_STEPS or self._drawn
+        if known.get("names") == steps and bool(known.get("svg")) == (drawn and len(steps) > 1):
+            return
+        number = {name: place for place, name in enumerate(steps)}
+        needs = [[number[need] for need in state.needs.get(name, ()) if need in number] for name in steps]
+        svg = live_svg(layout(steps, state.needs)) if drawn and len(steps) > 1 else ""
+        self._model.graph = {"names": steps, "needs": needs, "svg": svg, "list": len(steps) > GRAPH_STEPS}
+
+    def _asked(self, _model: Any, content: Any, _buffers: Any) -> None:
+        """Take a message of the front end, which may be anything."""
+        if not isinstance(content, Mapping) or self._over:
+            return
+        ask, step = content.get("ask"), content.get("step")
+        if ask in ACTIONS and isinstance(step, str):
+            self._act(ask, step)
+            return
+        with self._lock:
+            if ask == "graph":
+                self._drawn = True
+            if ask == "choose" and isinstance(step, str):
+                self._chosen = step
+                self._model.answer = ""
+            if ask in ("all", "graph", "choose"):
+                self._send(whole=ask == "all")
+
+
+class _Details:
+    """The words about each step, as far as they have changed."""
+
+    def __init__(self) -> None:
+        self._seen: list[Any] = []
+        self._number = 0
+
+    def changes(self, steps: Sequence[StepRecord], numbers: Mapping[str, int], *, whole: bool) -> dict[str, Any]:
+        """Get what differs from the last time, or all; nothing is an empty dict."""
+        states = [_state_of(record) for record in steps]
+        if len(states) != len(self._seen):
+            whole = True
+        changed: dict[str, Detail] = {
+            str(place): detail(steps[place], numbers)
+            for place, state in enumerate(states)
+            if whole or state != self._seen[place]
+        }
+        self._seen = states
+        if not changed:
+            return {}
+        self._number += 1
+        return {"number": self._number, "whole": whole, "set": changed}
+
+
+def _state_of(record: StepRecord) -> tuple[Any, ...]:
+    return record.status, record.attempts, record.seconds, record.started, record.origin, record.reasons, record.failure
+
+
+class _Log:
+    """The newest lines of one step's output: how many have gone at the top, and which have come."""
+
+    def __init__(self) -> None:
+        self._step: str | None = None
+        self._given: tuple[str, ...] = ()
+        self._lines: list[str] = []
+        self._number = 0
+
+    def changes(self, step: str | None, tail: tuple[str, ...], *, whole: bool) -> dict[str, Any]:
+        """Get what differs from the last time, or all; nothing is an empty dict."""
+        if step == self._step and tail == self._given and not whole:
+            return {}
+        lines, before = log_lines(tail), self._lines
+        fresh = whole or step != self._step
+        kept = 0 if fresh else _kept(before, lines)
+        drop = 0 if fresh else _dropped(before, lines)
+        self._step, self._given, self._lines = step, tail, lines
+        self._number += 1
+        return {"number": self._number, "whole": fresh, "drop": drop, "keep": kept, "add": lines[kept:]}
+
+
+def _dropped(before: list[str], lines: list[str]) -> int:
+    """Get how many of the lines shown have gone at the top: what is left of them, but the last, begins the new."""
+    drops = (drop for drop in range(len(before)) if before[drop:-1] == lines[: len(before) - 1 - drop])
+    return next(drops, 0)
+
+
+def _kept(before: list[str], lines: list[str]) -> int:
+    """Get how many of the new lines are shown already; the last one shown may have been written over."""
+    rest = before[_dropped(before, lines) :]
+    same = 0
+    for old, new in zip(rest, lines, strict=False):
+        if old != new:
+            break
+        same += 1
+    return same

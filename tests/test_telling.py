@@ -100,7 +100,7 @@ FOREIGN = [
     None, [], "metric", {"kind": "metric"}, {"kind": "metric", "name": 1, "value": 1.0}, {"kind": ["metric"]},
     {"kind": "metric", "name": "m", "value": "many"}, {"kind": "metric", "name": "m", "value": 10**400},
     {"kind": "metric", "name": "m", "value": 1, "step": 2**70}, {"kind": "progress", "done": None}, {"kind": "cut"},
-    {"kind": "stream", "text": "x"},
+    {"kind": "stream", "text": "x"}, {"kind": "progress", "done": 1, "description": 2},
 ]  # fmt: skip
 
 

@@ -150,7 +150,11 @@ def _is_name(value: object) -> bool:
 
 _KINDS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
     "metric": {"name": _is_name, "value": _is_number, "step": _is_place},
-    "progress": {"done": _is_number, "total": lambda value: value is None or _is_number(value)},
+    "progress": {
+        "done": _is_number,
+        "total": lambda value: value is None or _is_number(value),
+        "description": lambda value: value is None or _is_name(value),
+    },
     "table": {"name": _is_name, "columns": lambda value: isinstance(value, list)},
     "image": {"name": _is_name},
 }

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from nbpipe.data import formats
 from nbpipe.data.classes import main_namespace, share_classes
-from nbpipe.execution import observation, telling
+from nbpipe.execution import bars, observation, telling
 
 # What stands in an attempt's directory once the attempt has ended.
 _ENDED = ("outputs.json", "manifest.json", "error.json", "notebook.ipynb")
@@ -71,6 +71,7 @@ def begin(job_path: str) -> None:
     if "guard" not in _HOOKS:
         _HOOKS["guard"] = _guard
         sys.addaudithook(_guard)
+        bars.watch(telling.progress)
     _watch_shell()
     telling.enter(_context(job))
     observation.begin(job, str(folder), [spelling for spelling, _ in guarded])

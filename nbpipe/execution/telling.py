@@ -73,12 +73,11 @@ def log_image(name: str, image: Any) -> None:
     _tell({"kind": "image", "name": str(name), "bytes": len(data)}, f"{name}: a picture of {len(data):,} bytes", png)
 
 
-def progress(done: float, total: float | None = None) -> None:
-    """Tell how far the step has come."""
+def progress(done: float, total: float | None = None, description: str = "") -> None:
+    """Tell how far the step has come, and with what."""
     share = f" of {total:g}" if total else ""
-    _tell(
-        {"kind": "progress", "done": float(done), "total": None if total is None else float(total)}, f"{done:g}{share}"
-    )
+    told = {"kind": "progress", "done": float(done), "total": None if total is None else float(total)}
+    _tell({**told, "description": str(description)}, f"{description} {done:g}{share}".lstrip())
 
 
 def _tell(told: dict[str, Any], text: str, png: str | None = None) -> None:

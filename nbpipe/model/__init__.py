@@ -24,6 +24,7 @@ from nbpipe.model.author import (
 )
 from nbpipe.model.content import Artifact, Content
 from nbpipe.model.event import Event, Metric
+from nbpipe.model.preview import Picture, Preview
 from nbpipe.model.record import GitState, RunRecord, StepRecord
 from nbpipe.model.status import Reuse, Status
 from nbpipe.model.verdicts import (
@@ -42,7 +43,7 @@ from nbpipe.model.verdicts import (
 __all__ = [
     "Artifact", "Cell", "Component", "Content", "Definition", "DependsVerdict", "Elsewhere", "Event", "Failure",
     "Files", "FromParameter", "FrozenModule", "GitState", "Hit", "Input", "Job", "JobInput", "JobOutput", "Metric",
-    "Observed", "Options", "Origin", "Outcome", "Output", "Parameter", "Piece", "Pipeline", "Reason", "Reuse",
-    "ReuseVerdict", "RunRecord", "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode",
+    "Observed", "Options", "Origin", "Outcome", "Output", "Parameter", "Picture", "Piece", "Pipeline", "Preview",
+    "Reason", "Reuse", "ReuseVerdict", "RunRecord", "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode",
     "StepOutput", "StepRecord", "Verdict", "Warned",
 ]  # fmt: skip

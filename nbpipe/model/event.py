@@ -12,7 +12,8 @@ class Event:
     """One thing that a running step told: ``number`` counts from 1 in its attempt, ``cell`` is the author's.
 
     ``kind`` is stream (``name``, ``text``), display (``text``), error (``text``), metric (``name``, ``value``,
-    ``step``), table, image, progress (``done``, ``total``) or cut (``count``: so many more were not written down).
+    ``step``), table, image, progress (``done``, ``total``, ``description``) or cut (``count``: so many more were not
+    written down).
     """
 
     number: int

@@ -145,8 +145,8 @@ def event_lines(step: str, event: Event) -> list[str]:
     if event.kind == "metric":
         return [one_line(f"{step} | {told['name']} = {told['value']}")]
     if event.kind == "progress":
-        share = f" of {told['total']:g}" if told.get("total") else ""
-        return [one_line(f"{step} | {told['done']:g}{share}")]
+        share = f" of {float(told['total']):g}" if told.get("total") else ""
+        return [one_line(f"{step} | {told.get('description') or ''} {float(told['done']):g}{share}")]
     return []
 
 

@@ -1,0 +1,57 @@
+"""Numbers over time as a small line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Points = Sequence[tuple[float | None, float]]
+
+_MOST = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line in a picture of ``width`` by ``height``: its corners, and where its last point is."""
+
+    corners: str
+    last: tuple[float, float]
+
+
+def line(points: Points, width: float, height: float) -> Line | None:
+    """Get numbers as a line; None when fewer than two of them are finite.
+
+    Where each has a step, the steps are the way to the right, else their order is.
+    """
+    given = _thinned([(at, value) for at, value in points if math.isfinite(value)])
+    if len(given) < 2:
+        return None
+    stepped = all(at is not None and math.isfinite(at) for at, _ in given)
+    places = [float(at) if stepped and at is not None else float(number) for number, (at, _) in enumerate(given)]
+    values = [value for _, value in given]
+    xs, ys = _scaled(places, 2.0, width - 3.0), _scaled(values, height - 3.0, 3.0)
+    corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+    return Line(corners, (xs[-1], ys[-1]))
+
+
+def _thinned(given: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
+    """Get so many points that each has a place: of neighbours the lowest and the highest, in their order."""
+    if len(given) <= _MOST:
+        return given
+    size = math.ceil(len(given) / (_MOST // 2))
+    kept = []
+    for start in range(0, len(given), size):
+        near = range(start, min(start + size, len(given)))
+        ends = {min(near, key=lambda at: given[at][1]), max(near, key=lambda at: given[at][1])}
+        kept += [given[at] for at in sorted(ends)]
+    return kept if kept[-1] is given[-1] else [*kept, given[-1]]
+
+
+def _scaled(values: Sequence[float], low: float, high: float) -> list[float]:
+    least, most = min(values), max(values)
+    # The difference of two finite numbers may be none.
+    span = most - least
+    if not span or not math.isfinite(span):
+        return [(low + high) / 2] * len(values)
+    return [low + (value - least) / span * (high - low) for value in values]
