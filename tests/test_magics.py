@@ -47,7 +47,7 @@ def lab(tmp_path_factory):
 def test_a_step_cell_runs_shows_what_it_printed_and_binds_its_outputs(lab):
     shown, error = lab.run("make", "%%step make -o a\nprint('in the step')\na = [1, 2]")
     assert error == ""
-    assert "✓ succeeded" in shown
+    assert "✓ make succeeded" in shown
     assert "in the step" in shown
     assert lab.run("look", "a")[0] == "[1, 2]"
 

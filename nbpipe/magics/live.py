@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.language.reading import Reading
 from nbpipe.magics.hosted import Hosted
-from nbpipe.magics.watched import Watched
-from nbpipe.model import Cell, Failure, Status, StepRecord
+from nbpipe.magics.watched import Text, Watched
+from nbpipe.model import Cell, Preview, Status
 from nbpipe.run.situation import Request, check_declared, select
 from nbpipe.run.submission import Submission, Wishes, new_run_id
 from nbpipe.run.workshop import definition_digests
@@ -50,6 +51,7 @@ class Live:
         self._waiting: _Waiting | None = None
         self._lock = threading.RLock()
         self._eyes: threading.Thread | None = None
+        self._seen: dict[str, Preview] = {}
         self.landed: Callable[[], None] = lambda: None
 
     def submit(self, request: Request, cells: tuple[Cell, ...]) -> Watched:
@@ -86,7 +88,7 @@ class Live:
             self._send(Submission(cells, request, dataclasses.replace(wishes, run=run, attach=True), self._root), [])
             return watched
 
-    def watch(self, run: str, texts: Mapping[str, object] | None = None) -> Watched:
+    def watch(self, run: str, texts: Mapping[str, Text] | None = None) -> Watched:
         """Watch a run, whoever carries it."""
         with self._lock:
             known = next((one for one in self._runs if one.id == run), None)
@@ -107,11 +109,24 @@ class Live:
         """Get what a card with this focus shows of a run."""
         steps = watched.following.in_order()
         numbers = self._workspace().origin_numbers(steps) if any(step.origin for step in steps) else {}
+        if focus is None and len(steps) == 1:
+            focus = steps[0].step
         note = str(watched.error) if watched.error else _queued_because(watched, focus)
         return CardState(
-            run=watched.run, steps=steps, needs=watched.needs, focus=focus, told=watched.told(), previews={},
-            numbers=numbers, now=time.time(), note=note, error_line=_error_line(steps, focus),
+            run=watched.run, steps=steps, needs=watched.needs, focus=focus, told=watched.told(),
+            previews=self._previews(watched, focus), numbers=numbers, now=time.time(), note=note,
+            error_line=watched.failing_line(focus),
         )  # fmt: skip
+
+    def _previews(self, watched: Watched, focus: str | None) -> dict[str, Preview]:
+        """Get a look at each output of a step that has its outputs."""
+        record = watched.succeeded(focus) if focus else None
+        found: dict[str, Preview] = {}
+        for artifact in record.artifacts if record else ():
+            if artifact.uri not in self._seen:
+                self._seen[artifact.uri] = preview(artifact)
+            found[f"{focus}.{artifact.name}"] = self._seen[artifact.uri]
+        return found
 
     def close(self) -> None:
         """Let go of what goes on."""
@@ -128,7 +143,7 @@ class Live:
     def _root(self) -> Any:
         return self._workspace().place.root
 
-    def _joined(self, request: Request, texts: Mapping[str, object]) -> Watched | None:
+    def _joined(self, request: Request, texts: Mapping[str, Text]) -> Watched | None:
         """Get a run that carries out just these steps already."""
         if request.force is not None or request.start is not None:
             return None
@@ -137,7 +152,7 @@ class Live:
                 return watched
         return None
 
-    def _superseded(self, texts: Mapping[str, object]) -> list[tuple[str, str]]:
+    def _superseded(self, texts: Mapping[str, Text]) -> list[tuple[str, str]]:
         """Get the steps under way that are other ones by now."""
         return [
             (watched.id, step)
@@ -151,7 +166,7 @@ class Live:
         return plain and other.notebook == request.notebook and not waiting.watched.is_done("")
 
     def _join(
-        self, waiting: _Waiting, request: Request, cells: tuple[Cell, ...], texts: Mapping[str, object],
+        self, waiting: _Waiting, request: Request, cells: tuple[Cell, ...], texts: Mapping[str, Text],
         instead: list[tuple[str, str]],
     ) -> Watched:  # fmt: skip
         steps = tuple(dict.fromkeys((*waiting.request.steps, *request.steps)))
@@ -226,20 +241,20 @@ def _selected(request: Request) -> list[str]:
     return [step.name for step in graph.pipeline.steps if step.name in selected]
 
 
-def _needs(request: Request, selected: Mapping[str, object] | Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _needs(request: Request, selected: Mapping[str, Text] | Sequence[str]) -> dict[str, tuple[str, ...]]:
     needs = check_declared(request).pipeline.needs
     return {step: tuple(need for need in needs[step] if need in selected) for step in selected}
 
 
-def _texts(reading: Reading, selected: Sequence[str]) -> dict[str, object]:
+def _texts(reading: Reading, selected: Sequence[str]) -> dict[str, Text]:
     """Get what each step is: its cells, and the definitions and values that it reaches."""
-    found: dict[str, object] = {}
+    found: dict[str, Text] = {}
     values = {parameter.name: parameter.default for parameter in reading.parameters} | dict(reading.injected)
     for step in reading.steps:
         if step.name in selected:
             code = reading.code[step.name]
             read = {name: repr(values.get(name)) for name in code.parameters}
-            found[step.name] = (tuple(piece.source for piece in step.pieces), definition_digests(code), read)
+            found[step.name] = Text(step.pieces, definition_digests(code), read)
     return found
 
 
@@ -252,14 +267,3 @@ def _queued_because(watched: Watched, focus: str | None) -> str:
         return record.notes[0]
     open_ = [need for need in watched.needs.get(focus, ()) if not watched.is_done(need)]
     return f"waits for {', '.join(open_)}" if open_ else ""
-
-
-def _error_line(steps: Sequence[StepRecord], focus: str | None) -> str:
-    failure = next((step.failure for step in steps if step.step == focus), None)
-    return failing_line(failure) if failure else ""
-
-
-def failing_line(failure: Failure) -> str:
-    """Get the text of the line that failed, where the traceback shows it."""
-    marked = [line for line in failure.traceback.splitlines() if line.lstrip().startswith("---->")]
-    return marked[0].split(maxsplit=2)[-1] if marked else ""

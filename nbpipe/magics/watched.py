@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nbpipe.errors import NbpipeError
-from nbpipe.model import Event, RunRecord, Status, StepRecord
+from nbpipe.model import Event, Piece, RunRecord, Status, StepRecord
 from nbpipe.run.following import Following
 from nbpipe.views.card import CardState, Told
 
@@ -26,6 +26,24 @@ class Shown(Protocol):
 
     def end(self, state: CardState) -> None:
         """Leave a picture that needs no kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a step is: the cells of its code, and the definitions and the parameters' values that it reaches."""
+
+    pieces: tuple[Piece, ...]
+    definitions: Mapping[str, str]
+    values: Mapping[str, str]
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether it is the same step; where its cells stand does not count."""
+        return isinstance(other, Text) and self._told() == other._told()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _told(self) -> tuple[object, ...]:
+        return tuple(piece.source for piece in self.pieces), self.definitions, self.values
 
 
 Picture = Callable[["Watched", str | None], CardState]
@@ -76,7 +94,7 @@ class Watched:
 
     following: Following
     picture: Picture
-    texts: Mapping[str, object] = field(default_factory=dict)
+    texts: Mapping[str, Text] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: NbpipeError | None = None
     over: bool = False
@@ -106,6 +124,17 @@ class Watched:
     def goes_on_with(self, step: str) -> bool:
         """Say whether the run is to carry out this step, or does."""
         return step in self.texts and not self.is_done(step)
+
+    def failing_line(self, step: str | None) -> str:
+        """Get the text of the line at which a step failed; empty where it cannot be told."""
+        record = self.record(step) if step else None
+        failure = record.failure if record else None
+        text = self.texts.get(step) if step else None
+        if failure is None or text is None or failure.line is None:
+            return ""
+        sources = [piece.source for piece in text.pieces if piece.cell == failure.cell or len(text.pieces) == 1]
+        lines = sources[0].splitlines() if sources else []
+        return lines[failure.line - 1].strip() if 0 < failure.line <= len(lines) else ""
 
     def told(self) -> dict[str, Told]:
         """Get what the steps have told."""

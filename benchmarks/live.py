@@ -1,0 +1,103 @@
+"""What a live notebook costs: ``python benchmarks/live.py`` prints medians.
+
+One real kernel is sent cells as a front end sends them. Measured are how long the kernel is busy with a step cell
+(the first one, later ones, one that joins or is reused), how long after a step prints a line the card tells of it, and
+how much of one core the kernel spends on watching a run of 300 steps. Beside it stands what an empty cell takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from live_kernel import Kernel  # noqa: E402  # it is found only now
+
+PRINTS = 30
+STEPS = 300
+
+
+def main() -> None:
+    """Measure and print."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = Kernel(Path(folder))
+        try:
+            kernel.execute("load", "%load_ext nbpipe")
+            busy(kernel)
+            delays(kernel)
+            watching(kernel)
+        finally:
+            kernel.close()
+
+
+def busy(kernel: Kernel) -> None:
+    """Print how long the kernel is busy with cells."""
+    empty = [kernel.execute("empty", "1").seconds for _ in range(20)]
+    first = kernel.execute("s0", "%%step s0 -o a0\na0 = 0").seconds
+    later = [
+        kernel.execute(f"s{n}", f"%%step s{n} -i a{n - 1} -o a{n}\na{n} = a{n - 1} + 1").seconds for n in range(1, 20)
+    ]
+    kernel.run("read", "a19")
+    again = [kernel.run(f"s{n}", f"%%step s{n} -i a{n - 1} -o a{n}\na{n} = a{n - 1} + 1").seconds for n in range(1, 20)]
+    print(f"an empty cell            {1000 * statistics.median(empty):7.1f} ms")
+    print(f"a step cell, the first   {1000 * first:7.1f} ms")
+    print(f"a step cell, later ones  {1000 * statistics.median(later):7.1f} ms (at most {1000 * max(later):.1f})")
+    print(f"a step cell, unchanged   {1000 * statistics.median(again):7.1f} ms (at most {1000 * max(again):.1f})")
+
+
+def delays(kernel: Kernel) -> None:
+    """Print how long a line takes from the step to the card."""
+    found: list[float] = []
+    seen: set[str] = set()
+    take = kernel._take
+
+    def note(message: dict[str, Any], *more: Any) -> None:
+        now = time.time()
+        told = json.dumps(message["content"], default=str)
+        found.extend(now - float(at) for at in re.findall(r"@at=(\d+\.\d+)", told) if at not in seen)
+        seen.update(re.findall(r"@at=(\d+\.\d+)", told))
+        take(message, *more)
+
+    kernel._take = note  # type: ignore[method-assign]
+    body = f"import time\nfor n in range({PRINTS}):\n    print(f'@at={{time.time()}}', flush=True)\n    time.sleep(0.3)\nz = 1"
+    kernel.run("print", f"%%step prints -o z\n{body}")
+    kernel._take = take  # type: ignore[method-assign]
+    print(f"from a print to the card {statistics.median(found):7.3f} s (at most {max(found):.3f}, of {len(found)})")
+
+
+def watching(kernel: Kernel) -> None:
+    """Print what the kernel spends on a run of many steps."""
+    kernel.execute("manual", "%nbpipe defaults run=manual")
+    for n in range(STEPS):
+        kernel.execute(f"w{n}", f"%%step w{n} -o b{n}\nb{n} = {n}")
+    process = psutil.Process(kernel.manager.provisioner.process.pid)
+    sent = [0]
+    take = kernel._take
+
+    def count(message: dict[str, Any], *more: Any) -> None:
+        sent[0] += message["msg_type"] == "comm_msg"
+        take(message, *more)
+
+    kernel._take = count  # type: ignore[method-assign]
+    shown = kernel.execute("run", "%nbpipe run")
+    cpu, begin = process.cpu_times(), time.monotonic()
+    kernel.hear(lambda: not shown.is_live)
+    took, after = time.monotonic() - begin, process.cpu_times()
+    spent = after.user + after.system - cpu.user - cpu.system
+    print(f"a run of {STEPS} steps: {took:.1f} s, {sent[0] / took:.1f} messages a second, "
+          f"{100 * spent / took:.1f} % of one core for the view")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
