@@ -86,6 +86,8 @@ class Frozen(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class InProcess:
     """Carries out each attempt while it is submitted, in the thread of whoever submits it."""
 
+    slots = 1
+
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self._mailbox = Mailbox()

@@ -47,6 +47,7 @@ class Kernelless:
 
     def __init__(self, work: Work = by_code, slots: int = 4) -> None:
         self.work = work
+        self.slots = slots
         self.jobs: list[Job] = []
         self.stopped: list[str] = []
         self._mailbox = Mailbox()

@@ -49,6 +49,7 @@ class Kernel:
         self.environment = {**os.environ, **environment}
         self.manager.start_kernel(cwd=str(folder), env=self.environment)
         self.cells: dict[str, Shown] = {}
+        self.hearers: list[Callable[[dict[str, Any]], None]] = []
         self._connect()
 
     def _connect(self) -> None:
@@ -87,6 +88,8 @@ class Kernel:
                 message = self.client.get_iopub_msg(timeout=0.2)
             except Empty:
                 continue
+            for hearer in self.hearers:
+                hearer(message)
             self._take(message, sent, shown, begin)
 
     def _take(self, message: dict[str, Any], sent: str, shown: Shown | None, begin: float) -> None:

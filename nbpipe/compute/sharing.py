@@ -21,6 +21,12 @@ class Shared:
         self._seats: dict[str, Seat] = {}
         self._lock = threading.Lock()
 
+    @property
+    def slots(self) -> int:
+        """How many attempts run at the same time."""
+        with self._lock:
+            return self._get().slots
+
     def seat(self) -> Seat:
         """Get the executor as one run sees it."""
         return Seat(self)
@@ -35,12 +41,7 @@ class Shared:
     def submit(self, job: Job, seat: Seat) -> None:
         """Start an attempt for the run in that seat."""
         with self._lock:
-            if self._executor is None:
-                self._executor = self._make()
-                threading.Thread(
-                    target=self._hand_out, args=(self._executor,), name="nbpipe-outcomes", daemon=True
-                ).start()
-            executor = self._executor
+            executor = self._get()
             self._seats[job.attempt] = seat
         executor.submit(job)
 
@@ -50,6 +51,13 @@ class Shared:
             executor = self._executor
         if executor is not None:
             executor.cancel(attempt)
+
+    def _get(self) -> DaskExecutor:
+        if self._executor is None:
+            self._executor = self._make()
+            arguments = (self._executor,)
+            threading.Thread(target=self._hand_out, args=arguments, name="nbpipe-outcomes", daemon=True).start()
+        return self._executor
 
     def _hand_out(self, executor: DaskExecutor) -> None:
         while self._executor is executor:
@@ -67,6 +75,11 @@ class Seat:
         self._shared = shared
         self.mailbox = Mailbox()
         self._mine: set[str] = set()
+
+    @property
+    def slots(self) -> int:
+        """How many attempts run at the same time; those of other runs are among them."""
+        return self._shared.slots
 
     def submit(self, job: Job) -> None:
         """Start an attempt as soon as there is room."""

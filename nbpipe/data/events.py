@@ -96,6 +96,11 @@ class Tail:
         self._path = directory / NAME
         self._place = 0
 
+    @property
+    def begun(self) -> bool:
+        """Say whether the attempt has begun."""
+        return self._path.exists()
+
     def read(self) -> list[Event]:
         """Get the events that have come since the last time; a line that is not whole yet comes later."""
         try:

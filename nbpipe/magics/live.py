@@ -23,7 +23,7 @@ from nbpipe.run.workshop import definition_digests
 from nbpipe.views.card import CardState
 from nbpipe.workspace import Workspace
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.12
 # Cells that are run together, by Run All, shall be one run.
 _QUIET_SECONDS = 0.04
 
@@ -51,6 +51,7 @@ class Live:
         self._waiting: _Waiting | None = None
         self._lock = threading.RLock()
         self._eyes: threading.Thread | None = None
+        self._numbers: dict[str, int] = {}
         self._seen: dict[str, Preview] = {}
         self.landed: Callable[[], None] = lambda: None
 
@@ -108,13 +109,15 @@ class Live:
     def picture(self, watched: Watched, focus: str | None) -> CardState:
         """Get what a card with this focus shows of a run."""
         steps = watched.following.in_order()
-        numbers = self._workspace().origin_numbers(steps) if any(step.origin for step in steps) else {}
+        origins = {step.origin.run for step in steps if step.origin}
+        if origins - self._numbers.keys():
+            self._numbers |= self._workspace().numbers(origins)
         if focus is None and len(steps) == 1:
             focus = steps[0].step
         note = str(watched.error) if watched.error else _queued_because(watched, focus)
         return CardState(
             run=watched.run, steps=steps, needs=watched.needs, focus=focus, told=watched.told(),
-            previews=self._previews(watched, focus), numbers=numbers, now=time.time(), note=note,
+            previews=self._previews(watched, focus), numbers=self._numbers, now=time.time(), note=note,
             error_line=watched.failing_line(focus),
         )  # fmt: skip
 

@@ -57,9 +57,10 @@ class _Heard:
     lines: deque[str] = field(default_factory=lambda: deque([""], maxlen=_TAIL_LINES))
     progress: tuple[float, float | None, str] | None = None
     metrics: dict[str, list[tuple[float | None, float]]] = field(default_factory=dict)
+    made: Told | None = None
 
     def add(self, event: Event) -> None:
-        told = event.told
+        told, self.made = event.told, None
         if event.kind in ("stream", "display", "error"):
             self._write(str(told.get("text", "")) + ("" if event.kind == "stream" else "\n"))
         elif event.kind == "progress":
@@ -72,6 +73,11 @@ class _Heard:
             del points[:-_POINTS]
 
     def told(self) -> Told:
+        if self.made is None:
+            self.made = self._told()
+        return self.made
+
+    def _told(self) -> Told:
         lines = tuple(line for place, line in enumerate(self.lines) if line or place < len(self.lines) - 1)
         return Told(lines, self.progress, {name: tuple(points) for name, points in self.metrics.items()})
 

@@ -13,9 +13,7 @@ from typing import Protocol
 from nbpipe.data.events import Tail, metrics_of
 from nbpipe.errors import OutOfReach
 from nbpipe.history.archive import Archived
-from nbpipe.history.claims import Claim as KeyClaim
 from nbpipe.history.claims import Held
-from nbpipe.history.records import AttemptRow
 from nbpipe.history.results import Offer
 from nbpipe.history.store import History
 from nbpipe.model import (
@@ -36,6 +34,7 @@ from nbpipe.model import (
 from nbpipe.planning import progress as state
 from nbpipe.planning.plan import Decision, Planner
 from nbpipe.planning.progress import Progress
+from nbpipe.run.held import HeldStep
 from nbpipe.run.heartbeat import LEASE, Heartbeat
 from nbpipe.run.owner import is_alive
 
@@ -45,6 +44,10 @@ _LOG = logging.getLogger(__name__)
 
 class Executor(Protocol):
     """What carries attempts: Dask, or threads of this process."""
+
+    @property
+    def slots(self) -> int:
+        """How many attempts run at the same time."""
 
     def submit(self, job: Job) -> None:
         """Start an attempt as soon as there is room."""
@@ -86,38 +89,6 @@ Hear = Callable[[str, Sequence[Event]], None]
 
 
 @dataclass(slots=True)
-class _Held:
-    """A step of this run: what was decided, what it claims, and what is known of it."""
-
-    decision: Decision | None = None
-    claim: KeyClaim | None = None
-    attempt: str = ""
-    directory: str = ""
-    attempts: int = 0
-    waiting: bool = False
-    awaited: set[str] = field(default_factory=set)
-    elsewhere: AttemptRow | None = None
-    overtaken: int = 0
-    failure: Failure | None = None
-    outcome: Outcome | None = None
-    record: StepRecord | None = None
-
-    @property
-    def key(self) -> str | None:
-        """Get the reuse key that was decided on."""
-        return self.decision.key if self.decision else None
-
-    @property
-    def token(self) -> int:
-        """Get the token of the claim; 0 for a step whose key nobody needs to claim."""
-        return self.claim.token if self.claim else 0
-
-    def offers(self, observed: tuple[Observed, ...] = ()) -> list[Offer]:
-        """Get the keys under which a result may be offered."""
-        return [Offer(key, static, observed) for key, static in self.decision.keys] if self.decision else []
-
-
-@dataclass(slots=True)
 class Driver:
     """Carries out one run. ``clock`` gives seconds since the epoch, ``new_id`` texts that never repeat.
 
@@ -139,7 +110,7 @@ class Driver:
     unwanted: Callable[[], Iterable[str]] = tuple
     attach: bool = False
     upstream: dict[StepOutput, Artifact] = field(default_factory=dict)
-    _steps: dict[str, _Held] = field(default_factory=dict)
+    _steps: dict[str, HeldStep] = field(default_factory=dict)
     _attempts: dict[str, str] = field(default_factory=dict)
     hear: Hear = lambda _step, _events: None
     _executor: Executor | None = None
@@ -149,10 +120,11 @@ class Driver:
     _status: Status | None = None
     _asked: bool = False
     _refused: set[str] = field(default_factory=set)
+    _waiting_for_room: set[str] = field(default_factory=set)
 
     def carry_out(self) -> Status:
         """Run all steps to their end and get the run's status."""
-        self._steps = {name: _Held() for name in self.progress.needs}
+        self._steps = {name: HeldStep() for name in self.progress.needs}
         for name in self._steps:
             self._put(name, self._blank(name, Status.QUEUED), show=False)
         try:
@@ -195,12 +167,19 @@ class Driver:
         """Take what the running attempts have told since the last time; their numbers are kept."""
         measured: list[Metric] = []
         for attempt, tail in self._tails.items():
-            events = tail.read()
+            if attempt in self._waiting_for_room and tail.begun:
+                self._runs(attempt)
+            events = () if attempt in self._waiting_for_room else tail.read()
             if events:
                 step = self._attempts[attempt]
                 self.hear(step, events)
                 measured += metrics_of(events, self.run.id, step, attempt)
         self.history.put_metrics(measured)
+
+    def _runs(self, attempt: str) -> None:
+        step = self._attempts[attempt]
+        self._waiting_for_room.discard(attempt)
+        self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=self.clock()))
 
     def _waiting(self) -> list[str]:
         return [name for name, held in self._steps.items() if held.waiting]
@@ -317,7 +296,7 @@ class Driver:
         self._feed(state.Ended(step, found.status, found.failure, final=True))
         return True
 
-    def _release(self, held: _Held) -> None:
+    def _release(self, held: HeldStep) -> None:
         if held.claim is not None:
             self.history.release(held.claim)
             held.claim = None
@@ -346,7 +325,9 @@ class Driver:
         self._attempts[held.attempt] = step
         self._tails[held.attempt] = Tail(Path(job.directory))
         self.workshop.keep_submitted(self._kept(held, self._blank(step, Status.RUNNING)))
-        self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=self.clock()))
+        self._waiting_for_room.add(held.attempt)
+        if len(self._attempts) <= self._executor.slots:
+            self._runs(held.attempt)
         # Before it runs: whoever asks from within a step finds it running.
         self._save()
         self._executor.submit(job)
@@ -355,6 +336,7 @@ class Driver:
     def _ended(self, outcome: Outcome) -> None:
         step = self._attempts.pop(outcome.attempt, None)
         self._tails.pop(outcome.attempt, None)
+        self._waiting_for_room.discard(outcome.attempt)
         if step is None:
             return
         held = self._steps[step]
@@ -392,12 +374,12 @@ class Driver:
         held.record = record
         self._feed(state.Committed(step))
 
-    def _kept(self, held: _Held, record: StepRecord, offers: Iterable[Offer] | None = None) -> Archived:
+    def _kept(self, held: HeldStep, record: StepRecord, offers: Iterable[Offer] | None = None) -> Archived:
         """Get what is kept of an attempt outside of history."""
         given = held.offers() if offers is None else offers
         return Archived(self.run, record, held.attempt, held.token, held.directory, tuple(given), self.clock())
 
-    def _nondeterministic(self, held: _Held, outcome: Outcome) -> tuple[str, ...]:
+    def _nondeterministic(self, held: HeldStep, outcome: Outcome) -> tuple[str, ...]:
         """Get a note when the same key has made other bytes before."""
         before = self.history.lookup([held.key]).get(held.key) if held.key else None
         if before is None or before.observed != outcome.observed:
