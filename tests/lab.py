@@ -42,6 +42,18 @@ _IDLE = """count => {
         && notebook.sessionContext.session.kernel.status === 'idle';
 }"""
 
+_ACTIVATE = """place => {
+    const content = window.jupyterapp.shell.currentWidget.content;
+    content.deselectAll();
+    content.activeCellIndex = place;
+    return content.widgets[place].model.executionCount;
+}"""
+_RAN = """([place, before]) => {
+    const notebook = window.jupyterapp.shell.currentWidget;
+    const count = notebook.content.widgets[place].model.executionCount;
+    return count && count !== before && notebook.sessionContext.session.kernel.status === 'idle';
+}"""
+
 
 class Lab:
     """A JupyterLab whose files are those of ``folder``; ``environment`` is added to what its kernels see."""
@@ -159,10 +171,11 @@ class Notebook:
         self.command("notebook:run-all-cells")
         self.idle(count)
 
-    def run_next(self, *, count: int) -> None:
-        """Run the active cell, go to the next one, and wait until ``count`` cells have run."""
-        self.command("notebook:run-cell-and-select-next")
-        self.idle(count)
+    def run(self, place: int) -> None:
+        """Run one cell, counted from 0, whatever has the focus; wait until it has ended and the kernel is idle."""
+        before = self.page.evaluate(_ACTIVATE, place)
+        self.command("notebook:run-cell")
+        self.page.wait_for_function(_RAN, arg=[place, before])
 
     def idle(self, count: int) -> None:
         """Wait until ``count`` cells have run and the kernel is idle."""

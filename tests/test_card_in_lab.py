@@ -125,8 +125,8 @@ def test_a_running_step_is_seen_and_followed(lab):
             "card.update(running(1, 'train', 8))",
         )
     )  # fmt: skip
-    notebook.run_next(count=1)
-    notebook.run_next(count=2)
+    notebook.run(0)
+    notebook.run(1)
     card = notebook.page.locator(".nbpipe-card")
     card.locator(".nbpipe-node").first.wait_for()
 
@@ -164,8 +164,8 @@ def test_the_graph_is_walked_by_the_keyboard_and_buttons_reach_the_kernel(lab):
             "print(asked)",
         )
     )  # fmt: skip
-    notebook.run_next(count=1)
-    notebook.run_next(count=2)
+    notebook.run(0)
+    notebook.run(1)
     page = notebook.page
     page.locator(".nbpipe-node").first.wait_for()
     focused = "() => document.activeElement.getAttribute('aria-label')"
@@ -182,7 +182,7 @@ def test_the_graph_is_walked_by_the_keyboard_and_buttons_reach_the_kernel(lab):
     assert "80 rows × 3 columns" in page.locator(".nbpipe-outputs").inner_text()
     page.get_by_role("button", name="Why?").click()
     page.wait_for_function("() => document.querySelector('.nbpipe-answer').textContent === 'why of clean'")
-    notebook.run_next(count=3)
+    notebook.run(2)
     page.wait_for_function("() => document.body.textContent.includes(\"[('why', 'clean')]\")")
     picture(notebook, "finished")
     assert lab.errors == []
@@ -196,8 +196,8 @@ def test_a_failure_shows_the_failing_line(lab):
             "card.update(ended(2, 'train', error_line='best = max([])'))",
         )
     )  # fmt: skip
-    notebook.run_next(count=1)
-    notebook.run_next(count=2)
+    notebook.run(0)
+    notebook.run(1)
     card = notebook.page.locator(".nbpipe-card")
     card.locator(".nbpipe-error").wait_for()
 
@@ -264,8 +264,8 @@ def test_three_hundred_steps_are_a_list_that_is_searched(lab):
         "card.update(dataclasses.replace(state, steps=steps, needs=needs, focus='step_7'))"
     )
     notebook = lab.open(write(lab, "many.ipynb", PREPARE, many))
-    notebook.run_next(count=1)
-    notebook.run_next(count=2)
+    notebook.run(0)
+    notebook.run(1)
     page = notebook.page
     page.locator(".nbpipe-row").first.wait_for()
     assert page.locator(".nbpipe-row").count() == 300
