@@ -97,9 +97,9 @@ class Lab:
             self._limit.cancel()
             self._end_processes()
 
-    def open(self, name: str, *, size: tuple[int, int] = (1280, 900)) -> Notebook:
+    def open(self, name: str, *, size: tuple[int, int] = (1280, 900), scale: float = 1.0) -> Notebook:
         """Open a notebook in a page of its own, and wait until its kernel can be used."""
-        page = self._browser.new_page(viewport={"width": size[0], "height": size[1]})
+        page = self._browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=scale)
         page.set_default_timeout(WAIT_SECONDS * 1000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(f"{self.url}lab/tree/{name}?reset&token={self._token}")
@@ -186,6 +186,11 @@ class Notebook:
         self.command("apputils:change-theme", {"theme": name})
         self.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
         self.page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
+
+    def reload(self) -> None:
+        """Load the page anew, and wait until the kernel, which has gone on, can be used."""
+        self.page.reload()
+        self.page.wait_for_function(_READY)
 
     def save(self) -> dict[str, Any]:
         """Save, and get what the file holds then."""

@@ -123,7 +123,8 @@ def test_a_running_step_is_seen_and_followed(lab):
             lab, "running.ipynb", PREPARE,
             "card = Card(lambda *what: card.update(running(1, 'train', 20)))\ncard.show()\n"
             "card.update(running(1, 'train', 8))",
-        )
+        ),
+        scale=1.0 if PICTURES is None else 2.0,
     )  # fmt: skip
     notebook.run(0)
     notebook.run(1)
@@ -192,7 +193,7 @@ def test_a_failure_shows_the_failing_line(lab):
     notebook = lab.open(
         write(
             lab, "failed.ipynb", PREPARE,
-            "card = Card(lambda *what: asked.append(what))\ncard.show()\n"
+            "card = Card(lambda *what: card.update(ended(2, 'train', error_line='best = max([1])')))\ncard.show()\n"
             "card.update(ended(2, 'train', error_line='best = max([])'))",
         )
     )  # fmt: skip
@@ -205,6 +206,37 @@ def test_a_failure_shows_the_failing_line(lab):
     assert "ValueError" in card.locator(".nbpipe-said").inner_text()
     assert card.locator(".nbpipe-action").all_inner_texts() == ["Run again", "Debug", "Why?", "Executed notebook"]
     picture(notebook, "failed")
+
+    # What the reader has opened stays open when the region is drawn anew.
+    card.locator(".nbpipe-error summary").click()
+    card.get_by_role("button", name="Why?").click()
+    notebook.page.wait_for_function("() => document.querySelector('.nbpipe-code').textContent.includes('max([1])')")
+    assert card.locator(".nbpipe-trace").is_visible()
+
+
+def test_a_page_that_comes_later_gets_all_of_it(lab):
+    """The log and the words about steps were sent as differences before the page was there."""
+    notebook = lab.open(
+        write(
+            lab, "later.ipynb", PREPARE,
+            "card = Card(lambda *what: asked.append(what))\ncard.show()\n"
+            "for done in (3, 8, 12):\n    card.update(running(1, 'train', done))",
+        )
+    )  # fmt: skip
+    notebook.run(0)
+    notebook.run(1)
+    notebook.page.locator(".nbpipe-node").first.wait_for()
+    notebook.save()
+    notebook.reload()
+    notebook.page.locator(".nbpipe-node").first.wait_for()
+    notebook.page.wait_for_function("() => document.querySelector('.nbpipe-lines').textContent.includes('epoch 0:')")
+    lines = notebook.page.locator(".nbpipe-lines").inner_text().splitlines()
+
+    assert (len(lines), lines[-1]) == (13, "epoch 12: loss 0.0769")
+    notebook.page.wait_for_function(
+        "() => /succeeded · [0-9.]+ s/.test(document.querySelector('.nbpipe-node .nbpipe-told').textContent)"
+    )
+    assert lab.errors == []
 
 
 ENDINGS = {
