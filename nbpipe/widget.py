@@ -16,7 +16,7 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from nbpipe.model import StepRecord
+from nbpipe.model import Status, StepRecord
 from nbpipe.views.card import GRAPH_STEPS, CardState, Detail, Told, counter, detail, letters, log_lines
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.marks import MARKS
@@ -25,7 +25,9 @@ from nbpipe.views.regions import Regions, regions
 from nbpipe.views.twin import twin
 
 _STATIC = Path(__file__).parent / "static"
-_MARKS = {mark.letter: [status.value, mark.path] for status, mark in MARKS.items()}
+# What wants to be seen first is counted first.
+_ORDER = sorted(MARKS, key=lambda status: (status is not Status.FAILED, status is not Status.RUNNING, status.terminal))
+_MARKS = {MARKS[status].letter: [status.value, MARKS[status].path] for status in _ORDER}
 _REGIONS = tuple(field.name for field in fields(Regions))
 # A front end counts seconds by its own clock; how far that is from the kernel's is told so often.
 _CLOCK_SECONDS = 10.0

@@ -17,11 +17,20 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("nbpipe", deadline=None)
 settings.load_profile("nbpipe")
 
+
+def lacking_browser() -> str:
+    """Get what a real JupyterLab in a real browser lacks here; empty when nothing."""
+    if shutil.which("chromium") is None:
+        return "there is no chromium on PATH (on Debian: apt install chromium)"
+    missing = [name for name in ("jupyterlab", "playwright") if find_spec(name) is None]
+    return f"{' and '.join(missing)} not installed" if missing else ""
+
+
 # Each group's real part: whether it is here, and what its tests say when it is not.
 GROUPS = {
     "kernel": (find_spec("ipykernel") is not None, "ipykernel is not installed"),
     "cluster": (find_spec("distributed") is not None, "distributed is not installed"),
-    "browser": (shutil.which("chromium") is not None, "there is no chromium on PATH"),
+    "browser": (not lacking_browser(), lacking_browser()),
     "postgres": (shutil.which("pg_ctl") is not None, "there is no pg_ctl on PATH"),
     "gpu": (shutil.which("nvidia-smi") is not None, "there is no GPU (no nvidia-smi on PATH)"),
     "slow": (True, ""),

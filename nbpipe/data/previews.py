@@ -11,6 +11,7 @@ import io
 import json
 import pickletools
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ _PICTURES = 4
 
 _DAMAGED = (
     OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, EOFError, ImportError, AttributeError,
-    MemoryError, struct.error, zlib.error, zipfile.BadZipFile, csv.Error,
+    MemoryError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, csv.Error, tokenize.TokenError,
 )  # fmt: skip
 
 _Found = dict[str, Any]
@@ -98,23 +99,28 @@ def _parquet(path: Path) -> _Found:
 
 
 def _few(schema: Any) -> list[str]:
-    return list(dict.fromkeys(schema.names[:_COLUMNS]))
+    return list(dict.fromkeys([*filter(_is_index, schema.names), *schema.names][:_COLUMNS]))
 
 
 def _table(head: Any, count: int, schema: Any) -> _Found:
     # Read from a damaged file, text would lead out of the mapped bytes.
     head.validate(full=True)
-    shown = min(_COLUMNS, head.num_columns)
-    columns = tuple((_label(schema.field(place).name), str(schema.field(place).type)) for place in range(shown))
-    rows = tuple(
-        tuple(_cell(head.column(place)[row]) for place in range(shown)) for row in range(min(_ROWS, head.num_rows))
-    )
-    summary = f"{_number(count, 'row')} × {_number(len(schema), 'column')}"
+    fields = head.schema
+    # What pandas keeps as its index stands last in the file, and first for people.
+    order = sorted(range(len(fields)), key=lambda place: not _is_index(fields.field(place).name))[:_COLUMNS]
+    columns = tuple((_label(fields.field(place).name), str(fields.field(place).type)) for place in order)
+    rows = tuple(tuple(_cell(head.column(place)[row]) for place in order) for row in range(min(_ROWS, head.num_rows)))
+    width = sum(not _is_index(name) for name in schema.names)
+    summary = f"{_number(count, 'row')} × {_number(width, 'column')}"
     return {"kind": "table", "summary": summary, "columns": columns, "rows": rows}
 
 
+def _is_index(name: str) -> bool:
+    return name.startswith("__index_level_")
+
+
 def _label(name: str) -> str:
-    return "" if name.startswith("__index_level_") else name
+    return "" if _is_index(name) else name
 
 
 def _cell(scalar: Any) -> str:
@@ -206,7 +212,12 @@ def _json(path: Path) -> _Found:
         summary = _number(len(value), "item")
     else:
         summary = type(value).__name__ if value is not None else "None"
-    return {"kind": "text", "summary": summary, "text": json.dumps(value, indent=1, ensure_ascii=False)[:_TEXT]}
+    return {"kind": "text", "summary": summary, "text": _json_text(value)[:_TEXT]}
+
+
+def _json_text(value: Any) -> str:
+    short = json.dumps(value, ensure_ascii=False)
+    return short if len(short) <= _CELL else json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def _text(path: Path) -> _Found:

@@ -251,7 +251,6 @@ class View {
     this.parts.graph.hidden = !graph;
     this.parts.list.hidden = graph;
     this.parts.search.hidden = graph;
-    this.parts.chips.hidden = graph;
     for (const button of this.parts.modes.children) {
       button.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (button).dataset.mode === this.mode));
     }
@@ -302,7 +301,7 @@ class View {
       const title = node.querySelector("title");
       if (title) title.textContent = why ? `${label}\n${why}` : label;
       const words = node.querySelector(".nbpipe-told");
-      if (words) words.textContent = took ? `${status} ${took}` : status;
+      if (words) words.textContent = took ? `${status} · ${took}` : status;
       const row = node.querySelector(".nbpipe-row-status");
       if (row) row.textContent = status;
       const time = /** @type {HTMLElement | null} */ (node.querySelector(".nbpipe-row-time"));
@@ -344,8 +343,14 @@ class View {
     place(this.parts.chips, holder.innerHTML);
   }
 
+  /** Leave out rows, and let boxes fade, that are not looked for. */
   drawFilter() {
-    if (this.mode !== "list") return;
+    if (this.mode === "graph") {
+      for (const box of this.parts.graph.querySelectorAll(".nbpipe-node")) {
+        box.toggleAttribute("data-faded", this.only !== null && box.getAttribute("data-status") !== this.only);
+      }
+      return;
+    }
     for (const row of /** @type {HTMLCollectionOf<HTMLElement>} */ (this.parts.list.children)) {
       const name = this.shown.names[Number(row.dataset.step)].toLowerCase();
       row.hidden = !name.includes(this.filter) || (this.only !== null && row.dataset.status !== this.only);

@@ -70,7 +70,7 @@ class CardState:
         return self.run is None or not self.run.status.terminal
 
 
-# What of one step changes: how long it took, since when it runs, and why it stands as it does.
+# What of one step changes: how long it took or what was saved, since when it runs, and why it stands as it does.
 Detail = tuple[str, float | None, str]
 
 
@@ -82,6 +82,8 @@ def letters(steps: Sequence[StepRecord]) -> str:
 def detail(record: StepRecord, numbers: Mapping[str, int]) -> Detail:
     """Get what a list says about a step beside its status."""
     took = duration(record.seconds) if record.attempts and record.status.terminal else ""
+    if record.status is Status.REUSED and record.saved_seconds:
+        took = f"saved {duration(record.saved_seconds)}"
     since = record.started if record.status is Status.RUNNING else None
     return took, since, fit(step_explanation(record, numbers), _WHY_COLUMNS)
 
@@ -93,7 +95,8 @@ def counter(steps: Sequence[StepRecord]) -> str:
     counts = Counter(record.status for record in steps)
     done = sum(count for status, count in counts.items() if status.terminal)
     told = [f"{counts[status]} {status.value}" for status in _TOLD if counts[status]]
-    return ", ".join([f"{done} of {len(steps)} steps done", *told])
+    saved = sum(record.saved_seconds for record in steps if record.status is Status.REUSED)
+    return ", ".join([f"{done} of {len(steps)} steps done", *told, *([f"saved {duration(saved)}"] if saved else [])])
 
 
 _TOLD = (Status.RUNNING, Status.REUSED, Status.FAILED, Status.SKIPPED, Status.CANCELLED, Status.LOST)

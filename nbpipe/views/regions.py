@@ -134,9 +134,9 @@ def _why(state: CardState, record: StepRecord) -> list[str]:
         return [f"{told}: {why}" if why else told]
     waits = waits_for(state, record)
     why = reasons(record.reasons)
-    runs = record.status in (Status.RUNNING, Status.SUCCEEDED, Status.FAILED)
+    executed = record.status in (Status.RUNNING, Status.SUCCEEDED, Status.FAILED)
     tries = [f"attempt {record.attempts}"] if record.attempts > 1 else []
-    return [waits, f"runs because: {why}" if why and runs else why, *tries]
+    return [waits, f"because: {why}" if why and executed else why, *tries]
 
 
 def _error(state: CardState, record: StepRecord | None) -> str:

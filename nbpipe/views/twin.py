@@ -32,6 +32,8 @@ _HEAD = "margin:4px 0;font-weight:600"
 _LINE = "margin:2px 0"
 _ERROR = "margin:6px 0;padding:4px 0 4px 10px;border-left:3px solid #d9412f"
 _IMAGE = "max-width:100%"
+_TABLE = "border-collapse:collapse;color:inherit;background:none;margin:4px 0"
+_CELL = "text-align:left;padding:2px 12px 2px 0;vertical-align:middle"
 _SPARK = (140.0, 30.0)
 
 
@@ -48,7 +50,7 @@ def twin_html(state: CardState) -> str:
     parts += _graph(state)
     parts += [_error(state, failed) for failed in _failed(state)]
     if record is not None:
-        parts += [_metric(name, points) for name, points in _told(state, record).metrics.items() if points]
+        parts += _metrics(_told(state, record))
         parts += _outputs(state, record)
         parts += _log(state, record)
     return f'<div class="nbpipe-twin">{"".join(parts)}</div>'
@@ -182,18 +184,27 @@ def _told(state: CardState, record: StepRecord) -> Told:
     return state.told.get(record.step, Told())
 
 
-def _metric(name: str, points: Points) -> str:
-    drawn, words, (width, height) = line(points, *_SPARK), metric_words(points), _SPARK
+def _metrics(told: Told) -> list[str]:
+    rows = "".join(
+        f'<tr><td style="{_CELL}">{_text(name)}</td><td style="{_CELL}">{_spark(name, points)}</td>'
+        f'<td style="{_CELL}">{_text(metric_words(points))}</td></tr>'
+        for name, points in told.metrics.items()
+        if points
+    )
+    return [f'<table style="{_TABLE}"><tbody>{rows}</tbody></table>'] if rows else []
+
+
+def _spark(name: str, points: Points) -> str:
+    drawn, (width, height) = line(points, *_SPARK), _SPARK
     if drawn is None:
-        return f'<div style="{_LINE}">{_text(name)} = {_text(words)}</div>'
+        return ""
     colour = MARKS[Status.RUNNING].colour
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
         f' height="{height:g}"><polyline points="{drawn.corners}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
         f'<circle cx="{drawn.last[0]:.1f}" cy="{drawn.last[1]:.1f}" r="2.2" fill="{colour}"/></svg>'
     )
-    image = f'<img src="{data_uri(svg)}" alt="{_text(f"{name} over time")}" style="vertical-align:middle">'
-    return f'<div style="{_LINE}">{_text(name)} = {_text(words)} {image}</div>'
+    return f'<img src="{data_uri(svg)}" alt="{_text(f"{name} over time")}" style="vertical-align:middle">'
 
 
 def _outputs(state: CardState, record: StepRecord) -> Iterator[str]:
@@ -213,7 +224,8 @@ def _log(state: CardState, record: StepRecord) -> list[str]:
     if not lines:
         return []
     cut = len(lines) > _LOG_LINES
-    return [static_html.lines_html([*(["…"] if cut else []), *lines[-_LOG_LINES:]])]
+    said = f"the last {_LOG_LINES} lines printed" if cut else "printed"
+    return [f'<div style="{_LINE}">{said}:</div>', static_html.lines_html(lines[-_LOG_LINES:])]
 
 
 def _detail_lines(state: CardState, record: StepRecord) -> Iterator[str]:
