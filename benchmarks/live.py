@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from live_kernel import Kernel  # found by the line above
 
-PRINTS = 30
 STEPS = 300
 
 
@@ -68,7 +67,7 @@ def delays(kernel: Kernel) -> None:
         seen.update(re.findall(r"@at=(\d+\.\d+)", told))
 
     kernel.hearers.append(note)
-    body = f"import time\nfor n in range({PRINTS}):\n    print(f'@at={{time.time()}}', flush=True)\n    time.sleep(0.3)\nz = 1"
+    body = "import time\nfor n in range(30):\n    print(f'@at={time.time()}', flush=True)\n    time.sleep(0.3)\nz = 1"
     kernel.run("print", f"%%step prints -o z\n{body}")
     kernel.hearers.remove(note)
     print(f"from a print to the card {statistics.median(found):7.3f} s (at most {max(found):.3f}, of {len(found)})")

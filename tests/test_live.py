@@ -168,6 +168,16 @@ def test_large_or_heavy_outputs_are_loaded_by_the_cell_that_reads_them(kernel):
     assert kernel.execute("read", "big.shape").text == "(6000000,)"
 
 
+def test_what_a_step_displays_is_in_the_picture_that_stays(kernel):
+    source = (
+        "%%step plots -o n\nfrom IPython.display import HTML, Image, display\n"
+        "display(HTML('<b>bold</b>'))\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()\nn = 1"
+    )
+    (bundle,) = kernel.run("plots", source).bundles.values()
+    assert "<b>bold</b>" in bundle["text/html"]
+    assert "data:image/png;base64," in bundle["text/html"]
+
+
 def test_a_step_that_is_wrong_says_so_at_once(kernel):
     shown = kernel.execute("wrong", "%%step wrong -i raw=./nothing.csv -o w\nw = 1")
     assert "`./nothing.csv` is not there" in shown.error

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nbpipe.data.previews import preview
@@ -21,6 +22,7 @@ from nbpipe.run.situation import Request, check_declared, select
 from nbpipe.run.submission import Submission, Wishes, new_run_id
 from nbpipe.run.workshop import definition_digests
 from nbpipe.views.card import CardState
+from nbpipe.views.displays import displays
 from nbpipe.workspace import Workspace
 
 _LOOK_SECONDS = 0.12
@@ -52,6 +54,7 @@ class Live:
         self._lock = threading.RLock()
         self._eyes: threading.Thread | None = None
         self._numbers: dict[str, int] = {}
+        self._displayed: dict[str, tuple[str, ...]] = {}
         self._seen: dict[str, Preview] = {}
         self.landed: Callable[[], None] = lambda: None
 
@@ -118,8 +121,17 @@ class Live:
         return CardState(
             run=watched.run, steps=steps, needs=watched.needs, focus=focus, told=watched.told(),
             previews=self._previews(watched, focus), numbers=self._numbers, now=time.time(), note=note,
-            error_line=watched.failing_line(focus),
+            error_line=watched.failing_line(focus), displays=self._displays(watched, focus),
         )  # fmt: skip
+
+    def _displays(self, watched: Watched, focus: str | None) -> tuple[str, ...]:
+        """Get what a step displayed that has ended."""
+        record = watched.record(focus) if focus else None
+        if record is None or not record.status.terminal or record.notebook is None:
+            return ()
+        if record.notebook not in self._displayed:
+            self._displayed[record.notebook] = displays(read_executed(record.notebook))
+        return self._displayed[record.notebook]
 
     def _previews(self, watched: Watched, focus: str | None) -> dict[str, Preview]:
         """Get a look at each output of a step that has its outputs."""
@@ -235,6 +247,15 @@ class Live:
             watched.look()
         except NbpipeError as error:
             watched.fail(error)
+
+
+def read_executed(path: str) -> dict[str, Any]:
+    """Get an executed notebook; an empty one where it cannot be read any more."""
+    try:
+        notebook: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return notebook
 
 
 def _selected(request: Request) -> list[str]:

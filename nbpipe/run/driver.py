@@ -22,7 +22,6 @@ from nbpipe.model import (
     Failure,
     Job,
     Metric,
-    Observed,
     Outcome,
     Reason,
     ReuseVerdict,
@@ -32,10 +31,10 @@ from nbpipe.model import (
     StepRecord,
 )
 from nbpipe.planning import progress as state
-from nbpipe.planning.plan import Decision, Planner
+from nbpipe.planning.plan import Planner
 from nbpipe.planning.progress import Progress
-from nbpipe.run.held import HeldStep
 from nbpipe.run.heartbeat import LEASE, Heartbeat
+from nbpipe.run.held import HeldStep
 from nbpipe.run.owner import is_alive
 
 _PAUSE = 0.1

@@ -38,7 +38,8 @@ class CardState:
 
     ``run`` is None while it is being submitted. ``steps`` are in notebook order. ``focus`` is the step of this cell;
     None is the view of a whole run. ``previews`` are found by ``step.output``, ``numbers`` are those of runs by id.
-    ``note`` is a sentence about all of it, ``error_line`` the text of the failing line in the author's cell.
+    ``note`` is a sentence about all of it, ``error_line`` the text of the failing line in the author's cell,
+    ``displays`` the HTML of what the step of this cell displayed.
     """
 
     run: RunRecord | None
@@ -51,6 +52,7 @@ class CardState:
     now: float
     note: str = ""
     error_line: str = ""
+    displays: tuple[str, ...] = ()
 
     def step(self, name: str | None) -> StepRecord | None:
         """Get the record of a step."""

@@ -51,6 +51,7 @@ def twin_html(state: CardState) -> str:
     parts += [_error(state, failed) for failed in _failed(state)]
     if record is not None:
         parts += _metrics(_told(state, record))
+        parts += [f'<div style="{_LINE}">{display}</div>' for display in state.displays]
         parts += _outputs(state, record)
         parts += _log(state, record)
     return f'<div class="nbpipe-twin">{"".join(parts)}</div>'
