@@ -177,6 +177,11 @@ class Notebook:
         self.command("notebook:run-cell")
         self.page.wait_for_function(_RAN, arg=[place, before])
 
+    def start(self, place: int) -> None:
+        """Run one cell, counted from 0, and don't wait for it."""
+        self.page.evaluate(_ACTIVATE, place)
+        self.command("notebook:run-cell")
+
     def idle(self, count: int) -> None:
         """Wait until ``count`` cells have run and the kernel is idle."""
         self.page.wait_for_function(_IDLE, arg=count)

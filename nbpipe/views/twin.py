@@ -61,7 +61,7 @@ def twin_text(state: CardState) -> str:
     """Get a card's last state as plain text with the same facts."""
     record = state.step(state.focus)
     lines = [headline(state), *_said(state, record)]
-    if len(state.steps) > 1:
+    if _tells_all(state):
         lines += ["", *table.step_lines(state.steps, _COLUMNS, state.numbers)]
     for failed in _failed(state):
         lines += ["", *_error_lines(state, failed)]
@@ -109,8 +109,11 @@ def _said(state: CardState, record: StepRecord | None) -> Iterator[str]:
 
 
 def _graph(state: CardState) -> list[str]:
-    """Get the graph as a picture and the steps as a table; one step alone needs neither."""
-    if len(state.steps) < 2:
+    """Get the graph as a picture and the steps as a table; a step needs neither when it is alone or others go on.
+
+    What stays in the file would go on to say that they run.
+    """
+    if not _tells_all(state):
         return []
     rows = table.step_rows(state.steps[:_TABLE_STEPS], state.numbers)
     left = len(state.steps) - len(rows)
@@ -126,6 +129,10 @@ def _graph(state: CardState) -> list[str]:
     return [f'<div style="{_LINE}"><img src="{data_uri(svg)}" alt="{alt}" style="{_IMAGE}"></div>', steps]
 
 
+def _tells_all(state: CardState) -> bool:
+    return len(state.steps) > 1 and not (state.focus is not None and state.live)
+
+
 def _label(record: StepRecord) -> str:
     if record.status is Status.REUSED and record.saved_seconds:
         return f"reused, saved {duration(record.saved_seconds)}"
@@ -139,9 +146,13 @@ def _label(record: StepRecord) -> str:
 def _failed(state: CardState) -> list[StepRecord]:
     """Get the failures that this card is to tell: its own step's, else all of the run's."""
     record = state.step(state.focus)
-    if record is not None and record.failure is not None:
+    if record is not None and _has_failed(record):
         return [record]
-    return [other for other in state.steps if other.failure is not None][:3]
+    return [other for other in state.steps if _has_failed(other)][:3]
+
+
+def _has_failed(record: StepRecord) -> bool:
+    return record.failure is not None and record.status is not Status.CANCELLED
 
 
 def _where(record: StepRecord) -> str:
