@@ -46,6 +46,7 @@ from nbpipe.run.launch import launch
 from nbpipe.run.owner import is_alive, this_owner, this_user
 from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
+from nbpipe.run.scene import Scene, recorded_scene, scene_now
 from nbpipe.run.situation import Request, Situation, survey
 from nbpipe.run.submission import Submission, Wishes
 from nbpipe.run.verification import Problem, Verified, keep_ending, set_aside, verify
@@ -55,9 +56,10 @@ Executors = Callable[[], Executor]
 
 CANCEL_SECONDS = 30.0
 _PAUSE = 0.1
+_LOOKED_BACK = 50
 
 # What the contract names and this version does not have: every face gives the same answer to it.
-LATER_VERBS = ("debug", "compare", "datasets", "datastores", "compute", "env", "publish",
+LATER_VERBS = ("compare", "datasets", "datastores", "compute", "env", "publish",
                "schedule", "gc", "fmt")  # fmt: skip
 
 
@@ -326,6 +328,23 @@ class Workspace:
             cure = f"Run it again with --force {step}."
             raise BadUsage(f"the executed notebook of step `{step}` in run {run.number} is gone: {executed}", cure)
         return executed
+
+    def scene(self, request: Request, step: str) -> Scene:
+        """Get what a step would find now: inputs from recorded results that are up to date, else BadUsage."""
+        situation, planner = self._planner(dataclasses.replace(request, steps=(step,)))
+        return scene_now(situation, plan(planner, situation.selected), step)
+
+    def recorded_scene(self, notebook: str, step: str) -> Scene:
+        """Get what a step found in the newest run of a notebook that executed or reused it; BadUsage without one."""
+        run = None
+        for run in self.history.runs(limit=_LOOKED_BACK, notebook=notebook):
+            records = self.history.steps(run.id)
+            record = next((record for record in records if record.step == step and record.notebook), None)
+            if record is not None and record.status.terminal:
+                return recorded_scene(run, records, record, store=self.store, digests=self.digests)
+        names = [record.step for record in self.history.steps(run.id)] if run else []
+        message = f"step `{step}` has not been executed in this workspace"
+        raise BadUsage(message, nearest(step, names) or "`--here` runs it with what it would find now.")
 
     def output(self, notebook: str, name: str) -> Artifact:
         """Get the newest stored output called ``OUTPUT`` or ``STEP.OUTPUT``."""

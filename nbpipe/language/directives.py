@@ -22,7 +22,7 @@ FORMATS = (
 )  # fmt: skip
 ALIASES = ("feather", "bytes", "txt", "str", "pickle", "pkl")
 SHORT = {"i": "in", "o": "out", "p": "param"}
-FLAGS = ("append", "finally")
+FLAGS = ("append", "here", "finally")
 WORKING = ("in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when")
 LATER = (
     "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "register",
@@ -32,7 +32,8 @@ KEYS = (*WORKING, *LATER)
 _DEFAULTS = ("retries", "timeout", "memory", "reuse", "envvar")
 MARKERS = ("parameters", "shared", "local")
 
-_MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w])")
+# Not `%%step?`, which asks for help.
+_MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w?])")
 _PIPE_LINE = re.compile(r"#\s?\|(.*)$")
 _STEP_PIPE = re.compile(r"#\s?\|\s*step\s*:")
 _ESCAPE = re.compile(r"\s*[!%?]|.*\?\s*$")
@@ -50,6 +51,7 @@ class Declared:
 
     name: str
     append: bool
+    here: bool
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     options: Options
@@ -148,6 +150,7 @@ def read_step(cell: Cell) -> Declared:
     return Declared(
         name=name,
         append="append" in options,
+        here="here" in options,
         inputs=_inputs(options.get("in")),
         outputs=_outputs(options.get("out")),
         options=_to_options(options),
@@ -286,7 +289,7 @@ def _without_quoted(text: str) -> str:
 def _key(where: Span, word: str, *, short: bool) -> str:
     if short and word in SHORT:
         return SHORT[word]
-    known = (*KEYS, "append")
+    known = (*KEYS, "append", "here")
     if word in known and not short:
         return word
     spelled = "-" if short else "--"
@@ -302,8 +305,8 @@ def _add(options: dict[str, Span], key: str, value: Span, *, has_value: bool) ->
         raise value.wrong(f"`{key}` is given twice, first on line {line}", "Keep one of them.")
     if not has_value and key not in FLAGS:
         raise value.wrong(f"`{value.text}` needs a value", _EXAMPLE.get(key, ""))
-    if has_value and key == "append":
-        raise value.wrong(f"`--append` takes no value, found `{value.text}`", "Write %%step NAME --append -i …")
+    if has_value and key in ("append", "here"):
+        raise value.wrong(f"`--{key}` takes no value, found `{value.text}`", f"Write %%step NAME --{key} -i …")
     options[key] = value
 
 
@@ -341,7 +344,7 @@ def _stray(lines: list[str], after: int, step: Place) -> None:
 
 def _only_data(options: Mapping[str, Span]) -> None:
     for key, span in options.items():
-        if key not in ("append", "in", "out"):
+        if key not in ("append", "here", "in", "out"):
             raise span.wrong(f"a continued step cannot set `{key}`", "Set it where the step begins; here go -i and -o.")
 
 

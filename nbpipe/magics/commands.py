@@ -25,6 +25,7 @@ from nbpipe.magics.screen import (
     show_why,
 )
 from nbpipe.magics.session import Session
+from nbpipe.magics.trial import bind_locals, debug, run_here
 from nbpipe.magics.words import Words, read_words
 from nbpipe.model import Status
 from nbpipe.run.situation import Request
@@ -32,7 +33,8 @@ from nbpipe.run.submission import Wishes
 from nbpipe.workspace import LATER_VERBS, Report, Workspace
 
 VERBS = (
-    "plan", "run", "cancel", "status", "why", "accept", "logs", "pull", "runs", "show", "verify", "lint", "defaults",
+    "plan", "run", "cancel", "status", "why", "debug", "accept", "logs", "pull", "runs", "show", "verify", "lint",
+    "defaults",
 )  # fmt: skip
 SHELL_VERBS = ("init",)
 
@@ -80,12 +82,16 @@ class StepMagics(Magics):
     def _declare(self, source: str) -> None:
         current = self.session.cells.declare(source)
         try:
-            name = read_step(current).name
+            declared = read_step(current)
+            name = declared.name
             reading = self.session.reading()
             missing = reading.unbound.get(name, ())
             ours = [error for error in reading.errors if error.place.step == name]
             if missing and not ours:
                 show_lines([f"step {name} is declared, incomplete: it does not bind {', '.join(missing)} yet"])
+                return
+            if declared.here:
+                self._here(self.session.request([name]), name)
                 return
             if reading.defaults.get("run") == "manual" and not ours:
                 show_lines([f"step {name} is declared; `%nbpipe run` runs it"])
@@ -111,13 +117,20 @@ class StepMagics(Magics):
             self.session.unbind(report)
             raise _ending(report)
 
+    def _here(self, request: Request, step: str) -> None:
+        show_lines(run_here(self.session, self.session.workspace.scene(request, step)))
+
     def _plan(self, rest: str) -> None:
         words = read_words(rest, takes=("param",))
         show_plan(self.session.workspace, self.session.workspace.plan(self._asked(words, ())))
 
     def _run(self, rest: str) -> None:
         takes = ("param", "to", "from", "force", "keep-going", "experiment", "tag", "detach")
-        words = read_words(rest, takes=takes)
+        words = read_words(rest, takes=(*takes, "here"))
+        if "here" in words.given:
+            words = read_words(rest, takes=("param", "here"), names=1)
+            self._here(self._asked(words, words.names), words.names[0])
+            return
         request = self._asked(words, (*words.names, *words.many("to")))
         wishes = Wishes("keep-going" in words.given, words.one("experiment") or "", words.pairs("tag"))
         if "detach" in words.given:
@@ -148,6 +161,16 @@ class StepMagics(Magics):
         words = read_words(rest, takes=("param",), names=1)
         request = self._asked(words, (words.names[0],))
         show_why(self.session.workspace, self.session.workspace.why(request, words.names[0]))
+
+    def _debug(self, rest: str) -> None:
+        words = read_words(rest, takes=("locals", "workspace"), names=1)
+        named = words.one("workspace")
+        if named is None:
+            scene = self.session.workspace.recorded_scene(self.session.identity, words.names[0])
+        else:
+            with Workspace.open(self.session.base, Path(named)) as other:
+                scene = other.recorded_scene(self.session.identity, words.names[0])
+        show_lines((bind_locals if "locals" in words.given else debug)(self.session, scene))
 
     def _accept(self, rest: str) -> None:
         words = read_words(rest, takes=("param",), names=1)

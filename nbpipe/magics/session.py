@@ -104,6 +104,11 @@ class Session:
         self._bound[name] = artifact.uri
         return value
 
+    def let_go(self, names: Iterable[str]) -> None:
+        """Forget that these names hold outputs: something else has been bound to them."""
+        for name in names:
+            self._bound.pop(name, None)
+
     def unbind(self, report: Report) -> None:
         """Take away the names of outputs that steps failed to make."""
         made = {artifact.name for step in report.steps for artifact in step.artifacts}

@@ -1,0 +1,61 @@
+"""The tools of the command line as whole commands: what they print, write and leave alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from author import write_notebook
+
+FAILING = (
+    "rate: float = 0.5",
+    "SCALE = 2",
+    "%%step a -o x\nx = [1, 2]",
+    "%%step b -i x -o y\nt = x[0] * SCALE * rate\ny = t / 0",
+)
+
+
+def nbpipe(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run one whole command, without a terminal."""
+    command = [sys.executable, "-m", "nbpipe", *words]
+    nothing = subprocess.DEVNULL
+    return subprocess.run(command, cwd=folder, stdin=nothing, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Get a folder whose notebook was run once, and failed."""
+    folder = tmp_path_factory.mktemp("project")
+    write_notebook(folder / "n.ipynb", FAILING, parameters=0)
+    assert nbpipe(folder, "run", "n.ipynb").returncode == 1
+    return folder
+
+
+@pytest.mark.kernel
+@pytest.mark.cluster
+@pytest.mark.slow
+class TestOfRecordedRuns:
+    """What is told of a run that is over."""
+
+    def test_debug_without_a_terminal_prints_what_the_step_was_given(self, project):
+        done = nbpipe(project, "debug", "n.ipynb", "b")
+        assert done.returncode == 0
+        assert "which failed: cell 4, line 3: ZeroDivisionError" in done.stdout
+        assert "  rate = 0.5" in done.stdout
+        assert "y = t / 0  # ← ZeroDivisionError: division by zero" in done.stdout
+        assert "%nbpipe debug b" in done.stderr
+
+    def test_debug_as_json_has_all_that_a_program_needs(self, project):
+        told = json.loads(nbpipe(project, "debug", "n.ipynb", "b", "--json").stdout)
+        (path,) = told["inputs"]["x"]["paths"]
+        assert json.loads(Path(path).read_text()) == [1, 2]
+        assert (told["parameters"], told["locals"]) == ({"rate": 0.5}, ["rate", "t"])
+        assert (told["error"]["cell"], told["error"]["line"]) == (4, 3)
+
+    def test_debug_of_an_unknown_step_is_refused(self, project):
+        done = nbpipe(project, "debug", "n.ipynb", "bb")
+        assert done.returncode == 2
+        assert "has not been executed" in done.stderr
