@@ -12,9 +12,10 @@ _PATIENCE = 120
 
 
 class Kernel:
-    """A kernel in a folder; ``next_input`` is the text of the cell that it last offered."""
+    """A kernel in a folder; ``next_input`` is the text of the cell that it last offered, ``page`` the last help."""
 
     next_input = ""
+    page = ""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,6 +54,8 @@ class Kernel:
         for offer in reply["content"].get("payload", ()):
             if offer["source"] == "set_next_input":
                 self.next_input = offer["text"]
+            elif offer["source"] == "page":
+                self.page = offer["data"]["text/plain"]
 
     def ask(self, kind: str, **content: Any) -> dict[str, Any]:
         """Ask the kernel something other than to run a cell, and get the content of its reply."""
