@@ -45,7 +45,7 @@ class TestOfRecordedRuns:
         assert done.returncode == 0
         assert "which failed: cell 4, line 3: ZeroDivisionError" in done.stdout
         assert "  rate = 0.5" in done.stdout
-        assert "y = t / 0  # ← ZeroDivisionError: division by zero" in done.stdout
+        assert "y = t / 0  # ← ZeroDivisionError: float division by zero" in done.stdout
         assert "%nbpipe debug b" in done.stderr
 
     def test_debug_as_json_has_all_that_a_program_needs(self, project):

@@ -30,6 +30,7 @@ from nbpipe.magics.words import Words, read_words
 from nbpipe.model import Status
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
+from nbpipe.views import reminder
 from nbpipe.workspace import LATER_VERBS, Report, Workspace
 
 VERBS = (
@@ -217,6 +218,11 @@ class StepMagics(Magics):
             raise refused[0]
         told = " ".join(f"{key}={value}" for key, value in reading.defaults.items())
         show_lines([f"defaults: {told or shlex.join(rest.split()) or 'none'}"])
+
+
+# What `%%step?` and `%nbpipe?` show.
+StepMagics.step.__doc__ = StepMagics.nbstep.__doc__ = reminder.STEP
+StepMagics.nbpipe.__doc__ = reminder.VERBS
 
 
 def _ending(report: Report) -> NbpipeError:
