@@ -12,7 +12,8 @@ from notebook_cells import fine, read, wrong
 
 from nbpipe.data import formats
 from nbpipe.errors import NOWHERE, BadDirective, Refused
-from nbpipe.language.directives import ALIASES, FORMATS, KEYS, LATER, Declared, marker, read_step
+from nbpipe.language.directives import KEYS, LATER, Declared, marker, read_step
+from nbpipe.language.items import ALIASES, FORMATS
 from nbpipe.model import Cell, Elsewhere, Files, FromParameter, Reuse, StepOutput
 
 

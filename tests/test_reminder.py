@@ -7,7 +7,8 @@ import re
 import pytest
 from live_kernel import Kernel
 
-from nbpipe.language.directives import FORMATS, WORKING
+from nbpipe.language.directives import WORKING
+from nbpipe.language.items import FORMATS
 from nbpipe.language.reading import read_cells
 from nbpipe.magics.commands import VERBS
 from nbpipe.magics.completion import OPTIONS

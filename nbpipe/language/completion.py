@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbpipe.errors import Place, Refused
-from nbpipe.language.directives import FORMATS, SHORT, WORKING, marker
+from nbpipe.language.directives import SHORT, WORKING, marker
 from nbpipe.language.ipython_syntax import parse_cell
+from nbpipe.language.items import FORMATS
 from nbpipe.language.names import names_of
 from nbpipe.language.text import lines_of
 
