@@ -124,14 +124,30 @@ def _below(line: str, above: str, place: Place) -> BadDirective:
     return BadDirective(f"`{line.strip()}` stands below `{above[:60]}`", out or "Make it the cell's first line.", place)
 
 
-def read_step(cell: Cell) -> Declared:
-    """Read a step cell's declaration; BadDirective at the first thing that is wrong."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A declaration as it is written: ``head`` is what stands before the name, ``options`` the text of each key.
+
+    It stands in the lines from ``first`` to ``after`` (from 0, ``after`` excluded), of which the first line takes
+    ``used`` with its continuations.
+    """
+
+    head: str
+    name: str
+    options: Mapping[str, Span]
+    first: int
+    used: int
+    after: int
+
+
+def read_written(cell: Cell) -> Written:
+    """Split a step cell's declaration into its keys; BadDirective at the first thing that is no declaration."""
     lines = lines_of(cell.source)
-    first, _ = _first_line(lines)
-    header, used = _header(cell, lines, first)
+    first = _first_line(lines)[0] - 1
+    header, start, used = _header(cell, lines, first + 1)
     word, name = _name(header)
     options = _options(header.named(name), word)
-    after = first - 1 + used
+    after = first + used
     while after < len(lines) and (pipe := _PIPE_LINE.match(lines[after])):
         span, taken = _joined(cell.number, lines, after, pipe.start(1), _after_pipe)
         _add_line(options, span.named(name))
@@ -139,6 +155,13 @@ def read_step(cell: Cell) -> Declared:
     _stray(lines, after, Place(cell.number, step=name))
     if "append" in options:
         _only_data(options)
+    return Written(lines[first][:start].rstrip(), name, options, first, used, after)
+
+
+def read_step(cell: Cell) -> Declared:
+    """Read a step cell's declaration; BadDirective at the first thing that is wrong."""
+    written = read_written(cell)
+    name, options = written.name, written.options
     return Declared(
         name=name,
         append="append" in options,
@@ -147,8 +170,8 @@ def read_step(cell: Cell) -> Declared:
         outputs=outputs_in(options.get("out")),
         options=_to_options(options),
         given=_given(options),
-        body=_body(lines, first - 1, used),
-        place=Place(cell.number, first, 1, name),
+        body=_body(lines_of(cell.source), written.first, written.used),
+        place=Place(cell.number, written.first + 1, 1, name),
     )
 
 
@@ -184,12 +207,13 @@ def _first_line(lines: list[str]) -> tuple[int, str]:
     return 1, ""
 
 
-def _header(cell: Cell, lines: list[str], first: int) -> tuple[Span, int]:
-    """Get the declaration after ``%%step`` or ``#| step:``, continued lines joined, and how many lines it takes."""
+def _header(cell: Cell, lines: list[str], first: int) -> tuple[Span, int, int]:
+    """Get the declaration after ``%%step`` or ``#| step:``, where it starts, and how many lines it takes, joined."""
     line = lines[first - 1]
     magic, pipe = _MAGIC_LINE.match(line), _STEP_PIPE.match(line)
     start = magic.end() if magic else pipe.end() if pipe else 0
-    return _joined(cell.number, lines, first - 1, start, _after_pipe if pipe else _no_pipe)
+    span, used = _joined(cell.number, lines, first - 1, start, _after_pipe if pipe else _no_pipe)
+    return span, start, used
 
 
 def _after_pipe(line: str) -> int | None:
