@@ -59,3 +59,50 @@ class TestOfRecordedRuns:
         done = nbpipe(project, "debug", "n.ipynb", "bb")
         assert done.returncode == 2
         assert "has not been executed" in done.stderr
+
+
+WIDE = "%%step train -i features, raw:csv=./data/raw.csv, labels=prepare.labels -o model, report:json --retries 2"
+LONG = (
+    "%%step train\n#| in: features, raw:csv=./data/raw.csv, labels=prepare.labels\n#| out: model, report:json\n"
+    "#| retries: 2"
+)
+
+
+def sources(path: Path) -> list[str]:
+    """Get the sources of a notebook's cells."""
+    return [cell["source"] for cell in json.loads(path.read_text())["cells"]]
+
+
+class TestFmt:
+    """Declarations laid out in saved notebooks."""
+
+    def test_a_wide_declaration_becomes_long_and_is_left_alone_then(self, tmp_path):
+        path = write_notebook(tmp_path / "n.ipynb", ["import os", f"{WIDE}\nx = 1"])
+        before = path.read_bytes()
+        checked = nbpipe(tmp_path, "fmt", "n.ipynb", "--check")
+        assert (checked.returncode, checked.stdout) == (1, "would change n.ipynb: cell 2\n")
+        assert path.read_bytes() == before
+        assert nbpipe(tmp_path, "fmt", "n.ipynb").stdout == "changed n.ipynb: cell 2\n"
+        assert sources(path) == ["import os", f"{LONG}\nx = 1"]
+        assert nbpipe(tmp_path, "fmt", "--check", "n.ipynb").returncode == 0
+        assert nbpipe(tmp_path, "fmt", "--short", "n.ipynb").returncode == 0
+        assert path.read_bytes() == before
+
+    def test_several_notebooks_are_told_as_json(self, tmp_path):
+        write_notebook(tmp_path / "a.ipynb", [f"{WIDE}\nx = 1"])
+        write_notebook(tmp_path / "b.ipynb", ["x = 1"])
+        told = json.loads(nbpipe(tmp_path, "fmt", "a.ipynb", "b.ipynb", "--json").stdout)
+        assert told == {"notebooks": [{"notebook": "a.ipynb", "cells": [1]}, {"notebook": "b.ipynb", "cells": []}]}
+
+    @pytest.mark.parametrize("cell", ["%%step a --gpus 1\nx = 1", None])
+    def test_what_cannot_be_read_is_left_untouched(self, tmp_path, cell):
+        path = tmp_path / "n.ipynb"
+        if cell is None:
+            path.write_text("{")
+        else:
+            write_notebook(path, [f"{WIDE}\nx = 1", cell])
+        before = path.read_bytes()
+        done = nbpipe(tmp_path, "fmt", "n.ipynb")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "error:" in done.stderr
+        assert path.read_bytes() == before

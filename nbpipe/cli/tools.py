@@ -1,4 +1,4 @@
-"""The verbs that help to write and to mend a notebook: ``nbpipe debug``."""
+"""The verbs that help to write and to mend a notebook: ``nbpipe debug``, ``nbpipe fmt``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import click
 
 from nbpipe.cli.output import Screen
 from nbpipe.cli.verbs import JSON, NOTEBOOK, WORKSPACE, cli
+from nbpipe.errors import Refusals, Refused, refuse
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.trial import trial_cell
+from nbpipe.run.notebooks import formatted_cells, rewrite
 from nbpipe.run.place import absolute
 from nbpipe.run.scene import Scene
 from nbpipe.views import wire
@@ -43,6 +45,45 @@ def debug(
     else:
         screen.lines(scene_lines(scene))
         screen.note(f"On a terminal this starts a session. In a notebook: %load_ext nbpipe, %nbpipe debug {step}")
+
+
+@cli.command()
+@click.argument("notebooks", nargs=-1, required=True, metavar="NOTEBOOK...", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 when a notebook would change.")
+@click.option("--long", "style", flag_value="long", help="Every declaration as `#| key: value` lines.")
+@click.option("--short", "style", flag_value="short", help="Every declaration on the first line.")
+@JSON
+@click.pass_obj
+def fmt(screen: Screen, notebooks: tuple[Path, ...], *, check: bool, style: str | None, as_json: bool) -> int:
+    """Lay out the declarations of steps: a line over 88 columns becomes `#| key: value` lines."""
+    told: list[dict[str, Any]] = []
+    refused: list[Refused] = []
+    for notebook in notebooks:
+        try:
+            cells = formatted_cells(notebook, style or "auto")
+            if not check:
+                rewrite(notebook, cells)
+        except Refused as error:
+            refused.append(_named(error, notebook, several=len(notebooks) > 1))
+        except Refusals as errors:
+            refused += [_named(error, notebook, several=len(notebooks) > 1) for error in errors.errors]
+        else:
+            told.append({"notebook": str(notebook), "cells": sorted(cells)})
+            if cells and not as_json:
+                numbers = ", ".join(map(str, sorted(cells)))
+                screen.lines([f"{'would change' if check else 'changed'} {notebook}: cell {numbers}"])
+    refuse(refused)
+    changed = any(one["cells"] for one in told)
+    if as_json:
+        screen.json({"notebooks": told})
+    elif not changed:
+        screen.lines([f"{len(told)} notebook{'s' * (len(told) != 1)} left as written"])
+    return int(check and changed)
+
+
+def _named(error: Refused, notebook: Path, *, several: bool) -> Refused:
+    """Get an error that tells which of several notebooks it is about."""
+    return type(error)(f"{error.message} ({notebook})", error.hint, error.place) if several else error
 
 
 def _session(notebook: Path, step: str, workspace: Path | None, *, with_locals: bool) -> None:

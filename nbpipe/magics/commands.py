@@ -11,6 +11,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from nbpipe.errors import BadParameter, BadUsage, NbpipeError, Refusals, StepFailed
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.text import nearest
+from nbpipe.magics.saved import laid_out_file
 from nbpipe.magics.screen import (
     Failing,
     Progress,
@@ -35,7 +36,7 @@ from nbpipe.workspace import LATER_VERBS, Report, Workspace
 
 VERBS = (
     "plan", "run", "cancel", "status", "why", "debug", "accept", "logs", "pull", "runs", "show", "verify", "lint",
-    "defaults",
+    "fmt", "defaults",
 )  # fmt: skip
 SHELL_VERBS = ("init",)
 
@@ -210,6 +211,11 @@ class StepMagics(Magics):
         read_words(rest, takes=(), names=0)
         warnings = self.session.workspace.check(self.session.request())
         show_lines([f"{w.place.words()}: {w.message}. {w.hint}" for w in warnings] or ["nothing to say"])
+
+    def _fmt(self, rest: str) -> None:
+        words = read_words(rest, takes=("check", "long", "short"), names=0)
+        style = next((style for style in ("long", "short") if style in words.given), "auto")
+        show_lines(laid_out_file(self.session, style, dry="check" in words.given))
 
     def _defaults(self, rest: str) -> None:
         reading = self.session.reading()

@@ -34,6 +34,7 @@ OPTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
         "show": (),
         "verify": ("full", "repair"),
         "lint": (),
+        "fmt": ("check", "long", "short"),
         "defaults": (),
     }
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nbpipe.errors import BadUsage
 from nbpipe.language.text import nearest
 
-_FLAGS = ("keep-going", "force", "full", "repair", "detach", "here", "locals")
+_FLAGS = ("keep-going", "force", "full", "repair", "detach", "here", "locals", "check", "long", "short")
 _SHELL_ONLY = ("json", "follow", "workspace", "limit", "help")
 _SHORT = {"-p": "--param"}
 

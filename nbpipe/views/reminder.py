@@ -57,6 +57,7 @@ pull STEP.OUTPUT    bind a stored output here; --to FILE writes it
 runs, show RUN      the runs; one of them
 verify              look at all that is stored; --full  --repair
 lint                advice on the notebook
+fmt                 lay out the saved notebook's declarations; --check  --long  --short
 defaults KEY=VALUE  for all steps: retries timeout memory reuse envvar, run=manual
 
 %%step? shows how a step is written."""
