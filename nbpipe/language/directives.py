@@ -126,7 +126,7 @@ def _below(line: str, above: str, place: Place) -> BadDirective:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A declaration as it is written: ``head`` is what stands before the name, ``options`` the text of each key.
+    """A declaration as it is written: ``head`` stands before the name, ``options`` are the texts of its keys.
 
     It stands in the lines from ``first`` to ``after`` (from 0, ``after`` excluded), of which the first line takes
     ``used`` with its continuations.
@@ -134,6 +134,7 @@ class Written:
 
     head: str
     name: str
+    word: Span
     options: Mapping[str, Span]
     first: int
     used: int
@@ -155,7 +156,7 @@ def read_written(cell: Cell) -> Written:
     _stray(lines, after, Place(cell.number, step=name))
     if "append" in options:
         _only_data(options)
-    return Written(lines[first][:start].rstrip(), name, options, first, used, after)
+    return Written(lines[first][:start].rstrip(), name, word, options, first, used, after)
 
 
 def read_step(cell: Cell) -> Declared:

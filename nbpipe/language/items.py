@@ -106,6 +106,20 @@ def _format(span: Span) -> str:
     return text
 
 
+def input_text(item: Input) -> str:
+    """Get an input as it may be written."""
+    source = item.source
+    if isinstance(source, StepOutput):
+        return item.name if source == StepOutput(item.name) else f"{item.name}={source.step}.{source.output}"
+    if isinstance(source, FromParameter):
+        told = f"param:{source.parameter}"
+    else:
+        told = source.pattern if isinstance(source, Files) else source.text
+    quote = "'" if '"' in told else '"'
+    quoted = f"{quote}{told}{quote}" if re.search(r"[\s,]", told) else told
+    return f"{item.name}{f':{item.format}' if item.format else ''}={quoted}"
+
+
 def _input(item: Span) -> Input:
     name, format_, rest = _named(item, "input name")
     if format_ is not None and rest is None:
