@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from author import write_notebook
 
+from nbpipe.run.linting import find_ruff
+
 FAILING = (
     "rate: float = 0.5",
     "SCALE = 2",
@@ -106,3 +108,37 @@ class TestFmt:
         assert (done.returncode, done.stdout) == (2, "")
         assert "error:" in done.stderr
         assert path.read_bytes() == before
+
+
+class TestLintAndInit:
+    """Linters, and the settings that they need."""
+
+    def test_fix_declares_what_a_step_reads(self, tmp_path):
+        path = write_notebook(tmp_path / "n.ipynb", ["import os", "%%step a -o x\nx = 1", "%%step b -o y\ny = x"])
+        refused = nbpipe(tmp_path, "lint", "n.ipynb")
+        assert refused.returncode == 2
+        assert "Add `-i x`." in refused.stderr
+        done = nbpipe(tmp_path, "lint", "n.ipynb", "--fix")
+        assert done.returncode == 0, done.stderr
+        assert "changed n.ipynb: cell 3" in done.stdout
+        assert sources(path)[2] == "%%step b -i x -o y\ny = x"
+        told = json.loads(nbpipe(tmp_path, "lint", "n.ipynb", "--fix", "--json").stdout)
+        assert told["fixed"] == []
+
+    def test_what_ruff_says_is_among_the_warnings(self, tmp_path):
+        if find_ruff() is None:
+            pytest.skip("ruff is not installed")
+        write_notebook(tmp_path / "n.ipynb", ["import os", "%%step a -o x\nimport json\nx = 1"])
+        (tmp_path / "ruff.toml").write_text('lint.select = ["F"]')
+        done = nbpipe(tmp_path, "lint", "n.ipynb")
+        assert "warning: cell 2 (step a), line 2, column 8: `json` imported but unused" in done.stderr
+        told = json.loads(nbpipe(tmp_path, "lint", "n.ipynb", "--json").stdout)
+        found = [(warned["code"], warned["cell"], warned["line"]) for warned in told["warnings"]]
+        assert found == [("ruff:F401", 1, 1), ("ruff:F401", 2, 2)]
+
+    def test_init_writes_the_guard_once(self, tmp_path):
+        first = nbpipe(tmp_path, "init")
+        assert "pyproject.toml" in first.stdout
+        assert nbpipe(tmp_path, "init").stdout.count("\n") == 1
+        told = json.loads(nbpipe(tmp_path, "init", "--json").stdout)
+        assert (told["wrote"], told["add"]) == ([], [])

@@ -1,4 +1,4 @@
-"""The verbs that help to write and to mend a notebook: ``nbpipe debug``, ``nbpipe fmt``."""
+"""The verbs that help to write and to mend a notebook: ``debug``, ``fmt``, ``lint``, ``init``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from typing import Any
 import click
 
 from nbpipe.cli.output import Screen
-from nbpipe.cli.verbs import JSON, NOTEBOOK, WORKSPACE, cli
+from nbpipe.cli.verbs import JSON, NOTEBOOK, PARAM, WORKSPACE, cli, with_parameters
 from nbpipe.errors import Refusals, Refused, refuse
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.trial import trial_cell
+from nbpipe.run.guard import guard
+from nbpipe.run.linting import Linted, find_ruff, repaired_cells, ruff_warnings
 from nbpipe.run.notebooks import formatted_cells, rewrite
 from nbpipe.run.place import absolute
 from nbpipe.run.scene import Scene
 from nbpipe.views import wire
 from nbpipe.views.words import failure_line
-from nbpipe.workspace import Workspace
+from nbpipe.workspace import Workspace, request_for
 
 
 @cli.command()
@@ -84,6 +86,61 @@ def fmt(screen: Screen, notebooks: tuple[Path, ...], *, check: bool, style: str 
 def _named(error: Refused, notebook: Path, *, several: bool) -> Refused:
     """Get an error that tells which of several notebooks it is about."""
     return type(error)(f"{error.message} ({notebook})", error.hint, error.place) if several else error
+
+
+@cli.command()
+@NOTEBOOK
+@PARAM
+@click.option("--fix", is_flag=True, help="Declare names that steps read and other steps make, in the notebook file.")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def lint(
+    screen: Screen, notebook: Path, param: tuple[str, ...], *, fix: bool, workspace: Path | None, as_json: bool
+) -> None:
+    """Check a notebook without planning or running it, by ruff as well where that is installed."""
+    mended = sorted(_mend(notebook)) if fix else []
+    if mended and not as_json:
+        screen.lines([f"changed {notebook}: cell {', '.join(map(str, mended))}"])
+    request = with_parameters(request_for(notebook), param)
+    with Workspace.open(absolute(notebook).parent, workspace) as opened:
+        found = opened.check(request)
+    ruff = find_ruff()
+    linted = ruff_warnings(absolute(notebook), request.reading, ruff) if ruff else Linted(said="ruff is not installed")
+    if as_json:
+        every = [wire.warning_object(warning) for warning in (*found, *linted.warnings)]
+        screen.json({"errors": [], "warnings": every, **({"fixed": mended} if fix else {})})
+        return
+    screen.warnings([*found, *linted.warnings])
+    if linted.said:
+        screen.note(f"note: {linted.said}")
+    count = len(found) + len(linted.warnings)
+    screen.lines([f"{notebook}: {len(request.reading.steps)} steps, {count} warnings"])
+
+
+def _mend(notebook: Path) -> dict[int, str]:
+    mended = repaired_cells(notebook)
+    rewrite(notebook, mended)
+    return mended
+
+
+@cli.command()
+@click.argument("folder", required=False, default=".", type=click.Path(path_type=Path))
+@WORKSPACE
+@JSON
+@click.pass_obj
+def init(screen: Screen, folder: Path, workspace: Path | None, as_json: bool) -> None:
+    """Make a workspace in a folder, with its settings file, and a guard for step cells against linters."""
+    from_here = folder.parent if folder.suffix == ".ipynb" else folder
+    with Workspace.create(from_here, workspace) as opened:
+        root = opened.place.root
+    guarded = guard(from_here)
+    if as_json:
+        screen.json({"workspace": str(root), "wrote": list(guarded.wrote), "add": list(guarded.missing)})
+        return
+    screen.lines([f"workspace {root}", *(f"{told}" for told in guarded.wrote)])
+    for told in guarded.missing:
+        screen.note(f"note: {told}")
 
 
 def _session(notebook: Path, step: str, workspace: Path | None, *, with_locals: bool) -> None:
