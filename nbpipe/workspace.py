@@ -59,7 +59,7 @@ _PAUSE = 0.1
 _LOOKED_BACK = 50
 
 # What the contract names and this version does not have: every face gives the same answer to it.
-LATER_VERBS = ("compare", "datasets", "datastores", "compute", "env", "publish",
+LATER_VERBS = ("datasets", "datastores", "compute", "env", "publish",
                "schedule", "gc")  # fmt: skip
 
 
@@ -306,6 +306,11 @@ class Workspace:
         if run is None:
             raise BadUsage(f"there is no run `{reference}` in {self.place.root}", "`nbpipe runs` lists them.")
         return run, self.history.steps(run.id)
+
+    def recorded(self, reference: str) -> tuple[RunRecord, list[StepRecord], list[Metric]]:
+        """Get a run with its steps and the numbers that they logged."""
+        run, steps = self.show(reference)
+        return run, steps, self.metrics(run.id)
 
     def runs(self, notebook: str | None = None, limit: int = 50) -> list[RunRecord]:
         """Get the newest runs, newest first."""

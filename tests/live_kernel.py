@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ class Kernel:
     next_input = ""
     page = ""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.manager, self.client = start_new_kernel(kernel_name="python3", cwd=str(folder))
+        env = {**os.environ, **environment}
+        self.manager, self.client = start_new_kernel(kernel_name="python3", cwd=str(folder), env=env)
 
     def run(self, cell_id: str, source: str) -> tuple[str, str]:
         """Run a cell; get what it shows as text, and its error or nothing."""

@@ -57,6 +57,20 @@ class TestOfRecordedRuns:
         assert (told["parameters"], told["locals"]) == ({"rate": 0.5}, ["rate", "t"])
         assert (told["error"]["cell"], told["error"]["line"]) == (4, 3)
 
+    def test_compare_shows_two_runs(self, project):
+        nbpipe(project, "run", "n.ipynb", "-p", "rate=0.25")
+        shown = nbpipe(project, "compare", "1", "2")
+        assert shown.returncode == 0, shown.stderr
+        assert "parameter rate: 0.5 → 0.25" in shown.stdout
+        told = json.loads(nbpipe(project, "compare", "1", "2", "--json").stdout)
+        assert told["parameters"] == {"rate": [0.5, 0.25]}
+        assert [(step["name"], step["status"]) for step in told["steps"]] == [
+            ("a", ["succeeded", "reused"]),
+            ("b", ["failed", "failed"]),
+        ]
+        assert told["steps"][0]["outputs"]["x"]["same"] is True
+        assert nbpipe(project, "compare", "1", "99").returncode == 2
+
     def test_debug_of_an_unknown_step_is_refused(self, project):
         done = nbpipe(project, "debug", "n.ipynb", "bb")
         assert done.returncode == 2

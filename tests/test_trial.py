@@ -112,3 +112,10 @@ class TestInAKernel:
         assert "`e` of `early`" in error
         assert "%nbpipe run early" in error
         lab.run("manual", "%nbpipe defaults run=submit")
+
+    def test_two_runs_are_compared_in_the_kernel(self, lab):
+        lab.run("make", "%%step make -o a\na = [3, 4]")
+        shown, error = lab.run("compare", "%nbpipe compare 1 2")
+        assert error == ""
+        assert "run 1" in shown
+        assert "run 2" in shown

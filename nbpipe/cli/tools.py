@@ -1,4 +1,4 @@
-"""The verbs that help to write and to mend a notebook: ``debug``, ``fmt``, ``lint``, ``init``."""
+"""The verbs that help to write and to mend a notebook: ``debug``, ``compare``, ``fmt``, ``lint``, ``init``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from nbpipe.run.notebooks import formatted_cells, rewrite
 from nbpipe.run.place import absolute
 from nbpipe.run.scene import Scene
 from nbpipe.views import wire
+from nbpipe.views.comparison import Side, comparison_lines, comparison_object
 from nbpipe.views.words import failure_line
 from nbpipe.workspace import Workspace, request_for
 
@@ -47,6 +48,22 @@ def debug(
     else:
         screen.lines(scene_lines(scene))
         screen.note(f"On a terminal this starts a session. In a notebook: %load_ext nbpipe, %nbpipe debug {step}")
+
+
+@cli.command()
+@click.argument("left", metavar="RUN")
+@click.argument("right", metavar="RUN")
+@WORKSPACE
+@JSON
+@click.pass_obj
+def compare(screen: Screen, left: str, right: str, workspace: Path | None, as_json: bool) -> None:
+    """Show two runs side by side: what went in, what came out, and what differs."""
+    with Workspace.open(Path.cwd(), workspace) as opened:
+        first, second = Side(*opened.recorded(left)), Side(*opened.recorded(right))
+    if as_json:
+        screen.json(comparison_object(first, second))
+    else:
+        screen.lines(comparison_lines(first, second, screen.columns))
 
 
 @cli.command()

@@ -16,6 +16,7 @@ from nbpipe.magics.screen import (
     Failing,
     Progress,
     show_accepted,
+    show_comparison,
     show_lines,
     show_log,
     show_outputs,
@@ -32,11 +33,12 @@ from nbpipe.model import Status
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
 from nbpipe.views import reminder
+from nbpipe.views.comparison import Side
 from nbpipe.workspace import LATER_VERBS, Report, Workspace
 
 VERBS = (
-    "plan", "run", "cancel", "status", "why", "debug", "accept", "logs", "pull", "runs", "show", "verify", "lint",
-    "fmt", "defaults",
+    "plan", "run", "cancel", "status", "why", "debug", "accept", "logs", "pull", "runs", "show", "compare", "verify",
+    "lint", "fmt", "defaults",
 )  # fmt: skip
 SHELL_VERBS = ("init",)
 
@@ -201,6 +203,12 @@ class StepMagics(Magics):
     def _show(self, rest: str) -> None:
         words = read_words(rest, takes=(), names=1)
         show_steps(self.session.workspace, *self.session.workspace.show(words.names[0]))
+
+    def _compare(self, rest: str) -> None:
+        words, workspace = read_words(rest, takes=(), names=2), self.session.workspace
+        show_comparison(
+            *(Side(*workspace.show(run), workspace.metrics(workspace.show(run)[0].id)) for run in words.names)
+        )
 
     def _verify(self, rest: str) -> None:
         words = read_words(rest, takes=("full", "repair"), names=0)

@@ -32,6 +32,7 @@ OPTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
         "pull": ("to",),
         "runs": (),
         "show": (),
+        "compare": (),
         "verify": ("full", "repair"),
         "lint": (),
         "fmt": ("check", "long", "short"),

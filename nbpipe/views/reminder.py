@@ -55,6 +55,7 @@ accept STEP         the old result stands for the new code
 logs STEP           what it printed
 pull STEP.OUTPUT    bind a stored output here; --to FILE writes it
 runs, show RUN      the runs; one of them
+compare RUN RUN     two runs side by side
 verify              look at all that is stored; --full  --repair
 lint                advice on the notebook
 fmt                 lay out the saved notebook's declarations; --check  --long  --short
