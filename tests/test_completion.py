@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from live_kernel import Kernel
+from asked_kernel import Kernel
 
 from nbpipe.language.completion import Known, complete
 from nbpipe.language.directives import WORKING

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from live_kernel import Kernel
+from asked_kernel import Kernel
 
 from nbpipe.language.directives import WORKING
 from nbpipe.language.items import FORMATS

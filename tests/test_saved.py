@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from asked_kernel import Kernel
 from author import write_notebook
-from live_kernel import Kernel
 
 pytestmark = pytest.mark.kernel
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from live_kernel import Kernel
+from asked_kernel import Kernel
 
 from nbpipe.language.trial import trial_cell
 from nbpipe.model import Piece
