@@ -128,3 +128,17 @@ def test_files_beside_the_notebook_are_offered(lab):
     assert told["matches"] == ["./data/rates.csv", "./data/raw/"]
     told = lab.ask("complete", code="%%step x -i d=./nowhere/", cursor_pos=24)
     assert "./nowhere/" not in told["matches"]
+
+
+@pytest.mark.kernel
+def test_unloading_takes_it_back(tmp_path):
+    lab = Kernel(tmp_path)
+    try:
+        count = "len(get_ipython().Completer.custom_matchers)"
+        before = lab.run("count", count)[0]
+        lab.run("load", "%load_ext nbpipe")
+        lab.run("unload", "%unload_ext nbpipe")
+        assert lab.run("count", count)[0] == before
+        assert lab.ask("complete", code="%%step x -i d --ret", cursor_pos=19)["matches"] == []
+    finally:
+        lab.close()

@@ -11,12 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+from IPython.core.interactiveshell import InteractiveShell
 
 from nbpipe.errors import NbpipeError
 from nbpipe.language.completion import Known, complete
 from nbpipe.magics.session import Session
 
 _LOOKED_AT = 2_000
+_NAME = "nbpipe_matcher"
 _QUOTED = frozenset(" ,'\"")
 
 OPTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
@@ -41,9 +43,18 @@ OPTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
 )
 
 
-def matcher(session: Session) -> Callable[[CompletionContext], Any]:
-    """Get what IPython's completer asks about each place where somebody presses Tab."""
+def offer(shell: InteractiveShell, session: Session) -> None:
+    """Have IPython's completer ask us about each place where somebody presses Tab."""
+    shell.Completer.custom_matchers.append(_matcher(session))
 
+
+def offer_no_more(shell: InteractiveShell) -> None:
+    """Take that back."""
+    others = [asked for asked in shell.Completer.custom_matchers if getattr(asked, "__name__", "") != _NAME]
+    shell.Completer.custom_matchers[:] = others
+
+
+def _matcher(session: Session) -> Callable[[CompletionContext], Any]:
     @context_matcher()  # type: ignore[untyped-decorator]
     def nbpipe_matcher(context: CompletionContext) -> Any:
         source = context.full_text
