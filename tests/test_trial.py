@@ -105,6 +105,36 @@ class TestInAKernel:
         assert "IndexError" in error
         assert "nothing was stored" in error
 
+    def test_a_cell_that_awaits_is_offered_instead(self, lab):
+        code = "import asyncio\nk = await asyncio.sleep(0, a)"
+        shown, error = lab.run("wait", f"%%step wait -i a -o k --here\n{code}")
+        assert error == ""
+        assert "run its code in the new cell" in shown
+        assert lab.run("new", lab.next_input)[1] == ""
+        assert lab.run("look", "k")[0] == "[3, 4]"
+
+    def test_declared_files_that_have_changed_are_told(self, lab):
+        data = lab.folder / "data"
+        data.mkdir(exist_ok=True)
+        for name in ("p.csv", "q.csv"):
+            (data / name).write_text("1")
+        source = "%%step files -i every=./data/*.csv, one=./data/p.csv -o n\nn = len(every)\none"
+        assert lab.run("files", source)[1] == ""
+        assert "has changed" not in lab.run("debug", "%nbpipe debug files")[0]
+        (data / "q.csv").write_text("2")
+        shown, _ = lab.run("debug", "%nbpipe debug files")
+        assert "input `every`" in shown
+        assert "input `one`" not in shown
+
+    def test_a_damaged_input_is_never_bound(self, lab):
+        assert lab.run("spoil", "%%step spoil -o bytes_\nbytes_ = b'12345'")[1] == ""
+        assert lab.run("use", "%%step use -i bytes_ -o n2\nn2 = len(bytes_)")[1] == ""
+        (stored,) = (path for path in lab.folder.rglob("bytes_*.bin") if "store" in path.parts)
+        stored.chmod(0o600)
+        stored.write_bytes(b"54321")
+        _, error = lab.run("debug", "%nbpipe debug use")
+        assert "is damaged" in error
+
     def test_here_says_which_results_are_missing(self, lab):
         lab.run("manual", "%nbpipe defaults run=manual")
         lab.run("early", "%%step early -o e\ne = 1")

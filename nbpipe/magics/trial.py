@@ -20,7 +20,7 @@ from nbpipe.run.scene import Scene
 from nbpipe.run.workshop import definition_digests
 from nbpipe.views.words import failure_line
 
-_SAME = (bool, int, float, complex, str, bytes, list, tuple, dict, set, type(None))
+_SAME = (type(Path()), bool, int, float, complex, str, bytes, list, tuple, dict, set, type(None))
 _LISTED = 12
 
 
@@ -64,6 +64,10 @@ def run_here(session: Session, scene: Scene) -> list[str]:
     """Run a step's code in this kernel with its inputs; nothing is stored. StepFailed when it raises."""
     bound = _bind(session, scene)
     session.let_go(item.name for item in scene.outputs)
+    if any(_awaits(session, piece) for piece in scene.pieces):
+        # A cell that awaits cannot run inside another one.
+        session.shell.set_next_input(trial_cell(scene.pieces))
+        return [f"step {scene.step} awaits: run its code in the new cell below", *_told(bound, scene)]
     for piece in scene.pieces:
         _execute(session, scene, piece)
     unbound = [item.name for item in scene.outputs if item.name not in session.shell.user_ns]
@@ -74,6 +78,12 @@ def run_here(session: Session, scene: Scene) -> list[str]:
 def _execute(session: Session, scene: Scene, piece: Piece) -> None:
     if not _ran(session, piece.source, silent=False):
         raise StepFailed(f"step {scene.step} failed here, and nothing was stored")
+
+
+def _awaits(session: Session, piece: Piece) -> bool:
+    shell = session.shell
+    plain = shell.transform_cell(piece.source)  # type: ignore[no-untyped-call]
+    return bool(shell.should_run_async(piece.source, transformed_cell=plain))
 
 
 def _bind(session: Session, scene: Scene) -> _Bound:

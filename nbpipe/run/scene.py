@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.data.artifacts import Datastore, check, local_path
-from nbpipe.data.digests import Digests
+from nbpipe.data.digests import Digests, content_digest
 from nbpipe.data.postmortem import names_kept
 from nbpipe.data.snapshot import pin
 from nbpipe.errors import BadUsage, NbpipeError
@@ -72,12 +72,13 @@ def scene_now(situation: Situation, decisions: Mapping[str, Decision], step: str
     for name, decision in decisions.items():
         if isinstance(decision.verdict, ReuseVerdict):
             upstream |= {StepOutput(artifact.name, name): artifact for artifact in decision.verdict.hit.artifacts}
-    missing = {source.step or "": source.output for source in graph.feeds[step].values() if source not in upstream}
+    missing = [source for source in graph.feeds[step].values() if source not in upstream]
     if missing:
-        said = ", ".join(f"`{output}` of `{name}`" for name, output in missing.items())
+        said = ", ".join(f"`{source.output}` of `{source.step}`" for source in missing)
+        first = " ".join(dict.fromkeys(source.step or "" for source in missing))
         raise BadUsage(
             f"step `{step}` needs {said}, and there is no recorded result that is up to date",
-            f"Run what it needs first: %nbpipe run {' '.join(sorted(missing))}",
+            f"Run what it needs first: %nbpipe run {first}",
         )
     document = json.loads(render(declared, code, around.values, graph.pipeline.kernel))
     return Scene(
@@ -158,25 +159,34 @@ def _verified(
     digests: Digests,
 ) -> Iterable[str]:
     """Get a note for each input that is not what it was; BadUsage for a stored one, which cannot be used."""
-    summaries = {component.name: component.summary for component in components}
+    recorded = {component.name: component for component in components}
     for item in inputs:
-        for path in item.paths:
-            artifact = stored.get(path)
-            wrong = check(store, artifact, digests) if artifact else None
+        kept = [stored[path] for path in item.paths if path in stored]
+        for artifact in kept:
+            wrong = check(store, artifact, digests)
             if wrong:
                 raise BadUsage(f"input `{item.name}` cannot be used: {wrong}", "Run the step that makes it again.")
-            if artifact is None and len(item.paths) == 1:
-                yield from _file_note(item.name, path, summaries.get(f"input:{item.name}", ""), digests)
+        component = recorded.get(f"input:{item.name}")
+        if component is not None and not kept:
+            yield from _changed(item, component, digests)
 
 
-def _file_note(name: str, path: str, summary: str, digests: Digests) -> Iterable[str]:
+def _changed(item: JobInput, component: Component, digests: Digests) -> Iterable[str]:
+    """Get a note when declared files are not what they were, as far as the record tells."""
+    members = sorted(line.rsplit("\t", 1)[-1] for line in component.text.splitlines())
+    paths = [Path(path) for path in item.paths]
     try:
-        found = pin(path, Path("/"), digests).digest.partition(":")[2][:8]
-    except NbpipeError as error:
-        yield f"input `{name}` cannot be had: {error.message}"
+        if members and item.kind in ("paths", "values"):
+            same = any(path.is_dir() for path in paths) or members == sorted(
+                content_digest(p, digests)[0] for p in paths
+            )
+        else:
+            same = component.summary.endswith(pin(item.paths[0], Path("/"), digests).digest.partition(":")[2][:8])
+    except (NbpipeError, OSError) as error:
+        yield f"input `{item.name}` cannot be had: {error}"
     else:
-        if summary and not summary.endswith(found):
-            yield f"input `{name}` ({path}) has changed since the run"
+        if not same:
+            yield f"input `{item.name}` ({', '.join(item.paths[:3])}) has changed since the run"
 
 
 def _edited(modules: Iterable[Mapping[str, Any]]) -> Iterable[str]:
