@@ -65,6 +65,13 @@ def test_everything_else_is_a_text(tmp_path):
     assert (kept["nan"], kept["fine"]) == ("nan", 1)
 
 
+def test_a_table_that_its_format_does_not_hold_is_a_text(tmp_path):
+    kept = recalled(tmp_path, table=pd.DataFrame({"q": [1, object(), "x"]}), after=1)
+
+    assert kept["table"].split()[0] == "q"
+    assert kept["after"] == 1
+
+
 def test_what_is_too_large_is_a_text(tmp_path):
     kept = recalled(tmp_path, large=np.zeros(10_000_000), long="x" * 40_000_000)
 

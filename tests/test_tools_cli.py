@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +29,31 @@ def nbpipe(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nbpipe", *words]
     nothing = subprocess.DEVNULL
     return subprocess.run(command, cwd=folder, stdin=nothing, capture_output=True, text=True, timeout=120, check=False)
+
+
+def typed(folder: Path, words: tuple[str, ...], keys: str, until: str) -> str:
+    """Run a command on a terminal of its own, type into it, and get what it shows up to a text."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "IPY_TEST_SIMPLE_PROMPT": "1", "TERM": "dumb"}
+    command = [sys.executable, "-m", "nbpipe", *words]
+    process = subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    os.write(ours, keys.encode())
+    said, ends = "", time.monotonic() + 90
+    try:
+        while until not in said and time.monotonic() < ends:
+            if select.select([ours], [], [], 1)[0]:
+                said += os.read(ours, 65_536).decode("utf-8", "replace")
+        process.wait(timeout=60)
+    except OSError:
+        # A terminal whose other end is closed cannot be read any more.
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert until in said, said
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +85,11 @@ class TestOfRecordedRuns:
         assert json.loads(Path(path).read_text()) == [1, 2]
         assert (told["parameters"], told["locals"]) == ({"rate": 0.5}, ["rate", "t"])
         assert (told["error"]["cell"], told["error"]["line"]) == (4, 3)
+
+    def test_debug_on_a_terminal_is_a_session_with_all_of_it_bound(self, project):
+        words = ("debug", "n.ipynb", "b", "--locals", "--workspace", str(project / ".nbpipe"))
+        said = typed(project, words, "print('found', x, rate, b_locals.t)\nexit\n", until="found [1, 2] 0.5 1.0")
+        assert "which failed: cell 4, line 3" in said
 
     def test_compare_shows_two_runs(self, project):
         nbpipe(project, "run", "n.ipynb", "-p", "rate=0.25")

@@ -8,6 +8,7 @@ an environment variable, is left out; the folder is for its owner's eyes only.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -87,9 +88,11 @@ class _Keeper:
         size, format = _measured(value)
         if format and size <= self.left:
             self.left -= size
-            saved = formats.save(value, name=f"value-{len(self.told)}", format=format, folder=self.folder)
-            (self.folder / saved.basename).chmod(0o600)
-            return {"file": saved.basename, "format": saved.format}
+            # What its format does not hold is a text like any other value.
+            with contextlib.suppress(formats.NotStorable):
+                saved = formats.save(value, name=f"value-{len(self.told)}", format=format, folder=self.folder)
+                (self.folder / saved.basename).chmod(0o600)
+                return {"file": saved.basename, "format": saved.format}
         text = repr(value)
         return {"text": "(left out: it holds an environment variable)" if self._tells(text) else text[:_SHOWN]}
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbpipe.model import Component, GitState, Metric, Reason, RunRecord, StepRecord
-from nbpipe.views import static_html, table
+from nbpipe.views import static_html, table, wire
 from nbpipe.views.columns import one_line
 from nbpipe.views.diff import component_diff
 from nbpipe.views.members import is_listing, members_diff
-from nbpipe.views.words import duration, sentence, status_words
+from nbpipe.views.words import duration, failure_line, sentence, status_words
 
 _ABSENT = "–"
 
@@ -84,7 +84,7 @@ def comparison_lines(left: Side, right: Side, columns: int) -> list[str]:
     return [
         *table.lines(_run_header(left, right), _run_rows(left.run, right.run), columns),
         "",
-        *table.lines(_step_header(left, right), [_step_row(pair) for pair in found], columns),
+        *table.lines(_step_header(left, right), _step_rows(left, right, found), columns),
         *_metric_lines(left, right, found, columns),
         *(line for title, diff in _diffs(found) for line in ("", title, *(f"  {text}" for text in diff))),
     ]
@@ -96,7 +96,7 @@ def comparison_html(left: Side, right: Side) -> str:
     runs = f"Run {left.run.number} and run {right.run.number}"
     parts = [
         static_html.table_html(_run_header(left, right), _run_rows(left.run, right.run), runs),
-        static_html.table_html(_step_header(left, right), [_step_row(pair) for pair in found], "Steps"),
+        static_html.table_html(_step_header(left, right), _step_rows(left, right, found), "Steps"),
     ]
     if rows := _metric_rows(found):
         parts.append(static_html.table_html(_metric_header(left, right), rows, "Metrics"))
@@ -175,8 +175,9 @@ def _step_header(left: Side, right: Side) -> table.Row:
     return ("step", f"run {left.run.number}", f"run {right.run.number}", "what differs")
 
 
-def _step_row(pair: StepPair) -> table.Row:
-    return (one_line(pair.name), _ended(pair.left), _ended(pair.right), _told(pair))
+def _step_rows(left: Side, right: Side, found: Iterable[StepPair]) -> list[table.Row]:
+    numbers = (left.run.number, right.run.number)
+    return [(one_line(pair.name), _ended(pair.left), _ended(pair.right), _told(pair, numbers)) for pair in found]
 
 
 def _ended(record: StepRecord | None) -> str:
@@ -185,10 +186,15 @@ def _ended(record: StepRecord | None) -> str:
     return status_words(record.status) + (f" {duration(record.seconds)}" if record.attempts else "")
 
 
-def _told(pair: StepPair) -> str:
+def _told(pair: StepPair, numbers: tuple[int, int]) -> str:
     if pair.left is None or pair.right is None:
         return "only in one of them"
     told = [sentence(difference.reason) for difference in pair.differences]
+    told += [
+        f"run {number} failed: {failure_line(record.failure)}"
+        for number, record in zip(numbers, (pair.left, pair.right), strict=True)
+        if record.failure is not None
+    ]
     equal = [name for name, (was, now) in pair.outputs.items() if was == now]
     other = [name for name in pair.outputs if name not in equal]
     told += [f"outputs that differ: {', '.join(other)}"] if other else []
@@ -249,6 +255,7 @@ def _step_object(pair: StepPair) -> dict[str, Any]:
         "name": pair.name,
         "status": [side.status.value if side else None for side in sides],
         "seconds": [side.seconds if side else None for side in sides],
+        "error": [wire.failure_object(side.failure) if side else None for side in sides],
         "differences": [
             {
                 "component": difference.reason.component,
