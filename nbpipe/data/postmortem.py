@@ -25,8 +25,8 @@ from nbpipe.data import formats
 
 FOLDER = "postmortem"
 _INDEX = "frame.json"
-_SECONDS = 1.5
-_BYTES = 32_000_000
+_SECONDS = 1.0
+_BYTES = 16_000_000
 _NAMES = 200
 _SHOWN = 2_000
 _LEAVES = 20_000
