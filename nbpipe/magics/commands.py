@@ -86,15 +86,14 @@ class StepMagics(Magics):
     def _declare(self, source: str) -> None:
         current = self.session.cells.declare(source)
         try:
-            declared = read_step(current)
-            name = declared.name
+            name = read_step(current).name
             reading = self.session.reading()
             missing = reading.unbound.get(name, ())
             ours = [error for error in reading.errors if error.place.step == name]
             if missing and not ours:
                 show_lines([f"step {name} is declared, incomplete: it does not bind {', '.join(missing)} yet"])
                 return
-            if declared.here:
+            if read_step(current).here:
                 self._here(self.session.request([name]), name)
                 return
             if reading.defaults.get("run") == "manual" and not ours:
