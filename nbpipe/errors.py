@@ -132,9 +132,13 @@ class BadPipeline(Refused):
 
 
 class UndeclaredName(Refused):
-    """A name that the code reads and that nothing gives it."""
+    """A name that the code reads and that nothing gives it; ``add`` is the input that would, where there is one."""
 
     code = "undeclared-name"
+
+    def __init__(self, message: str, hint: str = "", place: Place = NOWHERE, *, add: str = "") -> None:
+        super().__init__(message, hint, place)
+        self.add = add
 
 
 class FileMissing(Refused):

@@ -47,6 +47,7 @@ from nbpipe.run.launch import launch
 from nbpipe.run.owner import is_alive, this_owner, this_user
 from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
+from nbpipe.run.scene import Scene, recorded_scene, scene_now
 from nbpipe.run.situation import Request, Situation, survey
 from nbpipe.run.submission import Submission, Wishes, new_run_id
 from nbpipe.run.verification import Problem, Verified, keep_ending, set_aside, verify
@@ -56,10 +57,11 @@ Executors = Callable[[], Executor]
 
 CANCEL_SECONDS = 30.0
 _PAUSE = 0.1
+_LOOKED_BACK = 50
 
 # What the contract names and this version does not have: every face gives the same answer to it.
-LATER_VERBS = ("debug", "compare", "datasets", "datastores", "compute", "env", "publish",
-               "schedule", "gc", "fmt")  # fmt: skip
+LATER_VERBS = ("datasets", "datastores", "compute", "env", "publish",
+               "schedule", "gc")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +338,11 @@ class Workspace:
             raise BadUsage(f"there is no run `{reference}` in {self.place.root}", "`nbpipe runs` lists them.")
         return run, self.history.steps(run.id)
 
+    def recorded(self, reference: str) -> tuple[RunRecord, list[StepRecord], list[Metric]]:
+        """Get a run with its steps and the numbers that they logged."""
+        run, steps = self.show(reference)
+        return run, steps, self.metrics(run.id)
+
     def runs(self, notebook: str | None = None, limit: int = 50) -> list[RunRecord]:
         """Get the newest runs, newest first."""
         return self.history.runs(limit=limit, notebook=notebook)
@@ -357,6 +364,23 @@ class Workspace:
             cure = f"Run it again with --force {step}."
             raise BadUsage(f"the executed notebook of step `{step}` in run {run.number} is gone: {executed}", cure)
         return executed
+
+    def scene(self, request: Request, step: str) -> Scene:
+        """Get what a step would find now: inputs from recorded results that are up to date, else BadUsage."""
+        situation, planner = self._planner(dataclasses.replace(request, steps=(step,)))
+        return scene_now(situation, plan(planner, situation.selected), step)
+
+    def recorded_scene(self, notebook: str, step: str) -> Scene:
+        """Get what a step found in the newest run of a notebook that executed or reused it; BadUsage without one."""
+        run = None
+        for run in self.history.runs(limit=_LOOKED_BACK, notebook=notebook):
+            records = self.history.steps(run.id)
+            record = next((record for record in records if record.step == step and record.notebook), None)
+            if record is not None and record.status.terminal:
+                return recorded_scene(run, records, record, store=self.store, digests=self.digests)
+        names = [record.step for record in self.history.steps(run.id)] if run else []
+        message = f"step `{step}` has not been executed in this workspace"
+        raise BadUsage(message, nearest(step, names) or "`--here` runs it with what it would find now.")
 
     def output(self, notebook: str, name: str) -> Artifact:
         """Get the newest stored output called ``OUTPUT`` or ``STEP.OUTPUT``."""

@@ -58,6 +58,7 @@ FACES_OF_OTHERS = ("nbpipe.execution", "nbpipe.magics", "nbpipe.papermill_engine
 
 # Where an exception of any kind is turned into a value: the borders of the house.
 BORDERS = {
+    "nbpipe.data.postmortem",  # of a step that has failed: an author's classes raise whatever they like when shown
     "nbpipe.data.formats",  # writers: libraries and the author's own classes raise whatever they like
     "nbpipe.execution.job",  # the worker: a surprise of ours becomes a lost attempt
     "nbpipe.host",  # a run's thread: the kernel that submitted it hears what broke it

@@ -12,7 +12,8 @@ from notebook_cells import fine, read, wrong
 
 from nbpipe.data import formats
 from nbpipe.errors import NOWHERE, BadDirective, Refused
-from nbpipe.language.directives import ALIASES, FORMATS, KEYS, LATER, Declared, marker, read_step
+from nbpipe.language.directives import KEYS, LATER, Declared, marker, read_step
+from nbpipe.language.items import ALIASES, FORMATS
 from nbpipe.model import Cell, Elsewhere, Files, FromParameter, Reuse, StepOutput
 
 
@@ -454,3 +455,18 @@ def test_a_step_that_begins_below_code_is_refused(above: str, line: int):
 )
 def test_what_only_looks_like_a_step_below_code_is_none(cell: str):
     assert fine(cell, "%%step a -o x\nx = 1").errors == ()
+
+
+def test_here_is_a_word_of_the_first_line_that_changes_no_meaning():
+    """A saved notebook in which it still stands is planned and run as if it did not."""
+    found = declared("%%step train --here -i x -o y\ny = x")
+    assert found.here
+    assert meaning(found) == meaning(declared("%%step train -i x -o y\ny = x"))
+    assert not declared("%%step train").here
+    message, at = refused("%%step train --here now -i x")
+    assert (message, at[:3]) == ("`--here` takes no value, found `now`", "now")
+
+
+def test_a_question_is_no_step():
+    assert marker("%%step?") == "magic"
+    assert marker("%%nbstep??") == "magic"

@@ -367,40 +367,6 @@ def verify(
     return 0 if verified.whole else 1
 
 
-@cli.command()
-@NOTEBOOK
-@PARAM
-@WORKSPACE
-@JSON
-@click.pass_obj
-def lint(screen: Screen, notebook: Path, param: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
-    """Check a notebook without planning or running it."""
-    request = with_parameters(request_for(notebook), param)
-    with _open(notebook, workspace) as opened:
-        found = opened.check(request)
-    if as_json:
-        screen.json({"errors": [], "warnings": [wire.warning_object(warning) for warning in found]})
-    else:
-        screen.warnings(found)
-        screen.lines([f"{notebook}: {len(request.reading.steps)} steps, {len(found)} warnings"])
-
-
-@cli.command()
-@click.argument("folder", required=False, default=".", type=click.Path(path_type=Path))
-@WORKSPACE
-@JSON
-@click.pass_obj
-def init(screen: Screen, folder: Path, workspace: Path | None, as_json: bool) -> None:
-    """Make a workspace in a folder, with its settings file."""
-    from_here = folder.parent if folder.suffix == ".ipynb" else folder
-    with Workspace.create(from_here, workspace) as opened:
-        root = opened.place.root
-    if as_json:
-        screen.json({"workspace": str(root)})
-    else:
-        screen.lines([f"workspace {root}"])
-
-
 def _identity(notebook: Path) -> str:
     return str(absolute(notebook))
 

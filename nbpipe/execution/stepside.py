@@ -24,7 +24,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nbpipe.data import formats
+from nbpipe.data import formats, postmortem
 from nbpipe.data.classes import main_namespace, share_classes
 from nbpipe.execution import bars, observation, telling
 
@@ -379,6 +379,7 @@ def _folders_above(item: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _serve(modules: Sequence[Mapping[str, Any]]) -> None:
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
     sys.meta_path.insert(0, _Finder(modules))
+    _HOOKS["modules"] = [item["path"] for item in modules]
     for item in modules:
         # Tracebacks shall show the code that ran, not what the file holds by then.
         linecache.cache[item["path"]] = (
@@ -420,6 +421,10 @@ def _tell_error(result: Any) -> None:
     shown = "".join(traceback.format_exception_only(error)).strip()
     told = {"ename": type(error).__name__, "evalue": _words(error, shown), "line": _line(result, error)}
     _write_whole(step.folder / "error.json", told)
+    modules = frozenset(_HOOKS.get("modules", ()))
+    cells = Path(_cell_name(result)).parent
+    known = {*step.definitions, *(item["name"] for item in step.inputs)}
+    postmortem.keep(error, step.folder, lambda file: file in modules or Path(file).parent == cells, known)
 
 
 def _words(error: BaseException, shown: str) -> str:

@@ -14,6 +14,7 @@ from nbpipe.language.changes import changed_in_place
 from nbpipe.language.definitions import Shareable, Shared, order
 from nbpipe.language.form import Form, form_of
 from nbpipe.language.ipython_syntax import check_cell, is_plain, parse_cell, too_deep
+from nbpipe.language.items import input_text
 from nbpipe.language.names import Names, names_of
 from nbpipe.language.scripts import Scripts, scripts_of
 from nbpipe.language.text import lines_of, nearest
@@ -28,6 +29,7 @@ _READS_ITSELF = frozenset(
      "_getframe", "_current_frames", "getframeinfo", "f_lineno", "tb_lineno", "co_firstlineno", "co_lines",
      "co_positions", "linecache", "In", "_ih"}
 )  # fmt: skip
+_IN_LINES = re.compile(r"\A\s*#.*\n#\s?\|")
 _DIRECTIVE = re.compile(r"#\s?\|")
 _DYNAMIC = frozenset({"exec", "get_ipython", "globals", "locals", "vars", "setattr"})
 
@@ -198,7 +200,7 @@ def _missing(step: Step, code: _Code, around: Around, found: _Found, given: froz
         if item is not None:
             what = " and ".join(f"`{n}`" for n in item.definition.names[:3]) or "the shared cell"
             message = f"{error.message}; {what} in cell {item.definition.cell}, which this step uses, reads it"
-            error = UndeclaredName(message, error.hint, error.place)
+            error = UndeclaredName(message, error.hint, error.place, add=error.add)
         errors.append(error)
     return sorted(errors, key=lambda error: (error.place.cell or 0, error.place.line or 0, error.place.column or 0))
 
@@ -207,10 +209,11 @@ def _undeclared(name: str, step: Step, around: Around, place: Place) -> Undeclar
     makers = [maker for maker in around.makers.get(name, ()) if maker != step.name]
     if makers:
         said = " and ".join(f"`{maker}`" for maker in makers)
-        add = f"-i {name}" if len(makers) == 1 else f"-i {name}={makers[0]}.{name}"
-        return UndeclaredName(
-            f"`{name}` is an output of {said}, and this step does not declare it", f"Add `{add}`.", place
-        )
+        item = name if len(makers) == 1 else f"{name}={makers[0]}.{name}"
+        message = f"`{name}` is an output of {said}, and this step does not declare it"
+        # Which of several is meant, only the author knows.
+        add = item if len(makers) == 1 else ""
+        return UndeclaredName(message, _cure(item, step, place), place, add=add)
     if name in around.shared.explored:
         return UndeclaredName(
             f"`{name}` is made in cell {around.shared.explored[name]}, which is not part of the pipeline",
@@ -222,6 +225,15 @@ def _undeclared(name: str, step: Step, around: Around, place: Place) -> Undeclar
         hint = nearest(name, known) or nearest(name, GIVEN, cutoff=0.75)
         around.hints[name] = hint or "Define it, declare it as an input, or make it a parameter."
     return UndeclaredName(f"`{name}` is read, and nothing gives it", around.hints[name], place)
+
+
+def _cure(item: str, step: Step, place: Place) -> str:
+    """Get what to write: the whole value of ``in`` where the cell has one, which cannot be given twice."""
+    there = [input_text(given) for given in step.inputs if given.place.cell == place.cell]
+    piece = next((piece.source for piece in step.pieces if piece.cell == place.cell), "")
+    whole = ", ".join([*there, item])
+    written = f"#| in: {whole}" if _IN_LINES.search(piece) else f"-i {whole}"
+    return f"Make it `{written}`." if there else f"Add `{written}`."
 
 
 def _place(name: str, step: Step, code: _Code) -> Place:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import keyword
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,16 +11,13 @@ from typing import Any
 from nbpipe.errors import BadDirective, Place
 from nbpipe.language import values
 from nbpipe.language.ipython_syntax import without_magic
+from nbpipe.language.items import identifier, inputs_in, name_hint, names_in, outputs_in, paths_in
 from nbpipe.language.names import magic_texts
-from nbpipe.language.text import Span, comments_of, find_top_level, lines_of, nearest, split_commas, unquote
-from nbpipe.model import Cell, Elsewhere, Files, FromParameter, Input, Options, Output, Source, StepOutput
+from nbpipe.language.text import Span, comments_of, lines_of, nearest, split_commas
+from nbpipe.model import Cell, Input, Options, Output
 
-FORMATS = (
-    "arrow", "parquet", "csv", "json", "npy", "npz", "safetensors", "png", "bin", "text", "cloudpickle", "file", "dir",
-)  # fmt: skip
-ALIASES = ("feather", "bytes", "txt", "str", "pickle", "pkl")
 SHORT = {"i": "in", "o": "out", "p": "param"}
-FLAGS = ("append", "finally")
+FLAGS = ("append", "here", "finally")
 WORKING = ("in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when")
 LATER = (
     "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "register",
@@ -32,16 +27,14 @@ KEYS = (*WORKING, *LATER)
 _DEFAULTS = ("retries", "timeout", "memory", "reuse", "envvar")
 MARKERS = ("parameters", "shared", "local")
 
-_MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w])")
+# Not `%%step?`, which asks for help.
+_MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w?])")
 _PIPE_LINE = re.compile(r"#\s?\|(.*)$")
 _STEP_PIPE = re.compile(r"#\s?\|\s*step\s*:")
 _ESCAPE = re.compile(r"\s*[!%?]|.*\?\s*$")
 _QUOTED = re.compile(r"(?<![^\s,=:])(\"[^\"]*\"|'[^']*')")
-_RESERVED = ("_nbpipe",)
 _KEY_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)$")
 _OPTION = re.compile(r"(?<!\S)(--?)([A-Za-z][\w-]*)(=?)")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_FORMAT = re.compile(r"[A-Za-z][\w.+-]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +43,7 @@ class Declared:
 
     name: str
     append: bool
+    here: bool
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     options: Options
@@ -130,14 +124,31 @@ def _below(line: str, above: str, place: Place) -> BadDirective:
     return BadDirective(f"`{line.strip()}` stands below `{above[:60]}`", out or "Make it the cell's first line.", place)
 
 
-def read_step(cell: Cell) -> Declared:
-    """Read a step cell's declaration; BadDirective at the first thing that is wrong."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A declaration as it is written: ``head`` stands before the name, ``options`` are the texts of its keys.
+
+    It stands in the lines from ``first`` to ``after`` (from 0, ``after`` excluded), of which the first line takes
+    ``used`` with its continuations.
+    """
+
+    head: str
+    name: str
+    word: Span
+    options: Mapping[str, Span]
+    first: int
+    used: int
+    after: int
+
+
+def read_written(cell: Cell) -> Written:
+    """Split a step cell's declaration into its keys; BadDirective at the first thing that is no declaration."""
     lines = lines_of(cell.source)
-    first, _ = _first_line(lines)
-    header, used = _header(cell, lines, first)
+    first = _first_line(lines)[0] - 1
+    header, start, used = _header(cell, lines, first + 1)
     word, name = _name(header)
     options = _options(header.named(name), word)
-    after = first - 1 + used
+    after = first + used
     while after < len(lines) and (pipe := _PIPE_LINE.match(lines[after])):
         span, taken = _joined(cell.number, lines, after, pipe.start(1), _after_pipe)
         _add_line(options, span.named(name))
@@ -145,15 +156,23 @@ def read_step(cell: Cell) -> Declared:
     _stray(lines, after, Place(cell.number, step=name))
     if "append" in options:
         _only_data(options)
+    return Written(lines[first][:start].rstrip(), name, word, options, first, used, after)
+
+
+def read_step(cell: Cell) -> Declared:
+    """Read a step cell's declaration; BadDirective at the first thing that is wrong."""
+    written = read_written(cell)
+    name, options = written.name, written.options
     return Declared(
         name=name,
         append="append" in options,
-        inputs=_inputs(options.get("in")),
-        outputs=_outputs(options.get("out")),
+        here="here" in options,
+        inputs=inputs_in(options.get("in")),
+        outputs=outputs_in(options.get("out")),
         options=_to_options(options),
         given=_given(options),
-        body=_body(lines, first - 1, used),
-        place=Place(cell.number, first, 1, name),
+        body=_body(lines_of(cell.source), written.first, written.used),
+        place=Place(cell.number, written.first + 1, 1, name),
     )
 
 
@@ -161,7 +180,7 @@ def _given(options: Mapping[str, Span]) -> dict[str, Place]:
     """Get the place of each key that is given, and of each name of ``param``."""
     found = {key: span.place() for key, span in options.items()}
     if "param" in options:
-        found |= {f"param:{_identifier(item, 'name')}": item.place() for item in split_commas(options["param"])}
+        found |= {f"param:{identifier(item, 'name')}": item.place() for item in split_commas(options["param"])}
     return found
 
 
@@ -189,12 +208,13 @@ def _first_line(lines: list[str]) -> tuple[int, str]:
     return 1, ""
 
 
-def _header(cell: Cell, lines: list[str], first: int) -> tuple[Span, int]:
-    """Get the declaration after ``%%step`` or ``#| step:``, continued lines joined, and how many lines it takes."""
+def _header(cell: Cell, lines: list[str], first: int) -> tuple[Span, int, int]:
+    """Get the declaration after ``%%step`` or ``#| step:``, where it starts, and how many lines it takes, joined."""
     line = lines[first - 1]
     magic, pipe = _MAGIC_LINE.match(line), _STEP_PIPE.match(line)
     start = magic.end() if magic else pipe.end() if pipe else 0
-    return _joined(cell.number, lines, first - 1, start, _after_pipe if pipe else _no_pipe)
+    span, used = _joined(cell.number, lines, first - 1, start, _after_pipe if pipe else _no_pipe)
+    return span, start, used
 
 
 def _after_pipe(line: str) -> int | None:
@@ -228,36 +248,7 @@ def _name(header: Span) -> tuple[Span, str]:
     if word is None or word[1].startswith("-"):
         raise header.wrong("the step has no name", "Write a name first: %%step NAME -i … -o …")
     span = header.part(word.start(1), word.end(1))
-    return span, _identifier(span, "step name")
-
-
-def _identifier(span: Span, what: str) -> str:
-    """Get the name as Python knows it: identifiers are compared in Unicode's form NFKC."""
-    text = span.text
-    if not text.isidentifier() or keyword.iskeyword(text):
-        raise span.wrong(f"`{text}` is not {_a(what)}", _name_hint(text, what))
-    if text in _RESERVED:
-        raise span.wrong(f"`{text}` is a name of nbpipe's own", f"Choose another {what}.")
-    return unicodedata.normalize("NFKC", text)
-
-
-def _name_hint(text: str, what: str) -> str:
-    if re.search(r"(?:^|\s)#", text):
-        return "A declaration holds no comment: write it on a line of its own, below."
-    step, _, output = text.partition(".")
-    if what == "input name" and step.isidentifier() and output.isidentifier():
-        return f"Say under which name you want it: {output}={text}"
-    words = text.split()
-    if len(words) > 1 and all(word.isidentifier() for word in words):
-        return f"Commas stand between names: {', '.join(words)}"
-    suggestion = re.sub(r"\W+", "_", text).strip("_") or "name"
-    suggestion = f"_{suggestion}" if suggestion[0].isdigit() else suggestion
-    suggestion = f"{suggestion}_" if keyword.iskeyword(suggestion) else suggestion
-    return f"{_a(what).capitalize()} is a Python identifier, for example `{suggestion}`."
-
-
-def _a(what: str) -> str:
-    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
+    return span, identifier(span, "step name")
 
 
 def _options(header: Span, name: Span) -> dict[str, Span]:
@@ -266,7 +257,7 @@ def _options(header: Span, name: Span) -> dict[str, Span]:
     found = [match for match in _OPTION.finditer(_without_quoted(header.text)) if match.start() >= offset]
     between = header.part(offset, found[0].start() if found else None)
     if between.text:
-        comment = _name_hint(between.text, "") if between.text.startswith("#") else ""
+        comment = name_hint(between.text, "") if between.text.startswith("#") else ""
         hint = comment or "Inputs are -i NAME, outputs -o NAME."
         raise between.wrong(f"`{between.text}` belongs to no option", hint)
     options: dict[str, Span] = {}
@@ -286,7 +277,7 @@ def _without_quoted(text: str) -> str:
 def _key(where: Span, word: str, *, short: bool) -> str:
     if short and word in SHORT:
         return SHORT[word]
-    known = (*KEYS, "append")
+    known = (*KEYS, "append", "here")
     if word in known and not short:
         return word
     spelled = "-" if short else "--"
@@ -302,8 +293,8 @@ def _add(options: dict[str, Span], key: str, value: Span, *, has_value: bool) ->
         raise value.wrong(f"`{key}` is given twice, first on line {line}", "Keep one of them.")
     if not has_value and key not in FLAGS:
         raise value.wrong(f"`{value.text}` needs a value", _EXAMPLE.get(key, ""))
-    if has_value and key == "append":
-        raise value.wrong(f"`--append` takes no value, found `{value.text}`", "Write %%step NAME --append -i …")
+    if has_value and key in ("append", "here"):
+        raise value.wrong(f"`--{key}` takes no value, found `{value.text}`", f"Write %%step NAME --{key} -i …")
     options[key] = value
 
 
@@ -341,112 +332,8 @@ def _stray(lines: list[str], after: int, step: Place) -> None:
 
 def _only_data(options: Mapping[str, Span]) -> None:
     for key, span in options.items():
-        if key not in ("append", "in", "out"):
+        if key not in ("append", "here", "in", "out"):
             raise span.wrong(f"a continued step cannot set `{key}`", "Set it where the step begins; here go -i and -o.")
-
-
-def _inputs(span: Span | None) -> tuple[Input, ...]:
-    if span is None:
-        return ()
-    return _unique([_input(item) for item in split_commas(span)])
-
-
-def _outputs(span: Span | None) -> tuple[Output, ...]:
-    if span is None:
-        return ()
-    return _unique([_output(item) for item in split_commas(span)])
-
-
-def _unique(items: list[Any]) -> tuple[Any, ...]:
-    seen: set[str] = set()
-    for item in items:
-        if item.name in seen:
-            raise BadDirective(f"`{item.name}` is declared twice", "Keep one of them.", item.place)
-        seen.add(item.name)
-    return tuple(items)
-
-
-def _named(item: Span, what: str) -> tuple[str, str | None, Span | None]:
-    """Split ``NAME[:FORMAT][=REST]``."""
-    equals = find_top_level(item, "=")
-    left = item.part(0, equals) if equals >= 0 else item
-    rest = item.part(equals + 1) if equals >= 0 else None
-    if rest is not None and not rest.text:
-        raise item.wrong(f"there is nothing after `{left.text}=`", "Name what it stands for, or leave the = out.")
-    colon = left.text.find(":")
-    name = left.part(0, colon) if colon >= 0 else left
-    if "/" in left.text:
-        raise left.wrong(f"`{item.text}` has no name", _path_hint(item.text))
-    return _identifier(name, what), _format(left.part(colon + 1)) if colon >= 0 else None, rest
-
-
-def _path_hint(text: str) -> str:
-    """Get the cure for a path without a name, or for a whole item in the quotes that belong around its path."""
-    quote, inner = text[0], text[1:-1]
-    named, equals, path = inner.partition("=")
-    if quote in "\"'" and equals and "/" not in named:
-        return f"Only the path stands in quotes: {named}={quote}{path}{quote}"
-    return f"Give it one: data={text}"
-
-
-def _format(span: Span) -> str:
-    text = span.text
-    base = text.partition(".")[0]
-    if not _FORMAT.match(text) or (text not in (*FORMATS, *ALIASES) and not (base == "file" and len(text) > 5)):
-        hint = nearest(text, (*FORMATS, "file.csv")) or f"The formats are {', '.join(FORMATS)} and file.SUFFIX."
-        raise span.wrong(f"there is no format `{text}`", hint)
-    return text
-
-
-def _input(item: Span) -> Input:
-    name, format_, rest = _named(item, "input name")
-    if format_ is not None and rest is None:
-        hint = f"The format is recorded with the data: write {name} alone."
-        raise item.wrong(f"`{item.text}` restates a format", hint)
-    if format_ is not None and rest is not None and (format_ == "dir" or format_.startswith("file")):
-        hint = f"A file or folder is bound as its path: write {name}={rest.text}"
-        raise item.wrong(f"`{format_}` is no format to read", hint)
-    source = StepOutput(name) if rest is None else read_source(rest)
-    if format_ is not None and isinstance(source, StepOutput):
-        raise item.wrong(f"`{item.text}` restates a format", "The format is recorded with the data: leave it out.")
-    return Input(name, source, format_, item.place())
-
-
-def read_source(span: Span) -> Source:
-    """Read what stands after ``=`` of an input; also the value of a ``param:`` input's parameter."""
-    inner = unquote(span)
-    text = inner.text
-    scheme = _SCHEME.match(text)
-    if scheme and scheme[1] == "param":
-        return FromParameter(_identifier(inner.part(scheme.end()), "parameter name"))
-    if scheme and not text.startswith(("/", ".")):
-        if scheme[1] not in ("store", "ds", "http", "https") and not text[scheme.end() :].startswith("//"):
-            raise inner.wrong(
-                f"`{scheme[1]}:` is no kind of source", nearest(scheme[1], ("store", "ds", "https", "param"))
-            )
-        return Elsewhere(scheme[1], text)
-    if "/" in text:
-        return Files(text)
-    step, dot, output = text.partition(".")
-    if dot and step.isidentifier() and output.isidentifier():
-        return StepOutput(unicodedata.normalize("NFKC", output), unicodedata.normalize("NFKC", step))
-    raise inner.wrong(f"`{text}` is neither STEP.OUTPUT nor a path", f"A file needs a slash: ./{text}")
-
-
-def _output(item: Span) -> Output:
-    name, format_, rest = _named(item, "output name")
-    destination = unquote(rest).text if rest is not None else None
-    if destination is not None and "/" not in destination:
-        raise item.wrong(f"`{destination}` is no destination", f"A path needs a slash: ./{destination}")
-    return Output(name, format_, destination, item.place())
-
-
-def _names(span: Span) -> tuple[str, ...]:
-    return tuple(_identifier(item, "name") for item in split_commas(span))
-
-
-def _paths(span: Span) -> tuple[str, ...]:
-    return tuple(unquote(item).text for item in split_commas(span))
 
 
 _EXAMPLE = {
@@ -459,15 +346,15 @@ _EXAMPLE = {
 }
 
 _READERS: Mapping[str, Callable[[Span], Any]] = {
-    "param": _names,
-    "after": _names,
+    "param": names_in,
+    "after": names_in,
     "retries": values.count,
     "timeout": values.duration,
     "memory": values.size,
     "reuse": values.reuse,
     "salt": values.text,
-    "hash": _paths,
-    "envvar": _names,
+    "hash": paths_in,
+    "envvar": names_in,
     "when": values.text,
 }
 

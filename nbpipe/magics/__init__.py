@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbpipe.magics.acting import show_card
 from nbpipe.magics.commands import StepMagics, as_magic
+from nbpipe.magics.completion import offer, offer_no_more
 from nbpipe.magics.front_end import is_watched
 from nbpipe.magics.landing import Landing
 from nbpipe.magics.screen import Failing, hint, show_steps
@@ -48,6 +49,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         ("pre_run_cell", landing.before),
         ("post_run_cell", session.cells.after),
     ]
+    offer(shell, session)
     for event, hook in hooks:
         shell.events.register(event, hook)
     setattr(shell, _HOOKS, _Loaded(session, hooks, waiter))
@@ -65,6 +67,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         shell.events.unregister(event, hook)
     shell.input_transformers_cleanup.remove(as_magic)
     shell.ast_transformers.remove(loaded.waiter)
+    offer_no_more(shell)
     for kind, names in (("cell", ("step", "nbstep")), ("line", ("nbpipe",))):
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)

@@ -14,10 +14,12 @@ from nbpipe.language.reading import read_cells
 from nbpipe.language.text import nearest
 from nbpipe.magics.acting import show_card
 from nbpipe.magics.front_end import is_watched
+from nbpipe.magics.saved import laid_out_file
 from nbpipe.magics.screen import (
     Failing,
     Progress,
     show_accepted,
+    show_comparison,
     show_lines,
     show_log,
     show_outputs,
@@ -28,14 +30,18 @@ from nbpipe.magics.screen import (
     show_why,
 )
 from nbpipe.magics.session import Session
+from nbpipe.magics.trial import bind_locals, debug, run_here
 from nbpipe.magics.words import Words, read_words
 from nbpipe.model import Status
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
+from nbpipe.views import reminder
+from nbpipe.views.comparison import Side
 from nbpipe.workspace import LATER_VERBS, Report, Workspace
 
 VERBS = (
-    "plan", "run", "cancel", "status", "why", "accept", "logs", "pull", "runs", "show", "verify", "lint", "defaults",
+    "plan", "run", "cancel", "status", "why", "debug", "accept", "logs", "pull", "runs", "show", "compare", "verify",
+    "lint", "fmt", "defaults",
 )  # fmt: skip
 SHELL_VERBS = ("init",)
 
@@ -91,6 +97,9 @@ class StepMagics(Magics):
             if missing and not ours:
                 show_lines([f"step {name} is declared, incomplete: it does not bind {', '.join(missing)} yet"])
                 return
+            if read_step(current).here:
+                self._here(self.session.request([name]), name)
+                return
             if reading.defaults.get("run") == "manual" and not ours:
                 show_lines([f"step {name} is declared; `%nbpipe run` runs it"])
                 return
@@ -119,13 +128,20 @@ class StepMagics(Magics):
             self.session.unbind(report)
             raise _ending(report)
 
+    def _here(self, request: Request, step: str) -> None:
+        show_lines(run_here(self.session, self.session.workspace.scene(request, step)))
+
     def _plan(self, rest: str) -> None:
         words = read_words(rest, takes=("param",))
         show_plan(self.session.workspace, self.session.workspace.plan(self._asked(words, ())))
 
     def _run(self, rest: str) -> None:
         takes = ("param", "to", "from", "force", "keep-going", "experiment", "tag", "detach")
-        words = read_words(rest, takes=takes)
+        words = read_words(rest, takes=(*takes, "here"))
+        if "here" in words.given:
+            words = read_words(rest, takes=("param", "here"), names=1)
+            self._here(self._asked(words, words.names), words.names[0])
+            return
         request = self._asked(words, (*words.names, *words.many("to")))
         wishes = Wishes("keep-going" in words.given, words.one("experiment") or "", words.pairs("tag"))
         if "detach" in words.given:
@@ -167,6 +183,16 @@ class StepMagics(Magics):
         request = self._asked(words, (words.names[0],))
         show_why(self.session.workspace, self.session.workspace.why(request, words.names[0]))
 
+    def _debug(self, rest: str) -> None:
+        words = read_words(rest, takes=("locals", "workspace"), names=1)
+        named = words.one("workspace")
+        if named is None:
+            scene = self.session.workspace.recorded_scene(self.session.identity, words.names[0])
+        else:
+            with Workspace.open(self.session.base, Path(named)) as other:
+                scene = other.recorded_scene(self.session.identity, words.names[0])
+        show_lines((bind_locals if "locals" in words.given else debug)(self.session, scene))
+
     def _accept(self, rest: str) -> None:
         words = read_words(rest, takes=("param",), names=1)
         request = self._asked(words, (words.names[0],))
@@ -196,6 +222,12 @@ class StepMagics(Magics):
         words = read_words(rest, takes=(), names=1)
         show_steps(self.session.workspace, *self.session.workspace.show(words.names[0]))
 
+    def _compare(self, rest: str) -> None:
+        words, workspace = read_words(rest, takes=(), names=2), self.session.workspace
+        show_comparison(
+            *(Side(*workspace.show(run), workspace.metrics(workspace.show(run)[0].id)) for run in words.names)
+        )
+
     def _verify(self, rest: str) -> None:
         words = read_words(rest, takes=("full", "repair"), names=0)
         full, repair = "full" in words.given, "repair" in words.given
@@ -206,6 +238,11 @@ class StepMagics(Magics):
         warnings = self.session.workspace.check(self.session.request())
         show_lines([f"{w.place.words()}: {w.message}. {w.hint}" for w in warnings] or ["nothing to say"])
 
+    def _fmt(self, rest: str) -> None:
+        words = read_words(rest, takes=("check", "long", "short"), names=0)
+        style = next((style for style in ("long", "short") if style in words.given), "auto")
+        show_lines(laid_out_file(self.session, style, dry="check" in words.given))
+
     def _defaults(self, rest: str) -> None:
         reading = self.session.reading()
         refused = [error for error in reading.errors if error.place.step is None]
@@ -213,6 +250,11 @@ class StepMagics(Magics):
             raise refused[0]
         told = " ".join(f"{key}={value}" for key, value in reading.defaults.items())
         show_lines([f"defaults: {told or shlex.join(rest.split()) or 'none'}"])
+
+
+# What `%%step?` and `%nbpipe?` show.
+StepMagics.step.__doc__ = StepMagics.nbstep.__doc__ = reminder.STEP
+StepMagics.nbpipe.__doc__ = reminder.VERBS
 
 
 def _ending(report: Report) -> NbpipeError:

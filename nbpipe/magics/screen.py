@@ -19,6 +19,7 @@ from nbpipe.model import RunRecord, StepRecord
 from nbpipe.run.acceptance import Accepted
 from nbpipe.run.verification import Verified
 from nbpipe.views import logs, static_html, table, why
+from nbpipe.views.comparison import Side, comparison_html, comparison_lines
 from nbpipe.views.words import accepted_line, duration, status_words
 from nbpipe.workspace import Explained, Planned, Report, Workspace
 
@@ -151,6 +152,11 @@ def show_accepted(workspace: Workspace, accepted: Accepted) -> None:
     """Show which result stands from now on."""
     numbers = workspace.numbers([accepted.hit.origin.run])
     show_lines([accepted_line(accepted.step, accepted.hit, accepted.reasons, numbers)])
+
+
+def show_comparison(left: Side, right: Side) -> None:
+    """Show two runs side by side."""
+    _show(comparison_lines(left, right, _COLUMNS), comparison_html(left, right))
 
 
 def show_verified(verified: Verified) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nbpipe.errors import BadUsage
 from nbpipe.language.text import nearest
 
-_FLAGS = ("keep-going", "force", "full", "repair", "detach")
+_FLAGS = ("keep-going", "force", "full", "repair", "detach", "here", "locals", "check", "long", "short")
 _SHELL_ONLY = ("json", "follow", "workspace", "limit", "help")
 _SHORT = {"-p": "--param"}
 
@@ -75,7 +75,7 @@ def read_words(text: str, takes: Sequence[str], names: int | None = None) -> Wor
 
 
 def _require(key: str, word: str, takes: Sequence[str]) -> None:
-    if word.startswith("--") and key in _SHELL_ONLY:
+    if word.startswith("--") and key in _SHELL_ONLY and key not in takes:
         raise BadUsage(f"`--{key}` is for the command line", f"Leave it out, or in a shell: nbpipe VERB … --{key}")
     if not word.startswith("--") or key not in takes:
         hint = nearest(f"--{key}", [f"--{option}" for option in takes])

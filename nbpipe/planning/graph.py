@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbpipe.errors import BadDirective, BadPipeline, NotSupportedYet, Refused
-from nbpipe.language.directives import read_source
+from nbpipe.language.items import read_source
 from nbpipe.language.reading import Reading
 from nbpipe.language.text import line_span, nearest
 from nbpipe.model import Elsewhere, Files, FromParameter, Input, Output, Pipeline, Source, Step, StepOutput

@@ -55,7 +55,6 @@ class Workshop:
         declared = graph.steps[step]
         directory = self.place.attempt(self.run, slug(step), number)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        feeds = graph.feeds[step]
         return Job(
             attempt=attempt,
             token=token,
@@ -67,12 +66,7 @@ class Workshop:
             cwd=str(self.situation.request.base),
             kernel=self.situation.interpreter.kernel,
             env=kernel_environment(self.environ, declared.options.envvar),
-            inputs=tuple(
-                _from_artifact(item.name, upstream[feeds[item.name]])
-                if item.name in feeds
-                else _from_files(item, around.files[item.name])
-                for item in declared.inputs
-            ),
+            inputs=inputs_of(self.situation, step, upstream),
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=around.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
@@ -130,6 +124,17 @@ class Workshop:
         """Get an output's destination with its placeholders filled."""
         values = {name: str(value) for name, value in self.situation.values.items()}
         return destination(step, output, {**values, "run-id": self.run, "date": self.date})
+
+
+def inputs_of(situation: Situation, step: str, upstream: Mapping[StepOutput, Artifact]) -> tuple[JobInput, ...]:
+    """Get a step's inputs where they lie."""
+    feeds, files = situation.graph.feeds[step], situation.circumstances[step].files
+    return tuple(
+        _from_artifact(item.name, upstream[feeds[item.name]])
+        if item.name in feeds
+        else _from_files(item, files[item.name])
+        for item in situation.graph.steps[step].inputs
+    )
 
 
 def definition_digests(code: StepCode) -> dict[str, str]:

@@ -97,7 +97,7 @@ def step_object(step: StepRecord) -> dict[str, Any]:
         "origin": _origin(step.origin),
         "notebook": step.notebook,
         "outputs": {artifact.name: artifact_object(artifact) for artifact in step.artifacts},
-        "error": _failure(step.failure),
+        "error": failure_object(step.failure),
         "notes": list(step.notes),
     }
 
@@ -150,7 +150,8 @@ def _origin(origin: Origin | None) -> dict[str, Any] | None:
     return {"run": origin.run, "step": origin.step} if origin else None
 
 
-def _failure(failure: Failure | None) -> dict[str, Any] | None:
+def failure_object(failure: Failure | None) -> dict[str, Any] | None:
+    """Get a failure as JSON, or None."""
     if failure is None:
         return None
     return {

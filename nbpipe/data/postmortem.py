@@ -1,0 +1,215 @@
+"""What is kept of a failing frame, so that a person can look at it later. Shipped to steps' kernels as source.
+
+Plain values, arrays and tables are kept as they are, of all others a short text. It is done within a second or so and
+some megabytes, or left: a failure must not become worse, nor a wait. What sounds like a secret, or holds the value of
+an environment variable, is left out; the folder is for its owner's eyes only.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import re
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, FunctionType, ModuleType
+from typing import Any
+
+from nbpipe.data import formats
+
+FOLDER = "postmortem"
+_INDEX = "frame.json"
+_SECONDS = 1.0
+_BYTES = 16_000_000
+_NAMES = 200
+_SHOWN = 2_000
+_LEAVES = 20_000
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_SECRET = re.compile(r"secret|passw|token|api_?key|credential|private_?key", re.IGNORECASE)
+_ORDINARY = re.compile(r"PATH|HOME|USER|TMPDIR|LANG|LC_\w+|TZ|PWD|SHLVL|_|\w*_NUM_THREADS|JPY_\w+|MPLBACKEND|TERM\w*")
+_UNSAID = {"text": "(left out: its name sounds like a secret)"}
+_SHELLS = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
+# What a variable holds that is shorter than this stands in too many texts by chance.
+_TELLING = 6
+
+
+class Seen(str):
+    """A value that could not be kept as it was: its text."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Postmortem:
+    """A failing frame: the function, its line in its file, and what its names held."""
+
+    function: str
+    line: int
+    held: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Keeper:
+    """Keeps values one by one; ``told`` is what a reader finds, complete after each of them."""
+
+    folder: Path
+    hidden: tuple[str, ...]
+    ends: float
+    left: int = _BYTES
+    told: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def keep(self, names: Mapping[str, Any]) -> None:
+        for name, value in names.items():
+            if time.monotonic() > self.ends:
+                return
+            try:
+                kept = (
+                    {"text": "(left out: its name sounds like a secret)"} if _SECRET.search(name) else self._one(value)
+                )
+            except Exception as error:  # noqa: BLE001  # an author's class may raise anything when it is looked at
+                kept = {"text": f"(cannot be shown: {type(error).__name__})"}
+            self.told[name] = kept
+
+    def _one(self, value: Any) -> dict[str, str]:
+        if _is_plain(value):
+            text = repr(value)
+            if len(text) <= self.left and not self._tells(text) and _comes_back(text):
+                self.left -= len(text)
+                return {"plain": text}
+        size, format = _measured(value)
+        if format and size <= self.left:
+            self.left -= size
+            # What its format does not hold is a text like any other value.
+            with contextlib.suppress(formats.NotStorable):
+                saved = formats.save(value, name=f"value-{len(self.told)}", format=format, folder=self.folder)
+                (self.folder / saved.basename).chmod(0o600)
+                return {"file": saved.basename, "format": saved.format}
+        text = repr(value)
+        return {"text": "(left out: it holds an environment variable)" if self._tells(text) else text[:_SHOWN]}
+
+    def _tells(self, text: str) -> bool:
+        return any(secret in text for secret in self.hidden)
+
+
+def keep(error: BaseException, folder: Path, own: Callable[[str], bool], known: Collection[str] = ()) -> None:
+    """Keep what can be kept of the innermost frame of the author's own code, of which ``own`` knows the files.
+
+    ``known`` names are left out of a cell's frame: they can be had again without it.
+    """
+    found = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if own(frame.f_code.co_filename)]
+    if not found or not isinstance(error, Exception) or isinstance(error, MemoryError):
+        return
+    frame, line = found[-1]
+    place = folder / FOLDER
+    try:
+        place.mkdir(mode=0o700)
+    except OSError:
+        return
+    keeper = _Keeper(place, tuple(_environment()), time.monotonic() + _SECONDS)
+    # A thread, because nobody can tell how long an author's own code takes to show a value.
+    worker = threading.Thread(target=keeper.keep, args=(_names(frame, known),), daemon=True)
+    worker.start()
+    worker.join(_SECONDS)
+    told = {"function": frame.f_code.co_name, "line": line, "values": dict(keeper.told)}
+    try:
+        with os.fdopen(os.open(place / _INDEX, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(json.dumps(told).encode("utf-8", "surrogatepass"))
+    except OSError:
+        return
+
+
+def recall(folder: Path) -> Postmortem | None:
+    """Get what was kept in an attempt's folder, or None."""
+    place = folder / FOLDER
+    try:
+        told = json.loads((place / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
+        values = {name: _value(place, kept) for name, kept in told["values"].items()}
+        return Postmortem(told["function"], told["line"], values)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def names_kept(folder: Path) -> tuple[str, ...]:
+    """Get the names that were kept in an attempt's folder, without their values."""
+    try:
+        told = json.loads((folder / FOLDER / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
+        return tuple(told["values"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+
+
+def _value(place: Path, kept: Mapping[str, str]) -> Any:
+    if "plain" in kept:
+        return ast.literal_eval(kept["plain"])
+    if kept.get("format") not in ("npy", "arrow"):
+        return Seen(kept["text"])
+    try:
+        return formats.load(place / Path(kept["file"]).name, kept["format"])
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        return Seen(f"(cannot be read: {error})")
+
+
+def _names(frame: FrameType, known: Collection[str]) -> dict[str, Any]:
+    """Get a frame's names and values; of a cell's frame only what is no code and no name of IPython's."""
+    names = dict(frame.f_locals)
+    if frame.f_code.co_name == "<module>":
+        code = (ModuleType, FunctionType, type)
+        names = {
+            name: value
+            for name, value in names.items()
+            if not name.startswith("_") and name not in _SHELLS and name not in known and not isinstance(value, code)
+        }
+    return dict(list(names.items())[:_NAMES])
+
+
+def _environment() -> Iterator[str]:
+    return (value for name, value in os.environ.items() if len(value) >= _TELLING and not _ORDINARY.fullmatch(name))
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a value is made of nothing but Python's own plain types, and not of very many."""
+    todo, seen = [(value, 0)], 0
+    while todo:
+        item, depth = todo.pop()
+        seen += 1
+        kind = type(item)
+        if seen > _LEAVES or depth > 20:
+            return False
+        if kind is dict:
+            todo += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif kind in (list, tuple, set):
+            todo += [(part, depth + 1) for part in item]
+        elif kind not in _PLAIN:
+            return False
+    return True
+
+
+def _comes_back(text: str) -> bool:
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def _measured(value: Any) -> tuple[int, str]:
+    """Get about how many bytes an array or a table takes, and the format to keep it in; no format for anything else."""
+    kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+    if kind == "numpy.ndarray":
+        return (value.nbytes, "npy") if not value.dtype.hasobject else (0, "")
+    if kind in ("pandas.DataFrame", "pandas.Series"):
+        used = value.memory_usage(index=True)
+        # Texts count as pointers there.
+        return int(getattr(used, "sum", lambda: used)()) * 4, "arrow"
+    if kind in ("polars.DataFrame", "polars.Series"):
+        return int(value.estimated_size()), "arrow"
+    return (int(value.nbytes), "arrow") if kind == "pyarrow.Table" else (0, "")

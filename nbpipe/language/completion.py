@@ -1,0 +1,211 @@
+"""What may stand at the cursor: options, keys and their values in a declaration, and the words of ``%nbpipe``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nbpipe.errors import Place, Refused
+from nbpipe.language.directives import SHORT, WORKING, marker
+from nbpipe.language.ipython_syntax import parse_cell
+from nbpipe.language.items import FORMATS
+from nbpipe.language.names import names_of
+from nbpipe.language.text import lines_of
+
+_HEADER = re.compile(r"\s*(?:%%(?:nb)?step|#\s?\|\s*step\s*:)(?=\s|$)")
+_PIPE = re.compile(r"#\s?\|\s?")
+_KEY = re.compile(r"\s*([A-Za-z]\w*)\s*:")
+_LINE = re.compile(r"\s*%nbpipe\s+")
+_OPTION = re.compile(r"(?<!\S)--?([A-Za-z]\w*)(?=[\s=])=?")
+_LAST = re.compile(r"[^\s,]*$")
+_FLAGS = ("append", "here")
+_REUSE = ("auto", "never", "keep")
+_DEFAULTS = ("envvar", "memory", "retries", "reuse", "run", "timeout")
+_OF_STEPS = ("to", "from", "force")
+_STEP_VERBS = ("run", "why", "accept", "logs", "debug")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What can be named: steps with their outputs, parameters, verbs with their options; ``paths`` looks for files."""
+
+    steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    parameters: Sequence[str] = ()
+    verbs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    paths: Callable[[str], Sequence[str]] = lambda _begun: ()
+
+    @property
+    def outputs(self) -> list[str]:
+        """Get all outputs as ``STEP.OUTPUT``."""
+        return [f"{step}.{output}" for step, outputs in self.steps.items() for output in outputs]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Words that may replace ``fragment``, the text right before the cursor."""
+
+    fragment: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where the cursor stands: the text of the declaration before it, the step, and names that its code binds."""
+
+    before: str
+    step: str
+    bound: Sequence[str]
+    known: Known
+
+
+def complete(source: str, line: int, column: int, known: Known) -> Offered | None:
+    """Get what may stand in a cell at a line (from 0) and column; None where the place is none of ours."""
+    lines = lines_of(source)
+    if line >= len(lines):
+        return None
+    before = lines[line][:column]
+    if asked := _LINE.match(before):
+        return _fitting(_last(before), _verb_words(before[asked.end() :], known))
+    first = next((place for place, text in enumerate(lines) if text.strip()), 0)
+    header = _HEADER.match(lines[first])
+    if header is None or line < first or marker(source) != "step":
+        return None
+    head, last = _joined(lines, first, header.end())
+    step = (head.split(maxsplit=1) or [""])[0]
+    spot = _Spot(before, step, _bound(lines, last + 1), known)
+    if line <= last:
+        told = before[header.end() :] if line == first else _joined([*lines[:line], before], first, header.end())[0]
+        return _in_header(told, spot)
+    # Only lines right under the first one declare anything.
+    pipe = _PIPE.match(before)
+    if pipe is None or not all(_PIPE.match(text) for text in lines[last + 1 : line]):
+        return None
+    return _in_key_line(before[pipe.end() :], spot)
+
+
+def _joined(lines: Sequence[str], first: int, start: int) -> tuple[str, int]:
+    """Get a line from ``start`` on with those that a backslash adds, and the last one's index."""
+    text, last = lines[first][start:], first
+    while text.rstrip().endswith("\\") and last + 1 < len(lines):
+        last += 1
+        following = lines[last]
+        pipe = _PIPE.match(following)
+        text = f"{text.rstrip()[:-1]} {following[pipe.end() :] if pipe else following}"
+    return text, last
+
+
+def _bound(lines: Sequence[str], start: int) -> list[str]:
+    """Get the names that the cell's code binds, as far as it can be read."""
+    try:
+        return sorted(names_of(parse_cell("\n".join(lines[start:]), Place()).body).binds)
+    except (Refused, RecursionError):
+        return []
+
+
+def _in_header(told: str, spot: _Spot) -> Offered | None:
+    fragment = _LAST.search(told)
+    word = fragment[0] if fragment else ""
+    if not told[: len(told) - len(word)].strip():
+        # The step's own name is its author's to choose, unless one is to be continued.
+        return _fitting(word, spot.known.steps)
+    if word.startswith("-"):
+        given = {SHORT.get(name, name) for name in _OPTION.findall(told)}
+        short = [f"-{letter}" for letter, key in SHORT.items() if key not in given]
+        return _fitting(word, [*short, *(f"--{key}" for key in (*WORKING, *_FLAGS) if key not in given)])
+    options = list(_OPTION.finditer(told))
+    if not options:
+        return _fitting(word, [f"-{letter}" for letter in SHORT])
+    key = options[-1][1]
+    return _in_value(SHORT.get(key, key), told[options[-1].end() :], spot)
+
+
+def _in_key_line(told: str, spot: _Spot) -> Offered | None:
+    key = _KEY.match(told)
+    if key is None:
+        return _fitting(told.lstrip(), [f"{name}: " for name in WORKING])
+    return _in_value(key[1], told[key.end() :], spot)
+
+
+def _in_value(key: str, value: str, spot: _Spot) -> Offered | None:
+    offers = _VALUES.get(key)
+    if offers is None:
+        return None
+    item = value.rpartition(",")[2].lstrip()
+    given = {part.partition("=")[0].partition(":")[0].strip() for part in value.split(",")[:-1]}
+    # What is replaced is what stands after the last sign that ends a word: NAME, FORMAT or SOURCE.
+    fragment = re.split(r"[=\s]" if "=" in item else r"[:\s]", item)[-1]
+    return _fitting(fragment, [word for word in offers(item, spot) if word not in given])
+
+
+def _of_in(item: str, spot: _Spot) -> Iterable[str]:
+    others = {step: outputs for step, outputs in spot.known.steps.items() if step != spot.step}
+    source = item.rpartition("=")[2].lstrip()
+    if "=" in item and source.startswith((".", "/")):
+        return ["./", *spot.known.paths(source)]
+    if "=" in item:
+        # Datasets (ds:) and datastores (store:) belong here once they can be read.
+        named = [f"{step}.{output}" for step, outputs in others.items() for output in outputs]
+        return [*named, *(f"param:{name}" for name in spot.known.parameters), "./"]
+    if ":" in item:
+        return [f"{name}=" for name in FORMATS if name not in ("file", "dir")]
+    outputs = [output for made in others.values() for output in made]
+    once = [output for output in dict.fromkeys(outputs) if outputs.count(output) == 1]
+    several = [f"{output}={step}.{output}" for step, made in others.items() for output in made if output not in once]
+    return [*once, *several]
+
+
+def _of_out(item: str, spot: _Spot) -> Iterable[str]:
+    if "=" in item:
+        return ["./"]
+    return (*FORMATS, "file.") if ":" in item else spot.bound
+
+
+# The values of each key; environments (env), targets (compute) and datasets (register) belong here once they exist.
+_VALUES: Mapping[str, Callable[[str, _Spot], Iterable[str]]] = {
+    "in": _of_in,
+    "out": _of_out,
+    "param": lambda _item, spot: spot.known.parameters,
+    "when": lambda _item, spot: spot.known.parameters,
+    "after": lambda _item, spot: [step for step in spot.known.steps if step != spot.step],
+    "hash": lambda item, spot: ["./", *spot.known.paths(item)] if item else ["./"],
+    "reuse": lambda _item, _spot: _REUSE,
+}
+
+
+def _verb_words(told: str, known: Known) -> Iterable[str]:
+    """Get the words that may come next on ``%nbpipe``'s line."""
+    verb, space, rest = told.partition(" ")
+    if not space:
+        return known.verbs
+    word = _last(rest)
+    previous = rest[: len(rest) - len(word)].split()
+    if verb == "defaults":
+        return _default_words(word)
+    if word.startswith("-"):
+        return ["-p", *(f"--{option}" for option in known.verbs.get(verb, ()))]
+    if previous and previous[-1] in ("-p", "--param"):
+        return [f"{name}=" for name in known.parameters]
+    if previous and previous[-1].removeprefix("--") in _OF_STEPS and verb == "run":
+        return known.steps
+    if verb == "pull":
+        return known.outputs
+    return known.steps if verb in _STEP_VERBS else ()
+
+
+def _default_words(word: str) -> Iterable[str]:
+    key, equals, _ = word.partition("=")
+    if not equals:
+        return [f"{name}=" for name in _DEFAULTS]
+    values = {"reuse": _REUSE, "run": ("submit", "manual")}.get(key, ())
+    return [f"{key}={value}" for value in values]
+
+
+def _last(text: str) -> str:
+    """Get the word that the text ends in, or nothing."""
+    return "" if not text or text[-1].isspace() else text.rsplit(maxsplit=1)[-1]
+
+
+def _fitting(fragment: str, words: Iterable[str]) -> Offered | None:
+    found = tuple(dict.fromkeys(word for word in words if word.startswith(fragment)))
+    return Offered(fragment, found) if found else None

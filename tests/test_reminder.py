@@ -1,0 +1,74 @@
+"""The language on one screen: complete, short, and shown where people ask for it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from asked_kernel import Kernel
+
+from nbpipe.language.directives import WORKING
+from nbpipe.language.items import FORMATS
+from nbpipe.language.reading import read_cells
+from nbpipe.magics.commands import VERBS
+from nbpipe.magics.completion import OPTIONS
+from nbpipe.model import Cell
+from nbpipe.views import reminder
+
+
+@pytest.mark.parametrize("card", [reminder.STEP, reminder.VERBS])
+def test_a_card_fits_on_a_screen(card):
+    assert len(card.splitlines()) <= 40
+    assert max(map(len, card.splitlines())) <= 100
+
+
+def test_the_card_names_every_key_and_format():
+    assert [key for key in WORKING if not re.search(rf"\b{key}\b", reminder.STEP)] == []
+    assert [name for name in FORMATS if not re.search(rf"\b{name}\b", reminder.STEP)] == []
+
+
+def test_the_card_names_every_verb_and_option():
+    options = {option for taken in OPTIONS.values() for option in taken} - {"param", "workspace"}
+    assert [verb for verb in VERBS if not re.search(rf"^{verb}\b|^\w+, {verb}\b", reminder.VERBS, re.MULTILINE)] == []
+    assert [option for option in options if f"--{option}" not in reminder.VERBS] == []
+
+
+def test_the_examples_of_the_card_are_read():
+    shown = re.findall(r"^    %%step.*\n(?:    .*\n)+", reminder.STEP, re.MULTILINE)
+    plain = [re.sub(r"^    ", "", text, flags=re.MULTILINE) for text in shown]
+    readings = [read_cells([Cell(1, text)]) for text in plain]
+    assert readings[0].steps[0].outputs[1].format == readings[1].steps[0].outputs[1].format == "json"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    lab = Kernel(tmp_path_factory.mktemp("lab"))
+    lab.run("load", "%load_ext nbpipe")
+    yield lab
+    lab.close()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "asked, first",
+    [
+        ("%%step?", "A step of the pipeline"),
+        ("?%%step", "A step of the pipeline"),
+        ("%%nbstep?", "A step of the pipeline"),
+        ("%nbpipe?", "What can be asked"),
+        ("?%nbpipe", "What can be asked"),
+    ],
+)
+def test_asking_shows_the_card(lab, asked, first):
+    _, error = lab.run("ask", asked)
+    assert error == ""
+    assert first in lab.page
+    assert "%%step" in lab.page
+
+
+@pytest.mark.kernel
+def test_having_asked_for_help_is_no_step(lab):
+    lab.run("ask", "%%step?")
+    assert lab.run("manual", "%nbpipe defaults run=manual")[1] == ""
+    assert lab.run("s", "%%step s -o x\nx = 1")[1] == ""
+    assert lab.run("plan", "%nbpipe plan")[1] == ""
