@@ -10,7 +10,7 @@ Points = Sequence[tuple[float | None, float]]
 
 _MOST = 120
 # Of more points than these not each is looked at: a line is drawn anew several times a second.
-_LOOKED_AT = 4_000
+_LOOKED_AT = 1_200
 
 
 @dataclass(frozen=True, slots=True)
