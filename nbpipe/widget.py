@@ -80,7 +80,7 @@ class Card:
     def show(self) -> None:
         """Display the card under the running cell."""
         bundle = {
-            "text/plain": "nbpipe is running the step",
+            "text/plain": "nbpipe: this is seen while the kernel lives",
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2, "version_minor": 0, "model_id": self._model.model_id,
             },

@@ -140,6 +140,14 @@ def test_what_has_no_known_end_has_a_bar_without_one():
     assert amount(3, 0) == "3"
 
 
+@pytest.mark.parametrize("progress", [(math.nan, 2.0, ""), (1.0, math.inf, ""), (5.0, 2.0, ""), (-1.0, 2.0, "x")])
+def test_progress_that_makes_no_sense_does_no_harm(progress):
+    page = live_page(state(Status.RUNNING, told={"train": Told((), progress, {"m": ((0, math.nan), (1, math.inf))})}))
+
+    widths = [attributes["style"] or "" for tag, attributes in page.elements if "style" in attributes and tag == "span"]
+    assert all(re.fullmatch(r"width:(\d|\d\d|100)\.\d%", width) for width in widths)
+
+
 def test_a_queued_step_says_what_it_waits_for():
     waiting = state(Status.RUNNING)
 
@@ -268,6 +276,14 @@ def test_output_is_shown_as_a_terminal_would_leave_it(told, shown):
 @pytest.mark.parametrize("points", [(), ((0, 1.0),), ((0, math.nan), (1, math.inf))])
 def test_too_few_numbers_are_no_line(points):
     assert line(points, 100, 20) is None
+
+
+def test_a_line_of_very_many_numbers_has_few_corners_and_the_last_one():
+    drawn = line([(float(n), float(n)) for n in range(100_000)], 100, 20)
+
+    assert drawn is not None
+    assert len(drawn.corners.split()) <= 122
+    assert drawn.last == (97.0, 3.0)
 
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)

@@ -72,7 +72,7 @@ def test_a_line_through_ranks_does_not_run_through_boxes():
 
     for x, y in long.points[1:-1]:
         for name in ("b", "c"):
-            assert not (boxes[name].x <= x <= boxes[name].x + 148 and boxes[name].y < y < boxes[name].y + 38)
+            assert not (boxes[name].x <= x <= boxes[name].x + 160 and boxes[name].y < y < boxes[name].y + 38)
 
 
 def crossings(found: Layout) -> int:

@@ -6,7 +6,8 @@
  *
  * @typedef {{get(name: string): any, on(event: string, hear: () => void): void, off(event?: string | null, hear?: any):
  *   void, send(content: object): void}} Model
- * @typedef {[took: string, since: number | null, why: string]} Detail
+ * @typedef {[label: string, took: string, since: number | null, why: string]} Detail
+ * @typedef {{names?: string[], needs?: number[][], svg?: string, list?: boolean}} Graph
  * @typedef {{letters: string, details: Map<number, Detail>, lines: string[], numbers: {[name: string]: number}}} Store
  */
 
@@ -150,7 +151,7 @@ class View {
 
   remove = () => {
     clearInterval(this.timer);
-    for (const [event, hear] of this.hears) this.model.off(event, hear);
+    for (const [event, hear] of this.hears ?? []) this.model.off(event, hear);
   };
 
   skeleton() {
@@ -232,7 +233,7 @@ class View {
   // The steps, as a graph or as a list
 
   drawMap() {
-    const { names = [], svg = "", list = false } = this.model.get("graph") ?? {};
+    const { names = [], svg = "", list = false } = /** @type {Graph} */ (this.model.get("graph") ?? {});
     this.parts.map.hidden = names.length < 2;
     this.mode ??= names.length ? (list ? "list" : "graph") : null;
     if (this.shown.drawn !== svg) {
@@ -279,8 +280,8 @@ class View {
     for (let place = 0; place < letters.length; place++) {
       if (!whole && letters[place] === this.shown.letters[place] && !(place in told)) continue;
       const [status, path] = marks[letters[place]] ?? ["queued", ""];
-      const [took, since, why] = this.store.details.get(place) ?? ["", null, ""];
-      this.drawStep(place, status, path, took, since, why);
+      const detail = this.store.details.get(place) ?? [status, "", null, ""];
+      this.drawStep(place, status, path, detail);
     }
     this.shown.letters = letters;
     this.drawChips(letters, marks);
@@ -288,11 +289,8 @@ class View {
     this.tick(this.parts.map);
   }
 
-  /**
-   * @param {number} place @param {string} status @param {string} path @param {string} took
-   * @param {number | null} since @param {string} why
-   */
-  drawStep(place, status, path, took, since, why) {
+  /** @param {number} place @param {string} status @param {string} path @param {Detail} detail */
+  drawStep(place, status, path, [told, took, since, why]) {
     const label = `${this.shown.names[place]}: ${status}`;
     for (const node of this.nodes(place)) {
       node.setAttribute("data-status", status);
@@ -301,7 +299,7 @@ class View {
       const title = node.querySelector("title");
       if (title) title.textContent = why ? `${label}\n${why}` : label;
       const words = node.querySelector(".nbpipe-told");
-      if (words) words.textContent = took ? `${status} · ${took}` : status;
+      if (words) words.textContent = told;
       const row = node.querySelector(".nbpipe-row-status");
       if (row) row.textContent = status;
       const time = /** @type {HTMLElement | null} */ (node.querySelector(".nbpipe-row-time"));

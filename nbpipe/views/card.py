@@ -72,8 +72,8 @@ class CardState:
         return self.run is None or not self.run.status.terminal
 
 
-# What of one step changes: how long it took or what was saved, since when it runs, and why it stands as it does.
-Detail = tuple[str, float | None, str]
+# What of one step changes: its label, how long it took or what was saved, since when it runs, and why it stands so.
+Detail = tuple[str, str, float | None, str]
 
 
 def letters(steps: Sequence[StepRecord]) -> str:
@@ -83,11 +83,20 @@ def letters(steps: Sequence[StepRecord]) -> str:
 
 def detail(record: StepRecord, numbers: Mapping[str, int]) -> Detail:
     """Get what a list says about a step beside its status."""
-    took = duration(record.seconds) if record.attempts and record.status.terminal else ""
-    if record.status is Status.REUSED and record.saved_seconds:
-        took = f"saved {duration(record.saved_seconds)}"
     since = record.started if record.status is Status.RUNNING else None
-    return took, since, fit(step_explanation(record, numbers), _WHY_COLUMNS)
+    return label(record), _took(record), since, fit(step_explanation(record, numbers), _WHY_COLUMNS)
+
+
+def label(record: StepRecord) -> str:
+    """Get the few words that stand under a step's name, e.g. ``succeeded 12 s``, ``saved 12 s``, ``queued``."""
+    took = _took(record)
+    return took if record.status is Status.REUSED and took else f"{record.status.value} {took}".rstrip()
+
+
+def _took(record: StepRecord) -> str:
+    if record.status is Status.REUSED:
+        return f"saved {duration(record.saved_seconds)}" if record.saved_seconds else ""
+    return duration(record.seconds) if record.attempts and record.status.terminal else ""
 
 
 def counter(steps: Sequence[StepRecord]) -> str:

@@ -26,9 +26,9 @@ _LANES = 5
 class Spacing:
     """Room for boxes: ``across`` is between ranks, ``down`` between boxes of one rank; ``width`` of all is wrapped."""
 
-    box: float = 148.0
+    box: float = 160.0
     height: float = 38.0
-    across: float = 44.0
+    across: float = 36.0
     down: float = 14.0
     width: float = 960.0
 

@@ -13,8 +13,8 @@ from nbpipe.views.dag_layout import Box, Edge, Layout, Point
 from nbpipe.views.marks import MARKS
 
 _PAD = 6.0
-_NAME_COLUMNS = 17
-_LABEL_COLUMNS = 22
+_NAME_COLUMNS = 16
+_LABEL_COLUMNS = 21
 
 # Readable on white and on black: the boxes bring their own background.
 _INK, _PAPER, _LINE = "#1f2430", "#f7f8fa", "#8a93a0"

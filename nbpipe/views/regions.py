@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from html import escape
@@ -180,6 +181,8 @@ def _progress(state: CardState, record: StepRecord | None, told: Told) -> str:
     if record is None or told.progress is None or record.status is not Status.RUNNING:
         return ""
     done, total, name = told.progress
+    if not math.isfinite(done) or (total is not None and not math.isfinite(total)):
+        return ""
     left = left_seconds(record, told.progress, state.now)
     words = " · ".join(filter(None, [one_line(name), amount(done, total), _left(left)]))
     if not total:
@@ -214,28 +217,31 @@ def _metrics(told: Told) -> str:
 
 
 def _metric(name: str, points: Points) -> str:
-    drawn, words = line(points, *_SPARK), metric_words(points)
-    width, height = _SPARK
-    picture = (
-        ""
-        if drawn is None
-        else (
-            f'<svg class="nbpipe-spark" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-            f' role="img" aria-label="{_text(f"{name}: {words}")}"><polyline points="{drawn.corners}"/>'
-            f'<circle cx="{drawn.last[0]:.1f}" cy="{drawn.last[1]:.1f}" r="2.2"/></svg>'
-        )
-    )
+    last = f"{points[-1][1]:.4g}"
     return (
         f'<div class="nbpipe-metric"><span class="nbpipe-label">{_text(name)}</span>'
-        f'<span class="nbpipe-value">{points[-1][1]:.4g}</span>{picture}</div>'
+        f'<span class="nbpipe-value">{last}</span>'
+        f"{_spark(points, f'{name}: {last}, the last of {len(points)} values')}</div>"
+    )
+
+
+def _spark(points: Points, said: str) -> str:
+    drawn, (width, height) = line(points, *_SPARK), _SPARK
+    if drawn is None:
+        return ""
+    return (
+        f'<svg class="nbpipe-spark" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
+        f' role="img" aria-label="{_text(said)}"><polyline points="{drawn.corners}"/>'
+        f'<circle cx="{drawn.last[0]:.1f}" cy="{drawn.last[1]:.1f}" r="2.2"/></svg>'
     )
 
 
 def metric_words(points: Points) -> str:
     """Get a number's last value and how it came there in words, e.g. ``0.12 (40 values, 0.12 to 1.9)``."""
-    values = [value for _, value in points]
-    last = f"{values[-1]:.4g}"
-    return f"{last} ({len(values)} values, {min(values):.4g} to {max(values):.4g})" if len(values) > 1 else last
+    last, finite = f"{points[-1][1]:.4g}", [value for _, value in points if math.isfinite(value)]
+    if len(points) < 2 or not finite:
+        return last
+    return f"{last} ({len(points)} values, {min(finite):.4g} to {max(finite):.4g})"
 
 
 # What it made, and what can be done

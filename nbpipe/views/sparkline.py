@@ -9,6 +9,8 @@ from dataclasses import dataclass
 Points = Sequence[tuple[float | None, float]]
 
 _MOST = 120
+# Of more points than these not each is looked at: a line is drawn anew several times a second.
+_LOOKED_AT = 1_200
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ def line(points: Points, width: float, height: float) -> Line | None:
 
     Where each has a step, the steps are the way to the right, else their order is.
     """
-    given = _thinned([(at, value) for at, value in points if math.isfinite(value)])
+    few = [*points[:: len(points) // _LOOKED_AT + 1], *points[-1:]] if len(points) > _LOOKED_AT else points
+    given = _thinned([(at, value) for at, value in few if math.isfinite(value)])
     if len(given) < 2:
         return None
     stepped = all(at is not None and math.isfinite(at) for at, _ in given)

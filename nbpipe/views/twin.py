@@ -12,7 +12,7 @@ from html import escape
 from nbpipe.errors import Place
 from nbpipe.model import Status, StepRecord
 from nbpipe.views import static_html, table
-from nbpipe.views.card import GRAPH_STEPS, CardState, Told, log_lines
+from nbpipe.views.card import GRAPH_STEPS, CardState, Told, label, log_lines
 from nbpipe.views.columns import fit, one_line
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.glimpse import glimpse_html, glimpse_lines, title
@@ -123,7 +123,7 @@ def _graph(state: CardState) -> list[str]:
         return [steps]
     names = [record.step for record in state.steps]
     statuses = {record.step: record.status for record in state.steps}
-    labels = {record.step: _label(record) for record in state.steps}
+    labels = {record.step: label(record) for record in state.steps}
     svg = still_svg(layout(names, state.needs), statuses, labels)
     alt = _text(f"graph of the steps: {labelled(names, labels)}")
     return [f'<div style="{_LINE}"><img src="{data_uri(svg)}" alt="{alt}" style="{_IMAGE}"></div>', steps]
@@ -131,13 +131,6 @@ def _graph(state: CardState) -> list[str]:
 
 def _tells_all(state: CardState) -> bool:
     return len(state.steps) > 1 and not (state.focus is not None and state.live)
-
-
-def _label(record: StepRecord) -> str:
-    if record.status is Status.REUSED and record.saved_seconds:
-        return f"reused, saved {duration(record.saved_seconds)}"
-    took = record.attempts and record.status.terminal
-    return f"{record.status.value} {duration(record.seconds)}" if took else record.status.value
 
 
 # What went wrong
