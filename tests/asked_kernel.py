@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.manager import start_new_kernel
+import live_kernel
 
 _PATIENCE = 120
 
@@ -20,33 +18,18 @@ class Kernel:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        env = {**os.environ, **environment}
-        self.manager, self.client = start_new_kernel(kernel_name="python3", cwd=str(folder), env=env)
+        self._kernel = live_kernel.Kernel(folder, **environment)
+        self.client = self._kernel.client
 
     def run(self, cell_id: str, source: str) -> tuple[str, str]:
-        """Run a cell; get what it shows as text, and its error or nothing."""
-        content = {"code": source, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-        message = self.client.session.msg("execute_request", content, metadata={"cellId": cell_id})
-        self.client.shell_channel.send(message)
-        shown: dict[str, str] = {}
-        errors: list[str] = []
-        end = time.monotonic() + _PATIENCE
-        while time.monotonic() < end:
-            heard = self.client.get_iopub_msg(timeout=_PATIENCE)
-            if heard["parent_header"].get("msg_id") != message["header"]["msg_id"]:
-                continue
-            kind, told = heard["msg_type"], heard["content"]
-            if kind == "stream":
-                shown[f"stream {len(shown)}"] = told["text"]
-            elif kind in ("display_data", "update_display_data", "execute_result"):
-                name = told.get("transient", {}).get("display_id") or f"display {len(shown)}"
-                shown[name] = told["data"]["text/plain"]
-            elif kind == "error":
-                errors.append("\n".join(told["traceback"]))
-            elif kind == "status" and told["execution_state"] == "idle":
-                break
-        self._take_offer(message["header"]["msg_id"])
-        return "\n".join(shown.values()), "\n".join(errors)
+        """Run a cell, and wait until its step has ended; get what it shows as text, and its error or nothing."""
+        shown = self._kernel.run(cell_id, source)
+        self._take_offer(self._kernel.sent)
+        return shown.text, shown.error
+
+    def close(self) -> None:
+        """Stop the kernel."""
+        self._kernel.close()
 
     def _take_offer(self, asked: str) -> None:
         while True:
@@ -68,8 +51,3 @@ class Kernel:
             if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
                 told: dict[str, Any] = reply["content"]
                 return told
-
-    def close(self) -> None:
-        """Stop the kernel."""
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=False)

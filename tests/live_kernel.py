@@ -48,6 +48,7 @@ class Kernel:
         self.manager.ip = f"{self.sockets}/s"
         self.environment = {**os.environ, **environment}
         self.manager.start_kernel(cwd=str(folder), env=self.environment)
+        self.sent = ""
         self.cells: dict[str, Shown] = {}
         self.hearers: list[Callable[[dict[str, Any]], None]] = []
         self._connect()
@@ -63,7 +64,8 @@ class Kernel:
         content["stop_on_error"] = False
         message = self.client.session.msg("execute_request", content, metadata={"cellId": cell, **metadata})
         self.client.shell_channel.send(message)
-        return str(message["header"]["msg_id"])
+        self.sent = str(message["header"]["msg_id"])
+        return self.sent
 
     def execute(self, cell: str, source: str, **metadata: Any) -> Shown:
         """Run a cell and return when the kernel is done with it, whatever goes on beside it."""
@@ -109,7 +111,7 @@ class Kernel:
             name = told.get("transient", {}).get("display_id") or f"display {len(shown.bundles)}"
             shown.bundles[name] = told["data"]
         elif kind == "error":
-            shown.error = "\n".join(told["traceback"])
+            shown.error = "\n".join([*filter(None, [shown.error]), *told["traceback"]])
         elif kind == "status" and told["execution_state"] == "idle":
             shown.seconds = time.monotonic() - begin
 

@@ -49,7 +49,7 @@ class TestInAKernel:
     """Cells sent to a real kernel."""
 
     def test_debug_binds_what_the_step_was_given_and_offers_its_code_with_the_failing_line_marked(self, lab):
-        assert "ZeroDivisionError" in lab.run("bad", FAILING)[1]
+        assert "ZeroDivisionError" in lab.run("bad", FAILING)[0]
         lab.run("mine", "a = 'mine'")
         shown, error = lab.run("debug", "%nbpipe debug bad")
         assert error == ""
