@@ -188,8 +188,9 @@ class TestSurroundings:
         outcome = run_attempt(asked)
         before = {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()}
         code = (
-            "import nbformat, sys; from nbclient import NotebookClient; "
-            "NotebookClient(nbformat.read(sys.argv[1], as_version=4)).execute()"
+            "import nbformat, sys; from nbclient import NotebookClient; from traitlets.config import Config; "
+            "sockets = Config(KernelManager={'transport': 'ipc', 'ip': 's'}); "
+            "NotebookClient(nbformat.read(sys.argv[1], as_version=4), config=sockets).execute()"
         )
         subprocess.run([sys.executable, "-c", code, outcome.notebook], check=True, cwd=tmp_path)
         assert {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()} == before

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from author import write_notebook
-from jupyter_client.manager import start_new_kernel
+from plain_kernel import PlainKernel
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
@@ -23,8 +23,8 @@ class Lab:
     number = 0
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        extra = {"env": {**_environment(), **environment}} if environment else {}
-        self.manager, self.client = start_new_kernel(kernel_name="python3", cwd=str(folder), **extra)
+        self.kernel = PlainKernel(folder, environment)
+        self.client = self.kernel.client
 
     def run(self, cell_id: str, source: str) -> tuple[str, str]:
         """Run a cell; get what it shows as text, and its error or nothing."""
@@ -53,14 +53,7 @@ class Lab:
 
     def close(self) -> None:
         """Stop the kernel."""
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=False)
-
-
-def _environment() -> dict[str, str]:
-    import os  # only here
-
-    return dict(os.environ)
+        self.kernel.stop(now=False)
 
 
 @pytest.fixture(scope="module")

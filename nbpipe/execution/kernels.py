@@ -29,6 +29,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Type
 
+from nbpipe.data.private import private_directory
 from nbpipe.execution import keepers, leash, warm
 from nbpipe.execution.keepers import Keeper
 
@@ -36,8 +37,6 @@ _POLL_SECONDS = 0.005
 _SHORT_SECONDS = 0.001
 _END_SECONDS = 8.0
 _LOG_BYTES = 100_000
-# A socket's path must fit in 107 bytes; ours add some 30 to the directory's.
-_LONGEST_DIRECTORY = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +233,3 @@ class StepKernelManager(AsyncKernelManager):
         await self._async_cleanup_resources()
 
     shutdown_kernel = _async_shutdown_kernel
-
-
-def private_directory() -> str:
-    """Make a folder that only this user can enter and whose path is short enough for a socket's."""
-    here = tempfile.gettempdir()
-    if len(os.fsencode(here)) > _LONGEST_DIRECTORY:
-        here = "/tmp"  # noqa: S108  # the folder made in it is private
-    return tempfile.mkdtemp(prefix=f"nbk{os.getpid()}-", dir=here)
