@@ -1,4 +1,4 @@
-"""How much memory a process and all that it started take, and the limit that they may not pass.
+"""How much memory a process and all that it started take, the limit that they may not pass, and what it is doing.
 
 Only ``/proc`` is read, so this works inside a keeper, which has nothing but the standard library.
 """
@@ -40,6 +40,13 @@ class Gauge:
             self.took = taken if taken > self._limit else self.took
         self.pause = max(_PAUSE_SECONDS, (time.monotonic() - begun) / _SHARE)
         return self.took > 0
+
+
+def state(pid: int) -> str:
+    """Get the letter that Linux has for what a process is doing, ``T`` for one that was stopped; nothing elsewhere."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    return ""
 
 
 def restrain(limit: int) -> None:

@@ -89,7 +89,8 @@ class KeptProvisioner(LocalProvisioner):
         keeper, self.process = self.keeper, None
         if keeper is None:
             return None
-        await until(lambda: keeper.poll() is not None, _SHORT_SECONDS)
+        ends = time.monotonic() + _END_SECONDS
+        await until(lambda: keeper.poll() is not None or time.monotonic() > ends, _SHORT_SECONDS)
         return keeper.poll()
 
 
@@ -199,10 +200,19 @@ class StepKernelManager(AsyncKernelManager):
         if self._kept.keeper is not None:
             self._kept.keeper.interrupt()
 
+    @property
+    def stopped(self) -> int | None:
+        """The number of the kernel's process while it is stopped, by a signal that somebody sent it; else None."""
+        keeper = self._kept.keeper
+        return None if keeper is None else keeper.stopped
+
     def kill(self) -> None:
-        """Ask for the end of the kernel and of all that it started, without waiting for it."""
-        if self._kept.keeper is not None:
-            self._kept.keeper.end()
+        """End the kernel and all that it started; returns when that is done, or known to be under way."""
+        keeper = self._kept.keeper
+        if keeper is not None:
+            keeper.end()
+            if not keeper.wait(_END_SECONDS):
+                keeper.kill()
 
     def end(self) -> None:
         """Return when the kernel and all that it started are gone and its sockets are removed."""

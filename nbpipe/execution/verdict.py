@@ -100,12 +100,14 @@ def _loaded(source: str, line: object) -> str:
 
 def _died(progress: Progress, desk: Desk) -> Failure:
     how, said = _death(progress)
-    return Failure("kernel", "KernelDied", how, said, _cell(progress), None, plain(desk.log_tail()))
+    # One that was too slow to start says nothing about the step: it is tried again.
+    kind = "lost" if progress.exit_code is None and progress.position is None else "kernel"
+    return Failure(kind, "KernelDied", how, said, _cell(progress), None, plain(desk.log_tail()))
 
 
 def _death(progress: Progress) -> tuple[str, str]:
     code = progress.exit_code
-    if code is None:
+    if progress.trouble and (code is None or progress.position is not None):
         return "no answer", f"the kernel is of no use: {one_line(progress.trouble)}"
     if code < 0:
         name = _signal_name(-code)
