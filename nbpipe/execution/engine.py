@@ -60,7 +60,8 @@ class Raised:
 class Progress:
     """How far a notebook got: ``position`` is the cell begun last, ``died`` tells that its kernel was lost there.
 
-    ``took`` is how many bytes it took when that was more than it may, 0 otherwise.
+    ``took`` is how many bytes it took when that was more than it may, 0 otherwise; ``oom`` tells that the system had no
+    memory left.
     """
 
     notebook: nbformat.NotebookNode
@@ -70,6 +71,7 @@ class Progress:
     died: bool = False
     exit_code: int | None = None
     took: int = 0
+    oom: bool = False
     notes: list[str] = field(default_factory=list)
     trouble: str = ""
 
@@ -291,7 +293,7 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
             progress.died, progress.exit_code = True, kernel.exit_code
         finally:
             kernel.end()
-            progress.took = kernel.took
+            progress.took, progress.oom = kernel.took, kernel.oom
             bench.log_path.write_bytes(kernel.log_tail())
 
 

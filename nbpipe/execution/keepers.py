@@ -46,11 +46,13 @@ class Start:
 class Keeper:
     """A kernel's keeper, seen from the worker; all of it may be used from any thread.
 
-    ``stopped`` is the process number of a kernel that somebody has stopped, until it goes on.
+    ``stopped`` is the process number of a kernel that somebody has stopped, until it goes on. Once the kernel is gone,
+    ``took`` is how many bytes it took if that was more than it may, and ``oom`` whether the system had none left.
     """
 
     def __init__(self, end: socket.socket, process: subprocess.Popen[bytes] | None = None) -> None:
         self.took = 0
+        self.oom = False
         self.stopped: int | None = None
         self._number: int | None = None
         self._end = end
@@ -136,11 +138,11 @@ class Keeper:
             words = b""
         self._told += words
         for line in self._told[: self._told.rfind(b"\n") + 1].splitlines():
-            self._take(line)
+            self._take(bytes(line))
         _, there, last = self._told.rpartition(leash.REPORT)
         if there and last.endswith(b"\n"):
             report = json.loads(last)
-            self._exit_code, self.took = report["status"], report["took"]
+            self._exit_code, self.took, self.oom = report["status"], report["took"], report["oom"]
         elif not words:
             # A keeper that tells nothing was killed itself, and its kernel with it.
             self._exit_code = -signal.SIGKILL

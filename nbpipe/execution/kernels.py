@@ -195,6 +195,12 @@ class StepKernelManager(AsyncKernelManager):
         keeper = self._kept.keeper
         return 0 if keeper is None else keeper.took
 
+    @property
+    def oom(self) -> bool:
+        """Whether the system ended the kernel because it had no memory left."""
+        keeper = self._kept.keeper
+        return keeper is not None and keeper.oom
+
     def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as Ctrl-C would."""
         if self._kept.keeper is not None:

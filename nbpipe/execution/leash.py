@@ -112,6 +112,7 @@ def fork_kernel() -> int:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != keeper:
             os._exit(127)
+        footprint.offer()
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -245,10 +246,16 @@ def keep(kernel: int, asked: Asked, directory: str, memory: int | None, good: Ca
     ``good`` says whether a kernel that was started ahead is what one started now would be.
     """
     gauge = footprint.Gauge(os.getpid(), memory) if memory and _LINUX else None
+    before = footprint.oom_kills()
     _watch(kernel, asked, gauge, good)
     status = _sweep(kernel)
     shutil.rmtree(directory, ignore_errors=True)
-    told = {"status": os.waitstatus_to_exitcode(status), "took": gauge.took if gauge else 0}
+    oom = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and footprint.oom_kills() > before
+    told = {
+        "status": os.waitstatus_to_exitcode(status),
+        "took": gauge.took if gauge else 0,
+        "oom": oom and not asked.end,
+    }
     _tell(REPORT + json.dumps(told).encode() + b"\n")
     _end_alike(status)
 
