@@ -185,6 +185,26 @@ def test_a_lost_worker_is_an_outcome_and_the_executor_goes_on(tmp_path):
     assert set(_descendants()) <= others
 
 
+@pytest.mark.parametrize("part", ["scheduler", "nanny"])
+def test_a_part_of_dask_that_ends_in_a_living_driver_costs_the_attempt_and_no_more(tmp_path, part):
+    """Both are no processes of their own; what they had running is gone, and the next attempt finds a new cluster."""
+    others = set(_descendants())
+    executor = DaskExecutor(1)
+    executor.submit(_sleeper(tmp_path, "first"))
+    _wait_for((tmp_path / "first").exists)
+    below = _descendants()
+    cluster = executor._started.cluster
+    cluster.sync({"scheduler": cluster.scheduler, "nanny": cluster.workers[0]}[part].close)
+    outcome = _outcomes(executor, 1, 30)["first"]
+    assert (outcome.status, outcome.failure.kind) == (Status.LOST, "lost")
+    _, alive = psutil.wait_procs([each for each in below if "ipykernel" in _command(each)], timeout=5)
+    assert alive == []
+    executor.submit(job(tmp_path, "1", name="second"))
+    assert _outcomes(executor, 1)["second"].status is Status.SUCCEEDED
+    executor.close()
+    assert set(_descendants()) <= others
+
+
 def test_only_this_machine_can_reach_the_cluster():
     """S28, S29: Dask unpickles what it is sent, so it listens on the loopback alone; there is no dashboard."""
     executor = DaskExecutor(1)

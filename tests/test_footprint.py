@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+from author import write_notebook
 from one_step import job
 
 from nbpipe.execution import spare
 from nbpipe.execution.footprint import Gauge, children
 from nbpipe.execution.job import run_attempt
 from nbpipe.model import JobOutput, Status
+from nbpipe.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
 
@@ -55,6 +59,73 @@ def test_a_gauge_counts_all_below_and_keeps_what_it_saw():
     child.communicate()
     assert gauge.exceeded()
     assert 200 << 20 < gauge.took < 300 << 20
+
+
+@pytest.fixture
+def small_world():
+    """Get a control group whose processes may take 800 MiB together; what is more, the system ends."""
+    made, limit = _memory_group()
+    if made is None:
+        pytest.skip("no memory control group can be made here")
+    (made / limit).write_text(str(800 << 20))
+    yield made
+    made.rmdir()
+
+
+def _memory_group() -> tuple[Path | None, str]:
+    name = f"nbpipe-test-{os.getpid()}"
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, parts, place = line.split(":", 2)
+        root, limit = ("", "memory.max") if number == "0" else ("memory", "memory.limit_in_bytes")
+        made = Path("/sys/fs/cgroup", root, place.lstrip("/"), name)
+        if number == "0" or "memory" in parts.split(","):
+            try:
+                made.mkdir()
+            except OSError:
+                continue
+            if (made / limit).exists():
+                return made, limit
+            made.rmdir()
+    return None, ""
+
+
+@pytest.mark.kernel
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_when_memory_runs_out_the_system_ends_the_kernel_and_no_other(tmp_path, small_world):
+    """F3: a real kill, in a group that holds the command, its worker and all kernels; the other step is not touched."""
+    cells = [
+        "%%step modest -o a\nimport os, time\nwhile not os.path.exists('over'):\n    time.sleep(0.1)\na = 1",
+        "%%step greedy -o b\nb = []\nwhile True:\n    b.append(b'x' * 4_000_000)",
+        "%%step later -i a -o c\nc = a + 1",
+    ]
+    write_notebook(tmp_path / "n.ipynb", cells)
+    enter = f'echo $$ > {small_world / "cgroup.procs"}; exec "$@"'
+    command = [sys.executable, "-m", "nbpipe", "run", "n.ipynb", "--keep-going", "--json"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", enter, "sh", *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environ
+    )
+    ends = time.monotonic() + 120
+    while time.monotonic() < ends and process.poll() is None and not _is_failed(tmp_path, "greedy"):
+        time.sleep(0.1)
+    (tmp_path / "over").touch()
+    steps = {step["name"]: step for step in json.loads(process.communicate(timeout=120)[0])["steps"]}
+
+    assert {name: (step["status"], step["attempts"]) for name, step in steps.items()} == {
+        "modest": ("succeeded", 1), "greedy": ("failed", 1), "later": ("succeeded", 1),
+    }  # fmt: skip
+    assert steps["greedy"]["error"]["message"] == (
+        "memory limit: the system had no memory left, and ended the step's kernel (SIGKILL)"
+    )
+
+
+def _is_failed(folder: Path, step: str) -> bool:
+    if not (folder / ".nbpipe" / "history.db").exists():
+        return False
+    with Workspace.open(folder) as workspace:
+        records = workspace.show(workspace.runs()[0].id)[1] if workspace.runs() else []
+    return any(record.step == step and record.status is Status.FAILED for record in records)
 
 
 @pytest.mark.kernel
@@ -107,6 +178,11 @@ time.sleep(60)
         failure = run_attempt(job(tmp_path, "raise MemoryError('mine')")).failure
         assert failure is not None
         assert (failure.kind, failure.message) == ("user", "MemoryError: mine")
+
+    def test_kernels_are_ended_before_their_worker_when_memory_runs_out(self, tmp_path, either_way):
+        score = int(Path("/proc/self/oom_score_adj").read_text())
+        code = f"assert int(open('/proc/self/oom_score_adj').read()) == {min(1000, score + 500)}"
+        assert run_attempt(job(tmp_path, code)).failure is None
 
     def test_the_worker_goes_on(self, tmp_path):
         run_attempt(job(tmp_path, "x = b'x' * 600_000_000", memory=400_000_000))

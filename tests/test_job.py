@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import psutil
 import pytest
 from one_step import job
 
+from nbpipe.data.events import Tail
 from nbpipe.execution import spare
 from nbpipe.execution.job import run_attempt, stop_attempt
 from nbpipe.model import JobInput, JobOutput, Outcome, Status
@@ -188,8 +190,9 @@ class TestSurroundings:
         outcome = run_attempt(asked)
         before = {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()}
         code = (
-            "import nbformat, sys; from nbclient import NotebookClient; "
-            "NotebookClient(nbformat.read(sys.argv[1], as_version=4)).execute()"
+            "import nbformat, sys; from nbclient import NotebookClient; from traitlets.config import Config; "
+            "sockets = Config(KernelManager={'transport': 'ipc', 'ip': 's'}); "
+            "NotebookClient(nbformat.read(sys.argv[1], as_version=4), config=sockets).execute()"
         )
         subprocess.run([sys.executable, "-c", code, outcome.notebook], check=True, cwd=tmp_path)
         assert {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()} == before
@@ -293,6 +296,21 @@ class TestUsersFailure:
         assert failure.message == "declared but not written: `total`"
 
 
+@contextmanager
+def _told_its_number(folder: Path, code: str):
+    """Run a step; get its kernel's process, its outcome to come, and what it has told so far."""
+    mark = folder / "number"
+    asked = job(folder, f"import os, pathlib\n_ = pathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n{code}")
+
+    def told() -> str:
+        return "".join(event.told.get("text", "") for event in Tail(Path(asked.directory)).read())
+
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(run_attempt, asked)
+        _wait_for(lambda: mark.exists() and mark.read_text())
+        yield psutil.Process(int(mark.read_text())), future, told
+
+
 class TestKernelsEnd:
     """Kernels that end before their step does."""
 
@@ -312,6 +330,42 @@ class TestKernelsEnd:
         assert time.monotonic() - started < 10
         assert (outcome.status, outcome.failure.kind, outcome.failure.cell) == (Status.FAILED, "kernel", 3)
         assert said in outcome.failure.message
+
+    @pytest.mark.parametrize(
+        "code, said",
+        [
+            ("import ctypes; ctypes.CDLL(None).pthread_exit(None)", "killed"),
+            ("import os; os.closerange(3, 256)", "SIGABRT"),
+            ("get_ipython().kernel.shell_stream.close()", "gives no answer"),
+        ],
+        ids=["no main thread", "no descriptors", "no channel"],
+    )
+    def test_a_kernel_that_cannot_answer_any_more_is_not_waited_for(self, tmp_path, code, said):
+        failure = _failed(tmp_path, code, timeout=60).failure
+        assert (failure.kind, said in failure.message) == ("kernel", True)
+
+    def test_a_kernel_that_can_say_nothing_any_more_succeeds_with_a_note(self, tmp_path):
+        outcome = run_attempt(job(tmp_path, "get_ipython().kernel.iopub_thread.stop()", timeout=60))
+        assert outcome.status is Status.SUCCEEDED
+        assert outcome.notes == ("the end of what it printed and showed did not arrive",)
+
+    def test_a_stopped_kernel_is_told_as_that_and_goes_on(self, tmp_path):
+        """Somebody may want the machine for a while; the step has lost nothing."""
+        with _told_its_number(tmp_path, "import time; time.sleep(0.5)") as (kernel, future, events):
+            kernel.suspend()
+            _wait_for(lambda: f"stopped by a signal; this lets it go on: kill -CONT {kernel.pid}" in events())
+            kernel.resume()
+            assert future.result(30).status is Status.SUCCEEDED
+            assert "the kernel is going on" in events()
+
+    @pytest.mark.parametrize("which", ["kernel", "keeper"])
+    def test_what_was_stopped_can_be_cancelled(self, tmp_path, which):
+        with _told_its_number(tmp_path, "import time; time.sleep(600)") as (kernel, future, _):
+            keeper = kernel.parent()
+            (kernel if which == "kernel" else keeper).suspend()
+            assert stop_attempt("a1")
+            assert future.result(30).status is Status.CANCELLED
+            assert psutil.wait_procs([kernel, keeper], timeout=5)[1] == []
 
     def test_what_was_printed_before_is_kept(self, tmp_path):
         outcome = _failed(tmp_path, "print('so far', flush=True)\nimport os, time; time.sleep(0.3); os._exit(1)")

@@ -7,17 +7,20 @@ import subprocess
 import sys
 import threading
 import time
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
 import papermill
 import pytest
 from author import write_notebook
+from jupyter_client.kernelspec import KernelSpec
 from papermill.exceptions import PapermillExecutionError
+
+from nbpipe.papermill_engine.ordinary_kernel import hears_sockets
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
-# Each kernel of the ordinary cells speaks TCP, as papermill's own do, and ipykernel says so.
 CELLS = (
     "rate = 0.5  # how much",
     "import math\n\ndef scaled(x):\n    return x * rate",
@@ -151,6 +154,30 @@ def test_outputs_appear_in_the_file_while_a_step_runs(tmp_path):
     )
     watcher.join()
     assert seen
+
+
+def test_the_kernel_of_the_ordinary_cells_has_no_ports_that_another_process_could_take(tmp_path):
+    done = execute(tmp_path, *CELLS, "import ipykernel\nipykernel.get_connection_info(unpack=True)")
+    told = literal_eval(texts(done.cells[-1])[0])
+    assert told["transport"] == "ipc"
+    assert not Path(told["ip"]).parent.exists()
+
+
+@pytest.mark.parametrize(
+    "argv, more, heard",
+    [
+        (["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"], {}, True),
+        (["python", "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"], {}, True),
+        (["R", "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"], {}, False),
+        (["python", "-m", "bash_kernel", "-f", "{connection_file}"], {}, False),
+        (["ssh", "far", "ipykernel_launcher"], {}, False),
+        (
+            ["python", "-m", "ipykernel_launcher"], {"kernel_provisioner": {"provisioner_name": "yarn"}}, False,
+        ),
+    ],
+)  # fmt: skip
+def test_kernels_that_are_not_known_to_take_sockets_get_ports(argv, more, heard):
+    assert hears_sockets(KernelSpec(argv=argv, metadata=more)) == heard
 
 
 PLAIN = {

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jupyter_client
 import pandas as pd
 import pytest
+from plain_kernel import PlainKernel
 
 from nbpipe.data import formats
 from nbpipe.execution.shipping import ship
@@ -28,7 +28,7 @@ class Kernel:
         self.library = ship(folder / "store")
         self.job: dict[str, Any] = {"attempt": "a", "run": "r", "step": "s", "staging": str(self.folder / "staging")}
         self.job |= {"inputs": [], "outputs": [], "modules": []}
-        self.manager = self.client = None
+        self.plain: PlainKernel | None = None
         self.cwd = folder / "cwd"
         self.cwd.mkdir()
 
@@ -36,7 +36,7 @@ class Kernel:
         """Write the job, start the kernel, begin."""
         self.folder.mkdir(exist_ok=True)
         (self.folder / "job.json").write_text(json.dumps(self.job))
-        self.manager, self.client = jupyter_client.manager.start_new_kernel(cwd=str(self.cwd))
+        self.plain = PlainKernel(self.cwd)
         assert self.begin() is None
 
     def begin(self) -> str | None:
@@ -49,7 +49,8 @@ class Kernel:
     def run(self, code: str) -> str | None:
         """Run a cell; get `Error: text` if it raised."""
         self.printed = ""
-        reply = self.client.execute_interactive(code, timeout=60, output_hook=self._hear, store_history=True)["content"]
+        client = self.plain.client
+        reply = client.execute_interactive(code, timeout=60, output_hook=self._hear, store_history=True)["content"]
         return None if reply["status"] == "ok" else f"{reply['ename']}: {reply['evalue']}"
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -63,9 +64,8 @@ class Kernel:
 
     def stop(self) -> None:
         """End the kernel."""
-        if self.manager is not None:
-            self.client.stop_channels()
-            self.manager.shutdown_kernel(now=True)
+        if self.plain is not None:
+            self.plain.stop(now=True)
 
 
 @pytest.fixture

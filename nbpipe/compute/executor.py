@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import shutil
 import sys
@@ -25,8 +26,12 @@ from nbpipe.model import Job, Outcome
 _ADDRESS = "127.0.0.1"
 _RESULT_SECONDS = 60
 _CLOSE_SECONDS = 5
+_RESTART_TIME = "2 minutes"
+# States of a nanny that starts no worker any more.
+_OVER = ("closing", "closed", "failed")
 
 _SCRATCH = "nbpipe-dask-"
+_LOG = logging.getLogger(__name__)
 _WORKER_START = "nbpipe.compute.worker_start"
 
 _SETTINGS = {
@@ -83,6 +88,9 @@ class DaskExecutor:
 
     def wait(self, timeout: float) -> list[Outcome]:
         """Get all outcomes that have arrived, waiting up to ``timeout`` seconds for the first one."""
+        with self._lock:
+            if self._started is not None and _is_lost(self._started):
+                self._give_up()
         return self._mailbox.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
@@ -111,19 +119,30 @@ class DaskExecutor:
 
     def _cluster(self) -> _Started:
         with self._lock:
-            if self._started is not None and self._started.client.status != "running":
-                _end(self._started)
-                self._started = None
+            if self._started is not None and (self._started.client.status != "running" or _is_lost(self._started)):
+                self._give_up()
             if self._started is None:
                 self._started = _start(self._slots)
             return self._started
 
+    def _give_up(self) -> None:
+        """End a cluster that can carry out nothing any more; what it was to carry out is lost."""
+        started, self._started = self._started, None
+        pending = [job for job, _ in self._pending.values()]
+        self._pending.clear()
+        self._cancelled.clear()
+        if started is not None:
+            _end(started)
+        for job in pending:
+            self._mailbox.put(outcomes.lost(job, ConnectionError("the cluster was lost")))
+
     def _arrived(self, job: Job, done: Any) -> None:
         outcome = self._outcome(job, done)
         with self._lock:
-            self._pending.pop(job.attempt, None)
+            known = self._pending.pop(job.attempt, None)
             self._cancelled.discard(job.attempt)
-        self._mailbox.put(outcome)
+        if known is not None:
+            self._mailbox.put(outcome)
 
     def _outcome(self, job: Job, done: Any) -> Outcome:
         if done.status == "cancelled" and job.attempt in self._cancelled:
@@ -148,7 +167,7 @@ def _start(slots: int) -> _Started:
     scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")
     try:
         with dask.config.set(_SETTINGS):
-            cluster = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # theirs
+            cluster = _cluster_class()(
                 n_workers=1,
                 threads_per_worker=slots,
                 host=_ADDRESS,
@@ -182,9 +201,24 @@ def _sweep() -> None:
 
 
 def _end(started: _Started) -> None:
-    started.cluster.close(timeout=_CLOSE_SECONDS)
-    started.client.close(timeout=_CLOSE_SECONDS)
+    """End a cluster, in whatever state it is; its worker process is gone afterwards."""
+    mine = {nanny.pid for nanny in started.cluster.workers.values()}
+    workers = [child for child in multiprocessing.active_children() if child.pid in mine]
+    for part in (started.cluster, started.client):
+        try:
+            part.close(timeout=_CLOSE_SECONDS)
+        except (OSError, RuntimeError) as error:
+            _LOG.info("Dask did not end in time: %s", error)
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+        worker.join(_CLOSE_SECONDS)
     shutil.rmtree(started.scratch, ignore_errors=True)
+
+
+def _is_lost(started: _Started) -> bool:
+    """Say whether no worker is there and none will come: Dask would wait for one for ever."""
+    return all(nanny.status.name in _OVER for nanny in started.cluster.workers.values())
 
 
 def _nanny() -> type[Any]:
@@ -198,6 +232,20 @@ def _nanny() -> type[Any]:
                 return await super().instantiate()
 
     return QuietNanny
+
+
+def _cluster_class() -> type[Any]:
+    """Get the class of a cluster that leaves its nanny time to start a worker again, on a busy machine too."""
+    # As above: only where a cluster is started.
+    import dask
+    from distributed import LocalCluster
+
+    class PatientCluster(LocalCluster):
+        def _update_worker_status(self, op: str, msg: Any) -> None:
+            with dask.config.set({"distributed.deploy.lost-worker-timeout": _RESTART_TIME}):
+                super()._update_worker_status(op, msg)  # type: ignore[no-untyped-call]  # theirs
+
+    return PatientCluster
 
 
 @contextlib.contextmanager

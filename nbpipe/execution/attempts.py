@@ -11,13 +11,13 @@ _GRACE_SECONDS = 1.5
 
 
 class Stoppable(Protocol):
-    """What can be interrupted, and killed; both return at once, and may come late."""
+    """What can be interrupted, and killed; both may come late."""
 
     def interrupt(self) -> None:
-        """Ask for an end."""
+        """Ask for an end, and return at once."""
 
     def kill(self) -> None:
-        """Bring about an end."""
+        """Bring about an end, and wait for it a while."""
 
 
 class Attempt:

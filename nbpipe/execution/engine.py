@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from papermill.exceptions import PapermillExecutionError
 from nbpipe.data.events import EventFile, event_in
 from nbpipe.execution import outlet, outputs, spare
 from nbpipe.execution.attempts import Attempt
-from nbpipe.execution.kernels import KernelGone, StepKernelManager, Wish, until
+from nbpipe.execution.kernels import KernelGone, StepKernelManager, Wish
 from nbpipe.execution.telling import MIME
 from nbpipe.model import Job
 
@@ -36,6 +37,7 @@ _START_SECONDS = 60
 _ALIVE_SECONDS = 0.1
 # After a cell's reply its last messages follow at once; when nothing at all comes for this long, nothing will.
 _SILENCE_SECONDS = 10
+_LOST_WORDS = "the end of what it printed and showed did not arrive"
 # The kernel's own side of the output, in a namespace of its own; a forked kernel has it.
 _TAME = (
     "'nbpipe_warm' in __import__('sys').modules or "
@@ -58,7 +60,8 @@ class Raised:
 class Progress:
     """How far a notebook got: ``position`` is the cell begun last, ``died`` tells that its kernel was lost there.
 
-    ``took`` is how many bytes it took when that was more than it may, 0 otherwise.
+    ``took`` is how many bytes it took when that was more than it may, 0 otherwise; ``oom`` tells that the system had no
+    memory left.
     """
 
     notebook: nbformat.NotebookNode
@@ -68,6 +71,7 @@ class Progress:
     died: bool = False
     exit_code: int | None = None
     took: int = 0
+    oom: bool = False
     notes: list[str] = field(default_factory=list)
     trouble: str = ""
 
@@ -103,6 +107,7 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         self.on_cell_executed = self._look_for_quit
         # nbclient gives a cell's output 4 seconds in all after its reply; silence decides here instead.
         self.iopub_timeout = 10**6
+        self._idle_since: float | None = None
         self._budget = outputs.Budget()
         self._kept: dict[int, outputs.Kept] = {}
 
@@ -195,12 +200,15 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
             self.bench.progress.raised = Raised("SystemExit", "", "")
 
     async def _async_poll_output_msg(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
+        self._idle_since = None
         while True:
             try:
                 message = await self.kc.iopub_channel.get_msg(timeout=_SILENCE_SECONDS)
             except Empty:
                 # The cell's last message can be lost in a flood; its reply, on another channel, cannot.
                 if "shell.execute_reply" in cell.metadata.get("execution", {}):
+                    if _LOST_WORDS not in self.bench.progress.notes:
+                        self.bench.progress.notes.append(_LOST_WORDS)
                     return
                 continue
             if message["msg_type"] == outlet.NOTE:
@@ -209,12 +217,27 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
                 try:
                     self.process_message(message, cell, cell_index)
                 except CellExecutionComplete:
+                    # The reply, on another channel, was sent before.
+                    self._idle_since = time.monotonic()
                     return
 
     async def _async_poll_kernel_alive(self) -> None:
-        kernel = self.km
-        await until(lambda: kernel.exit_code is not None, _ALIVE_SECONDS)
+        kernel, stopped = self.km, None
+        while kernel.exit_code is None:
+            if kernel.stopped != stopped:
+                stopped = kernel.stopped
+                self._tell_stopped(stopped)
+            if self._idle_since is not None and time.monotonic() > self._idle_since + _SILENCE_SECONDS:
+                self.bench.progress.trouble = "it has run the cell, and gives no answer"
+                kernel.kill()
+            await asyncio.sleep(_ALIVE_SECONDS)
         self.task_poll_for_reply.cancel()
+
+    def _tell_stopped(self, process: int | None) -> None:
+        """Tell whoever watches the step why nothing comes from it."""
+        said = f"stopped by a signal; this lets it go on: kill -CONT {process}" if process else "going on"
+        told = {"name": "stderr", "text": f"[nbpipe: the kernel is {said}]\n"}
+        self.bench.events.tell("stream", self.bench.progress.told.get("cell"), told)
 
 
 def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[str, Mapping[str, Any]] | None:
@@ -270,7 +293,7 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
             progress.died, progress.exit_code = True, kernel.exit_code
         finally:
             kernel.end()
-            progress.took = kernel.took
+            progress.took, progress.oom = kernel.took, kernel.oom
             bench.log_path.write_bytes(kernel.log_tail())
 
 

@@ -1,4 +1,4 @@
-"""How much memory a process and all that it started take, and the limit that they may not pass.
+"""How much memory a process and all that it started take, the limit that they may not pass, and what it is doing.
 
 Only ``/proc`` is read, so this works inside a keeper, which has nothing but the standard library.
 """
@@ -19,6 +19,9 @@ _SHARE = 0.05
 # What one process may reserve above the limit, twice over, before it gets a MemoryError where it asks: thread stacks
 # and arenas are reserved and hardly used.
 _RESERVE = 1 << 30
+# How much sooner than its worker a kernel is ended when memory runs out; 1000 is the system's own end of the scale.
+_WORSE = 500
+_WORST = 1000
 
 
 class Gauge:
@@ -40,6 +43,27 @@ class Gauge:
             self.took = taken if taken > self._limit else self.took
         self.pause = max(_PAUSE_SECONDS, (time.monotonic() - begun) / _SHARE)
         return self.took > 0
+
+
+def state(pid: int) -> str:
+    """Get the letter that Linux has for what a process is doing, ``T`` for one that was stopped; nothing elsewhere."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    return ""
+
+
+def offer() -> None:
+    """Have the system end this process and what it starts before others, when it has no memory left for all."""
+    with contextlib.suppress(OSError, ValueError):
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(min(_WORST, int(score.read_bytes()) + _WORSE)))
+
+
+def oom_kills() -> int:
+    """Get how many processes this system has ended for want of memory; 0 where it does not tell."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        return int(Path("/proc/vmstat").read_bytes().partition(b"\noom_kill ")[2].split()[0])
+    return 0
 
 
 def restrain(limit: int) -> None:

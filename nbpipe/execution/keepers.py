@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import signal
 import socket
@@ -43,10 +44,17 @@ class Start:
 
 
 class Keeper:
-    """A kernel's keeper, seen from the worker; all of it may be used from any thread."""
+    """A kernel's keeper, seen from the worker; all of it may be used from any thread.
+
+    ``stopped`` is the process number of a kernel that somebody has stopped, until it goes on. Once the kernel is gone,
+    ``took`` is how many bytes it took if that was more than it may, and ``oom`` whether the system had none left.
+    """
 
     def __init__(self, end: socket.socket, process: subprocess.Popen[bytes] | None = None) -> None:
         self.took = 0
+        self.oom = False
+        self.stopped: int | None = None
+        self._number: int | None = None
         self._end = end
         self._process = process
         self._told = bytearray()
@@ -104,8 +112,18 @@ class Keeper:
         with contextlib.suppress(OSError):
             self._end.sendall(words)
 
+    def kill(self) -> None:
+        """Kill the keeper itself, which takes the kernel with it: for one that hears nothing because it was stopped."""
+        with self._lock:
+            # As long as it has not closed its end, the number is its own.
+            if self._exit_code is None and self._number is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._number, signal.SIGKILL)
+
     def let_go(self) -> None:
-        """Let the leash go, which ends the kernel if nothing else has."""
+        """Let the leash go; the kernel is gone then, if nothing else has ended it."""
+        if self.poll() is None:
+            self.kill()
         with self._lock:
             if self._exit_code is None:
                 self._exit_code = -signal.SIGKILL
@@ -119,13 +137,23 @@ class Keeper:
         except ConnectionError:
             words = b""
         self._told += words
+        for line in self._told[: self._told.rfind(b"\n") + 1].splitlines():
+            self._take(bytes(line))
         _, there, last = self._told.rpartition(leash.REPORT)
         if there and last.endswith(b"\n"):
             report = json.loads(last)
-            self._exit_code, self.took = report["status"], report["took"]
+            self._exit_code, self.took, self.oom = report["status"], report["took"], report["oom"]
         elif not words:
             # A keeper that tells nothing was killed itself, and its kernel with it.
             self._exit_code = -signal.SIGKILL
+
+    def _take(self, line: bytes) -> None:
+        if line.startswith(leash.KEEPER):
+            self._number = int(line.removeprefix(leash.KEEPER))
+        elif line.startswith(leash.STOPPED):
+            self.stopped = int(line.removeprefix(leash.STOPPED))
+        elif line == leash.CONTINUED.rstrip():
+            self.stopped = None
 
 
 def readable(end: socket.socket, seconds: float) -> bool:

@@ -29,6 +29,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Type
 
+from nbpipe.data.private import private_directory
 from nbpipe.execution import keepers, leash, warm
 from nbpipe.execution.keepers import Keeper
 
@@ -36,8 +37,6 @@ _POLL_SECONDS = 0.005
 _SHORT_SECONDS = 0.001
 _END_SECONDS = 8.0
 _LOG_BYTES = 100_000
-# A socket's path must fit in 107 bytes; ours add some 30 to the directory's.
-_LONGEST_DIRECTORY = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,8 @@ class KeptProvisioner(LocalProvisioner):
         keeper, self.process = self.keeper, None
         if keeper is None:
             return None
-        await until(lambda: keeper.poll() is not None, _SHORT_SECONDS)
+        ends = time.monotonic() + _END_SECONDS
+        await until(lambda: keeper.poll() is not None or time.monotonic() > ends, _SHORT_SECONDS)
         return keeper.poll()
 
 
@@ -195,15 +195,30 @@ class StepKernelManager(AsyncKernelManager):
         keeper = self._kept.keeper
         return 0 if keeper is None else keeper.took
 
+    @property
+    def oom(self) -> bool:
+        """Whether the system ended the kernel because it had no memory left."""
+        keeper = self._kept.keeper
+        return keeper is not None and keeper.oom
+
     def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as Ctrl-C would."""
         if self._kept.keeper is not None:
             self._kept.keeper.interrupt()
 
+    @property
+    def stopped(self) -> int | None:
+        """The number of the kernel's process while it is stopped, by a signal that somebody sent it; else None."""
+        keeper = self._kept.keeper
+        return None if keeper is None else keeper.stopped
+
     def kill(self) -> None:
-        """Ask for the end of the kernel and of all that it started, without waiting for it."""
-        if self._kept.keeper is not None:
-            self._kept.keeper.end()
+        """End the kernel and all that it started; returns when that is done, or known to be under way."""
+        keeper = self._kept.keeper
+        if keeper is not None:
+            keeper.end()
+            if not keeper.wait(_END_SECONDS):
+                keeper.kill()
 
     def end(self) -> None:
         """Return when the kernel and all that it started are gone and its sockets are removed."""
@@ -234,11 +249,3 @@ class StepKernelManager(AsyncKernelManager):
         await self._async_cleanup_resources()
 
     shutdown_kernel = _async_shutdown_kernel
-
-
-def private_directory() -> str:
-    """Make a folder that only this user can enter and whose path is short enough for a socket's."""
-    here = tempfile.gettempdir()
-    if len(os.fsencode(here)) > _LONGEST_DIRECTORY:
-        here = "/tmp"  # noqa: S108  # the folder made in it is private
-    return tempfile.mkdtemp(prefix=f"nbk{os.getpid()}-", dir=here)

@@ -33,7 +33,10 @@ LEASH = 0
 INTERRUPT = b"i"
 END = b"e"
 CHECK = b"c"
+KEEPER = b"keeper "
 BEGUN = b"begun\n"
+STOPPED = b"stopped "
+CONTINUED = b"continued\n"
 GOOD = b"good\n"
 OUTDATED = b"outdated\n"
 REPORT = b"ended "
@@ -109,6 +112,7 @@ def fork_kernel() -> int:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != keeper:
             os._exit(127)
+        footprint.offer()
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -145,7 +149,36 @@ def _reap_others(kernel: int) -> None:
                 os.waitpid(child, os.WNOHANG)
 
 
+def announce() -> None:
+    """Tell the worker which process keeps its kernel."""
+    os.write(LEASH, KEEPER + f"{os.getpid()}\n".encode() + BEGUN)
+
+
+@dataclass(slots=True)
+class Pulse:
+    """What the kernel is doing, looked at each second and when it has changed."""
+
+    kernel: int
+    _stopped: bool = False
+    _looked: float = 0.0
+
+    def feel(self, *, changed: bool) -> None:
+        """Tell the worker when the kernel was stopped or goes on; end one of which nothing but threads is left."""
+        now = time.monotonic()
+        if not changed and now < self._looked + _HEARTBEAT_SECONDS:
+            return
+        self._looked = now
+        state = footprint.state(self.kernel)
+        if (state == "T") != self._stopped:
+            self._stopped = state == "T"
+            _tell(STOPPED + f"{self.kernel}\n".encode() if self._stopped else CONTINUED)
+        if state == "Z" and not _ended(self.kernel):
+            os.write(2, b"nbpipe: the kernel's main thread has ended, and without it no kernel answers\n")
+            _signal_group(self.kernel, signal.SIGKILL)
+
+
 def _watch(kernel: int, asked: Asked, gauge: footprint.Gauge | None, good: Callable[[], bool]) -> None:
+    pulse = Pulse(kernel)
     while not _ended(kernel):
         pause = 0.0 if asked.anything else _HEARTBEAT_SECONDS if gauge is None else gauge.pause
         ready, _, _ = select.select([LEASH, asked.wake], [], [], pause)
@@ -154,6 +187,7 @@ def _watch(kernel: int, asked: Asked, gauge: footprint.Gauge | None, good: Calla
             _reap_others(kernel)
         if LEASH in ready:
             asked.hear(_heard())
+        pulse.feel(changed=asked.wake in ready)
         if asked.check:
             asked.check = False
             _tell(GOOD if good() else OUTDATED)
@@ -212,10 +246,16 @@ def keep(kernel: int, asked: Asked, directory: str, memory: int | None, good: Ca
     ``good`` says whether a kernel that was started ahead is what one started now would be.
     """
     gauge = footprint.Gauge(os.getpid(), memory) if memory and _LINUX else None
+    before = footprint.oom_kills()
     _watch(kernel, asked, gauge, good)
     status = _sweep(kernel)
     shutil.rmtree(directory, ignore_errors=True)
-    told = {"status": os.waitstatus_to_exitcode(status), "took": gauge.took if gauge else 0}
+    oom = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and footprint.oom_kills() > before
+    told = {
+        "status": os.waitstatus_to_exitcode(status),
+        "took": gauge.took if gauge else 0,
+        "oom": oom and not asked.end,
+    }
     _tell(REPORT + json.dumps(told).encode() + b"\n")
     _end_alike(status)
 
@@ -225,7 +265,7 @@ def main() -> None:
     directory, memory, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     asked = Asked()
     asked.listen()
-    os.write(LEASH, BEGUN)
+    announce()
     kernel = fork_kernel()
     if kernel == 0:
         asked.deafen()

@@ -22,6 +22,9 @@ def failure_of(job: Job, attempt: Attempt, progress: Progress, desk: Desk) -> Fa
         return _stopped(job, attempt.stopped, progress)
     if progress.took:
         return _memory(job, progress, f"the step took {_amount(progress.took)}")
+    if progress.oom:
+        said = "memory limit: the system had no memory left, and ended the step's kernel (SIGKILL)"
+        return Failure("memory", "OutOfMemory", "SIGKILL", said, _cell(progress), None, plain(desk.log_tail()))
     if progress.raised is not None:
         if job.memory and progress.raised.ename.endswith("MemoryError"):
             return _memory(job, progress, _error(progress.raised), desk.error().get("line"))
@@ -100,12 +103,14 @@ def _loaded(source: str, line: object) -> str:
 
 def _died(progress: Progress, desk: Desk) -> Failure:
     how, said = _death(progress)
-    return Failure("kernel", "KernelDied", how, said, _cell(progress), None, plain(desk.log_tail()))
+    # One that was too slow to start says nothing about the step: it is tried again.
+    kind = "lost" if progress.exit_code is None and progress.position is None else "kernel"
+    return Failure(kind, "KernelDied", how, said, _cell(progress), None, plain(desk.log_tail()))
 
 
 def _death(progress: Progress) -> tuple[str, str]:
     code = progress.exit_code
-    if code is None:
+    if code is None or (progress.trouble and progress.position is not None):
         return "no answer", f"the kernel is of no use: {one_line(progress.trouble)}"
     if code < 0:
         name = _signal_name(-code)

@@ -243,7 +243,7 @@ def keep(loaded: _Loaded) -> tuple[dict[str, Any], leash.Asked]:
     """Be the keeper of the kernel that the leash asks for; returns in the kernel only."""
     asked = leash.Asked()
     asked.listen()
-    os.write(leash.LEASH, leash.BEGUN)
+    leash.announce()
     request = _request(asked)
     # Decided once: a kernel that was started afresh does not become a forked one when what it hid is gone.
     request["forked"] = forked = os.path.isdir(request["cwd"]) and loaded.suits(request)  # noqa: PTH112  # a plain path

@@ -24,6 +24,7 @@ from nbpipe.language.reading import read_cells
 from nbpipe.model import Artifact, Event, RunRecord, Status, StepOutput, StepRecord
 from nbpipe.papermill_engine import shown
 from nbpipe.papermill_engine.bindings import binding_code
+from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
 from nbpipe.papermill_engine.score import Score, code_cells, is_for_nbpipe, score_of
 from nbpipe.run.place import absolute
 from nbpipe.run.situation import Request
@@ -171,7 +172,10 @@ class Conductor:
         }
         given["startup_timeout"] = self.options.get("start_timeout", 60)
         given["timeout"] = self.options.get("execution_timeout")
-        client = _Client(self.nb_man, lambda: self._hear(0), kernel_name=self.kernel_name, log=logger, **given)
+        client = _Client(
+            self.nb_man, lambda: self._hear(0), kernel_name=self.kernel_name, log=logger,
+            kernel_manager_class=OrdinaryKernelManager, **given,
+        )  # fmt: skip
         client.reset_execution_trackers()
         stack.enter_context(client.setup_kernel())
         info = client.wait_for_reply(client.kc.kernel_info())
