@@ -272,16 +272,21 @@ class Workspace:
         set_aside(find_place(near, named))
         return cls.open(near, named)
 
-    def metrics(self, run: str) -> list[Metric]:
-        """Get the numbers that a run's steps logged, in their order; of a reused step, those of the run it is from."""
-        steps = self.history.steps(run)
-        origins = {step.step: step.origin or Origin(run, step.step) for step in steps}
-        found = {origin.run: self.history.metrics(origin.run) for origin in origins.values()}
+    def metrics(self, run: str, steps: Iterable[StepRecord] | None = None) -> list[Metric]:
+        """Get the numbers that a run's steps logged, in their order; of a reused step, those of the run it is from.
+
+        ``steps`` are the run's records where somebody has them already.
+        """
+        given = self.history.steps(run) if steps is None else steps
+        origins = {step.step: step.origin or Origin(run, step.step) for step in given}
+        logged: dict[Origin, list[Metric]] = {}
+        for made in dict.fromkeys(origin.run for origin in origins.values()):
+            for metric in self.history.metrics(made):
+                logged.setdefault(Origin(made, metric.step), []).append(metric)
         return [
             dataclasses.replace(metric, run=run, step=name)
             for name, origin in origins.items()
-            for metric in found[origin.run]
-            if metric.step == origin.step
+            for metric in logged.get(origin, ())
         ]
 
     def tails(self, run: str) -> dict[str, Tail]:

@@ -58,10 +58,11 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
-    # A command makes many small values and is soon over: looking for rings among them takes a fifth of its time.
-    gc.set_threshold(100_000, 50, 100)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_outcome(spread_force(given), "--json" in given))
+    code = _outcome(spread_force(given), "--json" in given)
+    # Whatever is left goes with the process: to take all modules apart one by one at exit takes longer than to load some.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _outcome(arguments: list[str], as_json: bool) -> int:
@@ -182,7 +183,8 @@ def run(
         with screen.following() as follower:
             report = opened.run(request, wishes, follower.step, began=follower.begin)
         if as_json:
-            screen.json(wire.run_object(report.run, report.steps, report.seconds, opened.metrics(report.run.id)))
+            logged = opened.metrics(report.run.id, report.steps)
+            screen.json(wire.run_object(report.run, report.steps, report.seconds, logged))
         else:
             numbers = opened.origin_numbers(report.steps)
             screen.report(report, numbers)
@@ -213,7 +215,7 @@ def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None,
         run_, steps = opened.last(_identity(notebook))
         if follow:
             run_, steps = _follow(screen, opened, run_)
-        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id))
+        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id, steps))
     return EXIT.get(run_.status, 1) if follow else 0
 
 
@@ -342,7 +344,7 @@ def show(screen: Screen, run: str, workspace: Path | None, as_json: bool) -> Non
     """Show one run: its number, its id, or the beginning of its id."""
     with Workspace.open(Path.cwd(), workspace) as opened:
         run_, steps = opened.show(run)
-        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id))
+        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id, steps))
 
 
 @cli.command()
