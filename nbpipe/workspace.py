@@ -46,6 +46,7 @@ from nbpipe.run.launch import launch
 from nbpipe.run.owner import is_alive, this_owner, this_user
 from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
+from nbpipe.run.readings import Readings
 from nbpipe.run.situation import Request, Situation, survey
 from nbpipe.run.submission import Submission, Wishes
 from nbpipe.run.verification import Problem, Verified, keep_ending, set_aside, verify
@@ -408,11 +409,12 @@ class Workspace:
         )
 
 
-def request_for(path: Path) -> Request:
-    """Get the request for all steps of a saved notebook."""
+def request_for(path: Path, place: Place | None = None) -> Request:
+    """Get the request for all steps of a saved notebook; a workspace remembers how the notebook was read before."""
     path = absolute(path)
     notebook = read_notebook(path)
-    return Request(str(path), read_cells(notebook.cells), path.parent, notebook.kernel)
+    reading = Readings(place.readings, time.time()).read(path, notebook.cells) if place else read_cells(notebook.cells)
+    return Request(str(path), reading, path.parent, notebook.kernel)
 
 
 def _own_executor(made: list[Executor]) -> Executor:

@@ -20,7 +20,7 @@ from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.text import nearest
 from nbpipe.model import RunRecord, Status, StepRecord
-from nbpipe.run.place import absolute
+from nbpipe.run.place import absolute, find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
 from nbpipe.views import table, wire
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = _outcome(spread_force(given), "--json" in given)
-    # Whatever is left goes with the process: to take all modules apart one by one at exit takes longer than to load some.
+    # Whatever is left goes with the process: looking through all of it at exit takes longer than loading some modules.
     gc.freeze()
     sys.exit(code)
 
@@ -136,6 +136,12 @@ def _open(notebook: Path, workspace: Path | None) -> Workspace:
     return Workspace.open(absolute(notebook).parent, workspace)
 
 
+def _request(notebook: Path, workspace: Path | None, given: Sequence[str]) -> Request:
+    """Get the request for a notebook, with values from the command line."""
+    request = request_for(notebook, find_place(absolute(notebook).parent, workspace))
+    return replace(request, texts=parameters(given))
+
+
 @cli.command()
 @NOTEBOOK
 @PARAM
@@ -144,7 +150,7 @@ def _open(notebook: Path, workspace: Path | None) -> Workspace:
 @click.pass_obj
 def plan(screen: Screen, notebook: Path, param: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
     """Show what would run, what is reused, and why."""
-    request = with_parameters(request_for(notebook), param)
+    request = _request(notebook, workspace, param)
     with _open(notebook, workspace) as opened:
         planned = opened.plan(request)
         screen.warnings(planned.warnings)
@@ -173,7 +179,7 @@ def run(
     screen: Screen, /, notebook: Path, steps: tuple[str, ...], workspace: Path | None, as_json: bool, **more: Any
 ) -> int:
     """Run the pipeline, or the named steps and what they need."""
-    request = _run_request(notebook, steps, more)
+    request = _run_request(notebook, workspace, steps, more)
     wishes = Wishes(more["keep_going"], more["experiment"], tags(more["tag"]))
     with _open(notebook, workspace) as opened:
         if more["detach"]:
@@ -191,16 +197,11 @@ def run(
     return EXIT.get(report.run.status, 1)
 
 
-def _run_request(notebook: Path, steps: tuple[str, ...], more: dict[str, Any]) -> Request:
-    request = with_parameters(request_for(notebook), more["param"])
+def _run_request(notebook: Path, workspace: Path | None, steps: tuple[str, ...], more: dict[str, Any]) -> Request:
+    request = _request(notebook, workspace, more["param"])
     forced: tuple[str, ...] = more["force"]
     force = None if not forced else tuple(name for name in forced if name)
     return replace(request, steps=(*steps, *more["to"]), start=more["start"], force=force)
-
-
-def with_parameters(request: Request, given: Sequence[str]) -> Request:
-    """Get the request with values from the command line."""
-    return replace(request, texts=parameters(given))
 
 
 @cli.command()
@@ -256,7 +257,7 @@ def why(
     screen: Screen, notebook: Path, step: str, param: tuple[str, ...], workspace: Path | None, as_json: bool
 ) -> None:
     """Show how a step differs from its nearest earlier run."""
-    request = with_parameters(request_for(notebook), param)
+    request = _request(notebook, workspace, param)
     with _open(notebook, workspace) as opened:
         explained = opened.why(request, step)
         screen.explained(explained, opened.numbers(explained.runs))
@@ -273,7 +274,7 @@ def accept(
     screen: Screen, notebook: Path, step: str, param: tuple[str, ...], workspace: Path | None, as_json: bool
 ) -> None:
     """Let a step's last result stand for its new code: for a change that changes no result."""
-    request = with_parameters(request_for(notebook), param)
+    request = _request(notebook, workspace, param)
     with _open(notebook, workspace) as opened:
         accepted = opened.accept(request, step)
         numbers = opened.numbers([accepted.hit.origin.run])
@@ -377,7 +378,7 @@ def verify(
 @click.pass_obj
 def lint(screen: Screen, notebook: Path, param: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
     """Check a notebook without planning or running it."""
-    request = with_parameters(request_for(notebook), param)
+    request = _request(notebook, workspace, param)
     with _open(notebook, workspace) as opened:
         found = opened.check(request)
     if as_json:
