@@ -195,8 +195,14 @@ class Workspace:
             self.history.end_run(record.id, status, self.clock())
         done = self.history.run(record.id) or record
         keep_ending(self.place, done)
-        steps = tuple(self.history.steps(record.id))
-        return Report(done, steps, time.monotonic() - begin, situation.graph.pipeline.warnings)
+        return Report(done, self._ended_steps(driver), time.monotonic() - begin, situation.graph.pipeline.warnings)
+
+    def _ended_steps(self, driver: Driver) -> tuple[StepRecord, ...]:
+        """Get the steps of a run as history keeps them, read only where somebody else has had a hand in them."""
+        mine = sorted(driver.records.values(), key=lambda record: (record.position, record.step))
+        if {record.step: record.status for record in mine} == self.history.statuses(driver.run.id):
+            return tuple(mine)
+        return tuple(self.history.steps(driver.run.id))
 
     def launch(self, submission: Submission) -> tuple[RunRecord, list[StepRecord]]:
         """Hand a run to a process of its own; what is wrong with the notebook is raised here, before that.

@@ -27,7 +27,7 @@ PARAMETERS = (
 SHARED = "import math\nfrom os import path\nLIMIT = [1, 2]\n\ndef f(x=1):\n    return math.sqrt(x) + lr + len(LIMIT)"
 STEPS = (
     (
-        "%%step first -i raw:csv=./data/raw.csv,more=./x/*.csv -o clean,report:json=./out.json --retries 2\n#| salt: v1\n"
+        "%%step first -i raw:csv=./raw.csv,more=./x/*.csv -o clean,report:json=./out.json --retries 2\n#| salt: v1\n"
         "#| when: mode == 'a'\n#| timeout: 3m\nclean = f(raw)\nreport = {'n': len(clean), 's': sizes}"
     ),
     "#| step: second\n#| in: clean, r=first.report\n#| out: model, plots:dir\n!ls {plots}\nmodel = [*clean, *r]",

@@ -55,15 +55,17 @@ class DigestMemory:
     def prefetch(self, paths: Iterable[Path]) -> None:
         """Ask once for all of these files."""
         with self._lock:
-            unknown = [str(path) for path in paths if str(path) not in self._known]
+            unknown = [name for name in map(str, paths) if name not in self._known]
             if unknown:
                 self._known |= {**dict.fromkeys(unknown), **self._ask(unknown)}
 
     def recall(self, path: Path) -> str | None:
         """Get the digest that was noted for the file, if its status is the same in every part."""
-        self.prefetch([path])
+        name = str(path)
+        if name not in self._known:
+            self.prefetch([path])
         with self._lock:
-            known = self._known[str(path)]
+            known = self._known[name]
         if known is None or known.device in self._far:
             return None
         return known.digest if _entry(path, known.digest) == known else None
@@ -86,7 +88,7 @@ class DigestMemory:
 
 
 def _entry(path: Path, digest: str) -> Remembered:
-    found = path.stat()
+    found = os.stat(path)  # noqa: PTH116  # half the time, and a plan asks about thousands of files
     return Remembered(
         str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, digest
     )

@@ -137,6 +137,7 @@ class Driver:
     _tails: dict[str, Tail] = field(default_factory=dict)
     _todo: deque[state.Instruction] = field(default_factory=deque)
     _unsaved: dict[str, StepRecord] = field(default_factory=dict)
+    records: dict[str, StepRecord] = field(default_factory=dict)
     _status: Status | None = None
     _asked: bool = False
 
@@ -208,7 +209,7 @@ class Driver:
             for step, held in self._steps.items():
                 self._release(held)
                 if self.progress.status(step) is None:
-                    self._unsaved[step] = dataclasses.replace(self._blank(step, Status.LOST), ended=self.clock())
+                    self._put(step, dataclasses.replace(self._blank(step, Status.LOST), ended=self.clock()), show=False)
             self._save()
         except OutOfReach as error:
             # What is left is found by the next process: claims run out, and the run's owner is dead.
@@ -422,14 +423,14 @@ class Driver:
     def _final(self, step: str, status: Status, reasons: tuple[Reason, ...]) -> StepRecord:
         held = self._steps[step]
         now = self.clock()
-        record = dataclasses.replace(self._blank(step, status), ended=now)
         verdict = held.decision.verdict if held.decision else None
         if status is Status.REUSED and isinstance(verdict, ReuseVerdict):
             hit = verdict.hit
             return dataclasses.replace(
-                record, origin=hit.origin, saved_seconds=hit.seconds, notebook=hit.notebook, artifacts=hit.artifacts,
-                observed=hit.observed,
+                self._blank(step, status), ended=now, origin=hit.origin, saved_seconds=hit.seconds,
+                notebook=hit.notebook, artifacts=hit.artifacts, observed=hit.observed,
             )  # fmt: skip
+        record = dataclasses.replace(self._blank(step, status), ended=now)
         if status in (Status.SKIPPED, Status.CANCELLED) and reasons:
             record = dataclasses.replace(record, reasons=reasons)
         outcome = held.outcome
@@ -442,7 +443,7 @@ class Driver:
         )  # fmt: skip
 
     def _put(self, step: str, record: StepRecord, *, show: bool = True) -> None:
-        self._unsaved[step] = record
+        self._unsaved[step] = self.records[step] = record
         if show:
             self.watch(record)
 
