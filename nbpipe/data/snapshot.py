@@ -68,7 +68,10 @@ class DigestMemory:
             known = self._known[name]
         if known is None or known.device in self._far:
             return None
-        return known.digest if _entry(path, known.digest) == known else None
+        found = os.stat(name)  # noqa: PTH116  # half the time, and a plan asks about thousands of files
+        now = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        then = (known.device, known.inode, known.size, known.mtime_ns, known.ctime_ns)
+        return known.digest if now == then else None
 
     def note(self, path: Path, digest: str) -> None:
         """Keep a digest for the next process, unless the file is too young or too far away to be sure of it."""
@@ -88,7 +91,7 @@ class DigestMemory:
 
 
 def _entry(path: Path, digest: str) -> Remembered:
-    found = os.stat(path)  # noqa: PTH116  # half the time, and a plan asks about thousands of files
+    found = path.stat()
     return Remembered(
         str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, digest
     )

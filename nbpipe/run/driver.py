@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nbpipe.data.events import Tail, metrics_of
 from nbpipe.errors import OutOfReach
@@ -410,14 +410,16 @@ class Driver:
                 self.upstream[StepOutput(artifact.name, step)] = artifact
         self._put(step, record)
 
-    def _blank(self, step: str, status: Status) -> StepRecord:
+    def _blank(self, step: str, status: Status, **known: Any) -> StepRecord:
         held = self._steps[step]
         decision = held.decision
+        blank: dict[str, Any] = {
+            "seconds": 0.0, "saved_seconds": 0.0, "origin": None, "notebook": None, "artifacts": (), "failure": None,
+        }  # fmt: skip
         return StepRecord(
             run=self.run.id, step=step, position=self.positions[step], status=status, attempts=held.attempts,
-            seconds=0.0, saved_seconds=0.0, reasons=decision.verdict.reasons if decision else (),
-            components=decision.components if decision else (), key=held.key, origin=None,
-            notebook=None, artifacts=(), failure=None,
+            reasons=decision.verdict.reasons if decision else (),
+            components=decision.components if decision else (), key=held.key, **(blank | known),
         )  # fmt: skip
 
     def _final(self, step: str, status: Status, reasons: tuple[Reason, ...]) -> StepRecord:
@@ -426,9 +428,9 @@ class Driver:
         verdict = held.decision.verdict if held.decision else None
         if status is Status.REUSED and isinstance(verdict, ReuseVerdict):
             hit = verdict.hit
-            return dataclasses.replace(
-                self._blank(step, status), ended=now, origin=hit.origin, saved_seconds=hit.seconds,
-                notebook=hit.notebook, artifacts=hit.artifacts, observed=hit.observed,
+            return self._blank(
+                step, status, ended=now, origin=hit.origin, saved_seconds=hit.seconds, notebook=hit.notebook,
+                artifacts=hit.artifacts, observed=hit.observed,
             )  # fmt: skip
         record = dataclasses.replace(self._blank(step, status), ended=now)
         if status in (Status.SKIPPED, Status.CANCELLED) and reasons:
