@@ -82,13 +82,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What one execution works with."""
+    """What one execution works with; ``ahead`` is code that kernels for later steps may run before those come."""
 
     job: Job
     attempt: Attempt
     progress: Progress
     log_path: Path
     events: EventFile
+    ahead: str = ""
 
 
 class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
@@ -255,7 +256,7 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
         """Run the cells and keep what happened in the bench's progress."""
         progress = bench.progress
         progress.notebook = nb_man.nb
-        wish = _wish(bench.job)
+        wish = _wish(bench.job, bench.ahead)
         kernel = spare.HERE.take(wish) or kernel_manager_class(wish)
         bench.attempt.runs_on(kernel)
         client = StepClient(
@@ -274,9 +275,9 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
             bench.log_path.write_bytes(kernel.log_tail())
 
 
-def _wish(job: Job) -> Wish:
+def _wish(job: Job, ahead: str) -> Wish:
     local = frozenset(module.name.partition(".")[0] for module in job.modules)
-    return Wish(job.kernel, job.env, job.cwd, job.memory, job.preload, local)
+    return Wish(job.kernel, job.env, job.cwd, job.memory, job.preload, local, ahead)
 
 
 def _quiet_logger() -> logging.Logger:
