@@ -98,6 +98,9 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
     It waits for output as long as there is any, and not for kernels that are gone.
     """
 
+    km: Any
+    kc: Any
+
     def __init__(self, nb_man: Any, bench: Bench, **kwargs: Any) -> None:
         super().__init__(nb_man, raise_on_iopub_timeout=False, **kwargs)
         self.bench = bench
@@ -126,6 +129,17 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
                 self.set_widgets_metadata()
         finally:
             await self._async_cleanup_kernel()
+
+    async def _async_cleanup_kernel(self) -> None:
+        """Ask for the kernel's end, and close what led to it while it ends; :meth:`StepKernelManager.end` waits."""
+        kernel, client = self.km, self.kc
+        self.km = self.kc = None
+        if kernel is None:
+            return
+        kernel.kill()
+        if client is not None:
+            client.stop_channels()
+        await kernel.cleanup_resources()
 
     async def _execute_cells(self) -> None:
         """Run cells until one raises or the attempt is stopped."""
