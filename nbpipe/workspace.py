@@ -47,6 +47,7 @@ from nbpipe.run.launch import launch
 from nbpipe.run.owner import is_alive, this_owner, this_user
 from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
+from nbpipe.run.readings import Readings
 from nbpipe.run.scene import Scene, recorded_scene, scene_now
 from nbpipe.run.situation import Request, Situation, survey
 from nbpipe.run.submission import Submission, Wishes, new_run_id
@@ -200,8 +201,14 @@ class Workspace:
             self.history.end_run(record.id, status, self.clock())
         done = self.history.run(record.id) or record
         keep_ending(self.place, done)
-        steps = tuple(self.history.steps(record.id))
-        return Report(done, steps, time.monotonic() - begin, situation.graph.pipeline.warnings)
+        return Report(done, self._ended_steps(driver), time.monotonic() - begin, situation.graph.pipeline.warnings)
+
+    def _ended_steps(self, driver: Driver) -> tuple[StepRecord, ...]:
+        """Get the steps of a run as history keeps them, read only where somebody else has had a hand in them."""
+        mine = sorted(driver.records.values(), key=lambda record: (record.position, record.step))
+        if {record.step: record.status for record in mine} == self.history.statuses(driver.run.id):
+            return tuple(mine)
+        return tuple(self.history.steps(driver.run.id))
 
     def launch(self, submission: Submission) -> tuple[RunRecord, list[StepRecord]]:
         """Hand a run to a process of its own; what is wrong with the notebook is raised here, before that.
@@ -300,16 +307,21 @@ class Workspace:
         set_aside(find_place(near, named))
         return cls.open(near, named)
 
-    def metrics(self, run: str) -> list[Metric]:
-        """Get the numbers that a run's steps logged, in their order; of a reused step, those of the run it is from."""
-        steps = self.history.steps(run)
-        origins = {step.step: step.origin or Origin(run, step.step) for step in steps}
-        found = {origin.run: self.history.metrics(origin.run) for origin in origins.values()}
+    def metrics(self, run: str, steps: Iterable[StepRecord] | None = None) -> list[Metric]:
+        """Get the numbers that a run's steps logged, in their order; of a reused step, those of the run it is from.
+
+        ``steps`` are the run's records where somebody has them already.
+        """
+        given = self.history.steps(run) if steps is None else steps
+        origins = {step.step: step.origin or Origin(run, step.step) for step in given}
+        logged: dict[Origin, list[Metric]] = {}
+        for made in dict.fromkeys(origin.run for origin in origins.values()):
+            for metric in self.history.metrics(made):
+                logged.setdefault(Origin(made, metric.step), []).append(metric)
         return [
             dataclasses.replace(metric, run=run, step=name)
             for name, origin in origins.items()
-            for metric in found[origin.run]
-            if metric.step == origin.step
+            for metric in logged.get(origin, ())
         ]
 
     def tails(self, run: str) -> dict[str, Tail]:
@@ -457,11 +469,12 @@ class Workspace:
         )
 
 
-def request_for(path: Path) -> Request:
-    """Get the request for all steps of a saved notebook."""
+def request_for(path: Path, place: Place | None = None) -> Request:
+    """Get the request for all steps of a saved notebook; a workspace remembers how the notebook was read before."""
     path = absolute(path)
     notebook = read_notebook(path)
-    return Request(str(path), read_cells(notebook.cells), path.parent, notebook.kernel)
+    reading = Readings(place.readings, time.time()).read(path, notebook.cells) if place else read_cells(notebook.cells)
+    return Request(str(path), reading, path.parent, notebook.kernel)
 
 
 def _needs(situation: Situation) -> dict[str, tuple[str, ...]]:

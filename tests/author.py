@@ -51,14 +51,14 @@ class Author:
     def plan(self, **asked: Any) -> Planned:
         """Plan the notebook as it is now."""
         with Workspace.open(self.folder) as workspace:
-            return workspace.plan(dataclasses.replace(request_for(self.write()), **asked))
+            return workspace.plan(dataclasses.replace(request_for(self.write(), workspace.place), **asked))
 
     def run(self, *, wishes: Wishes | None = None, **asked: Any) -> set[str]:
         """Run the notebook as it is now, and get the names of the steps that were executed."""
         executor = InlineExecutor(2)
         try:
             with Workspace.open(self.folder) as workspace:
-                request = dataclasses.replace(request_for(self.write()), **asked)
+                request = dataclasses.replace(request_for(self.write(), workspace.place), **asked)
                 self.report = workspace.run(request, wishes or Wishes(), executors=lambda: executor)
         finally:
             executor.close()

@@ -268,6 +268,22 @@ class TestAhead:
         assert len({way["pid"] for way in ways}) == 4
         assert min(way["age"] for way in ways[1:]) > 0.3
 
+    def test_what_it_has_loaded_ahead_leaves_nothing_to_see(self, told):
+        """It has run what each step begins with; the step finds the same names, and the library once."""
+        code = """
+            import pathlib, sys
+            from nbpipe.execution import stepside
+            library = str(pathlib.Path(stepside.__file__).parents[2])
+            told = {"places": sys.path.count(library), "first": sys.path[0] == library, "names": sorted(globals()),
+                    "count": get_ipython().execution_count}
+        """
+        ways = []
+        for _ in range(2):
+            ways.append(told(code))
+            wait_for(lambda: spare.HERE._kernel)
+        assert ways[0] == ways[1]
+        assert ways[1]["places"] == 1
+
     def test_only_one_of_many_steps_gets_it(self, told, tmp_path):
         told(self.CODE)
         wait_for(lambda: spare.HERE._kernel)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from nbpipe.cli.output import Screen
-from nbpipe.cli.verbs import JSON, NOTEBOOK, PARAM, WORKSPACE, cli, with_parameters
+from nbpipe.cli.verbs import JSON, NOTEBOOK, PARAM, WORKSPACE, cli, request_of
 from nbpipe.errors import Refusals, Refused, refuse
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.trial import trial_cell
@@ -24,7 +24,7 @@ from nbpipe.run.scene import Scene
 from nbpipe.views import wire
 from nbpipe.views.comparison import Side, comparison_lines, comparison_object
 from nbpipe.views.words import failure_line
-from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace import Workspace
 
 
 @cli.command()
@@ -119,7 +119,7 @@ def lint(
     mended = sorted(_mend(notebook)) if fix else []
     if mended and not as_json:
         screen.lines([f"changed {notebook}: cell {', '.join(map(str, mended))}"])
-    request = with_parameters(request_for(notebook), param)
+    request = request_of(notebook, workspace, param)
     with Workspace.open(absolute(notebook).parent, workspace) as opened:
         found = opened.check(request)
     ruff = find_ruff()

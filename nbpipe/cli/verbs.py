@@ -20,7 +20,7 @@ from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.text import nearest
 from nbpipe.model import RunRecord, Status, StepRecord
-from nbpipe.run.place import absolute
+from nbpipe.run.place import absolute, find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
 from nbpipe.views import table, wire
@@ -58,10 +58,11 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
-    # A command makes many small values and is soon over: looking for rings among them takes a fifth of its time.
-    gc.set_threshold(100_000, 50, 100)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_outcome(spread_force(given), "--json" in given))
+    code = _outcome(spread_force(given), "--json" in given)
+    # Whatever is left goes with the process: looking through all of it at exit takes longer than loading some modules.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _outcome(arguments: list[str], as_json: bool) -> int:
@@ -135,6 +136,12 @@ def _open(notebook: Path, workspace: Path | None) -> Workspace:
     return Workspace.open(absolute(notebook).parent, workspace)
 
 
+def request_of(notebook: Path, workspace: Path | None, given: Sequence[str]) -> Request:
+    """Get the request for a notebook, with values from the command line."""
+    request = request_for(notebook, find_place(absolute(notebook).parent, workspace))
+    return replace(request, texts=parameters(given))
+
+
 @cli.command()
 @NOTEBOOK
 @PARAM
@@ -143,7 +150,7 @@ def _open(notebook: Path, workspace: Path | None) -> Workspace:
 @click.pass_obj
 def plan(screen: Screen, notebook: Path, param: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
     """Show what would run, what is reused, and why."""
-    request = with_parameters(request_for(notebook), param)
+    request = request_of(notebook, workspace, param)
     with _open(notebook, workspace) as opened:
         planned = opened.plan(request)
         screen.warnings(planned.warnings)
@@ -172,7 +179,7 @@ def run(
     screen: Screen, /, notebook: Path, steps: tuple[str, ...], workspace: Path | None, as_json: bool, **more: Any
 ) -> int:
     """Run the pipeline, or the named steps and what they need."""
-    request = _run_request(notebook, steps, more)
+    request = _run_request(notebook, workspace, steps, more)
     wishes = Wishes(more["keep_going"], more["experiment"], tags(more["tag"]))
     with _open(notebook, workspace) as opened:
         if more["detach"]:
@@ -182,23 +189,19 @@ def run(
         with screen.following() as follower:
             report = opened.run(request, wishes, follower.step, began=follower.begin)
         if as_json:
-            screen.json(wire.run_object(report.run, report.steps, report.seconds, opened.metrics(report.run.id)))
+            logged = opened.metrics(report.run.id, report.steps)
+            screen.json(wire.run_object(report.run, report.steps, report.seconds, logged))
         else:
             numbers = opened.origin_numbers(report.steps)
             screen.report(report, numbers)
     return EXIT.get(report.run.status, 1)
 
 
-def _run_request(notebook: Path, steps: tuple[str, ...], more: dict[str, Any]) -> Request:
-    request = with_parameters(request_for(notebook), more["param"])
+def _run_request(notebook: Path, workspace: Path | None, steps: tuple[str, ...], more: dict[str, Any]) -> Request:
+    request = request_of(notebook, workspace, more["param"])
     forced: tuple[str, ...] = more["force"]
     force = None if not forced else tuple(name for name in forced if name)
     return replace(request, steps=(*steps, *more["to"]), start=more["start"], force=force)
-
-
-def with_parameters(request: Request, given: Sequence[str]) -> Request:
-    """Get the request with values from the command line."""
-    return replace(request, texts=parameters(given))
 
 
 @cli.command()
@@ -213,7 +216,7 @@ def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None,
         run_, steps = opened.last(_identity(notebook))
         if follow:
             run_, steps = _follow(screen, opened, run_)
-        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id))
+        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id, steps))
     return EXIT.get(run_.status, 1) if follow else 0
 
 
@@ -254,7 +257,7 @@ def why(
     screen: Screen, notebook: Path, step: str, param: tuple[str, ...], workspace: Path | None, as_json: bool
 ) -> None:
     """Show how a step differs from its nearest earlier run."""
-    request = with_parameters(request_for(notebook), param)
+    request = request_of(notebook, workspace, param)
     with _open(notebook, workspace) as opened:
         explained = opened.why(request, step)
         screen.explained(explained, opened.numbers(explained.runs))
@@ -271,7 +274,7 @@ def accept(
     screen: Screen, notebook: Path, step: str, param: tuple[str, ...], workspace: Path | None, as_json: bool
 ) -> None:
     """Let a step's last result stand for its new code: for a change that changes no result."""
-    request = with_parameters(request_for(notebook), param)
+    request = request_of(notebook, workspace, param)
     with _open(notebook, workspace) as opened:
         accepted = opened.accept(request, step)
         numbers = opened.numbers([accepted.hit.origin.run])
@@ -342,7 +345,7 @@ def show(screen: Screen, run: str, workspace: Path | None, as_json: bool) -> Non
     """Show one run: its number, its id, or the beginning of its id."""
     with Workspace.open(Path.cwd(), workspace) as opened:
         run_, steps = opened.show(run)
-        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id))
+        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id, steps))
 
 
 @cli.command()

@@ -59,10 +59,12 @@ def check(store: Datastore, artifact: Artifact, digests: Digests) -> str | None:
         return f"{said} is recorded wrongly: {error}"
     if artifact.uri != uri:
         return f"{said} lies in another datastore ({artifact.uri})"
-    if not store.exists(artifact.digest, artifact.basename):
+    try:
+        path = store.path(artifact.digest, artifact.basename)
+    except StoreOutOfReach:
         return f"{said} is no longer in its datastore"
     try:
-        digest, size = content_digest(store.path(artifact.digest, artifact.basename), digests)
+        digest, size = content_digest(path, digests)
     except (OSError, FileMissing) as error:
         return f"{said} cannot be read: {error}"
     if size != artifact.bytes:
@@ -72,6 +74,9 @@ def check(store: Datastore, artifact: Artifact, digests: Digests) -> str | None:
 
 def local_path(artifact: Artifact) -> Path:
     """Get the path of an output that lies on this machine."""
+    begin, _, rest = artifact.uri.partition("file:///")
+    if not begin and "?" not in rest and "#" not in rest:
+        return Path("/" + unquote(rest, errors="surrogateescape"))
     found = urlsplit(artifact.uri)
     if found.scheme != "file" or found.netloc not in ("", "localhost"):
         raise StoreOutOfReach(f"output `{artifact.name}` does not lie on this machine ({artifact.uri})")

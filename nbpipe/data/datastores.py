@@ -18,6 +18,7 @@ from nbpipe.data.digests import Forgetful, content_digest
 from nbpipe.errors import FileMissing, StoreOutOfReach
 
 _DIGEST = re.compile(r"blake3:([0-9a-f]{64})")
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _MANY = 32
 
@@ -27,6 +28,9 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        # Paths and addresses are put together as texts: a plan asks about thousands of objects.
+        self._objects = str(self._root).rstrip("/") + "/objects/"
+        self._address = self._root.as_uri().rstrip("/") + "/objects/"
 
     def put(self, staged: Path, digest: str, basename: str) -> str:
         """Move a file or folder into the store and get its address; an equal object that is there already stays."""
@@ -39,22 +43,21 @@ class LocalStore:
 
     def path(self, digest: str, basename: str) -> Path:
         """Get where the object lies; StoreOutOfReach when it is not there."""
-        target = self._place(digest, basename)
-        if not target.exists():
+        target = self._objects + _below(digest, basename)
+        if not _is_there(target):
             raise StoreOutOfReach(f"`{basename}` ({digest}) is not in the datastore `{self._root}`")
-        return target
+        return Path(target)
 
     def exists(self, digest: str, basename: str) -> bool:
         """Say whether there is such an object."""
-        return self._place(digest, basename).exists()
+        return _is_there(self._objects + _below(digest, basename))
 
     def uri(self, digest: str, basename: str) -> str:
         """Get the object's address, whether it is there or not."""
-        return self._place(digest, basename).as_uri()
+        return self._address + quote(os.fsencode(_below(digest, basename)))
 
     def _place(self, digest: str, basename: str) -> Path:
-        key = _hex(digest)
-        return Path(self._root, "objects", key[:2], key, _one_part(basename))
+        return Path(self._objects + _below(digest, basename))
 
     def _replace(self, staged: Path, target: Path, digest: str) -> None:
         """Bring the bytes beside the target under a name of their own, make them safe, then rename."""
@@ -136,6 +139,22 @@ def _hex(digest: str) -> str:
     if found is None:
         raise ValueError(f"not a digest: {digest!r}")
     return found.group(1)
+
+
+def _is_there(path: str) -> bool:
+    """Say what ``Path.exists`` says, in half the time: an object that cannot be looked at is not a missing one."""
+    try:
+        os.stat(path)  # noqa: PTH116  # see above
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
+        return False
+    return True
+
+
+def _below(digest: str, basename: str) -> str:
+    key = _hex(digest)
+    return f"{key[:2]}/{key}/{_one_part(basename)}"
 
 
 def _one_part(basename: str) -> str:

@@ -55,18 +55,23 @@ class DigestMemory:
     def prefetch(self, paths: Iterable[Path]) -> None:
         """Ask once for all of these files."""
         with self._lock:
-            unknown = [str(path) for path in paths if str(path) not in self._known]
+            unknown = [name for name in map(str, paths) if name not in self._known]
             if unknown:
                 self._known |= {**dict.fromkeys(unknown), **self._ask(unknown)}
 
     def recall(self, path: Path) -> str | None:
         """Get the digest that was noted for the file, if its status is the same in every part."""
-        self.prefetch([path])
+        name = str(path)
+        if name not in self._known:
+            self.prefetch([path])
         with self._lock:
-            known = self._known[str(path)]
+            known = self._known[name]
         if known is None or known.device in self._far:
             return None
-        return known.digest if _entry(path, known.digest) == known else None
+        found = os.stat(name)  # noqa: PTH116  # half the time, and a plan asks about thousands of files
+        now = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        then = (known.device, known.inode, known.size, known.mtime_ns, known.ctime_ns)
+        return known.digest if now == then else None
 
     def note(self, path: Path, digest: str) -> None:
         """Keep a digest for the next process, unless the file is too young or too far away to be sure of it."""

@@ -86,13 +86,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What one execution works with."""
+    """What one execution works with; ``ahead`` is code that kernels for later steps may run before those come."""
 
     job: Job
     attempt: Attempt
     progress: Progress
     log_path: Path
     events: EventFile
+    ahead: str = ""
 
 
 class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
@@ -100,6 +101,9 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
 
     It waits for output as long as there is any, and not for kernels that are gone.
     """
+
+    km: Any
+    kc: Any
 
     def __init__(self, nb_man: Any, bench: Bench, **kwargs: Any) -> None:
         super().__init__(nb_man, raise_on_iopub_timeout=False, **kwargs)
@@ -130,6 +134,17 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
                 self.set_widgets_metadata()
         finally:
             await self._async_cleanup_kernel()
+
+    async def _async_cleanup_kernel(self) -> None:
+        """Ask for the kernel's end, and close what led to it while it ends; :meth:`StepKernelManager.end` waits."""
+        kernel, client = self.km, self.kc
+        self.km = self.kc = None
+        if kernel is None:
+            return
+        kernel.kill()
+        if client is not None:
+            client.stop_channels()
+        await kernel.cleanup_resources()
 
     async def _execute_cells(self) -> None:
         """Run cells until one raises or the attempt is stopped."""
@@ -278,7 +293,7 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
         """Run the cells and keep what happened in the bench's progress."""
         progress = bench.progress
         progress.notebook = nb_man.nb
-        wish = _wish(bench.job)
+        wish = _wish(bench.job, bench.ahead)
         kernel = spare.HERE.take(wish) or kernel_manager_class(wish)
         bench.attempt.runs_on(kernel)
         client = StepClient(
@@ -297,9 +312,9 @@ class StepEngine(Engine):  # type: ignore[misc]  # papermill comes without types
             bench.log_path.write_bytes(kernel.log_tail())
 
 
-def _wish(job: Job) -> Wish:
+def _wish(job: Job, ahead: str) -> Wish:
     local = frozenset(module.name.partition(".")[0] for module in job.modules)
-    return Wish(job.kernel, job.env, job.cwd, job.memory, job.preload, local)
+    return Wish(job.kernel, job.env, job.cwd, job.memory, job.preload, local, ahead)
 
 
 def _quiet_logger() -> logging.Logger:

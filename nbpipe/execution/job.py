@@ -30,10 +30,13 @@ _STATUS = {"cancelled": Status.CANCELLED, "lost": Status.LOST}
 
 _SETUP = """\
 import sys as _sys
-_sys.path.insert(0, {library!r})
+if {library!r} not in _sys.path:
+    _sys.path.insert(0, {library!r})
 from nbpipe.execution import stepside as _nbpipe
 _nbpipe.begin({job!r})
 """
+# The part of it that is the same for every step.
+_AHEAD = "import sys; sys.path.insert(0, {library!r}); from nbpipe.execution import stepside"
 
 
 def run_attempt(job: Job) -> Outcome:
@@ -83,12 +86,14 @@ def _execute(job: Job, attempt: Attempt, desk: Desk, progress: engine.Progress) 
     for cell in progress.notebook.cells:
         if cell.metadata.get("nbpipe", {}).get("role") == "setup":
             cell.source = _SETUP.format(library=str(library), job=str(desk.job))
+    # Run so, it leaves no name behind.
+    ahead = f"exec({_AHEAD.format(library=str(library))!r}, {{}})"
     clock = threading.Timer(min(job.timeout or inf, threading.TIMEOUT_MAX), attempt.stop, ("timeout",))
     clock.daemon = True
     clock.start()
     try:
         with EventFile(desk.path) as events:
-            engine.run_notebook(engine.Bench(job, attempt, progress, desk.log, events))
+            engine.run_notebook(engine.Bench(job, attempt, progress, desk.log, events, ahead))
     finally:
         clock.cancel()
 

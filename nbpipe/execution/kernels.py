@@ -36,6 +36,8 @@ from nbpipe.execution.keepers import Keeper
 _POLL_SECONDS = 0.005
 _SHORT_SECONDS = 0.001
 _END_SECONDS = 8.0
+_WARM_SECONDS = 20.0
+_LOOK_MILLISECONDS = 500
 _LOG_BYTES = 100_000
 
 
@@ -44,7 +46,8 @@ class Wish:
     """What a step asks of its kernel: ``command`` has ``{connection_file}`` in it, ``env`` is the whole environment.
 
     ``memory`` is a limit in bytes for all that it starts, None for any. ``preload`` names what the run's steps import,
-    ``local`` the author's own modules, which are never loaded ahead.
+    ``local`` the author's own modules, which are never loaded ahead. ``ahead`` is what a kernel that is started before
+    it is needed runs then: what each step begins with.
     """
 
     command: tuple[str, ...]
@@ -53,6 +56,7 @@ class Wish:
     memory: int | None = None
     preload: tuple[str, ...] = ()
     local: frozenset[str] = frozenset()
+    ahead: str = ""
 
 
 class KernelGone(RuntimeError):
@@ -102,6 +106,18 @@ class PromptClient(AsyncKernelClient):
         # What the kernel prints must not be dropped while this side is busy.
         context.setsockopt(zmq.RCVHWM, 0)
         return context
+
+    def start_channels(self, *_: bool, **__: bool) -> None:
+        """Open the channels that cells are run through; nobody asks a step, and its keeper knows whether it lives."""
+        super().start_channels(stdin=False, hb=False, control=False)
+
+    def stop_channels(self) -> None:
+        """Close what was opened; upstream would open the others first."""
+        for channel in (self._shell_channel, self._iopub_channel):
+            if channel is not None and channel.is_alive():
+                channel.stop()
+        if self._created_context and not self.context.closed:
+            self.context.destroy(linger=100)
 
     async def _async_wait_for_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # upstream's name
         deadline = time.monotonic() + (timeout or 60)
@@ -177,6 +193,21 @@ class StepKernelManager(AsyncKernelManager):
             start = keepers.Start(command, wish.env, wish.cwd, self.directory, self.written, wish.memory)
             self._kept.keeper = warm.HERE.start(start, wish.preload, wish.local)
 
+    def warm_up(self) -> None:
+        """Have the kernel run what its wish tells to run ahead; returns when it has, or ended, or takes too long."""
+        channel, ends = Path(f"{self.ip}-{self.shell_port}"), time.monotonic() + _WARM_SECONDS
+        while not channel.exists():
+            if self.exit_code is not None or time.monotonic() > ends:
+                return
+            time.sleep(_POLL_SECONDS)
+        asked = {"code": self.wish.ahead, "silent": True, "store_history": False, "allow_stdin": False}
+        with zmq.Context() as context, context.socket(zmq.DEALER) as shell:
+            shell.linger = 0
+            shell.connect(f"ipc://{channel}")
+            self.session.clone().send(shell, "execute_request", asked)
+            while self.exit_code is None and time.monotonic() < ends and not shell.poll(_LOOK_MILLISECONDS):
+                continue
+
     def still_good(self) -> bool:
         """Say whether a kernel that was started ahead is what one started now would be."""
         # Only a forked kernel can be: of another one nobody knows what it has loaded.
@@ -234,6 +265,17 @@ class StepKernelManager(AsyncKernelManager):
         with self.written as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
             return log.read()
+
+    async def _async_start_kernel(self, **kw: Any) -> None:
+        # Upstream's own waits a hundredth of a second at its end, for its tests.
+        command, kw = await self._async_pre_start_kernel(**kw)
+        await self._async_launch_kernel(command, **kw)
+        await self._async_post_start_kernel(**kw)
+
+    start_kernel = _async_start_kernel
+
+    def _connect_control_socket(self) -> None:
+        """Open nothing: what upstream says through it is the keeper's to hear."""
 
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         # A client that connects before the kernel has bound waits a tenth of a second before it tries again.

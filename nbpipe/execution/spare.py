@@ -13,6 +13,8 @@ from nbpipe.execution import warm
 from nbpipe.execution.kernels import StepKernelManager, Wish
 
 _PAUSE_SECONDS = 0.02
+# What has begun to start is there sooner than what begins now, unless something is wrong with it.
+_PATIENCE_SECONDS = 2.0
 
 
 class Spare:
@@ -22,10 +24,12 @@ class Spare:
         self._kernel: StepKernelManager | None = None
         self._wish: Wish | None = None
         self._starting: threading.Thread | None = None
+        self._coming: threading.Event | None = None
         self._lock = threading.Lock()
 
     def take(self, wish: Wish) -> StepKernelManager | None:
-        """Get the kernel ahead, if it is as wished."""
+        """Get the kernel ahead, if it is as wished; one that is about to be there is waited for, by one step only."""
+        self._await(wish)
         with self._lock:
             kernel = self._kernel
             if kernel is None or kernel.wish != wish or not warm.forks(wish.command, wish.env):
@@ -35,6 +39,13 @@ class Spare:
             return kernel
         _discard(kernel)
         return None
+
+    def _await(self, wish: Wish) -> None:
+        with self._lock:
+            coming = self._coming if self._wish == wish else None
+            self._coming = None
+        if coming is not None:
+            coming.wait(_PATIENCE_SECONDS)
 
     def prepare(self, wish: Wish) -> None:
         """Begin to start a kernel ahead in place of one with another wish, and return at once."""
@@ -68,15 +79,23 @@ class Spare:
                 return
         self._replace(None)
         kernel = StepKernelManager(wish)
+        there = threading.Event()
+        with self._lock:
+            self._coming = there
         try:
             kernel.launch()
+            # The first look touches what the keeper shares with its zygote; the next one is five times as fast.
+            if kernel.still_good():
+                kernel.warm_up()
         except OSError:
             # What keeps it from starting keeps the step's own kernel too, which tells it.
             _discard(kernel)
         else:
-            # The first look touches what the keeper shares with its zygote; the next one is five times as fast.
-            kernel.still_good()
             self._replace(kernel)
+        finally:
+            with self._lock:
+                self._coming = None
+            there.set()
 
     def _replace(self, fresh: StepKernelManager | None) -> None:
         with self._lock:

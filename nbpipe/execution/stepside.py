@@ -221,18 +221,10 @@ def _save_one(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, An
 
 
 def _write_whole(target: Path, told: Mapping[str, Any]) -> None:
-    """Write JSON that is there completely or not at all."""
+    """Write JSON that is there completely or not at all; only this attempt's worker reads it, at once."""
     fresh = target.with_name(f".{target.name}.partial")
-    with fresh.open("wb") as file:
-        file.write(json.dumps(told).encode())
-        file.flush()
-        os.fsync(file.fileno())
+    fresh.write_bytes(json.dumps(told).encode())
     fresh.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 # Inputs are read-only

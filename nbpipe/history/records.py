@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row
@@ -45,7 +46,7 @@ class AttemptRow:
 
 def to_json(value: object) -> str:
     """Get ``value`` as compact ASCII JSON; what JSON cannot say is shown by its ``repr``."""
-    return _ENCODER.encode(value)
+    return "[]" if value == () else _ENCODER.encode(value)
 
 
 def run_from(row: Row[Any], patch: str) -> RunRecord:
@@ -163,9 +164,17 @@ def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
 
 def hit_from(row: Row[Any], key: str, observed: tuple[Observed, ...] = (), accepted: str | None = None) -> Hit:
     """Get the attempt's result as one that may be reused under ``key``."""
-    artifacts = tuple(Artifact(*parts) for parts in json.loads(row.artifacts))
-    origin = Origin(row.run, row.step)
-    return Hit(key, row.id, origin, row.seconds, row.notebook, artifacts, observed, accepted or "")
+    return Hit(
+        key, row.id, *_made(row.run, row.step, row.seconds, row.notebook, row.artifacts), observed, accepted or ""
+    )
+
+
+# An attempt's result is offered under two keys, one row after the other.
+@lru_cache(maxsize=16)
+def _made(
+    run: str, step: str, seconds: float, notebook: str, artifacts: str
+) -> tuple[Origin, float, str, tuple[Artifact, ...]]:
+    return Origin(run, step), seconds, notebook, tuple(Artifact(*parts) for parts in json.loads(artifacts))
 
 
 def attempt_from(row: Row[Any]) -> AttemptRow:

@@ -55,6 +55,12 @@ class Steps(Part):
                 found += _records(connection, rows, connection.execute(_in_order(made)).all())
             return found
 
+    def statuses(self, run: str) -> dict[str, Status]:
+        """Get the status of each of the run's steps."""
+        wanted = select(steps.c.step, steps.c.status).where(steps.c.run == run)
+        with self._database.reading() as connection:
+            return {row.step: Status(row.status) for row in connection.execute(wanted)}
+
     def latest_steps(self, notebook: str) -> dict[str, StepRecord]:
         """Get for each step its record in the newest run of the notebook in which it succeeded or was reused."""
         newest = _newest_of_each(notebook)

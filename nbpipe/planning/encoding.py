@@ -36,7 +36,8 @@ def encode(value: Any, path: str = "value") -> bytes:
 
 def sequence(items: Iterable[bytes]) -> bytes:
     """Get the bytes that stand for a list of items that are encoded already."""
-    return _item(b"l", b"".join(items))
+    payload = b"".join(items)
+    return b"l" + _length(len(payload)) + payload
 
 
 def _encoded(value: Any) -> bytes:
@@ -72,17 +73,17 @@ def _str(value: str) -> bytes:
         payload = value.encode("utf-8")
     except UnicodeEncodeError:
         raise _Foreign("holds text that is not valid Unicode") from None
-    return _item(b"s", payload)
+    return b"s" + _length(len(payload)) + payload
 
 
 def _list(value: list[Any]) -> bytes:
     parts = []
-    for index, item in enumerate(value):
-        try:
-            parts.append(_encoded(item))
-        except _Foreign as error:
-            error.where = f"[{index}]{error.where}"
-            raise
+    try:
+        for item in value:
+            parts.append(_str(item) if type(item) is str else _encoded(item))  # noqa: PERF401  # its length tells where
+    except _Foreign as error:
+        error.where = f"[{len(parts)}]{error.where}"
+        raise
     return sequence(parts)
 
 

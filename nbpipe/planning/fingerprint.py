@@ -76,7 +76,7 @@ def upstream_component(name: str, artifact: Artifact) -> Component:
 
 def key_of(components: Iterable[Component]) -> str:
     """Get the digest over all components, whatever their order; comments and layout of code do not count."""
-    return _key(sorted((component.name, component.digest) for component in components))
+    return _key(sorted([(component.name, component.digest) for component in components]))
 
 
 def raw_key_of(components: Iterable[Component]) -> str:
@@ -84,11 +84,11 @@ def raw_key_of(components: Iterable[Component]) -> str:
 
     It finds a result again when the normal form is another: of a newer nbpipe, or read by a newer Python.
     """
-    return _key(sorted((component.name, component.raw or component.digest) for component in components))
+    return _key(sorted([(component.name, component.raw or component.digest) for component in components]))
 
 
 def _key(pairs: list[tuple[str, str]]) -> str:
-    whole = sequence([encode("nbpipe-key"), encode(SCHEMA), sequence(_pair(*pair) for pair in pairs)])
+    whole = sequence([encode("nbpipe-key"), encode(SCHEMA), sequence([_pair(*pair) for pair in pairs])])
     return f"blake3:{blake3(whole).hexdigest()}"
 
 
@@ -110,7 +110,8 @@ def _code(name: str, normal: str, raw: str, summary: str, text: str) -> Componen
     written = _digest([name.partition(":")[0], raw if raw.startswith(_RAW) else _RAW + raw])
     if normal.startswith(_RAW):
         return _component(name, normal, summary, text)
-    return dataclasses.replace(_component(name, [NORMALISER, normal], summary, text), raw=written)
+    digest = _digest([name.partition(":")[0], [NORMALISER, normal]])
+    return Component(name, digest, summary, text, written)
 
 
 def _lines(step: Step) -> str:

@@ -89,6 +89,8 @@ def destination(step: Step, output: Output, words: Mapping[str, str]) -> str:
 
 def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> Step:
     """Replace ``param:NAME`` by the source that the parameter holds."""
+    if not any(isinstance(item.source, FromParameter) for item in step.inputs):
+        return step
     inputs = []
     for item in step.inputs:
         if isinstance(item.source, FromParameter):

@@ -55,8 +55,12 @@ class Decision:
     verdict: Verdict
     components: tuple[Component, ...] = ()
     key: str | None = None
-    static_key: str | None = None
     fed: frozenset[str] = frozenset()
+
+    @property
+    def static_key(self) -> str | None:
+        """Get the key over what does not come from other steps; None while inputs are not known."""
+        return None if self.key is None else key_of(self._fixed)
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
@@ -64,10 +68,14 @@ class Decision:
 
         Empty while inputs are not known.
         """
-        if self.key is None or self.static_key is None:
+        if self.key is None:
             return ()
-        fixed = [item for item in self.components if item.name not in self.fed]
-        return (self.key, self.static_key), (raw_key_of(self.components), raw_key_of(fixed))
+        fixed = self._fixed
+        return (self.key, key_of(fixed)), (raw_key_of(self.components), raw_key_of(fixed))
+
+    @property
+    def _fixed(self) -> list[Component]:
+        return [item for item in self.components if item.name not in self.fed]
 
 
 Upstream = Mapping[StepOutput, Artifact]
@@ -81,7 +89,8 @@ class Planner:
     circumstances: Mapping[str, Circumstances]
     past: Past
     forced: Collection[str] = ()
-    _fixed: dict[str, tuple[tuple[Component, ...], str]] = field(default_factory=dict)
+    _fixed: dict[str, tuple[Component, ...]] = field(default_factory=dict)
+    _static: dict[str, str] = field(default_factory=dict)
     _asked: dict[str, bool] = field(default_factory=dict)
 
     def decide(self, name: str, upstream: Upstream) -> Decision:
@@ -90,36 +99,41 @@ class Planner:
         skipped = self._condition(step)
         if skipped is not None:
             return Decision(name, skipped)
-        fixed, static_key = self._known_before(name)
+        fixed = self._known_before(name)
         feeds = self.graph.feeds[name]
         unknown = [source for source in feeds.values() if source not in upstream]
         if unknown:
-            return Decision(name, self._early(step, fixed, static_key, unknown), fixed, None, static_key)
-        fed = tuple(upstream_component(item, upstream[source]) for item, source in feeds.items())
+            return Decision(name, self._early(step, fixed, unknown), fixed)
+        fed = [upstream_component(item, upstream[source]) for item, source in feeds.items()]
         components = (*fixed, *fed)
-        key = key_of(components) if feeds else static_key
-        verdict = self._verdict(step, components, key=key, static_key=static_key)
-        return Decision(name, verdict, components, key, static_key, frozenset(item.name for item in fed))
+        key = key_of(components)
+        return Decision(name, self._verdict(step, components, key), components, key, frozenset([i.name for i in fed]))
 
     def ask_ahead(self, names: Collection[str]) -> None:
         """Ask once which of these steps can have a result at all; a run, whose answers change, does not."""
-        keys = {self._known_before(name)[1] for name in names}
+        keys = {self._static_key(name) for name in names}
         found = self.past.known(keys)
         self._asked |= dict.fromkeys(found, True)
-        unknown = {name: key for name in names if (key := self._known_before(name)[1]) not in found}
-        raw = {key: raw_key_of(self._known_before(name)[0]) for name, key in unknown.items()}
+        unknown = {name: key for name in names if (key := self._static_key(name)) not in found}
+        raw = {key: raw_key_of(self._known_before(name)) for name, key in unknown.items()}
         written = self.past.known(set(raw.values())) if raw else ()
         self._asked |= {key: second in written for key, second in raw.items()}
 
-    def _known_before(self, name: str) -> tuple[tuple[Component, ...], str]:
-        """Get the components of a step that do not depend on other steps, and the key over them."""
+    def _known_before(self, name: str) -> tuple[Component, ...]:
+        """Get the components of a step that do not depend on other steps."""
         if name not in self._fixed:
             step, around = self.graph.steps[name], self.circumstances[name]
-            fixed = fixed_components(step, self.graph.pipeline.code[name], around)
-            self._fixed[name] = fixed, key_of(fixed)
+            self._fixed[name] = fixed_components(step, self.graph.pipeline.code[name], around)
         return self._fixed[name]
 
-    def _may_exist(self, fixed: Iterable[Component], static_key: str) -> bool:
+    def _static_key(self, name: str) -> str:
+        """Get the key over the components that do not depend on other steps."""
+        if name not in self._static:
+            self._static[name] = key_of(self._known_before(name))
+        return self._static[name]
+
+    def _may_exist(self, name: str, fixed: Iterable[Component]) -> bool:
+        static_key = self._static_key(name)
         asked = self._asked.get(static_key)
         return bool(self.past.known([static_key, raw_key_of(fixed)])) if asked is None else asked
 
@@ -143,24 +157,23 @@ class Planner:
         always = self._always(step)
         return RunVerdict((always,)) if always else self._kept(step)
 
-    def _early(
-        self, step: Step, fixed: tuple[Component, ...], static_key: str, unknown: Iterable[StepOutput]
-    ) -> Verdict:
+    def _early(self, step: Step, fixed: tuple[Component, ...], unknown: Iterable[StepOutput]) -> Verdict:
         declared = self._declared(step)
         if declared:
             return declared
         known = self._differences(step.name, fixed, whole=False)
-        if not self._may_exist(fixed, static_key):
+        if not self._may_exist(step.name, fixed):
             return RunVerdict(known or self._lacking(step.name))
         waits = dict.fromkeys(source.step for source in unknown)
         return DependsVerdict(known or tuple(Reason(f"upstream:{name}", None, "not known yet") for name in waits))
 
-    def _verdict(self, step: Step, components: tuple[Component, ...], *, key: str, static_key: str) -> Verdict:
+    def _verdict(self, step: Step, components: tuple[Component, ...], key: str) -> Verdict:
         declared = self._declared(step)
         if declared:
             return declared
         # Every result is recorded with its static key: without one of those there is none under the whole key.
-        found = self._found(components, key) if self._asked.get(static_key, True) else ()
+        hopeless = self._asked and not self._asked.get(self._static_key(step.name), True)
+        found = () if hopeless else self._found(components, key)
         if isinstance(found, Hit):
             accepted = (Reason("accepted", None, found.accepted),) if found.accepted else ()
             return ReuseVerdict(found, accepted or (Reason("unchanged", None, found.origin.run),))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nbpipe.data.events import Tail, metrics_of
 from nbpipe.errors import OutOfReach
@@ -116,6 +116,7 @@ class Driver:
     _tails: dict[str, Tail] = field(default_factory=dict)
     _todo: deque[state.Instruction] = field(default_factory=deque)
     _unsaved: dict[str, StepRecord] = field(default_factory=dict)
+    records: dict[str, StepRecord] = field(default_factory=dict)
     _status: Status | None = None
     _asked: bool = False
     _refused: set[str] = field(default_factory=set)
@@ -200,7 +201,7 @@ class Driver:
             for step, held in self._steps.items():
                 self._release(held)
                 if self.progress.status(step) is None:
-                    self._unsaved[step] = dataclasses.replace(self._blank(step, Status.LOST), ended=self.clock())
+                    self._put(step, dataclasses.replace(self._blank(step, Status.LOST), ended=self.clock()), show=False)
             self._save()
         except OutOfReach as error:
             # What is left is found by the next process: claims run out, and the run's owner is dead.
@@ -419,27 +420,29 @@ class Driver:
                 self.upstream[StepOutput(artifact.name, step)] = artifact
         self._put(step, record)
 
-    def _blank(self, step: str, status: Status) -> StepRecord:
+    def _blank(self, step: str, status: Status, **known: Any) -> StepRecord:
         held = self._steps[step]
         decision = held.decision
+        blank: dict[str, Any] = {
+            "seconds": 0.0, "saved_seconds": 0.0, "origin": None, "notebook": None, "artifacts": (), "failure": None,
+        }  # fmt: skip
         return StepRecord(
             run=self.run.id, step=step, position=self.positions[step], status=status, attempts=held.attempts,
-            seconds=0.0, saved_seconds=0.0, reasons=decision.verdict.reasons if decision else (),
-            components=decision.components if decision else (), key=held.key, origin=None,
-            notebook=None, artifacts=(), failure=None,
+            reasons=decision.verdict.reasons if decision else (),
+            components=decision.components if decision else (), key=held.key, **(blank | known),
         )  # fmt: skip
 
     def _final(self, step: str, status: Status, reasons: tuple[Reason, ...]) -> StepRecord:
         held = self._steps[step]
         now = self.clock()
-        record = dataclasses.replace(self._blank(step, status), ended=now)
         verdict = held.decision.verdict if held.decision else None
         if status is Status.REUSED and isinstance(verdict, ReuseVerdict):
             hit = verdict.hit
-            return dataclasses.replace(
-                record, origin=hit.origin, saved_seconds=hit.seconds, notebook=hit.notebook, artifacts=hit.artifacts,
-                observed=hit.observed,
+            return self._blank(
+                step, status, ended=now, origin=hit.origin, saved_seconds=hit.seconds, notebook=hit.notebook,
+                artifacts=hit.artifacts, observed=hit.observed,
             )  # fmt: skip
+        record = dataclasses.replace(self._blank(step, status), ended=now)
         if status in (Status.SKIPPED, Status.CANCELLED) and reasons:
             record = dataclasses.replace(record, reasons=reasons)
         outcome = held.outcome
@@ -454,7 +457,7 @@ class Driver:
         )  # fmt: skip
 
     def _put(self, step: str, record: StepRecord, *, show: bool = True) -> None:
-        self._unsaved[step] = record
+        self._unsaved[step] = self.records[step] = record
         if show:
             self.watch(record)
 

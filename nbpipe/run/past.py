@@ -93,8 +93,10 @@ class Recall:
 
     def _keep(self, hits: dict[str, Hit]) -> None:
         self._ready |= hits
-        stored = _files(artifact for hit in hits.values() for artifact in hit.artifacts)
-        read = [path for hit in hits.values() for path in self.around.files(hit.observed)]
+        # One result is offered under two keys.
+        results = {hit.attempt: hit for hit in hits.values()}.values()
+        stored = _files(artifact for hit in results for artifact in hit.artifacts)
+        read = [path for hit in results for path in self.around.files(hit.observed)]
         self.digests.prefetch([*stored, *read])
 
     def _whole(self, hit: Hit) -> Hit | tuple[Reason, ...]:

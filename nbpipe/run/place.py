@@ -47,6 +47,11 @@ class Place:
         return self.root / "store"
 
     @property
+    def readings(self) -> Path:
+        """Get the folder that remembers how notebooks were read."""
+        return self.root / "readings"
+
+    @property
     def runs(self) -> Path:
         """Get the folder with a folder for each run."""
         return self.root / "runs"

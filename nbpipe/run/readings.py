@@ -1,0 +1,110 @@
+"""Notebooks as they were read before: a memory in the workspace, asked by a command that has just been started.
+
+A reading depends on the cells, on the Python and the IPython that read them, and on nbpipe's own code: all of these
+name it. Whatever is not exactly as it was written counts as never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from nbpipe import errors, language, model
+from nbpipe.language.reading import Reading, read_cells
+from nbpipe.language.written import read_back, write_down
+from nbpipe.model import Cell
+
+_FORM = "1"
+# Source that is younger may have changed since it was loaded.
+_YOUNG_SECONDS = 10.0
+
+
+class Readings:
+    """What a folder remembers of notebooks; it is made when there is something to remember."""
+
+    def __init__(self, folder: Path, now: float) -> None:
+        self._folder = folder
+        self._now = now
+
+    def read(self, notebook: Path, cells: Sequence[Cell]) -> Reading:
+        """Get what the cells say: as it was read before, or read now, and remembered."""
+        try:
+            name = _name(cells, self._now)
+        except (OSError, UnicodeEncodeError):
+            return read_cells(cells)
+        path = self._folder / f"{_digest([os.fsencode(notebook)])[:32]}.txt"
+        known = _recall(path, name)
+        if known is not None:
+            return known
+        reading = read_cells(cells)
+        if name is not None and self._folder.parent.is_dir():
+            _remember(path, name, write_down(reading))
+        return reading
+
+
+def _recall(path: Path, name: str | None) -> Reading | None:
+    try:
+        head, _, text = path.read_bytes().partition(b"\n") if name is not None else (b"", b"", b"")
+        return read_back(text.decode("ascii")) if head.decode("ascii") == _head(name or "", text) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _remember(path: Path, name: str, text: str | None) -> None:
+    # Never a reason to fail: a command that cannot remember has read the cells itself.
+    with suppress(OSError):
+        if text is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(exist_ok=True)
+        draft = path.with_name(f".{uuid.uuid4().hex}.partial")
+        try:
+            payload = text.encode("ascii")
+            draft.write_bytes(_head(name, payload).encode("ascii") + b"\n" + payload)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _head(name: str, text: bytes) -> str:
+    return f"{name} {_digest([text])}"
+
+
+def _name(cells: Iterable[Cell], now: float) -> str | None:
+    """Get the digest of all that a reading depends on; None while our own source may be newer than what runs."""
+    parts = [_FORM.encode(), sys.version.encode(), _ipython().encode()]
+    for path in _sources():
+        if now - path.stat().st_mtime < _YOUNG_SECONDS:
+            return None
+        parts += [path.name.encode(), path.read_bytes()]
+    for cell in cells:
+        tags = ",".join(sorted(cell.tags))
+        parts += [text.encode("utf-8") for text in (str(cell.number), cell.source, cell.id, tags)]
+    return _digest(parts)
+
+
+def _sources() -> list[Path]:
+    """Get the files of the modules that a reading is made by."""
+    folders = [Path(folder) for package in (language, model) for folder in package.__path__]
+    return [*sorted(path for folder in folders for path in folder.glob("*.py")), Path(errors.__file__)]
+
+
+def _ipython() -> str:
+    try:
+        return version("ipython")
+    except PackageNotFoundError:
+        return ""
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
