@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -100,6 +101,12 @@ def from_text(parameter: Parameter, text: str) -> Any:
 
 def checked(parameter: Parameter, value: Any) -> Any:
     """Get the value if the parameter may hold it (a whole number is promoted where a float is declared)."""
+    held = _held(parameter, value)
+    _deliverable(parameter.name, held, parameter.place)
+    return held
+
+
+def _held(parameter: Parameter, value: Any) -> Any:
     if parameter.kind == "float" and type(value) is int:
         value = _promoted(parameter, value)
     allowed = value is None and parameter.optional
@@ -120,8 +127,21 @@ def checked(parameter: Parameter, value: Any) -> Any:
             f"Allowed: {', '.join(map(_shown, parameter.choices))}.",
             parameter.place,
         )
-    _deliverable(parameter.name, value, parameter.place)
-    return value
+    return value if allowed or parameter.item is None else _items(parameter, parameter.item, value)
+
+
+def _items(parameter: Parameter, item: Parameter, value: Any) -> Any:
+    """Get a list or a dict whose items are each what they are declared to be."""
+    if isinstance(value, list):
+        return [_held_item(parameter, item, value, at) for at in range(len(value))]
+    return {key: _held_item(parameter, item, value, key) for key in value}
+
+
+def _held_item(parameter: Parameter, item: Parameter, value: Any, at: Any) -> Any:
+    """Check one item as a parameter whose name says where it is."""
+    default = value[at] if value is parameter.default else parameter.default
+    named = dataclasses.replace(item, name=f"{parameter.name}[{_shown(at)}]", default=default, place=parameter.place)
+    return _held(named, value[at])
 
 
 def _promoted(parameter: Parameter, value: int) -> float:
@@ -185,38 +205,51 @@ def _parameter(statement: ast.stmt, cell: Cell, comment: str) -> Parameter:
             "Write the value itself; compute with it in a step.", place,
         ) from None  # fmt: skip
     annotation = statement.annotation if isinstance(statement, ast.AnnAssign) else None
-    kind, optional, choices = _declared(annotation, name, place) if annotation else _inferred(default)
-    parameter = Parameter(name, kind, default, optional or default is None, choices, comment, place)
-    return Parameter(name, kind, checked(parameter, default), parameter.optional, choices, comment, place)
+    told = _declared(annotation, name, place) if annotation else _inferred(default)
+    optional = told.optional or default is None
+    parameter = dataclasses.replace(told, name=name, default=default, optional=optional, help=comment, place=place)
+    return dataclasses.replace(parameter, default=checked(parameter, default))
 
 
-def _inferred(default: Any) -> tuple[str, bool, tuple[Any, ...]]:
+def _inferred(default: Any) -> Parameter:
     kind = type(default).__name__
-    return (kind if kind in KINDS else "any"), default is None, ()
+    return Parameter("", kind if kind in KINDS else "any", None)
 
 
-def _declared(node: ast.expr, name: str, place: Place) -> tuple[str, bool, tuple[Any, ...]]:
-    """Read an annotation: a plain type, ``Literal[…]``, ``Optional[…]`` or ``… | None``."""
+def _declared(node: ast.expr, name: str, place: Place) -> Parameter:
+    """Read an annotation: a type, ``list[…]``, ``dict[str, …]``, ``Literal[…]``, ``Optional[…]`` or ``… | None``."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         node = _quoted_type(node, node.value)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         sides = [side for side in (node.left, node.right) if not _is_none(side)]
         if len(sides) == 1:
-            return (*_declared(sides[0], name, place)[:1], True, _declared(sides[0], name, place)[2])
+            return dataclasses.replace(_declared(sides[0], name, place), optional=True)
     head = node.value if isinstance(node, ast.Subscript) else node
     word = head.attr if isinstance(head, ast.Attribute) else head.id if isinstance(head, ast.Name) else ""
     if isinstance(node, ast.Subscript) and word == "Literal":
         return _literal(node, name, place)
     if isinstance(node, ast.Subscript) and word == "Optional":
-        kind, _, choices = _declared(node.slice, name, place)
-        return kind, True, choices
+        return dataclasses.replace(_declared(node.slice, name, place), optional=True)
     kind = word.lower() if word in ("List", "Dict") else "any" if word == "Any" else word
     if kind not in KINDS and kind != "any":
         raise BadParameter(
             f"`{name}` has the type {ast.unparse(node)}, which no parameter can have",
             nearest(word, KINDS) or f"The types are {', '.join(KINDS)}, Literal[…] and … | None.", place,
         )  # fmt: skip
-    return kind, False, ()
+    return Parameter("", kind, None, item=_declared_item(node, kind, name, place))
+
+
+def _declared_item(node: ast.expr, kind: str, name: str, place: Place) -> Parameter | None:
+    """Get what a list's items or a dict's values are declared to be; a type that no parameter can have says nothing."""
+    inside = node.slice if isinstance(node, ast.Subscript) else None
+    if kind == "dict" and isinstance(inside, ast.Tuple) and len(inside.elts) == 2:
+        inside = inside.elts[1]
+    elif kind != "list":
+        return None
+    try:
+        return _declared(inside, name, place) if inside is not None else None
+    except BadParameter:
+        return None
 
 
 def _quoted_type(node: ast.expr, text: str) -> ast.expr:
@@ -228,7 +261,7 @@ def _quoted_type(node: ast.expr, text: str) -> ast.expr:
     return statement[0].value if len(statement) == 1 and isinstance(statement[0], ast.Expr) else node
 
 
-def _literal(node: ast.Subscript, name: str, place: Place) -> tuple[str, bool, tuple[Any, ...]]:
+def _literal(node: ast.Subscript, name: str, place: Place) -> Parameter:
     items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     try:
         choices = tuple(ast.literal_eval(item) for item in items)
@@ -239,7 +272,7 @@ def _literal(node: ast.Subscript, name: str, place: Place) -> tuple[str, bool, t
         ) from None  # fmt: skip
     kinds = {type(choice).__name__ for choice in choices if choice is not None}
     kind = kinds.pop() if len(kinds) == 1 else "any"
-    return kind, None in choices, choices
+    return Parameter("", kind, None, None in choices, choices)
 
 
 def _is_none(node: ast.expr) -> bool:

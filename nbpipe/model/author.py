@@ -121,7 +121,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A pipeline parameter: ``kind`` is bool, int, float, str, list, dict or any."""
+    """A pipeline parameter: ``kind`` is bool, int, float, str, list, dict or any.
+
+    ``item`` is what each item of a list, or each value of a dict, has to be; None for anything.
+    """
 
     name: str
     kind: str
@@ -130,6 +133,7 @@ class Parameter:
     choices: tuple[Any, ...] = ()
     help: str = ""
     place: Place = NOWHERE
+    item: Parameter | None = None
 
 
 @dataclass(frozen=True, slots=True)
