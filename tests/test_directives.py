@@ -211,6 +211,7 @@ def test_keys_of_later_parts_are_understood_and_kept_for_the_planner():
         found = declared(f"%%step s --{key} 1")
         assert [name for name, _ in found.options.later] == [key]
     assert declared("%%step s --finally").options.later[0][0] == "finally"
+    assert declared("%%step s\n#| finally").options.later[0][0] == "finally"
     assert declared("%%step s --kind python").options.later == ()
 
 
@@ -301,6 +302,7 @@ def test_durations(text: str, seconds: float):
         ("%%step train\n#| inn: x", "there is no key `inn`", "inn: x"),
         ("%%step train\n#| in x", "`in x` is not `key: value`", "in x"),
         ("%%step train\n#| in:", "`in` needs a value", "in:"),
+        ("%%step train\n#| finally\n#| finally", "`finally` is given twice, first on line 2", "finally"),
         ("%%step train\n#| append: yes", "there is no key `append`", "append: yes"),
         ("%%step train\n#| retries: 2 # two", "`2 # two` is not a whole number", "2 # two"),
         ("%%step train \\\n  -i a \\\n  -o b-c", "`b-c` is not an output name", "b-c"),

@@ -300,6 +300,10 @@ def _add(options: dict[str, Span], key: str, value: Span, *, has_value: bool) ->
 
 def _add_line(options: dict[str, Span], span: Span) -> None:
     match = _KEY_LINE.match(span.text)
+    word = span.text.strip()
+    if word in FLAGS and word in KEYS:
+        _add(options, word, span.part(0), has_value=False)
+        return
     if match is None:
         raise span.part(0).wrong(f"`{span.text.strip()}` is not `key: value`", "For example: #| in: features")
     where = span.part(match.start(1), match.end(1))
