@@ -169,6 +169,7 @@ def test_an_output_that_nothing_can_bind_is_refused():
     reading = fine("%%step s -o model,plots:dir,log:file.txt\nprint(plots, log)")
     (error,) = unbound_errors(reading)
     assert "no statement of the step binds its output `model`" in str(error)
+    assert (error.place.line, error.place.column) == (1, 13)
 
 
 @pytest.mark.parametrize(

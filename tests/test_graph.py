@@ -152,6 +152,12 @@ def test_what_does_not_fit_is_told_with_its_place_and_a_cure(cells, message, hin
     assert len(errors) == 1
 
 
+def test_an_unknown_step_of_after_is_pointed_at():
+    _, (error,) = linked(A, "%%step b -o y\n#| after: a, \\\n#|   aa\ny = 1")
+
+    assert (error.place.cell, error.place.line, error.place.column) == (2, 3, 6)
+
+
 def test_destinations_with_placeholders_are_told_apart_and_found_equal():
     apart = ("%%step a -o x=./{step}.json\nx = 1", "%%step b -o x=./{step}.json\nx = 1")
     together = ("%%step a -o x=./{name}.json\nx = 1", "%%step b -o y=./best.json\ny = 1")

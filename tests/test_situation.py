@@ -127,10 +127,11 @@ def test_a_missing_file_is_told_at_the_input_that_names_it(tmp_path):
     assert (error.code, error.place.cell, error.place.step, error.place.column) == ("file-missing", 1, "one", 15)
 
 
-def test_a_missing_hash_file_is_told_at_its_step(tmp_path):
-    (error,) = refused(tmp_path, "%%step one --hash ./gone.txt -o x\nx = 1")
+def test_a_missing_hash_file_is_told_where_it_stands(tmp_path):
+    (tmp_path / "here.txt").write_text("1")
+    (error,) = refused(tmp_path, "%%step one -o x\n#| hash: ./here.txt, './gone.txt'\nx = 1")
 
-    assert (error.code, error.place.step) == ("file-missing", "one")
+    assert (error.code, error.place.step, error.place.line, error.place.column) == ("file-missing", "one", 2, 22)
 
 
 OVERWRITES = {

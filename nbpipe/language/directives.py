@@ -177,10 +177,11 @@ def read_step(cell: Cell) -> Declared:
 
 
 def _given(options: Mapping[str, Span]) -> dict[str, Place]:
-    """Get the place of each key that is given, and of each name of ``param``."""
+    """Get the place of each key that is given, and of each word of those that hold several."""
     found = {key: span.place() for key, span in options.items()}
-    if "param" in options:
-        found |= {f"param:{identifier(item, 'name')}": item.place() for item in split_commas(options["param"])}
+    for key, word_of in _LISTED.items():
+        if key in options:
+            found |= {f"{key}:{word_of(item)}": item.place() for item in split_commas(options[key])}
     return found
 
 
@@ -197,7 +198,7 @@ def read_defaults(span: Span) -> dict[str, Any]:
             continue
         if key not in (*_DEFAULTS, *LATER):
             raise item.wrong(f"`{key}` cannot be a default", nearest(key, (*_DEFAULTS, "run")))
-        found[key] = _value(key, item.part(len(key) + 1)) if key in WORKING else item.place()
+        found[key] = _READERS[key](item.part(len(key) + 1)) if key in WORKING else item.place()
     return found
 
 
@@ -340,6 +341,13 @@ def _only_data(options: Mapping[str, Span]) -> None:
             raise span.wrong(f"a continued step cannot set `{key}`", "Set it where the step begins; here go -i and -o.")
 
 
+def _word(span: Span) -> str:
+    return identifier(span, "name")
+
+
+_LISTED: Mapping[str, Callable[[Span], str]] = {"param": _word, "after": _word, "hash": values.text}
+
+
 _EXAMPLE = {
     "in": "For example: -i features, raw=./data/raw.csv",
     "out": "For example: -o model, report:json",
@@ -363,18 +371,12 @@ _READERS: Mapping[str, Callable[[Span], Any]] = {
 }
 
 
-def _value(key: str, span: Span) -> Any:
-    return _READERS[key](span)
-
-
 def _to_options(options: Mapping[str, Span]) -> Options:
-    read = {{"param": "params"}.get(key, key): _value(key, span) for key, span in options.items() if key in _READERS}
-    later = tuple((key, span.place()) for key, span in options.items() if key in LATER and not _plain(key, span))
+    read = {{"param": "params"}.get(key, key): _READERS[key](span) for key, span in options.items() if key in _READERS}
+    later = tuple(
+        (key, span.place()) for key, span in options.items() if key in LATER and (key, span.text) != ("kind", "python")
+    )
     return Options(**read, later=later)
-
-
-def _plain(key: str, span: Span) -> bool:
-    return key == "kind" and span.text == "python"
 
 
 def _body(lines: list[str], first: int, used: int) -> str:

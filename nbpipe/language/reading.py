@@ -57,9 +57,8 @@ def read_cells(cells: Sequence[Cell]) -> Reading:
     errors += shared.errors
     garbled = _words(ordinary, shared.errors)
     defaults = _defaults(ordinary, errors)
-    given: dict[str, Mapping[str, Place]] = {}
     declaring, wrong = [cell for kind, cell in kinds if kind == "step"], list[Refused]()
-    steps = _steps(declaring, defaults, given, wrong)
+    steps = _steps(declaring, defaults, wrong)
     errors += wrong
     makers: dict[str, tuple[str, ...]] = {}
     for step in steps:
@@ -72,7 +71,7 @@ def read_cells(cells: Sequence[Cell]) -> Reading:
     for step in steps:
         analysed = analyse(step, around)
         code[step.name] = analysed.code
-        errors += _parameter_errors(step, {**dict.fromkeys(refused), **around.parameters}, given[step.name])
+        errors += _parameter_errors(step, {**dict.fromkeys(refused), **around.parameters})
         errors += analysed.errors
         if analysed.unbound:
             unbound[step.name] = analysed.unbound
@@ -85,7 +84,8 @@ def unbound_errors(reading: Reading) -> list[Refused]:
     return [
         BadPipeline(
             f"no statement of the step binds its output `{name}`",
-            f"Assign to `{name}`, or declare `-o {name}:file` or `-o {name}:dir` for a path to write to.", step.place,
+            f"Assign to `{name}`, or declare `-o {name}:file` or `-o {name}:dir` for a path to write to.",
+            output.place if (output := step.output(name)) else step.place,
         )
         for step in reading.steps for name in reading.unbound.get(step.name, ())
     ]  # fmt: skip
@@ -168,12 +168,7 @@ def _called_defaults(cell: Cell) -> list[str]:
     return [" ".join(rest).strip() for verb, *rest in filter(None, words) if verb == "defaults"]
 
 
-def _steps(
-    cells: Sequence[Cell],
-    defaults: Mapping[str, Any],
-    given: dict[str, Mapping[str, Place]],
-    errors: list[Refused],
-) -> list[Step]:
+def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused]) -> list[Step]:
     steps: dict[str, Step] = {}
     continued: list[Declared] = []
     for cell in cells:
@@ -190,7 +185,6 @@ def _steps(
             errors.append(BadPipeline(message, "Rename one, or continue the first with --append.", declared.place))
         else:
             steps[declared.name] = _begin(declared, defaults)
-            given[declared.name] = declared.given
     unread = _words(cells, errors)
     for declared in continued:
         if declared.name in steps or declared.name not in unread:
@@ -206,7 +200,7 @@ def _begin(declared: Declared, defaults: Mapping[str, Any]) -> Step:
         later = [(key, value) for key, value in defaults.items() if isinstance(value, Place)]
         options = dataclasses.replace(options, **left_out, later=(*options.later, *later))
     piece = Piece(declared.place.cell or 0, declared.body)
-    return Step(declared.name, declared.inputs, declared.outputs, options, (piece,), declared.place)
+    return Step(declared.name, declared.inputs, declared.outputs, options, (piece,), declared.place, declared.given)
 
 
 def _continue(declared: Declared, steps: dict[str, Step], errors: list[Refused]) -> None:
@@ -227,9 +221,7 @@ def _continue(declared: Declared, steps: dict[str, Step], errors: list[Refused])
     )
 
 
-def _parameter_errors(
-    step: Step, parameters: Mapping[str, Parameter | None], given: Mapping[str, Place]
-) -> list[Refused]:
+def _parameter_errors(step: Step, parameters: Mapping[str, Parameter | None]) -> list[Refused]:
     """Get the errors of ``param`` and ``when``: both are about parameters.
 
     What ``when`` reads decides whether the step runs, not what it makes, and is no part of its code.
@@ -238,10 +230,10 @@ def _parameter_errors(
     for name in step.options.params:
         if name not in parameters:
             hint = nearest(name, parameters) or "Give it a default in the parameters cell."
-            errors.append(BadPipeline(f"there is no parameter `{name}`", hint, given.get(f"param:{name}", step.place)))
+            errors.append(BadPipeline(f"there is no parameter `{name}`", hint, step.place_of("param", name)))
     if step.options.when is None:
         return errors
-    place = given.get("when", step.place)
+    place = step.place_of("when")
     try:
         names = condition_names(step.options.when, place)
     except BadDirective as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nbpipe.errors import NOWHERE, Place
@@ -105,7 +105,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step as declared: a cell and its continuations."""
+    """One step as declared: a cell and its continuations; ``given`` are the places of its keys, and of their words."""
 
     name: str
     inputs: tuple[Input, ...]
@@ -113,10 +113,15 @@ class Step:
     options: Options
     pieces: tuple[Piece, ...]
     place: Place
+    given: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
     def output(self, name: str) -> Output | None:
         """Get the output called ``name``, if it is declared."""
         return next((output for output in self.outputs if output.name == name), None)
+
+    def place_of(self, key: str, word: str | None = None) -> Place:
+        """Get the place of a key, or of a word of its value; the step's own when it was not given."""
+        return self.given.get(key if word is None else f"{key}:{word}", self.place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,9 @@ def _after(step: Step, by_name: Mapping[str, Step], errors: list[Refused], unrea
     for name in step.options.after:
         if (name not in by_name and name not in unread) or name == step.name:
             hint = nearest(name, set(by_name) - {step.name}) or "It waits for other steps of this notebook."
-            errors.append(BadPipeline(f"`after` names `{name}`, which is no other step", hint, step.place))
+            errors.append(
+                BadPipeline(f"`after` names `{name}`, which is no other step", hint, step.place_of("after", name))
+            )
     return [name for name in step.options.after if name in by_name and name != step.name]
 
 

@@ -255,7 +255,11 @@ def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _P
         if isinstance(item.source, Files) and (content := pins.content(item.source.pattern, item.place))
     }
     pins.errors += _folders_with_a_format(step, files)
-    hashes = {pattern: content for pattern in step.options.hash if (content := pins.content(pattern, step.place))}
+    hashes = {
+        pattern: content
+        for pattern in step.options.hash
+        if (content := pins.content(pattern, step.place_of("hash", pattern)))
+    }
     code = graph.pipeline.code[step.name]
     hashes |= {script: content for script in code.files if (content := pins.script(script))}
     variables = pins.variables(step.options.envvar)
