@@ -7,10 +7,11 @@ few places (the log, the words about each step) travels as the difference, and w
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anywidget
 import traitlets
@@ -31,6 +32,7 @@ _MARKS = {MARKS[status].letter: [status.value, MARKS[status].path] for status in
 _REGIONS = tuple(field.name for field in fields(Regions))
 # A front end counts seconds by its own clock; how far that is from the kernel's is told so often.
 _CLOCK_SECONDS = 10.0
+_KEPT = 30
 ACTIONS = frozenset({"cancel", "rerun", "force", "why", "open", "debug"})
 
 
@@ -63,6 +65,8 @@ class Card:
 
     Call :meth:`update` as often as the state changes, up to some eight times a second, from any thread.
     """
+
+    _kept: ClassVar[deque[_Model]] = deque()
 
     def __init__(self, act: Callable[[str, str], None]) -> None:
         self._act = act
@@ -106,12 +110,20 @@ class Card:
             if self._over:
                 return
             self._over = True
+            self._state = state
+            self._send(whole=False)
             bundle = twin(state)
             if self._handle is None:
                 display(bundle, raw=True)  # type: ignore[no-untyped-call]
             else:
                 self._handle.update(bundle, raw=True)
-            self._model.close()
+            self._keep()
+
+    def _keep(self) -> None:
+        """Keep the model for a while: a page loaded anew meanwhile knows the card, but not its display's id."""
+        self._kept.append(self._model)
+        while len(self._kept) > _KEPT:
+            self._kept.popleft().close()
 
     def _send(self, *, whole: bool) -> None:
         """Set what has changed; one message carries all of it."""
@@ -129,7 +141,7 @@ class Card:
             model.chosen = steps.index(chosen) if chosen in steps else -1
             model.count = counter(state.steps)
             for name in _REGIONS:
-                setattr(model, name, getattr(shown, name))
+                setattr(model, name, "" if self._over and name == "actions" else getattr(shown, name))
             changed = self._details.changes(state.steps, state.numbers, whole=whole)
             if changed:
                 model.details = changed
@@ -152,11 +164,12 @@ class Card:
 
     def _asked(self, _model: Any, content: Any, _buffers: Any) -> None:
         """Take a message of the front end, which may be anything."""
-        if not isinstance(content, Mapping) or self._over:
+        if not isinstance(content, Mapping):
             return
         ask, step = content.get("ask"), content.get("step")
-        if ask in ACTIONS and isinstance(step, str):
-            self._act(ask, step)
+        if ask in ACTIONS:
+            if isinstance(step, str) and not self._over:
+                self._act(ask, step)
             return
         with self._lock:
             if ask == "graph":

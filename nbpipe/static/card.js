@@ -13,6 +13,7 @@
 
 const REGIONS = ["head", "note", "facts", "progress", "error", "metrics", "outputs", "actions", "answer"];
 const AT_END = 24;
+const ORPHANED = "The kernel of this card is gone. Run %load_ext nbpipe, or this cell, to see how it went on.";
 
 export default () => {
   /** @type {Store} */
@@ -193,6 +194,8 @@ class View {
       ["change:chosen", () => this.drawChosen()],
       ["change:graph", () => this.drawMap()],
       ["change:log", () => this.drawLog()],
+      // Said once, when the kernel is started again or gone: nothing that is sent comes back from then on.
+      ["comm_live_update", () => this.orphaned()],
       ...REGIONS.map((name) => /** @type {[string, () => void]} */ ([`change:${name}`, () => this.region(name)])),
     ];
     for (const [event, hear] of this.hears) this.model.on(event, hear);
@@ -203,6 +206,16 @@ class View {
       this.drawFilter();
     });
     this.setCount();
+  }
+
+  /** Say that this card goes on no more; what the run does is shown by the kernel that comes next. */
+  orphaned() {
+    clearInterval(this.timer);
+    this.card.classList.add("nbpipe-orphaned");
+    this.parts.note.hidden = false;
+    this.parts.note.textContent = ORPHANED;
+    this.parts.actions.hidden = true;
+    this.parts.answer.hidden = true;
   }
 
   /** @param {string} name */
