@@ -181,6 +181,36 @@ class Card:
                 self._send(whole=ask == "all")
 
 
+class _MendModel(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without types
+    """What the front end sees of an offer to mend a cell."""
+
+    _esm = _STATIC / "mend.js"
+    _css = _STATIC / "card.css"
+    label = traitlets.Unicode().tag(sync=True)
+    source = traitlets.Unicode().tag(sync=True)
+
+
+class Mend:
+    """A button under a cell that was refused: it writes ``source`` into the cell. ``close`` takes it away."""
+
+    def __init__(self, label: str, source: str) -> None:
+        self._model = _MendModel(label=label, source=source)
+        self._model.on_msg(lambda *_: self.close("written into the cell: run it again"))
+        self._handle: Any = display(_view(label, self._model), raw=True, display_id=True)  # type: ignore[no-untyped-call]
+
+    def close(self, said: str = "") -> None:
+        """Leave these words in the button's place."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.update({"text/plain": said}, raw=True)
+            self._model.close()
+
+
+def _view(text: str, model: anywidget.AnyWidget) -> dict[str, Any]:
+    view = {"version_major": 2, "version_minor": 0, "model_id": model.model_id}
+    return {"text/plain": text, "application/vnd.jupyter.widget-view+json": view}
+
+
 class _Details:
     """The words about each step, as far as they have changed."""
 

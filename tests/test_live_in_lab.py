@@ -159,3 +159,22 @@ def test_cancel_failure_and_a_kernel_that_is_restarted(lab):
     saved = notebook.save()
     assert "cancelled" in "".join(bundles(saved, 1)[0]["text/plain"])
     assert lab.errors == []
+
+
+def test_what_a_cell_lacks_is_written_into_it_by_a_button(lab):
+    name = write(lab.folder, "mend.ipynb", "%load_ext nbpipe", "%%step one -o x\nx = 1", "%%step two -o y\ny = x + 1")
+    notebook = lab.open(name)
+    notebook.run(0)
+    notebook.run(1)
+    notebook.run(2)
+    cell(notebook, 2).get_by_role("button", name="Add x to the cell's inputs").click()
+    notebook.page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.source.includes('-i x')"
+    )
+    cell(notebook, 2).locator("text=written into the cell").wait_for(state="attached")
+    notebook.run(2)
+    ends(notebook, 2, "two succeeded")
+    saved = notebook.save()
+    assert "".join(saved["cells"][2]["source"]).startswith("%%step two -i x -o y")
+    assert WIDGET not in json.dumps(saved)
+    assert lab.errors == []

@@ -266,7 +266,8 @@ def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[str
     if kind == "error":
         return "error", {"text": f"{content['ename']}: {content['evalue']}"}
     if kind in ("display_data", "execute_result"):
-        return "display", {"text": str(content["data"].get("text/plain", ""))}
+        rich = len(content["data"]) > 1
+        return "display", {"text": str(content["data"].get("text/plain", "")), "rich": rich}
     return None
 
 

@@ -47,6 +47,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     hooks: list[tuple[str, Any]] = [
         ("pre_run_cell", session.cells.before),
         ("pre_run_cell", landing.before),
+        ("pre_run_cell", magics.mending.withdraw),
         ("post_run_cell", session.cells.after),
     ]
     offer(shell, session)

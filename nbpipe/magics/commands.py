@@ -14,6 +14,7 @@ from nbpipe.language.reading import read_cells
 from nbpipe.language.text import nearest
 from nbpipe.magics.acting import show_card
 from nbpipe.magics.front_end import is_watched
+from nbpipe.magics.mending import Mending
 from nbpipe.magics.saved import laid_out_file
 from nbpipe.magics.screen import (
     Failing,
@@ -53,6 +54,7 @@ class StepMagics(Magics):
     def __init__(self, shell: Any, session: Session) -> None:
         super().__init__(shell)
         self.session = session
+        self.mending = Mending()
 
     @no_var_expand
     @cell_magic
@@ -108,13 +110,12 @@ class StepMagics(Magics):
                 show_card(self.session, self.session.submit(request, cells), name)
             else:
                 self._carry_out(request, Wishes(), name)
-        except Refusals as several:
-            if any(error.place.cell == current.number for error in several.errors):
-                self.session.cells.forget(current)
-            raise
         except NbpipeError as error:
-            if error.exit_code == 2 and error.place.cell == current.number:
+            own = [one for one in _each(error) if one.exit_code == 2 and one.place.cell == current.number]
+            if own:
                 self.session.cells.forget(current)
+            if own and is_watched(self.shell):
+                self.mending.offer(current, own)
             raise
 
     def _carry_out(self, request: Request, wishes: Wishes, cell: str | None = None) -> None:
@@ -255,6 +256,10 @@ class StepMagics(Magics):
 # What `%%step?` and `%nbpipe?` show.
 StepMagics.step.__doc__ = StepMagics.nbstep.__doc__ = reminder.STEP
 StepMagics.nbpipe.__doc__ = reminder.VERBS
+
+
+def _each(error: NbpipeError) -> tuple[NbpipeError, ...]:
+    return error.errors if isinstance(error, Refusals) else (error,)
 
 
 def _ending(report: Report) -> NbpipeError:

@@ -61,7 +61,8 @@ class _Heard:
 
     def add(self, event: Event) -> None:
         told, self.made = event.told, None
-        if event.kind in ("stream", "display", "error"):
+        # Pictures and the error have places of their own on a card.
+        if event.kind == "stream" or (event.kind == "display" and not told.get("rich")):
             self._write(str(told.get("text", "")) + ("" if event.kind == "stream" else "\n"))
         elif event.kind == "progress":
             total = told.get("total")

@@ -11,9 +11,9 @@ from typing import Any
 class Event:
     """One thing that a running step told: ``number`` counts from 1 in its attempt, ``cell`` is the author's.
 
-    ``kind`` is stream (``name``, ``text``), display (``text``), error (``text``), metric (``name``, ``value``,
-    ``step``), table, image, progress (``done``, ``total``, ``description``) or cut (``count``: so many more were not
-    written down).
+    ``kind`` is stream (``name``, ``text``), display (``text``; ``rich`` when that stands for a picture or a table),
+    error (``text``), metric (``name``, ``value``, ``step``), table, image, progress (``done``, ``total``,
+    ``description``) or cut (``count``: so many more were not written down).
     """
 
     number: int
