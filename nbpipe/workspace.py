@@ -25,6 +25,7 @@ from nbpipe.language.text import nearest
 from nbpipe.model import (
     Artifact,
     Component,
+    Event,
     Metric,
     Origin,
     ReuseVerdict,
@@ -358,6 +359,18 @@ class Workspace:
     def runs(self, notebook: str | None = None, limit: int = 50) -> list[RunRecord]:
         """Get the newest runs, newest first."""
         return self.history.runs(limit=limit, notebook=notebook)
+
+    def log(self, notebook: str, step: str) -> Path | list[Event]:
+        """Get the executed notebook of a step's newest attempt, or what it has told so far when there is none yet.
+
+        Of an attempt whose worker was lost there never will be one.
+        """
+        run, steps = self.last(notebook)
+        record = next((record for record in steps if record.step == step), None)
+        tail = self.tails(run.id).get(step)
+        if record is None or tail is None or (record.notebook and Path(record.notebook).is_file()):
+            return self.executed_notebook(notebook, step)
+        return tail.read()
 
     def executed_notebook(self, notebook: str, step: str) -> Path:
         """Get the executed notebook of a step's newest attempt, or of the one it was reused from."""

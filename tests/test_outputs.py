@@ -18,7 +18,7 @@ from nbpipe.execution import spare
 from nbpipe.execution.job import run_attempt
 from nbpipe.execution.outlet import Bucket, Valve
 from nbpipe.execution.outputs import Budget, Kept, error, shown
-from nbpipe.model import Outcome, Status
+from nbpipe.model import JobOutput, Outcome, Status
 
 MEGABYTE = 1_000_000
 LEFT_OUT = re.compile(r"\n\[nbpipe left out ([\d,]+) lines \(([\d,]+) characters\)\]\n")
@@ -233,6 +233,19 @@ class TestSteps:
             "an exception ended the thread loader in the background: ZeroDivisionError: division by zero",
         )
         assert "ZeroDivisionError" in said(outcome)
+
+    def test_what_a_forked_process_says_when_its_cell_has_ended_is_kept_with_it(self, tmp_path):
+        """Here while the outputs are being saved; the last words of a pool can be as late."""
+        code = "import multiprocessing, time\nfork = multiprocessing.get_context('fork')\n"
+        code += "begun, said = fork.Event(), fork.Event()\n"
+        code += "def speak():\n    begun.wait(60)\n    print('at last', flush=True)\n    said.set()\n"
+        code += "fork.Process(target=speak).start()\n"
+        code += "class Slow:\n    def __reduce__(self):\n        begun.set()\n        said.wait(60)\n        time.sleep(0.5)\n"
+        code += "        return (dict, ())\nprint('first')\nx = Slow()"
+        outcome = run_attempt(job(tmp_path, code, outputs=[JobOutput("x")]))
+        assert outcome.failure is None
+        (step,) = (cell for cell in cells(outcome) if cell.metadata.nbpipe.role == "step")
+        assert [output.text for output in step.outputs] == ["first\nat last\n"]
 
     def test_what_forked_processes_say_comes_once(self, tmp_path):
         """A pool that is ended at once may take some of it along, as in every kernel."""

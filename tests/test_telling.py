@@ -216,3 +216,33 @@ def test_a_run_is_followed_from_another_terminal(tmp_path):
     assert [line for line in done.stderr.splitlines() if "epoch" in line] == [f"s | epoch {n}" for n in range(3)]
     assert "s | 3 of 3" in done.stderr
     assert "s: loss = 0.333333 (the last of 3 values)" in done.stdout
+
+
+@pytest.mark.kernel
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_the_log_of_a_running_step_is_what_it_has_printed_so_far(tmp_path):
+    """From its very process, and from one that it started; when it has ended, the log is whole."""
+    code = (
+        "%%step s -o x\nimport os, subprocess, time\nprint('so far')\nsubprocess.run(['echo', 'and a child'])\n"
+        "open('on', 'w').close()\nwhile not os.path.exists('over'):\n    time.sleep(0.05)\nprint('to the end')\nx = 1"
+    )
+    author = Author(tmp_path, code)
+    command = [sys.executable, "-m", "nbpipe"]
+    subprocess.run([*command, "run", str(author.write()), "--detach"], check=True, capture_output=True)
+
+    def log() -> tuple[str, bool]:
+        told = subprocess.run(
+            [*command, "logs", str(author.path), "s", "--json"], check=True, capture_output=True, timeout=60
+        )
+        found = json.loads(told.stdout)
+        return found["log"], found["notebook"] is not None
+
+    ends = time.monotonic() + 60
+    while not (tmp_path / "on").exists() or log()[0] != "so far\nand a child":
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    assert log() == ("so far\nand a child", False)
+    (tmp_path / "over").touch()
+    subprocess.run([*command, "status", str(author.path), "--follow"], check=True, capture_output=True, timeout=60)
+    assert log() == ("so far\nand a child\nto the end", True)

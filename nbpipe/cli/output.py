@@ -137,11 +137,14 @@ class Screen:
         else:
             self.lines(why.why_lines(*parts, numbers=numbers))
 
-    def log(self, step: str, executed: Path) -> None:
-        """Print what an executed notebook's step cells printed."""
-        text = logs.text_of(json.loads(executed.read_text(encoding="utf-8")))
+    def log(self, step: str, found: Path | list[Event]) -> None:
+        """Print what the step cells of an executed notebook printed, or what a running step has told so far."""
+        if isinstance(found, Path):
+            text = logs.text_of(json.loads(found.read_text(encoding="utf-8")))
+        else:
+            text = logs.text_of_events(found)
         if self.as_json:
-            self.json({"step": step, "notebook": str(executed), "log": text})
+            self.json({"step": step, "notebook": str(found) if isinstance(found, Path) else None, "log": text})
         else:
             self.lines([text] if text else [])
 

@@ -291,10 +291,10 @@ def accept(
 @JSON
 @click.pass_obj
 def logs(screen: Screen, notebook: Path, step: str, workspace: Path | None, as_json: bool) -> None:
-    """Show what a step printed in its newest run."""
+    """Show what a step printed in its newest run, or has printed so far."""
     with _open(notebook, workspace) as opened:
-        executed = opened.executed_notebook(_identity(notebook), step)
-    screen.log(step, executed)
+        found = opened.log(_identity(notebook), step)
+    screen.log(step, found)
 
 
 @cli.command()

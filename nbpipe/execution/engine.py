@@ -43,6 +43,8 @@ _TAME = (
     "'nbpipe_warm' in __import__('sys').modules or "
     "(lambda space: (exec({source!r}, space), space['install']()))({{'__name__': 'nbpipe_outlet'}})"
 ).format(source=Path(outlet.__file__).read_text("utf-8"))
+# Of messages that come when their cell has ended: what can still be shown as it is.
+_LATE = ("stream", "display_data")
 _ERROR_MARKER = "papermill-error-cell-tag"
 _KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 
@@ -112,6 +114,7 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         # nbclient gives a cell's output 4 seconds in all after its reply; silence decides here instead.
         self.iopub_timeout = 10**6
         self._idle_since: float | None = None
+        self._earlier: dict[str, tuple[Any, int]] = {}
         self._budget = outputs.Budget()
         self._kept: dict[int, outputs.Kept] = {}
 
@@ -228,13 +231,23 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
                 continue
             if message["msg_type"] == outlet.NOTE:
                 self.bench.progress.notes.append(message["content"]["text"])
-            if message["parent_header"].get("msg_id") == parent_msg_id:
+            parent = message["parent_header"].get("msg_id")
+            if parent != parent_msg_id and parent in self._earlier:
+                self._come_late(message, *self._earlier[parent])
+            elif parent == parent_msg_id:
                 try:
                     self.process_message(message, cell, cell_index)
                 except CellExecutionComplete:
                     # The reply, on another channel, was sent before.
                     self._idle_since = time.monotonic()
+                    self._earlier[parent_msg_id] = (cell, cell_index)
                     return
+
+    def _come_late(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> None:
+        """Take what a thread or process of an earlier cell says only now."""
+        if message["msg_type"] in _LATE:
+            self.process_message(message, cell, cell_index)
+            self._kept_of(cell, cell_index).settle()
 
     async def _async_poll_kernel_alive(self) -> None:
         kernel, stopped = self.km, None

@@ -201,7 +201,7 @@ class StepMagics(Magics):
 
     def _logs(self, rest: str) -> None:
         words = read_words(rest, takes=(), names=1)
-        show_log(self.session.workspace.executed_notebook(self.session.identity, words.names[0]))
+        show_log(self.session.workspace.log(self.session.identity, words.names[0]))
 
     def _pull(self, rest: str) -> None:
         words = read_words(rest, takes=("to",), names=1)

@@ -15,7 +15,7 @@ from IPython.display import display
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
-from nbpipe.model import RunRecord, StepRecord
+from nbpipe.model import Event, RunRecord, StepRecord
 from nbpipe.run.acceptance import Accepted
 from nbpipe.run.verification import Verified
 from nbpipe.views import logs, static_html, table, why
@@ -181,9 +181,13 @@ def show_outputs(executed: Path) -> None:
             display(data, raw=True, metadata=output.get("metadata") or {})  # type: ignore[no-untyped-call]
 
 
-def show_log(executed: Path) -> None:
-    """Show what a step printed."""
-    show_lines([logs.text_of(json.loads(executed.read_text(encoding="utf-8"))) or "the step printed nothing"])
+def show_log(found: Path | list[Event]) -> None:
+    """Show what a step printed: from its executed notebook, or what it has told so far."""
+    if isinstance(found, Path):
+        text = logs.text_of(json.loads(found.read_text(encoding="utf-8"))) or "the step printed nothing"
+    else:
+        text = logs.text_of_events(found) or "the step has printed nothing yet"
+    show_lines([text])
 
 
 def _show(lines: Sequence[str], html: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from nbpipe.model import Event
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
@@ -15,6 +17,20 @@ def text_of(notebook: Mapping[str, Any]) -> str:
     """Get streams, results and errors of an executed one-step notebook as plain text, harmless on a terminal."""
     parts = [part for cell in notebook.get("cells", []) for part in _cell(cell)]
     return plain("".join(parts)).rstrip("\n")
+
+
+def text_of_events(events: Iterable[Event]) -> str:
+    """Get what a step has told while it ran, as :func:`text_of` has it of a step that ended."""
+    return plain("".join(part for event in events for part in _told(event))).rstrip("\n")
+
+
+def _told(event: Event) -> Iterator[str]:
+    if event.kind == "stream":
+        yield str(event.told["text"])
+    elif event.kind in ("display", "error"):
+        yield f"{event.told['text']}\n"
+    elif event.kind == "cut":
+        yield f"[nbpipe left out {event.told['count']:,} more pieces]\n"
 
 
 def shown(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
