@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from nbpipe.errors import NbpipeError
-from nbpipe.model import Event, Piece, RunRecord, Status, StepRecord
+from nbpipe.magics.heard import Heard
+from nbpipe.model import Piece, RunRecord, Status, StepRecord
 from nbpipe.run.following import Following
 from nbpipe.views.card import CardState, Told
-
-_TAIL_LINES = 200
-_POINTS = 2000
 
 
 class Shown(Protocol):
@@ -50,48 +46,6 @@ Picture = Callable[["Watched", str | None], CardState]
 """Get what a card with this focus shows of a run."""
 
 
-@dataclass(slots=True)
-class _Heard:
-    """What one step has told so far."""
-
-    lines: deque[str] = field(default_factory=lambda: deque([""], maxlen=_TAIL_LINES))
-    progress: tuple[float, float | None, str] | None = None
-    metrics: dict[str, list[tuple[float | None, float]]] = field(default_factory=dict)
-    made: Told | None = None
-
-    def add(self, event: Event) -> None:
-        told, self.made = event.told, None
-        # Pictures and the error have places of their own on a card.
-        if event.kind == "stream" or (event.kind == "display" and not told.get("rich")):
-            self._write(str(told.get("text", "")) + ("" if event.kind == "stream" else "\n"))
-        elif event.kind == "progress":
-            total = told.get("total")
-            said = str(told.get("description", ""))
-            self.progress = (float(told["done"]), None if total is None else float(total), said)
-        elif event.kind == "metric":
-            points = self.metrics.setdefault(str(told["name"]), [])
-            points.append((told.get("step"), float(told["value"])))
-            del points[:-_POINTS]
-
-    def told(self) -> Told:
-        if self.made is None:
-            self.made = self._told()
-        return self.made
-
-    def _told(self) -> Told:
-        lines = tuple(line for place, line in enumerate(self.lines) if line or place < len(self.lines) - 1)
-        return Told(lines, self.progress, {name: tuple(points) for name, points in self.metrics.items()})
-
-    def _write(self, text: str) -> None:
-        for place, part in enumerate(text.split("\n")):
-            if place:
-                self.lines.append("")
-            # A carriage return begins the line anew, as a terminal does.
-            kept = re.split(r"\r(?!$)", part)[-1]
-            self.lines[-1] = kept if "\r" in part.rstrip("\r") else self.lines[-1].removesuffix("\r") + kept
-            self.lines[-1] = self.lines[-1].removeprefix("\r")
-
-
 @dataclass(eq=False, slots=True)
 class Watched:
     """A run that was submitted here, or found in the history; looked at by one thread, asked by any.
@@ -106,7 +60,7 @@ class Watched:
     error: NbpipeError | None = None
     over: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
-    _heard: dict[str, _Heard] = field(default_factory=dict)
+    _heard: dict[str, Heard] = field(default_factory=dict)
     _cards: list[tuple[Shown, str | None]] = field(default_factory=list)
 
     @property
@@ -162,9 +116,7 @@ class Watched:
         """Take what has changed, and bring the cards up to date."""
         news = self.following.look()
         for step, events in news.told.items():
-            heard = self._heard.setdefault(step, _Heard())
-            for event in events:
-                heard.add(event)
+            self._heard.setdefault(step, Heard()).take(events)
         over = self.error is not None or (self.run is not None and self.run.status.terminal)
         if news.run is not None and news.run.needs:
             self.needs = news.run.needs
