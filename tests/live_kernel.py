@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import psutil
 from jupyter_client.manager import KernelManager
 
 LIVE = ("application/vnd.jupyter.widget-view+json", "application/x-live")
@@ -114,6 +115,11 @@ class Kernel:
             shown.error = "\n".join([*filter(None, [shown.error]), *told["traceback"]])
         elif kind == "status" and told["execution_state"] == "idle":
             shown.seconds = time.monotonic() - begin
+
+    def processes(self) -> list[psutil.Process]:
+        """Get the kernel's process and all that it started."""
+        kernel = psutil.Process(self.manager.provisioner.process.pid)
+        return [kernel, *kernel.children(recursive=True)]
 
     def restart(self) -> None:
         """Start the kernel again, as a front end does."""

@@ -57,6 +57,14 @@ def eventually(condition: Callable[[], Any], said: str = "it did not come") -> A
     return found
 
 
+def lives(process: psutil.Process) -> bool:
+    """Say whether a process goes on."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def slow(folder: Path, name: str = "slow", value: int = 1) -> str:
     """Get a step that waits for a file before it ends."""
     return (
@@ -206,18 +214,17 @@ def test_a_kernel_that_is_shut_down_cancels_its_runs_and_leaves_nothing(tmp_path
     kernel = opened(tmp_path)
     kernel.execute("make", slow(tmp_path))
     eventually(lambda: attempts(tmp_path, "slow"))
-    children = psutil.Process().children(recursive=True)
+    processes = kernel.processes()
     kernel.close()
     eventually(lambda: runs(tmp_path)[0] == (Status.CANCELLED, {"slow": Status.CANCELLED}))
-    eventually(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    eventually(lambda: not any(map(lives, processes)))
 
 
 def test_a_killed_host_is_told_of_and_the_next_submission_goes_on(kernel, tmp_path):
     kernel.execute("make", slow(tmp_path))
     eventually(lambda: attempts(tmp_path, "slow"))
-    hosts = [p for p in psutil.Process().children(recursive=True) if "nbpipe.host" in " ".join(p.cmdline())]
-    assert len(hosts) == 1
-    os.kill(hosts[0].pid, signal.SIGKILL)
+    (host,) = [process for process in kernel.processes() if "nbpipe.host" in " ".join(process.cmdline())]
+    os.kill(host.pid, signal.SIGKILL)
     assert "which is lost" in kernel.run("read", "slow_out").error
     go(tmp_path)
     kernel.run("make", slow(tmp_path))
