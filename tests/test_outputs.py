@@ -240,8 +240,8 @@ class TestSteps:
         code += "begun, said = fork.Event(), fork.Event()\n"
         code += "def speak():\n    begun.wait(60)\n    print('at last', flush=True)\n    said.set()\n"
         code += "fork.Process(target=speak).start()\n"
-        code += "class Slow:\n    def __reduce__(self):\n        begun.set()\n        said.wait(60)\n        time.sleep(0.5)\n"
-        code += "        return (dict, ())\nprint('first')\nx = Slow()"
+        code += "class Slow:\n    def __reduce__(self):\n        begun.set()\n        said.wait(60)\n"
+        code += "        time.sleep(0.5)\n        return (dict, ())\nprint('first')\nx = Slow()"
         outcome = run_attempt(job(tmp_path, code, outputs=[JobOutput("x")]))
         assert outcome.failure is None
         (step,) = (cell for cell in cells(outcome) if cell.metadata.nbpipe.role == "step")
