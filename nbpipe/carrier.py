@@ -15,8 +15,9 @@ import threading
 
 from nbpipe.errors import NbpipeError
 from nbpipe.model import RunRecord, Status
+from nbpipe.run.answers import Planned
 from nbpipe.run.submission import Submission
-from nbpipe.workspace import Planned, Workspace
+from nbpipe.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
 

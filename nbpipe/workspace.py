@@ -24,22 +24,20 @@ from nbpipe.language.reading import read_cells
 from nbpipe.language.text import nearest
 from nbpipe.model import (
     Artifact,
-    Component,
     Event,
     Metric,
     Origin,
-    ReuseVerdict,
     RunRecord,
     Status,
     StepRecord,
-    Verdict,
     Warned,
 )
-from nbpipe.planning.plan import Decision, Planner, plan
+from nbpipe.planning.plan import Planner, plan
 from nbpipe.planning.progress import Progress
 from nbpipe.run.acceptance import Accepted, accept
 from nbpipe.run.adoption import recover
 from nbpipe.run.advice import advice
+from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.driver import Driver, Executor, Hear, Watch
 from nbpipe.run.following import Following
 from nbpipe.run.git import git_state
@@ -64,49 +62,6 @@ _LOOKED_BACK = 50
 # What the contract names and this version does not have: every face gives the same answer to it.
 LATER_VERBS = ("datasets", "datastores", "compute", "env", "publish",
                "schedule", "gc")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A plan: decisions in notebook order, what each step needs, and advice that stops nothing."""
-
-    notebook: str
-    decisions: Mapping[str, Decision]
-    needs: Mapping[str, tuple[str, ...]]
-    warnings: tuple[Warned, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A run that is over."""
-
-    run: RunRecord
-    steps: tuple[StepRecord, ...]
-    seconds: float
-    warnings: tuple[Warned, ...] = ()
-
-    @property
-    def saved_seconds(self) -> float:
-        """Get the seconds that reuse saved."""
-        return sum(step.saved_seconds for step in self.steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """Why a step is what it is: the verdict now, components then and now, and its newest recorded run."""
-
-    step: str
-    verdict: Verdict
-    before: StepRecord | None
-    now: tuple[Component, ...]
-    last: StepRecord | None
-
-    @property
-    def runs(self) -> list[str]:
-        """Get the runs that an explanation may name."""
-        records = [record for record in (self.before, self.last) if record is not None]
-        found = [run for record in records for run in (record.run, *([record.origin.run] if record.origin else []))]
-        return [*found, *([self.verdict.hit.origin.run] if isinstance(self.verdict, ReuseVerdict) else [])]
 
 
 @dataclass(slots=True)
@@ -247,6 +202,10 @@ class Workspace:
     def cancel_step(self, run: str, step: str) -> None:
         """Ask for one step of a run to stop; what does not need it goes on."""
         self.history.ask_cancel_step(run, step, self.clock())
+
+    def has_run(self, run: str) -> bool:
+        """Say whether a run with this id has begun."""
+        return self.history.run_status(run) is not None
 
     def has_ended(self, run: str, step: str) -> bool:
         """Say whether a step of a run goes on no more; one that the run does not have goes on neither."""

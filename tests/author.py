@@ -12,7 +12,8 @@ from nbpipe.compute.inline import InlineExecutor
 from nbpipe.data.artifacts import local_path
 from nbpipe.data.formats import load
 from nbpipe.model import Status, StepRecord
-from nbpipe.workspace import Planned, Report, Wishes, Workspace, request_for
+from nbpipe.run.answers import Planned, Report
+from nbpipe.workspace import Wishes, Workspace, request_for
 
 
 def write_notebook(path: Path, cells: Iterable[str], *, parameters: int | None = None, kernel: str = "python3") -> Path:

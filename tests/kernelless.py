@@ -19,8 +19,9 @@ from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.reading import read_cells
 from nbpipe.model import Failure, Job, Outcome, Status, StepRecord
+from nbpipe.run.answers import Planned, Report
 from nbpipe.run.situation import Request
-from nbpipe.workspace import Planned, Report, Wishes, Workspace
+from nbpipe.workspace import Wishes, Workspace
 
 
 class Fail(Exception):

@@ -31,8 +31,9 @@ from nbpipe.data.artifacts import local_path
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.language.reading import read_cells
 from nbpipe.model import Artifact, Status, StepRecord
+from nbpipe.run.answers import Planned, Report
 from nbpipe.run.situation import Request
-from nbpipe.workspace import Planned, Report, Wishes, Workspace
+from nbpipe.workspace import Wishes, Workspace
 
 EXAMPLES = int(os.environ.get("NBPIPE_EXAMPLES", "0"))
 SEEDS = st.integers(0, 2**20)

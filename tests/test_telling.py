@@ -17,7 +17,8 @@ import nbpipe
 from nbpipe.compute.inline import InlineExecutor
 from nbpipe.data.events import NAME, EventFile, Tail, event_in, metrics_of
 from nbpipe.model import Event
-from nbpipe.workspace import Report, Wishes, Workspace, request_for
+from nbpipe.run.answers import Report
+from nbpipe.workspace import Wishes, Workspace, request_for
 
 
 def told(events: list[Event]) -> list[tuple[str, object]]:

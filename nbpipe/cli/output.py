@@ -16,10 +16,10 @@ from typing import Any, Protocol, TextIO
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, StepRecord, Warned
 from nbpipe.planning.plan import Decision
+from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.situation import Request
 from nbpipe.views import logs, table, why, wire
 from nbpipe.views.words import duration, status_words, step_explanation
-from nbpipe.workspace import Explained, Planned, Report
 
 
 class Follower(Protocol):

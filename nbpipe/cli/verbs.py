@@ -20,12 +20,13 @@ from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.text import nearest
 from nbpipe.model import RunRecord, Status, StepRecord
+from nbpipe.run.answers import Planned
 from nbpipe.run.place import absolute, find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
 from nbpipe.views import table, wire
 from nbpipe.views.words import accepted_line
-from nbpipe.workspace import LATER_VERBS, Planned, Workspace, request_for
+from nbpipe.workspace import LATER_VERBS, Workspace, request_for
 
 _PAUSE = 0.2
 EXIT = {Status.SUCCEEDED: 0, Status.CANCELLED: 130}

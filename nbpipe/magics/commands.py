@@ -34,11 +34,12 @@ from nbpipe.magics.session import Session
 from nbpipe.magics.trial import bind_locals, debug, run_here
 from nbpipe.magics.words import Words, read_words
 from nbpipe.model import Status
+from nbpipe.run.answers import Report
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
 from nbpipe.views import reminder
 from nbpipe.views.comparison import Side
-from nbpipe.workspace import LATER_VERBS, Report, Workspace
+from nbpipe.workspace import LATER_VERBS, Workspace
 
 VERBS = (
     "plan", "run", "cancel", "status", "why", "debug", "accept", "logs", "pull", "runs", "show", "compare", "verify",

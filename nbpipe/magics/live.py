@@ -225,9 +225,10 @@ class Live:
 
     def _host_gone(self) -> None:
         """Take note that the process has ended that carried the runs: what it left is found lost."""
-        live = {run.id for run in self._workspace().live(self._notebook)}
+        workspace = self._workspace()
+        workspace.live(self._notebook)
         for watched in list(self._runs):
-            if watched.run is None and watched.id not in live and not watched.over:
+            if not watched.over and not workspace.has_run(watched.id):
                 watched.fail(OutOfReach("the process that was to carry the run ended", "See carrier.log."))
 
     def _look(self) -> None:

@@ -222,7 +222,8 @@ def _missing(name: str, step: str, watched: Watched) -> StepFailed:
     if watched.error is not None:
         return StepFailed(f"`{name}` is not there: {watched.error}")
     if record is None or record.failure is None or record.status is not Status.FAILED:
-        state = record.status.value if record else "gone"
+        ended = record or watched.run
+        state = ended.status.value if ended else "gone"
         return StepFailed(f"`{name}` is an output of step {step}, which is {state}", "Run its cell again.")
     failure = record.failure
     where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""

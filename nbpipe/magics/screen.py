@@ -17,11 +17,12 @@ from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
 from nbpipe.model import Event, RunRecord, StepRecord
 from nbpipe.run.acceptance import Accepted
+from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.verification import Verified
 from nbpipe.views import logs, static_html, table, why
 from nbpipe.views.comparison import Side, comparison_html, comparison_lines
 from nbpipe.views.words import accepted_line, duration, status_words
-from nbpipe.workspace import Explained, Planned, Report, Workspace
+from nbpipe.workspace import Workspace
 
 _COLUMNS = 120
 

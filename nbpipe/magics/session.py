@@ -18,12 +18,13 @@ from nbpipe.magics.live import Live
 from nbpipe.magics.outputs import Hint, Outputs
 from nbpipe.magics.watched import Watched
 from nbpipe.model import Cell, RunRecord, StepRecord
+from nbpipe.run.answers import Planned, Report
 from nbpipe.run.driver import Executor
 from nbpipe.run.place import find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
 from nbpipe.run.workshop import definition_digests
-from nbpipe.workspace import Planned, Report, Workspace
+from nbpipe.workspace import Workspace
 
 
 class Session:

@@ -26,10 +26,11 @@ from nbpipe.papermill_engine import shown
 from nbpipe.papermill_engine.bindings import binding_code
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
 from nbpipe.papermill_engine.score import Score, code_cells, is_for_nbpipe, score_of
+from nbpipe.run.answers import Planned, Report
 from nbpipe.run.place import absolute
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
-from nbpipe.workspace import Planned, Report, Workspace
+from nbpipe.workspace import Workspace
 
 _PAUSE = 0.05
 _DONE = (Status.SUCCEEDED, Status.REUSED)
