@@ -40,6 +40,8 @@ class Host:
         self._threads: set[threading.Thread] = set()
         self._stop = threading.Event()
         self._last = time.monotonic()
+        self._under_way = threading.Event()
+        self._under_way.set()
 
     @property
     def busy(self) -> bool:
@@ -56,7 +58,9 @@ class Host:
 
     def begin(self, line: str) -> None:
         """Begin to carry a submission."""
-        thread = threading.Thread(target=self._carry, args=(line,), name="nbpipe-run", daemon=True)
+        before, self._under_way = self._under_way, threading.Event()
+        turns = before, self._under_way
+        thread = threading.Thread(target=self._carry, args=(line, *turns), name="nbpipe-run", daemon=True)
         self._threads.add(thread)
         thread.start()
 
@@ -70,7 +74,9 @@ class Host:
             thread.join()
         self._cluster.close()
 
-    def _carry(self, line: str) -> None:
+    def _carry(self, line: str, before: threading.Event, under_way: threading.Event) -> None:
+        # Who asked first has its steps first: a later run waits for them, and not the other way round.
+        before.wait(_PATIENCE)
         told = json.loads(line)
         run = str(told["run"])
         try:
@@ -78,8 +84,8 @@ class Host:
             with Workspace.open(submission.asked.base, submission.root) as workspace:
                 workspace.environ = told["environ"]
                 supersede(workspace, told["instead"])
-                workspace.run(submission.asked, submission.wishes, executors=self._cluster.seat,
-                              cancelled=self._stop.is_set)  # fmt: skip
+                workspace.run(submission.asked, submission.wishes, lambda _record: under_way.set(),
+                              self._cluster.seat, cancelled=self._stop.is_set)  # fmt: skip
         except NbpipeError as error:
             self._answer({"run": run, "error": error.to_json()})
             _LOG.error("%s", error)  # a sentence for people, who want no stack of ours
@@ -87,6 +93,8 @@ class Host:
             _LOG.exception("a run broke off")
             said = f"the run broke off: {type(error).__name__}: {error}"
             self._answer({"run": run, "error": OutOfReach(said, "See carrier.log in the workspace.").to_json()})
+        finally:
+            under_way.set()
 
 
 def supersede(workspace: Workspace, steps: Iterable[tuple[str, str]]) -> None:

@@ -126,7 +126,8 @@ def test_run_all_runs_the_pipeline_beside_the_kernel_and_the_file_keeps_pictures
 def test_cancel_failure_and_a_kernel_that_is_restarted(lab):
     slow = "%%step slow -o s\nimport time\nprint('begun', flush=True)\ntime.sleep(600)\ns = 1"
     wrong = "%%step wrong -o w\nvalues = []\nw = max(values)"
-    name = write(lab.folder, "endings.ipynb", "%load_ext nbpipe", slow, wrong, "w", slow.replace("slow", "again"))
+    again = slow.replace("slow", "again")
+    name = write(lab.folder, "endings.ipynb", "%load_ext nbpipe", slow, wrong, "w", again, "%nbpipe debug wrong")
     notebook = lab.open(name, size=(1280, 1500))
     notebook.run(0)
     notebook.run(1)
@@ -139,6 +140,11 @@ def test_cancel_failure_and_a_kernel_that_is_restarted(lab):
     notebook.run(3)
     cell(notebook, 3).locator("text=which failed").first.wait_for(state="attached")
     picture(notebook, "failed")
+    notebook.run(5)
+    cell(notebook, 6).locator(".cm-content", has_text="w = max(values)").wait_for(state="attached")
+    notebook.run(6)
+    assert "max()" in cell(notebook, 6).text_content()
+    picture(notebook, "debug")
     notebook.run(4)
     cell(notebook, 4).locator(".nbpipe-lines", has_text="begun").wait_for(state="attached")
     notebook.page.evaluate("() => { window.jupyterapp.shell.currentWidget.sessionContext.restartKernel(); }")

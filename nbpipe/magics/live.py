@@ -27,7 +27,7 @@ from nbpipe.workspace import Workspace
 
 _LOOK_SECONDS = 0.12
 # Cells that are run together, by Run All, shall be one run.
-_QUIET_SECONDS = 0.04
+_QUIET_SECONDS = 0.06
 
 
 @dataclass(slots=True)

@@ -19,7 +19,9 @@ _TABLE = "border-collapse:collapse;color:inherit;background:none;font-size:0.92e
 _HEAD = "text-align:left;padding:2px 12px 2px 0;border-bottom:1px solid currentColor;font-weight:600"
 _CELL = "text-align:left;padding:2px 12px 2px 0;white-space:nowrap"
 _TYPE = "font-weight:400;opacity:0.65"
-_TEXT = "color:inherit;background:none;margin:4px 0;padding:0;white-space:pre-wrap;font-size:0.92em"
+_TEXT = (
+    "font-family:monospace;color:inherit;background:none;margin:4px 0;padding:0;white-space:pre-wrap;font-size:0.92em"
+)
 _IMAGE = "max-width:100%;max-height:360px;background:#fff"
 
 
