@@ -102,9 +102,10 @@ class Lab:
         page = self._browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=scale)
         page.set_default_timeout(WAIT_SECONDS * 1000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.goto(f"{self.url}lab/tree/{name}?reset&token={self._token}")
+        address = f"{self.url}lab/tree/{name}?reset&token={self._token}"
+        page.goto(address)
         page.wait_for_function(_READY)
-        return Notebook(page, self.folder / name)
+        return Notebook(page, self.folder / name, address)
 
     def log(self) -> str:
         """Get what the server has said."""
@@ -157,9 +158,10 @@ class Lab:
 class Notebook:
     """A notebook that is open in a page."""
 
-    def __init__(self, page: Page, path: Path) -> None:
+    def __init__(self, page: Page, path: Path, address: str) -> None:
         self.page = page
         self.path = path
+        self._address = address
 
     def command(self, name: str, arguments: Mapping[str, Any] | None = None) -> None:
         """Give JupyterLab a command, and don't wait for it: a dialog would have a page wait for ever."""
@@ -193,8 +195,12 @@ class Notebook:
         self.page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
 
     def reload(self) -> None:
-        """Load the page anew, and wait until the kernel, which has gone on, can be used."""
-        self.page.reload()
+        """Load the page anew, and wait until the kernel, which has gone on, can be used.
+
+        Its address asks for this notebook alone: JupyterLab opens again what other pages have open as well.
+        """
+        self.page.goto("about:blank")
+        self.page.goto(self._address)
         self.page.wait_for_function(_READY)
 
     def save(self) -> dict[str, Any]:
