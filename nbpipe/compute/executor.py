@@ -213,6 +213,8 @@ def _end(started: _Started) -> None:
         if worker.is_alive():
             worker.kill()
         worker.join(_CLOSE_SECONDS)
+    # Of a cluster that lost a part Dask waits for that part, gives up, and warns when the object is forgotten.
+    started.cluster.status = type(started.cluster.status).closed
     shutil.rmtree(started.scratch, ignore_errors=True)
 
 
