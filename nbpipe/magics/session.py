@@ -13,7 +13,7 @@ from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.classes import share_classes
 from nbpipe.language.reading import Reading, read_cells
 from nbpipe.magics.cells import Cells, session_notebook
-from nbpipe.magics.front_end import deleted_cells
+from nbpipe.magics.front_end import deleted_cells, names_cells
 from nbpipe.magics.live import Live
 from nbpipe.magics.outputs import Hint, Outputs
 from nbpipe.magics.watched import Watched
@@ -37,8 +37,9 @@ class Session:
         terminal = not hasattr(shell, "kernel")
         # Not execution_count: IPython 9 counts on before it tells that a cell is about to run, IPython 8 afterwards.
         self.cells = Cells(
-            inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal
-        )
+            inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal,
+            named=names_cells(shell),
+        )  # fmt: skip
         self.outputs = Outputs(shell.user_ns, hint)
         self.live = Live(lambda: self.workspace, self.identity, _connection_file(shell))
         self._workspace: Workspace | None = None
