@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Session:
         self.outputs = Outputs(shell.user_ns, hint)
         self.live = Live(lambda: self.workspace, self.identity, _connection_file(shell))
         self._workspace: Workspace | None = None
+        self._opening = threading.Lock()
         self._executor: Executor | None = None
         atexit.register(self.close)
 
@@ -53,10 +55,14 @@ class Session:
 
     @property
     def workspace(self) -> Workspace:
-        """Get the workspace nearest to the notebook."""
-        if self._workspace is None:
-            self._workspace = Workspace.open(self.base)
-        return self._workspace
+        """Get the workspace nearest to the notebook, made anew if it was deleted meanwhile; asked by any thread."""
+        with self._opening:
+            if self._workspace is not None and not self._workspace.history.is_in_place():
+                self._workspace.history.close()
+                self._workspace = None
+            if self._workspace is None:
+                self._workspace = Workspace.open(self.base)
+            return self._workspace
 
     @property
     def has_workspace(self) -> bool:

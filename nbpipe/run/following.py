@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nbpipe.data.events import Tail
 from nbpipe.history.store import History
+from nbpipe.errors import HistoryOutOfReach
 from nbpipe.model import Event, RunRecord, Status, StepRecord
 
 
@@ -37,7 +38,9 @@ class Following:
     _tails: dict[str, tuple[int, Tail]] = field(default_factory=dict)
 
     def look(self) -> News:
-        """Get what has changed."""
+        """Get what has changed; HistoryOutOfReach when the run's history was deleted."""
+        if not self.history.is_in_place():
+            raise HistoryOutOfReach("the workspace was deleted while the run went on", "Run the cell again.")
         # Read before the steps: a run that has ended has all of them written.
         status = self.history.run_status(self.id)
         if status is not None and (self.run is None or status is not self.run.status):
