@@ -154,6 +154,7 @@ class StepMagics(Magics):
 
     def _cancel(self, rest: str) -> None:
         read_words(rest, takes=(), names=0)
+        self.session.live.begun()
         for run in self.session.workspace.cancel(self.session.identity):
             show_steps(self.session.workspace, *self.session.workspace.show(run.id))
 
@@ -212,8 +213,8 @@ class StepMagics(Magics):
             workspace.pull(self.session.identity, words.names[0], self.session.base / target)
             show_lines([f"{words.names[0]} → {target}"])
             return
-        artifact = workspace.output(self.session.identity, words.names[0])
         self.session.outputs.await_names([name])
+        artifact = workspace.output(self.session.identity, words.names[0])
         self.session.outputs.bind(artifact, again=True)
         show_lines([f"{artifact.name} is bound: {artifact.format}, {artifact.bytes:,} bytes"])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.data.events import Tail
-from nbpipe.history.store import History
 from nbpipe.errors import HistoryOutOfReach
+from nbpipe.history.store import History
 from nbpipe.model import Event, RunRecord, Status, StepRecord
 
 
@@ -56,6 +57,13 @@ class Following:
             if record.status.terminal:
                 self._tails.pop(record.step, None)
         return News(self.run, tuple(records), told)
+
+    def cancel(self, step: str) -> None:
+        """Ask whoever carries the run to stop one of its steps, or with no name all of it."""
+        if step:
+            self.history.ask_cancel_step(self.id, step, time.time())
+        else:
+            self.history.ask_cancel(self.id, time.time())
 
     def in_order(self) -> tuple[StepRecord, ...]:
         """Get the steps in notebook order."""
