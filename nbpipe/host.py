@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 _IDLE_SECONDS = 600.0
 _PATIENCE = 15.0
+_STEP_PAUSE = 0.05
 
 
 class Host:
@@ -37,7 +38,8 @@ class Host:
     def __init__(self, answer: Callable[[dict[str, Any]], None]) -> None:
         self._answer = answer
         self._cluster = Shared(lambda: executor_of(default_target()))
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[str, threading.Thread] = {}
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._last = time.monotonic()
         self._under_way = threading.Event()
@@ -46,10 +48,11 @@ class Host:
     @property
     def busy(self) -> bool:
         """Say whether any run goes on."""
-        self._threads = {thread for thread in self._threads if thread.is_alive()}
-        if self._threads:
-            self._last = time.monotonic()
-        return bool(self._threads)
+        with self._lock:
+            self._threads = {run: thread for run, thread in self._threads.items() if thread.is_alive()}
+            if self._threads:
+                self._last = time.monotonic()
+            return bool(self._threads)
 
     @property
     def idle_seconds(self) -> float:
@@ -58,11 +61,19 @@ class Host:
 
     def begin(self, line: str) -> None:
         """Begin to carry a submission."""
+        told = json.loads(line)
         before, self._under_way = self._under_way, threading.Event()
         turns = before, self._under_way
-        thread = threading.Thread(target=self._carry, args=(line, *turns), name="nbpipe-run", daemon=True)
-        self._threads.add(thread)
-        thread.start()
+        thread = threading.Thread(target=self._carry, args=(told, *turns), name="nbpipe-run", daemon=True)
+        with self._lock:
+            thread.start()
+            self._threads[str(told["run"])] = thread
+
+    def carries(self, run: str) -> bool:
+        """Say whether a run is under way here, begun or not."""
+        with self._lock:
+            thread = self._threads.get(run)
+            return thread is not None and thread.is_alive()
 
     def stop(self) -> None:
         """Cancel all runs."""
@@ -70,20 +81,21 @@ class Host:
 
     def close(self) -> None:
         """Wait until all runs have ended, and stop the cluster."""
-        for thread in self._threads:
+        with self._lock:
+            threads = list(self._threads.values())
+        for thread in threads:
             thread.join()
         self._cluster.close()
 
-    def _carry(self, line: str, before: threading.Event, under_way: threading.Event) -> None:
+    def _carry(self, told: dict[str, Any], before: threading.Event, under_way: threading.Event) -> None:
         # Who asked first has its steps first: a later run waits for them, and not the other way round.
         before.wait(_PATIENCE)
-        told = json.loads(line)
         run = str(told["run"])
         try:
             submission = Submission.from_json(told["submission"])
             with Workspace.open(submission.asked.base, submission.root) as workspace:
                 workspace.environ = told["environ"]
-                supersede(workspace, told["instead"])
+                supersede(workspace, told["instead"], self.carries)
                 workspace.run(submission.asked, submission.wishes, lambda _record: under_way.set(),
                               self._cluster.seat, cancelled=self._stop.is_set)  # fmt: skip
         except NbpipeError as error:
@@ -97,14 +109,23 @@ class Host:
             under_way.set()
 
 
-def supersede(workspace: Workspace, steps: Iterable[tuple[str, str]]) -> None:
-    """Cancel steps of other runs, and return when they have ended or do not end in time."""
-    wanted = [(run, step) for run, step in steps]
-    for run, step in wanted:
-        workspace.history.ask_cancel_step(run, step, workspace.clock())
+def supersede(workspace: Workspace, steps: Iterable[tuple[str, str]], carries: Callable[[str], bool]) -> None:
+    """Cancel steps of other runs, and return when they have ended or do not end in time.
+
+    A run that was submitted just before may not have begun: ``carries`` says whether it still may.
+    """
+    wanted = dict.fromkeys(((run, step) for run, step in steps), False)
     ends = time.monotonic() + _PATIENCE
-    while time.monotonic() < ends and any(not workspace.has_ended(run, step) for run, step in wanted):
-        time.sleep(0.05)
+    while wanted and time.monotonic() < ends:
+        for (run, step), asked in list(wanted.items()):
+            may_come = carries(run)
+            record = workspace.step(run, step)
+            if record.status.terminal if record else not may_come:
+                del wanted[run, step]
+            elif record and not asked:
+                workspace.cancel_step(run, step)
+                wanted[run, step] = True
+        time.sleep(_STEP_PAUSE if wanted else 0)
 
 
 def main() -> int:

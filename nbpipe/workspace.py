@@ -195,22 +195,13 @@ class Workspace:
             live = [self.history.run(run.id) or run for run in live]
         return live
 
-    def cancel_run(self, run: str) -> None:
-        """Ask for a run to stop, without waiting for its end."""
-        self.history.ask_cancel(run, self.clock())
-
     def cancel_step(self, run: str, step: str) -> None:
         """Ask for one step of a run to stop; what does not need it goes on."""
         self.history.ask_cancel_step(run, step, self.clock())
 
-    def has_run(self, run: str) -> bool:
-        """Say whether a run with this id has begun."""
-        return self.history.run_status(run) is not None
-
-    def has_ended(self, run: str, step: str) -> bool:
-        """Say whether a step of a run goes on no more; one that the run does not have goes on neither."""
-        record = next(iter(self.history.steps_named(run, [step])), None)
-        return record is None or record.status.terminal
+    def step(self, run: str, step: str) -> StepRecord | None:
+        """Get a step of a run; None if the run does not have it, or has not begun."""
+        return next(iter(self.history.steps_named(run, [step])), None)
 
     def follow(self, run: str) -> Following:
         """Get a way to watch a run, whoever carries it."""

@@ -26,6 +26,7 @@ from typing import Any
 
 from nbpipe.data import tables
 from nbpipe.data.kinds import Unfit, kind_of, library, type_name
+from nbpipe.errors import BadUsage, NbpipeError
 
 
 class NotStorable(Exception):
@@ -105,6 +106,19 @@ def save(value: Any, *, name: str, format: str | None, folder: Path) -> Saved:
 def load(path: Path, format: str) -> Any:
     """Get the value that was saved at ``path``; the path itself for files and folders."""
     return path if is_path(format) else _format(format).read(path)
+
+
+def load_here(path: Path, format: str, what: str) -> Any:
+    """Get the value as :func:`load` does; BadUsage that names ``what`` when its library or its own class refuses."""
+    try:
+        return load(path, format)
+    except NbpipeError:
+        raise
+    except Exception as error:
+        said = f"{what} ({format}) cannot be loaded here: {type(error).__name__}: {error}"
+        raise BadUsage(
+            said, "%nbpipe pull STEP.OUTPUT --to FILE gives its bytes; %nbpipe verify looks at all."
+        ) from error
 
 
 def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> Saved:

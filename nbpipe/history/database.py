@@ -61,6 +61,7 @@ class Database:
         self.path = path
         with words_for(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: tuple[int, int] | None = None
         self._readers = _engine(path)
         # Taking the write lock at once means waiting for one's turn; taking it after a read may fail without a wait.
         self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
@@ -82,6 +83,14 @@ class Database:
         with words_for(self.path), self._writers.begin() as connection:
             yield connection
 
+    def settle(self) -> None:
+        """Note which file was opened."""
+        self._file = _identity(self.path)
+
+    def is_in_place(self) -> bool:
+        """Say whether the file that was opened is still the one at its path: SQLite goes on with a deleted one."""
+        return self._file == _identity(self.path)
+
     def close(self) -> None:
         """Close the pooled connections."""
         self._readers.dispose()
@@ -98,6 +107,10 @@ class Part:
         with self._database.reading() as connection:
             found = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
         return [str(line) for line in found if line != "ok"]
+
+    def is_in_place(self) -> bool:
+        """Say whether the file that was opened was neither deleted nor replaced since."""
+        return self._database.is_in_place()
 
     def close(self) -> None:
         """Let go of the database."""
@@ -141,6 +154,14 @@ def _out_of_reach(path: Path, cause: str) -> HistoryOutOfReach:
             kind = HistoryDamaged if needles is _DAMAGED else HistoryOutOfReach
             return kind(f"the history {path} {said} ({cause})", hint)
     return HistoryOutOfReach(f"the history {path} refused a record or a question: {cause}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _engine(path: Path) -> Engine:

@@ -41,6 +41,7 @@ class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory, Archive,
                 migrate(connection, database.path)
                 # SQLite opens a read-only file without a word; this changes nothing and fails there at once.
                 connection.execute(update(meta).where(false()).values(value=""))
+            database.settle()
             opened = True
         finally:
             if not opened:

@@ -54,10 +54,7 @@ class _Shown:
         return ""
 
     def _cancel(self, step: str) -> None:
-        if step:
-            self.session.workspace.cancel_step(self.watched.id, step)
-        else:
-            self.session.workspace.cancel_run(self.watched.id)
+        self.watched.cancel(step)
 
     def _why(self, step: str) -> str:
         workspace = self.session.workspace
@@ -69,7 +66,7 @@ class _Shown:
         """Submit the step as its cell is now; the card shows the new run from now on."""
         request = self.session.request([step], force=force)
         if self.watched.goes_on_with(step):
-            self.session.workspace.cancel_step(self.watched.id, step)
+            self.watched.cancel(step)
         again = self.session.submit(request, self.session.cells.all(), Wishes())
         if self.card is not None:
             self.watched.drop(self.card)

@@ -15,26 +15,29 @@ from nbpipe.language.parameters import bound_names
 from nbpipe.model import Cell
 
 _INJECTED = "# Parameters"
+_BEFORE = "before:"
 
 
 class Cells:
     """Cells by their id where the front end tells one, else each run is a cell of its own.
 
     A kernel is told no tags. The notebook file has them where it can be found; under papermill the injected cell
-    begins with a comment of its own, and the cell whose names it binds again is the parameters cell.
+    begins with a comment of its own, and the cell whose names it binds again is the parameters cell. ``named`` says
+    that a front end tells ids.
     A cell's number is the one that its reader sees beside it: ``[n]`` of its last execution; ``count`` tells that of a
     cell that is about to run.
     """
 
     def __init__(
         self, before_us: Iterable[str], notebook: Path | None, count: Callable[[], int], *,
-        deleted: Callable[[], Iterable[str]], terminal: bool,
+        deleted: Callable[[], Iterable[str]], terminal: bool, named: bool = False,
     ) -> None:  # fmt: skip
         self._cells: dict[str, Cell] = {}
         self._notebook = notebook
         self._count = count
         self._deleted = deleted
         self._terminal = terminal
+        self._named = named
         self._current: str = ""
         self._number = count() - 1
         ids = {cell.source.strip(): cell.id for cell in _file_cells(notebook)}
@@ -42,7 +45,7 @@ class Cells:
             if not source.strip():
                 continue
             known = ids.get(source.strip(), "")
-            self._keep(f"id:{known}" if known else f"before:{number}", Cell(number, source, known))
+            self._keep(f"id:{known}" if known else f"{_BEFORE}{number}", Cell(number, source, known))
 
     def before(self, info: Any) -> None:
         """Keep the cell that is about to run; forget those that were deleted since the last one ran."""
@@ -89,19 +92,24 @@ class Cells:
 
     def _keep(self, key: str, cell: Cell) -> None:
         if self._terminal:
-            self._drop(self._replaced(cell))
+            self._drop(self._replaced(cell), "")
+        elif self._named:
+            # What ran before us may be an earlier text of this cell: nobody told which cell it was.
+            self._drop(self._replaced(cell), _BEFORE)
         self._cells[key] = cell
         self._current = key
 
     def _replaced(self, cell: Cell) -> Callable[[Cell], bool]:
-        """Get what an input on a terminal replaces: the step of the same name, or definitions of the same names."""
-        name, names = _step_name(cell), bound_names(cell.source)
+        """Get what an input replaces whose cell is not known: the same text, step, or definitions of the same names."""
+        name, names, text = _step_name(cell), bound_names(cell.source), cell.source.strip()
         if name:
             return lambda other: _step_name(other) == name
-        return lambda other: bool(names) and bound_names(other.source) == names
+        return lambda other: other.source.strip() == text or (bool(names) and bound_names(other.source) == names)
 
-    def _drop(self, replaced: Callable[[Cell], bool]) -> None:
-        self._cells = {key: cell for key, cell in self._cells.items() if not replaced(cell)}
+    def _drop(self, replaced: Callable[[Cell], bool], prefix: str) -> None:
+        self._cells = {
+            key: cell for key, cell in self._cells.items() if not (key.startswith(prefix) and replaced(cell))
+        }
 
 
 def session_notebook(folder: Path) -> Path | None:

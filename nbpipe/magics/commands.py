@@ -156,6 +156,7 @@ class StepMagics(Magics):
 
     def _cancel(self, rest: str) -> None:
         read_words(rest, takes=(), names=0)
+        self.session.live.begun()
         for run in self.session.workspace.cancel(self.session.identity):
             show_steps(self.session.workspace, *self.session.workspace.show(run.id))
 
@@ -206,12 +207,15 @@ class StepMagics(Magics):
 
     def _pull(self, rest: str) -> None:
         words = read_words(rest, takes=("to",), names=1)
-        self.session.outputs.await_names([words.names[0].rpartition(".")[2]])
-        workspace, target = self.session.workspace, words.one("to")
+        name, target = words.names[0].rpartition(".")[2], words.one("to")
+        # What cannot be loaded here can be written to a file all the same.
+        self.session.outputs.await_made(name)
+        workspace = self.session.workspace
         if target is not None:
             workspace.pull(self.session.identity, words.names[0], self.session.base / target)
             show_lines([f"{words.names[0]} → {target}"])
             return
+        self.session.outputs.await_names([name])
         artifact = workspace.output(self.session.identity, words.names[0])
         self.session.outputs.bind(artifact, again=True)
         show_lines([f"{artifact.name} is bound: {artifact.format}, {artifact.bytes:,} bytes"])

@@ -14,7 +14,12 @@ def is_watched(shell: Any) -> bool:
 
     ``NBPIPE_LIVE=0`` in the environment has every step cell wait for its step.
     """
-    return os.environ.get(OFF) != "0" and "cellId" in cell_metadata(shell)
+    return os.environ.get(OFF) != "0" and names_cells(shell)
+
+
+def names_cells(shell: Any) -> bool:
+    """Say whether a front end tells which cell runs now."""
+    return "cellId" in cell_metadata(shell)
 
 
 def deleted_cells(shell: Any) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from nbpipe.model import Event
 from nbpipe.views.card import Told
 
-_LINES = 200
+_LINES = 300
 _POINTS = 2000
 _LONGEST = 4000
 

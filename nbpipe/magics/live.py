@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
-from nbpipe.language.reading import Reading
 from nbpipe.magics.hosted import Hosted
 from nbpipe.magics.watched import Text, Watched
 from nbpipe.model import Cell, Preview, Status
@@ -28,6 +28,8 @@ from nbpipe.workspace import Workspace
 _LOOK_SECONDS = 0.12
 # Cells that are run together, by Run All, shall be one run.
 _QUIET_SECONDS = 0.06
+_BEGIN_SECONDS = 30.0
+_STUMBLES = 3
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Live:
         What is wrong with the notebook's words is raised; the rest is told by the run.
         """
         selected = _selected(request)
-        texts = _texts(request.reading, selected)
+        texts = _texts(request, selected)
         with self._lock:
             joined = self._joined(request, texts)
             if joined is not None:
@@ -73,12 +75,11 @@ class Live:
             if self._waiting is not None and self._may_join(self._waiting, request):
                 return self._join(self._waiting, request, cells, texts, instead)
             self._flush()
+            needs = _needs(request, selected)
             watched = self.watch(new_run_id(time.time()), texts)
-            watched.needs = _needs(request, selected)
-            timer = threading.Timer(_QUIET_SECONDS, self._flush)
-            self._waiting = _Waiting(cells, request, watched, instead, timer)
-            timer.daemon = True
-            timer.start()
+            watched.needs = needs
+            with _telling(watched):
+                self._waiting = _Waiting(cells, request, watched, instead, self._timer())
             return watched
 
     def submit_alone(self, request: Request, cells: tuple[Cell, ...], wishes: Wishes) -> Watched:
@@ -86,10 +87,12 @@ class Live:
         selected = _selected(request)
         with self._lock:
             self._flush()
-            run = new_run_id(time.time())
-            watched = self.watch(run, _texts(request.reading, selected))
-            watched.needs = _needs(request, selected)
-            self._send(Submission(cells, request, dataclasses.replace(wishes, run=run, attach=True), self._root), [])
+            run, needs = new_run_id(time.time()), _needs(request, selected)
+            watched = self.watch(run, _texts(request, selected))
+            watched.needs, watched.alone = needs, bool(request.texts)
+            wishes = dataclasses.replace(wishes, run=run, attach=True)
+            with _telling(watched):
+                self._send(Submission(cells, request, wishes, self._root), [])
             return watched
 
     def watch(self, run: str, texts: Mapping[str, Text] | None = None) -> Watched:
@@ -100,9 +103,7 @@ class Live:
                 return known
             watched = Watched(self._workspace().follow(run), self.picture, texts=texts or {})
             self._runs = [one for one in self._runs if not one.over] + [watched]
-            if self._eyes is None or not self._eyes.is_alive():
-                self._eyes = threading.Thread(target=self._look, name="nbpipe-live", daemon=True)
-                self._eyes.start()
+            self._watch_on()
             return watched
 
     def newest(self) -> Watched | None:
@@ -146,13 +147,22 @@ class Live:
     def close(self) -> None:
         """Let go of what goes on."""
         with self._lock:
-            if self._waiting is not None:
-                self._waiting.timer.cancel()
-                self._waiting = None
+            self._flush()
             hosted, self._hosted = self._hosted, None
-            self._runs = []
+            runs, self._runs = self._runs, []
+        for watched in runs:
+            watched.leave()
         if hosted is not None:
             hosted.close()
+
+    def begun(self, patience: float = _BEGIN_SECONDS) -> None:
+        """Return when what was submitted has begun, or does not in time."""
+        self._flush()
+        ends = time.monotonic() + patience
+        for watched in list(self._runs):
+            while watched.run is None and not watched.is_done("") and time.monotonic() < ends:
+                with watched.changed:
+                    watched.changed.wait(_LOOK_SECONDS)
 
     @property
     def _root(self) -> Any:
@@ -171,9 +181,18 @@ class Live:
         """Get the steps under way that are other ones by now."""
         return [
             (watched.id, step)
-            for watched in self._runs if self._waiting is None or watched is not self._waiting.watched
+            for watched in self._runs if not self._is_waiting(watched) and not watched.alone
             for step, text in texts.items() if watched.goes_on_with(step) and watched.texts[step] != text
         ]  # fmt: skip
+
+    def _is_waiting(self, watched: Watched) -> bool:
+        return self._waiting is not None and self._waiting.watched is watched
+
+    def _timer(self) -> threading.Timer:
+        timer = threading.Timer(_QUIET_SECONDS, self._flush)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def _may_join(self, waiting: _Waiting, request: Request) -> bool:
         other = waiting.request
@@ -185,16 +204,15 @@ class Live:
         instead: list[tuple[str, str]],
     ) -> Watched:  # fmt: skip
         steps = tuple(dict.fromkeys((*waiting.request.steps, *request.steps)))
+        watched, before = waiting.watched, waiting.timer
+        watched.needs = {**watched.needs, **_needs(request, texts)}
         waiting.request = dataclasses.replace(request, steps=steps)
         waiting.cells = cells
         waiting.instead += instead
-        watched = waiting.watched
         watched.texts = {**watched.texts, **texts}
-        watched.needs = {**watched.needs, **_needs(request, texts)}
-        waiting.timer.cancel()
-        waiting.timer = threading.Timer(_QUIET_SECONDS, self._flush)
-        waiting.timer.daemon = True
-        waiting.timer.start()
+        # The earlier one goes last: interrupted in between, the cells are submitted all the same.
+        waiting.timer = self._timer()
+        before.cancel()
         return watched
 
     def _flush(self) -> None:
@@ -204,50 +222,90 @@ class Live:
                 return
             waiting.timer.cancel()
             wishes = Wishes(run=waiting.watched.id, attach=True)
-            self._send(Submission(waiting.cells, waiting.request, wishes, self._root), waiting.instead)
+            with _telling(waiting.watched):
+                self._send(Submission(waiting.cells, waiting.request, wishes, self._root), waiting.instead)
 
     def _send(self, submission: Submission, instead: Sequence[tuple[str, str]]) -> None:
         run = submission.wishes.run
         line = json.dumps(
             {"run": run, "submission": submission.to_json(), "instead": instead, "environ": dict(os.environ)}
         )
-        try:
-            if self._hosted is None:
-                self._hosted = Hosted(self._root, self._kernel, self._refused, self._host_gone)
-            self._hosted.submit(line, submission.asked.base)
-        except NbpipeError as error:
-            self._refused(run, error)
+        if self._hosted is None:
+            self._hosted = Hosted(self._root, self._kernel, self._refused, self._host_gone)
+        self._hosted.submit(run, line, submission.asked.base)
 
     def _refused(self, run: str, error: NbpipeError) -> None:
         for watched in list(self._runs):
             if watched.id == run:
                 watched.fail(error)
 
-    def _host_gone(self) -> None:
-        """Take note that the process has ended that carried the runs: what it left is found lost."""
-        workspace = self._workspace()
-        workspace.live(self._notebook)
+    def _host_gone(self, carried: frozenset[str]) -> None:
+        """Take note that the process has ended that carried these runs: what it left is found lost."""
+        gone = OutOfReach("the process that was to carry the run ended", "See carrier.log, and run the cell again.")
+        try:
+            workspace = self._workspace()
+            workspace.live(self._notebook)
+            begun = {run for run in carried if workspace.history.run_status(run) is not None}
+        except NbpipeError as error:
+            begun, gone = set(), OutOfReach(error.message, error.hint)
         for watched in list(self._runs):
-            if not watched.over and not workspace.has_run(watched.id):
-                watched.fail(OutOfReach("the process that was to carry the run ended", "See carrier.log."))
+            if watched.id in carried - begun:
+                watched.fail(gone)
 
     def _look(self) -> None:
-        while True:
-            with self._lock:
-                runs = [watched for watched in self._runs if not watched.over]
-                if not runs:
-                    self._eyes = None
-                    return
-            for watched in runs:
-                self._look_at(watched)
-            self.landed()
-            time.sleep(_LOOK_SECONDS)
-
-    def _look_at(self, watched: Watched) -> None:
         try:
-            watched.look()
-        except NbpipeError as error:
-            watched.fail(error)
+            while self._look_once():
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            # Whatever ended this thread, somebody may still wait for another run.
+            self._watch_on()
+
+    def _look_once(self) -> bool:
+        """Look at all runs; False when none goes on, and whoever comes then has to start a thread."""
+        with self._lock:
+            runs = [watched for watched in self._runs if not watched.over]
+            if not runs:
+                self._eyes = None
+                return False
+        for watched in runs:
+            _look_at(watched)
+        # The kernel's loop may be closed: then nobody runs cells any more.
+        with contextlib.suppress(RuntimeError):
+            self.landed()
+        return True
+
+    def _watch_on(self) -> None:
+        with self._lock:
+            if self._eyes is threading.current_thread():
+                self._eyes = None
+            if self._eyes is None and any(not watched.over for watched in self._runs):
+                self._eyes = threading.Thread(target=self._look, name="nbpipe-live", daemon=True)
+                self._eyes.start()
+
+
+def _look_at(watched: Watched) -> None:
+    """Look at a run; one that cannot be followed is over for all who wait for it, whatever the reason."""
+    watched.stumbles += 1
+    try:
+        watched.look()
+        watched.stumbles = 0
+    except NbpipeError as error:
+        watched.give_up(error)
+    finally:
+        if watched.stumbles > _STUMBLES:
+            watched.give_up(OutOfReach("the run cannot be followed any more", "%nbpipe status tells how it stands."))
+
+
+@contextlib.contextmanager
+def _telling(watched: Watched) -> Iterator[None]:
+    """Let nobody wait for a run that could not be handed over: whatever goes wrong meanwhile ends it."""
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if not done:
+            watched.fail(OutOfReach("the run was not submitted: the cell was interrupted", "Run the cell again."))
 
 
 def read_executed(path: str) -> dict[str, Any]:
@@ -271,10 +329,12 @@ def _needs(request: Request, selected: Mapping[str, Text] | Sequence[str]) -> di
     return {step: tuple(need for need in needs[step] if need in selected) for step in selected}
 
 
-def _texts(reading: Reading, selected: Sequence[str]) -> dict[str, Text]:
+def _texts(request: Request, selected: Sequence[str]) -> dict[str, Text]:
     """Get what each step is: its cells, and the definitions and values that it reaches."""
     found: dict[str, Text] = {}
+    reading = request.reading
     values = {parameter.name: parameter.default for parameter in reading.parameters} | dict(reading.injected)
+    values |= request.texts
     for step in reading.steps:
         if step.name in selected:
             code = reading.code[step.name]

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any, Self
 
 from nbpipe.data.artifacts import local_path
 from nbpipe.data.classes import share_classes
-from nbpipe.data.formats import libraries, load
+from nbpipe.data.formats import libraries, load_here
 from nbpipe.errors import NbpipeError, StepFailed
 from nbpipe.magics.watched import Watched
 from nbpipe.model import Artifact, Status, StepRecord
-from nbpipe.views.words import duration
+from nbpipe.views.columns import fit
+from nbpipe.views.words import duration, failure_line
 
 # What is larger, or needs a library that nobody has loaded, is loaded by the cell that reads it.
 _AT_ONCE_BYTES = 32 << 20
 _HINT_SECONDS = 0.5
 _PAUSE = 0.2
+_SAID_COLUMNS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Outputs:
         self._expected: dict[str, _Expected] = {}
         self._renewed: dict[str, _Expected] = {}
         self._own: set[str] = set()
+        self._refused: set[str] = set()
 
     def expect(self, names: Iterable[str], step: str, watched: Watched, classes: Mapping[str, str]) -> None:
         """Expect outputs of a step: whoever reads one of these names from now on waits for it."""
@@ -82,12 +87,21 @@ class Outputs:
         if not again and self._bound.get(name) == artifact.uri and name in self._namespace:
             self._expected.pop(name, None)
             return self._namespace[name]
-        path = local_path(artifact)
-        value = path if artifact.is_path else load(path, artifact.format)
+        value = self._value(artifact)
         self._namespace[name] = value
         self._bound[name] = artifact.uri
         self._expected.pop(name, None)
         return value
+
+    def _value(self, artifact: Artifact) -> Any:
+        path = local_path(artifact)
+        if artifact.is_path:
+            return path
+        try:
+            return load_here(path, artifact.format, f"output `{artifact.name}`")
+        except NbpipeError:
+            self._refused.add(artifact.uri)
+            raise
 
     def unbind(self, name: str) -> None:
         """Take a name away that an earlier result had."""
@@ -95,15 +109,16 @@ class Outputs:
             self._namespace.pop(name, None)
 
     def has_come(self) -> bool:
-        """Say whether anything has come that costs nothing to load."""
-        return bool(self._ready())
+        """Say whether anything has come that costs nothing to load; asked by any thread, so nothing is changed."""
+        renewed = list(self._renewed.values())
+        return bool(self._light()) or any(expected.watched.is_done(expected.step) for expected in renewed)
 
     def bind_ready(self) -> None:
         """Bind what has come and costs nothing to load."""
         for artifact, classes in self._ready():
             share_classes(self._namespace, classes)
             # What cannot be loaded is told by the cell that reads it.
-            with contextlib.suppress(NbpipeError, OSError, ValueError):
+            with contextlib.suppress(NbpipeError):
                 self.bind(artifact)
 
     def _ready(self) -> list[tuple[Artifact, Mapping[str, str]]]:
@@ -113,12 +128,21 @@ class Outputs:
                 self._expected[name] = expected
             if artifact is not None or expected.watched.is_done(expected.step):
                 self._renewed.pop(name, None)
+        return self._light()
+
+    def _light(self) -> list[tuple[Artifact, Mapping[str, str]]]:
         found: list[tuple[Artifact, Mapping[str, str]]] = []
         for name, expected in list(self._expected.items()):
             artifact = _output(expected.watched.succeeded(expected.step), name)
-            if artifact is not None and _is_light(artifact):
+            if artifact is not None and artifact.uri not in self._refused and _is_light(artifact):
                 found.append((artifact, expected.classes))
         return found
+
+    def await_made(self, name: str) -> None:
+        """Return when nothing more comes of the step that makes an output; nothing is bound."""
+        expected = self._expected.get(name) or self._renewed.get(name)
+        if expected is not None:
+            self._wait(name, expected)
 
     def await_names(self, names: Iterable[str]) -> None:
         """Bind these names, waiting for the steps that make them; StepFailed when one does not come."""
@@ -146,7 +170,7 @@ class Outputs:
 
     def _wait(self, name: str, expected: _Expected) -> None:
         watched, step = expected.watched, expected.step
-        with self._hint() as hint:
+        with self._hint() as hint, _interruptible():
             begin = time.monotonic()
             while not watched.is_done(step):
                 with watched.changed:
@@ -205,6 +229,19 @@ class Hint:
         self._handle = self._show(line, self._handle)
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let an interrupt end what waits; in a cell that awaits it would only be noted for the cell's next await."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+
+
 def _output(record: StepRecord | None, name: str) -> Artifact | None:
     return next((artifact for artifact in record.artifacts if artifact.name == name), None) if record else None
 
@@ -225,7 +262,6 @@ def _missing(name: str, step: str, watched: Watched) -> StepFailed:
         ended = record or watched.run
         state = ended.status.value if ended else "gone"
         return StepFailed(f"`{name}` is an output of step {step}, which is {state}", "Run its cell again.")
-    failure = record.failure
-    where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
-    return StepFailed(f"`{name}` is an output of step {step}, which failed: {where}{failure.message}",
+    said = fit(failure_line(record.failure), _SAID_COLUMNS)
+    return StepFailed(f"`{name}` is an output of step {step}, which failed: {said}",
                       "Mend the step's cell and run it again.")  # fmt: skip

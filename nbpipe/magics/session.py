@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.classes import share_classes
 from nbpipe.language.reading import Reading, read_cells
 from nbpipe.magics.cells import Cells, session_notebook
-from nbpipe.magics.front_end import deleted_cells
+from nbpipe.magics.front_end import deleted_cells, names_cells
 from nbpipe.magics.live import Live
 from nbpipe.magics.outputs import Hint, Outputs
 from nbpipe.magics.watched import Watched
@@ -38,11 +39,13 @@ class Session:
         terminal = not hasattr(shell, "kernel")
         # Not execution_count: IPython 9 counts on before it tells that a cell is about to run, IPython 8 afterwards.
         self.cells = Cells(
-            inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal
-        )
+            inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal,
+            named=names_cells(shell),
+        )  # fmt: skip
         self.outputs = Outputs(shell.user_ns, hint)
         self.live = Live(lambda: self.workspace, self.identity, _connection_file(shell))
         self._workspace: Workspace | None = None
+        self._opening = threading.Lock()
         self._executor: Executor | None = None
         atexit.register(self.close)
 
@@ -53,10 +56,14 @@ class Session:
 
     @property
     def workspace(self) -> Workspace:
-        """Get the workspace nearest to the notebook."""
-        if self._workspace is None:
-            self._workspace = Workspace.open(self.base)
-        return self._workspace
+        """Get the workspace nearest to the notebook, made anew if it was deleted meanwhile; asked by any thread."""
+        with self._opening:
+            if self._workspace is not None and not self._workspace.history.is_in_place():
+                self._workspace.history.close()
+                self._workspace = None
+            if self._workspace is None:
+                self._workspace = Workspace.open(self.base)
+            return self._workspace
 
     @property
     def has_workspace(self) -> bool:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nbpipe.data.classes import share_classes
-from nbpipe.data.formats import basename, is_path, load
+from nbpipe.data.formats import basename, is_path, load_here
 from nbpipe.data.postmortem import recall
 from nbpipe.errors import BadUsage, StepFailed
 from nbpipe.language.trial import trial_cell
@@ -130,10 +130,8 @@ def _ran(session: Session, source: str, *, silent: bool) -> bool:
 def _value(item: JobInput) -> Any:
     """Get an input as the step's kernel gets it: its value, its Path, or a list of them."""
     paths = [Path(path) for path in item.paths]
-    try:
-        read = paths if item.format is None else [load(path, item.format) for path in paths]
-    except (OSError, ValueError, ImportError) as error:
-        raise BadUsage(f"input `{item.name}` cannot be loaded here: {error}") from error
+    what = f"input `{item.name}`"
+    read = paths if item.format is None else [load_here(path, item.format, what) for path in paths]
     return read if item.kind in ("paths", "values") else read[0]
 
 

@@ -16,7 +16,14 @@ from nbpipe.magics.outputs import Outputs
 
 NAME = "__nbpipe_await__"
 _WORD = re.compile(r"[^\W\d]\w*")
-_MAGICS = ("run_line_magic", "run_cell_magic", "system", "getoutput")
+_EXPANDED = re.compile(r"\$\w+|\{[^{}]*\}")
+_SHELL = ("system", "getoutput")
+_MAGICS = ("run_line_magic", "run_cell_magic", *_SHELL)
+_NOT_PYTHON = frozenset({
+    "bash", "sh", "script", "perl", "ruby", "js", "javascript", "html", "HTML", "svg", "SVG", "latex", "markdown",
+    "writefile", "file", "cd", "env", "set_env", "ls", "pip", "conda", "mamba", "uv", "system", "sx", "matplotlib",
+    "config", "alias", "reset", "who", "whos", "who_ls", "history", "load", "run",
+})  # fmt: skip
 # These know themselves what they need.
 _OURS = ("step", "nbstep", "nbpipe", "load_ext", "reload_ext", "unload_ext")
 
@@ -31,15 +38,11 @@ class Waiter(ast.NodeTransformer):
         """Get the cell with a wait before it, where it reads what is not there yet."""
         if not isinstance(node, ast.Module) or not self._outputs.known:
             return node
-        told = names_of(node.body)
-        read = told.early | told.unsure | _mentioned(node)
-        if _calls_what_it_defines(node):
-            read |= told.later - told.binds
+        read, binds = _read_and_bound(node)
         awaited = self._outputs.read_by(None, read)
-        self._outputs.forget(told.binds - set(awaited))
+        self._outputs.forget(binds - set(awaited))
         if awaited:
             node.body.insert(_first(node.body), _wait_for(awaited))
-            ast.fix_missing_locations(node)
         return node
 
 
@@ -53,9 +56,22 @@ def awaiting(outputs: Outputs, shown: Callable[[], Any]) -> Callable[..., None]:
     return wait
 
 
+def _read_and_bound(node: ast.Module) -> tuple[set[str], set[str]]:
+    """Get the names that a cell may read and those that it binds; of one nested too deeply, all that it mentions."""
+    try:
+        told = names_of(node.body)
+        read = told.early | told.unsure | _mentioned(node)
+        if _calls_what_it_defines(node):
+            read |= told.later - told.binds
+        return set(read), set(told.binds)
+    except RecursionError:
+        # IPython would drop a transformer that raises, and no cell would ever wait again.
+        return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}, set()
+
+
 def _wait_for(names: Iterable[str]) -> ast.stmt:
     call = ast.Call(ast.Name(NAME, ast.Load()), [ast.Constant(name) for name in names], [])
-    return ast.Expr(call, lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
+    return ast.fix_missing_locations(ast.Expr(call, lineno=1, col_offset=0, end_lineno=1, end_col_offset=0))
 
 
 def _first(body: list[ast.stmt]) -> int:
@@ -95,5 +111,11 @@ def _mentioned(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _MAGICS:
             texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
             if texts and texts[0] not in _OURS:
-                found.update(_WORD.findall(" ".join(texts)))
+                other = node.func.attr in _SHELL or texts[0] in _NOT_PYTHON
+                found.update(word for text in texts for word in (_expanded(text) if other else _WORD.findall(text)))
     return found
+
+
+def _expanded(text: str) -> list[str]:
+    """Get the words that IPython puts values for into a text that is not Python."""
+    return [word for part in _EXPANDED.findall(text) for word in _WORD.findall(part)]

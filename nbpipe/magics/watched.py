@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,8 @@ Picture = Callable[["Watched", str | None], CardState]
 class Watched:
     """A run that was submitted here, or found in the history; looked at by one thread, asked by any.
 
-    ``texts`` tells of each step that is to be carried out what it was at submit.
+    ``texts`` tells of each step that is to be carried out what it was at submit; ``alone`` says that it was given
+    values of its own, so that it stands beside what the cells are; ``stumbles`` counts surprises in following it.
     """
 
     following: Following
@@ -59,9 +61,12 @@ class Watched:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: NbpipeError | None = None
     over: bool = False
+    alone: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
     _heard: dict[str, Heard] = field(default_factory=dict)
     _cards: list[tuple[Shown, str | None]] = field(default_factory=list)
+    _unwanted: set[str] = field(default_factory=set)
+    stumbles: int = 0
 
     @property
     def id(self) -> str:
@@ -115,6 +120,8 @@ class Watched:
     def look(self) -> None:
         """Take what has changed, and bring the cards up to date."""
         news = self.following.look()
+        if self._unwanted:
+            self._ask()
         for step, events in news.told.items():
             self._heard.setdefault(step, Heard()).take(events)
         over = self.error is not None or (self.run is not None and self.run.status.terminal)
@@ -132,6 +139,31 @@ class Watched:
             self.error = self.error or error
             self.changed.notify_all()
 
+    def give_up(self, error: NbpipeError) -> None:
+        """Note that the run cannot be followed any more, and leave what is known of it on the cards."""
+        self.fail(error)
+        with self.changed:
+            self.over = True
+            self.changed.notify_all()
+        self._show_all(ended=True)
+
+    def leave(self) -> None:
+        """Leave pictures of the run as it is now: nobody follows it from here any more."""
+        self._show_all(ended=True)
+
+    def cancel(self, step: str) -> None:
+        """Ask for one step to stop, or with no name for the whole run, as soon as it has begun."""
+        with self.changed:
+            self._unwanted.add(step)
+
+    def _ask(self) -> None:
+        """Ask whoever carries the run, which has to have begun for that, to stop what is not wanted."""
+        with self.changed:
+            unwanted = [step for step in self._unwanted if (step in self.following.steps) or (not step and self.run)]
+            self._unwanted.difference_update(unwanted)
+        for step in unwanted:
+            self.following.cancel(step)
+
     def succeeded(self, step: str) -> StepRecord | None:
         """Get a step's record if it has its outputs."""
         record = self.record(step)
@@ -143,13 +175,19 @@ class Watched:
             return tuple(self._cards)
 
     def _show_all(self, *, ended: bool) -> None:
-        for card, focus in self.cards():
-            self._show(card, focus, ended=ended or (focus is not None and self.is_done(focus)))
+        # One that cannot be drawn keeps none of the others from it.
+        with contextlib.ExitStack() as every:
+            for card, focus in self.cards():
+                done = focus is not None and self.is_done(focus)
+                every.callback(self._show, card, focus, ended=ended or done)
 
     def _show(self, card: Shown, focus: str | None, *, ended: bool) -> None:
-        state = self.picture(self, focus)
-        if not ended:
-            card.update(state)
-            return
-        card.end(state)
-        self.drop(card)
+        shown = False
+        try:
+            state = self.picture(self, focus)
+            (card.end if ended else card.update)(state)
+            shown = True
+        finally:
+            # One that cannot be drawn is not tried again: others may be.
+            if ended or not shown:
+                self.drop(card)

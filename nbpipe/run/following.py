@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.data.events import Tail
+from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.store import History
 from nbpipe.model import Event, RunRecord, Status, StepRecord
 
@@ -37,7 +39,9 @@ class Following:
     _tails: dict[str, tuple[int, Tail]] = field(default_factory=dict)
 
     def look(self) -> News:
-        """Get what has changed."""
+        """Get what has changed; HistoryOutOfReach when the run's history was deleted."""
+        if not self.history.is_in_place():
+            raise HistoryOutOfReach("the workspace was deleted while the run went on", "Run the cell again.")
         # Read before the steps: a run that has ended has all of them written.
         status = self.history.run_status(self.id)
         if status is not None and (self.run is None or status is not self.run.status):
@@ -53,6 +57,13 @@ class Following:
             if record.status.terminal:
                 self._tails.pop(record.step, None)
         return News(self.run, tuple(records), told)
+
+    def cancel(self, step: str) -> None:
+        """Ask whoever carries the run to stop one of its steps, or with no name all of it."""
+        if step:
+            self.history.ask_cancel_step(self.id, step, time.time())
+        else:
+            self.history.ask_cancel(self.id, time.time())
 
     def in_order(self) -> tuple[StepRecord, ...]:
         """Get the steps in notebook order."""
