@@ -33,6 +33,7 @@ _REGIONS = tuple(field.name for field in fields(Regions))
 # A front end counts seconds by its own clock; how far that is from the kernel's is told so often.
 _CLOCK_SECONDS = 10.0
 _KEPT = 30
+LINGER_SECONDS = 60.0
 ACTIONS = frozenset({"cancel", "rerun", "force", "why", "open", "debug"})
 
 
@@ -67,6 +68,7 @@ class Card:
     """
 
     _kept: ClassVar[deque[_Model]] = deque()
+    _lingering: ClassVar[set[Card]] = set()
 
     def __init__(self, act: Callable[[str, str], None]) -> None:
         self._act = act
@@ -83,18 +85,14 @@ class Card:
 
     def show(self) -> None:
         """Display the card under the running cell."""
-        bundle = {
-            "text/plain": "nbpipe: this is seen while the kernel lives",
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2, "version_minor": 0, "model_id": self._model.model_id,
-            },
-        }  # fmt: skip
+        bundle = _view("nbpipe: this is seen while the kernel lives", self._model)
         self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def update(self, state: CardState) -> None:
         """Show a new state; only what differs from the one before is sent."""
         with self._lock:
             if not self._over:
+                self._lingering.discard(self)
                 self._state = state
                 self._send(whole=False)
 
@@ -105,12 +103,38 @@ class Card:
                 self._model.answer = html
 
     def end(self, state: CardState) -> None:
-        """Put the finished picture in the card's place, which is what the saved notebook keeps; then nothing more."""
+        """Put the finished picture in the card's place, which is what the saved notebook keeps; then nothing more.
+
+        The card of a step that failed first stays a while for its buttons, with the picture for whoever cannot show it.
+        """
         with self._lock:
             if self._over:
                 return
-            self._over = True
             self._state = state
+            self._send(whole=False)
+            if state.status is not Status.FAILED or self._handle is None:
+                self.finish()
+                return
+            self._handle.update({**_view("", self._model), **twin(state)}, raw=True)
+            timer = threading.Timer(LINGER_SECONDS, self.finish, (state,))
+            timer.daemon = True
+            timer.start()
+            self._lingering.add(self)
+
+    @classmethod
+    def finish_all(cls, _info: object = None) -> None:
+        """Put the finished pictures in the places of the cards that have stayed for their buttons."""
+        for card in list(cls._lingering):
+            card.finish()
+
+    def finish(self, expected: CardState | None = None) -> None:
+        """Put the finished picture in the card's place now, unless it shows another state than expected by now."""
+        with self._lock:
+            state = self._state
+            self._lingering.discard(self)
+            if self._over or state is None or expected not in (None, state):
+                return
+            self._over = True
             self._send(whole=False)
             bundle = twin(state)
             if self._handle is None:

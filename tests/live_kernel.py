@@ -36,7 +36,9 @@ class Shown:
     @property
     def is_live(self) -> bool:
         """Say whether a card is still to become a picture."""
-        return any(kind in bundle for bundle in self.bundles.values() for kind in LIVE)
+        # A step that failed keeps its card for a while, with the picture beside it.
+        live = [bundle for bundle in self.bundles.values() if any(kind in bundle for kind in LIVE)]
+        return any("text/html" not in bundle for bundle in live)
 
 
 class Kernel:

@@ -16,6 +16,7 @@ from nbpipe.magics.landing import Landing
 from nbpipe.magics.screen import Failing, hint, show_steps
 from nbpipe.magics.session import Session
 from nbpipe.magics.waiting import NAME, Waiter, awaiting
+from nbpipe.widget import Card
 
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
@@ -48,6 +49,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         ("pre_run_cell", session.cells.before),
         ("pre_run_cell", landing.before),
         ("pre_run_cell", magics.mending.withdraw),
+        ("pre_run_cell", Card.finish_all),
         ("post_run_cell", session.cells.after),
     ]
     offer(shell, session)
