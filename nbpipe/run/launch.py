@@ -28,7 +28,8 @@ def launch(submission: Submission, place: Place) -> Launched:
     """Start the process and return when its run has begun; OutOfReach when it does not begin."""
     with (place.root / _LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", _PROGRAM],
+            # Files beside the notebook must not stand in for libraries.
+            [sys.executable, "-P", "-m", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
