@@ -68,8 +68,8 @@ def _same(back: Reading, reading: Reading) -> bool:
     values = [(parameter.default, parameter.choices) for parameter in reading.parameters]
     again = [(parameter.default, parameter.choices) for parameter in back.parameters]
     orders = [list(found.code) for found in (back, reading)]
-    kept = (values, reading.injected, reading.defaults, [step.options for step in reading.steps])
-    found = (again, back.injected, back.defaults, [step.options for step in back.steps])
+    kept = (values, reading.injected, reading.defaults, [(step.options, step.given) for step in reading.steps])
+    found = (again, back.injected, back.defaults, [(step.options, step.given) for step in back.steps])
     return back == reading and orders[0] == orders[1] and repr(found) == repr(kept)
 
 
@@ -125,11 +125,12 @@ def _step_row(step: Step) -> list[Any]:
         None if step.options == _PLAIN else _options_row(step.options),
         [[piece.cell, piece.source] for piece in step.pieces],
         _where(step.place),
+        [[key, _where(place)] for key, place in step.given.items()],
     ]
 
 
 def _step(name: str, inputs: Iterable[Any], outputs: Iterable[Any], *rest: Any) -> Step:
-    options, pieces, place = rest
+    options, pieces, place, given = rest
     return Step(
         name,
         tuple([Input(called, _source(*source), form, Place(*where)) for called, source, form, where in inputs]),
@@ -137,6 +138,7 @@ def _step(name: str, inputs: Iterable[Any], outputs: Iterable[Any], *rest: Any) 
         _PLAIN if options is None else _options(options),
         tuple([Piece(cell, source) for cell, source in pieces]),
         Place(*place),
+        {key: Place(*where) for key, where in given},
     )
 
 
