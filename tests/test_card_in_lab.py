@@ -256,7 +256,11 @@ def kept(lab):
         "card.end({0})\ncard.end({0})", "late = threading.Thread(target=card.end, args=({0},))\nlate.start()"
     )
     cells = [ending.format(state) for state in ENDINGS.values()]
-    notebook = lab.open(write(lab, "kept.ipynb", PREPARE, *cells, threaded.format(ENDINGS["succeeded"]), "late.join()"))
+    notebook = lab.open(
+        write(
+            lab, "kept.ipynb", PREPARE, *cells, threaded.format(ENDINGS["succeeded"]), "late.join()\nCard.finish_all()"
+        )
+    )
     notebook.run_all(count=len(cells) + 3)
     notebook.page.wait_for_function("count => document.querySelectorAll('.nbpipe-twin').length >= count", arg=4)
     picture(notebook, "kept", ".jp-Notebook")
