@@ -60,6 +60,8 @@ def scaled(values, factor=SCALE):
 class Instant:
     """Carries out attempts at once: publishes what each output holds without a kernel."""
 
+    slots = 1
+
     def __init__(self) -> None:
         self._mailbox = Mailbox()
 

@@ -25,7 +25,7 @@ from nbpipe.views.card import CardState
 from nbpipe.views.displays import displays
 from nbpipe.workspace import Workspace
 
-_LOOK_SECONDS = 0.12
+_LOOK_SECONDS = 0.15
 # Cells that are run together, by Run All, shall be one run.
 _QUIET_SECONDS = 0.06
 _BEGIN_SECONDS = 30.0
