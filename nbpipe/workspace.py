@@ -48,7 +48,7 @@ from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
 from nbpipe.run.readings import Readings
 from nbpipe.run.scene import Scene, recorded_scene, scene_now
-from nbpipe.run.situation import Request, Situation, survey
+from nbpipe.run.situation import Request, Situation, needs_among, survey
 from nbpipe.run.submission import Submission, Wishes, new_run_id
 from nbpipe.run.verification import Problem, Verified, keep_ending, set_aside, verify
 from nbpipe.run.workshop import Workshop
@@ -399,7 +399,7 @@ class Workspace:
         return self.history.begin_run(
             run=run, notebook=request.notebook, experiment=wishes.experiment or Path(request.notebook).stem,
             parameters=situation.values, tags=wishes.tags, git=git_state(request.base), owner=this_owner(run), now=now,
-            needs=_needs(situation),
+            needs=needs_among(situation.graph, situation.selected),
         )  # fmt: skip
 
     def _driver(
@@ -426,9 +426,7 @@ class Workspace:
             new_id=lambda: secrets.token_hex(8),
             watch=watch,
             positions={step.name: index for index, step in enumerate(situation.graph.pipeline.steps)},
-            progress=Progress(
-                _needs(situation), {step.name: step.options.retries for step in steps}, wishes.keep_going
-            ),
+            progress=Progress(run.needs, {step.name: step.options.retries for step in steps}, wishes.keep_going),
         )
 
 
@@ -438,13 +436,6 @@ def request_for(path: Path, place: Place | None = None) -> Request:
     notebook = read_notebook(path)
     reading = Readings(place.readings, time.time()).read(path, notebook.cells) if place else read_cells(notebook.cells)
     return Request(str(path), reading, path.parent, notebook.kernel)
-
-
-def _needs(situation: Situation) -> dict[str, tuple[str, ...]]:
-    """Get what each step that was asked for needs, in notebook order."""
-    pipeline, selected = situation.graph.pipeline, situation.selected
-    names = [step.name for step in pipeline.steps if step.name in selected]
-    return {name: tuple(need for need in pipeline.needs[name] if need in selected) for name in names}
 
 
 def _own_executor(made: list[Executor]) -> Executor:

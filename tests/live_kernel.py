@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +10,10 @@ from queue import Empty
 from typing import Any
 
 import psutil
-from jupyter_client.manager import KernelManager
+from jupyter_client.blocking.client import BlockingKernelClient
+from plain_kernel import PlainKernel
 
-LIVE = ("application/vnd.jupyter.widget-view+json", "application/x-live")
+LIVE = "application/vnd.jupyter.widget-view+json"
 PATIENCE = 90.0
 
 
@@ -37,7 +35,7 @@ class Shown:
     def is_live(self) -> bool:
         """Say whether a card is still to become a picture."""
         # A step that failed keeps its card for a while, with the picture beside it.
-        live = [bundle for bundle in self.bundles.values() if any(kind in bundle for kind in LIVE)]
+        live = [bundle for bundle in self.bundles.values() if LIVE in bundle]
         return any("text/html" not in bundle for bundle in live)
 
 
@@ -45,21 +43,16 @@ class Kernel:
     """A kernel over sockets of this machine's file system, so that no port can be taken meanwhile."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        self.sockets = tempfile.mkdtemp(prefix="nbt-")
-        self.manager = KernelManager(kernel_name="python3", transport="ipc")
-        self.manager.connection_file = f"{self.sockets}/kernel.json"
-        self.manager.ip = f"{self.sockets}/s"
-        self.environment = {**os.environ, **environment}
-        self.manager.start_kernel(cwd=str(folder), env=self.environment)
+        self._plain = PlainKernel(folder, environment)
+        self.manager = self._plain.manager
         self.sent = ""
         self.cells: dict[str, Shown] = {}
         self.hearers: list[Callable[[dict[str, Any]], None]] = []
-        self._connect()
 
-    def _connect(self) -> None:
-        self.client = self.manager.client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=PATIENCE)
+    @property
+    def client(self) -> BlockingKernelClient:
+        """Get the client, another one after a restart."""
+        return self._plain.client
 
     def send(self, cell: str, source: str, **metadata: Any) -> str:
         """Run a cell without waiting for it, and get the message's id."""
@@ -125,12 +118,8 @@ class Kernel:
 
     def restart(self) -> None:
         """Start the kernel again, as a front end does."""
-        self.client.stop_channels()
-        self.manager.restart_kernel(now=False)
-        self._connect()
+        self._plain.restart()
 
     def close(self) -> None:
         """Shut the kernel down."""
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=False)
-        shutil.rmtree(self.sockets, ignore_errors=True)
+        self._plain.stop(now=False)

@@ -25,7 +25,17 @@ class PlainKernel:
         place = {"connection_file": f"{self._directory}/kernel.json", "ip": f"{self._directory}/s"}
         self.manager = KernelManager(kernel_name="python3", transport="ipc", **place)
         self.manager.start_kernel(cwd=str(cwd), env={**os.environ, **(environment or {})})
-        self.client: BlockingKernelClient = self.manager.client()
+        self.client: BlockingKernelClient
+        self._connect()
+
+    def restart(self) -> None:
+        """Start the kernel again, as a front end does."""
+        self.client.stop_channels()
+        self.manager.restart_kernel(now=False)
+        self._connect()
+
+    def _connect(self) -> None:
+        self.client = self.manager.client()
         self.client.start_channels()
         try:
             self.client.wait_for_ready(timeout=120)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from author import Author
+from author import Author, write_notebook
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.slow]
 
@@ -98,14 +98,7 @@ def lab(tmp_path_factory):
 
 def write(lab, name: str, *cells: str) -> str:
     """Write a notebook of code cells."""
-    listed = [
-        {"cell_type": "code", "id": f"c{at}", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
-        for at, source in enumerate(cells)
-    ]
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    document = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": listed}
-    (lab.folder / name).write_text(json.dumps(document))
-    return name
+    return write_notebook(lab.folder / name, cells).name
 
 
 def picture(notebook, name: str, selector: str = ".nbpipe-card") -> None:

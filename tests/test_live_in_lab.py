@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from author import write_notebook
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
@@ -51,14 +52,7 @@ REPORT = "%%step report -i model, corr -o text\ntext = f'{model} {corr:.2f}'"
 
 def write(folder: Path, name: str, *cells: str) -> str:
     """Write a notebook of code cells."""
-    listed = [
-        {"cell_type": "code", "id": f"c{at}", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
-        for at, source in enumerate(cells)
-    ]
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    document = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": listed}
-    (folder / name).write_text(json.dumps(document))
-    return name
+    return write_notebook(folder / name, cells).name
 
 
 @pytest.fixture(scope="module")

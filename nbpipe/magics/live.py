@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.hosted import Hosted
 from nbpipe.magics.watched import Text, Watched
 from nbpipe.model import Cell, Preview, Status
-from nbpipe.run.situation import Request, check_declared, select
+from nbpipe.run.situation import Request, check_declared, needs_among, select
 from nbpipe.run.submission import Submission, Wishes, new_run_id
 from nbpipe.run.workshop import definition_digests
 from nbpipe.views.card import CardState
@@ -65,17 +65,16 @@ class Live:
 
         What is wrong with the notebook's words is raised; the rest is told by the run.
         """
-        selected = _selected(request)
-        texts = _texts(request, selected)
+        needs = _declared_needs(request)
+        texts = _texts(request, needs)
         with self._lock:
             joined = self._joined(request, texts)
             if joined is not None:
                 return joined
             instead = self._superseded(texts)
             if self._waiting is not None and self._may_join(self._waiting, request):
-                return self._join(self._waiting, request, cells, texts, instead)
+                return self._join(self._waiting, request, cells, texts=texts, needs=needs, instead=instead)
             self._flush()
-            needs = _needs(request, selected)
             watched = self.watch(new_run_id(time.time()), texts)
             watched.needs = needs
             with _telling(watched):
@@ -84,11 +83,11 @@ class Live:
 
     def submit_alone(self, request: Request, cells: tuple[Cell, ...], wishes: Wishes) -> Watched:
         """Submit a run of its own, with wishes that no other has."""
-        selected = _selected(request)
+        needs = _declared_needs(request)
         with self._lock:
             self._flush()
-            run, needs = new_run_id(time.time()), _needs(request, selected)
-            watched = self.watch(run, _texts(request, selected))
+            run = new_run_id(time.time())
+            watched = self.watch(run, _texts(request, needs))
             watched.needs, watched.alone = needs, bool(request.texts)
             wishes = dataclasses.replace(wishes, run=run, attach=True)
             with _telling(watched):
@@ -200,12 +199,12 @@ class Live:
         return plain and other.notebook == request.notebook and not waiting.watched.is_done("")
 
     def _join(
-        self, waiting: _Waiting, request: Request, cells: tuple[Cell, ...], texts: Mapping[str, Text],
-        instead: list[tuple[str, str]],
+        self, waiting: _Waiting, request: Request, cells: tuple[Cell, ...], *, texts: Mapping[str, Text],
+        needs: Mapping[str, tuple[str, ...]], instead: list[tuple[str, str]],
     ) -> Watched:  # fmt: skip
         steps = tuple(dict.fromkeys((*waiting.request.steps, *request.steps)))
         watched, before = waiting.watched, waiting.timer
-        watched.needs = {**watched.needs, **_needs(request, texts)}
+        watched.needs = {**watched.needs, **needs}
         waiting.request = dataclasses.replace(request, steps=steps)
         waiting.cells = cells
         waiting.instead += instead
@@ -317,19 +316,14 @@ def read_executed(path: str) -> dict[str, Any]:
     return notebook
 
 
-def _selected(request: Request) -> list[str]:
-    """Get the steps that are asked for and all they need; what is wrong with their words is raised."""
+def _declared_needs(request: Request) -> dict[str, tuple[str, ...]]:
+    """Get the steps that are asked for and all they need, each with its needs; what is wrong with them is raised."""
     graph = check_declared(request)
     selected, _ = select(graph, request)
-    return [step.name for step in graph.pipeline.steps if step.name in selected]
+    return needs_among(graph, selected)
 
 
-def _needs(request: Request, selected: Mapping[str, Text] | Sequence[str]) -> dict[str, tuple[str, ...]]:
-    needs = check_declared(request).pipeline.needs
-    return {step: tuple(need for need in needs[step] if need in selected) for step in selected}
-
-
-def _texts(request: Request, selected: Sequence[str]) -> dict[str, Text]:
+def _texts(request: Request, selected: Collection[str]) -> dict[str, Text]:
     """Get what each step is: its cells, and the definitions and values that it reaches."""
     found: dict[str, Text] = {}
     reading = request.reading

@@ -160,6 +160,12 @@ def select(graph: Graph, request: Request) -> tuple[set[str], set[str]]:
     return selected, forced & selected
 
 
+def needs_among(graph: Graph, selected: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Get what each of some steps needs of the others, in notebook order."""
+    names = [step.name for step in graph.pipeline.steps if step.name in selected]
+    return {name: tuple(need for need in graph.pipeline.needs[name] if need in selected) for name in names}
+
+
 def _values(request: Request, errors: list[Refused]) -> dict[str, Any]:
     reading = request.reading
     try:
