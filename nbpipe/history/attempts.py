@@ -1,131 +1,135 @@
-"""The attempts: begun, ended, and the one transaction that makes a success visible."""
+"""The attempts, what a run's driver has to tell of them, and the one transaction that makes a success visible."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from nbpipe.history import claims, steps
+from nbpipe.history import claims, event_log, executions
 from nbpipe.history.claims import Claim
 from nbpipe.history.database import Part
-from nbpipe.history.records import TERMINAL, AttemptRow, artifacts_to_json, attempt_from, failure_to_json
+from nbpipe.history.records import attempt_from, attempt_to_row
 from nbpipe.history.results import Offer, offer
 from nbpipe.history.schema import attempts, runs
-from nbpipe.model import Outcome, Status, StepRecord
+from nbpipe.model import (
+    AttemptChanged,
+    AttemptRecord,
+    ExecutionRecord,
+    MetricLogged,
+    OutputWritten,
+    RunFact,
+    Status,
+)
+
+Told = MetricLogged | OutputWritten
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed in a run since it was recorded last: it becomes visible, and part of the log, all together."""
+
+    executions: Sequence[ExecutionRecord] = ()
+    attempts: Sequence[AttemptRecord] = ()
+    told: Sequence[Told] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.executions or self.attempts or self.told)
 
 
 class Attempts(Part):
-    """Each try to execute a step."""
+    """Each try of each execution."""
 
-    def begin_attempt(
-        self,
-        *,
-        attempt: str,
-        run: str,
-        step: str,
-        number: int,
-        key: str | None,
-        token: int,
-        directory: str,
-        now: float,
-    ) -> None:
-        """Record that the attempt starts now."""
-        row = {
-            "id": attempt,
-            "run": run,
-            "step": step,
-            "number": number,
-            "key": key,
-            "token": token,
-            "directory": directory,
-            "status": Status.RUNNING.value,
-            "started": now,
-            "seconds": 0.0,
-            "notebook": "",
-            "artifacts": "[]",
-        }
+    def record(self, run: str, changes: Changes, now: float) -> None:
+        """Write what has changed in a run, short of successes; what has ended already stays as it is."""
+        if any(attempt.status is Status.SUCCEEDED for attempt in changes.attempts):
+            raise ValueError("an attempt cannot succeed without a commit")
         with self._database.writing() as connection:
-            connection.execute(insert(attempts).values(row))
-
-    def end_attempt(self, outcome: Outcome, now: float) -> None:
-        """Record that the attempt came to nothing; one that has ended already stays as it is."""
-        if not outcome.status.terminal or outcome.status is Status.SUCCEEDED:
-            raise ValueError(f"an attempt cannot end as {outcome.status} without a commit")
-        with self._database.writing() as connection:
-            _end(connection, outcome, now)
+            executions.write(connection, changes.executions, now)
+            write(connection, run, changes.attempts, now)
+            event_log.append(connection, run, changes.told, now)
 
     def commit(
         self,
-        outcome: Outcome,
-        record: StepRecord,
+        attempt: AttemptRecord,
+        execution: ExecutionRecord,
         *,
         offers: Sequence[Offer],
         claim: Claim | None,
         now: float,
     ) -> bool:
-        """Make the success visible, all of it together; False, and nothing changed, when it came too late.
+        """Make a success visible, all of it together; return False, and change nothing, when it came too late.
 
-        It is too late when the claim was taken over, when the attempt, the step or the run has ended otherwise, or when
-        another attempt of the step has succeeded. Empty ``offers`` mean: it serves its own run only.
+        It is too late when the claim was taken over, when the attempt, the execution or the run has ended otherwise,
+        or when another attempt of the execution has succeeded. Empty ``offers`` mean: it serves its own run only.
         """
-        if outcome.status is not Status.SUCCEEDED:
-            raise ValueError(f"an attempt that is {outcome.status} cannot be committed")
+        if attempt.status is not Status.SUCCEEDED:
+            raise ValueError(f"an attempt that is {attempt.status} cannot be committed")
         with self._database.writing() as connection:
-            if not _in_time(connection, outcome.attempt, record, claim):
+            if not _in_time(connection, attempt, execution, claim):
                 return False
-            _end(connection, outcome, now)
-            steps.write(connection, [record])
-            offer(connection, outcome.attempt, offers, now=now)
+            write(connection, attempt.run, [attempt], now)
+            executions.write(connection, [execution], now)
+            offer(connection, attempt.id, offers, now=now)
             if claim is not None:
                 claims.free(connection, claim)
             return True
 
-    def attempts(self, run: str, step: str) -> list[AttemptRow]:
-        """Get the attempts at this step of the run, first to last."""
-        wanted = select(attempts).where(attempts.c.run == run, attempts.c.step == step).order_by(attempts.c.number)
+    def of_execution(self, execution: str) -> list[AttemptRecord]:
+        """Return the attempts of an execution, first to last."""
+        wanted = select(attempts).where(attempts.c.execution == execution).order_by(attempts.c.number)
         with self._database.reading() as connection:
             return [attempt_from(row) for row in connection.execute(wanted)]
 
-    def newest_attempt(self, key: str, among: Collection[str], notebook: str) -> AttemptRow | None:
-        """Get the newest attempt at this key among some runs, those of the notebook."""
-        ours = select(runs.c.id).where(runs.c.id.in_(among), runs.c.notebook == notebook)
+    def get(self, attempt: str) -> AttemptRecord | None:
+        """Return one attempt."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(attempts).where(attempts.c.id == attempt)).first()
+            return None if row is None else attempt_from(row)
+
+    def newest_at(self, key: str, among: Collection[str], pipeline: str) -> AttemptRecord | None:
+        """Return the newest attempt at this key among some runs, those of the pipeline."""
+        ours = select(runs.c.id).where(runs.c.id.in_(among), runs.c.pipeline == pipeline)
         wanted = select(attempts).where(attempts.c.run.in_(ours), attempts.c.key == key)
         with self._database.reading() as connection:
-            row = connection.execute(wanted.order_by(attempts.c.started.desc()).limit(1)).first()
+            row = connection.execute(wanted.order_by(func.coalesce(attempts.c.started, 0.0).desc()).limit(1)).first()
             return None if row is None else attempt_from(row)
 
 
-def _in_time(connection: Connection, attempt: str, record: StepRecord, claim: Claim | None) -> bool:
+def write(connection: Connection, run: str, records: Sequence[AttemptRecord], now: float) -> None:
+    """Write attempts of a run inside the caller's transaction; one that has ended already stays as it is."""
+    changed: list[RunFact] = []
+    for record in records:
+        present = _status_of(connection, record.id)
+        if present is not None and present.terminal:
+            continue
+        row = attempt_to_row(record)
+        if present is None:
+            connection.execute(insert(attempts).values(row))
+        else:
+            del row["id"]
+            connection.execute(update(attempts).where(attempts.c.id == record.id).values(row))
+        changed.append(AttemptChanged(record))
+    event_log.append(connection, run, changed, now)
+
+
+def _status_of(connection: Connection, attempt: str) -> Status | None:
+    found = connection.scalar(select(attempts.c.status).where(attempts.c.id == attempt).with_for_update())
+    return None if found is None else Status(found)
+
+
+def _in_time(connection: Connection, attempt: AttemptRecord, execution: ExecutionRecord, claim: Claim | None) -> bool:
     if claim is not None and not claims.is_current(connection, claim):
         return False
     # A run that somebody has closed takes no more results: what has ended stays as it ended.
-    going_on = connection.scalar(select(runs.c.status).where(runs.c.id == record.run).with_for_update())
+    going_on = connection.scalar(select(runs.c.status).where(runs.c.id == attempt.run).with_for_update())
     if going_on is not None and Status(going_on).terminal:
         return False
-    status = connection.scalar(select(attempts.c.status).where(attempts.c.id == attempt).with_for_update())
-    if status is None or Status(status).terminal:
+    present = _status_of(connection, attempt.id)
+    if present is None or present.terminal:
         return False
-    return not _succeeded(connection, record) and steps.may_become(
-        steps.status_of(connection, record.run, record.step), record.status
+    won = select(attempts.c.id).where(attempts.c.execution == execution.id, attempts.c.status == Status.SUCCEEDED.value)
+    return connection.scalar(won) is None and executions.may_become(
+        executions.status_of(connection, execution.id), execution.status
     )
-
-
-def _succeeded(connection: Connection, record: StepRecord) -> bool:
-    of_step: Any = (attempts.c.run == record.run) & (attempts.c.step == record.step)
-    won = select(attempts.c.id).where(of_step, attempts.c.status == Status.SUCCEEDED.value)
-    return connection.scalar(won) is not None
-
-
-def _end(connection: Connection, outcome: Outcome, now: float) -> None:
-    going_on = (attempts.c.id == outcome.attempt) & attempts.c.status.not_in(TERMINAL)
-    ended = {
-        "status": outcome.status.value,
-        "ended": now,
-        "seconds": outcome.seconds,
-        "notebook": outcome.notebook,
-        "failure": failure_to_json(outcome.failure),
-        "artifacts": artifacts_to_json(outcome.artifacts),
-    }
-    connection.execute(update(attempts).where(going_on).values(ended))

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from nbpipe.history.counting import next_number
 from nbpipe.history.database import Part
 from nbpipe.history.records import TERMINAL
 from nbpipe.history.schema import claims, runs
+from nbpipe.history.sequences import next_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ClaimedByOther:
     """Somebody computes the key already: ``run`` is the newest run that ``owner`` has not ended."""
 
     owner: str
@@ -34,7 +34,9 @@ class Held:
 class Claims(Part):
     """Which keys are being computed, and by whom."""
 
-    def claim(self, key: str, *, owner: str, now: float, lease: float, alive: Callable[[str], bool]) -> Claim | Held:
+    def claim(
+        self, key: str, *, owner: str, now: float, lease: float, alive: Callable[[str], bool]
+    ) -> Claim | ClaimedByOther:
         """Get the claim, unless somebody, the same owner included, has one that is live."""
         dead: int | None = None
         while True:
@@ -45,7 +47,7 @@ class Claims(Part):
                 run = _run_of(connection, row.owner)
             # Asked outside of the transaction, for it may take its time; the answer holds for this one token.
             if row.owner == owner or alive(row.owner):
-                return Held(row.owner, run)
+                return ClaimedByOther(row.owner, run)
             dead = row.token
 
     def renew(self, owner: str, *, now: float, lease: float) -> set[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
@@ -91,36 +91,22 @@ class Database:
         """Say whether the file that was opened is still the one at its path: SQLite goes on with a deleted one."""
         return self._file == _identity(self.path)
 
+    def damage(self) -> list[str]:
+        """Return what SQLite finds wrong with its file; nothing when it is whole."""
+        with self.reading() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
+        return [str(line) for line in found if line != "ok"]
+
     def close(self) -> None:
         """Close the pooled connections."""
         self._readers.dispose()
 
 
 class Part:
-    """Some of the questions that history answers, asked of one database."""
+    """A part of history: the questions about one concern, asked of the one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def damage(self) -> list[str]:
-        """Get what the database itself finds wrong with its file; nothing when it is whole."""
-        with self._database.reading() as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
-        return [str(line) for line in found if line != "ok"]
-
-    def is_in_place(self) -> bool:
-        """Say whether the file that was opened was neither deleted nor replaced since."""
-        return self._database.is_in_place()
-
-    def close(self) -> None:
-        """Let go of the database."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def chunks(values: Sequence[str]) -> Iterator[list[str]]:

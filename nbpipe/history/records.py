@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -12,16 +13,18 @@ from sqlalchemy import Row
 
 from nbpipe.model import (
     Artifact,
+    AttemptRecord,
     Component,
+    ExecutionRecord,
     Failure,
     GitState,
     Hit,
     Observed,
     Origin,
+    PipelineRecord,
     Reason,
     RunRecord,
     Status,
-    StepRecord,
 )
 
 TERMINAL = tuple(status.value for status in Status if status.terminal)
@@ -30,30 +33,32 @@ DONE = frozenset((Status.SUCCEEDED, Status.REUSED))
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=repr)
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """One attempt as history keeps it."""
-
-    attempt: str
-    number: int
-    status: Status
-    started: float
-    ended: float | None
-    directory: str
-    notebook: str
-    failure: Failure | None
-
-
 def to_json(value: object) -> str:
-    """Get ``value`` as compact ASCII JSON; what JSON cannot say is shown by its ``repr``."""
+    """Return ``value`` as compact ASCII JSON; what JSON cannot say is shown by its ``repr``."""
     return "[]" if value == () else _ENCODER.encode(value)
 
 
+def pipeline_to_row(record: PipelineRecord) -> dict[str, Any]:
+    """Return the pipeline's row."""
+    return {
+        "id": record.id,
+        "notebook": record.notebook,
+        "cells": to_json(sorted(record.cells)),
+        "steps": to_json(sorted(record.steps)),
+    }
+
+
+def pipeline_from(row: Row[Any]) -> PipelineRecord:
+    """Return the pipeline."""
+    return PipelineRecord(row.id, row.notebook, frozenset(json.loads(row.cells)), frozenset(json.loads(row.steps)))
+
+
 def run_from(row: Row[Any], patch: str) -> RunRecord:
-    """Get the run; ``patch`` is the text that the row only refers to."""
+    """Return the run; ``patch`` is the text that the row only refers to."""
     return RunRecord(
         id=row.id,
         number=row.number,
+        pipeline=row.pipeline,
         notebook=row.notebook,
         experiment=row.experiment,
         status=Status(row.status),
@@ -63,30 +68,26 @@ def run_from(row: Row[Any], patch: str) -> RunRecord:
         tags=json.loads(row.tags),
         git=None if row.git is None else GitState(**json.loads(row.git), patch=patch),
         owner=row.owner,
-        needs=needs_from(json.loads(row.needs or "{}")),
     )
 
 
-def needs_from(told: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Get what each step needs."""
-    return {step: tuple(needed) for step, needed in told.items()}
-
-
 def git_to_json(git: GitState | None) -> str | None:
-    """Get the repository's state without its patch, which is a text of its own."""
+    """Return the repository's state without its patch, which is a text of its own."""
     if git is None:
         return None
     return to_json({"remote": git.remote, "branch": git.branch, "commit": git.commit, "dirty": git.dirty})
 
 
-def step_to_row(record: StepRecord, components: str | None, observed: str | None) -> dict[str, Any]:
-    """Get the step's row, but for what it repeats of its run; the other two are the names of their texts."""
+def execution_to_row(record: ExecutionRecord, components: str | None, observed: str | None) -> dict[str, Any]:
+    """Return the execution's row, but for what it repeats of its run; the other two are the names of their texts."""
     return {
+        "id": record.id,
         "run": record.run,
         "step": record.step,
         "position": record.position,
         "status": record.status.value,
-        "done": record.status in DONE,
+        "current": record.current,
+        "done": record.current and record.status in DONE,
         "attempts": record.attempts,
         "seconds": record.seconds,
         "saved_seconds": record.saved_seconds,
@@ -95,6 +96,7 @@ def step_to_row(record: StepRecord, components: str | None, observed: str | None
         "key": record.key,
         "origin_run": record.origin.run if record.origin else None,
         "origin_step": record.origin.step if record.origin else None,
+        "origin_attempt": record.origin.attempt if record.origin else None,
         "notebook": record.notebook,
         "failure": failure_to_json(record.failure),
         "started": record.started,
@@ -102,17 +104,19 @@ def step_to_row(record: StepRecord, components: str | None, observed: str | None
         "notes": to_json(record.notes),
         "observed": observed,
         "written": to_json(record.written),
+        "needs": to_json(record.needs),
     }
 
 
-def step_from(
+def execution_from(
     row: Row[Any],
     components: tuple[Component, ...],
     artifacts: Iterable[Artifact],
     observed: tuple[Observed, ...] = (),
-) -> StepRecord:
-    """Get the step with what its row only refers to."""
-    return StepRecord(
+) -> ExecutionRecord:
+    """Return the execution with what its row only refers to."""
+    return ExecutionRecord(
+        id=row.id,
         run=row.run,
         step=row.step,
         position=row.position,
@@ -123,7 +127,7 @@ def step_from(
         reasons=tuple(Reason(*reason) for reason in json.loads(row.reasons)),
         components=components,
         key=row.key,
-        origin=None if row.origin_run is None else Origin(row.origin_run, row.origin_step),
+        origin=None if row.origin_run is None else Origin(row.origin_run, row.origin_step, row.origin_attempt),
         notebook=row.notebook,
         artifacts=tuple(artifacts),
         failure=failure_from(row.failure),
@@ -132,15 +136,16 @@ def step_from(
         notes=tuple(json.loads(row.notes)),
         observed=observed,
         written=tuple(json.loads(row.written)),
+        needs=tuple(json.loads(row.needs)),
+        current=row.current,
     )
 
 
-def output_to_row(record: StepRecord, position: int, number: int) -> dict[str, Any]:
-    """Get the row of the step's output at ``position``; ``number`` is that of the run."""
+def output_to_row(record: ExecutionRecord, position: int, number: int) -> dict[str, Any]:
+    """Return the row of the execution's output at ``position``; ``number`` is that of the run."""
     artifact = record.artifacts[position]
     return {
-        "run": record.run,
-        "step": record.step,
+        "execution": record.id,
         "number": number,
         "position": position,
         "name": artifact.name,
@@ -153,51 +158,73 @@ def output_to_row(record: StepRecord, position: int, number: int) -> dict[str, A
 
 
 def artifact_from(row: Row[Any]) -> Artifact:
-    """Get the output's artifact."""
+    """Return the output's artifact."""
     return Artifact(row.name, row.format, row.digest, row.bytes, row.uri, row.basename)
 
 
 def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
-    """Get what an attempt made, as its own row keeps it."""
+    """Return what an attempt made, as its own row keeps it."""
     return to_json([(a.name, a.format, a.digest, a.bytes, a.uri, a.basename) for a in artifacts])
 
 
+def artifacts_from_json(stored: str) -> tuple[Artifact, ...]:
+    """Return what an attempt made."""
+    return tuple(Artifact(*parts) for parts in json.loads(stored))
+
+
 def hit_from(row: Row[Any], key: str, observed: tuple[Observed, ...] = (), accepted: str | None = None) -> Hit:
-    """Get the attempt's result as one that may be reused under ``key``."""
-    return Hit(
-        key, row.id, *_made(row.run, row.step, row.seconds, row.notebook, row.artifacts), observed, accepted or ""
-    )
+    """Return the attempt's result as one that may be reused under ``key``; the row is an attempt's with its step."""
+    executed = f"{row.directory}/{row.notebook}" if row.notebook else ""
+    made = _made(Origin(row.run, row.step, row.id), row.seconds, executed, row.artifacts)
+    return Hit(key, row.id, *made, observed, accepted or "")
 
 
 # An attempt's result is offered under two keys, one row after the other.
 @lru_cache(maxsize=16)
 def _made(
-    run: str, step: str, seconds: float, notebook: str, artifacts: str
+    origin: Origin, seconds: float, notebook: str, artifacts: str
 ) -> tuple[Origin, float, str, tuple[Artifact, ...]]:
-    return Origin(run, step), seconds, notebook, tuple(Artifact(*parts) for parts in json.loads(artifacts))
+    return origin, seconds, notebook, artifacts_from_json(artifacts)
 
 
-def attempt_from(row: Row[Any]) -> AttemptRow:
-    """Get the attempt."""
-    return AttemptRow(
-        attempt=row.id,
+def attempt_to_row(record: AttemptRecord) -> dict[str, Any]:
+    """Return the attempt's row."""
+    return {
+        **{field.name: getattr(record, field.name) for field in fields(record)},
+        "status": record.status.value,
+        "failure": failure_to_json(record.failure),
+        "artifacts": artifacts_to_json(record.artifacts),
+    }
+
+
+def attempt_from(row: Row[Any]) -> AttemptRecord:
+    """Return the attempt."""
+    return AttemptRecord(
+        id=row.id,
+        run=row.run,
+        execution=row.execution,
         number=row.number,
         status=Status(row.status),
+        directory=row.directory,
+        token=row.token,
+        key=row.key,
         started=row.started,
         ended=row.ended,
-        directory=row.directory,
+        seconds=row.seconds,
         notebook=row.notebook,
+        pieces=row.pieces,
         failure=failure_from(row.failure),
+        artifacts=artifacts_from_json(row.artifacts),
     )
 
 
 def failure_to_json(failure: Failure | None) -> str | None:
-    """Get the failure as JSON text."""
-    return None if failure is None else to_json({field.name: getattr(failure, field.name) for field in fields(failure)})
+    """Return the failure as JSON text."""
+    return None if failure is None else to_json(dataclasses.asdict(failure))
 
 
 def failure_from(stored: str | None) -> Failure | None:
-    """Get the failure back."""
+    """Return the failure."""
     if stored is None:
         return None
     values: Mapping[str, Any] = json.loads(stored)

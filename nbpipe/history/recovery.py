@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, select
 
+from nbpipe.history import attempts, executions, runs
 from nbpipe.history.database import Part
-from nbpipe.history.records import TERMINAL, failure_to_json
-from nbpipe.history.schema import attempts, claims, runs, steps
-from nbpipe.model import Failure, Status
+from nbpipe.history.records import TERMINAL, attempt_from
+from nbpipe.history.schema import attempts as attempt_rows
+from nbpipe.history.schema import claims
+from nbpipe.history.schema import executions as execution_rows
+from nbpipe.history.schema import runs as run_rows
+from nbpipe.model import AttemptRecord, Failure, Status
 
-_FAILURE = Failure("lost", "", "", "the process that carried the run ended without a word")
+_FAILURE = Failure("lost", "", "", "the process that carried the run exited unexpectedly")
 
 
 class Recovery(Part):
     """Runs whose process is gone."""
 
-    def abandoned(self, *, alive: Callable[[str], bool]) -> list[tuple[str, str, int]]:
-        """Get the attempts that were going on in runs whose owner is dead: directory, attempt and token."""
-        going_on = attempts.c.status.not_in(TERMINAL) & runs.c.status.not_in(TERMINAL)
-        wanted = select(attempts.c.directory, attempts.c.id, attempts.c.token, runs.c.owner)
+    def abandoned(self, *, alive: Callable[[str], bool]) -> list[AttemptRecord]:
+        """Return the attempts that were going on in runs whose owner is dead."""
+        going_on = attempt_rows.c.status.not_in(TERMINAL) & run_rows.c.status.not_in(TERMINAL)
+        wanted = select(attempt_rows, run_rows.c.owner).join(run_rows, run_rows.c.id == attempt_rows.c.run)
         with self._database.reading() as connection:
-            rows = connection.execute(wanted.join(runs, runs.c.id == attempts.c.run).where(going_on)).all()
+            rows = connection.execute(wanted.where(going_on)).all()
         dead = {owner for owner in {row.owner for row in rows} if not alive(owner)}
-        return [(row.directory, row.id, row.token) for row in rows if row.owner in dead]
+        return [attempt_from(row) for row in rows if row.owner in dead]
 
     def mark_lost(self, *, alive: Callable[[str], bool], now: float) -> list[str]:
-        """Get the runs that were going on and whose owner is dead, now lost with all that had not ended in them."""
-        going_on = runs.c.status.not_in(TERMINAL)
+        """Return the runs that were going on and whose owner is dead, now lost with all that had not ended in them."""
+        going_on = run_rows.c.status.not_in(TERMINAL)
         with self._database.reading() as connection:
-            rows = connection.execute(select(runs.c.id, runs.c.owner).where(going_on).order_by(runs.c.number)).all()
+            rows = connection.execute(
+                select(run_rows.c.id, run_rows.c.owner).where(going_on).order_by(run_rows.c.number)
+            ).all()
         dead = {owner for owner in {row.owner for row in rows} if not alive(owner)}
         suspects = [row for row in rows if row.owner in dead]
         if not suspects:
@@ -43,12 +50,14 @@ class Recovery(Part):
 
 
 def _lose(connection: Connection, run: str, now: float) -> bool:
-    lost = {"status": Status.LOST.value, "ended": now}
     # Another process may have come first.
-    ended = update(runs).where(runs.c.id == run, runs.c.status.not_in(TERMINAL)).values(lost)
-    if connection.execute(ended).rowcount != 1:
+    if not runs.end(connection, run, Status.LOST, now):
         return False
-    connection.execute(update(steps).where(steps.c.run == run, steps.c.status.not_in(TERMINAL)).values(lost))
-    of_run = update(attempts).where(attempts.c.run == run, attempts.c.status.not_in(TERMINAL))
-    connection.execute(of_run.values(lost | {"failure": failure_to_json(_FAILURE)}))
+    going_on = attempt_rows.c.run == run, attempt_rows.c.status.not_in(TERMINAL)
+    left = [attempt_from(row) for row in connection.execute(select(attempt_rows).where(*going_on))]
+    lost = [replace(each, status=Status.LOST, ended=now, failure=_FAILURE) for each in left]
+    attempts.write(connection, run, lost, now)
+    open_ = select(execution_rows).where(execution_rows.c.run == run, execution_rows.c.status.not_in(TERMINAL))
+    records = [replace(each, status=Status.LOST, ended=now) for each in executions.read(connection, open_)]
+    executions.write(connection, records, now)
     return True

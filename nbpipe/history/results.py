@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 
-from nbpipe.history import texts
+from nbpipe.history import text_pool
 from nbpipe.history.database import Part, chunks
-from nbpipe.history.records import artifact_from, hit_from
-from nbpipe.history.schema import attempts, entries, outputs, runs, steps
+from nbpipe.history.records import artifacts_from_json, hit_from
+from nbpipe.history.schema import attempts, entries, executions, runs
 from nbpipe.model import Artifact, Hit, Observed, Status
 
 _OFFERED = entries.c.offered.is_(true())
@@ -48,8 +48,9 @@ class Results(Part):
             offer(connection, attempt, offers, now=now, accepted=accepted)
 
     def hits_of_run(self, run: str) -> dict[str, Hit]:
-        """Get what :meth:`lookup` would for every key of the results that the run's steps made or reused."""
-        mine = select(steps.c.key).where(steps.c.run == run, steps.c.done.is_(true()), steps.c.key.is_not(None))
+        """Return what :meth:`lookup` would for every key of the results that the run's steps made or reused."""
+        of_run = (executions.c.run == run) & executions.c.done.is_(true()) & executions.c.key.is_not(None)
+        mine = select(executions.c.key).where(of_run)
         theirs = select(entries.c.attempt).where(entries.c.key.in_(mine), _OFFERED)
         keys = select(entries.c.key).where(entries.c.attempt.in_(theirs), _OFFERED)
         with self._database.reading() as connection:
@@ -64,23 +65,33 @@ class Results(Part):
                 found.update(key for key in connection.scalars(wanted).all() if key is not None)
         return found
 
-    def newest_result(self, notebook: str, step: str) -> Hit | None:
-        """Get the result that this step had in the newest run of the notebook in which it succeeded or was reused."""
-        mine = (steps.c.pipeline == notebook) & steps.c.done.is_(true()) & (steps.c.step == step)
-        wanted = select(attempts).select_from(steps).join(attempts, _made()).where(mine)
+    def newest_result(self, pipeline: str, step: str) -> Hit | None:
+        """Return the result that a step had in the newest run of its pipeline in which it succeeded or was reused."""
+        mine = (executions.c.pipeline == pipeline) & executions.c.done.is_(true()) & (executions.c.step == step)
+        made_by = executions.alias()
+        wanted = select(attempts, made_by.c.step).select_from(executions).join(attempts, _made())
+        wanted = wanted.join(made_by, made_by.c.id == attempts.c.execution).where(mine)
         with self._database.reading() as connection:
-            row = connection.execute(wanted.order_by(steps.c.number.desc()).limit(1)).first()
+            row = connection.execute(wanted.order_by(executions.c.number.desc()).limit(1)).first()
             return None if row is None else hit_from(row, row.key or "")
 
-    def stored(self) -> list[tuple[str, str, Artifact]]:
-        """Get every recorded output that is not in quarantine: by which attempt, from where, and what it is."""
-        of_step = (steps.c.run == outputs.c.run) & (steps.c.step == outputs.c.step)
-        wanted = select(outputs, attempts.c.id.label("attempt"), runs.c.number.label("run_number"))
-        wanted = wanted.select_from(outputs).join(runs, runs.c.id == outputs.c.run).join(steps, of_step)
-        ordered = wanted.join(attempts, _made()).order_by(outputs.c.number, outputs.c.step, outputs.c.position)
+    def stored(self) -> Iterator[tuple[str, str, Artifact]]:
+        """Yield every stored output that is not in quarantine, once for each attempt that made it.
+
+        Each is told with its attempt, and in words where it comes from. Runs that reused a result are not read.
+        """
+        wanted = select(
+            attempts.c.id, attempts.c.artifacts, executions.c.step, runs.c.number.label("run_number")
+        ).select_from(attempts)
+        wanted = wanted.join(executions, executions.c.id == attempts.c.execution).join(
+            runs, runs.c.id == attempts.c.run
+        )
+        wanted = wanted.where(attempts.c.status == Status.SUCCEEDED.value, attempts.c.quarantined.is_(None))
         with self._database.reading() as connection:
-            rows = connection.execute(ordered).all()
-            return [(row.attempt, f"run {row.run_number}, step {row.step}", artifact_from(row)) for row in rows]
+            rows = connection.execute(wanted.order_by(runs.c.number, executions.c.position, attempts.c.number)).all()
+        for row in rows:
+            for artifact in artifacts_from_json(row.artifacts):
+                yield row.id, f"run {row.run_number}, step {row.step}", artifact
 
     def quarantine(self, attempt: str, why: str, now: float) -> None:
         """Never offer the attempt's result again; the record of it stays."""
@@ -91,10 +102,10 @@ class Results(Part):
 
 
 def _made() -> ColumnElement[bool]:
-    """Get what joins a step to the attempt that made its result, in this run or in the one that it was reused from."""
+    """Return what joins an execution to the attempt that made its result, its own or that of its origin."""
+    own = executions.c.origin_attempt.is_(None) & (attempts.c.execution == executions.c.id)
     return (
-        (attempts.c.run == func.coalesce(steps.c.origin_run, steps.c.run))
-        & (attempts.c.step == func.coalesce(steps.c.origin_step, steps.c.step))
+        (own | (attempts.c.id == executions.c.origin_attempt))
         & (attempts.c.status == Status.SUCCEEDED.value)
         & attempts.c.quarantined.is_(None)
     )
@@ -104,15 +115,15 @@ def offer(
     connection: Connection, attempt: str, offers: Sequence[Offer], *, now: float, accepted: str | None = None
 ) -> None:
     """Offer an attempt's result inside the caller's transaction."""
-    found = texts.Texts()
+    texts = text_pool.TextPool()
     rows = [
         {
             "key": each.key, "attempt": attempt, "static_key": each.static_key, "committed": now, "offered": True,
-            "observed": found.add_observed(each.observed), "accepted": accepted,
+            "observed": texts.add_observed(each.observed), "accepted": accepted,
         }
         for each in {each.key: each for each in offers}.values()
     ]  # fmt: skip
-    found.store(connection)
+    texts.store(connection)
     if rows:
         connection.execute(insert(entries), rows)
 
@@ -129,12 +140,14 @@ def _hits(connection: Connection, wanted: ColumnElement[bool]) -> list[Hit]:
         entries.c.accepted,
         attempts.c.id,
         attempts.c.run,
-        attempts.c.step,
+        executions.c.step,
         attempts.c.seconds,
+        attempts.c.directory,
         attempts.c.notebook,
         attempts.c.artifacts,
     )
-    asked = select(*columns).join(attempts).where(wanted).order_by(entries.c.id.desc())
+    made = select(*columns).join(attempts, attempts.c.id == entries.c.attempt)
+    asked = made.join(executions, executions.c.id == attempts.c.execution).where(wanted).order_by(entries.c.id.desc())
     rows = connection.execute(asked).all()
-    observed = texts.load_observed(connection, [row.observed for row in rows])
+    observed = text_pool.load_observed(connection, [row.observed for row in rows])
     return [hit_from(row, row.under, observed[row.observed], row.accepted) for row in rows]

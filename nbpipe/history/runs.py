@@ -2,70 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, select, update
 
-from nbpipe.history import texts
-from nbpipe.history.counting import next_number
-from nbpipe.history.database import Part
+from nbpipe.history import event_log, pipelines, text_pool
+from nbpipe.history.database import Part, chunks
 from nbpipe.history.records import TERMINAL, git_to_json, run_from, to_json
-from nbpipe.history.schema import runs, steps
-from nbpipe.model import GitState, RunRecord, Status
+from nbpipe.history.schema import executions, runs
+from nbpipe.history.sequences import next_number
+from nbpipe.model import GitState, PipelineRecord, RunChanged, RunRecord, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Stops:
-    """What somebody wants stopped: the ``whole`` run, or some of its steps."""
+class CancelRequests:
+    """What somebody wants stopped: the ``whole`` run, or some of its executions."""
 
     whole: bool = False
-    steps: frozenset[str] = frozenset()
+    executions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are wanted: those for which all that is given holds; ``step`` names one that was executed in them."""
+
+    pipeline: str | None = None
+    experiment: str | None = None
+    status: Status | None = None
+    step: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runs(Part):
     """What was run, when, with which parameters and by whom."""
 
-    def begin_run(
+    def begin(
         self,
         *,
         run: str,
-        notebook: str,
+        pipeline: PipelineRecord,
         experiment: str,
         parameters: Mapping[str, Any],
         tags: Mapping[str, str],
         git: GitState | None,
         owner: str,
         now: float,
-        needs: Mapping[str, tuple[str, ...]] | None = None,
     ) -> RunRecord:
-        """Get the new run's record, with the next number of the workspace."""
+        """Return the new run's record, with the next number of the workspace; its pipeline is kept with it."""
         with self._database.writing() as connection:
             number = next_number(connection, "run")
-            status = Status.RUNNING
+            pipelines.keep(connection, pipeline)
             record = RunRecord(
-                run, number, notebook, experiment, status, now, None, parameters, tags, git, owner, needs or {}
-            )
+                run, number, pipeline.id, pipeline.notebook, experiment, Status.RUNNING, now, None,
+                parameters, tags, git, owner,
+            )  # fmt: skip
             insert_run(connection, record)
+            event_log.append(connection, run, [RunChanged(Status.RUNNING)], now)
             return _read(connection, select(runs).where(runs.c.id == run))[0]
 
-    def end_run(self, run: str, status: Status, now: float) -> None:
+    def end(self, run: str, status: Status, now: float) -> None:
         """Record how the run ended; a run that has ended already stays as it is."""
         if not status.terminal:
             raise ValueError(f"a run cannot end as {status}")
-        going_on = (runs.c.id == run) & runs.c.status.not_in(TERMINAL)
         with self._database.writing() as connection:
-            connection.execute(update(runs).where(going_on).values(status=status.value, ended=now))
+            end(connection, run, status, now)
 
-    def live(self, notebook: str) -> list[RunRecord]:
-        """Get the runs of a notebook that have not ended."""
-        wanted = select(runs).where(runs.c.notebook == notebook, runs.c.status.not_in(TERMINAL))
+    def live(self, pipeline: str) -> list[RunRecord]:
+        """Return the runs of a pipeline that have not ended."""
+        wanted = select(runs).where(runs.c.pipeline == pipeline, runs.c.status.not_in(TERMINAL))
         with self._database.reading() as connection:
             return _read(connection, wanted.order_by(runs.c.number))
 
-    def run_status(self, run: str) -> Status | None:
-        """Get a run's status; None when there is no such run."""
+    def status(self, run: str) -> Status | None:
+        """Return a run's status; None when there is no such run."""
         with self._database.reading() as connection:
             status = connection.scalar(select(runs.c.status).where(runs.c.id == run))
             return None if status is None else Status(status)
@@ -75,36 +86,25 @@ class Runs(Part):
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.id == run).values(cancel_asked=now))
 
-    def ask_cancel_step(self, run: str, step: str, now: float) -> None:
-        """Ask whoever carries the run to stop one of its steps; the steps that do not need it go on."""
-        wanted = (steps.c.run == run) & (steps.c.step == step)
-        with self._database.writing() as connection:
-            connection.execute(update(steps).where(wanted).values(cancel_asked=now))
-
-    def stops(self, run: str) -> Stops:
-        """Get what somebody has asked to stop of a run."""
-        asked = select(steps.c.step).where(steps.c.run == run, steps.c.cancel_asked.is_not(None))
+    def cancel_requests(self, run: str) -> CancelRequests:
+        """Return what somebody has asked to stop of a run."""
+        asked = select(executions.c.id).where(executions.c.run == run, executions.c.cancel_asked.is_not(None))
         with self._database.reading() as connection:
             whole = connection.scalar(select(runs.c.cancel_asked).where(runs.c.id == run)) is not None
-            return Stops(whole, frozenset(connection.scalars(asked)))
+            return CancelRequests(whole, frozenset(connection.scalars(asked)))
 
-    def last_run(self, notebook: str | None = None) -> RunRecord | None:
-        """Get the newest run, of this notebook if one is named."""
-        found = self.runs(limit=1, notebook=notebook)
+    def last(self, pipeline: str | None = None) -> RunRecord | None:
+        """Return the newest run, of this pipeline if one is named."""
+        found = self.newest(limit=1, wanted=RunFilter(pipeline))
         return found[0] if found else None
 
-    def runs(self, *, limit: int = 50, notebook: str | None = None, experiment: str | None = None) -> list[RunRecord]:
-        """Get the newest runs, newest first."""
-        wanted = select(runs).order_by(runs.c.number.desc()).limit(limit)
-        if notebook is not None:
-            wanted = wanted.where(runs.c.notebook == notebook)
-        if experiment is not None:
-            wanted = wanted.where(runs.c.experiment == experiment)
+    def newest(self, *, limit: int = 50, wanted: RunFilter | None = None) -> list[RunRecord]:
+        """Return the newest runs that are wanted, newest first; no more than these are read."""
         with self._database.reading() as connection:
-            return _read(connection, wanted)
+            return _read(connection, _filtered(wanted or RunFilter()).order_by(runs.c.number.desc()).limit(limit))
 
-    def run(self, reference: str) -> RunRecord | None:
-        """Get the run with this id, else with this number, else the one whose id begins so."""
+    def get(self, reference: str) -> RunRecord | None:
+        """Return the run with this id, else with this number, else the one whose id begins so."""
         if not reference:
             return None
         with self._database.reading() as connection:
@@ -114,14 +114,24 @@ class Runs(Part):
                     return found[0]
         return None
 
+    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the numbers of runs by their ids."""
+        found: dict[str, int] = {}
+        with self._database.reading() as connection:
+            for chunk in chunks(ids):
+                rows = connection.execute(select(runs.c.id, runs.c.number).where(runs.c.id.in_(chunk)))
+                found.update((row.id, row.number) for row in rows)
+        return found
+
 
 def insert_run(connection: Connection, record: RunRecord) -> None:
     """Write a new run inside the caller's transaction."""
-    found = texts.Texts()
+    texts = text_pool.TextPool()
     git = record.git
     row = {
         "id": record.id,
         "number": record.number,
+        "pipeline": record.pipeline,
         "notebook": record.notebook,
         "experiment": record.experiment,
         "status": record.status.value,
@@ -130,12 +140,39 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
         "parameters": to_json(record.parameters),
         "tags": to_json(record.tags),
         "git": git_to_json(git),
-        "patch": found.add(git.patch) if git and git.patch else None,
+        "patch": texts.add(git.patch) if git and git.patch else None,
         "owner": record.owner,
-        "needs": to_json(record.needs),
+        "events": 0,
     }
-    found.store(connection)
+    texts.store(connection)
     connection.execute(insert(runs).values(row))
+
+
+def end(connection: Connection, run: str, status: Status, now: float) -> bool:
+    """End a run inside the caller's transaction; return False when it had ended already."""
+    going_on = (runs.c.id == run) & runs.c.status.not_in(TERMINAL)
+    ended = connection.execute(update(runs).where(going_on).values(status=status.value, ended=now)).rowcount == 1
+    if ended:
+        event_log.append(connection, run, [RunChanged(status, now)], now)
+    return ended
+
+
+def _filtered(wanted: RunFilter) -> Select[Any]:
+    found = select(runs)
+    if wanted.pipeline is not None:
+        found = found.where(runs.c.pipeline == wanted.pipeline)
+    if wanted.experiment is not None:
+        found = found.where(runs.c.experiment == wanted.experiment)
+    if wanted.status is not None:
+        found = found.where(runs.c.status == wanted.status.value)
+    if wanted.step is not None:
+        executed = select(executions.c.run).where(executions.c.step == wanted.step, executions.c.run == runs.c.id)
+        found = found.where(executed.exists())
+    for name, value in wanted.tags.items():
+        # One member of the object that to_json has written, whatever stands before and after it.
+        member = to_json({name: value})[1:-1]
+        found = found.where(func.instr(runs.c.tags, member) > 0)
+    return found
 
 
 def _meanings(reference: str) -> list[Select[Any]]:
@@ -151,5 +188,5 @@ def _meanings(reference: str) -> list[Select[Any]]:
 
 def _read(connection: Connection, wanted: Select[Any]) -> list[RunRecord]:
     rows = connection.execute(wanted).all()
-    patches = texts.load(connection, [row.patch for row in rows if row.patch is not None])
+    patches = text_pool.load(connection, [row.patch for row in rows if row.patch is not None])
     return [run_from(row, patches.get(row.patch, "")) for row in rows]

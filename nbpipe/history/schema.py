@@ -1,8 +1,9 @@
 """The tables of history, in SQL that SQLite and PostgreSQL share.
 
 Structured fields that nothing searches (parameters, reasons, failures) are JSON text. Long texts are rows of ``texts``,
-named by their content, so that an unchanged step does not write its code again. ``steps`` and ``outputs`` repeat their
-run's ``pipeline`` (the notebook that was run) and ``number``: the newest record is then found by an index alone.
+named by their content, so that an unchanged step does not write its code again. ``executions`` and ``outputs`` repeat
+their run's ``pipeline`` and ``number``: the newest record is then found by an index alone. ``events`` is the log of
+the runs: rows are added in each transaction that changes ``runs``, ``executions`` or ``attempts``; none is changed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -25,7 +25,7 @@ from sqlalchemy import (
     event,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 1
 
 metadata = MetaData()
 
@@ -60,11 +60,22 @@ counters = Table("counters", metadata, _words("name", primary_key=True), _number
 
 texts = Table("texts", metadata, _words("digest", primary_key=True), _words("text"))
 
+pipelines = Table(
+    "pipelines",
+    metadata,
+    _words("id", primary_key=True),
+    _words("notebook"),
+    _words("cells"),
+    _words("steps"),
+    Index("pipelines_by_notebook", "notebook"),
+)
+
 runs = Table(
     "runs",
     metadata,
     _words("id", primary_key=True),
     Column("number", BigInteger, nullable=False, unique=True),
+    Column("pipeline", Text, ForeignKey("pipelines.id"), nullable=False),
     _words("notebook"),
     _words("experiment"),
     _words("status"),
@@ -76,21 +87,23 @@ runs = Table(
     _text_reference("patch"),
     _words("owner"),
     _time_or_none("cancel_asked"),
-    _words_or_none("needs"),
-    Index("runs_of_notebook", "notebook", "number"),
+    _number("events"),
+    Index("runs_of_pipeline", "pipeline", "number"),
     Index("runs_of_experiment", "experiment", "number"),
     Index("runs_by_status", "status"),
 )
 
-steps = Table(
-    "steps",
+executions = Table(
+    "executions",
     metadata,
-    Column("run", Text, ForeignKey("runs.id"), primary_key=True),
-    _words("step", primary_key=True),
+    _words("id", primary_key=True),
+    Column("run", Text, ForeignKey("runs.id"), nullable=False),
+    _words("step"),
     _words("pipeline"),
     _number("number"),
     _number("position"),
     _words("status"),
+    Column("current", Boolean, nullable=False),
     Column("done", Boolean, nullable=False),
     _number("attempts"),
     _time("seconds"),
@@ -100,6 +113,7 @@ steps = Table(
     _words_or_none("key"),
     _words_or_none("origin_run"),
     _words_or_none("origin_step"),
+    _words_or_none("origin_attempt"),
     _words_or_none("notebook"),
     _words_or_none("failure"),
     _time_or_none("started"),
@@ -107,15 +121,17 @@ steps = Table(
     _words("notes"),
     _text_reference("observed"),
     _words("written"),
+    _words("needs"),
     _time_or_none("cancel_asked"),
-    Index("steps_newest", "pipeline", "done", "step", "number"),
+    Index("executions_of_run", "run", "position"),
+    # ``done``: it has its outputs, and nothing has replaced it in its run.
+    Index("executions_newest", "pipeline", "done", "step", "number"),
 )
 
 outputs = Table(
     "outputs",
     metadata,
-    _words("run", primary_key=True),
-    _words("step", primary_key=True),
+    Column("execution", Text, ForeignKey("executions.id"), primary_key=True),
     _words("name", primary_key=True),
     _number("number"),
     _number("position"),
@@ -124,7 +140,6 @@ outputs = Table(
     _number("bytes"),
     _words("uri"),
     _words("basename"),
-    ForeignKeyConstraint(["run", "step"], ["steps.run", "steps.step"]),
     Index("outputs_by_name", "name", "number"),
 )
 
@@ -132,30 +147,44 @@ attempts = Table(
     "attempts",
     metadata,
     _words("id", primary_key=True),
+    Column("execution", Text, ForeignKey("executions.id"), nullable=False),
     Column("run", Text, ForeignKey("runs.id"), nullable=False),
-    _words("step"),
     _number("number"),
     _words_or_none("key"),
     _number("token"),
     _words("directory"),
     _words("status"),
-    _time("started"),
+    _time_or_none("started"),
     _time_or_none("ended"),
     _time("seconds"),
     _words("notebook"),
+    _number("pieces"),
     _words_or_none("failure"),
     _words("artifacts"),
     _time_or_none("quarantined"),
     _words_or_none("why"),
-    Index("attempts_of_step", "run", "step", "number"),
+    Index("attempts_of_execution", "execution", "number"),
+    Index("attempts_of_run", "run", "status"),
 )
 # Written out, for an index that says what PostgreSQL needs makes SQLAlchemy load all of that dialect in every command.
 event.listen(
     attempts,
     "after_create",
     DDL(  # type: ignore[no-untyped-call]  # theirs
-        "CREATE UNIQUE INDEX attempts_one_success ON attempts (run, step) WHERE status = 'succeeded'"
+        "CREATE UNIQUE INDEX attempts_one_success ON attempts (execution) WHERE status = 'succeeded'"
     ),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    _time("time"),
+    _words("kind"),
+    _words_or_none("attempt"),
+    _words("fact"),
+    Index("events_of_kind", "run", "kind", "attempt"),
 )
 
 entries = Table(
@@ -183,20 +212,6 @@ claims = Table(
     _time("taken"),
     _time("expires"),
     Index("claims_of_owner", "owner"),
-)
-
-metrics = Table(
-    "metrics",
-    metadata,
-    Column("run", Text, ForeignKey("runs.id"), primary_key=True),
-    _words("attempt", primary_key=True),
-    Column("number", BigInteger, primary_key=True),
-    _words("step"),
-    _words("name"),
-    # As Python writes it: SQLite takes NaN for nothing.
-    _words("value"),
-    Column("at", BigInteger, nullable=True),
-    _time("time"),
 )
 
 # A device or an inode may be an unsigned 64-bit number, which no SQL integer holds: they are text.

@@ -1,4 +1,4 @@
-"""The history of a workspace, as one object."""
+"""The history of a workspace: one database, and a part of it for each concern."""
 
 from __future__ import annotations
 
@@ -11,35 +11,50 @@ from nbpipe.history.archive import Archive
 from nbpipe.history.attempts import Attempts
 from nbpipe.history.claims import Claims
 from nbpipe.history.database import Database
-from nbpipe.history.metrics import Metrics
-from nbpipe.history.migrations import migrate
+from nbpipe.history.digest_cache import DigestCache
+from nbpipe.history.event_log import EventLog
+from nbpipe.history.executions import Executions
+from nbpipe.history.pipelines import Pipelines
 from nbpipe.history.recovery import Recovery
-from nbpipe.history.remembered import Memory
 from nbpipe.history.results import Results
 from nbpipe.history.runs import Runs
 from nbpipe.history.schema import meta
-from nbpipe.history.steps import Steps
+from nbpipe.history.schema_version import create_or_check
 
 
-class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory, Archive, Metrics):
+class History:
     """What happened in a workspace, and who computes what at present.
 
-    Each method is one short transaction of its own (the reading ones see one moment); any thread may call it. Times are
-    handed in as seconds since the epoch, owners are opaque. A process that forks must open its own.
+    Each method of its parts is one short transaction of its own (the reading ones see one moment); any thread may call
+    it. Times are handed in as seconds since the epoch, owners are opaque. A process that forks must open its own.
     """
 
-    @classmethod
-    def open(cls, url_or_path: Path) -> Self:
-        """Get the history kept in this file, made if it is not there yet.
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.pipelines = Pipelines(database)
+        self.runs = Runs(database)
+        self.executions = Executions(database)
+        self.attempts = Attempts(database)
+        self.log = EventLog(database)
+        self.results = Results(database)
+        self.claims = Claims(database)
+        self.recovery = Recovery(database)
+        self.digests = DigestCache(database)
+        self.archive = Archive(database)
 
-        HistoryOutOfReach when it cannot be read and written: damaged, read-only, of a newer nbpipe, held for too long.
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Return the history kept in this file, made if it is not there yet.
+
+        Raise HistoryOutOfReach when it cannot be read and written: damaged, read-only, of another schema, held for too
+        long.
         """
-        database = Database(url_or_path)
+        database = Database(path)
         opened = False
         try:
             with database.writing() as connection:
-                migrate(connection, database.path)
-                # SQLite opens a read-only file without a word; this changes nothing and fails there at once.
+                create_or_check(connection, database.path)
+                # SQLite opens a read-only file without complaint; this changes nothing and fails there at once.
                 connection.execute(update(meta).where(false()).values(value=""))
             database.settle()
             opened = True
@@ -47,3 +62,22 @@ class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory, Archive,
             if not opened:
                 database.close()
         return cls(database)
+
+    def damage(self) -> list[str]:
+        """Return what is wrong with the database's file and with the log of its runs; nothing when it is whole."""
+        found = self._database.damage()
+        return found or [f"the log of run {run} has a gap" for run in self.log.gaps()]
+
+    def is_in_place(self) -> bool:
+        """Return whether the file that was opened was neither deleted nor replaced since."""
+        return self._database.is_in_place()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

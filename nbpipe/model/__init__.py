@@ -23,9 +23,20 @@ from nbpipe.model.author import (
     Warned,
 )
 from nbpipe.model.content import Artifact, Content
-from nbpipe.model.event import Event, Metric
+from nbpipe.model.event import (
+    AttemptChanged,
+    Event,
+    ExecutionChanged,
+    Metric,
+    MetricLogged,
+    OutputWritten,
+    RunChanged,
+    RunEvent,
+    RunFact,
+)
 from nbpipe.model.preview import Picture, Preview
-from nbpipe.model.record import GitState, RunRecord, StepRecord
+from nbpipe.model.record import AttemptRecord, ExecutionRecord, GitState, PipelineRecord, RunRecord, step_needs
+from nbpipe.model.run_picture import RunPicture
 from nbpipe.model.status import Reuse, Status
 from nbpipe.model.verdicts import (
     Component,
@@ -41,9 +52,11 @@ from nbpipe.model.verdicts import (
 )
 
 __all__ = [
-    "Artifact", "Cell", "Component", "Content", "Definition", "DependsVerdict", "Elsewhere", "Event", "Failure",
-    "Files", "FromParameter", "FrozenModule", "GitState", "Hit", "Input", "Job", "JobInput", "JobOutput", "Metric",
-    "Observed", "Options", "Origin", "Outcome", "Output", "Parameter", "Picture", "Piece", "Pipeline", "Preview",
-    "Reason", "Reuse", "ReuseVerdict", "RunRecord", "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode",
-    "StepOutput", "StepRecord", "Verdict", "Warned",
+    "Artifact", "AttemptChanged", "AttemptRecord", "Cell", "Component", "Content", "Definition", "DependsVerdict",
+    "Elsewhere", "Event", "ExecutionChanged", "ExecutionRecord", "Failure", "Files", "FromParameter", "FrozenModule",
+    "GitState", "Hit", "Input", "Job", "JobInput", "JobOutput", "Metric", "MetricLogged", "Observed", "Options",
+    "Origin", "Outcome", "Output", "OutputWritten", "Parameter", "Picture", "Piece", "Pipeline", "PipelineRecord",
+    "Preview", "Reason", "Reuse", "ReuseVerdict", "RunChanged", "RunEvent", "RunFact", "RunPicture", "RunRecord",
+    "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode", "StepOutput", "Verdict", "Warned",
+    "step_needs",
 ]  # fmt: skip

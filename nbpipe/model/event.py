@@ -1,10 +1,13 @@
-"""What a running step tells while it runs."""
+"""What happens in a run: the entries of its log, and what a running step tells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from nbpipe.model.record import AttemptRecord, ExecutionRecord
+from nbpipe.model.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that a step logged: ``number`` is its place in time, ``at`` the step that the code gave with it."""
+    """A number that a step logged: ``number`` is that of its piece, ``at`` the step that the code gave with it."""
 
     run: str
     step: str
@@ -35,3 +38,53 @@ class Metric:
     value: float
     at: int | None
     time: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunChanged:
+    """The run has this status now."""
+
+    status: Status
+    ended: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionChanged:
+    """The execution is so now; its components and observations are not told here."""
+
+    execution: ExecutionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptChanged:
+    """The attempt is so now."""
+
+    attempt: AttemptRecord
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLogged:
+    """A running attempt has logged a number."""
+
+    metric: Metric
+
+
+@dataclass(frozen=True, slots=True)
+class OutputWritten:
+    """The pieces ``first`` to ``last`` of what an attempt told can be read."""
+
+    attempt: str
+    first: int
+    last: int
+
+
+RunFact = RunChanged | ExecutionChanged | AttemptChanged | MetricLogged | OutputWritten
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """One entry of a run's log: entries are numbered from 1 without a gap, in the order in which they came true."""
+
+    number: int
+    time: float
+    fact: RunFact

@@ -32,10 +32,11 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The run and step whose attempt made a result."""
+    """Where a result comes from: the attempt that made it, with its run and its step."""
 
     run: str
     step: str
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

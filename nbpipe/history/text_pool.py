@@ -18,7 +18,7 @@ from nbpipe.model import Component, Observed
 _LONG = 2048
 
 
-class Texts:
+class TextPool:
     """Texts that are about to be referred to."""
 
     def __init__(self) -> None:

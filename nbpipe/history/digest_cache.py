@@ -13,7 +13,7 @@ from nbpipe.history.schema import remembered
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class CachedDigest:
     """The digest that a file had when its status was this."""
 
     path: str
@@ -25,19 +25,19 @@ class Remembered:
     digest: str
 
 
-class Memory(Part):
+class DigestCache(Part):
     """What the files were, when they were last read."""
 
-    def recall(self, paths: Sequence[str]) -> dict[str, Remembered]:
+    def recall(self, paths: Sequence[str]) -> dict[str, CachedDigest]:
         """Get what is remembered of those ``paths`` that are known."""
-        found: dict[str, Remembered] = {}
+        found: dict[str, CachedDigest] = {}
         with self._database.reading() as connection:
             for chunk in chunks([path for path in paths if _storable(path)]):
                 rows = connection.execute(select(remembered).where(remembered.c.path.in_(chunk)))
                 found.update((row.path, _entry(row)) for row in rows)
         return found
 
-    def remember(self, entries: Sequence[Remembered]) -> None:
+    def remember(self, entries: Sequence[CachedDigest]) -> None:
         """Keep the entries, each in place of what was remembered of its path."""
         newest = {entry.path: entry for entry in entries if _storable(entry.path)}
         if not newest:
@@ -53,7 +53,7 @@ def _storable(path: str) -> bool:
     return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
 
 
-def _row(entry: Remembered) -> dict[str, Any]:
+def _row(entry: CachedDigest) -> dict[str, Any]:
     return {
         "path": entry.path,
         "device": str(entry.device),
@@ -65,5 +65,5 @@ def _row(entry: Remembered) -> dict[str, Any]:
     }
 
 
-def _entry(row: Row[Any]) -> Remembered:
-    return Remembered(row.path, int(row.device), int(row.inode), row.size, row.mtime_ns, row.ctime_ns, row.digest)
+def _entry(row: Row[Any]) -> CachedDigest:
+    return CachedDigest(row.path, int(row.device), int(row.inode), row.size, row.mtime_ns, row.ctime_ns, row.digest)

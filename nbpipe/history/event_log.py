@@ -1,0 +1,142 @@
+"""The log of the runs: every change of a run, an execution or an attempt, and every number that was logged.
+
+An entry is written in the transaction that makes it true (:func:`append`), so the log and the tables cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from nbpipe.codec import decode, encode_sparse
+from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
+from nbpipe.history.database import Part
+from nbpipe.history.schema import attempts, events, runs
+from nbpipe.model import (
+    AttemptChanged,
+    AttemptRecord,
+    ExecutionChanged,
+    ExecutionRecord,
+    Metric,
+    MetricLogged,
+    OutputWritten,
+    RunChanged,
+    RunEvent,
+    RunFact,
+)
+
+# So many entries are read at once; whoever follows a run comes back for the rest.
+BATCH = 5_000
+
+
+class EventKind(StrEnum):
+    """What an entry of the log is about."""
+
+    RUN = "run"
+    EXECUTION = "execution"
+    ATTEMPT = "attempt"
+    METRIC = "metric"
+    OUTPUT = "output"
+
+
+class EventLog(Part):
+    """What happened in each run, in order."""
+
+    def read(self, run: str, after: int = 0, limit: int = BATCH) -> list[RunEvent]:
+        """Return up to ``limit`` entries of a run's log that come after entry ``after``.
+
+        Raise HistoryDamaged when an entry is missing.
+        """
+        wanted = select(events).where(events.c.run == run, events.c.number > after)
+        with self._database.reading() as connection:
+            rows = connection.execute(wanted.order_by(events.c.number).limit(limit)).all()
+            for expected, row in enumerate(rows, after + 1):
+                if row.number != expected:
+                    raise HistoryDamaged(
+                        f"the log of run {run} has a gap: entry {expected} is missing", "Look: nbpipe verify"
+                    )
+            return [_event_from(row) for row in rows]
+
+    def gaps(self) -> list[str]:
+        """Return the runs whose log does not have all of its entries."""
+        counted = select(events.c.run, events.c.number).order_by(events.c.run, events.c.number)
+        with self._database.reading() as connection:
+            known = {row.id: row.events for row in connection.execute(select(runs.c.id, runs.c.events))}
+            found = dict.fromkeys(known, 0)
+            broken: dict[str, None] = {}
+            for row in connection.execute(counted):
+                found[row.run] = found.get(row.run, 0) + 1
+                if row.number != found[row.run]:
+                    broken[row.run] = None
+        return list(broken | {run: None for run, count in known.items() if found[run] != count})
+
+    def metrics(self, run: str) -> list[Metric]:
+        """Return the numbers that a run's attempts logged, in the order in which they were logged."""
+        wanted = select(events.c.fact).where(events.c.run == run, events.c.kind == EventKind.METRIC.value)
+        with self._database.reading() as connection:
+            facts = connection.scalars(wanted.order_by(events.c.number)).all()
+            return [decode(fact, Metric) for fact in facts]
+
+
+def append(connection: Connection, run: str, facts: Sequence[RunFact], now: float) -> None:
+    """Add entries to a run's log inside the caller's transaction."""
+    if not facts:
+        return
+    counted = update(runs).where(runs.c.id == run).values(events=runs.c.events + len(facts))
+    last = connection.execute(counted.returning(runs.c.events)).scalar()
+    if last is None:
+        raise HistoryOutOfReach(f"the history holds no run {run}, so it cannot take what happens in it")
+    first = last - len(facts) + 1
+    rows = [{"run": run, "number": number, "time": now, **_row_of(fact)} for number, fact in enumerate(facts, first)]
+    connection.execute(insert(events), rows)
+    reach = {fact.attempt: fact.last for fact in facts if isinstance(fact, OutputWritten)}
+    for attempt, pieces in reach.items():
+        connection.execute(update(attempts).where(attempts.c.id == attempt).values(pieces=pieces))
+
+
+def execution_changed(record: ExecutionRecord) -> ExecutionChanged:
+    """Return the entry for an execution; its longest parts are read with the execution itself."""
+    if not record.components and not record.observed:
+        return ExecutionChanged(record)
+    return ExecutionChanged(replace(record, components=(), observed=()))
+
+
+def _row_of(fact: RunFact) -> dict[str, Any]:
+    kind, attempt, value = _parts(fact)
+    return {"kind": kind.value, "attempt": attempt, "fact": encode_sparse(value)}
+
+
+def _parts(fact: RunFact) -> tuple[EventKind, str | None, object]:
+    match fact:
+        case RunChanged():
+            return EventKind.RUN, None, fact
+        case ExecutionChanged(execution):
+            return EventKind.EXECUTION, None, execution
+        case AttemptChanged(attempt):
+            return EventKind.ATTEMPT, attempt.id, attempt
+        case MetricLogged(metric):
+            return EventKind.METRIC, metric.attempt, metric
+        case OutputWritten(name, _, _):
+            return EventKind.OUTPUT, name, fact
+
+
+def _event_from(row: Row[Any]) -> RunEvent:
+    return RunEvent(row.number, row.time, _fact_from(EventKind(row.kind), row.fact))
+
+
+def _fact_from(kind: EventKind, text: str) -> RunFact:
+    match kind:
+        case EventKind.RUN:
+            return decode(text, RunChanged)
+        case EventKind.EXECUTION:
+            return ExecutionChanged(decode(text, ExecutionRecord))
+        case EventKind.ATTEMPT:
+            return AttemptChanged(decode(text, AttemptRecord))
+        case EventKind.METRIC:
+            return MetricLogged(decode(text, Metric))
+        case EventKind.OUTPUT:
+            return decode(text, OutputWritten)

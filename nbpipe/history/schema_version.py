@@ -1,0 +1,59 @@
+"""The database's schema version: written into a new database, and checked before anything else is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, inspect, select
+
+from nbpipe.errors import HistoryOutOfReach
+from nbpipe.history.schema import SCHEMA_VERSION, counters, meta, metadata
+
+_VERSION = "version"
+# Under this name the versions before the first release wrote theirs.
+_BEFORE_FIRST = "schema"
+
+
+def create_or_check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -> None:
+    """Make the tables in an empty database; raise HistoryOutOfReach for one whose schema is not ours."""
+    if not inspect(connection).get_table_names():
+        _create(connection, newest)
+        return
+    check(connection, path, newest=newest)
+
+
+def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -> None:
+    """Raise HistoryOutOfReach for a database whose schema is older, newer, or none of nbpipe's."""
+    if meta.name not in inspect(connection).get_table_names():
+        raise _foreign(path)
+    found = dict(connection.execute(select(meta.c.name, meta.c.value)).tuples().all())
+    version = found.get(_VERSION, "")
+    if _VERSION not in found and _BEFORE_FIRST in found:
+        raise HistoryOutOfReach(
+            f"the history {path} was written by an older nbpipe, whose workspaces this one cannot read",
+            f"Move the folder {path.parent} away, or name another workspace with --workspace DIR.",
+        )
+    if not version.isdecimal():
+        raise _foreign(path)
+    if int(version) > newest:
+        raise HistoryOutOfReach(
+            f"the history {path} was written by a newer nbpipe (its schema is {version}, this one knows {newest})",
+            "Upgrade nbpipe, or name another workspace.",
+        )
+    if int(version) < newest:
+        raise HistoryOutOfReach(
+            f"the history {path} was written by an older nbpipe (its schema is {version}, this one knows {newest})",
+            f"Move the folder {path.parent} away, or name another workspace with --workspace DIR.",
+        )
+
+
+def _foreign(path: Path) -> HistoryOutOfReach:
+    return HistoryOutOfReach(
+        f"{path} is a database, but not a history of nbpipe", "Move the file away, or name another workspace."
+    )
+
+
+def _create(connection: Connection, version: int) -> None:
+    metadata.create_all(connection, checkfirst=False)
+    connection.execute(insert(meta), [{"name": _VERSION, "value": str(version)}])
+    connection.execute(insert(counters), [{"name": "run", "value": 0}, {"name": "token", "value": 0}])

@@ -1,0 +1,72 @@
+"""How a run stands, as far as its log has been read: what every face shows is drawn from this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from nbpipe.model.event import (
+    AttemptChanged,
+    ExecutionChanged,
+    Metric,
+    MetricLogged,
+    OutputWritten,
+    RunChanged,
+    RunEvent,
+)
+from nbpipe.model.record import AttemptRecord, ExecutionRecord
+from nbpipe.model.status import Status
+
+
+@dataclass(slots=True)
+class RunPicture:
+    """A run made from its log. ``after`` is the number of the last entry that was taken in."""
+
+    after: int = 0
+    status: Status | None = None
+    ended: float | None = None
+    executions: dict[str, ExecutionRecord] = field(default_factory=dict)
+    attempts: dict[str, AttemptRecord] = field(default_factory=dict)
+    metrics: dict[str, list[Metric]] = field(default_factory=dict)
+    pieces: dict[str, int] = field(default_factory=dict)
+    _current: dict[str, str] = field(default_factory=dict)
+
+    def take(self, events: Iterable[RunEvent]) -> None:
+        """Take entries in; raise ValueError when one is missing between them."""
+        for event in events:
+            if event.number <= self.after:
+                continue
+            if event.number != self.after + 1:
+                raise ValueError(f"entry {self.after + 1} of the run's log is missing: entry {event.number} follows")
+            self.after = event.number
+            self._apply(event)
+
+    def execution(self, step: str) -> ExecutionRecord | None:
+        """Return the step's current execution."""
+        known = self._current.get(step)
+        return None if known is None else self.executions[known]
+
+    def current(self) -> tuple[ExecutionRecord, ...]:
+        """Return the current execution of each step, in notebook order."""
+        found = [self.executions[known] for known in self._current.values()]
+        return tuple(sorted(found, key=lambda execution: (execution.position, execution.step)))
+
+    def _apply(self, event: RunEvent) -> None:
+        match event.fact:
+            case RunChanged(status, ended):
+                self.status, self.ended = status, ended
+            case ExecutionChanged(execution):
+                self._keep(execution)
+            case AttemptChanged(attempt):
+                self.attempts[attempt.id] = attempt
+            case MetricLogged(metric):
+                self.metrics.setdefault(metric.attempt, []).append(metric)
+            case OutputWritten(attempt, _, last):
+                self.pieces[attempt] = last
+
+    def _keep(self, execution: ExecutionRecord) -> None:
+        self.executions[execution.id] = execution
+        if execution.current:
+            self._current[execution.step] = execution.id
+        elif self._current.get(execution.step) == execution.id:
+            del self._current[execution.step]
