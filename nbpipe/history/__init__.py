@@ -1,1 +1,1 @@
-"""What happened: runs, steps, attempts, results and claims, kept in one SQL database."""
+"""What happened: runs, executions, attempts, results and claims, kept in one SQL database."""

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from nbpipe.history import claims, event_log, executions
 from nbpipe.history.claims import Claim
-from nbpipe.history.database import Part
-from nbpipe.history.records import attempt_from, attempt_to_row
-from nbpipe.history.results import Offer, offer
+from nbpipe.history.database import Repository
+from nbpipe.history.results import ReuseEntry, add_reuse_entries
+from nbpipe.history.row_mapping import attempt_from, attempt_to_row
 from nbpipe.history.schema import attempts, runs
 from nbpipe.model import (
     AttemptChanged,
@@ -38,7 +38,7 @@ class Changes:
         return bool(self.executions or self.attempts or self.told)
 
 
-class Attempts(Part):
+class AttemptRepository(Repository):
     """Each try of each execution."""
 
     def record(self, run: str, changes: Changes, now: float) -> None:
@@ -55,7 +55,7 @@ class Attempts(Part):
         attempt: AttemptRecord,
         execution: ExecutionRecord,
         *,
-        offers: Sequence[Offer],
+        offers: Sequence[ReuseEntry],
         claim: Claim | None,
         now: float,
     ) -> bool:
@@ -71,7 +71,7 @@ class Attempts(Part):
                 return False
             write(connection, attempt.run, [attempt], now)
             executions.write(connection, [execution], now)
-            offer(connection, attempt.id, offers, now=now)
+            add_reuse_entries(connection, attempt.id, offers, now=now)
             if claim is not None:
                 claims.free(connection, claim)
             return True

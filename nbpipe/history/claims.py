@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from nbpipe.history.database import Part
-from nbpipe.history.records import TERMINAL
+from nbpipe.history.database import Repository
+from nbpipe.history.row_mapping import TERMINAL
 from nbpipe.history.schema import claims, runs
 from nbpipe.history.sequences import next_number
 
@@ -31,7 +31,7 @@ class ClaimedByOther:
     run: str | None = None
 
 
-class Claims(Part):
+class ClaimRepository(Repository):
     """Which keys are being computed, and by whom."""
 
     def claim(

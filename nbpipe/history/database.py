@@ -102,7 +102,7 @@ class Database:
         self._readers.dispose()
 
 
-class Part:
+class Repository:
     """A part of history: the questions about one concern, asked of the one database."""
 
     def __init__(self, database: Database) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select
 
-from nbpipe.history.database import Part, chunks
+from nbpipe.history.database import Repository, chunks
 from nbpipe.history.schema import remembered
 
 
@@ -25,7 +25,7 @@ class CachedDigest:
     digest: str
 
 
-class DigestCache(Part):
+class DigestRepository(Repository):
     """What the files were, when they were last read."""
 
     def recall(self, paths: Sequence[str]) -> dict[str, CachedDigest]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
-from nbpipe.history.database import Part
+from nbpipe.history.database import Repository
 from nbpipe.history.schema import attempts, events, runs
 from nbpipe.model import (
     AttemptChanged,
@@ -43,7 +43,7 @@ class EventKind(StrEnum):
     OUTPUT = "output"
 
 
-class EventLog(Part):
+class EventLog(Repository):
     """What happened in each run, in order."""
 
     def read(self, run: str, after: int = 0, limit: int = BATCH) -> list[RunEvent]:

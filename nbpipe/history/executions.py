@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, Select, Subquery, bindparam, delete, fun
 
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history import event_log, text_pool
-from nbpipe.history.database import Part, chunks
-from nbpipe.history.records import artifact_from, execution_from, execution_to_row, output_to_row
+from nbpipe.history.database import Repository, chunks
+from nbpipe.history.row_mapping import artifact_from, execution_from, execution_to_row, output_to_row
 from nbpipe.history.schema import executions, outputs, runs
 from nbpipe.model import Artifact, ExecutionRecord, Status
 
@@ -20,7 +20,7 @@ _CHANGE = update(executions).where(executions.c.id == bindparam("_id"))
 _FORGET = delete(outputs).where(outputs.c.execution == bindparam("_id"))
 
 
-class Executions(Part):
+class ExecutionRepository(Repository):
     """What became of each step of each run."""
 
     def of_run(self, run: str) -> list[ExecutionRecord]:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, select, update
 
-from nbpipe.history.database import Part
-from nbpipe.history.records import pipeline_from, pipeline_to_row
+from nbpipe.history.database import Repository
+from nbpipe.history.row_mapping import pipeline_from, pipeline_to_row
 from nbpipe.history.schema import pipelines
 from nbpipe.model import PipelineRecord
 
 
-class Pipelines(Part):
+class PipelineRepository(Repository):
     """Which pipelines there are."""
 
     def at(self, notebook: str) -> PipelineRecord | None:

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 
 from nbpipe.history import text_pool
-from nbpipe.history.database import Part, chunks
-from nbpipe.history.records import artifacts_from_json, hit_from
+from nbpipe.history.database import Repository, chunks
+from nbpipe.history.row_mapping import artifacts_from_json, hit_from
 from nbpipe.history.schema import attempts, entries, executions, runs
 from nbpipe.model import Artifact, Hit, Observed, Status
 
@@ -18,7 +18,7 @@ _OFFERED = entries.c.offered.is_(true())
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ReuseEntry:
     """A key under which a result may be reused, while everything observed is so."""
 
     key: str
@@ -26,7 +26,7 @@ class Offer:
     observed: tuple[Observed, ...] = ()
 
 
-class Results(Part):
+class ResultRepository(Repository):
     """What need not be computed again."""
 
     def lookup(self, keys: Sequence[str]) -> dict[str, Hit]:
@@ -42,10 +42,10 @@ class Results(Part):
         with self._database.reading() as connection:
             return _hits(connection, (entries.c.key == key) & _OFFERED)
 
-    def accept(self, attempt: str, offers: Sequence[Offer], accepted: str, now: float) -> None:
-        """Offer an earlier attempt's result under other keys too; ``accepted`` says who wanted it, and why."""
+    def accept(self, attempt: str, offers: Sequence[ReuseEntry], accepted: str, now: float) -> None:
+        """ReuseEntry an earlier attempt's result under other keys too; ``accepted`` says who wanted it, and why."""
         with self._database.writing() as connection:
-            offer(connection, attempt, offers, now=now, accepted=accepted)
+            add_reuse_entries(connection, attempt, offers, now=now, accepted=accepted)
 
     def hits_of_run(self, run: str) -> dict[str, Hit]:
         """Return what :meth:`lookup` would for every key of the results that the run's steps made or reused."""
@@ -111,10 +111,10 @@ def _made() -> ColumnElement[bool]:
     )
 
 
-def offer(
-    connection: Connection, attempt: str, offers: Sequence[Offer], *, now: float, accepted: str | None = None
+def add_reuse_entries(
+    connection: Connection, attempt: str, offers: Sequence[ReuseEntry], *, now: float, accepted: str | None = None
 ) -> None:
-    """Offer an attempt's result inside the caller's transaction."""
+    """ReuseEntry an attempt's result inside the caller's transaction."""
     texts = text_pool.TextPool()
     rows = [
         {

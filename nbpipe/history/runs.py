@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, insert, select, update
 
 from nbpipe.history import event_log, pipelines, text_pool
-from nbpipe.history.database import Part, chunks
-from nbpipe.history.records import TERMINAL, git_to_json, run_from, to_json
+from nbpipe.history.database import Repository, chunks
+from nbpipe.history.row_mapping import TERMINAL, git_to_json, run_from, to_json
 from nbpipe.history.schema import executions, runs
 from nbpipe.history.sequences import next_number
 from nbpipe.model import GitState, PipelineRecord, RunChanged, RunRecord, Status
@@ -35,7 +35,7 @@ class RunFilter:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class Runs(Part):
+class RunRepository(Repository):
     """What was run, when, with which parameters and by whom."""
 
     def begin(

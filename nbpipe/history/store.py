@@ -7,17 +7,17 @@ from typing import Self
 
 from sqlalchemy import false, update
 
-from nbpipe.history.archive import Archive
-from nbpipe.history.attempts import Attempts
-from nbpipe.history.claims import Claims
+from nbpipe.history.attempt_archive import ResultArchive
+from nbpipe.history.attempts import AttemptRepository
+from nbpipe.history.claims import ClaimRepository
 from nbpipe.history.database import Database
-from nbpipe.history.digest_cache import DigestCache
+from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
-from nbpipe.history.executions import Executions
-from nbpipe.history.pipelines import Pipelines
-from nbpipe.history.recovery import Recovery
-from nbpipe.history.results import Results
-from nbpipe.history.runs import Runs
+from nbpipe.history.executions import ExecutionRepository
+from nbpipe.history.lost_runs import LostRunRepository
+from nbpipe.history.pipelines import PipelineRepository
+from nbpipe.history.results import ResultRepository
+from nbpipe.history.runs import RunRepository
 from nbpipe.history.schema import meta
 from nbpipe.history.schema_version import create_or_check
 
@@ -31,16 +31,16 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.pipelines = Pipelines(database)
-        self.runs = Runs(database)
-        self.executions = Executions(database)
-        self.attempts = Attempts(database)
+        self.pipelines = PipelineRepository(database)
+        self.runs = RunRepository(database)
+        self.executions = ExecutionRepository(database)
+        self.attempts = AttemptRepository(database)
         self.log = EventLog(database)
-        self.results = Results(database)
-        self.claims = Claims(database)
-        self.recovery = Recovery(database)
-        self.digests = DigestCache(database)
-        self.archive = Archive(database)
+        self.results = ResultRepository(database)
+        self.claims = ClaimRepository(database)
+        self.recovery = LostRunRepository(database)
+        self.digests = DigestRepository(database)
+        self.archive = ResultArchive(database)
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from nbpipe.history.database import chunks, insert_absent
-from nbpipe.history.records import to_json
+from nbpipe.history.row_mapping import to_json
 from nbpipe.history.schema import texts
 from nbpipe.model import Component, Observed
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select
 
 from nbpipe.codec import decode, encode
 from nbpipe.history import attempts, event_log, executions, pipelines
-from nbpipe.history.database import Part
-from nbpipe.history.results import Offer, offer
+from nbpipe.history.database import Repository
+from nbpipe.history.results import ReuseEntry, add_reuse_entries
 from nbpipe.history.runs import insert_run
 from nbpipe.history.schema import attempts as attempt_rows
 from nbpipe.history.schema import runs as run_rows
@@ -37,7 +37,7 @@ class ArchivedResult:
 
     execution: ExecutionRecord
     attempt: AttemptRecord
-    offers: tuple[Offer, ...]
+    offers: tuple[ReuseEntry, ...]
     committed: float
     version: Literal[1] = 1
 
@@ -57,7 +57,7 @@ def read_archived_result(text: str) -> ArchivedResult:
     return decode(text, ArchivedResult)
 
 
-class Archive(Part):
+class ResultArchive(Repository):
     """The way back from archived results into the database."""
 
     def known_attempts(self) -> set[str]:
@@ -89,7 +89,7 @@ def _restore(connection: Connection, result: ArchivedResult, archived: ArchivedR
     # What it needed was restored before it, or is lost; the log tells of what there is.
     executions.write(connection, [execution], when)
     attempts.write(connection, attempt.run, [attempt], when)
-    offer(connection, attempt.id, result.offers, now=when)
+    add_reuse_entries(connection, attempt.id, result.offers, now=when)
     raise_to(connection, "token", attempt.token)
     return True
 

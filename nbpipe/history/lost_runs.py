@@ -8,8 +8,8 @@ from dataclasses import replace
 from sqlalchemy import Connection, delete, select
 
 from nbpipe.history import attempts, executions, runs
-from nbpipe.history.database import Part
-from nbpipe.history.records import TERMINAL, attempt_from
+from nbpipe.history.database import Repository
+from nbpipe.history.row_mapping import TERMINAL, attempt_from
 from nbpipe.history.schema import attempts as attempt_rows
 from nbpipe.history.schema import claims
 from nbpipe.history.schema import executions as execution_rows
@@ -19,7 +19,7 @@ from nbpipe.model import AttemptRecord, Failure, Status
 _FAILURE = Failure("lost", "", "", "the process that carried the run exited unexpectedly")
 
 
-class Recovery(Part):
+class LostRunRepository(Repository):
     """Runs whose process is gone."""
 
     def abandoned(self, *, alive: Callable[[str], bool]) -> list[AttemptRecord]:
