@@ -16,7 +16,7 @@ from jupyter_client.manager import start_new_kernel
 
 PREPARE = '''
 import dataclasses, time
-from nbpipe.model import Reason, RunRecord, Status, StepRecord
+from nbpipe.model import Reason, RunRecord, Status, ExecutionRecord
 from nbpipe.views.card import CardState, Told
 from nbpipe.widget import Card
 
@@ -30,7 +30,7 @@ def record(n, at):
     """Get a step of a run in which twenty steps run at once."""
     status = Status.SUCCEEDED if n < at else Status.RUNNING if n < at + 20 else Status.QUEUED
     begun = status is not Status.QUEUED
-    return StepRecord(
+    return ExecutionRecord(
         "r", NAMES[n], n, status, int(begun), 1.5 if status is Status.SUCCEEDED else 0.0, 0.0, WHY if begun else (), (),
         None, None, None, (), None, 1000.0 + n if begun else None,
     )

@@ -17,7 +17,7 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from nbpipe.model import Status, StepRecord
+from nbpipe.model import Status, ExecutionRecord
 from nbpipe.views.card import GRAPH_STEPS, CardState, Detail, Told, counter, detail, letters, log_lines
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.marks import MARKS
@@ -242,7 +242,7 @@ class _Details:
         self._seen: list[Any] = []
         self._number = 0
 
-    def changes(self, steps: Sequence[StepRecord], numbers: Mapping[str, int], *, whole: bool) -> dict[str, Any]:
+    def changes(self, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int], *, whole: bool) -> dict[str, Any]:
         """Get what differs from the last time, or all; nothing is an empty dict."""
         states = [_state_of(record) for record in steps]
         if len(states) != len(self._seen):
@@ -259,7 +259,7 @@ class _Details:
         return {"number": self._number, "whole": whole, "set": changed}
 
 
-def _state_of(record: StepRecord) -> tuple[Any, ...]:
+def _state_of(record: ExecutionRecord) -> tuple[Any, ...]:
     return record.status, record.attempts, record.seconds, record.started, record.origin, record.reasons, record.failure
 
 

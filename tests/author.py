@@ -11,7 +11,7 @@ from typing import Any
 from nbpipe.compute.inline import InlineExecutor
 from nbpipe.data.artifacts import local_path
 from nbpipe.data.formats import load
-from nbpipe.model import Status, StepRecord
+from nbpipe.model import Status, ExecutionRecord
 from nbpipe.run.answers import Planned, Report
 from nbpipe.workspace import Wishes, Workspace, request_for
 
@@ -65,7 +65,7 @@ class Author:
             executor.close()
         return {step.step for step in self.report.steps if step.attempts}
 
-    def step(self, name: str) -> StepRecord:
+    def step(self, name: str) -> ExecutionRecord:
         """Get a step of the last run."""
         assert self.report is not None
         return next(step for step in self.report.steps if step.step == name)

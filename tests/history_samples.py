@@ -8,7 +8,7 @@ from typing import Any
 from nbpipe.history.claims import Claim
 from nbpipe.history.results import Offer
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, Component, Failure, Observed, Origin, Outcome, Reason, RunRecord, Status, StepRecord
+from nbpipe.model import Artifact, Component, Failure, Observed, Origin, Outcome, Reason, RunRecord, Status, ExecutionRecord
 
 
 def everyone(_owner: str) -> bool:
@@ -40,7 +40,7 @@ def artifact(name: str = "df", content: str = "1") -> Artifact:
     return Artifact(name, "arrow", f"blake3:{content}", 10, f"file:///store/{content}/{name}.arrow", f"{name}.arrow")
 
 
-def record(run: str, step: str, status: Status = Status.SUCCEEDED, **given: Any) -> StepRecord:
+def record(run: str, step: str, status: Status = Status.SUCCEEDED, **given: Any) -> ExecutionRecord:
     """Get a step's record; what is done has one output."""
     done = status in (Status.SUCCEEDED, Status.REUSED)
     values: dict[str, Any] = {
@@ -58,10 +58,10 @@ def record(run: str, step: str, status: Status = Status.SUCCEEDED, **given: Any)
         "started": 101.0,
         "ended": 102.5,
     }
-    return StepRecord(run=run, step=step, status=status, **(values | given))
+    return ExecutionRecord(run=run, step=step, status=status, **(values | given))
 
 
-def reused(run: str, step: str, origin: str, **given: Any) -> StepRecord:
+def reused(run: str, step: str, origin: str, **given: Any) -> ExecutionRecord:
     """Get the record of a step that took its result from run ``origin``."""
     return record(run, step, Status.REUSED, origin=Origin(origin, step), **given)
 

@@ -18,7 +18,7 @@ from nbpipe.compute.outcomes import Mailbox
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Failure, Job, Outcome, Status, StepRecord
+from nbpipe.model import Failure, Job, Outcome, Status, ExecutionRecord
 from nbpipe.run.answers import Planned, Report
 from nbpipe.run.situation import Request
 from nbpipe.workspace import Wishes, Workspace
@@ -108,7 +108,7 @@ class Bench:
     notebook: str = "work.ipynb"
     executor: Kernelless = dataclasses.field(default_factory=Kernelless)
     report: Report | None = None
-    seen: list[StepRecord] = dataclasses.field(default_factory=list)
+    seen: list[ExecutionRecord] = dataclasses.field(default_factory=list)
 
     def request(self, **asked: Any) -> Request:
         """Get the request for the cells as they are."""
@@ -141,7 +141,7 @@ class Bench:
         assert self.report is not None
         return self.report.run.status.value
 
-    def step(self, name: str) -> StepRecord:
+    def step(self, name: str) -> ExecutionRecord:
         """Get a step of the last run."""
         assert self.report is not None
         return next(step for step in self.report.steps if step.step == name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbpipe.errors import Refused
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Artifact, Cell, Component, Hit, Origin, Reason, Status, StepRecord
+from nbpipe.model import Artifact, Cell, Component, Hit, Origin, Reason, Status, ExecutionRecord
 from nbpipe.planning.fingerprint import Circumstances
 from nbpipe.planning.graph import Graph, link
 from nbpipe.planning.plan import Decision, Found, Past, Planner, plan
@@ -54,7 +54,7 @@ class Memory:
 
     offered: dict[str, Hit] = dataclasses.field(default_factory=dict)
     static: set[str] = dataclasses.field(default_factory=set)
-    records: dict[str, StepRecord] = dataclasses.field(default_factory=dict)
+    records: dict[str, ExecutionRecord] = dataclasses.field(default_factory=dict)
     lookups: list[str] = dataclasses.field(default_factory=list)
 
     def past(self) -> Past:
@@ -74,7 +74,7 @@ class Memory:
 
     def put(self, decision: Decision, *outputs: Artifact, run: str = "r1", offered: bool = True) -> None:
         """Keep a step's result."""
-        record = StepRecord(
+        record = ExecutionRecord(
             run, decision.step, 0, Status.SUCCEEDED, 1, 2.5, 0.0, decision.verdict.reasons, decision.components,
             decision.key, None, None, outputs, None,
         )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbpipe.model import Artifact, Failure, Origin, Picture, Preview, Reason, RunRecord, Status, StepRecord
+from nbpipe.model import Artifact, Failure, Origin, Picture, Preview, Reason, RunRecord, Status, ExecutionRecord
 from nbpipe.views.card import CardState, Told, counter, letters, log_lines, waits_for
 from nbpipe.views.marks import MARKS
 from nbpipe.views.regions import actions, amount, regions
@@ -23,7 +23,7 @@ from nbpipe.widget import Card, _Details, _Log
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202e\"'&</script>"
 
 
-def record(step: str, status: Status, **changes: Any) -> StepRecord:
+def record(step: str, status: Status, **changes: Any) -> ExecutionRecord:
     """Get a step's record."""
     executed = status in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING)
     told: dict[str, Any] = {
@@ -31,7 +31,7 @@ def record(step: str, status: Status, **changes: Any) -> StepRecord:
         "saved_seconds": 0.0, "reasons": (), "components": (), "key": None, "origin": None, "notebook": None,
         "artifacts": (), "failure": None, "started": 1000.0 if executed else None,
     }  # fmt: skip
-    return StepRecord(step=step, status=status, **(told | changes))
+    return ExecutionRecord(step=step, status=status, **(told | changes))
 
 
 def run(status: Status = Status.RUNNING) -> RunRecord:

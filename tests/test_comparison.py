@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines import artifact
 
-from nbpipe.model import Component, GitState, Metric, RunRecord, Status, StepRecord
+from nbpipe.model import Component, GitState, Metric, RunRecord, Status, ExecutionRecord
 from nbpipe.views.comparison import Side, comparison_html, comparison_lines, comparison_object, pairs
 
 RUN = RunRecord("r1", 3, "/n.ipynb", "n", Status.SUCCEEDED, 0.0, 4.0, {"rate": 0.1, "depth": 3}, {}, None, "me")
@@ -20,7 +20,7 @@ RATE = Component("parameter:rate", "p1", "0.1")
 FILES = Component("input:raw", "i1", "1 files", "a.csv\t3\tblake3:11111111aa")
 
 
-def fit(run: str, *components: Component, **changes: Any) -> StepRecord:
+def fit(run: str, *components: Component, **changes: Any) -> ExecutionRecord:
     """Get a step's record in a run."""
     told = {
         "attempts": 1,
@@ -29,7 +29,7 @@ def fit(run: str, *components: Component, **changes: Any) -> StepRecord:
         "status": Status.SUCCEEDED,
     }
     told |= {"saved_seconds": 0.0, "reasons": (), "key": "k", "origin": None, "notebook": None, "failure": None}
-    return StepRecord(run, "fit", 0, components=components, **{**told, **changes})
+    return ExecutionRecord(run, "fit", 0, components=components, **{**told, **changes})
 
 
 def metric(run: str, name: str, value: float) -> Metric:

@@ -25,7 +25,7 @@ from plain_kernel import PlainKernel
 
 from nbpipe.data.manifests import NAME
 from nbpipe.errors import BadUsage
-from nbpipe.model import RunRecord, Status, StepRecord
+from nbpipe.model import RunRecord, Status, ExecutionRecord
 from nbpipe.workspace import Workspace
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
@@ -184,7 +184,7 @@ def held_commit(folder: Path) -> Iterator[None]:
     connection.close()
 
 
-def recorded(folder: Path) -> list[tuple[RunRecord, dict[str, StepRecord]]]:
+def recorded(folder: Path) -> list[tuple[RunRecord, dict[str, ExecutionRecord]]]:
     """Get all runs, oldest first, with their steps."""
     with Workspace.open(folder) as workspace:
         return [(run, {step.step: step for step in workspace.show(run.id)[1]}) for run in reversed(workspace.runs())]

@@ -19,7 +19,7 @@ from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history import filesystem
 from nbpipe.history.remembered import Remembered
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, Component, Failure, GitState, Origin, Reason, Status, StepRecord
+from nbpipe.model import Artifact, Component, Failure, GitState, Origin, Reason, Status, ExecutionRecord
 
 NUMBERS = count()
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -31,7 +31,7 @@ LONG = ANY.map(lambda text: text * 300)
 COUNT = st.integers(0, 2**62)
 SECONDS = st.floats(0, 1e12)
 RECORDS = st.builds(
-    StepRecord,
+    ExecutionRecord,
     run=st.just("r"),
     step=PLAIN,
     position=COUNT,
@@ -80,7 +80,7 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(0)
 
 
-def names_of(records: list[StepRecord]) -> list[str]:
+def names_of(records: list[ExecutionRecord]) -> list[str]:
     return [record.step for record in records]
 
 
@@ -168,8 +168,8 @@ def test_step_records_are_read_back_exactly(shared, records):
     assert shared.steps(run) == sorted(told, key=lambda record: (record.position, record.step.encode()))
 
 
-def replaced(step: StepRecord, run: str) -> StepRecord:
-    return StepRecord(run, **{name: getattr(step, name) for name in StepRecord.__slots__ if name != "run"})
+def replaced(step: ExecutionRecord, run: str) -> ExecutionRecord:
+    return ExecutionRecord(run, **{name: getattr(step, name) for name in ExecutionRecord.__slots__ if name != "run"})
 
 
 def test_steps_come_in_notebook_order(history):

@@ -30,7 +30,7 @@ from pipelines import cells, word
 from nbpipe.data.artifacts import local_path
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Artifact, Status, StepRecord
+from nbpipe.model import Artifact, Status, ExecutionRecord
 from nbpipe.run.answers import Planned, Report
 from nbpipe.run.situation import Request
 from nbpipe.workspace import Wishes, Workspace
@@ -255,7 +255,7 @@ class Reuse(RuleBasedStateMachine):
         assert all(has_origin(record) for record in report.steps)
 
 
-def has_origin(record: StepRecord) -> bool:
+def has_origin(record: ExecutionRecord) -> bool:
     """Say whether a step tells where its result comes from exactly when it was reused."""
     return (record.origin is not None) == (record.status is Status.REUSED)
 

@@ -23,7 +23,7 @@ from nbpipe.model import (
     RunVerdict,
     SkipVerdict,
     Status,
-    StepRecord,
+    ExecutionRecord,
 )
 from nbpipe.views.columns import fit, one_line, pad, width
 from nbpipe.views.diff import component_diff
@@ -61,13 +61,13 @@ PLAN = (
 RUN = RunRecord("5f0e7c9a11", 3, "quickstart.ipynb", "housing", Status.PARTIAL, 1000.0, 1012.2, {}, {}, None, "me")
 
 
-def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: object) -> StepRecord:
+def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: object) -> ExecutionRecord:
     """Make a step's record."""
     told = {
         "attempts": 1, "seconds": 3.2, "saved_seconds": 0.0, "reasons": (), "components": (), "key": None,
         "origin": None, "notebook": None, "artifacts": (), "failure": None,
     }  # fmt: skip
-    return StepRecord("5f0e7c9a11", name, 0, status, **{**told, **changes})
+    return ExecutionRecord("5f0e7c9a11", name, 0, status, **{**told, **changes})
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from nbpipe.language.reading import read_cells
 from nbpipe.model import JobInput, JobOutput, StepOutput
 from nbpipe.run.place import Place
 from nbpipe.run.situation import Request, survey
-from nbpipe.run.workshop import Workshop, slug
+from nbpipe.run.job_factory import Workshop, slug
 
 PREPARE = "%%step prepare -o features, pictures:dir\nfeatures = 1"
 TRAIN = """\

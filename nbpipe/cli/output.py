@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nbpipe.errors import NbpipeError, Refusals
-from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, StepRecord, Warned
+from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, ExecutionRecord, Warned
 from nbpipe.planning.plan import Decision
 from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.situation import Request
@@ -28,7 +28,7 @@ class Follower(Protocol):
     def begin(self, run: RunRecord, planned: Planned) -> None:
         """Hear that the run begins."""
 
-    def step(self, record: StepRecord) -> None:
+    def step(self, record: ExecutionRecord) -> None:
         """Hear that a step has changed."""
 
 
@@ -91,7 +91,7 @@ class Screen:
             if step.failure is not None and step.failure.kind == "user":
                 self.note(f"\nstep {step.step}:\n{step.failure.traceback.rstrip()}")
 
-    def detached(self, run: RunRecord, steps: Sequence[StepRecord]) -> None:
+    def detached(self, run: RunRecord, steps: Sequence[ExecutionRecord]) -> None:
         """Print that a run goes on by itself."""
         if self.as_json:
             self.json(wire.run_object(run, steps, 0.0))
@@ -102,7 +102,7 @@ class Screen:
     def run(
         self,
         run: RunRecord,
-        steps: Sequence[StepRecord],
+        steps: Sequence[ExecutionRecord],
         numbers: Mapping[str, int],
         now: float,
         metrics: Sequence[Metric] = (),
@@ -116,7 +116,7 @@ class Screen:
         head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
         self.lines([*head, *table.step_lines(steps, self.columns, numbers), *table.metric_lines(metrics)])
 
-    def changed(self, steps: Iterable[StepRecord]) -> None:
+    def changed(self, steps: Iterable[ExecutionRecord]) -> None:
         """Print the steps whose status is another than when last told."""
         for step in steps:
             if self._seen.get(step.step) is not step.status:
@@ -160,7 +160,7 @@ class Lines:
         self._screen.warnings(planned.warnings)
         self._screen.note(f"run {run.number} of {Path(run.notebook).name}")
 
-    def step(self, record: StepRecord) -> None:
+    def step(self, record: ExecutionRecord) -> None:
         """Tell that a step starts or has ended."""
         if record.status in (Status.RUNNING, *_ENDED) and record.status is not Status.REUSED:
             self._screen.note(step_line(record))
@@ -189,7 +189,7 @@ class _Bar:
         self._screen.warnings(planned.warnings)
         self._progress.update(self._task, total=len(planned.needs), description=f"run {run.number}")
 
-    def step(self, record: StepRecord) -> None:
+    def step(self, record: ExecutionRecord) -> None:
         if record.status in _ENDED:
             self._ended.add(record.step)
             self._running.pop(record.step, None)
@@ -204,7 +204,7 @@ class _Bar:
 _ENDED = tuple(status for status in Status if status.terminal)
 
 
-def step_line(record: StepRecord) -> str:
+def step_line(record: ExecutionRecord) -> str:
     """Get one line about a step."""
     took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
     why = step_explanation(record)

@@ -19,7 +19,7 @@ from nbpipe.data.events import Tail
 from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.text import nearest
-from nbpipe.model import RunRecord, Status, StepRecord
+from nbpipe.model import RunRecord, Status, ExecutionRecord
 from nbpipe.run.answers import Planned
 from nbpipe.run.place import absolute, find_place
 from nbpipe.run.situation import Request
@@ -221,7 +221,7 @@ def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None,
     return EXIT.get(run_.status, 1) if follow else 0
 
 
-def _follow(screen: Screen, opened: Workspace, run_: RunRecord) -> tuple[RunRecord, list[StepRecord]]:
+def _follow(screen: Screen, opened: Workspace, run_: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
     """Show what a run's steps become and tell, until the run is over."""
     tails: dict[str, Tail] = {}
     while True:

@@ -22,7 +22,7 @@ from nbpipe.data.digests import (
 )
 from nbpipe.data.modules import find_modules
 from nbpipe.errors import FileMissing
-from nbpipe.history.remembered import Remembered
+from nbpipe.history.digest_cache import CachedDigest
 from nbpipe.model import Content
 
 __all__ = ["DigestMemory", "Digests", "Forgetful", "file_digest", "find_modules", "pin", "tree_digest"]
@@ -40,15 +40,15 @@ class DigestMemory:
 
     def __init__(
         self,
-        recall: Callable[[Sequence[str]], Mapping[str, Remembered]],
-        remember: Callable[[Sequence[Remembered]], None],
+        recall: Callable[[Sequence[str]], Mapping[str, CachedDigest]],
+        remember: Callable[[Sequence[CachedDigest]], None],
         clock: Callable[[], float],
     ) -> None:
         self._ask = recall
         self._remember = remember
         self._clock = clock
-        self._known: dict[str, Remembered | None] = {}
-        self._new: dict[str, Remembered] = {}
+        self._known: dict[str, CachedDigest | None] = {}
+        self._new: dict[str, CachedDigest] = {}
         self._lock = threading.Lock()
         self._far = _network_devices(Path("/proc/self/mountinfo"))
 
@@ -90,9 +90,9 @@ class DigestMemory:
             self._remember(entries)
 
 
-def _entry(path: Path, digest: str) -> Remembered:
+def _entry(path: Path, digest: str) -> CachedDigest:
     found = path.stat()
-    return Remembered(
+    return CachedDigest(
         str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, digest
     )
 

@@ -38,7 +38,7 @@ class History:
         self.log = EventLog(database)
         self.results = ResultRepository(database)
         self.claims = ClaimRepository(database)
-        self.recovery = LostRunRepository(database)
+        self.lost_runs = LostRunRepository(database)
         self.digests = DigestRepository(database)
         self.archive = ResultArchive(database)
 

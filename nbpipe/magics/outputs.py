@@ -17,7 +17,7 @@ from nbpipe.data.classes import share_classes
 from nbpipe.data.formats import libraries, load_here
 from nbpipe.errors import NbpipeError, StepFailed
 from nbpipe.magics.watched import Watched
-from nbpipe.model import Artifact, Status, StepRecord
+from nbpipe.model import Artifact, Status, ExecutionRecord
 from nbpipe.views.columns import fit
 from nbpipe.views.words import duration, failure_line
 
@@ -217,7 +217,7 @@ class Hint:
         if self._handle is not None:
             self._show(self._said, self._handle)
 
-    def say(self, name: str, step: str, record: StepRecord | None, seconds: float) -> None:
+    def say(self, name: str, step: str, record: ExecutionRecord | None, seconds: float) -> None:
         """Show what is waited for, brought up to date once a second."""
         self._said = f"waited {duration(seconds)} for `{name}`, an output of {step}"
         if time.monotonic() < self._next:
@@ -242,7 +242,7 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-def _output(record: StepRecord | None, name: str) -> Artifact | None:
+def _output(record: ExecutionRecord | None, name: str) -> Artifact | None:
     return next((artifact for artifact in record.artifacts if artifact.name == name), None) if record else None
 
 

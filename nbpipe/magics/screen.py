@@ -15,7 +15,7 @@ from IPython.display import display
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
-from nbpipe.model import Event, RunRecord, StepRecord
+from nbpipe.model import Event, RunRecord, ExecutionRecord
 from nbpipe.run.acceptance import Accepted
 from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.verification import Verified
@@ -57,7 +57,7 @@ class Progress:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._records: dict[str, StepRecord] = {}
+        self._records: dict[str, ExecutionRecord] = {}
         self._handle: Any = None
         self._run: RunRecord | None = None
 
@@ -66,7 +66,7 @@ class Progress:
         self._run = run
         show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in planned.warnings])
 
-    def step(self, record: StepRecord) -> None:
+    def step(self, record: ExecutionRecord) -> None:
         """Show a step's new state."""
         self._records[record.step] = record
         if _in_place():
@@ -79,7 +79,7 @@ class Progress:
 
     def _show(
         self,
-        steps: Sequence[StepRecord],
+        steps: Sequence[ExecutionRecord],
         run: RunRecord | None,
         numbers: dict[str, int] | None = None,
         seconds: float | None = None,
@@ -129,7 +129,7 @@ def show_plan(workspace: Workspace, planned: Planned) -> None:
     _show(table.plan_lines(rows, _COLUMNS, numbers), static_html.plan_html(rows, numbers))
 
 
-def show_steps(workspace: Workspace, run: RunRecord, steps: Sequence[StepRecord]) -> None:
+def show_steps(workspace: Workspace, run: RunRecord, steps: Sequence[ExecutionRecord]) -> None:
     """Show a run as a table."""
     numbers = workspace.origin_numbers(steps)
     head = f"run {run.number} {status_words(run.status)}"

@@ -18,13 +18,13 @@ from nbpipe.magics.front_end import deleted_cells, names_cells
 from nbpipe.magics.live import Live
 from nbpipe.magics.outputs import Hint, Outputs
 from nbpipe.magics.watched import Watched
-from nbpipe.model import Cell, RunRecord, StepRecord
+from nbpipe.model import Cell, RunRecord, ExecutionRecord
 from nbpipe.run.answers import Planned, Report
 from nbpipe.run.driver import Executor
 from nbpipe.run.place import find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
-from nbpipe.run.workshop import definition_digests
+from nbpipe.run.job_factory import definition_digests
 from nbpipe.workspace import Workspace
 
 
@@ -107,7 +107,7 @@ class Session:
         self,
         request: Request,
         wishes: Wishes,
-        watch: Callable[[StepRecord], None],
+        watch: Callable[[ExecutionRecord], None],
         began: Callable[[RunRecord, Planned], None],
     ) -> Report:
         """Run steps to their end and bind the outputs that they made or reused."""
@@ -120,7 +120,7 @@ class Session:
                 self.outputs.bind(artifact)
         return report
 
-    def launch(self, request: Request, wishes: Wishes) -> tuple[RunRecord, list[StepRecord]]:
+    def launch(self, request: Request, wishes: Wishes) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Hand a run of the cells as they are to a process of its own."""
         workspace = self.workspace
         return workspace.launch(Submission(self.cells.all(), request, wishes, workspace.place.root))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.heard import Heard
-from nbpipe.model import Piece, RunRecord, Status, StepRecord
+from nbpipe.model import Piece, RunRecord, Status, ExecutionRecord
 from nbpipe.run.following import Following
 from nbpipe.views.card import CardState, Told
 
@@ -78,7 +78,7 @@ class Watched:
         """Get the run's record; None before it has begun."""
         return self.following.run
 
-    def record(self, step: str) -> StepRecord | None:
+    def record(self, step: str) -> ExecutionRecord | None:
         """Get what is known of a step."""
         return self.following.steps.get(step)
 
@@ -164,7 +164,7 @@ class Watched:
         for step in unwanted:
             self.following.cancel(step)
 
-    def succeeded(self, step: str) -> StepRecord | None:
+    def succeeded(self, step: str) -> ExecutionRecord | None:
         """Get a step's record if it has its outputs."""
         record = self.record(step)
         return record if record and record.status in (Status.SUCCEEDED, Status.REUSED) else None

@@ -10,7 +10,7 @@ from nbpipe.compute import entry
 from nbpipe.data.artifacts import local_path
 from nbpipe.language.reading import Reading
 from nbpipe.model import Artifact
-from nbpipe.run.workshop import definition_digests
+from nbpipe.run.job_factory import definition_digests
 
 _CODE = """\
 def _nbpipe_bind(told):

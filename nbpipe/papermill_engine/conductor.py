@@ -21,7 +21,7 @@ from papermill.log import logger
 
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Artifact, Event, RunRecord, Status, StepOutput, StepRecord
+from nbpipe.model import Artifact, Event, RunRecord, Status, StepOutput, ExecutionRecord
 from nbpipe.papermill_engine import shown
 from nbpipe.papermill_engine.bindings import binding_code
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
@@ -107,7 +107,7 @@ class Conductor:
     score: Score
     request: Request
     _news: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
-    _records: dict[str, StepRecord] = field(default_factory=dict)
+    _records: dict[str, ExecutionRecord] = field(default_factory=dict)
     _live: dict[int, list[Any]] = field(default_factory=dict)
     _started: set[str] = field(default_factory=set)
     _bound: set[StepOutput] = field(default_factory=set)
@@ -252,7 +252,7 @@ class Conductor:
             shown.live_outputs(mine, self._live.setdefault(place, []))
         self._show(self._records[step])
 
-    def _show(self, record: StepRecord) -> None:
+    def _show(self, record: ExecutionRecord) -> None:
         """Bring a step's cells up to date."""
         places = self.score.steps[record.step]
         first = self.nb_man.nb.cells[places[0]]
@@ -267,7 +267,7 @@ class Conductor:
             self.nb_man.nb.cells[place].outputs = list(self._live.get(place, []))
         first.outputs.insert(0, shown.status_output(record, {}))
 
-    def _show_ended(self, record: StepRecord, places: Sequence[int]) -> None:
+    def _show_ended(self, record: ExecutionRecord, places: Sequence[int]) -> None:
         numbers = self.workspace.origin_numbers([record])
         outputs = shown.executed_outputs(record.notebook, len(places))
         if record.status is not Status.CANCELLED:

@@ -10,11 +10,11 @@ from typing import Any
 from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_output
 
-from nbpipe.model import Event, Failure, Status, StepRecord
+from nbpipe.model import Event, Failure, Status, ExecutionRecord
 from nbpipe.views.words import duration, status_words, step_explanation
 
 
-def status_output(record: StepRecord, numbers: Mapping[str, int]) -> NotebookNode:
+def status_output(record: ExecutionRecord, numbers: Mapping[str, int]) -> NotebookNode:
     """Get the line on how a step stands, as the first output of its first cell."""
     took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
     why = step_explanation(record, numbers)

@@ -10,6 +10,7 @@ from nbpipe.model import (
     Artifact,
     Component,
     DependsVerdict,
+    ExecutionRecord,
     Hit,
     Reason,
     Reuse,
@@ -18,7 +19,6 @@ from nbpipe.model import (
     SkipVerdict,
     Step,
     StepOutput,
-    StepRecord,
     Verdict,
 )
 from nbpipe.planning.fingerprint import Circumstances, fixed_components, key_of, raw_key_of, upstream_component
@@ -39,8 +39,8 @@ class Past:
     lookup: Callable[[str], Found]
     known: Callable[[Collection[str]], Collection[str]]
     newest: Callable[[str], Hit | None]
-    latest: Callable[[str], StepRecord | None]
-    wrong: Callable[[StepRecord], tuple[Reason, ...]] = lambda _record: ()
+    latest: Callable[[str], ExecutionRecord | None]
+    wrong: Callable[[ExecutionRecord], tuple[Reason, ...]] = lambda _record: ()
     refresh: Callable[[], None] = lambda: None
 
 
@@ -111,10 +111,10 @@ class Planner:
 
     def ask_ahead(self, names: Collection[str]) -> None:
         """Ask once which of these steps can have a result at all; a run, whose answers change, does not."""
-        keys = {self._static_key(name) for name in names}
+        keys = {self.static_key(name) for name in names}
         found = self.past.known(keys)
         self._asked |= dict.fromkeys(found, True)
-        unknown = {name: key for name in names if (key := self._static_key(name)) not in found}
+        unknown = {name: key for name in names if (key := self.static_key(name)) not in found}
         raw = {key: raw_key_of(self._known_before(name)) for name, key in unknown.items()}
         written = self.past.known(set(raw.values())) if raw else ()
         self._asked |= {key: second in written for key, second in raw.items()}
@@ -126,14 +126,14 @@ class Planner:
             self._fixed[name] = fixed_components(step, self.graph.pipeline.code[name], around)
         return self._fixed[name]
 
-    def _static_key(self, name: str) -> str:
-        """Get the key over the components that do not depend on other steps."""
+    def static_key(self, name: str) -> str:
+        """Return the key over the components that do not depend on other steps."""
         if name not in self._static:
             self._static[name] = key_of(self._known_before(name))
         return self._static[name]
 
     def _may_exist(self, name: str, fixed: Iterable[Component]) -> bool:
-        static_key = self._static_key(name)
+        static_key = self.static_key(name)
         asked = self._asked.get(static_key)
         return bool(self.past.known([static_key, raw_key_of(fixed)])) if asked is None else asked
 
@@ -172,7 +172,7 @@ class Planner:
         if declared:
             return declared
         # Every result is recorded with its static key: without one of those there is none under the whole key.
-        hopeless = self._asked and not self._asked.get(self._static_key(step.name), True)
+        hopeless = self._asked and not self._asked.get(self.static_key(step.name), True)
         found = () if hopeless else self._found(components, key)
         if isinstance(found, Hit):
             accepted = (Reason("accepted", None, found.accepted),) if found.accepted else ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nbpipe.data.observations import Surroundings
 from nbpipe.errors import BadUsage
-from nbpipe.history.results import Offer
+from nbpipe.history.results import ReuseEntry
 from nbpipe.history.store import History
 from nbpipe.model import Artifact, Hit, Output, Reason, ReuseVerdict, RunVerdict, SkipVerdict, Step
 from nbpipe.planning.plan import Decision, Planner
@@ -46,8 +46,8 @@ def accept(
     observed = around.renewed(before.observed if before else ())
     changed = ", ".join(dict.fromkeys(reason.component for reason in verdict.reasons)) or "nothing that is known"
     record = f"accepted by {user} on {time.strftime('%Y-%m-%d %H:%M', time.localtime(now))} although changed: {changed}"
-    offers = [Offer(key, static, observed) for key, static in decision.keys]
-    history.accept(hit.attempt, offers, record, now)
+    entries = [ReuseEntry(key, static, observed) for key, static in decision.keys]
+    history.results.accept(hit.attempt, entries, record, now)
     return Accepted(name, hit, verdict.reasons, record)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbpipe.history.store import History
-from nbpipe.model import Step, StepRecord, Warned
+from nbpipe.model import ExecutionRecord, Step, Warned
 from nbpipe.run.situation import Situation
 
 # A value that was another one in each of so many runs is taken for one that never comes again.
@@ -16,9 +16,9 @@ _LISTED = 10
 _VOLATILE = ("parameter", "envvar")
 
 
-def advice(situation: Situation, history: History) -> tuple[Warned, ...]:
+def advice(situation: Situation, history: History, pipeline: str) -> tuple[Warned, ...]:
     """Get advice on the steps asked for: undeclared reads and writes, files behind parameters, what always changes."""
-    latest = history.latest_steps(situation.request.notebook)
+    latest = history.executions.latest(pipeline)
     found: list[Warned] = []
     for step in situation.graph.pipeline.steps:
         if step.name not in situation.selected:
@@ -27,11 +27,11 @@ def advice(situation: Situation, history: History) -> tuple[Warned, ...]:
         if step.name in latest:
             found += _reads(step, latest[step.name], situation)
             found += _writes(step, latest[step.name])
-            found += _volatile(step, history.recent(situation.request.notebook, step.name, _EVERY))
+            found += _volatile(step, history.executions.recent(pipeline, step.name, _EVERY))
     return tuple(found)
 
 
-def _reads(step: Step, record: StepRecord, situation: Situation) -> Iterator[Warned]:
+def _reads(step: Step, record: ExecutionRecord, situation: Situation) -> Iterator[Warned]:
     """Get advice for each undeclared file or folder; a file behind a parameter is told apart."""
     behind = {str(value) for value in situation.values.values() if isinstance(value, str)}
     used = [item for item in record.observed if item.kind in ("read", "listed") and item.name not in behind]
@@ -49,7 +49,7 @@ def _reads(step: Step, record: StepRecord, situation: Situation) -> Iterator[War
         yield Warned("undeclared-read", more, "Declare the folder that they lie in.", step.place)
 
 
-def _writes(step: Step, record: StepRecord) -> Iterator[Warned]:
+def _writes(step: Step, record: ExecutionRecord) -> Iterator[Warned]:
     """Get advice for what a step wrote around the notebook: nobody else is told of it, and reuse does not bring it."""
     beside = [name for name in record.written if not name.startswith("/")]
     for name in beside[:_LISTED]:
@@ -78,7 +78,7 @@ def _is_there(base: Path, value: str) -> bool:
         return False
 
 
-def _volatile(step: Step, records: list[StepRecord]) -> Iterator[Warned]:
+def _volatile(step: Step, records: list[ExecutionRecord]) -> Iterator[Warned]:
     """Get advice for each value that was another one in each of the last runs."""
     if len(records) < _EVERY:
         return

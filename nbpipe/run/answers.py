@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbpipe.model import Component, ReuseVerdict, RunRecord, StepRecord, Verdict, Warned
+from nbpipe.model import Component, ExecutionRecord, ReuseVerdict, RunRecord, Verdict, Warned
 from nbpipe.planning.plan import Decision
 
 
@@ -24,7 +24,7 @@ class Report:
     """A run that is over."""
 
     run: RunRecord
-    steps: tuple[StepRecord, ...]
+    steps: tuple[ExecutionRecord, ...]
     seconds: float
     warnings: tuple[Warned, ...] = ()
 
@@ -40,9 +40,9 @@ class Explained:
 
     step: str
     verdict: Verdict
-    before: StepRecord | None
+    before: ExecutionRecord | None
     now: tuple[Component, ...]
-    last: StepRecord | None
+    last: ExecutionRecord | None
 
     @property
     def runs(self) -> list[str]:

@@ -1,44 +1,47 @@
-"""The loop that carries out a run: it does what the state machine says, and is the only writer of history."""
+"""The loop that carries out a run: it does what the state machine says, and writes what becomes of it."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from nbpipe.data.events import Tail, metrics_of
 from nbpipe.errors import OutOfReach
-from nbpipe.history.archive import Archived
-from nbpipe.history.claims import Held
-from nbpipe.history.results import Offer
+from nbpipe.history.attempts import Changes
+from nbpipe.history.claims import ClaimedByOther
+from nbpipe.history.runs import CancelRequests
 from nbpipe.history.store import History
 from nbpipe.model import (
-    Artifact,
-    Event,
+    AttemptEnded,
+    AttemptRecord,
+    AttemptReport,
+    AttemptStarted,
+    AttemptTold,
+    ExecutionRecord,
     Failure,
     Job,
-    Metric,
     Outcome,
     Reason,
     ReuseVerdict,
     RunRecord,
     Status,
-    StepOutput,
-    StepRecord,
 )
-from nbpipe.planning import progress as state
-from nbpipe.planning.plan import Planner
-from nbpipe.planning.progress import Progress
+from nbpipe.planning import run_state as machine
+from nbpipe.planning.run_state import RunState
+from nbpipe.run.attempt_log import AttemptLog
+from nbpipe.run.execution_state import ExecutionState, ExecutionTable
+from nbpipe.run.growth import grow
 from nbpipe.run.heartbeat import LEASE, Heartbeat
-from nbpipe.run.held import HeldStep
+from nbpipe.run.increment import Increment
 from nbpipe.run.owner import is_alive
+from nbpipe.run.result_archive import ResultArchive
 
-_PAUSE = 0.1
+_PAUSE = 0.05
 _LOG = logging.getLogger(__name__)
+_LOST = Failure("lost", "RunBrokenOff", "", "the run broke off")
 
 
 class Executor(Protocol):
@@ -51,85 +54,65 @@ class Executor(Protocol):
     def submit(self, job: Job) -> None:
         """Start an attempt as soon as there is room."""
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get the attempts that ended, waiting up to ``timeout`` seconds for the first."""
+    def wait(self, timeout: float) -> Sequence[AttemptReport]:
+        """Return what has come of the attempts, waiting up to ``timeout`` seconds for the first report."""
 
     def cancel(self, attempt: str) -> None:
-        """Kill an attempt; its outcome comes through ``wait``."""
+        """Kill an attempt; that it has ended comes through ``wait``."""
 
     def close(self) -> None:
         """Stop everything that was started for it."""
-
-
-class Workshop(Protocol):
-    """What the driver needs made or done for a step outside of history."""
-
-    def job(self, step: str, *, number: int, attempt: str, token: int, upstream: Mapping[StepOutput, Artifact]) -> Job:
-        """Get the job of one attempt."""
-
-    def unchanged(self, step: str) -> bool:
-        """Say whether the files that the step declares are still what they were at submit."""
-
-    def deliver(self, step: str, artifacts: Iterable[Artifact]) -> str | None:
-        """Fill the step's destinations; get what went wrong."""
-
-    def keep(self, kept: Archived) -> None:
-        """Write a committed result beside its notebook."""
-
-    def keep_submitted(self, kept: Archived) -> None:
-        """Write what whoever comes next needs to take the attempt over."""
-
-    def finished(self, directory: str, attempt: str, token: int) -> Outcome | None:
-        """Get the success of an attempt whose worker could not tell of it any more."""
-
-
-Watch = Callable[[StepRecord], None]
-Hear = Callable[[str, Sequence[Event]], None]
 
 
 @dataclass(slots=True)
 class Driver:
     """Carries out one run. ``clock`` gives seconds since the epoch, ``new_id`` texts that never repeat.
 
-    ``cancelled`` is asked whether to stop, ``unwanted`` which steps to stop. With ``attach`` a step that waited for
-    another run of the same notebook ends as it did there, well or not, and is not tried once more.
+    ``interrupted`` is asked whether to stop, ``requested`` what somebody else wants stopped. ``watch`` is called
+    whenever something new is in the run's log. While ``held``, the run goes on though nothing is left to do in it.
     """
 
     run: RunRecord
-    planner: Planner
     history: History
-    workshop: Workshop
-    executor: Callable[[], Executor]
+    archive: ResultArchive
+    executors: Callable[[], Executor]
     clock: Callable[[], float]
     new_id: Callable[[], str]
-    watch: Watch
-    positions: Mapping[str, int]
-    progress: Progress
-    cancelled: Callable[[], bool] = lambda: False
-    unwanted: Callable[[], Iterable[str]] = tuple
+    state: RunState
     attach: bool = False
-    upstream: dict[StepOutput, Artifact] = field(default_factory=dict)
-    _steps: dict[str, HeldStep] = field(default_factory=dict)
-    _attempts: dict[str, str] = field(default_factory=dict)
-    hear: Hear = lambda _step, _events: None
+    watch: Callable[[], None] = lambda: None
+    interrupted: Callable[[], bool] = lambda: False
+    requested: Callable[[], CancelRequests] = CancelRequests
+    held: threading.Event = field(default_factory=threading.Event)
+    _table: ExecutionTable = field(default_factory=ExecutionTable)
+    _running: dict[str, ExecutionState] = field(default_factory=dict)
     _executor: Executor | None = None
-    _tails: dict[str, Tail] = field(default_factory=dict)
-    _todo: deque[state.Instruction] = field(default_factory=deque)
-    _unsaved: dict[str, StepRecord] = field(default_factory=dict)
-    records: dict[str, StepRecord] = field(default_factory=dict)
+    _todo: deque[machine.Instruction] = field(default_factory=deque)
+    _increments: deque[Increment] = field(default_factory=deque)
+    _changed: dict[str, ExecutionRecord] = field(default_factory=dict)
+    _attempts: dict[str, AttemptRecord] = field(default_factory=dict)
+    _log: AttemptLog = field(default_factory=AttemptLog)
     _status: Status | None = None
-    _asked: bool = False
+    _cancelled: bool = False
     _refused: set[str] = field(default_factory=set)
-    _waiting_for_room: set[str] = field(default_factory=set)
+    _is_over: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _woken: threading.Event = field(default_factory=threading.Event)
+
+    def extend(self, increment: Increment) -> bool:
+        """Add steps to the run, from any thread; return False when the run is over and takes none."""
+        with self._lock:
+            if self._is_over:
+                return False
+            self._increments.append(increment)
+        self._woken.set()
+        return True
 
     def carry_out(self) -> Status:
-        """Run all steps to their end and get the run's status."""
-        self._steps = {name: HeldStep() for name in self.progress.needs}
-        for name in self._steps:
-            self._put(name, self._blank(name, Status.QUEUED), show=False)
+        """Run all steps to their end and return the run's status."""
+        self._feed(machine.Held())
         try:
             with Heartbeat(self.history, self.run.owner, self.clock):
-                self._feed(state.Begin())
                 while self._status is None:
                     self._turn()
             self._save()
@@ -139,332 +122,308 @@ class Driver:
         return self._status
 
     def _turn(self) -> None:
+        self._grow()
         while self._todo:
             self._perform(self._todo.popleft())
-        if self._status is not None:
-            return
         self._save()
-        if self.cancelled() and not self._asked:
-            self._cancel()
+        self._stop_what_is_unwanted()
+        if not self._todo and not self._increments:
+            if self.state.idle and self._close():
+                return
+            self._wait()
+        self._feed(machine.Tick())
+
+    def _close(self) -> bool:
+        """Let the run finish, unless somebody may still add to it or just has."""
+        with self._lock:
+            if self._increments or (self.held.is_set() and not self._cancelled):
+                return False
+            self._is_over = True
+        self._feed(machine.Released())
+        while self._todo:
+            self._perform(self._todo.popleft())
+        return self._status is not None
+
+    def _wait(self) -> None:
+        if self._executor is not None and self._running:
+            for report in self._executor.wait(_PAUSE):
+                self._hear(report)
+        else:
+            self._woken.wait(_PAUSE)
+            self._woken.clear()
+        for increment in {id(state.increment): state.increment for state in self._table.current.values()}.values():
+            increment.planner.past.refresh()
+
+    def _grow(self) -> None:
+        while self._increments:
+            growth = grow(self._increments.popleft(), self._table, self.run.id, self.new_id)
+            for state in growth.replaced:
+                state.record = replace(state.record, current=False)
+                self._put(state, state.record)
+            for state in growth.added:
+                self._put(state, state.record)
+            retries = {state.id: state.increment.planner.graph.steps[state.step].options.retries
+                       for state in growth.added}  # fmt: skip
+            new = [
+                machine.NewExecution(state.id, state.step, state.record.needs, retries[state.id])
+                for state in growth.added
+            ]
+            self._feed(machine.Added(tuple(new), tuple(state.id for state in growth.replaced)))
+
+    def _stop_what_is_unwanted(self) -> None:
+        requests = self.requested()
+        if not self._cancelled and (requests.whole or self.interrupted()):
+            self._cancelled = True
+            self._feed(machine.CancelRequested())
+        for execution in (requests.executions & self._table.by_id.keys()) - self._refused:
+            self._refused.add(execution)
+            self._feed(machine.ExecutionCancelRequested(execution))
+
+    def _hear(self, report: AttemptReport) -> None:
+        state = self._running.get(report.attempt)
+        if state is None or state.attempt is None:
             return
-        for step in set(self.unwanted()) & self._steps.keys() - self._refused:
-            self._refused.add(step)
-            self._steps[step].waiting = False
-            self._feed(state.StepCancelAsked(step))
-        if self._executor is not None and self._attempts:
-            outcomes = self._executor.wait(_PAUSE)
-            self._listen()
-            for outcome in outcomes:
-                self._ended(outcome)
-        elif self._waiting():
-            Heartbeat.pause(_PAUSE)
-        self.planner.past.refresh()
-        for name in self._waiting():
-            self._steps[name].waiting = False
-            self._todo.append(state.Decide(name))
+        match report:
+            case AttemptStarted(_, at):
+                self._put_attempt(state, replace(state.attempt, status=Status.RUNNING, started=at))
+                self._put(state, state.stands(Status.RUNNING, started=at))
+                self._feed(machine.Started(state.id))
+            case AttemptTold(_, pieces):
+                self._log.take(state, pieces)
+            case AttemptEnded(outcome):
+                self._log.take(state, None)
+                self._ended(state, outcome)
 
-    def _listen(self) -> None:
-        """Take what the running attempts have told since the last time; their numbers are kept."""
-        measured: list[Metric] = []
-        for attempt, tail in self._tails.items():
-            if attempt in self._waiting_for_room and tail.begun:
-                self._runs(attempt)
-            events = () if attempt in self._waiting_for_room else tail.read()
-            if events:
-                step = self._attempts[attempt]
-                self.hear(step, events)
-                measured += metrics_of(events, self.run.id, step, attempt)
-        self.history.put_metrics(measured)
+    def _feed(self, stimulus: machine.Stimulus) -> None:
+        self._todo.extend(self.state.handle(stimulus))
 
-    def _runs(self, attempt: str) -> None:
-        step = self._attempts[attempt]
-        self._waiting_for_room.discard(attempt)
-        self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=self.clock()))
-
-    def _waiting(self) -> list[str]:
-        return [name for name, held in self._steps.items() if held.waiting]
-
-    def _cancel(self) -> None:
-        self._asked = True
-        for held in self._steps.values():
-            held.waiting = False
-        self._feed(state.CancelAsked())
-
-    def _abandon(self) -> None:
-        """Leave nothing going on behind a run that breaks off: neither attempts nor claims, and no step is open."""
-        failure = Failure("lost", "RunBrokenOff", "", "the run broke off")
-        try:
-            for attempt, step in self._attempts.items():
-                self._stop(attempt)
-                lost = Outcome(attempt, self._steps[step].token, Status.LOST, 0.0, "", failure=failure)
-                self.history.end_attempt(lost, self.clock())
-            for step, held in self._steps.items():
-                self._release(held)
-                if self.progress.status(step) is None:
-                    self._put(step, dataclasses.replace(self._blank(step, Status.LOST), ended=self.clock()), show=False)
-            self._save()
-        except OutOfReach as error:
-            # What is left is found by the next process: claims run out, and the run's owner is dead.
-            _LOG.warning("a run that broke off could not be tidied up: %s", error)
-
-    def _stop(self, attempt: str) -> None:
-        if self._executor is None:
-            return
-        try:
-            self._executor.cancel(attempt)
-        except Exception as error:  # noqa: BLE001  # the executor's border: it may be what broke, and is told already
-            _LOG.warning("an attempt of a run that broke off could not be stopped: %s", error)
-
-    def _feed(self, event: state.Event) -> None:
-        self._todo.extend(self.progress.handle(event))
-
-    def _perform(self, instruction: state.Instruction) -> None:
+    def _perform(self, instruction: machine.Instruction) -> None:
         match instruction:
-            case state.Decide(step):
-                self._decide(step)
-            case state.Claim(step):
-                self._claim(step)
-            case state.Submit(step, _):
-                self._submit(step)
-            case state.Record(step, status, reasons):
-                self._record(step, status, reasons)
-            case state.Stop(step):
-                if self._executor is not None:
-                    self._executor.cancel(self._steps[step].attempt)
-            case state.Finish(status):
+            case machine.Decide(execution):
+                self._decide(self._table.by_id[execution])
+            case machine.Claim(execution):
+                self._claim(self._table.by_id[execution])
+            case machine.Check(execution):
+                self._check(self._table.by_id[execution])
+            case machine.Release(execution):
+                self._release(self._table.by_id[execution])
+            case machine.Submit(execution, number):
+                self._submit(self._table.by_id[execution], number)
+            case machine.Stop(execution):
+                self._stop(self._table.by_id[execution])
+            case machine.Note(execution, text):
+                state = self._table.by_id[execution]
+                self._put(state, state.stands(Status.QUEUED, notes=(text,)))
+            case machine.Record(execution, status, reasons):
+                self._record(self._table.by_id[execution], status, reasons)
+            case machine.Finish(status):
                 self._status = status
 
-    def _decide(self, step: str) -> None:
-        if self.progress.status(step) is not None:
-            return
-        held = self._steps[step]
-        held.decision = self.planner.decide(step, self.upstream)
-        if isinstance(held.decision.verdict, ReuseVerdict):
-            problem = self.workshop.deliver(step, held.decision.verdict.hit.artifacts)
-            if problem:
-                self._fail_delivery(step, problem)
-                return
-        self._feed(state.Decided(step, held.decision.verdict))
+    def _decide(self, state: ExecutionState) -> None:
+        upstream = self._table.upstream(state.record.needs)
+        state.decision = state.increment.planner.decide(state.step, upstream)
+        if self._is_delivered(state):
+            self._feed(machine.Decided(state.id, state.decision.verdict))
 
-    def _fail_delivery(self, step: str, problem: str) -> None:
-        held = self._steps[step]
-        held.failure = _not_delivered(problem)
-        self._feed(state.Ended(step, Status.FAILED, held.failure, final=True))
+    def _is_delivered(self, state: ExecutionState) -> bool:
+        """Fill the destinations of a step whose result is there; return False when that went wrong."""
+        verdict = state.decision.verdict if state.decision else None
+        if not isinstance(verdict, ReuseVerdict):
+            return True
+        problem = state.increment.jobs.deliver(state.step, verdict.hit.artifacts)
+        if problem is None:
+            return True
+        state.failure = _not_delivered(problem)
+        self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
+        return False
 
-    def _claim(self, step: str) -> None:
-        held = self._steps[step]
-        decision = held.decision
-        if decision is not None and decision.key is not None and held.claim is None:
-            claim = self.history.claim(
-                decision.key, owner=self.run.owner, now=self.clock(), lease=LEASE, alive=is_alive
+    def _claim(self, state: ExecutionState) -> None:
+        if state.key is not None and state.claim is None:
+            claim = self.history.claims.claim(
+                state.key, owner=self.run.owner, now=self.clock(), lease=LEASE, alive=is_alive
             )
-            if isinstance(claim, Held):
-                if not held.waiting:
-                    self._put(
-                        step, dataclasses.replace(self._blank(step, Status.QUEUED), notes=("another run makes this",))
-                    )
-                held.waiting = True
-                held.awaited |= {claim.run} if claim.run else set()
+            if isinstance(claim, ClaimedByOther):
+                self._feed(machine.ClaimRefused(state.id, claim.run))
                 return
-            held.claim = claim
-            if self._came_meanwhile(step) or self._ended_elsewhere(step):
-                return
-        self._feed(state.Claimed(step))
+            state.claim = claim
+        self._feed(machine.Claimed(state.id))
 
-    def _came_meanwhile(self, step: str) -> bool:
+    def _check(self, state: ExecutionState) -> None:
         """Decide again under the claim: whoever held the key may have finished between our look and our claim."""
-        held = self._steps[step]
-        again = self.planner.decide(step, self.upstream)
-        if not isinstance(again.verdict, ReuseVerdict):
-            return False
-        self._release(held)
-        held.decision = again
-        self._decide(step)
-        return True
+        again = state.increment.planner.decide(state.step, self._table.upstream(state.record.needs))
+        elsewhere = None if isinstance(again.verdict, ReuseVerdict) else self._ended_elsewhere(state)
+        if isinstance(again.verdict, ReuseVerdict):
+            state.decision = again
+            if not self._is_delivered(state):
+                return
+        self._feed(machine.Checked(state.id, again.verdict, elsewhere))
 
-    def _ended_elsewhere(self, step: str) -> bool:
-        """End as the attempt did that this step has waited for, where it was this notebook's own."""
-        held = self._steps[step]
-        if not self.attach or held.key is None:
-            return False
-        found = self.history.newest_attempt(held.key, held.awaited, self.run.notebook)
+    def _ended_elsewhere(self, state: ExecutionState) -> machine.EndedElsewhere | None:
+        """Return how the attempt ended that this execution has waited for, where it was this pipeline's own."""
+        awaited = self.state.awaited(state.id)
+        if not self.attach or state.key is None or not awaited:
+            return None
+        found = self.history.attempts.newest_at(state.key, awaited, self.run.pipeline)
         if found is None or found.failure is None or found.status not in (Status.FAILED, Status.CANCELLED):
-            return False
-        held.failure = found.failure
-        held.elsewhere = found
-        self._release(held)
-        self._feed(state.Ended(step, found.status, found.failure, final=True))
-        return True
+            return None
+        state.failure, state.elsewhere = found.failure, found
+        return machine.EndedElsewhere(found.status, found.failure)
 
-    def _release(self, held: HeldStep) -> None:
-        if held.claim is not None:
-            self.history.release(held.claim)
-            held.claim = None
+    def _release(self, state: ExecutionState) -> None:
+        if state.claim is not None:
+            self.history.claims.release(state.claim)
+            state.claim = None
 
-    def _submit(self, step: str) -> None:
-        held = self._steps[step]
-        held.attempts += 1
-        held.attempt = self.new_id()
+    def _submit(self, state: ExecutionState, number: int) -> None:
+        attempt, jobs = self.new_id(), state.increment.jobs
+        state.attempt = AttemptRecord(
+            attempt, self.run.id, state.id, number, Status.QUEUED, jobs.directory(state.step, attempt), state.token,
+            state.key,
+        )  # fmt: skip
         try:
-            job = self.workshop.job(
-                step, number=held.attempts, attempt=held.attempt, token=held.token, upstream=self.upstream
-            )
+            upstream = self._table.upstream(state.record.needs)
+            job = jobs.job(state.step, attempt=attempt, token=state.token, upstream=upstream)
         except OSError as error:
             said = f"the attempt could not be prepared: {error.strerror or error}"
-            held.failure = Failure("lost", type(error).__name__, str(error), said)
-            self._feed(state.Ended(step, Status.FAILED, held.failure, final=True))
+            state.failure = Failure("lost", type(error).__name__, str(error), said)
+            self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
             return
-        held.directory = job.directory
-        self.history.begin_attempt(
-            attempt=held.attempt, run=self.run.id, step=step, number=held.attempts, key=held.key, token=held.token,
-            directory=job.directory, now=self.clock(),
-        )  # fmt: skip
-        if self._executor is None:
-            self._put(step, self._blank(step, Status.PREPARING))
-            self._executor = self.executor()
-        self._attempts[held.attempt] = step
-        self._tails[held.attempt] = Tail(Path(job.directory))
-        self.workshop.keep_submitted(self._kept(held, self._blank(step, Status.RUNNING)))
-        self._waiting_for_room.add(held.attempt)
-        if len(self._attempts) <= self._executor.slots:
-            self._runs(held.attempt)
-        # Before it runs: whoever asks from within a step finds it running.
+        state.outcome, state.pieces = None, self._log.reader(job.directory)
+        self._running[attempt] = state
+        self._put_attempt(state, state.attempt)
+        self._put(state, state.stands(Status.PREPARING if self._executor is None else Status.QUEUED))
         self._save()
+        self.archive.keep_submitted(self.run, state, jobs.pinned(state.step), self.clock())
+        if self._executor is None:
+            self._executor = self.executors()
         self._executor.submit(job)
-        self._feed(state.Started(step))
 
-    def _ended(self, outcome: Outcome) -> None:
-        step = self._attempts.pop(outcome.attempt, None)
-        self._tails.pop(outcome.attempt, None)
-        self._waiting_for_room.discard(outcome.attempt)
-        if step is None:
+    def _stop(self, state: ExecutionState) -> None:
+        if self._executor is not None and state.attempt is not None:
+            self._executor.cancel(state.attempt.id)
+
+    def _ended(self, state: ExecutionState, outcome: Outcome) -> None:
+        attempt = self._running.pop(outcome.attempt).attempt
+        if attempt is None:
             return
-        held = self._steps[step]
         if outcome.status is Status.LOST:
-            outcome = self.workshop.finished(held.directory, outcome.attempt, held.token) or outcome
-        held.outcome = outcome
+            outcome = self.archive.finished(attempt) or outcome
         if outcome.status is Status.SUCCEEDED:
-            self._commit(step, outcome)
-            return
-        held.failure = outcome.failure or Failure("lost", "Lost", "", "the attempt ended without a reason")
-        self.history.end_attempt(outcome, self.clock())
-        self._feed(state.Ended(step, outcome.status, held.failure))
+            problem = state.increment.jobs.deliver(state.step, outcome.artifacts)
+            if problem is None:
+                self._commit(state, outcome)
+                return
+            outcome = replace(outcome, status=Status.FAILED, failure=_not_delivered(problem))
+        state.outcome = outcome
+        state.failure = outcome.failure or Failure("lost", "Lost", "", "the attempt ended without a reason")
+        self._put_attempt(state, self._ending(state, outcome))
+        self._feed(machine.AttemptEnded(state.id, outcome.status, state.failure))
 
-    def _commit(self, step: str, outcome: Outcome) -> None:
-        held = self._steps[step]
-        problem = self.workshop.deliver(step, outcome.artifacts)
-        if problem:
-            self._ended_badly(step, dataclasses.replace(outcome, status=Status.FAILED, failure=_not_delivered(problem)))
-            return
-        for artifact in outcome.artifacts:
-            self.upstream[StepOutput(artifact.name, step)] = artifact
+    def _ending(self, state: ExecutionState, outcome: Outcome) -> AttemptRecord:
+        if state.attempt is None:
+            raise ValueError(f"{state.step} has no attempt")
+        return replace(
+            state.attempt, status=outcome.status, ended=self.clock(), seconds=outcome.seconds,
+            notebook=outcome.notebook, failure=state.failure if outcome.status is not Status.SUCCEEDED else None,
+            artifacts=outcome.artifacts,
+        )  # fmt: skip
+
+    def _commit(self, state: ExecutionState, outcome: Outcome) -> None:
         doubts = outcome.doubts
-        if not self.workshop.unchanged(step):
+        if not state.increment.jobs.unchanged(state.step):
             doubts = (*doubts, "a declared file changed while the step ran")
         notes = (*outcome.notes, *(f"{doubt}: its result serves this run only" for doubt in doubts))
-        notes += self._nondeterministic(held, outcome)
-        record = dataclasses.replace(self._final(step, Status.SUCCEEDED, ()), notes=notes)
-        offers = [] if doubts else held.offers(outcome.observed)
-        done = self.history.commit(outcome, record, offers=offers, claim=held.claim, now=self.clock())
+        notes += self._nondeterministic(state, outcome)
+        state.outcome, state.failure = replace(outcome, notes=notes), None
+        entries = () if doubts else state.entries(outcome.observed)
+        attempt = self._ending(state, outcome)
+        # What was told of it comes before its end in the log.
+        self._save()
+        record = state.ended(Status.SUCCEEDED, self.clock())
+        done = self.history.attempts.commit(attempt, record, offers=entries, claim=state.claim, now=self.clock())
         if not done:
-            self._taken_over(step, outcome)
+            self._overtaken(state, outcome)
             return
-        self.workshop.keep(self._kept(held, record, offers))
-        held.claim = None
-        held.record = record
-        self._feed(state.Committed(step))
+        state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)
+        self.archive.keep(self.run, state, entries, self.clock())
+        self._feed(machine.Committed(state.id))
 
-    def _kept(self, held: HeldStep, record: StepRecord, offers: Iterable[Offer] | None = None) -> Archived:
-        """Get what is kept of an attempt outside of history."""
-        given = held.offers() if offers is None else offers
-        return Archived(self.run, record, held.attempt, held.token, held.directory, tuple(given), self.clock())
-
-    def _nondeterministic(self, held: HeldStep, outcome: Outcome) -> tuple[str, ...]:
-        """Get a note when the same key has made other bytes before."""
-        before = self.history.lookup([held.key]).get(held.key) if held.key else None
+    def _nondeterministic(self, state: ExecutionState, outcome: Outcome) -> tuple[str, ...]:
+        """Return a note when the same key has made other bytes before."""
+        before = self.history.results.lookup([state.key]).get(state.key) if state.key else None
         if before is None or before.observed != outcome.observed:
             return ()
         made = {artifact.name: artifact.digest for artifact in outcome.artifacts}
         other = [f"`{old.name}`" for old in before.artifacts if made.get(old.name, old.digest) != old.digest]
         return (f"not deterministic: {', '.join(other)} came out otherwise than before",) if other else ()
 
-    def _taken_over(self, step: str, outcome: Outcome) -> None:
+    def _overtaken(self, state: ExecutionState, outcome: Outcome) -> None:
         """Drop a late attempt: another run holds the key by now, so its result is what we wait for."""
-        held = self._steps[step]
-        held.failure = Failure("lost", "ClaimLost", "", "another run took this step over")
-        self.history.end_attempt(dataclasses.replace(outcome, status=Status.LOST, failure=held.failure), self.clock())
-        # Ours may be the current claim even so: kept, it would make this run wait for itself.
-        self._release(held)
-        held.outcome = None
-        held.overtaken += 1
-        if held.overtaken > state.LOST_TRIES:
-            # Not another run's haste, then: somebody took this very run for dead and closed it.
-            self._feed(state.Ended(step, Status.LOST, held.failure, final=True))
-            return
-        held.waiting = True
+        state.outcome = None
+        state.failure = Failure("lost", "ClaimLost", "", "another run took this step over")
+        lost = replace(outcome, status=Status.LOST, artifacts=())
+        self._put_attempt(state, self._ending(state, lost))
+        self._feed(machine.Overtaken(state.id))
 
-    def _ended_badly(self, step: str, outcome: Outcome) -> None:
-        held = self._steps[step]
-        held.outcome, held.failure = outcome, outcome.failure
-        self.history.end_attempt(outcome, self.clock())
-        if outcome.failure is not None:
-            self._feed(state.Ended(step, outcome.status, outcome.failure))
-
-    def _record(self, step: str, status: Status, reasons: tuple[Reason, ...]) -> None:
-        held = self._steps[step]
-        held.waiting = False
-        self._release(held)
-        record = held.record if status is Status.SUCCEEDED and held.record else self._final(step, status, reasons)
-        if status is Status.REUSED:
-            for artifact in record.artifacts:
-                self.upstream[StepOutput(artifact.name, step)] = artifact
-        self._put(step, record)
-
-    def _blank(self, step: str, status: Status, **known: Any) -> StepRecord:
-        held = self._steps[step]
-        decision = held.decision
-        blank: dict[str, Any] = {
-            "seconds": 0.0, "saved_seconds": 0.0, "origin": None, "notebook": None, "artifacts": (), "failure": None,
-        }  # fmt: skip
-        return StepRecord(
-            run=self.run.id, step=step, position=self.positions[step], status=status, attempts=held.attempts,
-            reasons=decision.verdict.reasons if decision else (),
-            components=decision.components if decision else (), key=held.key, **(blank | known),
-        )  # fmt: skip
-
-    def _final(self, step: str, status: Status, reasons: tuple[Reason, ...]) -> StepRecord:
-        held = self._steps[step]
+    def _record(self, state: ExecutionState, status: Status, reasons: tuple[Reason, ...]) -> None:
         now = self.clock()
-        verdict = held.decision.verdict if held.decision else None
-        if status is Status.REUSED and isinstance(verdict, ReuseVerdict):
-            hit = verdict.hit
-            return self._blank(
-                step, status, ended=now, origin=hit.origin, saved_seconds=hit.seconds, notebook=hit.notebook,
-                artifacts=hit.artifacts, observed=hit.observed,
-            )  # fmt: skip
-        record = dataclasses.replace(self._blank(step, status), ended=now)
-        if status in (Status.SKIPPED, Status.CANCELLED) and reasons:
-            record = dataclasses.replace(record, reasons=reasons)
-        outcome = held.outcome
-        if outcome is None:
-            executed = held.elsewhere.notebook or None if held.elsewhere else None
-            failure = held.failure if status is Status.FAILED else None
-            return dataclasses.replace(record, failure=failure, notebook=executed)
-        return dataclasses.replace(
-            record, seconds=outcome.seconds, notebook=outcome.notebook, artifacts=outcome.artifacts,
-            notes=outcome.notes, started=now - outcome.seconds, observed=outcome.observed, written=outcome.written,
-            failure=held.failure if status is not Status.SUCCEEDED else None,
-        )  # fmt: skip
+        verdict = state.decision.verdict if state.decision else None
+        if status is Status.REUSED or (status is Status.SUCCEEDED and state.outcome is None):
+            record = state.reused(status, now)
+            state.offered = True
+        elif status is Status.SUCCEEDED:
+            # It was written by the commit.
+            record = state.record
+        else:
+            record = state.ended(status, now)
+            if reasons:
+                record = replace(record, reasons=reasons)
+            elif verdict is None:
+                record = replace(record, reasons=())
+        if record is not state.record:
+            self._put(state, record)
+        state.settle()
+        self.watch()
 
-    def _put(self, step: str, record: StepRecord, *, show: bool = True) -> None:
-        self._unsaved[step] = self.records[step] = record
-        if show:
-            self.watch(record)
+    def _put(self, state: ExecutionState, record: ExecutionRecord) -> None:
+        state.record = self._changed[state.id] = record
+
+    def _put_attempt(self, state: ExecutionState, record: AttemptRecord) -> None:
+        state.attempt = self._attempts[record.id] = record
 
     def _save(self) -> None:
-        if self._unsaved:
-            self.history.put_steps(list(self._unsaved.values()))
-            self._unsaved.clear()
+        told = self._log.drain(self.run.id)
+        changes = Changes(list(self._changed.values()), list(self._attempts.values()), told)
+        if changes:
+            self.history.attempts.record(self.run.id, changes, self.clock())
+            self._changed.clear()
+            self._attempts.clear()
+            self.watch()
+
+    def _abandon(self) -> None:
+        """Leave nothing going on behind a run that breaks off: neither attempts nor claims, and no step is open."""
+        with self._lock:
+            self._is_over = True
+        now = self.clock()
+        try:
+            for state in self._running.values():
+                self._stop_quietly(state)
+                if state.attempt is not None:
+                    self._put_attempt(state, replace(state.attempt, status=Status.LOST, ended=now, failure=_LOST))
+            for state in self._table.by_id.values():
+                self._release(state)
+                if not state.record.status.terminal:
+                    self._put(state, replace(state.record, status=Status.LOST, ended=now))
+            self._save()
+        except OutOfReach as error:
+            # What is left is found by the next process: claims run out, and the run's owner is dead.
+            _LOG.warning("a run that broke off could not be tidied up: %s", error)
+
+    def _stop_quietly(self, state: ExecutionState) -> None:
+        try:
+            self._stop(state)
+        except Exception as error:  # noqa: BLE001  # the executor's border: it may be what broke, and is told already
+            _LOG.warning("an attempt of a run that broke off could not be stopped: %s", error)
 
 
 def _not_delivered(problem: str) -> Failure:

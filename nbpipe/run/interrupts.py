@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from nbpipe.history.runs import Stops
+from nbpipe.history.runs import CancelRequests
 
 _LOOK_SECONDS = 0.25
 
@@ -17,12 +17,12 @@ _LOOK_SECONDS = 0.25
 class Asked:
     """Gets what somebody has asked elsewhere to stop; looks four times a second at most."""
 
-    def __init__(self, look: Callable[[], Stops]) -> None:
+    def __init__(self, look: Callable[[], CancelRequests]) -> None:
         self._look = look
-        self._asked = Stops()
+        self._asked = CancelRequests()
         self._next = 0.0
 
-    def __call__(self) -> Stops:
+    def __call__(self) -> CancelRequests:
         """Get what was asked so far."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LOOK_SECONDS

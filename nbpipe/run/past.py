@@ -12,29 +12,29 @@ from nbpipe.data.observations import Surroundings
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, Hit, Reason, StepRecord
+from nbpipe.model import Artifact, ExecutionRecord, Hit, Reason
 from nbpipe.planning.plan import Found, Past
 
 
 @dataclass(slots=True)
 class Recall:
-    """Lookups for one notebook: the last run's results are fetched at once, older ones when one of them is missed."""
+    """Lookups for one pipeline: the last run's results are fetched at once, older ones when one of them is missed."""
 
     history: History
     store: Datastore
     digests: DigestMemory
     around: Surroundings
     clock: Callable[[], float]
-    _notebook: str = ""
+    _pipeline: str = ""
     _ready: dict[str, Hit] = field(default_factory=dict)
-    _latest: dict[str, StepRecord] | None = None
+    _latest: dict[str, ExecutionRecord] | None = None
 
-    def past(self, notebook: str) -> Past:
-        """Get the past of one notebook."""
-        self._notebook = notebook
-        last = self.history.last_run(notebook)
+    def past(self, pipeline: str) -> Past:
+        """Return the past of one pipeline."""
+        self._pipeline = pipeline
+        last = self.history.runs.last(pipeline)
         if last is not None:
-            self._keep(self.history.hits_of_run(last.id))
+            self._keep(self.history.results.hits_of_run(last.id))
         return Past(self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh)
 
     def lookup(self, key: str) -> Found:
@@ -54,23 +54,25 @@ class Recall:
 
     def known(self, static_keys: Collection[str]) -> set[str]:
         """Get those keys from whose components a result was ever made."""
-        return self.history.static_known(list(static_keys))
+        return self.history.results.static_known(list(static_keys))
 
     def newest(self, step: str) -> Hit | None:
         """Get the newest result of a step that is still whole."""
         tried: set[str] = set()
-        while (hit := self.history.newest_result(self._notebook, step)) is not None and hit.attempt not in tried:
+        while (
+            hit := self.history.results.newest_result(self._pipeline, step)
+        ) is not None and hit.attempt not in tried:
             tried.add(hit.attempt)
             whole = self._whole(hit)
             if isinstance(whole, Hit):
                 return whole
         return None
 
-    def latest(self, step: str) -> StepRecord | None:
+    def latest(self, step: str) -> ExecutionRecord | None:
         """Get the step's record in the newest run in which it succeeded or was reused."""
         return self._records().get(step)
 
-    def wrong(self, record: StepRecord) -> tuple[Reason, ...]:
+    def wrong(self, record: ExecutionRecord) -> tuple[Reason, ...]:
         """Get what has become of a record's outputs, if that is why they are not offered any more."""
         return self._damage(record.artifacts)
 
@@ -78,17 +80,17 @@ class Recall:
         newest = self._find(key)
         if newest is not None:
             yield newest
-            yield from (hit for hit in self.history.candidates(key) if hit.attempt != newest.attempt)
+            yield from (hit for hit in self.history.results.candidates(key) if hit.attempt != newest.attempt)
 
     def _find(self, key: str) -> Hit | None:
         if key not in self._ready and self._latest is None:
             keys = [record.key for record in self._records().values() if record.key is not None]
-            self._keep(self.history.lookup([other for other in keys if other not in self._ready]))
-        return self._ready.get(key) or self.history.lookup([key]).get(key)
+            self._keep(self.history.results.lookup([other for other in keys if other not in self._ready]))
+        return self._ready.get(key) or self.history.results.lookup([key]).get(key)
 
-    def _records(self) -> dict[str, StepRecord]:
+    def _records(self) -> dict[str, ExecutionRecord]:
         if self._latest is None:
-            self._latest = self.history.latest_steps(self._notebook)
+            self._latest = self.history.executions.latest(self._pipeline)
         return self._latest
 
     def _keep(self, hits: dict[str, Hit]) -> None:
@@ -108,7 +110,7 @@ class Recall:
         here = tuple(map(self._moved, hit.artifacts))
         if here != hit.artifacts and not self._damage(here):
             return dataclasses.replace(hit, artifacts=here)
-        self.history.quarantine(hit.attempt, "; ".join(f"{r.component} {r.now}" for r in damage), self.clock())
+        self.history.results.quarantine(hit.attempt, "; ".join(f"{r.component} {r.now}" for r in damage), self.clock())
         return damage
 
     def _moved(self, artifact: Artifact) -> Artifact:

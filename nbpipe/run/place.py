@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbpipe.errors import BadUsage, StoreOutOfReach
 from nbpipe.language.text import nearest
+from nbpipe.model import ExecutionRecord, RunRecord
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
@@ -56,9 +57,39 @@ class Place:
         """Get the folder with a folder for each run."""
         return self.root / "runs"
 
-    def attempt(self, run: str, slug: str, number: int) -> Path:
-        """Get the folder that belongs to one attempt alone."""
-        return self.runs / run / slug / str(number)
+    @property
+    def base(self) -> Path:
+        """Get the folder that the workspace is of: the one that moves when somebody moves it."""
+        return self.root.parent if self.root.name == FOLDER else self.root
+
+    def relative(self, path: Path) -> str:
+        """Return a path of the author relative to the workspace; as it is where it lies outside of it."""
+        try:
+            return path.relative_to(self.base).as_posix()
+        except ValueError:
+            return path.as_posix()
+
+    def absolute(self, relative: str) -> Path:
+        """Return the path of the author that :meth:`relative` has made relative."""
+        return self.base / relative
+
+    def path(self, reference: str) -> Path:
+        """Return where a file or folder of the workspace's own lies; references are relative to its folder."""
+        return self.root / reference
+
+    def located(self, execution: ExecutionRecord) -> ExecutionRecord:
+        """Return an execution as faces see it: with the path of its executed notebook instead of a reference."""
+        return execution if execution.notebook is None else replace(
+            execution, notebook=str(self.path(execution.notebook))
+        )  # fmt: skip
+
+    def located_run(self, run: RunRecord) -> RunRecord:
+        """Return a run as faces see it: with the path of its notebook, as it was when the run began."""
+        return replace(run, notebook=str(self.absolute(run.notebook)))
+
+    def attempt_directory(self, run: str, slug: str, attempt: str) -> str:
+        """Return a reference to the directory that belongs to one attempt alone."""
+        return f"{self.runs.name}/{run}/{slug}/{attempt}"
 
 
 def absolute(path: Path) -> Path:

@@ -17,6 +17,7 @@ from nbpipe.language.render import render
 from nbpipe.model import (
     Artifact,
     Component,
+    ExecutionRecord,
     Failure,
     JobInput,
     JobOutput,
@@ -24,11 +25,10 @@ from nbpipe.model import (
     ReuseVerdict,
     RunRecord,
     StepOutput,
-    StepRecord,
 )
 from nbpipe.planning.plan import Decision
+from nbpipe.run.job_factory import definition_digests, inputs_of
 from nbpipe.run.situation import Situation
-from nbpipe.run.workshop import definition_digests, inputs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def scene_now(situation: Situation, decisions: Mapping[str, Decision], step: str
 
 def recorded_scene(
     run: RunRecord,
-    records: Iterable[StepRecord],
-    record: StepRecord,
+    records: Iterable[ExecutionRecord],
+    record: ExecutionRecord,
     *,
     store: Datastore,
     digests: Digests,

@@ -43,6 +43,7 @@ class Request:
     """What somebody asks of a notebook: its reading, values from outside, and which steps.
 
     ``base`` is the folder that relative paths start from. ``force`` is None for no forcing and empty for all asked for.
+    ``cells`` are the ids of the notebook's cells, where they are known.
     """
 
     notebook: str
@@ -55,6 +56,7 @@ class Request:
     start: str | None = None
     force: tuple[str, ...] | None = None
     whole: bool = True
+    cells: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +9,11 @@ from nbpipe.data.artifacts import check
 from nbpipe.data.datastores import LocalStore
 from nbpipe.data.digests import Digests
 from nbpipe.errors import HistoryOutOfReach
-from nbpipe.history.archive import Archived, archive_text, read_archive
+from nbpipe.history.attempt_archive import ArchivedResult
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, RunRecord, Status
+from nbpipe.model import Artifact
 from nbpipe.run.place import Place
-
-_RECORD = "record.json"
-_RUN = "run.json"
+from nbpipe.run.result_archive import archived_results, archived_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +44,28 @@ class Verified:
         return self.repaired or (not self.problems and not self.unknown)
 
 
-def keep_record(kept: Archived) -> None:
-    """Write a committed result beside its notebook, for the day on which the database is lost."""
-    write_draft(Path(kept.directory, _RECORD), archive_text(kept))
-
-
-def keep_ending(place: Place, run: RunRecord) -> None:
-    """Write how a run ended, for the same day; a run in which nothing was executed has no folder and needs none."""
-    folder = place.runs / run.id
-    if folder.is_dir():
-        write_draft(folder / _RUN, json.dumps({"status": run.status.value, "ended": run.ended}))
-
-
 def verify(
     history: History, store: LocalStore, place: Place, digests: Digests, *, repair: bool, now: float
 ) -> Verified:
     """Look at every recorded output and every kept result; with ``repair`` mend what can be mended."""
     problems: list[Problem] = []
     seen: dict[Artifact, str | None] = {}
-    for attempt, where, artifact in history.stored():
+    for attempt, where, artifact in history.results.stored():
         if artifact not in seen:
             seen[artifact] = check(store, artifact, digests)
         said = seen[artifact]
         if said is not None:
             problems.append(Problem(where, said))
             if repair:
-                history.quarantine(attempt, said, now)
-    known = history.attempts_known()
-    kept = [each for each in _kept(place, problems) if each.attempt not in known]
-    unknown = history.restore(kept, _endings(place)) if repair else len(kept)
+                history.results.quarantine(attempt, said, now)
+    known = history.archive.known_attempts()
+    kept: list[ArchivedResult] = []
+    for path, found in archived_results(place):
+        if isinstance(found, str):
+            problems.append(Problem(str(path), found))
+        elif found.attempt.id not in known:
+            kept.append(found)
+    unknown = history.archive.restore(kept, archived_runs(place)) if repair and kept else len(kept)
     size = sum(artifact.bytes for artifact in seen)
     return Verified(len(seen), size, tuple(problems), unknown, repair)
 
@@ -96,31 +84,3 @@ def set_aside(place: Place) -> Path | None:
     except OSError as error:
         raise HistoryOutOfReach(f"the damaged history {place.database} cannot be moved: {error.strerror}") from error
     return aside
-
-
-def _kept(place: Place, problems: list[Problem]) -> Iterator[Archived]:
-    for path in sorted(place.runs.glob(f"*/*/*/{_RECORD}")):
-        try:
-            kept = read_archive(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            problems.append(Problem(str(path), f"is not a kept result: {error}"))
-            continue
-        yield kept
-
-
-def _endings(place: Place) -> dict[str, tuple[Status, float]]:
-    found: dict[str, tuple[Status, float]] = {}
-    for path in place.runs.glob(f"*/{_RUN}"):
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            found[path.parent.name] = Status(told["status"]), float(told["ended"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return found
-
-
-def write_draft(path: Path, text: str) -> None:
-    """Write a file whole; one that is lost in a power cut costs a result that is made again."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

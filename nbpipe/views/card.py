@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from nbpipe.model import Preview, RunRecord, Status, StepRecord
+from nbpipe.model import Preview, RunRecord, Status, ExecutionRecord
 from nbpipe.views.columns import fit, harmless, one_line
 from nbpipe.views.logs import plain
 from nbpipe.views.marks import MARKS
@@ -43,7 +43,7 @@ class CardState:
     """
 
     run: RunRecord | None
-    steps: tuple[StepRecord, ...]
+    steps: tuple[ExecutionRecord, ...]
     needs: Mapping[str, tuple[str, ...]]
     focus: str | None
     told: Mapping[str, Told]
@@ -54,7 +54,7 @@ class CardState:
     error_line: str = ""
     displays: tuple[str, ...] = ()
 
-    def step(self, name: str | None) -> StepRecord | None:
+    def step(self, name: str | None) -> ExecutionRecord | None:
         """Get the record of a step."""
         return next((record for record in self.steps if record.step == name), None)
 
@@ -76,30 +76,30 @@ class CardState:
 Detail = tuple[str, str, float | None, str]
 
 
-def letters(steps: Sequence[StepRecord]) -> str:
+def letters(steps: Sequence[ExecutionRecord]) -> str:
     """Get the statuses of steps, a letter each."""
     return "".join(MARKS[record.status].letter for record in steps)
 
 
-def detail(record: StepRecord, numbers: Mapping[str, int]) -> Detail:
+def detail(record: ExecutionRecord, numbers: Mapping[str, int]) -> Detail:
     """Get what a list says about a step beside its status."""
     since = record.started if record.status is Status.RUNNING else None
     return label(record), _took(record), since, fit(step_explanation(record, numbers), _WHY_COLUMNS)
 
 
-def label(record: StepRecord) -> str:
+def label(record: ExecutionRecord) -> str:
     """Get the few words that stand under a step's name, e.g. ``succeeded 12 s``, ``saved 12 s``, ``queued``."""
     took = _took(record)
     return took if record.status is Status.REUSED and took else f"{record.status.value} {took}".rstrip()
 
 
-def _took(record: StepRecord) -> str:
+def _took(record: ExecutionRecord) -> str:
     if record.status is Status.REUSED:
         return f"saved {duration(record.saved_seconds)}" if record.saved_seconds else ""
     return duration(record.seconds) if record.attempts and record.status.terminal else ""
 
 
-def counter(steps: Sequence[StepRecord]) -> str:
+def counter(steps: Sequence[ExecutionRecord]) -> str:
     """Get how far a run is in words, e.g. ``3 of 5 steps done, 1 failed``; empty for a single step."""
     if len(steps) < 2:
         return ""
@@ -113,7 +113,7 @@ def counter(steps: Sequence[StepRecord]) -> str:
 _TOLD = (Status.RUNNING, Status.REUSED, Status.FAILED, Status.SKIPPED, Status.CANCELLED, Status.LOST)
 
 
-def waits_for(state: CardState, record: StepRecord) -> str:
+def waits_for(state: CardState, record: ExecutionRecord) -> str:
     """Get what a step that has not begun waits for, e.g. ``waits for prepare (running)``; empty when it need not."""
     if record.status is not Status.QUEUED:
         return ""
@@ -134,7 +134,7 @@ def log_lines(tail: Sequence[str]) -> list[str]:
     return lines
 
 
-def left_seconds(record: StepRecord, progress: tuple[float, float | None, str], now: float) -> float | None:
+def left_seconds(record: ExecutionRecord, progress: tuple[float, float | None, str], now: float) -> float | None:
     """Get how long a step will take still if it goes on as until now; None where that cannot be said."""
     done, total, _ = progress
     if not total or done <= 0 or done >= total or record.started is None or record.status is not Status.RUNNING:

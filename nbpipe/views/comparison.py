@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbpipe.model import Component, GitState, Metric, Reason, RunRecord, StepRecord
+from nbpipe.model import Component, GitState, Metric, Reason, RunRecord, ExecutionRecord
 from nbpipe.views import static_html, table, wire
 from nbpipe.views.columns import one_line
 from nbpipe.views.diff import component_diff
@@ -22,10 +22,10 @@ class Side:
     """One of the two runs, with all that is known of it."""
 
     run: RunRecord
-    steps: Sequence[StepRecord]
+    steps: Sequence[ExecutionRecord]
     metrics: Sequence[Metric] = ()
 
-    def step(self, name: str) -> StepRecord | None:
+    def step(self, name: str) -> ExecutionRecord | None:
         """Get the step of that name, if the run has it."""
         return next((step for step in self.steps if step.step == name), None)
 
@@ -48,8 +48,8 @@ class StepPair:
     """One step in both runs: None where a run does not have it. ``outputs``: whether the bytes are the same."""
 
     name: str
-    left: StepRecord | None
-    right: StepRecord | None
+    left: ExecutionRecord | None
+    right: ExecutionRecord | None
     differences: tuple[Difference, ...]
     outputs: Mapping[str, tuple[str | None, str | None]]
     metrics: Mapping[str, tuple[float | None, float | None]]
@@ -104,7 +104,7 @@ def comparison_html(left: Side, right: Side) -> str:
     return "".join(parts)
 
 
-def _differences(was: StepRecord | None, now: StepRecord | None) -> tuple[Difference, ...]:
+def _differences(was: ExecutionRecord | None, now: ExecutionRecord | None) -> tuple[Difference, ...]:
     """Get the components that differ; of a step that was not decided in one of the runs nothing can be told."""
     if was is None or now is None or not was.components or not now.components:
         return ()
@@ -128,7 +128,7 @@ def _digest(component: Component | None) -> str | None:
     return component.digest if component else None
 
 
-def _outputs(was: StepRecord | None, now: StepRecord | None) -> dict[str, tuple[str | None, str | None]]:
+def _outputs(was: ExecutionRecord | None, now: ExecutionRecord | None) -> dict[str, tuple[str | None, str | None]]:
     before = {artifact.name: artifact.digest for artifact in was.artifacts} if was else {}
     after = {artifact.name: artifact.digest for artifact in now.artifacts} if now else {}
     return {name: (before.get(name), after.get(name)) for name in dict.fromkeys([*before, *after])}
@@ -180,7 +180,7 @@ def _step_rows(left: Side, right: Side, found: Iterable[StepPair]) -> list[table
     return [(one_line(pair.name), _ended(pair.left), _ended(pair.right), _told(pair, numbers)) for pair in found]
 
 
-def _ended(record: StepRecord | None) -> str:
+def _ended(record: ExecutionRecord | None) -> str:
     if record is None:
         return _ABSENT
     return status_words(record.status) + (f" {duration(record.seconds)}" if record.attempts else "")

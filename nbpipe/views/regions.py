@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from nbpipe.errors import Place
-from nbpipe.model import Failure, Status, StepRecord
+from nbpipe.model import Failure, Status, ExecutionRecord
 from nbpipe.views.card import CardState, Told, left_seconds, waits_for
 from nbpipe.views.columns import fit, harmless, one_line
 from nbpipe.views.glimpse import glimpse_html, title
@@ -110,7 +110,7 @@ _STRIP = (
 # What is known of the chosen step
 
 
-def _facts(state: CardState, record: StepRecord | None) -> str:
+def _facts(state: CardState, record: ExecutionRecord | None) -> str:
     if record is None:
         return ""
     lines = [*_why(state, record), *map(one_line, record.notes)]
@@ -118,7 +118,7 @@ def _facts(state: CardState, record: StepRecord | None) -> str:
     return own + "".join(f'<div class="nbpipe-fact">{_text(line)}</div>' for line in lines if line)
 
 
-def _own_head(state: CardState, record: StepRecord) -> str:
+def _own_head(state: CardState, record: ExecutionRecord) -> str:
     took = _ticking(record.started, state.now) if record.status is Status.RUNNING and record.started else ""
     took = took or (f'<span class="nbpipe-time">{duration(record.seconds)}</span>' if record.attempts else "")
     return (
@@ -128,7 +128,7 @@ def _own_head(state: CardState, record: StepRecord) -> str:
     )
 
 
-def _why(state: CardState, record: StepRecord) -> list[str]:
+def _why(state: CardState, record: ExecutionRecord) -> list[str]:
     if record.status is Status.REUSED and record.origin is not None:
         told = f"reused from {run_name(record.origin.run, state.numbers)}, saved {duration(record.saved_seconds)}"
         why = reasons(record.reasons)
@@ -140,7 +140,7 @@ def _why(state: CardState, record: StepRecord) -> list[str]:
     return [waits, f"because: {why}" if why and executed else why, *tries]
 
 
-def _error(state: CardState, record: StepRecord | None) -> str:
+def _error(state: CardState, record: ExecutionRecord | None) -> str:
     if record is None or record.failure is None:
         return ""
     failure = record.failure
@@ -177,7 +177,7 @@ def _trace(failure: Failure) -> str:
 # How far it is, and its numbers
 
 
-def _progress(state: CardState, record: StepRecord | None, told: Told) -> str:
+def _progress(state: CardState, record: ExecutionRecord | None, told: Told) -> str:
     if record is None or told.progress is None or record.status is not Status.RUNNING:
         return ""
     done, total, name = told.progress
@@ -247,7 +247,7 @@ def metric_words(points: Points) -> str:
 # What it made, and what can be done
 
 
-def _outputs(state: CardState, record: StepRecord | None) -> str:
+def _outputs(state: CardState, record: ExecutionRecord | None) -> str:
     if record is None:
         return ""
     parts = []
@@ -274,7 +274,7 @@ _LABELS = {
 }
 
 
-def actions(state: CardState, record: StepRecord | None) -> tuple[str, ...]:
+def actions(state: CardState, record: ExecutionRecord | None) -> tuple[str, ...]:
     """Get what makes sense to do now."""
     found = ["cancel"] if state.live and state.run is not None else []
     if not state.live and (record is None or record.status.terminal):
@@ -288,7 +288,7 @@ def actions(state: CardState, record: StepRecord | None) -> tuple[str, ...]:
     return (*found, "why", *(["open"] if record.notebook is not None else []))
 
 
-def _actions(state: CardState, record: StepRecord | None) -> str:
+def _actions(state: CardState, record: ExecutionRecord | None) -> str:
     step = _text(record.step if record is not None else state.focus or "")
     return "".join(
         f'<button type="button" class="nbpipe-action" data-action="{action}" data-for="{step}"'

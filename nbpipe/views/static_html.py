@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from nbpipe.model import RunRecord, StepRecord
+from nbpipe.model import RunRecord, ExecutionRecord
 from nbpipe.views.columns import harmless, one_line
 from nbpipe.views.table import (
     PLAN_HEADER,
@@ -35,7 +35,7 @@ def plan_html(plan: Sequence[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) 
     return table_html(PLAN_HEADER, plan_rows(plan, numbers), f"Plan: {plan_summary(plan)}")
 
 
-def run_html(run: RunRecord, steps: Sequence[StepRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> str:
+def run_html(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> str:
     """Get a run's steps as an HTML table under the run's status and summary."""
     caption = f"Run {run.number} {status_words(run.status)}: {steps_summary(steps)}"
     return table_html(STEP_HEADER, step_rows(steps, numbers), caption)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, StepRecord, Verdict
+from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, ExecutionRecord, Verdict
 from nbpipe.views.columns import fit, harmless, one_line, pad, width
 from nbpipe.views.logs import plain
 from nbpipe.views.words import (
@@ -53,7 +53,7 @@ def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) 
     ]
 
 
-def step_rows(steps: Iterable[StepRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
+def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
     """Get a run's steps as texts under STEP_HEADER."""
     return [
         (
@@ -91,7 +91,7 @@ def plan_summary(plan: Iterable[PlanRow]) -> str:
     return (", ".join(told) or "no steps") + (f" (saves {duration(saved)})" if saved else "")
 
 
-def steps_summary(steps: Iterable[StepRecord]) -> str:
+def steps_summary(steps: Iterable[ExecutionRecord]) -> str:
     """Get a run's steps in one line, e.g. ``2 succeeded, 3 reused (saved 12 s)``."""
     records = list(steps)
     counts = Counter(record.status for record in records)
@@ -105,7 +105,7 @@ def plan_lines(plan: Sequence[PlanRow], columns: int, numbers: Mapping[str, int]
     return [*lines(PLAN_HEADER, plan_rows(plan, numbers), columns), fit(plan_summary(plan), columns)]
 
 
-def step_lines(steps: Sequence[StepRecord], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
+def step_lines(steps: Sequence[ExecutionRecord], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
     """Get a run's steps as plain lines, their summary last."""
     return [*lines(STEP_HEADER, step_rows(steps, numbers), columns), fit(steps_summary(steps), columns)]
 
@@ -150,7 +150,7 @@ def event_lines(step: str, event: Event) -> list[str]:
     return []
 
 
-def note_lines(steps: Iterable[StepRecord]) -> list[str]:
+def note_lines(steps: Iterable[ExecutionRecord]) -> list[str]:
     """Get a line for each remark on a step that was executed."""
     executed = (step for step in steps if step.attempts)
     return [f"note on {one_line(step.step)}: {one_line(note)}" for step in executed for note in step.notes]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from html import escape
 
 from nbpipe.errors import Place
-from nbpipe.model import Status, StepRecord
+from nbpipe.model import Status, ExecutionRecord
 from nbpipe.views import static_html, table
 from nbpipe.views.card import GRAPH_STEPS, CardState, Told, label, log_lines
 from nbpipe.views.columns import fit, one_line
@@ -93,7 +93,7 @@ def _run_time(state: CardState) -> str:
     return f" in {duration(state.run.ended - state.run.started)}"
 
 
-def _said(state: CardState, record: StepRecord | None) -> Iterator[str]:
+def _said(state: CardState, record: ExecutionRecord | None) -> Iterator[str]:
     if state.note:
         yield one_line(state.note)
     if record is None:
@@ -136,7 +136,7 @@ def _tells_all(state: CardState) -> bool:
 # What went wrong
 
 
-def _failed(state: CardState) -> list[StepRecord]:
+def _failed(state: CardState) -> list[ExecutionRecord]:
     """Get the failures that this card is to tell: its own step's, else all of the run's."""
     record = state.step(state.focus)
     if record is not None and _has_failed(record):
@@ -144,21 +144,21 @@ def _failed(state: CardState) -> list[StepRecord]:
     return [other for other in state.steps if _has_failed(other)][:3]
 
 
-def _has_failed(record: StepRecord) -> bool:
+def _has_failed(record: ExecutionRecord) -> bool:
     return record.failure is not None and record.status is not Status.CANCELLED
 
 
-def _where(record: StepRecord) -> str:
+def _where(record: ExecutionRecord) -> str:
     failure = record.failure
     return "" if failure is None else Place(cell=failure.cell, line=failure.line).words()
 
 
-def _code(state: CardState, record: StepRecord) -> str:
+def _code(state: CardState, record: ExecutionRecord) -> str:
     own = state.focus is None or record.step == state.focus
     return "" if not own else fit(one_line(state.error_line), _COLUMNS)
 
 
-def _error(state: CardState, record: StepRecord) -> str:
+def _error(state: CardState, record: ExecutionRecord) -> str:
     if record.failure is None:
         return ""
     where, code = _where(record), _code(state, record)
@@ -172,7 +172,7 @@ def _error(state: CardState, record: StepRecord) -> str:
     )
 
 
-def _error_lines(state: CardState, record: StepRecord) -> list[str]:
+def _error_lines(state: CardState, record: ExecutionRecord) -> list[str]:
     if record.failure is None:
         return []
     where, code = _where(record), _code(state, record)
@@ -185,7 +185,7 @@ def _error_lines(state: CardState, record: StepRecord) -> list[str]:
 # The step of this cell
 
 
-def _told(state: CardState, record: StepRecord) -> Told:
+def _told(state: CardState, record: ExecutionRecord) -> Told:
     return state.told.get(record.step, Told())
 
 
@@ -212,7 +212,7 @@ def _spark(name: str, points: Points) -> str:
     return f'<img src="{data_uri(svg)}" alt="{_text(f"{name} over time")}" style="vertical-align:middle">'
 
 
-def _outputs(state: CardState, record: StepRecord) -> Iterator[str]:
+def _outputs(state: CardState, record: ExecutionRecord) -> Iterator[str]:
     room = _IMAGE_BYTES
     for artifact in record.artifacts:
         preview = state.previews.get(f"{record.step}.{artifact.name}")
@@ -224,7 +224,7 @@ def _outputs(state: CardState, record: StepRecord) -> Iterator[str]:
             yield glimpse_html(preview)
 
 
-def _log(state: CardState, record: StepRecord) -> list[str]:
+def _log(state: CardState, record: ExecutionRecord) -> list[str]:
     lines = log_lines(_told(state, record).tail)
     if not lines:
         return []
@@ -233,7 +233,7 @@ def _log(state: CardState, record: StepRecord) -> list[str]:
     return [f'<div style="{_LINE}">{said}:</div>', static_html.lines_html(lines[-_LOG_LINES:])]
 
 
-def _detail_lines(state: CardState, record: StepRecord) -> Iterator[str]:
+def _detail_lines(state: CardState, record: ExecutionRecord) -> Iterator[str]:
     told = _told(state, record)
     yield from (one_line(f"{name} = {metric_words(points)}") for name, points in told.metrics.items() if points)
     for artifact in record.artifacts:

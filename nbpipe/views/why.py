@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbpipe.model import Component, StepRecord, Verdict
+from nbpipe.model import Component, ExecutionRecord, Verdict
 from nbpipe.views import static_html, wire
 from nbpipe.views.diff import component_diff
 from nbpipe.views.members import is_listing, members_diff
@@ -16,8 +16,8 @@ def why_lines(
     step: str,
     verdict: Verdict,
     now: Sequence[Component],
-    before: StepRecord | None,
-    last: StepRecord | None,
+    before: ExecutionRecord | None,
+    last: ExecutionRecord | None,
     *,
     numbers: Mapping[str, int] = NO_NUMBERS,
 ) -> list[str]:
@@ -34,7 +34,7 @@ def why_lines(
 
 
 def why_object(
-    step: str, verdict: Verdict, now: Sequence[Component], before: StepRecord | None, last: StepRecord | None
+    step: str, verdict: Verdict, now: Sequence[Component], before: ExecutionRecord | None, last: ExecutionRecord | None
 ) -> dict[str, Any]:
     """Get the explanation as JSON."""
     told = wire.verdict_object(verdict)
@@ -51,8 +51,8 @@ def why_html(
     step: str,
     verdict: Verdict,
     now: Sequence[Component],
-    before: StepRecord | None,
-    last: StepRecord | None,
+    before: ExecutionRecord | None,
+    last: ExecutionRecord | None,
     *,
     numbers: Mapping[str, int] = NO_NUMBERS,
 ) -> str:
@@ -73,7 +73,7 @@ def why_html(
     return "".join(parts)
 
 
-def _diff(name: str, before: StepRecord | None, now: Sequence[Component]) -> tuple[str, ...]:
+def _diff(name: str, before: ExecutionRecord | None, now: Sequence[Component]) -> tuple[str, ...]:
     was = next((item for item in before.components if item.name == name), None) if before else None
     is_ = next((item for item in now if item.name == name), None)
     if was is None or is_ is None:

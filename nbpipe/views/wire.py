@@ -17,7 +17,7 @@ from nbpipe.model import (
     Reason,
     ReuseVerdict,
     RunRecord,
-    StepRecord,
+    ExecutionRecord,
     Verdict,
     Warned,
 )
@@ -56,7 +56,7 @@ def verified_object(verified: Mapping[str, Any], *, whole: bool) -> dict[str, An
 
 
 def run_object(
-    run: RunRecord, steps: Iterable[StepRecord], seconds: float, metrics: Iterable[Metric] = ()
+    run: RunRecord, steps: Iterable[ExecutionRecord], seconds: float, metrics: Iterable[Metric] = ()
 ) -> dict[str, Any]:
     """Get a run, with what its steps measured."""
     measured = metrics_object(metrics)
@@ -85,7 +85,7 @@ def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[s
     return found
 
 
-def step_object(step: StepRecord) -> dict[str, Any]:
+def step_object(step: ExecutionRecord) -> dict[str, Any]:
     """Get one step of a run."""
     return {
         "name": step.step,

@@ -15,7 +15,7 @@ from nbpipe.model import (
     RunVerdict,
     SkipVerdict,
     Status,
-    StepRecord,
+    ExecutionRecord,
     Verdict,
 )
 from nbpipe.views.columns import fit, one_line
@@ -215,7 +215,7 @@ def failure_line(failure: Failure) -> str:
     return f"{where}: {told}" if where else told
 
 
-def step_explanation(record: StepRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
+def step_explanation(record: ExecutionRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
     """Get what is worth saying about a step of a run: its failure, where it was reused from, or why it ran."""
     if record.failure is not None:
         return failure_line(record.failure)

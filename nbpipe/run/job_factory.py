@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from nbpipe.compute.environments import kernel_environment
 from nbpipe.data.artifacts import copy_out, local_path
-from nbpipe.data.manifests import read_manifest
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import NbpipeError
-from nbpipe.history.archive import Archived
 from nbpipe.language.render import render
-from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Outcome, Output, Step, StepCode, StepOutput
+from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepCode, StepOutput
 from nbpipe.planning.graph import destination
-from nbpipe.run.adoption import Submitted, keep_submitted
 from nbpipe.run.place import Place
 from nbpipe.run.situation import Situation, pinned, still_same
-from nbpipe.run.verification import keep_record
 
-_LOG = logging.getLogger(__name__)
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class AttemptJobFactory:
     """Makes the jobs of one run and puts its outputs where the notebook wants them; ``imports`` are all its steps'."""
 
     run: str
@@ -41,19 +34,15 @@ class Workshop:
     experiment: str = ""
     imports: tuple[str, ...] = ()
 
-    def job(
-        self,
-        step: str,
-        *,
-        number: int,
-        attempt: str,
-        token: int,
-        upstream: Mapping[StepOutput, Artifact],
-    ) -> Job:
-        """Get the job of one attempt; its folder is made here."""
+    def directory(self, step: str, attempt: str) -> str:
+        """Return an attempt's directory, relative to the workspace's folder."""
+        return self.place.attempt_directory(self.run, slug(step), attempt)
+
+    def job(self, step: str, *, attempt: str, token: int, upstream: Mapping[StepOutput, Artifact]) -> Job:
+        """Return the job of one attempt; its directory is made."""
         graph, around = self.situation.graph, self.situation.circumstances[step]
         declared = graph.steps[step]
-        directory = self.place.attempt(self.run, slug(step), number)
+        directory = self.place.path(self.directory(step, attempt))
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Job(
             attempt=attempt,
@@ -101,24 +90,9 @@ class Workshop:
                 return f"`{artifact.name}` could not be written to {target}: {error.strerror or error}"
         return None
 
-    def keep(self, kept: Archived) -> None:
-        """Write a committed result beside its notebook; one that cannot be is missed only if the history is lost."""
-        try:
-            keep_record(kept)
-        except OSError as error:
-            _LOG.warning("the record of step %s could not be kept in %s: %s", kept.step.step, kept.directory, error)
-
-    def keep_submitted(self, kept: Archived) -> None:
-        """Write what whoever comes next needs to take the attempt over; without it, the attempt is made again."""
-        files = pinned(self.situation, kept.step.step)
-        try:
-            keep_submitted(Submitted(kept, str(self.situation.request.base), files))
-        except OSError as error:
-            _LOG.warning("the attempt in %s could not be noted: %s", kept.directory, error)
-
-    def finished(self, directory: str, attempt: str, token: int) -> Outcome | None:
-        """Get the success of an attempt whose worker could not tell of it any more."""
-        return read_manifest(Path(directory), attempt, token)
+    def pinned(self, step: str) -> Mapping[str, str]:
+        """Return the digests of the files that the step declares, by pattern."""
+        return pinned(self.situation, step)
 
     def destination(self, step: Step, output: Output) -> str:
         """Get an output's destination with its placeholders filled."""

@@ -1,0 +1,128 @@
+"""An execution of a run that goes on, as its driver knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from nbpipe.data.events import PieceReader
+from nbpipe.history.claims import Claim
+from nbpipe.history.results import ReuseEntry
+from nbpipe.model import (
+    Artifact,
+    AttemptRecord,
+    ExecutionRecord,
+    Failure,
+    Observed,
+    Outcome,
+    ReuseVerdict,
+    Status,
+    StepOutput,
+)
+from nbpipe.planning.plan import Decision
+from nbpipe.run.increment import Increment
+
+
+@dataclass(slots=True)
+class ExecutionState:
+    """What was decided about an execution, what it claims, and what is known of it.
+
+    ``record`` is how it stands, without its components once it has ended. ``static_key`` tells whether a later request
+    means the same work; ``gesture`` numbers the gesture of the user that has asked for it.
+    """
+
+    record: ExecutionRecord
+    increment: Increment
+    static_key: str
+    gesture: int
+    decision: Decision | None = None
+    claim: Claim | None = None
+    attempt: AttemptRecord | None = None
+    pieces: PieceReader | None = None
+    failure: Failure | None = None
+    outcome: Outcome | None = None
+    elsewhere: AttemptRecord | None = None
+    offered: bool = False
+
+    @property
+    def id(self) -> str:
+        """The execution's id."""
+        return self.record.id
+
+    @property
+    def step(self) -> str:
+        """The step's name."""
+        return self.record.step
+
+    @property
+    def key(self) -> str | None:
+        """The reuse key that was decided on."""
+        return self.decision.key if self.decision else None
+
+    @property
+    def token(self) -> int:
+        """The token of the claim; 0 for an execution whose key nobody needs to claim."""
+        return self.claim.token if self.claim else 0
+
+    def entries(self, observed: tuple[Observed, ...] = ()) -> tuple[ReuseEntry, ...]:
+        """Return the keys under which a result may be offered."""
+        return tuple(ReuseEntry(key, static, observed) for key, static in self.decision.keys) if self.decision else ()
+
+    def stands(self, status: Status, **known: object) -> ExecutionRecord:
+        """Return the record of the execution with this status, and with what was decided about it."""
+        decision = self.decision
+        attempts = self.attempt.number if self.attempt else 0
+        values: dict[str, object] = {"status": status, "attempts": attempts, "notes": ()}
+        if decision is not None:
+            values |= {"reasons": decision.verdict.reasons, "components": decision.components, "key": decision.key}
+        return replace(self.record, **(values | known))  # type: ignore[arg-type]  # the fields' own types
+
+    def reused(self, status: Status, now: float) -> ExecutionRecord:
+        """Return the record of an execution for which an earlier result stands."""
+        verdict = self.decision.verdict if self.decision else None
+        if not isinstance(verdict, ReuseVerdict):
+            raise TypeError(f"{self.step} was not decided to be reused")
+        hit = verdict.hit
+        return self.stands(
+            status, ended=now, origin=hit.origin, saved_seconds=hit.seconds if status is Status.REUSED else 0.0,
+            notebook=hit.notebook or None, artifacts=hit.artifacts, observed=hit.observed,
+        )  # fmt: skip
+
+    def ended(self, status: Status, now: float) -> ExecutionRecord:
+        """Return the record of an execution that has ended, with what its last attempt has left."""
+        outcome, failure = self.outcome, self.failure if status is not Status.SUCCEEDED else None
+        if outcome is None:
+            executed = self.elsewhere.executed_notebook if self.elsewhere else None
+            return self.stands(
+                status, ended=now, failure=failure if status is Status.FAILED else None, notebook=executed
+            )
+        return self.stands(
+            status, ended=now, started=now - outcome.seconds, seconds=outcome.seconds, artifacts=outcome.artifacts,
+            notebook=self.attempt.executed_notebook if self.attempt else None, notes=outcome.notes,
+            observed=outcome.observed, written=outcome.written, failure=failure,
+        )  # fmt: skip
+
+    def settle(self) -> None:
+        """Forget what only matters while the execution goes on: a run may have many thousands."""
+        self.decision = self.outcome = self.pieces = None
+        self.record = replace(self.record, components=(), observed=())
+
+
+@dataclass(slots=True)
+class ExecutionTable:
+    """The executions of a run: by id, and the current one of each step."""
+
+    by_id: dict[str, ExecutionState] = field(default_factory=dict)
+    current: dict[str, ExecutionState] = field(default_factory=dict)
+
+    def add(self, state: ExecutionState) -> None:
+        """Add an execution, in the place of an earlier one of its step."""
+        self.by_id[state.id] = self.current[state.step] = state
+
+    def upstream(self, needs: Mapping[str, str] | tuple[str, ...]) -> dict[StepOutput, Artifact]:
+        """Return the outputs of the executions that one needs, as far as there are any."""
+        found: dict[StepOutput, Artifact] = {}
+        for need in needs:
+            state = self.by_id[need]
+            found |= {StepOutput(artifact.name, state.step): artifact for artifact in state.record.artifacts}
+        return found

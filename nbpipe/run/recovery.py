@@ -1,0 +1,78 @@
+"""What attempts had finished when their run broke off: taken over by whoever comes next, so it is not made twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from nbpipe.data.events import PieceReader, metrics_of
+from nbpipe.data.manifests import read_manifest
+from nbpipe.data.snapshot import Digests, pin
+from nbpipe.errors import NbpipeError
+from nbpipe.history.attempts import Changes, Told
+from nbpipe.history.claims import Claim
+from nbpipe.history.store import History
+from nbpipe.model import AttemptRecord, MetricLogged, Outcome, OutputWritten, Status
+from nbpipe.run.place import Place
+from nbpipe.run.result_archive import SubmittedAttempt, keep_result, read_submitted
+
+_CHANGED = "a declared file may have changed while the step ran"
+
+
+def recover(
+    layout: Place, history: History, digests: Digests, *, alive: Callable[[str], bool], now: float
+) -> list[str]:
+    """End the runs whose owner is dead, and return them; what their attempts had finished is adopted before that."""
+    for attempt in history.lost_runs.abandoned(alive=alive):
+        told = _left_untold(layout, history, attempt)
+        if told:
+            history.attempts.record(attempt.run, Changes(told=told), now)
+        outcome = read_manifest(layout.path(attempt.directory), attempt.id, attempt.token)
+        submitted = read_submitted(layout, attempt) if outcome is not None else None
+        if outcome is not None and submitted is not None:
+            _adopt(layout, history, submitted, outcome, digests=digests, now=now)
+    return history.lost_runs.mark_lost(alive=alive, now=now)
+
+
+def _left_untold(layout: Place, history: History, attempt: AttemptRecord) -> list[Told]:
+    """Return entries for what an attempt has told since its driver died."""
+    events = PieceReader(layout.path(attempt.directory)).read(attempt.pieces)
+    if not events:
+        return []
+    step = next((execution.step for execution in history.executions.get([attempt.execution])), "")
+    metrics = metrics_of(events, attempt.run, step, attempt.id)
+    told: list[Told] = [MetricLogged(metric) for metric in metrics]
+    return [*told, OutputWritten(attempt.id, attempt.pieces + 1, events[-1].number)]
+
+
+def _adopt(
+    layout: Place, history: History, submitted: SubmittedAttempt, outcome: Outcome, *, digests: Digests, now: float
+) -> None:
+    result = submitted.result
+    doubts = outcome.doubts if _same(layout, submitted, digests) else (*outcome.doubts, _CHANGED)
+    attempt = replace(
+        result.attempt, status=Status.SUCCEEDED, started=now - outcome.seconds, ended=now, seconds=outcome.seconds,
+        notebook=outcome.notebook, artifacts=outcome.artifacts,
+    )  # fmt: skip
+    recorded = history.attempts.get(attempt.id)
+    attempt = replace(attempt, pieces=recorded.pieces if recorded else 0)
+    execution = replace(
+        result.execution, status=Status.SUCCEEDED, seconds=outcome.seconds, notebook=attempt.executed_notebook,
+        artifacts=outcome.artifacts, observed=outcome.observed, written=outcome.written, started=now - outcome.seconds,
+        ended=now, notes=(*outcome.notes, *(f"{doubt}: its result serves this run only" for doubt in doubts)),
+    )  # fmt: skip
+    entries = () if doubts else tuple(replace(entry, observed=outcome.observed) for entry in result.offers)
+    run = history.runs.get(attempt.run)
+    claim = Claim(attempt.key, run.owner, attempt.token) if run and attempt.key and attempt.token else None
+    if history.attempts.commit(attempt, execution, offers=entries, claim=claim, now=now):
+        keep_result(layout, replace(result, execution=execution, attempt=attempt, offers=entries, committed=now))
+
+
+def _same(layout: Place, submitted: SubmittedAttempt, digests: Digests) -> bool:
+    """Return whether the files that the step declares are what they were when it was submitted."""
+    base = layout.absolute(submitted.base)
+    try:
+        return all(pin(pattern, Path(base), digests).digest == digest for pattern, digest in submitted.files.items())
+    except NbpipeError:
+        return False

@@ -1,0 +1,128 @@
+"""The files beside a run's executed notebooks from which a lost database, or a broken run, is made good.
+
+The run's folder holds the run once; an attempt's folder holds what its driver knew when it was submitted, and in its
+place the whole result when it was committed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbpipe.codec import decode, encode
+from nbpipe.data.manifests import read_manifest
+from nbpipe.history.attempt_archive import (
+    ArchivedResult,
+    ArchivedRun,
+    archive_text,
+    read_archived_result,
+    read_archived_run,
+)
+from nbpipe.history.results import ReuseEntry
+from nbpipe.model import AttemptRecord, Outcome, PipelineRecord, RunRecord, Status
+from nbpipe.run.draft import write_draft
+from nbpipe.run.execution_state import ExecutionState
+from nbpipe.run.place import Place
+
+_RESULT = "record.json"
+_SUBMITTED = "submitted.json"
+_RUN = "run.json"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedAttempt:
+    """What a driver knew when it submitted an attempt: its result but for the outcome, and the files that it declares.
+
+    ``base`` is the folder of relative ``files``, itself relative to the workspace; these are digests by pattern.
+    """
+
+    result: ArchivedResult
+    base: str
+    files: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class ResultArchive:
+    """Writes the files of one workspace; ``base`` is the folder of the notebook whose runs they are of."""
+
+    layout: Place
+    pipeline: PipelineRecord
+    base: Path
+    _written: set[str] = field(default_factory=set)
+
+    def keep_submitted(self, run: RunRecord, state: ExecutionState, files: Mapping[str, str], now: float) -> None:
+        """Write what whoever comes next needs to take an attempt over; without it, the attempt is made again."""
+        if state.attempt is None:
+            return
+        result = ArchivedResult(state.stands(Status.RUNNING), state.attempt, state.entries(), now)
+        submitted = SubmittedAttempt(result, self.layout.relative(self.base), files)
+        folder = self.layout.path(state.attempt.directory)
+        try:
+            self._keep_run(run)
+            write_draft(folder / _SUBMITTED, encode(submitted))
+        except OSError as error:
+            _LOG.warning("the attempt in %s could not be noted: %s", folder, error)
+
+    def keep(self, run: RunRecord, state: ExecutionState, entries: Sequence[ReuseEntry], now: float) -> None:
+        """Write a committed result beside its notebook; one that cannot be is missed only if the history is lost."""
+        if state.attempt is None:
+            return
+        try:
+            self._keep_run(run)
+            keep_result(self.layout, ArchivedResult(state.record, state.attempt, tuple(entries), now))
+        except OSError as error:
+            _LOG.warning("the record of step %s could not be kept: %s", state.step, error)
+
+    def keep_ending(self, run: RunRecord) -> None:
+        """Write how a run ended; a run in which nothing was executed has no folder and needs none."""
+        folder = self.layout.runs / run.id
+        if folder.is_dir():
+            write_draft(folder / _RUN, archive_text(ArchivedRun(run, self.pipeline)))
+
+    def finished(self, attempt: AttemptRecord) -> Outcome | None:
+        """Return the success of an attempt whose worker could not tell of it any more."""
+        return read_manifest(self.layout.path(attempt.directory), attempt.id, attempt.token)
+
+    def _keep_run(self, run: RunRecord) -> None:
+        if run.id not in self._written:
+            write_draft(self.layout.runs / run.id / _RUN, archive_text(ArchivedRun(run, self.pipeline)))
+            self._written.add(run.id)
+
+
+def keep_result(layout: Place, result: ArchivedResult) -> None:
+    """Write a committed result into its attempt's folder, in the place of what was known when it was submitted."""
+    folder = layout.path(result.attempt.directory)
+    write_draft(folder / _RESULT, archive_text(result))
+    (folder / _SUBMITTED).unlink(missing_ok=True)
+
+
+def read_submitted(layout: Place, attempt: AttemptRecord) -> SubmittedAttempt | None:
+    """Return what was known when an attempt was submitted; None where that cannot be read."""
+    try:
+        return decode((layout.path(attempt.directory) / _SUBMITTED).read_bytes(), SubmittedAttempt)
+    except (OSError, ValueError):
+        return None
+
+
+def archived_results(layout: Place) -> Iterator[tuple[Path, ArchivedResult | str]]:
+    """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why."""
+    for path in sorted(layout.runs.glob(f"*/*/*/{_RESULT}")):
+        try:
+            yield path, read_archived_result(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            yield path, f"is not a kept result: {error}"
+
+
+def archived_runs(layout: Place) -> dict[str, ArchivedRun]:
+    """Return the runs that are kept in a workspace, by id; one that cannot be read is left out."""
+    found: dict[str, ArchivedRun] = {}
+    for path in layout.runs.glob(f"*/{_RUN}"):
+        try:
+            found[path.parent.name] = read_archived_run(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, json.JSONDecodeError):
+            continue
+    return found

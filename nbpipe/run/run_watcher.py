@@ -1,0 +1,124 @@
+"""A run as it goes, for whoever watches it: read from its log, whoever carries it and wherever that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from nbpipe.data.events import PieceReader
+from nbpipe.errors import HistoryOutOfReach
+from nbpipe.history.event_log import BATCH
+from nbpipe.history.store import History
+from nbpipe.model import (
+    AttemptChanged,
+    AttemptRecord,
+    Event,
+    ExecutionChanged,
+    ExecutionRecord,
+    OutputWritten,
+    RunChanged,
+    RunEvent,
+    RunPicture,
+    RunRecord,
+    Status,
+)
+from nbpipe.run.place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOutput:
+    """What one attempt has told since the last look."""
+
+    step: str
+    attempt: AttemptRecord
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunUpdate:
+    """What is new in a run: executions that have changed, attempts that have, and what attempts have told.
+
+    ``run`` is the run as it stands, None while it has not begun.
+    """
+
+    run: RunRecord | None
+    executions: tuple[ExecutionRecord, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
+    told: tuple[AttemptOutput, ...] = ()
+    status_changed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing is new."""
+        return not (self.executions or self.attempts or self.told or self.status_changed)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the run has ended."""
+        return self.run is not None and self.run.status.terminal
+
+
+@dataclass(slots=True)
+class RunWatcher:
+    """Watches one run from the beginning of its log; ``picture`` is what the log has told so far."""
+
+    history: History
+    layout: Place
+    id: str
+    picture: RunPicture = field(default_factory=RunPicture)
+    run: RunRecord | None = None
+    _readers: dict[str, PieceReader] = field(default_factory=dict)
+
+    def look(self) -> RunUpdate:
+        """Return what is new; raise HistoryOutOfReach when the run's history was deleted."""
+        if not self.history.is_in_place():
+            raise HistoryOutOfReach("the workspace was deleted while the run went on", "Run the cell again.")
+        events: list[RunEvent] = []
+        while batch := self.history.log.read(self.id, self.picture.after):
+            self.picture.take(batch)
+            events += batch
+            if len(batch) < BATCH:
+                break
+        if not events:
+            return RunUpdate(self.run)
+        return self._update(events)
+
+    def current(self) -> tuple[ExecutionRecord, ...]:
+        """Return the current execution of each step in notebook order."""
+        return tuple(map(self.layout.located, self.picture.current()))
+
+    def execution(self, step: str) -> ExecutionRecord | None:
+        """Return a step's current execution."""
+        found = self.picture.execution(step)
+        return None if found is None else self.layout.located(found)
+
+    def _update(self, events: Sequence[RunEvent]) -> RunUpdate:
+        changed = [event.fact for event in events]
+        status_changed = any(isinstance(fact, RunChanged) for fact in changed)
+        if self.run is None:
+            found = self.history.runs.get(self.id)
+            self.run = None if found is None else self.layout.located_run(found)
+        if self.run is not None:
+            self.run = replace(self.run, status=self.picture.status or Status.RUNNING, ended=self.picture.ended)
+        executions = dict.fromkeys(fact.execution.id for fact in changed if isinstance(fact, ExecutionChanged))
+        attempts = dict.fromkeys(fact.attempt.id for fact in changed if isinstance(fact, AttemptChanged))
+        written = [fact for fact in changed if isinstance(fact, OutputWritten)]
+        return RunUpdate(
+            self.run,
+            tuple(self.layout.located(self.picture.executions[each]) for each in executions),
+            tuple(self.picture.attempts[each] for each in attempts),
+            tuple(output for fact in written if (output := self._read(fact)) is not None),
+            status_changed,
+        )
+
+    def _read(self, fact: OutputWritten) -> AttemptOutput | None:
+        attempt = self.picture.attempts.get(fact.attempt)
+        execution = self.picture.executions.get(attempt.execution) if attempt else None
+        if attempt is None or execution is None:
+            return None
+        if attempt.id not in self._readers:
+            self._readers[attempt.id] = PieceReader(self.layout.path(attempt.directory))
+        events = self._readers[attempt.id].read(fact.first - 1, fact.last)
+        if attempt.status.terminal:
+            self._readers.pop(attempt.id)
+        return AttemptOutput(execution.step, attempt, tuple(events))

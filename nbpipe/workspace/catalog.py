@@ -1,0 +1,100 @@
+"""What the workspace holds by name: its pipelines, and the notebooks that they are written in."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbpipe.errors import Refused
+from nbpipe.language.directives import marker, read_step
+from nbpipe.language.notebook import read_notebook
+from nbpipe.model import Cell
+from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, at_its_place, identify
+from nbpipe.run.situation import Request
+from nbpipe.workspace.context import WorkspaceContext
+
+# A folder of a workspace may hold anything; where it holds more notebooks than this, not all are compared.
+_MOST_NOTEBOOKS = 500
+
+
+@dataclass(slots=True)
+class Catalog:
+    """The pipelines of one workspace."""
+
+    context: WorkspaceContext
+
+    def pipeline(self, notebook: str) -> Identified:
+        """Return the pipeline that a notebook is, read from its file where its place is not known."""
+        place = self.context.layout.relative(Path(notebook))
+        known = self.context.history.pipelines.at(place)
+        if known is not None:
+            return Identified(known, known=True)
+        try:
+            cells = read_notebook(Path(notebook)).cells
+        except Refused:
+            cells = ()
+        return self._identify(NotebookTraits(place, _ids(cells), _step_names(cells)))
+
+    def pipeline_of(self, request: Request) -> Identified:
+        """Return the pipeline that a request is about."""
+        place = self.context.layout.relative(Path(request.notebook))
+        traits = NotebookTraits(place, request.cells, frozenset(step.name for step in request.reading.steps))
+        known = self.context.history.pipelines.at(place)
+        return at_its_place(traits, known) if known is not None else self._identify(traits)
+
+    def _identify(self, traits: NotebookTraits) -> Identified:
+        return identify(
+            traits, self.context.history.pipelines.all(), exists=self._exists, lookalikes=self._lookalikes,
+            new_id=lambda: secrets.token_hex(8),
+        )  # fmt: skip
+
+    def _exists(self, place: str) -> bool:
+        return self.context.layout.absolute(place).is_file()
+
+    def _lookalikes(self, cells: frozenset[str]) -> Collection[str]:
+        """Return the notebooks below the workspace's folder that have one of some cells and are no known pipeline's."""
+        layout = self.context.layout
+        known = {pipeline.notebook for pipeline in self.context.history.pipelines.all()}
+        found: list[str] = []
+        for path in _notebooks(layout.base):
+            place = layout.relative(path)
+            if place not in known and _has_one_of(path, cells):
+                found.append(place)
+        return found
+
+
+def _notebooks(folder: Path) -> Iterator[Path]:
+    count = 0
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(".ipynb"):
+                yield Path(place, name)
+                count += 1
+                if count >= _MOST_NOTEBOOKS:
+                    return
+
+
+def _has_one_of(path: Path, cells: frozenset[str]) -> bool:
+    try:
+        return bool(cells & _ids(read_notebook(path).cells))
+    except Refused:
+        return False
+
+
+def _ids(cells: Collection[Cell]) -> frozenset[str]:
+    return frozenset(cell.id for cell in cells if cell.id)
+
+
+def _step_names(cells: Collection[Cell]) -> frozenset[str]:
+    found: set[str] = set()
+    for cell in cells:
+        if marker(cell.source) == "step":
+            try:
+                found.add(read_step(cell).name)
+            except Refused:
+                continue
+    return frozenset(found)

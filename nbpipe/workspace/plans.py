@@ -1,0 +1,92 @@
+"""What would run and why: plans, explanations, advice, and results that are accepted for new code."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from nbpipe.model import PipelineRecord, Warned
+from nbpipe.planning.plan import Decision, Planner, plan
+from nbpipe.run.acceptance import Accepted, accept
+from nbpipe.run.advice import advice
+from nbpipe.run.answers import Explained, Planned
+from nbpipe.run.owner import this_user
+from nbpipe.run.past import Recall
+from nbpipe.run.scene import Scene, scene_now
+from nbpipe.run.situation import Request, Situation, survey
+from nbpipe.workspace.catalog import Catalog
+from nbpipe.workspace.context import WorkspaceContext
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedPlan:
+    """A request with everything pinned, the pipeline that it is about, and who decides its steps."""
+
+    situation: Situation
+    planner: Planner
+    pipeline: PipelineRecord
+    note: str
+
+    @property
+    def warnings(self) -> tuple[Warned, ...]:
+        """Advice that stops nothing, and how the notebook was recognised where that has to be said."""
+        said = (Warned("notebook", self.note, ""),) if self.note else ()
+        return (*said, *self.situation.graph.pipeline.warnings)
+
+
+@dataclass(slots=True)
+class Plans:
+    """The plans of one workspace."""
+
+    context: WorkspaceContext
+    catalog: Catalog
+
+    def check(self, request: Request) -> tuple[Warned, ...]:
+        """Return advice about a notebook; what is wrong with it is raised."""
+        pinned = self.pin(request)
+        return (*pinned.warnings, *advice(pinned.situation, self.context.history, pinned.pipeline.id))
+
+    def plan(self, request: Request) -> Planned:
+        """Return what would run, what is reused, and why; nothing is executed."""
+        pinned = self.pin(request)
+        decisions = plan(pinned.planner, pinned.situation.selected)
+        return Planned(request.notebook, decisions, pinned.situation.graph.pipeline.needs, pinned.warnings)
+
+    def why(self, request: Request, step: str) -> Explained:
+        """Return why a step would run or be reused now, compared with its nearest earlier result."""
+        pinned, decision = self._decide(request, step)
+        history, layout = self.context.history, self.context.layout
+        last = history.runs.last(pinned.pipeline.id)
+        recorded = history.executions.of_step(last.id, step) if last else None
+        before = history.executions.latest(pinned.pipeline.id).get(step)
+        return Explained(
+            step, decision.verdict, layout.located(before) if before else None, decision.components,
+            layout.located(recorded) if recorded else None,
+        )  # fmt: skip
+
+    def accept(self, request: Request, step: str) -> Accepted:
+        """Let a step's newest result stand for what the step is now; raise BadUsage when that cannot be."""
+        pinned, decision = self._decide(request, step)
+        return accept(
+            decision, pinned.planner, pinned.situation.around, self.context.history, user=this_user(),
+            now=self.context.clock(),
+        )  # fmt: skip
+
+    def step_context(self, request: Request, step: str) -> Scene:
+        """Return what a step would find now: inputs from results that are up to date, else raise BadUsage."""
+        pinned = self.pin(dataclasses.replace(request, steps=(step,)))
+        return scene_now(pinned.situation, plan(pinned.planner, pinned.situation.selected), step)
+
+    def pin(self, request: Request) -> PinnedPlan:
+        """Return a request with everything pinned that a plan depends on; what is wrong is raised."""
+        context = self.context
+        situation = survey(request, context.layout, context.environ, context.digests)
+        identified = self.catalog.pipeline_of(request)
+        recall = Recall(context.history, context.store, context.digests, situation.around, context.clock)
+        past = recall.past(identified.pipeline.id)
+        planner = Planner(situation.graph, situation.circumstances, past, situation.forced)
+        return PinnedPlan(situation, planner, identified.pipeline, identified.note)
+
+    def _decide(self, request: Request, step: str) -> tuple[PinnedPlan, Decision]:
+        pinned = self.pin(dataclasses.replace(request, steps=(step,)))
+        return pinned, plan(pinned.planner, pinned.situation.selected)[step]

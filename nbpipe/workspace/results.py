@@ -1,0 +1,98 @@
+"""What steps have made: outputs, executed notebooks, what they printed, and what they were given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbpipe.data.artifacts import copy_out
+from nbpipe.data.events import PieceReader
+from nbpipe.errors import BadUsage
+from nbpipe.history.runs import RunFilter
+from nbpipe.language.text import nearest
+from nbpipe.model import Artifact, Event, ExecutionRecord
+from nbpipe.run.scene import Scene, recorded_scene
+from nbpipe.workspace.catalog import Catalog
+from nbpipe.workspace.context import WorkspaceContext
+from nbpipe.workspace.runs import Runs
+
+_LOOKED_BACK = 50
+
+
+@dataclass(slots=True)
+class Results:
+    """The results of one workspace."""
+
+    context: WorkspaceContext
+    catalog: Catalog
+    runs: Runs
+
+    def output(self, notebook: str, name: str) -> Artifact:
+        """Return the newest stored output called ``OUTPUT`` or ``STEP.OUTPUT``."""
+        step, dot, output = name.rpartition(".")
+        pipeline = self.catalog.pipeline(notebook).pipeline.id
+        artifact = self.context.history.executions.find_output(pipeline, step if dot else None, output)
+        if artifact is None:
+            raise BadUsage(f"there is no stored output `{name}`", self._outputs_hint(notebook, name))
+        return artifact
+
+    def pull(self, notebook: str, name: str, target: Path) -> Artifact:
+        """Copy a stored output to exactly that path."""
+        artifact = self.output(notebook, name)
+        copy_out(artifact, target)
+        return artifact
+
+    def log(self, notebook: str, step: str) -> Path | list[Event]:
+        """Return the executed notebook of a step's newest attempt, or what it has told so far when there is none yet.
+
+        Of an attempt whose worker was lost there never will be one.
+        """
+        run, execution = self.runs.require_step(notebook, step)
+        attempts = self.runs.attempts(run.id, step)
+        if not attempts or (execution.notebook and Path(execution.notebook).is_file()):
+            return self.executed_notebook(notebook, step)
+        return PieceReader(self.context.layout.path(attempts[-1].directory)).read(0)
+
+    def executed_notebook(self, notebook: str, step: str) -> Path:
+        """Return the executed notebook of a step's newest attempt, or of the one that it was reused from."""
+        run, execution = self.runs.require_step(notebook, step)
+        status = execution.status
+        if not status.terminal:
+            message = f"step `{step}` has not ended in run {run.number}: it is {status.value}"
+            raise BadUsage(message, "`nbpipe status --follow` waits for the run's end.")
+        if execution.notebook is None:
+            raise BadUsage(f"step `{step}` did not run in run {run.number}: it is {status.value}")
+        executed = Path(execution.notebook)
+        if not executed.is_file():
+            cure = f"Run it again with --force {step}."
+            raise BadUsage(f"the executed notebook of step `{step}` in run {run.number} is gone: {executed}", cure)
+        return executed
+
+    def step_context(self, notebook: str, step: str) -> Scene:
+        """Return what a step found in the newest run that executed or reused it; raise BadUsage without one."""
+        history, layout = self.context.history, self.context.layout
+        pipeline = self.catalog.pipeline(notebook).pipeline.id
+        names: list[str] = []
+        for run in history.runs.newest(limit=_LOOKED_BACK, wanted=RunFilter(pipeline)):
+            executions = [layout.located(execution) for execution in history.executions.of_run(run.id)]
+            names = names or [execution.step for execution in executions]
+            found = next((each for each in executions if each.step == step and each.notebook), None)
+            if found is not None and found.status.terminal:
+                return recorded_scene(
+                    run, self._with_origin(executions, found), found, store=self.context.store,
+                    digests=self.context.digests,
+                )  # fmt: skip
+        message = f"step `{step}` has not been executed in this workspace"
+        raise BadUsage(message, nearest(step, names) or "`--here` runs it with what it would find now.")
+
+    def _with_origin(self, executions: list[ExecutionRecord], found: ExecutionRecord) -> list[ExecutionRecord]:
+        """Return the executions whose outputs a step may have been given: also those of the run that it is from."""
+        origin = found.origin.run if found.origin else None
+        return executions if origin is None else [*executions, *self.context.history.executions.all_of_run(origin)]
+
+    def _outputs_hint(self, notebook: str, name: str) -> str:
+        newest = self.runs.newest(notebook)
+        if newest is None:
+            return f"Run the notebook first: nbpipe run {notebook}"
+        names = [f"{each.step}.{artifact.name}" for each in newest[1] for artifact in each.artifacts]
+        return nearest(name, names) or (f"There are: {', '.join(names[:10])}." if names else "The last run made none.")

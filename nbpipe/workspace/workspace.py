@@ -1,0 +1,142 @@
+"""A workspace on disk, open: its services, its verification, and requests for its notebooks."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from nbpipe.data.datastores import LocalStore
+from nbpipe.data.digests import Forgetful
+from nbpipe.data.snapshot import DigestMemory
+from nbpipe.errors import BadUsage, HistoryDamaged
+from nbpipe.history.store import History
+from nbpipe.language.notebook import read_notebook
+from nbpipe.language.reading import read_cells
+from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.run.launch import launch
+from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
+from nbpipe.run.readings import Readings
+from nbpipe.run.situation import Request, survey
+from nbpipe.run.submission import Submission
+from nbpipe.run.verification import Problem, Verified, set_aside, verify
+from nbpipe.workspace.catalog import Catalog
+from nbpipe.workspace.context import WorkspaceContext
+from nbpipe.workspace.plans import Plans
+from nbpipe.workspace.results import Results
+from nbpipe.workspace.runs import Runs
+
+# What the contract names and this version does not have: every face gives the same answer to it.
+LATER_VERBS = ("datasets", "datastores", "compute", "env", "publish",
+               "schedule", "gc")  # fmt: skip
+
+
+@dataclass(slots=True)
+class Workspace:
+    """One workspace on disk, open, with a service for each concern. Use it as a context manager, or ``close`` it."""
+
+    context: WorkspaceContext
+    catalog: Catalog
+    plans: Plans
+    runs: Runs
+    results: Results
+
+    @classmethod
+    def open(cls, near: Path, named: Path | None = None) -> Self:
+        """Return the workspace of a notebook in folder ``near``, or the one named, opened; it is made if absent."""
+        layout = find_place(near, named)
+        make_place(layout)
+        history = History.open(layout.database)
+        digests = DigestMemory(history.digests.recall, history.digests.remember, time.time)
+        context = WorkspaceContext(layout, history, LocalStore(layout.store), digests)
+        context.recover()
+        catalog = Catalog(context)
+        plans = Plans(context, catalog)
+        runs = Runs(context, catalog, plans)
+        return cls(context, catalog, plans, runs, Results(context, catalog, runs))
+
+    @classmethod
+    def create(cls, folder: Path, named: Path | None = None) -> Self:
+        """Make a workspace in a folder, with a settings file if it has none, and open it."""
+        if not folder.is_dir():
+            raise BadUsage(f"there is no folder {folder}", "Make it first.")
+        write_settings(folder)
+        return cls.open(folder, named)
+
+    @property
+    def layout(self) -> Place:
+        """Where the workspace lies on disk."""
+        return self.context.layout
+
+    @property
+    def is_in_place(self) -> bool:
+        """Return whether the workspace was neither deleted nor replaced since it was opened."""
+        return self.context.history.is_in_place()
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self.context.clock()
+
+    def close(self) -> None:
+        """Write what is remembered and close the run store."""
+        try:
+            self.context.digests.flush()
+        finally:
+            self.context.history.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def launch(self, submission: Submission) -> tuple[RunRecord, list[ExecutionRecord]]:
+        """Hand a run to a process of its own; what is wrong with the notebook is raised here, before that.
+
+        A leashed one is cancelled when this process ends.
+        """
+        survey(submission.asked, self.layout, self.context.environ, self.context.digests)
+        self.context.digests.flush()
+        return self.runs.show(launch(submission, self.layout).run)
+
+    @classmethod
+    def verify(cls, near: Path, named: Path | None = None, *, full: bool = False, repair: bool = False) -> Verified:
+        """Return whether all that is recorded is there, all bytes read again with ``full``.
+
+        With ``repair`` what is wrong is offered no more, and a lost or damaged history is made anew from kept results.
+        """
+        damaged: list[Problem] = []
+        try:
+            workspace = cls.open(near, named)
+            damaged += [Problem("history", said) for said in workspace.context.history.damage()]
+        except HistoryDamaged as error:
+            if not repair:
+                raise
+            damaged.append(Problem("history", error.message))
+            workspace = cls._anew(near, named)
+        else:
+            if damaged and repair:
+                workspace.close()
+                workspace = cls._anew(near, named)
+        with workspace:
+            context = workspace.context
+            digests = Forgetful() if full else context.digests
+            found = verify(context.history, context.store, context.layout, digests, repair=repair, now=context.clock())
+        return dataclasses.replace(found, problems=(*damaged, *found.problems))
+
+    @classmethod
+    def _anew(cls, near: Path, named: Path | None) -> Self:
+        """Open the workspace with a new history, the old one set aside."""
+        set_aside(find_place(near, named))
+        return cls.open(near, named)
+
+
+def request_for(path: Path, place: Place | None = None) -> Request:
+    """Return the request for all steps of a saved notebook; a workspace remembers how the notebook was read before."""
+    path = absolute(path)
+    notebook = read_notebook(path)
+    reading = Readings(place.readings, time.time()).read(path, notebook.cells) if place else read_cells(notebook.cells)
+    cells = frozenset(cell.id for cell in notebook.cells if cell.id)
+    return Request(str(path), reading, path.parent, notebook.kernel, cells=cells)
