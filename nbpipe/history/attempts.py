@@ -20,10 +20,11 @@ from nbpipe.model import (
     MetricLogged,
     OutputWritten,
     RunFact,
+    RunGrown,
     Status,
 )
 
-Told = MetricLogged | OutputWritten
+Told = RunGrown | MetricLogged | OutputWritten
 
 
 @dataclass(frozen=True, slots=True)

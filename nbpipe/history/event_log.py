@@ -27,6 +27,7 @@ from nbpipe.model import (
     RunChanged,
     RunEvent,
     RunFact,
+    RunGrown,
 )
 
 # So many entries are read at once; whoever follows a run comes back for the rest.
@@ -37,6 +38,7 @@ class EventKind(StrEnum):
     """What an entry of the log is about."""
 
     RUN = "run"
+    GROWTH = "growth"
     EXECUTION = "execution"
     ATTEMPT = "attempt"
     METRIC = "metric"
@@ -114,6 +116,8 @@ def _parts(fact: RunFact) -> tuple[EventKind, str | None, object]:
     match fact:
         case RunChanged():
             return EventKind.RUN, None, fact
+        case RunGrown():
+            return EventKind.GROWTH, None, fact
         case ExecutionChanged(execution):
             return EventKind.EXECUTION, None, execution
         case AttemptChanged(attempt):
@@ -132,6 +136,8 @@ def _fact_from(kind: EventKind, text: str) -> RunFact:
     match kind:
         case EventKind.RUN:
             return decode(text, RunChanged)
+        case EventKind.GROWTH:
+            return decode(text, RunGrown)
         case EventKind.EXECUTION:
             return ExecutionChanged(decode(text, ExecutionRecord))
         case EventKind.ATTEMPT:

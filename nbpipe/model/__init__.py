@@ -33,6 +33,7 @@ from nbpipe.model.event import (
     RunChanged,
     RunEvent,
     RunFact,
+    RunGrown,
 )
 from nbpipe.model.preview import Picture, Preview
 from nbpipe.model.record import AttemptRecord, ExecutionRecord, GitState, PipelineRecord, RunRecord, step_needs
@@ -56,7 +57,7 @@ __all__ = [
     "Elsewhere", "Event", "ExecutionChanged", "ExecutionRecord", "Failure", "Files", "FromParameter", "FrozenModule",
     "GitState", "Hit", "Input", "Job", "JobInput", "JobOutput", "Metric", "MetricLogged", "Observed", "Options",
     "Origin", "Outcome", "Output", "OutputWritten", "Parameter", "Picture", "Piece", "Pipeline", "PipelineRecord",
-    "Preview", "Reason", "Reuse", "ReuseVerdict", "RunChanged", "RunEvent", "RunFact", "RunPicture", "RunRecord",
+    "Preview", "Reason", "Reuse", "ReuseVerdict", "RunChanged", "RunEvent", "RunFact", "RunGrown", "RunPicture", "RunRecord",
     "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode", "StepOutput", "Verdict", "Warned",
     "step_needs",
 ]  # fmt: skip

@@ -49,6 +49,14 @@ class RunChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class RunGrown:
+    """A request was added to the run: ``executions`` tells for each of its steps which execution stands for it."""
+
+    request: str
+    executions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionChanged:
     """The execution is so now; its components and observations are not told here."""
 
@@ -78,7 +86,7 @@ class OutputWritten:
     last: int
 
 
-RunFact = RunChanged | ExecutionChanged | AttemptChanged | MetricLogged | OutputWritten
+RunFact = RunChanged | RunGrown | ExecutionChanged | AttemptChanged | MetricLogged | OutputWritten
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nbpipe.model.event import (
@@ -13,6 +13,7 @@ from nbpipe.model.event import (
     OutputWritten,
     RunChanged,
     RunEvent,
+    RunGrown,
 )
 from nbpipe.model.record import AttemptRecord, ExecutionRecord
 from nbpipe.model.status import Status
@@ -29,6 +30,7 @@ class RunPicture:
     attempts: dict[str, AttemptRecord] = field(default_factory=dict)
     metrics: dict[str, list[Metric]] = field(default_factory=dict)
     pieces: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _current: dict[str, str] = field(default_factory=dict)
 
     def take(self, events: Iterable[RunEvent]) -> None:
@@ -55,6 +57,8 @@ class RunPicture:
         match event.fact:
             case RunChanged(status, ended):
                 self.status, self.ended = status, ended
+            case RunGrown(request, executions):
+                self.requests[request] = executions
             case ExecutionChanged(execution):
                 self._keep(execution)
             case AttemptChanged(attempt):

@@ -37,6 +37,10 @@ class AttemptLog:
         self._told.append(OutputWritten(attempt.id, attempt.pieces + 1, last))
         state.attempt = replace(attempt, pieces=last)
 
+    def add(self, entry: Told) -> None:
+        """Take an entry that is complete."""
+        self._told.append(entry)
+
     def drain(self, _run: str) -> Sequence[Told]:
         """Return the entries that have come since the last time."""
         told, self._told = self._told, []

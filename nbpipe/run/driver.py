@@ -168,6 +168,7 @@ class Driver:
                 machine.NewExecution(state.id, state.step, state.record.needs, retries[state.id])
                 for state in growth.added
             ]
+            self._log.add(growth.fact)
             self._feed(machine.Added(tuple(new), tuple(state.id for state in growth.replaced)))
 
     def _stop_what_is_unwanted(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from nbpipe.model import ExecutionRecord, ReuseVerdict, Status
+from nbpipe.model import ExecutionRecord, ReuseVerdict, RunGrown, Status
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
 from nbpipe.run.increment import Increment
 
@@ -18,6 +18,7 @@ class Growth:
 
     added: tuple[ExecutionState, ...]
     replaced: tuple[ExecutionState, ...]
+    fact: RunGrown
 
 
 def grow(increment: Increment, table: ExecutionTable, run: str, new_id: Callable[[], str]) -> Growth:
@@ -37,7 +38,8 @@ def grow(increment: Increment, table: ExecutionTable, run: str, new_id: Callable
         state = ExecutionState(record, increment, increment.planner.static_key(step.name), increment.gesture)
         table.add(state)
         added.append(state)
-    return Growth(tuple(added), tuple(replaced))
+    stands = {step.name: table.current[step.name].id for step in increment.steps}
+    return Growth(tuple(added), tuple(replaced), RunGrown(increment.request, stands))
 
 
 def _is_same(known: ExecutionState, increment: Increment, needed: Collection[str]) -> bool:

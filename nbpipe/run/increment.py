@@ -34,12 +34,14 @@ class Increment:
     """Steps that are to be executed, with all that they need.
 
     ``asked`` are those that the user named or ran the cell of; the others are there because they are needed.
+    ``request`` is the id under which the run's log tells what has become of them.
     """
 
     planner: Planner
     jobs: StepJobs
     selected: frozenset[str]
     asked: frozenset[str]
+    request: str = ""
     gesture: int = 0
 
     @property

@@ -46,11 +46,14 @@ class ActiveRun:
     driver: Driver
     needs: Mapping[str, tuple[str, ...]]
     warnings: tuple[Warned, ...]
-    _increment: Callable[[Request, int], Increment]
+    _increment: Callable[[Request, str, int], Increment]
 
-    def extend(self, request: Request, gesture: int = 0) -> bool:
-        """Add steps to the run, with what they need; return False when it is over. What is wrong is raised."""
-        return self.driver.extend(self._increment(request, gesture))
+    def extend(self, request: Request, name: str, gesture: int = 0) -> bool:
+        """Add steps to the run, with what they need; return False when it is over. What is wrong is raised.
+
+        ``name`` is the id under which the run's log tells which executions stand for them.
+        """
+        return self.driver.extend(self._increment(request, name, gesture))
 
     @property
     def held(self) -> threading.Event:
@@ -87,7 +90,7 @@ class Runs:
         made: list[Executor] = []
         driver = self._driver(record, request, pinned, options, executors or (lambda: _own_executor(made)))
         increments = _Increments(self, record, driver, options)
-        driver.extend(increments.of(request, pinned, 0))
+        driver.extend(increments.of(request, pinned, options.run or record.id, 0))
         needs = pinned.situation.graph.pipeline.needs
         began(ActiveRun(self.context.layout.located_run(record), driver, needs, pinned.warnings, increments))
         if watch is not None:
@@ -276,13 +279,13 @@ class _Increments:
     driver: Driver
     options: Wishes
 
-    def __call__(self, request: Request, gesture: int) -> Increment:
-        return self.of(request, self.runs.plans.pin(request), gesture)
+    def __call__(self, request: Request, name: str, gesture: int) -> Increment:
+        return self.of(request, self.runs.plans.pin(request), name, gesture)
 
-    def of(self, request: Request, pinned: PinnedPlan, gesture: int) -> Increment:
+    def of(self, request: Request, pinned: PinnedPlan, name: str, gesture: int) -> Increment:
         situation = pinned.situation
         asked = frozenset(request.steps) or situation.selected
-        return Increment(pinned.planner, self._jobs(situation), situation.selected, asked, gesture)
+        return Increment(pinned.planner, self._jobs(situation), situation.selected, asked, name, gesture)
 
     def _jobs(self, situation: Situation) -> AttemptJobFactory:
         context, record = self.runs.context, self.record
