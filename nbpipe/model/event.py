@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nbpipe.model.record import AttemptRecord, ExecutionRecord
@@ -53,7 +53,7 @@ class RunGrown:
     """A request was added to the run: ``executions`` tells for each of its steps which execution stands for it."""
 
     request: str
-    executions: Mapping[str, str]
+    executions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
