@@ -16,23 +16,23 @@ from hypothesis import strategies as st
 import nbpipe
 from nbpipe.compute.inline import InlineExecutor
 from nbpipe.data.events import NAME, EventFile, Tail, event_in, metrics_of
-from nbpipe.model import Event
+from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.run.answers import Report
 from nbpipe.workspace import Wishes, Workspace, request_for
 
 
-def told(events: list[Event]) -> list[tuple[str, object]]:
+def told(events: list[StepEvent]) -> list[tuple[str, object]]:
     """Get kinds and contents."""
     return [(event.kind, event.told.get("text", event.told.get("value"))) for event in events]
 
 
 def test_what_is_told_is_read_in_order_with_streams_joined(tmp_path):
     with EventFile(tmp_path) as events:
-        events.tell("stream", 2, {"name": "stdout", "text": "a"})
-        events.tell("stream", 2, {"name": "stdout", "text": "b"})
-        events.tell("metric", 2, {"name": "m", "value": 1.0, "step": None})
-        events.tell("stream", 2, {"name": "stderr", "text": "c"})
-        events.tell("stream", 3, {"name": "stderr", "text": "d"})
+        events.tell(StepEventKind.STREAM, 2, {"name": "stdout", "text": "a"})
+        events.tell(StepEventKind.STREAM, 2, {"name": "stdout", "text": "b"})
+        events.tell(StepEventKind.METRIC, 2, {"name": "m", "value": 1.0, "step": None})
+        events.tell(StepEventKind.STREAM, 2, {"name": "stderr", "text": "c"})
+        events.tell(StepEventKind.STREAM, 3, {"name": "stderr", "text": "d"})
     found = Tail(tmp_path).read()
 
     assert told(found) == [("stream", "ab"), ("metric", 1.0), ("stream", "c"), ("stream", "d")]
@@ -43,7 +43,7 @@ def test_a_tail_gives_each_event_once_and_waits_for_a_whole_line(tmp_path):
     tail = Tail(tmp_path)
     assert tail.read() == []
     with EventFile(tmp_path) as events:
-        events.tell("display", 1, {"text": "x"})
+        events.tell(StepEventKind.DISPLAY, 1, {"text": "x"})
     assert len(tail.read()) == 1
     assert tail.read() == []
     with (tmp_path / NAME).open("ab") as file:
@@ -58,13 +58,13 @@ def test_a_tail_gives_each_event_once_and_waits_for_a_whole_line(tmp_path):
 def test_a_flood_is_cut_and_counted_but_numbers_are_not(tmp_path):
     with EventFile(tmp_path) as events:
         for number in range(200):
-            events.tell("display", 1, {"text": "x" * 50_000})
-            events.tell("metric", 1, {"name": "m", "value": float(number), "step": number})
+            events.tell(StepEventKind.DISPLAY, 1, {"text": "x" * 50_000})
+            events.tell(StepEventKind.METRIC, 1, {"name": "m", "value": float(number), "step": number})
     found = Tail(tmp_path).read()
 
     assert (tmp_path / NAME).stat().st_size < 10 << 20
-    assert found[-1].kind == "cut"
-    assert found[-1].told["count"] + sum(event.kind == "display" for event in found) == 200
+    assert found[-1].kind is StepEventKind.CUT
+    assert found[-1].told["count"] + sum(event.kind is StepEventKind.DISPLAY for event in found) == 200
     assert [metric.value for metric in metrics_of(found, "r", "s", "a")] == [float(n) for n in range(200)]
 
 
@@ -72,7 +72,7 @@ def test_a_flood_is_cut_and_counted_but_numbers_are_not(tmp_path):
 def test_any_text_arrives_as_it_was(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("events")
     with EventFile(folder) as events:
-        events.tell("display", None, {"text": text})
+        events.tell(StepEventKind.DISPLAY, None, {"text": text})
     assert told(Tail(folder).read()) == [("display", text)]
 
 
@@ -135,7 +135,7 @@ def ran(tmp_path_factory):
     code = CODE.replace("-o x", "-i raw=./raw.txt -o x") + "\nrate, raw"
     imports = "import nbpipe\nimport pandas as pd\nimport matplotlib.pyplot as plt"
     author = Author(folder, "rate = 2\nother = 3", imports, code, parameters=0)
-    heard: list[tuple[float, Event]] = []
+    heard: list[tuple[float, StepEvent]] = []
     executor = InlineExecutor(1)
     with Workspace.open(folder) as workspace:
         report = workspace.run(
@@ -153,9 +153,9 @@ class TestARunningStep:
 
     def test_is_heard_while_it_runs_in_order(self, ran):
         _, heard, _ = ran
-        lines = [event.told["text"] for _, event in heard if event.kind == "stream"]
+        lines = [event.told["text"] for _, event in heard if event.kind is StepEventKind.STREAM]
         assert lines == [f"epoch {n}\n" for n in range(3)]
-        assert [event.told["done"] for _, event in heard if event.kind == "progress"] == [1.0, 2.0, 3.0]
+        assert [event.told["done"] for _, event in heard if event.kind is StepEventKind.PROGRESS] == [1.0, 2.0, 3.0]
         assert [event.number for _, event in heard] == sorted(event.number for _, event in heard)
         assert all(event.cell == 3 for _, event in heard)
 

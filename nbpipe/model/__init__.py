@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from nbpipe.model.attempt import Failure, Job, JobInput, JobOutput, Outcome
+from nbpipe.model.attempt import (
+    AttemptEnded,
+    AttemptReport,
+    AttemptStarted,
+    AttemptTold,
+    Failure,
+    Job,
+    JobInput,
+    JobOutput,
+    Outcome,
+)
 from nbpipe.model.author import (
     Cell,
     Definition,
@@ -25,7 +35,6 @@ from nbpipe.model.author import (
 from nbpipe.model.content import Artifact, Content
 from nbpipe.model.event import (
     AttemptChanged,
-    Event,
     ExecutionChanged,
     Metric,
     MetricLogged,
@@ -34,6 +43,8 @@ from nbpipe.model.event import (
     RunEvent,
     RunFact,
     RunGrown,
+    StepEvent,
+    StepEventKind,
 )
 from nbpipe.model.preview import Picture, Preview
 from nbpipe.model.record import AttemptRecord, ExecutionRecord, GitState, PipelineRecord, RunRecord, step_needs
@@ -53,11 +64,12 @@ from nbpipe.model.verdicts import (
 )
 
 __all__ = [
-    "Artifact", "AttemptChanged", "AttemptRecord", "Cell", "Component", "Content", "Definition", "DependsVerdict",
-    "Elsewhere", "Event", "ExecutionChanged", "ExecutionRecord", "Failure", "Files", "FromParameter", "FrozenModule",
-    "GitState", "Hit", "Input", "Job", "JobInput", "JobOutput", "Metric", "MetricLogged", "Observed", "Options",
-    "Origin", "Outcome", "Output", "OutputWritten", "Parameter", "Picture", "Piece", "Pipeline", "PipelineRecord",
-    "Preview", "Reason", "Reuse", "ReuseVerdict", "RunChanged", "RunEvent", "RunFact", "RunGrown", "RunPicture", "RunRecord",
-    "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode", "StepOutput", "Verdict", "Warned",
-    "step_needs",
+    "Artifact", "AttemptChanged", "AttemptEnded", "AttemptRecord", "AttemptReport", "AttemptStarted", "AttemptTold",
+    "Cell", "Component", "Content", "Definition", "DependsVerdict", "Elsewhere", "ExecutionChanged",
+    "ExecutionRecord", "Failure", "Files", "FromParameter", "FrozenModule", "GitState", "Hit", "Input", "Job",
+    "JobInput", "JobOutput", "Metric", "MetricLogged", "Observed", "Options", "Origin", "Outcome", "Output",
+    "OutputWritten", "Parameter", "Picture", "Piece", "Pipeline", "PipelineRecord", "Preview", "Reason", "Reuse",
+    "ReuseVerdict", "RunChanged", "RunEvent", "RunFact", "RunGrown", "RunPicture", "RunRecord", "RunVerdict",
+    "SkipVerdict", "Source", "Status", "Step", "StepCode", "StepEvent", "StepEventKind", "StepOutput", "Verdict",
+    "Warned", "step_needs",
 ]  # fmt: skip
