@@ -17,7 +17,7 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from nbpipe.model import Status, ExecutionRecord
+from nbpipe.model import ExecutionRecord, Status
 from nbpipe.views.card import GRAPH_STEPS, CardState, Detail, Told, counter, detail, letters, log_lines
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.marks import MARKS

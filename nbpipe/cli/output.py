@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nbpipe.errors import NbpipeError, Refusals
-from nbpipe.model import Metric, ReuseVerdict, RunRecord, Status, StepEvent, ExecutionRecord, Warned
+from nbpipe.model import ExecutionRecord, Metric, ReuseVerdict, RunRecord, Status, StepEvent, Warned
 from nbpipe.planning.plan import Decision
 from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.situation import Request

@@ -19,7 +19,7 @@ from nbpipe.data.events import Tail
 from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.text import nearest
-from nbpipe.model import RunRecord, Status, ExecutionRecord
+from nbpipe.model import ExecutionRecord, RunRecord, Status
 from nbpipe.run.answers import Planned
 from nbpipe.run.place import absolute, find_place
 from nbpipe.run.situation import Request

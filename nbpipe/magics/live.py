@@ -18,9 +18,9 @@ from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.hosted import Hosted
 from nbpipe.magics.watched import Text, Watched
 from nbpipe.model import Cell, Preview, Status
+from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.situation import Request, check_declared, needs_among, select
 from nbpipe.run.submission import Submission, Wishes, new_run_id
-from nbpipe.run.job_factory import definition_digests
 from nbpipe.views.card import CardState
 from nbpipe.views.displays import displays
 from nbpipe.workspace import Workspace

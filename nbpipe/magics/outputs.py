@@ -17,7 +17,7 @@ from nbpipe.data.classes import share_classes
 from nbpipe.data.formats import libraries, load_here
 from nbpipe.errors import NbpipeError, StepFailed
 from nbpipe.magics.watched import Watched
-from nbpipe.model import Artifact, Status, ExecutionRecord
+from nbpipe.model import Artifact, ExecutionRecord, Status
 from nbpipe.views.columns import fit
 from nbpipe.views.words import duration, failure_line
 

@@ -15,7 +15,7 @@ from IPython.display import display
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
-from nbpipe.model import RunRecord, StepEvent, ExecutionRecord
+from nbpipe.model import ExecutionRecord, RunRecord, StepEvent
 from nbpipe.run.acceptance import Accepted
 from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.verification import Verified

@@ -18,13 +18,13 @@ from nbpipe.magics.front_end import deleted_cells, names_cells
 from nbpipe.magics.live import Live
 from nbpipe.magics.outputs import Hint, Outputs
 from nbpipe.magics.watched import Watched
-from nbpipe.model import Cell, RunRecord, ExecutionRecord
+from nbpipe.model import Cell, ExecutionRecord, RunRecord
 from nbpipe.run.answers import Planned, Report
 from nbpipe.run.driver import Executor
+from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.place import find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
-from nbpipe.run.job_factory import definition_digests
 from nbpipe.workspace import Workspace
 
 

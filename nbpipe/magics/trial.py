@@ -16,8 +16,8 @@ from nbpipe.errors import BadUsage, StepFailed
 from nbpipe.language.trial import trial_cell
 from nbpipe.magics.session import Session
 from nbpipe.model import JobInput, JobOutput, Piece
-from nbpipe.run.scene import Scene
 from nbpipe.run.job_factory import definition_digests
+from nbpipe.run.scene import Scene
 from nbpipe.views.words import failure_line
 
 _SAME = (type(Path()), bool, int, float, complex, str, bytes, list, tuple, dict, set, type(None))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.heard import Heard
-from nbpipe.model import Piece, RunRecord, Status, ExecutionRecord
+from nbpipe.model import ExecutionRecord, Piece, RunRecord, Status
 from nbpipe.run.following import Following
 from nbpipe.views.card import CardState, Told
 

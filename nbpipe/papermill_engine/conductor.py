@@ -21,7 +21,7 @@ from papermill.log import logger
 
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Artifact, RunRecord, Status, StepEvent, StepOutput, ExecutionRecord
+from nbpipe.model import Artifact, ExecutionRecord, RunRecord, Status, StepEvent, StepOutput
 from nbpipe.papermill_engine import shown
 from nbpipe.papermill_engine.bindings import binding_code
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager

@@ -10,7 +10,7 @@ from typing import Any
 from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_output
 
-from nbpipe.model import Failure, Status, StepEvent, StepEventKind, ExecutionRecord
+from nbpipe.model import ExecutionRecord, Failure, Status, StepEvent, StepEventKind
 from nbpipe.views.words import duration, status_words, step_explanation
 
 

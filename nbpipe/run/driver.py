@@ -96,6 +96,7 @@ class Driver:
     _cancelled: bool = False
     _refused: set[str] = field(default_factory=set)
     _is_over: bool = False
+    _is_unseen: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _woken: threading.Event = field(default_factory=threading.Event)
 
@@ -128,7 +129,7 @@ class Driver:
         self._save()
         self._stop_what_is_unwanted()
         if not self._todo and not self._increments:
-            if self.state.idle and self._close():
+            if self.state.is_idle and self._close():
                 return
             self._wait()
         self._feed(machine.Tick())
@@ -345,6 +346,7 @@ class Driver:
         if not done:
             self._overtaken(state, outcome)
             return
+        self._is_unseen = True
         state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)
         self.archive.keep(self.run, state, entries, self.clock())
         self._feed(machine.Committed(state.id))
@@ -384,7 +386,6 @@ class Driver:
         if record is not state.record:
             self._put(state, record)
         state.settle()
-        self.watch()
 
     def _put(self, state: ExecutionState, record: ExecutionRecord) -> None:
         state.record = self._changed[state.id] = record
@@ -399,6 +400,8 @@ class Driver:
             self.history.attempts.record(self.run.id, changes, self.clock())
             self._changed.clear()
             self._attempts.clear()
+        if changes or self._is_unseen:
+            self._is_unseen = False
             self.watch()
 
     def _abandon(self) -> None:

@@ -45,7 +45,7 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._over.wait(_EVERY):
             try:
-                self._history.renew(self._owner, now=self._clock(), lease=LEASE)
+                self._history.claims.renew(self._owner, now=self._clock(), lease=LEASE)
             except OutOfReach as error:
                 # A lease outlives several missed beats; when none comes through, the commit is refused by its token.
                 _LOG.warning("the claims of this run could not be renewed: %s", error)

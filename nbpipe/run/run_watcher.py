@@ -12,7 +12,6 @@ from nbpipe.history.store import History
 from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
-    Event,
     ExecutionChanged,
     ExecutionRecord,
     OutputWritten,
@@ -21,6 +20,7 @@ from nbpipe.model import (
     RunPicture,
     RunRecord,
     Status,
+    StepEvent,
 )
 from nbpipe.run.place import Place
 
@@ -31,7 +31,7 @@ class AttemptOutput:
 
     step: str
     attempt: AttemptRecord
-    events: tuple[Event, ...]
+    events: tuple[StepEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)

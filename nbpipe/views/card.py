@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from nbpipe.model import Preview, RunRecord, Status, ExecutionRecord
+from nbpipe.model import ExecutionRecord, Preview, RunRecord, Status
 from nbpipe.views.columns import fit, harmless, one_line
 from nbpipe.views.logs import plain
 from nbpipe.views.marks import MARKS

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbpipe.model import Component, GitState, Metric, Reason, RunRecord, ExecutionRecord
+from nbpipe.model import Component, ExecutionRecord, GitState, Metric, Reason, RunRecord
 from nbpipe.views import static_html, table, wire
 from nbpipe.views.columns import one_line
 from nbpipe.views.diff import component_diff

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from nbpipe.errors import Place
-from nbpipe.model import Failure, Status, ExecutionRecord
+from nbpipe.model import ExecutionRecord, Failure, Status
 from nbpipe.views.card import CardState, Told, left_seconds, waits_for
 from nbpipe.views.columns import fit, harmless, one_line
 from nbpipe.views.glimpse import glimpse_html, title

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from nbpipe.model import RunRecord, ExecutionRecord
+from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.views.columns import harmless, one_line
 from nbpipe.views.table import (
     PLAN_HEADER,

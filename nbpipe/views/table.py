@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nbpipe.model import Metric, ReuseVerdict, RunRecord, Status, StepEvent, StepEventKind, ExecutionRecord, Verdict
+from nbpipe.model import ExecutionRecord, Metric, ReuseVerdict, RunRecord, Status, StepEvent, StepEventKind, Verdict
 from nbpipe.views.columns import fit, harmless, one_line, pad, width
 from nbpipe.views.logs import plain
 from nbpipe.views.words import (

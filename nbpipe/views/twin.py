@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from html import escape
 
 from nbpipe.errors import Place
-from nbpipe.model import Status, ExecutionRecord
+from nbpipe.model import ExecutionRecord, Status
 from nbpipe.views import static_html, table
 from nbpipe.views.card import GRAPH_STEPS, CardState, Told, label, log_lines
 from nbpipe.views.columns import fit, one_line

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.model import (
     Artifact,
+    ExecutionRecord,
     Failure,
     Hit,
     Metric,
@@ -17,7 +18,6 @@ from nbpipe.model import (
     Reason,
     ReuseVerdict,
     RunRecord,
-    ExecutionRecord,
     Verdict,
     Warned,
 )

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from nbpipe.errors import Place
 from nbpipe.model import (
     DependsVerdict,
+    ExecutionRecord,
     Failure,
     Hit,
     Reason,
@@ -15,7 +16,6 @@ from nbpipe.model import (
     RunVerdict,
     SkipVerdict,
     Status,
-    ExecutionRecord,
     Verdict,
 )
 from nbpipe.views.columns import fit, one_line

@@ -10,7 +10,7 @@ from nbpipe.data.events import PieceReader
 from nbpipe.errors import BadUsage
 from nbpipe.history.runs import RunFilter
 from nbpipe.language.text import nearest
-from nbpipe.model import Artifact, Event, ExecutionRecord
+from nbpipe.model import Artifact, ExecutionRecord, StepEvent
 from nbpipe.run.scene import Scene, recorded_scene
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
@@ -42,7 +42,7 @@ class Results:
         copy_out(artifact, target)
         return artifact
 
-    def log(self, notebook: str, step: str) -> Path | list[Event]:
+    def log(self, notebook: str, step: str) -> Path | list[StepEvent]:
         """Return the executed notebook of a step's newest attempt, or what it has told so far when there is none yet.
 
         Of an attempt whose worker was lost there never will be one.

@@ -106,7 +106,8 @@ class Runs:
         done = self.context.history.runs.get(record.id) or record
         driver.archive.keep_ending(done)
         driver.watch()
-        return Report(*self._located(done), time.monotonic() - begin, pinned.warnings)
+        ended, executions = self._located(done)
+        return Report(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
 
     def _carry_out(self, driver: Driver, cancelled: Callable[[], bool]) -> Status:
         with interrupts() as interrupted:
@@ -181,7 +182,7 @@ class Runs:
         run, executions = self.show(reference)
         return run, executions, self.metrics(run.id, executions)
 
-    def list(self, wanted: RunFilter, limit: int = 50) -> list[RunRecord]:
+    def find(self, wanted: RunFilter, limit: int = 50) -> list[RunRecord]:
         """Return the newest runs that are wanted, newest first."""
         found = self.context.history.runs.newest(limit=limit, wanted=wanted)
         return [self.context.layout.located_run(run) for run in found]
