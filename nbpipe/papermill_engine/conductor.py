@@ -21,13 +21,14 @@ from papermill.log import logger
 
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Artifact, ExecutionRecord, RunRecord, Status, StepEvent, StepOutput
+from nbpipe.model import Artifact, ExecutionRecord, Status, StepOutput
 from nbpipe.papermill_engine import shown
 from nbpipe.papermill_engine.bindings import binding_code
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
 from nbpipe.papermill_engine.score import Score, code_cells, is_for_nbpipe, score_of
-from nbpipe.run.answers import Planned, Report
+from nbpipe.run.answers import Report
 from nbpipe.run.place import absolute
+from nbpipe.run.run_watcher import AttemptOutput, RunUpdate
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
 from nbpipe.workspace import Workspace
@@ -42,11 +43,14 @@ def conduct(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> None:
     cells = code_cells(nb_man.nb.cells)
     reading = read_cells(cells)
     base = path.parent if path else Path.cwd()
-    request = Request(str(path or base / "(papermill)"), reading, base, _kernel(nb_man, kernel_name))
+    request = Request(
+        str(path or base / "(papermill)"), reading, base, _kernel(nb_man, kernel_name),
+        cells=frozenset(cell.id for cell in cells if cell.id),
+    )  # fmt: skip
     score = score_of(cells, reading)
     with Workspace.open(base) as workspace:
         try:
-            workspace.check(request)
+            workspace.plans.check(request)
         except NbpipeError as error:
             _refuse(nb_man, error)
             return
@@ -106,7 +110,7 @@ class Conductor:
     workspace: Workspace
     score: Score
     request: Request
-    _news: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
+    _news: queue.SimpleQueue[RunUpdate | None] = field(default_factory=queue.SimpleQueue)
     _records: dict[str, ExecutionRecord] = field(default_factory=dict)
     _live: dict[int, list[Any]] = field(default_factory=dict)
     _started: set[str] = field(default_factory=set)
@@ -114,7 +118,7 @@ class Conductor:
     _stop: threading.Event = field(default_factory=threading.Event)
     _report: Report | None = None
     _broken: BaseException | None = None
-    _run: RunRecord | None = None
+    _tries: dict[str, str] = field(default_factory=dict)
 
     def carry_out(self) -> None:
         """Run steps and cells to their end."""
@@ -134,16 +138,12 @@ class Conductor:
 
     def _run_steps(self) -> None:
         try:
-            self._report = self.workspace.run(
-                self.request, Wishes(), lambda record: self._news.put(("step", record)), began=self._began,
-                hear=lambda step, events: self._news.put(("told", (step, events))), cancelled=self._stop.is_set,
-            )  # fmt: skip
+            self._report = self.workspace.runs.run(
+                self.request, Wishes(), self._news.put, cancelled=self._stop.is_set
+            )
         except BaseException as error:  # noqa: BLE001  # a thread's border: the conductor raises it in its own
             self._broken = error
-        self._news.put(("over", None))
-
-    def _began(self, run: RunRecord, _planned: Planned) -> None:
-        self._run = run
+        self._news.put(None)
 
     def _run_cells(self, stack: contextlib.ExitStack) -> None:
         """Run the ordinary cells in order, until one fails or a step above it has failed."""
@@ -204,7 +204,7 @@ class Conductor:
         fresh = [source for source in wanted if source not in self._bound]
         artifacts = {source: found for source in fresh if (found := self._artifact(source)) is not None}
         if artifacts:
-            code = binding_code(list(artifacts.values()), self.request.reading, self.workspace.place.store)
+            code = binding_code(list(artifacts.values()), self.request.reading, self.workspace.layout.store)
             reply = client.wait_for_reply(client.kc.execute(code, silent=False, store_history=False))
             if reply["content"]["status"] == "error":
                 logger.error("outputs could not be bound: %s", reply["content"]["evalue"])
@@ -229,28 +229,34 @@ class Conductor:
         with contextlib.suppress(queue.Empty):
             news = self._news.get(timeout=seconds) if seconds else self._news.get_nowait()
             while True:
-                self._take(*news)
+                self._take(news)
                 news = self._news.get_nowait()
         self.nb_man.autosave_cell()
 
-    def _take(self, kind: str, told: Any) -> None:
-        if kind == "step":
-            self._records[told.step] = told
-            self._show(told)
-        elif kind == "told":
-            step, events = told
-            self._show_live(step, events)
+    def _take(self, update: RunUpdate | None) -> None:
+        """Show what is new: of a step that is tried again, what the try before has told is shown no more."""
+        for told in update.told if update else ():
+            self._show_live(told)
+        for record in update.executions if update else ():
+            self._records[record.step] = record
+            self._show(record)
 
     def _wait(self, thread: threading.Thread) -> None:
         while thread.is_alive():
             self._hear(_PAUSE)
         self._hear(0)
 
-    def _show_live(self, step: str, events: Sequence[StepEvent]) -> None:
+    def _show_live(self, told: AttemptOutput) -> None:
+        step = told.step
+        if self._tries.get(step) != told.attempt.id:
+            self._tries[step] = told.attempt.id
+            for place in self.score.steps[step]:
+                self._live.pop(place, None)
         for place in self.score.steps[step]:
-            mine = [event for event in events if event.cell == place + 1]
+            mine = [event for event in told.events if event.cell == place + 1]
             shown.live_outputs(mine, self._live.setdefault(place, []))
-        self._show(self._records[step])
+        if step in self._records:
+            self._show(self._records[step])
 
     def _show(self, record: ExecutionRecord) -> None:
         """Bring a step's cells up to date."""
@@ -268,7 +274,7 @@ class Conductor:
         first.outputs.insert(0, shown.status_output(record, {}))
 
     def _show_ended(self, record: ExecutionRecord, places: Sequence[int]) -> None:
-        numbers = self.workspace.origin_numbers([record])
+        numbers = self.workspace.runs.origin_numbers([record])
         outputs = shown.executed_outputs(record.notebook, len(places))
         if record.status is not Status.CANCELLED:
             shown.require_error(outputs, record.failure)
