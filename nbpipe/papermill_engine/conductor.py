@@ -255,7 +255,7 @@ class Conductor:
         for place in self.score.steps[step]:
             mine = [event for event in told.events if event.cell == place + 1]
             shown.live_outputs(mine, self._live.setdefault(place, []))
-        if step in self._records:
+        if step in self._records and not self._records[step].status.terminal:
             self._show(self._records[step])
 
     def _show(self, record: ExecutionRecord) -> None:
