@@ -1,0 +1,77 @@
+"""What the state machine of a run tells its driver to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nbpipe.model import Reason, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Find the verdict: all that the execution needs has succeeded."""
+
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Try to take the execution's key."""
+
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Find the verdict again under the claim, and how the awaited runs ended."""
+
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the claim back."""
+
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Start attempt ``number`` (from 1) of an execution whose key this run holds."""
+
+    execution: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Kill the attempt."""
+
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Tell whoever watches why the execution does not go on."""
+
+    execution: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write the final status."""
+
+    execution: str
+    status: Status
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the run."""
+
+    status: Status
+
+
+Instruction = Decide | Claim | Check | Release | Submit | Stop | Note | Record | Finish
