@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -142,6 +144,37 @@ def test_a21_another_format_reruns(tmp_path):
     author.cells[1] = author.cells[1].replace("-o t", "-o t:parquet")
     assert author.run() == {"s"}
     assert author.step("s").artifacts[0].format == "parquet"
+
+
+@pytest.mark.parametrize(
+    "option, variables",
+    [(("-O",), {}), (("-W", "error::UserWarning"), {}), ((), {"PYTHONOPTIMIZE": "1"}), ((), {"LEVEL": "2"})],
+)
+def test_a24_the_kernels_options_and_variables_count(tmp_path, monkeypatch, option, variables):
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    spec = tmp_path / "jupyter" / "kernels" / "mine" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+
+    def install(option: tuple[str, ...], variables: dict[str, str]) -> None:
+        argv = [sys.executable, *option, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.write_text(json.dumps({"argv": argv, "language": "python", "display_name": "mine", "env": variables}))
+
+    author = Author(
+        tmp_path, "%%step s -o x\nimport os, sys\nx = [__debug__, sys.warnoptions, os.environ.get('LEVEL')]"
+    )
+    author.run()
+    author.kernel = "mine"
+    install(("-Xfrozen_modules=off",), {})
+    assert author.run() == set(), "a plain kernel is this interpreter, whatever its name"
+    plain = author.value("x")
+    install(option, variables)
+    assert author.run() == {"s"}
+    assert author.reasons("s") == ({"kernel"} if option else {f"envvar:{name}" for name in variables})
+    assert author.value("x") != plain
+    assert author.run() == set()
+    install((), {})
+    assert author.run() == set(), "the plain kernel's result is still there"
+    assert author.value("x") == plain
 
 
 def test_a23_the_same_step_in_another_notebook_is_reused_and_says_from_where(author, tmp_path):
