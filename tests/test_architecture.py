@@ -60,6 +60,7 @@ FACES_OF_OTHERS = ("nbpipe.execution", "nbpipe.magics", "nbpipe.papermill_engine
 BORDERS = {
     "nbpipe.data.postmortem",  # of a step that has failed: an author's classes raise whatever they like when shown
     "nbpipe.data.formats",  # writers: libraries and the author's own classes raise whatever they like
+    "nbpipe.execution.outlet",  # a step's kernel: what breaks it in a cell is the answer to whoever asked for the cell
     "nbpipe.execution.job",  # the worker: a surprise of ours becomes a lost attempt
     "nbpipe.host",  # a run's thread: the kernel that submitted it hears what broke it
     "nbpipe.language.notebook",  # nbformat raises whatever it meets in an old or broken notebook

@@ -280,10 +280,7 @@ def _answering(kernel: Any) -> Callable[..., Awaitable[dict[str, Any]]]:
 
 
 def _told(error: BaseException) -> dict[str, Any]:
-    """Get an error as a kernel tells it; the text of an author's own may not be had."""
-    name = type(error).__name__
-    try:
-        said, lines = str(error), traceback.format_exception(error)
-    except Exception:  # noqa: BLE001  # an author's own error
-        said, lines = "", [name]
-    return {"ename": name, "evalue": said, "traceback": "".join(lines).splitlines()}
+    """Get an error as a kernel tells it, by way of the library that bears with one whose own text cannot be had."""
+    said = "".join(traceback.format_exception_only(error)).strip().partition(": ")[2]
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return {"ename": type(error).__name__, "evalue": said, "traceback": lines}
