@@ -43,12 +43,12 @@ READS_FILES = {"nbpipe.language.notebook"}
 
 FORBIDDEN_CALLS = re.compile(
     r"^(eval|exec|os\.(system|popen)|subprocess\.(getoutput|getstatusoutput)|"
-    r"(pickle|cloudpickle|marshal|dill|joblib)\.(load|loads)|yaml\.(load|unsafe_load))$"
+    r"(pickle|cloudpickle|marshal|dill|joblib)\.(load|loads|Unpickler)|pickles\.Reader|yaml\.(load|unsafe_load))$"
 )
 
 ALLOWED_CALLS = {
     # Data are unpickled in one place, which only a step's kernel and the author's own call.
-    "nbpipe.data.formats": {"pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads"},
+    "nbpipe.data.formats": {"pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "pickles.Reader"},
     # A frozen local module is executed by its import loader.
     "nbpipe.execution.stepside": {"exec"},
 }

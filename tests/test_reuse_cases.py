@@ -448,6 +448,108 @@ def test_a_class_of_the_notebook_is_the_same_class_in_every_step(tmp_path):
     assert author.step("make").artifacts == first
 
 
+DEFINED = """import dataclasses, enum
+SEEN = {}
+class Model:
+    made = 0
+    class Part:
+        tried = []
+    def __init__(self):
+        Model.made += 1
+        self.part = Model.Part()
+    def fit(self, key):
+        SEEN[key] = 1
+    @staticmethod
+    def note(key):
+        SEEN[key] = 1
+class Small(Model):
+    made = 7
+@dataclasses.dataclass
+class Point:
+    x: int
+    known = []
+class Color(enum.Enum):
+    RED = 1
+def note(key):
+    SEEN[key] = 1
+def noting(key):
+    return lambda: note(key)
+@(lambda real: lambda *given: real(*given))
+def wrapped(key):
+    SEEN[key] = 1
+"""
+
+
+def test_what_a_step_defines_is_not_replaced_by_what_it_reads(tmp_path):
+    author = Author(
+        tmp_path,
+        DEFINED,
+        "%%step make -o m\nm = [Model(), Model(), Model()][0]",
+        "%%step use -i m -o told\nm.fit('a')\nModel().fit('b')\ntold = [sorted(SEEN), Model.made]",
+    )
+    author.run()
+    assert author.value("told") == [["a", "b"], 1]
+
+
+@pytest.mark.parametrize(
+    "made, uses, told, right",
+    [
+        (
+            "Small()", "m.fit('a')\nSmall().fit('b')",
+            "sorted(SEEN), Small.made, Model.made, type(m) is Small", [["a", "b"], 7, 1, True],
+        ),
+        (
+            "Model()\nModel.Part.tried.append(1)", "p = Model.Part",
+            "p.tried, type(m.part) is p, Model.made", [[], True, 0],
+        ),
+        (
+            "[Model.Part(), Model.Part]\nModel.Part.tried.append(1)", "",
+            "Model.Part.tried, m[1] is Model.Part", [[], True],
+        ),
+        ("Point(1)\nPoint.known.append(1)", "", "Point.known, m == Point(1)", [[], True]),
+        ("Color.RED\nColor.extra = 1", "", "hasattr(Color, 'extra'), m is Color.RED", [False, True]),
+        ("{'f': note}\nnote('x')", "m['f']('a')\nnote('b')", "sorted(SEEN), m['f'] is note", [["a", "b"], True]),
+        ("[Model.fit, Model.note]", "m[1]('a')\nnote('b')", "sorted(SEEN), m[0] is Model.fit", [["a", "b"], True]),
+        ("{'f': wrapped}", "m['f']('a')", "sorted(SEEN), m['f'] is wrapped", [["a"], True]),
+        ("noting('a')\nnote('x')", "m()", "sorted(SEEN)", [["a"]]),
+        ("note", "m('a')", "sorted(SEEN)", [["a"]]),
+        ("Model()", "m.fit('a')", "sorted(SEEN)", [["a"]]),
+        ("lambda: note('a')", "m()", "sorted(SEEN), note.__name__", [["a"], "note"]),
+        ("lambda: SEEN.update(a=1)", "m()", "sorted(SEEN)", [["a"]]),
+    ],
+)  # fmt: skip
+def test_every_kind_of_definition_stays_the_readers_own(tmp_path, made, uses, told, right):
+    author = Author(
+        tmp_path, DEFINED, f"%%step make -o m\nm = {made}", f"%%step use -i m -o told\n{uses}\ntold = [{told}]"
+    )
+    author.run()
+    assert author.value("told") == right
+
+
+def test_what_a_reader_passes_on_is_still_its_readers_own(tmp_path):
+    author = Author(
+        tmp_path,
+        DEFINED,
+        "%%step make -o m\nm = [note, Model()]",
+        "%%step between -i m -o n\nn = {'m': m}",
+        "%%step use -i n -o told\nf, g = n['m']\nf('a')\ng.fit('b')\ntold = [sorted(SEEN), f is note, Model.made]",
+    )
+    author.run()
+    assert author.value("told") == [["a", "b"], True, 0]
+
+
+def test_two_inputs_of_a_class_that_the_reader_does_not_define_share_it(tmp_path):
+    author = Author(
+        tmp_path,
+        DEFINED,
+        "%%step one -o m\nm = Model()",
+        "%%step two -o n\nn = [Model(), Model()][0]",
+        "%%step use -i m,n -o told\ntype(m)()\ntold = [type(m) is type(n), type(n).made]",
+    )
+    author.run()
+    assert author.value("told")[0] is True
+
+
 @pytest.mark.parametrize("line", ["%run x.py", "said = !python x.py\nV = said[0]"])
 def test_a11_a_script_that_a_step_runs_counts(tmp_path, line):
     (tmp_path / "x.py").write_text("V = 1\nprint(V)\n")
