@@ -42,12 +42,13 @@ class Author:
         self.folder = folder
         self.cells = list(cells)
         self.parameters = parameters
+        self.kernel = "python3"
         self.path = folder / "work.ipynb"
         self.report: Report | None = None
 
     def write(self) -> Path:
         """Write the notebook as it is now."""
-        return write_notebook(self.path, self.cells, parameters=self.parameters)
+        return write_notebook(self.path, self.cells, parameters=self.parameters, kernel=self.kernel)
 
     def plan(self, **asked: Any) -> Planned:
         """Plan the notebook as it is now."""

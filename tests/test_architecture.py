@@ -43,12 +43,12 @@ READS_FILES = {"nbpipe.language.notebook"}
 
 FORBIDDEN_CALLS = re.compile(
     r"^(eval|exec|os\.(system|popen)|subprocess\.(getoutput|getstatusoutput)|"
-    r"(pickle|cloudpickle|marshal|dill|joblib)\.(load|loads)|yaml\.(load|unsafe_load))$"
+    r"(pickle|cloudpickle|marshal|dill|joblib)\.(load|loads|Unpickler)|pickles\.Reader|yaml\.(load|unsafe_load))$"
 )
 
 ALLOWED_CALLS = {
     # Data are unpickled in one place, which only a step's kernel and the author's own call.
-    "nbpipe.data.formats": {"pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads"},
+    "nbpipe.data.formats": {"pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "pickles.Reader"},
     # A frozen local module is executed by its import loader.
     "nbpipe.execution.stepside": {"exec"},
 }
@@ -60,6 +60,7 @@ FACES_OF_OTHERS = ("nbpipe.execution", "nbpipe.magics", "nbpipe.papermill_engine
 BORDERS = {
     "nbpipe.data.postmortem",  # of a step that has failed: an author's classes raise whatever they like when shown
     "nbpipe.data.formats",  # writers: libraries and the author's own classes raise whatever they like
+    "nbpipe.execution.outlet",  # a step's kernel: what breaks it in a cell is the answer to whoever asked for the cell
     "nbpipe.execution.job",  # the worker: a surprise of ours becomes a lost attempt
     "nbpipe.host",  # a run's thread: the kernel that submitted it hears what broke it
     "nbpipe.language.notebook",  # nbformat raises whatever it meets in an old or broken notebook

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,10 +36,12 @@ def jupyter(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
 
-    def install(name: str, *argv: str, language: str = "python") -> Path:
+    def install(name: str, *argv: str, language: str = "python", **more: Any) -> Path:
         folder = tmp_path / "kernels" / name
         folder.mkdir(parents=True)
-        (folder / "kernel.json").write_text(json.dumps({"argv": argv, "language": language, "display_name": name}))
+        (folder / "kernel.json").write_text(
+            json.dumps({"argv": argv, "language": language, "display_name": name, **more})
+        )
         return folder
 
     return install
@@ -106,7 +109,63 @@ def test_an_interpreter_that_cannot_answer_is_refused(jupyter, program):
         resolve("gone")
 
 
-@pytest.mark.parametrize("told", ["{", "[]", "{}", '{"argv": []}', '{"argv": [1]}'])
+PLAIN = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
+
+
+@pytest.mark.parametrize(
+    "words, options",
+    [
+        (PLAIN, ()),
+        (("-Xfrozen_modules=off", *PLAIN), ()),
+        (("-O", *PLAIN), ("-O",)),
+        (("-W", "ignore", "-Xfrozen_modules=off", "-Xdev", *PLAIN), ("-W", "ignore", "-Xdev")),
+        ((*PLAIN, "--matplotlib=inline"), ("-m", "ipykernel_launcher", "--matplotlib=inline")),
+        ((*PLAIN, "--log={resource_dir}"), ("-m", "ipykernel_launcher", "--log={resource_dir}")),
+        (("-m", "ipykernel", *PLAIN[2:]), ("-m", "ipykernel", *PLAIN[2:])),
+    ],
+)
+def test_what_a_command_line_has_beyond_a_plain_one_is_known(jupyter, words, options):
+    jupyter("mine", sys.executable, *words)
+    found = resolve("mine")
+    assert found.options == options
+    assert found.version == platform.python_version()
+
+
+def test_a_kernels_own_variables_are_set_as_jupyter_sets_them(jupyter):
+    own = {"PYTHONPATH": "/more:${HOME}/lib", "PATH": "/mine:${PATH}", "LEVEL": "${MODE}", "OMP_NUM_THREADS": "4"}
+    jupyter("mine", sys.executable, *PLAIN, env=own)
+    found = resolve("mine")
+    assert "/more" in found.path, "where it looks for modules"
+    environ = {"PATH": "/bin", "HOME": "/h", "MODE": "fast", "LEVEL": "none"}
+    made = kernel_environment(environ, ["LEVEL"], found.env)
+    assert made == {
+        **FIXED,
+        "PATH": "/mine:/bin",
+        "HOME": "/h",
+        "PYTHONPATH": "/more:/h/lib",
+        "LEVEL": "fast",
+        "OMP_NUM_THREADS": "4",
+    }
+    assert key_environment(environ, [], found.env) == {
+        "LANG": None,
+        "TZ": None,
+        **own,
+        "LEVEL": "fast",
+    }
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"argv": []}',
+        '{"argv": [1]}',
+        '{"argv": ["x"], "env": [1]}',
+        '{"argv": ["x"], "env": {"A": 1}}',
+    ],
+)
 def test_a_damaged_kernel_is_refused_naming_its_file(jupyter, told):
     (jupyter("broken", "python") / "kernel.json").write_text(told)
     with pytest.raises(EnvironmentUnavailable, match=r"kernel\.json"):

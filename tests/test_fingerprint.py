@@ -41,6 +41,7 @@ class Situation:
     parameters: str = "rate = 0.1\nunread = 5"
     values: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"rate": 0.1, "unread": 5})
     python: str = "CPython 3.11.7 linux-x86_64"
+    options: tuple[str, ...] = ("-O",)
     variables: Mapping[str, str | None] = dataclasses.field(default_factory=lambda: {"LANG": "C.UTF-8", "TZ": None})
     raw: Content = dataclasses.field(default_factory=file)
     folder: Content = dataclasses.field(default_factory=folder)
@@ -58,7 +59,7 @@ class Situation:
         (step,) = (step for step in graph.pipeline.steps if step.name != "prepare")
         around = Circumstances(
             self.python, self.values, self.variables, {"raw": self.raw, "folder": self.folder},
-            {"./extra.txt": self.extra}, (self.module,),
+            {"./extra.txt": self.extra}, (self.module,), options=self.options,
         )  # fmt: skip
         fixed = fixed_components(step, graph.pipeline.code[step.name], around)
         return (*fixed, upstream_component("features", self.fed))
@@ -100,6 +101,7 @@ CHANGES = {
     "output's format": (HERE.saying("report:json", "report:cloudpickle"), "outputs"),
     "outputs swapped": (HERE.saying("model, report:json", "report:json, model"), "outputs"),
     "python": (HERE.with_(python="CPython 3.12.1 linux-x86_64"), "python"),
+    "kernel's option": (HERE.with_(options=("-OO",)), "kernel"),
     "environment variable": (HERE.with_(variables={"LANG": "de_DE.UTF-8", "TZ": None}), "envvar:LANG"),
     "unset, and set to nothing": (HERE.with_(variables={"LANG": "C.UTF-8", "TZ": ""}), "envvar:TZ"),
     "hashed file": (HERE.with_(extra=file("extra.txt", "9")), "hash:./extra.txt"),

@@ -510,3 +510,18 @@ def test_a_loaded_table_serves_a_learner_and_any_column_can_be_changed(tmp_path)
 
     assert back.to_dict("list") == {"a": [2.0, 4.0, 8.0], "b": [1, 5, 1], "y": [0.0, 2.0, 3.0]}
     assert Ridge().fit(back[["a", "b"]], back["y"]).score(back[["a", "b"]], back["y"]) > 0
+
+
+def test_a_pickled_function_needs_nothing_of_nbpipe(tmp_path):
+    made = tmp_path / "made.py"
+    made.write_text(
+        "import sys\nfrom pathlib import Path\nfrom nbpipe.data.classes import share_classes\n"
+        "from nbpipe.data.formats import save\nSEEN = {}\ndef note(key):\n    SEEN[key] = 1\n    return sorted(SEEN)\n"
+        "share_classes(globals(), {'note': 'd1', 'SEEN': 'd2'})\n"
+        "save(note, name='f', format=None, folder=Path(sys.argv[1]))\n"
+    )
+    subprocess.run([sys.executable, str(made), str(tmp_path)], check=True)
+    read = "import cloudpickle, sys\nf = cloudpickle.load(open(sys.argv[1], 'rb'))\nprint(f.__name__, f('a'))\n"
+    read += "assert not [name for name in sys.modules if name.startswith('nbpipe')]"
+    told = subprocess.run([sys.executable, "-c", read, str(tmp_path / "f.pkl")], check=True, capture_output=True)
+    assert told.stdout == b"note ['a']\n"

@@ -140,6 +140,7 @@ HASHED = step("from pathlib import Path\nx = Path('conf.txt').read_text()", "--h
     files={"conf.txt": "1"}
 )
 PYTHON = step("import sys\nx = sys.version").with_(elsewhere={"python": "CPython 3.11.7 linux-x86_64"})
+OPTIMISED = PYTHON.with_(elsewhere={"options": ("-O",)})
 STRICT = step("x = 1").with_(elsewhere={"packages": ("a==1", "b==1")})
 
 # What differs, the two situations, the one component.
@@ -190,6 +191,7 @@ ROWS = {
     ),
     "outputs: one less": (step("x = y = 1", "-o x,y"), step("x = y = 1", "-o x"), "outputs"),
     "python": (PYTHON, PYTHON.with_(elsewhere={"python": "CPython 3.12.1 linux-x86_64"}), "python"),
+    "kernel": (OPTIMISED, OPTIMISED.with_(elsewhere={"options": ("-OO",)}), "kernel"),
     "packages": (STRICT, STRICT.with_(elsewhere={"packages": ("a==1", "b==2")}), "packages"),
     "envvar": (VARIABLE, VARIABLE.with_(environ={"NBPIPE_MODE": "two"}), "envvar:NBPIPE_MODE"),
     "envvar: set to nothing": (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -142,6 +144,37 @@ def test_a21_another_format_reruns(tmp_path):
     author.cells[1] = author.cells[1].replace("-o t", "-o t:parquet")
     assert author.run() == {"s"}
     assert author.step("s").artifacts[0].format == "parquet"
+
+
+@pytest.mark.parametrize(
+    "option, variables",
+    [(("-O",), {}), (("-W", "error::UserWarning"), {}), ((), {"PYTHONOPTIMIZE": "1"}), ((), {"LEVEL": "2"})],
+)
+def test_a24_the_kernels_options_and_variables_count(tmp_path, monkeypatch, option, variables):
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    spec = tmp_path / "jupyter" / "kernels" / "mine" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+
+    def install(option: tuple[str, ...], variables: dict[str, str]) -> None:
+        argv = [sys.executable, *option, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.write_text(json.dumps({"argv": argv, "language": "python", "display_name": "mine", "env": variables}))
+
+    author = Author(
+        tmp_path, "%%step s -o x\nimport os, sys\nx = [__debug__, sys.warnoptions, os.environ.get('LEVEL')]"
+    )
+    author.run()
+    author.kernel = "mine"
+    install(("-Xfrozen_modules=off",), {})
+    assert author.run() == set(), "a plain kernel is this interpreter, whatever its name"
+    plain = author.value("x")
+    install(option, variables)
+    assert author.run() == {"s"}
+    assert author.reasons("s") == ({"kernel"} if option else {f"envvar:{name}" for name in variables})
+    assert author.value("x") != plain
+    assert author.run() == set()
+    install((), {})
+    assert author.run() == set(), "the plain kernel's result is still there"
+    assert author.value("x") == plain
 
 
 def test_a23_the_same_step_in_another_notebook_is_reused_and_says_from_where(author, tmp_path):
@@ -413,6 +446,108 @@ def test_a_class_of_the_notebook_is_the_same_class_in_every_step(tmp_path):
     first = author.step("make").artifacts
     assert author.run(force=("make",)) == {"make"}, "equal values are equal bytes"
     assert author.step("make").artifacts == first
+
+
+DEFINED = """import dataclasses, enum
+SEEN = {}
+class Model:
+    made = 0
+    class Part:
+        tried = []
+    def __init__(self):
+        Model.made += 1
+        self.part = Model.Part()
+    def fit(self, key):
+        SEEN[key] = 1
+    @staticmethod
+    def note(key):
+        SEEN[key] = 1
+class Small(Model):
+    made = 7
+@dataclasses.dataclass
+class Point:
+    x: int
+    known = []
+class Color(enum.Enum):
+    RED = 1
+def note(key):
+    SEEN[key] = 1
+def noting(key):
+    return lambda: note(key)
+@(lambda real: lambda *given: real(*given))
+def wrapped(key):
+    SEEN[key] = 1
+"""
+
+
+def test_what_a_step_defines_is_not_replaced_by_what_it_reads(tmp_path):
+    author = Author(
+        tmp_path,
+        DEFINED,
+        "%%step make -o m\nm = [Model(), Model(), Model()][0]",
+        "%%step use -i m -o told\nm.fit('a')\nModel().fit('b')\ntold = [sorted(SEEN), Model.made]",
+    )
+    author.run()
+    assert author.value("told") == [["a", "b"], 1]
+
+
+@pytest.mark.parametrize(
+    "made, uses, told, right",
+    [
+        (
+            "Small()", "m.fit('a')\nSmall().fit('b')",
+            "sorted(SEEN), Small.made, Model.made, type(m) is Small", [["a", "b"], 7, 1, True],
+        ),
+        (
+            "Model()\nModel.Part.tried.append(1)", "p = Model.Part",
+            "p.tried, type(m.part) is p, Model.made", [[], True, 0],
+        ),
+        (
+            "[Model.Part(), Model.Part]\nModel.Part.tried.append(1)", "",
+            "Model.Part.tried, m[1] is Model.Part", [[], True],
+        ),
+        ("Point(1)\nPoint.known.append(1)", "", "Point.known, m == Point(1)", [[], True]),
+        ("Color.RED\nColor.extra = 1", "", "hasattr(Color, 'extra'), m is Color.RED", [False, True]),
+        ("{'f': note}\nnote('x')", "m['f']('a')\nnote('b')", "sorted(SEEN), m['f'] is note", [["a", "b"], True]),
+        ("[Model.fit, Model.note]", "m[1]('a')\nnote('b')", "sorted(SEEN), m[0] is Model.fit", [["a", "b"], True]),
+        ("{'f': wrapped}", "m['f']('a')", "sorted(SEEN), m['f'] is wrapped", [["a"], True]),
+        ("noting('a')\nnote('x')", "m()", "sorted(SEEN)", [["a"]]),
+        ("note", "m('a')", "sorted(SEEN)", [["a"]]),
+        ("Model()", "m.fit('a')", "sorted(SEEN)", [["a"]]),
+        ("lambda: note('a')", "m()", "sorted(SEEN), note.__name__", [["a"], "note"]),
+        ("lambda: SEEN.update(a=1)", "m()", "sorted(SEEN)", [["a"]]),
+    ],
+)  # fmt: skip
+def test_every_kind_of_definition_stays_the_readers_own(tmp_path, made, uses, told, right):
+    author = Author(
+        tmp_path, DEFINED, f"%%step make -o m\nm = {made}", f"%%step use -i m -o told\n{uses}\ntold = [{told}]"
+    )
+    author.run()
+    assert author.value("told") == right
+
+
+def test_what_a_reader_passes_on_is_still_its_readers_own(tmp_path):
+    author = Author(
+        tmp_path,
+        DEFINED,
+        "%%step make -o m\nm = [note, Model()]",
+        "%%step between -i m -o n\nn = {'m': m}",
+        "%%step use -i n -o told\nf, g = n['m']\nf('a')\ng.fit('b')\ntold = [sorted(SEEN), f is note, Model.made]",
+    )
+    author.run()
+    assert author.value("told") == [["a", "b"], True, 0]
+
+
+def test_two_inputs_of_a_class_that_the_reader_does_not_define_share_it(tmp_path):
+    author = Author(
+        tmp_path,
+        DEFINED,
+        "%%step one -o m\nm = Model()",
+        "%%step two -o n\nn = [Model(), Model()][0]",
+        "%%step use -i m,n -o told\ntype(m)()\ntold = [type(m) is type(n), type(n).made]",
+    )
+    author.run()
+    assert author.value("told")[0] is True
 
 
 @pytest.mark.parametrize("line", ["%run x.py", "said = !python x.py\nV = said[0]"])

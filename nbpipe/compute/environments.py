@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import platform
 import re
+import string
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jupyter_core.paths import jupyter_path
@@ -19,7 +22,10 @@ from jupyter_core.paths import jupyter_path
 from nbpipe.errors import EnvironmentUnavailable, NotSupportedYet
 
 _KERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
+# What ipykernel writes into the kernels that it installs: for debuggers, and of no consequence for what runs.
+_PLAIN_OPTION = "-Xfrozen_modules=off"
 _DEFAULT_NAME = "python3"
+_NONE: Mapping[str, str] = MappingProxyType({})
 _DELIVERED = ("PATH", "HOME", "USER", "TMPDIR")
 # A step has one core unless it asks for more: pools that each take the whole machine get in each other's way.
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
@@ -38,7 +44,8 @@ print(json.dumps({
 class Interpreter:
     """What a step's kernel runs: ``kernel`` is its command line with ``{connection_file}`` in it.
 
-    ``path`` is where it looks for modules.
+    ``path`` is where it looks for modules. ``options`` are the words of the command line that a plain one has not, and
+    ``env`` the variables that the kernel sets for itself, with ``${NAME}`` for others in them.
     """
 
     kernel: tuple[str, ...]
@@ -46,6 +53,8 @@ class Interpreter:
     implementation: str
     platform: str
     path: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,22 @@ class _Spec:
         places = {"{resource_dir}": str(self.folder), "{prefix}": sys.prefix}
         return tuple(_filled(word, places) for word in (first, *rest))
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What the command line has beyond a plain one, wherever the kernel is installed."""
+        words = tuple(self.told["argv"][1:])
+        ends = len(_KERNEL)
+        at = next((place for place in range(len(words)) if words[place : place + ends] == _KERNEL), None)
+        if at is None:
+            return words
+        after = words[at + ends :]
+        return (*(word for word in words[:at] if word != _PLAIN_OPTION), *((*_KERNEL[:2], *after) if after else ()))
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The variables that the kernel sets."""
+        return self.told.get("env") or _NONE
+
 
 def resolve(kernel_name: str | None) -> Interpreter:
     """Get the interpreter of a notebook's kernel: this very one where the notebook names none."""
@@ -78,7 +103,9 @@ def resolve(kernel_name: str | None) -> Interpreter:
             f"the kernel `{spec.name}` runs {spec.told.get('language') or 'an unnamed language'}, not Python",
             "Steps in other languages are not built yet: choose a Python kernel for the notebook.",
         )
-    return _this(spec.argv) if _is_this(spec.argv[0]) else _asked(spec)
+    # With options or variables of its own, even this interpreter may look for modules elsewhere.
+    as_this = _is_this(spec.argv[0]) and not spec.options and not spec.env
+    return _this(spec.argv) if as_this else _asked(spec)
 
 
 def _this(command: tuple[str, ...]) -> Interpreter:
@@ -109,14 +136,21 @@ def _read(folder: Path) -> _Spec:
     name = folder.name
     try:
         told = json.loads((folder / "kernel.json").read_text("utf-8"))
-        if told["argv"] and all(isinstance(word, str) for word in told["argv"]):
+        if not told["argv"] or not all(isinstance(word, str) for word in told["argv"]):
+            fault = "`argv` is not a command line"
+        elif not _are_variables(told.get("env") or {}):
+            fault = "`env` does not give each variable a text"
+        else:
             return _Spec(name, folder, told)
-        fault = "`argv` is not a command line"
     except (OSError, ValueError) as error:
         fault = str(error)
     except (KeyError, TypeError):
         fault = "`argv` is missing"
     raise EnvironmentUnavailable(f"the kernel `{name}` cannot be used: {folder / 'kernel.json'}: {fault}")
+
+
+def _are_variables(told: Any) -> bool:
+    return isinstance(told, dict) and all(isinstance(value, str) for value in told.values())
 
 
 def _those_there() -> str:
@@ -128,7 +162,7 @@ def _asked(spec: _Spec) -> Interpreter:
     """Get the interpreter behind another program by asking it."""
     argv = spec.argv
     start = argv[: argv.index("-m")] if "-m" in argv else argv[:1]
-    told = _ask(start)
+    told = _ask(start, tuple(_substituted(spec.env, os.environ).items()))
     if isinstance(told, str):
         raise EnvironmentUnavailable(
             f"the kernel `{spec.name}` cannot be used: `{start[0]}` {told}",
@@ -136,14 +170,18 @@ def _asked(spec: _Spec) -> Interpreter:
         )
     if not told["ipykernel"]:
         raise _no_ipykernel(start[0])
-    return Interpreter(argv, told["version"], told["implementation"], told["platform"], tuple(told["path"]))
+    known = told["version"], told["implementation"], told["platform"], tuple(told["path"])
+    return Interpreter(argv, *known, spec.options, spec.env)
 
 
 @lru_cache(maxsize=64)
-def _ask(start: tuple[str, ...]) -> Mapping[str, Any] | str:
+def _ask(start: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Mapping[str, Any] | str:
     """Get what an interpreter says about itself, or a half-sentence why it says nothing."""
     try:
-        answer = subprocess.run([*start, "-c", _ASK], capture_output=True, timeout=_ASK_SECONDS, check=True)
+        environ = {**os.environ, **dict(variables)}
+        answer = subprocess.run(
+            [*start, "-c", _ASK], capture_output=True, timeout=_ASK_SECONDS, check=True, env=environ
+        )
         told: Mapping[str, Any] = json.loads(answer.stdout)
     except FileNotFoundError:
         return "is not there"
@@ -166,14 +204,31 @@ def _filled(word: str, places: Mapping[str, str]) -> str:
     return word
 
 
-def kernel_environment(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    """Get all environment variables of a step's kernel: what every program needs, the locale, and ``names`` as set."""
+def _substituted(variables: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Get a kernel's own variables as Jupyter sets them: with others' values in place of their names."""
+    return {name: string.Template(text).safe_substitute(environ) for name, text in variables.items()}
+
+
+def kernel_environment(
+    environ: Mapping[str, str], names: Sequence[str], own: Mapping[str, str] = _NONE
+) -> dict[str, str]:
+    """Get all environment variables of a step's kernel.
+
+    They are what every program needs, the locale, ``names`` as set, and the kernel's ``own``, which come before others.
+    """
     fixed = {"CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0", **dict.fromkeys(_POOLS, "1")}
     delivered = (*_DELIVERED, *key_environment(environ, names))
-    return fixed | {name: environ[name] for name in delivered if name in environ}
+    given = {name: environ[name] for name in delivered if name in environ}
+    return fixed | given | _substituted(own, environ)
 
 
-def key_environment(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str | None]:
-    """Get the environment variables that count for reuse; one that is not set is None."""
+def key_environment(
+    environ: Mapping[str, str], names: Sequence[str], own: Mapping[str, str] = _NONE
+) -> dict[str, str | None]:
+    """Get the environment variables that count for reuse; one that is not set is None.
+
+    In a kernel's own variables, what is delivered without counting stays a name.
+    """
     locale = sorted(name for name in environ if name.startswith("LC_"))
-    return {name: environ.get(name) for name in ("LANG", *locale, "TZ", *names)}
+    counting = {name: value for name, value in environ.items() if name not in _DELIVERED}
+    return {name: environ.get(name) for name in ("LANG", *locale, "TZ", *names)} | _substituted(own, counting)

@@ -1,36 +1,81 @@
-"""Classes that a notebook defines, kept the same class from one step's kernel to the next.
+"""What a notebook defines, kept the same from one step's kernel to the next.
 
-A step's kernel defines them anew in ``__main__``, so a pickle by reference would need them everywhere, and one by
-value makes a second class that ``isinstance`` and ``==`` do not know. cloudpickle recognises a class by an id that
-it draws at random; here the id follows from the definition, so equal definitions are one class and equal values are
-equal bytes.
+A step's kernel defines it anew in ``__main__``, so a pickle by reference would need it everywhere, and one by value
+makes a second class that ``isinstance`` and ``==`` do not know, and functions with constants of their own.
+cloudpickle recognises a class by an id that it draws at random; here the id is a mark that follows from the name and
+the definition, so equal definitions are one class and equal values are equal bytes. Functions and constants have such
+marks as well (see :mod:`nbpipe.data.pickles`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from types import FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
+
+# What is defined here, by mark; the marks of functions; and of loaded ones the digests that they came with.
+MARKED: dict[str, Any] = {}
+MARKS: MutableMapping[FunctionType, str] = WeakKeyDictionary()
+DIGESTS: MutableMapping[FunctionType, Mapping[str, str]] = WeakKeyDictionary()
+_LATEST: list[tuple[Mapping[str, Any], Mapping[str, str]]] = []
 
 
 def share_classes(namespace: Mapping[str, Any], definitions: Mapping[str, str]) -> None:
-    """Have cloudpickle take classes in ``namespace`` for those of the same name and definition in other kernels.
+    """Have what ``namespace`` defines taken for what has the same name and definition in other kernels.
 
-    ``definitions`` gives the digest of each shared definition by name. Nothing is done where cloudpickle is missing.
+    ``definitions`` gives the digest of each shared definition by name. Classes are left alone where cloudpickle is
+    missing.
     """
-    classes = {name: namespace.get(name) for name in definitions}
-    local = {name: made for name, made in classes.items() if isinstance(made, type) and made.__module__ == "__main__"}
-    if not local:
-        return
-    tracker = _tracker()
+    made = {name: namespace[name] for name in definitions if name in namespace}
+    _LATEST[:] = [(namespace, definitions)]
+    MARKED.update({mark(name, definitions[name]): value for name, value in made.items()})
+    classes: dict[str, type] = {}
+    for name, value in made.items():
+        for within, part in _parts(name, value):
+            told = mark(within, definitions[name])
+            if isinstance(part, FunctionType):
+                MARKED[told], MARKS[part] = part, told
+            else:
+                classes[told] = part
+    tracker = _tracker() if classes else None
     if tracker is None:
         return
     by_class, by_id, lock = tracker
     with lock:
-        for name, made in local.items():
-            told = f"{name}-{definitions[name]}"
-            by_class[made] = told
-            by_id[told] = made
+        for told, found in classes.items():
+            by_class[found] = told
+            by_id[told] = found
+
+
+def mark(name: str, digest: str) -> str:
+    """Get what stands for a definition in all kernels."""
+    return f"{name}-{digest}"
+
+
+def digests_of(function: FunctionType) -> Mapping[str, str]:
+    """Get the digests of the definitions that a function may read, by name."""
+    here = next((told for namespace, told in _LATEST if namespace is function.__globals__), {})
+    return DIGESTS.get(function, here)
+
+
+def tracked(told: str) -> type | None:
+    """Get the class of that mark or id, if this process has one."""
+    tracker = _tracker()
+    return None if tracker is None else tracker[1].get(told)
+
+
+def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Get the functions and classes that a definition made, itself and those within it, by qualified name."""
+    if isinstance(value, FunctionType):
+        yield name, value
+    elif isinstance(value, type) and value.__module__ == "__main__":
+        yield name, value
+        for within, part in tuple(vars(value).items()):
+            function = getattr(part, "__func__", part)
+            if getattr(function, "__qualname__", "") == f"{value.__qualname__}.{within}":
+                yield from _parts(f"{name}.{within}", function)
 
 
 def _tracker() -> tuple[Any, Any, Any] | None:

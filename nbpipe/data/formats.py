@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import re
 import sys
 import warnings
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data import tables
+from nbpipe.data import pickles, tables
 from nbpipe.data.kinds import Unfit, kind_of, library, type_name
 from nbpipe.errors import BadUsage, NbpipeError
 
@@ -279,14 +278,14 @@ def _read_text(path: Path) -> str:
 def _write_pickle(value: Any, path: Path) -> str:
     cloudpickle = library("cloudpickle")
     with path.open("wb") as file:
-        cloudpickle.dump(value, file, protocol=5)
+        pickles.writer(cloudpickle, file).dump(value)
     return ""
 
 
 def _read_pickle(path: Path) -> Any:
     # The one place where a pickle is loaded: in a step's or the author's own kernel, never by a server or a driver.
     with path.open("rb") as file:
-        return pickle.load(file)
+        return pickles.Reader(file).load()
 
 
 # Pictures

@@ -3,17 +3,22 @@
 A forked kernel calls :func:`install` itself; to another one the worker sends this file as text, so it stands alone and
 uses only the standard library. A cell may say some megabytes at once and one more each second; of what is more, the end
 is kept and the rest counted. So neither the kernel nor the worker grows, however fast a step prints. An exception that
-ends a thread in the background is told to the worker.
+ends a thread in the background is told to the worker. A cell is answered whatever the author puts in the place of
+``sys.stdout`` or ``sys.stderr``: ipykernel flushes what it finds there, and an error of that flush would take the
+place of its answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Awaitable, Callable
+from types import ModuleType
 from typing import Any
 
 NOTE = "nbpipe_note"
@@ -28,6 +33,8 @@ _BYTES_AT_ONCE = 50_000_000
 _BYTES_EACH_SECOND = 1_000_000
 _FLUSHES_AT_ONCE = 300
 _FLUSHES_EACH_SECOND = 20
+# Where ipykernel flushes the standard streams: before a display, an error and an answer.
+_FLUSHING = ("ipykernel.displayhook", "ipykernel.kernelbase", "ipykernel.zmqshell")
 # ZeroMQ's SNDHWM: of a kernel's output, it drops what comes when 1000 pieces wait to be sent; 0 means never.
 _SEND_LIMIT = 23
 
@@ -133,7 +140,7 @@ class _Forgotten(dict[int, list[Any]]):
 
 
 def install() -> None:
-    """Put valves before the streams of this kernel, and watch its threads."""
+    """Put valves before the streams of this kernel, watch its threads, and have it answer every cell."""
     shell = sys.modules["IPython"].get_ipython()
     publisher = shell.kernel.iopub_thread
     publisher.schedule(lambda: publisher.socket.setsockopt(_SEND_LIMIT, 0))
@@ -141,15 +148,19 @@ def install() -> None:
     shell.history_manager.outputs = _Forgotten()
     shell._tee = lambda **_: contextlib.nullcontext()  # noqa: SLF001  # it has no other name
 
+    own = {name: getattr(sys, name) for name in ("stdout", "stderr")}
+
     def begin() -> None:
         shell.events.unregister("pre_execute", begin)
-        for stream in (sys.stdout, sys.stderr):
+        for stream in own.values():
             _tame(stream, shell)
 
     # Not now: the execution that this belongs to puts the streams' own functions back at its end.
     shell.events.register("pre_execute", begin)
-    _tame_displays(shell)
+    _tame_displays(shell, own["stderr"])
     _watch_threads(shell.kernel)
+    _keep_streams(own)
+    shell.kernel.do_execute = _answering(shell.kernel)
 
 
 def _tame(stream: Any, shell: Any) -> None:
@@ -179,7 +190,7 @@ def _tame(stream: Any, shell: Any) -> None:
         stream._original_stdstream_copy = os.open(os.devnull, os.O_WRONLY)  # noqa: SLF001  # it has no other name
 
 
-def _tame_displays(shell: Any) -> None:
+def _tame_displays(shell: Any, errors: Any) -> None:
     """Leave out what is shown when there is too much of it; the end of the cell tells how much."""
     pieces = Bucket(_SHOWN_AT_ONCE, _SHOWN_EACH_SECOND, time.monotonic)
     size = Bucket(_BYTES_AT_ONCE, _BYTES_EACH_SECOND, time.monotonic)
@@ -194,9 +205,7 @@ def _tame_displays(shell: Any) -> None:
 
     def end() -> None:
         if dropped:
-            sys.stderr.write(
-                f"[nbpipe left out {len(dropped):,} things that were shown ({sum(dropped):,} characters)]\n"
-            )
+            errors.write(f"[nbpipe left out {len(dropped):,} things that were shown ({sum(dropped):,} characters)]\n")
             dropped.clear()
 
     shell.display_pub.register_hook(thin)
@@ -214,3 +223,64 @@ def _watch_threads(kernel: Any) -> None:
             kernel.session.send(kernel.iopub_socket, NOTE, {"text": f"{said}: {failed.exc_value}"})
 
     threading.excepthook = tell
+
+
+class _OwnStream:
+    """One of the kernel's own streams, for the kernel's own use; a flush reaches what the author put in its place."""
+
+    def __init__(self, name: str, stream: Any) -> None:
+        self._name = name
+        self._stream = stream
+
+    def flush(self) -> None:
+        """Flush both, as far as they can be."""
+        streams: tuple[Any, ...] = (self._stream, getattr(sys, self._name, None))
+        for stream in streams:
+            with contextlib.suppress(Exception, SystemExit):
+                stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _OwnSystem(ModuleType):
+    """Stands for ``sys`` in the kernel's own modules: its streams are the kernel's own, all else is as it is."""
+
+    def __init__(self, streams: dict[str, Any]) -> None:
+        super().__init__("sys")
+        for name, stream in streams.items():
+            setattr(self, name, _OwnStream(name, stream))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+
+def _keep_streams(streams: dict[str, Any]) -> None:
+    """Have the kernel use its own streams, whatever the author puts in their place."""
+    system = _OwnSystem(streams)
+    for name in _FLUSHING:
+        if name in sys.modules:
+            vars(sys.modules[name])["sys"] = system
+
+
+def _answering(kernel: Any) -> Callable[..., Awaitable[dict[str, Any]]]:
+    """Get the kernel's way to execute a cell, with an answer also where it fails itself."""
+    execute = kernel.do_execute
+
+    async def answering(*arguments: Any, **named: Any) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = await execute(*arguments, **named)
+        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:  # noqa: BLE001  # without an answer, whoever asked waits for ever
+            told = _told(error)
+            kernel.send_response(kernel.iopub_socket, "error", told)
+            return {"status": "error", "execution_count": kernel.execution_count, "user_expressions": {}, **told}
+        return answer
+
+    return answering
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    """Get an error as a kernel tells it, by way of the library that bears with one whose own text cannot be had."""
+    said = "".join(traceback.format_exception_only(error)).strip().partition(": ")[2]
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return {"ename": type(error).__name__, "evalue": said, "traceback": lines}

@@ -7,6 +7,7 @@ well) and ``error.json``. Rerun in plain Jupyter, it writes to a temporary folde
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.abc
 import json
@@ -58,6 +59,8 @@ _HOOKS: dict[str, Any] = {}
 
 def begin(job_path: str) -> None:
     """Make the kernel the step's: frozen modules, guarded inputs, places for outputs."""
+    # As long as the author has put nothing in its place.
+    _HOOKS.setdefault("stdout", sys.stdout)
     job = _read_job(Path(job_path))
     folder, staging = _places(Path(job_path).parent, Path(job["staging"]))
     given = [(path, item["name"]) for item in job["inputs"] for path in item["paths"]]
@@ -138,7 +141,7 @@ def save(namespace: Mapping[str, Any]) -> None:
         _require_made(step, output, namespace)
     saved = [_save_one(step, output, namespace) for output in step.outputs]
     for note in (told["note"] for told in saved if told["note"]):
-        sys.stdout.write(f"nbpipe: {note}\n")
+        _say(note)
     _write_whole(step.folder / "outputs.json", {"outputs": saved})
 
 
@@ -164,8 +167,14 @@ def _places(folder: Path, staging: Path) -> tuple[Path, Path]:
     if not any((folder / name).exists() for name in _ENDED):
         return folder, staging
     fresh = Path(tempfile.mkdtemp(prefix="nbpipe-rerun-"))
-    sys.stdout.write(f"nbpipe: this attempt has ended and stays as it is; outputs of this rerun go to {fresh}\n")
+    _say(f"this attempt has ended and stays as it is; outputs of this rerun go to {fresh}")
     return fresh, fresh / "staging"
+
+
+def _say(text: str) -> None:
+    # A note that cannot be shown, as the author has closed even the kernel's own stream, is no reason to fail.
+    with contextlib.suppress(OSError, ValueError):
+        _HOOKS["stdout"].write(f"nbpipe: {text}\n")
 
 
 # Outputs

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ class Circumstances:
 
     ``python`` names the kernel's interpreter; ``variables`` are environment variables (None: unset); ``files`` the
     declared file inputs by input name; ``hashes`` the files of ``hash`` by pattern. ``packages`` are all installed
-    distributions where every one of them counts, else None: then those count that an attempt has imported.
+    distributions where every one of them counts, else None: then those count that an attempt has imported. ``options``
+    are what the kernel's command line has beyond a plain one.
     """
 
     python: str
@@ -44,6 +46,7 @@ class Circumstances:
     hashes: Mapping[str, Content] = field(default_factory=dict)
     modules: tuple[FrozenModule, ...] = ()
     packages: tuple[str, ...] | None = None
+    options: tuple[str, ...] = ()
 
 
 def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple[Component, ...]:
@@ -60,6 +63,7 @@ def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple
         *(_file(name, content, formats.get(name)) for name, content in files),
         _outputs(step.outputs),
         _python(around.python),
+        *((_options(around.options),) if around.options else ()),
         *((_packages(around.packages),) if around.packages is not None else ()),
         *(_variable(name, value) for name, value in sorted(around.variables.items())),
         *((_component("salt", salt, _shown(salt)),) if salt else ()),
@@ -147,6 +151,12 @@ def _only_defines(item: Definition) -> bool:
 @lru_cache(maxsize=64)
 def _python(python: str) -> Component:
     return _component("python", python, python)
+
+
+@lru_cache(maxsize=64)
+def _options(options: tuple[str, ...]) -> Component:
+    """Get the component of a kernel's options; a plain kernel has none, so that its key is that of no kernel named."""
+    return _component("kernel", list(options), _shown(shlex.join(options)))
 
 
 @lru_cache(maxsize=64)

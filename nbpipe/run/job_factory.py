@@ -54,7 +54,7 @@ class AttemptJobFactory:
             store=str(self.place.store),
             cwd=str(self.situation.request.base),
             kernel=self.situation.interpreter.kernel,
-            env=kernel_environment(self.environ, declared.options.envvar),
+            env=kernel_environment(self.environ, declared.options.envvar, self.situation.interpreter.env),
             inputs=inputs_of(self.situation, step, upstream),
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=around.modules,

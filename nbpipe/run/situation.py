@@ -252,7 +252,7 @@ class _Pins:
 
     def variables(self, names: tuple[str, ...]) -> Mapping[str, str | None]:
         if names not in self.environments:
-            self.environments[names] = key_environment(self.environ, names)
+            self.environments[names] = key_environment(self.environ, names, self.interpreter.env)
         return self.environments[names]
 
 
@@ -272,7 +272,8 @@ def _circumstances(step: Step, graph: Graph, values: Mapping[str, Any], pins: _P
     hashes |= {script: content for script in code.files if (content := pins.script(script))}
     variables = pins.variables(step.options.envvar)
     modules = pins.frozen(code.imports, step.place)
-    return Circumstances(pins.python(), values, variables, files, hashes, modules, pins.packages())
+    options = pins.interpreter.options
+    return Circumstances(pins.python(), values, variables, files, hashes, modules, pins.packages(), options)
 
 
 def _folders_with_a_format(step: Step, files: Mapping[str, Content]) -> list[Refused]:

@@ -66,6 +66,7 @@ _WHOLE: Mapping[str, str] = MappingProxyType(
         "code": "the step's code",
         "outputs": "the declared outputs",
         "python": "Python",
+        "kernel": "the kernel's command line",
         "salt": "the salt",
         "sources": "code around the notebook",
         "packages": "the installed packages",

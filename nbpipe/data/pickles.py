@@ -1,0 +1,111 @@
+"""Pickles whose reader keeps its own definitions: it gets values of its own classes, and its own functions.
+
+cloudpickle writes a class or a function of ``__main__`` with all that belongs to it. Loaded as it is, that would
+replace the attributes of a class that the reader has defined the same, and a function would come with other constants
+than the reader's. So functions are written with their mark (:mod:`nbpipe.data.classes`) in the place of a name that
+cloudpickle sets afterwards, and with the digests of the definitions that they read: what the reader has defined the
+same is taken from there, and is not touched. Plain cloudpickle reads such a pickle too.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from types import FunctionType
+from typing import IO, Any
+
+from nbpipe.data.classes import DIGESTS, MARKED, MARKS, digests_of, mark, tracked
+
+_DIGESTS = "__nbpipe_definitions__"
+_MODULE = "cloudpickle.cloudpickle"
+
+
+def writer(cloudpickle: Any, file: IO[bytes]) -> Any:
+    """Get what writes into a file; ``cloudpickle`` is the library."""
+
+    class Writer(cloudpickle.Pickler):  # type: ignore[misc]  # it is loaded only here
+        """cloudpickle, which marks functions that have a definition."""
+
+        def reducer_override(self, value: Any) -> Any:
+            reduced = super().reducer_override(value)
+            if isinstance(value, FunctionType) and isinstance(reduced, tuple):
+                return _marked(value, reduced)
+            return reduced
+
+    return Writer(file, protocol=5)
+
+
+def _marked(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    make, (code, space, name, *more), state, *rest = reduced
+    reached = state[1]["__globals__"]
+    digests = digests_of(function)
+    known = {name: digests[name] for name in reached if name in digests}
+    if known:
+        reached[_DIGESTS] = known
+    return (make, (code, space, MARKS.get(function, name), *more), state, *rest)
+
+
+class Reader(pickle.Unpickler):
+    """Loads one pickle."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
+        self._own: list[Any] = []
+        self._instead: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+            "_make_function": self._function,
+            "_function_setstate": self._function_state,
+            "_make_skeleton_class": self._class,
+            "_make_skeleton_enum": self._class,
+            "_class_setstate": self._class_state,
+        }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Get what a pickle names."""
+        found = super().find_class(module, name)
+        return self._instead[name](found) if module == _MODULE and name in self._instead else found
+
+    def _is_own(self, value: Any) -> bool:
+        return any(value is own for own in self._own)
+
+    def _function(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        def function(code: Any, space: Any, told: Any, *more: Any) -> Any:
+            own = MARKED.get(told)
+            if isinstance(own, FunctionType):
+                self._own.append(own)
+                return own
+            made = make(code, space, told, *more)
+            if told is not None:
+                MARKS[made] = told
+            return made
+
+        return function
+
+    def _function_state(self, set_state: Callable[..., Any]) -> Callable[..., Any]:
+        def function_state(function: FunctionType, state: Any) -> Any:
+            if self._is_own(function):
+                return function
+            reached = state[1]["__globals__"]
+            digests = reached.pop(_DIGESTS, {})
+            marks = {name: mark(name, digest) for name, digest in digests.items()}
+            reached.update({name: MARKED[told] for name, told in marks.items() if told in MARKED})
+            DIGESTS[function] = digests
+            return set_state(function, state)
+
+        return function_state
+
+    def _class(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        def class_(*given: Any) -> Any:
+            *_, told, _ = given
+            own = tracked(told)
+            if own is None:
+                return make(*given)
+            self._own.append(own)
+            return own
+
+        return class_
+
+    def _class_state(self, set_state: Callable[..., Any]) -> Callable[..., Any]:
+        def class_state(made: type, state: Any) -> Any:
+            return made if self._is_own(made) else set_state(made, state)
+
+        return class_state

@@ -1,0 +1,114 @@
+"""Whatever the author puts in the place of the standard streams, a step ends, and its outputs are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from one_step import job
+
+from nbpipe.execution import spare
+from nbpipe.execution.job import run_attempt
+from nbpipe.model import JobOutput, Outcome, Status
+
+pytestmark = pytest.mark.kernel
+
+PLACED = """
+import sys
+class Placed:
+    def write(self, text):
+        {write}
+    {more}
+"""
+WRITES_ONLY = PLACED.format(write="pass", more="")
+BOTH = "sys.stdout = sys.stderr = Placed()\n"
+FLUSHING = "def flush(self): raise "
+
+
+@pytest.fixture(autouse=True)
+def no_spare_left():
+    yield
+    spare.retire()
+
+
+@pytest.fixture(params=["forked", "fresh"])
+def kernels(request, monkeypatch):
+    """Have kernels started both ways."""
+    if request.param == "fresh":
+        monkeypatch.setenv("NBPIPE_KERNELS", "fresh")
+
+
+def run(folder: Path, *cells: str) -> tuple[Outcome, list[Any]]:
+    outcome = run_attempt(job(folder, *cells, outputs=[JobOutput("x", None)], timeout=20))
+    return outcome, [output for cell in nbformat.read(outcome.notebook, as_version=4).cells for output in cell.outputs]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        WRITES_ONLY + "sys.stdout = Placed()\nprint('said')",
+        WRITES_ONLY + "sys.stderr = Placed()\nprint('said', file=sys.stderr)",
+        PLACED.format(write="pass", more=FLUSHING + "KeyError(1)") + BOTH + "print('said')",
+        PLACED.format(write="pass", more=FLUSHING + "SystemExit(3)") + BOTH + "print('said')",
+        PLACED.format(write="raise OSError(5)", more="flush = None") + BOTH,
+        PLACED.format(write="pass", more="isatty = fileno = encoding = property(lambda self: 1 / 0)") + BOTH,
+        "import sys\nsys.stdout = sys.stderr = None\nprint('said')",
+        "import io, sys\nsys.stdout = io.StringIO()\nsys.stdout.close()",
+        "import sys\nsys.stdout.close()",
+        "import sys\nsys.stdout = sys.stderr = 5",
+        "import sys\nsys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__",
+        "import sys\nsys.displayhook = sys.excepthook = None",
+    ],
+)
+def test_a_stream_left_in_place_costs_no_output(tmp_path, code):
+    outcome, _ = run(tmp_path, code + "\nx = {1}")
+    assert (outcome.status, outcome.failure) == (Status.SUCCEEDED, None)
+    assert [artifact.name for artifact in outcome.artifacts] == ["x"]
+    assert outcome.seconds < 10
+
+
+@pytest.mark.usefixtures("kernels")
+def test_what_is_shown_beside_such_a_stream_is_kept(tmp_path):
+    outcome, outputs = run(tmp_path, WRITES_ONLY + BOTH + "display('one')\n'two'", "print('gone')\nx = 1\ndisplay(3)")
+    assert outcome.status is Status.SUCCEEDED
+    assert [output.data["text/plain"] for output in outputs] == ["'one'", "'two'", "3"]
+
+
+def test_what_such_a_stream_hands_on_belongs_to_its_cell(tmp_path):
+    tee = PLACED.format(write="self.to.write(text.upper())", more="to = sys.stdout")
+    outcome, outputs = run(tmp_path, tee + "sys.stdout = Placed()\nprint('one')", "print('two')\nx = 1")
+    assert outcome.status is Status.SUCCEEDED
+    assert [output.text for output in outputs] == ["ONE\n", "TWO\n"]
+
+
+def test_a_file_in_its_place_is_complete_when_its_cell_has_ended(tmp_path):
+    outcome, _ = run(tmp_path, "import sys\nsys.stdout = open('log', 'w')\nprint('said')", "x = open('log').read()")
+    assert outcome.status is Status.SUCCEEDED
+    assert (tmp_path / "log").read_text() == "said\n"
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(
+    "code, told",
+    [
+        (WRITES_ONLY + BOTH + "1 / 0", "ZeroDivisionError: division by zero"),
+        (WRITES_ONLY + BOTH + "x = (", "SyntaxError"),
+        (
+            "import io, sys\nsys.stdout = io.StringIO()\nsys.stdout.close()\nprint(1)",
+            "ValueError: I/O operation on clo",
+        ),
+        (
+            PLACED.format(write="raise OSError('no room')", more="") + BOTH + "ip = get_ipython()\n"
+            "def hook():\n    1 / 0\nip.events.register('post_execute', hook)",
+            "OSError: no room",
+        ),
+    ],
+)
+def test_an_error_beside_such_a_stream_is_told(tmp_path, code, told):
+    outcome, _ = run(tmp_path, code)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "user"
+    assert outcome.failure.message.startswith(told)
+    assert outcome.seconds < 10
