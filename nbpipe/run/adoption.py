@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbpipe.data.atomic_file import write_file
 from nbpipe.data.manifests import read_manifest
 from nbpipe.data.snapshot import Digests, pin
 from nbpipe.errors import NbpipeError
@@ -14,7 +15,7 @@ from nbpipe.history.archive import Archived, archive_text, read_archive
 from nbpipe.history.claims import Claim
 from nbpipe.history.store import History
 from nbpipe.model import Outcome, Status
-from nbpipe.run.verification import keep_record, write_draft
+from nbpipe.run.verification import keep_record
 
 _NAME = "submitted.json"
 _CHANGED = "a declared file may have changed while the step ran"
@@ -32,7 +33,7 @@ class Submitted:
 def keep_submitted(submitted: Submitted) -> None:
     """Write what is needed to take the attempt over into its directory."""
     told = {"kept": archive_text(submitted.kept), "base": submitted.base, "files": dict(submitted.files)}
-    write_draft(Path(submitted.kept.directory, _NAME), json.dumps(told))
+    write_file(Path(submitted.kept.directory, _NAME), json.dumps(told).encode(), durable=False)
 
 
 def recover(history: History, digests: Digests, *, alive: Callable[[str], bool], now: float) -> list[str]:
