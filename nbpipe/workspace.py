@@ -16,6 +16,7 @@ from nbpipe.data.artifacts import copy_out
 from nbpipe.data.datastores import LocalStore
 from nbpipe.data.digests import Forgetful
 from nbpipe.data.events import Tail
+from nbpipe.data.file_systems import shares_memory
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryDamaged
 from nbpipe.history.store import History
@@ -80,7 +81,7 @@ class Workspace:
         """Open the workspace of a notebook in folder ``near``, or the one named; it is made if absent."""
         place = find_place(near, named)
         make_place(place)
-        history = History.open(place.database)
+        history = History.open(place.database, shares_memory=shares_memory(place.database))
         digests = DigestMemory(history.recall, history.remember, time.time)
         workspace = cls(place, history, LocalStore(place.store), digests)
         recover(history, digests, alive=is_alive, now=time.time())

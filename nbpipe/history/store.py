@@ -29,12 +29,13 @@ class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory, Archive,
     """
 
     @classmethod
-    def open(cls, url_or_path: Path) -> Self:
+    def open(cls, path: Path, *, shares_memory: bool = True) -> Self:
         """Get the history kept in this file, made if it is not there yet.
 
+        ``shares_memory`` tells whether all who open the file share its mapped memory, as on a disk of this machine.
         HistoryOutOfReach when it cannot be read and written: damaged, read-only, of a newer nbpipe, held for too long.
         """
-        database = Database(url_or_path)
+        database = Database(path, shares_memory=shares_memory)
         opened = False
         try:
             with database.writing() as connection:
