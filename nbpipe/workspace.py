@@ -13,10 +13,11 @@ from typing import Self
 
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.artifacts import copy_out
-from nbpipe.data.datastores import LocalStore
+from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
 from nbpipe.data.digests import Forgetful
 from nbpipe.data.events import Tail
 from nbpipe.data.file_systems import shares_memory
+from nbpipe.data.materializer import Materializer
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryDamaged
 from nbpipe.history.store import History
@@ -71,7 +72,7 @@ class Workspace:
 
     place: Place
     history: History
-    store: LocalStore
+    materializer: Materializer
     digests: DigestMemory
     clock: Callable[[], float] = time.time
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -83,7 +84,7 @@ class Workspace:
         make_place(place)
         history = History.open(place.database, shares_memory=shares_memory(place.database))
         digests = DigestMemory(history.recall, history.remember, time.time)
-        workspace = cls(place, history, LocalStore(place.store), digests)
+        workspace = cls(place, history, Materializer({DEFAULT_STORE: LocalStore(place.store)}), digests)
         recover(history, digests, alive=is_alive, now=time.time())
         return workspace
 
@@ -250,7 +251,7 @@ class Workspace:
         with workspace:
             digests = Forgetful() if full else workspace.digests
             now = workspace.clock()
-            found = verify(workspace.history, workspace.store, workspace.place, digests, repair=repair, now=now)
+            found = verify(workspace.history, workspace.materializer, workspace.place, digests, repair=repair, now=now)
         return dataclasses.replace(found, problems=(*damaged, *found.problems))
 
     @classmethod
@@ -344,7 +345,7 @@ class Workspace:
     def scene(self, request: Request, step: str) -> Scene:
         """Get what a step would find now: inputs from recorded results that are up to date, else BadUsage."""
         situation, planner = self._planner(dataclasses.replace(request, steps=(step,)))
-        return scene_now(situation, plan(planner, situation.selected), step)
+        return scene_now(situation, plan(planner, situation.selected), step, self.materializer)
 
     def recorded_scene(self, notebook: str, step: str) -> Scene:
         """Get what a step found in the newest run of a notebook that executed or reused it; BadUsage without one."""
@@ -353,7 +354,7 @@ class Workspace:
             records = self.history.steps(run.id)
             record = next((record for record in records if record.step == step and record.notebook), None)
             if record is not None and record.status.terminal:
-                return recorded_scene(run, records, record, store=self.store, digests=self.digests)
+                return recorded_scene(run, record, materializer=self.materializer, digests=self.digests)
         names = [record.step for record in self.history.steps(run.id)] if run else []
         message = f"step `{step}` has not been executed in this workspace"
         raise BadUsage(message, nearest(step, names) or "`--here` runs it with what it would find now.")
@@ -369,7 +370,7 @@ class Workspace:
     def pull(self, notebook: str, name: str, target: Path) -> Artifact:
         """Copy a stored output to exactly that path."""
         artifact = self.output(notebook, name)
-        copy_out(artifact, target)
+        copy_out(self.materializer, artifact, target)
         return artifact
 
     def numbers(self, runs: Iterable[str]) -> dict[str, int]:
@@ -390,7 +391,7 @@ class Workspace:
 
     def _planner(self, request: Request) -> tuple[Situation, Planner]:
         situation = survey(request, self.place, self.environ, self.digests)
-        recall = Recall(self.history, self.store, self.digests, situation.around, self.clock)
+        recall = Recall(self.history, self.materializer, self.digests, situation.around, self.clock)
         past = recall.past(request.notebook)
         return situation, Planner(situation.graph, situation.circumstances, past, situation.forced)
 
@@ -421,7 +422,17 @@ class Workspace:
             run=run,
             planner=planner,
             history=self.history,
-            workshop=Workshop(run.id, date, self.place, situation, self.digests, self.environ, run.experiment, imports),
+            workshop=Workshop(
+                run.id,
+                date,
+                self.place,
+                situation,
+                self.digests,
+                self.materializer,
+                self.environ,
+                run.experiment,
+                imports,
+            ),
             executor=executors,
             clock=self.clock,
             new_id=lambda: secrets.token_hex(8),

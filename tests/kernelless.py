@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import cells
+from stored import path_in
 
 from nbpipe.compute import outcomes
 from nbpipe.compute.outcomes import Mailbox
@@ -149,4 +150,4 @@ class Bench:
     def stored(self, name: str, output: str) -> Path:
         """Get where an output of the last run lies."""
         (artifact,) = [found for found in self.step(name).artifacts if found.name == output]
-        return Path(artifact.uri.removeprefix("file://"))
+        return path_in(self.folder, artifact)

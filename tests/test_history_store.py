@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.remembered import Remembered
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, Component, Failure, GitState, Origin, Reason, Status, StepRecord
+from nbpipe.model import Artifact, Component, Failure, GitState, Origin, Reason, Reference, Status, StepRecord
 
 NUMBERS = count()
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -44,7 +44,9 @@ RECORDS = st.builds(
     origin=st.none() | st.builds(Origin, PLAIN, PLAIN),
     notebook=st.none() | PLAIN,
     artifacts=st.lists(
-        st.builds(Artifact, PLAIN, PLAIN, PLAIN, COUNT, PLAIN, PLAIN), max_size=3, unique_by=lambda made: made.name
+        st.builds(Artifact, PLAIN, PLAIN, st.builds(Reference, PLAIN, PLAIN, PLAIN, COUNT)),
+        max_size=3,
+        unique_by=lambda made: made.name,
     ).map(tuple),
     failure=st.none() | st.builds(Failure, ANY, ANY, ANY, ANY, st.none() | COUNT, st.none() | COUNT, ANY | LONG),
     started=st.none() | SECONDS,

@@ -23,6 +23,7 @@ from nbpipe.model import (
     Observed,
     Origin,
     Reason,
+    Reference,
     RunRecord,
     Status,
     StepRecord,
@@ -131,7 +132,9 @@ def _step(told: Mapping[str, Any]) -> StepRecord:
         "status": Status(told["status"]),
         "reasons": tuple(Reason(**each) for each in told["reasons"]),
         "components": tuple(Component(**each) for each in told["components"]),
-        "artifacts": tuple(Artifact(**each) for each in told["artifacts"]),
+        "artifacts": tuple(
+            Artifact(each["name"], each["format"], Reference(**each["reference"])) for each in told["artifacts"]
+        ),
         "origin": None if told["origin"] is None else Origin(**told["origin"]),
         "failure": None,
         "observed": _observed(told["observed"]),

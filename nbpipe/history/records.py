@@ -19,6 +19,7 @@ from nbpipe.model import (
     Observed,
     Origin,
     Reason,
+    Reference,
     RunRecord,
     Status,
     StepRecord,
@@ -145,21 +146,26 @@ def output_to_row(record: StepRecord, position: int, number: int) -> dict[str, A
         "position": position,
         "name": artifact.name,
         "format": artifact.format,
+        "store": artifact.reference.store,
         "digest": artifact.digest,
-        "bytes": artifact.bytes,
-        "uri": artifact.uri,
         "basename": artifact.basename,
+        "bytes": artifact.bytes,
     }
 
 
 def artifact_from(row: Row[Any]) -> Artifact:
     """Get the output's artifact."""
-    return Artifact(row.name, row.format, row.digest, row.bytes, row.uri, row.basename)
+    return Artifact(row.name, row.format, Reference(row.store, row.digest, row.basename, row.bytes))
 
 
 def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
     """Get what an attempt made, as its own row keeps it."""
-    return to_json([(a.name, a.format, a.digest, a.bytes, a.uri, a.basename) for a in artifacts])
+    return to_json([(a.name, a.format, a.reference.store, a.digest, a.basename, a.bytes) for a in artifacts])
+
+
+def artifacts_from(stored: str) -> tuple[Artifact, ...]:
+    """Get what an attempt made back."""
+    return tuple(Artifact(name, format, Reference(*parts)) for name, format, *parts in json.loads(stored))
 
 
 def hit_from(row: Row[Any], key: str, observed: tuple[Observed, ...] = (), accepted: str | None = None) -> Hit:
@@ -174,7 +180,7 @@ def hit_from(row: Row[Any], key: str, observed: tuple[Observed, ...] = (), accep
 def _made(
     run: str, step: str, seconds: float, notebook: str, artifacts: str
 ) -> tuple[Origin, float, str, tuple[Artifact, ...]]:
-    return Origin(run, step), seconds, notebook, tuple(Artifact(*parts) for parts in json.loads(artifacts))
+    return Origin(run, step), seconds, notebook, artifacts_from(artifacts)
 
 
 def attempt_from(row: Row[Any]) -> AttemptRow:

@@ -22,7 +22,7 @@ from nbpipe.model.author import (
     StepOutput,
     Warned,
 )
-from nbpipe.model.content import Artifact, Content
+from nbpipe.model.content import Artifact, Content, Reference
 from nbpipe.model.event import Event, Metric
 from nbpipe.model.preview import Picture, Preview
 from nbpipe.model.record import GitState, RunRecord, StepRecord
@@ -44,6 +44,6 @@ __all__ = [
     "Artifact", "Cell", "Component", "Content", "Definition", "DependsVerdict", "Elsewhere", "Event", "Failure",
     "Files", "FromParameter", "FrozenModule", "GitState", "Hit", "Input", "Job", "JobInput", "JobOutput", "Metric",
     "Observed", "Options", "Origin", "Outcome", "Output", "Parameter", "Picture", "Piece", "Pipeline", "Preview",
-    "Reason", "Reuse", "ReuseVerdict", "RunRecord", "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode",
-    "StepOutput", "StepRecord", "Verdict", "Warned",
+    "Reason", "Reference", "Reuse", "ReuseVerdict", "RunRecord", "RunVerdict", "SkipVerdict", "Source", "Status",
+    "Step", "StepCode", "StepOutput", "StepRecord", "Verdict", "Warned",
 ]  # fmt: skip

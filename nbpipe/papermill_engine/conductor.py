@@ -204,7 +204,8 @@ class Conductor:
         fresh = [source for source in wanted if source not in self._bound]
         artifacts = {source: found for source in fresh if (found := self._artifact(source)) is not None}
         if artifacts:
-            code = binding_code(list(artifacts.values()), self.request.reading, self.workspace.place.store)
+            made, workspace = list(artifacts.values()), self.workspace
+            code = binding_code(made, self.request.reading, workspace.place.store, workspace.materializer)
             reply = client.wait_for_reply(client.kc.execute(code, silent=False, store_history=False))
             if reply["content"]["status"] == "error":
                 logger.error("outputs could not be bound: %s", reply["content"]["evalue"])

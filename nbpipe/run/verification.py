@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbpipe.data.artifacts import check
-from nbpipe.data.datastores import LocalStore
+from nbpipe.data.atomic_file import write_file
 from nbpipe.data.digests import Digests
-from nbpipe.errors import HistoryOutOfReach
+from nbpipe.data.materializer import Materializer
+from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.archive import Archived, archive_text, read_archive
 from nbpipe.history.store import History
 from nbpipe.model import Artifact, RunRecord, Status
@@ -34,52 +34,62 @@ class Verified:
     """What was looked at, what is wrong, and what was done about it.
 
     ``outputs`` counts stored outputs, ``bytes`` what they hold. ``unknown`` are results on disk that the history does
-    not know; with ``repaired`` they were taken in, and what is wrong is offered no more.
+    not know; with ``repaired`` they were taken in, and what is wrong is offered no more. ``unreachable`` counts the
+    problems that are outputs nobody can look at, as their datastore is not known here: these stay as they are.
     """
 
     outputs: int
     bytes: int
     problems: tuple[Problem, ...]
     unknown: int
+    unreachable: int
     repaired: bool
 
     @property
     def whole(self) -> bool:
         """Say whether nothing is wrong, or nothing any more."""
-        return self.repaired or (not self.problems and not self.unknown)
+        return not self.unreachable and (self.repaired or (not self.problems and not self.unknown))
 
 
 def keep_record(kept: Archived) -> None:
     """Write a committed result beside its notebook, for the day on which the database is lost."""
-    write_draft(Path(kept.directory, _RECORD), archive_text(kept))
+    write_file(Path(kept.directory, _RECORD), archive_text(kept).encode(), durable=False)
 
 
 def keep_ending(place: Place, run: RunRecord) -> None:
     """Write how a run ended, for the same day; a run in which nothing was executed has no folder and needs none."""
     folder = place.runs / run.id
     if folder.is_dir():
-        write_draft(folder / _RUN, json.dumps({"status": run.status.value, "ended": run.ended}))
+        content = json.dumps({"status": run.status.value, "ended": run.ended}).encode()
+        write_file(folder / _RUN, content, durable=False)
 
 
 def verify(
-    history: History, store: LocalStore, place: Place, digests: Digests, *, repair: bool, now: float
+    history: History, materializer: Materializer, place: Place, digests: Digests, *, repair: bool, now: float
 ) -> Verified:
     """Look at every recorded output and every kept result; with ``repair`` mend what can be mended."""
     problems: list[Problem] = []
     seen: dict[Artifact, str | None] = {}
+    out_of_reach: set[Artifact] = set()
+    unreachable = 0
     for attempt, where, artifact in history.stored():
         if artifact not in seen:
-            seen[artifact] = check(store, artifact, digests)
+            try:
+                seen[artifact] = check(materializer, artifact, digests)
+            except StoreOutOfReach as error:
+                seen[artifact] = error.message
+                out_of_reach.add(artifact)
         said = seen[artifact]
         if said is not None:
             problems.append(Problem(where, said))
-            if repair:
+            unreachable += artifact in out_of_reach
+            if repair and artifact not in out_of_reach:
                 history.quarantine(attempt, said, now)
     known = history.attempts_known()
     kept = [each for each in _kept(place, problems) if each.attempt not in known]
     unknown = history.restore(kept, _endings(place)) if repair else len(kept)
     size = sum(artifact.bytes for artifact in seen)
-    return Verified(len(seen), size, tuple(problems), unknown, repair)
+    return Verified(len(seen), size, tuple(problems), unknown, unreachable, repair)
 
 
 def set_aside(place: Place) -> Path | None:
@@ -117,10 +127,3 @@ def _endings(place: Place) -> dict[str, tuple[Status, float]]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found
-
-
-def write_draft(path: Path, text: str) -> None:
-    """Write a file whole; one that is lost in a power cut costs a result that is made again."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
