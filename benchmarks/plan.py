@@ -174,7 +174,9 @@ def phases(path: Path) -> dict[str, float]:
         survey_seconds, situation = seconds_of(lambda: survey(request, workspace.place, os.environ, workspace.digests))
 
         def decide() -> Any:
-            recall = Recall(workspace.history, workspace.store, workspace.digests, situation.around, workspace.clock)
+            recall = Recall(
+                workspace.history, workspace.materializer, workspace.digests, situation.around, workspace.clock
+            )
             planner = Planner(situation.graph, situation.circumstances, recall.past(request.notebook))
             return plan(planner, situation.selected)
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from stored import path_in
+
 from nbpipe.compute.inline import InlineExecutor
-from nbpipe.data.artifacts import local_path
 from nbpipe.data.formats import load
 from nbpipe.model import Status, ExecutionRecord
 from nbpipe.run.answers import Planned, Report
@@ -80,7 +81,7 @@ class Author:
         """Get an output of the last run, read back."""
         assert self.report is not None
         artifact = next(a for step in self.report.steps for a in step.artifacts if a.name == name)
-        path = local_path(artifact)
+        path = path_in(self.folder, artifact)
         return path if artifact.is_path else load(path, artifact.format)
 
     def reasons(self, name: str) -> set[str]:

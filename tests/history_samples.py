@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from stored import artifact_of
+
 from nbpipe.history.claims import Claim
 from nbpipe.history.results import Offer
 from nbpipe.history.store import History
@@ -37,7 +39,7 @@ def begin(history: History, run: str, **given: Any) -> RunRecord:
 
 def artifact(name: str = "df", content: str = "1") -> Artifact:
     """Get an artifact of this content."""
-    return Artifact(name, "arrow", f"blake3:{content}", 10, f"file:///store/{content}/{name}.arrow", f"{name}.arrow")
+    return artifact_of(name, "arrow", f"blake3:{content}")
 
 
 def record(run: str, step: str, status: Status = Status.SUCCEEDED, **given: Any) -> ExecutionRecord:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import cells
+from stored import path_in
 
 from nbpipe.compute import outcomes
 from nbpipe.compute.reports import ReportQueue
@@ -168,4 +169,4 @@ class Bench:
     def stored(self, name: str, output: str) -> Path:
         """Get where an output of the last run lies."""
         (artifact,) = [found for found in self.step(name).artifacts if found.name == output]
-        return Path(artifact.uri.removeprefix("file://"))
+        return path_in(self.folder, artifact)

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from stored import artifact_of
+
 from nbpipe.errors import Refused
 from nbpipe.language.reading import read_cells
 from nbpipe.model import Artifact, Cell, Component, Hit, Origin, Reason, Status, ExecutionRecord
@@ -39,8 +41,7 @@ def graph_of(*sources: str, parameters: str = "") -> Graph:
 
 def artifact(name: str, content: str = "1", *, format: str = "json", basename: str | None = None) -> Artifact:
     """Get an artifact of this content."""
-    where = basename or f"{name}.{format}"
-    return Artifact(name, format, f"blake3:{content}", len(content), f"file:///store/{content}/{where}", where)
+    return artifact_of(name, format, f"blake3:{content}", len(content), basename=basename or "")
 
 
 def hit(key: str, step: str, *outputs: Artifact, run: str = "r1") -> Hit:

@@ -7,14 +7,13 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nbpipe.data import artifacts
 from nbpipe.data.datastores import LocalStore, MemoryStore
 from nbpipe.data.digests import Forgetful, file_digest
+from nbpipe.data.materializer import Materializer
 from nbpipe.errors import BadUsage, FileMissing, StoreOutOfReach
-from nbpipe.model import Artifact
+from nbpipe.model import Artifact, Reference
 
 FRESH = Forgetful()
 
@@ -32,6 +31,11 @@ def store(tmp_path):
 
 
 @pytest.fixture
+def stores(store):
+    return Materializer({"default": store})
+
+
+@pytest.fixture
 def table(store, tmp_path) -> Artifact:
     return artifacts.publish(store, staged(tmp_path / "s", {"x.json": "[1]"}) / "x.json", name="x", format="json")
 
@@ -42,19 +46,19 @@ def plots(store, tmp_path) -> Artifact:
     return artifacts.publish(store, folder, name="plots", format="dir")
 
 
-def test_a_published_file_is_known_by_its_bytes(table, store):
-    path = artifacts.local_path(table)
+def test_a_published_file_is_known_by_its_bytes(table, stores):
+    path = stores.path(table.reference)
 
-    assert (table.name, table.format, table.bytes, table.basename) == ("x", "json", 3, "x.json")
-    assert table.uri.startswith("file:///")
-    assert file_digest(path) == table.digest
-    assert artifacts.check(store, table, FRESH) is None
+    assert table == Artifact("x", "json", Reference("default", file_digest(path), "x.json", 3))
+    assert (table.digest, table.bytes, table.basename) == (file_digest(path), 3, "x.json")
+    assert stores.url(table.reference) == f"file://{path}"
+    assert artifacts.check(stores, table, FRESH) is None
 
 
-def test_a_published_folder_is_known_by_its_tree(plots, store):
+def test_a_published_folder_is_known_by_its_tree(plots, stores):
     assert (plots.format, plots.bytes, plots.basename) == ("dir", 3, "plots")
-    assert artifacts.local_path(plots).is_dir()
-    assert artifacts.check(store, plots, FRESH) is None
+    assert stores.path(plots.reference).is_dir()
+    assert artifacts.check(stores, plots, FRESH) is None
 
 
 def test_a_file_of_any_suffix_is_a_file(store, tmp_path):
@@ -69,7 +73,7 @@ def test_equal_outputs_are_one_object(store, tmp_path):
     one = artifacts.publish(store, staged(tmp_path / "1", {"x.json": "[1]"}) / "x.json", name="x", format="json")
     two = artifacts.publish(store, staged(tmp_path / "2", {"x.json": "[1]"}) / "x.json", name="y", format="json")
 
-    assert (one.uri, one.digest) == (two.uri, two.digest)
+    assert one.reference == two.reference
 
 
 def test_what_was_not_written_as_declared_is_refused(store, tmp_path):
@@ -85,26 +89,31 @@ def test_what_was_not_written_as_declared_is_refused(store, tmp_path):
 
 def test_a_memory_store_takes_artifacts_too(tmp_path):
     store = MemoryStore()
-    made = artifacts.publish(store, staged(tmp_path / "s", {"x.json": "[1]"}) / "x.json", name="x", format="json")
+    stores = Materializer({"default": LocalStore(tmp_path / "other"), "quick": store})
+    file = staged(tmp_path / "s", {"x.json": "[1]"}) / "x.json"
+    made = artifacts.publish(store, file, name="x", format="json", store="quick")
 
-    assert artifacts.check(store, made, FRESH) is None
-    with pytest.raises(StoreOutOfReach, match="not lie on this machine"):
-        artifacts.local_path(made)
+    assert artifacts.check(stores, made, FRESH) is None
+    assert stores.path(made.reference).read_text() == "[1]"
+    assert stores.url(made.reference).startswith("memory://")
 
 
 class Dropping(MemoryStore):
     """A store that loses the end of what it is given."""
 
-    def put(self, staged: Path, digest: str, basename: str) -> str:
+    def put(self, staged: Path, reference: Reference) -> None:
         """Keep all but the last byte."""
-        staged.write_bytes(staged.read_bytes()[:-1])
-        return super().put(staged, digest, basename)
+        for path in staged.rglob("*") if staged.is_dir() else [staged]:
+            path.write_bytes(path.read_bytes()[:-1])
+        super().put(staged, reference)
 
 
 def test_a_short_object_is_noticed_at_once(tmp_path):
     """REUSE F25."""
     with pytest.raises(StoreOutOfReach, match="did not reach its datastore whole"):
         artifacts.publish(Dropping(), staged(tmp_path / "s", {"x.json": "[1]"}) / "x.json", name="x", format="json")
+    with pytest.raises(StoreOutOfReach, match="did not reach its datastore whole"):
+        artifacts.publish(Dropping(), staged(tmp_path / "f", {"a": "1", "b": "2"}), name="f", format="dir")
 
 
 def damage(path: Path, content: str) -> None:
@@ -112,20 +121,47 @@ def damage(path: Path, content: str) -> None:
     path.write_text(content)
 
 
-def test_check_tells_what_is_wrong(table, plots, store, tmp_path):
-    path = artifacts.local_path(table)
+def test_check_tells_what_is_wrong(table, plots, stores):
+    path = stores.path(table.reference)
     damage(path, "[2]")
-    assert "damaged" in str(artifacts.check(store, table, FRESH))
+    assert "damaged" in str(artifacts.check(stores, table, FRESH))
     damage(path, "[")
-    assert "1 bytes in its datastore, not the 3" in str(artifacts.check(store, table, FRESH))
+    assert "1 bytes in its datastore, not the 3" in str(artifacts.check(stores, table, FRESH))
     path.unlink()
-    assert "no longer" in str(artifacts.check(store, table, FRESH))
-    (artifacts.local_path(plots) / "deep/b.png").rename(artifacts.local_path(plots) / "deep/c.png")
-    assert "damaged" in str(artifacts.check(store, plots, FRESH))
-    assert "another datastore" in str(artifacts.check(LocalStore(tmp_path / "other"), plots, FRESH))
+    assert "no longer" in str(artifacts.check(stores, table, FRESH))
+    folder = stores.path(plots.reference)
+    (folder / "deep/b.png").rename(folder / "deep/c.png")
+    assert "damaged" in str(artifacts.check(stores, plots, FRESH))
 
 
-def test_a_remembered_digest_saves_the_reading(table, store):
+def test_a_store_that_is_not_known_is_one_error_that_names_those_that_are(table, tmp_path):
+    other = Materializer({"lake": MemoryStore(), "blob": MemoryStore()})
+    asked = [
+        lambda: artifacts.check(other, table, FRESH),
+        lambda: artifacts.copy_out(other, table, tmp_path / "out"),
+        lambda: other.locate(table.reference),
+        lambda: other.path(table.reference),
+        lambda: other.url(table.reference),
+    ]
+    said = set()
+    for ask in asked:
+        with pytest.raises(StoreOutOfReach, match="is in the datastore `default`, which") as raised:
+            ask()
+        said.add(str(raised.value))
+
+    assert len(said) == 1
+    assert raised.value.hint == "It knows: `blob`, `lake`."
+
+
+def test_an_object_that_is_gone_has_no_path_but_an_address(table, stores):
+    stores.path(table.reference).unlink()
+
+    with pytest.raises(StoreOutOfReach, match=r"`x.json` .* is no longer in the datastore `default`"):
+        stores.path(table.reference)
+    assert stores.url(table.reference).endswith("/x.json")
+
+
+def test_a_remembered_digest_saves_the_reading(table, stores):
     class Sure(Forgetful):
         """Remembers one digest for everything."""
 
@@ -133,57 +169,49 @@ def test_a_remembered_digest_saves_the_reading(table, store):
             """Get it."""
             return table.digest
 
-    damage(artifacts.local_path(table), "[2]")
+    damage(stores.path(table.reference), "[2]")
 
-    assert artifacts.check(store, table, Sure()) is None
-
-
-@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60))
-def test_any_path_survives_its_address(name):
-    path = Path("/data") / name
-    if name not in (".", ".."):
-        artifact = Artifact("x", "file", "", 0, path.as_uri(), name)
-
-        assert artifacts.local_path(artifact) == path
+    assert artifacts.check(stores, table, Sure()) is None
 
 
-def test_a_file_is_copied_out_to_exactly_that_path(table, tmp_path):
+def test_a_file_is_copied_out_to_exactly_that_path(table, stores, tmp_path):
     target = tmp_path / "deep/out.anything"
-    artifacts.copy_out(table, target)
-    artifacts.copy_out(table, target)
+    artifacts.copy_out(stores, table, target)
+    artifacts.copy_out(stores, table, target)
 
     assert target.read_text() == "[1]"
     assert target.stat().st_mode & stat.S_IWUSR
     assert [entry.name for entry in target.parent.iterdir()] == ["out.anything"]
 
 
-def test_a_folder_is_copied_out_as_a_folder_and_again(plots, tmp_path):
+def test_a_folder_is_copied_out_as_a_folder_and_again(plots, stores, tmp_path):
     target = tmp_path / "out"
-    artifacts.copy_out(plots, target)
+    artifacts.copy_out(stores, plots, target)
     (target / "a.png").write_text("edited")
-    artifacts.copy_out(plots, target)
+    artifacts.copy_out(stores, plots, target)
 
     assert {path.name: path.read_text() for path in target.rglob("*.png")} == {"a.png": "1", "b.png": "22"}
 
 
-def test_copying_out_never_removes_what_is_not_ours(table, plots, tmp_path):
+def test_copying_out_never_removes_what_is_not_ours(table, plots, stores, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home/precious.txt").write_text("")
     with pytest.raises(BadUsage, match=r"holds `.*precious.txt`"):
-        artifacts.copy_out(plots, tmp_path / "home")
+        artifacts.copy_out(stores, plots, tmp_path / "home")
     with pytest.raises(BadUsage, match="is a folder, and the output is a file"):
-        artifacts.copy_out(table, tmp_path / "home")
+        artifacts.copy_out(stores, table, tmp_path / "home")
     with pytest.raises(BadUsage, match="is a file, and the output is a folder"):
-        artifacts.copy_out(plots, tmp_path / "home/precious.txt")
+        artifacts.copy_out(stores, plots, tmp_path / "home/precious.txt")
 
     assert (tmp_path / "home/precious.txt").exists()
 
 
-def test_a_damaged_output_is_not_handed_out(table, tmp_path):
-    damage(artifacts.local_path(table), "[2]")
+def test_a_damaged_output_is_not_handed_out(table, stores, tmp_path):
+    damage(stores.path(table.reference), "[2]")
     with pytest.raises(StoreOutOfReach, match="damaged"):
-        artifacts.copy_out(table, tmp_path / "out")
+        artifacts.copy_out(stores, table, tmp_path / "out")
+    gone = dataclasses.replace(table, reference=dataclasses.replace(table.reference, digest="blake3:" + "0" * 64))
     with pytest.raises(StoreOutOfReach, match="no longer"):
-        artifacts.copy_out(dataclasses.replace(table, uri="file:///nowhere/x"), tmp_path / "out")
+        artifacts.copy_out(stores, gone, tmp_path / "out")
 
     assert not (tmp_path / "out").exists()

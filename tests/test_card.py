@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stored import artifact_of
 
-from nbpipe.model import Artifact, Failure, Origin, Picture, Preview, Reason, RunRecord, Status, ExecutionRecord
+from nbpipe.model import Failure, Origin, Picture, Preview, Reason, RunRecord, Status, ExecutionRecord
 from nbpipe.views.card import CardState, Told, counter, letters, log_lines, waits_for
 from nbpipe.views.marks import MARKS
 from nbpipe.views.regions import actions, amount, regions
@@ -40,7 +41,7 @@ def run(status: Status = Status.RUNNING) -> RunRecord:
     return RunRecord("r1", 14, "/work/houses.ipynb", "houses", status, 1000.0, ended, {}, {}, None, "me")
 
 
-TABLE = Artifact("df", "arrow", "blake3:1", 2048, "file:///s/df.arrow", "df.arrow")
+TABLE = artifact_of("df", "arrow", size=2048)
 SHOWN = Preview("table", "9 rows × 2 columns", "arrow", 2048, columns=(("a", "int64"), ("b", "")), rows=(("1", "x"),))
 FAILURE = Failure("user", "ValueError", "no such column", "ValueError: no such column", 5, 6, "Traceback\n  line 6")
 FOCUSED = {

@@ -54,7 +54,7 @@ NEEDS = {"clean": ("load",), "explore": ("load",), "train": ("clean",), "report"
 
 def ended(number, focus, **more):
     run, steps = workspace.show(str(number))
-    previews = {f"{s.step}.{a.name}": preview(a) for s in steps for a in s.artifacts}
+    previews = {f"{s.step}.{a.name}": preview(a, workspace.materializer) for s in steps for a in s.artifacts}
     metrics = {}
     for metric in workspace.metrics(run.id):
         metrics.setdefault(metric.step, {}).setdefault(metric.name, []).append((metric.at, metric.value))

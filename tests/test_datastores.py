@@ -7,11 +7,13 @@ import stat
 import threading
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from nbpipe.data.datastores import LocalStore, MemoryStore
 from nbpipe.data.digests import Forgetful, content_digest
 from nbpipe.errors import StoreOutOfReach
+from nbpipe.model import Reference
 
 ABSENT = "blake3:" + "0" * 64
 
@@ -28,8 +30,10 @@ def staged_folder(folder: Path) -> Path:
     return folder / "plots"
 
 
-def digest_of(path: Path) -> str:
-    return content_digest(path, Forgetful())[0]
+def reference_to(staged: Path, basename: str = "") -> Reference:
+    """Get the reference of what is about to be put."""
+    digest, size = content_digest(staged, Forgetful())
+    return Reference("default", digest, basename or staged.name, size)
 
 
 class Contract:
@@ -40,75 +44,71 @@ class Contract:
         raise NotImplementedError
 
     def test_what_is_put_is_there(self, store, tmp_path):
-        staged = staged_file(tmp_path / "in")
-        digest = digest_of(staged)
-        assert not store.exists(digest, "x.bin")
-        uri = store.put(staged, digest, "x.bin")
+        reference = reference_to(staged := staged_file(tmp_path / "in"))
+        assert not store.locate(reference).exists()
+        store.put(staged, reference)
 
-        assert uri == store.uri(digest, "x.bin")
-        assert store.exists(digest, "x.bin")
-        assert store.path(digest, "x.bin").read_bytes() == b"data"
-        assert store.path(digest, "x.bin").name == "x.bin"
+        assert store.locate(reference).read_bytes() == b"data"
+        assert store.locate(reference).name == "x.bin"
 
     def test_a_folder_is_put_as_a_folder(self, store, tmp_path):
-        staged = staged_folder(tmp_path / "in")
-        digest = digest_of(staged)
-        store.put(staged, digest, "plots")
+        reference = reference_to(staged := staged_folder(tmp_path / "in"))
+        store.put(staged, reference)
 
-        assert digest_of(store.path(digest, "plots")) == digest
-        assert (store.path(digest, "plots") / "deep/ü ?#.png").read_bytes() == b"2"
+        assert reference_to(store.locate(reference)) == reference
+        assert (store.locate(reference) / "deep/ü ?#.png").read_bytes() == b"2"
 
     def test_putting_the_same_again_changes_nothing(self, store, tmp_path):
-        staged = staged_file(tmp_path / "in")
-        digest = digest_of(staged)
-        first = store.put(staged, digest, "x.bin")
-        before = store.path(digest, "x.bin").stat()
+        reference = reference_to(staged := staged_file(tmp_path / "in"))
+        store.put(staged, reference)
+        before = store.locate(reference).stat()
+        store.put(staged_file(tmp_path / "again"), reference)
 
-        assert store.put(staged_file(tmp_path / "again"), digest, "x.bin") == first
-        assert store.path(digest, "x.bin").stat().st_ino == before.st_ino
+        assert store.locate(reference).stat().st_ino == before.st_ino
 
     def test_the_same_folder_again_changes_nothing(self, store, tmp_path):
-        digest = digest_of(staged := staged_folder(tmp_path / "in"))
-        store.put(staged, digest, "plots")
+        reference = reference_to(staged := staged_folder(tmp_path / "in"))
+        store.put(staged, reference)
 
-        store.put(staged_folder(tmp_path / "again"), digest, "plots")
-        assert digest_of(store.path(digest, "plots")) == digest
+        store.put(staged_folder(tmp_path / "again"), reference)
+        assert reference_to(store.locate(reference)) == reference
 
     def test_one_content_may_have_two_names(self, store, tmp_path):
-        digest = digest_of(staged := staged_file(tmp_path / "in"))
-        store.put(staged, digest, "x.bin")
-        store.put(staged_file(tmp_path / "in2"), digest, "y.bin")
+        staged = staged_file(tmp_path / "in")
+        one, other = reference_to(staged), reference_to(staged, "y.bin")
+        store.put(staged, one)
+        store.put(staged_file(tmp_path / "in2"), other)
 
-        assert store.path(digest, "x.bin").read_bytes() == store.path(digest, "y.bin").read_bytes()
+        assert store.locate(one).read_bytes() == store.locate(other).read_bytes()
 
     def test_objects_are_read_only(self, store, tmp_path):
-        digest = digest_of(staged := staged_file(tmp_path / "in"))
-        store.put(staged, digest, "x.bin")
+        reference = reference_to(staged := staged_file(tmp_path / "in"))
+        store.put(staged, reference)
 
-        assert stat.S_IMODE(store.path(digest, "x.bin").stat().st_mode) == 0o444
+        assert stat.S_IMODE(store.locate(reference).stat().st_mode) == 0o444
 
-    def test_what_is_absent_is_out_of_reach(self, store):
-        assert not store.exists(ABSENT, "x")
-        with pytest.raises(StoreOutOfReach, match="`x`"):
-            store.path(ABSENT, "x")
+    def test_what_is_absent_has_a_place_and_is_not_there(self, store):
+        assert not store.locate(Reference("default", ABSENT, "x", 1)).exists()
 
     @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "..", ".", "", "a/b", "a\0b"])
-    def test_a_name_is_one_part_of_a_path(self, store, tmp_path, name):
-        with pytest.raises(ValueError, match="name of a file"):
-            store.path(ABSENT, name)
+    def test_a_name_is_one_part_of_a_path(self, store, name):
+        for ask in (store.locate, store.url):
+            with pytest.raises(ValueError, match="name of a file"):
+                ask(Reference("default", ABSENT, name, 1))
 
     @pytest.mark.parametrize("digest", ["blake3:../..", "x", "", "blake3:" + "0" * 63, "sha256:" + "0" * 64])
     def test_a_digest_is_a_digest(self, store, digest):
-        with pytest.raises(ValueError, match="digest"):
-            store.uri(digest, "x")
+        for ask in (store.locate, store.url):
+            with pytest.raises(ValueError, match="digest"):
+                ask(Reference("default", digest, "x", 1))
 
     def test_many_at_once_put_the_same(self, store, tmp_path):
-        digest = digest_of(staged_folder(tmp_path / "0"))
+        reference = reference_to(staged_folder(tmp_path / "0"))
         failures: list[BaseException] = []
 
         def put(number: int) -> None:
             try:
-                store.put(staged_folder(tmp_path / str(number)), digest, "plots")
+                store.put(staged_folder(tmp_path / str(number)), reference)
             except StoreOutOfReach as error:
                 failures.append(error)
 
@@ -117,7 +117,7 @@ class Contract:
         [thread.join() for thread in threads]
 
         assert failures == []
-        assert digest_of(store.path(digest, "plots")) == digest
+        assert reference_to(store.locate(reference)) == reference
 
 
 class TestLocalStore(Contract):
@@ -128,55 +128,64 @@ class TestLocalStore(Contract):
         return LocalStore(tmp_path / "store ü#?%20")
 
     def test_objects_lie_by_content(self, store, tmp_path):
-        digest = digest_of(staged := staged_file(tmp_path / "in"))
-        store.put(staged, digest, "x.bin")
-        key = digest.removeprefix("blake3:")
+        reference = reference_to(staged := staged_file(tmp_path / "in"))
+        store.put(staged, reference)
+        key = reference.digest.removeprefix("blake3:")
 
-        assert store.path(digest, "x.bin") == tmp_path / "store ü#?%20/objects" / key[:2] / key / "x.bin"
+        assert store.locate(reference) == tmp_path / "store ü#?%20/objects" / key[:2] / key / "x.bin"
+
+    @pytest.mark.parametrize("name", ["plain", "with space", "größe", "100%", "a#b", "a?b", "%20"])
+    def test_an_address_is_one_that_fsspec_opens(self, store, tmp_path, name):
+        reference = reference_to(staged := staged_file(tmp_path / "in", b"[1]", f"{name}.json"))
+        store.put(staged, reference)
+
+        assert store.url(reference).startswith("file:///")
+        with fsspec.open(store.url(reference)) as file:
+            assert file.read() == b"[1]"
 
     def test_nothing_else_is_left(self, store, tmp_path):
-        digest = digest_of(staged := staged_folder(tmp_path / "in"))
-        store.put(staged, digest, "plots")
+        reference = reference_to(staged := staged_folder(tmp_path / "in"))
+        store.put(staged, reference)
 
-        assert [entry.name for entry in store.path(digest, "plots").parent.iterdir()] == ["plots"]
+        assert [entry.name for entry in store.locate(reference).parent.iterdir()] == ["plots"]
 
     def test_a_damaged_object_is_put_anew(self, store, tmp_path):
         """REUSE C15: running the step again mends it."""
-        digest = digest_of(staged := staged_file(tmp_path / "in"))
-        store.put(staged, digest, "x.bin")
-        damaged = store.path(digest, "x.bin")
+        reference = reference_to(staged := staged_file(tmp_path / "in"))
+        store.put(staged, reference)
+        damaged = store.locate(reference)
         damaged.chmod(0o644)
         damaged.write_bytes(b"dota")
-        store.put(staged_file(tmp_path / "again"), digest, "x.bin")
+        store.put(staged_file(tmp_path / "again"), reference)
 
-        assert store.path(digest, "x.bin").read_bytes() == b"data"
+        assert store.locate(reference).read_bytes() == b"data"
 
     def test_a_damaged_folder_is_put_anew(self, store, tmp_path):
-        digest = digest_of(staged := staged_folder(tmp_path / "in"))
-        store.put(staged, digest, "plots")
-        (store.path(digest, "plots") / "a.png").unlink()
-        store.put(staged_folder(tmp_path / "again"), digest, "plots")
+        reference = reference_to(staged := staged_folder(tmp_path / "in"))
+        store.put(staged, reference)
+        (store.locate(reference) / "a.png").unlink()
+        store.put(staged_folder(tmp_path / "again"), reference)
 
-        assert digest_of(store.path(digest, "plots")) == digest
+        assert reference_to(store.locate(reference)) == reference
 
     def test_links_are_stored_as_what_they_lead_to(self, store, tmp_path):
         outside = staged_file(tmp_path / "outside", b"far")
         folder = staged_folder(tmp_path / "in")
         (folder / "link").symlink_to(outside)
         os.link(outside, folder / "twin")
-        digest = digest_of(folder)
-        store.put(folder, digest, "plots")
+        reference = reference_to(folder)
+        store.put(folder, reference)
         outside.write_bytes(b"changed")
 
-        assert (store.path(digest, "plots") / "link").read_bytes() == b"far"
-        assert digest_of(store.path(digest, "plots")) == digest
+        assert (store.locate(reference) / "link").read_bytes() == b"far"
+        assert reference_to(store.locate(reference)) == reference
 
     def test_a_store_that_cannot_be_written_says_so(self, tmp_path):
         staged = staged_file(tmp_path / "in")
         (tmp_path / "store").write_text("a file, not a folder")
 
         with pytest.raises(StoreOutOfReach, match=r"the datastore `.*store` cannot be written: Not a directory"):
-            LocalStore(tmp_path / "store").put(staged, digest_of(staged), "x.bin")
+            LocalStore(tmp_path / "store").put(staged, reference_to(staged))
 
 
 class TestMemoryStore(Contract):

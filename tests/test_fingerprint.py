@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pipelines import artifact, cells, component
+from stored import artifact_of
 
 from nbpipe.language.reading import read_cells
 from nbpipe.model import Artifact, Component, Content, FrozenModule
@@ -159,7 +160,7 @@ def test_salt_is_a_component_of_its_own():
         HERE.with_(raw=dataclasses.replace(HERE.raw, paths=("/elsewhere/raw.csv",))),
         HERE.with_(folder=dataclasses.replace(HERE.folder, paths=("/elsewhere/images",))),
         HERE.with_(module=dataclasses.replace(HERE.module, path="/x.py", source="def f(): # why\n    return 1")),
-        HERE.with_(fed=dataclasses.replace(HERE.fed, uri="file:///other", basename="other.json")),
+        HERE.with_(fed=artifact_of("features", "json", HERE.fed.digest, 1, basename="other.json", store="x")),
     ],
     ids=[
         "name", "comment", "layout", "parentheses", "retries", "timeout", "after", "reuse", "when", "destination",

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbpipe.errors import HistoryOutOfReach
-from nbpipe.history import filesystem
 from nbpipe.history.remembered import Remembered
 from nbpipe.history.store import History
 from nbpipe.model import Artifact, Component, Failure, GitState, Origin, Reason, Status, ExecutionRecord
@@ -45,7 +44,9 @@ RECORDS = st.builds(
     origin=st.none() | st.builds(Origin, PLAIN, PLAIN),
     notebook=st.none() | PLAIN,
     artifacts=st.lists(
-        st.builds(Artifact, PLAIN, PLAIN, PLAIN, COUNT, PLAIN, PLAIN), max_size=3, unique_by=lambda made: made.name
+        st.builds(Artifact, PLAIN, PLAIN, st.builds(Reference, PLAIN, PLAIN, PLAIN, COUNT)),
+        max_size=3,
+        unique_by=lambda made: made.name,
     ).map(tuple),
     failure=st.none() | st.builds(Failure, ANY, ANY, ANY, ANY, st.none() | COUNT, st.none() | COUNT, ANY | LONG),
     started=st.none() | SECONDS,
@@ -385,35 +386,11 @@ def test_a_place_that_cannot_hold_a_file_is_refused(tmp_path):
             History.open(path)
 
 
-MOUNTS = """\
-1 0 8:1 / / rw - ext4 /dev/sda1 rw
-2 1 0:5 / /home rw - nfs4 server:/home rw
-3 2 8:2 / /home/local\\040disk rw - xfs /dev/sdb1 rw
-4 1 0:6 / /mnt/smb rw shared:1 - cifs //server/share rw
-5 1 8:3 / /twice rw - ext4 /dev/sdc1 rw
-6 5 0:7 / /twice rw - fuse.sshfs host: rw
-a line of another shape
-"""
-
-
-@pytest.mark.parametrize(
-    "path, kind",
-    [
-        ("/etc/x", "ext4"),
-        ("/home/me/x", "nfs4"),
-        ("/homes/x", "ext4"),
-        ("/home/local disk/x", "xfs"),
-        ("/mnt/smb/x", "cifs"),
-        ("/twice/x", "fuse.sshfs"),
-    ],
-)
-def test_the_innermost_mount_tells_the_file_system(path, kind):
-    assert filesystem.kind_of(Path(path), MOUNTS) == kind
-
-
-def test_a_local_file_is_logged_ahead(tmp_path):
+@pytest.mark.parametrize("shared, journal", [(True, "wal"), (False, "delete")])
+def test_a_file_in_shared_memory_is_logged_ahead(tmp_path, shared, journal):
     """Readers then never wait for writers."""
-    with History.open(tmp_path / "history.db") as history, history._database.reading() as connection:
+    opened = History.open(tmp_path / "history.db", shares_memory=shared)
+    with opened as history, history._database.reading() as connection:
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
 
-    assert mode == ("wal" if filesystem.shares_memory(tmp_path) else "delete")
+    assert mode == journal

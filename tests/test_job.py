@@ -21,7 +21,9 @@ import psutil
 import pytest
 from one_step import executed, job
 
+from nbpipe.data.datastores import LocalStore
 from nbpipe.data.events import Tail
+from nbpipe.data.materializer import Materializer
 from nbpipe.execution import spare
 from nbpipe.execution.job import run_attempt, stop_attempt
 from nbpipe.model import JobInput, JobOutput, Outcome, Status
@@ -87,7 +89,7 @@ class TestSuccess:
         (made,) = outcome.artifacts
         assert (made.name, made.format) == ("total", "json")
         manifest = json.loads((_directory(asked) / "manifest.json").read_text())
-        assert manifest["artifacts"][0]["digest"] == made.digest
+        assert manifest["artifacts"][0]["reference"]["digest"] == made.digest
         assert {name: manifest[name] for name in ("attempt", "token", "run", "step")} == {
             "attempt": "a1",
             "token": 7,
@@ -98,9 +100,9 @@ class TestSuccess:
         assert manifest["seconds"] == outcome.seconds > 0
 
     def test_a_step_reads_what_another_one_wrote(self, tmp_path):
-        first = run_attempt(job(tmp_path, "table = {'a': [1, 2.5, None]}", outputs=[JobOutput("table")]))
-        made = first.artifacts[0]
-        stored = made.uri.removeprefix("file://")
+        asked = job(tmp_path, "table = {'a': [1, 2.5, None]}", outputs=[JobOutput("table")])
+        made = run_attempt(asked).artifacts[0]
+        stored = str(Materializer({"default": LocalStore(Path(asked.store))}).path(made.reference))
         given = JobInput("table", "value", (stored,), made.format)
         second = job(tmp_path, "print(table['a'])", name="a2", inputs=[given])
         outcome = run_attempt(second)

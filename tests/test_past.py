@@ -132,7 +132,7 @@ def test_keep_takes_the_newest_result_that_is_whole(bench):
 
 
 def test_a_workspace_that_was_moved_keeps_its_results(bench, tmp_path):
-    """Addresses in history are those of then; the bytes lie under their digests."""
+    """History holds references, which do not tell where the store lies."""
     bench.run()
     moved = bench.folder.rename(tmp_path / "renamed")
     after = dataclasses.replace(bench, folder=moved)
@@ -196,20 +196,20 @@ def test_a_folder_with_a_file_too_many_is_damaged(bench):
     assert "artifact:a" in [reason.component for reason in bench.step("make").reasons]
 
 
-def test_an_address_that_is_nowhere_is_damage_and_no_crash(bench):
+def test_a_store_that_is_not_known_and_a_name_that_is_none_are_reasons_and_no_crash(bench):
     """History that was written by another machine may name stores that this one cannot reach."""
     bench.run()
     path = bench.folder / ".nbpipe" / "history.db"
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT id, artifacts FROM attempts").fetchall()
         for attempt, text in rows:
-            told = [[*a[:2], "blake3:" + "0" * 64, a[3], "s3://elsewhere/x.json", a[5]] for a in json.loads(text)]
+            told = [[*a[:2], "elsewhere", "blake3:" + "0" * 64, "../x.json", a[5]] for a in json.loads(text)]
             connection.execute("UPDATE attempts SET artifacts = ? WHERE id = ?", (json.dumps(told), attempt))
     connection.close()
 
     planned = bench.plan()
     assert not any(isinstance(decision.verdict, ReuseVerdict) for decision in planned.decisions.values())
-    assert "another datastore" in (planned.decisions["make"].verdict.reasons[0].now or "")
+    assert "datastore `elsewhere`" in (planned.decisions["make"].verdict.reasons[0].now or "")
 
 
 def test_a_plan_reads_the_records_of_earlier_steps_only_when_something_is_missing(bench):

@@ -14,23 +14,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from stored import artifact_of
 
 from nbpipe.data import formats
+from nbpipe.data.materializer import Materializer
 from nbpipe.data.previews import preview
-from nbpipe.model import Artifact, Preview
+from nbpipe.model import Artifact, Preview, Reference
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+class AnyFile:
+    """A datastore in which every file is an object whose digest is its path."""
+
+    def put(self, staged: Path, reference: Reference) -> None:
+        """Take nothing: all is there."""
+
+    def locate(self, reference: Reference) -> Path:
+        """Return the path."""
+        return Path(reference.digest)
+
+    def url(self, reference: Reference) -> str:
+        """Return the path as an address."""
+        return f"file://{reference.digest}"
+
+
 def artifact(path: Path, format: str) -> Artifact:
     size = path.stat().st_size if path.is_file() else 0
-    return Artifact("out", format, "blake3:0", size, path.absolute().as_uri(), path.name)
+    return artifact_of("out", format, str(path.absolute()), size, basename=path.name)
+
+
+def look(artifact: Artifact) -> Preview:
+    return preview(artifact, Materializer({"default": AnyFile()}))
 
 
 def of(folder: Path, value: object, format: str | None = None) -> Preview:
     """Save a value as a step would, and get its preview."""
     saved = formats.save(value, name="out", format=format, folder=folder)
-    return preview(artifact(folder / saved.basename, saved.format))
+    return look(artifact(folder / saved.basename, saved.format))
 
 
 FRAME = pd.DataFrame({"n": range(1000), "x": np.linspace(0, 1, 1000), "s": ["text " * 100] * 1000})
@@ -108,7 +129,7 @@ def test_a_pickle_is_named_and_never_loaded(tmp_path):
     loud = Loud()
     loud.__dict__["a"] = 1
     (tmp_path / "out.pkl").write_bytes(__import__("pickle").dumps(loud))
-    found = preview(artifact(tmp_path / "out.pkl", "cloudpickle"))
+    found = look(artifact(tmp_path / "out.pkl", "cloudpickle"))
 
     assert (found.kind, found.summary) == ("opaque", "test_previews.Loud")
 
@@ -117,7 +138,7 @@ def test_a_picture_is_shown_and_a_large_one_made_small(tmp_path):
     small, large = tmp_path / "a.png", tmp_path / "b.png"
     Image.new("RGB", (30, 20)).save(small)
     Image.frombytes("RGB", (1500, 1500), os.urandom(1500 * 1500 * 3)).save(large)
-    found, other = preview(artifact(small, "png")), preview(artifact(large, "file"))
+    found, other = look(artifact(small, "png")), look(artifact(large, "file"))
 
     assert (found.kind, found.summary, found.pictures[0].data[:8]) == ("image", "30 × 20 pixels", PNG)
     assert other.pictures[0].media == "image/jpeg"
@@ -130,7 +151,7 @@ def test_a_folder_lists_files_with_sizes_and_shows_some_pictures(tmp_path):
     Image.new("RGB", (3, 2)).save(folder / "p.png")
     for number in range(40):
         (folder / f"t{number:02}.txt").write_text("x" * number)
-    found = preview(artifact(folder, "dir"))
+    found = look(artifact(folder, "dir"))
 
     assert (found.kind, found.summary, len(found.files)) == ("files", "41 files", 20)
     assert [picture.name for picture in found.pictures] == ["p.png"]
@@ -142,16 +163,16 @@ def test_a_plain_file_is_shown_by_what_it_holds(tmp_path):
     (tmp_path / "blob").write_bytes(b"\x00\xff" * 100)
     (tmp_path / "d.json").write_text(json.dumps({"k": 1}))
 
-    assert preview(artifact(tmp_path / "log.txt", "file")).text == "one\ntwo\n"
-    assert preview(artifact(tmp_path / "blob", "file")).kind == "opaque"
-    assert preview(artifact(tmp_path / "d.json", "file")).summary == "1 key"
+    assert look(artifact(tmp_path / "log.txt", "file")).text == "one\ntwo\n"
+    assert look(artifact(tmp_path / "blob", "file")).kind == "opaque"
+    assert look(artifact(tmp_path / "d.json", "file")).summary == "1 key"
 
 
 def test_what_is_gone_or_elsewhere_is_said(tmp_path):
-    away = Artifact("out", "json", "blake3:0", 1, "s3://bucket/x", "x")
+    away = artifact_of("out", "json", "blake3:0", 1, store="lake")
 
-    assert preview(artifact(tmp_path / "none", "json")).kind == "missing"
-    assert preview(away).kind == "missing"
+    assert look(artifact(tmp_path / "none", "json")).kind == "missing"
+    assert look(away).kind == "missing"
 
 
 VALUES = {
@@ -197,7 +218,7 @@ def test_a_damaged_file_is_shown_or_said_to_be_damaged(tmp_path_factory, whole, 
     path = tmp_path_factory.mktemp("damaged") / "out"
     path.write_bytes(content[:cut])
 
-    found = preview(artifact(path, format))
+    found = look(artifact(path, format))
     assert found.format == format
     assert len(found.text) <= 4_000
     assert len(found.rows) <= 8
@@ -211,7 +232,7 @@ def test_a_large_table_is_mapped_and_not_read(tmp_path):
         writer.write_table(pa.table({"a": column}))
     del column
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    found = preview(artifact(path, "arrow"))
+    found = look(artifact(path, "arrow"))
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     assert found.summary == "50,000,000 rows × 1 column"

@@ -7,10 +7,10 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from author import Author, write_notebook
+from stored import path_in
 
 from nbpipe.errors import NbpipeError
 from nbpipe.model import Reuse, ReuseVerdict, RunVerdict, Status
@@ -308,7 +308,7 @@ def test_c14_a_deleted_output_makes_its_producer_run(author):
     author.run()
     author.value("a")
     artifact = author.step("make").artifacts[0]
-    path = Path(artifact.uri.removeprefix("file://"))
+    path = path_in(author.folder, artifact)
     path.chmod(0o600)
     path.unlink()
     assert author.run() == {"make"}
@@ -319,7 +319,7 @@ def test_c14_a_deleted_output_makes_its_producer_run(author):
 @pytest.mark.parametrize("damage", [b"4", b"", b"33"])
 def test_c15_a_damaged_output_is_never_taken(author, damage):
     author.run()
-    path = Path(author.step("make").artifacts[0].uri.removeprefix("file://"))
+    path = path_in(author.folder, author.step("make").artifacts[0])
     path.chmod(0o600)
     path.write_bytes(damage)
     assert author.run() == {"make"}

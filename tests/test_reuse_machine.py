@@ -26,8 +26,8 @@ from imagined import VARIABLE, Pipeline, Step, chance_from, folder_texts
 from in_process import InProcess
 from ledger import Ledger
 from pipelines import cells, word
+from stored import path_in
 
-from nbpipe.data.artifacts import local_path
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.language.reading import read_cells
 from nbpipe.model import Artifact, Status, ExecutionRecord
@@ -145,7 +145,7 @@ class Reuse(RuleBasedStateMachine):
             content = next(held for held in self.pipeline.stored(step) if held[0] == made.basename)
             if content in self.ledger.whole:
                 TRIED["damaged outputs"] += 1
-                spoil(local_path(made), chance.choice(("gone", "cut", "flipped", "longer")))
+                spoil(path_in(self.path, made), chance.choice(("gone", "cut", "flipped", "longer")))
                 self.ledger.whole.discard(content)
         return pipeline
 
@@ -236,7 +236,9 @@ class Reuse(RuleBasedStateMachine):
         """Each output holds what it means."""
         assert report.run.status is Status.SUCCEEDED, [record.failure for record in report.steps]
         pipeline = self.pipeline
-        found = {(record.step, made.name): read(made) for record in report.steps for made in record.artifacts}
+        found = {
+            (record.step, made.name): read(self.path, made) for record in report.steps for made in record.artifacts
+        }
         assert found == {
             (step.name, item.name): means(item.format, pipeline.results[step.uid][item.uid])
             for step in pipeline.steps if step.uid in selected - pipeline.skipped for item in step.outputs
@@ -260,9 +262,9 @@ def has_origin(record: ExecutionRecord) -> bool:
     return (record.origin is not None) == (record.status is Status.REUSED)
 
 
-def read(made: Artifact) -> Any:
+def read(folder: Path, made: Artifact) -> Any:
     """Get what an output holds: text, or a folder's texts."""
-    path = local_path(made)
+    path = path_in(folder, made)
     return {each.name: each.read_text() for each in path.iterdir()} if made.format == "dir" else path.read_text()
 
 

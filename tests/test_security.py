@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from author import Author, write_notebook
+from stored import path_in
 
 from nbpipe.errors import NbpipeError, Refusals, Refused
 from nbpipe.language.reading import read_cells
@@ -86,7 +87,7 @@ def test_s17_the_name_of_a_kernel_is_only_looked_up(tmp_path, kernel):
 def test_s22_a_result_that_others_put_into_the_store_is_never_taken(tmp_path):
     author = Author(tmp_path, "%%step a -o x\nx = [1]", "%%step b -i x -o y\ny = x")
     author.run()
-    stored = Path(author.step("a").artifacts[0].uri.removeprefix("file://"))
+    stored = path_in(author.folder, author.step("a").artifacts[0])
     status = stored.stat()
     stored.chmod(0o600)
     stored.write_bytes(stored.read_bytes().replace(b"1", b"2"))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nbpipe.model import (
-    Artifact,
     Component,
     DependsVerdict,
     Failure,
@@ -38,7 +36,6 @@ from nbpipe.views.table import (
     steps_summary,
     without_empty,
 )
-from nbpipe.views.wire import artifact_object
 from nbpipe.views.words import (
     SYMBOLS,
     VERDICTS,
@@ -336,15 +333,3 @@ def test_a_diff_of_huge_texts_ends():
     changed = component_diff(*(Component("input:x", "", "", text) for text in texts))
 
     assert changed[-1] == "… what comes after line 2000 is not compared"
-
-
-@pytest.mark.parametrize("name", ["plain", "with space", "größe", "100%", "a#b", "a?b", "%20"])
-def test_an_outputs_address_is_one_that_fsspec_opens(tmp_path, name):
-    path = tmp_path / name / f"{name}.json"
-    path.parent.mkdir()
-    path.write_text("[1]")
-    address = artifact_object(Artifact("x", "json", "blake3:1", 3, path.as_uri(), path.name))["uri"]
-
-    assert address.startswith("file:///")
-    with fsspec.open(address) as file:
-        assert file.read() == b"[1]"

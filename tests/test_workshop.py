@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pipelines import artifact, cells
+from pipelines import cells
+from stored import artifact_of, materializer_of, path_in
 
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.execution.desk import Desk
@@ -28,6 +29,9 @@ TRAIN = """\
 model = features, pictures, raw, table, all, each, depth
 """
 
+DIGEST = f"blake3:{7:064}"
+FEATURES = artifact_of("features", "json", DIGEST)
+PICTURES = artifact_of("pictures", "dir", DIGEST, basename="pictures")
 NAMES = st.text(st.characters(categories=["L", "Nd", "Pc", "Mn"]), min_size=1, max_size=300).filter(str.isidentifier)
 
 
@@ -42,14 +46,17 @@ def workshop(tmp_path):
     situation = survey(
         Request(str(tmp_path / "n.ipynb"), reading, tmp_path), Place(tmp_path / ".nbpipe"), environ, memory
     )
-    return Workshop("r1", "2026-07-01", Place(tmp_path / ".nbpipe"), situation, memory, environ, "", ("math",))
+    materializer = materializer_of(tmp_path)
+    return Workshop(
+        "r1", "2026-07-01", Place(tmp_path / ".nbpipe"), situation, memory, materializer, environ, "", ("math",)
+    )
 
 
 def job(workshop, step="train", number=1):
     """Get a job of the run."""
     upstream = {
-        StepOutput("features", "prepare"): artifact("features"),
-        StepOutput("pictures", "prepare"): artifact("pictures", format="dir", basename="pictures"),
+        StepOutput("features", "prepare"): FEATURES,
+        StepOutput("pictures", "prepare"): PICTURES,
     }
     return workshop.job(step, number=number, attempt="a1", token=7, upstream=upstream)
 
@@ -68,8 +75,8 @@ def test_inputs_are_values_paths_or_lists_of_either(workshop, tmp_path):
     raw = (str(tmp_path / "raw.csv"),)
 
     assert job(workshop).inputs == (
-        JobInput("features", "value", ("/store/1/features.json",), "json"),
-        JobInput("pictures", "path", ("/store/1/pictures",)),
+        JobInput("features", "value", (str(path_in(tmp_path, FEATURES)),), "json", FEATURES),
+        JobInput("pictures", "path", (str(path_in(tmp_path, PICTURES)),), artifact=PICTURES),
         JobInput("raw", "path", raw),
         JobInput("table", "value", raw, "csv"),
         JobInput("all", "paths", raw),

@@ -91,10 +91,10 @@ class Screen:
             if step.failure is not None and step.failure.kind == "user":
                 self.note(f"\nstep {step.step}:\n{step.failure.traceback.rstrip()}")
 
-    def detached(self, run: RunRecord, steps: Sequence[ExecutionRecord]) -> None:
+    def detached(self, run: RunRecord, steps: Sequence[ExecutionRecord], url_of: wire.UrlOf) -> None:
         """Print that a run goes on by itself."""
         if self.as_json:
-            self.json(wire.run_object(run, steps, 0.0))
+            self.json(wire.run_object(run, steps, 0.0, url_of))
         else:
             name = Path(run.notebook).name
             self.lines([f"run {run.number} goes on by itself: nbpipe status --follow {name}, nbpipe cancel {name}"])
@@ -106,11 +106,13 @@ class Screen:
         numbers: Mapping[str, int],
         now: float,
         metrics: Sequence[Metric] = (),
+        *,
+        url_of: wire.UrlOf,
     ) -> None:
         """Print a recorded run."""
         seconds = (run.ended if run.ended is not None else now) - run.started
         if self.as_json:
-            self.json(wire.run_object(run, steps, seconds, metrics))
+            self.json(wire.run_object(run, steps, seconds, url_of, metrics))
             return
         head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(seconds)}, {run.notebook}"]
         head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
@@ -129,11 +131,11 @@ class Screen:
             for line in table.event_lines(step, event):
                 self.note(line)
 
-    def explained(self, explained: Explained, numbers: Mapping[str, int]) -> None:
+    def explained(self, explained: Explained, numbers: Mapping[str, int], url_of: wire.UrlOf) -> None:
         """Print why a step runs or is reused, with diffs of code."""
         parts = (explained.step, explained.verdict, explained.now, explained.before, explained.last)
         if self.as_json:
-            self.json(why.why_object(*parts))
+            self.json(why.why_object(*parts, url_of=url_of))
         else:
             self.lines(why.why_lines(*parts, numbers=numbers))
 

@@ -185,13 +185,14 @@ def run(
     with _open(notebook, workspace) as opened:
         if more["detach"]:
             cells = tuple(read_notebook(absolute(notebook)).cells)
-            screen.detached(*opened.launch(Submission(cells, request, wishes, opened.place.root)))
+            run_, recorded = opened.launch(Submission(cells, request, wishes, opened.place.root))
+            screen.detached(run_, recorded, opened.materializer.url)
             return 0
         with screen.following() as follower:
             report = opened.run(request, wishes, follower.step, began=follower.begin)
         if as_json:
             logged = opened.metrics(report.run.id, report.steps)
-            screen.json(wire.run_object(report.run, report.steps, report.seconds, logged))
+            screen.json(wire.run_object(report.run, report.steps, report.seconds, opened.materializer.url, logged))
         else:
             numbers = opened.origin_numbers(report.steps)
             screen.report(report, numbers)
@@ -217,8 +218,14 @@ def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None,
         run_, steps = opened.last(_identity(notebook))
         if follow:
             run_, steps = _follow(screen, opened, run_)
-        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id, steps))
+        _show_run(screen, opened, run_, steps)
     return EXIT.get(run_.status, 1) if follow else 0
+
+
+def _show_run(screen: Screen, opened: Workspace, run_: RunRecord, steps: list[ExecutionRecord]) -> None:
+    metrics = opened.metrics(run_.id, steps)
+    numbers, url_of = opened.origin_numbers(steps), opened.materializer.url
+    screen.run(run_, steps, numbers, opened.clock(), metrics, url_of=url_of)
 
 
 def _follow(screen: Screen, opened: Workspace, run_: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
@@ -244,7 +251,8 @@ def cancel(screen: Screen, notebook: Path, workspace: Path | None, as_json: bool
     """Stop what is going on of a notebook, wherever it was started."""
     with _open(notebook, workspace) as opened:
         for ended in opened.cancel(_identity(notebook)):
-            screen.run(ended, opened.show(ended.id)[1], {}, opened.clock())
+            steps = opened.show(ended.id)[1]
+            screen.run(ended, steps, {}, opened.clock(), url_of=opened.materializer.url)
 
 
 @cli.command()
@@ -261,7 +269,7 @@ def why(
     request = request_of(notebook, workspace, param)
     with _open(notebook, workspace) as opened:
         explained = opened.why(request, step)
-        screen.explained(explained, opened.numbers(explained.runs))
+        screen.explained(explained, opened.numbers(explained.runs), opened.materializer.url)
 
 
 @cli.command()
@@ -315,8 +323,9 @@ def pull(
         if target is None and where.exists():
             raise BadUsage(f"{where} is there already", "Name the path to write with --to FILE.")
         artifact = opened.pull(identity, output, where)
+        url_of = opened.materializer.url
     if as_json:
-        screen.json({"output": output, "path": str(where.resolve()), **wire.artifact_object(artifact)})
+        screen.json({"output": output, "path": str(where.resolve()), **wire.artifact_object(artifact, url_of)})
     else:
         screen.lines([f"{output} ({artifact.format}, {artifact.bytes:,} bytes) → {where}"])
 
@@ -346,7 +355,7 @@ def show(screen: Screen, run: str, workspace: Path | None, as_json: bool) -> Non
     """Show one run: its number, its id, or the beginning of its id."""
     with Workspace.open(Path.cwd(), workspace) as opened:
         run_, steps = opened.show(run)
-        screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id, steps))
+        _show_run(screen, opened, run_, steps)
 
 
 @cli.command()
@@ -366,8 +375,12 @@ def verify(
     if as_json:
         screen.json(wire.verified_object(dataclasses.asdict(verified), whole=verified.whole))
     else:
-        counts = (verified.outputs, verified.bytes, verified.unknown)
-        screen.lines(table.verified_lines(problems, *counts, repaired=repair))
+        screen.lines(
+            table.verified_lines(
+                problems, verified.outputs, verified.bytes, unknown=verified.unknown, unreachable=verified.unreachable,
+                repaired=repair,
+            )
+        )  # fmt: skip
     return 0 if verified.whole else 1
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
 import tempfile
-import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from nbpipe.data.digests import Forgetful, content_digest
-from nbpipe.errors import FileMissing, StoreOutOfReach
+from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
+from nbpipe.data.digests import Forgetful
+from nbpipe.data.integrity import find_damage
+from nbpipe.errors import StoreOutOfReach
+from nbpipe.model import Reference
+
+DEFAULT_STORE = "default"
 
 _DIGEST = re.compile(r"blake3:([0-9a-f]{64})")
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_MANY = 32
 
 
 class LocalStore:
@@ -28,47 +29,34 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
-        # Paths and addresses are put together as texts: a plan asks about thousands of objects.
+        # Paths are put together as texts: a plan asks about thousands of objects.
         self._objects = str(self._root).rstrip("/") + "/objects/"
-        self._address = self._root.as_uri().rstrip("/") + "/objects/"
 
-    def put(self, staged: Path, digest: str, basename: str) -> str:
-        """Move a file or folder into the store and get its address; an equal object that is there already stays."""
-        target = self._place(digest, basename)
+    def put(self, staged: Path, reference: Reference) -> None:
+        """Move a file or folder into the store; an equal object that is there already stays."""
+        target, folder = self.locate(reference), staged.is_dir()
+
+        def is_there() -> bool:
+            return find_damage(target, reference, folder=folder, digests=Forgetful()) is None
+
         with _reaching(f"the datastore `{self._root}`"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not _is_whole(target, digest):
-                self._replace(staged, target, digest)
-        return target.as_uri()
+            if is_there():
+                return
+            with draft_beside(target) as draft:
+                _take(staged, draft)
+                _make_read_only(draft)
+                # Its name must never outlive its bytes.
+                flush(draft)
+                put_in_place(draft, target, durable=True, keep=is_there)
 
-    def path(self, digest: str, basename: str) -> Path:
-        """Get where the object lies; StoreOutOfReach when it is not there."""
-        target = self._objects + _below(digest, basename)
-        if not _is_there(target):
-            raise StoreOutOfReach(f"`{basename}` ({digest}) is not in the datastore `{self._root}`")
-        return Path(target)
+    def locate(self, reference: Reference) -> Path:
+        """Return where the object lies, whether it is there or not."""
+        return Path(self._objects + _below(reference))
 
-    def exists(self, digest: str, basename: str) -> bool:
-        """Say whether there is such an object."""
-        return _is_there(self._objects + _below(digest, basename))
-
-    def uri(self, digest: str, basename: str) -> str:
-        """Get the object's address, whether it is there or not."""
-        return self._address + quote(os.fsencode(_below(digest, basename)))
-
-    def _place(self, digest: str, basename: str) -> Path:
-        return Path(self._objects + _below(digest, basename))
-
-    def _replace(self, staged: Path, target: Path, digest: str) -> None:
-        """Bring the bytes beside the target under a name of their own, make them safe, then rename."""
-        fresh = target.parent / f".{uuid.uuid4().hex}.partial"
-        try:
-            _take(staged, fresh)
-            _make_safe(fresh)
-            _swap(fresh, target, digest)
-            _sync(target.parent)
-        finally:
-            _remove(fresh)
+    def url(self, reference: Reference) -> str:
+        """Return the object's address. Nothing in it is quoted: fsspec takes what follows ``file://`` as the path."""
+        return f"file://{self._objects}{_below(reference)}"
 
 
 class MemoryStore:
@@ -79,9 +67,9 @@ class MemoryStore:
         self._shown = tempfile.mkdtemp(prefix="nbpipe-memory-")
         weakref.finalize(self, shutil.rmtree, self._shown, ignore_errors=True)
 
-    def put(self, staged: Path, digest: str, basename: str) -> str:
-        """Read a file or folder into the store and get its address; an equal object that is there already stays."""
-        key = (_hex(digest), _one_part(basename))
+    def put(self, staged: Path, reference: Reference) -> None:
+        """Read a file or folder into the store; an equal object that is there already stays."""
+        key = _key(reference)
         with _reaching("the datastore in memory"):
             held: dict[str, bytes] | bytes
             if staged.is_dir():
@@ -89,26 +77,20 @@ class MemoryStore:
             else:
                 held = staged.read_bytes()
         self._objects.setdefault(key, held)
-        return self.uri(digest, basename)
 
-    def path(self, digest: str, basename: str) -> Path:
-        """Get a copy on disk that lives as long as the store; StoreOutOfReach when the object is not there."""
-        key = (_hex(digest), _one_part(basename))
-        if key not in self._objects:
-            raise StoreOutOfReach(f"`{basename}` ({digest}) is not in the datastore in memory")
+    def locate(self, reference: Reference) -> Path:
+        """Return the path of a copy on disk that lives as long as the store; none is there of what was never put."""
+        key = _key(reference)
         shown = Path(self._shown, *key)
-        if not shown.exists():
+        if key in self._objects and not shown.exists():
             with _reaching("the temporary folder"):
                 _show(self._objects[key], shown)
         return shown
 
-    def exists(self, digest: str, basename: str) -> bool:
-        """Say whether there is such an object."""
-        return (_hex(digest), _one_part(basename)) in self._objects
-
-    def uri(self, digest: str, basename: str) -> str:
-        """Get the object's address, whether it is there or not."""
-        return f"memory://{_hex(digest)}/{quote(_one_part(basename))}"
+    def url(self, reference: Reference) -> str:
+        """Return the object's address, whether it is there or not."""
+        key, basename = _key(reference)
+        return f"memory://{key}/{quote(basename)}"
 
 
 def _show(held: dict[str, bytes] | bytes, path: Path) -> None:
@@ -134,42 +116,23 @@ def _reaching(what: str) -> Iterator[None]:
         raise StoreOutOfReach(f"{what} cannot be written: {said}", "Check that it is there and writable.") from error
 
 
-def _hex(digest: str) -> str:
-    found = _DIGEST.fullmatch(digest)
+def _key(reference: Reference) -> tuple[str, str]:
+    """Return the hex digits of the digest, and the basename; ValueError unless both are what they must be."""
+    found = _DIGEST.fullmatch(reference.digest)
     if found is None:
-        raise ValueError(f"not a digest: {digest!r}")
-    return found.group(1)
+        raise ValueError(f"not a digest: {reference.digest!r}")
+    return found.group(1), _one_part(reference.basename)
 
 
-def _is_there(path: str) -> bool:
-    """Say what ``Path.exists`` says, in half the time: an object that cannot be looked at is not a missing one."""
-    try:
-        os.stat(path)  # noqa: PTH116  # see above
-    except OSError as error:
-        if error.errno not in _ABSENT:
-            raise
-        return False
-    return True
-
-
-def _below(digest: str, basename: str) -> str:
-    key = _hex(digest)
-    return f"{key[:2]}/{key}/{_one_part(basename)}"
+def _below(reference: Reference) -> str:
+    key, basename = _key(reference)
+    return f"{key[:2]}/{key}/{basename}"
 
 
 def _one_part(basename: str) -> str:
     if basename in ("", ".", "..") or "/" in basename or "\0" in basename:
         raise ValueError(f"not the name of a file: {basename!r}")
     return basename
-
-
-def _is_whole(target: Path, digest: str) -> bool:
-    """Say whether the object is there with the bytes that its name promises; a damaged one is put anew."""
-    try:
-        return target.exists() and content_digest(target, Forgetful())[0] == digest
-    except (FileMissing, FileNotFoundError):
-        # Somebody is replacing a damaged one at this moment.
-        return False
 
 
 def _take(staged: Path, fresh: Path) -> None:
@@ -193,50 +156,6 @@ def _is_sole(staged: Path) -> bool:
     return not any(path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1) for path in every)
 
 
-def _make_safe(fresh: Path) -> None:
-    """Make an object read-only and flush it, so that its name never outlives its bytes."""
-    below = sorted(fresh.rglob("*")) if fresh.is_dir() else []
-    every = [*below, fresh]
-    for path in every:
+def _make_read_only(draft: Path) -> None:
+    for path in (draft, *(draft.rglob("*") if draft.is_dir() else ())):
         path.chmod(0o755 if path.is_dir() else 0o444)
-    if len(every) > _MANY:
-        # One flush of everything costs less than one for each of many small files.
-        os.sync()
-        return
-    for path in every:
-        _sync(path)
-
-
-def _swap(fresh: Path, target: Path, digest: str) -> None:
-    """Give the object its name; where somebody has put the same folder meanwhile, theirs is as good as ours."""
-    if _renamed(fresh, target) or _is_whole(target, digest):
-        return
-    aside = target.parent / f".{uuid.uuid4().hex}.damaged"
-    target.rename(aside)
-    _remove(aside)
-    _renamed(fresh, target)
-
-
-def _renamed(fresh: Path, target: Path) -> bool:
-    try:
-        fresh.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

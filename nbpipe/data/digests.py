@@ -1,4 +1,9 @@
-"""Content as a digest: of a file, of a folder, of a list of files. Written ``blake3:<hex>`` everywhere."""
+"""Content as a digest: of bytes, of a file, of a folder, of a list of files.
+
+Every digest is BLAKE3, written ``blake3:<hex>``; the keys of :mod:`nbpipe.planning.fingerprint` are as well. Names made
+from a digest (of a step's folder, a cache's file, a text's row) are the beginning of the same digest's digits. The one
+exception is said where it is made: what a step's kernel computes, which has the standard library alone.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +51,16 @@ class Forgetful:
 
     def note(self, path: Path, digest: str) -> None:
         """Keep nothing."""
+
+
+def bytes_digest(content: bytes) -> str:
+    """Return the digest of bytes."""
+    return f"blake3:{blake3(content).hexdigest()}"
+
+
+def short_digest(digest: str, length: int) -> str:
+    """Return the first hex digits of a digest, to make a name of."""
+    return digest.removeprefix("blake3:")[:length]
 
 
 def file_digest(path: Path) -> str:

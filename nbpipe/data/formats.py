@@ -79,6 +79,7 @@ def basename(name: str, suffix: str) -> str:
     """Get ``name`` with ``suffix`` as a file name, shortened where a file system would refuse it."""
     if len(os.fsencode(name + suffix)) <= _MAX_BASENAME:
         return name + suffix
+    # Not BLAKE3, as elsewhere: a kernel has the standard library alone. Readers' keys hold this name.
     mark = "-" + hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
     room = _MAX_BASENAME - len(mark) - len(os.fsencode(suffix))
     return os.fsencode(name)[:room].decode("utf-8", "ignore") + mark + suffix

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
-from nbpipe.model import Artifact, Observed, Outcome, Status
+import msgspec
+
+from nbpipe.model import Outcome, Status
 
 NAME = "manifest.json"
 
 
 def manifest_text(outcome: Outcome, run: str, step: str) -> str:
-    """Get the text of a success."""
-    told = {"run": run, "step": step, **asdict(outcome), "status": outcome.status.value}
+    """Return the text of a success; run and step are there for whoever looks at the file."""
+    told = {"run": run, "step": step, **msgspec.to_builtins(outcome)}
+    # Not msgspec's own writer: a path's name may hold what is no UTF-8, which JSON can escape.
     return json.dumps(told, ensure_ascii=True)
 
 
 def read_manifest(directory: Path, attempt: str, token: int) -> Outcome | None:
-    """Get the success that lies in an attempt's directory; None when there is none, or it is somebody else's."""
+    """Return the success that lies in an attempt's directory; None when there is none, or it is somebody else's."""
     try:
-        told = json.loads((directory / NAME).read_bytes())
-        found = Outcome(
-            told["attempt"], told["token"], Status(told["status"]), told["seconds"], told["notebook"],
-            artifacts=tuple(Artifact(**each) for each in told["artifacts"]),
-            notes=tuple(told["notes"]),
-            observed=tuple(Observed(**each) for each in told["observed"]),
-            written=tuple(told["written"]),
-            doubts=tuple(told["doubts"]),
-        )  # fmt: skip
-    except (OSError, ValueError, LookupError, TypeError):
+        found = msgspec.convert(json.loads((directory / NAME).read_bytes()), Outcome)
+    except (OSError, ValueError):
         return None
     return found if (found.attempt, found.token, found.status) == (attempt, token, Status.SUCCEEDED) else None

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
-from nbpipe.data.digests import Digests, content_digest, remembered_digest, tree_digest
+from nbpipe.data.digests import Digests, bytes_digest, content_digest, remembered_digest, tree_digest
 from nbpipe.data.listing import code_below, names_in
 from nbpipe.data.packages import Packages, holds
 from nbpipe.errors import FileMissing
@@ -162,7 +160,7 @@ def _owners(told: Mapping[str, Any], packages: Packages) -> list[str]:
 def _listing(names: Iterable[str]) -> str:
     listed = sorted(names)
     text = "\0".join(listed).encode("utf-8", "surrogatepass")
-    return f"{len(listed)} names, blake3:{blake3(text).hexdigest()}"
+    return f"{len(listed)} names, {bytes_digest(text)}"
 
 
 def _runs_code(words: Sequence[str], base: Path) -> bool:

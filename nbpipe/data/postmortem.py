@@ -22,6 +22,7 @@ from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 from nbpipe.data import formats
+from nbpipe.data.atomic_file import create_file
 
 FOLDER = "postmortem"
 _INDEX = "frame.json"
@@ -121,8 +122,7 @@ def keep(error: BaseException, folder: Path, own: Callable[[str], bool], known: 
     worker.join(_SECONDS)
     told = {"function": frame.f_code.co_name, "line": line, "values": dict(keeper.told)}
     try:
-        with os.fdopen(os.open(place / _INDEX, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(json.dumps(told).encode("utf-8", "surrogatepass"))
+        create_file(place / _INDEX, json.dumps(told).encode("utf-8", "surrogatepass"), mode=0o600, durable=False)
     except OSError:
         return
 

@@ -19,9 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data.artifacts import local_path
 from nbpipe.data.digests import walk
 from nbpipe.data.kinds import library
+from nbpipe.data.materializer import Materializer
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.model import Artifact, Picture, Preview
 
@@ -58,14 +58,12 @@ _BY_SUFFIX: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def preview(artifact: Artifact) -> Preview:
+def preview(artifact: Artifact, materializer: Materializer) -> Preview:
     """Get the beginning of a stored output; one that is gone or damaged is told as such."""
     given: _Found = {"format": artifact.format, "bytes": artifact.bytes}
     try:
-        path = local_path(artifact)
-        if not path.exists():
-            return Preview("missing", "it is no longer in its datastore", **given)
-        found = _folder(path) if artifact.format == "dir" else _file(path, artifact.format)
+        path = materializer.path(artifact.reference)
+        found = _folder(path) if artifact.is_folder else _file(path, artifact.format)
     except StoreOutOfReach as error:
         return Preview("missing", error.message, **given)
     except _DAMAGED as error:

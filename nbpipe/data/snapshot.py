@@ -20,6 +20,7 @@ from nbpipe.data.digests import (
     require_file,
     tree_digest,
 )
+from nbpipe.data.file_systems import remote_devices
 from nbpipe.data.modules import find_modules
 from nbpipe.errors import FileMissing
 from nbpipe.history.digest_cache import CachedDigest
@@ -28,14 +29,14 @@ from nbpipe.model import Content
 __all__ = ["DigestMemory", "Digests", "Forgetful", "file_digest", "find_modules", "pin", "tree_digest"]
 
 _TICK = 2.0
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "beegfs"})
 
 
 class DigestMemory:
     """Digests that outlive the process: trusted only while nothing about a file's status has changed.
 
     A file that was touched less than a tick of the file system before it was noted is not kept, for it could change
-    again without its status telling; nor is one on a network file system, whose status may be an old one.
+    again without its status telling; nor is one on a file system that other hosts change too: its status may be an old
+    one.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class DigestMemory:
         self._known: dict[str, CachedDigest | None] = {}
         self._new: dict[str, CachedDigest] = {}
         self._lock = threading.Lock()
-        self._far = _network_devices(Path("/proc/self/mountinfo"))
+        self._far = remote_devices()
 
     def prefetch(self, paths: Iterable[Path]) -> None:
         """Ask once for all of these files."""
@@ -95,24 +96,6 @@ def _entry(path: Path, digest: str) -> CachedDigest:
     return CachedDigest(
         str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, digest
     )
-
-
-def _network_devices(mounts: Path) -> frozenset[int]:
-    """Get the device numbers of network file systems; none where the system does not tell."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(filter(None, map(_network_device, lines)))
-
-
-def _network_device(line: str) -> int | None:
-    before, _, after = line.partition(" - ")
-    kind = after.partition(" ")[0]
-    if kind not in _NETWORK and not kind.startswith("fuse."):
-        return None
-    major, _, minor = before.split()[2].partition(":")
-    return os.makedev(int(major), int(minor))
 
 
 def pin(pattern: str, base: Path, digests: Digests) -> Content:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nbpipe.data.atomic_file import create_file, write_file
 from nbpipe.data.manifests import NAME, manifest_text
 from nbpipe.model import Job, Outcome
 
@@ -87,8 +88,8 @@ class Desk:
             "ours": [job.store, str(self.path.parents[2])],
         }
         # Read by this attempt's kernel only, which nothing survives that a disk would have to.
-        with os.fdopen(os.open(self.job, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"))
+        content = json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
+        create_file(self.job, content, mode=0o600, durable=False)
 
     def error(self) -> Mapping[str, Any]:
         """Get what the kernel wrote about the error of a cell; empty when it wrote nothing."""
@@ -119,7 +120,7 @@ class Desk:
 
     def sign(self, job: Job, outcome: Outcome) -> None:
         """Write the manifest, which says that the attempt succeeded and all its outputs are published."""
-        write_whole(self.manifest, manifest_text(outcome, job.run, job.step).encode())
+        write_file(self.manifest, manifest_text(outcome, job.run, job.step).encode(), mode=0o644, durable=True)
 
     def clear(self) -> None:
         """Remove what was staged."""
@@ -132,22 +133,3 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file so that a reader, or a power cut, finds all of it or the one before."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -15,12 +15,13 @@ from math import inf
 from pathlib import Path
 
 from nbpipe.data.artifacts import publish
+from nbpipe.data.atomic_file import write_file
 from nbpipe.data.datastores import LocalStore
 from nbpipe.data.events import EventFile
 from nbpipe.errors import NbpipeError
 from nbpipe.execution import engine
 from nbpipe.execution.attempts import Attempt, Attempts
-from nbpipe.execution.desk import Desk, Staged, write_whole
+from nbpipe.execution.desk import Desk, Staged
 from nbpipe.execution.shipping import ship
 from nbpipe.execution.surroundings import observed
 from nbpipe.execution.verdict import failure_of, one_line
@@ -101,7 +102,7 @@ def _carry_out(job: Job, attempt: Attempt, desk: Desk, report: Report, started: 
         try:
             _execute(job, attempt, desk, report, progress)
         finally:
-            write_whole(desk.notebook, engine.written(progress.notebook))
+            write_file(desk.notebook, engine.written(progress.notebook), mode=0o644, durable=True)
         # From here on a stop comes too late; before, it wins.
         attempt.seal()
         return failure_of(job, attempt, progress, desk) or _published(job, desk, started, progress)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from nbpipe.execution.desk import write_whole
+from nbpipe.data.atomic_file import write_file
+from nbpipe.data.digests import bytes_digest, short_digest, tree_digest
 
 _IMPORT = re.compile(r"^from (nbpipe[\w.]*) import (\([^)]*\)|[^(\n]+)", re.MULTILINE)
 _FIRST = "nbpipe.execution.stepside"
@@ -21,12 +21,13 @@ _ROOT = _DOCSTRING + f"from nbpipe.execution.telling import {', '.join(_TOLD)}\n
 def ship(store: Path) -> Path:
     """Get the folder to put on a kernel's ``sys.path``; what is missing or damaged in it is written anew."""
     sources = _sources()
-    folder = store / "kernel" / _digest(sources)
+    digest = tree_digest((name, len(content), bytes_digest(content)) for name, content in sources.items())
+    folder = store / "kernel" / short_digest(digest, 40)
     for name, content in sources.items():
         path = folder / name
         if not (path.is_file() and path.read_bytes() == content):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, content)
+            write_file(path, content, mode=0o644, durable=True)
     return folder
 
 
@@ -62,11 +63,3 @@ def _imported(source: bytes) -> Iterator[str]:
     for module, names in _IMPORT.findall(source.decode()):
         yield module
         yield from (f"{module}.{name.strip()}" for name in names.strip("()\n ").split(",") if name.strip())
-
-
-def _digest(sources: dict[str, bytes]) -> str:
-    """Name a set of sources; only a folder's name, so the standard library's hash will do."""
-    digest = hashlib.blake2b(digest_size=20)
-    for name, content in sorted(sources.items()):
-        digest.update(f"{name}:{len(content)}:".encode() + content)
-    return digest.hexdigest()

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nbpipe.data import formats, postmortem
+from nbpipe.data.atomic_file import write_file
 from nbpipe.data.classes import main_namespace, share_classes
 from nbpipe.execution import bars, observation, telling
 
@@ -231,9 +232,7 @@ def _save_one(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, An
 
 def _write_whole(target: Path, told: Mapping[str, Any]) -> None:
     """Write JSON that is there completely or not at all; only this attempt's worker reads it, at once."""
-    fresh = target.with_name(f".{target.name}.partial")
-    fresh.write_bytes(json.dumps(told).encode())
-    fresh.replace(target)
+    write_file(target, json.dumps(told).encode(), durable=False)
 
 
 # Inputs are read-only

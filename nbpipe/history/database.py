@@ -15,7 +15,6 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
-from nbpipe.history.filesystem import shares_memory
 
 BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
@@ -57,12 +56,12 @@ _CAUSES = (
 class Database:
     """One SQLite file, used by any number of threads and processes through short transactions."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shares_memory: bool) -> None:
         self.path = path
         with words_for(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._file: tuple[int, int] | None = None
-        self._readers = _engine(path)
+        self._readers = _engine(path, shares_memory=shares_memory)
         # Taking the write lock at once means waiting for one's turn; taking it after a read may fail without a wait.
         self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
 
@@ -150,12 +149,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _engine(path: Path) -> Engine:
+def _engine(path: Path, *, shares_memory: bool) -> Engine:
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": 0.0})
-    shared = shares_memory(path)
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:
-        _prepare(connection, write_ahead=shared)
+        _prepare(connection, write_ahead=shares_memory)
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", _begin)

@@ -23,6 +23,7 @@ from nbpipe.model import (
     Origin,
     PipelineRecord,
     Reason,
+    Reference,
     RunRecord,
     Status,
 )
@@ -150,26 +151,26 @@ def output_to_row(record: ExecutionRecord, position: int, number: int) -> dict[s
         "position": position,
         "name": artifact.name,
         "format": artifact.format,
+        "store": artifact.reference.store,
         "digest": artifact.digest,
-        "bytes": artifact.bytes,
-        "uri": artifact.uri,
         "basename": artifact.basename,
+        "bytes": artifact.bytes,
     }
 
 
 def artifact_from(row: Row[Any]) -> Artifact:
     """Return the output's artifact."""
-    return Artifact(row.name, row.format, row.digest, row.bytes, row.uri, row.basename)
+    return Artifact(row.name, row.format, Reference(row.store, row.digest, row.basename, row.bytes))
 
 
 def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
     """Return what an attempt made, as its own row keeps it."""
-    return to_json([(a.name, a.format, a.digest, a.bytes, a.uri, a.basename) for a in artifacts])
+    return to_json([(a.name, a.format, a.reference.store, a.digest, a.basename, a.bytes) for a in artifacts])
 
 
 def artifacts_from_json(stored: str) -> tuple[Artifact, ...]:
     """Return what an attempt made."""
-    return tuple(Artifact(*parts) for parts in json.loads(stored))
+    return tuple(Artifact(name, format, Reference(*parts)) for name, format, *parts in json.loads(stored))
 
 
 def hit_from(row: Row[Any], key: str, observed: tuple[Observed, ...] = (), accepted: str | None = None) -> Hit:

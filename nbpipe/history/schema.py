@@ -136,10 +136,10 @@ outputs = Table(
     _number("number"),
     _number("position"),
     _words("format"),
+    _words("store"),
     _words("digest"),
-    _number("bytes"),
-    _words("uri"),
     _words("basename"),
+    _number("bytes"),
     Index("outputs_by_name", "name", "number"),
 )
 

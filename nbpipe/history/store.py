@@ -43,13 +43,14 @@ class History:
         self.archive = ResultArchive(database)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, shares_memory: bool = True) -> Self:
         """Return the history kept in this file, made if it is not there yet.
 
+        ``shares_memory`` tells whether all who open the file share its mapped memory, as on a disk of this machine.
         Raise HistoryOutOfReach when it cannot be read and written: damaged, read-only, of another schema, held for too
         long.
         """
-        database = Database(path)
+        database = Database(path, shares_memory=shares_memory)
         opened = False
         try:
             with database.writing() as connection:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from typing import Any
 
+from blake3 import blake3
 from sqlalchemy import Connection, select
 
 from nbpipe.history.database import chunks, insert_absent
@@ -28,7 +28,7 @@ class TextPool:
         """Get the name under which ``value`` will be stored."""
         # JSON escapes what not every database takes in a text: NUL and lone surrogates.
         text = to_json(value)
-        digest = blake2b(text.encode("ascii"), digest_size=20).hexdigest()
+        digest = blake3(text.encode("ascii")).hexdigest()[:40]
         self._by_digest[digest] = text
         return digest
 

@@ -17,8 +17,7 @@ from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.hosted import Hosted
 from nbpipe.magics.watched import Text, Watched
-from nbpipe.model import Cell, Preview, Status
-from nbpipe.run.job_factory import definition_digests
+from nbpipe.model import Artifact, Cell, Preview, Status
 from nbpipe.run.situation import Request, check_declared, needs_among, select
 from nbpipe.run.submission import Submission, Wishes, new_run_id
 from nbpipe.views.card import CardState
@@ -57,7 +56,7 @@ class Live:
         self._eyes: threading.Thread | None = None
         self._numbers: dict[str, int] = {}
         self._displayed: dict[str, tuple[str, ...]] = {}
-        self._seen: dict[str, Preview] = {}
+        self._seen: dict[Artifact, Preview] = {}
         self.landed: Callable[[], None] = lambda: None
 
     def submit(self, request: Request, cells: tuple[Cell, ...]) -> Watched:
@@ -138,9 +137,9 @@ class Live:
         record = watched.succeeded(focus) if focus else None
         found: dict[str, Preview] = {}
         for artifact in record.artifacts if record else ():
-            if artifact.uri not in self._seen:
-                self._seen[artifact.uri] = preview(artifact)
-            found[f"{focus}.{artifact.name}"] = self._seen[artifact.uri]
+            if artifact not in self._seen:
+                self._seen[artifact] = preview(artifact, self._workspace().materializer)
+            found[f"{focus}.{artifact.name}"] = self._seen[artifact]
         return found
 
     def close(self) -> None:

@@ -9,15 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Self
 
-from nbpipe.data.artifacts import local_path
 from nbpipe.data.classes import share_classes
 from nbpipe.data.formats import libraries, load_here
 from nbpipe.errors import NbpipeError, StepFailed
 from nbpipe.magics.watched import Watched
-from nbpipe.model import Artifact, ExecutionRecord, Status
+from nbpipe.model import Artifact, ExecutionRecord, Reference, Status
 from nbpipe.views.columns import fit
 from nbpipe.views.words import duration, failure_line
 
@@ -40,14 +40,17 @@ class _Expected:
 class Outputs:
     """What outputs this kernel has, and which it will have."""
 
-    def __init__(self, namespace: dict[str, Any], hint: Callable[[], Hint]) -> None:
+    def __init__(
+        self, namespace: dict[str, Any], hint: Callable[[], Hint], path_of: Callable[[Reference], Path]
+    ) -> None:
         self._namespace = namespace
         self._hint = hint
-        self._bound: dict[str, str] = {}
+        self._path_of = path_of
+        self._bound: dict[str, Reference] = {}
         self._expected: dict[str, _Expected] = {}
         self._renewed: dict[str, _Expected] = {}
         self._own: set[str] = set()
-        self._refused: set[str] = set()
+        self._refused: set[Reference] = set()
 
     def expect(self, names: Iterable[str], step: str, watched: Watched, classes: Mapping[str, str]) -> None:
         """Expect outputs of a step: whoever reads one of these names from now on waits for it."""
@@ -84,23 +87,23 @@ class Outputs:
     def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
         """Give the notebook an output under its name: the value, or the path of a file or folder."""
         name = artifact.name
-        if not again and self._bound.get(name) == artifact.uri and name in self._namespace:
+        if not again and self._bound.get(name) == artifact.reference and name in self._namespace:
             self._expected.pop(name, None)
             return self._namespace[name]
         value = self._value(artifact)
         self._namespace[name] = value
-        self._bound[name] = artifact.uri
+        self._bound[name] = artifact.reference
         self._expected.pop(name, None)
         return value
 
     def _value(self, artifact: Artifact) -> Any:
-        path = local_path(artifact)
-        if artifact.is_path:
-            return path
         try:
+            path = self._path_of(artifact.reference)
+            if artifact.is_path:
+                return path
             return load_here(path, artifact.format, f"output `{artifact.name}`")
         except NbpipeError:
-            self._refused.add(artifact.uri)
+            self._refused.add(artifact.reference)
             raise
 
     def unbind(self, name: str) -> None:
@@ -124,7 +127,7 @@ class Outputs:
     def _ready(self) -> list[tuple[Artifact, Mapping[str, str]]]:
         for name, expected in list(self._renewed.items()):
             artifact = _output(expected.watched.succeeded(expected.step), name)
-            if artifact is not None and self._bound.get(name) != artifact.uri and name not in self._expected:
+            if artifact is not None and self._bound.get(name) != artifact.reference and name not in self._expected:
                 self._expected[name] = expected
             if artifact is not None or expected.watched.is_done(expected.step):
                 self._renewed.pop(name, None)
@@ -134,7 +137,7 @@ class Outputs:
         found: list[tuple[Artifact, Mapping[str, str]]] = []
         for name, expected in list(self._expected.items()):
             artifact = _output(expected.watched.succeeded(expected.step), name)
-            if artifact is not None and artifact.uri not in self._refused and _is_light(artifact):
+            if artifact is not None and artifact.reference not in self._refused and _is_light(artifact):
                 found.append((artifact, expected.classes))
         return found
 

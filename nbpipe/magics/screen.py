@@ -163,8 +163,12 @@ def show_comparison(left: Side, right: Side) -> None:
 def show_verified(verified: Verified) -> None:
     """Show what a look at all stored outputs has found."""
     problems = [(problem.where, problem.said) for problem in verified.problems]
-    counts = (verified.outputs, verified.bytes, verified.unknown)
-    show_lines(table.verified_lines(problems, *counts, repaired=verified.repaired))
+    show_lines(
+        table.verified_lines(
+            problems, verified.outputs, verified.bytes, unknown=verified.unknown, unreachable=verified.unreachable,
+            repaired=verified.repaired,
+        )
+    )  # fmt: skip
 
 
 def show_outputs(executed: Path) -> None:

@@ -18,7 +18,7 @@ from nbpipe.magics.front_end import deleted_cells, names_cells
 from nbpipe.magics.live import Live
 from nbpipe.magics.outputs import Hint, Outputs
 from nbpipe.magics.watched import Watched
-from nbpipe.model import Cell, ExecutionRecord, RunRecord
+from nbpipe.model import Cell, ExecutionRecord, Reference, RunRecord
 from nbpipe.run.answers import Planned, Report
 from nbpipe.run.driver import Executor
 from nbpipe.run.job_factory import definition_digests
@@ -42,7 +42,7 @@ class Session:
             inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal,
             named=names_cells(shell),
         )  # fmt: skip
-        self.outputs = Outputs(shell.user_ns, hint)
+        self.outputs = Outputs(shell.user_ns, hint, self._path_of)
         self.live = Live(lambda: self.workspace, self.identity, _connection_file(shell))
         self._workspace: Workspace | None = None
         self._opening = threading.Lock()
@@ -133,6 +133,9 @@ class Session:
             for output in step.outputs if step.name in failed else ():
                 if output.name not in made:
                     self.outputs.unbind(output.name)
+
+    def _path_of(self, reference: Reference) -> Path:
+        return self.workspace.materializer.path(reference)
 
     def _executors(self) -> Executor:
         if self._executor is None:

@@ -32,7 +32,7 @@ from nbpipe.model.author import (
     StepOutput,
     Warned,
 )
-from nbpipe.model.content import Artifact, Content
+from nbpipe.model.content import Artifact, Content, Reference
 from nbpipe.model.event import (
     AttemptChanged,
     ExecutionChanged,
@@ -68,8 +68,8 @@ __all__ = [
     "Cell", "Component", "Content", "Definition", "DependsVerdict", "Elsewhere", "ExecutionChanged",
     "ExecutionRecord", "Failure", "Files", "FromParameter", "FrozenModule", "GitState", "Hit", "Input", "Job",
     "JobInput", "JobOutput", "Metric", "MetricLogged", "Observed", "Options", "Origin", "Outcome", "Output",
-    "OutputWritten", "Parameter", "Picture", "Piece", "Pipeline", "PipelineRecord", "Preview", "Reason", "Reuse",
-    "ReuseVerdict", "RunChanged", "RunEvent", "RunFact", "RunGrown", "RunPicture", "RunRecord", "RunVerdict",
+    "OutputWritten", "Parameter", "Picture", "Piece", "Pipeline", "PipelineRecord", "Preview", "Reason", "Reference",
+    "Reuse", "ReuseVerdict", "RunChanged", "RunEvent", "RunFact", "RunGrown", "RunPicture", "RunRecord", "RunVerdict",
     "SkipVerdict", "Source", "Status", "Step", "StepCode", "StepEvent", "StepEventKind", "StepOutput", "Verdict",
     "Warned", "step_needs",
 ]  # fmt: skip

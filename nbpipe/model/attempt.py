@@ -14,12 +14,16 @@ from nbpipe.model.verdicts import Observed
 
 @dataclass(frozen=True, slots=True)
 class JobInput:
-    """An input as the kernel gets it: ``kind`` is value, values, path or paths; values are loaded by ``format``."""
+    """An input as the kernel gets it: ``kind`` is value, values, path or paths; values are loaded by ``format``.
+
+    ``artifact`` is the stored output that it is; None for the author's files.
+    """
 
     name: str
     kind: str
     paths: tuple[str, ...]
     format: str | None = None
+    artifact: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)

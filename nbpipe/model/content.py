@@ -17,17 +17,47 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A stored object, wherever its datastore lies: ``store`` is the datastore's name, never a path or an address.
+
+    ``basename`` is the name that readers see, ``bytes`` the size of the file, or of all files of the folder.
+    """
+
+    store: str
+    digest: str
+    basename: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
-    """A stored output: ``uri`` is the fsspec URL of its bytes, ``basename`` the name that readers see."""
+    """A stored output: its name, the format that it is kept in, and where its bytes are to be had."""
 
     name: str
     format: str
-    digest: str
-    bytes: int
-    uri: str
-    basename: str
+    reference: Reference
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the output's bytes."""
+        return self.reference.digest
+
+    @property
+    def bytes(self) -> int:
+        """Return the output's size."""
+        return self.reference.bytes
+
+    @property
+    def basename(self) -> str:
+        """Return the name of the stored file or folder."""
+        return self.reference.basename
 
     @property
     def is_path(self) -> bool:
         """Say whether a reader is given a path instead of a value."""
         return self.format in ("file", "dir")
+
+    @property
+    def is_folder(self) -> bool:
+        """Say whether the output is a folder."""
+        return self.format == "dir"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nbpipe.compute import entry
-from nbpipe.data.artifacts import local_path
+from nbpipe.data.materializer import Materializer
 from nbpipe.language.reading import Reading
 from nbpipe.model import Artifact
 from nbpipe.run.job_factory import definition_digests
@@ -30,12 +30,15 @@ del _nbpipe_bind
 """
 
 
-def binding_code(artifacts: Sequence[Artifact], reading: Reading, store: Path) -> str:
+def binding_code(artifacts: Sequence[Artifact], reading: Reading, store: Path, materializer: Materializer) -> str:
     """Get the code; what it is told is one text, so no name or path becomes code."""
     library: Path = entry.load(entry.SHIP)(store)
     definitions: dict[str, str] = {}
     for code in reading.code.values():
         definitions |= definition_digests(code)
-    outputs = [[a.name, str(local_path(a)), None if a.is_path else a.format] for a in artifacts]
+    outputs = [
+        [made.name, str(materializer.locate(made.reference)), None if made.is_path else made.format]
+        for made in artifacts
+    ]
     told = {"library": str(library), "definitions": definitions, "outputs": outputs}
     return _CODE.replace("{told!r}", repr(json.dumps(told)))

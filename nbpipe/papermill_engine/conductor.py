@@ -138,9 +138,7 @@ class Conductor:
 
     def _run_steps(self) -> None:
         try:
-            self._report = self.workspace.runs.run(
-                self.request, Wishes(), self._news.put, cancelled=self._stop.is_set
-            )
+            self._report = self.workspace.runs.run(self.request, Wishes(), self._news.put, cancelled=self._stop.is_set)
         except BaseException as error:  # noqa: BLE001  # a thread's border: the conductor raises it in its own
             self._broken = error
         self._news.put(None)
@@ -204,7 +202,8 @@ class Conductor:
         fresh = [source for source in wanted if source not in self._bound]
         artifacts = {source: found for source in fresh if (found := self._artifact(source)) is not None}
         if artifacts:
-            code = binding_code(list(artifacts.values()), self.request.reading, self.workspace.layout.store)
+            made, workspace = list(artifacts.values()), self.workspace
+            code = binding_code(made, self.request.reading, workspace.layout.store, workspace.materializer)
             reply = client.wait_for_reply(client.kc.execute(code, silent=False, store_history=False))
             if reply["content"]["status"] == "error":
                 logger.error("outputs could not be bound: %s", reply["content"]["evalue"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 
 from nbpipe.compute.environments import kernel_environment
-from nbpipe.data.artifacts import copy_out, local_path
+from nbpipe.data.artifacts import copy_out
+from nbpipe.data.digests import bytes_digest, short_digest
+from nbpipe.data.materializer import Materializer
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import NbpipeError
 from nbpipe.language.render import render
@@ -30,6 +31,7 @@ class AttemptJobFactory:
     place: Place
     situation: Situation
     digests: DigestMemory
+    materializer: Materializer
     environ: Mapping[str, str]
     experiment: str = ""
     imports: tuple[str, ...] = ()
@@ -55,7 +57,7 @@ class AttemptJobFactory:
             cwd=str(self.situation.request.base),
             kernel=self.situation.interpreter.kernel,
             env=kernel_environment(self.environ, declared.options.envvar, self.situation.interpreter.env),
-            inputs=inputs_of(self.situation, step, upstream),
+            inputs=inputs_of(self.situation, step, upstream, self.materializer),
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=around.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
@@ -83,7 +85,7 @@ class AttemptJobFactory:
             target = self.situation.request.base / self.destination(declared, output)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                copy_out(artifact, target)
+                copy_out(self.materializer, artifact, target)
             except NbpipeError as error:
                 return f"`{artifact.name}` could not be written to {target}: {error.message}"
             except OSError as error:
@@ -100,11 +102,13 @@ class AttemptJobFactory:
         return destination(step, output, {**values, "run-id": self.run, "date": self.date})
 
 
-def inputs_of(situation: Situation, step: str, upstream: Mapping[StepOutput, Artifact]) -> tuple[JobInput, ...]:
+def inputs_of(
+    situation: Situation, step: str, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
+) -> tuple[JobInput, ...]:
     """Get a step's inputs where they lie."""
     feeds, files = situation.graph.feeds[step], situation.circumstances[step].files
     return tuple(
-        _from_artifact(item.name, upstream[feeds[item.name]])
+        _from_artifact(item.name, upstream[feeds[item.name]], materializer)
         if item.name in feeds
         else _from_files(item, files[item.name])
         for item in situation.graph.steps[step].inputs
@@ -114,7 +118,7 @@ def inputs_of(situation: Situation, step: str, upstream: Mapping[StepOutput, Art
 def definition_digests(code: StepCode) -> dict[str, str]:
     """Get the digest of each definition that a step reaches, by the names that it binds."""
     return {
-        name: sha256(definition.normal.encode("utf-8", "surrogatepass")).hexdigest()
+        name: bytes_digest(definition.normal.encode("utf-8", "surrogatepass"))
         for definition in code.definitions
         for name in definition.names
     }
@@ -126,14 +130,15 @@ def slug(name: str) -> str:
         return name
     plain = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")[:40]
     # The hyphen, which no name holds, keeps it apart from every name that is its own folder.
-    return f"{plain or 'step'}-{sha256(name.encode()).hexdigest()[:10]}"
+    return f"{plain or 'step'}-{short_digest(bytes_digest(name.encode()), 10)}"
 
 
-def _from_artifact(name: str, artifact: Artifact) -> JobInput:
-    path = str(local_path(artifact))
+def _from_artifact(name: str, artifact: Artifact, materializer: Materializer) -> JobInput:
+    # Not asked whether it is there: the step that misses an input says so, and the run goes on.
+    path = str(materializer.locate(artifact.reference))
     if artifact.is_path:
-        return JobInput(name, "path", (path,))
-    return JobInput(name, "value", (path,), artifact.format)
+        return JobInput(name, "path", (path,), artifact=artifact)
+    return JobInput(name, "value", (path,), artifact.format, artifact)
 
 
 def _from_files(item: Input, content: Content) -> JobInput:

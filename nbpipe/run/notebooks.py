@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from nbpipe.data.atomic_file import create_file, draft_beside, put_in_place
 from nbpipe.errors import NotebookUnreadable, Refused, StoreOutOfReach, refuse
 from nbpipe.language.layout import laid_out
 from nbpipe.language.notebook import read_notebook
@@ -60,21 +61,16 @@ def rewrite(path: Path, sources: dict[int, str]) -> None:
 def replace_file(path: Path, content: bytes, *, expected: bytes | None = None) -> None:
     """Write a file whole or not at all, through links, its permissions kept; ``expected`` is what it must hold now."""
     target = Path(os.path.realpath(path))
-    draft = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(mode)
-        if expected is not None and target.read_bytes() != expected:
-            raise StoreOutOfReach(f"{path} was saved by somebody else meanwhile", "Try again.")
-        draft.replace(target)
+        with draft_beside(target) as draft:
+            create_file(draft, content, mode=0o600, durable=True)
+            draft.chmod(mode)
+            if expected is not None and target.read_bytes() != expected:
+                raise StoreOutOfReach(f"{path} was saved by somebody else meanwhile", "Try again.")
+            put_in_place(draft, target, durable=False)
     except OSError as error:
         raise StoreOutOfReach(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbpipe.data.artifacts import Datastore, check, local_path
+from nbpipe.data.artifacts import check
+from nbpipe.data.materializer import Materializer
 from nbpipe.data.observations import Surroundings
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import StoreOutOfReach
@@ -21,7 +22,7 @@ class Recall:
     """Lookups for one pipeline: the last run's results are fetched at once, older ones when one of them is missed."""
 
     history: History
-    store: Datastore
+    materializer: Materializer
     digests: DigestMemory
     around: Surroundings
     clock: Callable[[], float]
@@ -74,7 +75,7 @@ class Recall:
 
     def wrong(self, record: ExecutionRecord) -> tuple[Reason, ...]:
         """Get what has become of a record's outputs, if that is why they are not offered any more."""
-        return self._damage(record.artifacts)
+        return tuple(reason for reason, _ in self._wrong(record.artifacts))
 
     def _candidates(self, key: str) -> Iterator[Hit]:
         newest = self._find(key)
@@ -97,40 +98,35 @@ class Recall:
         self._ready |= hits
         # One result is offered under two keys.
         results = {hit.attempt: hit for hit in hits.values()}.values()
-        stored = _files(artifact for hit in results for artifact in hit.artifacts)
+        stored = [path for hit in results for path in self._files(hit.artifacts)]
         read = [path for hit in results for path in self.around.files(hit.observed)]
         self.digests.prefetch([*stored, *read])
 
     def _whole(self, hit: Hit) -> Hit | tuple[Reason, ...]:
-        """Get the result as it lies in this store now; one that is not whole is never offered again."""
-        damage = self._damage(hit.artifacts)
-        if not damage:
-            return hit
-        # A workspace that was moved with all it holds has its bytes under the same digests as before.
-        here = tuple(map(self._moved, hit.artifacts))
-        if here != hit.artifacts and not self._damage(here):
-            return dataclasses.replace(hit, artifacts=here)
-        self.history.results.quarantine(hit.attempt, "; ".join(f"{r.component} {r.now}" for r in damage), self.clock())
-        return damage
+        """Return the result, or why it cannot be used; one that is damaged is never offered again."""
+        wrong = self._wrong(hit.artifacts)
+        damage = [reason for reason, lasting in wrong if lasting]
+        if damage:
+            said = "; ".join(f"{reason.component} {reason.now}" for reason in damage)
+            self.history.results.quarantine(hit.attempt, said, self.clock())
+        return tuple(reason for reason, _ in wrong) or hit
 
-    def _moved(self, artifact: Artifact) -> Artifact:
-        try:
-            return dataclasses.replace(artifact, uri=self.store.uri(artifact.digest, artifact.basename))
-        except ValueError:
-            return artifact
+    def _wrong(self, artifacts: Iterable[Artifact]) -> list[tuple[Reason, bool]]:
+        """Return a reason for each output that cannot be used, and whether it stays so: it is damaged or gone."""
+        found: list[tuple[Reason, bool]] = []
+        for artifact in artifacts:
+            lasting = True
+            try:
+                said = check(self.materializer, artifact, self.digests)
+            except StoreOutOfReach as error:
+                said, lasting = error.message, False
+            if said is not None:
+                found.append((Reason(f"artifact:{artifact.name}", "stored", said), lasting))
+        return found
 
-    def _damage(self, artifacts: Iterable[Artifact]) -> tuple[Reason, ...]:
-        wrong = ((artifact, check(self.store, artifact, self.digests)) for artifact in artifacts)
-        return tuple(Reason(f"artifact:{artifact.name}", "stored", said) for artifact, said in wrong if said)
-
-
-def _files(artifacts: Iterable[Artifact]) -> list[Path]:
-    """Get where the artifacts that are files lie; one that lies elsewhere is told when it is checked."""
-    found = []
-    for artifact in artifacts:
-        try:
-            if artifact.format != "dir":
-                found.append(local_path(artifact))
-        except StoreOutOfReach:
-            continue
-    return found
+    def _files(self, artifacts: Iterable[Artifact]) -> Iterator[Path]:
+        """Return where the outputs that are files lie; what is wrong with one is told when it is checked."""
+        for artifact in artifacts:
+            with suppress(StoreOutOfReach, ValueError):
+                if not artifact.is_folder:
+                    yield self.materializer.locate(artifact.reference)

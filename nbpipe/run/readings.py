@@ -6,16 +6,16 @@ name it. Whatever is not exactly as it was written counts as never read.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nbpipe import errors, language, model
+from nbpipe.data.atomic_file import write_file
+from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.language.reading import Reading, read_cells
 from nbpipe.language.written import read_back, write_down
 from nbpipe.model import Cell
@@ -38,7 +38,7 @@ class Readings:
             name = _name(cells, self._now)
         except (OSError, UnicodeEncodeError):
             return read_cells(cells)
-        path = self._folder / f"{_digest([os.fsencode(notebook)])[:32]}.txt"
+        path = self._folder / f"{short_digest(bytes_digest(os.fsencode(notebook)), 32)}.txt"
         known = _recall(path, name)
         if known is not None:
             return known
@@ -63,17 +63,12 @@ def _remember(path: Path, name: str, text: str | None) -> None:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(exist_ok=True)
-        draft = path.with_name(f".{uuid.uuid4().hex}.partial")
-        try:
-            payload = text.encode("ascii")
-            draft.write_bytes(_head(name, payload).encode("ascii") + b"\n" + payload)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        payload = text.encode("ascii")
+        write_file(path, _head(name, payload).encode("ascii") + b"\n" + payload, durable=False)
 
 
 def _head(name: str, text: bytes) -> str:
-    return f"{name} {_digest([text])}"
+    return f"{name} {bytes_digest(text)}"
 
 
 def _name(cells: Iterable[Cell], now: float) -> str | None:
@@ -86,7 +81,8 @@ def _name(cells: Iterable[Cell], now: float) -> str | None:
     for cell in cells:
         tags = ",".join(sorted(cell.tags))
         parts += [text.encode("utf-8") for text in (str(cell.number), cell.source, cell.id, tags)]
-    return _digest(parts)
+    # Each with its length, so that no two lists of parts are taken alike.
+    return bytes_digest(b"".join(len(part).to_bytes(8, "big") + part for part in parts))
 
 
 def _sources() -> list[Path]:
@@ -100,11 +96,3 @@ def _ipython() -> str:
         return version("ipython")
     except PackageNotFoundError:
         return ""
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.blake2b(digest_size=32)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.codec import decode, encode
+from nbpipe.data.atomic_file import write_file
 from nbpipe.data.manifests import read_manifest
 from nbpipe.history.attempt_archive import (
     ArchivedResult,
@@ -23,7 +24,6 @@ from nbpipe.history.attempt_archive import (
 )
 from nbpipe.history.results import ReuseEntry
 from nbpipe.model import AttemptRecord, Outcome, PipelineRecord, RunRecord, Status
-from nbpipe.run.draft import write_draft
 from nbpipe.run.execution_state import ExecutionState
 from nbpipe.run.place import Place
 
@@ -63,7 +63,7 @@ class ResultArchive:
         folder = self.layout.path(state.attempt.directory)
         try:
             self._keep_run(run)
-            write_draft(folder / _SUBMITTED, encode(submitted))
+            write_file(folder / _SUBMITTED, encode(submitted).encode(), durable=False)
         except OSError as error:
             _LOG.warning("the attempt in %s could not be noted: %s", folder, error)
 
@@ -81,7 +81,7 @@ class ResultArchive:
         """Write how a run ended; a run in which nothing was executed has no folder and needs none."""
         folder = self.layout.runs / run.id
         if folder.is_dir():
-            write_draft(folder / _RUN, archive_text(ArchivedRun(run, self.pipeline)))
+            write_file(folder / _RUN, archive_text(ArchivedRun(run, self.pipeline)).encode(), durable=False)
 
     def finished(self, attempt: AttemptRecord) -> Outcome | None:
         """Return the success of an attempt whose worker could not tell of it any more."""
@@ -89,14 +89,15 @@ class ResultArchive:
 
     def _keep_run(self, run: RunRecord) -> None:
         if run.id not in self._written:
-            write_draft(self.layout.runs / run.id / _RUN, archive_text(ArchivedRun(run, self.pipeline)))
+            content = archive_text(ArchivedRun(run, self.pipeline)).encode()
+            write_file(self.layout.runs / run.id / _RUN, content, durable=False)
             self._written.add(run.id)
 
 
 def keep_result(layout: Place, result: ArchivedResult) -> None:
     """Write a committed result into its attempt's folder, in the place of what was known when it was submitted."""
     folder = layout.path(result.attempt.directory)
-    write_draft(folder / _RESULT, archive_text(result))
+    write_file(folder / _RESULT, archive_text(result).encode(), durable=False)
     (folder / _SUBMITTED).unlink(missing_ok=True)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data.artifacts import Datastore, check, local_path
+import msgspec
+
+from nbpipe.data.artifacts import check
 from nbpipe.data.digests import Digests, content_digest
+from nbpipe.data.materializer import Materializer
 from nbpipe.data.postmortem import names_kept
 from nbpipe.data.snapshot import pin
 from nbpipe.errors import BadUsage, NbpipeError
@@ -64,7 +67,7 @@ class Scene:
         return (failure.cell, failure.line) if failure and failure.cell and failure.line else None
 
 
-def scene_now(situation: Situation, decisions: Mapping[str, Decision], step: str) -> Scene:
+def scene_now(situation: Situation, decisions: Mapping[str, Decision], step: str, materializer: Materializer) -> Scene:
     """Get what a step would find now; BadUsage names the steps whose results it needs and that have none."""
     graph, around = situation.graph, situation.circumstances[step]
     declared, code = graph.steps[step], graph.pipeline.code[step]
@@ -83,7 +86,7 @@ def scene_now(situation: Situation, decisions: Mapping[str, Decision], step: str
     document = json.loads(render(declared, code, around.values, graph.pipeline.kernel))
     return Scene(
         step=step,
-        inputs=inputs_of(situation, step, upstream),
+        inputs=inputs_of(situation, step, upstream, materializer),
         outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
         values={name: around.values[name] for name in code.parameters},
         parameters=_source(document, "parameters"),
@@ -93,14 +96,7 @@ def scene_now(situation: Situation, decisions: Mapping[str, Decision], step: str
     )
 
 
-def recorded_scene(
-    run: RunRecord,
-    records: Iterable[ExecutionRecord],
-    record: ExecutionRecord,
-    *,
-    store: Datastore,
-    digests: Digests,
-) -> Scene:
+def recorded_scene(run: RunRecord, record: ExecutionRecord, *, materializer: Materializer, digests: Digests) -> Scene:
     """Get what a step found in its recorded attempt; BadUsage when that is not there any more.
 
     Stored inputs are verified: a damaged one is an error. A declared file that has changed since is told.
@@ -109,12 +105,12 @@ def recorded_scene(
     try:
         document = json.loads(executed.read_text(encoding="utf-8"))
         job = json.loads((executed.parent / "job.json").read_bytes().decode("utf-8", "surrogatepass"))
-    except (OSError, ValueError):
+        given = msgspec.convert(job["inputs"], tuple[JobInput, ...])
+    except (OSError, ValueError, LookupError):
         said = f"what step `{record.step}` was given in run {run.number} is gone: {executed.parent}"
         raise BadUsage(said, f"Run it again with --force {record.step}.") from None
-    inputs = tuple(JobInput(**{**item, "paths": tuple(item["paths"])}) for item in job["inputs"])
-    stored = {str(local_path(artifact)): artifact for other in records for artifact in other.artifacts}
-    notes = [*_verified(inputs, stored, record.components, store, digests), *_edited(job["modules"])]
+    inputs = tuple(_where_it_is(item, materializer, digests) for item in given)
+    notes = [*_changes(inputs, record.components, digests), *_edited(job["modules"])]
     return Scene(
         step=record.step,
         inputs=inputs,
@@ -151,23 +147,22 @@ def _text(cell: Mapping[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def _verified(
-    inputs: Iterable[JobInput],
-    stored: Mapping[str, Artifact],
-    components: Iterable[Component],
-    store: Datastore,
-    digests: Digests,
-) -> Iterable[str]:
-    """Get a note for each input that is not what it was; BadUsage for a stored one, which cannot be used."""
+def _where_it_is(item: JobInput, materializer: Materializer, digests: Digests) -> JobInput:
+    """Return an input with the path that it has now; BadUsage for a stored one that is not what it was."""
+    if item.artifact is None:
+        return item
+    damage = check(materializer, item.artifact, digests)
+    if damage:
+        raise BadUsage(f"input `{item.name}` cannot be used: {damage}", "Run the step that makes it again.")
+    return replace(item, paths=(str(materializer.locate(item.artifact.reference)),))
+
+
+def _changes(inputs: Iterable[JobInput], components: Iterable[Component], digests: Digests) -> Iterable[str]:
+    """Return a note for each of the author's files that is not what it was."""
     recorded = {component.name: component for component in components}
     for item in inputs:
-        kept = [stored[path] for path in item.paths if path in stored]
-        for artifact in kept:
-            wrong = check(store, artifact, digests)
-            if wrong:
-                raise BadUsage(f"input `{item.name}` cannot be used: {wrong}", "Run the step that makes it again.")
         component = recorded.get(f"input:{item.name}")
-        if component is not None and not kept:
+        if component is not None and item.artifact is None:
             yield from _changed(item, component, digests)
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbpipe.data.artifacts import check
-from nbpipe.data.datastores import LocalStore
 from nbpipe.data.digests import Digests
-from nbpipe.errors import HistoryOutOfReach
+from nbpipe.data.materializer import Materializer
+from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.attempt_archive import ArchivedResult
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
@@ -29,34 +29,43 @@ class Verified:
     """What was looked at, what is wrong, and what was done about it.
 
     ``outputs`` counts stored outputs, ``bytes`` what they hold. ``unknown`` are results on disk that the history does
-    not know; with ``repaired`` they were taken in, and what is wrong is offered no more.
+    not know; with ``repaired`` they were taken in, and what is wrong is offered no more. ``unreachable`` counts the
+    problems that are outputs nobody can look at, as their datastore is not known here: these stay as they are.
     """
 
     outputs: int
     bytes: int
     problems: tuple[Problem, ...]
     unknown: int
+    unreachable: int
     repaired: bool
 
     @property
     def whole(self) -> bool:
         """Say whether nothing is wrong, or nothing any more."""
-        return self.repaired or (not self.problems and not self.unknown)
+        return not self.unreachable and (self.repaired or (not self.problems and not self.unknown))
 
 
 def verify(
-    history: History, store: LocalStore, place: Place, digests: Digests, *, repair: bool, now: float
+    history: History, materializer: Materializer, place: Place, digests: Digests, *, repair: bool, now: float
 ) -> Verified:
     """Look at every recorded output and every kept result; with ``repair`` mend what can be mended."""
     problems: list[Problem] = []
     seen: dict[Artifact, str | None] = {}
+    out_of_reach: set[Artifact] = set()
+    unreachable = 0
     for attempt, where, artifact in history.results.stored():
         if artifact not in seen:
-            seen[artifact] = check(store, artifact, digests)
+            try:
+                seen[artifact] = check(materializer, artifact, digests)
+            except StoreOutOfReach as error:
+                seen[artifact] = error.message
+                out_of_reach.add(artifact)
         said = seen[artifact]
         if said is not None:
             problems.append(Problem(where, said))
-            if repair:
+            unreachable += artifact in out_of_reach
+            if repair and artifact not in out_of_reach:
                 history.results.quarantine(attempt, said, now)
     known = history.archive.known_attempts()
     kept: list[ArchivedResult] = []
@@ -67,7 +76,7 @@ def verify(
             kept.append(found)
     unknown = history.archive.restore(kept, archived_runs(place)) if repair and kept else len(kept)
     size = sum(artifact.bytes for artifact in seen)
-    return Verified(len(seen), size, tuple(problems), unknown, repair)
+    return Verified(len(seen), size, tuple(problems), unknown, unreachable, repair)
 
 
 def set_aside(place: Place) -> Path | None:

@@ -111,7 +111,7 @@ def step_lines(steps: Sequence[ExecutionRecord], columns: int, numbers: Mapping[
 
 
 def verified_lines(
-    problems: Sequence[tuple[str, str]], outputs: int, stored: int, unknown: int, *, repaired: bool
+    problems: Sequence[tuple[str, str]], outputs: int, stored: int, *, unknown: int, unreachable: int, repaired: bool
 ) -> list[str]:
     """Get what a look at all stored outputs has found: a line for each problem (where, what), and a summary."""
     found = [f"{one_line(where)}: {one_line(said)}" for where, said in problems]
@@ -120,7 +120,10 @@ def verified_lines(
     if unknown:
         done = "taken in" if repaired else "on disk that the history does not know (--repair takes them in)"
         told += f", {unknown} result{'s' if unknown > 1 else ''} {done}"
-    return [*found, told + (", repaired: what is wrong is offered no more" if repaired and problems else "")]
+    if unreachable:
+        told += f", {unreachable} of them out of reach, left as they are"
+    mended = repaired and len(problems) > unreachable
+    return [*found, told + (", repaired: what is wrong is offered no more" if mended else "")]
 
 
 def metric_lines(metrics: Iterable[Metric]) -> list[str]:

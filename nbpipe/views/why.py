@@ -34,7 +34,13 @@ def why_lines(
 
 
 def why_object(
-    step: str, verdict: Verdict, now: Sequence[Component], before: ExecutionRecord | None, last: ExecutionRecord | None
+    step: str,
+    verdict: Verdict,
+    now: Sequence[Component],
+    before: ExecutionRecord | None,
+    last: ExecutionRecord | None,
+    *,
+    url_of: wire.UrlOf,
 ) -> dict[str, Any]:
     """Get the explanation as JSON."""
     told = wire.verdict_object(verdict)
@@ -43,7 +49,7 @@ def why_object(
         "step": step,
         **told,
         "compared_with": before.run if before else None,
-        "last": wire.step_object(last) if last else None,
+        "last": wire.step_object(last, url_of) if last else None,
     }
 
 

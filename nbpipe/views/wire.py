@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.model import (
@@ -16,12 +15,16 @@ from nbpipe.model import (
     Metric,
     Origin,
     Reason,
+    Reference,
     ReuseVerdict,
     RunRecord,
     Verdict,
     Warned,
 )
 from nbpipe.views.words import VERDICTS
+
+# What tells where the bytes of a stored output lie, as the URL that fsspec reads.
+UrlOf = Callable[[Reference], str]
 
 
 def plan_object(
@@ -56,7 +59,7 @@ def verified_object(verified: Mapping[str, Any], *, whole: bool) -> dict[str, An
 
 
 def run_object(
-    run: RunRecord, steps: Iterable[ExecutionRecord], seconds: float, metrics: Iterable[Metric] = ()
+    run: RunRecord, steps: Iterable[ExecutionRecord], seconds: float, url_of: UrlOf, metrics: Iterable[Metric] = ()
 ) -> dict[str, Any]:
     """Get a run, with what its steps measured."""
     measured = metrics_object(metrics)
@@ -71,7 +74,7 @@ def run_object(
         "saved_seconds": sum(step.saved_seconds for step in listed),
         "parameters": dict(run.parameters),
         "tags": dict(run.tags),
-        "steps": [{**step_object(step), "metrics": measured.get(step.step, {})} for step in listed],
+        "steps": [{**step_object(step, url_of), "metrics": measured.get(step.step, {})} for step in listed],
     }
 
 
@@ -85,7 +88,7 @@ def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[s
     return found
 
 
-def step_object(step: ExecutionRecord) -> dict[str, Any]:
+def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
     """Get one step of a run."""
     return {
         "name": step.step,
@@ -96,7 +99,7 @@ def step_object(step: ExecutionRecord) -> dict[str, Any]:
         "reasons": reason_objects(step.reasons),
         "origin": _origin(step.origin),
         "notebook": step.notebook,
-        "outputs": {artifact.name: artifact_object(artifact) for artifact in step.artifacts},
+        "outputs": {artifact.name: artifact_object(artifact, url_of) for artifact in step.artifacts},
         "error": failure_object(step.failure),
         "notes": list(step.notes),
     }
@@ -115,15 +118,10 @@ def runs_object(runs: Iterable[RunRecord]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def artifact_object(artifact: Artifact) -> dict[str, Any]:
+def artifact_object(artifact: Artifact, url_of: UrlOf) -> dict[str, Any]:
     """Get a stored output."""
-    uri = _as_fsspec_reads(artifact.uri)
+    uri = url_of(artifact.reference)
     return {"uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes}
-
-
-def _as_fsspec_reads(uri: str) -> str:
-    """Get an address that fsspec opens: it takes what follows ``file://`` as the path itself, percent signs too."""
-    return unquote(uri, errors="surrogateescape") if uri.startswith("file:") else uri
 
 
 def errors_object(error: NbpipeError) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from nbpipe.data.datastores import LocalStore
+from nbpipe.data.materializer import Materializer
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.history.store import History
 from nbpipe.run.owner import is_alive
@@ -21,7 +21,7 @@ class WorkspaceContext:
 
     layout: Place
     history: History
-    store: LocalStore
+    materializer: Materializer
     digests: DigestMemory
     clock: Callable[[], float] = time.time
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)

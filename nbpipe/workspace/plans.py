@@ -75,14 +75,16 @@ class Plans:
     def step_context(self, request: Request, step: str) -> Scene:
         """Return what a step would find now: inputs from results that are up to date, else raise BadUsage."""
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))
-        return scene_now(pinned.situation, plan(pinned.planner, pinned.situation.selected), step)
+        return scene_now(
+            pinned.situation, plan(pinned.planner, pinned.situation.selected), step, self.context.materializer
+        )
 
     def pin(self, request: Request) -> PinnedPlan:
         """Return a request with everything pinned that a plan depends on; what is wrong is raised."""
         context = self.context
         situation = survey(request, context.layout, context.environ, context.digests)
         identified = self.catalog.pipeline_of(request)
-        recall = Recall(context.history, context.store, context.digests, situation.around, context.clock)
+        recall = Recall(context.history, context.materializer, context.digests, situation.around, context.clock)
         past = recall.past(identified.pipeline.id)
         planner = Planner(situation.graph, situation.circumstances, past, situation.forced)
         return PinnedPlan(situation, planner, identified.pipeline, identified.note)

@@ -10,7 +10,7 @@ from nbpipe.data.events import PieceReader
 from nbpipe.errors import BadUsage
 from nbpipe.history.runs import RunFilter
 from nbpipe.language.text import nearest
-from nbpipe.model import Artifact, ExecutionRecord, StepEvent
+from nbpipe.model import Artifact, StepEvent
 from nbpipe.run.scene import Scene, recorded_scene
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
@@ -39,7 +39,7 @@ class Results:
     def pull(self, notebook: str, name: str, target: Path) -> Artifact:
         """Copy a stored output to exactly that path."""
         artifact = self.output(notebook, name)
-        copy_out(artifact, target)
+        copy_out(self.context.materializer, artifact, target)
         return artifact
 
     def log(self, notebook: str, step: str) -> Path | list[StepEvent]:
@@ -79,16 +79,11 @@ class Results:
             found = next((each for each in executions if each.step == step and each.notebook), None)
             if found is not None and found.status.terminal:
                 return recorded_scene(
-                    run, self._with_origin(executions, found), found, store=self.context.store,
+                    layout.located_run(run), found, materializer=self.context.materializer,
                     digests=self.context.digests,
                 )  # fmt: skip
         message = f"step `{step}` has not been executed in this workspace"
         raise BadUsage(message, nearest(step, names) or "`--here` runs it with what it would find now.")
-
-    def _with_origin(self, executions: list[ExecutionRecord], found: ExecutionRecord) -> list[ExecutionRecord]:
-        """Return the executions whose outputs a step may have been given: also those of the run that it is from."""
-        origin = found.origin.run if found.origin else None
-        return executions if origin is None else [*executions, *self.context.history.executions.all_of_run(origin)]
 
     def _outputs_hint(self, notebook: str, name: str) -> str:
         newest = self.runs.newest(notebook)

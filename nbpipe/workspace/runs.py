@@ -295,7 +295,15 @@ class _Increments:
         steps = [step for step in situation.graph.pipeline.steps if step.name in situation.selected]
         imports = tuple(dict.fromkeys(name for step in steps for name in code[step.name].imports))
         return AttemptJobFactory(
-            record.id, date, context.layout, situation, context.digests, context.environ, record.experiment, imports
+            record.id,
+            date,
+            context.layout,
+            situation,
+            context.digests,
+            context.materializer,
+            context.environ,
+            record.experiment,
+            imports,
         )
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from nbpipe.data.datastores import LocalStore
+from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
 from nbpipe.data.digests import Forgetful
+from nbpipe.data.file_systems import shares_memory
+from nbpipe.data.materializer import Materializer
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, HistoryDamaged
 from nbpipe.history.store import History
@@ -48,9 +50,10 @@ class Workspace:
         """Return the workspace of a notebook in folder ``near``, or the one named, opened; it is made if absent."""
         layout = find_place(near, named)
         make_place(layout)
-        history = History.open(layout.database)
+        history = History.open(layout.database, shares_memory=shares_memory(layout.database))
         digests = DigestMemory(history.digests.recall, history.digests.remember, time.time)
-        context = WorkspaceContext(layout, history, LocalStore(layout.store), digests)
+        materializer = Materializer({DEFAULT_STORE: LocalStore(layout.store)})
+        context = WorkspaceContext(layout, history, materializer, digests)
         context.recover()
         catalog = Catalog(context)
         plans = Plans(context, catalog)
@@ -69,6 +72,11 @@ class Workspace:
     def layout(self) -> Place:
         """Where the workspace lies on disk."""
         return self.context.layout
+
+    @property
+    def materializer(self) -> Materializer:
+        """What turns references to stored outputs into paths and addresses."""
+        return self.context.materializer
 
     @property
     def is_in_place(self) -> bool:
@@ -123,7 +131,9 @@ class Workspace:
         with workspace:
             context = workspace.context
             digests = Forgetful() if full else context.digests
-            found = verify(context.history, context.store, context.layout, digests, repair=repair, now=context.clock())
+            found = verify(
+                context.history, context.materializer, context.layout, digests, repair=repair, now=context.clock()
+            )
         return dataclasses.replace(found, problems=(*damaged, *found.problems))
 
     @classmethod

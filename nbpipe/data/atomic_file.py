@@ -1,0 +1,119 @@
+"""Files written whole or not at all: a draft beside the target takes its name in one step.
+
+This is the only module that writes so. It is shipped to steps' kernels and imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# A rename does not replace a folder that holds something, nor a file by a folder or the other way round.
+_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_MANY = 32
+
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool) -> None:
+    """Write a file so that every reader finds all of it, or what was there before.
+
+    The umask takes from ``mode``. A ``durable`` file survives a power cut after the return; of another one, a power
+    cut may leave nothing.
+    """
+    with draft_beside(path) as draft:
+        create_file(draft, content, mode=mode, durable=durable)
+        put_in_place(draft, path, durable=durable)
+
+
+def create_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool) -> None:
+    """Write a file that must not be there yet; FileExistsError when it is."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def draft_beside(target: Path) -> Iterator[Path]:
+    """Give a path for a draft on the target's file system; a draft that was not put in place is removed."""
+    draft = _beside(target)
+    try:
+        yield draft
+    finally:
+        _remove(draft)
+
+
+def put_in_place(draft: Path, target: Path, *, durable: bool, keep: Callable[[], bool] = lambda: False) -> None:
+    """Give a draft, a file or a folder, the target's name.
+
+    A folder that is there already is moved aside first, for no system call replaces it in one step. Before that,
+    ``keep`` is asked whether it shall stay instead, because somebody has put the same there.
+    """
+    if _renamed(draft, target):
+        if durable:
+            _flush_one(target.parent)
+    elif not keep():
+        _swap(draft, target, keep)
+        if durable:
+            _flush_one(target.parent)
+
+
+def flush(path: Path) -> None:
+    """Bring a file, or a folder with all that is below it, to the disk."""
+    below = sorted(path.rglob("*")) if path.is_dir() else []
+    if len(below) > _MANY:
+        # One flush of everything costs less than one for each of many small files.
+        os.sync()
+        return
+    for each in (*below, path):
+        _flush_one(each)
+
+
+def _beside(target: Path) -> Path:
+    # A name of its own length: the target's may be as long as a file system takes.
+    return target.parent / f".{os.urandom(16).hex()}.partial"
+
+
+def _renamed(draft: Path, target: Path) -> bool:
+    try:
+        draft.replace(target)
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY:
+            raise
+        return False
+    return True
+
+
+def _swap(draft: Path, target: Path, keep: Callable[[], bool]) -> None:
+    aside = _beside(target)
+    # It is gone when somebody else swaps at the same moment.
+    with suppress(FileNotFoundError):
+        target.rename(aside)
+    try:
+        if not _renamed(draft, target) and not keep():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    except OSError:
+        with suppress(OSError):
+            aside.rename(target)
+        raise
+    finally:
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""Whether a stored object is what was published: the one answer for all who put, reuse, verify or hand out objects."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from nbpipe.data.digests import Digests, content_digest, remembered_digest
+from nbpipe.errors import FileMissing, StoreOutOfReach
+from nbpipe.model import Reference
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
+
+
+def find_damage(path: Path, reference: Reference, *, folder: bool, digests: Digests) -> str | None:
+    """Return what is wrong with the object at a path, None when it is whole: its kind, its size and its bytes.
+
+    Raise StoreOutOfReach when it cannot be looked at, which says nothing about it.
+    """
+    try:
+        return _compare(path, reference, folder=folder, digests=digests)
+    except FileMissing as error:
+        return f"is damaged in its datastore: {error.message}"
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return "is no longer in its datastore"
+        said = f"`{reference.basename}` cannot be read in its datastore: {error.strerror or error} ({path})"
+        raise StoreOutOfReach(said, "Check who may read it.") from error
+
+
+def _compare(path: Path, reference: Reference, *, folder: bool, digests: Digests) -> str | None:
+    # A plan asks about thousands of objects, and each of pathlib's questions takes twice the time.
+    found = os.stat(path)  # noqa: PTH116  # see above
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):
+        return f"is damaged in its datastore: it is not a {'folder' if folder else 'file'}"
+    size = found.st_size
+    digest = ""
+    if folder:
+        digest, size = content_digest(path, digests)
+    if size != reference.bytes:
+        return f"has {size} bytes in its datastore, not the {reference.bytes} that were published"
+    digest = digest or remembered_digest(path, digests)
+    return None if digest == reference.digest else "is damaged in its datastore"
