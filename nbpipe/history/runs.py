@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, select, update
 
 from nbpipe.history import texts
 from nbpipe.history.counting import next_number
-from nbpipe.history.database import Part
+from nbpipe.history.database import Part, chunks
 from nbpipe.history.records import TERMINAL, git_to_json, run_from, to_json
 from nbpipe.history.schema import runs, steps
 from nbpipe.model import GitState, RunRecord, Status
+
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +98,42 @@ class Runs(Part):
         found = self.runs(limit=1, notebook=notebook)
         return found[0] if found else None
 
-    def runs(self, *, limit: int = 50, notebook: str | None = None, experiment: str | None = None) -> list[RunRecord]:
-        """Get the newest runs, newest first."""
-        wanted = select(runs).order_by(runs.c.number.desc()).limit(limit)
+    def runs(
+        self,
+        *,
+        limit: int = 50,
+        notebook: str | None = None,
+        experiment: str | None = None,
+        status: Status | None = None,
+        step: str | None = None,
+        tags: Mapping[str, str] = NO_TAGS,
+    ) -> list[RunRecord]:
+        """Return the newest runs, newest first.
+
+        Each filter leaves the runs that it fits; ``step`` those in which the step was executed.
+        """
+        wanted = select(runs).order_by(runs.c.number.desc())
         if notebook is not None:
             wanted = wanted.where(runs.c.notebook == notebook)
         if experiment is not None:
             wanted = wanted.where(runs.c.experiment == experiment)
+        if status is not None:
+            wanted = wanted.where(runs.c.status == status.value)
+        if step is not None:
+            executed = (steps.c.run == runs.c.id) & (steps.c.step == step) & (steps.c.attempts > 0)
+            wanted = wanted.where(select(steps.c.run).where(executed).exists())
         with self._database.reading() as connection:
-            return _read(connection, wanted)
+            return _tagged(connection, wanted, tags, limit) if tags else _read(connection, wanted.limit(limit))
+
+    def executed_steps(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Return the names of the steps that were executed in each of these runs, in notebook order."""
+        found: dict[str, list[str]] = {run: [] for run in names}
+        with self._database.reading() as connection:
+            for chunk in chunks(names):
+                executed = select(steps.c.run, steps.c.step).where(steps.c.run.in_(chunk), steps.c.attempts > 0)
+                for run, step in connection.execute(executed.order_by(steps.c.position, steps.c.step)):
+                    found[run].append(step)
+        return found
 
     def run(self, reference: str) -> RunRecord | None:
         """Get the run with this id, else with this number, else the one whose id begins so."""
@@ -147,6 +179,21 @@ def _meanings(reference: str) -> list[Select[Any]]:
     begins = func.substr(runs.c.id, 1, len(reference)) == reference
     asked.append(select(runs).where(begins).limit(2))
     return asked
+
+
+def _tagged(connection: Connection, wanted: Select[Any], tags: Mapping[str, str], limit: int) -> list[RunRecord]:
+    """Return the newest runs that have all of these tags."""
+    for pair in tags.items():
+        # SQLite's LIKE takes upper for lower case: what it lets pass is looked at again.
+        wanted = wanted.where(runs.c.tags.contains(to_json(dict([pair]))[1:-1], autoescape=True))
+    places = connection.execute(wanted.with_only_columns(runs.c.id, runs.c.tags))
+    fitting = (row.id for row in places if tags.items() <= json.loads(row.tags).items())
+    names = list(islice(fitting, limit))
+    return [record for chunk in chunks(names) for record in _read(connection, _newest_first(chunk))]
+
+
+def _newest_first(names: Sequence[str]) -> Select[Any]:
+    return select(runs).where(runs.c.id.in_(names)).order_by(runs.c.number.desc())
 
 
 def _read(connection: Connection, wanted: Select[Any]) -> list[RunRecord]:
