@@ -59,10 +59,6 @@ CANCEL_SECONDS = 30.0
 _PAUSE = 0.1
 _LOOKED_BACK = 50
 
-# What the contract names and this version does not have: every face gives the same answer to it.
-LATER_VERBS = ("datasets", "datastores", "compute", "env", "publish",
-               "schedule", "gc")  # fmt: skip
-
 
 @dataclass(slots=True)
 class Workspace:
@@ -306,9 +302,27 @@ class Workspace:
         run, steps = self.show(reference)
         return run, steps, self.metrics(run.id)
 
-    def runs(self, notebook: str | None = None, limit: int = 50) -> list[RunRecord]:
-        """Get the newest runs, newest first."""
-        return self.history.runs(limit=limit, notebook=notebook)
+    def runs(
+        self,
+        notebook: str | None = None,
+        limit: int = 50,
+        *,
+        experiment: str | None = None,
+        status: Status | None = None,
+        step: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> list[RunRecord]:
+        """Return the newest runs, newest first: those of this notebook, experiment and status, with all of these tags.
+
+        ``step`` leaves only the runs in which that step was executed.
+        """
+        return self.history.runs(
+            limit=limit, notebook=notebook, experiment=experiment, status=status, step=step, tags=tags or {}
+        )
+
+    def executed_steps(self, runs: Iterable[str]) -> dict[str, list[str]]:
+        """Return the names of the steps that were executed in each of these runs, in notebook order."""
+        return self.history.executed_steps(list(runs))
 
     def log(self, notebook: str, step: str) -> Path | list[Event]:
         """Get the executed notebook of a step's newest attempt, or what it has told so far when there is none yet.
