@@ -96,10 +96,8 @@ def test_unchanged_everything_is_reused_without_the_heavy_libraries(project):
     folder, run = project
     heavy = "{'papermill', 'distributed', 'pyarrow', 'nbformat', 'nbclient', 'IPython', 'pandas'}"
     program = (
-        f"import sys; from nbpipe.cli import cli; cli.main({['run', 'nb.ipynb', '--json']}, standalone_mode=False, "
-    )
-    program += (
-        f"obj=__import__('nbpipe.cli.output', fromlist=['x']).Screen(True)); assert not {heavy} & set(sys.modules)"
+        "import sys; from nbpipe.cli.command import outcome; from nbpipe.cli.output import Screen; "
+        f"assert outcome({['run', 'nb.ipynb', '--json']}, Screen(True)) == 0; assert not {heavy} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -142,6 +140,21 @@ def test_why_logs_pull_status_runs_show_and_lint(project, tmp_path):
     assert nbpipe(folder, "lint", "nb.ipynb").returncode == 0
 
 
+def test_runs_are_listed_with_the_steps_that_ran_and_narrowed(project):
+    folder, run = project
+
+    def listed(*words: str) -> list[dict[str, Any]]:
+        return [one for one in told(nbpipe(folder, "runs", "--json", *words))["runs"] if one["run"] == run["run"]]
+
+    (found,) = listed("nb.ipynb", "--limit", "1000")
+    assert found["steps"] == ["make", "scaled", "files", "end"]
+    wanted = ("--experiment", "first", "--tag", "who=ada", "--status", "succeeded", "--step", "files")
+    assert listed(*wanted) == listed("nb.ipynb", *wanted) == listed("other.ipynb", "--all", *wanted) == [found]
+    assert listed("other.ipynb") == listed("--status", "failed") == listed("--step", "nobody") == []
+    assert listed("--tag", "who=eve") == listed("--experiment", "second") == []
+    assert "make, scaled, files, end" in nbpipe(folder, "runs", *wanted).stdout
+
+
 @pytest.mark.parametrize(
     "words, code",
     [
@@ -153,6 +166,11 @@ def test_why_logs_pull_status_runs_show_and_lint(project, tmp_path):
         (("run", "nob.ipynb"), "notebook-unreadable"),
         (("runn", "nb.ipynb"), "bad-usage"),
         (("debug", "nb.ipynb"), "bad-usage"),
+        (("debug", "nob.ipynb", "make"), "notebook-unreadable"),
+        (("run", "nb.ipynb", "--tag", "a=1", "--tag", "a=2"), "bad-usage"),
+        (("runs", "--limit", "0"), "bad-usage"),
+        (("run", "nb.ipynb", "--here"), "bad-usage"),
+        (("defaults", "retries=1"), "bad-usage"),
         (("why", "nb.ipynb", "nobody"), "bad-usage"),
         (("pull", "nb.ipynb", "nothing"), "bad-usage"),
         (("show", "nope"), "bad-usage"),

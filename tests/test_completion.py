@@ -9,13 +9,13 @@ from asked_kernel import Kernel
 
 from nbpipe.language.completion import Known, complete
 from nbpipe.language.directives import WORKING
-from nbpipe.magics.commands import VERBS
-from nbpipe.magics.completion import OPTIONS
+from nbpipe.verbs.completion import complete_line
+from nbpipe.verbs.syntax import Face
+from nbpipe.verbs.table import verbs_in
 
 KNOWN = Known(
     steps={"clean": ("df", "stats"), "split": ("train", "test", "stats"), "fit": ("model",)},
     parameters=("rate", "depth"),
-    verbs=OPTIONS,
 )
 
 
@@ -23,7 +23,8 @@ def offered(text: str) -> list[str]:
     """Get the words that may stand where ``|`` stands in a cell."""
     before, _, after = text.partition("‸")
     line, column = before.count("\n"), len(before.rpartition("\n")[2])
-    found = complete(before + after, line, column, KNOWN)
+    place = (before + after, line, column, KNOWN)
+    found = complete_line(*place) or complete(*place)
     return [] if found is None else [found.fragment, *found.words]
 
 
@@ -59,6 +60,14 @@ def offered(text: str) -> list[str]:
         ("%nbpipe run -p ‸", ["", "rate=", "depth="]),
         ("%nbpipe run --to f‸", ["f", "fit"]),
         ("%nbpipe pull clean.‸", ["clean.", "clean.df", "clean.stats"]),
+        ("%nbpipe why split ‸", []),
+        ("%nbpipe run --force clean s‸", ["s", "split"]),
+        ("%nbpipe run --to=f‸", ["--to=f", "--to=fit"]),
+        ("%nbpipe run --to --fo‸", []),
+        ("%nbpipe runs --status ca‸", ["ca", "cancelled"]),
+        ("%nbpipe runs --step sp‸", ["sp", "split"]),
+        ("%nbpipe status --follow --fo‸", []),
+        ("%nbpipe gc ‸", []),
         ("%nbpipe defaults reu‸", ["reu", "reuse="]),
         ("%nbpipe defaults reuse=n‸", ["reuse=n", "reuse=never"]),
         ("x = cle‸", []),
@@ -76,8 +85,11 @@ def test_all_keys_are_offered_once():
     assert offered("%%step new\n#| ‸") == ["", *(f"{key}: " for key in WORKING)]
 
 
-def test_every_verb_has_its_options():
-    assert set(OPTIONS) == set(VERBS)
+@pytest.mark.parametrize("verb", verbs_in(Face.NOTEBOOK), ids=lambda verb: verb.name)
+def test_every_verb_and_its_options_are_offered(verb):
+    assert verb.name in offered("%nbpipe ‸")[1:]
+    names = [option.name for option in verb.options_in(Face.NOTEBOOK)]
+    assert [name for name in names if name not in offered(f"%nbpipe {verb.name} -‸")[1:]] == []
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from history_samples import artifact, begin, record, reused
@@ -151,6 +152,28 @@ def test_runs_come_newest_first_and_can_be_narrowed(history):
     assert [run.id for run in history.runs(experiment="e")] == ["y", "x"]
     assert history.last_run("b.ipynb").id == "y"
     assert history.last_run("c.ipynb") is None
+
+
+def test_runs_are_found_by_status_tags_and_the_steps_that_ran(history):
+    begin(history, "x", tags={"who": "ada", "why": 'a "test"'})
+    begin(history, "y", tags={"who": "Ada"})
+    begin(history, "z", tags={"who": "ada"})
+    history.put_steps([record("x", "train"), record("x", "clean", position=1), record("y", "train")])
+    history.put_steps([reused("z", "train", "x", attempts=0), record("z", "clean", position=1)])
+    history.end_run("x", Status.FAILED, 110.0)
+
+    def found(**wanted: Any) -> list[str]:
+        return [run.id for run in history.runs(**wanted)]
+
+    assert found(status=Status.FAILED) == ["x"]
+    assert found(status=Status.RUNNING) == ["z", "y"]
+    assert found(tags={"who": "ada"}) == ["z", "x"]
+    assert found(tags={"who": "ada"}, limit=1) == ["z"]
+    assert found(tags={"who": "ada", "why": 'a "test"'}) == ["x"]
+    assert found(tags={"wh%": "ada"}) == found(tags={"who": "ad"}) == found(tags={"ada": "who"}) == []
+    assert found(step="train") == ["y", "x"]
+    assert found(step="clean", tags={"who": "ada"}, status=Status.RUNNING) == ["z"]
+    assert history.executed_steps(["z", "y", "x"]) == {"z": ["clean"], "y": ["train"], "x": ["train", "clean"]}
 
 
 # Steps

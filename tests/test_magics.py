@@ -149,7 +149,7 @@ def test_what_this_kernel_does_not_do_is_answered_clearly(lab):
         "init": "a verb of the command line",
         "cancel": "is going on",
         "plan --json": "`--json` is for the command line",
-        "status --follow": "`--follow` is for the command line",
+        "runs --workspace x": "`--workspace` is for the command line",
         "run -p lr=5": "Mark the cell with `#| parameters`: a kernel is not told tags.",
     }
     for words, answer in answers.items():

@@ -10,13 +10,16 @@ from asked_kernel import Kernel
 from nbpipe.language.directives import WORKING
 from nbpipe.language.items import FORMATS
 from nbpipe.language.reading import read_cells
-from nbpipe.magics.commands import VERBS
-from nbpipe.magics.completion import OPTIONS
 from nbpipe.model import Cell
+from nbpipe.verbs.syntax import Face
+from nbpipe.verbs.table import verbs_in
+from nbpipe.verbs.usage import verbs_help
 from nbpipe.views import reminder
 
+VERBS = verbs_help(Face.NOTEBOOK)
 
-@pytest.mark.parametrize("card", [reminder.STEP, reminder.VERBS])
+
+@pytest.mark.parametrize("card", [reminder.STEP, VERBS])
 def test_a_card_fits_on_a_screen(card):
     assert len(card.splitlines()) <= 40
     assert max(map(len, card.splitlines())) <= 100
@@ -28,9 +31,11 @@ def test_the_card_names_every_key_and_format():
 
 
 def test_the_card_names_every_verb_and_option():
-    options = {option for taken in OPTIONS.values() for option in taken} - {"param", "workspace"}
-    assert [verb for verb in VERBS if not re.search(rf"^{verb}\b|^\w+, {verb}\b", reminder.VERBS, re.MULTILINE)] == []
-    assert [option for option in options if f"--{option}" not in reminder.VERBS] == []
+    verbs = verbs_in(Face.NOTEBOOK)
+    options = {option.name for verb in verbs for option in verb.options_in(Face.NOTEBOOK)} - {"--param"}
+    assert [verb.name for verb in verbs if not re.search(rf"^{verb.name}\b", VERBS, re.MULTILINE)] == []
+    assert [option for option in options if option not in VERBS] == []
+    assert "-p NAME=VALUE" in VERBS
 
 
 def test_the_examples_of_the_card_are_read():
@@ -55,8 +60,8 @@ def lab(tmp_path_factory):
         ("%%step?", "A step of the pipeline"),
         ("?%%step", "A step of the pipeline"),
         ("%%nbstep?", "A step of the pipeline"),
-        ("%nbpipe?", "What can be asked"),
-        ("?%nbpipe", "What can be asked"),
+        ("%nbpipe?", "Pipelines written as notebook cells"),
+        ("?%nbpipe", "Pipelines written as notebook cells"),
     ],
 )
 def test_asking_shows_the_card(lab, asked, first):

@@ -200,6 +200,14 @@ def test_runs_as_plain_lines():
     ]
 
 
+def test_runs_tell_the_steps_that_ran():
+    """The steps come last, where a narrow line may cut them."""
+    assert run_lines((RUN,), 100, now=1130.0, ran={RUN.id: ["clean", "train"]}) == [
+        "run  status     time  started         experiment  notebook          ran",
+        "3    ◐ partial  12 s  2 min 10 s ago  housing     quickstart.ipynb  clean, train",
+    ]
+
+
 def test_empty_tables_have_their_header_and_summary():
     """Nothing to show is shown as nothing."""
     assert plan_lines((), 80) == ["step  verdict  needs  why", "no steps"]

@@ -8,7 +8,6 @@ import gc
 # begins with the modules it loads.
 gc.set_threshold(100_000, 50, 100)
 
-from nbpipe.cli import tools  # noqa: E402 - as below
-from nbpipe.cli.verbs import cli, main  # noqa: E402 - the pause of the collector comes first
+from nbpipe.cli.command import main  # noqa: E402 - the pause of the collector comes first
 
-__all__ = ["cli", "main", "tools"]
+__all__ = ["main"]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nbpipe.errors import NbpipeError, Refusals
-from nbpipe.model import ExecutionRecord, Metric, ReuseVerdict, RunRecord, Status, StepEvent, Warned
-from nbpipe.planning.plan import Decision
-from nbpipe.run.answers import Explained, Planned, Report
-from nbpipe.run.situation import Request
-from nbpipe.views import logs, table, why, wire
-from nbpipe.views.words import duration, status_words, step_explanation
+from nbpipe.model import StepEvent, RunRecord, Status, ExecutionRecord, Warned
+from nbpipe.run.answers import Planned
+from nbpipe.views import table, wire
 
 
 class Follower(Protocol):
@@ -81,74 +77,18 @@ class Screen:
         else:
             yield Lines(self)
 
-    def report(self, report: Report, numbers: Mapping[str, int]) -> None:
-        """Print how a run ended."""
-        self.lines(table.step_lines(report.steps, self.columns, numbers))
-        self.lines([f"run {report.run.number} {status_words(report.run.status)} in {duration(report.seconds)}"])
-        for line in table.note_lines(report.steps):
-            self.note(line)
-        for step in report.steps:
-            if step.failure is not None and step.failure.kind == "user":
-                self.note(f"\nstep {step.step}:\n{step.failure.traceback.rstrip()}")
-
-    def detached(self, run: RunRecord, steps: Sequence[ExecutionRecord], url_of: wire.UrlOf) -> None:
-        """Print that a run goes on by itself."""
-        if self.as_json:
-            self.json(wire.run_object(run, steps, 0.0, url_of))
-        else:
-            name = Path(run.notebook).name
-            self.lines([f"run {run.number} goes on by itself: nbpipe status --follow {name}, nbpipe cancel {name}"])
-
-    def run(
-        self,
-        run: RunRecord,
-        steps: Sequence[ExecutionRecord],
-        numbers: Mapping[str, int],
-        now: float,
-        metrics: Sequence[Metric] = (),
-        *,
-        url_of: wire.UrlOf,
-    ) -> None:
-        """Print a recorded run."""
-        seconds = (run.ended if run.ended is not None else now) - run.started
-        if self.as_json:
-            self.json(wire.run_object(run, steps, seconds, url_of, metrics))
-            return
-        head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(seconds)}, {run.notebook}"]
-        head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
-        self.lines([*head, *table.step_lines(steps, self.columns, numbers), *table.metric_lines(metrics)])
-
     def changed(self, steps: Iterable[ExecutionRecord]) -> None:
         """Print the steps whose status is another than when last told."""
         for step in steps:
             if self._seen.get(step.step) is not step.status:
                 self._seen[step.step] = step.status
-                self.note(step_line(step))
+                self.note(table.step_line(step))
 
     def heard(self, step: str, events: Iterable[StepEvent]) -> None:
         """Print what a running step told."""
         for event in events:
             for line in table.event_lines(step, event):
                 self.note(line)
-
-    def explained(self, explained: Explained, numbers: Mapping[str, int], url_of: wire.UrlOf) -> None:
-        """Print why a step runs or is reused, with diffs of code."""
-        parts = (explained.step, explained.verdict, explained.now, explained.before, explained.last)
-        if self.as_json:
-            self.json(why.why_object(*parts, url_of=url_of))
-        else:
-            self.lines(why.why_lines(*parts, numbers=numbers))
-
-    def log(self, step: str, found: Path | list[StepEvent]) -> None:
-        """Print what the step cells of an executed notebook printed, or what a running step has told so far."""
-        if isinstance(found, Path):
-            text = logs.text_of(json.loads(found.read_text(encoding="utf-8")))
-        else:
-            text = logs.text_of_events(found)
-        if self.as_json:
-            self.json({"step": step, "notebook": str(found) if isinstance(found, Path) else None, "log": text})
-        else:
-            self.lines([text] if text else [])
 
 
 class Lines:
@@ -165,7 +105,7 @@ class Lines:
     def step(self, record: ExecutionRecord) -> None:
         """Tell that a step starts or has ended."""
         if record.status in (Status.RUNNING, *_ENDED) and record.status is not Status.REUSED:
-            self._screen.note(step_line(record))
+            self._screen.note(table.step_line(record))
 
 
 @contextmanager
@@ -196,7 +136,7 @@ class _Bar:
             self._ended.add(record.step)
             self._running.pop(record.step, None)
             if record.status is not Status.REUSED:
-                self._progress.console.print(step_line(record), markup=False, highlight=False)
+                self._progress.console.print(table.step_line(record), markup=False, highlight=False)
         elif record.status is Status.RUNNING:
             self._running[record.step] = None
         told = ", ".join(self._running) or "waiting"
@@ -204,24 +144,6 @@ class _Bar:
 
 
 _ENDED = tuple(status for status in Status if status.terminal)
-
-
-def step_line(record: ExecutionRecord) -> str:
-    """Get one line about a step."""
-    took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
-    why = step_explanation(record)
-    return f"{status_words(record.status)} {record.step}{took}" + (f": {why}" if why else "")
-
-
-def origins(decisions: Iterable[Decision]) -> list[str]:
-    """Get the runs whose results a plan reuses."""
-    verdicts = [decision.verdict for decision in decisions]
-    return [verdict.hit.origin.run for verdict in verdicts if isinstance(verdict, ReuseVerdict)]
-
-
-def replace(request: Request, **changes: Any) -> Request:
-    """Get a request with some of its wishes changed."""
-    return dataclasses.replace(request, **changes)
 
 
 def _printable(text: str, stream: TextIO) -> str:

@@ -31,16 +31,16 @@ class ExecutionRepository(Repository):
         """Return all executions of a run in notebook order, those that were replaced among them."""
         return self._read(select(executions).where(executions.c.run == run))
 
-    def of_runs(self, wanted: Sequence[str]) -> dict[str, list[tuple[str, Status]]]:
-        """Return for each of some runs its steps in notebook order, with their statuses."""
-        found: dict[str, list[tuple[str, Status]]] = {run: [] for run in wanted}
-        columns = (executions.c.run, executions.c.step, executions.c.status)
+    def tried_in(self, wanted: Sequence[str]) -> dict[str, list[str]]:
+        """Return for each of some runs the names of the steps that were executed in it, in notebook order."""
+        found: dict[str, dict[str, None]] = {run: {} for run in wanted}
         with self._database.reading() as connection:
             for chunk in chunks(wanted):
-                asked = select(*columns).where(executions.c.run.in_(chunk), executions.c.current.is_(true()))
+                tried = (executions.c.run.in_(chunk)) & (executions.c.attempts > 0)
+                asked = select(executions.c.run, executions.c.step).where(tried)
                 for row in connection.execute(asked.order_by(executions.c.position, executions.c.step)):
-                    found[row.run].append((row.step, Status(row.status)))
-        return found
+                    found[row.run][row.step] = None
+        return {run: list(steps) for run, steps in found.items()}
 
     def get(self, ids: Sequence[str]) -> list[ExecutionRecord]:
         """Return the executions with these ids, as far as they are known."""

@@ -1,4 +1,4 @@
-"""What may stand at the cursor: options, keys and their values in a declaration, and the words of ``%nbpipe``."""
+"""What may stand at the cursor in a declaration: options, keys and their values."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from nbpipe.language.text import lines_of
 _HEADER = re.compile(r"\s*(?:%%(?:nb)?step|#\s?\|\s*step\s*:)(?=\s|$)")
 _PIPE = re.compile(r"#\s?\|\s?")
 _KEY = re.compile(r"\s*([A-Za-z]\w*)\s*:")
-_LINE = re.compile(r"\s*%nbpipe\s+")
 _OPTION = re.compile(r"(?<!\S)--?([A-Za-z]\w*)(?=[\s=])=?")
 _LAST = re.compile(r"[^\s,]*$")
 _FLAGS = ("append", "here")
 _REUSE = ("auto", "never", "keep")
-_DEFAULTS = ("envvar", "memory", "retries", "reuse", "run", "timeout")
-_OF_STEPS = ("to", "from", "force")
-_STEP_VERBS = ("run", "why", "accept", "logs", "debug")
+# What `%nbpipe defaults` takes, with the values of those keys that have few.
+DEFAULT_VALUES: Mapping[str, Sequence[str]] = {
+    "envvar": (), "memory": (), "retries": (), "reuse": _REUSE, "run": ("submit", "manual"), "timeout": (),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What can be named: steps with their outputs, parameters, verbs with their options; ``paths`` looks for files."""
+    """What can be named: steps with their outputs, and parameters; ``paths`` looks for files."""
 
     steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     parameters: Sequence[str] = ()
-    verbs: Mapping[str, Sequence[str]] = field(default_factory=dict)
     paths: Callable[[str], Sequence[str]] = lambda _begun: ()
 
     @property
@@ -65,8 +64,6 @@ def complete(source: str, line: int, column: int, known: Known) -> Offered | Non
     if line >= len(lines):
         return None
     before = lines[line][:column]
-    if asked := _LINE.match(before):
-        return _fitting(_last(before), _verb_words(before[asked.end() :], known))
     first = next((place for place, text in enumerate(lines) if text.strip()), 0)
     header = _HEADER.match(lines[first])
     if header is None or line < first or marker(source) != "step":
@@ -171,39 +168,6 @@ _VALUES: Mapping[str, Callable[[str, _Spot], Iterable[str]]] = {
     "hash": lambda item, spot: ["./", *spot.known.paths(item)] if item else ["./"],
     "reuse": lambda _item, _spot: _REUSE,
 }
-
-
-def _verb_words(told: str, known: Known) -> Iterable[str]:
-    """Get the words that may come next on ``%nbpipe``'s line."""
-    verb, space, rest = told.partition(" ")
-    if not space:
-        return known.verbs
-    word = _last(rest)
-    previous = rest[: len(rest) - len(word)].split()
-    if verb == "defaults":
-        return _default_words(word)
-    if word.startswith("-"):
-        return ["-p", *(f"--{option}" for option in known.verbs.get(verb, ()))]
-    if previous and previous[-1] in ("-p", "--param"):
-        return [f"{name}=" for name in known.parameters]
-    if previous and previous[-1].removeprefix("--") in _OF_STEPS and verb == "run":
-        return known.steps
-    if verb == "pull":
-        return known.outputs
-    return known.steps if verb in _STEP_VERBS else ()
-
-
-def _default_words(word: str) -> Iterable[str]:
-    key, equals, _ = word.partition("=")
-    if not equals:
-        return [f"{name}=" for name in _DEFAULTS]
-    values = {"reuse": _REUSE, "run": ("submit", "manual")}.get(key, ())
-    return [f"{key}={value}" for value in values]
-
-
-def _last(text: str) -> str:
-    """Get the word that the text ends in, or nothing."""
-    return "" if not text or text[-1].isspace() else text.rsplit(maxsplit=1)[-1]
 
 
 def _fitting(fragment: str, words: Iterable[str]) -> Offered | None:

@@ -165,7 +165,8 @@ def _called_defaults(cell: Cell) -> list[str]:
         return []
     calls = (magic_texts(node) for node in ast.walk(tree))
     words = (texts[1].split(maxsplit=1) for texts in calls if texts[:1] == ["nbpipe"] and len(texts) > 1)
-    return [" ".join(rest).strip() for verb, *rest in filter(None, words) if verb == "defaults"]
+    told = [" ".join(rest).strip() for verb, *rest in filter(None, words) if verb == "defaults"]
+    return [text for text in told if text not in ("--help", "-h")]
 
 
 def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused]) -> list[Step]:

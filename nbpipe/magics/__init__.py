@@ -13,7 +13,8 @@ from nbpipe.magics.commands import StepMagics, as_magic
 from nbpipe.magics.completion import offer, offer_no_more
 from nbpipe.magics.front_end import is_watched
 from nbpipe.magics.landing import Landing
-from nbpipe.magics.screen import Failing, hint, show_steps
+from nbpipe.magics.rendering import show_run
+from nbpipe.magics.screen import Failing, hint
 from nbpipe.magics.session import Session
 from nbpipe.magics.waiting import NAME, Waiter, awaiting
 from nbpipe.widget import Card
@@ -86,4 +87,5 @@ def _show_again(session: Session) -> None:
         show_card(session, session.live.watch(run.id), None)
     last = None if live else session.workspace.newest(session.identity)
     if last is not None:
-        show_steps(session.workspace, *last)
+        run, steps = last
+        show_run(run, steps, session.workspace.origin_numbers(steps))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -16,31 +15,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbpipe.errors import NbpipeError
 from nbpipe.language.completion import Known, complete
 from nbpipe.magics.session import Session
+from nbpipe.verbs.completion import complete_line
 
 _LOOKED_AT = 2_000
 _NAME = "nbpipe_matcher"
 _QUOTED = frozenset(" ,'\"")
-
-OPTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
-    {
-        "plan": ("param",),
-        "run": ("to", "from", "param", "force", "keep-going", "detach", "here", "experiment", "tag"),
-        "cancel": (),
-        "status": (),
-        "why": ("param",),
-        "debug": ("locals", "workspace"),
-        "accept": ("param",),
-        "logs": (),
-        "pull": ("to",),
-        "runs": (),
-        "show": (),
-        "compare": (),
-        "verify": ("full", "repair"),
-        "lint": (),
-        "fmt": ("check", "long", "short"),
-        "defaults": (),
-    }
-)
 
 
 def offer(shell: InteractiveShell, session: Session) -> None:
@@ -60,7 +39,8 @@ def _matcher(session: Session) -> Callable[[CompletionContext], Any]:
         source = context.full_text
         if "step" not in source and "%nbpipe" not in source:
             return _nothing()
-        offered = complete(source, context.cursor_line, context.cursor_position, known(session))
+        place = (source, context.cursor_line, context.cursor_position, known(session))
+        offered = complete_line(*place) or complete(*place)
         if offered is None:
             return _nothing()
         words = [SimpleCompletion(text=word, type="nbpipe") for word in offered.words]
@@ -76,9 +56,9 @@ def known(session: Session) -> Known:
     try:
         reading = session.reading()
     except NbpipeError:
-        return Known(verbs=OPTIONS, paths=paths)
+        return Known(paths=paths)
     steps = {step.name: tuple(output.name for output in step.outputs) for step in reading.steps}
-    return Known(steps, tuple(parameter.name for parameter in reading.parameters), OPTIONS, paths)
+    return Known(steps, tuple(parameter.name for parameter in reading.parameters), paths)
 
 
 def _paths(base: Path, begun: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,16 +15,12 @@ from IPython.display import display
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
-from nbpipe.model import ExecutionRecord, RunRecord, StepEvent
-from nbpipe.run.acceptance import Accepted
-from nbpipe.run.answers import Explained, Planned, Report
-from nbpipe.run.verification import Verified
-from nbpipe.views import logs, static_html, table, why
-from nbpipe.views.comparison import Side, comparison_html, comparison_lines
-from nbpipe.views.words import accepted_line, duration, status_words
-from nbpipe.workspace import Workspace
+from nbpipe.model import StepEvent, RunRecord, ExecutionRecord, Warned
+from nbpipe.run.answers import Planned, Report
+from nbpipe.views import logs, static_html, table
+from nbpipe.views.words import duration, status_words
 
-_COLUMNS = 120
+COLUMNS = 120
 
 
 class PipelineError(Exception):
@@ -64,7 +60,7 @@ class Progress:
     def begin(self, run: RunRecord, planned: Planned) -> None:
         """Show advice on the notebook; the run's steps come as they change."""
         self._run = run
-        show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in planned.warnings])
+        show_warnings(planned.warnings)
 
     def step(self, record: ExecutionRecord) -> None:
         """Show a step's new state."""
@@ -87,7 +83,7 @@ class Progress:
         if run is None:
             return
         known = numbers or {}
-        lines = table.step_lines(steps, _COLUMNS, known)
+        lines = table.step_lines(steps, COLUMNS, known)
         if seconds is not None:
             lines.append(f"run {run.number} {status_words(run.status)} in {duration(seconds)}")
             lines += table.note_lines(steps)
@@ -120,55 +116,21 @@ def show_lines(lines: Sequence[str]) -> None:
         display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def show_plan(workspace: Workspace, planned: Planned) -> None:
-    """Show a plan as a table."""
-    rows = [table.PlanRow(name, item.verdict, planned.needs[name]) for name, item in planned.decisions.items()]
-    hits = [getattr(item.verdict, "hit", None) for item in planned.decisions.values()]
-    numbers = workspace.numbers(hit.origin.run for hit in hits if hit)
-    show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in planned.warnings])
-    _show(table.plan_lines(rows, _COLUMNS, numbers), static_html.plan_html(rows, numbers))
+def write_lines(lines: Sequence[str]) -> None:
+    """Write plain lines at once, under those before, while the cell runs."""
+    if lines:
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
 
 
-def show_steps(workspace: Workspace, run: RunRecord, steps: Sequence[ExecutionRecord]) -> None:
-    """Show a run as a table."""
-    numbers = workspace.origin_numbers(steps)
-    head = f"run {run.number} {status_words(run.status)}"
-    _show([head, *table.step_lines(steps, _COLUMNS, numbers)], static_html.run_html(run, steps, numbers))
+def show_warnings(warnings: Iterable[Warned]) -> None:
+    """Show advice on the notebook."""
+    show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in warnings])
 
 
-def show_runs(workspace: Workspace, runs: Sequence[RunRecord]) -> None:
-    """Show runs as a table."""
-    now = workspace.clock()
-    _show(table.run_lines(runs, _COLUMNS, now), static_html.runs_html(runs, now))
-
-
-def show_why(workspace: Workspace, told: Explained) -> None:
-    """Show why a step runs or is reused."""
-    numbers = workspace.numbers(told.runs)
-    parts = (told.step, told.verdict, told.now, told.before, told.last)
-    _show(why.why_lines(*parts, numbers=numbers), why.why_html(*parts, numbers=numbers))
-
-
-def show_accepted(workspace: Workspace, accepted: Accepted) -> None:
-    """Show which result stands from now on."""
-    numbers = workspace.numbers([accepted.hit.origin.run])
-    show_lines([accepted_line(accepted.step, accepted.hit, accepted.reasons, numbers)])
-
-
-def show_comparison(left: Side, right: Side) -> None:
-    """Show two runs side by side."""
-    _show(comparison_lines(left, right, _COLUMNS), comparison_html(left, right))
-
-
-def show_verified(verified: Verified) -> None:
-    """Show what a look at all stored outputs has found."""
-    problems = [(problem.where, problem.said) for problem in verified.problems]
-    show_lines(
-        table.verified_lines(
-            problems, verified.outputs, verified.bytes, unknown=verified.unknown, unreachable=verified.unreachable,
-            repaired=verified.repaired,
-        )
-    )  # fmt: skip
+def show_table(lines: Sequence[str], html: str) -> None:
+    """Show the same table as text and as HTML."""
+    display(_bundle(lines, html), raw=True)  # type: ignore[no-untyped-call]
 
 
 def show_outputs(executed: Path) -> None:
@@ -193,10 +155,6 @@ def show_log(found: Path | list[StepEvent]) -> None:
     else:
         text = logs.text_of_events(found) or "the step has printed nothing yet"
     show_lines([text])
-
-
-def _show(lines: Sequence[str], html: str) -> None:
-    display(_bundle(lines, html), raw=True)  # type: ignore[no-untyped-call]
 
 
 def _bundle(lines: Sequence[str], html: str) -> dict[str, str]:

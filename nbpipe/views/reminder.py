@@ -1,4 +1,4 @@
-"""The language on one screen, as ``%%step?`` and ``%nbpipe?`` show it."""
+"""The language on one screen, as ``%%step?`` shows it."""
 
 from __future__ import annotations
 
@@ -37,28 +37,3 @@ envvar     environment variables that the step sees
 The code sees its inputs, the parameters, and the imports, functions, classes and
 constants of the notebook's ordinary cells. Nothing else: it runs in a kernel of its own.
 %nbpipe? shows the verbs."""
-
-VERBS = """\
-What can be asked about the steps of this notebook; nbpipe VERB NOTEBOOK asks the same in a shell.
-
-    %nbpipe plan
-    %nbpipe run train -p learning_rate=0.05
-
-plan                what would run, what is reused, and why
-run [STEP…]         --to STEP  --from STEP  -p NAME=VALUE  --force [STEP…]  --keep-going
-                    --detach  --here  --experiment NAME  --tag KEY=VALUE
-cancel              stop what is going on
-status              the newest run
-why STEP            what changed since its nearest earlier result
-debug STEP          its inputs bound here, its code in a new cell; --locals: the failing frame
-accept STEP         the old result stands for the new code
-logs STEP           what it printed
-pull STEP.OUTPUT    bind a stored output here; --to FILE writes it
-runs, show RUN      the runs; one of them
-compare RUN RUN     two runs side by side
-verify              look at all that is stored; --full  --repair
-lint                advice on the notebook
-fmt                 lay out the saved notebook's declarations; --check  --long  --short
-defaults KEY=VALUE  for all steps: retries timeout memory reuse envvar, run=manual
-
-%%step? shows how a step is written."""

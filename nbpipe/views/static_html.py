@@ -8,6 +8,7 @@ from html import escape
 from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.views.columns import harmless, one_line
 from nbpipe.views.table import (
+    NO_STEPS,
     PLAN_HEADER,
     RUN_HEADER,
     STEP_HEADER,
@@ -41,9 +42,9 @@ def run_html(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[
     return table_html(STEP_HEADER, step_rows(steps, numbers), caption)
 
 
-def runs_html(runs: Sequence[RunRecord], now: float) -> str:
-    """Get runs as an HTML table."""
-    return table_html(RUN_HEADER, run_rows(runs, now), "Runs")
+def runs_html(runs: Sequence[RunRecord], now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS) -> str:
+    """Return runs as an HTML table, with the steps that ran."""
+    return table_html(RUN_HEADER, run_rows(runs, now, ran), "Runs")
 
 
 def table_html(header: Row, rows: Iterable[Row], caption: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from nbpipe.model import ExecutionRecord, Metric, ReuseVerdict, RunRecord, Status, StepEvent, StepEventKind, Verdict
 from nbpipe.views.columns import fit, harmless, one_line, pad, width
@@ -24,7 +25,9 @@ Row = tuple[str, ...]
 
 PLAN_HEADER: Row = ("step", "verdict", "needs", "why")
 STEP_HEADER: Row = ("step", "status", "time", "tries", "why")
-RUN_HEADER: Row = ("run", "status", "time", "started", "experiment", "notebook")
+RUN_HEADER: Row = ("run", "status", "time", "started", "experiment", "notebook", "ran")
+
+NO_STEPS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 # A column that is not the last takes at most this share of a narrow line.
 _SHARE = 3
@@ -67,8 +70,8 @@ def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_
     ]
 
 
-def run_rows(runs: Iterable[RunRecord], now: float) -> list[Row]:
-    """Get runs as texts under RUN_HEADER; ``now`` is in seconds since the epoch."""
+def run_rows(runs: Iterable[RunRecord], now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS) -> list[Row]:
+    """Return runs as texts under RUN_HEADER; ``now`` is in seconds since the epoch, ``ran`` tells which steps ran."""
     return [
         (
             str(run.number),
@@ -77,6 +80,7 @@ def run_rows(runs: Iterable[RunRecord], now: float) -> list[Row]:
             f"{duration(round(now - run.started))} ago",
             one_line(run.experiment),
             one_line(run.notebook),
+            one_line(", ".join(ran.get(run.id, ()))),
         )
         for run in runs
     ]
@@ -138,6 +142,13 @@ def metric_lines(metrics: Iterable[Metric]) -> list[str]:
     ]
 
 
+def step_line(record: ExecutionRecord) -> str:
+    """Return one line about a step that has changed."""
+    took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
+    why = step_explanation(record)
+    return f"{status_words(record.status)} {record.step}{took}" + (f": {why}" if why else "")
+
+
 def event_lines(step: str, event: StepEvent) -> list[str]:
     """Get what a running step told as plain lines, its name before each."""
     told = event.told
@@ -159,9 +170,11 @@ def note_lines(steps: Iterable[ExecutionRecord]) -> list[str]:
     return [f"note on {one_line(step.step)}: {one_line(note)}" for step in executed for note in step.notes]
 
 
-def run_lines(runs: Sequence[RunRecord], columns: int, now: float) -> list[str]:
-    """Get runs as plain lines."""
-    return lines(RUN_HEADER, run_rows(runs, now), columns)
+def run_lines(
+    runs: Sequence[RunRecord], columns: int, now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS
+) -> list[str]:
+    """Return runs as plain lines, with the steps that ran."""
+    return lines(RUN_HEADER, run_rows(runs, now, ran), columns)
 
 
 def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nbpipe.errors import NbpipeError, Refusals
@@ -105,13 +105,14 @@ def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
     }
 
 
-def runs_object(runs: Iterable[RunRecord]) -> dict[str, Any]:
-    """Get a list of runs."""
+def runs_object(runs: Iterable[RunRecord], ran: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return a list of runs, each with the names of the steps that ran."""
     return {
         "runs": [
             {
                 "run": run.id, "number": run.number, "notebook": run.notebook, "experiment": run.experiment,
                 "status": run.status.value, "started": run.started, "ended": run.ended, "tags": dict(run.tags),
+                "steps": list(ran.get(run.id, ())),
             }
             for run in runs
         ]

@@ -187,9 +187,9 @@ class Runs:
         found = self.context.history.runs.newest(limit=limit, wanted=wanted)
         return [self.context.layout.located_run(run) for run in found]
 
-    def steps_of(self, runs: Iterable[str]) -> dict[str, list[tuple[str, Status]]]:
-        """Return for each of some runs its steps in notebook order, with their statuses."""
-        return self.context.history.executions.of_runs(list(runs))
+    def executed_steps(self, runs: Iterable[str]) -> dict[str, list[str]]:
+        """Return the names of the steps that were executed in each of these runs, in notebook order."""
+        return self.context.history.executions.tried_in(list(runs))
 
     def execution(self, run: str, step: str) -> ExecutionRecord | None:
         """Return a step's current execution in a run; None if the run does not have it, or has not begun."""

@@ -30,11 +30,6 @@ from nbpipe.workspace.plans import Plans
 from nbpipe.workspace.results import Results
 from nbpipe.workspace.runs import Runs
 
-# What the contract names and this version does not have: every face gives the same answer to it.
-LATER_VERBS = ("datasets", "datastores", "compute", "env", "publish",
-               "schedule", "gc")  # fmt: skip
-
-
 @dataclass(slots=True)
 class Workspace:
     """One workspace on disk, open, with a service for each concern. Use it as a context manager, or ``close`` it."""

@@ -1,0 +1,115 @@
+"""A shell as the verbs' caller: one saved notebook, or none, and the workspace near it or named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from nbpipe.cli.output import Screen
+from nbpipe.errors import BadUsage
+from nbpipe.language.notebook import read_notebook
+from nbpipe.model import Artifact, Cell, StepEvent, ExecutionRecord
+from nbpipe.run.place import absolute, find_place
+from nbpipe.run.situation import Request
+from nbpipe.run.submission import Wishes
+from nbpipe.verbs.responses import ReportResponse
+from nbpipe.workspace import Workspace, request_for
+
+
+class ShellCaller:
+    """Use it as a context manager: it closes the workspace that the call has opened."""
+
+    def __init__(self, screen: Screen, notebook: Path | None, named_workspace: Path | None) -> None:
+        self.screen = screen
+        self.named_workspace = named_workspace
+        self._notebook = notebook
+        self._workspace: Workspace | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._workspace is not None:
+            self._workspace.close()
+            self._workspace = None
+
+    @property
+    def workspace(self) -> Workspace:
+        """Return the workspace, opened on first use."""
+        if self._workspace is None:
+            self._workspace = Workspace.open(self.folder, self.named_workspace)
+        return self._workspace
+
+    @property
+    def folder(self) -> Path:
+        """Return the notebook's folder, else the one that the command runs in."""
+        return Path.cwd() if self._notebook is None else absolute(self._notebook).parent
+
+    @property
+    def notebook(self) -> str:
+        """Return the notebook's name in the history."""
+        return "" if self._notebook is None else str(absolute(self._notebook))
+
+    @property
+    def saved(self) -> Path:
+        """Return the notebook's file as it was written on the command line."""
+        if self._notebook is None:
+            raise BadUsage("no notebook is named")
+        return self._notebook
+
+    @property
+    def reads_file(self) -> bool:
+        """Say that cells are read from the file."""
+        return True
+
+    def request(
+        self,
+        steps: Sequence[str] = (),
+        *,
+        texts: Mapping[str, str] | None = None,
+        start: str | None = None,
+        force: tuple[str, ...] | None = None,
+    ) -> Request:
+        """Return the request for steps of the saved notebook."""
+        request = request_for(self.saved, find_place(self.folder, self.named_workspace))
+        return dataclasses.replace(request, steps=tuple(steps), texts=texts or {}, start=start, force=force)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return the cells of the saved notebook."""
+        return tuple(read_notebook(absolute(self.saved)).cells)
+
+    def carry_out(self, request: Request, wishes: Wishes) -> ReportResponse:
+        """Run the steps while a progress bar, or lines, tell how it goes."""
+        with self.screen.following() as follower:
+            report = self.workspace.run(request, wishes, follower.step, began=follower.begin)
+        numbers = self.workspace.origin_numbers(report.steps)
+        return ReportResponse(report, numbers, self.workspace.metrics(report.run.id, report.steps))
+
+    def show_live(self) -> bool:
+        """Say that a shell shows a run only when it is asked to follow it."""
+        return False
+
+    def await_submitted(self) -> None:
+        """Return at once: a shell submits nothing without waiting for its beginning."""
+
+    def await_output(self, name: str) -> None:
+        """Return at once: what is pulled in a shell is there already."""
+
+    def target(self, artifact: Artifact, path: Path | None) -> Path:
+        """Return the named path, else the output's own name in the folder that the command runs in."""
+        if path is not None:
+            return path
+        path = Path(artifact.basename)
+        if path.exists():
+            raise BadUsage(f"{path} is there already", "Name the path to write with --to FILE.")
+        return path
+
+    def changed(self, steps: Iterable[ExecutionRecord]) -> None:
+        """Print the steps whose status is another than when last told."""
+        self.screen.changed(steps)
+
+    def heard(self, step: str, events: Iterable[StepEvent]) -> None:
+        """Print what a running step has told."""
+        self.screen.heard(step, events)

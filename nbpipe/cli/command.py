@@ -1,0 +1,71 @@
+"""``nbpipe VERB NOTEBOOK`` in a shell: words in, a truthful exit code out."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from nbpipe import __version__
+from nbpipe.cli.caller import ShellCaller
+from nbpipe.cli.completion import completions
+from nbpipe.cli.output import Screen
+from nbpipe.cli.rendering import render
+from nbpipe.errors import NbpipeError
+from nbpipe.verbs import options
+from nbpipe.verbs.parser import parse
+from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
+from nbpipe.verbs.usage import verb_help, verbs_help
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    screen = Screen("--json" in words)
+    found = completions(words, os.environ)
+    code = outcome(words, screen) if found is None else 0
+    if found is not None:
+        screen.lines(found)
+    # Whatever is left goes with the process: looking through all of it at exit takes longer than loading some modules.
+    gc.freeze()
+    sys.exit(code)
+
+
+def outcome(words: Sequence[str], screen: Screen) -> int:
+    """Carry out a command, and return its exit code."""
+    try:
+        return _carry_out(words, screen)
+    except NbpipeError as error:
+        return screen.refused(error)
+    except KeyboardInterrupt:
+        screen.note("cancelled")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be said there, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _carry_out(words: Sequence[str], screen: Screen) -> int:
+    if words[:1] == ["--version"]:
+        screen.lines([f"nbpipe, version {__version__}"])
+        return 0
+    asked = parse(words, Face.SHELL)
+    if isinstance(asked, HelpRequest):
+        screen.lines([verb_help(asked.verb, Face.SHELL) if asked.verb else verbs_help(Face.SHELL)])
+        return 0
+    with _caller(asked, screen) as caller:
+        response = asked.verb.call(asked, caller)
+    # The session that `debug` starts opens the workspace itself.
+    return 0 if response is None else render(caller, response)
+
+
+def _caller(asked: Invocation, screen: Screen) -> ShellCaller:
+    """Return the caller for the notebook and the workspace that are named, if any."""
+    notebooks = (options.NOTEBOOK, options.ANY_NOTEBOOK)
+    notebook = next((asked[argument] for argument in notebooks if argument in asked.verb.arguments), None)
+    workspaces = (options.WORKSPACE, options.DEBUG_WORKSPACE)
+    named = next((asked[option] for option in workspaces if option in asked.verb.options), None)
+    return ShellCaller(screen, notebook, named)

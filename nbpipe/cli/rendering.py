@@ -1,0 +1,226 @@
+"""The verbs' responses in a shell: plain lines or one JSON object, and the exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbpipe.cli.caller import ShellCaller
+from nbpipe.cli.debugging import render_debug
+from nbpipe.cli.output import Screen
+from nbpipe.model import Status
+from nbpipe.verbs import responses as r
+from nbpipe.views import logs, table, why, wire
+from nbpipe.views.comparison import comparison_lines, comparison_object
+from nbpipe.views.words import accepted_line, duration, status_words
+
+_RUN_EXIT = {Status.SUCCEEDED: 0, Status.CANCELLED: 130}
+
+
+def render(caller: ShellCaller, response: r.Response) -> int:
+    """Print a response, and return the command's exit code."""
+    return _RENDERERS[type(response)](caller, response)
+
+
+def _plan(caller: ShellCaller, response: r.PlanResponse) -> int:
+    screen, planned = caller.screen, response.planned
+    screen.warnings(planned.warnings)
+    verdicts = {name: decision.verdict for name, decision in planned.decisions.items()}
+    if screen.as_json:
+        screen.json(wire.plan_object(planned.notebook, verdicts, planned.needs, planned.warnings))
+    else:
+        rows = [table.PlanRow(name, verdict, planned.needs[name]) for name, verdict in verdicts.items()]
+        screen.lines(table.plan_lines(rows, screen.columns, response.numbers))
+    return 0
+
+
+def _report(caller: ShellCaller, response: r.ReportResponse) -> int:
+    screen, report = caller.screen, response.report
+    if screen.as_json:
+        screen.json(wire.run_object(report.run, report.steps, report.seconds, response.metrics))
+        return _RUN_EXIT.get(report.run.status, 1)
+    screen.lines(table.step_lines(report.steps, screen.columns, response.numbers))
+    screen.lines([f"run {report.run.number} {status_words(report.run.status)} in {duration(report.seconds)}"])
+    for line in table.note_lines(report.steps):
+        screen.note(line)
+    for step in report.steps:
+        if step.failure is not None and step.failure.kind == "user":
+            screen.note(f"\nstep {step.step}:\n{step.failure.traceback.rstrip()}")
+    return _RUN_EXIT.get(report.run.status, 1)
+
+
+def _detached(caller: ShellCaller, response: r.DetachedResponse) -> int:
+    run = response.run
+    if caller.screen.as_json:
+        caller.screen.json(wire.run_object(run, response.steps, 0.0))
+    else:
+        name = Path(run.notebook).name
+        text = f"run {run.number} continues by itself: nbpipe status --follow {name}, nbpipe cancel {name}"
+        caller.screen.lines([text])
+    return 0
+
+
+def _run(caller: ShellCaller, response: r.RunResponse) -> int:
+    if caller.screen.as_json:
+        caller.screen.json(_run_object(response))
+    else:
+        _run_lines(caller.screen, response)
+    return _RUN_EXIT.get(response.run.status, 1) if response.followed else 0
+
+
+def _run_object(response: r.RunResponse) -> dict[str, Any]:
+    return wire.run_object(response.run, response.steps, response.seconds, response.metrics)
+
+
+def _run_lines(screen: Screen, response: r.RunResponse) -> None:
+    run = response.run
+    head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(response.seconds)}, {run.notebook}"]
+    head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
+    steps = table.step_lines(response.steps, screen.columns, response.numbers)
+    screen.lines([*head, *steps, *table.metric_lines(response.metrics)])
+
+
+def _cancel(caller: ShellCaller, response: r.CancelResponse) -> int:
+    if not caller.screen.as_json:
+        for ended in response.runs:
+            _run_lines(caller.screen, ended)
+        return 0
+    objects = [_run_object(ended) for ended in response.runs]
+    caller.screen.json(objects[0] if len(objects) == 1 else {"runs": objects})
+    return 0
+
+
+def _why(caller: ShellCaller, response: r.WhyResponse) -> int:
+    told = response.explained
+    parts = (told.step, told.verdict, told.now, told.before, told.last)
+    if caller.screen.as_json:
+        caller.screen.json(why.why_object(*parts))
+    else:
+        caller.screen.lines(why.why_lines(*parts, numbers=response.numbers))
+    return 0
+
+
+def _accept(caller: ShellCaller, response: r.AcceptResponse) -> int:
+    accepted = response.accepted
+    if caller.screen.as_json:
+        caller.screen.json(wire.accepted_object(accepted.step, accepted.hit, accepted.reasons, accepted.record))
+    else:
+        caller.screen.lines([accepted_line(accepted.step, accepted.hit, accepted.reasons, response.numbers)])
+    return 0
+
+
+def _log(caller: ShellCaller, response: r.LogResponse) -> int:
+    found = response.found
+    if isinstance(found, Path):
+        text = logs.text_of(json.loads(found.read_text(encoding="utf-8")))
+    else:
+        text = logs.text_of_events(found)
+    if caller.screen.as_json:
+        notebook = str(found) if isinstance(found, Path) else None
+        caller.screen.json({"step": response.step, "notebook": notebook, "log": text})
+    else:
+        caller.screen.lines([text] if text else [])
+    return 0
+
+
+def _pull(caller: ShellCaller, response: r.PullResponse) -> int:
+    output, artifact, path = response.output, response.artifact, response.path or Path()
+    if caller.screen.as_json:
+        caller.screen.json({"output": output, "path": str(path.resolve()), **wire.artifact_object(artifact)})
+    else:
+        caller.screen.lines([f"{output} ({artifact.format}, {artifact.bytes:,} bytes) → {path}"])
+    return 0
+
+
+def _runs(caller: ShellCaller, response: r.RunListResponse) -> int:
+    if caller.screen.as_json:
+        caller.screen.json(wire.runs_object(response.runs, response.ran))
+    else:
+        caller.screen.lines(table.run_lines(response.runs, caller.screen.columns, response.now, response.ran))
+    return 0
+
+
+def _comparison(caller: ShellCaller, response: r.ComparisonResponse) -> int:
+    if caller.screen.as_json:
+        caller.screen.json(comparison_object(response.left, response.right))
+    else:
+        caller.screen.lines(comparison_lines(response.left, response.right, caller.screen.columns))
+    return 0
+
+
+def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
+    verified = response.verified
+    if caller.screen.as_json:
+        caller.screen.json(wire.verified_object(dataclasses.asdict(verified), whole=verified.whole))
+    else:
+        problems = [(problem.where, problem.said) for problem in verified.problems]
+        counts = (verified.outputs, verified.bytes, verified.unknown)
+        caller.screen.lines(table.verified_lines(problems, *counts, repaired=verified.repaired))
+    return 0 if verified.whole else 1
+
+
+def _lint(caller: ShellCaller, response: r.LintResponse) -> int:
+    screen, notebook, fixed = caller.screen, caller.saved, response.fixed
+    if screen.as_json:
+        every = [wire.warning_object(warning) for warning in response.warnings]
+        screen.json({"errors": [], "warnings": every, **({} if fixed is None else {"fixed": list(fixed)})})
+        return 0
+    if fixed:
+        screen.lines([f"changed {notebook}: cell {_numbers(fixed)}"])
+    screen.warnings(response.warnings)
+    if response.note:
+        screen.note(f"note: {response.note}")
+    screen.lines([f"{notebook}: {response.steps} steps, {len(response.warnings)} warnings"])
+    return 0
+
+
+def _format(caller: ShellCaller, response: r.FormatResponse) -> int:
+    screen, count = caller.screen, len(response.notebooks)
+    if screen.as_json:
+        told = [{"notebook": str(notebook), "cells": list(cells)} for notebook, cells in response.notebooks]
+        screen.json({"notebooks": told})
+    else:
+        word = "would change" if response.checked else "changed"
+        screen.lines(f"{word} {path}: cell {_numbers(cells)}" for path, cells in response.notebooks if cells)
+        if not response.changed:
+            screen.lines([f"{count} notebook{'s' * (count != 1)} left as written"])
+    return int(response.checked and response.changed)
+
+
+def _init(caller: ShellCaller, response: r.InitResponse) -> int:
+    guarded = response.guarded
+    if caller.screen.as_json:
+        wrote, add = list(guarded.wrote), list(guarded.missing)
+        caller.screen.json({"workspace": str(response.root), "wrote": wrote, "add": add})
+        return 0
+    caller.screen.lines([f"workspace {response.root}", *guarded.wrote])
+    for text in guarded.missing:
+        caller.screen.note(f"note: {text}")
+    return 0
+
+
+def _numbers(cells: Sequence[int]) -> str:
+    return ", ".join(map(str, cells))
+
+
+_RENDERERS: Mapping[type, Callable[[ShellCaller, Any], int]] = {
+    r.PlanResponse: _plan,
+    r.ReportResponse: _report,
+    r.DetachedResponse: _detached,
+    r.RunResponse: _run,
+    r.CancelResponse: _cancel,
+    r.WhyResponse: _why,
+    r.DebugResponse: render_debug,
+    r.AcceptResponse: _accept,
+    r.LogResponse: _log,
+    r.PullResponse: _pull,
+    r.RunListResponse: _runs,
+    r.ComparisonResponse: _comparison,
+    r.VerificationResponse: _verification,
+    r.LintResponse: _lint,
+    r.FormatResponse: _format,
+    r.InitResponse: _init,
+}

@@ -1,0 +1,139 @@
+"""A kernel as the verbs' caller: its cells as they were last run, and its workspace or a named one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from nbpipe.errors import BadParameter, BadUsage
+from nbpipe.magics.acting import show_card
+from nbpipe.magics.front_end import is_watched
+from nbpipe.magics.screen import write_lines
+from nbpipe.magics.session import Session
+from nbpipe.model import Artifact, Cell, StepEvent, Status, ExecutionRecord
+from nbpipe.run.situation import Request
+from nbpipe.run.submission import Wishes
+from nbpipe.views import table
+from nbpipe.workspace import Workspace
+
+
+class KernelCaller:
+    """Use it as a context manager: a workspace that the author named is closed with it.
+
+    ``verb`` is the name of the verb that is called; ``blocking`` runs steps while the cell waits for them.
+    """
+
+    def __init__(
+        self, session: Session, verb: str, named_workspace: Path | None, blocking: Callable[[Request, Wishes], None]
+    ) -> None:
+        self.named_workspace = named_workspace
+        self._verb = verb
+        self._session = session
+        self._blocking = blocking
+        self._other: Workspace | None = None
+        self._seen: dict[str, Status] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._other is not None:
+            self._other.close()
+
+    @property
+    def workspace(self) -> Workspace:
+        """Return the kernel's workspace, or the named one."""
+        if self.named_workspace is None:
+            return self._session.workspace
+        if self._other is None:
+            self._other = Workspace.open(self.folder, self.named_workspace)
+        return self._other
+
+    @property
+    def folder(self) -> Path:
+        """Return the kernel's folder."""
+        return self._session.base
+
+    @property
+    def notebook(self) -> str:
+        """Return the notebook's name in the history."""
+        return self._session.identity
+
+    @property
+    def saved(self) -> Path:
+        """Return the notebook's file; raise BadUsage where the kernel is not told it."""
+        if self._session.notebook is None:
+            hint = f"In a shell: nbpipe {self._verb} NOTEBOOK"
+            raise BadUsage("this kernel is not told which notebook it belongs to", hint)
+        return self._session.notebook
+
+    @property
+    def reads_file(self) -> bool:
+        """Say that the cells are those that the kernel ran."""
+        return False
+
+    def request(
+        self,
+        steps: Sequence[str] = (),
+        *,
+        texts: Mapping[str, str] | None = None,
+        start: str | None = None,
+        force: tuple[str, ...] | None = None,
+    ) -> Request:
+        """Return the request for steps of the kernel's cells."""
+        request = self._session.request(steps, texts=texts or {}, start=start, force=force)
+        refused = any(error.place.step is None for error in request.reading.errors)
+        if texts and not request.reading.parameters and not refused:
+            message = f"there is no parameter `{next(iter(texts))}`: this kernel knows no parameters cell"
+            raise BadParameter(message, "Mark the cell with `#| parameters`: a kernel is not told tags.")
+        return request
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return the cells as the kernel last ran them."""
+        return self._session.cells.all()
+
+    def carry_out(self, request: Request, wishes: Wishes) -> None:
+        """Submit the steps and show their card; without a front end, wait for them."""
+        if is_watched(self._session.shell):
+            show_card(self._session, self._session.submit(request, self.cells(), wishes), None)
+        else:
+            self._blocking(request, wishes)
+
+    def show_live(self) -> bool:
+        """Show the card of the run that is going on, if a front end can show one."""
+        session = self._session
+        if not is_watched(session.shell):
+            return False
+        watched = session.live.newest()
+        if watched is None:
+            newest = session.workspace.newest(session.identity)
+            if newest is None or newest[0].status.terminal:
+                return False
+            watched = session.live.watch(newest[0].id)
+        show_card(session, watched, None)
+        return True
+
+    def await_submitted(self) -> None:
+        """Return when what was submitted has begun, or does not in time."""
+        self._session.live.begun()
+
+    def await_output(self, name: str) -> None:
+        """Return when nothing more comes of the step that makes an output."""
+        self._session.outputs.await_made(name)
+
+    def target(self, artifact: Artifact, path: Path | None) -> Path | None:  # noqa: ARG002 - the protocol's
+        """Return the named path, from the kernel's folder; an output is bound where none is named."""
+        return None if path is None else self.folder / path
+
+    def changed(self, steps: Iterable[ExecutionRecord]) -> None:
+        """Write a line for each step whose status is another than when last told."""
+        for step in steps:
+            if self._seen.get(step.step) is not step.status:
+                self._seen[step.step] = step.status
+                write_lines([table.step_line(step)])
+
+    def heard(self, step: str, events: Iterable[StepEvent]) -> None:
+        """Write what a running step has told."""
+        for event in events:
+            write_lines(table.event_lines(step, event))

@@ -1,0 +1,148 @@
+"""The verbs' responses in a notebook: tables as HTML and text, outputs bound, a step's code in a new cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbpipe.magics.screen import COLUMNS, show_lines, show_log, show_table, show_warnings
+from nbpipe.magics.session import Session
+from nbpipe.magics.trial import bind_locals, debug, run_here
+from nbpipe.model import RunRecord, ExecutionRecord
+from nbpipe.verbs import responses as r
+from nbpipe.views import static_html, table, why
+from nbpipe.views.comparison import comparison_html, comparison_lines
+from nbpipe.views.words import accepted_line, status_words
+
+
+def render(session: Session, response: r.Response) -> None:
+    """Show a response under the cell."""
+    _RENDERERS[type(response)](session, response)
+
+
+def _plan(_session: Session, response: r.PlanResponse) -> None:
+    planned, numbers = response.planned, response.numbers
+    rows = [table.PlanRow(name, item.verdict, planned.needs[name]) for name, item in planned.decisions.items()]
+    show_warnings(planned.warnings)
+    show_table(table.plan_lines(rows, COLUMNS, numbers), static_html.plan_html(rows, numbers))
+
+
+def _detached(_session: Session, response: r.DetachedResponse) -> None:
+    show_lines([f"run {response.run.number} continues by itself: %nbpipe status, %nbpipe cancel"])
+
+
+def _here(session: Session, response: r.HereResponse) -> None:
+    show_lines(run_here(session, response.scene))
+
+
+def show_run(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int]) -> None:
+    """Show a recorded run as a table."""
+    lines = [f"run {run.number} {status_words(run.status)}", *table.step_lines(steps, COLUMNS, numbers)]
+    show_table(lines, static_html.run_html(run, steps, numbers))
+
+
+def _run(_session: Session, response: r.RunResponse) -> None:
+    show_run(response.run, response.steps, response.numbers)
+
+
+def _cancel(session: Session, response: r.CancelResponse) -> None:
+    for ended in response.runs:
+        _run(session, ended)
+
+
+def _why(_session: Session, response: r.WhyResponse) -> None:
+    told, numbers = response.explained, response.numbers
+    parts = (told.step, told.verdict, told.now, told.before, told.last)
+    show_table(why.why_lines(*parts, numbers=numbers), why.why_html(*parts, numbers=numbers))
+
+
+def _debug(session: Session, response: r.DebugResponse) -> None:
+    show_lines((bind_locals if response.with_locals else debug)(session, response.scene))
+
+
+def _accept(_session: Session, response: r.AcceptResponse) -> None:
+    accepted = response.accepted
+    show_lines([accepted_line(accepted.step, accepted.hit, accepted.reasons, response.numbers)])
+
+
+def _log(_session: Session, response: r.LogResponse) -> None:
+    show_log(response.found)
+
+
+def _pull(session: Session, response: r.PullResponse) -> None:
+    artifact = response.artifact
+    if response.path is not None:
+        path = response.path
+        shown = path.relative_to(session.base) if path.is_relative_to(session.base) else path
+        show_lines([f"{response.output} → {shown}"])
+        return
+    session.outputs.await_names([artifact.name])
+    session.outputs.bind(artifact, again=True)
+    show_lines([f"{artifact.name} is bound: {artifact.format}, {artifact.bytes:,} bytes"])
+
+
+def _runs(_session: Session, response: r.RunListResponse) -> None:
+    runs, now, ran = response.runs, response.now, response.ran
+    show_table(table.run_lines(runs, COLUMNS, now, ran), static_html.runs_html(runs, now, ran))
+
+
+def _comparison(_session: Session, response: r.ComparisonResponse) -> None:
+    left, right = response.left, response.right
+    show_table(comparison_lines(left, right, COLUMNS), comparison_html(left, right))
+
+
+def _verification(_session: Session, response: r.VerificationResponse) -> None:
+    verified = response.verified
+    problems = [(problem.where, problem.said) for problem in verified.problems]
+    counts = (verified.outputs, verified.bytes, verified.unknown)
+    show_lines(table.verified_lines(problems, *counts, repaired=verified.repaired))
+
+
+def _lint(session: Session, response: r.LintResponse) -> None:
+    if response.fixed and session.notebook is not None:
+        show_lines([_changed(session.notebook, response.fixed)])
+    show_lines([f"{w.place.words()}: {w.message}. {w.hint}" for w in response.warnings] or ["no warnings"])
+
+
+def _format(_session: Session, response: r.FormatResponse) -> None:
+    for path, cells in response.notebooks:
+        if not cells:
+            show_lines([f"{path.name} is left as written"])
+        elif response.checked:
+            show_lines([f"cell {_numbers(cells)} of {path.name} would change"])
+        else:
+            show_lines([_changed(path, cells)])
+
+
+def _changed(path: Path, cells: Sequence[int]) -> str:
+    return f"cell {_numbers(cells)} of {path.name} changed on disk: load it again (Reload Notebook from Disk)"
+
+
+def _numbers(cells: Sequence[int]) -> str:
+    return ", ".join(map(str, cells))
+
+
+def _defaults(_session: Session, response: r.DefaultsResponse) -> None:
+    told = " ".join(f"{key}={value}" for key, value in response.values.items())
+    show_lines([f"defaults: {told or 'none'}"])
+
+
+_RENDERERS: Mapping[type, Callable[[Session, Any], None]] = {
+    r.PlanResponse: _plan,
+    r.DetachedResponse: _detached,
+    r.HereResponse: _here,
+    r.RunResponse: _run,
+    r.CancelResponse: _cancel,
+    r.WhyResponse: _why,
+    r.DebugResponse: _debug,
+    r.AcceptResponse: _accept,
+    r.LogResponse: _log,
+    r.PullResponse: _pull,
+    r.RunListResponse: _runs,
+    r.ComparisonResponse: _comparison,
+    r.VerificationResponse: _verification,
+    r.LintResponse: _lint,
+    r.FormatResponse: _format,
+    r.DefaultsResponse: _defaults,
+}

@@ -1,0 +1,249 @@
+"""The calls behind the verbs: each takes one invocation and its caller, and returns what a face shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nbpipe.data.events import Tail
+from nbpipe.errors import BadUsage, Refusals, Refused, refuse
+from nbpipe.model import ReuseVerdict, RunRecord, ExecutionRecord
+from nbpipe.run.guard import guard
+from nbpipe.run.linting import Linted, find_ruff, repaired_cells, ruff_warnings
+from nbpipe.run.notebooks import formatted_cells, rewrite
+from nbpipe.run.submission import Submission, Wishes
+from nbpipe.verbs import options
+from nbpipe.verbs.caller import Caller
+from nbpipe.verbs.responses import (
+    AcceptResponse,
+    CancelResponse,
+    ComparisonResponse,
+    DebugResponse,
+    DefaultsResponse,
+    DetachedResponse,
+    FormatResponse,
+    HereResponse,
+    InitResponse,
+    LintResponse,
+    LogResponse,
+    PlanResponse,
+    PullResponse,
+    ReportResponse,
+    RunListResponse,
+    RunResponse,
+    VerificationResponse,
+    WhyResponse,
+)
+from nbpipe.verbs.syntax import Invocation
+from nbpipe.views.comparison import Side
+from nbpipe.workspace import Workspace
+
+_PAUSE = 0.2
+
+
+def plan(asked: Invocation, caller: Caller) -> PlanResponse:
+    """Return what would run, what is reused, and why."""
+    request = caller.request(texts=asked[options.PARAM])
+    planned = caller.workspace.plan(request)
+    verdicts = [decision.verdict for decision in planned.decisions.values()]
+    origins = [verdict.hit.origin.run for verdict in verdicts if isinstance(verdict, ReuseVerdict)]
+    return PlanResponse(planned, caller.workspace.numbers(origins))
+
+
+def run(asked: Invocation, caller: Caller) -> ReportResponse | DetachedResponse | HereResponse | None:
+    """Run the pipeline, or some of its steps."""
+    if asked[options.HERE]:
+        return _here(asked, caller)
+    steps = (*asked[options.STEPS], *asked[options.TO])
+    texts, start, force = asked[options.PARAM], asked[options.FROM], asked[options.FORCE]
+    request = caller.request(steps, texts=texts, start=start, force=force)
+    wishes = Wishes(asked[options.KEEP_GOING], asked[options.EXPERIMENT], asked[options.TAG])
+    if asked[options.DETACH]:
+        workspace = caller.workspace
+        submission = Submission(caller.cells(), request, wishes, workspace.place.root)
+        return DetachedResponse(*workspace.launch(submission))
+    return caller.carry_out(request, wishes)
+
+
+def _here(asked: Invocation, caller: Caller) -> HereResponse:
+    steps = asked[options.STEPS]
+    if len(steps) != 1:
+        raise BadUsage("`--here` runs one step", "For example: %nbpipe run train --here")
+    request = caller.request(steps, texts=asked[options.PARAM])
+    return HereResponse(caller.workspace.scene(request, steps[0]))
+
+
+def cancel(_asked: Invocation, caller: Caller) -> CancelResponse:
+    """Cancel the notebook's active runs, and return when they have stopped."""
+    caller.await_submitted()
+    workspace = caller.workspace
+    ended = workspace.cancel(caller.notebook)
+    now = workspace.clock()
+    return CancelResponse([RunResponse(run, workspace.show(run.id)[1], {}, (), now) for run in ended])
+
+
+def status(asked: Invocation, caller: Caller) -> RunResponse | None:
+    """Return the notebook's newest run, with ``--follow`` when it is over."""
+    if caller.show_live():
+        return None
+    run, steps = caller.workspace.last(caller.notebook)
+    follow = asked[options.FOLLOW]
+    if follow:
+        run, steps = _follow(caller, run)
+    return _recorded(caller.workspace, run, steps, followed=follow)
+
+
+def _follow(caller: Caller, run: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
+    """Have the caller show what the run's steps become and tell, and return the run when it is over."""
+    workspace = caller.workspace
+    tails: dict[str, Tail] = {}
+    while True:
+        run, steps = workspace.show(run.id)
+        caller.changed(steps)
+        tails = {**workspace.tails(run.id), **tails}
+        for step, tail in tails.items():
+            caller.heard(step, tail.read())
+        if run.status.terminal:
+            return run, steps
+        time.sleep(_PAUSE)
+
+
+def why(asked: Invocation, caller: Caller) -> WhyResponse:
+    """Return how a step differs from its nearest earlier run."""
+    step = asked[options.STEP]
+    request = caller.request((step,), texts=asked[options.PARAM])
+    explained = caller.workspace.why(request, step)
+    return WhyResponse(explained, caller.workspace.numbers(explained.runs))
+
+
+def debug(asked: Invocation, caller: Caller) -> DebugResponse:
+    """Return what a step was given in the newest run that executed or reused it."""
+    # A notebook that cannot be read is told as such.
+    caller.cells()
+    scene = caller.workspace.recorded_scene(caller.notebook, asked[options.STEP])
+    return DebugResponse(scene, asked[options.LOCALS])
+
+
+def accept(asked: Invocation, caller: Caller) -> AcceptResponse:
+    """Let a step's last result stand for its new code."""
+    step = asked[options.STEP]
+    request = caller.request((step,), texts=asked[options.PARAM])
+    accepted = caller.workspace.accept(request, step)
+    return AcceptResponse(accepted, caller.workspace.numbers([accepted.hit.origin.run]))
+
+
+def logs(asked: Invocation, caller: Caller) -> LogResponse:
+    """Return what a step printed in its newest run, or has printed so far."""
+    step = asked[options.STEP]
+    return LogResponse(step, caller.workspace.log(caller.notebook, step))
+
+
+def pull(asked: Invocation, caller: Caller) -> PullResponse:
+    """Copy a stored output to a path, or leave it to the face to bind it."""
+    output = asked[options.OUTPUT]
+    caller.await_output(output.rpartition(".")[2])
+    artifact = caller.workspace.output(caller.notebook, output)
+    path = caller.target(artifact, asked[options.TARGET])
+    if path is not None:
+        caller.workspace.pull(caller.notebook, output, path)
+    return PullResponse(output, artifact, path)
+
+
+def runs(asked: Invocation, caller: Caller) -> RunListResponse:
+    """Return the newest runs of the notebook, or of the workspace."""
+    workspace = caller.workspace
+    found = workspace.runs(
+        None if asked[options.ALL] else caller.notebook or None,
+        asked[options.LIMIT],
+        experiment=asked[options.OF_EXPERIMENT],
+        status=asked[options.OF_STATUS],
+        step=asked[options.OF_STEP],
+        tags=asked[options.OF_TAG],
+    )
+    return RunListResponse(found, workspace.executed_steps(run.id for run in found), workspace.clock())
+
+
+def show(asked: Invocation, caller: Caller) -> RunResponse:
+    """Return one run."""
+    return _recorded(caller.workspace, *caller.workspace.show(asked[options.RUN]))
+
+
+def _recorded(workspace: Workspace, run: RunRecord, steps: list[ExecutionRecord], *, followed: bool = False) -> RunResponse:
+    numbers, metrics = workspace.origin_numbers(steps), workspace.metrics(run.id, steps)
+    return RunResponse(run, steps, numbers, metrics, workspace.clock(), followed)
+
+
+def compare(asked: Invocation, caller: Caller) -> ComparisonResponse:
+    """Return two runs to be shown side by side."""
+    recorded = caller.workspace.recorded
+    return ComparisonResponse(Side(*recorded(asked[options.RUN])), Side(*recorded(asked[options.OTHER_RUN])))
+
+
+def verify(asked: Invocation, caller: Caller) -> VerificationResponse:
+    """Look whether every recorded output is there and is what it was."""
+    full, repair = asked[options.FULL], asked[options.REPAIR]
+    return VerificationResponse(Workspace.verify(caller.folder, caller.named_workspace, full=full, repair=repair))
+
+
+def lint(asked: Invocation, caller: Caller) -> LintResponse:
+    """Check the notebook without planning or running it."""
+    fixed = _rewritten(caller.saved, repaired_cells) if asked[options.FIX] else None
+    request = caller.request(texts=asked[options.PARAM])
+    found = caller.workspace.check(request)
+    linted = Linted()
+    if caller.reads_file:
+        ruff = find_ruff()
+        linted = ruff_warnings(caller.saved, request.reading, ruff) if ruff else Linted(said="ruff is not installed")
+    return LintResponse(len(request.reading.steps), (*found, *linted.warnings), fixed, linted.said)
+
+
+def _rewritten(path: Path, change: Callable[[Path], dict[int, str]]) -> list[int]:
+    """Rewrite cells of a notebook file, and return their numbers."""
+    sources = change(path)
+    rewrite(path, sources)
+    return sorted(sources)
+
+
+def fmt(asked: Invocation, caller: Caller) -> FormatResponse:
+    """Lay out the declarations of steps."""
+    style = "long" if asked[options.LONG] else "short" if asked[options.SHORT] else "auto"
+    notebooks = asked[options.NOTEBOOKS] or (caller.saved,)
+    changed: list[tuple[Path, list[int]]] = []
+    refused: list[Refused] = []
+    for notebook in notebooks:
+        try:
+            cells = formatted_cells(notebook, style)
+            if not asked[options.CHECK]:
+                rewrite(notebook, cells)
+        except Refused as error:
+            refused.append(_named(error, notebook, several=len(notebooks) > 1))
+        except Refusals as errors:
+            refused += [_named(error, notebook, several=len(notebooks) > 1) for error in errors.errors]
+        else:
+            changed.append((notebook, sorted(cells)))
+    refuse(refused)
+    return FormatResponse(changed, asked[options.CHECK])
+
+
+def _named(error: Refused, notebook: Path, *, several: bool) -> Refused:
+    """Return an error that says which of several notebooks it is about."""
+    return type(error)(f"{error.message} ({notebook})", error.hint, error.place) if several else error
+
+
+def init(asked: Invocation, caller: Caller) -> InitResponse:
+    """Make a workspace in a folder, and guard step cells against linters."""
+    folder = asked[options.FOLDER] or Path()
+    folder = folder.parent if folder.suffix == ".ipynb" else folder
+    with Workspace.create(folder, caller.named_workspace) as opened:
+        root = opened.place.root
+    return InitResponse(root, guard(folder))
+
+
+def defaults(_asked: Invocation, caller: Caller) -> DefaultsResponse:
+    """Return the defaults of the notebook's steps; the cell that sets them is read with all others."""
+    reading = caller.request().reading
+    refused = [error for error in reading.errors if error.place.step is None]
+    if refused:
+        raise refused[0]
+    return DefaultsResponse(reading.defaults)

@@ -1,0 +1,108 @@
+"""What may stand at the cursor after ``nbpipe`` and ``%nbpipe``: verbs, options and their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nbpipe.language.completion import DEFAULT_VALUES, Known, Offered
+from nbpipe.language.text import lines_of
+from nbpipe.verbs.options import RUN_STATUSES
+from nbpipe.verbs.parser import is_option
+from nbpipe.verbs.syntax import Arity, Face, Option, Parameter, ValueKind, Verb
+from nbpipe.verbs.table import verb_named, verbs_in
+
+_LINE = re.compile(r"\s*%nbpipe\s+")
+
+
+def complete_line(source: str, line: int, column: int, known: Known) -> Offered | None:
+    """Return what may stand in a cell at a line (from 0) and column; None where that is no ``%nbpipe`` line."""
+    lines = lines_of(source)
+    before = lines[line][:column] if line < len(lines) else ""
+    called = _LINE.match(before)
+    if called is None:
+        return None
+    words = before[called.end() :].split()
+    fragment = "" if before[-1].isspace() else words.pop() if words else ""
+    found = complete(words, fragment, Face.NOTEBOOK, known)
+    return Offered(fragment, found) if found else None
+
+
+def complete(before: Sequence[str], fragment: str, face: Face, known: Known) -> tuple[str, ...]:
+    """Return the words that begin with ``fragment`` and may stand after these words."""
+    return tuple(
+        dict.fromkeys(word for word in _candidates(before, fragment, face, known) if word.startswith(fragment))
+    )
+
+
+def _candidates(before: Sequence[str], fragment: str, face: Face, known: Known) -> Iterable[str]:
+    if not before:
+        return [verb.name for verb in verbs_in(face)]
+    verb = verb_named(before[0])
+    if verb is None or face not in verb.faces:
+        return ()
+    waiting, count = _position(verb, before[1:])
+    if fragment.startswith("-") and (waiting is None or waiting.lists_names):
+        name, equals, value = fragment.partition("=")
+        option = verb.option_named(name)
+        if equals and option is not None and face in option.faces:
+            return [f"{name}={word}" for word in _values(option, value, known)]
+        return _option_words(verb, face, before)
+    if waiting is not None:
+        return _values(waiting, fragment, known)
+    arguments = verb.arguments_in(face)
+    place = min(count, len(arguments) - 1)
+    if place < 0 or (count > place and not arguments[place].arity.several):
+        return ()
+    return _values(arguments[place], fragment, known)
+
+
+def _position(verb: Verb, words: Sequence[str]) -> tuple[Option[Any] | None, int]:
+    """Return the option that waits for a value, if any, and the number of words that are known by their position."""
+    waiting: Option[Any] | None = None
+    count = 0
+    for word in words:
+        if is_option(word):
+            option = verb.option_named(word)
+            waiting = option if option is not None and option.arity is not Arity.NONE else None
+        elif waiting is not None and waiting.lists_names and word.isidentifier():
+            continue
+        elif waiting is not None and not waiting.lists_names:
+            waiting = None
+        else:
+            waiting = None
+            count += 1
+    return waiting, count
+
+
+def _option_words(verb: Verb, face: Face, before: Sequence[str]) -> list[str]:
+    fresh = [
+        option
+        for option in verb.options_in(face)
+        if option.arity.several or not {option.name, option.short} & set(before)
+    ]
+    shorts = [option.short for option in fresh if option.short]
+    return [*shorts, *(option.name for option in fresh), "--help"]
+
+
+def _values(parameter: Parameter[Any], begun: str, known: Known) -> Iterable[str]:
+    match parameter.kind:
+        case ValueKind.STEP:
+            return known.steps
+        case ValueKind.OUTPUT:
+            return known.outputs
+        case ValueKind.PARAMETER:
+            return [f"{name}=" for name in known.parameters]
+        case ValueKind.RUN_STATUS:
+            return [status.value for status in RUN_STATUSES]
+        case ValueKind.DEFAULT:
+            key, equals, _ = begun.partition("=")
+            return [f"{key}={value}" for value in DEFAULT_VALUES.get(key, ())] if equals else _defaults()
+        case ValueKind.PATH:
+            return known.paths(begun)
+    return ()
+
+
+def _defaults() -> list[str]:
+    return [f"{name}=" for name in DEFAULT_VALUES]

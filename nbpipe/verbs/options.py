@@ -1,0 +1,160 @@
+"""The arguments and options of the verbs, each written once, and how their words become values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nbpipe.errors import BadUsage
+from nbpipe.language.text import nearest
+from nbpipe.model import Status
+from nbpipe.verbs.syntax import Argument, Arity, Face, Option, ValueKind
+
+RUN_STATUSES = (Status.RUNNING, Status.SUCCEEDED, Status.FAILED, Status.PARTIAL, Status.CANCELLED, Status.LOST)
+_LISTED_RUNS = 20
+
+
+def _flag(words: Sequence[str]) -> bool:
+    return bool(words)
+
+
+def _text(words: Sequence[str]) -> str:
+    return words[0] if words else ""
+
+
+def _text_or_none(words: Sequence[str]) -> str | None:
+    return words[0] if words else None
+
+
+def _names(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(words)
+
+
+def _path_or_none(words: Sequence[str]) -> Path | None:
+    return Path(words[0]) if words else None
+
+
+def _paths(words: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(map(Path, words))
+
+
+def _parameter_values(words: Sequence[str]) -> Mapping[str, str]:
+    """Return the texts by name; raise BadUsage for a name that no parameter can have, or one that is there twice."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadUsage(f"`{word}` is not NAME=VALUE", "For example: -p learning_rate=0.05")
+        if name in found:
+            raise BadUsage(f"the parameter `{name}` is given twice", "Keep one.")
+        found[name] = value
+    return found
+
+
+def _tags(words: Sequence[str]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise BadUsage(f"the tag `{word}` is not KEY=VALUE", "For example: --tag author=ada")
+        if key in found:
+            raise BadUsage(f"the tag `{key}` is given twice", "Keep one.")
+        found[key] = value
+    return found
+
+
+def _forced(words: Sequence[str]) -> tuple[str, ...] | None:
+    """Return None for no forcing, nothing for all steps that are asked for; a bare ``--force`` is an empty word."""
+    return tuple(word for word in words if word) if words else None
+
+
+def _count(words: Sequence[str]) -> int:
+    if not words:
+        return _LISTED_RUNS
+    text = words[0]
+    if not (text.isascii() and text.isdecimal()) or not 0 < len(text.lstrip("0")) <= 9:
+        raise BadUsage(f"`--limit {text}` is not a number of runs", "For example: --limit 50")
+    return int(text)
+
+
+def _run_status(words: Sequence[str]) -> Status | None:
+    names = [status.value for status in RUN_STATUSES]
+    if words and words[0] not in names:
+        hint = nearest(words[0], names) or f"A run is one of: {', '.join(names)}."
+        raise BadUsage(f"no run has the status `{words[0]}`", hint)
+    return Status(words[0]) if words else None
+
+
+def _argument(metavar: str, kind: ValueKind = ValueKind.TEXT) -> Argument[str]:
+    return Argument(metavar, _text, Arity.ONE, kind)
+
+
+def _switch(name: str, help: str, faces: Face = Face.BOTH) -> Option[bool]:
+    return Option("", _flag, Arity.NONE, faces=faces, name=name, help=help)
+
+
+NOTEBOOK = Argument("NOTEBOOK", _path_or_none, Arity.ONE, ValueKind.PATH, Face.SHELL)
+ANY_NOTEBOOK = Argument("NOTEBOOK", _path_or_none, Arity.OPTIONAL, ValueKind.PATH, Face.SHELL)
+NOTEBOOKS = Argument("NOTEBOOK", _paths, Arity.SOME, ValueKind.PATH, Face.SHELL)
+FOLDER = Argument("FOLDER", _path_or_none, Arity.OPTIONAL, ValueKind.PATH, Face.SHELL)
+STEP = _argument("STEP", ValueKind.STEP)
+STEPS = Argument("STEP", _names, Arity.MANY, ValueKind.STEP)
+OUTPUT = _argument("[STEP.]OUTPUT", ValueKind.OUTPUT)
+RUN = _argument("RUN")
+OTHER_RUN = _argument("RUN")
+DEFAULTS = Argument("KEY=VALUE", _names, Arity.MANY, ValueKind.DEFAULT)
+
+PARAM = Option(
+    "NAME=VALUE", _parameter_values, Arity.MANY, ValueKind.PARAMETER,
+    name="--param", short="-p", help="A parameter's value.",
+)  # fmt: skip
+TO = Option(
+    "STEP", _names, Arity.MANY, ValueKind.STEP,
+    name="--to", help="Up to this step: it and all that it needs.",
+)  # fmt: skip
+FROM = Option(
+    "STEP", _text_or_none, Arity.ONE, ValueKind.STEP,
+    name="--from", help="From this step: it and all steps after it, forced.",
+)  # fmt: skip
+FORCE = Option(
+    "[STEP...]", _forced, Arity.MANY, ValueKind.STEP,
+    name="--force", help="Run again even if results are there.", lists_names=True,
+)  # fmt: skip
+KEEP_GOING = _switch("--keep-going", "Continue with what does not depend on a failed step.")
+DETACH = _switch("--detach", "Return at once; the run continues without its terminal or notebook.")
+HERE = _switch("--here", "Run one step in this kernel, and store nothing.", Face.NOTEBOOK)
+EXPERIMENT = Option("NAME", _text, Arity.ONE, name="--experiment", help="The group of runs that this one belongs to.")
+TAG = Option("KEY=VALUE", _tags, Arity.MANY, name="--tag", help="A note on the run.")
+FOLLOW = _switch("--follow", "Keep showing until the run is over.")
+LOCALS = _switch("--locals", "Also bind what was kept of the frame that failed.")
+TARGET = Option("FILE", _path_or_none, Arity.ONE, ValueKind.PATH, name="--to", help="The path to write.")
+ALL = _switch("--all", "The runs of all notebooks of the workspace.")
+OF_EXPERIMENT = Option("NAME", _text_or_none, Arity.ONE, name="--experiment", help="Only runs of this experiment.")
+OF_STATUS = Option(
+    "STATUS", _run_status, Arity.ONE, ValueKind.RUN_STATUS,
+    name="--status", help=f"Only runs with this status: {', '.join(RUN_STATUSES)}.",
+)  # fmt: skip
+OF_TAG = Option("KEY=VALUE", _tags, Arity.MANY, name="--tag", help="Only runs with this tag.")
+OF_STEP = Option(
+    "STEP", _text_or_none, Arity.ONE, ValueKind.STEP, name="--step", help="Only runs in which this step ran."
+)
+LIMIT = Option("N", _count, Arity.ONE, name="--limit", help=f"At most N runs, newest first; {_LISTED_RUNS} by default.")
+FULL = _switch("--full", "Read all bytes again, also of files that look unchanged.")
+REPAIR = _switch("--repair", "Invalidate damaged results; rebuild a lost history.")
+FIX = _switch("--fix", "Declare, in the notebook file, names that steps read and other steps make.")
+CHECK = _switch("--check", "Write nothing; exit 1 if a notebook would change.")
+LONG = _switch("--long", "Write every declaration as `#| key: value` lines.")
+SHORT = _switch("--short", "Write every declaration on the first line.")
+
+_WORKSPACE_HELP = "Another folder that holds everything."
+
+
+def _workspace(faces: Face) -> Option[Path | None]:
+    kind = ValueKind.PATH
+    return Option("DIR", _path_or_none, Arity.ONE, kind, faces, name="--workspace", help=_WORKSPACE_HELP)
+
+
+WORKSPACE = _workspace(Face.SHELL)
+# The session that `nbpipe debug` starts in a shell is a kernel that is told the workspace.
+DEBUG_WORKSPACE = _workspace(Face.BOTH)
+JSON = _switch("--json", "Print one JSON object on standard output.", Face.SHELL)

@@ -1,0 +1,146 @@
+"""From words to one typed invocation, or one error: the same in a shell and in a notebook."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbpipe.errors import BadUsage
+from nbpipe.language.text import nearest
+from nbpipe.verbs.syntax import Arity, Face, HelpRequest, Invocation, Option, Parameter, Verb
+from nbpipe.verbs.table import LATER_VERBS, VERBS, verb_named
+
+HELP = ("--help", "-h")
+
+
+def split(text: str) -> list[str]:
+    """Return the words of a line as a shell would hand them over; raise BadUsage for a quote that is not closed."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise BadUsage(f"`{text}` cannot be read: {str(error).lower()}", "Close the quote.") from None
+
+
+def parse(words: Sequence[str], face: Face) -> Invocation | HelpRequest:
+    """Return what the words ask for; raise BadUsage for what no verb takes."""
+    if not words or words[0] in HELP:
+        return HelpRequest()
+    verb = find_verb(words[0], face)
+    rest = words[1:]
+    if any(word in HELP for word in rest[: rest.index("--") if "--" in rest else None]):
+        return HelpRequest(verb)
+    return _Parse(verb, face).invocation(rest)
+
+
+def find_verb(name: str, face: Face) -> Verb:
+    """Return the verb with this name; raise BadUsage when there is none here."""
+    verb = verb_named(name)
+    if verb is not None and face in verb.faces:
+        return verb
+    if name in LATER_VERBS:
+        raise BadUsage(f"`{face.program} {name}` is not supported yet")
+    if verb is not None:
+        raise _elsewhere(f"`{name}` is a verb of", name, verb.faces)
+    names = [verb.name for verb in VERBS]
+    raise BadUsage(f"there is no verb `{name}`", nearest(name, names) or f"The verbs: {', '.join(names)}.")
+
+
+def is_option(word: str) -> bool:
+    """Say whether a word is written as an option is: a dash, or a negative number, is a value."""
+    return len(word) > 1 and word[0] == "-" and not word[1].isdigit()
+
+
+def _elsewhere(message: str, written: str, faces: Face) -> BadUsage:
+    place, hint = ("the command line", "In a shell") if faces is Face.SHELL else ("a notebook", "In a notebook")
+    return BadUsage(f"{message} {place}", f"{hint}: {faces.program} {written}")
+
+
+@dataclass(slots=True)
+class _Parse:
+    """One verb's words on their way to values."""
+
+    verb: Verb
+    face: Face
+    _given: dict[Parameter[Any], list[str]] = field(default_factory=dict)
+    _positional: list[str] = field(default_factory=list)
+
+    def invocation(self, words: Sequence[str]) -> Invocation:
+        """Return the values of all that the verb takes."""
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "--":
+                self._positional += rest
+                break
+            if is_option(word):
+                self._take_option(word, rest)
+            else:
+                self._positional.append(word)
+        self._take_arguments()
+        self._refuse_exclusive()
+        every = (*self.verb.arguments, *self.verb.options)
+        return Invocation(self.verb, {parameter: parameter.read(self._given.get(parameter, ())) for parameter in every})
+
+    def _take_option(self, word: str, rest: list[str]) -> None:
+        option, value = self._option(word)
+        given = self._given.setdefault(option, [])
+        if option.arity is Arity.NONE:
+            if value is not None:
+                raise BadUsage(f"`{option.name}` takes no value", f"Write {option.name} alone.")
+            given.append(option.name)
+            return
+        if option.arity is Arity.ONE and given:
+            raise BadUsage(f"`{option.name}` is given twice", "Keep one.")
+        if option.lists_names and value is None:
+            # A notebook's name, which may follow in a shell, is no identifier.
+            names = 0
+            while rest and rest[0].isidentifier():
+                given.append(rest.pop(0))
+                names += 1
+            if not names:
+                given.append("")
+            return
+        if value is None and rest and not is_option(rest[0]):
+            value = rest.pop(0)
+        if not value:
+            raise BadUsage(f"`{option.name}` needs a value", f"Write {option.name} {option.metavar}.")
+        given.append(value)
+
+    def _option(self, word: str) -> tuple[Option[Any], str | None]:
+        """Return the option that a word names, and the value that is written in the same word, if any."""
+        name, equals, value = word.partition("=")
+        option = self.verb.option_named(name)
+        if option is None and not word.startswith("--"):
+            option, value, equals = self.verb.option_named(word[:2]), word[2:], "="
+            if option is not None and option.arity is Arity.NONE:
+                option = None
+        if option is None:
+            names = [option.name for option in self.verb.options]
+            hint = nearest(name, names) or f"`{self.verb.name} --help` lists the options."
+            raise BadUsage(f"`{self.verb.name}` has no option `{name}`", hint)
+        if self.face not in option.faces:
+            raise _elsewhere(f"`{option.name}` is for", f"{self.verb.name} … {option.name}", option.faces)
+        return option, value if equals else None
+
+    def _take_arguments(self) -> None:
+        words = self._positional
+        for argument in self.verb.arguments_in(self.face):
+            count = len(words) if argument.arity.several else 1
+            self._given[argument] = words[:count]
+            words = words[count:]
+            if argument.arity.required and not self._given[argument]:
+                raise BadUsage(f"`{self.verb.name}` needs {argument.metavar}", self._hint)
+        if words:
+            raise BadUsage(f"`{self.verb.name}` cannot take `{words[0]}`", self._hint)
+
+    @property
+    def _hint(self) -> str:
+        return f"`{self.verb.name} --help` shows how it is written."
+
+    def _refuse_exclusive(self) -> None:
+        for group in self.verb.exclusive:
+            given = [option.name for option in group if option in self._given]
+            if len(given) > 1:
+                raise BadUsage(f"`{given[0]}` and `{given[1]}` exclude each other", "Keep one.")

@@ -1,0 +1,147 @@
+"""How a verb is written: its arguments and options, where each is available, and one parsed invocation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, Flag, auto
+from typing import Any, Generic, TypeVar
+
+from nbpipe.verbs.caller import Caller
+from nbpipe.verbs.responses import Response
+
+T = TypeVar("T")
+
+
+class Face(Flag):
+    """Where a verb is called, and where a verb, an argument or an option is available."""
+
+    SHELL = auto()
+    NOTEBOOK = auto()
+    BOTH = SHELL | NOTEBOOK
+
+    @property
+    def program(self) -> str:
+        """Return how a call begins there."""
+        return "%nbpipe" if self is Face.NOTEBOOK else "nbpipe"
+
+
+class ValueKind(Enum):
+    """What a value names, for completion."""
+
+    TEXT = auto()
+    STEP = auto()
+    OUTPUT = auto()
+    PARAMETER = auto()
+    RUN_STATUS = auto()
+    DEFAULT = auto()
+    PATH = auto()
+
+
+class Arity(Enum):
+    """How many values an argument or an option takes."""
+
+    NONE = auto()
+    ONE = auto()
+    OPTIONAL = auto()
+    MANY = auto()
+    SOME = auto()
+
+    @property
+    def required(self) -> bool:
+        """Say whether at least one value must be there."""
+        return self in (Arity.ONE, Arity.SOME)
+
+    @property
+    def several(self) -> bool:
+        """Say whether more than one value may be there."""
+        return self in (Arity.MANY, Arity.SOME)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parameter(Generic[T]):
+    """What an argument and an option have in common; ``read`` turns its words, none if it is absent, into a value."""
+
+    metavar: str
+    read: Callable[[Sequence[str]], T]
+    arity: Arity
+    kind: ValueKind = ValueKind.TEXT
+    faces: Face = Face.BOTH
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Argument(Parameter[T]):
+    """A word that is known by its position."""
+
+    @property
+    def usage(self) -> str:
+        """Return how it is written, e.g. ``[STEP...]``."""
+        text = self.metavar + "..." * self.arity.several
+        return text if self.arity.required else f"[{text}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Option(Parameter[T]):
+    """A word that begins with a dash, and its values.
+
+    Each use of an option with ``Arity.MANY`` gives one value. With ``lists_names`` it takes the names that follow it,
+    or none.
+    """
+
+    name: str = ""
+    help: str = ""
+    short: str = ""
+    lists_names: bool = False
+
+    @property
+    def usage(self) -> str:
+        """Return how it is written in short, e.g. ``-p NAME=VALUE``."""
+        return f"{self.short or self.name} {self.metavar}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verb:
+    """One verb: its name, what it takes, a sentence of help, and the call behind it.
+
+    At most one option of each group in ``exclusive`` may be given.
+    """
+
+    name: str
+    help: str
+    call: Callable[[Invocation, Caller], Response | None]
+    arguments: tuple[Argument[Any], ...] = ()
+    options: tuple[Option[Any], ...] = ()
+    exclusive: tuple[tuple[Option[Any], ...], ...] = ()
+    faces: Face = Face.BOTH
+
+    def arguments_in(self, face: Face) -> tuple[Argument[Any], ...]:
+        """Return the arguments that it takes there."""
+        return tuple(argument for argument in self.arguments if face in argument.faces)
+
+    def options_in(self, face: Face) -> tuple[Option[Any], ...]:
+        """Return the options that it takes there."""
+        return tuple(option for option in self.options if face in option.faces)
+
+    def option_named(self, word: str) -> Option[Any] | None:
+        """Return the option with this long or short name, wherever it is available."""
+        return next((option for option in self.options if word and word in (option.name, option.short)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A verb with the values of all that it takes; what was not given has its default."""
+
+    verb: Verb
+    values: Mapping[Parameter[Any], Any] = field(default_factory=dict)
+
+    def __getitem__(self, parameter: Parameter[T]) -> T:
+        """Return the value of an argument or option of the verb."""
+        value: T = self.values[parameter]
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class HelpRequest:
+    """Somebody asks for help about a verb, or about all of them."""
+
+    verb: Verb | None = None

@@ -1,0 +1,91 @@
+"""The table of verbs: shells, notebooks, completion, help and the documentation's tests all read it."""
+
+from __future__ import annotations
+
+from nbpipe.verbs import calls
+from nbpipe.verbs import options as o
+from nbpipe.verbs.syntax import Face, Verb
+
+VERBS = (
+    Verb(
+        "init", "Make a workspace in a folder, and guard step cells against linters.",
+        calls.init, (o.FOLDER,), (o.WORKSPACE, o.JSON), faces=Face.SHELL,
+    ),
+    Verb(
+        "plan", "Show what would run, what is reused, and why.",
+        calls.plan, (o.NOTEBOOK,), (o.PARAM, o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "run", "Run the pipeline, or the named steps and what they need.",
+        calls.run, (o.NOTEBOOK, o.STEPS),
+        (o.TO, o.FROM, o.PARAM, o.FORCE, o.KEEP_GOING, o.DETACH, o.HERE, o.EXPERIMENT, o.TAG, o.WORKSPACE, o.JSON),
+        exclusive=tuple((o.HERE, other) for other in (o.TO, o.FROM, o.FORCE, o.KEEP_GOING, o.DETACH, o.EXPERIMENT,
+                                                      o.TAG)),
+    ),
+    Verb(
+        "cancel", "Cancel the notebook's active runs, and wait until they have stopped.",
+        calls.cancel, (o.NOTEBOOK,), (o.WORKSPACE, o.JSON),
+    ),
+    Verb("status", "Show the newest run.", calls.status, (o.NOTEBOOK,), (o.FOLLOW, o.WORKSPACE, o.JSON)),
+    Verb(
+        "why", "Show how a step differs from its nearest earlier run.",
+        calls.why, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "debug", "Look into a failed step: its inputs bound, its code ready to run.",
+        calls.debug, (o.NOTEBOOK, o.STEP), (o.LOCALS, o.DEBUG_WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "accept", "Keep a step's last result after an edit that does not affect it.",
+        calls.accept, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "logs", "Show what a step printed, or has printed so far.",
+        calls.logs, (o.NOTEBOOK, o.STEP), (o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "pull", "Get a stored output: bound in a notebook, copied to a file in a shell.",
+        calls.pull, (o.NOTEBOOK, o.OUTPUT), (o.TARGET, o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "runs", "List the newest runs and the steps that ran.",
+        calls.runs, (o.ANY_NOTEBOOK,),
+        (o.ALL, o.OF_EXPERIMENT, o.OF_STATUS, o.OF_TAG, o.OF_STEP, o.LIMIT, o.WORKSPACE, o.JSON),
+    ),
+    Verb("show", "Show one run: its number, its id, or the beginning of its id.",
+         calls.show, (o.RUN,), (o.WORKSPACE, o.JSON)),
+    Verb("compare", "Show two runs side by side.", calls.compare, (o.RUN, o.OTHER_RUN), (o.WORKSPACE, o.JSON)),
+    Verb(
+        "verify", "Check that every recorded output is there and unchanged.",
+        calls.verify, (o.ANY_NOTEBOOK,), (o.FULL, o.REPAIR, o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "lint", "Check the notebook without planning or running it.",
+        calls.lint, (o.NOTEBOOK,), (o.PARAM, o.FIX, o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "fmt", "Lay out the declarations of steps in the notebook file.",
+        calls.fmt, (o.NOTEBOOKS,), (o.CHECK, o.LONG, o.SHORT, o.JSON), exclusive=((o.LONG, o.SHORT),),
+    ),
+    Verb(
+        "defaults", "Set for all steps: retries, timeout, memory, reuse, envvar, run=manual.",
+        calls.defaults, (o.DEFAULTS,), faces=Face.NOTEBOOK,
+    ),
+)  # fmt: skip
+
+# What the contract names and this version does not have: every face gives the same answer to it.
+LATER_VERBS = (
+    "datasets", "datastores", "compute", "env", "pin", "unpin", "publish", "schedule", "gc", "propose",
+)  # fmt: skip
+
+_BY_NAME = {verb.name: verb for verb in VERBS}
+
+
+def verb_named(name: str) -> Verb | None:
+    """Return the verb with this name, if there is one."""
+    return _BY_NAME.get(name)
+
+
+def verbs_in(face: Face) -> tuple[Verb, ...]:
+    """Return the verbs that are available there."""
+    return tuple(verb for verb in VERBS if face in verb.faces)

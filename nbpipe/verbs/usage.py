@@ -1,0 +1,73 @@
+"""Help about the verbs, written from their table."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nbpipe.verbs.options import JSON, WORKSPACE
+from nbpipe.verbs.syntax import Face, Option, Verb
+from nbpipe.verbs.table import verbs_in
+
+_WIDTH = 96
+_INTRODUCTION = "Pipelines written as notebook cells: plan them, run them, reuse what is up to date."
+_EXAMPLES = {
+    Face.SHELL: ("nbpipe plan notebook.ipynb", "nbpipe run notebook.ipynb train -p learning_rate=0.05"),
+    Face.NOTEBOOK: ("%nbpipe plan", "%nbpipe run train -p learning_rate=0.05"),
+}
+_MORE = {
+    Face.SHELL: "`nbpipe VERB --help` tells more about a verb. `nbpipe --version` prints the version.",
+    Face.NOTEBOOK: "`%nbpipe VERB?` tells more about a verb; `nbpipe VERB NOTEBOOK` does the same in a shell.\n"
+    "`%%step?` shows how a step is written.",
+}
+
+
+def verbs_help(face: Face) -> str:
+    """Return help about all verbs, on one screen."""
+    verbs = verbs_in(face)
+    column = max(len(_synopsis(verb, face)) for verb in verbs) + 2
+    lines = [_INTRODUCTION, "", *(f"    {example}" for example in _EXAMPLES[face]), ""]
+    for verb in verbs:
+        lines.append(f"{_synopsis(verb, face):<{column}}{verb.help}")
+        own = [option for option in verb.options_in(face) if option not in (WORKSPACE, JSON)]
+        lines += _wrapped([option.usage for option in own], column)
+    if face is Face.SHELL:
+        lines += ["", *_option_lines((WORKSPACE, JSON))]
+    return "\n".join([*lines, "", _MORE[face]])
+
+
+def verb_help(verb: Verb, face: Face) -> str:
+    """Return help about one verb: how it is written, what it does, and its options."""
+    options = verb.options_in(face)
+    written = f"{face.program} {_synopsis(verb, face)}" + (" [OPTIONS]" if options else "")
+    lines = [f"Usage: {written}", "", verb.help]
+    if options:
+        lines += ["", "Options:", *(f"  {line}" for line in _option_lines(options))]
+    return "\n".join(lines)
+
+
+def _synopsis(verb: Verb, face: Face) -> str:
+    return " ".join([verb.name, *(argument.usage for argument in verb.arguments_in(face))])
+
+
+def _option_lines(options: Sequence[Option[Any]]) -> list[str]:
+    written = [", ".join(filter(None, (option.short, option.name))) + f" {option.metavar}" for option in options]
+    column = max(map(len, written)) + 2
+    lines: list[str] = []
+    for text, option in zip(written, options, strict=True):
+        help_lines = textwrap.wrap(option.help, _WIDTH - column) or [""]
+        lines.append(f"{text.rstrip():<{column}}{help_lines[0]}".rstrip())
+        lines += [" " * column + line for line in help_lines[1:]]
+    return lines
+
+
+def _wrapped(words: Iterable[str], indent: int) -> list[str]:
+    """Return words that are not broken themselves, in lines of a screen's width."""
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + 2 + len(word) <= _WIDTH:
+            lines[-1] += f"  {word}"
+        else:
+            lines.append(" " * indent + word)
+    return lines
