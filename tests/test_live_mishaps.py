@@ -20,6 +20,21 @@ from nbpipe.model import Status
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
 
+COUNTING = """
+import collections
+from nbpipe.magics import session
+from nbpipe.run import situation
+COUNTED = collections.Counter()
+
+def count(module, name):
+    real = getattr(module, name)
+    setattr(module, name, lambda *given: COUNTED.update([name]) or real(*given))
+
+count(session, "read_cells")
+count(situation, "select")
+"""
+
+
 @pytest.fixture
 def kernel(tmp_path) -> Iterator[Kernel]:
     kernel = opened(tmp_path)
@@ -159,3 +174,10 @@ def test_files_beside_the_notebook_do_not_stand_in_for_libraries(tmp_path):
         assert kernel.run("read", "x").text.endswith("1")
     finally:
         kernel.close()
+
+
+def test_a_step_cell_reads_and_selects_the_cells_once(kernel):
+    kernel.run("first", "%%step first -o x\nx = 1")
+    kernel.execute("count", COUNTING)
+    kernel.run("second", "%%step second -i x -o y\ny = x")
+    assert kernel.run("counted", "sorted(COUNTED.items())").text == "[('read_cells', 1), ('select', 1)]"

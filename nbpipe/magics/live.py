@@ -18,7 +18,7 @@ from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.hosted import Hosted
 from nbpipe.magics.watched import Text, Watched
 from nbpipe.model import Cell, Preview, Status
-from nbpipe.run.situation import Request, check_declared, needs_among, select
+from nbpipe.run.situation import Request, declared_needs
 from nbpipe.run.submission import Submission, Wishes, new_run_id
 from nbpipe.run.workshop import definition_digests
 from nbpipe.views.card import CardState
@@ -65,7 +65,7 @@ class Live:
 
         What is wrong with the notebook's words is raised; the rest is told by the run.
         """
-        needs = _declared_needs(request)
+        needs = declared_needs(request)
         texts = _texts(request, needs)
         with self._lock:
             joined = self._joined(request, texts)
@@ -83,7 +83,7 @@ class Live:
 
     def submit_alone(self, request: Request, cells: tuple[Cell, ...], wishes: Wishes) -> Watched:
         """Submit a run of its own, with wishes that no other has."""
-        needs = _declared_needs(request)
+        needs = declared_needs(request)
         with self._lock:
             self._flush()
             run = new_run_id(time.time())
@@ -314,13 +314,6 @@ def read_executed(path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return notebook
-
-
-def _declared_needs(request: Request) -> dict[str, tuple[str, ...]]:
-    """Get the steps that are asked for and all they need, each with its needs; what is wrong with them is raised."""
-    graph = check_declared(request)
-    selected, _ = select(graph, request)
-    return needs_among(graph, selected)
 
 
 def _texts(request: Request, selected: Collection[str]) -> dict[str, Text]:
