@@ -42,11 +42,11 @@ from nbpipe.run.driver import Driver, Executor, Hear, Watch
 from nbpipe.run.following import Following
 from nbpipe.run.git import git_state
 from nbpipe.run.interrupts import Asked, interrupts
-from nbpipe.run.launch import launch
 from nbpipe.run.owner import is_alive, this_owner, this_user
 from nbpipe.run.past import Recall
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
 from nbpipe.run.readings import Readings
+from nbpipe.run.runner_client import launch
 from nbpipe.run.scene import Scene, recorded_scene, scene_now
 from nbpipe.run.situation import Request, Situation, needs_among, survey
 from nbpipe.run.submission import Submission, Wishes, new_run_id
@@ -167,13 +167,11 @@ class Workspace:
         return tuple(self.history.steps(driver.run.id))
 
     def launch(self, submission: Submission) -> tuple[RunRecord, list[StepRecord]]:
-        """Hand a run to a process of its own; what is wrong with the notebook is raised here, before that.
+        """Hand a run to a process of its own, and return it once it has begun; what keeps it from that is raised.
 
-        A leashed one is cancelled when this process ends.
+        Its lifetime says what becomes of it when this process ends.
         """
-        survey(submission.asked, self.place, self.environ, self.digests)
-        self.digests.flush()
-        return self.show(launch(submission, self.place).run)
+        return self.show(launch(dataclasses.replace(submission, environ=dict(self.environ))))
 
     def cancel(self, notebook: str, patience: float = CANCEL_SECONDS) -> list[RunRecord]:
         """Cancel all runs of a notebook that are going on, and return when they have ended.

@@ -61,11 +61,11 @@ BORDERS = {
     "nbpipe.data.postmortem",  # of a step that has failed: an author's classes raise whatever they like when shown
     "nbpipe.data.formats",  # writers: libraries and the author's own classes raise whatever they like
     "nbpipe.execution.job",  # the worker: a surprise of ours becomes a lost attempt
-    "nbpipe.host",  # a run's thread: the kernel that submitted it hears what broke it
     "nbpipe.language.notebook",  # nbformat raises whatever it meets in an old or broken notebook
     "nbpipe.magics",  # the author's kernel
     "nbpipe.papermill_engine.conductor",  # its thread: what is raised there is raised again where papermill sees it
     "nbpipe.run.driver",  # the executor's loop
+    "nbpipe.runner.service",  # its threads: the client that submitted a run is told what broke it off
 }
 
 
