@@ -91,7 +91,7 @@ class NbpipeError(Exception):
         kinds: list[type[NbpipeError]] = [Refused, OutOfReach, HistoryOutOfReach]
         every = [kind for above in kinds for kind in (above, *above.__subclasses__())]
         kind = next((kind for kind in every if kind.code == told["code"]), NbpipeError)
-        return kind(told["message"], told["hint"], Place(told["cell"], told["line"], told["column"]))
+        return kind(told["message"], told["hint"], Place(told["cell"], told["line"], told["column"], told.get("step")))
 
 
 class Refused(NbpipeError):

@@ -63,11 +63,11 @@ BORDERS = {
     "nbpipe.data.formats",  # writers: libraries and the author's own classes raise whatever they like
     "nbpipe.execution.outlet",  # a step's kernel: what breaks it in a cell is the answer to whoever asked for the cell
     "nbpipe.execution.job",  # the worker: a surprise of ours becomes a lost attempt
-    "nbpipe.host",  # a run's thread: the kernel that submitted it hears what broke it
     "nbpipe.language.notebook",  # nbformat raises whatever it meets in an old or broken notebook
     "nbpipe.magics",  # the author's kernel
     "nbpipe.papermill_engine.conductor",  # its thread: what is raised there is raised again where papermill sees it
     "nbpipe.run.driver",  # the executor's loop
+    "nbpipe.runner.service",  # its threads: the client that submitted a run is told what broke it off
 }
 
 

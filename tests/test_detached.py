@@ -18,7 +18,7 @@ from author import write_notebook
 from nbpipe.errors import BadUsage
 from nbpipe.language.notebook import read_notebook
 from nbpipe.model import RunRecord, Status
-from nbpipe.run.submission import Submission, Wishes
+from nbpipe.run.submission import Lifetime, Submission, Wishes
 from nbpipe.workspace import Workspace, request_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
@@ -113,7 +113,7 @@ def test_where_nothing_goes_on_there_is_nothing_to_cancel(tmp_path):
     assert (done.returncode, "no run of n.ipynb is going on" in done.stderr) == (2, True)
 
 
-def test_a_run_whose_carrier_was_killed_is_lost_and_no_cancel_waits_for_it(tmp_path):
+def test_a_run_whose_runner_was_killed_is_lost_and_no_cancel_waits_for_it(tmp_path):
     write_notebook(tmp_path / "n.ipynb", [SLOW.format(600)])
     nbpipe(tmp_path, "run", "n.ipynb", "--detach")
     process = kernel(tmp_path)
@@ -142,14 +142,5 @@ def submit(path: Path) -> None:
     """Submit a leashed run of a notebook."""
     with Workspace.open(path.parent) as workspace:
         cells = read_notebook(path).cells
-        workspace.launch(Submission(tuple(cells), request_for(path), Wishes(), workspace.place.root).leash())
-
-
-def test_a_submission_reads_back_as_it_was(tmp_path):
-    path = write_notebook(tmp_path / "n.ipynb", ["p = 1", SLOW.format(p := 1)], parameters=0)
-    request = request_for(path)
-    made = Submission(
-        tuple(read_notebook(path).cells), request, Wishes(keep_going=True, tags={"a": "b"}), tmp_path / ".nbpipe"
-    )
-    assert p == 1
-    assert Submission.from_json(made.to_json()) == made
+        root, lifetime = workspace.place.root, Lifetime.SUBMITTER
+        workspace.launch(Submission(tuple(cells), request_for(path), Wishes(), root, lifetime=lifetime))

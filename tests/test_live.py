@@ -220,11 +220,11 @@ def test_a_kernel_that_is_shut_down_cancels_its_runs_and_leaves_nothing(tmp_path
     eventually(lambda: not any(map(lives, processes)))
 
 
-def test_a_killed_host_is_told_of_and_the_next_submission_goes_on(kernel, tmp_path):
+def test_a_killed_runner_is_told_of_and_the_next_submission_goes_on(kernel, tmp_path):
     kernel.execute("make", slow(tmp_path))
     eventually(lambda: attempts(tmp_path, "slow"))
-    (host,) = [process for process in kernel.processes() if "nbpipe.host" in " ".join(process.cmdline())]
-    os.kill(host.pid, signal.SIGKILL)
+    (runner,) = [process for process in kernel.processes() if "nbpipe.runner" in " ".join(process.cmdline())]
+    os.kill(runner.pid, signal.SIGKILL)
     assert "which is lost" in kernel.run("read", "slow_out").error
     go(tmp_path)
     kernel.run("make", slow(tmp_path))

@@ -19,6 +19,20 @@ from nbpipe.model import Status
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
+COUNTING = """
+import collections
+from nbpipe.magics import session
+from nbpipe.run import situation
+COUNTED = collections.Counter()
+
+def count(module, name):
+    real = getattr(module, name)
+    setattr(module, name, lambda *given: COUNTED.update([name]) or real(*given))
+
+count(session, "read_cells")
+count(situation, "select")
+"""
+
 
 @pytest.fixture
 def kernel(tmp_path) -> Iterator[Kernel]:
@@ -27,9 +41,9 @@ def kernel(tmp_path) -> Iterator[Kernel]:
     kernel.close()
 
 
-def hosts() -> list[psutil.Process]:
+def runners() -> list[psutil.Process]:
     """Get the processes that carry runs for kernels of this test."""
-    return [p for p in psutil.Process().children(recursive=True) if "nbpipe.host" in " ".join(p.cmdline())]
+    return [p for p in psutil.Process().children(recursive=True) if "nbpipe.runner" in " ".join(p.cmdline())]
 
 
 def test_cells_that_ran_before_the_extension_was_loaded_count_as_last_run(tmp_path):
@@ -92,11 +106,11 @@ def test_an_edit_takes_the_place_of_what_was_submitted_and_has_not_begun(kernel,
     assert [steps["slow"] for _, steps in runs(tmp_path)] == [Status.CANCELLED, Status.SUCCEEDED]
 
 
-def test_what_is_submitted_just_after_its_carrier_was_killed_goes_on(kernel):
+def test_what_is_submitted_just_after_its_runner_was_killed_goes_on(kernel):
     kernel.run("first", "%%step first -o x\nx = 1")
     for value in range(3):
-        for host in hosts():
-            os.kill(host.pid, signal.SIGKILL)
+        for runner in runners():
+            os.kill(runner.pid, signal.SIGKILL)
         kernel.execute("make", f"%%step make -o y\ny = {value}")
         shown = kernel.run("read", "y")
         assert (shown.error, shown.text[-1:]) == ("", str(value))
@@ -159,3 +173,10 @@ def test_files_beside_the_notebook_do_not_stand_in_for_libraries(tmp_path):
         assert kernel.run("read", "x").text.endswith("1")
     finally:
         kernel.close()
+
+
+def test_a_step_cell_reads_and_selects_the_cells_once(kernel):
+    kernel.run("first", "%%step first -o x\nx = 1")
+    kernel.execute("count", COUNTING)
+    kernel.run("second", "%%step second -i x -o y\ny = x")
+    assert kernel.run("counted", "sorted(COUNTED.items())").text == "[('read_cells', 1), ('select', 1)]"

@@ -10,7 +10,7 @@ from typing import Self
 from nbpipe.cli.output import Screen
 from nbpipe.errors import BadUsage
 from nbpipe.language.notebook import read_notebook
-from nbpipe.model import Artifact, Cell, StepEvent, ExecutionRecord
+from nbpipe.model import Artifact, Cell, ExecutionRecord, StepEvent
 from nbpipe.run.place import absolute, find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nbpipe.errors import NbpipeError, Refusals
-from nbpipe.model import StepEvent, RunRecord, Status, ExecutionRecord, Warned
+from nbpipe.model import ExecutionRecord, RunRecord, Status, StepEvent, Warned
 from nbpipe.run.answers import Planned
 from nbpipe.views import table, wire
 

@@ -11,7 +11,7 @@ from nbpipe.magics.acting import show_card
 from nbpipe.magics.front_end import is_watched
 from nbpipe.magics.screen import write_lines
 from nbpipe.magics.session import Session
-from nbpipe.model import Artifact, Cell, StepEvent, Status, ExecutionRecord
+from nbpipe.model import Artifact, Cell, ExecutionRecord, Status, StepEvent
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
 from nbpipe.views import table

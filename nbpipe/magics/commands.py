@@ -10,7 +10,6 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 
 from nbpipe.errors import NbpipeError, Refusals, StepFailed
 from nbpipe.language.directives import marker, read_step
-from nbpipe.language.reading import read_cells
 from nbpipe.magics.acting import show_card
 from nbpipe.magics.caller import KernelCaller
 from nbpipe.magics.front_end import is_watched
@@ -84,16 +83,17 @@ class StepMagics(Magics):
     def _declare(self, source: str) -> None:
         current = self.session.cells.declare(source)
         try:
-            name = read_step(current).name
+            declared = read_step(current)
+            name = declared.name
             cells = self.session.cells.all()
-            reading = read_cells(cells)
+            reading = self.session.parse(cells)
             missing = reading.unbound.get(name, ())
             ours = [error for error in reading.errors if error.place.step == name]
             if missing and not ours:
                 show_lines([f"step {name} is declared, incomplete: it does not bind {', '.join(missing)} yet"])
                 return
-            if read_step(current).here:
-                self._here(self.session.request([name]), name)
+            if declared.here:
+                self._here(self.session.request([name], reading), name)
                 return
             if reading.defaults.get("run") == "manual" and not ours:
                 show_lines([f"step {name} is declared; `%nbpipe run` runs it"])

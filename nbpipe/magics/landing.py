@@ -14,7 +14,7 @@ class Landing:
     def __init__(self, shell: Any, outputs: Outputs) -> None:
         self._loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
         self._outputs = outputs
-        self._asked = threading.StepEvent()
+        self._asked = threading.Event()
 
     def tell(self) -> None:
         """Have the kernel look, unless it is to look already."""

@@ -15,11 +15,13 @@ from typing import Any
 
 from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
-from nbpipe.magics.hosted import Hosted
 from nbpipe.magics.watched import Text, Watched
-from nbpipe.model import Artifact, Cell, Preview, Status
-from nbpipe.run.situation import Request, check_declared, needs_among, select
-from nbpipe.run.submission import Submission, Wishes, new_run_id
+from nbpipe.model import Cell, Preview, Status
+from nbpipe.run.job_factory import definition_digests
+from nbpipe.run.messages import Reply
+from nbpipe.run.runner_client import LOG_FILE, RunnerClient
+from nbpipe.run.situation import Request, declared_needs
+from nbpipe.run.submission import Lifetime, StepReference, Submission, Wishes, new_run_id
 from nbpipe.views.card import CardState
 from nbpipe.views.displays import displays
 from nbpipe.workspace import Workspace
@@ -38,18 +40,18 @@ class _Waiting:
     cells: tuple[Cell, ...]
     request: Request
     watched: Watched
-    instead: list[tuple[str, str]]
+    supersedes: list[StepReference]
     timer: threading.Timer
 
 
 class Live:
     """All runs of one kernel that go on beside it."""
 
-    def __init__(self, workspace: Callable[[], Workspace], notebook: str, kernel: str) -> None:
+    def __init__(self, workspace: Callable[[], Workspace], notebook: str, connection_file: str) -> None:
         self._workspace = workspace
         self._notebook = notebook
-        self._kernel = kernel
-        self._hosted: Hosted | None = None
+        self._connection_file = connection_file
+        self._runner: RunnerClient | None = None
         self._runs: list[Watched] = []
         self._waiting: _Waiting | None = None
         self._lock = threading.RLock()
@@ -64,25 +66,25 @@ class Live:
 
         What is wrong with the notebook's words is raised; the rest is told by the run.
         """
-        needs = _declared_needs(request)
+        needs = declared_needs(request)
         texts = _texts(request, needs)
         with self._lock:
             joined = self._joined(request, texts)
             if joined is not None:
                 return joined
-            instead = self._superseded(texts)
+            supersedes = self._superseded(texts)
             if self._waiting is not None and self._may_join(self._waiting, request):
-                return self._join(self._waiting, request, cells, texts=texts, needs=needs, instead=instead)
+                return self._join(self._waiting, request, cells, texts=texts, needs=needs, supersedes=supersedes)
             self._flush()
             watched = self.watch(new_run_id(time.time()), texts)
             watched.needs = needs
             with _telling(watched):
-                self._waiting = _Waiting(cells, request, watched, instead, self._timer())
+                self._waiting = _Waiting(cells, request, watched, supersedes, self._timer())
             return watched
 
     def submit_alone(self, request: Request, cells: tuple[Cell, ...], wishes: Wishes) -> Watched:
         """Submit a run of its own, with wishes that no other has."""
-        needs = _declared_needs(request)
+        needs = declared_needs(request)
         with self._lock:
             self._flush()
             run = new_run_id(time.time())
@@ -90,7 +92,7 @@ class Live:
             watched.needs, watched.alone = needs, bool(request.texts)
             wishes = dataclasses.replace(wishes, run=run, attach=True)
             with _telling(watched):
-                self._send(Submission(cells, request, wishes, self._root), [])
+                self._send(cells, request, wishes)
             return watched
 
     def watch(self, run: str, texts: Mapping[str, Text] | None = None) -> Watched:
@@ -146,12 +148,12 @@ class Live:
         """Let go of what goes on."""
         with self._lock:
             self._flush()
-            hosted, self._hosted = self._hosted, None
+            runner, self._runner = self._runner, None
             runs, self._runs = self._runs, []
         for watched in runs:
             watched.leave()
-        if hosted is not None:
-            hosted.close()
+        if runner is not None:
+            runner.close()
 
     def begun(self, patience: float = _BEGIN_SECONDS) -> None:
         """Return when what was submitted has begun, or does not in time."""
@@ -175,10 +177,10 @@ class Live:
                 return watched
         return None
 
-    def _superseded(self, texts: Mapping[str, Text]) -> list[tuple[str, str]]:
+    def _superseded(self, texts: Mapping[str, Text]) -> list[StepReference]:
         """Get the steps under way that are other ones by now."""
         return [
-            (watched.id, step)
+            StepReference(watched.id, step)
             for watched in self._runs if not self._is_waiting(watched) and not watched.alone
             for step, text in texts.items() if watched.goes_on_with(step) and watched.texts[step] != text
         ]  # fmt: skip
@@ -199,14 +201,14 @@ class Live:
 
     def _join(
         self, waiting: _Waiting, request: Request, cells: tuple[Cell, ...], *, texts: Mapping[str, Text],
-        needs: Mapping[str, tuple[str, ...]], instead: list[tuple[str, str]],
+        needs: Mapping[str, tuple[str, ...]], supersedes: list[StepReference],
     ) -> Watched:  # fmt: skip
         steps = tuple(dict.fromkeys((*waiting.request.steps, *request.steps)))
         watched, before = waiting.watched, waiting.timer
         watched.needs = {**watched.needs, **needs}
         waiting.request = dataclasses.replace(request, steps=steps)
         waiting.cells = cells
-        waiting.instead += instead
+        waiting.supersedes += supersedes
         watched.texts = {**watched.texts, **texts}
         # The earlier one goes last: interrupted in between, the cells are submitted all the same.
         waiting.timer = self._timer()
@@ -221,25 +223,27 @@ class Live:
             waiting.timer.cancel()
             wishes = Wishes(run=waiting.watched.id, attach=True)
             with _telling(waiting.watched):
-                self._send(Submission(waiting.cells, waiting.request, wishes, self._root), waiting.instead)
+                self._send(waiting.cells, waiting.request, wishes, waiting.supersedes)
 
-    def _send(self, submission: Submission, instead: Sequence[tuple[str, str]]) -> None:
-        run = submission.wishes.run
-        line = json.dumps(
-            {"run": run, "submission": submission.to_json(), "instead": instead, "environ": dict(os.environ)}
-        )
-        if self._hosted is None:
-            self._hosted = Hosted(self._root, self._kernel, self._refused, self._host_gone)
-        self._hosted.submit(run, line, submission.asked.base)
+    def _send(
+        self, cells: tuple[Cell, ...], request: Request, wishes: Wishes, supersedes: Sequence[StepReference] = ()
+    ) -> None:
+        submission = Submission(
+            cells, request, wishes, self._root, dict(os.environ), tuple(supersedes), Lifetime.KERNEL,
+            self._connection_file,
+        )  # fmt: skip
+        if self._runner is None:
+            self._runner = RunnerClient(self._root, self._replied, self._runner_ended)
+        self._runner.submit(submission)
 
-    def _refused(self, run: str, error: NbpipeError) -> None:
+    def _replied(self, reply: Reply) -> None:
         for watched in list(self._runs):
-            if watched.id == run:
-                watched.fail(error)
+            if watched.id == reply.run and reply.error is not None:
+                watched.fail(reply.error.to_error())
 
-    def _host_gone(self, carried: frozenset[str]) -> None:
+    def _runner_ended(self, carried: frozenset[str]) -> None:
         """Take note that the process has ended that carried these runs: what it left is found lost."""
-        gone = OutOfReach("the process that was to carry the run ended", "See carrier.log, and run the cell again.")
+        gone = OutOfReach("the process that was to carry the run ended", f"See {LOG_FILE}, and run the cell again.")
         try:
             workspace = self._workspace()
             workspace.live(self._notebook)
@@ -313,13 +317,6 @@ def read_executed(path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return notebook
-
-
-def _declared_needs(request: Request) -> dict[str, tuple[str, ...]]:
-    """Get the steps that are asked for and all they need, each with its needs; what is wrong with them is raised."""
-    graph = check_declared(request)
-    selected, _ = select(graph, request)
-    return needs_among(graph, selected)
 
 
 def _texts(request: Request, selected: Collection[str]) -> dict[str, Text]:

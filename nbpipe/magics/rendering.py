@@ -9,7 +9,7 @@ from typing import Any
 from nbpipe.magics.screen import COLUMNS, show_lines, show_log, show_table, show_warnings
 from nbpipe.magics.session import Session
 from nbpipe.magics.trial import bind_locals, debug, run_here
-from nbpipe.model import RunRecord, ExecutionRecord
+from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.verbs import responses as r
 from nbpipe.views import static_html, table, why
 from nbpipe.views.comparison import comparison_html, comparison_lines

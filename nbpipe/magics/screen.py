@@ -15,7 +15,7 @@ from IPython.display import display
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
-from nbpipe.model import StepEvent, RunRecord, ExecutionRecord, Warned
+from nbpipe.model import ExecutionRecord, RunRecord, StepEvent, Warned
 from nbpipe.run.answers import Planned, Report
 from nbpipe.views import logs, static_html, table
 from nbpipe.views.words import duration, status_words

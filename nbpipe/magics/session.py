@@ -47,6 +47,7 @@ class Session:
         self._workspace: Workspace | None = None
         self._opening = threading.Lock()
         self._executor: Executor | None = None
+        self._parsed: tuple[tuple[Cell, ...], Reading] | None = None
         atexit.register(self.close)
 
     @property
@@ -83,7 +84,14 @@ class Session:
 
     def reading(self) -> Reading:
         """Get what the cells say that this kernel has run."""
-        return read_cells(self.cells.all())
+        return self.parse(self.cells.all())
+
+    def parse(self, cells: tuple[Cell, ...]) -> Reading:
+        """Return what cells of this kernel say; they are read once for as long as they stay as they are."""
+        known = self._parsed
+        if known is None or known[0] != cells:
+            known = self._parsed = cells, read_cells(cells)
+        return known[1]
 
     def request(self, steps: Iterable[str] = (), reading: Reading | None = None, **more: Any) -> Request:
         """Get the request for steps of this kernel's cells; errors count only where these steps need it."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from nbpipe.model import Cell
 _FORM = "1"
 # Source that is younger may have changed since it was loaded.
 _YOUNG_SECONDS = 10.0
+_LOADED = time.time()
 
 
 class Readings:
@@ -71,16 +74,52 @@ def _head(name: str, text: bytes) -> str:
     return f"{name} {bytes_digest(text)}"
 
 
+def reading_digest(cells: Iterable[Cell]) -> str | None:
+    """Return the digest of cells and of the code that reads them in this process, however long that has run.
+
+    None where that code cannot be told, because its files may have changed since they were loaded, and for cells that
+    are no valid text.
+    """
+    code = _loaded_code()
+    try:
+        return None if code is None else _digest([code.encode(), *_cell_parts(cells)])
+    except UnicodeEncodeError:
+        return None
+
+
+@cache
+def _loaded_code() -> str | None:
+    try:
+        # Some installers keep the time at which a file was written: only the other one tells when it came here.
+        if any(_LOADED - path.stat().st_ctime < _YOUNG_SECONDS for path in _sources()):
+            return None
+        parts = _code_parts(_LOADED)
+    except OSError:
+        return None
+    return None if parts is None else _digest(parts)
+
+
 def _name(cells: Iterable[Cell], now: float) -> str | None:
     """Get the digest of all that a reading depends on; None while our own source may be newer than what runs."""
+    code = _code_parts(now)
+    return None if code is None else _digest([*code, *_cell_parts(cells)])
+
+
+def _code_parts(now: float) -> list[bytes] | None:
     parts = [_FORM.encode(), sys.version.encode(), _ipython().encode()]
     for path in _sources():
         if now - path.stat().st_mtime < _YOUNG_SECONDS:
             return None
         parts += [path.name.encode(), path.read_bytes()]
-    for cell in cells:
-        tags = ",".join(sorted(cell.tags))
-        parts += [text.encode("utf-8") for text in (str(cell.number), cell.source, cell.id, tags)]
+    return parts
+
+
+def _cell_parts(cells: Iterable[Cell]) -> list[bytes]:
+    texts = ((str(cell.number), cell.source, cell.id, ",".join(sorted(cell.tags))) for cell in cells)
+    return [text.encode("utf-8") for each in texts for text in each]
+
+
+def _digest(parts: Iterable[bytes]) -> str:
     # Each with its length, so that no two lists of parts are taken alike.
     return bytes_digest(b"".join(len(part).to_bytes(8, "big") + part for part in parts))
 

@@ -95,13 +95,16 @@ def survey(request: Request, place: Workplace, environ: Mapping[str, str], diges
     return Situation(request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), around)
 
 
-def check_declared(request: Request) -> Graph:
-    """Get the graph of a notebook; raised is what can be told at once: no file is read, and no environment asked."""
+def declared_needs(request: Request) -> dict[str, tuple[str, ...]]:
+    """Return the steps that are asked for and all they need, each with its needs.
+
+    Raised is what can be told at once: no file is read, and no environment asked.
+    """
     _, graph, relevant, errors = _declared(request)
     errors += _absent(graph, relevant, request.base)
     refuse(list(dict.fromkeys(errors)))
-    select(graph, request)
-    return graph
+    selected, _ = select(graph, request)
+    return needs_among(graph, selected)
 
 
 def _absent(graph: Graph, relevant: Collection[str], base: Path) -> list[Refused]:

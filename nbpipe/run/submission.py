@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from nbpipe.language.reading import read_cells
 from nbpipe.model import Cell
 from nbpipe.run.situation import Request
 
@@ -35,45 +33,42 @@ class Wishes:
     attach: bool = False
 
 
+class Lifetime(StrEnum):
+    """What a run that goes on in a runner depends on."""
+
+    DETACHED = "detached"
+    SUBMITTER = "submitter"
+    KERNEL = "kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class StepReference:
+    """One step of one run."""
+
+    run: str
+    step: str
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """Cells, what is asked of them, and the workspace ``root``; later edits of the notebook change nothing in it.
 
-    ``leashed``: the run is cancelled when the process that submits it is gone.
+    ``environ`` is the environment that the steps see; the steps in ``supersedes`` are cancelled before the run begins.
+    When the client is gone, ``lifetime`` decides: a run of a kernel goes on while the kernel's ``connection_file`` is
+    there, which a kernel keeps when it is restarted and removes when it is shut down.
     """
 
     cells: tuple[Cell, ...]
     asked: Request
     wishes: Wishes
     root: Path
-    leashed: bool = False
+    environ: Mapping[str, str] = field(default_factory=dict)
+    supersedes: tuple[StepReference, ...] = ()
+    lifetime: Lifetime = Lifetime.DETACHED
+    connection_file: str = ""
 
-    def to_json(self) -> str:
-        """Get it as one line of JSON."""
-        asked = self.asked
-        told = {
-            "cells": [{**asdict(cell), "tags": sorted(cell.tags)} for cell in self.cells],
-            "asked": {
-                "notebook": asked.notebook, "base": str(asked.base), "kernel": asked.kernel,
-                "texts": dict(asked.texts), "values": dict(asked.values), "steps": asked.steps, "start": asked.start,
-                "force": asked.force, "whole": asked.whole,
-            },
-            "wishes": {**asdict(self.wishes), "tags": dict(self.wishes.tags)},
-            "root": str(self.root), "leashed": self.leashed,
-        }  # fmt: skip
-        return json.dumps(told)
-
-    @classmethod
-    def from_json(cls, line: str) -> Submission:
-        """Get it back; the cells are read anew."""
-        told = json.loads(line)
-        cells = tuple(Cell(**{**cell, "tags": frozenset(cell["tags"])}) for cell in told["cells"])
-        asked: dict[str, Any] = told["asked"]
-        asked |= {"base": Path(asked["base"]), "steps": tuple(asked["steps"])}
-        asked["force"] = None if asked["force"] is None else tuple(asked["force"])
-        request = Request(reading=read_cells(cells), **asked)
-        return cls(cells, request, Wishes(**told["wishes"]), Path(told["root"]), told["leashed"])
-
-    def leash(self) -> Submission:
-        """Get the same submission, to be cancelled when its submitter is gone."""
-        return replace(self, leashed=True)
+    def outlives_client(self) -> bool:
+        """Return whether the run goes on although its client has closed the connection."""
+        if self.lifetime is Lifetime.KERNEL:
+            return bool(self.connection_file) and Path(self.connection_file).exists()
+        return self.lifetime is Lifetime.DETACHED

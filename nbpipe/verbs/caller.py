@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from nbpipe.model import Artifact, Cell, StepEvent, ExecutionRecord
+from nbpipe.model import Artifact, Cell, ExecutionRecord, StepEvent
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
 from nbpipe.verbs.responses import ReportResponse

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbpipe.data.events import Tail
 from nbpipe.errors import BadUsage, Refusals, Refused, refuse
-from nbpipe.model import ReuseVerdict, RunRecord, ExecutionRecord
+from nbpipe.model import ExecutionRecord, ReuseVerdict, RunRecord
 from nbpipe.run.guard import guard
 from nbpipe.run.linting import Linted, find_ruff, repaired_cells, ruff_warnings
 from nbpipe.run.notebooks import formatted_cells, rewrite
@@ -169,7 +169,9 @@ def show(asked: Invocation, caller: Caller) -> RunResponse:
     return _recorded(caller.workspace, *caller.workspace.show(asked[options.RUN]))
 
 
-def _recorded(workspace: Workspace, run: RunRecord, steps: list[ExecutionRecord], *, followed: bool = False) -> RunResponse:
+def _recorded(
+    workspace: Workspace, run: RunRecord, steps: list[ExecutionRecord], *, followed: bool = False
+) -> RunResponse:
     numbers, metrics = workspace.origin_numbers(steps), workspace.metrics(run.id, steps)
     return RunResponse(run, steps, numbers, metrics, workspace.clock(), followed)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nbpipe.model import Artifact, StepEvent, Metric, RunRecord, ExecutionRecord, Warned
+from nbpipe.model import Artifact, ExecutionRecord, Metric, RunRecord, StepEvent, Warned
 from nbpipe.run.acceptance import Accepted
 from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.guard import Guarded

@@ -18,10 +18,10 @@ from nbpipe.history.store import History
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.reading import read_cells
 from nbpipe.model import ExecutionRecord, RunRecord
-from nbpipe.run.launch import launch
 from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
 from nbpipe.run.readings import Readings
-from nbpipe.run.situation import Request, survey
+from nbpipe.run.runner_client import launch
+from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission
 from nbpipe.run.verification import Problem, Verified, set_aside, verify
 from nbpipe.workspace.catalog import Catalog
@@ -29,6 +29,7 @@ from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import Plans
 from nbpipe.workspace.results import Results
 from nbpipe.workspace.runs import Runs
+
 
 @dataclass(slots=True)
 class Workspace:
@@ -96,13 +97,11 @@ class Workspace:
         self.close()
 
     def launch(self, submission: Submission) -> tuple[RunRecord, list[ExecutionRecord]]:
-        """Hand a run to a process of its own; what is wrong with the notebook is raised here, before that.
+        """Hand a run to a process of its own, and return it once it has begun; what keeps it from that is raised.
 
-        A leashed one is cancelled when this process ends.
+        Its lifetime says what becomes of it when this process ends.
         """
-        survey(submission.asked, self.layout, self.context.environ, self.context.digests)
-        self.context.digests.flush()
-        return self.runs.show(launch(submission, self.layout).run)
+        return self.runs.show(launch(dataclasses.replace(submission, environ=dict(self.context.environ))))
 
     @classmethod
     def verify(cls, near: Path, named: Path | None = None, *, full: bool = False, repair: bool = False) -> Verified:

@@ -1,0 +1,185 @@
+"""The runner as a program: whatever it is sent is answered, and who goes when decides what becomes of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from author import write_notebook
+
+from nbpipe.errors import BadPipeline, OutOfReach, Refusals
+from nbpipe.language.notebook import read_notebook
+from nbpipe.model import Status
+from nbpipe.run.messages import Reply, ReplyKind, decode_reply, encode_submission
+from nbpipe.run.submission import Lifetime, Submission, Wishes
+from nbpipe.workspace import Workspace, request_for
+
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
+
+QUICK = "%%step quick -o q\nq = 1"
+SLOW = (
+    "%%step slow -o a\nimport pathlib, time\npathlib.Path('started').touch()\n"
+    "while not pathlib.Path('go').exists():\n    time.sleep(0.05)\na = 1"
+)
+
+
+class Runner:
+    """A runner that is spoken to line by line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "log.txt"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "nbpipe.runner"], cwd=folder, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+
+    def send(self, line: str) -> None:
+        """Send a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def reply(self) -> Reply:
+        """Return the next reply."""
+        assert self.process.stdout is not None
+        return decode_reply(self.process.stdout.readline())
+
+    def disconnect(self) -> None:
+        """Close the connection, as the end of a client does."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
+@pytest.fixture
+def runner(tmp_path) -> Iterator[Runner]:
+    runner = Runner(tmp_path)
+    yield runner
+    if runner.process.poll() is None:
+        runner.process.kill()
+    runner.process.wait()
+    for stream in (runner.process.stdin, runner.process.stdout):
+        assert stream is not None
+        stream.close()
+
+
+def submission(folder: Path, *sources: str, run: str = "r1", **more: object) -> Submission:
+    """Return a submission of a notebook with these cells."""
+    path = write_notebook(folder / "n.ipynb", list(sources))
+    made = Submission(
+        tuple(read_notebook(path).cells), request_for(path), Wishes(run=run), folder / ".nbpipe", dict(os.environ)
+    )
+    return dataclasses.replace(made, **more)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that other processes do."""
+    ends = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def statuses(folder: Path) -> list[Status]:
+    """Return the statuses of all runs, oldest first."""
+    with Workspace.open(folder) as workspace:
+        return [run.status for run in reversed(workspace.runs())]
+
+
+def test_what_is_no_message_is_answered_and_the_runner_goes_on(runner, tmp_path):
+    whole = encode_submission(submission(tmp_path, QUICK))
+    for line in ("nonsense", "", "[]", whole[:-9], whole.replace('"version": 1', '"version": 99')):
+        runner.send(line)
+        reply = runner.reply()
+        assert (reply.kind, reply.error is not None) == (ReplyKind.REFUSED, True)
+    assert reply.run == "r1"
+    assert "version 99" in reply.error.message
+    runner.send(whole)
+    assert runner.reply() == Reply(ReplyKind.BEGAN, "r1")
+    runner.disconnect()
+    assert runner.process.wait(60) == 0
+    assert statuses(tmp_path) == [Status.SUCCEEDED]
+
+
+def test_what_keeps_a_run_from_beginning_is_the_reply(runner, tmp_path):
+    runner.send(encode_submission(submission(tmp_path, "%%step s -o a\na = 1", "%%step s -o b\nb = nothing")))
+    reply = runner.reply()
+    assert (reply.kind, reply.run) == (ReplyKind.REFUSED, "r1")
+    assert isinstance(reply.error.to_error(), BadPipeline | Refusals)
+    assert reply.error.to_error().exit_code == 2
+    assert statuses(tmp_path) == []
+
+
+def test_runs_of_different_lifetimes_share_a_runner(runner, tmp_path):
+    connection = tmp_path / "kernel.json"
+    connection.touch()
+    lives = {"r1": Lifetime.DETACHED, "r2": Lifetime.SUBMITTER, "r3": Lifetime.KERNEL}
+    for run, lifetime in lives.items():
+        source = SLOW.replace("slow", run).replace(" a", f" a{run}").replace("\na", f"\na{run}")
+        made = submission(tmp_path, source, run=run, lifetime=lifetime, connection_file=str(connection))
+        runner.send(encode_submission(made))
+        assert runner.reply().run == run
+    runner.disconnect()
+    until(lambda: statuses(tmp_path)[1] is Status.CANCELLED)
+    assert [status.terminal for status in statuses(tmp_path)] == [False, True, False]
+    connection.unlink()
+    until(lambda: statuses(tmp_path)[2] is Status.CANCELLED)
+    (tmp_path / "go").touch()
+    assert runner.process.wait(60) == 0
+    assert statuses(tmp_path) == [Status.SUCCEEDED, Status.CANCELLED, Status.CANCELLED]
+
+
+def test_a_detached_run_survives_the_hangup_of_the_terminal(runner, tmp_path):
+    runner.send(encode_submission(submission(tmp_path, SLOW)))
+    runner.disconnect()
+    until((tmp_path / "started").exists)
+    runner.process.send_signal(signal.SIGHUP)
+    (tmp_path / "go").touch()
+    assert runner.process.wait(60) == 0
+    assert statuses(tmp_path) == [Status.SUCCEEDED]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_the_runs(runner, tmp_path, number):
+    runner.send(encode_submission(submission(tmp_path, SLOW)))
+    until((tmp_path / "started").exists)
+    runner.process.send_signal(number)
+    until(lambda: statuses(tmp_path) == [Status.CANCELLED])
+    runner.disconnect()
+    assert runner.process.wait(60) == 0
+
+
+def test_a_detached_run_survives_the_death_of_its_submitter(tmp_path):
+    path = write_notebook(tmp_path / "n.ipynb", [SLOW])
+    command = [sys.executable, "-m", "nbpipe", "run", str(path), "--detach"]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL) as submitter:
+        until((tmp_path / "started").exists)
+        if submitter.poll() is None:
+            os.killpg(submitter.pid, signal.SIGKILL)
+    (tmp_path / "go").touch()
+    until(lambda: statuses(tmp_path) == [Status.SUCCEEDED])
+
+
+def test_the_runner_of_a_run_of_a_living_submitter_ends_with_the_run(tmp_path):
+    made = submission(tmp_path, QUICK, run="", lifetime=Lifetime.SUBMITTER)
+    with Workspace.open(tmp_path) as workspace:
+        run, _ = workspace.launch(made)
+        pid = int(run.owner.split("|")[2])
+        until(lambda: not psutil.pid_exists(pid))
+        assert workspace.runs()[0].status is Status.SUCCEEDED
+
+
+def test_a_runner_that_cannot_be_started_is_one_error(tmp_path):
+    made = submission(tmp_path, QUICK, run="")
+    with Workspace.open(tmp_path) as workspace:
+        (tmp_path / ".nbpipe" / "runner.log").mkdir()
+        with pytest.raises(OutOfReach, match="no process could be started to carry the run"):
+            workspace.launch(made)
