@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from nbpipe.cli.output import Screen
 from nbpipe.errors import BadUsage
 from nbpipe.language.notebook import read_notebook
-from nbpipe.model import Artifact, Cell, ExecutionRecord, StepEvent
+from nbpipe.model import Artifact, Cell
 from nbpipe.run.place import absolute, find_place
+from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
 from nbpipe.verbs.responses import ReportResponse
@@ -83,9 +84,9 @@ class ShellCaller:
     def carry_out(self, request: Request, wishes: Wishes) -> ReportResponse:
         """Run the steps while a progress bar, or lines, tell how it goes."""
         with self.screen.following() as follower:
-            report = self.workspace.run(request, wishes, follower.step, began=follower.begin)
-        numbers = self.workspace.origin_numbers(report.steps)
-        return ReportResponse(report, numbers, self.workspace.metrics(report.run.id, report.steps))
+            report = self.workspace.runs.run(request, wishes, follower.updated, began=follower.begin)
+        numbers = self.workspace.runs.origin_numbers(report.steps)
+        return ReportResponse(report, numbers, self.workspace.runs.metrics(report.run.id, report.steps))
 
     def show_live(self) -> bool:
         """Say that a shell shows a run only when it is asked to follow it."""
@@ -106,10 +107,6 @@ class ShellCaller:
             raise BadUsage(f"{path} is there already", "Name the path to write with --to FILE.")
         return path
 
-    def changed(self, steps: Iterable[ExecutionRecord]) -> None:
-        """Print the steps whose status is another than when last told."""
-        self.screen.changed(steps)
-
-    def heard(self, step: str, events: Iterable[StepEvent]) -> None:
-        """Print what a running step has told."""
-        self.screen.heard(step, events)
+    def updated(self, update: RunUpdate) -> None:
+        """Print what is new in a run that is followed."""
+        self.screen.updated(update)

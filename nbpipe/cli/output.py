@@ -8,24 +8,25 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nbpipe.errors import NbpipeError, Refusals
-from nbpipe.model import ExecutionRecord, RunRecord, Status, StepEvent, Warned
-from nbpipe.run.answers import Planned
+from nbpipe.model import ExecutionRecord, Status, Warned
+from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import table, wire
+from nbpipe.workspace import ActiveRun
 
 
 class Follower(Protocol):
     """Who is told of a run's steps while they change."""
 
-    def begin(self, run: RunRecord, planned: Planned) -> None:
+    def begin(self, run: ActiveRun) -> None:
         """Hear that the run begins."""
 
-    def step(self, record: ExecutionRecord) -> None:
-        """Hear that a step has changed."""
+    def updated(self, update: RunUpdate) -> None:
+        """Hear what is new in the run."""
 
 
 @dataclass(slots=True)
@@ -33,7 +34,6 @@ class Screen:
     """Standard output and error of one command."""
 
     as_json: bool
-    _seen: dict[str, Status] = field(default_factory=dict)
 
     @property
     def columns(self) -> int:
@@ -77,18 +77,10 @@ class Screen:
         else:
             yield Lines(self)
 
-    def changed(self, steps: Iterable[ExecutionRecord]) -> None:
-        """Print the steps whose status is another than when last told."""
-        for step in steps:
-            if self._seen.get(step.step) is not step.status:
-                self._seen[step.step] = step.status
-                self.note(table.step_line(step))
-
-    def heard(self, step: str, events: Iterable[StepEvent]) -> None:
-        """Print what a running step told."""
-        for event in events:
-            for line in table.event_lines(step, event):
-                self.note(line)
+    def updated(self, update: RunUpdate) -> None:
+        """Print what is new in a run: what its steps print, the tries that failed, each step's new status."""
+        for line in table.update_lines(update.executions, update.attempts, [(t.step, t.events) for t in update.told]):
+            self.note(line)
 
 
 class Lines:
@@ -97,15 +89,19 @@ class Lines:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
 
-    def begin(self, run: RunRecord, planned: Planned) -> None:
+    def begin(self, run: ActiveRun) -> None:
         """Tell that the run begins, and advice on its notebook."""
-        self._screen.warnings(planned.warnings)
-        self._screen.note(f"run {run.number} of {Path(run.notebook).name}")
+        self._screen.warnings(run.warnings)
+        self._screen.note(f"run {run.record.number} of {Path(run.record.notebook).name}")
 
-    def step(self, record: ExecutionRecord) -> None:
-        """Tell that a step starts or has ended."""
-        if record.status in (Status.RUNNING, *_ENDED) and record.status is not Status.REUSED:
-            self._screen.note(table.step_line(record))
+    def updated(self, update: RunUpdate) -> None:
+        """Tell that steps start or have ended, and of each try that failed."""
+        shown = [
+            record for record in update.executions
+            if record.status in (Status.RUNNING, *_ENDED) and record.status is not Status.REUSED
+        ]  # fmt: skip
+        for line in table.update_lines(shown, update.attempts, ()):
+            self._screen.note(line)
 
 
 @contextmanager
@@ -127,11 +123,17 @@ class _Bar:
         self._ended: set[str] = set()
         self._running: dict[str, None] = {}
 
-    def begin(self, run: RunRecord, planned: Planned) -> None:
-        self._screen.warnings(planned.warnings)
-        self._progress.update(self._task, total=len(planned.needs), description=f"run {run.number}")
+    def begin(self, run: ActiveRun) -> None:
+        self._screen.warnings(run.warnings)
+        self._progress.update(self._task, total=run.steps, description=f"run {run.record.number}")
 
-    def step(self, record: ExecutionRecord) -> None:
+    def updated(self, update: RunUpdate) -> None:
+        for line in table.update_lines((), update.attempts, ()):
+            self._progress.console.print(line, markup=False, highlight=False)
+        for record in update.executions:
+            self._step(record)
+
+    def _step(self, record: ExecutionRecord) -> None:
         if record.status in _ENDED:
             self._ended.add(record.step)
             self._running.pop(record.step, None)

@@ -40,7 +40,7 @@ def _plan(caller: ShellCaller, response: r.PlanResponse) -> int:
 def _report(caller: ShellCaller, response: r.ReportResponse) -> int:
     screen, report = caller.screen, response.report
     if screen.as_json:
-        screen.json(wire.run_object(report.run, report.steps, report.seconds, response.metrics))
+        screen.json(wire.run_object(report.run, report.steps, report.seconds, _urls(caller), response.metrics))
         return _RUN_EXIT.get(report.run.status, 1)
     screen.lines(table.step_lines(report.steps, screen.columns, response.numbers))
     screen.lines([f"run {report.run.number} {status_words(report.run.status)} in {duration(report.seconds)}"])
@@ -55,7 +55,7 @@ def _report(caller: ShellCaller, response: r.ReportResponse) -> int:
 def _detached(caller: ShellCaller, response: r.DetachedResponse) -> int:
     run = response.run
     if caller.screen.as_json:
-        caller.screen.json(wire.run_object(run, response.steps, 0.0))
+        caller.screen.json(wire.run_object(run, response.steps, 0.0, _urls(caller)))
     else:
         name = Path(run.notebook).name
         text = f"run {run.number} continues by itself: nbpipe status --follow {name}, nbpipe cancel {name}"
@@ -65,14 +65,18 @@ def _detached(caller: ShellCaller, response: r.DetachedResponse) -> int:
 
 def _run(caller: ShellCaller, response: r.RunResponse) -> int:
     if caller.screen.as_json:
-        caller.screen.json(_run_object(response))
+        caller.screen.json(_run_object(caller, response))
     else:
         _run_lines(caller.screen, response)
     return _RUN_EXIT.get(response.run.status, 1) if response.followed else 0
 
 
-def _run_object(response: r.RunResponse) -> dict[str, Any]:
-    return wire.run_object(response.run, response.steps, response.seconds, response.metrics)
+def _run_object(caller: ShellCaller, response: r.RunResponse) -> dict[str, Any]:
+    return wire.run_object(response.run, response.steps, response.seconds, _urls(caller), response.metrics)
+
+
+def _urls(caller: ShellCaller) -> wire.UrlOf:
+    return caller.workspace.materializer.url
 
 
 def _run_lines(screen: Screen, response: r.RunResponse) -> None:
@@ -88,7 +92,7 @@ def _cancel(caller: ShellCaller, response: r.CancelResponse) -> int:
         for ended in response.runs:
             _run_lines(caller.screen, ended)
         return 0
-    objects = [_run_object(ended) for ended in response.runs]
+    objects = [_run_object(caller, ended) for ended in response.runs]
     caller.screen.json(objects[0] if len(objects) == 1 else {"runs": objects})
     return 0
 
@@ -97,7 +101,7 @@ def _why(caller: ShellCaller, response: r.WhyResponse) -> int:
     told = response.explained
     parts = (told.step, told.verdict, told.now, told.before, told.last)
     if caller.screen.as_json:
-        caller.screen.json(why.why_object(*parts))
+        caller.screen.json(why.why_object(*parts, url_of=_urls(caller)))
     else:
         caller.screen.lines(why.why_lines(*parts, numbers=response.numbers))
     return 0
@@ -129,7 +133,9 @@ def _log(caller: ShellCaller, response: r.LogResponse) -> int:
 def _pull(caller: ShellCaller, response: r.PullResponse) -> int:
     output, artifact, path = response.output, response.artifact, response.path or Path()
     if caller.screen.as_json:
-        caller.screen.json({"output": output, "path": str(path.resolve()), **wire.artifact_object(artifact)})
+        caller.screen.json(
+            {"output": output, "path": str(path.resolve()), **wire.artifact_object(artifact, _urls(caller))}
+        )
     else:
         caller.screen.lines([f"{output} ({artifact.format}, {artifact.bytes:,} bytes) → {path}"])
     return 0
@@ -157,8 +163,16 @@ def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
         caller.screen.json(wire.verified_object(dataclasses.asdict(verified), whole=verified.whole))
     else:
         problems = [(problem.where, problem.said) for problem in verified.problems]
-        counts = (verified.outputs, verified.bytes, verified.unknown)
-        caller.screen.lines(table.verified_lines(problems, *counts, repaired=verified.repaired))
+        counts = (verified.outputs, verified.bytes)
+        caller.screen.lines(
+            table.verified_lines(
+                problems,
+                *counts,
+                unknown=verified.unknown,
+                unreachable=verified.unreachable,
+                repaired=verified.repaired,
+            )
+        )
     return 0 if verified.whole else 1
 
 

@@ -15,8 +15,6 @@ from nbpipe.history.schema import executions, runs
 from nbpipe.history.sequences import next_number
 from nbpipe.model import GitState, PipelineRecord, RunChanged, RunRecord, Status
 
-NO_TAGS: Mapping[str, str] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class CancelRequests:
@@ -188,21 +186,6 @@ def _meanings(reference: str) -> list[Select[Any]]:
     begins = func.substr(runs.c.id, 1, len(reference)) == reference
     asked.append(select(runs).where(begins).limit(2))
     return asked
-
-
-def _tagged(connection: Connection, wanted: Select[Any], tags: Mapping[str, str], limit: int) -> list[RunRecord]:
-    """Return the newest runs that have all of these tags."""
-    for pair in tags.items():
-        # SQLite's LIKE takes upper for lower case: what it lets pass is looked at again.
-        wanted = wanted.where(runs.c.tags.contains(to_json(dict([pair]))[1:-1], autoescape=True))
-    places = connection.execute(wanted.with_only_columns(runs.c.id, runs.c.tags))
-    fitting = (row.id for row in places if tags.items() <= json.loads(row.tags).items())
-    names = list(islice(fitting, limit))
-    return [record for chunk in chunks(names) for record in _read(connection, _newest_first(chunk))]
-
-
-def _newest_first(names: Sequence[str]) -> Select[Any]:
-    return select(runs).where(runs.c.id.in_(names)).order_by(runs.c.number.desc())
 
 
 def _read(connection: Connection, wanted: Select[Any]) -> list[RunRecord]:

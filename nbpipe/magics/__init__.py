@@ -51,7 +51,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         ("pre_run_cell", landing.before),
         ("pre_run_cell", magics.mending.withdraw),
         ("pre_run_cell", Card.finish_all),
+        ("pre_run_cell", lambda _info: session.live.begin_cell()),
         ("post_run_cell", session.cells.after),
+        ("post_run_cell", lambda _result: session.live.end_cell()),
     ]
     offer(shell, session)
     for event, hook in hooks:
@@ -82,10 +84,10 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 
 def _show_again(session: Session) -> None:
     """Show the runs of this notebook that go on, or else its last one: a kernel that was restarted knows of neither."""
-    live = session.workspace.live(session.identity)
+    live = session.workspace.runs.live(session.identity)
     for run in live:
         show_card(session, session.live.watch(run.id), None)
-    last = None if live else session.workspace.newest(session.identity)
+    last = None if live else session.workspace.runs.newest(session.identity)
     if last is not None:
         run, steps = last
-        show_run(run, steps, session.workspace.origin_numbers(steps))
+        show_run(run, steps, session.workspace.runs.origin_numbers(steps))

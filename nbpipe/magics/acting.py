@@ -47,7 +47,7 @@ class _Shown:
         elif action == "why":
             return self._why(step)
         elif action == "open":
-            executed = self.session.workspace.executed_notebook(self.session.identity, step)
+            executed = self.session.workspace.results.executed_notebook(self.session.identity, step)
             return lines_html([f"the executed notebook: {executed}"])
         elif action == "debug":
             return lines_html([f"%nbpipe debug {step}"])
@@ -58,9 +58,9 @@ class _Shown:
 
     def _why(self, step: str) -> str:
         workspace = self.session.workspace
-        told = workspace.why(self.session.request([step]), step)
+        told = workspace.plans.why(self.session.request([step]), step)
         parts = (told.step, told.verdict, told.now, told.before, told.last)
-        return why_html(*parts, numbers=workspace.numbers(told.runs))
+        return why_html(*parts, numbers=workspace.runs.numbers(told.runs))
 
     def _again(self, step: str, *, force: tuple[str, ...] | None) -> None:
         """Submit the step as its cell is now; the card shows the new run from now on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,8 @@ from nbpipe.magics.acting import show_card
 from nbpipe.magics.front_end import is_watched
 from nbpipe.magics.screen import write_lines
 from nbpipe.magics.session import Session
-from nbpipe.model import Artifact, Cell, ExecutionRecord, Status, StepEvent
+from nbpipe.model import Artifact, Cell
+from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
 from nbpipe.views import table
@@ -32,7 +33,6 @@ class KernelCaller:
         self._session = session
         self._blocking = blocking
         self._other: Workspace | None = None
-        self._seen: dict[str, Status] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +107,7 @@ class KernelCaller:
             return False
         watched = session.live.newest()
         if watched is None:
-            newest = session.workspace.newest(session.identity)
+            newest = session.workspace.runs.newest(session.identity)
             if newest is None or newest[0].status.terminal:
                 return False
             watched = session.live.watch(newest[0].id)
@@ -126,14 +126,7 @@ class KernelCaller:
         """Return the named path, from the kernel's folder; an output is bound where none is named."""
         return None if path is None else self.folder / path
 
-    def changed(self, steps: Iterable[ExecutionRecord]) -> None:
-        """Write a line for each step whose status is another than when last told."""
-        for step in steps:
-            if self._seen.get(step.step) is not step.status:
-                self._seen[step.step] = step.status
-                write_lines([table.step_line(step)])
-
-    def heard(self, step: str, events: Iterable[StepEvent]) -> None:
-        """Write what a running step has told."""
-        for event in events:
-            write_lines(table.event_lines(step, event))
+    def updated(self, update: RunUpdate) -> None:
+        """Write what is new in a run that is followed."""
+        told = [(each.step, each.events) for each in update.told]
+        write_lines(table.update_lines(update.executions, update.attempts, told))

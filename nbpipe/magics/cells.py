@@ -86,6 +86,12 @@ class Cells:
         cells = [dataclasses.replace(cell, tags=tags.get(cell.id, frozenset())) for cell in self._cells.values()]
         return tuple(_with_parameters(cells))
 
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the notebook's cells: of the saved notebook's where that is known, else of those that ran."""
+        saved = frozenset(cell.id for cell in _file_cells(self._notebook))
+        return saved or frozenset(cell.id for cell in self._cells.values() if cell.id)
+
     def forget(self, cell: Cell) -> None:
         """Forget a step cell that was refused, so that it does not stand in the way of others."""
         self._cells = {key: kept for key, kept in self._cells.items() if kept is not cell}

@@ -113,7 +113,7 @@ class StepMagics(Magics):
 
     def _carry_out(self, request: Request, wishes: Wishes, cell: str | None = None) -> None:
         progress = Progress(self.session)
-        report = self.session.run(request, wishes, progress.step, progress.begin)
+        report = self.session.run(request, wishes, progress.updated, progress.begin)
         progress.end(report)
         for step in report.steps:
             if step.step == cell and step.notebook is not None:
@@ -123,7 +123,7 @@ class StepMagics(Magics):
             raise _ending(report)
 
     def _here(self, request: Request, step: str) -> None:
-        show_lines(run_here(self.session, self.session.workspace.scene(request, step)))
+        show_lines(run_here(self.session, self.session.workspace.plans.step_context(request, step)))
 
 
 # What `%%step?` and `%nbpipe?` show.

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.watched import Text, Watched
-from nbpipe.model import Cell, Preview, Status
+from nbpipe.model import Artifact, Cell, Preview, Status
 from nbpipe.run.job_factory import definition_digests
-from nbpipe.run.messages import Reply
+from nbpipe.run.messages import Reply, ReplyKind
 from nbpipe.run.runner_client import LOG_FILE, RunnerClient
 from nbpipe.run.situation import Request, declared_needs
-from nbpipe.run.submission import Lifetime, StepReference, Submission, Wishes, new_run_id
+from nbpipe.run.submission import Lifetime, Submission, Wishes, new_run_id
 from nbpipe.views.card import CardState
 from nbpipe.views.displays import displays
 from nbpipe.workspace import Workspace
@@ -29,6 +29,8 @@ from nbpipe.workspace import Workspace
 _LOOK_SECONDS = 0.15
 # Cells that are run together, by Run All, shall be one run.
 _QUIET_SECONDS = 0.06
+# The cells of one gesture follow each other at once: a kernel that has been idle for so long has begun a new one.
+_GESTURE_SECONDS = 0.3
 _BEGIN_SECONDS = 30.0
 _STUMBLES = 3
 
@@ -40,7 +42,6 @@ class _Waiting:
     cells: tuple[Cell, ...]
     request: Request
     watched: Watched
-    supersedes: list[StepReference]
     timer: threading.Timer
 
 
@@ -59,6 +60,9 @@ class Live:
         self._numbers: dict[str, int] = {}
         self._displayed: dict[str, tuple[str, ...]] = {}
         self._seen: dict[Artifact, Preview] = {}
+        self._gesture = 0
+        self._is_busy = False
+        self._release_timer = threading.Timer(_GESTURE_SECONDS, self._release)
         self.landed: Callable[[], None] = lambda: None
 
     def submit(self, request: Request, cells: tuple[Cell, ...]) -> Watched:
@@ -72,14 +76,12 @@ class Live:
             joined = self._joined(request, texts)
             if joined is not None:
                 return joined
-            supersedes = self._superseded(texts)
             if self._waiting is not None and self._may_join(self._waiting, request):
-                return self._join(self._waiting, request, cells, texts=texts, needs=needs, supersedes=supersedes)
+                return self._join(self._waiting, request, cells, texts=texts, needs=needs)
             self._flush()
-            watched = self.watch(new_run_id(time.time()), texts)
-            watched.needs = needs
+            watched = self._submitted(self._joinable(), texts, needs)
             with _telling(watched):
-                self._waiting = _Waiting(cells, request, watched, supersedes, self._timer())
+                self._waiting = _Waiting(cells, request, watched, self._timer())
             return watched
 
     def submit_alone(self, request: Request, cells: tuple[Cell, ...], wishes: Wishes) -> Watched:
@@ -87,24 +89,61 @@ class Live:
         needs = declared_needs(request)
         with self._lock:
             self._flush()
-            run = new_run_id(time.time())
-            watched = self.watch(run, _texts(request, needs))
-            watched.needs, watched.alone = needs, bool(request.texts)
-            wishes = dataclasses.replace(wishes, run=run, attach=True)
+            watched = self._submitted("", _texts(request, needs), needs)
+            watched.alone = bool(request.texts)
+            wishes = dataclasses.replace(wishes, run=watched.request, attach=True)
             with _telling(watched):
                 self._send(cells, request, wishes)
             return watched
 
-    def watch(self, run: str, texts: Mapping[str, Text] | None = None) -> Watched:
-        """Watch a run, whoever carries it."""
+    def watch(self, run: str) -> Watched:
+        """Watch a whole run, whoever carries it."""
         with self._lock:
-            known = next((one for one in self._runs if one.id == run), None)
-            if known is not None:
-                return known
-            watched = Watched(self._workspace().follow(run), self.picture, texts=texts or {})
-            self._runs = [one for one in self._runs if not one.over] + [watched]
-            self._watch_on()
-            return watched
+            known = next((one for one in self._runs if one.id == run and not one.request), None)
+            return known or self._look_after(Watched(self._workspace().runs.watch(run), self.picture))
+
+    def begin_cell(self) -> None:
+        """Note that a cell begins: the runs that go on are held until no cell has run for a moment."""
+        with self._lock:
+            self._is_busy = True
+            self._release_timer.cancel()
+
+    def end_cell(self) -> None:
+        """Note that a cell has ended; the next one of the same gesture follows at once."""
+        with self._lock:
+            self._is_busy = False
+            self._release_soon()
+
+    def _release_soon(self) -> None:
+        self._release_timer.cancel()
+        self._release_timer = threading.Timer(_GESTURE_SECONDS, self._release)
+        self._release_timer.daemon = True
+        self._release_timer.start()
+
+    def _release(self) -> None:
+        with self._lock:
+            if not self._is_busy:
+                self._gesture += 1
+                if self._runner is not None:
+                    self._runner.release()
+
+    def _joinable(self) -> str:
+        """Return the run of this kernel that goes on and takes more steps; empty if there is none."""
+        for watched in reversed(self._runs):
+            if watched.request and not (watched.over or watched.alone or watched.error):
+                return watched.request if watched.is_unconfirmed else watched.id
+        return ""
+
+    def _submitted(self, joins: str, texts: Mapping[str, Text], needs: Mapping[str, tuple[str, ...]]) -> Watched:
+        request = new_run_id(time.time())
+        watcher = self._workspace().runs.watch(joins or request)
+        watched = Watched(watcher, self.picture, request, is_unconfirmed=bool(joins), texts=texts, needs=needs)
+        return self._look_after(watched)
+
+    def _look_after(self, watched: Watched) -> Watched:
+        self._runs = [one for one in self._runs if not one.over] + [watched]
+        self._watch_on()
+        return watched
 
     def newest(self) -> Watched | None:
         """Get the run under way that was submitted last."""
@@ -112,10 +151,10 @@ class Live:
 
     def picture(self, watched: Watched, focus: str | None) -> CardState:
         """Get what a card with this focus shows of a run."""
-        steps = watched.following.in_order()
+        steps = watched.steps()
         origins = {step.origin.run for step in steps if step.origin}
         if origins - self._numbers.keys():
-            self._numbers |= self._workspace().numbers(origins)
+            self._numbers |= self._workspace().runs.numbers(origins)
         if focus is None and len(steps) == 1:
             focus = steps[0].step
         note = str(watched.error) if watched.error else _queued_because(watched, focus)
@@ -147,6 +186,7 @@ class Live:
     def close(self) -> None:
         """Let go of what goes on."""
         with self._lock:
+            self._release_timer.cancel()
             self._flush()
             runner, self._runner = self._runner, None
             runs, self._runs = self._runs, []
@@ -160,13 +200,13 @@ class Live:
         self._flush()
         ends = time.monotonic() + patience
         for watched in list(self._runs):
-            while watched.run is None and not watched.is_done("") and time.monotonic() < ends:
+            while (watched.run is None or watched.is_unconfirmed) and not watched.error and time.monotonic() < ends:
                 with watched.changed:
                     watched.changed.wait(_LOOK_SECONDS)
 
     @property
     def _root(self) -> Any:
-        return self._workspace().place.root
+        return self._workspace().layout.root
 
     def _joined(self, request: Request, texts: Mapping[str, Text]) -> Watched | None:
         """Get a run that carries out just these steps already."""
@@ -176,17 +216,6 @@ class Live:
             if all(watched.goes_on_with(step) and watched.texts[step] == texts[step] for step in request.steps):
                 return watched
         return None
-
-    def _superseded(self, texts: Mapping[str, Text]) -> list[StepReference]:
-        """Get the steps under way that are other ones by now."""
-        return [
-            StepReference(watched.id, step)
-            for watched in self._runs if not self._is_waiting(watched) and not watched.alone
-            for step, text in texts.items() if watched.goes_on_with(step) and watched.texts[step] != text
-        ]  # fmt: skip
-
-    def _is_waiting(self, watched: Watched) -> bool:
-        return self._waiting is not None and self._waiting.watched is watched
 
     def _timer(self) -> threading.Timer:
         timer = threading.Timer(_QUIET_SECONDS, self._flush)
@@ -201,14 +230,13 @@ class Live:
 
     def _join(
         self, waiting: _Waiting, request: Request, cells: tuple[Cell, ...], *, texts: Mapping[str, Text],
-        needs: Mapping[str, tuple[str, ...]], supersedes: list[StepReference],
+        needs: Mapping[str, tuple[str, ...]],
     ) -> Watched:  # fmt: skip
         steps = tuple(dict.fromkeys((*waiting.request.steps, *request.steps)))
         watched, before = waiting.watched, waiting.timer
         watched.needs = {**watched.needs, **needs}
         waiting.request = dataclasses.replace(request, steps=steps)
         waiting.cells = cells
-        waiting.supersedes += supersedes
         watched.texts = {**watched.texts, **texts}
         # The earlier one goes last: interrupted in between, the cells are submitted all the same.
         waiting.timer = self._timer()
@@ -221,37 +249,45 @@ class Live:
             if waiting is None:
                 return
             waiting.timer.cancel()
-            wishes = Wishes(run=waiting.watched.id, attach=True)
-            with _telling(waiting.watched):
-                self._send(waiting.cells, waiting.request, wishes, waiting.supersedes)
+            watched = waiting.watched
+            joins = watched.id if watched.is_unconfirmed else ""
+            wishes = Wishes(run=watched.request, attach=True)
+            with _telling(watched):
+                self._send(waiting.cells, waiting.request, wishes, joins)
 
-    def _send(
-        self, cells: tuple[Cell, ...], request: Request, wishes: Wishes, supersedes: Sequence[StepReference] = ()
-    ) -> None:
+    def _send(self, cells: tuple[Cell, ...], request: Request, wishes: Wishes, joins: str = "") -> None:
         submission = Submission(
-            cells, request, wishes, self._root, dict(os.environ), tuple(supersedes), Lifetime.KERNEL,
-            self._connection_file,
+            cells, request, wishes, self._root, dict(os.environ), joins, self._gesture, Lifetime.KERNEL,
+            self._connection_file, holds=True,
         )  # fmt: skip
+        if not self._is_busy:
+            self._release_soon()
         if self._runner is None:
             self._runner = RunnerClient(self._root, self._replied, self._runner_ended)
         self._runner.submit(submission)
 
     def _replied(self, reply: Reply) -> None:
         for watched in list(self._runs):
-            if watched.id == reply.run and reply.error is not None:
+            if watched.request != reply.run:
+                continue
+            if reply.error is not None:
                 watched.fail(reply.error.to_error())
+            elif reply.kind is ReplyKind.JOINED:
+                watched.confirm()
+            elif watched.is_unconfirmed:
+                watched.confirm(self._workspace().runs.watch(reply.run))
 
     def _runner_ended(self, carried: frozenset[str]) -> None:
         """Take note that the process has ended that carried these runs: what it left is found lost."""
         gone = OutOfReach("the process that was to carry the run ended", f"See {LOG_FILE}, and run the cell again.")
         try:
             workspace = self._workspace()
-            workspace.live(self._notebook)
-            begun = {run for run in carried if workspace.history.run_status(run) is not None}
+            workspace.runs.live(self._notebook)
+            begun = workspace.runs.numbers(carried)
         except NbpipeError as error:
-            begun, gone = set(), OutOfReach(error.message, error.hint)
+            begun, gone = {}, OutOfReach(error.message, error.hint)
         for watched in list(self._runs):
-            if watched.id in carried - begun:
+            if watched.request in carried - begun.keys() and (watched.is_unconfirmed or watched.id == watched.request):
                 watched.fail(gone)
 
     def _look(self) -> None:

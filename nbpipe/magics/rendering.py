@@ -95,8 +95,12 @@ def _comparison(_session: Session, response: r.ComparisonResponse) -> None:
 def _verification(_session: Session, response: r.VerificationResponse) -> None:
     verified = response.verified
     problems = [(problem.where, problem.said) for problem in verified.problems]
-    counts = (verified.outputs, verified.bytes, verified.unknown)
-    show_lines(table.verified_lines(problems, *counts, repaired=verified.repaired))
+    counts = (verified.outputs, verified.bytes)
+    show_lines(
+        table.verified_lines(
+            problems, *counts, unknown=verified.unknown, unreachable=verified.unreachable, repaired=verified.repaired
+        )
+    )
 
 
 def _lint(session: Session, response: r.LintResponse) -> None:

@@ -16,9 +16,11 @@ from nbpipe.errors import NbpipeError
 from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
 from nbpipe.model import ExecutionRecord, RunRecord, StepEvent, Warned
-from nbpipe.run.answers import Planned, Report
+from nbpipe.run.answers import Report
+from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import logs, static_html, table
 from nbpipe.views.words import duration, status_words
+from nbpipe.workspace import ActiveRun
 
 COLUMNS = 120
 
@@ -57,20 +59,22 @@ class Progress:
         self._handle: Any = None
         self._run: RunRecord | None = None
 
-    def begin(self, run: RunRecord, planned: Planned) -> None:
+    def begin(self, run: ActiveRun) -> None:
         """Show advice on the notebook; the run's steps come as they change."""
-        self._run = run
-        show_warnings(planned.warnings)
+        self._run = run.record
+        show_warnings(run.warnings)
 
-    def step(self, record: ExecutionRecord) -> None:
-        """Show a step's new state."""
-        self._records[record.step] = record
-        if _in_place():
+    def updated(self, update: RunUpdate) -> None:
+        """Show the steps' new states."""
+        for record in update.executions:
+            if record.current:
+                self._records[record.step] = record
+        if update.executions and _in_place():
             self._show(sorted(self._records.values(), key=lambda r: r.position), self._run)
 
     def end(self, report: Report) -> None:
         """Show how the run ended; this stays in the saved notebook."""
-        numbers = self._session.workspace.origin_numbers(report.steps)
+        numbers = self._session.workspace.runs.origin_numbers(report.steps)
         self._show(report.steps, report.run, numbers, report.seconds)
 
     def _show(

@@ -19,13 +19,14 @@ from nbpipe.magics.live import Live
 from nbpipe.magics.outputs import Hint, Outputs
 from nbpipe.magics.watched import Watched
 from nbpipe.model import Cell, ExecutionRecord, Reference, RunRecord
-from nbpipe.run.answers import Planned, Report
+from nbpipe.run.answers import Report
 from nbpipe.run.driver import Executor
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.place import find_place
+from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
-from nbpipe.workspace import Workspace
+from nbpipe.workspace import ActiveRun, Workspace
 
 
 class Session:
@@ -59,8 +60,8 @@ class Session:
     def workspace(self) -> Workspace:
         """Get the workspace nearest to the notebook, made anew if it was deleted meanwhile; asked by any thread."""
         with self._opening:
-            if self._workspace is not None and not self._workspace.history.is_in_place():
-                self._workspace.history.close()
+            if self._workspace is not None and not self._workspace.is_in_place:
+                self._workspace.close()
                 self._workspace = None
             if self._workspace is None:
                 self._workspace = Workspace.open(self.base)
@@ -96,7 +97,10 @@ class Session:
     def request(self, steps: Iterable[str] = (), reading: Reading | None = None, **more: Any) -> Request:
         """Get the request for steps of this kernel's cells; errors count only where these steps need it."""
         named = tuple(steps)
-        return Request(self.identity, reading or self.reading(), self.base, steps=named, whole=not named, **more)
+        parsed = reading or self.reading()
+        return Request(
+            self.identity, parsed, self.base, steps=named, whole=not named, cells=self.cells.ids, **more
+        )  # fmt: skip
 
     def submit(self, request: Request, cells: tuple[Cell, ...], wishes: Wishes | None = None) -> Watched:
         """Hand steps to the process that carries this kernel's runs; their outputs are expected from now on."""
@@ -115,12 +119,12 @@ class Session:
         self,
         request: Request,
         wishes: Wishes,
-        watch: Callable[[ExecutionRecord], None],
-        began: Callable[[RunRecord, Planned], None],
+        watch: Callable[[RunUpdate], None],
+        began: Callable[[ActiveRun], None],
     ) -> Report:
         """Run steps to their end and bind the outputs that they made or reused."""
-        report = self.workspace.run(request, wishes, watch, self._executors, began)
-        self.workspace.digests.flush()
+        report = self.workspace.runs.run(request, wishes, watch, self._executors, began=began)
+        self.workspace.context.digests.flush()
         for code in request.reading.code.values():
             share_classes(self.shell.user_ns, definition_digests(code))
         for step in report.steps:
@@ -131,7 +135,7 @@ class Session:
     def launch(self, request: Request, wishes: Wishes) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Hand a run of the cells as they are to a process of its own."""
         workspace = self.workspace
-        return workspace.launch(Submission(self.cells.all(), request, wishes, workspace.place.root))
+        return workspace.launch(Submission(self.cells.all(), request, wishes, workspace.layout.root))
 
     def unbind(self, report: Report) -> None:
         """Take away the names of outputs that steps failed to make."""

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.heard import Heard
-from nbpipe.model import ExecutionRecord, Piece, RunRecord, Status
-from nbpipe.run.following import Following
+from nbpipe.model import ExecutionRecord, Piece, RunRecord, Status, step_needs
+from nbpipe.run.run_watcher import AttemptOutput, RunWatcher
 from nbpipe.views.card import CardState, Told
 
 
@@ -49,21 +49,25 @@ Picture = Callable[["Watched", str | None], CardState]
 
 @dataclass(eq=False, slots=True)
 class Watched:
-    """A run that was submitted here, or found in the history; looked at by one thread, asked by any.
+    """Steps that were submitted here, in their run, or a run found in the history; looked at by one thread, asked by any.
 
-    ``texts`` tells of each step that is to be carried out what it was at submit; ``alone`` says that it was given
-    values of its own, so that it stands beside what the cells are; ``stumbles`` counts surprises in following it.
+    ``request`` is the id under which the run's log tells which executions stand for the steps; empty where the whole
+    run is watched. While ``is_unconfirmed``, it is not known whether the steps have joined that run. ``texts`` tells of
+    each step that is to be carried out what it was at submit; ``alone`` says that it was given values of its own, so
+    that it stands beside what the cells are; ``stumbles`` counts surprises in following it.
     """
 
-    following: Following
+    watcher: RunWatcher
     picture: Picture
+    request: str = ""
+    is_unconfirmed: bool = False
     texts: Mapping[str, Text] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: NbpipeError | None = None
     over: bool = False
     alone: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
-    _heard: dict[str, Heard] = field(default_factory=dict)
+    _heard: dict[str, tuple[str, Heard]] = field(default_factory=dict)
     _cards: list[tuple[Shown, str | None]] = field(default_factory=list)
     _unwanted: set[str] = field(default_factory=set)
     stumbles: int = 0
@@ -71,16 +75,39 @@ class Watched:
     @property
     def id(self) -> str:
         """Get the run's id."""
-        return self.following.id
+        return self.watcher.id
 
     @property
     def run(self) -> RunRecord | None:
         """Get the run's record; None before it has begun."""
-        return self.following.run
+        return self.watcher.run
 
     def record(self, step: str) -> ExecutionRecord | None:
-        """Get what is known of a step."""
-        return self.following.steps.get(step)
+        """Return the execution that stands for a step; None while there is none."""
+        if not self.request:
+            return self.watcher.execution(step)
+        stands = self.watcher.picture.requests.get(self.request)
+        if stands is None:
+            return None
+        if step in stands:
+            return self.watcher.execution_with(stands[step])
+        return self.watcher.execution(step)
+
+    def steps(self) -> tuple[ExecutionRecord, ...]:
+        """Return the executions to show, in notebook order: those that stand for what was submitted, and the others."""
+        own = {step: self.record(step) for step in self.texts}
+        current = self.watcher.current()
+        found = {record.step: own.get(record.step) or record for record in current}
+        found |= {step: record for step, record in own.items() if record is not None and step not in found}
+        return tuple(sorted(found.values(), key=lambda record: (record.position, record.step)))
+
+    def confirm(self, watcher: RunWatcher | None = None) -> None:
+        """Note that the steps have joined their run, or are carried out in another one that ``watcher`` watches."""
+        with self.changed:
+            if watcher is not None:
+                self.watcher = watcher
+            self.is_unconfirmed = False
+            self.changed.notify_all()
 
     def is_done(self, step: str) -> bool:
         """Say whether nothing more comes of a step."""
@@ -104,7 +131,7 @@ class Watched:
 
     def told(self) -> dict[str, Told]:
         """Get what the steps have told."""
-        return {step: heard.told() for step, heard in self._heard.items()}
+        return {step: heard.told() for step, (_, heard) in self._heard.items()}
 
     def add(self, card: Shown, focus: str | None) -> None:
         """Show the run on one more card."""
@@ -119,19 +146,30 @@ class Watched:
 
     def look(self) -> None:
         """Take what has changed, and bring the cards up to date."""
-        news = self.following.look()
+        update = self.watcher.look()
         if self._unwanted:
             self._ask()
-        for step, events in news.told.items():
-            self._heard.setdefault(step, Heard()).take(events)
-        over = self.error is not None or (self.run is not None and self.run.status.terminal)
-        if news.run is not None and news.run.needs:
-            self.needs = news.run.needs
-        if news.anything or over:
+        for output in update.told:
+            self._hear(output)
+        is_over = self.run is not None and self.run.status.terminal and not self.is_unconfirmed
+        over = self.error is not None or is_over
+        if update.executions:
+            self.needs = {**self.needs, **step_needs(self.watcher.current())}
+        if not update.is_empty or over:
             with self.changed:
                 self.over = over
                 self.changed.notify_all()
             self._show_all(ended=over)
+
+    def _hear(self, output: AttemptOutput) -> None:
+        """Take what an attempt has told; of a step that is tried again, or executed anew, only the newest tells."""
+        own = self.record(output.step)
+        if own is not None and own.id != output.attempt.execution:
+            return
+        known = self._heard.get(output.step)
+        if known is None or known[0] != output.attempt.id:
+            known = self._heard[output.step] = (output.attempt.id, Heard())
+        known[1].take(output.events)
 
     def fail(self, error: NbpipeError) -> None:
         """Note that the run was refused or lost; nothing more comes of it."""
@@ -159,10 +197,11 @@ class Watched:
     def _ask(self) -> None:
         """Ask whoever carries the run, which has to have begun for that, to stop what is not wanted."""
         with self.changed:
-            unwanted = [step for step in self._unwanted if (step in self.following.steps) or (not step and self.run)]
+            unwanted = [step for step in self._unwanted if (self.record(step) if step else self.run)]
             self._unwanted.difference_update(unwanted)
         for step in unwanted:
-            self.following.cancel(step)
+            record = self.record(step) if step else None
+            self.watcher.cancel(record.id if record else "")
 
     def succeeded(self, step: str) -> ExecutionRecord | None:
         """Get a step's record if it has its outputs."""

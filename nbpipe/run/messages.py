@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -21,17 +21,20 @@ from nbpipe.language.written import read_back, write_down
 from nbpipe.model import Cell
 from nbpipe.run.readings import reading_digest
 from nbpipe.run.situation import Request
-from nbpipe.run.submission import Lifetime, StepReference, Submission, Wishes
+from nbpipe.run.submission import Lifetime, Submission, Wishes
 
 M = TypeVar("M")
 
 VERSION = 1
+# A release is a short message, in which its kind comes first.
+_HEAD = 40
 
 
 class ReplyKind(StrEnum):
     """What a reply says about a run."""
 
     BEGAN = "began"
+    JOINED = "joined"
     REFUSED = "refused"
     BROKE_OFF = "broke-off"
 
@@ -86,6 +89,7 @@ class RequestPayload:
     start: str | None
     force: tuple[str, ...] | None
     whole: bool
+    cells: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,20 @@ class SubmitRun:
     options: Wishes
     root: Path
     environ: Mapping[str, str]
-    supersedes: tuple[StepReference, ...]
     lifetime: Lifetime
     connection_file: str
+    joins: str = ""
+    gesture: int = 0
+    holds: bool = False
     parsed: ParsedCells | None = None
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRuns:
+    """Nothing more will be added for now to the runs that the client holds."""
+
+    releases: Literal[True] = True
     version: int = VERSION
 
 
@@ -136,10 +150,20 @@ def encode_submission(submission: Submission) -> str:
     return _encode(
         SubmitRun(
             submission.wishes.run, submission.cells, RequestPayload(**request), submission.wishes, submission.root,
-            submission.environ, submission.supersedes, submission.lifetime, submission.connection_file,
-            _parsed(submission.cells, asked.reading),
+            submission.environ, submission.lifetime, submission.connection_file, submission.joins, submission.gesture, submission.holds, _parsed(submission.cells, asked.reading),
         )
     )  # fmt: skip
+
+
+def encode_release() -> str:
+    """Return the line that tells that nothing more will be added for now."""
+    return _encode(ReleaseRuns())
+
+
+def decode_message(line: str) -> Submission | ReleaseRuns | Reply:
+    """Return a client's message, or the reply to a line that is none."""
+    released = _decode(line, ReleaseRuns, "the message") if '"releases"' in line[:_HEAD] else None
+    return released if isinstance(released, ReleaseRuns) else decode_submission(line)
 
 
 def decode_submission(line: str) -> Submission | Reply:
@@ -150,7 +174,16 @@ def decode_submission(line: str) -> Submission | Reply:
     request = {each.name: getattr(sent.request, each.name) for each in fields(sent.request)}
     asked = Request(reading=_reading(sent.cells, sent.parsed), **request)
     return Submission(
-        sent.cells, asked, sent.options, sent.root, sent.environ, sent.supersedes, sent.lifetime, sent.connection_file
+        sent.cells,
+        asked,
+        sent.options,
+        sent.root,
+        sent.environ,
+        sent.joins,
+        sent.gesture,
+        sent.lifetime,
+        sent.connection_file,
+        holds=sent.holds,
     )
 
 
@@ -181,7 +214,7 @@ def _reading(cells: tuple[Cell, ...], parsed: ParsedCells | None) -> Reading:
     return read_cells(cells)
 
 
-def _encode(message: SubmitRun | Reply) -> str:
+def _encode(message: SubmitRun | ReleaseRuns | Reply) -> str:
     # msgspec's own JSON takes neither the surrogates of undecodable file names nor infinite numbers.
     return json.dumps(msgspec.to_builtins(message, enc_hook=_path_text))
 

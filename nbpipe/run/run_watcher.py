@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -91,6 +92,18 @@ class RunWatcher:
         """Return a step's current execution."""
         found = self.picture.execution(step)
         return None if found is None else self.layout.located(found)
+
+    def execution_with(self, execution: str) -> ExecutionRecord | None:
+        """Return the execution with this id."""
+        found = self.picture.executions.get(execution)
+        return None if found is None else self.layout.located(found)
+
+    def cancel(self, execution: str) -> None:
+        """Ask whoever carries the run to stop one of its executions, or with no id all of it."""
+        if execution:
+            self.history.executions.ask_cancel(execution, time.time())
+        else:
+            self.history.runs.ask_cancel(self.id, time.time())
 
     def _update(self, events: Sequence[RunEvent]) -> RunUpdate:
         changed = [event.fact for event in events]

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.errors import NbpipeError, OutOfReach
-from nbpipe.run.messages import ErrorPayload, Reply, ReplyKind, decode_reply, encode_submission
+from nbpipe.run.messages import (
+    ErrorPayload,
+    ReleaseRuns,
+    Reply,
+    ReplyKind,
+    decode_reply,
+    encode_release,
+    encode_submission,
+)
 from nbpipe.run.submission import Lifetime, Submission, new_run_id
 
 _PROGRAM = "nbpipe.runner"
@@ -76,13 +84,17 @@ class RunnerClient:
         self._on_reply = on_reply
         self._on_exit = on_exit
         self._runner: _Runner | None = None
-        self._submissions: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._submissions: queue.SimpleQueue[Submission | ReleaseRuns | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="nbpipe-submit", daemon=True)
         self._writer.start()
 
     def submit(self, submission: Submission) -> None:
         """Submit a run that has an id, without waiting for that."""
         self._submissions.put(submission)
+
+    def release(self) -> None:
+        """Tell that nothing more will be added for now to the runs that are held."""
+        self._submissions.put(ReleaseRuns())
 
     def close(self) -> None:
         """Let go of the runner once all is submitted: it ends by itself, as its runs do."""
@@ -91,6 +103,9 @@ class RunnerClient:
 
     def _write_all(self) -> None:
         while (submission := self._submissions.get()) is not None:
+            if isinstance(submission, ReleaseRuns):
+                self._write_release()
+                continue
             try:
                 self._hand_over(submission)
             except NbpipeError as error:
@@ -98,6 +113,14 @@ class RunnerClient:
         if self._runner is not None and self._runner.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._runner.process.stdin.close()
+
+    def _write_release(self) -> None:
+        stdin = self._runner.process.stdin if self._runner is not None else None
+        # A runner that has ended holds nothing.
+        with contextlib.suppress(OSError, ValueError):
+            if stdin is not None:
+                stdin.write(encode_release() + "\n")
+                stdin.flush()
 
     def _hand_over(self, submission: Submission) -> None:
         run = submission.wishes.run

@@ -42,18 +42,12 @@ class Lifetime(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class StepReference:
-    """One step of one run."""
-
-    run: str
-    step: str
-
-
-@dataclass(frozen=True, slots=True)
 class Submission:
     """Cells, what is asked of them, and the workspace ``root``; later edits of the notebook change nothing in it.
 
-    ``environ`` is the environment that the steps see; the steps in ``supersedes`` are cancelled before the run begins.
+    ``environ`` is the environment that the steps see. While the run that ``joins`` names goes on, the steps are added
+    to it; else they are a run of their own. ``gesture`` numbers the gesture of the user that they belong to; with
+    ``holds`` the run goes on until the client tells that no more will come for now.
     When the client is gone, ``lifetime`` decides: a run of a kernel goes on while the kernel's ``connection_file`` is
     there, which a kernel keeps when it is restarted and removes when it is shut down.
     """
@@ -63,9 +57,11 @@ class Submission:
     wishes: Wishes
     root: Path
     environ: Mapping[str, str] = field(default_factory=dict)
-    supersedes: tuple[StepReference, ...] = ()
+    joins: str = ""
+    gesture: int = 0
     lifetime: Lifetime = Lifetime.DETACHED
     connection_file: str = ""
+    holds: bool = field(default=False, kw_only=True)
 
     def outlives_client(self) -> bool:
         """Return whether the run goes on although its client has closed the connection."""

@@ -45,6 +45,7 @@ def main() -> int:
             break
     while service.is_busy:
         if disconnected.is_set():
+            service.release()
             service.cancel_abandoned()
         time.sleep(_LOOK_SECONDS / 2)
     service.close()

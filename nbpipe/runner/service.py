@@ -5,35 +5,37 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nbpipe.compute.sharing import Shared
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.errors import NbpipeError, OutOfReach
-from nbpipe.model import RunRecord
-from nbpipe.run.answers import Planned
-from nbpipe.run.messages import ErrorPayload, Reply, ReplyKind, decode_submission
+from nbpipe.run.messages import ErrorPayload, ReleaseRuns, Reply, ReplyKind, decode_message
 from nbpipe.run.runner_client import LOG_FILE
-from nbpipe.run.submission import Lifetime, StepReference, Submission
-from nbpipe.workspace import Workspace
+from nbpipe.run.submission import Lifetime, Submission
+from nbpipe.workspace import ActiveRun, Workspace
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 15.0
 # A kernel is likely to submit more, and then need not wait for a cluster to start.
 _KERNEL_SECONDS = 600.0
-_STEP_PAUSE = 0.05
 
 
 @dataclass(eq=False, slots=True)
-class _ActiveRun:
-    """A run that was submitted; ``started`` is set when its steps have, or cannot any more."""
+class _Submitted:
+    """What was submitted, and the run that it is carried out in, once that has begun.
+
+    ``begun`` is set when the run has, or cannot any more; ``started`` when its steps have.
+    """
 
     submission: Submission
     thread: threading.Thread = field(init=False)
     cancelled: threading.Event = field(default_factory=threading.Event)
     started: threading.Event = field(default_factory=threading.Event)
-    has_begun: bool = False
+    begun: threading.Event = field(default_factory=threading.Event)
+    run: ActiveRun | None = None
+    is_held: bool = False
 
     @property
     def id(self) -> str:
@@ -46,7 +48,7 @@ class RunnerService:
     def __init__(self, reply: Callable[[Reply], None]) -> None:
         self._reply = reply
         self._cluster = Shared(lambda: executor_of(default_target()))
-        self._active: dict[str, _ActiveRun] = {}
+        self._active: dict[str, _Submitted] = {}
         self._lock = threading.Lock()
         self._last_active = time.monotonic()
         self._keep_seconds = _KERNEL_SECONDS
@@ -70,19 +72,21 @@ class RunnerService:
     def receive(self, line: str) -> None:
         """Take a client's message; one that cannot be understood is answered, and changes nothing."""
         try:
-            submission = decode_submission(line)
+            submission = decode_message(line)
         except Exception as error:  # noqa: BLE001  # a thread's border: what comes next must still be read
             _LOG.exception("a message could not be read")
             submission = Reply(ReplyKind.REFUSED, "", ErrorPayload.of(_broke_off(error)))
         if isinstance(submission, Reply):
             _LOG.error("%s", submission.error.message if submission.error else "")
             self._reply(submission)
+        elif isinstance(submission, ReleaseRuns):
+            self.release()
         else:
             self.submit(submission)
 
     def submit(self, submission: Submission) -> None:
         """Begin to carry out a run, in a thread of its own."""
-        active = _ActiveRun(submission)
+        active = _Submitted(submission, is_held=submission.holds)
         arguments = (active, self._newest_started)
         active.thread = threading.Thread(target=self._carry_out, args=arguments, name="nbpipe-run", daemon=True)
         with self._lock:
@@ -95,15 +99,19 @@ class RunnerService:
             self._keep_seconds = _KERNEL_SECONDS if submission.lifetime is Lifetime.KERNEL else 0.0
             self._newest_started = active.started
 
-    def is_active(self, run: str) -> bool:
-        """Return whether a run is under way here, begun or not."""
-        with self._lock:
-            return run in self._active and self._active[run].thread.is_alive()
-
     def cancel(self) -> None:
         """Cancel all runs. Takes no lock, because a signal's handler calls it."""
         for active in list(self._active.values()):
             active.cancelled.set()
+
+    def release(self) -> None:
+        """Let the runs end that are held: nothing more will be added to them for now."""
+        with self._lock:
+            active = list(self._active.values())
+        for submitted in active:
+            submitted.is_held = False
+            if submitted.run is not None:
+                submitted.run.held.clear()
 
     def cancel_abandoned(self) -> None:
         """Cancel the runs that do not outlive the client, now that it is gone."""
@@ -119,7 +127,7 @@ class RunnerService:
             thread.join()
         self._cluster.close()
 
-    def _carry_out(self, active: _ActiveRun, previous_started: threading.Event) -> None:
+    def _carry_out(self, active: _Submitted, previous_started: threading.Event) -> None:
         # The steps of the run that was submitted first come first: a later run waits for them, not the other way round.
         previous_started.wait(_PATIENCE)
         try:
@@ -131,45 +139,47 @@ class RunnerService:
             _LOG.exception("a run broke off")
             self._answer(active, _broke_off(error))
         finally:
+            active.begun.set()
             active.started.set()
 
-    def _run(self, active: _ActiveRun) -> None:
+    def _run(self, active: _Submitted) -> None:
         submission = active.submission
+        if submission.joins and self._joined(active):
+            self._reply(Reply(ReplyKind.JOINED, active.id))
+            return
 
-        def began(run: RunRecord, _planned: Planned) -> None:
-            active.has_begun = True
-            self._reply(Reply(ReplyKind.BEGAN, run.id))
+        def began(run: ActiveRun) -> None:
+            active.run = run
+            if active.is_held:
+                run.held.set()
+            active.begun.set()
+            self._reply(Reply(ReplyKind.BEGAN, run.record.id))
 
         with Workspace.open(submission.asked.base, submission.root) as workspace:
-            workspace.environ = submission.environ
-            supersede(workspace, submission.supersedes, self.is_active)
-            workspace.run(
-                submission.asked, submission.wishes, lambda _record: active.started.set(), self._cluster.seat, began,
-                cancelled=active.cancelled.is_set,
+            workspace.context.environ = submission.environ
+            workspace.runs.run(
+                submission.asked, submission.wishes, lambda _update: active.started.set(), self._cluster.seat,
+                began=began, cancelled=active.cancelled.is_set,
             )  # fmt: skip
 
-    def _answer(self, active: _ActiveRun, error: NbpipeError) -> None:
-        kind = ReplyKind.BROKE_OFF if active.has_begun else ReplyKind.REFUSED
+    def _joined(self, active: _Submitted) -> bool:
+        """Add steps to the run that they are to join, if that goes on; what is wrong with them is raised."""
+        submission = active.submission
+        with self._lock:
+            target = self._active.get(submission.joins)
+        if target is None or not target.thread.is_alive():
+            return False
+        target.begun.wait(_PATIENCE)
+        if target.run is None:
+            return False
+        if active.is_held:
+            target.is_held = True
+            target.run.held.set()
+        return target.run.extend(submission.asked, active.id, submission.gesture, submission.environ)
+
+    def _answer(self, active: _Submitted, error: NbpipeError) -> None:
+        kind = ReplyKind.BROKE_OFF if active.run is not None else ReplyKind.REFUSED
         self._reply(Reply(kind, active.id, ErrorPayload.of(error)))
-
-
-def supersede(workspace: Workspace, steps: Iterable[StepReference], is_active: Callable[[str], bool]) -> None:
-    """Cancel steps of other runs, and return when they have ended or do not end in time.
-
-    A run that was submitted just before may not have begun: ``is_active`` says whether it still may.
-    """
-    asked = dict.fromkeys(steps, False)
-    ends = time.monotonic() + _PATIENCE
-    while asked and time.monotonic() < ends:
-        for step, is_asked in list(asked.items()):
-            may_begin = is_active(step.run)
-            record = workspace.step(step.run, step.step)
-            if record.status.terminal if record else not may_begin:
-                del asked[step]
-            elif record and not is_asked:
-                workspace.cancel_step(step.run, step.step)
-                asked[step] = True
-        time.sleep(_STEP_PAUSE if asked else 0)
 
 
 def _broke_off(error: BaseException) -> OutOfReach:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from nbpipe.model import Artifact, Cell, ExecutionRecord, StepEvent
+from nbpipe.model import Artifact, Cell
+from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
 from nbpipe.verbs.responses import ReportResponse
@@ -68,8 +69,5 @@ class Caller(Protocol):
     def target(self, artifact: Artifact, path: Path | None) -> Path | None:
         """Return the path to copy an output to, ``path`` if one was named; None where the output is bound instead."""
 
-    def changed(self, steps: Iterable[ExecutionRecord]) -> None:
-        """Show what has changed of the steps of a run that is followed."""
-
-    def heard(self, step: str, events: Iterable[StepEvent]) -> None:
-        """Show what a running step has told."""
+    def updated(self, update: RunUpdate) -> None:
+        """Show what is new in a run that is followed."""

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbpipe.data.events import Tail
 from nbpipe.errors import BadUsage, Refusals, Refused, refuse
+from nbpipe.history.runs import RunFilter
 from nbpipe.model import ExecutionRecord, ReuseVerdict, RunRecord
 from nbpipe.run.guard import guard
 from nbpipe.run.linting import Linted, find_ruff, repaired_cells, ruff_warnings
@@ -45,10 +45,10 @@ _PAUSE = 0.2
 def plan(asked: Invocation, caller: Caller) -> PlanResponse:
     """Return what would run, what is reused, and why."""
     request = caller.request(texts=asked[options.PARAM])
-    planned = caller.workspace.plan(request)
+    planned = caller.workspace.plans.plan(request)
     verdicts = [decision.verdict for decision in planned.decisions.values()]
     origins = [verdict.hit.origin.run for verdict in verdicts if isinstance(verdict, ReuseVerdict)]
-    return PlanResponse(planned, caller.workspace.numbers(origins))
+    return PlanResponse(planned, caller.workspace.runs.numbers(origins))
 
 
 def run(asked: Invocation, caller: Caller) -> ReportResponse | DetachedResponse | HereResponse | None:
@@ -61,7 +61,7 @@ def run(asked: Invocation, caller: Caller) -> ReportResponse | DetachedResponse 
     wishes = Wishes(asked[options.KEEP_GOING], asked[options.EXPERIMENT], asked[options.TAG])
     if asked[options.DETACH]:
         workspace = caller.workspace
-        submission = Submission(caller.cells(), request, wishes, workspace.place.root)
+        submission = Submission(caller.cells(), request, wishes, workspace.layout.root)
         return DetachedResponse(*workspace.launch(submission))
     return caller.carry_out(request, wishes)
 
@@ -71,23 +71,23 @@ def _here(asked: Invocation, caller: Caller) -> HereResponse:
     if len(steps) != 1:
         raise BadUsage("`--here` runs one step", "For example: %nbpipe run train --here")
     request = caller.request(steps, texts=asked[options.PARAM])
-    return HereResponse(caller.workspace.scene(request, steps[0]))
+    return HereResponse(caller.workspace.plans.step_context(request, steps[0]))
 
 
 def cancel(_asked: Invocation, caller: Caller) -> CancelResponse:
     """Cancel the notebook's active runs, and return when they have stopped."""
     caller.await_submitted()
     workspace = caller.workspace
-    ended = workspace.cancel(caller.notebook)
-    now = workspace.clock()
-    return CancelResponse([RunResponse(run, workspace.show(run.id)[1], {}, (), now) for run in ended])
+    ended = workspace.runs.cancel(caller.notebook)
+    now = workspace.now()
+    return CancelResponse([RunResponse(run, workspace.runs.show(run.id)[1], {}, (), now) for run in ended])
 
 
 def status(asked: Invocation, caller: Caller) -> RunResponse | None:
     """Return the notebook's newest run, with ``--follow`` when it is over."""
     if caller.show_live():
         return None
-    run, steps = caller.workspace.last(caller.notebook)
+    run, steps = caller.workspace.runs.last(caller.notebook)
     follow = asked[options.FOLLOW]
     if follow:
         run, steps = _follow(caller, run)
@@ -95,33 +95,30 @@ def status(asked: Invocation, caller: Caller) -> RunResponse | None:
 
 
 def _follow(caller: Caller, run: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
-    """Have the caller show what the run's steps become and tell, and return the run when it is over."""
-    workspace = caller.workspace
-    tails: dict[str, Tail] = {}
+    """Have the caller show what is new in the run, and return the run when it is over."""
+    watcher = caller.workspace.runs.watch(run.id)
     while True:
-        run, steps = workspace.show(run.id)
-        caller.changed(steps)
-        tails = {**workspace.tails(run.id), **tails}
-        for step, tail in tails.items():
-            caller.heard(step, tail.read())
-        if run.status.terminal:
-            return run, steps
+        update = watcher.look()
+        caller.updated(update)
+        if update.is_over:
+            return caller.workspace.runs.show(run.id)
         time.sleep(_PAUSE)
+        caller.workspace.context.recover()
 
 
 def why(asked: Invocation, caller: Caller) -> WhyResponse:
     """Return how a step differs from its nearest earlier run."""
     step = asked[options.STEP]
     request = caller.request((step,), texts=asked[options.PARAM])
-    explained = caller.workspace.why(request, step)
-    return WhyResponse(explained, caller.workspace.numbers(explained.runs))
+    explained = caller.workspace.plans.why(request, step)
+    return WhyResponse(explained, caller.workspace.runs.numbers(explained.runs))
 
 
 def debug(asked: Invocation, caller: Caller) -> DebugResponse:
     """Return what a step was given in the newest run that executed or reused it."""
     # A notebook that cannot be read is told as such.
     caller.cells()
-    scene = caller.workspace.recorded_scene(caller.notebook, asked[options.STEP])
+    scene = caller.workspace.results.step_context(caller.notebook, asked[options.STEP])
     return DebugResponse(scene, asked[options.LOCALS])
 
 
@@ -129,56 +126,54 @@ def accept(asked: Invocation, caller: Caller) -> AcceptResponse:
     """Let a step's last result stand for its new code."""
     step = asked[options.STEP]
     request = caller.request((step,), texts=asked[options.PARAM])
-    accepted = caller.workspace.accept(request, step)
-    return AcceptResponse(accepted, caller.workspace.numbers([accepted.hit.origin.run]))
+    accepted = caller.workspace.plans.accept(request, step)
+    return AcceptResponse(accepted, caller.workspace.runs.numbers([accepted.hit.origin.run]))
 
 
 def logs(asked: Invocation, caller: Caller) -> LogResponse:
     """Return what a step printed in its newest run, or has printed so far."""
     step = asked[options.STEP]
-    return LogResponse(step, caller.workspace.log(caller.notebook, step))
+    return LogResponse(step, caller.workspace.results.log(caller.notebook, step))
 
 
 def pull(asked: Invocation, caller: Caller) -> PullResponse:
     """Copy a stored output to a path, or leave it to the face to bind it."""
     output = asked[options.OUTPUT]
     caller.await_output(output.rpartition(".")[2])
-    artifact = caller.workspace.output(caller.notebook, output)
+    artifact = caller.workspace.results.output(caller.notebook, output)
     path = caller.target(artifact, asked[options.TARGET])
     if path is not None:
-        caller.workspace.pull(caller.notebook, output, path)
+        caller.workspace.results.pull(caller.notebook, output, path)
     return PullResponse(output, artifact, path)
 
 
 def runs(asked: Invocation, caller: Caller) -> RunListResponse:
     """Return the newest runs of the notebook, or of the workspace."""
     workspace = caller.workspace
-    found = workspace.runs(
-        None if asked[options.ALL] else caller.notebook or None,
-        asked[options.LIMIT],
-        experiment=asked[options.OF_EXPERIMENT],
-        status=asked[options.OF_STATUS],
-        step=asked[options.OF_STEP],
-        tags=asked[options.OF_TAG],
-    )
-    return RunListResponse(found, workspace.executed_steps(run.id for run in found), workspace.clock())
+    notebook = "" if asked[options.ALL] else caller.notebook
+    wanted = RunFilter(
+        workspace.catalog.pipeline(notebook).pipeline.id if notebook else None, asked[options.OF_EXPERIMENT],
+        asked[options.OF_STATUS], asked[options.OF_STEP], asked[options.OF_TAG],
+    )  # fmt: skip
+    found = workspace.runs.find(wanted, asked[options.LIMIT])
+    return RunListResponse(found, workspace.runs.executed_steps(run.id for run in found), workspace.now())
 
 
 def show(asked: Invocation, caller: Caller) -> RunResponse:
     """Return one run."""
-    return _recorded(caller.workspace, *caller.workspace.show(asked[options.RUN]))
+    return _recorded(caller.workspace, *caller.workspace.runs.show(asked[options.RUN]))
 
 
 def _recorded(
     workspace: Workspace, run: RunRecord, steps: list[ExecutionRecord], *, followed: bool = False
 ) -> RunResponse:
-    numbers, metrics = workspace.origin_numbers(steps), workspace.metrics(run.id, steps)
-    return RunResponse(run, steps, numbers, metrics, workspace.clock(), followed)
+    numbers, metrics = workspace.runs.origin_numbers(steps), workspace.runs.metrics(run.id, steps)
+    return RunResponse(run, steps, numbers, metrics, workspace.now(), followed)
 
 
 def compare(asked: Invocation, caller: Caller) -> ComparisonResponse:
     """Return two runs to be shown side by side."""
-    recorded = caller.workspace.recorded
+    recorded = caller.workspace.runs.recorded
     return ComparisonResponse(Side(*recorded(asked[options.RUN])), Side(*recorded(asked[options.OTHER_RUN])))
 
 
@@ -192,7 +187,7 @@ def lint(asked: Invocation, caller: Caller) -> LintResponse:
     """Check the notebook without planning or running it."""
     fixed = _rewritten(caller.saved, repaired_cells) if asked[options.FIX] else None
     request = caller.request(texts=asked[options.PARAM])
-    found = caller.workspace.check(request)
+    found = caller.workspace.plans.check(request)
     linted = Linted()
     if caller.reads_file:
         ruff = find_ruff()
@@ -238,7 +233,7 @@ def init(asked: Invocation, caller: Caller) -> InitResponse:
     folder = asked[options.FOLDER] or Path()
     folder = folder.parent if folder.suffix == ".ipynb" else folder
     with Workspace.create(folder, caller.named_workspace) as opened:
-        root = opened.place.root
+        root = opened.layout.root
     return InitResponse(root, guard(folder))
 
 

@@ -7,7 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from nbpipe.model import ExecutionRecord, Metric, ReuseVerdict, RunRecord, Status, StepEvent, StepEventKind, Verdict
+from nbpipe.model import (
+    AttemptRecord,
+    ExecutionRecord,
+    Metric,
+    ReuseVerdict,
+    RunRecord,
+    Status,
+    StepEvent,
+    StepEventKind,
+    Verdict,
+)
 from nbpipe.views.columns import fit, harmless, one_line, pad, width
 from nbpipe.views.logs import plain
 from nbpipe.views.words import (
@@ -15,6 +25,7 @@ from nbpipe.views.words import (
     VERDICTS,
     duration,
     explanation,
+    failure_line,
     size,
     status_words,
     step_explanation,
@@ -147,6 +158,27 @@ def step_line(record: ExecutionRecord) -> str:
     took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
     why = step_explanation(record)
     return f"{status_words(record.status)} {record.step}{took}" + (f": {why}" if why else "")
+
+
+def update_lines(
+    executions: Iterable[ExecutionRecord],
+    attempts: Iterable[AttemptRecord],
+    told: Iterable[tuple[str, Iterable[StepEvent]]],
+) -> list[str]:
+    """Return what is new in a run as plain lines: what steps told, tries that failed, then each step's new status."""
+    lines = [line for step, events in told for event in events for line in event_lines(step, event)]
+    known = {execution.id: execution for execution in executions}
+    for attempt in attempts:
+        lines += attempt_lines(attempt, known.get(attempt.execution))
+    return lines + [step_line(execution) for execution in known.values() if execution.current]
+
+
+def attempt_lines(attempt: AttemptRecord, execution: ExecutionRecord | None) -> list[str]:
+    """Return a line about a try that failed or was lost, unless its execution ends with it and tells so itself."""
+    if attempt.failure is None or (execution is not None and execution.status.terminal):
+        return []
+    took = duration(attempt.seconds)
+    return [f"attempt {attempt.number} {status_words(attempt.status)} in {took}: {failure_line(attempt.failure)}"]
 
 
 def event_lines(step: str, event: StepEvent) -> list[str]:

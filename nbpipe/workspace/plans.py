@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nbpipe.model import PipelineRecord, Warned
@@ -79,10 +80,13 @@ class Plans:
             pinned.situation, plan(pinned.planner, pinned.situation.selected), step, self.context.materializer
         )
 
-    def pin(self, request: Request) -> PinnedPlan:
-        """Return a request with everything pinned that a plan depends on; what is wrong is raised."""
+    def pin(self, request: Request, environ: Mapping[str, str] | None = None) -> PinnedPlan:
+        """Return a request with everything pinned that a plan depends on; what is wrong is raised.
+
+        ``environ`` are the environment variables of whoever asks, by default the workspace's own.
+        """
         context = self.context
-        situation = survey(request, context.layout, context.environ, context.digests)
+        situation = survey(request, context.layout, environ or context.environ, context.digests)
         identified = self.catalog.pipeline_of(request)
         recall = Recall(context.history, context.materializer, context.digests, situation.around, context.clock)
         past = recall.past(identified.pipeline.id)

@@ -44,16 +44,17 @@ class ActiveRun:
 
     record: RunRecord
     driver: Driver
-    needs: Mapping[str, tuple[str, ...]]
+    steps: int
     warnings: tuple[Warned, ...]
-    _increment: Callable[[Request, str, int], Increment]
+    _increments: _Increments
 
-    def extend(self, request: Request, name: str, gesture: int = 0) -> bool:
+    def extend(self, request: Request, name: str, gesture: int = 0, environ: Mapping[str, str] | None = None) -> bool:
         """Add steps to the run, with what they need; return False when it is over. What is wrong is raised.
 
-        ``name`` is the id under which the run's log tells which executions stand for them.
+        ``name`` is the id under which the run's log tells which executions stand for them; ``environ`` are the
+        environment variables that they see.
         """
-        return self.driver.extend(self._increment(request, name, gesture))
+        return self.driver.extend(self._increments.make(request, name, gesture, environ))
 
     @property
     def held(self) -> threading.Event:
@@ -91,8 +92,8 @@ class Runs:
         driver = self._driver(record, request, pinned, options, executors or (lambda: _own_executor(made)))
         increments = _Increments(self, record, driver, options)
         driver.extend(increments.of(request, pinned, options.run or record.id, 0))
-        needs = pinned.situation.graph.pipeline.needs
-        began(ActiveRun(self.context.layout.located_run(record), driver, needs, pinned.warnings, increments))
+        steps = len(pinned.situation.selected)
+        began(ActiveRun(self.context.layout.located_run(record), driver, steps, pinned.warnings, increments))
         if watch is not None:
             watcher = self.watch(record.id)
             driver.watch = lambda: watch(watcher.look())
@@ -280,15 +281,18 @@ class _Increments:
     driver: Driver
     options: Wishes
 
-    def __call__(self, request: Request, name: str, gesture: int) -> Increment:
-        return self.of(request, self.runs.plans.pin(request), name, gesture)
+    def make(self, request: Request, name: str, gesture: int, environ: Mapping[str, str] | None) -> Increment:
+        return self.of(request, self.runs.plans.pin(request, environ), name, gesture, environ)
 
-    def of(self, request: Request, pinned: PinnedPlan, name: str, gesture: int) -> Increment:
+    def of(
+        self, request: Request, pinned: PinnedPlan, name: str, gesture: int, environ: Mapping[str, str] | None = None
+    ) -> Increment:
         situation = pinned.situation
         asked = frozenset(request.steps) or situation.selected
-        return Increment(pinned.planner, self._jobs(situation), situation.selected, asked, name, gesture)
+        jobs = self._jobs(situation, environ or self.runs.context.environ)
+        return Increment(pinned.planner, jobs, situation.selected, asked, name, gesture)
 
-    def _jobs(self, situation: Situation) -> AttemptJobFactory:
+    def _jobs(self, situation: Situation, environ: Mapping[str, str]) -> AttemptJobFactory:
         context, record = self.runs.context, self.record
         date = time.strftime("%Y-%m-%d", time.localtime(record.started))
         code = situation.graph.pipeline.code
@@ -301,7 +305,7 @@ class _Increments:
             situation,
             context.digests,
             context.materializer,
-            context.environ,
+            environ,
             record.experiment,
             imports,
         )
