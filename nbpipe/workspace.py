@@ -24,11 +24,11 @@ from nbpipe.language.reading import read_cells
 from nbpipe.language.text import nearest
 from nbpipe.model import (
     Artifact,
-    Event,
     Metric,
     Origin,
     RunRecord,
     Status,
+    StepEvent,
     StepRecord,
     Warned,
 )
@@ -310,7 +310,7 @@ class Workspace:
         """Get the newest runs, newest first."""
         return self.history.runs(limit=limit, notebook=notebook)
 
-    def log(self, notebook: str, step: str) -> Path | list[Event]:
+    def log(self, notebook: str, step: str) -> Path | list[StepEvent]:
         """Get the executed notebook of a step's newest attempt, or what it has told so far when there is none yet.
 
         Of an attempt whose worker was lost there never will be one.

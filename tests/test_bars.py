@@ -7,7 +7,7 @@ from author import Author
 
 from nbpipe.compute.inline import InlineExecutor
 from nbpipe.execution import bars
-from nbpipe.model import Event
+from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.workspace import Wishes, Workspace, request_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -19,9 +19,9 @@ KINDS = {
 }
 
 
-def heard_from(folder, code) -> list[Event]:
+def heard_from(folder, code) -> list[StepEvent]:
     """Run one step and get the progress that it told of."""
-    heard: list[Event] = []
+    heard: list[StepEvent] = []
     executor = InlineExecutor(1)
     with Workspace.open(folder) as workspace:
         report = workspace.run(
@@ -30,7 +30,7 @@ def heard_from(folder, code) -> list[Event]:
         )  # fmt: skip
     executor.close()
     assert [step.failure for step in report.steps] == [None]
-    return [event for event in heard if event.kind == "progress"]
+    return [event for event in heard if event.kind is StepEventKind.PROGRESS]
 
 
 @pytest.mark.parametrize("imported", KINDS.values(), ids=KINDS)

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbpipe.magics.heard import Heard
-from nbpipe.model import Event
+from nbpipe.model import StepEvent, StepEventKind
 
 
-def event(kind: str, **told: object) -> Event:
-    return Event(1, 0.0, kind, 1, told)
+def event(kind: str, **told: object) -> StepEvent:
+    return StepEvent(1, 0.0, StepEventKind(kind), 1, told)
 
 
 def tail(*texts: tuple[str, str]) -> tuple[str, ...]:

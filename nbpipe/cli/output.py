@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from nbpipe.errors import NbpipeError, Refusals
-from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, StepRecord, Warned
+from nbpipe.model import Metric, ReuseVerdict, RunRecord, Status, StepEvent, StepRecord, Warned
 from nbpipe.planning.plan import Decision
 from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.situation import Request
@@ -123,7 +123,7 @@ class Screen:
                 self._seen[step.step] = step.status
                 self.note(step_line(step))
 
-    def heard(self, step: str, events: Iterable[Event]) -> None:
+    def heard(self, step: str, events: Iterable[StepEvent]) -> None:
         """Print what a running step told."""
         for event in events:
             for line in table.event_lines(step, event):
@@ -137,7 +137,7 @@ class Screen:
         else:
             self.lines(why.why_lines(*parts, numbers=numbers))
 
-    def log(self, step: str, found: Path | list[Event]) -> None:
+    def log(self, step: str, found: Path | list[StepEvent]) -> None:
         """Print what the step cells of an executed notebook printed, or what a running step has told so far."""
         if isinstance(found, Path):
             text = logs.text_of(json.loads(found.read_text(encoding="utf-8")))

@@ -30,7 +30,7 @@ from nbpipe.execution import outlet, outputs, spare
 from nbpipe.execution.attempts import Attempt
 from nbpipe.execution.kernels import KernelGone, StepKernelManager, Wish
 from nbpipe.execution.telling import MIME
-from nbpipe.model import Job
+from nbpipe.model import Job, StepEventKind
 
 _ENGINE = "nbpipe-step"
 _START_SECONDS = 60
@@ -170,9 +170,9 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
     def process_message(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
         """Take one message of the running cell: to whoever watches the step run, and into the notebook."""
         # There may be thousands of a progress bar, and only the newest matters: none is kept in the notebook.
-        return None if self._tell(message, cell) == "progress" else self._take(message, cell, cell_index)
+        return None if self._tell(message, cell) is StepEventKind.PROGRESS else self._take(message, cell, cell_index)
 
-    def _tell(self, message: Mapping[str, Any], cell: Any) -> str | None:
+    def _tell(self, message: Mapping[str, Any], cell: Any) -> StepEventKind | None:
         """Tell of a message while the step runs; get the kind of what was told."""
         told = cell.metadata.get("nbpipe", {})
         event = _event(message["msg_type"], message["content"], in_step=told.get("role") == "step")
@@ -265,22 +265,22 @@ class StepClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill co
         """Tell whoever watches the step why nothing comes from it."""
         said = f"stopped by a signal; this lets it go on: kill -CONT {process}" if process else "going on"
         told = {"name": "stderr", "text": f"[nbpipe: the kernel is {said}]\n"}
-        self.bench.events.tell("stream", self.bench.progress.told.get("cell"), told)
+        self.bench.events.tell(StepEventKind.STREAM, self.bench.progress.told.get("cell"), told)
 
 
-def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[str, Mapping[str, Any]] | None:
+def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[StepEventKind, Mapping[str, Any]] | None:
     """Get a kernel's message as an event; outputs count where the author's own cells make them."""
     if kind == "display_data" and (ours := event_in(content.get("data", {}).get(MIME))) is not None:
         return ours
     if not in_step:
         return None
     if kind == "stream":
-        return "stream", {"name": content["name"], "text": content["text"]}
+        return StepEventKind.STREAM, {"name": content["name"], "text": content["text"]}
     if kind == "error":
-        return "error", {"text": f"{content['ename']}: {content['evalue']}"}
+        return StepEventKind.ERROR, {"text": f"{content['ename']}: {content['evalue']}"}
     if kind in ("display_data", "execute_result"):
         rich = len(content["data"]) > 1
-        return "display", {"text": str(content["data"].get("text/plain", "")), "rich": rich}
+        return StepEventKind.DISPLAY, {"text": str(content["data"].get("text/plain", "")), "rich": rich}
     return None
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from nbpipe.model import Event
+from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.views.card import Told
 
 _LINES = 300
@@ -27,7 +27,7 @@ class Heard:
     _metrics: dict[str, list[tuple[float | None, float]]] = field(default_factory=dict)
     _told: Told | None = None
 
-    def take(self, events: Iterable[Event]) -> None:
+    def take(self, events: Iterable[StepEvent]) -> None:
         """Add events."""
         for event in events:
             self._add(event)
@@ -41,18 +41,18 @@ class Heard:
             self._told = Told((*self._lines, *unfinished), self._progress, metrics)
         return self._told
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: StepEvent) -> None:
         told = event.told
-        if event.kind == "stream":
+        if event.kind is StepEventKind.STREAM:
             self._write(str(told.get("name", "")), str(told.get("text", "")))
-        elif event.kind == "display" and not told.get("rich"):
+        elif event.kind is StepEventKind.DISPLAY and not told.get("rich"):
             # Pictures and the error have places of their own on a card.
             self._write("display", f"{told.get('text', '')}\n")
-        elif event.kind == "progress":
+        elif event.kind is StepEventKind.PROGRESS:
             total = told.get("total")
             said = str(told.get("description", ""))
             self._progress = (float(told["done"]), None if total is None else float(total), said)
-        elif event.kind == "metric":
+        elif event.kind is StepEventKind.METRIC:
             points = self._metrics.setdefault(str(told["name"]), [])
             points.append((told.get("step"), float(told["value"])))
             del points[:-_POINTS]

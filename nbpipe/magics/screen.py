@@ -15,7 +15,7 @@ from IPython.display import display
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.outputs import Hint
 from nbpipe.magics.session import Session
-from nbpipe.model import Event, RunRecord, StepRecord
+from nbpipe.model import RunRecord, StepEvent, StepRecord
 from nbpipe.run.acceptance import Accepted
 from nbpipe.run.answers import Explained, Planned, Report
 from nbpipe.run.verification import Verified
@@ -182,7 +182,7 @@ def show_outputs(executed: Path) -> None:
             display(data, raw=True, metadata=output.get("metadata") or {})  # type: ignore[no-untyped-call]
 
 
-def show_log(found: Path | list[Event]) -> None:
+def show_log(found: Path | list[StepEvent]) -> None:
     """Show what a step printed: from its executed notebook, or what it has told so far."""
     if isinstance(found, Path):
         text = logs.text_of(json.loads(found.read_text(encoding="utf-8"))) or "the step printed nothing"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from nbpipe.model.attempt import Failure, Job, JobInput, JobOutput, Outcome
+from nbpipe.model.attempt import (
+    Failure,
+    Job,
+    JobInput,
+    JobOutput,
+    Outcome,
+)
 from nbpipe.model.author import (
     Cell,
     Definition,
@@ -23,7 +29,7 @@ from nbpipe.model.author import (
     Warned,
 )
 from nbpipe.model.content import Artifact, Content
-from nbpipe.model.event import Event, Metric
+from nbpipe.model.event import Metric, StepEvent, StepEventKind
 from nbpipe.model.preview import Picture, Preview
 from nbpipe.model.record import GitState, RunRecord, StepRecord
 from nbpipe.model.status import Reuse, Status
@@ -41,9 +47,10 @@ from nbpipe.model.verdicts import (
 )
 
 __all__ = [
-    "Artifact", "Cell", "Component", "Content", "Definition", "DependsVerdict", "Elsewhere", "Event", "Failure",
-    "Files", "FromParameter", "FrozenModule", "GitState", "Hit", "Input", "Job", "JobInput", "JobOutput", "Metric",
-    "Observed", "Options", "Origin", "Outcome", "Output", "Parameter", "Picture", "Piece", "Pipeline", "Preview",
-    "Reason", "Reuse", "ReuseVerdict", "RunRecord", "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode",
-    "StepOutput", "StepRecord", "Verdict", "Warned",
+    "Artifact", "Cell", "Component", "Content",
+    "Definition", "DependsVerdict", "Elsewhere", "Failure", "Files", "FromParameter", "FrozenModule", "GitState", "Hit",
+    "Input", "Job", "JobInput", "JobOutput", "Metric", "Observed", "Options", "Origin", "Outcome", "Output",
+    "Parameter", "Picture", "Piece", "Pipeline", "Preview", "Reason", "Reuse", "ReuseVerdict", "RunRecord",
+    "RunVerdict", "SkipVerdict", "Source", "Status", "Step", "StepCode", "StepEvent", "StepEventKind", "StepOutput",
+    "StepRecord", "Verdict", "Warned",
 ]  # fmt: skip

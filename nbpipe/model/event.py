@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that a running step told: ``number`` counts from 1 in its attempt, ``cell`` is the author's.
+class StepEventKind(StrEnum):
+    """What a running step can tell, each with its content."""
 
-    ``kind`` is stream (``name``, ``text``), display (``text``; ``rich`` when that stands for a picture or a table),
-    error (``text``), metric (``name``, ``value``, ``step``), table, image, progress (``done``, ``total``,
-    ``description``) or cut (``count``: so many more were not written down).
-    """
+    STREAM = "stream"
+    """``name``, ``text``"""
+    DISPLAY = "display"
+    """``text``; ``rich`` when that stands for a picture or a table"""
+    ERROR = "error"
+    """``text``"""
+    METRIC = "metric"
+    """``name``, ``value``, ``step``"""
+    TABLE = "table"
+    """``name``, ``columns``"""
+    IMAGE = "image"
+    """``name``"""
+    PROGRESS = "progress"
+    """``done``, ``total``, ``description``"""
+    CUT = "cut"
+    """``count``: so many more pieces were not written"""
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """One piece of what a running step told: ``number`` counts from 1 in its attempt, ``cell`` is the author's."""
 
     number: int
     time: float
-    kind: str
+    kind: StepEventKind
     cell: int | None
     told: Mapping[str, Any]
 

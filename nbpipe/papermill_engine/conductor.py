@@ -21,7 +21,7 @@ from papermill.log import logger
 
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Artifact, Event, RunRecord, Status, StepOutput, StepRecord
+from nbpipe.model import Artifact, RunRecord, Status, StepEvent, StepOutput, StepRecord
 from nbpipe.papermill_engine import shown
 from nbpipe.papermill_engine.bindings import binding_code
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
@@ -246,7 +246,7 @@ class Conductor:
             self._hear(_PAUSE)
         self._hear(0)
 
-    def _show_live(self, step: str, events: Sequence[Event]) -> None:
+    def _show_live(self, step: str, events: Sequence[StepEvent]) -> None:
         for place in self.score.steps[step]:
             mine = [event for event in events if event.cell == place + 1]
             shown.live_outputs(mine, self._live.setdefault(place, []))

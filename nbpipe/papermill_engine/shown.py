@@ -10,7 +10,7 @@ from typing import Any
 from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_output
 
-from nbpipe.model import Event, Failure, Status, StepRecord
+from nbpipe.model import Failure, Status, StepEvent, StepEventKind, StepRecord
 from nbpipe.views.words import duration, status_words, step_explanation
 
 
@@ -23,16 +23,16 @@ def status_output(record: StepRecord, numbers: Mapping[str, int]) -> NotebookNod
     return _output("display_data", data={"text/plain": text}, metadata={"nbpipe": told})
 
 
-def live_outputs(events: Iterable[Event], shown: list[NotebookNode]) -> None:
+def live_outputs(events: Iterable[StepEvent], shown: list[NotebookNode]) -> None:
     """Add what a running step tells to what is shown of it."""
     for event in events:
-        if event.kind == "stream":
+        if event.kind is StepEventKind.STREAM:
             last = shown[-1] if shown else None
             if last is not None and last.output_type == "stream" and last.name == event.told["name"]:
                 last.text += event.told["text"]
             else:
                 shown.append(_output("stream", name=event.told["name"], text=event.told["text"]))
-        elif event.kind == "display":
+        elif event.kind is StepEventKind.DISPLAY:
             shown.append(_output("display_data", data={"text/plain": event.told["text"]}))
 
 

@@ -18,7 +18,6 @@ from nbpipe.history.results import Offer
 from nbpipe.history.store import History
 from nbpipe.model import (
     Artifact,
-    Event,
     Failure,
     Job,
     Metric,
@@ -27,6 +26,7 @@ from nbpipe.model import (
     ReuseVerdict,
     RunRecord,
     Status,
+    StepEvent,
     StepOutput,
     StepRecord,
 )
@@ -84,7 +84,7 @@ class Workshop(Protocol):
 
 
 Watch = Callable[[StepRecord], None]
-Hear = Callable[[str, Sequence[Event]], None]
+Hear = Callable[[str, Sequence[StepEvent]], None]
 
 
 @dataclass(slots=True)

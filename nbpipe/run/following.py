@@ -10,7 +10,7 @@ from pathlib import Path
 from nbpipe.data.events import Tail
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.store import History
-from nbpipe.model import Event, RunRecord, Status, StepRecord
+from nbpipe.model import RunRecord, Status, StepEvent, StepRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class News:
 
     run: RunRecord | None
     steps: tuple[StepRecord, ...]
-    told: Mapping[str, Sequence[Event]]
+    told: Mapping[str, Sequence[StepEvent]]
 
     @property
     def anything(self) -> bool:

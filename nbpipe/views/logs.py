@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from nbpipe.model import Event
+from nbpipe.model import StepEvent, StepEventKind
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
@@ -19,17 +19,17 @@ def text_of(notebook: Mapping[str, Any]) -> str:
     return plain("".join(parts)).rstrip("\n")
 
 
-def text_of_events(events: Iterable[Event]) -> str:
+def text_of_events(events: Iterable[StepEvent]) -> str:
     """Get what a step has told while it ran, as :func:`text_of` has it of a step that ended."""
     return plain("".join(part for event in events for part in _told(event))).rstrip("\n")
 
 
-def _told(event: Event) -> Iterator[str]:
-    if event.kind == "stream":
+def _told(event: StepEvent) -> Iterator[str]:
+    if event.kind is StepEventKind.STREAM:
         yield str(event.told["text"])
-    elif event.kind in ("display", "error"):
+    elif event.kind in (StepEventKind.DISPLAY, StepEventKind.ERROR):
         yield f"{event.told['text']}\n"
-    elif event.kind == "cut":
+    elif event.kind is StepEventKind.CUT:
         yield f"[nbpipe left out {event.told['count']:,} more pieces]\n"
 
 

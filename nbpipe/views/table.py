@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nbpipe.model import Event, Metric, ReuseVerdict, RunRecord, Status, StepRecord, Verdict
+from nbpipe.model import Metric, ReuseVerdict, RunRecord, Status, StepEvent, StepEventKind, StepRecord, Verdict
 from nbpipe.views.columns import fit, harmless, one_line, pad, width
 from nbpipe.views.logs import plain
 from nbpipe.views.words import (
@@ -135,16 +135,16 @@ def metric_lines(metrics: Iterable[Metric]) -> list[str]:
     ]
 
 
-def event_lines(step: str, event: Event) -> list[str]:
+def event_lines(step: str, event: StepEvent) -> list[str]:
     """Get what a running step told as plain lines, its name before each."""
     told = event.told
-    if event.kind in ("stream", "display", "error"):
+    if event.kind in (StepEventKind.STREAM, StepEventKind.DISPLAY, StepEventKind.ERROR):
         return [
             f"{one_line(step)} | {harmless(line)}" for line in plain(str(told["text"])).splitlines() if line.strip()
         ]
-    if event.kind == "metric":
+    if event.kind is StepEventKind.METRIC:
         return [one_line(f"{step} | {told['name']} = {told['value']}")]
-    if event.kind == "progress":
+    if event.kind is StepEventKind.PROGRESS:
         share = f" of {float(told['total']):g}" if told.get("total") else ""
         return [one_line(f"{step} | {told.get('description') or ''} {float(told['done']):g}{share}")]
     return []
