@@ -21,12 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nbpipe.compute.outcomes import Mailbox
+from nbpipe.compute.reports import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Job, Outcome, ReuseVerdict, Status
+from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, Job, Outcome, ReuseVerdict, Status
 from nbpipe.planning.plan import Planner, plan
 from nbpipe.run.past import Recall
 from nbpipe.run.situation import survey
@@ -63,7 +63,7 @@ class Instant:
     slots = 1
 
     def __init__(self) -> None:
-        self._mailbox = Mailbox()
+        self._reports = ReportQueue()
 
     def submit(self, job: Job) -> None:
         """Publish the job's outputs; each holds its step's and its own name."""
@@ -74,11 +74,14 @@ class Instant:
             staged = staging / f"{output.name}.json"
             staged.write_text(json.dumps([job.step, output.name]), encoding="utf-8")
             artifacts.append(publish(store, staged, name=output.name, format="json"))
-        self._mailbox.put(Outcome(job.attempt, job.token, Status.SUCCEEDED, 0.01, "", tuple(artifacts)))
+        self._reports.expect(job.attempt)
+        self._reports.put(AttemptStarted(job.attempt, time.time()))
+        outcome = Outcome(job.attempt, job.token, Status.SUCCEEDED, 0.01, "", tuple(artifacts))
+        self._reports.put(AttemptEnded(outcome))
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get the attempts that ended."""
-        return self._mailbox.wait(timeout)
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Get what attempts report."""
+        return self._reports.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
         """Do nothing: an attempt has ended before it could be cancelled."""

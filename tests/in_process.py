@@ -16,11 +16,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nbpipe.compute.outcomes import Mailbox
+from nbpipe.compute.reports import ReportQueue
 from nbpipe.data import formats
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
-from nbpipe.model import Artifact, Failure, FrozenModule, Job, JobOutput, Outcome, Status
+from nbpipe.model import (
+    Artifact,
+    AttemptEnded,
+    AttemptReport,
+    AttemptStarted,
+    Failure,
+    FrozenModule,
+    Job,
+    JobOutput,
+    Outcome,
+    Status,
+)
 
 
 class Stepside:
@@ -90,16 +101,18 @@ class InProcess:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        self._mailbox = Mailbox()
+        self._reports = ReportQueue()
 
     def submit(self, job: Job) -> None:
         """Carry out an attempt."""
         self.jobs.append(job)
-        self._mailbox.put(carry_out(job))
+        self._reports.expect(job.attempt)
+        self._reports.put(AttemptStarted(job.attempt, time.time()))
+        self._reports.put(AttemptEnded(carry_out(job)))
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get the attempts that ended."""
-        return self._mailbox.wait(timeout)
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Get what attempts report."""
+        return self._reports.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
         """Do nothing: whatever was submitted has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,11 @@ from typing import Any
 from pipelines import cells
 
 from nbpipe.compute import outcomes
-from nbpipe.compute.outcomes import Mailbox
+from nbpipe.compute.reports import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.reading import read_cells
-from nbpipe.model import Failure, Job, Outcome, Status, StepRecord
+from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, Failure, Job, Outcome, Status, StepRecord
 from nbpipe.run.answers import Planned, Report
 from nbpipe.run.situation import Request
 from nbpipe.workspace import Wishes, Workspace
@@ -43,25 +44,40 @@ def by_code(job: Job, output: str) -> str:
     return hashlib.sha256(json.dumps([sources, read, output]).encode()).hexdigest()
 
 
+_KERNEL_SECONDS = 5.0
+
+
 class Kernelless:
-    """Carries out attempts in threads: each output holds what ``work`` gives for it."""
+    """Carries out attempts in threads: each output holds what ``work`` gives for it.
+
+    A kernel takes longer to start than a driver to note that an attempt has begun: the work of one begins when the
+    driver comes back after it has heard of its start.
+    """
 
     def __init__(self, work: Work = by_code, slots: int = 4) -> None:
         self.work = work
         self.slots = slots
         self.jobs: list[Job] = []
         self.stopped: list[str] = []
-        self._mailbox = Mailbox()
+        self._reports = ReportQueue()
+        self._noted: dict[str, threading.Event] = {}
+        self._heard: list[str] = []
         self._threads = ThreadPoolExecutor(slots)
 
     def submit(self, job: Job) -> None:
         """Start an attempt."""
         self.jobs.append(job)
+        self._reports.expect(job.attempt)
+        self._noted[job.attempt] = threading.Event()
         self._threads.submit(self._carry_out, job)
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get the attempts that ended."""
-        return self._mailbox.wait(timeout)
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Get what attempts report."""
+        for attempt in self._heard:
+            self._noted[attempt].set()
+        reports = self._reports.wait(timeout)
+        self._heard = [report.attempt for report in reports if isinstance(report, AttemptStarted)]
+        return reports
 
     def cancel(self, attempt: str) -> None:
         """Stop an attempt: its work may look at ``stopped``, its outcome is that it was cancelled."""
@@ -72,6 +88,8 @@ class Kernelless:
         self._threads.shutdown()
 
     def _carry_out(self, job: Job) -> None:
+        self._reports.put(AttemptStarted(job.attempt, time.time()))
+        self._noted[job.attempt].wait(_KERNEL_SECONDS)
         begin = time.monotonic()
         try:
             artifacts = tuple(self._publish(job, output.name, output.format or "json") for output in job.outputs)
@@ -79,7 +97,7 @@ class Kernelless:
             failure = Failure("user", "ValueError", str(error), str(error), 1, 2)
             self._end(job, Status.FAILED, begin, failure=failure)
         except Lose as error:
-            self._mailbox.put(outcomes.lost(job, error))
+            self._reports.put(AttemptEnded(outcomes.lost(job, error)))
         else:
             self._end(job, Status.SUCCEEDED, begin, artifacts=artifacts)
 
@@ -92,10 +110,11 @@ class Kernelless:
 
     def _end(self, job: Job, status: Status, begin: float, **more: Any) -> None:
         if job.attempt in self.stopped:
-            self._mailbox.put(outcomes.cancelled(job))
+            self._reports.put(AttemptEnded(outcomes.cancelled(job)))
             return
         seconds = time.monotonic() - begin
-        self._mailbox.put(Outcome(job.attempt, job.token, status, seconds, f"{job.directory}/notebook.ipynb", **more))
+        outcome = Outcome(job.attempt, job.token, status, seconds, "notebook.ipynb", **more)
+        self._reports.put(AttemptEnded(outcome))
 
 
 @dataclasses.dataclass

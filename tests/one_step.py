@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.compute.environments import kernel_environment
-from nbpipe.model import Job, JobInput, JobOutput
+from nbpipe.model import Job, JobInput, JobOutput, Outcome
 
 KERNEL = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
 
@@ -73,3 +73,9 @@ def job(
         timeout=timeout,
         memory=memory,
     )
+
+
+def executed(folder: Path, outcome: Outcome) -> Path:
+    """Get the executed notebook of a job's attempt below ``folder``."""
+    assert outcome.notebook == "notebook.ipynb"
+    return folder / "runs" / "r1" / "train" / outcome.attempt / outcome.notebook

@@ -17,7 +17,7 @@ from kernelless import Bench, Kernelless
 
 from nbpipe.compute import outcomes
 from nbpipe.data.manifests import NAME, manifest_text, read_manifest
-from nbpipe.model import Job, Outcome, Status
+from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome, Status
 from nbpipe.workspace import Workspace
 
 MAKE = "%%step make -i raw=./data.txt -o a:json\na = raw"
@@ -26,9 +26,12 @@ MAKE = "%%step make -i raw=./data.txt -o a:json\na = raw"
 class Signing(Kernelless):
     """Signs for what it publishes as a worker does, and then says that its worker was lost."""
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get the attempts that ended, successes as losses."""
-        return [self._lost(outcome) for outcome in super().wait(timeout)]
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Get what attempts report, successes as losses."""
+        return [
+            AttemptEnded(self._lost(report.outcome)) if isinstance(report, AttemptEnded) else report
+            for report in super().wait(timeout)
+        ]
 
     def _lost(self, outcome: Outcome) -> Outcome:
         (job,) = [job for job in self.jobs if job.attempt == outcome.attempt]

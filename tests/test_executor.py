@@ -16,8 +16,10 @@ from one_step import job
 
 from nbpipe.compute.executor import DaskExecutor
 from nbpipe.compute.inline import InlineExecutor
+from nbpipe.compute.sharing import Shared
 from nbpipe.compute.targets import default_target, executor_of
-from nbpipe.model import JobOutput, Status
+from nbpipe.data.events import read_pieces
+from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTold, JobOutput, Outcome, Status
 
 pytestmark = [pytest.mark.cluster, pytest.mark.kernel]
 
@@ -44,15 +46,32 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-def _outcomes(executor, count: int, seconds: float = 60):
-    found = {}
+def _reports(executor, count: int, seconds: float = 60) -> dict[str, list[AttemptReport]]:
+    """Get all reports by attempt until so many have ended, each attempt's in order and nothing said twice."""
+    found: dict[str, list[AttemptReport]] = {}
     ends = time.monotonic() + seconds
-    while len(found) < count:
-        assert time.monotonic() < ends, f"{len(found)} of {count} outcomes"
-        for outcome in executor.wait(1):
-            assert outcome.attempt not in found
-            found[outcome.attempt] = outcome
+    while sum(isinstance(reports[-1], AttemptEnded) for reports in found.values()) < count:
+        assert time.monotonic() < ends, found
+        for report in executor.wait(1):
+            found.setdefault(report.attempt, []).append(report)
+    for reports in found.values():
+        order = [(AttemptStarted, AttemptTold, AttemptEnded).index(type(report)) for report in reports]
+        assert order == sorted(order)
+        assert order.count(0) <= 1 >= order.count(2)
+        assert _pieces(reports) == sorted(set(_pieces(reports)))
     return found
+
+
+def _pieces(reports: list[AttemptReport]) -> list[int]:
+    return [report.pieces for report in reports if isinstance(report, AttemptTold)]
+
+
+def _kinds(reports: list[AttemptReport]) -> list[type[AttemptReport]]:
+    return list(dict.fromkeys(map(type, reports)))
+
+
+def _outcomes(executor, count: int, seconds: float = 60) -> dict[str, Outcome]:
+    return {attempt: reports[-1].outcome for attempt, reports in _reports(executor, count, seconds).items()}
 
 
 def _wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -133,6 +152,54 @@ class TestExecutor:
         executor.cancel("unknown")
         assert executor.wait(0.2) == []
 
+    def test_what_an_attempt_does_is_reported_while_it_does_it(self, executor, tmp_path):
+        code = (
+            "import pathlib, time\nprint('so far', flush=True)\n"
+            f"while not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)\nprint('end')"
+        )
+        asked = job(tmp_path, code, name="watched")
+        before = time.time()
+        executor.submit(asked)
+        reports: list[AttemptReport] = []
+        while not _pieces(reports):
+            reports += executor.wait(30)
+        assert _kinds(reports) == [AttemptStarted, AttemptTold]
+        assert before <= reports[0].at <= time.time()
+        (event,) = read_pieces(Path(asked.directory), 0, _pieces(reports)[-1])
+        assert (event.number, event.told["text"]) == (1, "so far\n")
+        (tmp_path / "go").touch()
+        rest = _reports(executor, 1)["watched"]
+        assert _kinds(rest) == [AttemptTold, AttemptEnded]
+        assert [each.told["text"] for each in read_pieces(Path(asked.directory), 0)] == ["so far\n", "end\n"]
+        assert _pieces(rest)[-1] == 2
+
+    def test_a_flood_is_told_in_few_reports_and_to_its_end(self, executor, tmp_path):
+        asked = job(tmp_path, "for i in range(900): nbpipe.log_metric('m', i)", name="flood", shared="import nbpipe")
+        began = time.monotonic()
+        executor.submit(asked)
+        pieces = _pieces(_reports(executor, 1)["flood"])
+        assert len(pieces) <= 20 * (time.monotonic() - began) + 1
+        assert pieces[-1] == 900
+        assert [event.number for event in read_pieces(Path(asked.directory), 0)] == list(range(1, 901))
+
+    def test_an_attempt_that_tells_nothing_has_begun_and_ended(self, executor, tmp_path):
+        executor.submit(job(tmp_path, "1 + 1;", name="silent"))
+        assert _kinds(_reports(executor, 1)["silent"]) == [AttemptStarted, AttemptEnded]
+
+    def test_an_attempt_that_is_cancelled_before_it_begins_has_not_begun(self, executor, tmp_path):
+        names = ["busy0", "busy1", "busy2", "waiting"]
+        for name in names:
+            executor.submit(_sleeper(tmp_path, name))
+        _wait_for(lambda: len(list(tmp_path.glob("busy*"))) == 3)
+        executor.cancel("waiting")
+        reports = _reports(executor, 1, 20)
+        assert _kinds(reports.pop("waiting")) == [AttemptEnded]
+        assert [_kinds(each) for each in reports.values()] == [[AttemptStarted]] * 3
+        for name in names[:3]:
+            executor.cancel(name)
+        rest = _reports(executor, 3, 20)
+        assert all(_kinds(each)[-1] is AttemptEnded and AttemptStarted not in _kinds(each) for each in rest.values())
+
     def test_waiting_has_an_end(self, executor):
         started = time.monotonic()
         assert executor.wait(0.2) == []
@@ -175,7 +242,9 @@ def test_a_lost_worker_is_an_outcome_and_the_executor_goes_on(tmp_path):
     below = worker.children(recursive=True)
     assert below
     worker.kill()
-    outcome = _outcomes(executor, 1, 20)["first"]
+    reports = _reports(executor, 1, 20)["first"]
+    assert _kinds(reports) == [AttemptStarted, AttemptEnded]
+    outcome = reports[-1].outcome
     assert (outcome.status, outcome.failure.kind) == (Status.LOST, "lost")
     _, alive = psutil.wait_procs(below, timeout=5)
     assert alive == []
@@ -203,6 +272,48 @@ def test_a_part_of_dask_that_ends_in_a_living_driver_costs_the_attempt_and_no_mo
     assert _outcomes(executor, 1)["second"].status is Status.SUCCEEDED
     executor.close()
     assert set(_descendants()) <= others
+
+
+def test_reports_that_never_arrived_come_with_the_end(tmp_path):
+    """Messages travel apart from results: without a single one, what must have come before the end is known."""
+    executor = DaskExecutor(1)
+    executor.start()
+    executor._started.client.unsubscribe_topic(executor._topic)
+    executor.submit(job(tmp_path, "print(1)", "print(2)"))
+    reports = executor.wait(60)
+    assert [type(report) for report in reports] == [AttemptStarted, AttemptTold, AttemptEnded]
+    assert (reports[1].pieces, reports[2].outcome.status) == (2, Status.SUCCEEDED)
+    assert executor.wait(0.2) == []
+    executor.close()
+
+
+def test_little_of_what_was_reported_stays_with_the_scheduler():
+    executor = DaskExecutor(1)
+    executor.start()
+    for number in range(150):
+        executor._started.client.log_event(executor._topic, {"attempt": "a", "pieces": number})
+    topics = executor._started.cluster.scheduler._broker._topics
+    assert topics[executor._topic].count == 150
+    assert len(topics[executor._topic].events) <= 100
+    executor.close()
+
+
+def test_each_run_on_a_shared_executor_hears_of_its_own_attempts(tmp_path):
+    shared = Shared(lambda: DaskExecutor(2))
+    seats = {name: shared.seat() for name in ("left", "right")}
+    for name, seat in seats.items():
+        for number in range(2):
+            seat.submit(job(tmp_path, f"print('{name}')", name=f"{name}{number}"))
+    for name, seat in seats.items():
+        reports = _reports(seat, 2)
+        assert sorted(reports) == [f"{name}0", f"{name}1"]
+        assert [_kinds(each) for each in reports.values()] == [[AttemptStarted, AttemptTold, AttemptEnded]] * 2
+    seats["left"].submit(_sleeper(tmp_path, "left2"))
+    _wait_for((tmp_path / "left2").exists)
+    shared.close()
+    last = _kinds(_reports(seats["left"], 1, 5)["left2"])
+    assert (last[0], last[-1]) == (AttemptStarted, AttemptEnded)
+    assert seats["right"].wait(0) == []
 
 
 def test_only_this_machine_can_reach_the_cluster():

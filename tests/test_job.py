@@ -19,12 +19,12 @@ from typing import Any
 import nbformat
 import psutil
 import pytest
-from one_step import job
+from one_step import executed, job
 
-from nbpipe.data.events import Tail
+from nbpipe.data.events import Tail, read_pieces
 from nbpipe.execution import spare
 from nbpipe.execution.job import run_attempt, stop_attempt
-from nbpipe.model import JobInput, JobOutput, Outcome, Status
+from nbpipe.model import AttemptStarted, AttemptTold, JobInput, JobOutput, Outcome, Status
 
 pytestmark = pytest.mark.kernel
 
@@ -53,12 +53,12 @@ def _directory(job):
     return Path(job.directory)
 
 
-def _cells(outcome):
-    return nbformat.read(outcome.notebook, as_version=4).cells
+def _cells(folder, outcome):
+    return nbformat.read(executed(folder, outcome), as_version=4).cells
 
 
-def _printed(outcome) -> str:
-    outputs = [output for cell in _cells(outcome) for output in cell.outputs]
+def _printed(folder, outcome) -> str:
+    outputs = [output for cell in _cells(folder, outcome) for output in cell.outputs]
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
@@ -70,7 +70,7 @@ def _failed(folder: Path, *steps: str, **options: Any) -> Outcome:
     assert outcome.failure is not None
     assert not (_directory(asked) / "manifest.json").exists()
     assert not (_directory(asked) / "staging").exists()
-    nbformat.validate(nbformat.read(outcome.notebook, as_version=4))
+    nbformat.validate(nbformat.read(executed(folder, outcome), as_version=4))
     assert "\x1b" not in outcome.failure.traceback + outcome.failure.message
     assert "\n" not in outcome.failure.message
     return outcome
@@ -94,7 +94,7 @@ class TestSuccess:
             "run": "r1",
             "step": "train",
         }
-        assert manifest["notebook"] == outcome.notebook
+        assert manifest["notebook"] == outcome.notebook == "notebook.ipynb"
         assert manifest["seconds"] == outcome.seconds > 0
 
     def test_a_step_reads_what_another_one_wrote(self, tmp_path):
@@ -105,7 +105,7 @@ class TestSuccess:
         second = job(tmp_path, "print(table['a'])", name="a2", inputs=[given])
         outcome = run_attempt(second)
         assert outcome.failure is None
-        assert "[1, 2.5, None]" in _printed(outcome)
+        assert "[1, 2.5, None]" in _printed(tmp_path, outcome)
 
     def test_files_and_folders_are_outputs_too(self, tmp_path):
         code = "plots.joinpath('a').mkdir()\nplots.joinpath('a', 'b.txt').write_text('x')\nnote.write_text('hello')"
@@ -126,8 +126,8 @@ class TestSuccess:
         """M7: 20,000 flushed lines are no reason to fail a step."""
         outcome = run_attempt(job(tmp_path, "for i in range(20_000): print(i, flush=True)"))
         assert outcome.failure is None
-        assert _printed(outcome).split() == [str(i) for i in range(20_000)]
-        assert sum(len(cell.outputs) for cell in _cells(outcome)) == 1
+        assert _printed(tmp_path, outcome).split() == [str(i) for i in range(20_000)]
+        assert sum(len(cell.outputs) for cell in _cells(tmp_path, outcome)) == 1
 
     @pytest.mark.slow
     def test_silence_is_no_failure(self, tmp_path):
@@ -139,7 +139,7 @@ class TestSuccess:
         with ThreadPoolExecutor(4) as threads:
             outcomes = list(threads.map(run_attempt, jobs))
         assert [outcome.failure for outcome in outcomes] == [None] * 4
-        assert [_printed(outcome).strip() for outcome in outcomes] == ["0", "1", "2", "3"]
+        assert [_printed(tmp_path, outcome).strip() for outcome in outcomes] == ["0", "1", "2", "3"]
 
 
 class TestSurroundings:
@@ -150,7 +150,7 @@ class TestSurroundings:
         env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DECLARED": "canary-2"}
         code = "import os\nprint(os.getcwd(), os.environ['DECLARED'] == 'canary' + '-2', 'NOT_DECLARED' in os.environ)"
         outcome = run_attempt(job(tmp_path, code, env=env))
-        assert _printed(outcome).strip() == f"{tmp_path} True False"
+        assert _printed(tmp_path, outcome).strip() == f"{tmp_path} True False"
 
     def test_no_value_of_the_environment_is_kept(self, tmp_path):
         """S26: not in the notebook, the job, the manifest or anything else of the attempt."""
@@ -167,7 +167,9 @@ class TestSurroundings:
         startup.mkdir(parents=True)
         (startup / "00.py").write_text("leaked = 1")
         env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        assert _printed(run_attempt(job(tmp_path, "print('leaked' in globals())", env=env))).strip() == "False"
+        assert (
+            _printed(tmp_path, run_attempt(job(tmp_path, "print('leaked' in globals())", env=env))).strip() == "False"
+        )
 
     def test_the_job_is_readable_only_by_its_owner(self, tmp_path):
         asked = job(tmp_path, "1")
@@ -177,7 +179,7 @@ class TestSurroundings:
     def test_the_notebook_is_plain_jupyter(self, tmp_path):
         """Valid, names a kernel, carries nothing of papermill, and is not signed."""
         outcome = run_attempt(job(tmp_path, "1 + 1"))
-        notebook = nbformat.read(outcome.notebook, as_version=4)
+        notebook = nbformat.read(executed(tmp_path, outcome), as_version=4)
         nbformat.validate(notebook)
         assert notebook.metadata.kernelspec.name == "python3"
         assert notebook.metadata.language_info.name == "python"
@@ -194,7 +196,7 @@ class TestSurroundings:
             "sockets = Config(KernelManager={'transport': 'ipc', 'ip': 's'}); "
             "NotebookClient(nbformat.read(sys.argv[1], as_version=4), config=sockets).execute()"
         )
-        subprocess.run([sys.executable, "-c", code, outcome.notebook], check=True, cwd=tmp_path)
+        subprocess.run([sys.executable, "-c", code, executed(tmp_path, outcome)], check=True, cwd=tmp_path)
         assert {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()} == before
 
     def test_the_kernels_side_is_repaired_when_it_is_damaged(self, tmp_path):
@@ -221,7 +223,7 @@ class TestUsersFailure:
         assert failure.message == "ZeroDivisionError: division by zero"
         assert (failure.cell, failure.line) == (4, 3)
         assert "x / 0" in failure.traceback
-        assert "never" not in _printed(outcome)
+        assert "never" not in _printed(tmp_path, outcome)
 
     def test_the_line_is_that_of_the_cell_not_of_a_library(self, tmp_path):
         failure = _failed(tmp_path, "import json\njson.loads('{')").failure
@@ -369,7 +371,7 @@ class TestKernelsEnd:
 
     def test_what_was_printed_before_is_kept(self, tmp_path):
         outcome = _failed(tmp_path, "print('so far', flush=True)\nimport os, time; time.sleep(0.3); os._exit(1)")
-        assert "so far" in _printed(outcome)
+        assert "so far" in _printed(tmp_path, outcome)
 
     def test_children_in_sessions_of_their_own_are_gone_too(self, tmp_path):
         """M3; the fixture counts, and here they are looked for by name."""
@@ -476,6 +478,55 @@ class TestStopping:
         assert not stop_attempt("done")
 
 
+class TestReports:
+    """What is reported of an attempt while it runs."""
+
+    def test_it_begins_with_its_directory_and_tells_what_can_be_read_there(self, tmp_path):
+        asked = job(tmp_path, "print(1)", "print(2)")
+        heard: list[AttemptStarted | AttemptTold] = []
+
+        def report(given: AttemptStarted | AttemptTold) -> None:
+            assert _directory(asked).is_dir()
+            if isinstance(given, AttemptTold):
+                assert len(read_pieces(_directory(asked), 0, given.pieces)) == given.pieces
+            heard.append(given)
+
+        before = time.time()
+        run_attempt(asked, report)
+        assert isinstance(heard[0], AttemptStarted)
+        assert before <= heard[0].at <= time.time()
+        assert {given.attempt for given in heard} == {"a1"}
+        told = [given.pieces for given in heard[1:] if isinstance(given, AttemptTold)]
+        assert len(told) == len(heard) - 1
+        assert told == sorted(set(told))
+        assert told[-1] == 2
+
+    def test_a_report_that_fails_does_not_fail_the_step(self, tmp_path):
+        def report(_given: AttemptStarted | AttemptTold) -> None:
+            raise RuntimeError("nobody there")
+
+        asked = job(tmp_path, "print(1)")
+        assert run_attempt(asked, report).status is Status.SUCCEEDED
+        assert [event.told["text"] for event in read_pieces(_directory(asked), 0)] == ["1\n"]
+
+    @pytest.mark.parametrize("why", ["stopped", "begun elsewhere"])
+    def test_an_attempt_that_does_not_begin_here_reports_nothing(self, tmp_path, why):
+        asked = job(tmp_path, "print(1)")
+        if why == "stopped":
+            stop_attempt("a1")
+        else:
+            run_attempt(asked)
+        heard: list[AttemptStarted | AttemptTold] = []
+        outcome = run_attempt(asked, heard.append)
+        assert outcome.status is (Status.CANCELLED if why == "stopped" else Status.LOST)
+        assert heard == []
+
+    def test_without_an_executed_notebook_none_is_named(self, tmp_path):
+        (tmp_path / "runs").write_text("in the way")
+        outcome = run_attempt(job(tmp_path, "1"))
+        assert (outcome.status, outcome.notebook) == (Status.LOST, "")
+
+
 class TestOnce:
     """What must not happen twice, or at all."""
 
@@ -485,7 +536,7 @@ class TestOnce:
         assert run_attempt(asked).status is Status.SUCCEEDED
         before = {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()}
         again = run_attempt(asked)
-        assert (again.status, again.failure.kind) == (Status.LOST, "lost")
+        assert (again.status, again.failure.kind, again.notebook) == (Status.LOST, "lost", "")
         assert {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()} == before
 
     def test_our_own_trouble_is_an_outcome_too(self, tmp_path):

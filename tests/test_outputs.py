@@ -12,7 +12,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_step import job
+from one_step import executed, job
 
 from nbpipe.execution import spare
 from nbpipe.execution.job import run_attempt
@@ -32,16 +32,16 @@ def nothing_left():
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
-def cells(outcome: Outcome) -> list[Any]:
+def cells(folder: Path, outcome: Outcome) -> list[Any]:
     """Get the cells of a valid, small executed notebook."""
-    assert Path(outcome.notebook).stat().st_size < 10 * MEGABYTE
-    notebook = nbformat.read(outcome.notebook, as_version=4)
+    assert executed(folder, outcome).stat().st_size < 10 * MEGABYTE
+    notebook = nbformat.read(executed(folder, outcome), as_version=4)
     nbformat.validate(notebook)
     return list(notebook.cells)
 
 
-def said(outcome: Outcome) -> str:
-    outputs = [output for cell in cells(outcome) for output in cell.outputs]
+def said(folder: Path, outcome: Outcome) -> str:
+    outputs = [output for cell in cells(folder, outcome) for output in cell.outputs]
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
@@ -164,7 +164,7 @@ class TestSteps:
         outcome = run_attempt(job(tmp_path, code))
         assert outcome.failure is None
         assert psutil.Process().memory_info().rss - before < 150 * MEGABYTE
-        text = said(outcome)
+        text = said(tmp_path, outcome)
         assert text.startswith("first\nxxx")
         assert text.endswith("xxx\nlast\n")
         counted = sum(int(found[2].replace(",", "")) for found in LEFT_OUT.finditer(text))
@@ -175,14 +175,14 @@ class TestSteps:
         code = "import subprocess\nsubprocess.run('yes | head -c 100000000', shell=True)\nprint('last')"
         outcome = run_attempt(job(tmp_path, code))
         assert outcome.failure is None
-        assert "left out" in said(outcome)
+        assert "left out" in said(tmp_path, outcome)
         assert (tmp_path / "runs" / "r1" / "train" / "a1" / "kernel.log").stat().st_size < MEGABYTE
 
     def test_both_streams(self, tmp_path):
         code = "import sys\nfor i in range(300_000):\n    print('out', i)\n    print('err', i, file=sys.stderr)"
         outcome = run_attempt(job(tmp_path, code))
         assert outcome.failure is None
-        text = said(outcome)
+        text = said(tmp_path, outcome)
         assert "left out" in text
         assert "err 299999" in text
         assert "out 299999" in text
@@ -190,7 +190,7 @@ class TestSteps:
     def test_flushed_lines_arrive_complete_and_soon(self, tmp_path):
         started = time.monotonic()
         outcome = run_attempt(job(tmp_path, "for i in range(20_000): print(i, flush=True)"))
-        assert said(outcome).split() == [str(i) for i in range(20_000)]
+        assert said(tmp_path, outcome).split() == [str(i) for i in range(20_000)]
         assert time.monotonic() - started < 10
 
     def test_things_that_are_shown(self, tmp_path):
@@ -198,9 +198,9 @@ class TestSteps:
         code += "display({'image/png': 'x' * 6_000_000}, raw=True)\n'the end'"
         outcome = run_attempt(job(tmp_path, code))
         assert outcome.failure is None
-        outputs = [output for cell in cells(outcome) for output in cell.outputs]
+        outputs = [output for cell in cells(tmp_path, outcome) for output in cell.outputs]
         assert 900 < len(outputs) < 1_500
-        assert "things that were shown" in said(outcome)
+        assert "things that were shown" in said(tmp_path, outcome)
 
     @pytest.mark.parametrize(
         "code",
@@ -215,12 +215,12 @@ class TestSteps:
     def test_what_is_odd_is_harmless(self, tmp_path, code):
         outcome = run_attempt(job(tmp_path, code, "print('after')"))
         assert outcome.failure is None
-        assert "after" in said(outcome)
+        assert "after" in said(tmp_path, outcome)
 
     def test_output_that_is_cleared_does_not_count(self, tmp_path):
         code = "from IPython.display import clear_output\nfor i in range(30):\n    print(f'{i} ' + 'x' * 50_000)\n"
         code += "    clear_output(wait=bool(i % 2))\nprint('end')"
-        text = said(run_attempt(job(tmp_path, code)))
+        text = said(tmp_path, run_attempt(job(tmp_path, code)))
         assert text == "end\n"
 
     def test_an_exception_in_a_thread_is_a_note(self, tmp_path):
@@ -232,7 +232,7 @@ class TestSteps:
         assert outcome.notes == (
             "an exception ended the thread loader in the background: ZeroDivisionError: division by zero",
         )
-        assert "ZeroDivisionError" in said(outcome)
+        assert "ZeroDivisionError" in said(tmp_path, outcome)
 
     def test_what_a_forked_process_says_when_its_cell_has_ended_is_kept_with_it(self, tmp_path):
         """Here while the outputs are being saved; the last words of a pool can be as late."""
@@ -244,7 +244,7 @@ class TestSteps:
         code += "        time.sleep(0.5)\n        return (dict, ())\nprint('first')\nx = Slow()"
         outcome = run_attempt(job(tmp_path, code, outputs=[JobOutput("x")]))
         assert outcome.failure is None
-        (step,) = (cell for cell in cells(outcome) if cell.metadata.nbpipe.role == "step")
+        (step,) = (cell for cell in cells(tmp_path, outcome) if cell.metadata.nbpipe.role == "step")
         assert [output.text for output in step.outputs] == ["first\nat last\n"]
 
     def test_what_forked_processes_say_comes_once(self, tmp_path):
@@ -254,7 +254,7 @@ class TestSteps:
         code += "with m.get_context('fork').Pool(2) as pool: pool.map(work, range(50))\nprint('\\nafter')"
         outcome = run_attempt(job(tmp_path, code))
         assert outcome.failure is None
-        text = said(outcome)
+        text = said(tmp_path, outcome)
         lines, numbers = text.splitlines(), re.findall(r"number-\d+ ", text)
         assert len(numbers) == len(set(numbers))
         assert (lines.count("parent 399999"), lines[-1]) == (1, "after")

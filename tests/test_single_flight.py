@@ -9,7 +9,7 @@ import pytest
 from kernelless import Bench, Fail, Kernelless, Lose, by_code
 
 from nbpipe.errors import ClusterOutOfReach
-from nbpipe.model import Job, Outcome, Status
+from nbpipe.model import AttemptReport, Job, Status
 from nbpipe.workspace import Wishes, Workspace
 
 MAKE = "%%step make -o a:json\na = 3"
@@ -18,7 +18,7 @@ MAKE = "%%step make -o a:json\na = 3"
 class Gone(Kernelless):
     """An executor whose cluster is lost while an attempt runs."""
 
-    def wait(self, timeout: float) -> list[Outcome]:
+    def wait(self, timeout: float) -> list[AttemptReport]:
         """Say that the cluster is gone, as soon as the attempt has begun and the other run waits for it."""
         found = super().wait(timeout)
         if self.stopped:

@@ -2,6 +2,9 @@
 
 A step's kernel is a process of its own, so one worker process is enough; it only waits for kernels. Nothing is started
 before the first attempt is submitted. Retries are the driver's: Dask is told to try nothing twice.
+
+What is reported of an attempt while it runs comes as events of a Dask topic, its result as that of a Dask task. The two
+travel apart and an event may be lost, so the result repeats the reports that must have come before it.
 """
 
 from __future__ import annotations
@@ -14,14 +17,16 @@ import shutil
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nbpipe.compute import entry, outcomes
+from nbpipe.compute.reports import ReportQueue
 from nbpipe.errors import ClusterOutOfReach
-from nbpipe.model import Job, Outcome
+from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTold, Job, Outcome
 
 _ADDRESS = "127.0.0.1"
 _RESULT_SECONDS = 60
@@ -40,6 +45,8 @@ _SETTINGS = {
     # Dask cannot be kept from serving HTTP, but from having anything to serve.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+    # Events are for whoever listens now; the scheduler keeps this many of each topic.
+    "distributed.admin.low-level-log-length": 100,
 }
 _SCHEDULER = {
     # A step whose worker died is the driver's to try again, never Dask's.
@@ -58,12 +65,21 @@ class _Started:
     scratch: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Completed:
+    """What a worker returns: how the attempt ended, and the newest report of each kind before that."""
+
+    outcome: Outcome
+    reports: tuple[AttemptReport, ...]
+
+
 class DaskExecutor:
     """Carries out attempts on a cluster of this machine that is started when the first one comes."""
 
     def __init__(self, slots: int | None = None) -> None:
         self._slots = slots or len(os.sched_getaffinity(0))
-        self._mailbox = outcomes.Mailbox()
+        self._reports = ReportQueue()
+        self._topic = f"nbpipe-attempts-{uuid.uuid4().hex}"
         self._started: _Started | None = None
         self._pending: dict[str, tuple[Job, Any]] = {}
         self._cancelled: set[str] = set()
@@ -79,19 +95,21 @@ class DaskExecutor:
         self._cluster()
 
     def submit(self, job: Job) -> None:
-        """Have an attempt carried out; its outcome arrives by :meth:`wait`."""
+        """Have an attempt carried out; its reports arrive by :meth:`wait`."""
         client = self._cluster().client
-        future = client.submit(_carry_out, job, key=f"nbstep-{job.attempt}", pure=False, retries=0)
+        self._reports.expect(job.attempt)
+        key = f"nbstep-{job.attempt}"
+        future = client.submit(_carry_out, job, self._topic, key=key, pure=False, retries=0)
         with self._lock:
             self._pending[job.attempt] = (job, future)
         future.add_done_callback(lambda done: self._arrived(job, done))
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get all outcomes that have arrived, waiting up to ``timeout`` seconds for the first one."""
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Return all reports that have arrived, waiting up to ``timeout`` seconds for the first one."""
         with self._lock:
             if self._started is not None and _is_lost(self._started):
                 self._give_up()
-        return self._mailbox.wait(timeout)
+        return self._reports.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
         """Stop an attempt; its outcome tells when it is gone."""
@@ -116,6 +134,11 @@ class DaskExecutor:
             started, self._started = self._started, None
         if started is not None:
             _end(started)
+        with self._lock:
+            left = [job for job, _ in self._pending.values()]
+            self._pending.clear()
+        for job in left:
+            self._reports.put(AttemptEnded(outcomes.lost(job, ConnectionError("the executor was closed"))))
 
     def _cluster(self) -> _Started:
         with self._lock:
@@ -123,6 +146,7 @@ class DaskExecutor:
                 self._give_up()
             if self._started is None:
                 self._started = _start(self._slots)
+                self._started.client.subscribe_topic(self._topic, self._heard)
             return self._started
 
     def _give_up(self) -> None:
@@ -134,27 +158,36 @@ class DaskExecutor:
         if started is not None:
             _end(started)
         for job in pending:
-            self._mailbox.put(outcomes.lost(job, ConnectionError("the cluster was lost")))
+            self._reports.put(AttemptEnded(outcomes.lost(job, ConnectionError("the cluster was lost"))))
+
+    def _heard(self, event: tuple[float, object]) -> None:
+        """Take an event of our topic; called on the client's event loop."""
+        match event[1]:
+            case {"attempt": str(attempt), "at": float(at)}:
+                self._reports.put(AttemptStarted(attempt, at))
+            case {"attempt": str(attempt), "pieces": int(pieces)}:
+                self._reports.put(AttemptTold(attempt, pieces))
 
     def _arrived(self, job: Job, done: Any) -> None:
-        outcome = self._outcome(job, done)
+        completed = self._completed(job, done)
         with self._lock:
             known = self._pending.pop(job.attempt, None)
             self._cancelled.discard(job.attempt)
         if known is not None:
-            self._mailbox.put(outcome)
+            for report in (*completed.reports, AttemptEnded(completed.outcome)):
+                self._reports.put(report)
 
-    def _outcome(self, job: Job, done: Any) -> Outcome:
+    def _completed(self, job: Job, done: Any) -> _Completed:
         if done.status == "cancelled" and job.attempt in self._cancelled:
-            return outcomes.cancelled(job)
+            return _Completed(outcomes.cancelled(job), ())
         if done.status != "finished":
             error = done.exception() if done.status == "error" else None
-            return outcomes.lost(job, error or ConnectionError(f"its task is {done.status}"))
+            return _Completed(outcomes.lost(job, error or ConnectionError(f"its task is {done.status}")), ())
         try:
-            outcome: Outcome = done.result(timeout=_RESULT_SECONDS)
+            completed: _Completed = done.result(timeout=_RESULT_SECONDS)
         except (OSError, RuntimeError) as error:
-            return outcomes.lost(job, error)
-        return outcome
+            return _Completed(outcomes.lost(job, error), ())
+        return completed
 
 
 def _start(slots: int) -> _Started:
@@ -267,10 +300,21 @@ def _without_main() -> Iterator[None]:
         names.update(hidden)
 
 
-def _carry_out(job: Job) -> Outcome:
-    """Carry out an attempt; runs in a worker's thread."""
-    outcome: Outcome = entry.load(entry.RUN)(job)
-    return outcome
+def _carry_out(job: Job, topic: str) -> _Completed:
+    """Carry out an attempt and report what it does under ``topic``; runs in a worker's thread."""
+    # As above: only where a cluster is started.
+    from distributed import get_worker
+
+    worker = get_worker()
+    newest: dict[type, AttemptReport] = {}
+
+    def report(given: AttemptStarted | AttemptTold) -> None:
+        newest[type(given)] = given
+        # Of any thread: it hands the event to the worker's event loop and returns.
+        worker.log_event(topic, asdict(given))
+
+    outcome: Outcome = entry.load(entry.RUN)(job, report)
+    return _Completed(outcome, tuple(newest.values()))
 
 
 def _stop(attempt: str) -> bool:

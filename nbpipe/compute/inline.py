@@ -6,7 +6,8 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from nbpipe.compute import entry, outcomes
-from nbpipe.model import Job, Outcome
+from nbpipe.compute.reports import ReportQueue
+from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome
 
 
 class InlineExecutor:
@@ -14,7 +15,7 @@ class InlineExecutor:
 
     def __init__(self, slots: int = 1) -> None:
         self._slots = slots
-        self._mailbox = outcomes.Mailbox()
+        self._reports = ReportQueue()
         self._threads: ThreadPoolExecutor | None = None
         self._futures: dict[str, Future[Outcome]] = {}
         self._lock = threading.Lock()
@@ -29,15 +30,17 @@ class InlineExecutor:
         self._pool()
 
     def submit(self, job: Job) -> None:
-        """Have an attempt carried out; its outcome arrives by :meth:`wait`."""
-        future: Future[Outcome] = self._pool().submit(_carry_out, job)
+        """Have an attempt carried out; its reports arrive by :meth:`wait`."""
+        pool = self._pool()
+        self._reports.expect(job.attempt)
+        future: Future[Outcome] = pool.submit(entry.load(entry.RUN), job, self._reports.put)
         with self._lock:
             self._futures[job.attempt] = future
         future.add_done_callback(lambda done: self._arrived(job, done))
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get all outcomes that have arrived, waiting up to ``timeout`` seconds for the first one."""
-        return self._mailbox.wait(timeout)
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Return all reports that have arrived, waiting up to ``timeout`` seconds for the first one."""
+        return self._reports.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
         """Stop an attempt; its outcome tells when it is gone."""
@@ -68,12 +71,7 @@ class InlineExecutor:
         with self._lock:
             self._futures.pop(job.attempt, None)
         if done.cancelled():
-            self._mailbox.put(outcomes.cancelled(job))
+            self._reports.put(AttemptEnded(outcomes.cancelled(job)))
             return
         error = done.exception()
-        self._mailbox.put(done.result() if error is None else outcomes.lost(job, error))
-
-
-def _carry_out(job: Job) -> Outcome:
-    outcome: Outcome = entry.load(entry.RUN)(job)
-    return outcome
+        self._reports.put(AttemptEnded(done.result() if error is None else outcomes.lost(job, error)))

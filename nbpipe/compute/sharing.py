@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 from nbpipe.compute.executor import DaskExecutor
-from nbpipe.compute.outcomes import Mailbox
-from nbpipe.model import Job, Outcome
+from nbpipe.compute.reports import ReportQueue
+from nbpipe.model import AttemptEnded, AttemptReport, Job
 
 _PAUSE = 0.5
 
@@ -18,6 +18,7 @@ class Shared:
     def __init__(self, make: Callable[[], DaskExecutor]) -> None:
         self._make = make
         self._executor: DaskExecutor | None = None
+        self._thread: threading.Thread | None = None
         self._seats: dict[str, Seat] = {}
         self._lock = threading.Lock()
 
@@ -35,8 +36,11 @@ class Shared:
         """Stop everything that was started for it; the next attempt starts it anew."""
         with self._lock:
             executor, self._executor = self._executor, None
-        if executor is not None:
+            thread = self._thread
+        if executor is not None and thread is not None:
             executor.close()
+            thread.join()
+            self._pass_on(executor.wait(0))
 
     def submit(self, job: Job, seat: Seat) -> None:
         """Start an attempt for the run in that seat."""
@@ -56,16 +60,21 @@ class Shared:
         if self._executor is None:
             self._executor = self._make()
             arguments = (self._executor,)
-            threading.Thread(target=self._hand_out, args=arguments, name="nbpipe-outcomes", daemon=True).start()
+            self._thread = threading.Thread(target=self._hand_out, args=arguments, name="nbpipe-reports", daemon=True)
+            self._thread.start()
         return self._executor
 
     def _hand_out(self, executor: DaskExecutor) -> None:
         while self._executor is executor:
-            for outcome in executor.wait(_PAUSE):
-                with self._lock:
-                    seat = self._seats.pop(outcome.attempt, None)
-                if seat is not None:
-                    seat.mailbox.put(outcome)
+            self._pass_on(executor.wait(_PAUSE))
+
+    def _pass_on(self, reports: list[AttemptReport]) -> None:
+        for report in reports:
+            with self._lock:
+                ended = isinstance(report, AttemptEnded)
+                seat = self._seats.pop(report.attempt, None) if ended else self._seats.get(report.attempt)
+            if seat is not None:
+                seat.reports.put(report)
 
 
 class Seat:
@@ -73,7 +82,7 @@ class Seat:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self.mailbox = Mailbox()
+        self.reports = ReportQueue()
         self._mine: set[str] = set()
 
     @property
@@ -84,13 +93,14 @@ class Seat:
     def submit(self, job: Job) -> None:
         """Start an attempt as soon as there is room."""
         self._mine.add(job.attempt)
+        self.reports.expect(job.attempt)
         self._shared.submit(job, self)
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get this run's attempts that ended, waiting up to ``timeout`` seconds for the first."""
-        found = self.mailbox.wait(timeout)
-        self._mine -= {outcome.attempt for outcome in found}
-        return found
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Return the reports of this run's attempts, waiting up to ``timeout`` seconds for the first."""
+        reports = self.reports.wait(timeout)
+        self._mine -= {report.attempt for report in reports if isinstance(report, AttemptEnded)}
+        return reports
 
     def cancel(self, attempt: str) -> None:
         """Kill an attempt; its outcome comes through ``wait``."""

@@ -186,14 +186,8 @@ class Tail:
     """Reads one attempt's events as they come."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / NAME
         self._reader = PieceReader(directory)
         self._newest = 0
-
-    @property
-    def begun(self) -> bool:
-        """Say whether the attempt has begun."""
-        return self._path.exists()
 
     def read(self) -> list[StepEvent]:
         """Return the events that have come since the last time; a line that is not whole yet comes later."""

@@ -6,9 +6,11 @@ Bytes are published before the manifest is written, and the manifest is the last
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
@@ -22,9 +24,13 @@ from nbpipe.execution.desk import Desk, Staged, write_whole
 from nbpipe.execution.shipping import ship
 from nbpipe.execution.surroundings import observed
 from nbpipe.execution.verdict import failure_of, one_line
-from nbpipe.model import Artifact, Failure, Job, Outcome, Status
+from nbpipe.model import Artifact, AttemptStarted, AttemptTold, Failure, Job, Outcome, Status
+
+Report = Callable[[AttemptStarted | AttemptTold], None]
+"""Is told what an attempt does; it may be called from any thread and must return at once."""
 
 _HERE = Attempts()
+_LOG = logging.getLogger(__name__)
 
 _STATUS = {"cancelled": Status.CANCELLED, "lost": Status.LOST}
 
@@ -39,19 +45,27 @@ _nbpipe.begin({job!r})
 _AHEAD = "import sys; sys.path.insert(0, {library!r}); from nbpipe.execution import stepside"
 
 
-def run_attempt(job: Job) -> Outcome:
-    """Carry out one attempt and get how it ended; the author's failures and ours are outcomes, never exceptions."""
+def _unheard(_report: AttemptStarted | AttemptTold) -> None:
+    """Do nothing: nobody waits for reports."""
+
+
+def run_attempt(job: Job, report: Report = _unheard) -> Outcome:
+    """Carry out one attempt and return how it ended; the author's failures and ours are outcomes, never exceptions.
+
+    ``report`` is told when the attempt has its directory, and whenever more pieces of what it tells can be read there.
+    """
     started = time.monotonic()
     desk = Desk(Path(job.directory))
     with _HERE.carrying(job.attempt) as attempt:
         try:
-            ended = _carry_out(job, attempt, desk, started)
+            ended = _carry_out(job, attempt, desk, _harmless(report), started)
         except Exception as error:  # noqa: BLE001  # the worker's border: a surprise is told, and the worker lives on
             ended = _surprise(error)
     if isinstance(ended, Outcome):
         return ended
     status = _STATUS.get(ended.kind, Status.FAILED)
-    return Outcome(job.attempt, job.token, status, time.monotonic() - started, str(desk.notebook), failure=ended)
+    executed = desk.notebook.name if desk.notebook.is_file() else ""
+    return Outcome(job.attempt, job.token, status, time.monotonic() - started, executed, failure=ended)
 
 
 def stop_attempt(attempt: str) -> bool:
@@ -62,14 +76,30 @@ def stop_attempt(attempt: str) -> bool:
     return _HERE.stop(attempt)
 
 
-def _carry_out(job: Job, attempt: Attempt, desk: Desk, started: float) -> Outcome | Failure:
+def _harmless(report: Report) -> Report:
+    """Return ``report`` in a form that cannot fail the step."""
+
+    def reported(given: AttemptStarted | AttemptTold) -> None:
+        try:
+            report(given)
+        except Exception as error:  # noqa: BLE001  # whoever listens may be gone, which is not the step's trouble
+            _LOG.info("a report of attempt %s was lost: %s", given.attempt, error)
+
+    return reported
+
+
+def _carry_out(job: Job, attempt: Attempt, desk: Desk, report: Report, started: float) -> Outcome | Failure:
     if not desk.claim():
         # A scheduler may start a task twice; whatever the other one is doing, this one leaves it alone.
-        return Failure("lost", "BegunElsewhere", str(desk.path), "this attempt was begun before, by another worker")
+        said = "this attempt was begun before, by another worker"
+        failure = Failure("lost", "BegunElsewhere", str(desk.path), said)
+        return Outcome(job.attempt, job.token, Status.LOST, time.monotonic() - started, "", failure=failure)
+    if attempt.stopped is None:
+        report(AttemptStarted(job.attempt, time.time()))
     try:
         progress = engine.Progress(engine.read(job.notebook))
         try:
-            _execute(job, attempt, desk, progress)
+            _execute(job, attempt, desk, report, progress)
         finally:
             write_whole(desk.notebook, engine.written(progress.notebook))
         # From here on a stop comes too late; before, it wins.
@@ -79,7 +109,7 @@ def _carry_out(job: Job, attempt: Attempt, desk: Desk, started: float) -> Outcom
         desk.clear()
 
 
-def _execute(job: Job, attempt: Attempt, desk: Desk, progress: engine.Progress) -> None:
+def _execute(job: Job, attempt: Attempt, desk: Desk, report: Report, progress: engine.Progress) -> None:
     """Run the job's notebook in its kernel, within its time."""
     desk.lay_out(job)
     library = ship(Path(job.store))
@@ -92,7 +122,7 @@ def _execute(job: Job, attempt: Attempt, desk: Desk, progress: engine.Progress) 
     clock.daemon = True
     clock.start()
     try:
-        with EventFile(desk.path) as events:
+        with EventFile(desk.path, wrote=lambda number: report(AttemptTold(job.attempt, number))) as events:
             engine.run_notebook(engine.Bench(job, attempt, progress, desk.log, events, ahead))
     finally:
         clock.cancel()
@@ -109,7 +139,7 @@ def _published(job: Job, desk: Desk, started: float, progress: engine.Progress) 
     seconds = time.monotonic() - started
     notes = (*(staged.note for staged in saved if staged.note), *progress.notes)
     outcome = Outcome(
-        job.attempt, job.token, Status.SUCCEEDED, seconds, str(desk.notebook),
+        job.attempt, job.token, Status.SUCCEEDED, seconds, desk.notebook.name,
         artifacts=made, notes=notes, observed=used, written=written, doubts=doubts,
     )  # fmt: skip
     desk.sign(job, outcome)

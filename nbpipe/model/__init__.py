@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from nbpipe.model.attempt import (
+    AttemptEnded,
+    AttemptReport,
+    AttemptStarted,
+    AttemptTold,
     Failure,
     Job,
     JobInput,
@@ -47,7 +51,7 @@ from nbpipe.model.verdicts import (
 )
 
 __all__ = [
-    "Artifact", "Cell", "Component", "Content",
+    "Artifact", "AttemptEnded", "AttemptReport", "AttemptStarted", "AttemptTold", "Cell", "Component", "Content",
     "Definition", "DependsVerdict", "Elsewhere", "Failure", "Files", "FromParameter", "FrozenModule", "GitState", "Hit",
     "Input", "Job", "JobInput", "JobOutput", "Metric", "Observed", "Options", "Origin", "Outcome", "Output",
     "Parameter", "Picture", "Piece", "Pipeline", "Preview", "Reason", "Reuse", "ReuseVerdict", "RunRecord",

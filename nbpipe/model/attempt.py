@@ -1,4 +1,4 @@
-"""One attempt: what a worker is given, and how it ended."""
+"""One attempt: what a worker is given, what is reported while it runs, and how it ended."""
 
 from __future__ import annotations
 
@@ -85,8 +85,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended: artifacts when it succeeded, a failure when not, the executed notebook either way.
+    """How one attempt ended: artifacts when it succeeded, a failure when not.
 
+    ``notebook`` is the name of the executed notebook within the attempt's directory, empty when none was written.
     ``observed`` was used without being declared, ``written`` was made beside the outputs; ``doubts`` say why nobody can
     tell what the result was made from: with one of them it serves its own run only.
     """
@@ -102,3 +103,34 @@ class Outcome:
     observed: tuple[Observed, ...] = ()
     written: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """An attempt has begun on a worker, ``at`` seconds since the epoch by the worker's clock."""
+
+    attempt: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptTold:
+    """So many numbered pieces of what an attempt told are readable in its directory, counted from 1."""
+
+    attempt: str
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt has ended."""
+
+    outcome: Outcome
+
+    @property
+    def attempt(self) -> str:
+        """The attempt's id."""
+        return self.outcome.attempt
+
+
+AttemptReport = AttemptStarted | AttemptTold | AttemptEnded

@@ -38,11 +38,17 @@ def keep_submitted(submitted: Submitted) -> None:
 def recover(history: History, digests: Digests, *, alive: Callable[[str], bool], now: float) -> list[str]:
     """End the runs whose owner is dead, and get them; what their attempts had finished becomes visible before that."""
     for directory, attempt, token in history.abandoned(alive=alive):
-        outcome = read_manifest(Path(directory), attempt, token)
+        outcome = _outcome(Path(directory), attempt, token)
         submitted = _submitted(Path(directory)) if outcome is not None else None
         if outcome is not None and submitted is not None:
             _adopt(history, submitted, outcome, digests, now)
     return history.mark_lost(alive=alive, now=now)
+
+
+def _outcome(directory: Path, attempt: str, token: int) -> Outcome | None:
+    """Return the success in an attempt's directory with the whole path of its notebook; None when there is none."""
+    found = read_manifest(directory, attempt, token)
+    return replace(found, notebook=str(directory / found.notebook)) if found and found.notebook else found
 
 
 def _adopt(history: History, submitted: Submitted, outcome: Outcome, digests: Digests, now: float) -> None:

@@ -18,6 +18,9 @@ from nbpipe.history.results import Offer
 from nbpipe.history.store import History
 from nbpipe.model import (
     Artifact,
+    AttemptEnded,
+    AttemptReport,
+    AttemptStarted,
     Failure,
     Job,
     Metric,
@@ -51,8 +54,11 @@ class Executor(Protocol):
     def submit(self, job: Job) -> None:
         """Start an attempt as soon as there is room."""
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Get the attempts that ended, waiting up to ``timeout`` seconds for the first."""
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Return what attempts report, waiting up to ``timeout`` seconds for the first.
+
+        Reports of one attempt come in the order started, told, ended; each that was submitted ends once.
+        """
 
     def cancel(self, attempt: str) -> None:
         """Kill an attempt; its outcome comes through ``wait``."""
@@ -120,7 +126,6 @@ class Driver:
     _status: Status | None = None
     _asked: bool = False
     _refused: set[str] = field(default_factory=set)
-    _waiting_for_room: set[str] = field(default_factory=set)
 
     def carry_out(self) -> Status:
         """Run all steps to their end and get the run's status."""
@@ -152,10 +157,11 @@ class Driver:
             self._steps[step].waiting = False
             self._feed(state.StepCancelAsked(step))
         if self._executor is not None and self._attempts:
-            outcomes = self._executor.wait(_PAUSE)
-            self._listen()
-            for outcome in outcomes:
-                self._ended(outcome)
+            reports = self._executor.wait(_PAUSE)
+            self._listen(reports)
+            for report in reports:
+                if isinstance(report, AttemptEnded):
+                    self._ended(report.outcome)
         elif self._waiting():
             Heartbeat.pause(_PAUSE)
         self.planner.past.refresh()
@@ -163,23 +169,20 @@ class Driver:
             self._steps[name].waiting = False
             self._todo.append(state.Decide(name))
 
-    def _listen(self) -> None:
-        """Take what the running attempts have told since the last time; their numbers are kept."""
+    def _listen(self, reports: Iterable[AttemptReport]) -> None:
+        """Take note of attempts that have begun, and of what they have told; their numbers are kept."""
         measured: list[Metric] = []
-        for attempt, tail in self._tails.items():
-            if attempt in self._waiting_for_room and tail.begun:
-                self._runs(attempt)
-            events = () if attempt in self._waiting_for_room else tail.read()
-            if events:
-                step = self._attempts[attempt]
+        for report in reports:
+            step = self._attempts.get(report.attempt)
+            if step is None:
+                continue
+            if isinstance(report, AttemptStarted):
+                self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=report.at))
+            elif events := self._tails[report.attempt].read():
                 self.hear(step, events)
-                measured += metrics_of(events, self.run.id, step, attempt)
-        self.history.put_metrics(measured)
-
-    def _runs(self, attempt: str) -> None:
-        step = self._attempts[attempt]
-        self._waiting_for_room.discard(attempt)
-        self._put(step, dataclasses.replace(self._blank(step, Status.RUNNING), started=self.clock()))
+                measured += metrics_of(events, self.run.id, step, report.attempt)
+        if measured:
+            self.history.put_metrics(measured)
 
     def _waiting(self) -> list[str]:
         return [name for name, held in self._steps.items() if held.waiting]
@@ -325,10 +328,6 @@ class Driver:
         self._attempts[held.attempt] = step
         self._tails[held.attempt] = Tail(Path(job.directory))
         self.workshop.keep_submitted(self._kept(held, self._blank(step, Status.RUNNING)))
-        self._waiting_for_room.add(held.attempt)
-        if len(self._attempts) <= self._executor.slots:
-            self._runs(held.attempt)
-        # Before it runs: whoever asks from within a step finds it running.
         self._save()
         self._executor.submit(job)
         self._feed(state.Started(step))
@@ -336,12 +335,13 @@ class Driver:
     def _ended(self, outcome: Outcome) -> None:
         step = self._attempts.pop(outcome.attempt, None)
         self._tails.pop(outcome.attempt, None)
-        self._waiting_for_room.discard(outcome.attempt)
         if step is None:
             return
         held = self._steps[step]
         if outcome.status is Status.LOST:
             outcome = self.workshop.finished(held.directory, outcome.attempt, held.token) or outcome
+        if outcome.notebook:
+            outcome = dataclasses.replace(outcome, notebook=str(Path(held.directory, outcome.notebook)))
         held.outcome = outcome
         if outcome.status is Status.SUCCEEDED:
             self._commit(step, outcome)
