@@ -20,7 +20,7 @@ from nbpipe.compute.reports import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.reading import read_cells
-from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, Failure, Job, Outcome, Status, ExecutionRecord
+from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, Failure, Job, Outcome, Status, StepRecord
 from nbpipe.run.answers import Planned, Report
 from nbpipe.run.situation import Request
 from nbpipe.workspace import Wishes, Workspace

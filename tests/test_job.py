@@ -21,12 +21,10 @@ import psutil
 import pytest
 from one_step import executed, job
 
-from nbpipe.data.datastores import LocalStore
-from nbpipe.data.events import Tail
-from nbpipe.data.materializer import Materializer
+from nbpipe.data.events import Tail, read_pieces
 from nbpipe.execution import spare
 from nbpipe.execution.job import run_attempt, stop_attempt
-from nbpipe.model import JobInput, JobOutput, Outcome, Status
+from nbpipe.model import AttemptStarted, AttemptTold, JobInput, JobOutput, Outcome, Status
 
 pytestmark = pytest.mark.kernel
 
@@ -480,6 +478,55 @@ class TestStopping:
         assert not stop_attempt("done")
 
 
+class TestReports:
+    """What is reported of an attempt while it runs."""
+
+    def test_it_begins_with_its_directory_and_tells_what_can_be_read_there(self, tmp_path):
+        asked = job(tmp_path, "print(1)", "print(2)")
+        heard: list[AttemptStarted | AttemptTold] = []
+
+        def report(given: AttemptStarted | AttemptTold) -> None:
+            assert _directory(asked).is_dir()
+            if isinstance(given, AttemptTold):
+                assert len(read_pieces(_directory(asked), 0, given.pieces)) == given.pieces
+            heard.append(given)
+
+        before = time.time()
+        run_attempt(asked, report)
+        assert isinstance(heard[0], AttemptStarted)
+        assert before <= heard[0].at <= time.time()
+        assert {given.attempt for given in heard} == {"a1"}
+        told = [given.pieces for given in heard[1:] if isinstance(given, AttemptTold)]
+        assert len(told) == len(heard) - 1
+        assert told == sorted(set(told))
+        assert told[-1] == 2
+
+    def test_a_report_that_fails_does_not_fail_the_step(self, tmp_path):
+        def report(_given: AttemptStarted | AttemptTold) -> None:
+            raise RuntimeError("nobody there")
+
+        asked = job(tmp_path, "print(1)")
+        assert run_attempt(asked, report).status is Status.SUCCEEDED
+        assert [event.told["text"] for event in read_pieces(_directory(asked), 0)] == ["1\n"]
+
+    @pytest.mark.parametrize("why", ["stopped", "begun elsewhere"])
+    def test_an_attempt_that_does_not_begin_here_reports_nothing(self, tmp_path, why):
+        asked = job(tmp_path, "print(1)")
+        if why == "stopped":
+            stop_attempt("a1")
+        else:
+            run_attempt(asked)
+        heard: list[AttemptStarted | AttemptTold] = []
+        outcome = run_attempt(asked, heard.append)
+        assert outcome.status is (Status.CANCELLED if why == "stopped" else Status.LOST)
+        assert heard == []
+
+    def test_without_an_executed_notebook_none_is_named(self, tmp_path):
+        (tmp_path / "runs").write_text("in the way")
+        outcome = run_attempt(job(tmp_path, "1"))
+        assert (outcome.status, outcome.notebook) == (Status.LOST, "")
+
+
 class TestOnce:
     """What must not happen twice, or at all."""
 
@@ -489,7 +536,7 @@ class TestOnce:
         assert run_attempt(asked).status is Status.SUCCEEDED
         before = {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()}
         again = run_attempt(asked)
-        assert (again.status, again.failure.kind) == (Status.LOST, "lost")
+        assert (again.status, again.failure.kind, again.notebook) == (Status.LOST, "lost", "")
         assert {path: path.read_bytes() for path in _directory(asked).rglob("*") if path.is_file()} == before
 
     def test_our_own_trouble_is_an_outcome_too(self, tmp_path):

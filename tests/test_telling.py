@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import nbpipe
 from nbpipe.compute.inline import InlineExecutor
-from nbpipe.data.events import NAME, EventFile, Tail, event_in, metrics_of
+from nbpipe.data.events import NAME, EventFile, PieceReader, Tail, event_in, metrics_of, read_pieces
 from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.run.answers import Report
 from nbpipe.workspace import Wishes, Workspace, request_for
@@ -66,6 +66,76 @@ def test_a_flood_is_cut_and_counted_but_numbers_are_not(tmp_path):
     assert found[-1].kind is StepEventKind.CUT
     assert found[-1].told["count"] + sum(event.kind is StepEventKind.DISPLAY for event in found) == 200
     assert [metric.value for metric in metrics_of(found, "r", "s", "a")] == [float(n) for n in range(200)]
+
+
+def write_pieces(folder: Path, count: int) -> list[bytes]:
+    """Write pieces that say their number, and get their lines."""
+    with EventFile(folder) as events:
+        for number in range(1, count + 1):
+            events.tell(StepEventKind.DISPLAY, 1, {"text": str(number)})
+    return (folder / NAME).read_bytes().splitlines(keepends=True)
+
+
+@given(after=st.integers(0, 12), upto=st.one_of(st.none(), st.integers(0, 12)))
+def test_pieces_are_read_by_number(tmp_path_factory, after, upto):
+    folder = tmp_path_factory.mktemp("pieces")
+    write_pieces(folder, 10)
+    wanted = list(range(after + 1, min(10, 10 if upto is None else upto) + 1))
+    reader = PieceReader(folder)
+    for _ in range(2):
+        assert [event.number for event in reader.read(after, upto)] == wanted
+    assert [event.told["text"] for event in read_pieces(folder, after, upto)] == [str(number) for number in wanted]
+
+
+def test_a_reader_reads_what_came_since_and_what_was_there_before(tmp_path):
+    lines = write_pieces(tmp_path, 5)
+    (tmp_path / NAME).write_bytes(b"".join(lines[:3]) + lines[3][:20])
+    reader = PieceReader(tmp_path)
+    assert [event.number for event in reader.read(0)] == [1, 2, 3]
+    assert reader.read(3) == []
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(lines[3][20:] + lines[4])
+    assert [event.number for event in reader.read(3)] == [4, 5]
+    assert [event.number for event in reader.read(1, 2)] == [2]
+
+
+def test_there_are_no_pieces_where_nothing_was_told(tmp_path):
+    assert read_pieces(tmp_path, 0) == []
+    assert read_pieces(tmp_path / "nowhere", 0, 5) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00\x00\n", b'{"number": 4, "ti\n', b'{"number": 4, "kind": "new"}\n'])
+def test_a_gap_is_one_note_in_its_place(tmp_path, damage):
+    """Pieces 4 and 5 of 7; whoever goes on from any number in between hears of what is missing from there."""
+    lines = write_pieces(tmp_path, 7)
+    (tmp_path / NAME).write_bytes(b"".join([*lines[:3], damage, *lines[5:]]))
+    found = read_pieces(tmp_path, 2)
+    assert [event.number for event in found] == [3, 5, 6, 7]
+    assert found[1].told["text"] == "[nbpipe: pieces 4 to 5 of what the step told cannot be read]\n"
+    (rest,) = read_pieces(tmp_path, 4, 5)
+    assert "piece 5 of" in rest.told["text"]
+    assert [event.number for event in read_pieces(tmp_path, 5)] == [6, 7]
+
+
+def test_whenever_pieces_were_written_their_number_is_announced(tmp_path):
+    """What was announced can be read by then."""
+    announced: list[int] = []
+
+    def note(number: int) -> None:
+        assert [event.number for event in read_pieces(tmp_path, 0, number)] == list(range(1, number + 1))
+        announced.append(number)
+
+    with EventFile(tmp_path, wrote=note) as events:
+        for number in range(200):
+            events.tell(StepEventKind.DISPLAY, 1, {"text": "x" * 50_000})
+            if number % 40 == 0:
+                time.sleep(0.1)
+    found = read_pieces(tmp_path, 0)
+
+    assert 2 <= len(announced) <= 20
+    assert announced == sorted(set(announced))
+    assert announced[-1] == found[-1].number
+    assert found[-1].kind is StepEventKind.CUT
 
 
 @given(text=st.text())

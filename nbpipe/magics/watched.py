@@ -49,7 +49,7 @@ Picture = Callable[["Watched", str | None], CardState]
 
 @dataclass(eq=False, slots=True)
 class Watched:
-    """Steps that were submitted here, in their run, or a run found in the history; looked at by one thread, asked by any.
+    """Steps that were submitted here, or a whole run that was found; looked at by one thread, asked by any.
 
     ``request`` is the id under which the run's log tells which executions stand for the steps; empty where the whole
     run is watched. While ``is_unconfirmed``, it is not known whether the steps have joined that run. ``texts`` tells of

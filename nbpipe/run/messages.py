@@ -147,12 +147,21 @@ def encode_submission(submission: Submission) -> str:
     """Return the line that submits a run."""
     asked = submission.asked
     request = {each.name: getattr(asked, each.name) for each in fields(RequestPayload)}
-    return _encode(
-        SubmitRun(
-            submission.wishes.run, submission.cells, RequestPayload(**request), submission.wishes, submission.root,
-            submission.environ, submission.lifetime, submission.connection_file, submission.joins, submission.gesture, submission.holds, _parsed(submission.cells, asked.reading),
-        )
-    )  # fmt: skip
+    message = SubmitRun(
+        run=submission.wishes.run,
+        cells=submission.cells,
+        request=RequestPayload(**request),
+        options=submission.wishes,
+        root=submission.root,
+        environ=submission.environ,
+        lifetime=submission.lifetime,
+        connection_file=submission.connection_file,
+        joins=submission.joins,
+        gesture=submission.gesture,
+        holds=submission.holds,
+        parsed=_parsed(submission.cells, asked.reading),
+    )
+    return _encode(message)
 
 
 def encode_release() -> str:
