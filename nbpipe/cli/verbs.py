@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import click
 
 from nbpipe import __version__
 from nbpipe.cli.output import Screen, origins, replace
+from nbpipe.cli.streams import lenient
 from nbpipe.data.events import Tail
 from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.notebook import read_notebook
@@ -60,7 +60,8 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    code = _outcome(spread_force(given), "--json" in given)
+    with lenient():
+        code = _outcome(spread_force(given), "--json" in given)
     # Whatever is left goes with the process: looking through all of it at exit takes longer than loading some modules.
     gc.freeze()
     sys.exit(code)
@@ -81,10 +82,6 @@ def _outcome(arguments: list[str], as_json: bool) -> int:
     except (click.Abort, KeyboardInterrupt):
         screen.note("cancelled")
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be said there, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return code if isinstance(code, int) else 0
 
 
