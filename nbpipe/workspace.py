@@ -18,6 +18,7 @@ from nbpipe.data.digests import Forgetful
 from nbpipe.data.events import Tail
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryDamaged
+from nbpipe.history.database import is_ours
 from nbpipe.history.store import History
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.reading import read_cells
@@ -80,7 +81,18 @@ class Workspace:
         """Open the workspace of a notebook in folder ``near``, or the one named; it is made if absent."""
         place = find_place(near, named)
         make_place(place)
-        history = History.open(place.database)
+        return cls._opened(place, History.open(place.database))
+
+    @classmethod
+    def read(cls, near: Path, named: Path | None = None) -> Self:
+        """Open the workspace to look into it, for which reading it is enough; in another user's, nothing is written."""
+        place = find_place(near, named)
+        if is_ours(place.database):
+            make_place(place)
+        return cls._opened(place, History.read(place.database))
+
+    @classmethod
+    def _opened(cls, place: Place, history: History) -> Self:
         digests = DigestMemory(history.recall, history.remember, time.time)
         workspace = cls(place, history, LocalStore(place.store), digests)
         recover(history, digests, alive=is_alive, now=time.time())

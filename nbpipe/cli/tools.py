@@ -39,7 +39,7 @@ def debug(
 ) -> None:
     """Look into a step that failed: an IPython session with its inputs bound and its code at the prompt."""
     read_notebook(notebook)
-    with Workspace.open(absolute(notebook).parent, workspace) as opened:
+    with Workspace.read(absolute(notebook).parent, workspace) as opened:
         scene = opened.recorded_scene(str(absolute(notebook)), step)
     if as_json:
         screen.json(scene_object(scene))
@@ -58,7 +58,7 @@ def debug(
 @click.pass_obj
 def compare(screen: Screen, left: str, right: str, workspace: Path | None, as_json: bool) -> None:
     """Show two runs side by side: what went in, what came out, and what differs."""
-    with Workspace.open(Path.cwd(), workspace) as opened:
+    with Workspace.read(Path.cwd(), workspace) as opened:
         first, second = Side(*opened.recorded(left)), Side(*opened.recorded(right))
     if as_json:
         screen.json(comparison_object(first, second))
@@ -120,7 +120,7 @@ def lint(
     if mended and not as_json:
         screen.lines([f"changed {notebook}: cell {', '.join(map(str, mended))}"])
     request = request_of(notebook, workspace, param)
-    with Workspace.open(absolute(notebook).parent, workspace) as opened:
+    with Workspace.read(absolute(notebook).parent, workspace) as opened:
         found = opened.check(request)
     ruff = find_ruff()
     linted = ruff_warnings(absolute(notebook), request.reading, ruff) if ruff else Linted(said="ruff is not installed")

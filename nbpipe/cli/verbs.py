@@ -21,7 +21,7 @@ from nbpipe.language.notebook import read_notebook
 from nbpipe.language.text import nearest
 from nbpipe.model import RunRecord, Status, StepRecord
 from nbpipe.run.answers import Planned
-from nbpipe.run.place import absolute, find_place
+from nbpipe.run.place import absolute, closed, find_place
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission, Wishes
 from nbpipe.views import table, wire
@@ -79,6 +79,10 @@ def _outcome(arguments: list[str], as_json: bool) -> int:
         return screen.refused(BadUsage(error.format_message()))
     except NbpipeError as error:
         return screen.refused(error)
+    except PermissionError as error:
+        if not isinstance(error.filename, str):
+            raise
+        return screen.refused(closed(Path(error.filename)))
     except (click.Abort, KeyboardInterrupt):
         screen.note("cancelled")
         return 130
@@ -134,6 +138,10 @@ def _open(notebook: Path, workspace: Path | None) -> Workspace:
     return Workspace.open(absolute(notebook).parent, workspace)
 
 
+def _read(notebook: Path, workspace: Path | None) -> Workspace:
+    return Workspace.read(absolute(notebook).parent, workspace)
+
+
 def request_of(notebook: Path, workspace: Path | None, given: Sequence[str]) -> Request:
     """Get the request for a notebook, with values from the command line."""
     request = request_for(notebook, find_place(absolute(notebook).parent, workspace))
@@ -149,7 +157,7 @@ def request_of(notebook: Path, workspace: Path | None, given: Sequence[str]) -> 
 def plan(screen: Screen, notebook: Path, param: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
     """Show what would run, what is reused, and why."""
     request = request_of(notebook, workspace, param)
-    with _open(notebook, workspace) as opened:
+    with _read(notebook, workspace) as opened:
         planned = opened.plan(request)
         screen.warnings(planned.warnings)
         if as_json:
@@ -210,7 +218,7 @@ def _run_request(notebook: Path, workspace: Path | None, steps: tuple[str, ...],
 @click.pass_obj
 def status(screen: Screen, notebook: Path, follow: bool, workspace: Path | None, as_json: bool) -> int:
     """Show the newest run of a notebook."""
-    with _open(notebook, workspace) as opened:
+    with _read(notebook, workspace) as opened:
         run_, steps = opened.last(_identity(notebook))
         if follow:
             run_, steps = _follow(screen, opened, run_)
@@ -256,7 +264,7 @@ def why(
 ) -> None:
     """Show how a step differs from its nearest earlier run."""
     request = request_of(notebook, workspace, param)
-    with _open(notebook, workspace) as opened:
+    with _read(notebook, workspace) as opened:
         explained = opened.why(request, step)
         screen.explained(explained, opened.numbers(explained.runs))
 
@@ -290,7 +298,7 @@ def accept(
 @click.pass_obj
 def logs(screen: Screen, notebook: Path, step: str, workspace: Path | None, as_json: bool) -> None:
     """Show what a step printed in its newest run, or has printed so far."""
-    with _open(notebook, workspace) as opened:
+    with _read(notebook, workspace) as opened:
         found = opened.log(_identity(notebook), step)
     screen.log(step, found)
 
@@ -306,7 +314,7 @@ def pull(
     screen: Screen, notebook: Path, output: str, target: Path | None, workspace: Path | None, as_json: bool
 ) -> None:
     """Copy a stored output out of the store."""
-    with _open(notebook, workspace) as opened:
+    with _read(notebook, workspace) as opened:
         identity = _identity(notebook)
         where = target or Path(opened.output(identity, output).basename)
         if target is None and where.exists():
@@ -326,7 +334,7 @@ def pull(
 @click.pass_obj
 def runs(screen: Screen, notebook: Path | None, limit: int, workspace: Path | None, as_json: bool) -> None:
     """List the newest runs, of one notebook or of the workspace."""
-    with _open(notebook or Path.cwd() / "x", workspace) as opened:
+    with _read(notebook or Path.cwd() / "x", workspace) as opened:
         found = opened.runs(_identity(notebook) if notebook else None, limit)
         if as_json:
             screen.json(wire.runs_object(found))
@@ -341,7 +349,7 @@ def runs(screen: Screen, notebook: Path | None, limit: int, workspace: Path | No
 @click.pass_obj
 def show(screen: Screen, run: str, workspace: Path | None, as_json: bool) -> None:
     """Show one run: its number, its id, or the beginning of its id."""
-    with Workspace.open(Path.cwd(), workspace) as opened:
+    with Workspace.read(Path.cwd(), workspace) as opened:
         run_, steps = opened.show(run)
         screen.run(run_, steps, opened.origin_numbers(steps), opened.clock(), opened.metrics(run_.id, steps))
 

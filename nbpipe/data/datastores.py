@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from nbpipe.data.digests import Forgetful, content_digest
 from nbpipe.errors import FileMissing, StoreOutOfReach
+from nbpipe.history.sharing import make_folder
 
 _DIGEST = re.compile(r"blake3:([0-9a-f]{64})")
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
@@ -36,7 +37,7 @@ class LocalStore:
         """Move a file or folder into the store and get its address; an equal object that is there already stays."""
         target = self._place(digest, basename)
         with _reaching(f"the datastore `{self._root}`"):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             if not _is_whole(target, digest):
                 self._replace(staged, target, digest)
         return target.as_uri()

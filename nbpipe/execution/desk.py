@@ -134,7 +134,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_whole(path: Path, content: bytes, mode: int = 0o664) -> None:
     """Write a file so that a reader, or a power cut, finds all of it or the one before."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:

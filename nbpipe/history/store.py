@@ -10,7 +10,7 @@ from sqlalchemy import false, update
 from nbpipe.history.archive import Archive
 from nbpipe.history.attempts import Attempts
 from nbpipe.history.claims import Claims
-from nbpipe.history.database import Database
+from nbpipe.history.database import Copy, Database, is_ours
 from nbpipe.history.metrics import Metrics
 from nbpipe.history.migrations import migrate
 from nbpipe.history.recovery import Recovery
@@ -34,7 +34,18 @@ class History(Runs, Steps, Attempts, Results, Claims, Recovery, Memory, Archive,
 
         HistoryOutOfReach when it cannot be read and written: damaged, read-only, of a newer nbpipe, held for too long.
         """
-        database = Database(url_or_path)
+        return cls._opened(Database(url_or_path))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return what the history in this file tells, for which reading it is enough.
+
+        Whoever owns the file has the history itself. Anybody else has a private copy, and leaves nothing behind.
+        """
+        return cls.open(path) if is_ours(path) else cls._opened(Copy(path))
+
+    @classmethod
+    def _opened(cls, database: Database) -> Self:
         opened = False
         try:
             with database.writing() as connection:

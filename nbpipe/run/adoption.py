@@ -55,7 +55,8 @@ def _adopt(history: History, submitted: Submitted, outcome: Outcome, digests: Di
     )  # fmt: skip
     offers = () if doubts else tuple(replace(offer, observed=outcome.observed) for offer in kept.offers)
     claim = Claim(kept.step.key, kept.run.owner, kept.token) if kept.step.key and kept.token else None
-    if history.commit(outcome, record, offers=offers, claim=claim, now=now):
+    committed = history.commit(outcome, record, offers=offers, claim=claim, now=now)
+    if committed and not history.is_private:
         keep_record(replace(kept, step=record, offers=offers, committed=now))
 
 

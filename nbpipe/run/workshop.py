@@ -15,6 +15,7 @@ from nbpipe.data.manifests import read_manifest
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import NbpipeError
 from nbpipe.history.archive import Archived
+from nbpipe.history.sharing import make_folder
 from nbpipe.language.render import render
 from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Outcome, Output, Step, StepCode, StepOutput
 from nbpipe.planning.graph import destination
@@ -54,7 +55,7 @@ class Workshop:
         graph, around = self.situation.graph, self.situation.circumstances[step]
         declared = graph.steps[step]
         directory = self.place.attempt(self.run, slug(step), number)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(directory, 0o700)
         return Job(
             attempt=attempt,
             token=token,
