@@ -116,6 +116,31 @@ def test_what_is_refused_says_so_in_the_cell_and_stands_in_nobody_s_way(lab):
     assert "there is no verb `plam`" in lab.run("verb", "%nbpipe plam")[1]
 
 
+@pytest.mark.parametrize(
+    "cell, written",
+    [
+        ("%step near -o n\nn = 1", "Write `%%step near -o n`"),
+        ("# why\n% nbstep near\nn = 1", "Write `%%nbstep near`"),
+        ("%%stpe near -o n\nn = 1", "Write `%%step near -o n`"),
+        ("#| steps: near\nn = 1", "Write `#| step: near`"),
+        ("m = 1\n%step near -o n", "Begin a cell with `%%step NAME …`"),
+    ],
+)
+def test_a_cell_that_is_nearly_a_step_says_how_to_write_it_and_stands_in_nobody_s_way(lab, cell, written):
+    _, error = lab.run("near", cell)
+    assert f"cell {lab.number}" in error
+    assert "makes no step" in error
+    assert written in error
+    assert "Traceback" not in error
+    assert "NameError" in lab.run("look", "n")[1]
+    assert lab.run("fine", "%%step fine -o f\nf = 1")[1] == ""
+
+
+def test_a_step_cell_without_a_body_says_what_it_lacks(lab):
+    assert "is declared, incomplete" in lab.run("bare", "%%step bare -o b")[0]
+    lab.run("bare", "%%step bare -o b\nb = 1")
+
+
 def test_every_verb_answers(lab):
     lab.run("wrong", "%%step wrong -o w\nw = 1")
     lab.run("fine", "%%step fine -o f\nprint('hello')\nf = 1")

@@ -22,10 +22,13 @@ from nbpipe.workspace import Workspace, request_for
 class ShellCaller:
     """Use it as a context manager: it closes the workspace that the call has opened."""
 
-    def __init__(self, screen: Screen, notebook: Path | None, named_workspace: Path | None) -> None:
+    def __init__(
+        self, screen: Screen, notebook: Path | None, named_workspace: Path | None, *, reads_only: bool = False
+    ) -> None:
         self.screen = screen
         self.named_workspace = named_workspace
         self._notebook = notebook
+        self._open = Workspace.read if reads_only else Workspace.open
         self._workspace: Workspace | None = None
 
     def __enter__(self) -> Self:
@@ -40,7 +43,7 @@ class ShellCaller:
     def workspace(self) -> Workspace:
         """Return the workspace, opened on first use."""
         if self._workspace is None:
-            self._workspace = Workspace.open(self.folder, self.named_workspace)
+            self._workspace = self._open(self.folder, self.named_workspace)
         return self._workspace
 
     @property

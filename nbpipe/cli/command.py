@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from nbpipe import __version__
@@ -13,7 +14,9 @@ from nbpipe.cli.caller import ShellCaller
 from nbpipe.cli.completion import completions
 from nbpipe.cli.output import Screen
 from nbpipe.cli.rendering import render
+from nbpipe.cli.streams import lenient
 from nbpipe.errors import NbpipeError
+from nbpipe.run.place import closed
 from nbpipe.verbs import options
 from nbpipe.verbs.parser import parse
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
@@ -23,11 +26,12 @@ from nbpipe.verbs.usage import verb_help, verbs_help
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    screen = Screen("--json" in words)
-    found = completions(words, os.environ)
-    code = outcome(words, screen) if found is None else 0
-    if found is not None:
-        screen.lines(found)
+    with lenient():
+        screen = Screen("--json" in words)
+        found = completions(words, os.environ)
+        code = outcome(words, screen) if found is None else 0
+        if found is not None:
+            screen.lines(found)
     # Whatever is left goes with the process: looking through all of it at exit takes longer than loading some modules.
     gc.freeze()
     sys.exit(code)
@@ -39,13 +43,13 @@ def outcome(words: Sequence[str], screen: Screen) -> int:
         return _carry_out(words, screen)
     except NbpipeError as error:
         return screen.refused(error)
+    except PermissionError as error:
+        if not isinstance(error.filename, str):
+            raise
+        return screen.refused(closed(Path(error.filename)))
     except KeyboardInterrupt:
         screen.note("cancelled")
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be said there, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _carry_out(words: Sequence[str], screen: Screen) -> int:
@@ -68,4 +72,4 @@ def _caller(asked: Invocation, screen: Screen) -> ShellCaller:
     notebook = next((asked[argument] for argument in notebooks if argument in asked.verb.arguments), None)
     workspaces = (options.WORKSPACE, options.DEBUG_WORKSPACE)
     named = next((asked[option] for option in workspaces if option in asked.verb.options), None)
-    return ShellCaller(screen, notebook, named)
+    return ShellCaller(screen, notebook, named, reads_only=asked.verb.reads_only)

@@ -16,6 +16,7 @@ from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
 from nbpipe.data.digests import Forgetful
 from nbpipe.data.integrity import find_damage
 from nbpipe.errors import StoreOutOfReach
+from nbpipe.history.sharing import make_folder
 from nbpipe.model import Reference
 
 DEFAULT_STORE = "default"
@@ -40,7 +41,7 @@ class LocalStore:
             return find_damage(target, reference, folder=folder, digests=Forgetful()) is None
 
         with _reaching(f"the datastore `{self._root}`"):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             if is_there():
                 return
             with draft_beside(target) as draft:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
+from nbpipe.history.copies import State, copy_database, state_of
+from nbpipe.history.sharing import barred, make_folder, may, owner_of, share
 
 BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
@@ -56,12 +61,24 @@ _CAUSES = (
 class Database:
     """One SQLite file, used by any number of threads and processes through short transactions."""
 
+    is_private = False
+
     def __init__(self, path: Path, *, shares_memory: bool) -> None:
         self.path = path
-        with words_for(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        self._shares_memory = shares_memory
         self._file: tuple[int, int] | None = None
-        self._readers = _engine(path, shares_memory=shares_memory)
+        self._use(self._prepared(path))
+
+    def _prepared(self, path: Path) -> Path:
+        """Return the file to work with, there and writable."""
+        with words_for(path):
+            make_folder(path.parent)
+            _require_writable(path)
+            _make(path)
+        return path
+
+    def _use(self, file: Path) -> None:
+        self._readers = _engine(file, shares_memory=self._shares_memory)
         # Taking the write lock at once means waiting for one's turn; taking it after a read may fail without a wait.
         self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
 
@@ -99,6 +116,58 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections."""
         self._readers.dispose()
+
+
+class DatabaseCopy(Database):
+    """What a database holds, for a process that may only read it: a private copy, made anew when it has changed.
+
+    What is written here is seen here alone, and only until then.
+    """
+
+    is_private = True
+
+    def __init__(self, path: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="nbpipe-")
+        self._state: State | None = None
+        self._copies = 0
+        self._lock = threading.Lock()
+        super().__init__(path, shares_memory=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Get a connection that sees one moment of the database."""
+        self._renew()
+        with super().reading() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Get a connection whose changes become visible to this process alone."""
+        self._renew()
+        with super().writing() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the pooled connections and remove the copy."""
+        super().close()
+        self._folder.cleanup()
+
+    def _prepared(self, path: Path) -> Path:
+        _require_readable(path)
+        self._copies += 1
+        copy = Path(self._folder.name, str(self._copies))
+        with words_for(path):
+            now, state = time.time(), state_of(path)
+            if state.file:
+                copy_database(path, copy)
+        self._state = state if state.is_settled(now) else None
+        return copy
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._state is None or state_of(self.path) != self._state:
+                self._readers.dispose()
+                self._use(self._prepared(self.path))
 
 
 class Repository:
@@ -149,11 +218,65 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def is_ours(path: Path) -> bool:
+    """Say whether this process owns a database, or may make it in a folder of its own, and may write all of it."""
+    if barred(path) != path:
+        return False
+    folder = next(above for above in path.absolute().parents if above.exists())
+    files = [file for file in (path, *_beside(path)) if file.exists()]
+    owned = (path if path.exists() else folder).stat().st_uid == os.geteuid()
+    return owned and all(may(one, os.W_OK) for one in (folder, *files))
+
+
+def _beside(path: Path) -> list[Path]:
+    return [path.with_name(path.name + kind) for kind in ("-wal", "-shm", "-journal")]
+
+
+def _require_writable(path: Path) -> None:
+    for one in (path.parent, path, *_beside(path)):
+        if one.exists() and not may(one, os.W_OK):
+            raise HistoryOutOfReach(
+                f"the history {path} cannot be written: {one} is read-only here and belongs to {owner_of(one)}",
+                f"Its owner can let the group write it (chmod g+rw {one}); or name another workspace.",
+            )
+
+
+def _require_readable(path: Path) -> None:
+    outer = barred(path)
+    if outer != path or (path.exists() and not may(path, os.R_OK)):
+        raise HistoryOutOfReach(
+            f"the history {path} cannot be read: {outer} is closed to this user and belongs to {owner_of(outer)}",
+            f"Its owner can let the group read it (chmod g+rX {outer}); or name another workspace.",
+        )
+
+
+def _make(path: Path) -> None:
+    """Make an empty file where there is none: what SQLite makes beside it takes over its mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+    except FileExistsError:
+        return
+    share(path)
+
+
+def _share_beside(path: Path) -> None:
+    """Give the files that SQLite has made beside a database the group of that."""
+    group = path.stat().st_gid
+    for one in _beside(path):
+        with suppress(FileNotFoundError, PermissionError):
+            found = one.stat()
+            if found.st_gid != group and found.st_uid == os.geteuid():
+                os.chown(one, -1, group)
+
+
 def _engine(path: Path, *, shares_memory: bool) -> Engine:
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": 0.0})
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:
         _prepare(connection, write_ahead=shares_memory)
+        # Reading makes SQLite open what it keeps beside the file.
+        connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
+        _share_beside(path)
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", _begin)

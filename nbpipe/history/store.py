@@ -10,7 +10,7 @@ from sqlalchemy import false, update
 from nbpipe.history.attempt_archive import ResultArchive
 from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
-from nbpipe.history.database import Database
+from nbpipe.history.database import Database, DatabaseCopy, is_ours
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
@@ -50,7 +50,18 @@ class History:
         Raise HistoryOutOfReach when it cannot be read and written: damaged, read-only, of another schema, held for too
         long.
         """
-        database = Database(path, shares_memory=shares_memory)
+        return cls._opened(Database(path, shares_memory=shares_memory))
+
+    @classmethod
+    def read(cls, path: Path, *, shares_memory: bool = True) -> Self:
+        """Return what the history in this file tells, for which reading it is enough.
+
+        Whoever owns the file has the history itself. Anybody else has a private copy, and leaves nothing behind.
+        """
+        return cls.open(path, shares_memory=shares_memory) if is_ours(path) else cls._opened(DatabaseCopy(path))
+
+    @classmethod
+    def _opened(cls, database: Database) -> Self:
         opened = False
         try:
             with database.writing() as connection:
@@ -68,6 +79,11 @@ class History:
         """Return what is wrong with the database's file and with the log of its runs; nothing when it is whole."""
         found = self._database.damage()
         return found or [f"the log of run {run} has a gap" for run in self.log.gaps()]
+
+    @property
+    def is_private(self) -> bool:
+        """Return whether what is written here is seen by this process alone."""
+        return self._database.is_private
 
     def is_in_place(self) -> bool:
         """Return whether the file that was opened was neither deleted nor replaced since."""

@@ -11,7 +11,15 @@ from nbpipe.errors import BadDirective, BadPipeline, Place, Refused
 from nbpipe.language.changes import changed_in_place, outside_functions
 from nbpipe.language.directives import marker, misplaced, misplaced_call
 from nbpipe.language.form import Form, form_of
-from nbpipe.language.ipython_syntax import check_cell, is_plain, parse_cell, too_deep, too_long, without_magic
+from nbpipe.language.ipython_syntax import (
+    check_cell,
+    is_plain,
+    parse_cell,
+    too_deep,
+    too_long,
+    without_magic,
+    without_prompts,
+)
 from nbpipe.language.names import Names, names_of
 from nbpipe.language.text import lines_of
 from nbpipe.model import Cell, Definition
@@ -128,6 +136,7 @@ def _source(cell: Cell, errors: list[Refused]) -> _Source | None:
         if code is None:
             return None
         cell = dataclasses.replace(cell, source=code)
+    cell = dataclasses.replace(cell, source=without_prompts(cell.source))
     try:
         tree = parse_cell(cell.source, Place(cell.number))
         check_cell(cell.source, Place(cell.number))
@@ -142,7 +151,7 @@ def _source(cell: Cell, errors: list[Refused]) -> _Source | None:
 
 
 def _hidden_step(cell: Cell, tree: ast.Module) -> BadDirective | None:
-    return misplaced_call(cell, tree) if "%%" in cell.source and "step" in cell.source else None
+    return misplaced_call(cell, tree) if "%" in cell.source and "step" in cell.source else None
 
 
 def _is_future(statement: ast.stmt) -> bool:

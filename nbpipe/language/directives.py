@@ -12,6 +12,7 @@ from nbpipe.errors import BadDirective, Place
 from nbpipe.language import values
 from nbpipe.language.ipython_syntax import without_magic
 from nbpipe.language.items import identifier, inputs_in, name_hint, names_in, outputs_in, paths_in
+from nbpipe.language.misspelling import misspelled
 from nbpipe.language.names import magic_texts
 from nbpipe.language.text import Span, comments_of, lines_of, nearest, split_commas
 from nbpipe.model import Cell, Input, Options, Output
@@ -29,9 +30,10 @@ MARKERS = ("parameters", "shared", "local")
 
 # Not `%%step?`, which asks for help.
 _MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w?])")
+_CALLED_LINE = re.compile(r"\s*%%?\s*(?:nb)?step(?![\w?])")
 _PIPE_LINE = re.compile(r"#\s?\|(.*)$")
 _STEP_PIPE = re.compile(r"#\s?\|\s*step\s*:")
-_ESCAPE = re.compile(r"\s*[!%?]|.*\?\s*$")
+_ESCAPE = re.compile(r"\s*[!%?,;/]|.*\?\s*$")
 _QUOTED = re.compile(r"(?<![^\s,=:])(\"[^\"]*\"|'[^']*')")
 _KEY_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)$")
 _OPTION = re.compile(r"(?<!\S)(--?)([A-Za-z][\w-]*)(=?)")
@@ -67,14 +69,14 @@ def marker(source: str) -> str | None:
 
 
 def misplaced(cell: Cell) -> BadDirective | None:
-    """Get the error for a step's first line that is indented, or that a magic or a comment stands above, or None."""
+    """Return the error for a step's first line that is misspelled, indented, or below a magic or a comment, or None."""
     lines = lines_of(cell.source)
     first, line = _first_line(lines)
     if _begins_step(line.lstrip()) and not _begins_step(line):
         hint = "Let it begin where the line begins."
         return BadDirective(f"`{line.strip()}` is indented", hint, Place(cell.number, first, 1))
     above = line.strip()
-    return _under_comments(cell, lines, first, above) or _under_code(cell, lines, above)
+    return misspelled(cell) or _under_comments(cell, lines, first, above) or _under_code(cell, lines, above)
 
 
 def _under_comments(cell: Cell, lines: list[str], first: int, above: str) -> BadDirective | None:
@@ -103,11 +105,11 @@ def _under_code(cell: Cell, lines: list[str], above: str) -> BadDirective | None
 
 
 def misplaced_call(cell: Cell, tree: ast.Module) -> BadDirective | None:
-    """Get the error for ``%%step`` below code, where IPython takes it for a line magic, or None."""
+    """Return the error for ``%%step`` or ``%step`` below code, where IPython takes it for a line magic, or None."""
     for node in ast.walk(tree):
-        if magic_texts(node)[:1] in (["%step"], ["%nbstep"]):
+        if magic_texts(node)[:1] in (["%step"], ["%nbstep"], ["step"], ["nbstep"]):
             lines = lines_of(cell.source)
-            near = [number for number, line in enumerate(lines, 1) if _MAGIC_LINE.match(line)]
+            near = [number for number, line in enumerate(lines, 1) if _CALLED_LINE.match(line)]
             number = min(near, key=lambda line: abs(line - node.lineno), default=0)  # type: ignore[attr-defined]
             if number:
                 return _below(lines[number - 1], _first_line(lines)[1].strip(), Place(cell.number, number, 1))
@@ -121,7 +123,8 @@ def _begins_step(line: str) -> bool:
 def _below(line: str, above: str, place: Place) -> BadDirective:
     magic = above.split(maxsplit=1)[0]
     out = f"Leave `{magic}` out: a step's times are recorded anyway." if above.startswith("%%") else ""
-    return BadDirective(f"`{line.strip()}` stands below `{above[:60]}`", out or "Make it the cell's first line.", place)
+    first = "Make it the cell's first line" + ("." if _begins_step(line) else ", with two percent signs: %%step NAME.")
+    return BadDirective(f"`{line.strip()}` stands below `{above[:60]}`", out or first, place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,35 @@ from nbpipe.errors import BadCode, Place
 T = TypeVar("T")
 
 # They run the cell's code in the notebook's own namespace.
-_PYTHON_MAGIC = re.compile(r"\s*%%(?:time|capture|prun)(?!\S)")
+_PYTHON_MAGIC = re.compile(r"\s*%%(?:time|capture|prun)(?!\S).*")
+# IPython looks for a prompt on the first two lines; that no other cell is asked of it saves its import.
+_PROMPTED = re.compile(r"\s*(?:.*\n)?[ \t]*(?:>>>|\.\.\.|In \[)")
+_COMMAND = re.compile(r"\s*([^\W\d][\w.]*)(.*)")
+
+# Names that IPython's shell gives to magics of its own.
+_MORE_NAMES = ("ed", "hist", "rep")
 
 
 def without_magic(source: str) -> str | None:
-    """Get the cell under a magic that runs it as it is, the magic's line as a comment; None under any other magic."""
-    magic = _PYTHON_MAGIC.match(source)
-    if magic is None:
-        return None
-    start = source.index("%%")
-    return f"{source[:start]}# {source[start:]}"
+    """Return the cell under magics that run it as it is, their lines empty; None under any other magic."""
+    above = ""
+    while magic := _PYTHON_MAGIC.match(source):
+        above += "\n" * magic[0].count("\n")
+        source = source[magic.end() :]
+    return None if source.lstrip().startswith("%%") else above + source
+
+
+def without_prompts(source: str) -> str:
+    """Return the cell without what IPython first takes from its lines: their common indentation, and prompts."""
+    if not _PROMPTED.match(source) and is_plain(source):
+        return source
+    above, lines = _without_blank(source)
+    # Imported here: IPython takes 0.2 s, and most notebooks have no such cell in their pipeline.
+    from IPython.core.inputtransformer2 import classic_prompt, ipython_prompt, leading_indent
+
+    for clean in (leading_indent, classic_prompt, ipython_prompt):
+        lines = clean(lines)  # type: ignore[no-untyped-call]
+    return above + "".join(lines)
 
 
 def parse_cell(source: str, place: Place) -> ast.Module:
@@ -39,13 +58,16 @@ def check_cell(source: str, place: Place) -> None:
 
 
 def _read(source: str, place: Place, reader: Callable[[str], T]) -> T:
+    source = without_prompts(source)
     try:
         return reader(source)
     except SyntaxError as plain:
         error = plain
-    if _has_escapes(source):
+    for transform in (_transformed, _called):
         try:
-            return reader(_transformed(source))
+            text = transform(source)
+            if text.rstrip() != source.rstrip():
+                return reader(text)
         except SyntaxError as transformed:
             error = transformed
     raise BadCode(
@@ -88,7 +110,13 @@ def _parse(source: str) -> ast.Module:
 
 def _compile(source: str) -> None:
     with _quietly():
-        compile(source, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        try:
+            compile(source, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        except SyntaxError:
+            # IPython compiles one statement after the other: `from __future__` may stand anywhere.
+            for statement in ast.parse(source).body:
+                alone = ast.Module([statement], [])
+                compile(alone, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
 @contextmanager
@@ -103,18 +131,47 @@ def _quietly() -> Iterator[None]:
             raise SyntaxError(str(error) or type(error).__name__) from None
 
 
-def _has_escapes(source: str) -> bool:
-    return any(sign in source for sign in "%!?")
+def _without_blank(source: str) -> tuple[str, list[str]]:
+    """Return a line end for each blank line that the cell begins with, and its other lines."""
+    lines = source.splitlines(keepends=True)
+    first = next((number for number, line in enumerate(lines) if not line.isspace()), 0)
+    return "\n" * "".join(lines[:first]).count("\n"), lines[first:]
 
 
 def _transformed(source: str) -> str:
-    # Imported here: IPython takes 0.2 s, and most notebooks have no magic in a cell of their pipeline.
+    """Return the Python that IPython makes of a cell's magics, shell escapes and quoting signs."""
+    # Imported here, as above.
     from IPython.core.inputtransformer2 import TransformerManager
 
     manager = TransformerManager()  # type: ignore[no-untyped-call]
+    above, lines = _without_blank(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return str(manager.transform_cell(source))
+            return above + str(manager.transform_cell("".join(lines)))
         except (LookupError, TokenError, TypeError, ValueError, RecursionError) as error:
             raise SyntaxError(str(error) or type(error).__name__) from None
+
+
+def _called(source: str) -> str:
+    """Return the call that IPython makes of a one-line cell such as ``pip install x``, which needs no percent sign."""
+    line = source.strip()
+    command = _COMMAND.fullmatch(line)
+    if command is None or len(line.splitlines()) > 1 or command[1] not in _line_magics():
+        return source
+    return f"get_ipython().run_line_magic({command[1]!r}, {command[2].strip()!r})"
+
+
+@lru_cache(maxsize=1)
+def _line_magics() -> frozenset[str]:
+    # Imported here: only a cell that is no Python asks for them.
+    from ipykernel.zmqshell import KernelMagics
+    from IPython.core import magics
+    from IPython.core.alias import default_aliases
+    from IPython.core.magic import Magics
+
+    # Newer ones load a class when it is asked for.
+    kinds = [getattr(magics, name) for name in dir(magics)]
+    ours = [kind for kind in (*kinds, KernelMagics) if isinstance(kind, type) and issubclass(kind, Magics)]
+    names = [name for kind in ours for name in kind.magics.get("line", ())]
+    return frozenset([*names, *(name for name, _ in default_aliases()), *_MORE_NAMES])

@@ -74,7 +74,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.remove(as_magic)
     shell.ast_transformers.remove(loaded.waiter)
     offer_no_more(shell)
-    for kind, names in (("cell", ("step", "nbstep")), ("line", ("nbpipe",))):
+    for kind, names in (("cell", ("step", "nbstep")), ("line", ("step", "nbstep", "nbpipe"))):
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
     loaded.session.close()

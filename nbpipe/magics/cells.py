@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from nbpipe.errors import Refused
+from nbpipe.errors import BadDirective, Place, Refused
 from nbpipe.language.directives import marker, misplaced, read_step
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.parameters import bound_names
@@ -42,7 +42,7 @@ class Cells:
         self._number = count() - 1
         ids = {cell.source.strip(): cell.id for cell in _file_cells(notebook)}
         for number, source in enumerate(before_us, 1):
-            if not source.strip():
+            if not source.strip() or misplaced(Cell(number, source)) is not None:
                 continue
             known = ids.get(source.strip(), "")
             self._keep(f"id:{known}" if known else f"{_BEFORE}{number}", Cell(number, source, known))
@@ -69,6 +69,15 @@ class Cells:
         """Get the text of the cell that runs now."""
         cell = self._cells.get(self._current)
         return cell.source if cell else ""
+
+    def refused(self, line: str) -> BadDirective:
+        """Return the error for the running cell, in which a line begins with ``%step``; forget the cell."""
+        cell = self._cells.pop(self._current, None)
+        error = misplaced(cell) if cell else None
+        if error is None:
+            place = Place(cell.number if cell else None)
+            error = BadDirective(f"`%step {line}` makes no step", "Begin a cell with `%%step NAME …`.", place)
+        return error
 
     def declare(self, source: str) -> Cell:
         """Get the running step cell; one that was called by a program instead of a cell is kept under its text."""

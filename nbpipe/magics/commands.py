@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from nbpipe.errors import NbpipeError, Refusals, StepFailed
 from nbpipe.language.directives import marker, read_step
+from nbpipe.language.misspelling import misspelled
 from nbpipe.magics.acting import show_card
 from nbpipe.magics.caller import KernelCaller
 from nbpipe.magics.front_end import is_watched
@@ -18,7 +19,7 @@ from nbpipe.magics.rendering import render
 from nbpipe.magics.screen import Failing, Progress, show_lines, show_outputs
 from nbpipe.magics.session import Session
 from nbpipe.magics.trial import run_here
-from nbpipe.model import Status
+from nbpipe.model import Cell, Status
 from nbpipe.run.answers import Report
 from nbpipe.run.situation import Request
 from nbpipe.run.submission import Wishes
@@ -44,14 +45,14 @@ class StepMagics(Magics):
         self.mending = Mending()
 
     @no_var_expand
-    @cell_magic
-    def step(self, line: str, cell: str) -> None:
+    @line_cell_magic
+    def step(self, line: str, cell: str | None = None) -> None:
         """Declare a step and run it with what it needs; its outputs are bound here afterwards."""
         self._step(line, cell)
 
     @no_var_expand
-    @cell_magic
-    def nbstep(self, line: str, cell: str) -> None:
+    @line_cell_magic
+    def nbstep(self, line: str, cell: str | None = None) -> None:
         """Do what ``%%step`` does, where another extension owns that name."""
         self._step(line, cell)
 
@@ -76,8 +77,10 @@ class StepMagics(Magics):
         if response is not None:
             render(self.session, response)
 
-    def _step(self, line: str, cell: str) -> None:
+    def _step(self, line: str, cell: str | None) -> None:
         with Failing():
+            if cell is None:
+                raise self.session.cells.refused(line)
             self._declare(f"%%step {line}\n{cell}")
 
     def _declare(self, source: str) -> None:
@@ -151,13 +154,17 @@ def _ending(report: Report) -> NbpipeError:
 def as_magic(lines: list[str]) -> list[str]:
     """Return the lines of a cell as IPython shall see them.
 
-    A ``#| step:`` cell becomes ``%%step``, its continued first line is joined, and ``%nbpipe VERB?`` asks for help.
+    A ``#| step:`` cell becomes ``%%step``, its continued first line is joined, and ``%nbpipe VERB?`` asks for help. A
+    cell that is nearly a step becomes ``%step``, which says so; one without a body gets an empty line as its body.
     """
     if help_asked := _HELP.fullmatch("".join(lines)):
         return [f"{help_asked[1]} --help\n"]
     first = next((place for place, line in enumerate(lines) if line.strip()), None)
-    if first is None or marker("".join(lines)) != "step":
+    if first is None:
         return lines
+    source = "".join(lines)
+    if marker(source) != "step":
+        return lines if misspelled(Cell(0, source)) is None else ["%step\n"]
     head = lines[first]
     if head.startswith("#"):
         head = "%%step " + head.partition(":")[2].lstrip()
@@ -165,4 +172,4 @@ def as_magic(lines: list[str]) -> list[str]:
     while head.rstrip("\n").endswith("\\") and following < len(lines):
         head = head.rstrip("\n")[:-1] + " " + lines[following]
         following += 1
-    return [head if head.endswith("\n") else head + "\n", *lines[following:]]
+    return [head if head.endswith("\n") else head + "\n", *(lines[following:] or ["\n"])]

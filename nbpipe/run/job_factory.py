@@ -12,6 +12,7 @@ from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.materializer import Materializer
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import NbpipeError
+from nbpipe.history.sharing import make_folder
 from nbpipe.language.render import render
 from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepCode, StepOutput
 from nbpipe.planning.graph import destination
@@ -45,7 +46,7 @@ class AttemptJobFactory:
         graph, around = self.situation.graph, self.situation.circumstances[step]
         declared = graph.steps[step]
         directory = self.place.path(self.directory(step, attempt))
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(directory, 0o700)
         return Job(
             attempt=attempt,
             token=token,

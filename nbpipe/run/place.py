@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbpipe.errors import BadUsage, StoreOutOfReach
+from nbpipe.history.sharing import culprit, make_folder, may, owner_of, share
 from nbpipe.language.text import nearest
 from nbpipe.model import ExecutionRecord, RunRecord
 
@@ -111,16 +112,34 @@ def find_place(near: Path, named: Path | None = None) -> Place:
 
 
 def make_place(place: Place) -> None:
-    """Make the folder if it is not there, with an ignore file of its own for git."""
+    """Make the folder if it is not there, with an ignore file of its own for git.
+
+    StoreOutOfReach when this user may not write it, or what is in it.
+    """
     try:
-        place.root.mkdir(parents=True, exist_ok=True)
+        make_folder(place.root)
         ignore = place.root / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
+            share(ignore)
+    except PermissionError:
+        raise closed(place.root) from None
     except OSError as error:
         raise StoreOutOfReach(
             f"the workspace {place.root} cannot be made: {error.strerror}", "Name another with --workspace DIR."
         ) from None
+    for folder in (place.root, place.runs, place.store, place.store / "objects"):
+        if folder.exists() and not may(folder, os.W_OK):
+            raise closed(folder)
+
+
+def closed(path: Path) -> StoreOutOfReach:
+    """Return the error for a file or folder that this user may not use; it names the owner, who can change that."""
+    found = culprit(path)
+    said = f"{path} cannot be used: {found} belongs to {owner_of(found)}, who does not let this user do so"
+    return StoreOutOfReach(
+        said, f"Its owner can (chmod g+rwX {found}); or name another workspace with --workspace DIR."
+    )
 
 
 def write_settings(folder: Path) -> None:

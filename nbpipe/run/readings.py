@@ -46,9 +46,17 @@ class Readings:
         if known is not None:
             return known
         reading = read_cells(cells)
-        if name is not None and self._folder.parent.is_dir():
+        if name is not None and _is_ours(self._folder.parent):
             _remember(path, name, write_down(reading))
         return reading
+
+
+def _is_ours(folder: Path) -> bool:
+    """Say whether the workspace is there and this user's own: in another one, whoever only looks leaves nothing."""
+    try:
+        return folder.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _recall(path: Path, name: str | None) -> Reading | None:

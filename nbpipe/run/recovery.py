@@ -65,7 +65,8 @@ def _adopt(
     entries = () if doubts else tuple(replace(entry, observed=outcome.observed) for entry in result.offers)
     run = history.runs.get(attempt.run)
     claim = Claim(attempt.key, run.owner, attempt.token) if run and attempt.key and attempt.token else None
-    if history.attempts.commit(attempt, execution, offers=entries, claim=claim, now=now):
+    committed = history.attempts.commit(attempt, execution, offers=entries, claim=claim, now=now)
+    if committed and not history.is_private:
         keep_result(layout, replace(result, execution=execution, attempt=attempt, offers=entries, committed=now))
 
 

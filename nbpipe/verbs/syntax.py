@@ -103,7 +103,8 @@ class Option(Parameter[T]):
 class Verb:
     """One verb: its name, what it takes, a sentence of help, and the call behind it.
 
-    At most one option of each group in ``exclusive`` may be given.
+    At most one option of each group in ``exclusive`` may be given. One that ``reads_only`` needs no right to write the
+    workspace, and writes nothing into one that belongs to another user.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Verb:
     options: tuple[Option[Any], ...] = ()
     exclusive: tuple[tuple[Option[Any], ...], ...] = ()
     faces: Face = Face.BOTH
+    reads_only: bool = False
 
     def arguments_in(self, face: Face) -> tuple[Argument[Any], ...]:
         """Return the arguments that it takes there."""

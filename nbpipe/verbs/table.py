@@ -13,8 +13,7 @@ VERBS = (
     ),
     Verb(
         "plan", "Show what would run, what is reused, and why.",
-        calls.plan, (o.NOTEBOOK,), (o.PARAM, o.WORKSPACE, o.JSON),
-    ),
+        calls.plan, (o.NOTEBOOK,), (o.PARAM, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "run", "Run the pipeline, or the named steps and what they need.",
         calls.run, (o.NOTEBOOK, o.STEPS),
@@ -26,43 +25,43 @@ VERBS = (
         "cancel", "Cancel the notebook's active runs, and wait until they have stopped.",
         calls.cancel, (o.NOTEBOOK,), (o.WORKSPACE, o.JSON),
     ),
-    Verb("status", "Show the newest run.", calls.status, (o.NOTEBOOK,), (o.FOLLOW, o.WORKSPACE, o.JSON)),
+    Verb(
+        "status", "Show the newest run.",
+        calls.status, (o.NOTEBOOK,), (o.FOLLOW, o.WORKSPACE, o.JSON), reads_only=True,
+    ),
     Verb(
         "why", "Show how a step differs from its nearest earlier run.",
-        calls.why, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON),
-    ),
+        calls.why, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "debug", "Look into a failed step: its inputs bound, its code ready to run.",
-        calls.debug, (o.NOTEBOOK, o.STEP), (o.LOCALS, o.DEBUG_WORKSPACE, o.JSON),
-    ),
+        calls.debug, (o.NOTEBOOK, o.STEP), (o.LOCALS, o.DEBUG_WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "accept", "Keep a step's last result after an edit that does not affect it.",
         calls.accept, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON),
     ),
     Verb(
         "logs", "Show what a step printed, or has printed so far.",
-        calls.logs, (o.NOTEBOOK, o.STEP), (o.WORKSPACE, o.JSON),
-    ),
+        calls.logs, (o.NOTEBOOK, o.STEP), (o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "pull", "Get a stored output: bound in a notebook, copied to a file in a shell.",
-        calls.pull, (o.NOTEBOOK, o.OUTPUT), (o.TARGET, o.WORKSPACE, o.JSON),
-    ),
+        calls.pull, (o.NOTEBOOK, o.OUTPUT), (o.TARGET, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "runs", "List the newest runs and the steps that ran.",
         calls.runs, (o.ANY_NOTEBOOK,),
-        (o.ALL, o.OF_EXPERIMENT, o.OF_STATUS, o.OF_TAG, o.OF_STEP, o.LIMIT, o.WORKSPACE, o.JSON),
-    ),
+        (o.ALL, o.OF_EXPERIMENT, o.OF_STATUS, o.OF_TAG, o.OF_STEP, o.LIMIT, o.WORKSPACE, o.JSON), reads_only=True),
     Verb("show", "Show one run: its number, its id, or the beginning of its id.",
-         calls.show, (o.RUN,), (o.WORKSPACE, o.JSON)),
-    Verb("compare", "Show two runs side by side.", calls.compare, (o.RUN, o.OTHER_RUN), (o.WORKSPACE, o.JSON)),
+         calls.show, (o.RUN,), (o.WORKSPACE, o.JSON), reads_only=True),
+    Verb(
+        "compare", "Show two runs side by side.",
+        calls.compare, (o.RUN, o.OTHER_RUN), (o.WORKSPACE, o.JSON), reads_only=True,
+    ),
     Verb(
         "verify", "Check that every recorded output is there and unchanged.",
         calls.verify, (o.ANY_NOTEBOOK,), (o.FULL, o.REPAIR, o.WORKSPACE, o.JSON),
     ),
     Verb(
         "lint", "Check the notebook without planning or running it.",
-        calls.lint, (o.NOTEBOOK,), (o.PARAM, o.FIX, o.WORKSPACE, o.JSON),
-    ),
+        calls.lint, (o.NOTEBOOK,), (o.PARAM, o.FIX, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "fmt", "Lay out the declarations of steps in the notebook file.",
         calls.fmt, (o.NOTEBOOKS,), (o.CHECK, o.LONG, o.SHORT, o.JSON), exclusive=((o.LONG, o.SHORT),),

@@ -14,6 +14,7 @@ from nbpipe.data.file_systems import shares_memory
 from nbpipe.data.materializer import Materializer
 from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, HistoryDamaged
+from nbpipe.history.database import is_ours
 from nbpipe.history.store import History
 from nbpipe.language.notebook import read_notebook
 from nbpipe.language.reading import read_cells
@@ -46,7 +47,18 @@ class Workspace:
         """Return the workspace of a notebook in folder ``near``, or the one named, opened; it is made if absent."""
         layout = find_place(near, named)
         make_place(layout)
-        history = History.open(layout.database, shares_memory=shares_memory(layout.database))
+        return cls._opened(layout, History.open(layout.database, shares_memory=shares_memory(layout.database)))
+
+    @classmethod
+    def read(cls, near: Path, named: Path | None = None) -> Self:
+        """Return the workspace, opened to look into it; in another user's, nothing is written."""
+        layout = find_place(near, named)
+        if is_ours(layout.database):
+            make_place(layout)
+        return cls._opened(layout, History.read(layout.database, shares_memory=shares_memory(layout.database)))
+
+    @classmethod
+    def _opened(cls, layout: Place, history: History) -> Self:
         digests = DigestMemory(history.digests.recall, history.digests.remember, time.time)
         materializer = Materializer({DEFAULT_STORE: LocalStore(layout.store)})
         context = WorkspaceContext(layout, history, materializer, digests)
