@@ -17,8 +17,8 @@ from jupyter_client.manager import start_new_kernel
 PREPARE = '''
 import dataclasses, time
 from nbpipe.model import Reason, RunRecord, Status, ExecutionRecord
-from nbpipe.views.card import CardState, Told
-from nbpipe.widget import Card
+from nbpipe.views.card_state import CardState, StepActivity
+from nbpipe.widget import CardWidget
 
 COUNT = {count}
 NAMES = [f"step_{{n}}" for n in range(COUNT)]

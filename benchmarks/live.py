@@ -21,7 +21,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from live_kernel import Kernel  # found by the line above
+from front_end_kernel import Kernel  # found by the line above
 
 STEPS = 300
 

@@ -24,12 +24,12 @@ from typing import Any
 from nbpipe.compute.reports import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
-from nbpipe.language.notebook import read_notebook
-from nbpipe.language.reading import read_cells
+from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, Job, Outcome, ReuseVerdict, Status
-from nbpipe.planning.plan import Planner, plan
-from nbpipe.run.past import Recall
-from nbpipe.run.situation import survey
+from nbpipe.planning.plan import Planner, plan_steps
+from nbpipe.resolve.resolved_request import resolve_request
+from nbpipe.resolve.reuse_lookup import ReuseLookup
 from nbpipe.workspace import Wishes, Workspace, request_for
 
 SIZES = (50, 1_000, 10_000)
@@ -169,16 +169,18 @@ def phases(path: Path) -> dict[str, float]:
     """Get the processor's seconds of each phase of a plan: the file, its language, what is pinned, verdicts."""
     with Workspace.open(path.parent) as workspace:
         load, found = seconds_of(lambda: read_notebook(path))
-        read, _ = seconds_of(lambda: read_cells(found.cells))
+        read, _ = seconds_of(lambda: parse_cells(found.cells))
         request = request_for(path)
-        survey_seconds, situation = seconds_of(lambda: survey(request, workspace.place, os.environ, workspace.digests))
+        survey_seconds, situation = seconds_of(
+            lambda: resolve_request(request, workspace.place, os.environ, workspace.digests)
+        )
 
         def decide() -> Any:
-            recall = Recall(
+            recall = ReuseLookup(
                 workspace.history, workspace.materializer, workspace.digests, situation.around, workspace.clock
             )
             planner = Planner(situation.graph, situation.circumstances, recall.past(request.notebook))
-            return plan(planner, situation.selected)
+            return plan_steps(planner, situation.selected)
 
         verdicts, decisions = seconds_of(decide)
     if not all(isinstance(decision.verdict, ReuseVerdict) for decision in decisions.values()):

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nbpipe.execution import fast_import  # noqa: F401  # nobody's figures shall hold what JupyterLab's packages cost
+from nbpipe.execution.attempt import import_shim  # noqa: F401  # nobody's figures shall hold what JupyterLab's packages cost
 
 # isort: split
 import nbformat
@@ -28,9 +28,9 @@ import papermill
 import psutil
 from nbclient import NotebookClient
 
-from nbpipe.compute.environments import kernel_environment, resolve
-from nbpipe.execution import spare, warm
-from nbpipe.execution.kernels import StepKernelManager, Wish
+from nbpipe.compute.environments import find_interpreter, kernel_environment
+from nbpipe.execution.kernels import standby_kernel, zygote_pool
+from nbpipe.execution.kernels.kernel_manager import StepKernelManager, StepKernelSpec
 
 STEPS = 25
 ROUNDS = 5
@@ -119,10 +119,10 @@ def memories() -> Iterator[str]:
     environ = kernel_environment(os.environ, ())
     for kind, preload in (("nothing", ()), ("pandas, sklearn", ("pandas", "sklearn.linear_model"))):
         with tempfile.TemporaryDirectory() as folder:
-            wish = Wish(resolve(None).kernel, environ, folder, preload=preload)
+            wish = StepKernelSpec(find_interpreter(None).kernel, environ, folder, preload=preload)
             first = StepKernelManager(wish)
             first.launch()
-            while not warm.HERE.settled(wish.command, environ):
+            while not zygote_pool.HERE.settled(wish.command, environ):
                 time.sleep(0.1)
             second = StepKernelManager(wish)
             second.launch()
@@ -133,7 +133,7 @@ def memories() -> Iterator[str]:
             for kernel in (first, second):
                 kernel.end()
                 kernel.written.close()
-            spare.retire()
+            standby_kernel.retire_kernels()
 
 
 def main(rounds: int) -> None:

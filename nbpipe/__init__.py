@@ -22,11 +22,11 @@ __all__ = [
 ]
 
 _LATE = {
-    "context": "nbpipe.execution.telling",
-    "log_image": "nbpipe.execution.telling",
-    "log_metric": "nbpipe.execution.telling",
-    "log_table": "nbpipe.execution.telling",
-    "progress": "nbpipe.execution.telling",
+    "context": "nbpipe.execution.kernel_runtime.step_api",
+    "log_image": "nbpipe.execution.kernel_runtime.step_api",
+    "log_metric": "nbpipe.execution.kernel_runtime.step_api",
+    "log_table": "nbpipe.execution.kernel_runtime.step_api",
+    "progress": "nbpipe.execution.kernel_runtime.step_api",
     "load_ipython_extension": "nbpipe.magics",
     "unload_ipython_extension": "nbpipe.magics",
 }

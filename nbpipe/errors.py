@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLocation:
     """Where in the notebook: cell counted from 1, line and column counted from 1 inside the cell."""
 
     cell: int | None = None
@@ -54,7 +54,7 @@ class Place:
         return said
 
 
-NOWHERE = Place()
+NO_LOCATION = SourceLocation()
 
 
 class NbpipeError(Exception):
@@ -63,7 +63,7 @@ class NbpipeError(Exception):
     code: ClassVar[str] = "nbpipe"
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, hint: str = "", place: Place = NOWHERE) -> None:
+    def __init__(self, message: str, hint: str = "", place: SourceLocation = NO_LOCATION) -> None:
         super().__init__(message, hint, place)
         self.message = message
         self.hint = hint
@@ -91,7 +91,9 @@ class NbpipeError(Exception):
         kinds: list[type[NbpipeError]] = [Refused, OutOfReach, HistoryOutOfReach]
         every = [kind for above in kinds for kind in (above, *above.__subclasses__())]
         kind = next((kind for kind in every if kind.code == told["code"]), NbpipeError)
-        return kind(told["message"], told["hint"], Place(told["cell"], told["line"], told["column"], told.get("step")))
+        return kind(
+            told["message"], told["hint"], SourceLocation(told["cell"], told["line"], told["column"], told.get("step"))
+        )
 
 
 class Refused(NbpipeError):
@@ -136,7 +138,7 @@ class UndeclaredName(Refused):
 
     code = "undeclared-name"
 
-    def __init__(self, message: str, hint: str = "", place: Place = NOWHERE, *, add: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", place: SourceLocation = NO_LOCATION, *, add: str = "") -> None:
         super().__init__(message, hint, place)
         self.add = add
 

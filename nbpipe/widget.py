@@ -18,18 +18,18 @@ import traitlets
 from IPython.display import display
 
 from nbpipe.model import ExecutionRecord, Status
-from nbpipe.views.card import GRAPH_STEPS, CardState, Detail, Told, counter, detail, letters, log_lines
+from nbpipe.views.card_html import CardHtml, card_html
+from nbpipe.views.card_state import GRAPH_STEPS, CardState, Detail, StepActivity, counter, detail, letters, log_lines
 from nbpipe.views.dag_layout import layout
-from nbpipe.views.marks import MARKS
-from nbpipe.views.picture import live_svg
-from nbpipe.views.regions import Regions, regions
-from nbpipe.views.twin import twin
+from nbpipe.views.graph_svg import live_svg
+from nbpipe.views.static_card import static_card
+from nbpipe.views.status_icons import MARKS
 
 _STATIC = Path(__file__).parent / "static"
 # What wants to be seen first is counted first.
 _ORDER = sorted(MARKS, key=lambda status: (status is not Status.FAILED, status is not Status.RUNNING, status.terminal))
 _MARKS = {MARKS[status].letter: [status.value, MARKS[status].path] for status in _ORDER}
-_REGIONS = tuple(field.name for field in fields(Regions))
+_REGIONS = tuple(field.name for field in fields(CardHtml))
 # A front end counts seconds by its own clock; how far that is from the kernel's is told so often.
 _CLOCK_SECONDS = 10.0
 _KEPT = 30
@@ -61,14 +61,14 @@ class _Model(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without typ
     actions = traitlets.Unicode().tag(sync=True)
 
 
-class Card:
+class CardWidget:
     """A live card. ``act`` is told of a pressed button: what is asked, and for which step.
 
     Call :meth:`update` as often as the state changes, up to some eight times a second, from any thread.
     """
 
     _kept: ClassVar[deque[_Model]] = deque()
-    _lingering: ClassVar[set[Card]] = set()
+    _lingering: ClassVar[set[CardWidget]] = set()
 
     def __init__(self, act: Callable[[str, str], None]) -> None:
         self._act = act
@@ -115,7 +115,7 @@ class Card:
             if state.status is not Status.FAILED or self._handle is None:
                 self.finish()
                 return
-            self._handle.update({**_view("", self._model), **twin(state)}, raw=True)
+            self._handle.update({**_view("", self._model), **static_card(state)}, raw=True)
             timer = threading.Timer(LINGER_SECONDS, self.finish, (state,))
             timer.daemon = True
             timer.start()
@@ -136,7 +136,7 @@ class Card:
                 return
             self._over = True
             self._send(whole=False)
-            bundle = twin(state)
+            bundle = static_card(state)
             if self._handle is None:
                 display(bundle, raw=True)  # type: ignore[no-untyped-call]
             else:
@@ -155,9 +155,9 @@ class Card:
         if state is None:
             return
         chosen = self._chosen or state.focus
-        shown = regions(state, chosen)
+        shown = card_html(state, chosen)
         steps = [record.step for record in state.steps]
-        told = state.told.get(chosen or "", Told())
+        told = state.told.get(chosen or "", StepActivity())
         model = self._model
         with model.hold_sync():
             self._draw(state, steps)
@@ -208,13 +208,13 @@ class Card:
 class _MendModel(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without types
     """What the front end sees of an offer to mend a cell."""
 
-    _esm = _STATIC / "mend.js"
+    _esm = _STATIC / "quick_fix.js"
     _css = _STATIC / "card.css"
     label = traitlets.Unicode().tag(sync=True)
     source = traitlets.Unicode().tag(sync=True)
 
 
-class Mend:
+class QuickFixWidget:
     """A button under a cell that was refused: it writes ``source`` into the cell. ``close`` takes it away."""
 
     def __init__(self, label: str, source: str) -> None:

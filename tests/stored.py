@@ -7,7 +7,7 @@ from pathlib import Path
 from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
 from nbpipe.data.materializer import Materializer
 from nbpipe.model import Artifact, Reference
-from nbpipe.run.place import find_place
+from nbpipe.resolve.workspace_layout import find_workspace
 
 
 def artifact_of(
@@ -25,7 +25,7 @@ def artifact_of(
 
 def materializer_of(folder: Path) -> Materializer:
     """Return what finds the stored objects of the workspace in a folder."""
-    return Materializer({DEFAULT_STORE: LocalStore(find_place(folder).store)})
+    return Materializer({DEFAULT_STORE: LocalStore(find_workspace(folder).store)})
 
 
 def path_in(folder: Path, artifact: Artifact) -> Path:

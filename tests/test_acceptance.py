@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kernelless import Bench
+from scripted_executor import Bench
 
 from nbpipe.errors import BadUsage
 from nbpipe.history.store import History
-from nbpipe.run.acceptance import Accepted
+from nbpipe.run.acceptance import AcceptedResult
 from nbpipe.workspace import Workspace
 
 MAKE = "%%step make -o a:json\nprint('one')\na = 3"
@@ -23,7 +23,7 @@ def bench(tmp_path):
     made.executor.close()
 
 
-def accept(bench: Bench, step: str, **asked: Any) -> Accepted:
+def accept(bench: Bench, step: str, **asked: Any) -> AcceptedResult:
     """Accept a step's last result for the cells as they are."""
     with Workspace.open(bench.folder) as workspace:
         return workspace.accept(bench.request(**asked), step)

@@ -18,8 +18,8 @@ import pytest
 
 import nbpipe
 from nbpipe import errors
-from nbpipe.errors import NbpipeError, Place, Refusals, Refused
-from nbpipe.execution.shipping import ship
+from nbpipe.errors import NbpipeError, Refusals, Refused, SourceLocation
+from nbpipe.execution.attempt.runtime_bundle import write_bundle
 from nbpipe.verbs.table import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +40,7 @@ EFFECTS = {
     "signal", "socket", "subprocess", "tempfile", "threading", "time", "urllib.request", "uuid",
 }  # fmt: skip
 
-READS_FILES = {"nbpipe.language.notebook"}
+READS_FILES = {"nbpipe.language.notebook_file"}
 
 FORBIDDEN_CALLS = re.compile(
     r"^(eval|exec|os\.(system|popen)|subprocess\.(getoutput|getstatusoutput)|"
@@ -51,7 +51,7 @@ ALLOWED_CALLS = {
     # Data are unpickled in one place, which only a step's kernel and the author's own call.
     "nbpipe.data.formats": {"pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "pickles.Reader"},
     # A frozen local module is executed by its import loader.
-    "nbpipe.execution.stepside": {"exec"},
+    "nbpipe.execution.kernel_runtime.step_runtime": {"exec"},
 }
 
 # What only a worker, a kernel or papermill loads, which have those libraries loaded already.
@@ -61,11 +61,11 @@ FACES_OF_OTHERS = ("nbpipe.execution", "nbpipe.magics", "nbpipe.papermill_engine
 BORDERS = {
     "nbpipe.data.postmortem",  # of a step that has failed: an author's classes raise whatever they like when shown
     "nbpipe.data.formats",  # writers: libraries and the author's own classes raise whatever they like
-    "nbpipe.execution.outlet",  # a step's kernel: what breaks it in a cell is the answer to whoever asked for the cell
-    "nbpipe.execution.job",  # the worker: a surprise of ours becomes a lost attempt
-    "nbpipe.language.notebook",  # nbformat raises whatever it meets in an old or broken notebook
+    "nbpipe.execution.output_limits.output_limiter",  # a step's kernel: what breaks it in a cell is the answer to whoever asked for the cell
+    "nbpipe.execution.attempt.attempt_runner",  # the worker: a surprise of ours becomes a lost attempt
+    "nbpipe.language.notebook_file",  # nbformat raises whatever it meets in an old or broken notebook
     "nbpipe.magics",  # the author's kernel
-    "nbpipe.papermill_engine.conductor",  # its thread: what is raised there is raised again where papermill sees it
+    "nbpipe.papermill_engine.notebook_run",  # its thread: what is raised there is raised again where papermill sees it
     "nbpipe.run.driver",  # the executor's loop
     "nbpipe.runner.service",  # its threads: the client that submitted a run is told what broke it off
 }
@@ -198,8 +198,11 @@ def calls(tree: ast.AST) -> set[str]:
 
 def test_the_kernel_side_needs_only_the_standard_library(tmp_path):
     """A step's environment needs ipykernel and what the step uses: what is shipped loads without site-packages."""
-    folder = ship(tmp_path)
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import nbpipe.execution.stepside as it; print(it.__file__)"
+    folder = write_bundle(tmp_path)
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "import nbpipe.execution.kernel_runtime.step_runtime as it; print(it.__file__)"
+    )
     command = [sys.executable, "-I", "-S", "-c", program, str(folder)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
 
@@ -212,7 +215,7 @@ def test_in_the_wing_only_the_kernel_side_knows_ipython():
     found = {
         module
         for module, tree in TREES.items()
-        if module.startswith("nbpipe.execution.") and module != "nbpipe.execution.stepside"
+        if module.startswith("nbpipe.execution.") and module != "nbpipe.execution.kernel_runtime.step_runtime"
         for name in imported(ast.walk(tree))
         if name.split(".")[0] == "IPython"
     }
@@ -307,7 +310,7 @@ def example(kind: type[NbpipeError]) -> NbpipeError:
     """Make an error with everything in it."""
     if issubclass(kind, Refusals):
         return Refusals((example(Refused), example(Refused)))
-    return kind("`a` is “odd”", "Write `b`.", Place(cell=3, line=2, column=1, step="train"))
+    return kind("`a` is “odd”", "Write `b`.", SourceLocation(cell=3, line=2, column=1, step="train"))
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)

@@ -10,12 +10,12 @@ import pytest
 
 from nbpipe.data import artifacts
 from nbpipe.data.datastores import LocalStore, MemoryStore
-from nbpipe.data.digests import Forgetful, file_digest
+from nbpipe.data.digests import NoDigestCache, file_digest
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import BadUsage, FileMissing, StoreOutOfReach
 from nbpipe.model import Artifact, Reference
 
-FRESH = Forgetful()
+FRESH = NoDigestCache()
 
 
 def staged(folder: Path, files: dict[str, str]) -> Path:
@@ -162,7 +162,7 @@ def test_an_object_that_is_gone_has_no_path_but_an_address(table, stores):
 
 
 def test_a_remembered_digest_saves_the_reading(table, stores):
-    class Sure(Forgetful):
+    class Sure(NoDigestCache):
         """Remembers one digest for everything."""
 
         def recall(self, path: Path) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from author import write_notebook
+from notebook_author import write_notebook
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
@@ -96,7 +96,7 @@ def test_unchanged_everything_is_reused_without_the_heavy_libraries(project):
     folder, run = project
     heavy = "{'papermill', 'distributed', 'pyarrow', 'nbformat', 'nbclient', 'IPython', 'pandas'}"
     program = (
-        "import sys; from nbpipe.cli.command import outcome; from nbpipe.cli.output import Screen; "
+        "import sys; from nbpipe.cli.command import outcome; from nbpipe.cli.terminal_output import TerminalOutput; "
         f"assert outcome({['run', 'nb.ipynb', '--json']}, Screen(True)) == 0; assert not {heavy} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)

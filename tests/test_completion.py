@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from asked_kernel import Kernel
+from magics_kernel import Kernel
 
-from nbpipe.language.completion import Known, complete
+from nbpipe.language.completion import CompletionNames, complete
 from nbpipe.language.directives import WORKING
 from nbpipe.verbs.completion import complete_line
 from nbpipe.verbs.syntax import Face
 from nbpipe.verbs.table import verbs_in
 
-KNOWN = Known(
+KNOWN = CompletionNames(
     steps={"clean": ("df", "stats"), "split": ("train", "test", "stats"), "fit": ("model",)},
     parameters=("rate", "depth"),
 )

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbpipe.errors import BadDirective, Place
+from nbpipe.errors import BadDirective, SourceLocation
 from nbpipe.language.conditions import condition_names, holds
 
-HERE = Place(3, 1, 20, "train")
+HERE = SourceLocation(3, 1, 20, "train")
 VALUES = {"depth": 3, "mode": "full", "rate": 0.5, "tags": ["a", "b"], "none": None, "on": True}
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbpipe.views.dag_layout import Box, Layout, Spacing, layout
+from nbpipe.views.dag_layout import GraphLayout, LayoutSpacing, NodeBox, layout
 
 
 @st.composite
@@ -23,9 +23,9 @@ def graphs(draw):
     return draw(st.permutations(names)), needs
 
 
-def drawn(graph, width=960.0) -> Layout:
+def drawn(graph, width=960.0) -> GraphLayout:
     nodes, needs = graph
-    return layout(nodes, needs, Spacing(width=width))
+    return layout(nodes, needs, LayoutSpacing(width=width))
 
 
 widths = st.sampled_from([200.0, 500.0, 960.0, 1e9])
@@ -75,7 +75,7 @@ def test_a_line_through_ranks_does_not_run_through_boxes():
             assert not (boxes[name].x <= x <= boxes[name].x + 160 and boxes[name].y < y < boxes[name].y + 38)
 
 
-def crossings(found: Layout) -> int:
+def crossings(found: GraphLayout) -> int:
     """Count crossings of lines between neighbouring ranks, by their ends."""
     lines = [(edge.points[0], edge.points[-1]) for edge in found.edges]
     return sum(
@@ -103,8 +103,8 @@ def test_a_chain_is_straight_and_a_long_one_is_wrapped():
 
 
 def test_no_node_one_node_and_unknown_needs_are_drawn():
-    assert layout([], {}) == Layout(0.0, 0.0, (), (), Spacing())
-    assert layout(["a"], {"a": ("elsewhere",)}).boxes == (Box("a", 0.0, 0.0, 0, 0),)
+    assert layout([], {}) == GraphLayout(0.0, 0.0, (), (), LayoutSpacing())
+    assert layout(["a"], {"a": ("elsewhere",)}).boxes == (NodeBox("a", 0.0, 0.0, 0, 0),)
 
 
 def test_a_ring_is_refused():

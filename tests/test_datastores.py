@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from nbpipe.data.datastores import LocalStore, MemoryStore
-from nbpipe.data.digests import Forgetful, content_digest
+from nbpipe.data.digests import NoDigestCache, content_digest
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.model import Reference
 
@@ -32,7 +32,7 @@ def staged_folder(folder: Path) -> Path:
 
 def reference_to(staged: Path, basename: str = "") -> Reference:
     """Get the reference of what is about to be put."""
-    digest, size = content_digest(staged, Forgetful())
+    digest, size = content_digest(staged, NoDigestCache())
     return Reference("default", digest, basename or staged.name, size)
 
 

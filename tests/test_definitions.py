@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from notebook_cells import cells, code_of, fine, read, shared_names, wrong
+from sample_cells import cells, code_of, fine, read, shared_names, wrong
 
-from nbpipe.language.reading import Reading, read_cells
-from nbpipe.language.render import render
+from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.step_notebook import render_step_notebook
 
 STEP = "%%step train -o result\nresult = [run(3), Model(2).fit(), LIMIT, REGISTRY, table[0], math.pi]"
 
@@ -50,15 +50,15 @@ DEFINITIONS = (
 )
 
 
-def shared_source(reading: Reading) -> str:
+def shared_source(reading: ParsedNotebook) -> str:
     """Get the rendered cell of shared definitions of the last step."""
     step = reading.steps[-1]
     values = {parameter.name: parameter.default for parameter in reading.parameters}
-    notebook = json.loads(render(step, reading.code[step.name], values, None))
+    notebook = json.loads(render_step_notebook(step, reading.code[step.name], values, None))
     return "\n".join(cell["source"] for cell in notebook["cells"] if cell["metadata"]["nbpipe"]["role"] == "shared")
 
 
-def executed(reading: Reading) -> dict[str, Any]:
+def executed(reading: ParsedNotebook) -> dict[str, Any]:
     """Get the namespace in which the shared cell and then the step's code have run."""
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(shared_source(reading), space)  # noqa: S102 - what the step's kernel does
@@ -66,7 +66,7 @@ def executed(reading: Reading) -> dict[str, Any]:
     return space
 
 
-def given_to(reading: Reading) -> set[tuple[tuple[str, ...], str]]:
+def given_to(reading: ParsedNotebook) -> set[tuple[tuple[str, ...], str]]:
     return {(item.names, item.normal) for item in reading.code["train"].definitions}
 
 
@@ -319,7 +319,7 @@ def test_a_cell_that_does_not_compile_is_told_once():
 def test_many_definitions_are_read_in_no_time():
     """A cell of a thousand functions that call one another is read in about a second, not in minutes."""
     source = "\n".join(f"def f{n}(x): return f{n + 1}(x)" for n in range(400)) + "\nf400 = 1"
-    reading = read_cells(cells(source, "%%step s -o x\nx = f0(1)"))
+    reading = parse_cells(cells(source, "%%step s -o x\nx = f0(1)"))
     assert len(reading.code["s"].definitions) == 401
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from author import write_notebook
+from notebook_author import write_notebook
 
 from nbpipe.errors import BadUsage
-from nbpipe.language.notebook import read_notebook
+from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import RunRecord, Status
-from nbpipe.run.submission import Lifetime, Submission, Wishes
+from nbpipe.run.submission import Lifetime, RunOptions, Submission
 from nbpipe.workspace import Workspace, request_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
@@ -143,4 +143,4 @@ def submit(path: Path) -> None:
     with Workspace.open(path.parent) as workspace:
         cells = read_notebook(path).cells
         root, lifetime = workspace.place.root, Lifetime.SUBMITTER
-        workspace.launch(Submission(tuple(cells), request_for(path), Wishes(), root, lifetime=lifetime))
+        workspace.launch(Submission(tuple(cells), request_for(path), RunOptions(), root, lifetime=lifetime))

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from notebook_cells import fine, read, wrong
+from sample_cells import fine, read, wrong
 
 from nbpipe.data import formats
-from nbpipe.errors import NOWHERE, BadDirective, Refused
-from nbpipe.language.directives import KEYS, LATER, Declared, marker, read_step
-from nbpipe.language.items import ALIASES, FORMATS
-from nbpipe.model import Cell, Elsewhere, Files, FromParameter, Reuse, StepOutput
+from nbpipe.errors import NO_LOCATION, BadDirective, Refused
+from nbpipe.language.declaration_items import ALIASES, FORMATS
+from nbpipe.language.directives import KEYS, LATER, StepDeclaration, marker, read_step
+from nbpipe.model import Cell, FileSource, ParameterSource, RemoteSource, ReusePolicy, StepOutput
 
 
-def declared(source: str) -> Declared:
+def declared(source: str) -> StepDeclaration:
     return read_step(Cell(3, source))
 
 
@@ -32,12 +32,12 @@ def refused(source: str) -> tuple[str, str]:
     return caught.value.message, line[(place.column or 0) - 1 :]
 
 
-def meaning(found: Declared) -> Any:
+def meaning(found: StepDeclaration) -> Any:
     """Get what a declaration says, without where it says it."""
     later = tuple(sorted(key for key, _ in found.options.later))
     options = replace(found.options, later=())
-    inputs = tuple(replace(item, place=NOWHERE) for item in found.inputs)
-    outputs = tuple(replace(item, place=NOWHERE) for item in found.outputs)
+    inputs = tuple(replace(item, place=NO_LOCATION) for item in found.inputs)
+    outputs = tuple(replace(item, place=NO_LOCATION) for item in found.outputs)
     return found.name, found.append, inputs, outputs, options, later
 
 
@@ -163,21 +163,21 @@ def test_a_spoilt_declaration_is_read_or_refused_with_a_place_inside_the_cell(da
     [
         ("x", StepOutput("x")),
         ("x=clean.df", StepOutput("df", "clean")),
-        ("x=./data/raw.csv", Files("./data/raw.csv")),
-        ("x=../x/*.parquet", Files("../x/*.parquet")),
-        ("x=/abs/dir/", Files("/abs/dir/")),
-        ("x=data/raw.csv", Files("data/raw.csv")),
-        ("x = './a, b.csv'", Files("./a, b.csv")),
-        ('x="./it\'s.csv"', Files("./it's.csv")),
-        ("x=./don't.csv", Files("./don't.csv")),
-        ("x=C:/data/x.csv", Files("C:/data/x.csv")),
-        ("x=./$HOME/{y}.csv", Files("./$HOME/{y}.csv")),
-        ("x=param:where", FromParameter("where")),
-        ("x=store:blob/train/", Elsewhere("store", "store:blob/train/")),
-        ("x=ds:labels@3", Elsewhere("ds", "ds:labels@3")),
-        ("x=https://a/b?c=d,", Elsewhere("https", "https://a/b?c=d")),
-        ("x=s3://bucket/key", Elsewhere("s3", "s3://bucket/key")),
-        ("x=./a[1,2](3.csv, y=./b", Files("./a[1,2](3.csv")),
+        ("x=./data/raw.csv", FileSource("./data/raw.csv")),
+        ("x=../x/*.parquet", FileSource("../x/*.parquet")),
+        ("x=/abs/dir/", FileSource("/abs/dir/")),
+        ("x=data/raw.csv", FileSource("data/raw.csv")),
+        ("x = './a, b.csv'", FileSource("./a, b.csv")),
+        ('x="./it\'s.csv"', FileSource("./it's.csv")),
+        ("x=./don't.csv", FileSource("./don't.csv")),
+        ("x=C:/data/x.csv", FileSource("C:/data/x.csv")),
+        ("x=./$HOME/{y}.csv", FileSource("./$HOME/{y}.csv")),
+        ("x=param:where", ParameterSource("where")),
+        ("x=store:blob/train/", RemoteSource("store", "store:blob/train/")),
+        ("x=ds:labels@3", RemoteSource("ds", "ds:labels@3")),
+        ("x=https://a/b?c=d,", RemoteSource("https", "https://a/b?c=d")),
+        ("x=s3://bucket/key", RemoteSource("s3", "s3://bucket/key")),
+        ("x=./a[1,2](3.csv, y=./b", FileSource("./a[1,2](3.csv")),
         ("ﬁt=ﬁrst.ﬁle", StepOutput("file", "first")),
     ],
 )  # fmt: skip
@@ -222,7 +222,7 @@ def test_values_of_keys():
     ).options
     assert found.params == ("a", "b")
     assert found.after == ("c",)
-    assert (found.retries, found.timeout, found.reuse) == (2, 5400.0, Reuse.NEVER)
+    assert (found.retries, found.timeout, found.reuse) == (2, 5400.0, ReusePolicy.NEVER)
     assert (found.salt, found.hash, found.envvar, found.when) == ("a b", ("./x", "./y z"), ("A", "B"), "a > 1")
 
 

@@ -13,12 +13,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from kernelless import Bench, Fail, Kernelless, Lose, by_code
+from scripted_executor import Bench, Fail, Kernelless, Lose, by_code
 
 from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryOutOfReach
 from nbpipe.history.store import History
 from nbpipe.model import Job, Status
-from nbpipe.run.owner import is_alive
+from nbpipe.run.run_owner import is_alive
 from nbpipe.workspace import Wishes, Workspace
 
 MAKE = "%%step make -o a\na = 3"
@@ -347,7 +347,7 @@ PROGRAM = """\
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from kernelless import Bench, by_code
+from scripted_executor import Bench, by_code
 marks = Path({marks!r})
 def work(job, output):
     (marks / f"{{job.step}}-{{job.attempt}}").touch()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbpipe.compute.environments import kernel_environment, key_environment, resolve
+from nbpipe.compute.environments import find_interpreter, kernel_environment, key_environment
 from nbpipe.errors import EnvironmentUnavailable, NotSupportedYet
 
 # What every kernel has, whatever the author's environment: no device, one thread, one order of sets.
@@ -49,7 +49,7 @@ def jupyter(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [None, "python3"])
 def test_no_name_and_python3_are_this_interpreter(name):
-    found = resolve(name)
+    found = find_interpreter(name)
     assert found.kernel[0] == sys.executable
     assert "{connection_file}" in found.kernel
     assert found.version == platform.python_version()
@@ -58,7 +58,7 @@ def test_no_name_and_python3_are_this_interpreter(name):
 
 def test_a_kernel_that_names_plain_python_is_this_interpreter(jupyter):
     jupyter("mine", "python3", "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log={resource_dir}")
-    found = resolve("mine")
+    found = find_interpreter("mine")
     assert found.kernel[0] == sys.executable
     assert found.kernel[-1].endswith("kernels/mine")
     assert found.version == platform.python_version()
@@ -66,20 +66,20 @@ def test_a_kernel_that_names_plain_python_is_this_interpreter(jupyter):
 
 def test_names_are_found_as_jupyter_finds_them_whatever_their_case(jupyter):
     jupyter("Mine", "python", "-m", "ipykernel_launcher", "-f", "{connection_file}")
-    assert resolve("mine").kernel[0] == sys.executable
+    assert find_interpreter("mine").kernel[0] == sys.executable
 
 
 def test_an_unknown_kernel_is_refused_with_those_that_exist(jupyter):
     jupyter("torch", "python", "-m", "ipykernel_launcher", "-f", "{connection_file}")
     with pytest.raises(EnvironmentUnavailable, match="`tensor` is not installed") as caught:
-        resolve("tensor")
+        find_interpreter("tensor")
     assert "python3, torch" in caught.value.hint
 
 
 def test_other_languages_are_not_supported_yet(jupyter):
     jupyter("ir", "R", "--slave", language="R")
     with pytest.raises(NotSupportedYet, match="`ir` runs R, not Python"):
-        resolve("ir")
+        find_interpreter("ir")
 
 
 def test_an_interpreter_without_ipykernel_is_refused_with_the_cure(jupyter, tmp_path):
@@ -87,7 +87,7 @@ def test_an_interpreter_without_ipykernel_is_refused_with_the_cure(jupyter, tmp_
     python = str(tmp_path / "bare" / "bin" / "python")
     jupyter("bare", python, "-m", "ipykernel_launcher", "-f", "{connection_file}")
     with pytest.raises(EnvironmentUnavailable, match="does not have it") as caught:
-        resolve("bare")
+        find_interpreter("bare")
     assert caught.value.hint == f"Install it: {python} -m pip install ipykernel"
 
 
@@ -97,7 +97,7 @@ def test_another_interpreter_is_asked_for_its_version(jupyter, tmp_path):
     program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     program.chmod(0o755)
     jupyter("wrapped", str(program), "-m", "ipykernel_launcher", "-f", "{connection_file}")
-    found = resolve("wrapped")
+    found = find_interpreter("wrapped")
     assert found.kernel[0] == str(program)
     assert found.version == platform.python_version()
 
@@ -106,7 +106,7 @@ def test_another_interpreter_is_asked_for_its_version(jupyter, tmp_path):
 def test_an_interpreter_that_cannot_answer_is_refused(jupyter, program):
     jupyter("gone", program, "-m", "ipykernel_launcher", "-f", "{connection_file}")
     with pytest.raises(EnvironmentUnavailable, match=program):
-        resolve("gone")
+        find_interpreter("gone")
 
 
 PLAIN = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
@@ -126,7 +126,7 @@ PLAIN = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
 )
 def test_what_a_command_line_has_beyond_a_plain_one_is_known(jupyter, words, options):
     jupyter("mine", sys.executable, *words)
-    found = resolve("mine")
+    found = find_interpreter("mine")
     assert found.options == options
     assert found.version == platform.python_version()
 
@@ -134,7 +134,7 @@ def test_what_a_command_line_has_beyond_a_plain_one_is_known(jupyter, words, opt
 def test_a_kernels_own_variables_are_set_as_jupyter_sets_them(jupyter):
     own = {"PYTHONPATH": "/more:${HOME}/lib", "PATH": "/mine:${PATH}", "LEVEL": "${MODE}", "OMP_NUM_THREADS": "4"}
     jupyter("mine", sys.executable, *PLAIN, env=own)
-    found = resolve("mine")
+    found = find_interpreter("mine")
     assert "/more" in found.path, "where it looks for modules"
     environ = {"PATH": "/bin", "HOME": "/h", "MODE": "fast", "LEVEL": "none"}
     made = kernel_environment(environ, ["LEVEL"], found.env)
@@ -169,7 +169,7 @@ def test_a_kernels_own_variables_are_set_as_jupyter_sets_them(jupyter):
 def test_a_damaged_kernel_is_refused_naming_its_file(jupyter, told):
     (jupyter("broken", "python") / "kernel.json").write_text(told)
     with pytest.raises(EnvironmentUnavailable, match=r"kernel\.json"):
-        resolve("broken")
+        find_interpreter("broken")
 
 
 def test_only_what_is_declared_reaches_a_kernel():
@@ -218,7 +218,10 @@ def test_what_is_in_the_key_is_delivered(environ, names):
 
 def test_nothing_heavy_is_loaded():
     """A plan names the interpreter without paying for Jupyter's clients or Dask."""
-    asked = "import sys, nbpipe.compute.environments as e, nbpipe.compute.targets; e.resolve(None); print(*sys.modules)"
+    asked = (
+        "import sys, nbpipe.compute.environments as e, nbpipe.compute.targets; "
+        "e.find_interpreter(None); print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"distributed", "dask", "papermill", "jupyter_client", "zmq", "nbformat", "IPython", "ipykernel"}
     assert not heavy & set(loaded)

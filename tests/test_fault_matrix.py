@@ -20,12 +20,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from author import write_notebook
-from plain_kernel import PlainKernel
+from notebook_author import write_notebook
+from socket_kernel import PlainKernel
 
-from nbpipe.data.manifests import NAME
+from nbpipe.data.attempt_manifest import NAME
 from nbpipe.errors import BadUsage
-from nbpipe.model import RunRecord, Status, ExecutionRecord
+from nbpipe.model import ExecutionRecord, RunRecord, Status
 from nbpipe.workspace import Workspace
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pipelines import artifact, cells, component
+from sample_pipelines import artifact, cells, component
 from stored import artifact_of
 
-from nbpipe.language.reading import read_cells
-from nbpipe.model import Artifact, Component, Content, FrozenModule
-from nbpipe.planning.fingerprint import Circumstances, fixed_components, key_of, upstream_component
-from nbpipe.planning.graph import link
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import Artifact, FrozenModule, KeyComponent, PinnedFiles
+from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, upstream_component
+from nbpipe.planning.graph import build_graph
 
 HELPER = "def scaled(x):\n    return x * FACTOR"
 STEP = """\
@@ -23,14 +23,14 @@ model = scaled(features) + rate
 report = raw"""
 
 
-def file(name: str = "raw.csv", digest: str = "1", size: int = 10) -> Content:
+def file(name: str = "raw.csv", digest: str = "1", size: int = 10) -> PinnedFiles:
     """Get a file pinned by content."""
-    return Content("file", (f"/data/{name}",), f"blake3:{digest}", size, ((name, size, f"blake3:{digest}"),))
+    return PinnedFiles("file", (f"/data/{name}",), f"blake3:{digest}", size, ((name, size, f"blake3:{digest}"),))
 
 
-def folder(name: str = "images", digest: str = "2") -> Content:
+def folder(name: str = "images", digest: str = "2") -> PinnedFiles:
     """Get a folder pinned by content."""
-    return Content("dir", (f"/data/{name}",), f"blake3:{digest}", 20, (("a.png", 20, "blake3:a"),))
+    return PinnedFiles("dir", (f"/data/{name}",), f"blake3:{digest}", 20, (("a.png", 20, "blake3:a"),))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Situation:
     python: str = "CPython 3.11.7 linux-x86_64"
     options: tuple[str, ...] = ("-O",)
     variables: Mapping[str, str | None] = dataclasses.field(default_factory=lambda: {"LANG": "C.UTF-8", "TZ": None})
-    raw: Content = dataclasses.field(default_factory=file)
-    folder: Content = dataclasses.field(default_factory=folder)
-    extra: Content = dataclasses.field(default_factory=lambda: file("extra.txt", "3"))
+    raw: PinnedFiles = dataclasses.field(default_factory=file)
+    folder: PinnedFiles = dataclasses.field(default_factory=folder)
+    extra: PinnedFiles = dataclasses.field(default_factory=lambda: file("extra.txt", "3"))
     module: FrozenModule = dataclasses.field(
         default_factory=lambda: FrozenModule("tools", "/src/tools.py", "def f():\n    return 1\n")
     )
     fed: Artifact = dataclasses.field(default_factory=lambda: artifact("features", "f"))
 
-    def components(self) -> tuple[Component, ...]:
+    def components(self) -> tuple[KeyComponent, ...]:
         """Get the components of the one step that is not called prepare."""
-        reading = read_cells(cells(*self.others, self.step, parameters=self.parameters))
-        graph, errors = link(reading, self.values, "python3")
+        reading = parse_cells(cells(*self.others, self.step, parameters=self.parameters))
+        graph, errors = build_graph(reading, self.values, "python3")
         assert [*reading.errors, *errors] == []
         (step,) = (step for step in graph.pipeline.steps if step.name != "prepare")
-        around = Circumstances(
+        around = PinnedInputs(
             self.python, self.values, self.variables, {"raw": self.raw, "folder": self.folder},
             {"./extra.txt": self.extra}, (self.module,), options=self.options,
         )  # fmt: skip
@@ -109,7 +109,7 @@ CHANGES = {
 }  # fmt: skip
 
 
-def names_that_differ(one: tuple[Component, ...], other: tuple[Component, ...]) -> set[str]:
+def names_that_differ(one: tuple[KeyComponent, ...], other: tuple[KeyComponent, ...]) -> set[str]:
     """Get the names of the components that are not in both."""
     return {name for name, _ in {(c.name, c.digest) for c in one} ^ {(c.name, c.digest) for c in other}}
 
@@ -220,14 +220,14 @@ def test_the_key_does_not_depend_on_the_order_of_components():
 
 def test_a_components_name_and_digest_cannot_be_read_apart_otherwise():
     """Two lists of components that only look alike when written one after the other have two keys."""
-    one = [Component("a", "b", ""), Component("c", "d", "")]
-    other = [Component("a", "bc", ""), Component("", "d", "")]
+    one = [KeyComponent("a", "b", ""), KeyComponent("c", "d", "")]
+    other = [KeyComponent("a", "bc", ""), KeyComponent("", "d", "")]
 
     assert key_of(one) != key_of(other)
 
 
 def test_the_key_never_changes():
     """Results of an earlier nbpipe are found by a later one."""
-    found = key_of([Component("code", "blake3:1", ""), Component("python", "blake3:2", "")])
+    found = key_of([KeyComponent("code", "blake3:1", ""), KeyComponent("python", "blake3:2", "")])
 
     assert found == "blake3:45c5f8e85bf3509bd37bcf10c07efc1d83fec8f957b15a8f2eb00b7208803284"

@@ -25,7 +25,7 @@ from sklearn.linear_model import Ridge
 
 from nbpipe.data import formats
 from nbpipe.data.formats import NotStorable
-from nbpipe.data.kinds import same
+from nbpipe.data.value_types import same
 
 
 def again(value: Any, folder: Path, format: str | None = None) -> Any:
@@ -515,7 +515,7 @@ def test_a_loaded_table_serves_a_learner_and_any_column_can_be_changed(tmp_path)
 def test_a_pickled_function_needs_nothing_of_nbpipe(tmp_path):
     made = tmp_path / "made.py"
     made.write_text(
-        "import sys\nfrom pathlib import Path\nfrom nbpipe.data.classes import share_classes\n"
+        "import sys\nfrom pathlib import Path\nfrom nbpipe.data.notebook_classes import share_classes\n"
         "from nbpipe.data.formats import save\nSEEN = {}\ndef note(key):\n    SEEN[key] = 1\n    return sorted(SEEN)\n"
         "share_classes(globals(), {'note': 'd1', 'SEEN': 'd2'})\n"
         "save(note, name='f', format=None, folder=Path(sys.argv[1]))\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbpipe.run.git import git_state, without_credentials
+from nbpipe.resolve.git import git_state, without_credentials
 
 AUTHOR = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
 

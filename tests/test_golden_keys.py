@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines import artifact, cells
+from sample_pipelines import artifact, cells
 
-from nbpipe.data.digests import Forgetful, content_digest, file_digest, tree_digest
-from nbpipe.language.reading import read_cells
-from nbpipe.model import Component, Content, FrozenModule
-from nbpipe.planning.fingerprint import Circumstances, fixed_components, key_of, raw_key_of, upstream_component
-from nbpipe.planning.graph import link
+from nbpipe.data.digests import NoDigestCache, content_digest, file_digest, tree_digest
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import FrozenModule, KeyComponent, PinnedFiles
+from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, raw_key_of, upstream_component
+from nbpipe.planning.graph import build_graph
 
 VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("golden_keys.json").read_text(encoding="utf-8"))
 
@@ -38,24 +38,26 @@ OTHERS = (
 )
 
 
-def everything() -> tuple[Component, ...]:
+def everything() -> tuple[KeyComponent, ...]:
     """Get one component of every kind, at least."""
     values = {"rate": {"list": [1, 1.0, True, None, "é"], "big": 2**70}}
-    reading = read_cells(cells(*OTHERS, STEP, parameters="rate = {}"))
-    graph, errors = link(reading, values, "python3")
+    reading = parse_cells(cells(*OTHERS, STEP, parameters="rate = {}"))
+    graph, errors = build_graph(reading, values, "python3")
     assert [*reading.errors, *errors] == []
     photos = (("a.png", 20, "blake3:aa"), ("b/c.png", 1, "blake3:bc"))
     texts = (("a.txt", 1, "blake3:a"),)
-    around = Circumstances(
+    around = PinnedInputs(
         python="CPython 3.11.7 linux-x86_64",
         values=values,
         variables={"LANG": "C.UTF-8", "TZ": None, "MODE": ""},
         files={
-            "raw": Content("file", ("/data/raw.csv",), "blake3:01", 10, (("raw.csv", 10, "blake3:01"),)),
-            "photos": Content("dir", ("/data/photos",), tree_digest(photos), 21, photos),
-            "texts": Content("glob", ("/data/texts/a.txt",), tree_digest(texts), 1, texts),
+            "raw": PinnedFiles("file", ("/data/raw.csv",), "blake3:01", 10, (("raw.csv", 10, "blake3:01"),)),
+            "photos": PinnedFiles("dir", ("/data/photos",), tree_digest(photos), 21, photos),
+            "texts": PinnedFiles("glob", ("/data/texts/a.txt",), tree_digest(texts), 1, texts),
         },
-        hashes={"./extra.txt": Content("file", ("/data/extra.txt",), "blake3:03", 1, (("extra.txt", 1, "blake3:03"),))},
+        hashes={
+            "./extra.txt": PinnedFiles("file", ("/data/extra.txt",), "blake3:03", 1, (("extra.txt", 1, "blake3:03"),))
+        },
         modules=(FrozenModule("tools", "/src/tools.py", "def f():\n    return 1  # one\n", is_package=True),),
         packages=("a==1", "b==2.0"),
     )
@@ -74,7 +76,7 @@ CODE = ("code", "definition", "module", "shared order")
 
 @pytest.mark.parametrize("vector", VECTORS["keys"], ids=lambda vector: str(len(vector["components"])))
 def test_the_key_over_components_never_changes(vector):
-    found = [Component(name, digest, "", raw=raw) for name, digest, raw in vector["components"]]
+    found = [KeyComponent(name, digest, "", raw=raw) for name, digest, raw in vector["components"]]
 
     assert [key_of(found), raw_key_of(found)] == [vector["key"], vector["raw"]]
 
@@ -125,4 +127,4 @@ def test_the_digest_of_a_folder_never_changes(tmp_path, tree):
     members = [(name, len(text.encode()), file_digest(tmp_path / name)) for name, text in tree["files"].items()]
 
     assert tree_digest(members) == tree_digest(reversed(members)) == tree["digest"]
-    assert content_digest(tmp_path, Forgetful())[0] == tree["digest"]
+    assert content_digest(tmp_path, NoDigestCache())[0] == tree["digest"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pipelines import graph_of, linked
+from sample_pipelines import graph_of, linked
 
 from nbpipe.errors import BadPipeline, NotSupportedYet
 from nbpipe.language.directives import LATER
-from nbpipe.model import Files, StepOutput
+from nbpipe.model import FileSource, StepOutput
 
 A = "%%step a -o x\nx = 1"
 B = "%%step b -i x -o y\ny = x"
@@ -104,7 +104,7 @@ def test_files_are_no_needs():
 
     assert graph.pipeline.needs["a"] == ()
     assert {name: item.source for name, item in graph.files["a"].items()} == {
-        "raw": Files("./raw.csv"), "more": Files("../x/*.parquet"),
+        "raw": FileSource("./raw.csv"), "more": FileSource("../x/*.parquet"),
     }  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def test_destinations_with_placeholders_are_told_apart_and_found_equal():
 
 @pytest.mark.parametrize(
     "held, source",
-    [("./a.csv", Files("./a.csv")), ("  '/b c/d.csv' ", Files("/b c/d.csv")), ("a.x", StepOutput("x", "a"))],
+    [("./a.csv", FileSource("./a.csv")), ("  '/b c/d.csv' ", FileSource("/b c/d.csv")), ("a.x", StepOutput("x", "a"))],
 )
 def test_a_parameter_can_hold_an_inputs_source(held, source):
     graph, errors = linked(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from author import write_notebook
+from notebook_author import write_notebook
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from history_samples import begin, everyone, nobody
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sample_history import begin, everyone, nobody
 
-from nbpipe.history.claims import Claim, Held
+from nbpipe.history.claims import Claim, ClaimedByOther
 from nbpipe.history.store import History
 
 KEYS = st.sampled_from(["k", "l"])
@@ -30,15 +30,15 @@ def test_a_live_claim_keeps_everybody_out_its_owner_too(history):
     claim = history.claim("k", owner="a", now=0.0, lease=30.0, alive=everyone)
 
     assert claim == Claim("k", "a", claim.token)
-    assert history.claim("k", owner="b", now=29.0, lease=30.0, alive=everyone) == Held("a", "x")
-    assert history.claim("k", owner="a", now=29.0, lease=30.0, alive=everyone) == Held("a", "x")
+    assert history.claim("k", owner="b", now=29.0, lease=30.0, alive=everyone) == ClaimedByOther("a", "x")
+    assert history.claim("k", owner="a", now=29.0, lease=30.0, alive=everyone) == ClaimedByOther("a", "x")
     assert isinstance(history.claim("l", owner="b", now=29.0, lease=30.0, alive=everyone), Claim)
 
 
 def test_who_holds_without_a_run_is_named_all_the_same(history):
     history.claim("k", owner="a", now=0.0, lease=30.0, alive=everyone)
 
-    assert history.claim("k", owner="b", now=1.0, lease=30.0, alive=everyone) == Held("a", None)
+    assert history.claim("k", owner="b", now=1.0, lease=30.0, alive=everyone) == ClaimedByOther("a", None)
 
 
 def test_the_dead_are_succeeded_at_once(history):
@@ -60,7 +60,7 @@ def test_whoever_comes_between_the_question_and_the_answer_is_asked_about_as_wel
             assert isinstance(history.claim("k", owner="quick", now=1.0, lease=30.0, alive=nobody), Claim)
         return owner == "quick"
 
-    assert history.claim("k", owner="slow", now=1.0, lease=30.0, alive=alive) == Held("quick", None)
+    assert history.claim("k", owner="slow", now=1.0, lease=30.0, alive=alive) == ClaimedByOther("quick", None)
 
 
 def test_an_expired_claim_is_anybodys_and_nobody_is_asked(history):
@@ -91,7 +91,7 @@ class ClaimsModel(RuleBasedStateMachine):
         got = self.history.claim(key, owner=owner, now=self.now, lease=10.0, alive=lambda other: other not in self.dead)
 
         if not free:
-            assert got == Held(present[0].owner)
+            assert got == ClaimedByOther(present[0].owner)
             return
         assert isinstance(got, Claim)
         assert all(got.token > earlier.token for earlier in self.given)

@@ -16,12 +16,12 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 import pytest
-from history_samples import attempt, begin, commit, everyone, record, succeed
+from nbpipe.history.migrations import migrate
+from sample_history import attempt, begin, commit, everyone, record, succeed
 from sqlalchemy import Connection
 
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.claims import Claim
-from nbpipe.history.migrations import migrate
 from nbpipe.history.schema import SCHEMA_VERSION
 from nbpipe.history.store import History
 from nbpipe.model import Status

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from history_samples import artifact, attempt, begin, commit, everyone, nobody, outcome, record, reused, succeed
+from sample_history import artifact, attempt, begin, commit, everyone, nobody, outcome, record, reused, succeed
 from sqlalchemy import event
 
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.claims import Claim
-from nbpipe.history.records import AttemptRow
-from nbpipe.history.results import Offer
+from nbpipe.history.results import ReuseEntry
+from nbpipe.history.row_mapping import AttemptRow
 from nbpipe.history.store import History
-from nbpipe.model import Hit, Origin, Outcome, Status
+from nbpipe.model import CachedResult, Outcome, ResultOrigin, Status
 
 
 @pytest.fixture
@@ -24,8 +24,10 @@ def history(tmp_path: Path) -> Iterator[History]:
         yield opened
 
 
-def hit(key: str, attempt: str, run: str, step: str, content: str = "1") -> Hit:
-    return Hit(key, attempt, Origin(run, step), 1.5, "file:///runs/n.ipynb", (artifact(content=content),))
+def hit(key: str, attempt: str, run: str, step: str, content: str = "1") -> CachedResult:
+    return CachedResult(
+        key, attempt, ResultOrigin(run, step), 1.5, "file:///runs/n.ipynb", (artifact(content=content),)
+    )
 
 
 # One transaction
@@ -115,7 +117,7 @@ def test_one_attempt_of_a_step_succeeds(history):
 def test_a_commit_that_cannot_be_written_leaves_nothing_behind(history):
     attempt(history, "t", "x", "a")
     with pytest.raises(HistoryOutOfReach):
-        history.commit(outcome("t"), record("unknown", "a"), offers=[Offer("k", None)], claim=None, now=102.0)
+        history.commit(outcome("t"), record("unknown", "a"), offers=[ReuseEntry("k", None)], claim=None, now=102.0)
 
     assert history.lookup(["k"]) == {}
     assert commit(history, "t", "x", "a")
@@ -296,7 +298,7 @@ def work_of_a_plan(history: History, last: str) -> int:
     assert len(history.lookup(keys)) == 50
     assert len(history.hits_of_run(last)) == 100
     assert len(history.static_known([f"static-s{number:02}" for number in range(50)])) == 50
-    assert history.newest_result("a.ipynb", "s07").origin == Origin("x", "s07")
+    assert history.newest_result("a.ipynb", "s07").origin == ResultOrigin("x", "s07")
     assert history.find_output("a.ipynb", "s07", "df") == artifact()
     event.remove(engine, "checkout", count_on)
     return count
@@ -325,5 +327,5 @@ def test_an_outcome_without_artifacts_is_a_result_too(history):
     attempt(history, "t", "x", "a")
     bare = Outcome("t", 0, Status.SUCCEEDED, 2.0, "n")
 
-    assert history.commit(bare, record("x", "a", artifacts=()), offers=[Offer("k", None)], claim=None, now=103.0)
+    assert history.commit(bare, record("x", "a", artifacts=()), offers=[ReuseEntry("k", None)], claim=None, now=103.0)
     assert history.lookup(["k"])["k"].artifacts == ()

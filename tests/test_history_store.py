@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history_samples import artifact, begin, record, reused
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_history import artifact, begin, record, reused
 
 from nbpipe.errors import HistoryOutOfReach
-from nbpipe.history.remembered import Remembered
+from nbpipe.history.digest_cache import CachedDigest
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, Component, Failure, GitState, Origin, Reason, Status, ExecutionRecord
+from nbpipe.model import Artifact, ExecutionRecord, Failure, GitState, KeyComponent, Reason, ResultOrigin, Status
 
 NUMBERS = count()
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -40,9 +40,9 @@ RECORDS = st.builds(
     seconds=SECONDS,
     saved_seconds=SECONDS,
     reasons=st.lists(st.builds(Reason, ANY, st.none() | ANY, st.none() | ANY), max_size=3).map(tuple),
-    components=st.lists(st.builds(Component, ANY, ANY, ANY, ANY | LONG), max_size=3).map(tuple),
+    components=st.lists(st.builds(KeyComponent, ANY, ANY, ANY, ANY | LONG), max_size=3).map(tuple),
     key=st.none() | PLAIN,
-    origin=st.none() | st.builds(Origin, PLAIN, PLAIN),
+    origin=st.none() | st.builds(ResultOrigin, PLAIN, PLAIN),
     notebook=st.none() | PLAIN,
     artifacts=st.lists(
         st.builds(Artifact, PLAIN, PLAIN, st.builds(Reference, PLAIN, PLAIN, PLAIN, COUNT)),
@@ -242,7 +242,7 @@ def test_records_are_written_together_or_not_at_all(history):
 
 def test_equal_texts_are_stored_once(history):
     """A reused step of an unchanged notebook does not write its code again."""
-    parts = (Component("code", "blake3:1", "s", "line\n" * 1000),)
+    parts = (KeyComponent("code", "blake3:1", "s", "line\n" * 1000),)
     for run in ("x", "y"):
         begin(history, run, git=GitState("r", "b", "c", dirty=True, patch="patch"))
         history.put_steps([record(run, step, components=parts) for step in "abc"])
@@ -287,8 +287,8 @@ def test_an_output_comes_from_the_newest_run_that_has_it(history):
 
 
 def test_what_is_remembered_last_is_recalled(history):
-    old = Remembered("/d/a b", 2**64 - 1, 2**64 - 1, 2**62, 1, 2, "blake3:1")
-    new = Remembered("/d/a b", 5, 6, 7, 8, 9, "blake3:2")
+    old = CachedDigest("/d/a b", 2**64 - 1, 2**64 - 1, 2**62, 1, 2, "blake3:1")
+    new = CachedDigest("/d/a b", 5, 6, 7, 8, 9, "blake3:2")
     history.remember([old])
     assert history.recall(["/d/a b", "/d/other"]) == {"/d/a b": old}
 
@@ -297,7 +297,7 @@ def test_what_is_remembered_last_is_recalled(history):
 
 
 def test_many_files_are_recalled_at_once(history):
-    entries = [Remembered(f"/d/{number}", 1, number, 1, 1, 1, "blake3:1") for number in range(5000)]
+    entries = [CachedDigest(f"/d/{number}", 1, number, 1, 1, 1, "blake3:1") for number in range(5000)]
     history.remember(entries)
     history.remember([])
 
@@ -307,7 +307,7 @@ def test_many_files_are_recalled_at_once(history):
 
 def test_a_file_name_that_is_no_text_is_not_remembered(history):
     """Such a file is read again each time, which is slow and never wrong."""
-    history.remember([Remembered("/d/\udcff", 1, 1, 1, 1, 1, "blake3:1")])
+    history.remember([CachedDigest("/d/\udcff", 1, 1, 1, 1, 1, "blake3:1")])
 
     assert history.recall(["/d/\udcff"]) == {}
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbpipe.data.datastores import LocalStore
-from nbpipe.data.digests import Forgetful, content_digest
+from nbpipe.data.digests import NoDigestCache, content_digest
 from nbpipe.data.integrity import find_damage
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.model import Reference
 
-FRESH = Forgetful()
+FRESH = NoDigestCache()
 NAMES = st.sampled_from(["a", "b.txt", "ü", "deep/c", "deep/deeper/d"])
 FOLDERS = st.dictionaries(NAMES, st.binary(max_size=40), min_size=1)
 FILES = st.binary(max_size=40).map(lambda content: {"": content})
@@ -161,7 +161,7 @@ def test_what_is_gone_is_said_to_be_gone(tmp_path, reference, where):
     assert find_damage(tmp_path / where, reference, folder=False, digests=FRESH) == "is no longer in its datastore"
 
 
-class Unreadable(Forgetful):
+class Unreadable(NoDigestCache):
     """A memory of files that a disk does not give any more."""
 
     def recall(self, path: Path) -> str | None:

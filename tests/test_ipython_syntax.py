@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
-from notebook_cells import code_of, fine, read, shared_names
+from sample_cells import code_of, fine, read, shared_names
 
-from nbpipe.errors import BadCode, Place
+from nbpipe.errors import BadCode, SourceLocation
 from nbpipe.language.ipython_syntax import check_cell, parse_cell
 
 STEP = "%%step a -o x\nx = 1"
@@ -96,8 +96,8 @@ def test_a_definition_is_what_ipython_makes_of_its_cell(source: str, text: str) 
 
 def test_an_error_is_told_with_its_line_below_blank_lines() -> None:
     with pytest.raises(BadCode) as caught:
-        parse_cell("\n\n%pwd\nx = )", Place(1))
+        parse_cell("\n\n%pwd\nx = )", SourceLocation(1))
     assert caught.value.place.line == 4
     with pytest.raises(BadCode) as caught:
-        check_cell("\n;\nreturn", Place(1))
+        check_cell("\n;\nreturn", SourceLocation(1))
     assert caught.value.place.line == 3

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import InProcess
-from pipelines import cells
+from in_process_executor import InProcess
+from sample_pipelines import cells
 
 import nbpipe.planning.fingerprint
-from nbpipe.language.reading import read_cells
-from nbpipe.model import Component, Status
-from nbpipe.planning.fingerprint import Circumstances, fixed_components, key_of, raw_key_of
-from nbpipe.run.situation import Request, survey
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import KeyComponent, Status
+from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, raw_key_of
+from nbpipe.resolve.resolved_request import PipelineRequest, resolve_request
 from nbpipe.workspace import Wishes, Workspace
 
 FINGERPRINT = Path(nbpipe.planning.fingerprint.__file__)
-KEYS: Mapping[str, Callable[[Iterable[Component]], str]] = {"normal form": key_of, "as written": raw_key_of}
+KEYS: Mapping[str, Callable[[Iterable[KeyComponent]], str]] = {"normal form": key_of, "as written": raw_key_of}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Scene:
 class Seen:
     """What a scene's step ``s`` is made of, and the bytes that it makes."""
 
-    components: tuple[Component, ...]
+    components: tuple[KeyComponent, ...]
     result: Mapping[str, tuple[str, str]]
 
-    def without(self, name: str) -> list[Component]:
+    def without(self, name: str) -> list[KeyComponent]:
         """Get the components but for one."""
         return [component for component in self.components if component.name != name]
 
@@ -66,8 +66,8 @@ def see(folder: Path, scene: Scene) -> Seen:
     for name, text in scene.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    reading = read_cells(cells(*scene.cells, parameters=scene.parameters))
-    request = Request(str(folder / "work.ipynb"), reading, folder)
+    reading = parse_cells(cells(*scene.cells, parameters=scene.parameters))
+    request = PipelineRequest(str(folder / "work.ipynb"), reading, folder)
     with environment(scene.environ), Workspace.open(folder) as workspace:
         report = workspace.run(request, Wishes(), executors=InProcess)
         assert report.run.status is Status.SUCCEEDED, [step.failure for step in report.steps]
@@ -78,16 +78,18 @@ def see(folder: Path, scene: Scene) -> Seen:
     return Seen(found, {made.name: (made.format, made.digest) for made in step.artifacts})
 
 
-def step_of(request: Request) -> str:
+def step_of(request: PipelineRequest) -> str:
     """Get the name of the step to look at: the last one."""
     return request.reading.steps[-1].name
 
 
-def in_circumstances(workspace: Workspace, request: Request, changed: Mapping[str, Any]) -> tuple[Component, ...]:
+def in_circumstances(
+    workspace: Workspace, request: PipelineRequest, changed: Mapping[str, Any]
+) -> tuple[KeyComponent, ...]:
     """Get the components that a step has on a machine that is not here."""
-    situation = survey(request, workspace.place, os.environ, workspace.digests)
+    situation = resolve_request(request, workspace.place, os.environ, workspace.digests)
     name = step_of(request)
-    around: Circumstances = dataclasses.replace(situation.circumstances[name], **changed)
+    around: PinnedInputs = dataclasses.replace(situation.circumstances[name], **changed)
     return fixed_components(situation.graph.steps[name], situation.graph.pipeline.code[name], around)
 
 

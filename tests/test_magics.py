@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from author import write_notebook
-from live_kernel import Kernel
+from front_end_kernel import Kernel
+from notebook_author import write_notebook
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 

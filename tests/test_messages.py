@@ -8,11 +8,13 @@ import math
 from pathlib import Path
 
 import pytest
-from notebook_cells import cells
+from sample_cells import cells
 
-from nbpipe.errors import BadPipeline, NbpipeError, OutOfReach, Place, Refusals, StepFailed, UndeclaredName
-from nbpipe.language.reading import read_cells
-from nbpipe.run import messages, readings
+from nbpipe.errors import BadPipeline, NbpipeError, OutOfReach, Refusals, SourceLocation, StepFailed, UndeclaredName
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.resolve import parse_cache
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.run import messages
 from nbpipe.run.messages import (
     VERSION,
     ErrorPayload,
@@ -23,8 +25,7 @@ from nbpipe.run.messages import (
     encode_reply,
     encode_submission,
 )
-from nbpipe.run.situation import Request
-from nbpipe.run.submission import Lifetime, StepReference, Submission, Wishes
+from nbpipe.run.submission import Lifetime, RunOptions, StepReference, Submission
 
 SOURCES = ("#| parameters\nrate = 1", "import math", "%%step make -o x\nx = math.floor(rate)")
 
@@ -32,12 +33,20 @@ SOURCES = ("#| parameters\nrate = 1", "import math", "%%step make -o x\nx = math
 def submission(*sources: str, **request: object) -> Submission:
     """Return a submission in which every field has a value."""
     listed = tuple(cells(*(sources or SOURCES)))
-    asked = Request(
-        "/a/n.ipynb", read_cells(listed), Path("/a"), "python3", {"rate": "2"}, {"rate": 3}, ("make",), None, ("make",),
+    asked = PipelineRequest(
+        "/a/n.ipynb",
+        parse_cells(listed),
+        Path("/a"),
+        "python3",
+        {"rate": "2"},
+        {"rate": 3},
+        ("make",),
+        None,
+        ("make",),
         whole=False,
-    )  # fmt: skip
+    )
     return Submission(
-        listed, dataclasses.replace(asked, **request), Wishes(keep_going=True, tags={"a": "b"}, run="r1"),
+        listed, dataclasses.replace(asked, **request), RunOptions(keep_going=True, tags={"a": "b"}, run="r1"),
         Path("/a/.nbpipe"), {"MOOD": "good"}, (StepReference("r0", "make"),), Lifetime.KERNEL, "/k.json",
     )  # fmt: skip
 
@@ -65,7 +74,7 @@ def test_a_submission_arrives_as_it_was_sent():
 def test_cells_with_errors_arrive_with_them(source):
     back = decode_submission(encode_submission(submission(source)))
     assert isinstance(back, Submission)
-    assert list(map(str, back.asked.reading.errors)) == list(map(str, read_cells(cells(source)).errors)) != []
+    assert list(map(str, back.asked.reading.errors)) == list(map(str, parse_cells(cells(source)).errors)) != []
 
 
 def test_names_that_are_no_text_and_numbers_that_are_no_json_arrive():
@@ -91,14 +100,14 @@ def test_the_runner_parses_what_other_code_has_parsed(monkeypatch, parsed):
     monkeypatch.setattr(messages, "reading_digest", lambda _cells: "same")
     back = decode_submission(changed(parsed=parsed))
     assert isinstance(back, Submission)
-    assert back.asked.reading == read_cells(cells(*SOURCES))
+    assert back.asked.reading == parse_cells(cells(*SOURCES))
 
 
 def test_code_that_may_have_changed_since_it_was_loaded_has_no_digest(monkeypatch):
-    readings._loaded_code.cache_clear()
-    monkeypatch.setattr(readings, "_LOADED", max(path.stat().st_ctime for path in readings._sources()) + 1)
-    assert readings.reading_digest(cells(*SOURCES)) is None
-    readings._loaded_code.cache_clear()
+    parse_cache._loaded_code.cache_clear()
+    monkeypatch.setattr(parse_cache, "_LOADED", max(path.stat().st_ctime for path in parse_cache._sources()) + 1)
+    assert parse_cache.reading_digest(cells(*SOURCES)) is None
+    parse_cache._loaded_code.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +143,7 @@ def test_a_reply_that_cannot_be_understood_is_a_refusal():
 
 
 def test_replies_arrive_as_they_were_sent():
-    error = ErrorPayload.of(BadPipeline("a", "b", Place(1, 2, 3, "make")))
+    error = ErrorPayload.of(BadPipeline("a", "b", SourceLocation(1, 2, 3, "make")))
     for reply in (Reply(ReplyKind.BEGAN, "r1"), Reply(ReplyKind.BROKE_OFF, "r1", error)):
         assert decode_reply(encode_reply(reply)) == reply
 
@@ -142,8 +151,8 @@ def test_replies_arrive_as_they_were_sent():
 @pytest.mark.parametrize(
     "error",
     [
-        BadPipeline("a", "b", Place(1, 2, 3, "make")),
-        Refusals((BadPipeline("a"), UndeclaredName("b", "c", Place(4)))),
+        BadPipeline("a", "b", SourceLocation(1, 2, 3, "make")),
+        Refusals((BadPipeline("a"), UndeclaredName("b", "c", SourceLocation(4)))),
         OutOfReach("a"),
     ],
 )

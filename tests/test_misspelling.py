@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from notebook_cells import fine, wrong
+from sample_cells import fine, wrong
 
 OTHER = "%%step other -o y\ny = 1"
 

@@ -9,12 +9,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from kernelless import Bench
-from pipelines import word
-from test_past import flip
+from sample_pipelines import word
+from scripted_executor import Bench
+from test_reuse_lookup import flip
 
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.views.table import verified_lines
+from nbpipe.views.text_tables import verified_lines
 from nbpipe.workspace import Workspace
 
 MAKE = "%%step make -o a:json,folder:dir\na = 3"

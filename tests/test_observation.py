@@ -11,7 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from author import Author, write_notebook
+from notebook_author import Author, write_notebook
 
 from nbpipe.model import Status
 from nbpipe.workspace import Workspace, request_for

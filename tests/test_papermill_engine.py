@@ -13,8 +13,8 @@ from typing import Any
 
 import papermill
 import pytest
-from author import write_notebook
 from jupyter_client.kernelspec import KernelSpec
+from notebook_author import write_notebook
 from papermill.exceptions import PapermillExecutionError
 
 from nbpipe.papermill_engine.ordinary_kernel import hears_sockets

@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from notebook_cells import fine, read, wrong
+from sample_cells import fine, read, wrong
 
 from nbpipe.errors import BadParameter, Refusals
-from nbpipe.language.literals import to_python
-from nbpipe.language.parameters import bound_names, checked, from_text, read_injected, read_parameters, settle
+from nbpipe.language.parameters import (
+    bound_names,
+    check_value,
+    from_text,
+    read_injected,
+    read_parameters,
+    settle_parameters,
+)
+from nbpipe.language.python_literals import to_python
 from nbpipe.model import Cell, Parameter
 
 
@@ -162,7 +169,7 @@ def test_two_parameters_cells_are_refused():
     ],
 )
 def test_a_value_given_as_text_is_read_by_the_declared_type(line: str, text: str, value: Any):
-    settled = settle([one(line)], {"x": text}, {})["x"]
+    settled = settle_parameters([one(line)], {"x": text}, {})["x"]
     assert (settled, type(settled)) == (value, type(value))
 
 
@@ -195,7 +202,7 @@ def test_a_value_given_as_text_is_read_by_the_declared_type(line: str, text: str
 )
 def test_a_text_of_another_type_is_refused(line: str, text: str):
     with pytest.raises(BadParameter) as caught:
-        settle([one(line)], {"x": text}, {})
+        settle_parameters([one(line)], {"x": text}, {})
     assert "`x`" in caught.value.message
     assert len(caught.value.message) < 300
 
@@ -218,22 +225,22 @@ def test_a_text_of_another_type_is_refused(line: str, text: str):
 )
 def test_a_value_of_another_type_is_refused(line: str, value: Any):
     with pytest.raises(BadParameter):
-        checked(one(line), value)
+        check_value(one(line), value)
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_name():
     known = parameters("learning_rate = 0.1", "depth = 3")
     with pytest.raises(BadParameter) as caught:
-        settle(known.values(), {"learning_rat": "1"}, {})
+        settle_parameters(known.values(), {"learning_rat": "1"}, {})
     assert "Did you mean `learning_rate`?" in caught.value.hint
     with pytest.raises(Refusals) as several:
-        settle(known.values(), {"zzz": "1"}, {"qqq": 1, "depth": "no"})
+        settle_parameters(known.values(), {"zzz": "1"}, {"qqq": 1, "depth": "no"})
     assert len(several.value.errors) == 3
 
 
 def test_text_wins_over_values_and_values_over_defaults():
     known = parameters("a = 1", "b = 1", "c = 1")
-    assert settle(known.values(), {"a": "3"}, {"a": 2, "b": 2}) == {"a": 3, "b": 2, "c": 1}
+    assert settle_parameters(known.values(), {"a": "3"}, {"a": 2, "b": 2}) == {"a": 3, "b": 2, "c": 1}
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))

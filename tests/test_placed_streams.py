@@ -7,10 +7,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from one_step import job
+from sample_jobs import job
 
-from nbpipe.execution import spare
-from nbpipe.execution.job import run_attempt
+from nbpipe.execution.attempt.attempt_runner import run_attempt
+from nbpipe.execution.kernels import standby_kernel
 from nbpipe.model import JobOutput, Outcome, Status
 
 pytestmark = pytest.mark.kernel
@@ -30,7 +30,7 @@ FLUSHING = "def flush(self): raise "
 @pytest.fixture(autouse=True)
 def no_spare_left():
     yield
-    spare.retire()
+    standby_kernel.retire_kernels()
 
 
 @pytest.fixture(params=["forked", "fresh"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pipelines import Notebook, artifact, reasons, same
+from sample_pipelines import Notebook, artifact, reasons, same
 
-from nbpipe.model import Component, Reason
+from nbpipe.model import KeyComponent, Reason
 from nbpipe.planning.plan import differences
 
 MAKE = "%%step make -o a\na = 3"
@@ -246,8 +246,8 @@ def test_a_changed_notebook_is_planned_without_a_lookup_per_step():
 
 def test_imports_that_share_a_name_are_compared_together():
     """`import a.b` and `import a.c` both bind `a`."""
-    before = [Component("definition:a", "1", "import a.b"), Component("definition:a", "2", "import a.c")]
-    now = [Component("definition:a", "3", "import a.d"), Component("definition:a", "2", "import a.c")]
+    before = [KeyComponent("definition:a", "1", "import a.b"), KeyComponent("definition:a", "2", "import a.c")]
+    now = [KeyComponent("definition:a", "3", "import a.d"), KeyComponent("definition:a", "2", "import a.c")]
 
     assert differences(before, now) == (Reason("definition:a", "import a.b; import a.c", "import a.d; import a.c"),)
     assert differences(before, before[::-1]) == ()

@@ -32,8 +32,8 @@ def recalled(folder: Any, **held: Any) -> dict[str, Any]:
     ]
     space: dict[str, Any] = {}
     exec(compile("\n".join(lines), "<cell>", "exec"), space)  # noqa: S102 - a frame with names of the test's choice
-    postmortem.keep(failed(lambda: space["work"](held)), folder, lambda file: file == "<cell>")
-    kept = postmortem.recall(folder)
+    postmortem.keep_postmortem(failed(lambda: space["work"](held)), folder, lambda file: file == "<cell>")
+    kept = postmortem.read_postmortem(folder)
     assert kept is not None
     assert (kept.function, kept.line) == ("work", len(lines))
     return dict(kept.held)
@@ -75,7 +75,7 @@ def test_a_table_that_its_format_does_not_hold_is_a_text(tmp_path):
 def test_what_is_too_large_is_a_text(tmp_path):
     kept = recalled(tmp_path, large=np.zeros(10_000_000), long="x" * 40_000_000)
 
-    assert isinstance(kept["large"], postmortem.Seen)
+    assert isinstance(kept["large"], postmortem.ValueText)
     assert len(kept["long"]) <= 2_000
 
 
@@ -112,7 +112,7 @@ def test_a_value_that_takes_for_ever_to_show_holds_nobody_up(tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_nothing_is_kept_where_the_end_was_no_failure_of_the_code(tmp_path, error):
-    postmortem.keep(error(), tmp_path, lambda _file: True)
+    postmortem.keep_postmortem(error(), tmp_path, lambda _file: True)
 
-    assert postmortem.recall(tmp_path) is None
+    assert postmortem.read_postmortem(tmp_path) is None
     assert postmortem.names_kept(tmp_path) == ()

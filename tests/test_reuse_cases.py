@@ -9,11 +9,11 @@ import threading
 import time
 
 import pytest
-from author import Author, write_notebook
+from notebook_author import Author, write_notebook
 from stored import path_in
 
 from nbpipe.errors import NbpipeError
-from nbpipe.model import Reuse, ReuseVerdict, RunVerdict, Status
+from nbpipe.model import ReusePolicy, ReuseVerdict, RunVerdict, Status
 from nbpipe.workspace import Wishes, Workspace, request_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -385,7 +385,7 @@ def test_reuse_keep_takes_the_newest_result_whatever_changed(author):
     author.cells[1] = "%%step take -i a -o b --reuse keep\nb = a + 100"
     assert author.run() == set()
     assert author.value("b") == 4
-    assert Reuse.KEEP in {step.options.reuse for step in request_for(author.path).reading.steps}
+    assert ReusePolicy.KEEP in {step.options.reuse for step in request_for(author.path).reading.steps}
 
 
 def test_salt_hash_and_environment_count(tmp_path, monkeypatch):

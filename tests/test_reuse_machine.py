@@ -18,21 +18,21 @@ from random import Random
 from typing import Any
 
 import pytest
-from edits import EDITS, edited, imagine
+from expected_executions import Ledger
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from imagined import VARIABLE, Pipeline, Step, chance_from, folder_texts
-from in_process import InProcess
-from ledger import Ledger
-from pipelines import cells, word
+from in_process_executor import InProcess
+from pipeline_models import VARIABLE, Pipeline, Step, chance_from, folder_texts
+from random_edits import EDITS, edited, imagine
+from sample_pipelines import cells, word
 from stored import path_in
 
-from nbpipe.data.snapshot import DigestMemory
-from nbpipe.language.reading import read_cells
-from nbpipe.model import Artifact, Status, ExecutionRecord
-from nbpipe.run.answers import Planned, Report
-from nbpipe.run.situation import Request
+from nbpipe.data.file_pinning import PersistentDigestCache
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import Artifact, ExecutionRecord, Status
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.run.reports import PlanResult, RunReport
 from nbpipe.workspace import Wishes, Workspace
 
 EXAMPLES = int(os.environ.get("NBPIPE_EXAMPLES", "0"))
@@ -60,11 +60,11 @@ class Folder:
                 (self.path / name).write_text(text)
         self.written = wanted
 
-    def request(self, pipeline: Pipeline, **asked: Any) -> Request:
+    def request(self, pipeline: Pipeline, **asked: Any) -> PipelineRequest:
         """Get the request for a pipeline that is written here."""
-        reading = read_cells(cells(*pipeline.sources, parameters=pipeline.parameters_text))
+        reading = parse_cells(cells(*pipeline.sources, parameters=pipeline.parameters_text))
         given = {item.name: item.given for item in pipeline.parameters if item.given is not None}
-        return Request(str(self.path / "work.ipynb"), reading, self.path, values=given, **asked)
+        return PipelineRequest(str(self.path / "work.ipynb"), reading, self.path, values=given, **asked)
 
     @contextmanager
     def workspace(self, pipeline: Pipeline, named: Path | None = None) -> Iterator[Workspace]:
@@ -77,7 +77,9 @@ class Folder:
                 if self.remembers:
                     # A minute later every file is old enough to be remembered; what hides an edit is the clock's
                     # tick, which the machine waits for.
-                    ahead = DigestMemory(workspace.history.recall, workspace.history.remember, lambda: time.time() + 60)
+                    ahead = PersistentDigestCache(
+                        workspace.history.recall, workspace.history.remember, lambda: time.time() + 60
+                    )
                     workspace.digests = ahead
                 yield workspace
         finally:
@@ -97,7 +99,7 @@ class Reuse(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.pipeline = imagine(chance_from(seed))
         self.past: list[Pipeline] = []
-        self.report: Report | None = None
+        self.report: RunReport | None = None
         TRIED["pipelines"] += 1
         self.write(self.pipeline)
         self.run_all(chance_from(0))
@@ -195,7 +197,7 @@ class Reuse(RuleBasedStateMachine):
 
     def check(
         self, workspace: Workspace, selected: set[int], forced: set[int], **asked: Any
-    ) -> tuple[Report, list[Step]]:
+    ) -> tuple[RunReport, list[Step]]:
         """Plan and run, compare with what must be, and get the steps that were executed."""
         pipeline, executor = self.pipeline, InProcess()
         request = self.folder.request(pipeline, **asked)
@@ -224,7 +226,7 @@ class Reuse(RuleBasedStateMachine):
         mine = set(self.pipeline.stored(step))
         return all(other is step or not mine & set(self.pipeline.stored(other)) for other in self.pipeline.steps)
 
-    def compare_plan(self, planned: Planned, verdicts: dict[int, str]) -> None:
+    def compare_plan(self, planned: PlanResult, verdicts: dict[int, str]) -> None:
         """Each verdict is what it must be, and has a reason."""
         names = {step.uid: step.name for step in self.pipeline.steps}
         assert {name: word(each) for name, each in planned.decisions.items()} == {
@@ -232,7 +234,7 @@ class Reuse(RuleBasedStateMachine):
         }
         assert all(each.verdict.reasons for each in planned.decisions.values())
 
-    def compare_values(self, report: Report, selected: set[int]) -> None:
+    def compare_values(self, report: RunReport, selected: set[int]) -> None:
         """Each output holds what it means."""
         assert report.run.status is Status.SUCCEEDED, [record.failure for record in report.steps]
         pipeline = self.pipeline
@@ -244,7 +246,7 @@ class Reuse(RuleBasedStateMachine):
             for step in pipeline.steps if step.uid in selected - pipeline.skipped for item in step.outputs
         }  # fmt: skip
 
-    def compare_fates(self, planned: Planned, report: Report, alone: set[str]) -> None:
+    def compare_fates(self, planned: PlanResult, report: RunReport, alone: set[str]) -> None:
         """Hold a plan to its word: what depended was decided, and every step says why it is as it is."""
         fates = {record.step: record for record in report.steps}
         kept = {"reuse": Status.REUSED, "skip": Status.SKIPPED, "run": Status.SUCCEEDED}
@@ -273,7 +275,7 @@ def means(format: str | None, value: float) -> Any:
     return folder_texts(value) if format == "dir" else folder_texts(value)["one.txt"]
 
 
-def digests(report: Report) -> dict[tuple[str, str], tuple[str, str]]:
+def digests(report: RunReport) -> dict[tuple[str, str], tuple[str, str]]:
     """Get all outputs of a run by content."""
     return {(r.step, made.name): (made.format, made.digest) for r in report.steps for made in r.artifacts}
 

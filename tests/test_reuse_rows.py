@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from author import Author
+from notebook_author import Author
 
 from nbpipe.errors import NbpipeError
 from nbpipe.model import Status

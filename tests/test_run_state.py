@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nbpipe.model import (
+    CachedResult,
     DependsVerdict,
     Failure,
-    Hit,
-    Origin,
     Reason,
+    ResultOrigin,
     ReuseVerdict,
     RunVerdict,
     SkipVerdict,
@@ -54,8 +54,8 @@ from nbpipe.planning.stimuli import (
 )
 
 RUN = RunVerdict((Reason("code"),))
-REUSE = ReuseVerdict(Hit("k", "a", Origin("r0", "s"), 1.0, "", ()), (Reason("unchanged", None, "r0"),))
-OWN = ReuseVerdict(Hit("k", "a", Origin("r1", "s"), 1.0, "", ()), (Reason("unchanged", None, "r1"),))
+REUSE = ReuseVerdict(CachedResult("k", "a", ResultOrigin("r0", "s"), 1.0, "", ()), (Reason("unchanged", None, "r0"),))
+OWN = ReuseVerdict(CachedResult("k", "a", ResultOrigin("r1", "s"), 1.0, "", ()), (Reason("unchanged", None, "r1"),))
 SKIP = SkipVerdict((Reason("when", None, "false"),))
 BROKEN = Failure("user", "ValueError", "no", "no")
 FAILED_THERE = EndedElsewhere(Status.FAILED, BROKEN)

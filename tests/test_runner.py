@@ -13,13 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from author import write_notebook
+from notebook_author import write_notebook
 
 from nbpipe.errors import BadPipeline, OutOfReach, Refusals
-from nbpipe.language.notebook import read_notebook
+from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Status
 from nbpipe.run.messages import Reply, ReplyKind, decode_reply, encode_submission
-from nbpipe.run.submission import Lifetime, Submission, Wishes
+from nbpipe.run.submission import Lifetime, RunOptions, Submission
 from nbpipe.workspace import Workspace, request_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
@@ -75,7 +75,7 @@ def submission(folder: Path, *sources: str, run: str = "r1", **more: object) -> 
     """Return a submission of a notebook with these cells."""
     path = write_notebook(folder / "n.ipynb", list(sources))
     made = Submission(
-        tuple(read_notebook(path).cells), request_for(path), Wishes(run=run), folder / ".nbpipe", dict(os.environ)
+        tuple(read_notebook(path).cells), request_for(path), RunOptions(run=run), folder / ".nbpipe", dict(os.environ)
     )
     return dataclasses.replace(made, **more)
 

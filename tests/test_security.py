@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from author import Author, write_notebook
+from notebook_author import Author, write_notebook
 from stored import path_in
 
 from nbpipe.errors import NbpipeError, Refusals, Refused
-from nbpipe.language.reading import read_cells
-from nbpipe.language.render import render
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import Cell, Status
-from nbpipe.run.owner import this_owner
+from nbpipe.run.run_owner import this_owner
 from nbpipe.workspace import Workspace, request_for
 
 pytestmark = [pytest.mark.kernel]
@@ -67,9 +67,9 @@ def test_s17_the_value_of_a_parameter_is_never_code(value):
         Cell(1, "rate = 'x'\nmore = {'k': ['v']}", tags=frozenset({"parameters"})),
         Cell(2, "%%step a -o x\nx = rate, more"),
     ]
-    reading = read_cells(cells)
+    reading = parse_cells(cells)
     given = {"rate": value, "more": {value: [value]}}
-    rendered = json.loads(render(reading.steps[0], reading.code["a"], given, None))
+    rendered = json.loads(render_step_notebook(reading.steps[0], reading.code["a"], given, None))
     source = next(cell["source"] for cell in rendered["cells"] if "parameters" in cell["metadata"]["tags"])
     delivered: dict[str, object] = {}
     exec(source, {"__import__": None}, delivered)  # noqa: S102  # that this is harmless is what is tested

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from kernelless import Bench, by_code
+from scripted_executor import Bench, by_code
 
 from nbpipe.cli import main
 from nbpipe.errors import HistoryOutOfReach, OutOfReach

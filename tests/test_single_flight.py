@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from kernelless import Bench, Fail, Kernelless, Lose, by_code
+from scripted_executor import Bench, Fail, Kernelless, Lose, by_code
 
 from nbpipe.errors import ClusterOutOfReach
 from nbpipe.model import AttemptReport, Job, Status

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from author import write_notebook
+from notebook_author import write_notebook
 
 STEP = "%%step a -o x\nprint('said')\nx = 1"
 ENDS = (">&-", "2>&-", "<&-", ">&- 2>&- <&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>/dev/full", "| head -n 0")

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from author import write_notebook
+from notebook_author import write_notebook
 
-from nbpipe.run.linting import find_ruff
+from nbpipe.authoring.notebook_linting import find_ruff
 
 FAILING = (
     "rate: float = 0.5",

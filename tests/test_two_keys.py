@@ -7,11 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from kernelless import Bench
-from pipelines import graph_of
+from sample_pipelines import graph_of
+from scripted_executor import Bench
 
 from nbpipe.model import FrozenModule
-from nbpipe.planning.fingerprint import NORMALISER, Circumstances, fixed_components, key_of, raw_key_of
+from nbpipe.planning.fingerprint import NORMALISER, PinnedInputs, fixed_components, key_of, raw_key_of
 
 HELPER = "def f(x):\n    return x + 1"
 STEP = "%%step s -o a:json\na = f(1)"
@@ -20,7 +20,7 @@ STEP = "%%step s -o a:json\na = f(1)"
 def keys(*sources: str, module: str = "X = 1\n") -> tuple[str, str]:
     """Get both keys of step ``s`` of these cells."""
     graph = graph_of(*sources)
-    around = Circumstances("CPython 3.11.7 linux", modules=(FrozenModule("m", "/m.py", module),))
+    around = PinnedInputs("CPython 3.11.7 linux", modules=(FrozenModule("m", "/m.py", module),))
     components = fixed_components(graph.steps["s"], graph.pipeline.code["s"], around)
     return key_of(components), raw_key_of(components)
 
@@ -66,9 +66,9 @@ def test_the_normal_form_is_tagged_with_who_made_it():
     graph = graph_of(HELPER, STEP)
     code = graph.pipeline.code["s"]
     assert NORMALISER.endswith("3.11") or "3." in NORMALISER
-    (component, *_) = fixed_components(graph.steps["s"], code, Circumstances("python"))
+    (component, *_) = fixed_components(graph.steps["s"], code, PinnedInputs("python"))
     (tagged, *_) = fixed_components(
-        graph.steps["s"], dataclasses.replace(code, normal=f"raw\n{code.normal}"), Circumstances("python")
+        graph.steps["s"], dataclasses.replace(code, normal=f"raw\n{code.normal}"), PinnedInputs("python")
     )
     assert component.digest != tagged.digest
 

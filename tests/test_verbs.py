@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nbpipe.cli.command import outcome
 from nbpipe.cli.completion import completions
-from nbpipe.cli.output import Screen
+from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import BadUsage
 from nbpipe.model import Status
 from nbpipe.verbs import options
@@ -176,14 +176,14 @@ def test_the_documentation_names_every_verb_and_option_and_no_other():
 @pytest.mark.parametrize("verb", [None, *verbs_in(Face.SHELL)], ids=lambda verb: verb.name if verb else "all")
 def test_help_is_printed_whatever_else_is_said(verb, capsys):
     words = ["--help"] if verb is None else [verb.name, "--nonsense", "--help"]
-    assert outcome(words, Screen(as_json=False)) == 0
+    assert outcome(words, TerminalOutput(as_json=False)) == 0
     assert (verb.help if verb else "nbpipe plan") in capsys.readouterr().out
 
 
 def test_the_command_alone_shows_help_and_its_version_is_told(capsys):
-    assert outcome([], Screen(as_json=False)) == 0
+    assert outcome([], TerminalOutput(as_json=False)) == 0
     assert "run NOTEBOOK [STEP...]" in capsys.readouterr().out
-    assert outcome(["--version"], Screen(as_json=False)) == 0
+    assert outcome(["--version"], TerminalOutput(as_json=False)) == 0
     assert re.fullmatch(r"nbpipe, version \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 

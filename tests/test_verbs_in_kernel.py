@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from asked_kernel import Kernel
-from author import write_notebook
+from magics_kernel import Kernel
+from notebook_author import write_notebook
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernelless import Bench, by_code
-from test_past import flip
+from scripted_executor import Bench, by_code
+from test_reuse_lookup import flip
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
-from nbpipe.history.archive import archive_text, read_archive
+from nbpipe.history.attempt_archive import archive_text, read_archive
 from nbpipe.history.store import History
-from nbpipe.run.verification import Verified
+from nbpipe.run.verification import VerificationReport
 from nbpipe.workspace import Workspace
 
 MAKE = "%%step make -o a:json,folder:dir\na = 3"
@@ -33,7 +33,7 @@ def bench(tmp_path):
     made.executor.close()
 
 
-def verify(bench: Bench, **options: Any) -> Verified:
+def verify(bench: Bench, **options: Any) -> VerificationReport:
     """Verify the workspace of the bench."""
     return Workspace.verify(bench.folder, **options)
 

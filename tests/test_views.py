@@ -10,23 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbpipe.model import (
-    Component,
+    CachedResult,
     DependsVerdict,
+    ExecutionRecord,
     Failure,
-    Hit,
-    Origin,
+    KeyComponent,
     Reason,
+    ResultOrigin,
     ReuseVerdict,
     RunRecord,
     RunVerdict,
     SkipVerdict,
     Status,
-    ExecutionRecord,
 )
-from nbpipe.views.columns import fit, one_line, pad, width
-from nbpipe.views.diff import component_diff
-from nbpipe.views.static_html import plan_html, run_html, runs_html, table_html
-from nbpipe.views.table import (
+from nbpipe.views.html_tables import plan_html, run_html, runs_html, table_html
+from nbpipe.views.terminal_text import fit, one_line, pad, width
+from nbpipe.views.text_diff import component_diff
+from nbpipe.views.text_tables import (
     PlanRow,
     lines,
     plan_lines,
@@ -36,7 +36,7 @@ from nbpipe.views.table import (
     steps_summary,
     without_empty,
 )
-from nbpipe.views.words import (
+from nbpipe.views.wording import (
     SYMBOLS,
     VERDICTS,
     duration,
@@ -49,7 +49,7 @@ from nbpipe.views.words import (
     verdict_line,
 )
 
-HIT = Hit("blake3:00", "a1", Origin("5f0e7c9a11", "train"), 12.2, "notebook.ipynb", ())
+HIT = CachedResult("blake3:00", "a1", ResultOrigin("5f0e7c9a11", "train"), 12.2, "notebook.ipynb", ())
 PLAN = (
     PlanRow("prepare", ReuseVerdict(HIT, ()), ()),
     PlanRow("train", RunVerdict((Reason("parameter:learning_rate", "0.1", "0.2"),)), ("prepare",)),
@@ -178,7 +178,7 @@ def test_a_run_as_plain_lines():
     """A failure shows its cell and line, a reuse its origin; the unneeded column of tries is left out."""
     failure = Failure("user", "ValueError", "no", "ValueError: no such column", cell=3, line=2)
     steps = (
-        step("prepare", Status.REUSED, attempts=0, saved_seconds=12.2, origin=Origin("5f0e7c9a11", "prepare")),
+        step("prepare", Status.REUSED, attempts=0, saved_seconds=12.2, origin=ResultOrigin("5f0e7c9a11", "prepare")),
         step("train", Status.FAILED, failure=failure),
         step("compare", Status.SKIPPED, attempts=0, reasons=(Reason("upstream:train", None, "failed"),)),
     )
@@ -313,8 +313,8 @@ def test_html_fits_light_and_dark_themes():
 
 def test_a_diff_shows_what_changed():
     """Unified, indentation kept, headed by before and now."""
-    was = Component("code", "blake3:1", "2 lines", "def f(x):\n\treturn  x\n")
-    now = Component("code", "blake3:2", "2 lines", "def f(x):\n\treturn  x + 1\n")
+    was = KeyComponent("code", "blake3:1", "2 lines", "def f(x):\n\treturn  x\n")
+    now = KeyComponent("code", "blake3:2", "2 lines", "def f(x):\n\treturn  x + 1\n")
 
     assert component_diff(was, now) == (
         "--- before", "+++ now", "@@ -1,2 +1,2 @@", " def f(x):", "-    return  x", "+    return  x + 1",
@@ -328,7 +328,7 @@ def test_a_diff_shows_what_changed():
 def test_a_diff_is_bounded_and_harmless(before, after):
     """Any two texts give few, short, printable lines."""
     changed = component_diff(
-        Component("code", "", "", before), Component("code", "", "", after), max_lines=5, columns=30
+        KeyComponent("code", "", "", before), KeyComponent("code", "", "", after), max_lines=5, columns=30
     )
 
     assert len(changed) <= 6
@@ -338,6 +338,6 @@ def test_a_diff_is_bounded_and_harmless(before, after):
 def test_a_diff_of_huge_texts_ends():
     """What is beyond the compared lines is said, not compared."""
     texts = ["\n".join(str(line) for line in range(first, first + 50_000)) for first in (0, 7)]
-    changed = component_diff(*(Component("input:x", "", "", text) for text in texts))
+    changed = component_diff(*(KeyComponent("input:x", "", "", text) for text in texts))
 
     assert changed[-1] == "… what comes after line 2000 is not compared"

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from nbpipe.cli.output import Screen
+from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import BadUsage
-from nbpipe.language.notebook import read_notebook
+from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Artifact, Cell
-from nbpipe.run.place import absolute, find_place
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.resolve.workspace_layout import absolute, find_workspace
 from nbpipe.run.run_watcher import RunUpdate
-from nbpipe.run.situation import Request
-from nbpipe.run.submission import Wishes
+from nbpipe.run.submission import RunOptions
 from nbpipe.verbs.responses import ReportResponse
 from nbpipe.workspace import Workspace, request_for
 
@@ -23,7 +23,7 @@ class ShellCaller:
     """Use it as a context manager: it closes the workspace that the call has opened."""
 
     def __init__(
-        self, screen: Screen, notebook: Path | None, named_workspace: Path | None, *, reads_only: bool = False
+        self, screen: TerminalOutput, notebook: Path | None, named_workspace: Path | None, *, reads_only: bool = False
     ) -> None:
         self.screen = screen
         self.named_workspace = named_workspace
@@ -75,16 +75,16 @@ class ShellCaller:
         texts: Mapping[str, str] | None = None,
         start: str | None = None,
         force: tuple[str, ...] | None = None,
-    ) -> Request:
+    ) -> PipelineRequest:
         """Return the request for steps of the saved notebook."""
-        request = request_for(self.saved, find_place(self.folder, self.named_workspace))
+        request = request_for(self.saved, find_workspace(self.folder, self.named_workspace))
         return dataclasses.replace(request, steps=tuple(steps), texts=texts or {}, start=start, force=force)
 
     def cells(self) -> tuple[Cell, ...]:
         """Return the cells of the saved notebook."""
         return tuple(read_notebook(absolute(self.saved)).cells)
 
-    def carry_out(self, request: Request, wishes: Wishes) -> ReportResponse:
+    def carry_out(self, request: PipelineRequest, wishes: RunOptions) -> ReportResponse:
         """Run the steps while a progress bar, or lines, tell how it goes."""
         with self.screen.following() as follower:
             report = self.workspace.runs.run(request, wishes, follower.updated, began=follower.begin)

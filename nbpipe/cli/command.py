@@ -12,11 +12,11 @@ from typing import NoReturn
 from nbpipe import __version__
 from nbpipe.cli.caller import ShellCaller
 from nbpipe.cli.completion import completions
-from nbpipe.cli.output import Screen
 from nbpipe.cli.rendering import render
 from nbpipe.cli.streams import lenient
+from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import NbpipeError
-from nbpipe.run.place import closed
+from nbpipe.resolve.workspace_layout import closed
 from nbpipe.verbs import options
 from nbpipe.verbs.parser import parse
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     with lenient():
-        screen = Screen("--json" in words)
+        screen = TerminalOutput("--json" in words)
         found = completions(words, os.environ)
         code = outcome(words, screen) if found is None else 0
         if found is not None:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def outcome(words: Sequence[str], screen: Screen) -> int:
+def outcome(words: Sequence[str], screen: TerminalOutput) -> int:
     """Carry out a command, and return its exit code."""
     try:
         return _carry_out(words, screen)
@@ -52,7 +52,7 @@ def outcome(words: Sequence[str], screen: Screen) -> int:
         return 130
 
 
-def _carry_out(words: Sequence[str], screen: Screen) -> int:
+def _carry_out(words: Sequence[str], screen: TerminalOutput) -> int:
     if words[:1] == ["--version"]:
         screen.lines([f"nbpipe, version {__version__}"])
         return 0
@@ -66,7 +66,7 @@ def _carry_out(words: Sequence[str], screen: Screen) -> int:
     return 0 if response is None else render(caller, response)
 
 
-def _caller(asked: Invocation, screen: Screen) -> ShellCaller:
+def _caller(asked: Invocation, screen: TerminalOutput) -> ShellCaller:
     """Return the caller for the notebook and the workspace that are named, if any."""
     notebooks = (options.NOTEBOOK, options.ANY_NOTEBOOK)
     notebook = next((asked[argument] for argument in notebooks if argument in asked.verb.arguments), None)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nbpipe.errors import NbpipeError
-from nbpipe.language.completion import Known
-from nbpipe.language.notebook import read_notebook
-from nbpipe.language.reading import read_cells
+from nbpipe.language.completion import CompletionNames
+from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.verbs.completion import complete
 from nbpipe.verbs.syntax import Face
 
@@ -34,14 +34,14 @@ def completions(words: Sequence[str], environ: Mapping[str, str]) -> list[str] |
     return [word[kept:] for word in found]
 
 
-def _known(words: Sequence[str]) -> Known:
+def _known(words: Sequence[str]) -> CompletionNames:
     """Return what can be named in the notebook on the line; nothing where it cannot be read."""
     notebook = next((Path(word) for word in words if word.endswith(".ipynb")), None)
     if notebook is None:
-        return Known()
+        return CompletionNames()
     try:
-        reading = read_cells(read_notebook(notebook).cells)
+        reading = parse_cells(read_notebook(notebook).cells)
     except NbpipeError:
-        return Known()
+        return CompletionNames()
     steps = {step.name: tuple(output.name for output in step.outputs) for step in reading.steps}
-    return Known(steps, tuple(parameter.name for parameter in reading.parameters))
+    return CompletionNames(steps, tuple(parameter.name for parameter in reading.parameters))

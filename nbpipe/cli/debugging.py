@@ -8,13 +8,13 @@ import subprocess
 import sys
 from typing import Any
 
+from nbpipe.authoring.step_context import StepContext
 from nbpipe.cli.caller import ShellCaller
-from nbpipe.language.trial import trial_cell
-from nbpipe.run.place import absolute
-from nbpipe.run.scene import Scene
+from nbpipe.language.debug_cell import debug_cell
+from nbpipe.resolve.workspace_layout import absolute
 from nbpipe.verbs.responses import DebugResponse
-from nbpipe.views import wire
-from nbpipe.views.words import failure_line
+from nbpipe.views import json_output
+from nbpipe.views.wording import failure_line
 
 
 def render_debug(caller: ShellCaller, response: DebugResponse) -> int:
@@ -40,7 +40,7 @@ def _session(caller: ShellCaller, step: str, *, with_locals: bool) -> None:
     subprocess.run(command, cwd=notebook.parent, env={**os.environ, "JPY_SESSION_NAME": notebook.name}, check=False)
 
 
-def scene_lines(scene: Scene) -> list[str]:
+def scene_lines(scene: StepContext) -> list[str]:
     """Get what a recorded step was given as plain lines, its code last."""
     failed = f", which failed: {failure_line(scene.failure)}" if scene.failure else ""
     lines = [f"step {scene.step} as in run {scene.run.number if scene.run else '?'}{failed}"]
@@ -50,7 +50,7 @@ def scene_lines(scene: Scene) -> list[str]:
     return [*lines, "", *_code(scene).splitlines()]
 
 
-def scene_object(scene: Scene) -> dict[str, Any]:
+def scene_object(scene: StepContext) -> dict[str, Any]:
     """Get the same as JSON."""
     return {
         "step": scene.step,
@@ -63,10 +63,10 @@ def scene_object(scene: Scene) -> dict[str, Any]:
         "code": _code(scene),
         "locals": list(scene.kept),
         "notes": list(scene.notes),
-        "error": wire.failure_object(scene.failure),
+        "error": json_output.failure_object(scene.failure),
     }
 
 
-def _code(scene: Scene) -> str:
+def _code(scene: StepContext) -> str:
     said = f"{scene.failure.ename}: {scene.failure.evalue}" if scene.failure else ""
-    return trial_cell(scene.pieces, scene.line, " ".join(said.split()))
+    return debug_cell(scene.pieces, scene.line, " ".join(said.split()))

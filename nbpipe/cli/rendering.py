@@ -10,12 +10,12 @@ from typing import Any
 
 from nbpipe.cli.caller import ShellCaller
 from nbpipe.cli.debugging import render_debug
-from nbpipe.cli.output import Screen
+from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.model import Status
 from nbpipe.verbs import responses as r
-from nbpipe.views import logs, table, why, wire
-from nbpipe.views.comparison import comparison_lines, comparison_object
-from nbpipe.views.words import accepted_line, duration, status_words
+from nbpipe.views import json_output, log_text, text_tables, why_report
+from nbpipe.views.run_comparison import comparison_lines, comparison_object
+from nbpipe.views.wording import accepted_line, duration, status_words
 
 _RUN_EXIT = {Status.SUCCEEDED: 0, Status.CANCELLED: 130}
 
@@ -30,21 +30,21 @@ def _plan(caller: ShellCaller, response: r.PlanResponse) -> int:
     screen.warnings(planned.warnings)
     verdicts = {name: decision.verdict for name, decision in planned.decisions.items()}
     if screen.as_json:
-        screen.json(wire.plan_object(planned.notebook, verdicts, planned.needs, planned.warnings))
+        screen.json(json_output.plan_object(planned.notebook, verdicts, planned.needs, planned.warnings))
     else:
-        rows = [table.PlanRow(name, verdict, planned.needs[name]) for name, verdict in verdicts.items()]
-        screen.lines(table.plan_lines(rows, screen.columns, response.numbers))
+        rows = [text_tables.PlanRow(name, verdict, planned.needs[name]) for name, verdict in verdicts.items()]
+        screen.lines(text_tables.plan_lines(rows, screen.columns, response.numbers))
     return 0
 
 
 def _report(caller: ShellCaller, response: r.ReportResponse) -> int:
     screen, report = caller.screen, response.report
     if screen.as_json:
-        screen.json(wire.run_object(report.run, report.steps, report.seconds, _urls(caller), response.metrics))
+        screen.json(json_output.run_object(report.run, report.steps, report.seconds, _urls(caller), response.metrics))
         return _RUN_EXIT.get(report.run.status, 1)
-    screen.lines(table.step_lines(report.steps, screen.columns, response.numbers))
+    screen.lines(text_tables.step_lines(report.steps, screen.columns, response.numbers))
     screen.lines([f"run {report.run.number} {status_words(report.run.status)} in {duration(report.seconds)}"])
-    for line in table.note_lines(report.steps):
+    for line in text_tables.note_lines(report.steps):
         screen.note(line)
     for step in report.steps:
         if step.failure is not None and step.failure.kind == "user":
@@ -55,7 +55,7 @@ def _report(caller: ShellCaller, response: r.ReportResponse) -> int:
 def _detached(caller: ShellCaller, response: r.DetachedResponse) -> int:
     run = response.run
     if caller.screen.as_json:
-        caller.screen.json(wire.run_object(run, response.steps, 0.0, _urls(caller)))
+        caller.screen.json(json_output.run_object(run, response.steps, 0.0, _urls(caller)))
     else:
         name = Path(run.notebook).name
         text = f"run {run.number} continues by itself: nbpipe status --follow {name}, nbpipe cancel {name}"
@@ -72,19 +72,19 @@ def _run(caller: ShellCaller, response: r.RunResponse) -> int:
 
 
 def _run_object(caller: ShellCaller, response: r.RunResponse) -> dict[str, Any]:
-    return wire.run_object(response.run, response.steps, response.seconds, _urls(caller), response.metrics)
+    return json_output.run_object(response.run, response.steps, response.seconds, _urls(caller), response.metrics)
 
 
-def _urls(caller: ShellCaller) -> wire.UrlOf:
+def _urls(caller: ShellCaller) -> json_output.UrlOf:
     return caller.workspace.materializer.url
 
 
-def _run_lines(screen: Screen, response: r.RunResponse) -> None:
+def _run_lines(screen: TerminalOutput, response: r.RunResponse) -> None:
     run = response.run
     head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(response.seconds)}, {run.notebook}"]
     head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
-    steps = table.step_lines(response.steps, screen.columns, response.numbers)
-    screen.lines([*head, *steps, *table.metric_lines(response.metrics)])
+    steps = text_tables.step_lines(response.steps, screen.columns, response.numbers)
+    screen.lines([*head, *steps, *text_tables.metric_lines(response.metrics)])
 
 
 def _cancel(caller: ShellCaller, response: r.CancelResponse) -> int:
@@ -101,16 +101,16 @@ def _why(caller: ShellCaller, response: r.WhyResponse) -> int:
     told = response.explained
     parts = (told.step, told.verdict, told.now, told.before, told.last)
     if caller.screen.as_json:
-        caller.screen.json(why.why_object(*parts, url_of=_urls(caller)))
+        caller.screen.json(why_report.why_object(*parts, url_of=_urls(caller)))
     else:
-        caller.screen.lines(why.why_lines(*parts, numbers=response.numbers))
+        caller.screen.lines(why_report.why_lines(*parts, numbers=response.numbers))
     return 0
 
 
 def _accept(caller: ShellCaller, response: r.AcceptResponse) -> int:
     accepted = response.accepted
     if caller.screen.as_json:
-        caller.screen.json(wire.accepted_object(accepted.step, accepted.hit, accepted.reasons, accepted.record))
+        caller.screen.json(json_output.accepted_object(accepted.step, accepted.hit, accepted.reasons, accepted.record))
     else:
         caller.screen.lines([accepted_line(accepted.step, accepted.hit, accepted.reasons, response.numbers)])
     return 0
@@ -119,9 +119,9 @@ def _accept(caller: ShellCaller, response: r.AcceptResponse) -> int:
 def _log(caller: ShellCaller, response: r.LogResponse) -> int:
     found = response.found
     if isinstance(found, Path):
-        text = logs.text_of(json.loads(found.read_text(encoding="utf-8")))
+        text = log_text.text_of(json.loads(found.read_text(encoding="utf-8")))
     else:
-        text = logs.text_of_events(found)
+        text = log_text.text_of_events(found)
     if caller.screen.as_json:
         notebook = str(found) if isinstance(found, Path) else None
         caller.screen.json({"step": response.step, "notebook": notebook, "log": text})
@@ -134,7 +134,7 @@ def _pull(caller: ShellCaller, response: r.PullResponse) -> int:
     output, artifact, path = response.output, response.artifact, response.path or Path()
     if caller.screen.as_json:
         caller.screen.json(
-            {"output": output, "path": str(path.resolve()), **wire.artifact_object(artifact, _urls(caller))}
+            {"output": output, "path": str(path.resolve()), **json_output.artifact_object(artifact, _urls(caller))}
         )
     else:
         caller.screen.lines([f"{output} ({artifact.format}, {artifact.bytes:,} bytes) → {path}"])
@@ -143,9 +143,9 @@ def _pull(caller: ShellCaller, response: r.PullResponse) -> int:
 
 def _runs(caller: ShellCaller, response: r.RunListResponse) -> int:
     if caller.screen.as_json:
-        caller.screen.json(wire.runs_object(response.runs, response.ran))
+        caller.screen.json(json_output.runs_object(response.runs, response.ran))
     else:
-        caller.screen.lines(table.run_lines(response.runs, caller.screen.columns, response.now, response.ran))
+        caller.screen.lines(text_tables.run_lines(response.runs, caller.screen.columns, response.now, response.ran))
     return 0
 
 
@@ -160,12 +160,12 @@ def _comparison(caller: ShellCaller, response: r.ComparisonResponse) -> int:
 def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
     verified = response.verified
     if caller.screen.as_json:
-        caller.screen.json(wire.verified_object(dataclasses.asdict(verified), whole=verified.whole))
+        caller.screen.json(json_output.verified_object(dataclasses.asdict(verified), whole=verified.whole))
     else:
         problems = [(problem.where, problem.said) for problem in verified.problems]
         counts = (verified.outputs, verified.bytes)
         caller.screen.lines(
-            table.verified_lines(
+            text_tables.verified_lines(
                 problems,
                 *counts,
                 unknown=verified.unknown,
@@ -179,7 +179,7 @@ def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
 def _lint(caller: ShellCaller, response: r.LintResponse) -> int:
     screen, notebook, fixed = caller.screen, caller.saved, response.fixed
     if screen.as_json:
-        every = [wire.warning_object(warning) for warning in response.warnings]
+        every = [json_output.warning_object(warning) for warning in response.warnings]
         screen.json({"errors": [], "warnings": every, **({} if fixed is None else {"fixed": list(fixed)})})
         return 0
     if fixed:

@@ -91,7 +91,7 @@ class _Spec:
         return self.told.get("env") or _NONE
 
 
-def resolve(kernel_name: str | None) -> Interpreter:
+def find_interpreter(kernel_name: str | None) -> Interpreter:
     """Get the interpreter of a notebook's kernel: this very one where the notebook names none."""
     spec = _find(kernel_name) if kernel_name else None
     if spec is None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from nbpipe.compute.executor import DaskExecutor
+from nbpipe.compute.dask_executor import DaskExecutor
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ComputeTarget:
     """A compute target: its name, and how many steps run there at the same time."""
 
     name: str
     slots: int
 
 
-def default_target(slots: int | None = None) -> Target:
+def default_target(slots: int | None = None) -> ComputeTarget:
     """Get the target of steps that name none: this machine, with as many slots as it has cores for us."""
-    return Target("local", slots or len(os.sched_getaffinity(0)))
+    return ComputeTarget("local", slots or len(os.sched_getaffinity(0)))
 
 
-def executor_of(target: Target) -> DaskExecutor:
+def executor_of(target: ComputeTarget) -> DaskExecutor:
     """Get an executor for a target; nothing is started before the first attempt is submitted."""
     return DaskExecutor(target.slots)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
 from nbpipe.data.datastores import DEFAULT_STORE
-from nbpipe.data.digests import Digests, Forgetful, content_digest, walk
+from nbpipe.data.digests import DigestCache, NoDigestCache, content_digest, walk
 from nbpipe.data.integrity import find_damage
 from nbpipe.data.materializer import Datastore, Materializer
 from nbpipe.errors import BadUsage, FileMissing, StoreOutOfReach
@@ -51,7 +51,7 @@ def publish(datastore: Datastore, staged: Path, *, name: str, format: str, store
     return made
 
 
-def check(materializer: Materializer, artifact: Artifact, digests: Digests) -> str | None:
+def check(materializer: Materializer, artifact: Artifact, digests: DigestCache) -> str | None:
     """Return what is wrong with a stored output, None when its bytes are those that were published.
 
     Raise StoreOutOfReach when nobody can tell: its datastore is unknown, or does not let it be read.
@@ -73,7 +73,7 @@ def copy_out(materializer: Materializer, artifact: Artifact, target: Path) -> No
         target.parent.mkdir(parents=True, exist_ok=True)
         with draft_beside(target) as draft:
             _copy(source, draft)
-            damage = find_damage(draft, artifact.reference, folder=artifact.is_folder, digests=Forgetful())
+            damage = find_damage(draft, artifact.reference, folder=artifact.is_folder, digests=NoDigestCache())
             if damage is not None:
                 raise StoreOutOfReach(f"output `{artifact.name}` {damage}", "Run the step again.")
             put_in_place(draft, target, durable=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
-from nbpipe.data.digests import Forgetful
+from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.integrity import find_damage
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.sharing import make_folder
@@ -38,7 +38,7 @@ class LocalStore:
         target, folder = self.locate(reference), staged.is_dir()
 
         def is_there() -> bool:
-            return find_damage(target, reference, folder=folder, digests=Forgetful()) is None
+            return find_damage(target, reference, folder=folder, digests=NoDigestCache()) is None
 
         with _reaching(f"the datastore `{self._root}`"):
             make_folder(target.parent)

@@ -25,7 +25,7 @@ _TRIES = 5
 _TREE = b"nbpipe tree 1"
 
 
-class Digests(Protocol):
+class DigestCache(Protocol):
     """What remembers the digests of files that were read before."""
 
     def recall(self, path: Path) -> str | None:
@@ -36,14 +36,14 @@ class Digests(Protocol):
 
 
 @runtime_checkable
-class Prefetching(Protocol):
+class PrefetchingDigestCache(Protocol):
     """A memory that is asked faster for many files at once."""
 
     def prefetch(self, paths: Iterable[Path]) -> None:
         """Be ready for questions about these files."""
 
 
-class Forgetful:
+class NoDigestCache:
     """A memory that knows nothing: every file is read."""
 
     def recall(self, path: Path) -> str | None:
@@ -86,7 +86,7 @@ def tree_digest(members: Iterable[Member]) -> str:
     return f"blake3:{tree.hexdigest()}"
 
 
-def remembered_digest(path: Path, digests: Digests) -> str:
+def remembered_digest(path: Path, digests: DigestCache) -> str:
     """Get a file's digest, read only if it is not remembered."""
     known = digests.recall(path)
     if known is not None:
@@ -96,7 +96,7 @@ def remembered_digest(path: Path, digests: Digests) -> str:
     return digest
 
 
-def content_digest(path: Path, digests: Digests) -> tuple[str, int]:
+def content_digest(path: Path, digests: DigestCache) -> tuple[str, int]:
     """Get digest and size of a file or of a whole folder."""
     if not os.path.isdir(path):  # noqa: PTH112  # half the time, and a plan asks about thousands of files
         return remembered_digest(path, digests), os.stat(path).st_size  # noqa: PTH116  # as above
@@ -104,10 +104,10 @@ def content_digest(path: Path, digests: Digests) -> tuple[str, int]:
     return tree_digest(members), sum(size for _, size, _ in members)
 
 
-def folder_members(folder: Path, digests: Digests) -> tuple[Member, ...]:
+def folder_members(folder: Path, digests: DigestCache) -> tuple[Member, ...]:
     """Get all files below a folder, links followed, as sorted (relative path, size, digest)."""
     files = sorted(walk(folder), key=lambda path: path.relative_to(folder).as_posix())
-    if isinstance(digests, Prefetching):
+    if isinstance(digests, PrefetchingDigestCache):
         digests.prefetch(files)
     return tuple(
         (path.relative_to(folder).as_posix(), path.stat().st_size, remembered_digest(path, digests)) for path in files

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data import pickles, tables
-from nbpipe.data.kinds import Unfit, kind_of, library, type_name
+from nbpipe.data import pickles, table_formats
+from nbpipe.data.value_types import UnsupportedValue, kind_of, library, type_name
 from nbpipe.errors import BadUsage, NbpipeError
 
 
@@ -33,7 +33,7 @@ class NotStorable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedValue:
     """What was written: ``note`` is what the author should see, or empty."""
 
     format: str
@@ -42,7 +42,7 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ValueFormat:
     """One way to keep a value: ``write`` gives a note and raises Unfit, ``read`` gives the value back."""
 
     suffix: str
@@ -85,7 +85,7 @@ def basename(name: str, suffix: str) -> str:
     return os.fsencode(name)[:room].decode("utf-8", "ignore") + mark + suffix
 
 
-def save(value: Any, *, name: str, format: str | None, folder: Path) -> Saved:
+def save(value: Any, *, name: str, format: str | None, folder: Path) -> SavedValue:
     """Write ``value`` as one flushed file into ``folder`` and get what it became; format None: the type decides."""
     if format is not None:
         canonical = ALIASES.get(format, format)
@@ -121,9 +121,9 @@ def load_here(path: Path, format: str, what: str) -> Any:
         ) from error
 
 
-def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> Saved:
+def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> SavedValue:
     target = _format(canonical)
-    suffix = tables.CSV_SUFFIXES.get(kind_of(value), ".csv") if canonical == "csv" else target.suffix
+    suffix = table_formats.CSV_SUFFIXES.get(kind_of(value), ".csv") if canonical == "csv" else target.suffix
     path = folder / basename(name, suffix)
     try:
         found = target.write(value, path)
@@ -134,7 +134,7 @@ def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> 
             f"output `{name}` ({type_name(value)}) cannot be stored as {canonical}: {_reason(error)}"
             f"{_cure(canonical, error)}"
         ) from error
-    return Saved(canonical, path.name, note or found)
+    return SavedValue(canonical, path.name, note or found)
 
 
 def _cure(canonical: str, error: Exception) -> str:
@@ -161,10 +161,12 @@ def _reason(error: BaseException) -> str:
     if not text:
         return name
     # The built-in ones and ours speak for themselves; of others the class says half of it.
-    return text[0] if type(error).__module__ == "builtins" or isinstance(error, Unfit) else f"{name}: {text[0]}"
+    return (
+        text[0] if type(error).__module__ == "builtins" or isinstance(error, UnsupportedValue) else f"{name}: {text[0]}"
+    )
 
 
-def _format(format: str) -> Format:
+def _format(format: str) -> ValueFormat:
     found = FORMATS.get(ALIASES.get(format, format))
     if found is None:
         raise NotStorable(f"there is no format `{format}`; there are: {', '.join(names())}")
@@ -242,7 +244,7 @@ def _number(value: Any) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         return value.item()
-    raise Unfit(f"json does not take {type_name(value)}")
+    raise UnsupportedValue(f"json does not take {type_name(value)}")
 
 
 def _write_json(value: Any, path: Path) -> str:
@@ -260,14 +262,14 @@ def _read_json(path: Path) -> Any:
 
 def _write_bin(value: Any, path: Path) -> str:
     if not isinstance(value, bytes | bytearray | memoryview):
-        raise Unfit("bin takes bytes")
+        raise UnsupportedValue("bin takes bytes")
     path.write_bytes(value)
     return ""
 
 
 def _write_text(value: Any, path: Path) -> str:
     if not isinstance(value, str):
-        raise Unfit("text takes a str")
+        raise UnsupportedValue("text takes a str")
     path.write_text(value, encoding="utf-8", newline="")
     return ""
 
@@ -303,7 +305,7 @@ def _write_png(value: Any, path: Path) -> str:
     elif "PIL.Image" in sys.modules and isinstance(value, sys.modules["PIL.Image"].Image):
         value.save(path, format="PNG")
     else:
-        raise Unfit("png takes a matplotlib figure, a PIL image or PNG bytes")
+        raise UnsupportedValue("png takes a matplotlib figure, a PIL image or PNG bytes")
     return ""
 
 
@@ -317,17 +319,17 @@ def _read_png(path: Path) -> Any:
 def _write_npy(value: Any, path: Path) -> str:
     numpy = library("numpy")
     if type(value) not in (numpy.ndarray, numpy.memmap):
-        raise Unfit("npy takes a plain numpy array")
+        raise UnsupportedValue("npy takes a plain numpy array")
     try:
         with warnings.catch_warnings(), path.open("wb") as file:
             # What a dtype loses on the way is announced only by a warning.
             warnings.simplefilter("error")
             numpy.lib.format.write_array(file, value, allow_pickle=False)
     except UserWarning as warning:
-        raise Unfit(f"npy does not keep the dtype {value.dtype!r}") from warning
+        raise UnsupportedValue(f"npy does not keep the dtype {value.dtype!r}") from warning
     back = numpy.load(path, mmap_mode="r" if value.nbytes else None, allow_pickle=False)
     if back.dtype != value.dtype or back.shape != value.shape:
-        raise Unfit(f"npy does not keep the dtype {value.dtype}")
+        raise UnsupportedValue(f"npy does not keep the dtype {value.dtype}")
     return ""
 
 
@@ -338,14 +340,14 @@ def _read_npy(path: Path) -> Any:
 def _write_npz(value: Any, path: Path) -> str:
     numpy = library("numpy")
     if type(value) is not dict or any(type(item) is not numpy.ndarray for item in value.values()):
-        raise Unfit("npz takes a dict of plain numpy arrays")
+        raise UnsupportedValue("npz takes a dict of plain numpy arrays")
     # Written member by member, as numpy's own function takes some names for options and others for members.
     with zipfile.ZipFile(path, "w") as archive:
         for key, array in value.items():
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
                 numpy.lib.format.write_array(member, array, allow_pickle=False)
     if list(_read_npz(path)) != list(value):
-        raise Unfit("npz does not keep its keys")
+        raise UnsupportedValue("npz does not keep its keys")
     return ""
 
 
@@ -362,13 +364,13 @@ def _write_safetensors(value: Any, path: Path) -> str:
     elif kinds == {"numpy"}:
         tensors = {key: library("numpy").asarray(item, order="C") for key, item in many.items()}
     else:
-        raise Unfit("safetensors takes a torch tensor, a numpy array, or a dict of them")
+        raise UnsupportedValue("safetensors takes a torch tensor, a numpy array, or a dict of them")
     shape = type(value).__name__ if isinstance(value, dict) else "one"
     # One key only: safetensors writes several in an order that changes from file to file.
     told = {"nbpipe": json.dumps({"shape": shape, "framework": min(kinds), "keys": list(many)})}
     library(f"safetensors.{min(kinds)}").save_file(tensors, str(path), metadata=told)
     if set(_open_safetensors(path, "numpy").keys()) != set(many):
-        raise Unfit("safetensors does not keep its keys")
+        raise UnsupportedValue("safetensors does not keep its keys")
     return ""
 
 
@@ -387,18 +389,18 @@ def _read_safetensors(path: Path) -> Any:
     return (OrderedDict if recorded["shape"] == "OrderedDict" else dict)((key, found[key]) for key in recorded["keys"])
 
 
-FORMATS: Mapping[str, Format] = {
-    "arrow": Format(".arrow", ("pyarrow",), tables.write_arrow, tables.read_arrow),
-    "parquet": Format(".parquet", ("pyarrow",), tables.write_parquet, tables.read_parquet),
-    "csv": Format(".csv", ("pandas",), tables.write_csv, tables.read_csv),
-    "json": Format(".json", (), _write_json, _read_json),
-    "npy": Format(".npy", ("numpy",), _write_npy, _read_npy),
-    "npz": Format(".npz", ("numpy",), _write_npz, _read_npz),
-    "safetensors": Format(".safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
-    "png": Format(".png", (), _write_png, _read_png),
-    "bin": Format(".bin", (), _write_bin, Path.read_bytes),
-    "text": Format(".txt", (), _write_text, _read_text),
-    "cloudpickle": Format(".pkl", ("cloudpickle",), _write_pickle, _read_pickle),
+FORMATS: Mapping[str, ValueFormat] = {
+    "arrow": ValueFormat(".arrow", ("pyarrow",), table_formats.write_arrow, table_formats.read_arrow),
+    "parquet": ValueFormat(".parquet", ("pyarrow",), table_formats.write_parquet, table_formats.read_parquet),
+    "csv": ValueFormat(".csv", ("pandas",), table_formats.write_csv, table_formats.read_csv),
+    "json": ValueFormat(".json", (), _write_json, _read_json),
+    "npy": ValueFormat(".npy", ("numpy",), _write_npy, _read_npy),
+    "npz": ValueFormat(".npz", ("numpy",), _write_npz, _read_npz),
+    "safetensors": ValueFormat(".safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
+    "png": ValueFormat(".png", (), _write_png, _read_png),
+    "bin": ValueFormat(".bin", (), _write_bin, Path.read_bytes),
+    "text": ValueFormat(".txt", (), _write_text, _read_text),
+    "cloudpickle": ValueFormat(".pkl", ("cloudpickle",), _write_pickle, _read_pickle),
 }
 ALIASES: Mapping[str, str] = {
     "feather": "arrow",

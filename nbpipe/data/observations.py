@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data.digests import Digests, bytes_digest, content_digest, remembered_digest, tree_digest
-from nbpipe.data.listing import code_below, names_in
-from nbpipe.data.packages import Packages, holds
+from nbpipe.data.digests import DigestCache, bytes_digest, content_digest, remembered_digest, tree_digest
+from nbpipe.data.directory_listing import code_below, names_in
+from nbpipe.data.installed_packages import InstalledPackages, holds
 from nbpipe.errors import FileMissing
-from nbpipe.model import Observed, Reason
+from nbpipe.model import Observation, Reason
 
 ABSENT = "absent"
 _FOLDER = "folder"
@@ -26,13 +26,13 @@ _INTERPRETER = re.compile(r"(python|pypy)[\d.]*|bash|sh|zsh|dash|Rscript|R|julia
 
 
 @dataclass(slots=True)
-class Surroundings:
+class EnvironmentProbe:
     """What is around a notebook now. ``base`` is its folder, ``roots`` those of local modules; each is asked once."""
 
     base: Path
     roots: tuple[Path, ...]
-    digests: Digests
-    packages: Packages
+    digests: DigestCache
+    packages: InstalledPackages
     _known: dict[tuple[str, str], str] = field(default_factory=dict)
     _names: dict[Path, frozenset[str]] = field(default_factory=dict)
 
@@ -49,19 +49,21 @@ class Surroundings:
             self._known[key] = self._look(kind, name)
         return self._known[key]
 
-    def differences(self, observed: Iterable[Observed]) -> tuple[Reason, ...]:
+    def differences(self, observed: Iterable[Observation]) -> tuple[Reason, ...]:
         """Get a reason for each observation that is not so any more."""
         return tuple(
-            Reason(f"{item.kind}:{item.name}" if item.name else item.kind, shown(item.state), shown(now))
+            Reason(
+                f"{item.kind}:{item.name}" if item.name else item.kind, state_summary(item.state), state_summary(now)
+            )
             for item in observed
             if (now := self.state(item.kind, item.name)) != item.state and now != (item.left or item.state)
         )
 
-    def renewed(self, observed: Iterable[Observed]) -> tuple[Observed, ...]:
+    def renewed(self, observed: Iterable[Observation]) -> tuple[Observation, ...]:
         """Get the same observations as they are now."""
-        return tuple(Observed(item.kind, item.name, self.state(item.kind, item.name)) for item in observed)
+        return tuple(Observation(item.kind, item.name, self.state(item.kind, item.name)) for item in observed)
 
-    def files(self, observed: Iterable[Observed]) -> list[Path]:
+    def files(self, observed: Iterable[Observation]) -> list[Path]:
         """Get the files whose bytes these observations are about."""
         return [self.base / item.name for item in observed if item.kind == "read"]
 
@@ -102,41 +104,43 @@ class Surroundings:
             return f"unreadable ({getattr(error, 'strerror', None) or error})"
 
 
-def settle(told: Mapping[str, Any], around: Surroundings) -> tuple[tuple[Observed, ...], tuple[str, ...]]:
+def settle_observations(
+    told: Mapping[str, Any], around: EnvironmentProbe
+) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
     """Get the observations that a kernel's report comes to, and what makes its result doubtful."""
-    found: list[Observed] = []
+    found: list[Observation] = []
     doubts: list[str] = []
     for name, stamp in told["reads"].items():
         state = _read(around, name, stamp)
         if state is None:
             doubts.append(f"`{name}` changed while the step ran")
         else:
-            found.append(Observed("read", name, state))
+            found.append(Observation("read", name, state))
     for name, names in told["listed"].items():
         left = told["left"].get(name)
-        found.append(Observed("listed", name, _listing(names), _listing(left) if left else ""))
+        found.append(Observation("listed", name, _listing(names), _listing(left) if left else ""))
     for name, state in told["probed"].items():
-        found.append(Observed("probed", name, state, around.state("probed", name) if name in told["left"] else ""))
-    found += [Observed("package", name, around.packages.state(name)) for name in _owners(told, around.packages)]
-    found += [Observed("missing", name, ABSENT) for name in told["missing"]]
+        found.append(Observation("probed", name, state, around.state("probed", name) if name in told["left"] else ""))
+    found += [Observation("package", name, around.packages.state(name)) for name in _owners(told, around.packages)]
+    found += [Observation("missing", name, ABSENT) for name in told["missing"]]
     if any(_runs_code(words, around.base) for words in told["programs"]):
-        found.append(Observed("sources", "", around.state("sources", "")))
+        found.append(Observation("sources", "", around.state("sources", "")))
     if told["reinstalled"] or any(map(_installs, told["programs"])):
         doubts.append("installed packages changed while the step ran")
     return tuple(sorted(found, key=lambda item: (item.kind, item.name))), tuple(doubts)
 
 
-def shown(state: str) -> str:
+def state_summary(state: str) -> str:
     """Get a state in few words."""
     return _DIGEST.sub(lambda match: match[0].partition(":")[2][:_SHORT], state)
 
 
-def content_of(path: Path, digests: Digests) -> str:
+def content_of(path: Path, digests: DigestCache) -> str:
     """Get the digest of a file or folder."""
     return content_digest(path, digests)[0]
 
 
-def _read(around: Surroundings, name: str, stamp: Sequence[int]) -> str | None:
+def _read(around: EnvironmentProbe, name: str, stamp: Sequence[int]) -> str | None:
     """Get the digest of a file that is still the one that was read, else None."""
     path = around.base / name
     if _stamp(path) != tuple(stamp):
@@ -153,7 +157,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _owners(told: Mapping[str, Any], packages: Packages) -> list[str]:
+def _owners(told: Mapping[str, Any], packages: InstalledPackages) -> list[str]:
     return sorted({owner for module in told["packages"] for owner in packages.owners(module)})
 
 

@@ -2,9 +2,9 @@
 
 cloudpickle writes a class or a function of ``__main__`` with all that belongs to it. Loaded as it is, that would
 replace the attributes of a class that the reader has defined the same, and a function would come with other constants
-than the reader's. So functions are written with their mark (:mod:`nbpipe.data.classes`) in the place of a name that
-cloudpickle sets afterwards, and with the digests of the definitions that they read: what the reader has defined the
-same is taken from there, and is not touched. Plain cloudpickle reads such a pickle too.
+than the reader's. So functions are written with their mark (:mod:`nbpipe.data.notebook_classes`) in the place of a name
+that cloudpickle sets afterwards, and with the digests of the definitions that they read: what the reader has defined
+the same is taken from there, and is not touched. Plain cloudpickle reads such a pickle too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import IO, Any
 
-from nbpipe.data.classes import DIGESTS, MARKED, MARKS, digests_of, mark, tracked
+from nbpipe.data.notebook_classes import DIGESTS, MARKED, MARKS, digests_of, mark, tracked
 
 _DIGESTS = "__nbpipe_definitions__"
 _MODULE = "cloudpickle.cloudpickle"

@@ -40,7 +40,7 @@ _SHELLS = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
 _TELLING = 6
 
 
-class Seen(str):
+class ValueText(str):
     """A value that could not be kept as it was: its text."""
 
     __slots__ = ()
@@ -101,7 +101,9 @@ class _Keeper:
         return any(secret in text for secret in self.hidden)
 
 
-def keep(error: BaseException, folder: Path, own: Callable[[str], bool], known: Collection[str] = ()) -> None:
+def keep_postmortem(
+    error: BaseException, folder: Path, own: Callable[[str], bool], known: Collection[str] = ()
+) -> None:
     """Keep what can be kept of the innermost frame of the author's own code, of which ``own`` knows the files.
 
     ``known`` names are left out of a cell's frame: they can be had again without it.
@@ -127,7 +129,7 @@ def keep(error: BaseException, folder: Path, own: Callable[[str], bool], known: 
         return
 
 
-def recall(folder: Path) -> Postmortem | None:
+def read_postmortem(folder: Path) -> Postmortem | None:
     """Get what was kept in an attempt's folder, or None."""
     place = folder / FOLDER
     try:
@@ -151,11 +153,11 @@ def _value(place: Path, kept: Mapping[str, str]) -> Any:
     if "plain" in kept:
         return ast.literal_eval(kept["plain"])
     if kept.get("format") not in ("npy", "arrow"):
-        return Seen(kept["text"])
+        return ValueText(kept["text"])
     try:
         return formats.load(place / Path(kept["file"]).name, kept["format"])
     except (OSError, ValueError, TypeError, ImportError) as error:
-        return Seen(f"(cannot be read: {error})")
+        return ValueText(f"(cannot be read: {error})")
 
 
 def _names(frame: FrameType, known: Collection[str]) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.data.digests import walk
-from nbpipe.data.kinds import library
 from nbpipe.data.materializer import Materializer
+from nbpipe.data.value_types import library
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.model import Artifact, Picture, Preview
+from nbpipe.model import Artifact, Preview, PreviewImage
 
 _ROWS = 8
 _COLUMNS = 12
@@ -262,7 +262,7 @@ def _image(path: Path) -> _Found:
     return {"kind": "image", "summary": summary, "pictures": () if picture is None else (picture,)}
 
 
-def _picture(path: Path, name: str) -> Picture | None:
+def _picture(path: Path, name: str) -> PreviewImage | None:
     """Get a picture that is small enough to be shown, made smaller where that can be done."""
     head = _beginning(path, 32)
     media = next((media for media, magic in _MEDIA.items() if head.startswith(magic)), None)
@@ -271,11 +271,11 @@ def _picture(path: Path, name: str) -> Picture | None:
     if media == "image/png" and _png_pixels(head) > _PIXELS:
         return None
     if path.stat().st_size <= _PICTURE:
-        return Picture(name, media, path.read_bytes())
+        return PreviewImage(name, media, path.read_bytes())
     return _smaller(path, name)
 
 
-def _smaller(path: Path, name: str) -> Picture | None:
+def _smaller(path: Path, name: str) -> PreviewImage | None:
     try:
         images = library("PIL.Image")
     except ImportError:
@@ -289,7 +289,7 @@ def _smaller(path: Path, name: str) -> Picture | None:
     image.thumbnail((1200, 1200))
     target = io.BytesIO()
     image.convert("RGB").save(target, format="JPEG", quality=85)
-    return Picture(name, "image/jpeg", target.getvalue())
+    return PreviewImage(name, "image/jpeg", target.getvalue())
 
 
 def _png_pixels(head: bytes) -> int:
@@ -297,7 +297,7 @@ def _png_pixels(head: bytes) -> int:
     return int(width) * int(height)
 
 
-def _dimensions(picture: Picture) -> str:
+def _dimensions(picture: PreviewImage) -> str:
     if picture.media != "image/png":
         return "a picture"
     width, height = struct.unpack(">II", picture.data[16:24])

@@ -12,7 +12,7 @@ from nbpipe.history import text_pool
 from nbpipe.history.database import Repository, chunks
 from nbpipe.history.row_mapping import artifacts_from_json, hit_from
 from nbpipe.history.schema import attempts, entries, executions, runs
-from nbpipe.model import Artifact, Hit, Observed, Status
+from nbpipe.model import Artifact, CachedResult, Observation, Status
 
 _OFFERED = entries.c.offered.is_(true())
 
@@ -23,21 +23,21 @@ class ReuseEntry:
 
     key: str
     static_key: str | None
-    observed: tuple[Observed, ...] = ()
+    observed: tuple[Observation, ...] = ()
 
 
 class ResultRepository(Repository):
     """What need not be computed again."""
 
-    def lookup(self, keys: Sequence[str]) -> dict[str, Hit]:
+    def lookup(self, keys: Sequence[str]) -> dict[str, CachedResult]:
         """Get for each known key the newest result that is offered under it."""
-        found: dict[str, Hit] = {}
+        found: dict[str, CachedResult] = {}
         with self._database.reading() as connection:
             for chunk in chunks(keys):
                 found.update(_newest(connection, entries.c.key.in_(chunk)))
         return found
 
-    def candidates(self, key: str) -> list[Hit]:
+    def candidates(self, key: str) -> list[CachedResult]:
         """Get all results that are offered under a key, newest first: what they have observed tells them apart."""
         with self._database.reading() as connection:
             return _hits(connection, (entries.c.key == key) & _OFFERED)
@@ -47,7 +47,7 @@ class ResultRepository(Repository):
         with self._database.writing() as connection:
             add_reuse_entries(connection, attempt, offers, now=now, accepted=accepted)
 
-    def hits_of_run(self, run: str) -> dict[str, Hit]:
+    def hits_of_run(self, run: str) -> dict[str, CachedResult]:
         """Return what :meth:`lookup` would for every key of the results that the run's steps made or reused."""
         of_run = (executions.c.run == run) & executions.c.done.is_(true()) & executions.c.key.is_not(None)
         mine = select(executions.c.key).where(of_run)
@@ -65,7 +65,7 @@ class ResultRepository(Repository):
                 found.update(key for key in connection.scalars(wanted).all() if key is not None)
         return found
 
-    def newest_result(self, pipeline: str, step: str) -> Hit | None:
+    def newest_result(self, pipeline: str, step: str) -> CachedResult | None:
         """Return the result that a step had in the newest run of its pipeline in which it succeeded or was reused."""
         mine = (executions.c.pipeline == pipeline) & executions.c.done.is_(true()) & (executions.c.step == step)
         made_by = executions.alias()
@@ -128,12 +128,12 @@ def add_reuse_entries(
         connection.execute(insert(entries), rows)
 
 
-def _newest(connection: Connection, wanted: ColumnElement[bool]) -> dict[str, Hit]:
+def _newest(connection: Connection, wanted: ColumnElement[bool]) -> dict[str, CachedResult]:
     newest = select(func.max(entries.c.id)).where(wanted, _OFFERED).group_by(entries.c.key)
     return {hit.key: hit for hit in _hits(connection, entries.c.id.in_(newest))}
 
 
-def _hits(connection: Connection, wanted: ColumnElement[bool]) -> list[Hit]:
+def _hits(connection: Connection, wanted: ColumnElement[bool]) -> list[CachedResult]:
     columns: tuple[Any, ...] = (
         entries.c.key.label("under"),
         entries.c.observed,

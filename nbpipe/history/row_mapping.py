@@ -14,16 +14,16 @@ from sqlalchemy import Row
 from nbpipe.model import (
     Artifact,
     AttemptRecord,
-    Component,
+    CachedResult,
     ExecutionRecord,
     Failure,
     GitState,
-    Hit,
-    Observed,
-    Origin,
+    KeyComponent,
+    Observation,
     PipelineRecord,
     Reason,
     Reference,
+    ResultOrigin,
     RunRecord,
     Status,
 )
@@ -111,9 +111,9 @@ def execution_to_row(record: ExecutionRecord, components: str | None, observed: 
 
 def execution_from(
     row: Row[Any],
-    components: tuple[Component, ...],
+    components: tuple[KeyComponent, ...],
     artifacts: Iterable[Artifact],
-    observed: tuple[Observed, ...] = (),
+    observed: tuple[Observation, ...] = (),
 ) -> ExecutionRecord:
     """Return the execution with what its row only refers to."""
     return ExecutionRecord(
@@ -128,7 +128,7 @@ def execution_from(
         reasons=tuple(Reason(*reason) for reason in json.loads(row.reasons)),
         components=components,
         key=row.key,
-        origin=None if row.origin_run is None else Origin(row.origin_run, row.origin_step, row.origin_attempt),
+        origin=None if row.origin_run is None else ResultOrigin(row.origin_run, row.origin_step, row.origin_attempt),
         notebook=row.notebook,
         artifacts=tuple(artifacts),
         failure=failure_from(row.failure),
@@ -173,18 +173,20 @@ def artifacts_from_json(stored: str) -> tuple[Artifact, ...]:
     return tuple(Artifact(name, format, Reference(*parts)) for name, format, *parts in json.loads(stored))
 
 
-def hit_from(row: Row[Any], key: str, observed: tuple[Observed, ...] = (), accepted: str | None = None) -> Hit:
+def hit_from(
+    row: Row[Any], key: str, observed: tuple[Observation, ...] = (), accepted: str | None = None
+) -> CachedResult:
     """Return the attempt's result as one that may be reused under ``key``; the row is an attempt's with its step."""
     executed = f"{row.directory}/{row.notebook}" if row.notebook else ""
-    made = _made(Origin(row.run, row.step, row.id), row.seconds, executed, row.artifacts)
-    return Hit(key, row.id, *made, observed, accepted or "")
+    made = _made(ResultOrigin(row.run, row.step, row.id), row.seconds, executed, row.artifacts)
+    return CachedResult(key, row.id, *made, observed, accepted or "")
 
 
 # An attempt's result is offered under two keys, one row after the other.
 @lru_cache(maxsize=16)
 def _made(
-    origin: Origin, seconds: float, notebook: str, artifacts: str
-) -> tuple[Origin, float, str, tuple[Artifact, ...]]:
+    origin: ResultOrigin, seconds: float, notebook: str, artifacts: str
+) -> tuple[ResultOrigin, float, str, tuple[Artifact, ...]]:
     return origin, seconds, notebook, artifacts_from_json(artifacts)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from nbpipe.history.database import chunks, insert_absent
 from nbpipe.history.row_mapping import to_json
 from nbpipe.history.schema import texts
-from nbpipe.model import Component, Observed
+from nbpipe.model import KeyComponent, Observation
 
 # Shorter texts are quicker read with the list that they belong to, at the price of repeating them in some lists.
 _LONG = 2048
@@ -32,13 +32,13 @@ class TextPool:
         self._by_digest[digest] = text
         return digest
 
-    def add_components(self, components: Sequence[Component]) -> str | None:
+    def add_components(self, components: Sequence[KeyComponent]) -> str | None:
         """Get the name of the list of components; long texts in it are stored apart, shared by all who have them."""
         if not components:
             return None
         return self.add([[part.name, part.digest, part.summary, *self._reference(part.text)] for part in components])
 
-    def add_observed(self, observed: Sequence[Observed]) -> str | None:
+    def add_observed(self, observed: Sequence[Observation]) -> str | None:
         """Get the name of the list of observations."""
         if not observed:
             return None
@@ -56,24 +56,24 @@ class TextPool:
         return (self.add(text), True) if len(text) > _LONG else (text, False)
 
 
-def load_components(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[Component, ...]]:
+def load_components(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[KeyComponent, ...]]:
     """Get the lists of components by name; None is the name of the empty list."""
     lists = load(connection, [name for name in names if name is not None])
     inner = load(connection, [text for rows in lists.values() for *_, text, apart in rows if apart])
-    found: dict[str | None, tuple[Component, ...]] = {None: ()}
+    found: dict[str | None, tuple[KeyComponent, ...]] = {None: ()}
     for name, rows in lists.items():
         found[name] = tuple(
-            Component(part, digest, summary, inner[text] if apart else text)
+            KeyComponent(part, digest, summary, inner[text] if apart else text)
             for part, digest, summary, text, apart in rows
         )
     return found
 
 
-def load_observed(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[Observed, ...]]:
+def load_observed(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[Observation, ...]]:
     """Get the lists of observations by name; None is the name of the empty list."""
     lists = load(connection, [name for name in names if name is not None])
-    found: dict[str | None, tuple[Observed, ...]] = {None: ()}
-    return found | {name: tuple(Observed(*parts) for parts in rows) for name, rows in lists.items()}
+    found: dict[str | None, tuple[Observation, ...]] = {None: ()}
+    return found | {name: tuple(Observation(*parts) for parts in rows) for name, rows in lists.items()}
 
 
 def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:

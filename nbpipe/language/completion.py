@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nbpipe.errors import Place, Refused
+from nbpipe.errors import Refused, SourceLocation
+from nbpipe.language.declaration_items import FORMATS
 from nbpipe.language.directives import SHORT, WORKING, marker
 from nbpipe.language.ipython_syntax import parse_cell
-from nbpipe.language.items import FORMATS
-from nbpipe.language.names import names_of
-from nbpipe.language.text import lines_of
+from nbpipe.language.name_analysis import name_usage
+from nbpipe.language.source_text import lines_of
 
 _HEADER = re.compile(r"\s*(?:%%(?:nb)?step|#\s?\|\s*step\s*:)(?=\s|$)")
 _PIPE = re.compile(r"#\s?\|\s?")
@@ -27,7 +27,7 @@ DEFAULT_VALUES: Mapping[str, Sequence[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CompletionNames:
     """What can be named: steps with their outputs, and parameters; ``paths`` looks for files."""
 
     steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class Completions:
     """Words that may replace ``fragment``, the text right before the cursor."""
 
     fragment: str
@@ -55,10 +55,10 @@ class _Spot:
     before: str
     step: str
     bound: Sequence[str]
-    known: Known
+    known: CompletionNames
 
 
-def complete(source: str, line: int, column: int, known: Known) -> Offered | None:
+def complete(source: str, line: int, column: int, known: CompletionNames) -> Completions | None:
     """Get what may stand in a cell at a line (from 0) and column; None where the place is none of ours."""
     lines = lines_of(source)
     if line >= len(lines):
@@ -95,12 +95,12 @@ def _joined(lines: Sequence[str], first: int, start: int) -> tuple[str, int]:
 def _bound(lines: Sequence[str], start: int) -> list[str]:
     """Get the names that the cell's code binds, as far as it can be read."""
     try:
-        return sorted(names_of(parse_cell("\n".join(lines[start:]), Place()).body).binds)
+        return sorted(name_usage(parse_cell("\n".join(lines[start:]), SourceLocation()).body).binds)
     except (Refused, RecursionError):
         return []
 
 
-def _in_header(told: str, spot: _Spot) -> Offered | None:
+def _in_header(told: str, spot: _Spot) -> Completions | None:
     fragment = _LAST.search(told)
     word = fragment[0] if fragment else ""
     if not told[: len(told) - len(word)].strip():
@@ -117,14 +117,14 @@ def _in_header(told: str, spot: _Spot) -> Offered | None:
     return _in_value(SHORT.get(key, key), told[options[-1].end() :], spot)
 
 
-def _in_key_line(told: str, spot: _Spot) -> Offered | None:
+def _in_key_line(told: str, spot: _Spot) -> Completions | None:
     key = _KEY.match(told)
     if key is None:
         return _fitting(told.lstrip(), [f"{name}: " for name in WORKING])
     return _in_value(key[1], told[key.end() :], spot)
 
 
-def _in_value(key: str, value: str, spot: _Spot) -> Offered | None:
+def _in_value(key: str, value: str, spot: _Spot) -> Completions | None:
     offers = _VALUES.get(key)
     if offers is None:
         return None
@@ -170,6 +170,6 @@ _VALUES: Mapping[str, Callable[[str, _Spot], Iterable[str]]] = {
 }
 
 
-def _fitting(fragment: str, words: Iterable[str]) -> Offered | None:
+def _fitting(fragment: str, words: Iterable[str]) -> Completions | None:
     found = tuple(dict.fromkeys(word for word in words if word.startswith(fragment)))
-    return Offered(fragment, found) if found else None
+    return Completions(fragment, found) if found else None

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbpipe.errors import BadDirective, Place
+from nbpipe.errors import BadDirective, SourceLocation
 
 _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
@@ -25,7 +25,7 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 _EXAMPLE = "A condition compares parameters with literals: --when \"depth > 3 and mode == 'full'\""
 
 
-def condition_names(text: str, place: Place) -> tuple[str, ...]:
+def condition_names(text: str, place: SourceLocation) -> tuple[str, ...]:
     """Get the parameters that the condition reads; BadDirective when it is more than a literal condition."""
     tree = _parse(text, place)
     for node in ast.walk(tree):
@@ -37,7 +37,7 @@ def condition_names(text: str, place: Place) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name)))
 
 
-def holds(text: str, values: Mapping[str, Any], place: Place) -> bool:
+def holds(text: str, values: Mapping[str, Any], place: SourceLocation) -> bool:
     """Say whether the condition is true of these parameter values."""
     try:
         return bool(_value(_parse(text, place).body, values))
@@ -51,7 +51,7 @@ _ALLOWED = (
 )  # fmt: skip
 
 
-def _parse(text: str, place: Place) -> ast.Expression:
+def _parse(text: str, place: SourceLocation) -> ast.Expression:
     try:
         return ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -7,10 +7,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nbpipe.errors import BadDirective, BadPipeline, Place, Refused
-from nbpipe.language.changes import changed_in_place, outside_functions
+from nbpipe.errors import BadDirective, BadPipeline, Refused, SourceLocation
 from nbpipe.language.directives import marker, misplaced, misplaced_call
-from nbpipe.language.form import Form, form_of
 from nbpipe.language.ipython_syntax import (
     check_cell,
     is_plain,
@@ -20,15 +18,17 @@ from nbpipe.language.ipython_syntax import (
     without_magic,
     without_prompts,
 )
-from nbpipe.language.names import Names, names_of
-from nbpipe.language.text import lines_of
+from nbpipe.language.mutation_analysis import changed_in_place, outside_functions
+from nbpipe.language.name_analysis import NameUsage, name_usage
+from nbpipe.language.normal_form import NormalForm, normal_form_of
+from nbpipe.language.source_text import lines_of
 from nbpipe.model import Cell, Definition
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True, slots=True)
-class Shareable:
+class AnalysedDefinition:
     """A definition and the names it needs: ``now`` while it is defined, ``later`` when it is called.
 
     ``quiet`` names are taken where they are offered and not missed otherwise, ``assigns`` are bound by a call under
@@ -47,22 +47,22 @@ class Shareable:
 
 
 @dataclass(slots=True)
-class Shared:
+class SharedDefinitions:
     """All that a notebook's ordinary cells offer: by name, always given (``always``), and by ``import *``.
 
     ``lazy``: annotations are never computed, for some cell says ``from __future__ import annotations``.
     """
 
-    by_name: dict[str, list[Shareable]] = field(default_factory=dict)
+    by_name: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
     changed: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     rebound: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     explored: dict[str, int] = field(default_factory=dict)
-    always: list[Shareable] = field(default_factory=list)
-    stars: list[Shareable] = field(default_factory=list)
+    always: list[AnalysedDefinition] = field(default_factory=list)
+    stars: list[AnalysedDefinition] = field(default_factory=list)
     errors: list[Refused] = field(default_factory=list)
     lazy: bool = False
 
-    def find(self, name: str) -> list[Shareable]:
+    def find(self, name: str) -> list[AnalysedDefinition]:
         """Get the definitions of ``name`` without equal repeats; BadPipeline when they cannot be shared."""
         candidates = self.by_name.get(name, [])
         if len(candidates) > 1:
@@ -94,9 +94,9 @@ class _Source:
     plain: bool
 
 
-def collect(cells: Iterable[Cell]) -> Shared:
+def collect_definitions(cells: Iterable[Cell]) -> SharedDefinitions:
     """Read ordinary cells; a cell that does not compile is an error in ``errors``, told once."""
-    shared = Shared()
+    shared = SharedDefinitions()
     sources = [source for cell in cells if (source := _source(cell, shared.errors))]
     shared.lazy = any(_is_future(statement) for source in sources for statement in source.tree.body)
     loose: list[tuple[_Source, ast.stmt]] = []
@@ -104,18 +104,18 @@ def collect(cells: Iterable[Cell]) -> Shared:
         try:
             loose += [(source, statement) for statement in _offer(shared, source)]
         except RecursionError:
-            shared.errors.append(too_deep(Place(source.cell.number)))
+            shared.errors.append(too_deep(SourceLocation(source.cell.number)))
         except ValueError:
-            shared.errors.append(too_long(Place(source.cell.number)))
+            shared.errors.append(too_long(SourceLocation(source.cell.number)))
     for source, statement in loose:
         try:
             _explore(shared, source, statement)
         except RecursionError:
-            shared.errors.append(too_deep(Place(source.cell.number, statement.lineno)))
+            shared.errors.append(too_deep(SourceLocation(source.cell.number, statement.lineno)))
     return shared
 
 
-def _offer(shared: Shared, source: _Source) -> list[ast.stmt]:
+def _offer(shared: SharedDefinitions, source: _Source) -> list[ast.stmt]:
     """Take what a cell offers, and get the statements that are no definitions."""
     if marker(source.cell.source) == "shared" or "shared" in source.cell.tags:
         _whole(shared, source)
@@ -138,8 +138,8 @@ def _source(cell: Cell, errors: list[Refused]) -> _Source | None:
         cell = dataclasses.replace(cell, source=code)
     cell = dataclasses.replace(cell, source=without_prompts(cell.source))
     try:
-        tree = parse_cell(cell.source, Place(cell.number))
-        check_cell(cell.source, Place(cell.number))
+        tree = parse_cell(cell.source, SourceLocation(cell.number))
+        check_cell(cell.source, SourceLocation(cell.number))
     except Refused as wrong:
         errors.append(wrong)
         return None
@@ -162,18 +162,18 @@ def _is_future(statement: ast.stmt) -> bool:
     )
 
 
-def _submodule(item: Shareable, name: str) -> bool:
+def _submodule(item: AnalysedDefinition, name: str) -> bool:
     """Say whether this is ``import NAME`` or ``import NAME.part``, several of which add up."""
     text = item.definition.source
     return item.definition.is_import and (text == f"import {name}" or text.startswith(f"import {name}."))
 
 
-def _add(shared: Shared, item: Shareable) -> None:
+def _add(shared: SharedDefinitions, item: AnalysedDefinition) -> None:
     for name in item.definition.names:
         shared.by_name.setdefault(name, []).append(item)
 
 
-def _define(shared: Shared, source: _Source, statement: ast.stmt) -> bool:
+def _define(shared: SharedDefinitions, source: _Source, statement: ast.stmt) -> bool:
     """Take the statement as a definition if it is one."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         _imports(shared, source.cell, statement)
@@ -188,7 +188,7 @@ def _define(shared: Shared, source: _Source, statement: ast.stmt) -> bool:
     return bool(targets)
 
 
-def _imports(shared: Shared, cell: Cell, statement: ast.Import | ast.ImportFrom) -> None:
+def _imports(shared: SharedDefinitions, cell: Cell, statement: ast.Import | ast.ImportFrom) -> None:
     for alias in statement.names:
         one: ast.stmt = (
             ast.Import([alias])
@@ -198,7 +198,7 @@ def _imports(shared: Shared, cell: Cell, statement: ast.Import | ast.ImportFrom)
         name = alias.asname or alias.name.partition(".")[0]
         text = ast.unparse(one)
         definition = Definition((name,), text, text, cell.number, is_import=True)
-        item = Shareable(definition, modules=form_of([one]).modules, line=statement.lineno)
+        item = AnalysedDefinition(definition, modules=normal_form_of([one]).modules, line=statement.lineno)
         if alias.name == "*":
             _once(shared.stars, item)
         elif isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
@@ -207,22 +207,26 @@ def _imports(shared: Shared, cell: Cell, statement: ast.Import | ast.ImportFrom)
             _add(shared, item)
 
 
-def _once(items: list[Shareable], item: Shareable) -> None:
+def _once(items: list[AnalysedDefinition], item: AnalysedDefinition) -> None:
     if all(other.definition.normal != item.definition.normal for other in items):
         items.append(item)
 
 
-def _shareable(shared: Shared, source: _Source, statement: ast.stmt, names: tuple[str, ...]) -> Shareable:
-    form = form_of([statement])
+def _shareable(
+    shared: SharedDefinitions, source: _Source, statement: ast.stmt, names: tuple[str, ...]
+) -> AnalysedDefinition:
+    form = normal_form_of([statement])
     definition = Definition(names, _text(source, statement), form.normal, source.cell.number)
-    return _with_needs(shared, definition, names_of([statement]), form, statement.lineno)
+    return _with_needs(shared, definition, name_usage([statement]), form, statement.lineno)
 
 
-def _with_needs(shared: Shared, definition: Definition, used: Names, form: Form, line: int) -> Shareable:
+def _with_needs(
+    shared: SharedDefinitions, definition: Definition, used: NameUsage, form: NormalForm, line: int
+) -> AnalysedDefinition:
     """Put the names that code needs beside it."""
     own = set(definition.names)
     annotations = used.annotations - used.early
-    return Shareable(
+    return AnalysedDefinition(
         definition,
         now=(used.early if shared.lazy else used.early | annotations) - own,
         later=used.later - used.early - own,
@@ -239,7 +243,7 @@ def _text(source: _Source, statement: ast.stmt) -> str:
     first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
     text = "\n".join(source.lines[first - 1 : statement.end_lineno])
     try:
-        alone = source.plain and len(parse_cell(text, Place()).body) == 1
+        alone = source.plain and len(parse_cell(text, SourceLocation()).body) == 1
     except Refused:
         alone = False
     return text if alone else ast.unparse(statement)
@@ -267,9 +271,9 @@ def _is_literal(value: ast.expr) -> bool:
     return True
 
 
-def _explore(shared: Shared, source: _Source, statement: ast.stmt) -> None:
+def _explore(shared: SharedDefinitions, source: _Source, statement: ast.stmt) -> None:
     """Note what a statement outside the pipeline does to names that definitions bind."""
-    used = names_of([statement])
+    used = name_usage([statement])
     for name in used.binds - used.assigned:
         shared.explored.setdefault(name, source.cell.number)
         if name in shared.by_name:
@@ -283,7 +287,7 @@ def _where(source: _Source, node: ast.stmt | ast.expr) -> tuple[int, int, str]:
     return (source.cell.number, node.lineno, text[0].strip()[:80] if text else "")
 
 
-def _whole(shared: Shared, source: _Source) -> None:
+def _whole(shared: SharedDefinitions, source: _Source) -> None:
     """Share a whole cell: with the steps that read its names, or with all when it does more than bind names."""
     body = []
     lines = list(source.lines)
@@ -296,7 +300,7 @@ def _whole(shared: Shared, source: _Source) -> None:
         else:
             body.append(statement)
     text = "\n".join(lines)
-    used, form = names_of(body), form_of(body)
+    used, form = name_usage(body), normal_form_of(body)
     definition = Definition(tuple(sorted(used.binds)), text, form.normal if source.plain else text, source.cell.number)
     item = _with_needs(shared, definition, used, form, body[0].lineno if body else 0)
     # Its functions may be called before the cell is over.
@@ -310,17 +314,19 @@ def _has_effect(statement: ast.stmt) -> bool:
     expressions = (node.value for node in outside_functions(statement) if isinstance(node, ast.Expr))
     if any(not isinstance(value, ast.Constant) for value in expressions):
         return True
-    binds = names_of([statement]).binds
+    binds = name_usage([statement]).binds
     return any(name not in binds for name in changed_in_place(statement))
 
 
-def order(items: Mapping[str, list[Shareable]], always: Iterable[Shareable]) -> tuple[Shareable, ...]:
+def order_definitions(
+    items: Mapping[str, list[AnalysedDefinition]], always: Iterable[AnalysedDefinition]
+) -> tuple[AnalysedDefinition, ...]:
     """Get definitions in an order that works: what one needs while it is defined comes before it."""
-    done: dict[int, Shareable] = {}
+    done: dict[int, AnalysedDefinition] = {}
     begun: set[int] = set()
     closed: set[int] = set()
 
-    def emit(item: Shareable) -> None:
+    def emit(item: AnalysedDefinition) -> None:
         if id(item) in begun:
             return
         begun.add(id(item))
@@ -329,7 +335,7 @@ def order(items: Mapping[str, list[Shareable]], always: Iterable[Shareable]) -> 
                 close(needed)
         done[id(item)] = item
 
-    def close(item: Shareable) -> None:
+    def close(item: AnalysedDefinition) -> None:
         """Emit an item and all that a call of it reaches: it may be called before this very statement is over."""
         if id(item) in closed:
             return
@@ -345,13 +351,13 @@ def order(items: Mapping[str, list[Shareable]], always: Iterable[Shareable]) -> 
     return tuple(done.values())
 
 
-def _rank(item: Shareable) -> tuple[bool, bool, int, int]:
+def _rank(item: AnalysedDefinition) -> tuple[bool, bool, int, int]:
     """Get the place where nothing else decides: imports first, then as the notebook has it."""
     definition = item.definition
     is_future = definition.source.startswith("from __future__")
     return (not is_future, not definition.is_import, definition.cell, item.line)
 
 
-def _called_at_once(item: Shareable) -> bool:
+def _called_at_once(item: AnalysedDefinition) -> bool:
     """Say whether defining it may call it: a decorator is given what it decorates."""
     return item.definition.source.lstrip().startswith("@")

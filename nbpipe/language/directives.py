@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nbpipe.errors import BadDirective, Place
-from nbpipe.language import values
+from nbpipe.errors import BadDirective, SourceLocation
+from nbpipe.language import option_values
+from nbpipe.language.declaration_items import identifier, inputs_in, name_hint, names_in, outputs_in, paths_in
 from nbpipe.language.ipython_syntax import without_magic
-from nbpipe.language.items import identifier, inputs_in, name_hint, names_in, outputs_in, paths_in
 from nbpipe.language.misspelling import misspelled
-from nbpipe.language.names import magic_texts
-from nbpipe.language.text import Span, comments_of, lines_of, nearest, split_commas
-from nbpipe.model import Cell, Input, Options, Output
+from nbpipe.language.name_analysis import magic_texts
+from nbpipe.language.source_text import SourceSpan, comments_of, lines_of, nearest, split_commas
+from nbpipe.model import Cell, Input, Output, StepOptions
 
 SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "here", "finally")
@@ -40,7 +40,7 @@ _OPTION = re.compile(r"(?<!\S)(--?)([A-Za-z][\w-]*)(=?)")
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class StepDeclaration:
     """A step cell, read: its declaration and its body, directive lines turned into comments."""
 
     name: str
@@ -48,10 +48,10 @@ class Declared:
     here: bool
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
-    options: Options
-    given: Mapping[str, Place] = field(default_factory=dict)
+    options: StepOptions
+    given: Mapping[str, SourceLocation] = field(default_factory=dict)
     body: str = ""
-    place: Place = field(default_factory=Place)
+    place: SourceLocation = field(default_factory=SourceLocation)
 
 
 def marker(source: str) -> str | None:
@@ -74,7 +74,7 @@ def misplaced(cell: Cell) -> BadDirective | None:
     first, line = _first_line(lines)
     if _begins_step(line.lstrip()) and not _begins_step(line):
         hint = "Let it begin where the line begins."
-        return BadDirective(f"`{line.strip()}` is indented", hint, Place(cell.number, first, 1))
+        return BadDirective(f"`{line.strip()}` is indented", hint, SourceLocation(cell.number, first, 1))
     above = line.strip()
     return misspelled(cell) or _under_comments(cell, lines, first, above) or _under_code(cell, lines, above)
 
@@ -85,7 +85,7 @@ def _under_comments(cell: Cell, lines: list[str], first: int, above: str) -> Bad
         if not (stacked or above.startswith("#")):
             return None
         if _begins_step(below):
-            return _below(below, above, Place(cell.number, number, 1))
+            return _below(below, above, SourceLocation(cell.number, number, 1))
         if below.strip() and not below.startswith("#"):
             return None
     return None
@@ -100,7 +100,7 @@ def _under_code(cell: Cell, lines: list[str], above: str) -> BadDirective | None
     plain = ["" if _ESCAPE.match(line) else line for line in lines_of(source or "")]
     for number in comments_of("\n".join(plain)):
         if _STEP_PIPE.match(lines[number - 1]):
-            return _below(lines[number - 1], above, Place(cell.number, number, 1))
+            return _below(lines[number - 1], above, SourceLocation(cell.number, number, 1))
     return None
 
 
@@ -112,7 +112,7 @@ def misplaced_call(cell: Cell, tree: ast.Module) -> BadDirective | None:
             near = [number for number, line in enumerate(lines, 1) if _CALLED_LINE.match(line)]
             number = min(near, key=lambda line: abs(line - node.lineno), default=0)  # type: ignore[attr-defined]
             if number:
-                return _below(lines[number - 1], _first_line(lines)[1].strip(), Place(cell.number, number, 1))
+                return _below(lines[number - 1], _first_line(lines)[1].strip(), SourceLocation(cell.number, number, 1))
     return None
 
 
@@ -120,7 +120,7 @@ def _begins_step(line: str) -> bool:
     return bool(_MAGIC_LINE.match(line) or _STEP_PIPE.match(line))
 
 
-def _below(line: str, above: str, place: Place) -> BadDirective:
+def _below(line: str, above: str, place: SourceLocation) -> BadDirective:
     magic = above.split(maxsplit=1)[0]
     out = f"Leave `{magic}` out: a step's times are recorded anyway." if above.startswith("%%") else ""
     first = "Make it the cell's first line" + ("." if _begins_step(line) else ", with two percent signs: %%step NAME.")
@@ -128,7 +128,7 @@ def _below(line: str, above: str, place: Place) -> BadDirective:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class DeclarationText:
     """A declaration as it is written: ``head`` stands before the name, ``options`` are the texts of its keys.
 
     It stands in the lines from ``first`` to ``after`` (from 0, ``after`` excluded), of which the first line takes
@@ -137,14 +137,14 @@ class Written:
 
     head: str
     name: str
-    word: Span
-    options: Mapping[str, Span]
+    word: SourceSpan
+    options: Mapping[str, SourceSpan]
     first: int
     used: int
     after: int
 
 
-def read_written(cell: Cell) -> Written:
+def read_declaration_text(cell: Cell) -> DeclarationText:
     """Split a step cell's declaration into its keys; BadDirective at the first thing that is no declaration."""
     lines = lines_of(cell.source)
     first = _first_line(lines)[0] - 1
@@ -156,17 +156,17 @@ def read_written(cell: Cell) -> Written:
         span, taken = _joined(cell.number, lines, after, pipe.start(1), _after_pipe)
         _add_line(options, span.named(name))
         after += taken
-    _stray(lines, after, Place(cell.number, step=name))
+    _stray(lines, after, SourceLocation(cell.number, step=name))
     if "append" in options:
         _only_data(options)
-    return Written(lines[first][:start].rstrip(), name, word, options, first, used, after)
+    return DeclarationText(lines[first][:start].rstrip(), name, word, options, first, used, after)
 
 
-def read_step(cell: Cell) -> Declared:
+def read_step(cell: Cell) -> StepDeclaration:
     """Read a step cell's declaration; BadDirective at the first thing that is wrong."""
-    written = read_written(cell)
+    written = read_declaration_text(cell)
     name, options = written.name, written.options
-    return Declared(
+    return StepDeclaration(
         name=name,
         append="append" in options,
         here="here" in options,
@@ -175,11 +175,11 @@ def read_step(cell: Cell) -> Declared:
         options=_to_options(options),
         given=_given(options),
         body=_body(lines_of(cell.source), written.first, written.used),
-        place=Place(cell.number, written.first + 1, 1, name),
+        place=SourceLocation(cell.number, written.first + 1, 1, name),
     )
 
 
-def _given(options: Mapping[str, Span]) -> dict[str, Place]:
+def _given(options: Mapping[str, SourceSpan]) -> dict[str, SourceLocation]:
     """Get the place of each key that is given, and of each word of those that hold several."""
     found = {key: span.place() for key, span in options.items()}
     for key, word_of in _LISTED.items():
@@ -188,7 +188,7 @@ def _given(options: Mapping[str, Span]) -> dict[str, Place]:
     return found
 
 
-def read_defaults(span: Span) -> dict[str, Any]:
+def read_defaults(span: SourceSpan) -> dict[str, Any]:
     """Read ``%nbpipe defaults KEY=VALUE …``: values of the keys that a step may leave out, and ``run``."""
     found: dict[str, Any] = {}
     for word in re.finditer(r"\S+", span.text):
@@ -197,7 +197,7 @@ def read_defaults(span: Span) -> dict[str, Any]:
         if not equals:
             raise item.wrong(f"`{item.text}` is not KEY=VALUE", "For example: %nbpipe defaults retries=1 timeout=10m")
         if key == "run":
-            found[key] = values.one_of(item.part(len(key) + 1), ("submit", "manual"))
+            found[key] = option_values.one_of(item.part(len(key) + 1), ("submit", "manual"))
             continue
         if key not in (*_DEFAULTS, *LATER):
             raise item.wrong(f"`{key}` cannot be a default", nearest(key, (*_DEFAULTS, "run")))
@@ -212,7 +212,7 @@ def _first_line(lines: list[str]) -> tuple[int, str]:
     return 1, ""
 
 
-def _header(cell: Cell, lines: list[str], first: int) -> tuple[Span, int, int]:
+def _header(cell: Cell, lines: list[str], first: int) -> tuple[SourceSpan, int, int]:
     """Get the declaration after ``%%step`` or ``#| step:``, where it starts, and how many lines it takes, joined."""
     line = lines[first - 1]
     magic, pipe = _MAGIC_LINE.match(line), _STEP_PIPE.match(line)
@@ -232,7 +232,7 @@ def _no_pipe(line: str) -> int | None:
 
 def _joined(
     cell: int, lines: list[str], index: int, start: int, goes_on: Callable[[str], int | None]
-) -> tuple[Span, int]:
+) -> tuple[SourceSpan, int]:
     """Get the text of a line from ``start`` on, lines that a backslash adds joined, and how many lines it takes."""
     text, segments, used = lines[index][start:], [(0, index + 1, start + 1)], 1
     while text.rstrip().endswith("\\"):
@@ -244,10 +244,10 @@ def _joined(
         segments.append((len(text), index + used + 1, begin + 1))
         text += following[begin:]
         used += 1
-    return Span(text, tuple(segments), cell), used
+    return SourceSpan(text, tuple(segments), cell), used
 
 
-def _name(header: Span) -> tuple[Span, str]:
+def _name(header: SourceSpan) -> tuple[SourceSpan, str]:
     word = re.match(r"\s*([^\s]+)", header.text)
     if word is None or word[1].startswith("-"):
         raise header.wrong("the step has no name", "Write a name first: %%step NAME -i … -o …")
@@ -255,7 +255,7 @@ def _name(header: Span) -> tuple[Span, str]:
     return span, identifier(span, "step name")
 
 
-def _options(header: Span, name: Span) -> dict[str, Span]:
+def _options(header: SourceSpan, name: SourceSpan) -> dict[str, SourceSpan]:
     """Split the magic's line into its options: each value runs to the next option."""
     offset = header.text.index(name.text) + len(name.text)
     found = [match for match in _OPTION.finditer(_without_quoted(header.text)) if match.start() >= offset]
@@ -264,7 +264,7 @@ def _options(header: Span, name: Span) -> dict[str, Span]:
         comment = name_hint(between.text, "") if between.text.startswith("#") else ""
         hint = comment or "Inputs are -i NAME, outputs -o NAME."
         raise between.wrong(f"`{between.text}` belongs to no option", hint)
-    options: dict[str, Span] = {}
+    options: dict[str, SourceSpan] = {}
     for index, match in enumerate(found):
         following = found[index + 1] if index + 1 < len(found) else None
         where = header.part(match.start(), match.end())
@@ -278,7 +278,7 @@ def _without_quoted(text: str) -> str:
     return _QUOTED.sub(lambda match: "_" * len(match[0]), text)
 
 
-def _key(where: Span, word: str, *, short: bool) -> str:
+def _key(where: SourceSpan, word: str, *, short: bool) -> str:
     if short and word in SHORT:
         return SHORT[word]
     known = (*KEYS, "append", "here")
@@ -291,7 +291,7 @@ def _key(where: Span, word: str, *, short: bool) -> str:
     raise where.wrong(f"there is no option `{spelled}{word}`", hint or f"The options are {', '.join(choices)}.")
 
 
-def _add(options: dict[str, Span], key: str, value: Span, *, has_value: bool) -> None:
+def _add(options: dict[str, SourceSpan], key: str, value: SourceSpan, *, has_value: bool) -> None:
     if key in options:
         line = options[key].place().line
         raise value.wrong(f"`{key}` is given twice, first on line {line}", "Keep one of them.")
@@ -302,7 +302,7 @@ def _add(options: dict[str, Span], key: str, value: Span, *, has_value: bool) ->
     options[key] = value
 
 
-def _add_line(options: dict[str, Span], span: Span) -> None:
+def _add_line(options: dict[str, SourceSpan], span: SourceSpan) -> None:
     match = _KEY_LINE.match(span.text)
     word = span.text.strip()
     if word in FLAGS and word in KEYS:
@@ -318,7 +318,7 @@ def _add_line(options: dict[str, Span], span: Span) -> None:
     _add(options, key, value if value.text else where, has_value=bool(value.text))
 
 
-def _stray(lines: list[str], after: int, step: Place) -> None:
+def _stray(lines: list[str], after: int, step: SourceLocation) -> None:
     """Refuse directives that stand too low, and another magic under the declaration."""
     code = next((n for n, line in enumerate(lines[after:], after + 1) if line.strip() and line[0] != "#"), 0)
     if code and lines[code - 1].startswith("%%"):
@@ -338,17 +338,17 @@ def _stray(lines: list[str], after: int, step: Place) -> None:
             )  # fmt: skip
 
 
-def _only_data(options: Mapping[str, Span]) -> None:
+def _only_data(options: Mapping[str, SourceSpan]) -> None:
     for key, span in options.items():
         if key not in ("append", "here", "in", "out"):
             raise span.wrong(f"a continued step cannot set `{key}`", "Set it where the step begins; here go -i and -o.")
 
 
-def _word(span: Span) -> str:
+def _word(span: SourceSpan) -> str:
     return identifier(span, "name")
 
 
-_LISTED: Mapping[str, Callable[[Span], str]] = {"param": _word, "after": _word, "hash": values.text}
+_LISTED: Mapping[str, Callable[[SourceSpan], str]] = {"param": _word, "after": _word, "hash": option_values.text}
 
 
 _EXAMPLE = {
@@ -360,26 +360,26 @@ _EXAMPLE = {
     "memory": "For example: --memory 2GiB",
 }
 
-_READERS: Mapping[str, Callable[[Span], Any]] = {
+_READERS: Mapping[str, Callable[[SourceSpan], Any]] = {
     "param": names_in,
     "after": names_in,
-    "retries": values.count,
-    "timeout": values.duration,
-    "memory": values.size,
-    "reuse": values.reuse,
-    "salt": values.text,
+    "retries": option_values.count,
+    "timeout": option_values.duration,
+    "memory": option_values.size,
+    "reuse": option_values.reuse,
+    "salt": option_values.text,
     "hash": paths_in,
     "envvar": names_in,
-    "when": values.text,
+    "when": option_values.text,
 }
 
 
-def _to_options(options: Mapping[str, Span]) -> Options:
+def _to_options(options: Mapping[str, SourceSpan]) -> StepOptions:
     read = {{"param": "params"}.get(key, key): _READERS[key](span) for key, span in options.items() if key in _READERS}
     later = tuple(
         (key, span.place()) for key, span in options.items() if key in LATER and (key, span.text) != ("kind", "python")
     )
-    return Options(**read, later=later)
+    return StepOptions(**read, later=later)
 
 
 def _body(lines: list[str], first: int, used: int) -> str:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from tokenize import TokenError
 from typing import TypeVar
 
-from nbpipe.errors import BadCode, Place
+from nbpipe.errors import BadCode, SourceLocation
 
 T = TypeVar("T")
 
@@ -47,17 +47,17 @@ def without_prompts(source: str) -> str:
     return above + "".join(lines)
 
 
-def parse_cell(source: str, place: Place) -> ast.Module:
+def parse_cell(source: str, place: SourceLocation) -> ast.Module:
     """Get the cell's syntax tree; BadCode with the author's line when it is no Python."""
     return _read(source, place, _parse)
 
 
-def check_cell(source: str, place: Place) -> None:
+def check_cell(source: str, place: SourceLocation) -> None:
     """Raise BadCode for what only the compiler finds, as a `return` outside a function, or an argument given twice."""
     _read(source, place, _compile)
 
 
-def _read(source: str, place: Place, reader: Callable[[str], T]) -> T:
+def _read(source: str, place: SourceLocation, reader: Callable[[str], T]) -> T:
     source = without_prompts(source)
     try:
         return reader(source)
@@ -72,16 +72,16 @@ def _read(source: str, place: Place, reader: Callable[[str], T]) -> T:
             error = transformed
     raise BadCode(
         f"the code is not valid Python: {error.msg}", (error.text or "").strip(),
-        Place(place.cell, error.lineno, error.offset, place.step),
+        SourceLocation(place.cell, error.lineno, error.offset, place.step),
     ) from None  # fmt: skip
 
 
-def too_deep(place: Place) -> BadCode:
+def too_deep(place: SourceLocation) -> BadCode:
     """Get the error for code whose expressions are nested more deeply than Python lets us follow."""
     return BadCode("the code is nested too deeply to be read", "Split its longest expression into statements.", place)
 
 
-def too_long(place: Place) -> BadCode:
+def too_long(place: SourceLocation) -> BadCode:
     """Get the error for a number with more digits than Python writes down."""
     return BadCode("the code holds a number that is too long to be written down", "Put it on lines of its own.", place)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from nbpipe.errors import BadDirective, Place
-from nbpipe.language.text import lines_of, nearest
+from nbpipe.errors import BadDirective, SourceLocation
+from nbpipe.language.source_text import lines_of, nearest
 from nbpipe.model import Cell
 
 _STEP = re.compile(r"%%(?:nb)?step(?![\w?])|#\s?\|\s*step\s*:")
@@ -24,7 +24,9 @@ def misspelled(cell: Cell) -> BadDirective | None:
         if right := _right(line):
             where = " as the cell's first line" if above else ""
             hint = f"Write `{right}`{where}."
-            return BadDirective(f"`{line.strip()[:_SHOWN]}` makes no step", hint, Place(cell.number, number, 1))
+            return BadDirective(
+                f"`{line.strip()[:_SHOWN]}` makes no step", hint, SourceLocation(cell.number, number, 1)
+            )
         if line.strip() and (not line.lstrip().startswith("#") or _STEP.match(line)):
             return None
         above = above or bool(line.strip())

@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nbpipe.errors import BadParameter, Place, Refused, refuse
+from nbpipe.errors import BadParameter, Refused, SourceLocation, refuse
 from nbpipe.language.ipython_syntax import parse_plain, too_deep
-from nbpipe.language.literals import find_foreign, find_too_large
-from nbpipe.language.text import comments_of, nearest
+from nbpipe.language.python_literals import find_foreign, find_too_large
+from nbpipe.language.source_text import comments_of, nearest
 from nbpipe.model import Cell, Parameter
 
 KINDS = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
@@ -65,7 +65,9 @@ def bound_names(source: str) -> frozenset[str]:
     return frozenset(name for name in names if name) if names and all(names) else frozenset()
 
 
-def settle(parameters: Iterable[Parameter], texts: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+def settle_parameters(
+    parameters: Iterable[Parameter], texts: Mapping[str, str], values: Mapping[str, Any]
+) -> dict[str, Any]:
     """Get each parameter's value: the default, else what was given as text (``-p``) or as a value."""
     known = {parameter.name: parameter for parameter in parameters}
     errors: list[Refused] = []
@@ -79,7 +81,7 @@ def settle(parameters: Iterable[Parameter], texts: Mapping[str, str], values: Ma
     for name, parameter in known.items():
         try:
             given = from_text(parameter, texts[name]) if name in texts else values.get(name, parameter.default)
-            settled[name] = checked(parameter, given)
+            settled[name] = check_value(parameter, given)
         except BadParameter as error:
             errors.append(error)
     refuse(errors)
@@ -99,7 +101,7 @@ def from_text(parameter: Parameter, text: str) -> Any:
         ) from None  # fmt: skip
 
 
-def checked(parameter: Parameter, value: Any) -> Any:
+def check_value(parameter: Parameter, value: Any) -> Any:
     """Get the value if the parameter may hold it (a whole number is promoted where a float is declared)."""
     held = _held(parameter, value)
     _deliverable(parameter.name, held, parameter.place)
@@ -154,7 +156,7 @@ def _promoted(parameter: Parameter, value: int) -> float:
     return promoted
 
 
-def _deliverable(name: str, value: Any, place: Place) -> None:
+def _deliverable(name: str, value: Any, place: SourceLocation) -> None:
     foreign = find_foreign(value, name)
     if foreign:
         raise BadParameter(
@@ -166,15 +168,15 @@ def _deliverable(name: str, value: Any, place: Place) -> None:
         raise BadParameter(large, _DATA_HINT, place)
 
 
-def _at(cell: Cell, node: ast.AST) -> Place:
-    return Place(cell.number, getattr(node, "lineno", None), getattr(node, "col_offset", 0) + 1)
+def _at(cell: Cell, node: ast.AST) -> SourceLocation:
+    return SourceLocation(cell.number, getattr(node, "lineno", None), getattr(node, "col_offset", 0) + 1)
 
 
 def _parse(cell: Cell) -> ast.Module:
     try:
         return parse_plain(cell.source)
     except SyntaxError as error:
-        place = Place(cell.number, error.lineno, error.offset)
+        place = SourceLocation(cell.number, error.lineno, error.offset)
         hint = "A parameters cell holds assignments of literals alone: NAME = LITERAL or NAME: TYPE = LITERAL."
         raise BadParameter(f"the parameters cell is not valid Python: {error.msg}", hint, place) from None
 
@@ -208,7 +210,7 @@ def _parameter(statement: ast.stmt, cell: Cell, comment: str) -> Parameter:
     told = _declared(annotation, name, place) if annotation else _inferred(default)
     optional = told.optional or default is None
     parameter = dataclasses.replace(told, name=name, default=default, optional=optional, help=comment, place=place)
-    return dataclasses.replace(parameter, default=checked(parameter, default))
+    return dataclasses.replace(parameter, default=check_value(parameter, default))
 
 
 def _inferred(default: Any) -> Parameter:
@@ -216,7 +218,7 @@ def _inferred(default: Any) -> Parameter:
     return Parameter("", kind if kind in KINDS else "any", None)
 
 
-def _declared(node: ast.expr, name: str, place: Place) -> Parameter:
+def _declared(node: ast.expr, name: str, place: SourceLocation) -> Parameter:
     """Read an annotation: a type, ``list[…]``, ``dict[str, …]``, ``Literal[…]``, ``Optional[…]`` or ``… | None``."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         node = _quoted_type(node, node.value)
@@ -239,7 +241,7 @@ def _declared(node: ast.expr, name: str, place: Place) -> Parameter:
     return Parameter("", kind, None, item=_declared_item(node, kind, name, place))
 
 
-def _declared_item(node: ast.expr, kind: str, name: str, place: Place) -> Parameter | None:
+def _declared_item(node: ast.expr, kind: str, name: str, place: SourceLocation) -> Parameter | None:
     """Get what a list's items or a dict's values are declared to be; a type that no parameter can have says nothing."""
     inside = node.slice if isinstance(node, ast.Subscript) else None
     if kind == "dict" and isinstance(inside, ast.Tuple) and len(inside.elts) == 2:
@@ -261,7 +263,7 @@ def _quoted_type(node: ast.expr, text: str) -> ast.expr:
     return statement[0].value if len(statement) == 1 and isinstance(statement[0], ast.Expr) else node
 
 
-def _literal(node: ast.Subscript, name: str, place: Place) -> Parameter:
+def _literal(node: ast.Subscript, name: str, place: SourceLocation) -> Parameter:
     items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     try:
         choices = tuple(ast.literal_eval(item) for item in items)

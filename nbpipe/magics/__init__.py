@@ -8,16 +8,16 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbpipe.magics.acting import show_card
-from nbpipe.magics.commands import StepMagics, as_magic
-from nbpipe.magics.completion import offer, offer_no_more
-from nbpipe.magics.front_end import is_watched
-from nbpipe.magics.landing import Landing
+from nbpipe.magics.await_transformer import NAME, AwaitTransformer, await_function
+from nbpipe.magics.card_actions import show_card
+from nbpipe.magics.display import ErrorDisplay, hint
+from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.ipython_completer import offer, offer_no_more
+from nbpipe.magics.kernel_session import KernelSession
+from nbpipe.magics.output_binder import OutputBinder
 from nbpipe.magics.rendering import show_run
-from nbpipe.magics.screen import Failing, hint
-from nbpipe.magics.session import Session
-from nbpipe.magics.waiting import NAME, Waiter, awaiting
-from nbpipe.widget import Card
+from nbpipe.magics.step_magics import StepMagics, as_magic
+from nbpipe.widget import CardWidget
 
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
@@ -28,29 +28,29 @@ _HOOKS = "_nbpipe_hooks"
 class _Loaded:
     """What the extension has put into the kernel."""
 
-    session: Session
+    session: KernelSession
     hooks: list[tuple[str, Any]]
-    waiter: Waiter
+    waiter: AwaitTransformer
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Give the kernel its magics, remember from now on which cells it ran, and show what goes on of its notebook."""
     if hasattr(shell, _HOOKS):
         return
-    session = Session(shell, hint)
+    session = KernelSession(shell, hint)
     magics = StepMagics(shell, session)
     shell.register_magics(magics)
     shell.input_transformers_cleanup.append(as_magic)
-    landing = Landing(shell, session.outputs)
+    landing = OutputBinder(shell, session.outputs)
     session.live.landed = landing.tell
-    waiter = Waiter(session.outputs)
+    waiter = AwaitTransformer(session.outputs)
     shell.ast_transformers.append(waiter)
-    setattr(builtins, NAME, awaiting(session.outputs, Failing))
+    setattr(builtins, NAME, await_function(session.outputs, ErrorDisplay))
     hooks: list[tuple[str, Any]] = [
         ("pre_run_cell", session.cells.before),
         ("pre_run_cell", landing.before),
         ("pre_run_cell", magics.mending.withdraw),
-        ("pre_run_cell", Card.finish_all),
+        ("pre_run_cell", CardWidget.finish_all),
         ("pre_run_cell", lambda _info: session.live.begin_cell()),
         ("post_run_cell", session.cells.after),
         ("post_run_cell", lambda _result: session.live.end_cell()),
@@ -60,7 +60,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         shell.events.register(event, hook)
     setattr(shell, _HOOKS, _Loaded(session, hooks, waiter))
     if is_watched(shell) and session.has_workspace:
-        with Failing():
+        with ErrorDisplay():
             _show_again(session)
 
 
@@ -82,7 +82,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     delattr(shell, _HOOKS)
 
 
-def _show_again(session: Session) -> None:
+def _show_again(session: KernelSession) -> None:
     """Show the runs of this notebook that go on, or else its last one: a kernel that was restarted knows of neither."""
     live = session.workspace.runs.live(session.identity)
     for run in live:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Self
 
 from nbpipe.errors import BadParameter, BadUsage
-from nbpipe.magics.acting import show_card
-from nbpipe.magics.front_end import is_watched
-from nbpipe.magics.screen import write_lines
-from nbpipe.magics.session import Session
+from nbpipe.magics.card_actions import show_card
+from nbpipe.magics.display import write_lines
+from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.model import Artifact, Cell
+from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.run_watcher import RunUpdate
-from nbpipe.run.situation import Request
-from nbpipe.run.submission import Wishes
-from nbpipe.views import table
+from nbpipe.run.submission import RunOptions
+from nbpipe.views import text_tables
 from nbpipe.workspace import Workspace
 
 
@@ -26,7 +26,11 @@ class KernelCaller:
     """
 
     def __init__(
-        self, session: Session, verb: str, named_workspace: Path | None, blocking: Callable[[Request, Wishes], None]
+        self,
+        session: KernelSession,
+        verb: str,
+        named_workspace: Path | None,
+        blocking: Callable[[PipelineRequest, RunOptions], None],
     ) -> None:
         self.named_workspace = named_workspace
         self._verb = verb
@@ -80,7 +84,7 @@ class KernelCaller:
         texts: Mapping[str, str] | None = None,
         start: str | None = None,
         force: tuple[str, ...] | None = None,
-    ) -> Request:
+    ) -> PipelineRequest:
         """Return the request for steps of the kernel's cells."""
         request = self._session.request(steps, texts=texts or {}, start=start, force=force)
         refused = any(error.place.step is None for error in request.reading.errors)
@@ -93,7 +97,7 @@ class KernelCaller:
         """Return the cells as the kernel last ran them."""
         return self._session.cells.all()
 
-    def carry_out(self, request: Request, wishes: Wishes) -> None:
+    def carry_out(self, request: PipelineRequest, wishes: RunOptions) -> None:
         """Submit the steps and show their card; without a front end, wait for them."""
         if is_watched(self._session.shell):
             show_card(self._session, self._session.submit(request, self.cells(), wishes), None)
@@ -129,4 +133,4 @@ class KernelCaller:
     def updated(self, update: RunUpdate) -> None:
         """Write what is new in a run that is followed."""
         told = [(each.step, each.events) for each in update.told]
-        write_lines(table.update_lines(update.executions, update.attempts, told))
+        write_lines(text_tables.update_lines(update.executions, update.attempts, told))

@@ -6,71 +6,71 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbpipe.magics.screen import COLUMNS, show_lines, show_log, show_table, show_warnings
-from nbpipe.magics.session import Session
-from nbpipe.magics.trial import bind_locals, debug, run_here
+from nbpipe.magics.display import COLUMNS, show_lines, show_log, show_table, show_warnings
+from nbpipe.magics.in_kernel_steps import bind_locals, debug, run_here
+from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.verbs import responses as r
-from nbpipe.views import static_html, table, why
-from nbpipe.views.comparison import comparison_html, comparison_lines
-from nbpipe.views.words import accepted_line, status_words
+from nbpipe.views import html_tables, text_tables, why_report
+from nbpipe.views.run_comparison import comparison_html, comparison_lines
+from nbpipe.views.wording import accepted_line, status_words
 
 
-def render(session: Session, response: r.Response) -> None:
+def render(session: KernelSession, response: r.Response) -> None:
     """Show a response under the cell."""
     _RENDERERS[type(response)](session, response)
 
 
-def _plan(_session: Session, response: r.PlanResponse) -> None:
+def _plan(_session: KernelSession, response: r.PlanResponse) -> None:
     planned, numbers = response.planned, response.numbers
-    rows = [table.PlanRow(name, item.verdict, planned.needs[name]) for name, item in planned.decisions.items()]
+    rows = [text_tables.PlanRow(name, item.verdict, planned.needs[name]) for name, item in planned.decisions.items()]
     show_warnings(planned.warnings)
-    show_table(table.plan_lines(rows, COLUMNS, numbers), static_html.plan_html(rows, numbers))
+    show_table(text_tables.plan_lines(rows, COLUMNS, numbers), html_tables.plan_html(rows, numbers))
 
 
-def _detached(_session: Session, response: r.DetachedResponse) -> None:
+def _detached(_session: KernelSession, response: r.DetachedResponse) -> None:
     show_lines([f"run {response.run.number} continues by itself: %nbpipe status, %nbpipe cancel"])
 
 
-def _here(session: Session, response: r.HereResponse) -> None:
+def _here(session: KernelSession, response: r.HereResponse) -> None:
     show_lines(run_here(session, response.scene))
 
 
 def show_run(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int]) -> None:
     """Show a recorded run as a table."""
-    lines = [f"run {run.number} {status_words(run.status)}", *table.step_lines(steps, COLUMNS, numbers)]
-    show_table(lines, static_html.run_html(run, steps, numbers))
+    lines = [f"run {run.number} {status_words(run.status)}", *text_tables.step_lines(steps, COLUMNS, numbers)]
+    show_table(lines, html_tables.run_html(run, steps, numbers))
 
 
-def _run(_session: Session, response: r.RunResponse) -> None:
+def _run(_session: KernelSession, response: r.RunResponse) -> None:
     show_run(response.run, response.steps, response.numbers)
 
 
-def _cancel(session: Session, response: r.CancelResponse) -> None:
+def _cancel(session: KernelSession, response: r.CancelResponse) -> None:
     for ended in response.runs:
         _run(session, ended)
 
 
-def _why(_session: Session, response: r.WhyResponse) -> None:
+def _why(_session: KernelSession, response: r.WhyResponse) -> None:
     told, numbers = response.explained, response.numbers
     parts = (told.step, told.verdict, told.now, told.before, told.last)
-    show_table(why.why_lines(*parts, numbers=numbers), why.why_html(*parts, numbers=numbers))
+    show_table(why_report.why_lines(*parts, numbers=numbers), why_report.why_html(*parts, numbers=numbers))
 
 
-def _debug(session: Session, response: r.DebugResponse) -> None:
+def _debug(session: KernelSession, response: r.DebugResponse) -> None:
     show_lines((bind_locals if response.with_locals else debug)(session, response.scene))
 
 
-def _accept(_session: Session, response: r.AcceptResponse) -> None:
+def _accept(_session: KernelSession, response: r.AcceptResponse) -> None:
     accepted = response.accepted
     show_lines([accepted_line(accepted.step, accepted.hit, accepted.reasons, response.numbers)])
 
 
-def _log(_session: Session, response: r.LogResponse) -> None:
+def _log(_session: KernelSession, response: r.LogResponse) -> None:
     show_log(response.found)
 
 
-def _pull(session: Session, response: r.PullResponse) -> None:
+def _pull(session: KernelSession, response: r.PullResponse) -> None:
     artifact = response.artifact
     if response.path is not None:
         path = response.path
@@ -82,34 +82,34 @@ def _pull(session: Session, response: r.PullResponse) -> None:
     show_lines([f"{artifact.name} is bound: {artifact.format}, {artifact.bytes:,} bytes"])
 
 
-def _runs(_session: Session, response: r.RunListResponse) -> None:
+def _runs(_session: KernelSession, response: r.RunListResponse) -> None:
     runs, now, ran = response.runs, response.now, response.ran
-    show_table(table.run_lines(runs, COLUMNS, now, ran), static_html.runs_html(runs, now, ran))
+    show_table(text_tables.run_lines(runs, COLUMNS, now, ran), html_tables.runs_html(runs, now, ran))
 
 
-def _comparison(_session: Session, response: r.ComparisonResponse) -> None:
+def _comparison(_session: KernelSession, response: r.ComparisonResponse) -> None:
     left, right = response.left, response.right
     show_table(comparison_lines(left, right, COLUMNS), comparison_html(left, right))
 
 
-def _verification(_session: Session, response: r.VerificationResponse) -> None:
+def _verification(_session: KernelSession, response: r.VerificationResponse) -> None:
     verified = response.verified
     problems = [(problem.where, problem.said) for problem in verified.problems]
     counts = (verified.outputs, verified.bytes)
     show_lines(
-        table.verified_lines(
+        text_tables.verified_lines(
             problems, *counts, unknown=verified.unknown, unreachable=verified.unreachable, repaired=verified.repaired
         )
     )
 
 
-def _lint(session: Session, response: r.LintResponse) -> None:
+def _lint(session: KernelSession, response: r.LintResponse) -> None:
     if response.fixed and session.notebook is not None:
         show_lines([_changed(session.notebook, response.fixed)])
     show_lines([f"{w.place.words()}: {w.message}. {w.hint}" for w in response.warnings] or ["no warnings"])
 
 
-def _format(_session: Session, response: r.FormatResponse) -> None:
+def _format(_session: KernelSession, response: r.FormatResponse) -> None:
     for path, cells in response.notebooks:
         if not cells:
             show_lines([f"{path.name} is left as written"])
@@ -127,12 +127,12 @@ def _numbers(cells: Sequence[int]) -> str:
     return ", ".join(map(str, cells))
 
 
-def _defaults(_session: Session, response: r.DefaultsResponse) -> None:
+def _defaults(_session: KernelSession, response: r.DefaultsResponse) -> None:
     told = " ".join(f"{key}={value}" for key, value in response.values.items())
     show_lines([f"defaults: {told or 'none'}"])
 
 
-_RENDERERS: Mapping[type, Callable[[Session, Any], None]] = {
+_RENDERERS: Mapping[type, Callable[[KernelSession, Any], None]] = {
     r.PlanResponse: _plan,
     r.DetachedResponse: _detached,
     r.HereResponse: _here,

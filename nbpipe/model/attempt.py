@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbpipe.model.author import FrozenModule
 from nbpipe.model.content import Artifact
+from nbpipe.model.declarations import FrozenModule
 from nbpipe.model.status import Status
-from nbpipe.model.verdicts import Observed
+from nbpipe.model.verdicts import Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Outcome:
     artifacts: tuple[Artifact, ...] = ()
     failure: Failure | None = None
     notes: tuple[str, ...] = ()
-    observed: tuple[Observed, ...] = ()
+    observed: tuple[Observation, ...] = ()
     written: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class PinnedFiles:
     """Files pinned by content: ``kind`` is file, dir or glob; ``members`` are (relative path, bytes, digest)."""
 
     kind: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PreviewImage:
     """A small picture: its name, its MIME type and its bytes."""
 
     name: str
@@ -29,5 +29,5 @@ class Preview:
     columns: tuple[tuple[str, str], ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     text: str = ""
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[PreviewImage, ...] = ()
     files: tuple[tuple[str, int], ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nbpipe.model.event import (
+from nbpipe.model.events import (
     AttemptChanged,
     ExecutionChanged,
     Metric,
@@ -15,7 +15,7 @@ from nbpipe.model.event import (
     RunEvent,
     RunGrown,
 )
-from nbpipe.model.record import AttemptRecord, ExecutionRecord
+from nbpipe.model.records import AttemptRecord, ExecutionRecord
 from nbpipe.model.status import Status
 
 

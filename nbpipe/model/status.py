@@ -25,7 +25,7 @@ class Status(StrEnum):
         return self not in (Status.QUEUED, Status.PREPARING, Status.RUNNING)
 
 
-class Reuse(StrEnum):
+class ReusePolicy(StrEnum):
     """A step's reuse policy."""
 
     AUTO = "auto"

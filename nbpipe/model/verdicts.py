@@ -8,7 +8,7 @@ from nbpipe.model.content import Artifact
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class KeyComponent:
     """One part of the reuse key. ``summary`` is short, for people; ``text`` is what a diff may be made of.
 
     ``raw`` is the digest in the second key, which is made from code as it is written; empty where there is no other.
@@ -31,7 +31,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ResultOrigin:
     """Where a result comes from: the attempt that made it, with its run and its step."""
 
     run: str
@@ -40,7 +40,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class Observation:
     """Something that an attempt used without declaring it, as it was then.
 
     ``kind`` is read (a file), listed (a folder's names), probed (whether a path is there), package (an installed
@@ -56,7 +56,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class CachedResult:
     """A recorded result that may be reused.
 
     ``observed`` must be so still. ``accepted`` is empty, or tells who let an older result stand for this key, and when.
@@ -64,11 +64,11 @@ class Hit:
 
     key: str
     attempt: str
-    origin: Origin
+    origin: ResultOrigin
     seconds: float
     notebook: str
     artifacts: tuple[Artifact, ...]
-    observed: tuple[Observed, ...] = ()
+    observed: tuple[Observation, ...] = ()
     accepted: str = ""
 
 
@@ -83,7 +83,7 @@ class RunVerdict:
 class ReuseVerdict:
     """A recorded result stands for this step."""
 
-    hit: Hit
+    hit: CachedResult
     reasons: tuple[Reason, ...]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from papermill.engines import NBClientEngine
 
 _STEP = re.compile(r"\s*(?:%%(?:nb)?step\b|#\s?\|\s*step\s*:)")
-_LATE = {"conduct": "nbpipe.papermill_engine.conductor"}
+_LATE = {"conduct": "nbpipe.papermill_engine.notebook_run"}
 
 
 class NbpipeEngine(NBClientEngine):  # type: ignore[misc]  # papermill comes without types

@@ -15,7 +15,7 @@ import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from nbpipe.data.private import private_directory
+from nbpipe.data.socket_directory import make_socket_directory
 
 _PYTHONS = ("ipykernel", "ipykernel_launcher")
 _LOCAL = "local-provisioner"
@@ -28,7 +28,7 @@ class OrdinaryKernelManager(AsyncKernelManager):
 
     async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
         if self._tidy_up is None and self.kernel_spec is not None and hears_sockets(self.kernel_spec):
-            private = private_directory()
+            private = make_socket_directory()
             self._tidy_up = weakref.finalize(self, shutil.rmtree, private, ignore_errors=True)
             self.transport = "ipc"
             # Both absolute: the default is relative, and the kernel may run in another folder than its client.

@@ -17,8 +17,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from nbpipe.model import Artifact, Component, Content, Definition, FrozenModule, Output, Step, StepCode
-from nbpipe.planning.encoding import encode, sequence
+from nbpipe.model import Artifact, Definition, FrozenModule, KeyComponent, Output, PinnedFiles, Step, StepCode
+from nbpipe.planning.canonical_encoding import encode, sequence
 
 SCHEMA = 1
 # The normal form of code depends on this version of ours, and on the syntax trees of the Python that reads it.
@@ -30,7 +30,7 @@ _ASSIGNING = ("Assign(", "AnnAssign(")
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class PinnedInputs:
     """What a step is given besides its code and its upstream data, pinned at submit.
 
     ``python`` names the kernel's interpreter; ``variables`` are environment variables (None: unset); ``files`` the
@@ -42,14 +42,14 @@ class Circumstances:
     python: str
     values: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str | None] = field(default_factory=dict)
-    files: Mapping[str, Content] = field(default_factory=dict)
-    hashes: Mapping[str, Content] = field(default_factory=dict)
+    files: Mapping[str, PinnedFiles] = field(default_factory=dict)
+    hashes: Mapping[str, PinnedFiles] = field(default_factory=dict)
     modules: tuple[FrozenModule, ...] = ()
     packages: tuple[str, ...] | None = None
     options: tuple[str, ...] = ()
 
 
-def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple[Component, ...]:
+def fixed_components(step: Step, code: StepCode, around: PinnedInputs) -> tuple[KeyComponent, ...]:
     """Get the components that are known before any other step has run."""
     formats = {item.name: item.format for item in step.inputs}
     values, files, hashes = around.values, sorted(around.files.items()), sorted(around.hashes.items())
@@ -71,19 +71,19 @@ def fixed_components(step: Step, code: StepCode, around: Circumstances) -> tuple
     )
 
 
-def upstream_component(name: str, artifact: Artifact) -> Component:
+def upstream_component(name: str, artifact: Artifact) -> KeyComponent:
     """Get the component of an input that another step makes: its content and how it is read, never its producer."""
     seen = artifact.basename if artifact.is_path else ""
     summary = f"{artifact.format}, {_size(artifact.bytes, artifact.digest)}"
     return _component(f"input:{name}", [artifact.format, seen, artifact.digest], summary)
 
 
-def key_of(components: Iterable[Component]) -> str:
+def key_of(components: Iterable[KeyComponent]) -> str:
     """Get the digest over all components, whatever their order; comments and layout of code do not count."""
     return _key(sorted([(component.name, component.digest) for component in components]))
 
 
-def raw_key_of(components: Iterable[Component]) -> str:
+def raw_key_of(components: Iterable[KeyComponent]) -> str:
     """Get the second digest over all components, which is the same as long as the code is written the same.
 
     It finds a result again when the normal form is another: of a newer nbpipe, or read by a newer Python.
@@ -105,17 +105,17 @@ def _digest(value: Any) -> str:
     return f"blake3:{blake3(encode(value)).hexdigest()}"
 
 
-def _component(name: str, value: Any, summary: str, text: str = "") -> Component:
-    return Component(name, _digest([name.partition(":")[0], value]), summary, text)
+def _component(name: str, value: Any, summary: str, text: str = "") -> KeyComponent:
+    return KeyComponent(name, _digest([name.partition(":")[0], value]), summary, text)
 
 
-def _code(name: str, normal: str, raw: str, summary: str, text: str) -> Component:
+def _code(name: str, normal: str, raw: str, summary: str, text: str) -> KeyComponent:
     """Get the component of some code, in its normal form and as it is written."""
     written = _digest([name.partition(":")[0], raw if raw.startswith(_RAW) else _RAW + raw])
     if normal.startswith(_RAW):
         return _component(name, normal, summary, text)
     digest = _digest([name.partition(":")[0], [NORMALISER, normal]])
-    return Component(name, digest, summary, text, written)
+    return KeyComponent(name, digest, summary, text, written)
 
 
 def _lines(step: Step) -> str:
@@ -125,14 +125,14 @@ def _lines(step: Step) -> str:
 
 # Many steps reach the same definitions, modules and variables: each component is made once.
 @lru_cache(maxsize=4096)
-def _definition(item: Definition) -> Component:
+def _definition(item: Definition) -> KeyComponent:
     name = ",".join(item.names) or "shared cell"
     return _code(
         f"definition:{name}", item.normal, item.source, _shown(item.source.strip().splitlines()[0]), item.source
     )
 
 
-def _order(definitions: Iterable[Definition]) -> tuple[Component, ...]:
+def _order(definitions: Iterable[Definition]) -> tuple[KeyComponent, ...]:
     """Get the order of shared cells that do more than define: what one does, another may undo."""
     effects = [item for item in definitions if not item.is_import and not _only_defines(item)]
     if len(effects) < 2:
@@ -149,23 +149,23 @@ def _only_defines(item: Definition) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _python(python: str) -> Component:
+def _python(python: str) -> KeyComponent:
     return _component("python", python, python)
 
 
 @lru_cache(maxsize=64)
-def _options(options: tuple[str, ...]) -> Component:
+def _options(options: tuple[str, ...]) -> KeyComponent:
     """Get the component of a kernel's options; a plain kernel has none, so that its key is that of no kernel named."""
     return _component("kernel", list(options), _shown(shlex.join(options)))
 
 
 @lru_cache(maxsize=64)
-def _packages(packages: tuple[str, ...]) -> Component:
+def _packages(packages: tuple[str, ...]) -> KeyComponent:
     return _component("packages", list(packages), f"{len(packages)} packages", "\n".join(packages).replace("==", "\t"))
 
 
 @lru_cache(maxsize=256)
-def _module(module: FrozenModule) -> Component:
+def _module(module: FrozenModule) -> KeyComponent:
     """Get the component of a local module: its syntax tree, so that comments and layout do not count."""
     try:
         normal = ast.dump(ast.parse(module.source))
@@ -176,7 +176,7 @@ def _module(module: FrozenModule) -> Component:
     return dataclasses.replace(made, raw=_digest(["module", _RAW + module.source, module.is_package]))
 
 
-def _file(name: str, content: Content, format_: str | None) -> Component:
+def _file(name: str, content: PinnedFiles, format_: str | None) -> KeyComponent:
     """Get the component of a declared file: names count where the step can see them."""
     base = [path.rsplit("/", 1)[-1] for path in content.paths] if content.kind != "glob" and format_ is None else []
     value = [content.kind, format_ or "", base, content.digest]
@@ -185,13 +185,13 @@ def _file(name: str, content: Content, format_: str | None) -> Component:
     return _component(f"input:{name}", value, count + _size(content.bytes, content.digest), members)
 
 
-def _outputs(outputs: Iterable[Output]) -> Component:
+def _outputs(outputs: Iterable[Output]) -> KeyComponent:
     contract = [[item.name, item.format or ""] for item in outputs]
     return _component("outputs", contract, ", ".join(f"{n}:{f}" if f else n for n, f in contract) or "none")
 
 
 @lru_cache(maxsize=256)
-def _variable(name: str, value: str | None) -> Component:
+def _variable(name: str, value: str | None) -> KeyComponent:
     """Get the component of an environment variable; its value may be a secret, so only a digest of it is kept."""
     summary = "unset" if value is None else f"set, {_short(_digest(['value', value]))}"
     return _component(f"envvar:{name}", value, summary)

@@ -9,17 +9,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbpipe.errors import BadDirective, BadPipeline, NotSupportedYet, Refused
-from nbpipe.language.items import read_source
-from nbpipe.language.reading import Reading
-from nbpipe.language.text import line_span, nearest
-from nbpipe.model import Elsewhere, Files, FromParameter, Input, Output, Pipeline, Source, Step, StepOutput
+from nbpipe.language.declaration_items import read_source
+from nbpipe.language.notebook_parser import ParsedNotebook
+from nbpipe.language.source_text import line_span, nearest
+from nbpipe.model import (
+    FileSource,
+    Input,
+    InputSource,
+    Output,
+    ParameterSource,
+    Pipeline,
+    RemoteSource,
+    Step,
+    StepOutput,
+)
 
 _PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
 _FILLED_LATER = ("run-id", "date")
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class PipelineGraph:
     """A pipeline whose inputs are all settled: ``feeds`` gives, per step and input, the step and output behind it."""
 
     pipeline: Pipeline
@@ -45,9 +55,9 @@ class Graph:
         return found
 
 
-def link(
-    reading: Reading, values: Mapping[str, Any], kernel: str | None, *, unread: frozenset[str] = frozenset()
-) -> tuple[Graph, list[Refused]]:
+def build_graph(
+    reading: ParsedNotebook, values: Mapping[str, Any], kernel: str | None, *, unread: frozenset[str] = frozenset()
+) -> tuple[PipelineGraph, list[Refused]]:
     """Settle every input's source and put the steps in order; the errors found on the way come beside the graph.
 
     That a step or an output of a name in ``unread`` is not there is no error: another one, told already, is the cause.
@@ -64,7 +74,7 @@ def link(
     needs: dict[str, tuple[str, ...]] = {}
     for step in steps:
         feeds[step.name] = _feeds(step, by_name, makers, errors, unread)
-        files[step.name] = {item.name: item for item in step.inputs if isinstance(item.source, Files)}
+        files[step.name] = {item.name: item for item in step.inputs if isinstance(item.source, FileSource)}
         after = _after(step, by_name, errors, unread)
         fed = [source.step for source in feeds[step.name].values() if source.step]
         needs[step.name] = tuple(dict.fromkeys([*fed, *after]))
@@ -78,10 +88,10 @@ def link(
             BadPipeline(f"the steps form a cycle: {drawn}", "Take one of these inputs away.", by_name[cycle[0]].place)
         )
     pipeline = Pipeline(tuple(steps), reading.parameters, reading.code, needs, kernel, reading.warnings)
-    return Graph(pipeline, by_name, tuple(order), feeds, files), errors
+    return PipelineGraph(pipeline, by_name, tuple(order), feeds, files), errors
 
 
-def destination(step: Step, output: Output, words: Mapping[str, str]) -> str:
+def fill_destination(step: Step, output: Output, words: Mapping[str, str]) -> str:
     """Get an output's destination with its placeholders filled; those that ``words`` does not hold stay."""
     known = {**words, "step": step.name, "output-name": output.name}
     return _PLACEHOLDER.sub(lambda match: known.get(match[1], match[0]), output.destination or "")
@@ -89,11 +99,11 @@ def destination(step: Step, output: Output, words: Mapping[str, str]) -> str:
 
 def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> Step:
     """Replace ``param:NAME`` by the source that the parameter holds."""
-    if not any(isinstance(item.source, FromParameter) for item in step.inputs):
+    if not any(isinstance(item.source, ParameterSource) for item in step.inputs):
         return step
     inputs = []
     for item in step.inputs:
-        if isinstance(item.source, FromParameter):
+        if isinstance(item.source, ParameterSource):
             source = _held(item, item.source.parameter, values, errors)
             if source is None:
                 continue
@@ -102,7 +112,7 @@ def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> St
     return dataclasses.replace(step, inputs=tuple(inputs))
 
 
-def _held(item: Input, parameter: str, values: Mapping[str, Any], errors: list[Refused]) -> Source | None:
+def _held(item: Input, parameter: str, values: Mapping[str, Any], errors: list[Refused]) -> InputSource | None:
     if parameter not in values:
         hint = nearest(parameter, values) or "Declare it in the parameters cell."
         errors.append(BadPipeline(f"`{item.name}` comes from `{parameter}`, which is no parameter", hint, item.place))
@@ -125,9 +135,9 @@ def _held(item: Input, parameter: str, values: Mapping[str, Any], errors: list[R
     return source
 
 
-def _unfit(item: Input, source: Source) -> tuple[str, str] | None:
+def _unfit(item: Input, source: InputSource) -> tuple[str, str] | None:
     """Get why a source cannot come out of a parameter, and the cure."""
-    if isinstance(source, FromParameter):
+    if isinstance(source, ParameterSource):
         return "which is a parameter again", 'Give it the source itself, for example "./data.csv".'
     if isinstance(source, StepOutput) and item.format is not None:
         return f"and a step's output comes in its own format, not as {item.format}", f"Write {item.name} without it."
@@ -205,7 +215,7 @@ def _unsupported(step: Step) -> list[Refused]:
     keys = [NotSupportedYet(f"`{key}` is not supported yet", leave_out, place) for key, place in step.options.later]
     sources = [
         NotSupportedYet(f"the source `{item.source.text}` is not supported yet", "Use a local file: ./path", item.place)
-        for item in step.inputs if isinstance(item.source, Elsewhere)
+        for item in step.inputs if isinstance(item.source, RemoteSource)
     ]  # fmt: skip
     destinations = [
         NotSupportedYet(f"the destination `{item.destination}` is not supported yet", "Use ./path.", item.place)
@@ -233,7 +243,7 @@ def _destinations(steps: Iterable[Step], values: Mapping[str, Any]) -> list[Refu
     taken: dict[str, Step] = {}
     for step, output in [(owner, output) for owner in steps for output in owner.outputs if output.destination]:
         errors += _unknown_placeholders(output, (*_FILLED_LATER, "step", "output-name", *words))
-        where = _normal(destination(step, output, words))
+        where = _normal(fill_destination(step, output, words))
         if where in taken:
             listed = _listed(dict.fromkeys([taken[where].name, step.name]))
             message = f"`{output.destination}` is a destination twice, in {listed}"

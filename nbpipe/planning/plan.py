@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from nbpipe.language.conditions import holds
 from nbpipe.model import (
     Artifact,
-    Component,
+    CachedResult,
     DependsVerdict,
     ExecutionRecord,
-    Hit,
+    KeyComponent,
     Reason,
-    Reuse,
+    ReusePolicy,
     ReuseVerdict,
     RunVerdict,
     SkipVerdict,
@@ -21,14 +21,14 @@ from nbpipe.model import (
     StepOutput,
     Verdict,
 )
-from nbpipe.planning.fingerprint import Circumstances, fixed_components, key_of, raw_key_of, upstream_component
-from nbpipe.planning.graph import Graph
+from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, raw_key_of, upstream_component
+from nbpipe.planning.graph import PipelineGraph
 
-Found = Hit | tuple[Reason, ...]
+LookupResult = CachedResult | tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class ResultIndex:
     """What history knows, handed in: ``lookup`` gives a verified hit or the reasons why there is none.
 
     ``known`` gives those static keys from which any result was ever made; ``newest`` a step's newest result that still
@@ -36,16 +36,16 @@ class Past:
     ``refresh`` tells that time has passed: what lies around the notebook is looked at again.
     """
 
-    lookup: Callable[[str], Found]
+    lookup: Callable[[str], LookupResult]
     known: Callable[[Collection[str]], Collection[str]]
-    newest: Callable[[str], Hit | None]
+    newest: Callable[[str], CachedResult | None]
     latest: Callable[[str], ExecutionRecord | None]
     wrong: Callable[[ExecutionRecord], tuple[Reason, ...]] = lambda _record: ()
     refresh: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class StepDecision:
     """A verdict with what it was made from; ``key`` is None while inputs are not known.
 
     ``fed`` are the names of the components that come from other steps.
@@ -53,7 +53,7 @@ class Decision:
 
     step: str
     verdict: Verdict
-    components: tuple[Component, ...] = ()
+    components: tuple[KeyComponent, ...] = ()
     key: str | None = None
     fed: frozenset[str] = frozenset()
 
@@ -74,7 +74,7 @@ class Decision:
         return (self.key, key_of(fixed)), (raw_key_of(self.components), raw_key_of(fixed))
 
     @property
-    def _fixed(self) -> list[Component]:
+    def _fixed(self) -> list[KeyComponent]:
         return [item for item in self.components if item.name not in self.fed]
 
 
@@ -85,29 +85,31 @@ Upstream = Mapping[StepOutput, Artifact]
 class Planner:
     """Decides steps of one graph under given circumstances; what it has computed for a step it keeps."""
 
-    graph: Graph
-    circumstances: Mapping[str, Circumstances]
-    past: Past
+    graph: PipelineGraph
+    circumstances: Mapping[str, PinnedInputs]
+    past: ResultIndex
     forced: Collection[str] = ()
-    _fixed: dict[str, tuple[Component, ...]] = field(default_factory=dict)
+    _fixed: dict[str, tuple[KeyComponent, ...]] = field(default_factory=dict)
     _static: dict[str, str] = field(default_factory=dict)
     _asked: dict[str, bool] = field(default_factory=dict)
 
-    def decide(self, name: str, upstream: Upstream) -> Decision:
+    def decide(self, name: str, upstream: Upstream) -> StepDecision:
         """Decide one step, given the artifacts of those outputs that are known by now."""
         step = self.graph.steps[name]
         skipped = self._condition(step)
         if skipped is not None:
-            return Decision(name, skipped)
+            return StepDecision(name, skipped)
         fixed = self._known_before(name)
         feeds = self.graph.feeds[name]
         unknown = [source for source in feeds.values() if source not in upstream]
         if unknown:
-            return Decision(name, self._early(step, fixed, unknown), fixed)
+            return StepDecision(name, self._early(step, fixed, unknown), fixed)
         fed = [upstream_component(item, upstream[source]) for item, source in feeds.items()]
         components = (*fixed, *fed)
         key = key_of(components)
-        return Decision(name, self._verdict(step, components, key), components, key, frozenset([i.name for i in fed]))
+        return StepDecision(
+            name, self._verdict(step, components, key), components, key, frozenset([i.name for i in fed])
+        )
 
     def ask_ahead(self, names: Collection[str]) -> None:
         """Ask once which of these steps can have a result at all; a run, whose answers change, does not."""
@@ -119,7 +121,7 @@ class Planner:
         written = self.past.known(set(raw.values())) if raw else ()
         self._asked |= {key: second in written for key, second in raw.items()}
 
-    def _known_before(self, name: str) -> tuple[Component, ...]:
+    def _known_before(self, name: str) -> tuple[KeyComponent, ...]:
         """Get the components of a step that do not depend on other steps."""
         if name not in self._fixed:
             step, around = self.graph.steps[name], self.circumstances[name]
@@ -132,7 +134,7 @@ class Planner:
             self._static[name] = key_of(self._known_before(name))
         return self._static[name]
 
-    def _may_exist(self, name: str, fixed: Iterable[Component]) -> bool:
+    def _may_exist(self, name: str, fixed: Iterable[KeyComponent]) -> bool:
         static_key = self.static_key(name)
         asked = self._asked.get(static_key)
         return bool(self.past.known([static_key, raw_key_of(fixed)])) if asked is None else asked
@@ -146,9 +148,9 @@ class Planner:
     def _always(self, step: Step) -> Reason | None:
         if step.name in self.forced:
             return Reason("forced", None, "asked for")
-        if step.options.reuse is Reuse.NEVER:
+        if step.options.reuse is ReusePolicy.NEVER:
             return Reason("policy", None, "reuse: never")
-        if not step.outputs and step.options.reuse is not Reuse.KEEP:
+        if not step.outputs and step.options.reuse is not ReusePolicy.KEEP:
             return Reason("result", None, "it has no outputs, and such a step always runs")
         return None
 
@@ -157,7 +159,7 @@ class Planner:
         always = self._always(step)
         return RunVerdict((always,)) if always else self._kept(step)
 
-    def _early(self, step: Step, fixed: tuple[Component, ...], unknown: Iterable[StepOutput]) -> Verdict:
+    def _early(self, step: Step, fixed: tuple[KeyComponent, ...], unknown: Iterable[StepOutput]) -> Verdict:
         declared = self._declared(step)
         if declared:
             return declared
@@ -167,34 +169,34 @@ class Planner:
         waits = dict.fromkeys(source.step for source in unknown)
         return DependsVerdict(known or tuple(Reason(f"upstream:{name}", None, "not known yet") for name in waits))
 
-    def _verdict(self, step: Step, components: tuple[Component, ...], key: str) -> Verdict:
+    def _verdict(self, step: Step, components: tuple[KeyComponent, ...], key: str) -> Verdict:
         declared = self._declared(step)
         if declared:
             return declared
         # Every result is recorded with its static key: without one of those there is none under the whole key.
         hopeless = self._asked and not self._asked.get(self.static_key(step.name), True)
         found = () if hopeless else self._found(components, key)
-        if isinstance(found, Hit):
+        if isinstance(found, CachedResult):
             accepted = (Reason("accepted", None, found.accepted),) if found.accepted else ()
             return ReuseVerdict(found, accepted or (Reason("unchanged", None, found.origin.run),))
         return RunVerdict(found or self._differences(step.name, components, whole=True))
 
-    def _found(self, components: tuple[Component, ...], key: str) -> Found:
+    def _found(self, components: tuple[KeyComponent, ...], key: str) -> LookupResult:
         found = self.past.lookup(key)
-        if isinstance(found, Hit):
+        if isinstance(found, CachedResult):
             return found
         written = self.past.lookup(raw_key_of(components))
-        return written if isinstance(written, Hit) else found or written
+        return written if isinstance(written, CachedResult) else found or written
 
     def _kept(self, step: Step) -> ReuseVerdict | None:
-        if step.options.reuse is not Reuse.KEEP:
+        if step.options.reuse is not ReusePolicy.KEEP:
             return None
         hit = self.past.newest(step.name)
         if hit is None or not {item.name for item in step.outputs} <= {item.name for item in hit.artifacts}:
             return None
         return ReuseVerdict(hit, (Reason("policy", None, "reuse: keep"),))
 
-    def _differences(self, name: str, components: Iterable[Component], *, whole: bool) -> tuple[Reason, ...]:
+    def _differences(self, name: str, components: Iterable[KeyComponent], *, whole: bool) -> tuple[Reason, ...]:
         before = self.past.latest(name)
         if before is None:
             return self._lacking(name)
@@ -211,7 +213,7 @@ class Planner:
 
 
 def differences(
-    before: Iterable[Component], now: Iterable[Component], leave_out: Collection[str] = ()
+    before: Iterable[KeyComponent], now: Iterable[KeyComponent], leave_out: Collection[str] = ()
 ) -> tuple[Reason, ...]:
     """Get a reason for each component that is new, gone or changed."""
     old, new = _by_name(before), _by_name(now)
@@ -222,26 +224,26 @@ def differences(
     )
 
 
-def _by_name(components: Iterable[Component]) -> dict[str, list[Component]]:
+def _by_name(components: Iterable[KeyComponent]) -> dict[str, list[KeyComponent]]:
     """Sort components by name; several may share one, as `import a.b` and `import a.c` do."""
-    found: dict[str, list[Component]] = {}
+    found: dict[str, list[KeyComponent]] = {}
     for component in components:
         found.setdefault(component.name, []).append(component)
     return found
 
 
-def _digests(components: list[Component] | None) -> list[str]:
+def _digests(components: list[KeyComponent] | None) -> list[str]:
     return sorted(component.digest for component in components or ())
 
 
-def _summary(components: list[Component] | None) -> str | None:
+def _summary(components: list[KeyComponent] | None) -> str | None:
     return "; ".join(dict.fromkeys(component.summary for component in components)) if components else None
 
 
-def plan(planner: Planner, selected: Collection[str]) -> dict[str, Decision]:
+def plan_steps(planner: Planner, selected: Collection[str]) -> dict[str, StepDecision]:
     """Decide every selected step in turn; what waits for a step that runs is decided later, or known to run."""
     planner.ask_ahead(selected)
-    decisions: dict[str, Decision] = {}
+    decisions: dict[str, StepDecision] = {}
     upstream: dict[StepOutput, Artifact] = {}
     for name in planner.graph.order:
         if name not in selected:
@@ -249,7 +251,7 @@ def plan(planner: Planner, selected: Collection[str]) -> dict[str, Decision]:
         skipped = [need for need in planner.graph.pipeline.needs[name] if _is_skipped(decisions.get(need))]
         if skipped:
             reasons = tuple(Reason(f"upstream:{need}", None, "skipped") for need in skipped)
-            decisions[name] = Decision(name, SkipVerdict(reasons))
+            decisions[name] = StepDecision(name, SkipVerdict(reasons))
             continue
         decisions[name] = decision = planner.decide(name, upstream)
         if isinstance(decision.verdict, ReuseVerdict):
@@ -258,5 +260,5 @@ def plan(planner: Planner, selected: Collection[str]) -> dict[str, Decision]:
     return {step.name: decisions[step.name] for step in planner.graph.pipeline.steps if step.name in decisions}
 
 
-def _is_skipped(decision: Decision | None) -> bool:
+def _is_skipped(decision: StepDecision | None) -> bool:
     return decision is not None and isinstance(decision.verdict, SkipVerdict)

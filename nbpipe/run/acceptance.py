@@ -6,27 +6,27 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nbpipe.data.observations import Surroundings
+from nbpipe.data.observations import EnvironmentProbe
 from nbpipe.errors import BadUsage
 from nbpipe.history.results import ReuseEntry
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, Hit, Output, Reason, ReuseVerdict, RunVerdict, SkipVerdict, Step
-from nbpipe.planning.plan import Decision, Planner
+from nbpipe.model import Artifact, CachedResult, Output, Reason, ReuseVerdict, RunVerdict, SkipVerdict, Step
+from nbpipe.planning.plan import Planner, StepDecision
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedResult:
     """A result that stands from now on: what it was made by, what had changed since, and the words on record."""
 
     step: str
-    hit: Hit
+    hit: CachedResult
     reasons: tuple[Reason, ...]
     record: str
 
 
-def accept(
-    decision: Decision, planner: Planner, around: Surroundings, history: History, *, user: str, now: float
-) -> Accepted:
+def accept_result(
+    decision: StepDecision, planner: Planner, around: EnvironmentProbe, history: History, *, user: str, now: float
+) -> AcceptedResult:
     """Let the newest result of a step stand for what the step is now; BadUsage when that cannot be."""
     name, verdict = decision.step, decision.verdict
     if isinstance(verdict, ReuseVerdict):
@@ -48,7 +48,7 @@ def accept(
     record = f"accepted by {user} on {time.strftime('%Y-%m-%d %H:%M', time.localtime(now))} although changed: {changed}"
     entries = [ReuseEntry(key, static, observed) for key, static in decision.keys]
     history.results.accept(hit.attempt, entries, record, now)
-    return Accepted(name, hit, verdict.reasons, record)
+    return AcceptedResult(name, hit, verdict.reasons, record)
 
 
 def _require_outputs(step: Step, artifacts: Iterable[Artifact]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nbpipe.data.events import PieceReader, metrics_of
+from nbpipe.data.event_file import PieceReader, metrics_of
 from nbpipe.history.attempts import Told
 from nbpipe.model import MetricLogged, OutputWritten
 from nbpipe.run.execution_state import ExecutionState

@@ -36,8 +36,8 @@ from nbpipe.run.execution_state import ExecutionState, ExecutionTable
 from nbpipe.run.growth import grow
 from nbpipe.run.heartbeat import LEASE, Heartbeat
 from nbpipe.run.increment import Increment
-from nbpipe.run.owner import is_alive
 from nbpipe.run.result_archive import ResultArchive
+from nbpipe.run.run_owner import is_alive
 
 _PAUSE = 0.05
 _LOG = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from nbpipe.data.events import PieceReader
+from nbpipe.data.event_file import PieceReader
 from nbpipe.history.claims import Claim
 from nbpipe.history.results import ReuseEntry
 from nbpipe.model import (
@@ -13,13 +13,13 @@ from nbpipe.model import (
     AttemptRecord,
     ExecutionRecord,
     Failure,
-    Observed,
+    Observation,
     Outcome,
     ReuseVerdict,
     Status,
     StepOutput,
 )
-from nbpipe.planning.plan import Decision
+from nbpipe.planning.plan import StepDecision
 from nbpipe.run.increment import Increment
 
 
@@ -35,7 +35,7 @@ class ExecutionState:
     increment: Increment
     static_key: str
     gesture: int
-    decision: Decision | None = None
+    decision: StepDecision | None = None
     claim: Claim | None = None
     attempt: AttemptRecord | None = None
     pieces: PieceReader | None = None
@@ -64,7 +64,7 @@ class ExecutionState:
         """The token of the claim; 0 for an execution whose key nobody needs to claim."""
         return self.claim.token if self.claim else 0
 
-    def entries(self, observed: tuple[Observed, ...] = ()) -> tuple[ReuseEntry, ...]:
+    def entries(self, observed: tuple[Observation, ...] = ()) -> tuple[ReuseEntry, ...]:
         """Return the keys under which a result may be offered."""
         return tuple(ReuseEntry(key, static, observed) for key, static in self.decision.keys) if self.decision else ()
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from nbpipe.compute.environments import kernel_environment
 from nbpipe.data.artifacts import copy_out
 from nbpipe.data.digests import bytes_digest, short_digest
+from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
-from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import NbpipeError
 from nbpipe.history.sharing import make_folder
-from nbpipe.language.render import render
-from nbpipe.model import Artifact, Content, Input, Job, JobInput, JobOutput, Output, Step, StepCode, StepOutput
-from nbpipe.planning.graph import destination
-from nbpipe.run.place import Place
-from nbpipe.run.situation import Situation, pinned, still_same
+from nbpipe.language.step_notebook import render_step_notebook
+from nbpipe.model import Artifact, Input, Job, JobInput, JobOutput, Output, PinnedFiles, Step, StepCode, StepOutput
+from nbpipe.planning.graph import fill_destination
+from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests
+from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
@@ -29,9 +29,9 @@ class AttemptJobFactory:
 
     run: str
     date: str
-    place: Place
-    situation: Situation
-    digests: DigestMemory
+    place: WorkspaceLayout
+    situation: ResolvedRequest
+    digests: PersistentDigestCache
     materializer: Materializer
     environ: Mapping[str, str]
     experiment: str = ""
@@ -52,7 +52,7 @@ class AttemptJobFactory:
             token=token,
             run=self.run,
             step=step,
-            notebook=render(declared, graph.pipeline.code[step], around.values, graph.pipeline.kernel),
+            notebook=render_step_notebook(declared, graph.pipeline.code[step], around.values, graph.pipeline.kernel),
             directory=str(directory),
             store=str(self.place.store),
             cwd=str(self.situation.request.base),
@@ -74,7 +74,7 @@ class AttemptJobFactory:
 
     def unchanged(self, step: str) -> bool:
         """Say whether the step's declared files are still what they were at submit."""
-        return still_same(self.situation, step, self.digests)
+        return files_unchanged(self.situation, step, self.digests)
 
     def deliver(self, step: str, artifacts: Iterable[Artifact]) -> str | None:
         """Copy outputs to the destinations that the step names; get a sentence when one cannot be written."""
@@ -95,16 +95,16 @@ class AttemptJobFactory:
 
     def pinned(self, step: str) -> Mapping[str, str]:
         """Return the digests of the files that the step declares, by pattern."""
-        return pinned(self.situation, step)
+        return pinned_digests(self.situation, step)
 
     def destination(self, step: Step, output: Output) -> str:
         """Get an output's destination with its placeholders filled."""
         values = {name: str(value) for name, value in self.situation.values.items()}
-        return destination(step, output, {**values, "run-id": self.run, "date": self.date})
+        return fill_destination(step, output, {**values, "run-id": self.run, "date": self.date})
 
 
 def inputs_of(
-    situation: Situation, step: str, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
+    situation: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
 ) -> tuple[JobInput, ...]:
     """Get a step's inputs where they lie."""
     feeds, files = situation.graph.feeds[step], situation.circumstances[step].files
@@ -142,7 +142,7 @@ def _from_artifact(name: str, artifact: Artifact, materializer: Materializer) ->
     return JobInput(name, "value", (path,), artifact.format, artifact)
 
 
-def _from_files(item: Input, content: Content) -> JobInput:
+def _from_files(item: Input, content: PinnedFiles) -> JobInput:
     if item.format is not None:
         return JobInput(item.name, "values" if content.kind == "glob" else "value", content.paths, item.format)
     return JobInput(item.name, "paths" if content.kind == "glob" else "path", content.paths)

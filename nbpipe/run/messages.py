@@ -16,12 +16,12 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from nbpipe.errors import NbpipeError, OutOfReach, Refusals, Refused
-from nbpipe.language.reading import Reading, read_cells
-from nbpipe.language.written import read_back, write_down
+from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
 from nbpipe.model import Cell
-from nbpipe.run.readings import reading_digest
-from nbpipe.run.situation import Request
-from nbpipe.run.submission import Lifetime, Submission, Wishes
+from nbpipe.resolve.parse_cache import reading_digest
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.run.submission import Lifetime, RunOptions, Submission
 
 M = TypeVar("M")
 
@@ -107,7 +107,7 @@ class SubmitRun:
     run: str
     cells: tuple[Cell, ...]
     request: RequestPayload
-    options: Wishes
+    options: RunOptions
     root: Path
     environ: Mapping[str, str]
     lifetime: Lifetime
@@ -181,7 +181,7 @@ def decode_submission(line: str) -> Submission | Reply:
     if isinstance(sent, _Unreadable):
         return Reply(ReplyKind.REFUSED, sent.run, ErrorPayload.of(sent.error))
     request = {each.name: getattr(sent.request, each.name) for each in fields(sent.request)}
-    asked = Request(reading=_reading(sent.cells, sent.parsed), **request)
+    asked = PipelineRequest(reading=_reading(sent.cells, sent.parsed), **request)
     return Submission(
         sent.cells,
         asked,
@@ -207,20 +207,20 @@ def decode_reply(line: str) -> Reply:
     return Reply(ReplyKind.REFUSED, sent.run, ErrorPayload.of(sent.error)) if isinstance(sent, _Unreadable) else sent
 
 
-def _parsed(cells: tuple[Cell, ...], reading: Reading) -> ParsedCells | None:
+def _parsed(cells: tuple[Cell, ...], reading: ParsedNotebook) -> ParsedCells | None:
     digest = reading_digest(cells)
-    text = write_down(reading) if digest is not None else None
+    text = encode_notebook(reading) if digest is not None else None
     return ParsedCells(digest, text) if digest is not None and text is not None else None
 
 
-def _reading(cells: tuple[Cell, ...], parsed: ParsedCells | None) -> Reading:
+def _reading(cells: tuple[Cell, ...], parsed: ParsedCells | None) -> ParsedNotebook:
     """Return the cells as the client has parsed them, or parse them here if other code has."""
     if parsed is not None and parsed.digest == reading_digest(cells):
         try:
-            return read_back(parsed.text)
+            return decode_notebook(parsed.text)
         except (ValueError, RecursionError):
             pass
-    return read_cells(cells)
+    return parse_cells(cells)
 
 
 def _encode(message: SubmitRun | ReleaseRuns | Reply) -> str:

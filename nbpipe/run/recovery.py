@@ -6,22 +6,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from nbpipe.data.events import PieceReader, metrics_of
-from nbpipe.data.manifests import read_manifest
-from nbpipe.data.snapshot import Digests, pin
+from nbpipe.data.attempt_manifest import read_manifest
+from nbpipe.data.event_file import PieceReader, metrics_of
+from nbpipe.data.file_pinning import DigestCache, pin_files
 from nbpipe.errors import NbpipeError
 from nbpipe.history.attempts import Changes, Told
 from nbpipe.history.claims import Claim
 from nbpipe.history.store import History
 from nbpipe.model import AttemptRecord, MetricLogged, Outcome, OutputWritten, Status
-from nbpipe.run.place import Place
+from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.result_archive import SubmittedAttempt, keep_result, read_submitted
 
 _CHANGED = "a declared file may have changed while the step ran"
 
 
-def recover(
-    layout: Place, history: History, digests: Digests, *, alive: Callable[[str], bool], now: float
+def recover_runs(
+    layout: WorkspaceLayout, history: History, digests: DigestCache, *, alive: Callable[[str], bool], now: float
 ) -> list[str]:
     """End the runs whose owner is dead, and return them; what their attempts had finished is adopted before that."""
     for attempt in history.lost_runs.abandoned(alive=alive):
@@ -35,7 +35,7 @@ def recover(
     return history.lost_runs.mark_lost(alive=alive, now=now)
 
 
-def _left_untold(layout: Place, history: History, attempt: AttemptRecord) -> list[Told]:
+def _left_untold(layout: WorkspaceLayout, history: History, attempt: AttemptRecord) -> list[Told]:
     """Return entries for what an attempt has told since its driver died."""
     events = PieceReader(layout.path(attempt.directory)).read(attempt.pieces)
     if not events:
@@ -47,7 +47,13 @@ def _left_untold(layout: Place, history: History, attempt: AttemptRecord) -> lis
 
 
 def _adopt(
-    layout: Place, history: History, submitted: SubmittedAttempt, outcome: Outcome, *, digests: Digests, now: float
+    layout: WorkspaceLayout,
+    history: History,
+    submitted: SubmittedAttempt,
+    outcome: Outcome,
+    *,
+    digests: DigestCache,
+    now: float,
 ) -> None:
     result = submitted.result
     doubts = outcome.doubts if _same(layout, submitted, digests) else (*outcome.doubts, _CHANGED)
@@ -70,10 +76,12 @@ def _adopt(
         keep_result(layout, replace(result, execution=execution, attempt=attempt, offers=entries, committed=now))
 
 
-def _same(layout: Place, submitted: SubmittedAttempt, digests: Digests) -> bool:
+def _same(layout: WorkspaceLayout, submitted: SubmittedAttempt, digests: DigestCache) -> bool:
     """Return whether the files that the step declares are what they were when it was submitted."""
     base = layout.absolute(submitted.base)
     try:
-        return all(pin(pattern, Path(base), digests).digest == digest for pattern, digest in submitted.files.items())
+        return all(
+            pin_files(pattern, Path(base), digests).digest == digest for pattern, digest in submitted.files.items()
+        )
     except NbpipeError:
         return False

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nbpipe.codec import decode, encode
 from nbpipe.data.atomic_file import write_file
-from nbpipe.data.manifests import read_manifest
+from nbpipe.data.attempt_manifest import read_manifest
 from nbpipe.history.attempt_archive import (
     ArchivedResult,
     ArchivedRun,
@@ -24,8 +24,8 @@ from nbpipe.history.attempt_archive import (
 )
 from nbpipe.history.results import ReuseEntry
 from nbpipe.model import AttemptRecord, Outcome, PipelineRecord, RunRecord, Status
+from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.execution_state import ExecutionState
-from nbpipe.run.place import Place
 
 _RESULT = "record.json"
 _SUBMITTED = "submitted.json"
@@ -49,7 +49,7 @@ class SubmittedAttempt:
 class ResultArchive:
     """Writes the files of one workspace; ``base`` is the folder of the notebook whose runs they are of."""
 
-    layout: Place
+    layout: WorkspaceLayout
     pipeline: PipelineRecord
     base: Path
     _written: set[str] = field(default_factory=set)
@@ -94,14 +94,14 @@ class ResultArchive:
             self._written.add(run.id)
 
 
-def keep_result(layout: Place, result: ArchivedResult) -> None:
+def keep_result(layout: WorkspaceLayout, result: ArchivedResult) -> None:
     """Write a committed result into its attempt's folder, in the place of what was known when it was submitted."""
     folder = layout.path(result.attempt.directory)
     write_file(folder / _RESULT, archive_text(result).encode(), durable=False)
     (folder / _SUBMITTED).unlink(missing_ok=True)
 
 
-def read_submitted(layout: Place, attempt: AttemptRecord) -> SubmittedAttempt | None:
+def read_submitted(layout: WorkspaceLayout, attempt: AttemptRecord) -> SubmittedAttempt | None:
     """Return what was known when an attempt was submitted; None where that cannot be read."""
     try:
         return decode((layout.path(attempt.directory) / _SUBMITTED).read_bytes(), SubmittedAttempt)
@@ -109,7 +109,7 @@ def read_submitted(layout: Place, attempt: AttemptRecord) -> SubmittedAttempt | 
         return None
 
 
-def archived_results(layout: Place) -> Iterator[tuple[Path, ArchivedResult | str]]:
+def archived_results(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedResult | str]]:
     """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why."""
     for path in sorted(layout.runs.glob(f"*/*/*/{_RESULT}")):
         try:
@@ -118,7 +118,7 @@ def archived_results(layout: Place) -> Iterator[tuple[Path, ArchivedResult | str
             yield path, f"is not a kept result: {error}"
 
 
-def archived_runs(layout: Place) -> dict[str, ArchivedRun]:
+def archived_runs(layout: WorkspaceLayout) -> dict[str, ArchivedRun]:
     """Return the runs that are kept in a workspace, by id; one that cannot be read is left out."""
     found: dict[str, ArchivedRun] = {}
     for path in layout.runs.glob(f"*/{_RUN}"):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from nbpipe.data.events import PieceReader
+from nbpipe.data.event_file import PieceReader
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.event_log import BATCH
 from nbpipe.history.store import History
@@ -23,7 +23,7 @@ from nbpipe.model import (
     Status,
     StepEvent,
 )
-from nbpipe.run.place import Place
+from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class RunWatcher:
     """Watches one run from the beginning of its log; ``picture`` is what the log has told so far."""
 
     history: History
-    layout: Place
+    layout: WorkspaceLayout
     id: str
     picture: RunPicture = field(default_factory=RunPicture)
     run: RunRecord | None = None

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from nbpipe.model import Cell
-from nbpipe.run.situation import Request
+from nbpipe.resolve.resolved_request import PipelineRequest
 
 
 def new_run_id(now: float) -> str:
@@ -19,7 +19,7 @@ def new_run_id(now: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RunOptions:
     """How a run shall be carried out.
 
     ``run`` is the id that the run shall have, empty for any. With ``attach`` what another run of the notebook is busy
@@ -53,8 +53,8 @@ class Submission:
     """
 
     cells: tuple[Cell, ...]
-    asked: Request
-    wishes: Wishes
+    asked: PipelineRequest
+    wishes: RunOptions
     root: Path
     environ: Mapping[str, str] = field(default_factory=dict)
     joins: str = ""

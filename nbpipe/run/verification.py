@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbpipe.data.artifacts import check
-from nbpipe.data.digests import Digests
+from nbpipe.data.digests import DigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.attempt_archive import ArchivedResult
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
-from nbpipe.run.place import Place
+from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.result_archive import archived_results, archived_runs
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class VerificationProblem:
     """Something that is not as it was recorded: ``where`` is run, step and output, or a file."""
 
     where: str
@@ -25,7 +25,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerificationReport:
     """What was looked at, what is wrong, and what was done about it.
 
     ``outputs`` counts stored outputs, ``bytes`` what they hold. ``unknown`` are results on disk that the history does
@@ -35,7 +35,7 @@ class Verified:
 
     outputs: int
     bytes: int
-    problems: tuple[Problem, ...]
+    problems: tuple[VerificationProblem, ...]
     unknown: int
     unreachable: int
     repaired: bool
@@ -46,11 +46,17 @@ class Verified:
         return not self.unreachable and (self.repaired or (not self.problems and not self.unknown))
 
 
-def verify(
-    history: History, materializer: Materializer, place: Place, digests: Digests, *, repair: bool, now: float
-) -> Verified:
+def verify_workspace(
+    history: History,
+    materializer: Materializer,
+    place: WorkspaceLayout,
+    digests: DigestCache,
+    *,
+    repair: bool,
+    now: float,
+) -> VerificationReport:
     """Look at every recorded output and every kept result; with ``repair`` mend what can be mended."""
-    problems: list[Problem] = []
+    problems: list[VerificationProblem] = []
     seen: dict[Artifact, str | None] = {}
     out_of_reach: set[Artifact] = set()
     unreachable = 0
@@ -63,7 +69,7 @@ def verify(
                 out_of_reach.add(artifact)
         said = seen[artifact]
         if said is not None:
-            problems.append(Problem(where, said))
+            problems.append(VerificationProblem(where, said))
             unreachable += artifact in out_of_reach
             if repair and artifact not in out_of_reach:
                 history.results.quarantine(attempt, said, now)
@@ -71,15 +77,15 @@ def verify(
     kept: list[ArchivedResult] = []
     for path, found in archived_results(place):
         if isinstance(found, str):
-            problems.append(Problem(str(path), found))
+            problems.append(VerificationProblem(str(path), found))
         elif found.attempt.id not in known:
             kept.append(found)
     unknown = history.archive.restore(kept, archived_runs(place)) if repair and kept else len(kept)
     size = sum(artifact.bytes for artifact in seen)
-    return Verified(len(seen), size, tuple(problems), unknown, unreachable, repair)
+    return VerificationReport(len(seen), size, tuple(problems), unknown, unreachable, repair)
 
 
-def set_aside(place: Place) -> Path | None:
+def set_aside(place: WorkspaceLayout) -> Path | None:
     """Move a damaged database out of the way, so that a new one can be made; None when there is none."""
     if not place.database.exists():
         return None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nbpipe.compute.sharing import Shared
+from nbpipe.compute.shared_executor import SharedExecutor
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.run.messages import ErrorPayload, ReleaseRuns, Reply, ReplyKind, decode_message
@@ -47,7 +47,7 @@ class RunnerService:
 
     def __init__(self, reply: Callable[[Reply], None]) -> None:
         self._reply = reply
-        self._cluster = Shared(lambda: executor_of(default_target()))
+        self._cluster = SharedExecutor(lambda: executor_of(default_target()))
         self._active: dict[str, _Submitted] = {}
         self._lock = threading.Lock()
         self._last_active = time.monotonic()

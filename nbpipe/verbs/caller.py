@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from nbpipe.model import Artifact, Cell
+from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.run_watcher import RunUpdate
-from nbpipe.run.situation import Request
-from nbpipe.run.submission import Wishes
+from nbpipe.run.submission import RunOptions
 from nbpipe.verbs.responses import ReportResponse
 from nbpipe.workspace import Workspace
 
@@ -48,13 +48,13 @@ class Caller(Protocol):
         texts: Mapping[str, str] | None = None,
         start: str | None = None,
         force: tuple[str, ...] | None = None,
-    ) -> Request:
+    ) -> PipelineRequest:
         """Return the request for steps of the notebook, all of them if none is named."""
 
     def cells(self) -> tuple[Cell, ...]:
         """Return the notebook's cells."""
 
-    def carry_out(self, request: Request, wishes: Wishes) -> ReportResponse | None:
+    def carry_out(self, request: PipelineRequest, wishes: RunOptions) -> ReportResponse | None:
         """Run the steps and return how that ended; None where the run continues and the face shows it itself."""
 
     def show_live(self) -> bool:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nbpipe.authoring.linter_settings import write_linter_settings
+from nbpipe.authoring.notebook_edits import formatted_cells, rewrite_notebook
+from nbpipe.authoring.notebook_linting import LintResult, find_ruff, quick_fixed_cells, ruff_warnings
 from nbpipe.errors import BadUsage, Refusals, Refused, refuse
 from nbpipe.history.runs import RunFilter
 from nbpipe.model import ExecutionRecord, ReuseVerdict, RunRecord
-from nbpipe.run.guard import guard
-from nbpipe.run.linting import Linted, find_ruff, repaired_cells, ruff_warnings
-from nbpipe.run.notebooks import formatted_cells, rewrite
-from nbpipe.run.submission import Submission, Wishes
+from nbpipe.run.submission import RunOptions, Submission
 from nbpipe.verbs import options
 from nbpipe.verbs.caller import Caller
 from nbpipe.verbs.responses import (
@@ -36,7 +36,7 @@ from nbpipe.verbs.responses import (
     WhyResponse,
 )
 from nbpipe.verbs.syntax import Invocation
-from nbpipe.views.comparison import Side
+from nbpipe.views.run_comparison import ComparedRun
 from nbpipe.workspace import Workspace
 
 _PAUSE = 0.2
@@ -58,7 +58,7 @@ def run(asked: Invocation, caller: Caller) -> ReportResponse | DetachedResponse 
     steps = (*asked[options.STEPS], *asked[options.TO])
     texts, start, force = asked[options.PARAM], asked[options.FROM], asked[options.FORCE]
     request = caller.request(steps, texts=texts, start=start, force=force)
-    wishes = Wishes(asked[options.KEEP_GOING], asked[options.EXPERIMENT], asked[options.TAG])
+    wishes = RunOptions(asked[options.KEEP_GOING], asked[options.EXPERIMENT], asked[options.TAG])
     if asked[options.DETACH]:
         workspace = caller.workspace
         submission = Submission(caller.cells(), request, wishes, workspace.layout.root)
@@ -174,7 +174,9 @@ def _recorded(
 def compare(asked: Invocation, caller: Caller) -> ComparisonResponse:
     """Return two runs to be shown side by side."""
     recorded = caller.workspace.runs.recorded
-    return ComparisonResponse(Side(*recorded(asked[options.RUN])), Side(*recorded(asked[options.OTHER_RUN])))
+    return ComparisonResponse(
+        ComparedRun(*recorded(asked[options.RUN])), ComparedRun(*recorded(asked[options.OTHER_RUN]))
+    )
 
 
 def verify(asked: Invocation, caller: Caller) -> VerificationResponse:
@@ -185,20 +187,22 @@ def verify(asked: Invocation, caller: Caller) -> VerificationResponse:
 
 def lint(asked: Invocation, caller: Caller) -> LintResponse:
     """Check the notebook without planning or running it."""
-    fixed = _rewritten(caller.saved, repaired_cells) if asked[options.FIX] else None
+    fixed = _rewritten(caller.saved, quick_fixed_cells) if asked[options.FIX] else None
     request = caller.request(texts=asked[options.PARAM])
     found = caller.workspace.plans.check(request)
-    linted = Linted()
+    linted = LintResult()
     if caller.reads_file:
         ruff = find_ruff()
-        linted = ruff_warnings(caller.saved, request.reading, ruff) if ruff else Linted(said="ruff is not installed")
+        linted = (
+            ruff_warnings(caller.saved, request.reading, ruff) if ruff else LintResult(said="ruff is not installed")
+        )
     return LintResponse(len(request.reading.steps), (*found, *linted.warnings), fixed, linted.said)
 
 
 def _rewritten(path: Path, change: Callable[[Path], dict[int, str]]) -> list[int]:
     """Rewrite cells of a notebook file, and return their numbers."""
     sources = change(path)
-    rewrite(path, sources)
+    rewrite_notebook(path, sources)
     return sorted(sources)
 
 
@@ -212,7 +216,7 @@ def fmt(asked: Invocation, caller: Caller) -> FormatResponse:
         try:
             cells = formatted_cells(notebook, style)
             if not asked[options.CHECK]:
-                rewrite(notebook, cells)
+                rewrite_notebook(notebook, cells)
         except Refused as error:
             refused.append(_named(error, notebook, several=len(notebooks) > 1))
         except Refusals as errors:
@@ -234,7 +238,7 @@ def init(asked: Invocation, caller: Caller) -> InitResponse:
     folder = folder.parent if folder.suffix == ".ipynb" else folder
     with Workspace.create(folder, caller.named_workspace) as opened:
         root = opened.layout.root
-    return InitResponse(root, guard(folder))
+    return InitResponse(root, write_linter_settings(folder))
 
 
 def defaults(_asked: Invocation, caller: Caller) -> DefaultsResponse:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nbpipe.language.completion import DEFAULT_VALUES, Known, Offered
-from nbpipe.language.text import lines_of
+from nbpipe.language.completion import DEFAULT_VALUES, CompletionNames, Completions
+from nbpipe.language.source_text import lines_of
 from nbpipe.verbs.options import RUN_STATUSES
 from nbpipe.verbs.parser import is_option
 from nbpipe.verbs.syntax import Arity, Face, Option, Parameter, ValueKind, Verb
@@ -16,7 +16,7 @@ from nbpipe.verbs.table import verb_named, verbs_in
 _LINE = re.compile(r"\s*%nbpipe\s+")
 
 
-def complete_line(source: str, line: int, column: int, known: Known) -> Offered | None:
+def complete_line(source: str, line: int, column: int, known: CompletionNames) -> Completions | None:
     """Return what may stand in a cell at a line (from 0) and column; None where that is no ``%nbpipe`` line."""
     lines = lines_of(source)
     before = lines[line][:column] if line < len(lines) else ""
@@ -26,17 +26,17 @@ def complete_line(source: str, line: int, column: int, known: Known) -> Offered 
     words = before[called.end() :].split()
     fragment = "" if before[-1].isspace() else words.pop() if words else ""
     found = complete(words, fragment, Face.NOTEBOOK, known)
-    return Offered(fragment, found) if found else None
+    return Completions(fragment, found) if found else None
 
 
-def complete(before: Sequence[str], fragment: str, face: Face, known: Known) -> tuple[str, ...]:
+def complete(before: Sequence[str], fragment: str, face: Face, known: CompletionNames) -> tuple[str, ...]:
     """Return the words that begin with ``fragment`` and may stand after these words."""
     return tuple(
         dict.fromkeys(word for word in _candidates(before, fragment, face, known) if word.startswith(fragment))
     )
 
 
-def _candidates(before: Sequence[str], fragment: str, face: Face, known: Known) -> Iterable[str]:
+def _candidates(before: Sequence[str], fragment: str, face: Face, known: CompletionNames) -> Iterable[str]:
     if not before:
         return [verb.name for verb in verbs_in(face)]
     verb = verb_named(before[0])
@@ -86,7 +86,7 @@ def _option_words(verb: Verb, face: Face, before: Sequence[str]) -> list[str]:
     return [*shorts, *(option.name for option in fresh), "--help"]
 
 
-def _values(parameter: Parameter[Any], begun: str, known: Known) -> Iterable[str]:
+def _values(parameter: Parameter[Any], begun: str, known: CompletionNames) -> Iterable[str]:
     match parameter.kind:
         case ValueKind.STEP:
             return known.steps

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nbpipe.errors import BadUsage
-from nbpipe.language.text import nearest
+from nbpipe.language.source_text import nearest
 from nbpipe.model import Status
 from nbpipe.verbs.syntax import Argument, Arity, Face, Option, ValueKind
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbpipe.errors import BadUsage
-from nbpipe.language.text import nearest
+from nbpipe.language.source_text import nearest
 from nbpipe.verbs.syntax import Arity, Face, HelpRequest, Invocation, Option, Parameter, Verb
 from nbpipe.verbs.table import LATER_VERBS, VERBS, verb_named
 

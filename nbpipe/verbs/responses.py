@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nbpipe.model import Artifact, ExecutionRecord, Metric, RunRecord, StepEvent, Warned
-from nbpipe.run.acceptance import Accepted
-from nbpipe.run.answers import Explained, Planned, Report
-from nbpipe.run.guard import Guarded
-from nbpipe.run.scene import Scene
-from nbpipe.run.verification import Verified
-from nbpipe.views.comparison import Side
+from nbpipe.authoring.linter_settings import LinterSettingsReport
+from nbpipe.authoring.step_context import StepContext
+from nbpipe.model import Artifact, ExecutionRecord, Metric, PipelineWarning, RunRecord, StepEvent
+from nbpipe.run.acceptance import AcceptedResult
+from nbpipe.run.reports import Explanation, PlanResult, RunReport
+from nbpipe.run.verification import VerificationReport
+from nbpipe.views.run_comparison import ComparedRun
 
 
 @dataclass(frozen=True, slots=True)
 class PlanResponse:
     """A plan; ``numbers`` are those of the runs whose results it reuses."""
 
-    planned: Planned
+    planned: PlanResult
     numbers: Mapping[str, int]
 
 
@@ -28,7 +28,7 @@ class PlanResponse:
 class ReportResponse:
     """A run that this call carried out to its end."""
 
-    report: Report
+    report: RunReport
     numbers: Mapping[str, int]
     metrics: Sequence[Metric]
 
@@ -45,7 +45,7 @@ class DetachedResponse:
 class HereResponse:
     """A step to run in the author's kernel."""
 
-    scene: Scene
+    scene: StepContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class CancelResponse:
 class WhyResponse:
     """Why a step runs or is reused."""
 
-    explained: Explained
+    explained: Explanation
     numbers: Mapping[str, int]
 
 
@@ -84,7 +84,7 @@ class WhyResponse:
 class DebugResponse:
     """What a recorded step was given; with ``with_locals`` also what was kept of the frame that failed."""
 
-    scene: Scene
+    scene: StepContext
     with_locals: bool
 
 
@@ -92,7 +92,7 @@ class DebugResponse:
 class AcceptResponse:
     """The result that stands from now on."""
 
-    accepted: Accepted
+    accepted: AcceptedResult
     numbers: Mapping[str, int]
 
 
@@ -126,15 +126,15 @@ class RunListResponse:
 class ComparisonResponse:
     """Two runs to be shown side by side."""
 
-    left: Side
-    right: Side
+    left: ComparedRun
+    right: ComparedRun
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationResponse:
     """What a look at all stored outputs has found."""
 
-    verified: Verified
+    verified: VerificationReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class LintResponse:
     """Advice on ``steps`` steps; ``fixed`` are the cells that were rewritten, None if that was not asked for."""
 
     steps: int
-    warnings: Sequence[Warned]
+    warnings: Sequence[PipelineWarning]
     fixed: Sequence[int] | None
     note: str
 
@@ -165,7 +165,7 @@ class InitResponse:
     """A workspace's folder, and the settings that guard step cells against linters."""
 
     root: Path
-    guarded: Guarded
+    guarded: LinterSettingsReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ _LANES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Spacing:
+class LayoutSpacing:
     """Room for boxes: ``across`` is between ranks, ``down`` between boxes of one rank; ``width`` of all is wrapped."""
 
     box: float = 160.0
@@ -34,7 +34,7 @@ class Spacing:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class NodeBox:
     """A node's place: ``x`` and ``y`` are its left upper corner; ``band`` is the line that its rank was wrapped to."""
 
     name: str
@@ -45,7 +45,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class EdgeLine:
     """A line from a box to one that needs it, through ``points``."""
 
     source: str
@@ -54,14 +54,14 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class GraphLayout:
     """A drawn graph: boxes in the order of the nodes given."""
 
     width: float
     height: float
-    boxes: tuple[Box, ...]
-    edges: tuple[Edge, ...]
-    spacing: Spacing
+    boxes: tuple[NodeBox, ...]
+    edges: tuple[EdgeLine, ...]
+    spacing: LayoutSpacing
 
 
 # A place in a rank: a node by its number (bends have numbers beyond those of the nodes).
@@ -78,12 +78,14 @@ class _Drawing:
     nodes: int
 
 
-def layout(nodes: Sequence[str], needs: Mapping[str, Sequence[str]], spacing: Spacing | None = None) -> Layout:
+def layout(
+    nodes: Sequence[str], needs: Mapping[str, Sequence[str]], spacing: LayoutSpacing | None = None
+) -> GraphLayout:
     """Get the positions of nodes and of the lines to what they need; ``needs`` has no ring, unknown names are skipped.
 
     Where nodes are wrapped, a line may lead from the end of one band to the beginning of a later one.
     """
-    space = spacing or Spacing()
+    space = spacing or LayoutSpacing()
     number = {name: place for place, name in enumerate(nodes)}
     edges = [
         (number[need], number[name]) for name in nodes for need in dict.fromkeys(needs.get(name, ())) if need in number
@@ -214,13 +216,13 @@ def _after(seen: Sequence[int], end: int) -> int:
 # Heights
 
 
-def _columns(ranks: int, space: Spacing) -> int:
+def _columns(ranks: int, space: LayoutSpacing) -> int:
     """Get how many ranks stand in one band; a wrapped graph needs room at its sides for lines from band to band."""
     step = space.box + space.across
     return ranks if ranks * step - space.across <= space.width else max(1, int((space.width - space.across) // step))
 
 
-def _aligned(drawing: _Drawing, space: Spacing, columns: int) -> dict[int, float]:
+def _aligned(drawing: _Drawing, space: LayoutSpacing, columns: int) -> dict[int, float]:
     """Get the middle of each place: as near to its neighbours' in the same band as order and room allow."""
     band = {node: place // columns for place, rank in enumerate(drawing.ranks) for node in rank}
     sizes = {node: space.height if node < drawing.nodes else 2.0 for rank in drawing.ranks for node in rank}
@@ -271,7 +273,7 @@ def _nearest(wanted: Sequence[float], packed: Sequence[float]) -> list[float]:
 class _Placed:
     """Ranks as columns, wrapped to bands where they are too many for the width."""
 
-    def __init__(self, drawing: _Drawing, heights: Mapping[int, float], space: Spacing, columns: int) -> None:
+    def __init__(self, drawing: _Drawing, heights: Mapping[int, float], space: LayoutSpacing, columns: int) -> None:
         self._space = space
         self._heights = heights
         self._rank = {node: place for place, rank in enumerate(drawing.ranks) for node in rank}
@@ -297,16 +299,16 @@ class _Placed:
         ranked: Sequence[int],
         edges: Sequence[tuple[int, int]],
         chains: Mapping[tuple[int, int], Sequence[int]],
-    ) -> Layout:
+    ) -> GraphLayout:
         """Get the finished picture."""
         boxes = tuple(
-            Box(name, self._x(node), self._y(node) - self._space.height / 2, ranked[node], self._band(node))
+            NodeBox(name, self._x(node), self._y(node) - self._space.height / 2, ranked[node], self._band(node))
             for node, name in enumerate(nodes)
         )
-        lines = tuple(Edge(nodes[edge[0]], nodes[edge[1]], tuple(self._line(chains[edge]))) for edge in edges)
+        lines = tuple(EdgeLine(nodes[edge[0]], nodes[edge[1]], tuple(self._line(chains[edge]))) for edge in edges)
         right = max((box.x + self._space.box for box in boxes), default=0.0) + self._margin
         lower = self._bands[-1][1] if self._bands else 0.0
-        return Layout(right, lower, boxes, lines, self._space)
+        return GraphLayout(right, lower, boxes, lines, self._space)
 
     def _band(self, node: int) -> int:
         return self._rank[node] // self._columns

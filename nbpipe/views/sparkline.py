@@ -14,14 +14,14 @@ _LOOKED_AT = 1_200
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Sparkline:
     """A line in a picture of ``width`` by ``height``: its corners, and where its last point is."""
 
     corners: str
     last: tuple[float, float]
 
 
-def line(points: Points, width: float, height: float) -> Line | None:
+def line(points: Points, width: float, height: float) -> Sparkline | None:
     """Get numbers as a line; None when fewer than two of them are finite.
 
     Where each has a step, the steps are the way to the right, else their order is.
@@ -35,7 +35,7 @@ def line(points: Points, width: float, height: float) -> Line | None:
     values = [value for _, value in given]
     xs, ys = _scaled(places, 2.0, width - 3.0), _scaled(values, height - 3.0, 3.0)
     corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
-    return Line(corners, (xs[-1], ys[-1]))
+    return Sparkline(corners, (xs[-1], ys[-1]))
 
 
 def _thinned(given: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from nbpipe.errors import Refused
 from nbpipe.language.directives import marker, read_step
-from nbpipe.language.notebook import read_notebook
+from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Cell
 from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, at_its_place, identify
-from nbpipe.run.situation import Request
+from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.workspace.context import WorkspaceContext
 
 # A folder of a workspace may hold anything; where it holds more notebooks than this, not all are compared.
@@ -38,7 +38,7 @@ class Catalog:
             cells = ()
         return self._identify(NotebookTraits(place, _ids(cells), _step_names(cells)))
 
-    def pipeline_of(self, request: Request) -> Identified:
+    def pipeline_of(self, request: PipelineRequest) -> Identified:
         """Return the pipeline that a request is about."""
         place = self.context.layout.relative(Path(request.notebook))
         traits = NotebookTraits(place, request.cells, frozenset(step.name for step in request.reading.steps))

@@ -7,25 +7,25 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
-from nbpipe.data.snapshot import DigestMemory
 from nbpipe.history.store import History
-from nbpipe.run.owner import is_alive
-from nbpipe.run.place import Place
-from nbpipe.run.recovery import recover
+from nbpipe.resolve.workspace_layout import WorkspaceLayout
+from nbpipe.run.recovery import recover_runs
+from nbpipe.run.run_owner import is_alive
 
 
 @dataclass(slots=True)
 class WorkspaceContext:
     """An open workspace, without its services. ``clock`` gives seconds since the epoch."""
 
-    layout: Place
+    layout: WorkspaceLayout
     history: History
     materializer: Materializer
-    digests: DigestMemory
+    digests: PersistentDigestCache
     clock: Callable[[], float] = time.time
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def recover(self) -> None:
         """Bring to an end what dead processes have left behind."""
-        recover(self.layout, self.history, self.digests, alive=is_alive, now=self.clock())
+        recover_runs(self.layout, self.history, self.digests, alive=is_alive, now=self.clock())

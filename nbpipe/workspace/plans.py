@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbpipe.model import PipelineRecord, Warned
-from nbpipe.planning.plan import Decision, Planner, plan
-from nbpipe.run.acceptance import Accepted, accept
-from nbpipe.run.advice import advice
-from nbpipe.run.answers import Explained, Planned
-from nbpipe.run.owner import this_user
-from nbpipe.run.past import Recall
-from nbpipe.run.scene import Scene, scene_now
-from nbpipe.run.situation import Request, Situation, survey
+from nbpipe.authoring.pipeline_advice import pipeline_advice
+from nbpipe.authoring.step_context import StepContext, current_step_context
+from nbpipe.model import PipelineRecord, PipelineWarning
+from nbpipe.planning.plan import Planner, StepDecision, plan_steps
+from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
+from nbpipe.resolve.reuse_lookup import ReuseLookup
+from nbpipe.run.acceptance import AcceptedResult, accept_result
+from nbpipe.run.reports import Explanation, PlanResult
+from nbpipe.run.run_owner import this_user
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 
@@ -23,15 +23,15 @@ from nbpipe.workspace.context import WorkspaceContext
 class PinnedPlan:
     """A request with everything pinned, the pipeline that it is about, and who decides its steps."""
 
-    situation: Situation
+    situation: ResolvedRequest
     planner: Planner
     pipeline: PipelineRecord
     note: str
 
     @property
-    def warnings(self) -> tuple[Warned, ...]:
+    def warnings(self) -> tuple[PipelineWarning, ...]:
         """Advice that stops nothing, and how the notebook was recognised where that has to be said."""
-        said = (Warned("notebook", self.note, ""),) if self.note else ()
+        said = (PipelineWarning("notebook", self.note, ""),) if self.note else ()
         return (*said, *self.situation.graph.pipeline.warnings)
 
 
@@ -42,57 +42,57 @@ class Plans:
     context: WorkspaceContext
     catalog: Catalog
 
-    def check(self, request: Request) -> tuple[Warned, ...]:
+    def check(self, request: PipelineRequest) -> tuple[PipelineWarning, ...]:
         """Return advice about a notebook; what is wrong with it is raised."""
         pinned = self.pin(request)
-        return (*pinned.warnings, *advice(pinned.situation, self.context.history, pinned.pipeline.id))
+        return (*pinned.warnings, *pipeline_advice(pinned.situation, self.context.history, pinned.pipeline.id))
 
-    def plan(self, request: Request) -> Planned:
+    def plan(self, request: PipelineRequest) -> PlanResult:
         """Return what would run, what is reused, and why; nothing is executed."""
         pinned = self.pin(request)
-        decisions = plan(pinned.planner, pinned.situation.selected)
-        return Planned(request.notebook, decisions, pinned.situation.graph.pipeline.needs, pinned.warnings)
+        decisions = plan_steps(pinned.planner, pinned.situation.selected)
+        return PlanResult(request.notebook, decisions, pinned.situation.graph.pipeline.needs, pinned.warnings)
 
-    def why(self, request: Request, step: str) -> Explained:
+    def why(self, request: PipelineRequest, step: str) -> Explanation:
         """Return why a step would run or be reused now, compared with its nearest earlier result."""
         pinned, decision = self._decide(request, step)
         history, layout = self.context.history, self.context.layout
         last = history.runs.last(pinned.pipeline.id)
         recorded = history.executions.of_step(last.id, step) if last else None
         before = history.executions.latest(pinned.pipeline.id).get(step)
-        return Explained(
+        return Explanation(
             step, decision.verdict, layout.located(before) if before else None, decision.components,
             layout.located(recorded) if recorded else None,
         )  # fmt: skip
 
-    def accept(self, request: Request, step: str) -> Accepted:
+    def accept(self, request: PipelineRequest, step: str) -> AcceptedResult:
         """Let a step's newest result stand for what the step is now; raise BadUsage when that cannot be."""
         pinned, decision = self._decide(request, step)
-        return accept(
+        return accept_result(
             decision, pinned.planner, pinned.situation.around, self.context.history, user=this_user(),
             now=self.context.clock(),
         )  # fmt: skip
 
-    def step_context(self, request: Request, step: str) -> Scene:
+    def step_context(self, request: PipelineRequest, step: str) -> StepContext:
         """Return what a step would find now: inputs from results that are up to date, else raise BadUsage."""
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))
-        return scene_now(
-            pinned.situation, plan(pinned.planner, pinned.situation.selected), step, self.context.materializer
+        return current_step_context(
+            pinned.situation, plan_steps(pinned.planner, pinned.situation.selected), step, self.context.materializer
         )
 
-    def pin(self, request: Request, environ: Mapping[str, str] | None = None) -> PinnedPlan:
+    def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedPlan:
         """Return a request with everything pinned that a plan depends on; what is wrong is raised.
 
         ``environ`` are the environment variables of whoever asks, by default the workspace's own.
         """
         context = self.context
-        situation = survey(request, context.layout, environ or context.environ, context.digests)
+        situation = resolve_request(request, context.layout, environ or context.environ, context.digests)
         identified = self.catalog.pipeline_of(request)
-        recall = Recall(context.history, context.materializer, context.digests, situation.around, context.clock)
+        recall = ReuseLookup(context.history, context.materializer, context.digests, situation.around, context.clock)
         past = recall.past(identified.pipeline.id)
         planner = Planner(situation.graph, situation.circumstances, past, situation.forced)
         return PinnedPlan(situation, planner, identified.pipeline, identified.note)
 
-    def _decide(self, request: Request, step: str) -> tuple[PinnedPlan, Decision]:
+    def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedPlan, StepDecision]:
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))
-        return pinned, plan(pinned.planner, pinned.situation.selected)[step]
+        return pinned, plan_steps(pinned.planner, pinned.situation.selected)[step]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbpipe.authoring.step_context import StepContext, recorded_step_context
 from nbpipe.data.artifacts import copy_out
-from nbpipe.data.events import PieceReader
+from nbpipe.data.event_file import PieceReader
 from nbpipe.errors import BadUsage
 from nbpipe.history.runs import RunFilter
-from nbpipe.language.text import nearest
+from nbpipe.language.source_text import nearest
 from nbpipe.model import Artifact, StepEvent
-from nbpipe.run.scene import Scene, recorded_scene
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.runs import Runs
@@ -68,7 +68,7 @@ class Results:
             raise BadUsage(f"the executed notebook of step `{step}` in run {run.number} is gone: {executed}", cure)
         return executed
 
-    def step_context(self, notebook: str, step: str) -> Scene:
+    def step_context(self, notebook: str, step: str) -> StepContext:
         """Return what a step found in the newest run that executed or reused it; raise BadUsage without one."""
         history, layout = self.context.history, self.context.layout
         pipeline = self.catalog.pipeline(notebook).pipeline.id
@@ -78,7 +78,7 @@ class Results:
             names = names or [execution.step for execution in executions]
             found = next((each for each in executions if each.step == step and each.notebook), None)
             if found is not None and found.status.terminal:
-                return recorded_scene(
+                return recorded_step_context(
                     layout.located_run(run), found, materializer=self.context.materializer,
                     digests=self.context.digests,
                 )  # fmt: skip

@@ -13,20 +13,20 @@ from pathlib import Path
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.errors import BadUsage, ClusterOutOfReach
 from nbpipe.history.runs import RunFilter
-from nbpipe.language.text import nearest
-from nbpipe.model import AttemptRecord, ExecutionRecord, Metric, RunRecord, Status, Warned
+from nbpipe.language.source_text import nearest
+from nbpipe.model import AttemptRecord, ExecutionRecord, Metric, PipelineWarning, RunRecord, Status
 from nbpipe.planning.run_state import RunState
-from nbpipe.run.answers import Report
+from nbpipe.resolve.git import git_state
+from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest
+from nbpipe.run.cancellation import CancellationPoller, watch_signals
 from nbpipe.run.driver import Driver, Executor
-from nbpipe.run.git import git_state
 from nbpipe.run.increment import Increment
-from nbpipe.run.interrupts import Asked, interrupts
 from nbpipe.run.job_factory import AttemptJobFactory
-from nbpipe.run.owner import this_owner
+from nbpipe.run.reports import RunReport
 from nbpipe.run.result_archive import ResultArchive
+from nbpipe.run.run_owner import this_owner
 from nbpipe.run.run_watcher import RunUpdate, RunWatcher
-from nbpipe.run.situation import Request, Situation
-from nbpipe.run.submission import Wishes, new_run_id
+from nbpipe.run.submission import RunOptions, new_run_id
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import PinnedPlan, Plans
@@ -45,10 +45,12 @@ class ActiveRun:
     record: RunRecord
     driver: Driver
     steps: int
-    warnings: tuple[Warned, ...]
+    warnings: tuple[PipelineWarning, ...]
     _increments: _Increments
 
-    def extend(self, request: Request, name: str, gesture: int = 0, environ: Mapping[str, str] | None = None) -> bool:
+    def extend(
+        self, request: PipelineRequest, name: str, gesture: int = 0, environ: Mapping[str, str] | None = None
+    ) -> bool:
         """Add steps to the run, with what they need; return False when it is over. What is wrong is raised.
 
         ``name`` is the id under which the run's log tells which executions stand for them; ``environ`` are the
@@ -72,14 +74,14 @@ class Runs:
 
     def run(
         self,
-        request: Request,
-        options: Wishes,
+        request: PipelineRequest,
+        options: RunOptions,
         watch: Watch | None = None,
         executors: Executors | None = None,
         *,
         began: Callable[[ActiveRun], None] = lambda _active: None,
         cancelled: Callable[[], bool] = lambda: False,
-    ) -> Report:
+    ) -> RunReport:
         """Carry out a run to its end; a step's failure is in the report, only what is out of reach is raised.
 
         An executor that ``executors`` gives stays open; without it one is made for this run and closed. ``watch`` is
@@ -108,12 +110,12 @@ class Runs:
         driver.archive.keep_ending(done)
         driver.watch()
         ended, executions = self._located(done)
-        return Report(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
+        return RunReport(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
 
     def _carry_out(self, driver: Driver, cancelled: Callable[[], bool]) -> Status:
-        with interrupts() as interrupted:
+        with watch_signals() as interrupted:
             driver.interrupted = lambda: interrupted() or cancelled()
-            driver.requested = Asked(lambda: self.context.history.runs.cancel_requests(driver.run.id))
+            driver.requested = CancellationPoller(lambda: self.context.history.runs.cancel_requests(driver.run.id))
             return driver.carry_out()
 
     def cancel(self, notebook: str, patience: float = CANCEL_SECONDS) -> list[RunRecord]:
@@ -248,7 +250,7 @@ class Runs:
         executions = self.context.history.executions.of_run(run.id)
         return layout.located_run(run), [layout.located(execution) for execution in executions]
 
-    def _begin(self, request: Request, pinned: PinnedPlan, options: Wishes) -> RunRecord:
+    def _begin(self, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions) -> RunRecord:
         now = self.context.clock()
         run = options.run or new_run_id(now)
         return self.context.history.runs.begin(
@@ -258,7 +260,7 @@ class Runs:
         )  # fmt: skip
 
     def _driver(
-        self, run: RunRecord, request: Request, pinned: PinnedPlan, options: Wishes, executors: Executors
+        self, run: RunRecord, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions, executors: Executors
     ) -> Driver:
         return Driver(
             run=run,
@@ -279,20 +281,25 @@ class _Increments:
     runs: Runs
     record: RunRecord
     driver: Driver
-    options: Wishes
+    options: RunOptions
 
-    def make(self, request: Request, name: str, gesture: int, environ: Mapping[str, str] | None) -> Increment:
+    def make(self, request: PipelineRequest, name: str, gesture: int, environ: Mapping[str, str] | None) -> Increment:
         return self.of(request, self.runs.plans.pin(request, environ), name, gesture, environ)
 
     def of(
-        self, request: Request, pinned: PinnedPlan, name: str, gesture: int, environ: Mapping[str, str] | None = None
+        self,
+        request: PipelineRequest,
+        pinned: PinnedPlan,
+        name: str,
+        gesture: int,
+        environ: Mapping[str, str] | None = None,
     ) -> Increment:
         situation = pinned.situation
         asked = frozenset(request.steps) or situation.selected
         jobs = self._jobs(situation, environ or self.runs.context.environ)
         return Increment(pinned.planner, jobs, situation.selected, asked, name, gesture)
 
-    def _jobs(self, situation: Situation, environ: Mapping[str, str]) -> AttemptJobFactory:
+    def _jobs(self, situation: ResolvedRequest, environ: Mapping[str, str]) -> AttemptJobFactory:
         context, record = self.runs.context, self.record
         date = time.strftime("%Y-%m-%d", time.localtime(record.started))
         code = situation.graph.pipeline.code

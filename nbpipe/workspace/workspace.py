@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Self
 
 from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
-from nbpipe.data.digests import Forgetful
+from nbpipe.data.digests import NoDigestCache
+from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.file_systems import shares_memory
 from nbpipe.data.materializer import Materializer
-from nbpipe.data.snapshot import DigestMemory
 from nbpipe.errors import BadUsage, HistoryDamaged
 from nbpipe.history.database import is_ours
 from nbpipe.history.store import History
-from nbpipe.language.notebook import read_notebook
-from nbpipe.language.reading import read_cells
+from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import ExecutionRecord, RunRecord
-from nbpipe.run.place import Place, absolute, find_place, make_place, write_settings
-from nbpipe.run.readings import Readings
+from nbpipe.resolve.parse_cache import ParseCache
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.resolve.workspace_layout import WorkspaceLayout, absolute, find_workspace, make_workspace, write_settings
 from nbpipe.run.runner_client import launch
-from nbpipe.run.situation import Request
 from nbpipe.run.submission import Submission
-from nbpipe.run.verification import Problem, Verified, set_aside, verify
+from nbpipe.run.verification import VerificationProblem, VerificationReport, set_aside, verify_workspace
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import Plans
@@ -45,21 +45,21 @@ class Workspace:
     @classmethod
     def open(cls, near: Path, named: Path | None = None) -> Self:
         """Return the workspace of a notebook in folder ``near``, or the one named, opened; it is made if absent."""
-        layout = find_place(near, named)
-        make_place(layout)
+        layout = find_workspace(near, named)
+        make_workspace(layout)
         return cls._opened(layout, History.open(layout.database, shares_memory=shares_memory(layout.database)))
 
     @classmethod
     def read(cls, near: Path, named: Path | None = None) -> Self:
         """Return the workspace, opened to look into it; in another user's, nothing is written."""
-        layout = find_place(near, named)
+        layout = find_workspace(near, named)
         if is_ours(layout.database):
-            make_place(layout)
+            make_workspace(layout)
         return cls._opened(layout, History.read(layout.database, shares_memory=shares_memory(layout.database)))
 
     @classmethod
-    def _opened(cls, layout: Place, history: History) -> Self:
-        digests = DigestMemory(history.digests.recall, history.digests.remember, time.time)
+    def _opened(cls, layout: WorkspaceLayout, history: History) -> Self:
+        digests = PersistentDigestCache(history.digests.recall, history.digests.remember, time.time)
         materializer = Materializer({DEFAULT_STORE: LocalStore(layout.store)})
         context = WorkspaceContext(layout, history, materializer, digests)
         context.recover()
@@ -77,7 +77,7 @@ class Workspace:
         return cls.open(folder, named)
 
     @property
-    def layout(self) -> Place:
+    def layout(self) -> WorkspaceLayout:
         """Where the workspace lies on disk."""
         return self.context.layout
 
@@ -116,19 +116,21 @@ class Workspace:
         return self.runs.show(launch(dataclasses.replace(submission, environ=dict(self.context.environ))))
 
     @classmethod
-    def verify(cls, near: Path, named: Path | None = None, *, full: bool = False, repair: bool = False) -> Verified:
+    def verify(
+        cls, near: Path, named: Path | None = None, *, full: bool = False, repair: bool = False
+    ) -> VerificationReport:
         """Return whether all that is recorded is there, all bytes read again with ``full``.
 
         With ``repair`` what is wrong is offered no more, and a lost or damaged history is made anew from kept results.
         """
-        damaged: list[Problem] = []
+        damaged: list[VerificationProblem] = []
         try:
             workspace = cls.open(near, named)
-            damaged += [Problem("history", said) for said in workspace.context.history.damage()]
+            damaged += [VerificationProblem("history", said) for said in workspace.context.history.damage()]
         except HistoryDamaged as error:
             if not repair:
                 raise
-            damaged.append(Problem("history", error.message))
+            damaged.append(VerificationProblem("history", error.message))
             workspace = cls._anew(near, named)
         else:
             if damaged and repair:
@@ -136,8 +138,8 @@ class Workspace:
                 workspace = cls._anew(near, named)
         with workspace:
             context = workspace.context
-            digests = Forgetful() if full else context.digests
-            found = verify(
+            digests = NoDigestCache() if full else context.digests
+            found = verify_workspace(
                 context.history, context.materializer, context.layout, digests, repair=repair, now=context.clock()
             )
         return dataclasses.replace(found, problems=(*damaged, *found.problems))
@@ -145,14 +147,16 @@ class Workspace:
     @classmethod
     def _anew(cls, near: Path, named: Path | None) -> Self:
         """Open the workspace with a new history, the old one set aside."""
-        set_aside(find_place(near, named))
+        set_aside(find_workspace(near, named))
         return cls.open(near, named)
 
 
-def request_for(path: Path, place: Place | None = None) -> Request:
+def request_for(path: Path, place: WorkspaceLayout | None = None) -> PipelineRequest:
     """Return the request for all steps of a saved notebook; a workspace remembers how the notebook was read before."""
     path = absolute(path)
     notebook = read_notebook(path)
-    reading = Readings(place.readings, time.time()).read(path, notebook.cells) if place else read_cells(notebook.cells)
+    reading = (
+        ParseCache(place.readings, time.time()).read(path, notebook.cells) if place else parse_cells(notebook.cells)
+    )
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
-    return Request(str(path), reading, path.parent, notebook.kernel, cells=cells)
+    return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)

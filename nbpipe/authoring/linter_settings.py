@@ -1,0 +1,181 @@
+"""Settings that keep ruff, black and nbQA from harming step cells, written where a project keeps such settings.
+
+ruff does not look into a cell under a magic of ours: to it, an import that only steps use is unused, and ``ruff check
+--fix`` would take it out. What a file says already is never changed: what cannot be put beside it is told instead.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbpipe.authoring.notebook_edits import replace_file
+from nbpipe.errors import NbpipeError
+
+_MAGICS = ("step", "nbstep")
+_TOOLS = ("autoflake", "black", "flake8", "isort", "pylint", "pyupgrade", "ruff", "ruff check")
+_RUFF = "ruff does not see into %%step cells: an import that only steps use must not be taken out."
+_BLACK = "black formats %%step cells like other cells."
+_NBQA = "nbQA shows %%step cells to its tools."
+
+
+@dataclass(frozen=True, slots=True)
+class LinterSetting:
+    """One key that must hold some words: its table, and a comment that says why it is there."""
+
+    table: tuple[str, ...]
+    key: str
+    words: tuple[str, ...]
+    why: str
+
+    @property
+    def line(self) -> str:
+        """Get the setting as TOML."""
+        key = self.key if re.fullmatch(r"[\w-]+", self.key) else f'"{self.key}"'
+        words = ", ".join(f'"{word}"' for word in self.words)
+        return f"{key} = [{words}]"
+
+
+@dataclass(frozen=True, slots=True)
+class LinterSettingsReport:
+    """What was written, and what the author must add because a setting of theirs stands there."""
+
+    wrote: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def write_linter_settings(folder: Path) -> LinterSettingsReport:
+    """Write the guard into the settings that count for a folder, each where its tool looks for it."""
+    folder = folder.resolve()
+    ruff, black, nbqa = (_file(folder, tool) for tool in ("ruff", "black", "nbqa"))
+    above = ("tool", "ruff") if ruff.name == "pyproject.toml" else ()
+    wanted = [
+        (ruff, LinterSetting((*above, "lint"), "unfixable", ("F401",), _RUFF)),
+        (ruff, LinterSetting((*above, "lint", "per-file-ignores"), "*.ipynb", ("F401", "F821"), _RUFF)),
+        (black, LinterSetting(("tool", "black"), "python-cell-magics", _MAGICS, _BLACK)),
+        *((nbqa, LinterSetting(("tool", "nbqa", "process_cells"), tool, _MAGICS, _NBQA)) for tool in _TOOLS),
+    ]
+    wrote: list[str] = []
+    missing: list[str] = []
+    inside = _boundary(folder)
+    for path in dict.fromkeys(path for path, _ in wanted):
+        settings = [setting for where, setting in wanted if where == path]
+        told = _put(path, settings, writable=path.is_relative_to(inside))
+        wrote += told.wrote
+        missing += told.missing
+    return LinterSettingsReport(tuple(wrote), tuple(missing))
+
+
+def _boundary(folder: Path) -> Path:
+    """Get the folder of the repository, whose settings are the author's project's; else the folder itself."""
+    return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
+
+
+def _file(folder: Path, tool: str) -> Path:
+    """Get the file that a tool takes its settings from: a new one nearer by would hide all that stands there."""
+    names = (".ruff.toml", "ruff.toml", "pyproject.toml") if tool == "ruff" else ("pyproject.toml",)
+    there = [above / name for above in (folder, *folder.parents) for name in names if (above / name).is_file()]
+    for path in there:
+        if path.name != "pyproject.toml" or tool in _tools(path):
+            return path
+    inside = _boundary(folder)
+    project = next((path for path in there if path.is_relative_to(inside)), None)
+    return project or folder / "pyproject.toml"
+
+
+def _tools(path: Path) -> Mapping[str, Any]:
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _put(path: Path, settings: Sequence[LinterSetting], *, writable: bool) -> LinterSettingsReport:
+    """Put settings into one file, each beside what stands there; one that is not ours to write is only told."""
+    try:
+        content = path.read_bytes() if path.is_file() else None
+        text = (content or b"").decode("utf-8")
+        tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        return LinterSettingsReport(
+            missing=(f"{path} cannot be read ({error}); see docs/linting.md for what should stand there",)
+        )
+    fresh, missing = text, list[str]()
+    done: dict[str, None] = {}
+    for setting in settings:
+        holds = _holding(tomllib.loads(fresh), setting)
+        if holds is True:
+            continue
+        made = _added(fresh, setting) if holds is None and writable else None
+        if made is None:
+            missing.append(f"add to [{_name(setting.table)}] in {path}: {setting.line}")
+        else:
+            fresh = made
+            done[f"[{_name(setting.table)}]"] = None
+    if fresh == text:
+        return LinterSettingsReport(missing=tuple(missing))
+    try:
+        replace_file(path, fresh.encode(), expected=content)
+    except NbpipeError as error:
+        return LinterSettingsReport(missing=(error.message,))
+    return LinterSettingsReport(
+        (f"wrote what keeps linters off step cells into {path}: {', '.join(done)}",), tuple(missing)
+    )
+
+
+def _holding(document: Mapping[str, Any], setting: LinterSetting) -> bool | None:
+    """Say whether the words are there; None when the key is not."""
+    table: Any = document
+    for part in setting.table:
+        table = table.get(part, {}) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        return False
+    value = table.get(setting.key)
+    if value is None:
+        return None
+    return isinstance(value, list) and set(setting.words) <= set(value)
+
+
+def _added(text: str, setting: LinterSetting) -> str | None:
+    """Get the text with a setting in it, under its table's header or in a new table; None where neither can be."""
+    wanted = _with(tomllib.loads(text), setting)
+    ending = "\r\n" if "\r\n" in text else "\n"
+    why = "" if f"# {setting.why}" in text else f"# {setting.why}{ending}"
+    block = f"{why}{setting.line}{ending}"
+    header = re.search(_header(setting), text, re.MULTILINE)
+    gap = "" if not text else ending if text.endswith("\n") else ending * 2
+    tries = [f"{text}{gap}[{_name(setting.table)}]{ending}{block}"]
+    if header is not None:
+        head = text[: header.end()]
+        tries.insert(0, f"{head}{'' if head.endswith(chr(10)) else ending}{block}{text[header.end() :]}")
+    return next((made for made in tries if _reads(made) == wanted), None)
+
+
+def _header(setting: LinterSetting) -> str:
+    """Get a pattern for a table's header, and our comment under it."""
+    parts = r"\s*\.\s*".join(rf"[\"']?{re.escape(part)}[\"']?" for part in setting.table)
+    return rf"^[ \t]*\[[ \t]*{parts}[ \t]*\][ \t]*(?:#[^\n]*)?(?:\r?\n(?:# {re.escape(setting.why)}\r?\n)?|\Z)"
+
+
+def _with(document: dict[str, Any], setting: LinterSetting) -> dict[str, Any]:
+    table = document
+    for part in setting.table:
+        table = table.setdefault(part, {})
+    table[setting.key] = list(setting.words)
+    return document
+
+
+def _reads(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _name(table: Sequence[str]) -> str:
+    return ".".join(table)

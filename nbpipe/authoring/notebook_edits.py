@@ -1,0 +1,79 @@
+"""Notebook files changed in place: whole or not at all, and only in the cells that are meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from nbpipe.data.atomic_file import create_file, draft_beside, put_in_place
+from nbpipe.errors import NotebookUnreadable, Refused, StoreOutOfReach, refuse
+from nbpipe.language.declaration_formatter import format_declaration
+from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_text_edits import with_new_sources
+from nbpipe.model import Cell
+
+_MARK = "\ufeff"
+
+
+def formatted_cells(path: Path, style: str = "auto") -> dict[int, str]:
+    """Get the new sources of the step cells whose declaration is laid out otherwise in a style, by their numbers.
+
+    What cannot be read is refused, all of it together.
+    """
+    errors: list[Refused] = []
+
+    def change(cell: Cell) -> str:
+        try:
+            return format_declaration(cell, style)
+        except Refused as error:
+            errors.append(error)
+            return cell.source
+
+    found = changed_cells(path, change)
+    refuse(errors)
+    return found
+
+
+def changed_cells(path: Path, change: Callable[[Cell], str]) -> dict[int, str]:
+    """Get the new sources of those code cells that a change makes different, by their numbers."""
+    made = {cell.number: (cell.source, change(cell)) for cell in read_notebook(path).cells}
+    return {number: fresh for number, (source, fresh) in made.items() if fresh != source}
+
+
+def rewrite_notebook(path: Path, sources: dict[int, str]) -> None:
+    """Give cells of a notebook file new sources; it is replaced at once, and keeps its permissions.
+
+    NotebookUnreadable when that cannot be done without touching more.
+    """
+    if not sources:
+        return
+    content = path.read_bytes()
+    text = content.decode("utf-8")
+    mark, text = (_MARK, text[1:]) if text.startswith(_MARK) else ("", text)
+    if json.loads(text).get("nbformat") != 4:
+        raise NotebookUnreadable(f"{path} is no notebook of format 4", "Save it as format 4 from Jupyter.")
+    replace_file(path, (mark + with_new_sources(text, sources)).encode(), expected=content)
+
+
+def replace_file(path: Path, content: bytes, *, expected: bytes | None = None) -> None:
+    """Write a file whole or not at all, through links, its permissions kept; ``expected`` is what it must hold now."""
+    target = Path(os.path.realpath(path))
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
+    try:
+        with draft_beside(target) as draft:
+            create_file(draft, content, mode=0o600, durable=True)
+            draft.chmod(mode)
+            if expected is not None and target.read_bytes() != expected:
+                raise StoreOutOfReach(f"{path} was saved by somebody else meanwhile", "Try again.")
+            put_in_place(draft, target, durable=False)
+    except OSError as error:
+        raise StoreOutOfReach(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _umask() -> int:
+    found = os.umask(0o077)
+    os.umask(found)
+    return found

@@ -1,0 +1,159 @@
+"""What ruff says about a notebook whose step cells it can see, and mends that can be written into the file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbpipe.errors import BadDirective, Refusals, Refused, SourceLocation
+from nbpipe.language.directives import DeclarationText, marker, read_declaration_text
+from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.parameters import settle_parameters
+from nbpipe.language.quick_fix import declare_missing_input
+from nbpipe.language.source_text import lines_of
+from nbpipe.model import Cell, PipelineWarning
+from nbpipe.planning.graph import build_graph
+
+_SECONDS = 60
+_UNDEFINED = re.compile(r"Undefined name `(\w+)`")
+
+
+@dataclass(frozen=True, slots=True)
+class LintResult:
+    """What ruff found; ``said`` is why it could not be asked, or empty."""
+
+    warnings: tuple[PipelineWarning, ...] = ()
+    said: str = ""
+
+
+def find_ruff() -> str | None:
+    """Get the ruff that belongs to this Python, or the one on the PATH."""
+    beside = Path(sys.executable).with_name("ruff")
+    return str(beside) if beside.is_file() else shutil.which("ruff")
+
+
+def ruff_warnings(path: Path, reading: ParsedNotebook, ruff: str) -> LintResult:
+    """Get what ruff says about a notebook file, by its settings for that file.
+
+    Step cells are code to it, with their declarations as comments. What it cannot know is left out: names that
+    declarations bind, and definitions that stand further down.
+    """
+    cells = {cell.number: cell for cell in read_notebook(path).cells}
+    shown = {number: _visible(cell) for number, cell in cells.items()}
+    command = [ruff, "check", "--quiet", "--no-cache", "--exit-zero", "--output-format=json", "--force-exclude",
+               "--stdin-filename", str(path), "-"]  # fmt: skip
+    try:
+        text = _document(path, {number: source for number, (source, _) in shown.items()})
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        found = json.loads(done.stdout or "[]") if done.returncode == 0 else None
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return LintResult(said=f"ruff could not be asked: {error}")
+    if found is None:
+        return LintResult(said=f"ruff could not be asked: {done.stderr.strip()}")
+    known = _known(reading)
+    steps = {piece.cell: step.name for step in reading.steps for piece in step.pieces}
+    told = [_warned(item, steps) for item in found if _counts(item, shown, steps, known)]
+    return LintResult(tuple(sorted(told, key=lambda w: (w.place.cell or 0, w.place.line or 0, w.place.column or 0))))
+
+
+def _visible(cell: Cell) -> tuple[str, range]:
+    """Get a cell as ruff shall see it, and the lines (from 1) of its declaration, which are comments then."""
+    if marker(cell.source) != "step":
+        return cell.source, range(0)
+    try:
+        written: DeclarationText = read_declaration_text(cell)
+    except BadDirective:
+        return cell.source, range(0)
+    lines = lines_of(cell.source)
+    here = range(written.first, written.after)
+    fresh = [f"# {line}" if at in here and not line.startswith("#") else line for at, line in enumerate(lines)]
+    return "\n".join(fresh), range(written.first + 1, written.after + 1)
+
+
+def _document(path: Path, sources: Mapping[int, str]) -> str:
+    document: dict[str, Any] = json.loads(path.read_bytes().decode("utf-8-sig"))
+    for number, source in sources.items():
+        document["cells"][number - 1]["source"] = source
+    return json.dumps(document)
+
+
+def _known(reading: ParsedNotebook) -> frozenset[str]:
+    """Get the names that steps leave in the kernel, with the parameters."""
+    outputs = {output.name for step in reading.steps for output in step.outputs}
+    return frozenset(outputs | {parameter.name for parameter in reading.parameters})
+
+
+def _counts(
+    item: Mapping[str, Any],
+    shown: Mapping[int, tuple[str, range]],
+    steps: Mapping[int, str],
+    known: Collection[str],
+) -> bool:
+    cell, row = item.get("cell") or 0, item["location"]["row"]
+    if cell in shown and row in shown[cell][1]:
+        return False
+    if item.get("code") != "F821":
+        return True
+    # In a step's own code nbpipe knows better than ruff which names are there.
+    name = _UNDEFINED.match(item["message"])
+    return cell not in steps and not (name is not None and name[1] in known)
+
+
+def _warned(item: Mapping[str, Any], steps: Mapping[int, str]) -> PipelineWarning:
+    where = item["location"]
+    place = SourceLocation(item.get("cell"), where["row"], where["column"], steps.get(item.get("cell") or 0))
+    return PipelineWarning(f"ruff:{item.get('code') or 'syntax'}", item["message"].rstrip("."), _hint(item), place)
+
+
+def _hint(item: Mapping[str, Any]) -> str:
+    fix = item.get("fix") or {}
+    told = f"ruff {item.get('code') or 'syntax'}"
+    return f"{fix['message'].rstrip('.')} ({told})." if fix.get("message") else f"({told})"
+
+
+def quick_fixed_cells(path: Path) -> dict[int, str]:
+    """Get the new sources of the cells of a notebook file that can be mended: undeclared names are declared.
+
+    A mend that would make another error, such as a cycle, is left out.
+    """
+    cells = list(read_notebook(path).cells)
+    before = {cell.number: cell.source for cell in cells}
+    tried: set[str] = set()
+    while (mended := _mended(cells, tried)) is not None:
+        cells = mended
+    return {cell.number: cell.source for cell in cells if cell.source != before[cell.number]}
+
+
+def _mended(cells: Sequence[Cell], tried: set[str]) -> list[Cell] | None:
+    """Get the cells with one error less, or None when no error that was not tried can be mended."""
+    errors = _errors(cells)
+    for error in errors:
+        if str(error) in tried:
+            continue
+        tried.add(str(error))
+        at = next((at for at, cell in enumerate(cells) if cell.number == error.place.cell), None)
+        source = declare_missing_input(cells[at], error) if at is not None else None
+        if at is None or source is None:
+            continue
+        old = cells[at]
+        fresh = [*cells[:at], Cell(old.number, source, old.id, old.tags), *cells[at + 1 :]]
+        if len(_errors(fresh)) < len(errors):
+            return fresh
+    return None
+
+
+def _errors(cells: Sequence[Cell]) -> list[Refused]:
+    reading = parse_cells(cells)
+    try:
+        values = settle_parameters(reading.parameters, {}, reading.injected)
+    except (Refused, Refusals):
+        values = {parameter.name: parameter.default for parameter in reading.parameters}
+    return [*reading.errors, *build_graph(reading, values, None)[1]]

@@ -1,0 +1,104 @@
+"""Advice that needs more than the notebook's text: what its steps really did in their last runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from nbpipe.history.store import History
+from nbpipe.model import ExecutionRecord, PipelineWarning, Step
+from nbpipe.resolve.resolved_request import ResolvedRequest
+
+# A value that was another one in each of so many runs is taken for one that never comes again.
+_EVERY = 3
+_LISTED = 10
+_VOLATILE = ("parameter", "envvar")
+
+
+def pipeline_advice(situation: ResolvedRequest, history: History, pipeline: str) -> tuple[PipelineWarning, ...]:
+    """Get advice on the steps asked for: undeclared reads and writes, files behind parameters, what always changes."""
+    latest = history.executions.latest(pipeline)
+    found: list[PipelineWarning] = []
+    for step in situation.graph.pipeline.steps:
+        if step.name not in situation.selected:
+            continue
+        found += _behind_parameters(step, situation)
+        if step.name in latest:
+            found += _reads(step, latest[step.name], situation)
+            found += _writes(step, latest[step.name])
+            found += _volatile(step, history.executions.recent(pipeline, step.name, _EVERY))
+    return tuple(found)
+
+
+def _reads(step: Step, record: ExecutionRecord, situation: ResolvedRequest) -> Iterator[PipelineWarning]:
+    """Get advice for each undeclared file or folder; a file behind a parameter is told apart."""
+    behind = {str(value) for value in situation.values.values() if isinstance(value, str)}
+    used = [item for item in record.observed if item.kind in ("read", "listed") and item.name not in behind]
+    for item in used[:_LISTED]:
+        what = "read" if item.kind == "read" else "listed the folder"
+        source = item.name if item.name.startswith(("/", "../")) else f"./{item.name}"
+        source += "/" if item.kind == "listed" else ""
+        yield PipelineWarning(
+            "undeclared-read", f"`{step.name}` {what} `{item.name}` without declaring it",
+            f"Add `-i {_identifier(item.name)}={source}`: then it counts before the step runs, and travels with it.",
+            step.place,
+        )  # fmt: skip
+    if len(used) > _LISTED:
+        more = f"`{step.name}` read {len(used) - _LISTED} more files without declaring them"
+        yield PipelineWarning("undeclared-read", more, "Declare the folder that they lie in.", step.place)
+
+
+def _writes(step: Step, record: ExecutionRecord) -> Iterator[PipelineWarning]:
+    """Get advice for what a step wrote around the notebook: nobody else is told of it, and reuse does not bring it."""
+    beside = [name for name in record.written if not name.startswith("/")]
+    for name in beside[:_LISTED]:
+        yield PipelineWarning(
+            "undeclared-write", f"`{step.name}` wrote `{name}` beside its outputs, and reuse does not bring it back",
+            f"Declare `-o {_identifier(name)}:{_path_format(name)}` and write to the path that the name holds.",
+            step.place,
+        )  # fmt: skip
+
+
+def _behind_parameters(step: Step, situation: ResolvedRequest) -> Iterator[PipelineWarning]:
+    """Get advice for each parameter that names a file which the step may read behind it."""
+    for name in situation.graph.pipeline.code[step.name].parameters:
+        value = situation.values.get(name)
+        if isinstance(value, str) and _is_there(situation.request.base, value):
+            yield PipelineWarning(
+                "file-behind-parameter", f"`{step.name}` reads the parameter `{name}`, which names `{value}`",
+                f"Add `-i data=param:{name}`: then what lies there counts, not only its name.", step.place,
+            )  # fmt: skip
+
+
+def _is_there(base: Path, value: str) -> bool:
+    try:
+        return bool(value) and "\0" not in value and ("/" in value or "." in value) and (base / value).is_file()
+    except OSError:
+        return False
+
+
+def _volatile(step: Step, records: list[ExecutionRecord]) -> Iterator[PipelineWarning]:
+    """Get advice for each value that was another one in each of the last runs."""
+    if len(records) < _EVERY:
+        return
+    seen = [{component.name: component.digest for component in record.components} for record in records]
+    for name in seen[0]:
+        kind, _, what = name.partition(":")
+        values = [components.get(name) for components in seen]
+        if kind in _VOLATILE and None not in values and len(set(values)) == len(values):
+            said = "parameter" if kind == "parameter" else "environment variable"
+            yield PipelineWarning(
+                "changes-every-run", f"the {said} `{what}` changes every run, so `{step.name}` is never reused",
+                "Leave out what changes and does not matter: a temporary folder, a build number, the time.", step.place,
+            )  # fmt: skip
+
+
+def _identifier(path: str) -> str:
+    name = re.sub(r"\W+", "_", Path(path).stem or "data").strip("_")
+    return name if name.isidentifier() else f"_{name}"
+
+
+def _path_format(path: str) -> str:
+    suffix = Path(path).suffix
+    return f"file{suffix}" if suffix else "file"

@@ -1,0 +1,198 @@
+"""What a step's code found when it ran, or would find now: its inputs where they lie, parameters, definitions, code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbpipe.data.artifacts import check
+from nbpipe.data.digests import DigestCache, content_digest
+from nbpipe.data.file_pinning import pin_files
+from nbpipe.data.materializer import Materializer
+from nbpipe.data.postmortem import names_kept
+from nbpipe.errors import BadUsage, NbpipeError
+from nbpipe.language.step_notebook import render_step_notebook
+from nbpipe.model import (
+    Artifact,
+    ExecutionRecord,
+    Failure,
+    JobInput,
+    JobOutput,
+    KeyComponent,
+    ReuseVerdict,
+    RunRecord,
+    StepCell,
+    StepOutput,
+)
+from nbpipe.planning.plan import StepDecision
+from nbpipe.resolve.resolved_request import ResolvedRequest
+from nbpipe.run.job_factory import definition_digests, inputs_of
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """All that a step's code has around it.
+
+    ``parameters`` and ``definitions`` are Python; ``digests`` are those of the definitions by name. ``run`` and
+    ``folder`` are those of the recorded attempt, None for what would be so now. ``notes`` say what is not as it was.
+    """
+
+    step: str
+    inputs: tuple[JobInput, ...]
+    outputs: tuple[JobOutput, ...]
+    values: Mapping[str, Any]
+    parameters: str
+    definitions: str
+    digests: Mapping[str, str]
+    pieces: tuple[StepCell, ...]
+    run: RunRecord | None = None
+    failure: Failure | None = None
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Get the names that were kept of the frame that failed."""
+        return names_kept(self.folder) if self.folder and self.failure else ()
+
+    @property
+    def line(self) -> tuple[int, int] | None:
+        """Get the cell and the line of the failure, where it has a line in the step's own code."""
+        failure = self.failure
+        return (failure.cell, failure.line) if failure and failure.cell and failure.line else None
+
+
+def current_step_context(
+    situation: ResolvedRequest, decisions: Mapping[str, StepDecision], step: str, materializer: Materializer
+) -> StepContext:
+    """Get what a step would find now; BadUsage names the steps whose results it needs and that have none."""
+    graph, around = situation.graph, situation.circumstances[step]
+    declared, code = graph.steps[step], graph.pipeline.code[step]
+    upstream: dict[StepOutput, Artifact] = {}
+    for name, decision in decisions.items():
+        if isinstance(decision.verdict, ReuseVerdict):
+            upstream |= {StepOutput(artifact.name, name): artifact for artifact in decision.verdict.hit.artifacts}
+    missing = [source for source in graph.feeds[step].values() if source not in upstream]
+    if missing:
+        said = ", ".join(f"`{source.output}` of `{source.step}`" for source in missing)
+        first = " ".join(dict.fromkeys(source.step or "" for source in missing))
+        raise BadUsage(
+            f"step `{step}` needs {said}, and there is no recorded result that is up to date",
+            f"Run what it needs first: %nbpipe run {first}",
+        )
+    document = json.loads(render_step_notebook(declared, code, around.values, graph.pipeline.kernel))
+    return StepContext(
+        step=step,
+        inputs=inputs_of(situation, step, upstream, materializer),
+        outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
+        values={name: around.values[name] for name in code.parameters},
+        parameters=_source(document, "parameters"),
+        definitions=_source(document, "shared"),
+        digests=definition_digests(code),
+        pieces=declared.pieces,
+    )
+
+
+def recorded_step_context(
+    run: RunRecord, record: ExecutionRecord, *, materializer: Materializer, digests: DigestCache
+) -> StepContext:
+    """Get what a step found in its recorded attempt; BadUsage when that is not there any more.
+
+    Stored inputs are verified: a damaged one is an error. A declared file that has changed since is told.
+    """
+    executed = Path(record.notebook or "")
+    try:
+        document = json.loads(executed.read_text(encoding="utf-8"))
+        job = json.loads((executed.parent / "job.json").read_bytes().decode("utf-8", "surrogatepass"))
+        given = msgspec.convert(job["inputs"], tuple[JobInput, ...])
+    except (OSError, ValueError, LookupError):
+        said = f"what step `{record.step}` was given in run {run.number} is gone: {executed.parent}"
+        raise BadUsage(said, f"Run it again with --force {record.step}.") from None
+    inputs = tuple(_where_it_is(item, materializer, digests) for item in given)
+    notes = [*_changes(inputs, record.components, digests), *_edited(job["modules"])]
+    return StepContext(
+        step=record.step,
+        inputs=inputs,
+        outputs=tuple(JobOutput(**item) for item in job["outputs"]),
+        values=job["parameters"],
+        parameters=_source(document, "parameters"),
+        definitions=_source(document, "shared"),
+        digests=job["definitions"],
+        pieces=tuple(_pieces(document)),
+        run=run,
+        failure=record.failure,
+        folder=executed.parent,
+        notes=tuple(notes),
+    )
+
+
+def _source(document: Mapping[str, Any], role: str) -> str:
+    return next((_text(cell) for cell in document["cells"] if _told(cell).get("role") == role), "")
+
+
+def _pieces(document: Mapping[str, Any]) -> Iterable[StepCell]:
+    for cell in document["cells"]:
+        if _told(cell).get("role") == "step":
+            yield StepCell(_told(cell).get("cell") or 0, _text(cell))
+
+
+def _told(cell: Mapping[str, Any]) -> Mapping[str, Any]:
+    told: Mapping[str, Any] = cell.get("metadata", {}).get("nbpipe", {})
+    return told
+
+
+def _text(cell: Mapping[str, Any]) -> str:
+    source = cell["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def _where_it_is(item: JobInput, materializer: Materializer, digests: DigestCache) -> JobInput:
+    """Return an input with the path that it has now; BadUsage for a stored one that is not what it was."""
+    if item.artifact is None:
+        return item
+    damage = check(materializer, item.artifact, digests)
+    if damage:
+        raise BadUsage(f"input `{item.name}` cannot be used: {damage}", "Run the step that makes it again.")
+    return replace(item, paths=(str(materializer.locate(item.artifact.reference)),))
+
+
+def _changes(inputs: Iterable[JobInput], components: Iterable[KeyComponent], digests: DigestCache) -> Iterable[str]:
+    """Return a note for each of the author's files that is not what it was."""
+    recorded = {component.name: component for component in components}
+    for item in inputs:
+        component = recorded.get(f"input:{item.name}")
+        if component is not None and item.artifact is None:
+            yield from _changed(item, component, digests)
+
+
+def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> Iterable[str]:
+    """Get a note when declared files are not what they were, as far as the record tells."""
+    members = sorted(line.rsplit("\t", 1)[-1] for line in component.text.splitlines())
+    paths = [Path(path) for path in item.paths]
+    try:
+        if members and item.kind in ("paths", "values"):
+            same = any(path.is_dir() for path in paths) or members == sorted(
+                content_digest(p, digests)[0] for p in paths
+            )
+        else:
+            same = component.summary.endswith(pin_files(item.paths[0], Path("/"), digests).digest.partition(":")[2][:8])
+    except (NbpipeError, OSError) as error:
+        yield f"input `{item.name}` cannot be had: {error}"
+    else:
+        if not same:
+            yield f"input `{item.name}` ({', '.join(item.paths[:3])}) has changed since the run"
+
+
+def _edited(modules: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    for module in modules:
+        try:
+            same = Path(module["path"]).read_text(encoding="utf-8") == module["source"]
+        except (OSError, UnicodeDecodeError):
+            same = False
+        if not same:
+            yield f"the local module `{module['name']}` has changed since the run"

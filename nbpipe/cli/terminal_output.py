@@ -1,0 +1,156 @@
+"""What the command line shows: tables and a progress bar on a terminal, plain lines elsewhere, JSON when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from nbpipe.errors import NbpipeError, Refusals
+from nbpipe.model import ExecutionRecord, PipelineWarning, Status
+from nbpipe.run.run_watcher import RunUpdate
+from nbpipe.views import json_output, text_tables
+from nbpipe.workspace import ActiveRun
+
+
+class RunListener(Protocol):
+    """Who is told of a run's steps while they change."""
+
+    def begin(self, run: ActiveRun) -> None:
+        """Hear that the run begins."""
+
+    def updated(self, update: RunUpdate) -> None:
+        """Hear what is new in the run."""
+
+
+@dataclass(slots=True)
+class TerminalOutput:
+    """Standard output and error of one command."""
+
+    as_json: bool
+
+    @property
+    def columns(self) -> int:
+        """Get the width to write for; a file or a pipe takes long lines."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """Print the one JSON object."""
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Print the result."""
+        for line in lines:
+            print(_printable(line, sys.stdout))
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Print something beside the result, on standard error."""
+        print(_printable(text, sys.stderr), file=sys.stderr, flush=True)
+
+    def warnings(self, warnings: Iterable[PipelineWarning]) -> None:
+        """Print advice."""
+        for warned in warnings:
+            where = warned.place.words()
+            self.note(f"warning: {where + ': ' if where else ''}{warned.message}. {warned.hint}".rstrip())
+
+    def refused(self, error: NbpipeError) -> int:
+        """Print what was refused, and get the exit code."""
+        if self.as_json:
+            self.json(json_output.errors_object(error))
+        for one in error.errors if isinstance(error, Refusals) else (error,):
+            self.note(f"error: {one}")
+        return error.exit_code
+
+    @contextmanager
+    def following(self) -> Iterator[RunListener]:
+        """Get who shows a run while it goes on: a progress bar on a terminal, plain lines elsewhere."""
+        if sys.stderr.isatty():
+            with bar(self) as follower:
+                yield follower
+        else:
+            yield PlainRunProgress(self)
+
+    def updated(self, update: RunUpdate) -> None:
+        """Print what is new in a run: what its steps print, the tries that failed, each step's new status."""
+        for line in text_tables.update_lines(
+            update.executions, update.attempts, [(t.step, t.events) for t in update.told]
+        ):
+            self.note(line)
+
+
+class PlainRunProgress:
+    """Tells a run by plain lines on standard error: one as a step starts, one as it ends; reuse is in the table."""
+
+    def __init__(self, screen: TerminalOutput) -> None:
+        self._screen = screen
+
+    def begin(self, run: ActiveRun) -> None:
+        """Tell that the run begins, and advice on its notebook."""
+        self._screen.warnings(run.warnings)
+        self._screen.note(f"run {run.record.number} of {Path(run.record.notebook).name}")
+
+    def updated(self, update: RunUpdate) -> None:
+        """Tell that steps start or have ended, and of each try that failed."""
+        shown = [
+            record for record in update.executions
+            if record.status in (Status.RUNNING, *_ENDED) and record.status is not Status.REUSED
+        ]  # fmt: skip
+        for line in text_tables.update_lines(shown, update.attempts, ()):
+            self._screen.note(line)
+
+
+@contextmanager
+def bar(screen: TerminalOutput) -> Iterator[RunListener]:
+    """Get a progress bar over the run's steps."""
+    # Imported here: only a terminal needs it.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Bar(screen, progress)
+
+
+class _Bar:
+    def __init__(self, screen: TerminalOutput, progress: Any) -> None:
+        self._screen, self._progress = screen, progress
+        self._task = progress.add_task("planning", total=None)
+        self._ended: set[str] = set()
+        self._running: dict[str, None] = {}
+
+    def begin(self, run: ActiveRun) -> None:
+        self._screen.warnings(run.warnings)
+        self._progress.update(self._task, total=run.steps, description=f"run {run.record.number}")
+
+    def updated(self, update: RunUpdate) -> None:
+        for line in text_tables.update_lines((), update.attempts, ()):
+            self._progress.console.print(line, markup=False, highlight=False)
+        for record in update.executions:
+            self._step(record)
+
+    def _step(self, record: ExecutionRecord) -> None:
+        if record.status in _ENDED:
+            self._ended.add(record.step)
+            self._running.pop(record.step, None)
+            if record.status is not Status.REUSED:
+                self._progress.console.print(text_tables.step_line(record), markup=False, highlight=False)
+        elif record.status is Status.RUNNING:
+            self._running[record.step] = None
+        told = ", ".join(self._running) or "waiting"
+        self._progress.update(self._task, completed=len(self._ended), description=told[:60])
+
+
+_ENDED = tuple(status for status in Status if status.terminal)
+
+
+def _printable(text: str, stream: TextIO) -> str:
+    """Get text that the stream's encoding can hold: a plain C locale must not break a message."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding, "replace").replace(os.linesep, "\n")

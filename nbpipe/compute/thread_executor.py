@@ -1,0 +1,79 @@
+"""An executor without a cluster: attempts run in threads of this process, their kernels beside it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from nbpipe.compute import outcome_queue, worker_entry_points
+from nbpipe.compute.reports import ReportQueue
+from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome
+
+
+class ThreadExecutor:
+    """Carries out attempts in ``slots`` threads; for tests, and for places where no cluster can be started."""
+
+    def __init__(self, slots: int = 1) -> None:
+        self._slots = slots
+        self._reports = ReportQueue()
+        self._threads: ThreadPoolExecutor | None = None
+        self._futures: dict[str, Future[Outcome]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def slots(self) -> int:
+        """How many attempts run at the same time."""
+        return self._slots
+
+    def start(self) -> None:
+        """Get ready to carry out attempts."""
+        self._pool()
+
+    def submit(self, job: Job) -> None:
+        """Have an attempt carried out; its reports arrive by :meth:`wait`."""
+        pool = self._pool()
+        self._reports.expect(job.attempt)
+        future: Future[Outcome] = pool.submit(
+            worker_entry_points.load_entry_point(worker_entry_points.RUN), job, self._reports.put
+        )
+        with self._lock:
+            self._futures[job.attempt] = future
+        future.add_done_callback(lambda done: self._arrived(job, done))
+
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Return all reports that have arrived, waiting up to ``timeout`` seconds for the first one."""
+        return self._reports.wait(timeout)
+
+    def cancel(self, attempt: str) -> None:
+        """Stop an attempt; its outcome tells when it is gone."""
+        with self._lock:
+            future = self._futures.get(attempt)
+        if future is not None and not future.cancel():
+            worker_entry_points.load_entry_point(worker_entry_points.STOP)(attempt)
+
+    def close(self) -> None:
+        """Stop all attempts and return when nothing of them is left."""
+        with self._lock:
+            running = list(self._futures)
+        for attempt in running:
+            self.cancel(attempt)
+        with self._lock:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=True)
+            worker_entry_points.retire_kernels()
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._slots, "nbpipe-attempt")
+            return self._threads
+
+    def _arrived(self, job: Job, done: Future[Outcome]) -> None:
+        with self._lock:
+            self._futures.pop(job.attempt, None)
+        if done.cancelled():
+            self._reports.put(AttemptEnded(outcome_queue.cancelled_outcome(job)))
+            return
+        error = done.exception()
+        self._reports.put(AttemptEnded(done.result() if error is None else outcome_queue.lost_outcome(job, error)))

@@ -1,0 +1,257 @@
+"""What an attempt tells, as numbered pieces in a file that grows: written by its worker, read by whoever watches.
+
+A file, and not messages: it is ordered and complete for whoever comes late, dies or starts anew, and needs no
+connection. A piece is one line with one event; pieces are numbered from 1 in the order in which they were told.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nbpipe.model import Metric, StepEvent, StepEventKind
+
+NAME = "events.jsonl"
+# A flood of output is for the executed notebook to cut short; the screen needs no more than this of it.
+_MOST_BYTES = 4 << 20
+_MOST_TEXT = 64 << 10
+_PAUSE = 0.05
+_LARGEST = 1e308
+_NUMBERED = re.compile(rb'\{"number": (\d{1,18}),')
+
+
+def _unheard(_pieces: int) -> None:
+    """Do nothing: nobody waits for pieces."""
+
+
+class EventFileWriter:
+    """Writes one attempt's events; what comes within a twentieth of a second is joined and written together.
+
+    ``wrote`` is called with the number of the newest piece whenever some were written; it must return at once.
+    """
+
+    def __init__(
+        self, directory: Path, clock: Callable[[], float] = time.time, wrote: Callable[[int], None] = _unheard
+    ) -> None:
+        self._file = (directory / NAME).open("ab", buffering=0)
+        self._clock = clock
+        self._wrote = wrote
+        self._number = 0
+        self._announced = 0
+        self._written = 0
+        self._left_out = 0
+        self._waiting: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._write_often, name="nbpipe-events", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._write()
+        if self._left_out:
+            self._put({"kind": StepEventKind.CUT, "cell": None, "told": {"count": self._left_out}})
+        self._file.close()
+        self._announce()
+
+    def tell(self, kind: StepEventKind, cell: int | None, told: Mapping[str, Any]) -> None:
+        """Add an event; text of one stream that follows on itself is one event."""
+        with self._lock:
+            last = self._waiting[-1] if self._waiting else None
+            if kind is StepEventKind.STREAM and last and _continues(last, cell, told):
+                last["told"] = {**told, "text": last["told"]["text"] + told["text"]}
+                return
+            self._waiting.append({"kind": kind, "cell": cell, "told": dict(told)})
+
+    def _write_often(self) -> None:
+        while not self._over.wait(_PAUSE):
+            self._write()
+            self._announce()
+
+    def _announce(self) -> None:
+        if self._number > self._announced:
+            self._announced = self._number
+            self._wrote(self._number)
+
+    def _write(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            if self._written > _MOST_BYTES and event["kind"] in (StepEventKind.STREAM, StepEventKind.DISPLAY):
+                self._left_out += 1
+            else:
+                self._put(event)
+
+    def _put(self, event: dict[str, Any]) -> None:
+        self._number += 1
+        text = event["told"].get("text")
+        if isinstance(text, str) and len(text) > _MOST_TEXT:
+            event["told"]["text"] = f"{text[: _MOST_TEXT // 2]}\n…\n{text[-_MOST_TEXT // 2 :]}"
+        line = json.dumps({"number": self._number, "time": self._clock(), **event}, ensure_ascii=True).encode() + b"\n"
+        self._written += len(line)
+        self._file.write(line)
+
+
+def _continues(last: Mapping[str, Any], cell: int | None, told: Mapping[str, Any]) -> bool:
+    same = last["kind"] is StepEventKind.STREAM and last["cell"] == cell and last["told"]["name"] == told["name"]
+    return same and len(last["told"]["text"]) < _MOST_TEXT
+
+
+class PieceReader:
+    """Reads one attempt's pieces by number; it remembers where each of them begins."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+        self._numbers = array("q")
+        self._offsets = array("q")
+        self._end = 0
+
+    def read(self, after: int, upto: int | None = None) -> list[StepEvent]:
+        """Return the pieces after number ``after``, up to number ``upto`` or the newest.
+
+        A line that is not whole yet is a piece that has not come. In the place of pieces that are missing between
+        others, or cannot be read, stands one event that says so, with the number of the last of them.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._end)
+                self._remember(file.read())
+                first = bisect_right(self._numbers, after)
+                stop = len(self._numbers) if upto is None else bisect_right(self._numbers, upto)
+                if first >= len(self._numbers):
+                    return []
+                file.seek(self._offsets[first])
+                size = self._end if stop == len(self._numbers) else self._offsets[stop]
+                lines = file.read(max(0, size - self._offsets[first])).split(b"\n")
+        except FileNotFoundError:
+            return []
+        # With a piece beyond the last one wanted, what is missing before it is missing for good.
+        last = self._numbers[-1] if upto is None else min(upto, self._numbers[-1])
+        return list(_without_gaps(lines, after, last))
+
+    def _remember(self, content: bytes) -> None:
+        """Note where the whole lines of new content begin; those without a number of their own are skipped."""
+        begins = 0
+        while (ends := content.find(b"\n", begins)) >= 0:
+            match = _NUMBERED.match(content, begins, ends)
+            number = int(match[1]) if match else 0
+            if number > (self._numbers[-1] if self._numbers else 0):
+                self._numbers.append(number)
+                self._offsets.append(self._end + begins)
+            begins = ends + 1
+        self._end += begins
+
+
+def read_pieces(directory: Path, after: int, upto: int | None = None) -> list[StepEvent]:
+    """Return an attempt's pieces after number ``after``, up to ``upto`` or the newest; see :class:`PieceReader`."""
+    return PieceReader(directory).read(after, upto)
+
+
+def _without_gaps(lines: Iterable[bytes], after: int, last: int) -> Iterator[StepEvent]:
+    """Yield the events of some lines, with one in place of each gap between ``after`` and ``last``."""
+    previous, seen = after, 0.0
+    for event in filter(None, map(_event, lines)):
+        if not previous < event.number <= last:
+            continue
+        seen = event.time
+        if event.number > previous + 1:
+            yield _missing(previous + 1, event.number - 1, seen)
+        yield event
+        previous = event.number
+    if previous < last:
+        yield _missing(previous + 1, last, seen)
+
+
+def _missing(first: int, last: int, seen: float) -> StepEvent:
+    which = f"piece {first}" if first == last else f"pieces {first} to {last}"
+    text = f"[nbpipe: {which} of what the step told cannot be read]\n"
+    return StepEvent(last, seen, StepEventKind.STREAM, None, {"name": "stderr", "text": text})
+
+
+class EventFileReader:
+    """Reads one attempt's events as they come."""
+
+    def __init__(self, directory: Path) -> None:
+        self._reader = PieceReader(directory)
+        self._newest = 0
+
+    def read(self) -> list[StepEvent]:
+        """Return the events that have come since the last time; a line that is not whole yet comes later."""
+        events = self._reader.read(self._newest)
+        if events:
+            self._newest = events[-1].number
+        return events
+
+
+def metrics_of(events: Iterable[StepEvent], run: str, step: str, attempt: str) -> list[Metric]:
+    """Get the numbers among some events of an attempt."""
+    return [
+        Metric(run, step, attempt, e.number, e.told["name"], float(e.told["value"]), e.told.get("step"), e.time)
+        for e in events
+        if e.kind is StepEventKind.METRIC
+    ]
+
+
+def event_in(data: object) -> tuple[StepEventKind, dict[str, Any]] | None:
+    """Get the kind and content of an event that a step's kernel displayed; None for what is none of ours.
+
+    The kernel runs the author's code, which may display anything under any name.
+    """
+    if not isinstance(data, Mapping):
+        return None
+    told = {str(name): value for name, value in data.items() if name != "kind"}
+    named = data.get("kind")
+    kind = next((kind for kind in _KINDS if kind == named), None)
+    if kind is None or not all(check(told.get(name)) for name, check in _KINDS[kind].items()):
+        return None
+    return kind, told
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value in ("nan", "inf", "-inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _is_place(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_KINDS: Mapping[StepEventKind, Mapping[str, Callable[[object], bool]]] = {
+    StepEventKind.METRIC: {"name": _is_name, "value": _is_number, "step": _is_place},
+    StepEventKind.PROGRESS: {
+        "done": _is_number,
+        "total": lambda value: value is None or _is_number(value),
+        "description": lambda value: value is None or _is_name(value),
+    },
+    StepEventKind.TABLE: {"name": _is_name, "columns": lambda value: isinstance(value, list)},
+    StepEventKind.IMAGE: {"name": _is_name},
+}
+
+
+def _event(line: bytes) -> StepEvent | None:
+    """Return the event of a line; None for a line that is none."""
+    try:
+        piece = json.loads(line)
+        kind = StepEventKind(piece["kind"])
+        return StepEvent(int(piece["number"]), float(piece["time"]), kind, piece["cell"], dict(piece["told"]))
+    except (ValueError, LookupError, TypeError):
+        return None

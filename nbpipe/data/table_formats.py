@@ -1,0 +1,280 @@
+"""Tables as Arrow, Parquet and CSV files: pandas, polars and pyarrow in, the same type back.
+
+What Arrow cannot say is recorded in the schema's metadata: which library's table it is, and pandas' labels that are no
+plain strings. What even that does not hold is refused, never changed. Shipped to steps' kernels beside ``formats``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from nbpipe.data.value_types import UnsupportedValue, kind_of, library, same
+
+_HEAD = 1000
+_PLAIN_NAMES = (type(None), str, int)
+_KEY, _COLUMNS = b"nbpipe", b"nbpipe.columns"
+
+
+def write_arrow(value: Any, path: Path) -> str:
+    """Write a table as an uncompressed Arrow IPC file that opens again; Unfit when a reader would get another one."""
+    pyarrow = library("pyarrow")
+    table = _to_table(value)
+    _write_ipc(table, path)
+    back = library("pyarrow.ipc").open_file(pyarrow.memory_map(str(path))).read_all()
+    _require_same_table(table, back, "arrow")
+    return ""
+
+
+def _write_ipc(table: Any, path: Path) -> None:
+    pyarrow, ipc = library("pyarrow"), library("pyarrow.ipc")
+    with pyarrow.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_arrow(path: Path) -> Any:
+    """Get the table that was written, as its own type; the file is mapped, not read, as far as the type allows."""
+    ipc, mapped = library("pyarrow.ipc"), library("pyarrow").memory_map(str(path))
+    _know_pandas_types(ipc.open_file(mapped).schema)
+    return _from_table(ipc.open_file(mapped).read_all())
+
+
+def write_parquet(value: Any, path: Path) -> str:
+    """Write a table as a Parquet file whose footer opens again; Unfit when its column types would change."""
+    parquet = library("pyarrow.parquet")
+    table = _to_table(value)
+    parquet.write_table(table, str(path))
+    if parquet.read_metadata(str(path)).num_rows != table.num_rows:
+        raise UnsupportedValue("parquet does not keep the rows of a table without columns")
+    empty = parquet.read_schema(str(path)).empty_table()
+    _require_same_table(table.slice(0, 0), _as_written(empty, path), "parquet")
+    return ""
+
+
+def read_parquet(path: Path) -> Any:
+    """Get the table that was written, as its own type."""
+    parquet = library("pyarrow.parquet")
+    _know_pandas_types(parquet.read_schema(str(path)))
+    table = parquet.ParquetFile(str(path), memory_map=True).read()
+    return _from_table(_as_written(table, path))
+
+
+def _know_pandas_types(schema: Any) -> None:
+    """Have Arrow know pandas' periods and intervals before it opens a pandas table, or it takes them for plain numbers.
+
+    pandas tells Arrow of them on first use only, which in a fresh reader comes too late for an index or labels.
+    """
+    if _told(schema)["type"].startswith("pandas."):
+        # The module is pandas' own: an older or newer one may keep it elsewhere.
+        with suppress(ModuleNotFoundError):
+            library("pandas.core.arrays.arrow.extension_types")
+
+
+def _as_written(table: Any, path: Path) -> Any:
+    """Get the column types back that Parquet does not have (seconds, for one): the writer's are in the footer."""
+    recorded = (library("pyarrow.parquet").read_metadata(str(path)).metadata or {}).get(b"ARROW:schema")
+    if recorded is None:
+        return table
+    schema = library("pyarrow.ipc").read_schema(library("pyarrow").py_buffer(base64.b64decode(recorded)))
+    return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
+
+
+def _require_same_table(table: Any, back: Any, format: str) -> None:
+    if back.num_rows != table.num_rows or not back.schema.equals(table.schema, check_metadata=True):
+        raise UnsupportedValue(f"{format} does not keep its rows or column types")
+
+
+def _to_table(value: Any) -> Any:
+    kind = kind_of(value)
+    if kind.startswith("pandas."):
+        table = _pack_pandas(value)
+        _require_same_pandas(value)
+    elif kind.startswith("polars."):
+        table = _pack_polars(value)
+    elif kind.startswith("pyarrow."):
+        table = library("pyarrow").Table.from_batches([value]) if kind == "pyarrow.RecordBatch" else value
+        table = _marked(table, {"type": kind})
+    else:
+        raise UnsupportedValue("it is no table")
+    # Chunks are no part of a table's value, and must not be part of its bytes.
+    return table.combine_chunks() if any(column.num_chunks > 1 for column in table.columns) else table
+
+
+def _marked(table: Any, told: Mapping[str, Any], **more: bytes) -> Any:
+    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(told).encode()}
+    if "columns" in more:
+        metadata[_COLUMNS] = more["columns"]
+    return table.replace_schema_metadata(metadata)
+
+
+def _told(schema: Any) -> Any:
+    """Get what was recorded beside the columns; of a file that others wrote, that it shall be a DataFrame."""
+    return json.loads((schema.metadata or {}).get(_KEY, b'{"type": "pandas.DataFrame"}'))
+
+
+def _from_table(table: Any) -> Any:
+    told = _told(table.schema)
+    if told["type"].startswith("pandas."):
+        return _unpack_pandas(table, told)
+    left = {key: item for key, item in (table.schema.metadata or {}).items() if key != _KEY}
+    bare = table.replace_schema_metadata(left or None)
+    if told["type"].startswith("polars."):
+        frame = library("polars").from_arrow(bare)
+        return frame.to_series().alias(told["name"]) if told["type"] == "polars.Series" else frame
+    if told["type"] == "pyarrow.RecordBatch":
+        batches = bare.combine_chunks().to_batches()
+        return batches[0] if batches else library("pyarrow").RecordBatch.from_pylist([], schema=bare.schema)
+    return bare
+
+
+def _pack_polars(value: Any) -> Any:
+    kind = kind_of(value)
+    # A column without a name would come back with one.
+    frame = value.alias(value.name or "value").to_frame() if kind == "polars.Series" else value
+    table = frame.to_arrow()
+    head = library("polars").from_arrow(table.slice(0, _HEAD))
+    if head.schema != frame.schema or table.num_rows != frame.height:
+        raise UnsupportedValue("arrow does not keep its column types")
+    return _marked(table, {"type": kind, "name": getattr(value, "name", "")})
+
+
+# pandas: labels that are no plain strings travel as an index of their own, as Arrow has only text for names
+
+
+def _pack_pandas(value: Any) -> Any:
+    kind = kind_of(value)
+    frame = value.to_frame() if kind == "pandas.Series" else value
+    told = {"type": kind, "freq": getattr(frame.index, "freqstr", None)}
+    if kind == "pandas.Series":
+        told |= _told_name(value.name)
+    if _plain_labels(frame.columns):
+        return _marked(library("pyarrow").Table.from_pandas(frame), told)
+    texts = [str(label) for label in frame.columns]
+    texts = texts if len(set(texts)) == len(texts) else [str(number) for number in range(len(texts))]
+    # One column beside the labels: without any, Arrow forgets how many rows there are.
+    labels = library("pyarrow").Table.from_pandas(library("pandas").DataFrame({"": False}, index=frame.columns))
+    labels = _marked(labels, {"type": "pandas.Index", "freq": getattr(frame.columns, "freqstr", None)})
+    sink = library("pyarrow").BufferOutputStream()
+    with library("pyarrow.ipc").new_stream(sink, labels.schema) as writer:
+        writer.write_table(labels)
+    table = library("pyarrow").Table.from_pandas(frame.set_axis(texts, axis=1))
+    return _marked(table, told, columns=sink.getvalue().to_pybytes())
+
+
+def _plain_labels(columns: Any) -> bool:
+    plain = type(columns) is library("pandas").Index and columns.name is None and columns.is_unique
+    return plain and len(columns) > 0 and all(type(label) is str for label in columns)
+
+
+def _unpack_pandas(table: Any, told: Mapping[str, Any]) -> Any:
+    # In pandas' own blocks, not column by column over the mapped file, which nobody could change in place.
+    frame = table.to_pandas()
+    labels = (table.schema.metadata or {}).get(_COLUMNS)
+    if labels is not None:
+        frame.columns = _from_table(library("pyarrow.ipc").open_stream(labels).read_all()).index
+    if told.get("freq") and hasattr(frame.index, "freq") and frame.index.freq is None:
+        frame.index.freq = told["freq"]
+    if _pandas_version() < (3, 0):
+        # Before copy-on-write a column that is the only one of its type stayed the mapped file itself.
+        frame = frame.copy()
+    if told["type"] != "pandas.Series":
+        return frame
+    series = frame.iloc[:, 0]
+    name = told.get("name", series.name)
+    series.name = tuple(name) if isinstance(name, list) else name
+    return series
+
+
+def _told_name(name: Any) -> dict[str, Any]:
+    """Get a Series' name as JSON can tell it; a name that JSON cannot tell must survive as a column's label."""
+    parts = name if type(name) is tuple else (name,)
+    plain = all(type(part) in _PLAIN_NAMES for part in parts)
+    return {"name": name} if plain else {}
+
+
+def _pandas_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in library("pandas").__version__.split(".")[:2])
+
+
+def _require_same_pandas(value: Any) -> None:
+    """Raise unless Arrow gives the value back: all of it where types hide in objects, else its head."""
+    objects = _object_columns(value)
+    sample = value if objects or value.index.dtype == object else value.iloc[:_HEAD]
+    packed = _pack_pandas(sample)
+    back = _from_table(packed)
+    testing = library("pandas.testing")
+    if kind_of(value) == "pandas.Series":
+        testing.assert_series_equal(sample, back, check_exact=True, check_index_type="exact")
+    else:
+        testing.assert_frame_equal(sample, back, check_exact=True, check_index_type="exact", check_column_type="exact")
+    for was, now in zip(objects, _object_columns(back), strict=True):
+        _require_same_items(was, now)
+    if value.index.dtype == object:
+        _require_same_items(sample.index, back.index)
+    if not same(getattr(value, "name", None), getattr(back, "name", None)):
+        raise UnsupportedValue("arrow does not keep its name")
+    if not same(value.attrs, back.attrs):
+        raise UnsupportedValue("arrow does not keep its attrs")
+
+
+def _object_columns(value: Any) -> list[Any]:
+    if kind_of(value) == "pandas.Series":
+        return [value] if str(value.dtype) == "object" else []
+    return [value.iloc[:, at] for at, dtype in enumerate(value.dtypes) if str(dtype) == "object"]
+
+
+def _require_same_items(was: Any, now: Any) -> None:
+    if not all(same(left, right) for left, right in zip(was, now, strict=True)):
+        raise UnsupportedValue(f"arrow changes the types of the objects in `{was.name}`")
+
+
+# CSV: what a table becomes when its author wants text
+
+
+CSV_SUFFIXES: Mapping[str, str] = {"polars.DataFrame": ".polars.csv", "pyarrow.Table": ".pyarrow.csv"}
+
+
+def write_csv(value: Any, path: Path) -> str:
+    """Write a table as CSV and get a note of what CSV does not keep."""
+    kind = kind_of(value)
+    if kind == "polars.DataFrame":
+        value.write_csv(path)
+        return ""
+    if kind == "pyarrow.Table":
+        library("pyarrow.csv").write_csv(value, str(path))
+        return ""
+    if kind != "pandas.DataFrame":
+        raise UnsupportedValue("csv takes a DataFrame or an Arrow table")
+    plain = value.index.equals(library("pandas").RangeIndex(len(value))) and value.index.name is None
+    (value if plain else value.reset_index()).to_csv(path, index=False, lineterminator="\n")
+    said = [] if plain else ["the index comes back as ordinary columns"]
+    return _csv_note([*said, *_changed_columns(value, read_csv(path))])
+
+
+def _changed_columns(value: Any, back: Any) -> list[str]:
+    if not value.columns.is_unique:
+        return ["column names that are not unique are numbered"]
+    return [
+        f"column `{label}` comes back as {back[label].dtype}, not {value[label].dtype}"
+        for label in value.columns
+        if label in back and value[label].dtype != back[label].dtype
+    ]
+
+
+def _csv_note(said: list[str]) -> str:
+    return f"csv does not keep everything: {'; '.join(said)}; arrow and parquet do" if said else ""
+
+
+def read_csv(path: Path) -> Any:
+    """Get a DataFrame, or the other library's table that the file's name tells of."""
+    if path.name.endswith(".polars.csv"):
+        return library("polars").read_csv(path)
+    if path.name.endswith(".pyarrow.csv"):
+        return library("pyarrow.csv").read_csv(str(path))
+    # What 3.1 does by itself had to be asked for before.
+    exactly = {"float_precision": "round_trip"} if _pandas_version() < (3, 1) else {}
+    return library("pandas").read_csv(path, **exactly)

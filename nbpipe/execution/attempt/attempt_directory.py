@@ -1,0 +1,135 @@
+"""The directory of one attempt: what the worker lays out for the kernel, and what it finds there afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nbpipe.data.atomic_file import create_file, write_file
+from nbpipe.data.attempt_manifest import NAME, manifest_text
+from nbpipe.model import Job, Outcome
+
+_LOG_TAIL_BYTES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class StagedOutput:
+    """An output as the kernel saved it."""
+
+    name: str
+    format: str
+    path: Path
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDirectory:
+    """One attempt's directory, with a word for each thing in it."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """What the kernel is to do; the kernel's side reads it."""
+        return self.path / "job.json"
+
+    @property
+    def staging(self) -> Path:
+        """Where the kernel saves outputs."""
+        return self.path / "staging"
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return self.path / "notebook.ipynb"
+
+    @property
+    def manifest(self) -> Path:
+        """What says that the attempt succeeded."""
+        return self.path / NAME
+
+    @property
+    def log(self) -> Path:
+        """What the kernel process wrote outside of its cells."""
+        return self.path / "kernel.log"
+
+    def claim(self) -> bool:
+        """Take this directory for the one execution that may use it; False when another has done so."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.staging.mkdir()
+        except FileExistsError:
+            return False
+        return not (self.job.exists() or self.manifest.exists())
+
+    def lay_out(self, job: Job) -> None:
+        """Write the job for the kernel; the environment's values stay out of it."""
+        told = {
+            "attempt": job.attempt,
+            "run": job.run,
+            "step": job.step,
+            "staging": str(self.staging),
+            "inputs": [asdict(given) for given in job.inputs],
+            "outputs": [asdict(wanted) for wanted in job.outputs],
+            "modules": [asdict(module) for module in job.modules],
+            "definitions": dict(job.definitions),
+            "imports": job.imports,
+            "experiment": job.experiment,
+            "parameters": dict(job.parameters),
+            "roots": job.roots,
+            "site": job.site,
+            # What lies there is nbpipe's own: the store, and the folders of all runs.
+            "ours": [job.store, str(self.path.parents[2])],
+        }
+        # Read by this attempt's kernel only, which nothing survives that a disk would have to.
+        content = json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
+        create_file(self.job, content, mode=0o600, durable=False)
+
+    def error(self) -> Mapping[str, Any]:
+        """Get what the kernel wrote about the error of a cell; empty when it wrote nothing."""
+        return _read(self.path / "error.json")
+
+    def observed(self) -> Mapping[str, Any]:
+        """Get what the kernel tells of all that the step used without declaring it; empty when it tells nothing."""
+        return _read(self.path / "observed.json")
+
+    def saved(self) -> tuple[StagedOutput, ...] | None:
+        """Get the outputs that the kernel says it saved, or None when it did not come to its end."""
+        told = _read(self.path / "outputs.json")
+        if "outputs" not in told:
+            return None
+        return tuple(self._staged(output) for output in told["outputs"])
+
+    def _staged(self, told: Mapping[str, Any]) -> StagedOutput:
+        # The kernel runs the author's code, so only the last part of a name is taken from it.
+        path = self.staging / Path(told["name"]).name / Path(told["basename"]).name
+        return StagedOutput(told["name"], told["format"], path, told.get("note") or "")
+
+    def log_tail(self) -> str:
+        """Get the end of what the kernel process wrote outside of its cells."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            return log.read().decode("utf-8", "replace").strip()
+        return ""
+
+    def sign(self, job: Job, outcome: Outcome) -> None:
+        """Write the manifest, which says that the attempt succeeded and all its outputs are published."""
+        write_file(self.manifest, manifest_text(outcome, job.run, job.step).encode(), mode=0o644, durable=True)
+
+    def clear(self) -> None:
+        """Remove what was staged."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        told = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,0 +1,175 @@
+"""One attempt on a worker, from its job to its outcome.
+
+The worker's entry: :func:`run_attempt` runs in a worker's thread, :func:`stop_attempt` may be called from any other.
+Bytes are published before the manifest is written, and the manifest is the last thing: whoever finds one finds all.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+
+from nbpipe.data.artifacts import publish
+from nbpipe.data.atomic_file import write_file
+from nbpipe.data.datastores import LocalStore
+from nbpipe.data.event_file import EventFileWriter
+from nbpipe.errors import NbpipeError
+from nbpipe.execution.attempt import notebook_engine
+from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
+from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegistry
+from nbpipe.execution.attempt.failure_diagnosis import failure_of, one_line
+from nbpipe.execution.attempt.runtime_bundle import write_bundle
+from nbpipe.execution.observation.observation_result import observation_result
+from nbpipe.model import Artifact, AttemptStarted, AttemptTold, Failure, Job, Outcome, Status
+
+Report = Callable[[AttemptStarted | AttemptTold], None]
+"""Is told what an attempt does; it may be called from any thread and must return at once."""
+
+_HERE = AttemptRegistry()
+_LOG = logging.getLogger(__name__)
+
+_STATUS = {"cancelled": Status.CANCELLED, "lost": Status.LOST}
+
+_SETUP = """\
+import sys as _sys
+if {library!r} not in _sys.path:
+    _sys.path.insert(0, {library!r})
+from nbpipe.execution.kernel_runtime import step_runtime as _nbpipe
+_nbpipe.begin({job!r})
+"""
+# The part of it that is the same for every step.
+_AHEAD = "import sys; sys.path.insert(0, {library!r}); from nbpipe.execution.kernel_runtime import step_runtime"
+
+
+def _unheard(_report: AttemptStarted | AttemptTold) -> None:
+    """Do nothing: nobody waits for reports."""
+
+
+def run_attempt(job: Job, report: Report = _unheard) -> Outcome:
+    """Carry out one attempt and return how it ended; the author's failures and ours are outcomes, never exceptions.
+
+    ``report`` is told when the attempt has its directory, and whenever more pieces of what it tells can be read there.
+    """
+    started = time.monotonic()
+    desk = AttemptDirectory(Path(job.directory))
+    with _HERE.carrying(job.attempt) as attempt:
+        try:
+            ended = _carry_out(job, attempt, desk, _harmless(report), started)
+        except Exception as error:  # noqa: BLE001  # the worker's border: a surprise is told, and the worker lives on
+            ended = _surprise(error)
+    if isinstance(ended, Outcome):
+        return ended
+    status = _STATUS.get(ended.kind, Status.FAILED)
+    executed = desk.notebook.name if desk.notebook.is_file() else ""
+    return Outcome(job.attempt, job.token, status, time.monotonic() - started, executed, failure=ended)
+
+
+def stop_attempt(attempt: str) -> bool:
+    """Stop an attempt that runs in this process; returns at once, False when there is none of that name.
+
+    One that is not here yet will not start. Its outcome tells ``cancelled`` when its processes are gone.
+    """
+    return _HERE.stop(attempt)
+
+
+def _harmless(report: Report) -> Report:
+    """Return ``report`` in a form that cannot fail the step."""
+
+    def reported(given: AttemptStarted | AttemptTold) -> None:
+        try:
+            report(given)
+        except Exception as error:  # noqa: BLE001  # whoever listens may be gone, which is not the step's trouble
+            _LOG.info("a report of attempt %s was lost: %s", given.attempt, error)
+
+    return reported
+
+
+def _carry_out(
+    job: Job, attempt: ActiveAttempt, desk: AttemptDirectory, report: Report, started: float
+) -> Outcome | Failure:
+    if not desk.claim():
+        # A scheduler may start a task twice; whatever the other one is doing, this one leaves it alone.
+        said = "this attempt was begun before, by another worker"
+        failure = Failure("lost", "BegunElsewhere", str(desk.path), said)
+        return Outcome(job.attempt, job.token, Status.LOST, time.monotonic() - started, "", failure=failure)
+    if attempt.stopped is None:
+        report(AttemptStarted(job.attempt, time.time()))
+    try:
+        progress = notebook_engine.NotebookExecution(notebook_engine.read(job.notebook))
+        try:
+            _execute(job, attempt, desk, report, progress)
+        finally:
+            write_file(desk.notebook, notebook_engine.notebook_text(progress.notebook), mode=0o644, durable=True)
+        # From here on a stop comes too late; before, it wins.
+        attempt.seal()
+        return failure_of(job, attempt, progress, desk) or _published(job, desk, started, progress)
+    finally:
+        desk.clear()
+
+
+def _execute(
+    job: Job,
+    attempt: ActiveAttempt,
+    desk: AttemptDirectory,
+    report: Report,
+    progress: notebook_engine.NotebookExecution,
+) -> None:
+    """Run the job's notebook in its kernel, within its time."""
+    desk.lay_out(job)
+    library = write_bundle(Path(job.store))
+    for cell in progress.notebook.cells:
+        if cell.metadata.get("nbpipe", {}).get("role") == "setup":
+            cell.source = _SETUP.format(library=str(library), job=str(desk.job))
+    # Run so, it leaves no name behind.
+    ahead = f"exec({_AHEAD.format(library=str(library))!r}, {{}})"
+    clock = threading.Timer(min(job.timeout or inf, threading.TIMEOUT_MAX), attempt.stop, ("timeout",))
+    clock.daemon = True
+    clock.start()
+    try:
+        with EventFileWriter(desk.path, wrote=lambda number: report(AttemptTold(job.attempt, number))) as events:
+            notebook_engine.run_notebook(
+                notebook_engine.ExecutionContext(job, attempt, progress, desk.log, events, ahead)
+            )
+    finally:
+        clock.cancel()
+
+
+def _published(
+    job: Job, desk: AttemptDirectory, started: float, progress: notebook_engine.NotebookExecution
+) -> Outcome | Failure:
+    """Publish what was staged and sign for it."""
+    saved = desk.saved() or ()
+    try:
+        made = _publish(job, saved)
+    except NbpipeError as error:
+        return Failure("output", error.code, error.message, one_line(str(error)))
+    used, written, doubts = observation_result(job, desk)
+    seconds = time.monotonic() - started
+    notes = (*(staged.note for staged in saved if staged.note), *progress.notes)
+    outcome = Outcome(
+        job.attempt, job.token, Status.SUCCEEDED, seconds, desk.notebook.name,
+        artifacts=made, notes=notes, observed=used, written=written, doubts=doubts,
+    )  # fmt: skip
+    desk.sign(job, outcome)
+    return outcome
+
+
+def _publish(job: Job, saved: tuple[StagedOutput, ...]) -> tuple[Artifact, ...]:
+    store = LocalStore(Path(job.store))
+    staged = {output.name: output for output in saved}
+    return tuple(
+        publish(store, staged[output.name].path, name=output.name, format=staged[output.name].format)
+        for output in job.outputs
+    )
+
+
+def _surprise(error: Exception) -> Failure:
+    """Get a failure that is ours, not the author's."""
+    said = f"nbpipe could not carry out the step: {one_line(str(error)) or type(error).__name__}"
+    told = "".join(traceback.format_exception(error))
+    return Failure("lost", type(error).__name__, str(error), said, traceback=told)

@@ -1,0 +1,152 @@
+"""Says how an attempt ended, from what its notebook did and what it left: success is proved, never assumed."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+
+from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
+from nbpipe.execution.attempt.attempt_registry import ActiveAttempt
+from nbpipe.execution.attempt.notebook_engine import CellError, NotebookExecution
+from nbpipe.model import Failure, Job
+
+_COLOUR = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
+_ASKED = "StdinNotImplementedError"
+_ASSIGNED = re.compile(r"\s*(\w+)\s*=")
+
+
+def failure_of(job: Job, attempt: ActiveAttempt, progress: NotebookExecution, desk: AttemptDirectory) -> Failure | None:
+    """Get why the attempt failed; None when every cell ran and every declared output is there."""
+    if attempt.stopped is not None:
+        return _stopped(job, attempt.stopped, progress)
+    if progress.took:
+        return _memory(job, progress, f"the step took {_amount(progress.took)}")
+    if progress.oom:
+        said = "memory limit: the system had no memory left, and ended the step's kernel (SIGKILL)"
+        return Failure("memory", "OutOfMemory", "SIGKILL", said, _cell(progress), None, plain(desk.log_tail()))
+    if progress.raised is not None:
+        if job.memory and progress.raised.ename.endswith("MemoryError"):
+            return _memory(job, progress, _error(progress.raised), desk.error().get("line"))
+        return _raised(progress, progress.raised, desk)
+    if progress.died:
+        return _died(progress, desk)
+    return _left_out(job, desk.saved() if progress.finished else None, _cell(progress))
+
+
+def _cell(progress: NotebookExecution) -> int | None:
+    """Get the author's cell that ran, else the one that the step begins with: it declares what was loaded or saved."""
+    every = [cell.metadata.get("nbpipe", {}) for cell in progress.notebook.cells]
+    told = [progress.told, *(about for about in every if about.get("role") == "step")]
+    return next((about["cell"] for about in told if isinstance(about.get("cell"), int)), None)
+
+
+def _stopped(job: Job, why: str, progress: NotebookExecution) -> Failure:
+    traceback = plain(progress.raised.traceback) if progress.raised else ""
+    if why == "timeout":
+        said = f"the step ran longer than {job.timeout:g} s, its timeout"
+        return Failure("timeout", "StepTimeout", f"{job.timeout:g} s", said, _cell(progress), None, traceback)
+    return Failure("cancelled", "Cancelled", "", "the step was cancelled", _cell(progress), None, traceback)
+
+
+def _memory(job: Job, progress: NotebookExecution, found: str, line: int | None = None) -> Failure:
+    said = f"memory limit: {found}, and {_amount(job.memory or 0)} is what it and all that it starts may take"
+    traceback = plain(progress.raised.traceback) if progress.raised else ""
+    return Failure("memory", "MemoryLimit", found, said, _cell(progress), line, traceback)
+
+
+def _amount(found: int) -> str:
+    return f"{found / (1 << 30):,.1f} GiB" if found >= 1 << 30 else f"{found / (1 << 20):,.0f} MiB"
+
+
+def _error(raised: CellError) -> str:
+    return f"{raised.ename}: {one_line(raised.evalue)}".rstrip(": ")
+
+
+def _raised(progress: NotebookExecution, raised: CellError, desk: AttemptDirectory) -> Failure:
+    role = progress.told.get("role")
+    line = desk.error().get("line")
+    source = progress.notebook.cells[progress.position or 0].source
+    kind, said = _words(raised, role, source, line)
+    shown = line if isinstance(line, int) and role == "step" else None
+    traceback = plain(raised.traceback)
+    return Failure(kind, raised.ename, plain(raised.evalue), said, _cell(progress), shown, traceback)
+
+
+def _words(raised: CellError, role: str | None, source: str, line: object) -> tuple[str, str]:
+    """Get the kind of a failure and one line about it."""
+    error = _error(raised)
+    if raised.ename == _ASKED:
+        return "input", "the code asked for keyboard input, and a step has nobody to ask: make it a parameter"
+    if raised.ename == "SystemExit":
+        code = one_line(raised.evalue)
+        called = f"SystemExit({code})" if code else "SystemExit"
+        return "user", f"the cell ended with {called}: leave out exit(), quit() and sys.exit(), a step runs to its end"
+    if role == "inputs":
+        return "input", f"input {_loaded(source, line)} could not be loaded: {error}"
+    if role == "outputs":
+        return "output", one_line(raised.evalue) or error
+    if role == "setup":
+        return "kernel", f"the step's kernel could not be prepared: {error}"
+    return "user", error
+
+
+def _loaded(source: str, line: object) -> str:
+    """Get the name of the input whose line failed, quoted."""
+    lines = source.splitlines()
+    if isinstance(line, int) and 0 < line <= len(lines):
+        match = _ASSIGNED.match(lines[line - 1])
+        if match:
+            return f"`{match[1]}`"
+    return "data"
+
+
+def _died(progress: NotebookExecution, desk: AttemptDirectory) -> Failure:
+    how, said = _death(progress)
+    # One that was too slow to start says nothing about the step: it is tried again.
+    kind = "lost" if progress.exit_code is None and progress.position is None else "kernel"
+    return Failure(kind, "KernelDied", how, said, _cell(progress), None, plain(desk.log_tail()))
+
+
+def _death(progress: NotebookExecution) -> tuple[str, str]:
+    code = progress.exit_code
+    if code is None or (progress.trouble and progress.position is not None):
+        return "no answer", f"the kernel is of no use: {one_line(progress.trouble)}"
+    if code < 0:
+        name = _signal_name(-code)
+        guess = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return name, f"the kernel was killed by {name}{guess}"
+    if progress.position is None:
+        return f"exit code {code}", f"the kernel did not start: it ended with exit code {code}"
+    called = "exit(), quit() or os._exit()"
+    return f"exit code {code}", f"the kernel ended with exit code {code} before the step did ({called} in the code?)"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _left_out(job: Job, saved: Sequence[StagedOutput] | None, cell: int | None) -> Failure | None:
+    """Get the failure of a step that ran, but did not leave all that it declares."""
+    if saved is None:
+        said = "the step ended without saving its outputs"
+        return Failure("output", "OutputMissing", "", said, cell)
+    there = {staged.name for staged in saved if staged.path.exists()}
+    missing = [output.name for output in job.outputs if output.name not in there]
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing)
+        return Failure("output", "OutputMissing", names, f"declared but not written: {names}", cell)
+    return None
+
+
+def plain(text: str) -> str:
+    """Get a text without a terminal's colours."""
+    return _COLOUR.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """Get the first line of a text that says something."""
+    return next((line.strip() for line in plain(text).splitlines() if line.strip()), "")

@@ -1,0 +1,395 @@
+"""Papermill's side of an attempt: an engine that runs the one-step notebook on the attempt's own kernel.
+
+Papermill's verdict is not taken (it calls ``sys.exit(0)`` a success): :class:`NotebookExecution` says what really ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from nbpipe.execution.attempt import import_shim  # noqa: F401  # loaded before those below, which are slow without it
+
+# isort: split
+import nbformat
+import papermill
+from nbclient.exceptions import CellExecutionComplete, CellExecutionError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+from nbpipe.data.event_file import EventFileWriter, event_in
+from nbpipe.execution.attempt.attempt_registry import ActiveAttempt
+from nbpipe.execution.kernel_runtime.step_api import MIME
+from nbpipe.execution.kernels import standby_kernel
+from nbpipe.execution.kernels.kernel_manager import KernelStartError, StepKernelManager, StepKernelSpec
+from nbpipe.execution.output_limits import output_budget, output_limiter
+from nbpipe.model import Job, StepEventKind
+
+_ENGINE = "nbpipe-step"
+_START_SECONDS = 60
+_ALIVE_SECONDS = 0.1
+# After a cell's reply its last messages follow at once; when nothing at all comes for this long, nothing will.
+_SILENCE_SECONDS = 10
+_LOST_WORDS = "the end of what it printed and showed did not arrive"
+# The kernel's own side of the output, in a namespace of its own; a forked kernel has it.
+_TAME = (
+    "'nbpipe_warm' in __import__('sys').modules or "
+    "(lambda space: (exec({source!r}, space), space['install']()))({{'__name__': 'nbpipe_outlet'}})"
+).format(source=Path(output_limiter.__file__).read_text("utf-8"))
+# Of messages that come when their cell has ended: what can still be shown as it is.
+_LATE = ("stream", "display_data")
+_ERROR_MARKER = "papermill-error-cell-tag"
+_KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+
+
+@dataclass(frozen=True, slots=True)
+class CellError:
+    """The error that ended a cell."""
+
+    ename: str
+    evalue: str
+    traceback: str
+
+
+@dataclass(slots=True)
+class NotebookExecution:
+    """How far a notebook got: ``position`` is the cell begun last, ``died`` tells that its kernel was lost there.
+
+    ``took`` is how many bytes it took when that was more than it may, 0 otherwise; ``oom`` tells that the system had no
+    memory left.
+    """
+
+    notebook: nbformat.NotebookNode
+    position: int | None = None
+    finished: bool = False
+    raised: CellError | None = None
+    died: bool = False
+    exit_code: int | None = None
+    took: int = 0
+    oom: bool = False
+    notes: list[str] = field(default_factory=list)
+    trouble: str = ""
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What nbpipe wrote into the metadata of the cell begun last: its role, and the author's cell."""
+        if self.position is None:
+            return {}
+        told: Mapping[str, Any] = self.notebook.cells[self.position].metadata.get("nbpipe", {})
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionContext:
+    """What one execution works with; ``ahead`` is code that kernels for later steps may run before those come."""
+
+    job: Job
+    attempt: ActiveAttempt
+    progress: NotebookExecution
+    log_path: Path
+    events: EventFileWriter
+    ahead: str = ""
+
+
+class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
+    """Runs cells one after the other, in a thread without a running event loop.
+
+    It waits for output as long as there is any, and not for kernels that are gone.
+    """
+
+    km: Any
+    kc: Any
+
+    def __init__(self, nb_man: Any, bench: ExecutionContext, **kwargs: Any) -> None:
+        super().__init__(nb_man, raise_on_iopub_timeout=False, **kwargs)
+        self.bench = bench
+        self.on_cell_executed = self._look_for_quit
+        # nbclient gives a cell's output 4 seconds in all after its reply; silence decides here instead.
+        self.iopub_timeout = 10**6
+        self._idle_since: float | None = None
+        self._earlier: dict[str, tuple[Any, int]] = {}
+        self._budget = output_budget.OutputBudget()
+        self._kept: dict[int, output_budget.CellOutputs] = {}
+
+    def execute(self, **kwargs: Any) -> None:
+        """Run the notebook's cells in the kernel, which is gone afterwards."""
+        # A loop of its own, closed at the end: nbclient would leave one behind in every thread.
+        asyncio.run(self._execute(**kwargs))
+
+    async def _execute(self, **kwargs: Any) -> None:
+        self.reset_execution_trackers()
+        await self.async_start_new_kernel(**kwargs)
+        await self.async_start_new_kernel_client()
+        try:
+            if not self.km.known_to_be_forked:
+                await self.async_wait_for_reply(self.kc.execute(_TAME, silent=True, store_history=False))
+            self.nb.metadata["language_info"] = self.kc.language_info
+            standby_kernel.HERE.prepare(self.km.wish)
+            await self._execute_cells()
+            if output_budget.fits(self.widget_state):
+                self.set_widgets_metadata()
+        finally:
+            await self._async_cleanup_kernel()
+
+    async def _async_cleanup_kernel(self) -> None:
+        """Ask for the kernel's end, and close what led to it while it ends; :meth:`StepKernelManager.end` waits."""
+        kernel, client = self.km, self.kc
+        self.km = self.kc = None
+        if kernel is None:
+            return
+        kernel.kill()
+        if client is not None:
+            client.stop_channels()
+        await kernel.cleanup_resources()
+
+    async def _execute_cells(self) -> None:
+        """Run cells until one raises or the attempt is stopped."""
+        progress = self.bench.progress
+        for index, cell in enumerate(self.nb.cells):
+            if self.bench.attempt.stopped or progress.raised:
+                return
+            progress.position = index
+            self.nb_man.cell_start(cell, index)
+            try:
+                await self.async_execute_cell(cell, index)
+            except CellExecutionError as error:
+                progress.raised = CellError(error.ename, error.evalue, _last_traceback(cell))
+                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+            finally:
+                self._kept_of(cell, index).settle()
+                self.nb_man.cell_complete(cell, cell_index=index)
+        progress.finished = progress.raised is None
+
+    def process_message(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take one message of the running cell: to whoever watches the step run, and into the notebook."""
+        # There may be thousands of a progress bar, and only the newest matters: none is kept in the notebook.
+        return None if self._tell(message, cell) is StepEventKind.PROGRESS else self._take(message, cell, cell_index)
+
+    def _tell(self, message: Mapping[str, Any], cell: Any) -> StepEventKind | None:
+        """Tell of a message while the step runs; get the kind of what was told."""
+        told = cell.metadata.get("nbpipe", {})
+        event = _event(message["msg_type"], message["content"], in_step=told.get("role") == "step")
+        if event is None:
+            return None
+        self.bench.events.tell(event[0], told.get("cell"), event[1])
+        return event[0]
+
+    def _take(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take a message into the cell's outputs, as far as there is room for it."""
+        kept, kind, content = self._kept_of(cell, cell_index), message["msg_type"], message["content"]
+        if kind == "stream" and not self.output_hook_stack[message["parent_header"].get("msg_id")]:
+            if self.clear_before_next_output:
+                self._clear_now(cell, cell_index)
+            return kept.say(content["name"], content["text"])
+        if kind in ("display_data", "execute_result", "update_display_data"):
+            content = output_budget.shown(content, self._budget)
+            if content is None:
+                return None
+        elif kind == "error":
+            content = output_budget.error(content)
+        if kind == "clear_output" and not content.get("wait"):
+            kept.forget()
+        elif kind in ("display_data", "execute_result", "error"):
+            kept.settle()
+        return super().process_message({**message, "content": content}, cell, cell_index)
+
+    def _clear_now(self, cell: Any, cell_index: int) -> None:
+        self._kept_of(cell, cell_index).forget()
+        cell.outputs[:] = []
+        self.clear_display_id_mapping(cell_index)
+        self.clear_before_next_output = False
+
+    def _kept_of(self, cell: Any, index: int) -> output_budget.CellOutputs:
+        if index not in self._kept:
+            self._kept[index] = output_budget.CellOutputs(cell.setdefault("outputs", []), self._budget)
+        return self._kept[index]
+
+    def _look_for_quit(self, execute_reply: Mapping[str, Any], **_: Any) -> None:
+        """Take ``quit()`` for what it means: Jupyter leaves that to the front end, and cells after it would run."""
+        payload = execute_reply["content"].get("payload") or ()
+        if any(asked.get("source") == "ask_exit" for asked in payload):
+            self.bench.progress.raised = CellError("SystemExit", "", "")
+
+    async def _async_poll_output_msg(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
+        self._idle_since = None
+        while True:
+            try:
+                message = await self.kc.iopub_channel.get_msg(timeout=_SILENCE_SECONDS)
+            except Empty:
+                # The cell's last message can be lost in a flood; its reply, on another channel, cannot.
+                if "shell.execute_reply" in cell.metadata.get("execution", {}):
+                    if _LOST_WORDS not in self.bench.progress.notes:
+                        self.bench.progress.notes.append(_LOST_WORDS)
+                    return
+                continue
+            if message["msg_type"] == output_limiter.NOTE:
+                self.bench.progress.notes.append(message["content"]["text"])
+            parent = message["parent_header"].get("msg_id")
+            if parent != parent_msg_id and parent in self._earlier:
+                self._come_late(message, *self._earlier[parent])
+            elif parent == parent_msg_id:
+                try:
+                    self.process_message(message, cell, cell_index)
+                except CellExecutionComplete:
+                    # The reply, on another channel, was sent before.
+                    self._idle_since = time.monotonic()
+                    self._earlier[parent_msg_id] = (cell, cell_index)
+                    return
+
+    def _come_late(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> None:
+        """Take what a thread or process of an earlier cell says only now."""
+        if message["msg_type"] in _LATE:
+            self.process_message(message, cell, cell_index)
+            self._kept_of(cell, cell_index).settle()
+
+    async def _async_poll_kernel_alive(self) -> None:
+        kernel, stopped = self.km, None
+        while kernel.exit_code is None:
+            if kernel.stopped != stopped:
+                stopped = kernel.stopped
+                self._tell_stopped(stopped)
+            if self._idle_since is not None and time.monotonic() > self._idle_since + _SILENCE_SECONDS:
+                self.bench.progress.trouble = "it has run the cell, and gives no answer"
+                kernel.kill()
+            await asyncio.sleep(_ALIVE_SECONDS)
+        self.task_poll_for_reply.cancel()
+
+    def _tell_stopped(self, process: int | None) -> None:
+        """Tell whoever watches the step why nothing comes from it."""
+        said = f"stopped by a signal; this lets it go on: kill -CONT {process}" if process else "going on"
+        told = {"name": "stderr", "text": f"[nbpipe: the kernel is {said}]\n"}
+        self.bench.events.tell(StepEventKind.STREAM, self.bench.progress.told.get("cell"), told)
+
+
+def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[StepEventKind, Mapping[str, Any]] | None:
+    """Get a kernel's message as an event; outputs count where the author's own cells make them."""
+    if kind == "display_data" and (ours := event_in(content.get("data", {}).get(MIME))) is not None:
+        return ours
+    if not in_step:
+        return None
+    if kind == "stream":
+        return StepEventKind.STREAM, {"name": content["name"], "text": content["text"]}
+    if kind == "error":
+        return StepEventKind.ERROR, {"text": f"{content['ename']}: {content['evalue']}"}
+    if kind in ("display_data", "execute_result"):
+        rich = len(content["data"]) > 1
+        return StepEventKind.DISPLAY, {"text": str(content["data"].get("text/plain", "")), "rich": rich}
+    return None
+
+
+def _last_traceback(cell: Any) -> str:
+    """Get the text of a cell's newest error output, with the terminal's colours still in it."""
+    errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
+    return "\n".join(errors[-1]["traceback"]) if errors else ""
+
+
+class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes without types
+    """Runs a notebook on a kernel made for it, with exactly the environment and folder of its job."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        bench: ExecutionContext,
+        kernel_manager_class: type[StepKernelManager],
+        log_output: bool = False,  # noqa: ARG003  # papermill passes it
+        **_: Any,
+    ) -> None:
+        """Run the cells and keep what happened in the bench's progress."""
+        progress = bench.progress
+        progress.notebook = nb_man.nb
+        wish = _wish(bench.job, bench.ahead)
+        kernel = standby_kernel.HERE.take(wish) or kernel_manager_class(wish)
+        bench.attempt.runs_on(kernel)
+        client = StepNotebookClient(
+            nb_man, bench, km=kernel, kernel_name=kernel_name, startup_timeout=_START_SECONDS, log=_quiet_logger()
+        )
+        try:
+            if not bench.attempt.stopped:
+                client.execute(cwd=bench.job.cwd, env=dict(bench.job.env))
+        except KernelStartError as error:
+            progress.died, progress.exit_code, progress.trouble = True, error.exit_code, str(error)
+        except DeadKernelError:
+            progress.died, progress.exit_code = True, kernel.exit_code
+        finally:
+            kernel.end()
+            progress.took, progress.oom = kernel.took, kernel.oom
+            bench.log_path.write_bytes(kernel.log_tail())
+
+
+def _wish(job: Job, ahead: str) -> StepKernelSpec:
+    local = frozenset(module.name.partition(".")[0] for module in job.modules)
+    return StepKernelSpec(job.kernel, job.env, job.cwd, job.memory, job.preload, local, ahead)
+
+
+def _quiet_logger() -> logging.Logger:
+    """Get papermill's logger, silenced: what it has to say is in the notebook and in the outcome."""
+    logger = logging.getLogger("papermill")
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger
+
+
+def run_notebook(bench: ExecutionContext) -> None:
+    """Have papermill run the bench's notebook; how it went is in the bench's progress."""
+    _quiet_logger()
+    papermill_engines.register(_ENGINE, StepNotebookEngine)
+    # Papermill raises for a cell's error when all is done; the progress knows it already.
+    with contextlib.suppress(PapermillExecutionError):
+        papermill.execute_notebook(
+            bench.progress.notebook,
+            None,
+            engine_name=_ENGINE,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            kernel_manager_class=StepKernelManager,
+            bench=bench,
+        )
+
+
+def read(text: str) -> nbformat.NotebookNode:
+    """Get a notebook from its JSON text."""
+    notebook: nbformat.NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]  # theirs
+    return notebook
+
+
+def notebook_text(notebook: nbformat.NotebookNode) -> bytes:
+    """Get an executed notebook as a file: what papermill wrote into it about itself is left out."""
+    notebook.cells = [cell for cell in notebook.cells if _ERROR_MARKER not in cell.metadata.get("tags", [])]
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell["outputs"] = _joined(cell.get("outputs", []))
+    notebook.metadata["kernelspec"] = _KERNELSPEC
+    text: str = nbformat.writes(notebook, version=4)  # type: ignore[no-untyped-call]  # theirs
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Join the pieces of one stream that follow one another, as a notebook's front end does."""
+    joined: list[Any] = []
+    texts: list[str] = []
+    for output in outputs:
+        if texts and output["output_type"] == "stream" and output["name"] == joined[-1]["name"]:
+            texts.append(output["text"])
+            continue
+        _close(joined, texts)
+        joined.append(output)
+        texts = [output["text"]] if output["output_type"] == "stream" else []
+    _close(joined, texts)
+    return joined
+
+
+def _close(joined: list[Any], texts: list[str]) -> None:
+    if texts:
+        joined[-1]["text"] = "".join(texts)

@@ -1,0 +1,1 @@
+"""What runs inside a step's kernel; shipped there as source."""

@@ -1,0 +1,453 @@
+"""The kernel's side of a step: what the one-step notebook calls to get its inputs and to leave its outputs.
+
+This file is shipped to steps' kernels as source, so it imports the standard library and what is shipped beside it.
+It reads ``job.json`` in the attempt's directory and leaves ``staging/``, ``outputs.json`` (last, and only if all is
+well) and ``error.json``. Rerun in plain Jupyter, it writes to a temporary folder and leaves the attempt as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.abc
+import json
+import linecache
+import os
+import pickle
+import stat
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nbpipe.data import formats, postmortem
+from nbpipe.data.atomic_file import write_file
+from nbpipe.data.notebook_classes import main_namespace, share_classes
+from nbpipe.execution.kernel_runtime import step_api, tqdm_hook
+from nbpipe.execution.observation import step_observer
+
+# What stands in an attempt's directory once the attempt has ended.
+_ENDED = ("outputs.json", "manifest.json", "error.json", "notebook.ipynb")
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, ImportError, pickle.PickleError)
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+
+Stamps = Mapping[str, tuple[int, int, int]]
+
+
+@dataclass(slots=True)
+class _Step:
+    """The one step of this kernel: what it was given, and where it leaves what it makes."""
+
+    folder: Path
+    staging: Path
+    inputs: tuple[Mapping[str, Any], ...]
+    outputs: tuple[Mapping[str, Any], ...]
+    stamps: Mapping[str, Stamps]
+    guarded: tuple[tuple[str, str], ...]
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    left: str = ""
+    had_children: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+_HERE: dict[str, _Step] = {}
+_HOOKS: dict[str, Any] = {}
+
+
+def begin(job_path: str) -> None:
+    """Make the kernel the step's: frozen modules, guarded inputs, places for outputs."""
+    # As long as the author has put nothing in its place.
+    _HOOKS.setdefault("stdout", sys.stdout)
+    job = _read_job(Path(job_path))
+    folder, staging = _places(Path(job_path).parent, Path(job["staging"]))
+    given = [(path, item["name"]) for item in job["inputs"] for path in item["paths"]]
+    guarded = {(spelling, name) for path, name in given for spelling in (os.path.realpath(path), _unfollowed(path))}
+    stamps = {item["name"]: _stamps(item["paths"]) for item in job["inputs"]}
+    for output in job["outputs"]:
+        (staging / output["name"]).mkdir(parents=True, exist_ok=True)
+    inputs, outputs, definitions = tuple(job["inputs"]), tuple(job["outputs"]), job.get("definitions", {})
+    _HERE["step"] = _Step(folder, staging, inputs, outputs, stamps, tuple(guarded), definitions)
+    _serve(job["modules"])
+    if "guard" not in _HOOKS:
+        _HOOKS["guard"] = _guard
+        sys.addaudithook(_guard)
+        tqdm_hook.watch(step_api.progress)
+    _watch_shell()
+    step_api.enter(_context(job))
+    step_observer.begin(job, str(folder), [spelling for spelling, _ in guarded])
+
+
+def _context(job: Mapping[str, Any]) -> step_api.RunContext:
+    inputs = {item["name"]: [Path(path) for path in item["paths"]] for item in job["inputs"]}
+    shown = {name: paths[0] if len(paths) == 1 else paths for name, paths in inputs.items()}
+    experiment, parameters = job.get("experiment", ""), job.get("parameters", {})
+    run, step, attempt = (job.get(name, "") for name in ("run", "step", "attempt"))
+    return step_api.RunContext(
+        active=True, run=run, experiment=experiment, step=step, attempt=attempt, inputs=shown, parameters=parameters
+    )
+
+
+def load(name: str) -> Any:
+    """Get an input: its value, its Path, or for a glob the list of its values or Paths."""
+    item = next((item for item in _step().inputs if item["name"] == name), None)
+    if item is None:
+        raise NameError(f"the step has no input `{name}`")
+    share_classes(main_namespace(), _step().definitions)
+    paths = [Path(path) for path in item["paths"]]
+    read = paths if item["format"] is None else [_read(name, item["format"], path) for path in paths]
+    return read if item["kind"] in ("paths", "values") else read[0]
+
+
+def _read(name: str, format: str, path: Path) -> Any:
+    try:
+        return formats.load(path, format)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"input `{name}` is stored as {format}, which needs the package {error.name} in this environment"
+        ) from error
+    except _UNREADABLE as error:
+        said = f"{type(error).__name__}: {error}"
+        raise RuntimeError(f"input `{name}` ({format}, {path}) could not be read: {said}") from error
+
+
+def path(name: str) -> Path:
+    """Get the path that the cell writes output ``name`` to; a folder is there already."""
+    step = _step()
+    output = next((output for output in step.outputs if output["name"] == name), None)
+    if output is None:
+        raise NameError(f"the step has no output `{name}`")
+    target = step.staging / name / _basename(output)
+    if output["format"] == "dir":
+        target.mkdir(exist_ok=True)
+    return target
+
+
+def save(namespace: Mapping[str, Any]) -> None:
+    """Leave the outputs where the attempt expects them; all of them, or an error that names the first missing one."""
+    step = _step()
+    if step.left:
+        raise RuntimeError(f"the step called {step.left} before its end, so it has no outputs")
+    for item in step.inputs:
+        # What a child process changed is the step's doing. A file that others changed meanwhile is the driver's to see:
+        # it keeps the result for this run only.
+        if step.had_children and _stamps(item["paths"]) != step.stamps[item["name"]]:
+            raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
+    _write_whole(step.folder / "observed.json", step_observer.report())
+    share_classes(namespace, step.definitions)
+    for output in step.outputs:
+        _require_made(step, output, namespace)
+    saved = [_save_one(step, output, namespace) for output in step.outputs]
+    for note in (told["note"] for told in saved if told["note"]):
+        _say(note)
+    _write_whole(step.folder / "outputs.json", {"outputs": saved})
+
+
+def _step() -> _Step:
+    if "step" not in _HERE:
+        raise RuntimeError("the step has not begun: run the notebook's first cell")
+    return _HERE["step"]
+
+
+def _read_job(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            errno.ENOENT,
+            "this step's run was removed, so its inputs are not known any more; run the pipeline",
+            str(path),
+        ) from None
+
+
+def _places(folder: Path, staging: Path) -> tuple[Path, Path]:
+    """Get where to report and where to save; elsewhere when the attempt has ended and this is a rerun."""
+    if not any((folder / name).exists() for name in _ENDED):
+        return folder, staging
+    fresh = Path(tempfile.mkdtemp(prefix="nbpipe-rerun-"))
+    _say(f"this attempt has ended and stays as it is; outputs of this rerun go to {fresh}")
+    return fresh, fresh / "staging"
+
+
+def _say(text: str) -> None:
+    # A note that cannot be shown, as the author has closed even the kernel's own stream, is no reason to fail.
+    with contextlib.suppress(OSError, ValueError):
+        _HOOKS["stdout"].write(f"nbpipe: {text}\n")
+
+
+# Outputs
+
+
+def _basename(output: Mapping[str, Any]) -> str:
+    suffix = (output["format"] or "").removeprefix("file") if output["format"] != "dir" else ""
+    return formats.basename(output["name"], suffix)
+
+
+def _is_path(output: Mapping[str, Any]) -> bool:
+    return output["format"] is not None and formats.is_path(output["format"])
+
+
+def _require_made(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
+    name = output["name"]
+    if not _is_path(output):
+        if name not in namespace:
+            raise NameError(f"output `{name}` was not bound: no statement of the step gave it a value")
+        return
+    target = step.staging / name / _basename(output)
+    wanted = "folder" if output["format"] == "dir" else "file"
+    if not os.path.lexists(target):
+        raise FileNotFoundError(f"output `{name}` was not written: write a {wanted} to the path that `{name}` holds")
+    if target.is_dir() != (wanted == "folder"):
+        raise FileNotFoundError(f"output `{name}` was not written as a {wanted}: found another thing at {target}")
+    _require_files(name, target)
+
+
+def _require_files(name: str, target: Path) -> None:
+    """Refuse what has no bytes to keep: links to nothing, links in a ring, sockets and pipes."""
+    for found in _files(target, ()):
+        if not (found.exists() and stat.S_ISREG(found.stat().st_mode)):
+            raise FileNotFoundError(f"output `{name}` holds {found.name!r}, which is neither a file nor a folder")
+
+
+def _files(target: Path, above: tuple[tuple[int, int], ...]) -> list[Path]:
+    if not target.is_dir():
+        return [target]
+    here = (target.stat().st_dev, target.stat().st_ino)
+    if here in above:
+        raise OSError(errno.ELOOP, "a folder holds a link that leads back to itself", str(target))
+    return [found for entry in sorted(target.iterdir()) for found in _files(entry, (*above, here))]
+
+
+def _save_one(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any]) -> dict[str, str]:
+    name = output["name"]
+    if _is_path(output):
+        kept = "dir" if output["format"] == "dir" else "file"
+        return {"name": name, "format": kept, "basename": _basename(output), "note": ""}
+    saved = formats.save(namespace[name], name=name, format=output["format"], folder=step.staging / name)
+    return {"name": name, "format": saved.format, "basename": saved.basename, "note": saved.note}
+
+
+def _write_whole(target: Path, told: Mapping[str, Any]) -> None:
+    """Write JSON that is there completely or not at all; only this attempt's worker reads it, at once."""
+    write_file(target, json.dumps(told).encode(), durable=False)
+
+
+# Inputs are read-only
+
+
+def _stamps(paths: Sequence[str]) -> Stamps:
+    """Get size, time and identity of every file of an input."""
+    files = [found for path in paths for found in _files(Path(path), ())]
+    return {str(found): _stamp(found) for found in files}
+
+
+def _stamp(found: Path) -> tuple[int, int, int]:
+    try:
+        status = found.stat()
+    except FileNotFoundError:
+        return (-1, -1, -1)
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+# For each audited change: where its arguments hold a path and, if any, the descriptor of the folder it is relative to.
+_CHANGES: Mapping[str, tuple[tuple[int, int | None], ...]] = {
+    "open": ((0, None),),
+    "os.truncate": ((0, None),),
+    "os.utime": ((0, 3),),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.link": ((1, 3),),
+    "os.symlink": ((1, 2),),
+    "shutil.rmtree": ((0, 1),),
+}
+_CHILDREN = frozenset(
+    {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "pty.spawn"}
+)
+_FOLLOWING = frozenset({"open", "os.truncate", "os.utime"})
+_WITH_ALL_BELOW = frozenset({"os.rename", "shutil.rmtree"})
+
+
+def _guard(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse, as an audit hook, what would change a declared input; note when the step starts processes."""
+    watched = _CHANGES.get(event)
+    step = _HERE.get("step")
+    if step is not None and event in _CHILDREN:
+        step.had_children = True
+    if watched is None or step is None or not step.guarded:
+        return
+    if event == "open" and not _opens_to_write(*arguments[1:3]):
+        return
+    for at, folder_at in watched:
+        named = _named(arguments, at, folder_at)
+        # To make a folder that is there already is a question, not a change.
+        if named is not None and not (event == "os.mkdir" and os.path.lexists(named)):
+            target = os.path.realpath(named) if event in _FOLLOWING else _unfollowed(named)
+            _refuse_inputs(step, target, with_all_below=event in _WITH_ALL_BELOW and at == 0)
+
+
+def _opens_to_write(mode: Any, flags: Any) -> bool:
+    if isinstance(mode, str) and any(letter in mode for letter in "wax+"):
+        return True
+    return isinstance(flags, int) and bool(flags & _WRITING)
+
+
+def _named(arguments: tuple[Any, ...], at: int, folder_at: int | None) -> str | None:
+    """Get the path that an audited call names; None for a descriptor, which was guarded when it was opened."""
+    named = arguments[at]
+    if not isinstance(named, str | bytes | os.PathLike):
+        return None
+    folder = arguments[folder_at] if folder_at is not None and folder_at < len(arguments) else -1
+    beside = Path(f"/proc/self/fd/{folder}") if isinstance(folder, int) and folder >= 0 else Path()
+    return str(beside / os.fsdecode(named))
+
+
+def _unfollowed(named: str) -> str:
+    """Get a path's real spelling, but of a link itself and not of what it leads to."""
+    path = Path(named)
+    return str(Path(os.path.realpath(path.parent), path.name))
+
+
+def _refuse_inputs(step: _Step, target: str, *, with_all_below: bool) -> None:
+    for guarded, name in step.guarded:
+        inside = target == guarded or target.startswith(guarded.rstrip("/") + "/")
+        if inside or (with_all_below and guarded.startswith(target.rstrip("/") + "/")):
+            said = f"input `{name}` is read-only: write to an output, or to a copy of it"
+            raise PermissionError(errno.EACCES, said, target)
+
+
+# The author's modules as they were at submit
+
+
+class _Frozen(importlib.abc.FileLoader):
+    """Loads one module from the source that the job carries, under the name of the file that it came from.
+
+    Data files beside it are no code: ``importlib.resources`` and ``pkgutil.get_data`` read them where they are.
+    """
+
+    def __init__(self, fullname: str, path: str, source: str, *, is_package: bool) -> None:
+        super().__init__(fullname, path)
+        self._source = source
+        self._package = is_package
+
+    def get_source(self, _fullname: str) -> str:
+        """Get the frozen source."""
+        return self._source
+
+    def is_package(self, _fullname: str) -> bool:
+        """Say whether the module has submodules."""
+        return self._package
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds frozen modules before any that lie on disk; folders above them that hold no code are namespaces."""
+
+    def __init__(self, modules: Sequence[Mapping[str, Any]]) -> None:
+        self._modules = {item["name"]: item for item in modules}
+        self._spaces = dict(above for item in modules for above in _folders_above(item))
+
+    def find_spec(self, fullname: str, _path: object, _target: object = None) -> ModuleSpec | None:
+        """Get how to load a frozen module, or None for all others."""
+        item = self._modules.get(fullname)
+        if item is not None:
+            package = item["is_package"]
+            loader = _Frozen(fullname, item["path"], item["source"], is_package=package)
+            # Beside the frozen submodules, what a package imports by a name made at run time is found where it was.
+            places = [str(Path(item["path"]).parent)] if package else None
+            return spec_from_file_location(fullname, item["path"], loader=loader, submodule_search_locations=places)
+        if fullname in self._spaces:
+            spec = ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = [self._spaces[fullname]]
+            return spec
+        return None
+
+
+def _folders_above(item: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Get the packages above a module with their folders."""
+    folder = Path(item["path"]).parent.parent if item["is_package"] else Path(item["path"]).parent
+    above, name = [], item["name"].rpartition(".")[0]
+    while name:
+        above.append((name, str(folder)))
+        name, folder = name.rpartition(".")[0], folder.parent
+    return above
+
+
+def _serve(modules: Sequence[Mapping[str, Any]]) -> None:
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+    sys.meta_path.insert(0, _Finder(modules))
+    _HOOKS["modules"] = [item["path"] for item in modules]
+    for item in modules:
+        # Tracebacks shall show the code that ran, not what the file holds by then.
+        linecache.cache[item["path"]] = (
+            len(item["source"]),
+            None,
+            item["source"].splitlines(keepends=True),
+            item["path"],
+        )
+
+
+# What a cell's end tells
+
+
+def _watch_shell() -> None:
+    # Here, because IPython is the kernel's: outside of one there is nothing to watch.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or _HOOKS.get("shell") is shell:
+        return
+    _HOOKS["shell"] = shell
+    shell.events.register("post_run_cell", _tell_error)
+    # By itself it would end the kernel some time later, while the next cells already run.
+    shell.ask_exit = _leave
+
+
+def _leave() -> NoReturn:
+    _step().left = "quit() or exit()"
+    raise SystemExit("the step called quit() or exit()")
+
+
+def _tell_error(result: Any) -> None:
+    """Write ``error.json`` when a cell has raised."""
+    error = result.error_before_exec or result.error_in_exec
+    step = _HERE.get("step")
+    if error is None or step is None:
+        return
+    if isinstance(error, SystemExit) and not step.left:
+        step.left = "sys.exit()"
+    shown = "".join(traceback.format_exception_only(error)).strip()
+    told = {"ename": type(error).__name__, "evalue": _words(error, shown), "line": _line(result, error)}
+    _write_whole(step.folder / "error.json", told)
+    modules = frozenset(_HOOKS.get("modules", ()))
+    cells = Path(_cell_name(result)).parent
+    known = {*step.definitions, *(item["name"] for item in step.inputs)}
+    postmortem.keep_postmortem(error, step.folder, lambda file: file in modules or Path(file).parent == cells, known)
+
+
+def _words(error: BaseException, shown: str) -> str:
+    """Get an error's text, by way of the library that bears with an error whose own text cannot be had."""
+    if isinstance(error, SyntaxError):
+        return str(error.msg)
+    kind, separator, said = shown.partition(": ")
+    return said if separator and kind.endswith(type(error).__name__) else ""
+
+
+def _line(result: Any, error: BaseException) -> int | None:
+    """Get the line in the cell that raised: the innermost one that is the cell's own."""
+    name = _cell_name(result)
+    if isinstance(error, SyntaxError) and (error.filename == name or result.error_before_exec):
+        return error.lineno
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == name]
+    return lines[-1] if lines else None
+
+
+def _cell_name(result: Any) -> str:
+    info = result.info
+    compiler = _HOOKS["shell"].compile
+    cell = getattr(info, "transformed_cell", None) or info.raw_cell
+    return str(compiler.get_code_name(info.raw_cell, cell, result.execution_count))

@@ -1,0 +1,72 @@
+"""Has tqdm's progress bars tell how far a step has come, whichever kind they are. Shipped to steps' kernels as source.
+
+The bars themselves, and not the text that they print: a notebook's bar prints none, and the text rounds its numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+from nbpipe.execution.kernel_runtime.import_hooks import when_loaded
+
+Tell = Callable[[float, float | None, str], None]
+
+_PAUSE = 0.1
+
+
+class _Outermost:
+    """Tells of one bar at a time: the first that is open, as loops within its loop have bars of their own."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._bar: Callable[[], Any] = lambda: None
+        self._next = 0.0
+        self._process = os.getpid()
+
+    def moved(self, bar: Any, *, over: bool) -> None:
+        """Hear that a bar shows a new state, or that it is closed."""
+        if os.getpid() != self._process or getattr(bar, "disable", False):
+            # A forked process has no way to tell.
+            return
+        if self._bar() is None:
+            self._bar = weakref.ref(bar)
+        now = time.monotonic()
+        if self._bar() is bar and (over or now >= self._next):
+            self._next = now + _PAUSE
+            # A bar counts whatever its author likes.
+            with suppress(TypeError, ValueError, OverflowError):
+                self._tell(float(bar.n), None if bar.total is None else float(bar.total), _name(bar))
+        if over and self._bar() is bar:
+            self._bar = lambda: None
+
+
+def watch(tell: Tell) -> None:
+    """Have the outermost bar told of from now on; tqdm itself is not loaded."""
+    outermost = _Outermost(tell)
+    when_loaded({"tqdm.std": lambda module: _watch(module, outermost)})
+
+
+def _watch(module: ModuleType, outermost: _Outermost) -> None:
+    bars = module.tqdm
+    bars.refresh = _telling(bars.refresh, outermost, over=False)
+    bars.close = _telling(bars.close, outermost, over=True)
+
+
+def _telling(real: Callable[..., Any], outermost: _Outermost, *, over: bool) -> Callable[..., Any]:
+    @wraps(real)
+    def telling(bar: Any, *given: Any, **named: Any) -> Any:
+        outermost.moved(bar, over=over)
+        return real(bar, *given, **named)
+
+    return telling
+
+
+def _name(bar: Any) -> str:
+    return str(getattr(bar, "desc", None) or "").strip().removesuffix(":")

@@ -1,0 +1,1 @@
+"""The processes of kernels: how they are started, supervised and ended."""

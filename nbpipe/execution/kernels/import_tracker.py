@@ -1,0 +1,138 @@
+"""Learns, while modules are imported, which packages import which others and which environment variables are read."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType, ModuleType
+from typing import Any
+
+# Variables that the interpreter, the C library or libraries in C read without asking ``os.environ``.
+_READ_IN_C = (
+    "PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "GOTO_", "MKL_",
+    "BLIS_", "VECLIB_", "NUMEXPR_", "NPY_", "NUMPY_", "ARROW_", "POLARS_", "CUDA_HOME",
+)  # fmt: skip
+
+_PASSING_ON = sys.stdlib_module_names | {"_frozen_importlib", "_frozen_importlib_external"}
+_OWN = {"__main__", "__mp_main__", "nbpipe"}
+
+
+def read_in_c(names: Iterable[str]) -> set[str]:
+    """Get those of the variables that a process may have read at its start, or libraries while they were loaded."""
+    return {name for name in names if name.startswith(_READ_IN_C)}
+
+
+class _Environ(os._Environ):  # type: ignore[type-arg]  # noqa: SLF001  # the only class that a process's own may become
+    """The environment of this process, which remembers what it was asked."""
+
+    asked: set[str] = set()  # noqa: RUF012  # one for the process, as the environment is
+
+    def __getitem__(self, name: Any) -> Any:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def __iter__(self) -> Iterator[Any]:
+        for name in super().__iter__():
+            self.asked.add(name)
+            yield name
+
+
+class ImportTracker:
+    """Watches what is imported within ``with``: ``edges`` are the packages that a package imports, by name."""
+
+    def __init__(self) -> None:
+        self.edges: dict[str, set[str]] = defaultdict(set)
+        self._was: tuple[Any, ...] = ()
+        self._before: set[str] = set()
+
+    @property
+    def variables(self) -> set[str]:
+        """The environment variables that were read."""
+        return set(_Environ.asked)
+
+    def closure(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Get, for each third-party package among the modules, all those that it imports directly or through others."""
+        return {top: frozenset(self._reached(top)) for top in _third_party(names)}
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        """Note, as the first of the finders, who loads a module for the first time; extension modules too do it so."""
+        self._note(sys._getframe(1), name)  # noqa: SLF001  # the documented way to ask who calls
+
+    def __enter__(self) -> None:
+        self._before = set(sys.modules)
+        self._was = builtins.__import__, importlib.import_module, os.environ.__class__
+        builtins.__import__ = _noting(self._note, builtins.__import__)
+        importlib.import_module = _noting(self._note, importlib.import_module)
+        os.environ.__class__ = _Environ
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *_: object) -> None:
+        builtins.__import__, importlib.import_module, os.environ.__class__ = self._was
+        sys.meta_path.remove(self)
+        for name in set(sys.modules) - self._before:
+            self._note_held(name)
+
+    def _note_held(self, name: str) -> None:
+        """Note the modules that a new module holds: extension modules import in C what is loaded already."""
+        top = name.partition(".")[0]
+        for value in tuple(vars(sys.modules[name]).values()) if sys.modules[name] is not None else ():
+            if isinstance(value, ModuleType):
+                held = value.__name__.partition(".")[0]
+                if held != top and held not in sys.stdlib_module_names:
+                    self.edges[top].add(held)
+
+    def _note(self, frame: FrameType | None, name: str) -> None:
+        """Note an import for the package that asked for it; the standard library asks for others."""
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names:
+            return
+        while frame is not None and (by := _package_of(frame)) in _PASSING_ON:
+            frame = frame.f_back
+        if frame is not None and by != top and not _on_behalf_of(top, frame):
+            self.edges[by].add(top)
+
+    def _reached(self, top: str) -> set[str]:
+        reached: set[str] = set()
+        waiting = [top]
+        while waiting:
+            for found in self.edges.get(waiting.pop(), ()):
+                if found not in reached:
+                    reached.add(found)
+                    waiting.append(found)
+        return _third_party(reached) - {top}
+
+
+def _noting(note: Callable[[FrameType, str], None], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Get an import function that notes who imports what; relative imports stay in their package, so they don't."""
+
+    def noting(name: str, *rest: Any, **named: Any) -> Any:
+        level = rest[3] if len(rest) > 3 else named.get("level", 0)
+        if not level and not name.startswith("."):
+            note(sys._getframe(1), name)  # noqa: SLF001  # as above
+        return real(name, *rest, **named)
+
+    return noting
+
+
+def _on_behalf_of(top: str, frame: FrameType | None) -> bool:
+    """Say whether a function imports a package for this very package, which called it."""
+    if frame is None or frame.f_code.co_name == "<module>":
+        return False
+    while frame is not None and _package_of(frame) != top:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _package_of(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
+
+
+def _third_party(names: Iterable[str]) -> set[str]:
+    """Get the packages among modules that are loaded and are neither the interpreter's nor ours."""
+    tops = {name.partition(".")[0] for name in names}
+    return {top for top in tops - _PASSING_ON - _OWN if sys.modules.get(top) is not None}

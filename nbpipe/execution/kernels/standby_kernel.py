@@ -1,0 +1,118 @@
+"""One kernel ahead: while a step runs, the kernel for the next one is started, and waits.
+
+It is handed out once, and only if what is asked of it is exactly what was asked of the one before it, and if a kernel
+started at that moment would be no other: the same files loaded, nothing hidden by a module of the author's own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from nbpipe.execution.kernels import zygote_pool
+from nbpipe.execution.kernels.kernel_manager import StepKernelManager, StepKernelSpec
+
+_PAUSE_SECONDS = 0.02
+# What has begun to start is there sooner than what begins now, unless something is wrong with it.
+_PATIENCE_SECONDS = 2.0
+
+
+class StandbyKernel:
+    """The kernel ahead of this process's steps; all of it may be used from any thread."""
+
+    def __init__(self) -> None:
+        self._kernel: StepKernelManager | None = None
+        self._wish: StepKernelSpec | None = None
+        self._starting: threading.Thread | None = None
+        self._coming: threading.Event | None = None
+        self._lock = threading.Lock()
+
+    def take(self, wish: StepKernelSpec) -> StepKernelManager | None:
+        """Get the kernel ahead, if it is as wished; one that is about to be there is waited for, by one step only."""
+        self._await(wish)
+        with self._lock:
+            kernel = self._kernel
+            if kernel is None or kernel.wish != wish or not zygote_pool.forks(wish.command, wish.env):
+                return None
+            self._kernel = None
+        if kernel.exit_code is None and kernel.still_good():
+            return kernel
+        _discard(kernel)
+        return None
+
+    def _await(self, wish: StepKernelSpec) -> None:
+        with self._lock:
+            coming = self._coming if self._wish == wish else None
+            self._coming = None
+        if coming is not None:
+            coming.wait(_PATIENCE_SECONDS)
+
+    def prepare(self, wish: StepKernelSpec) -> None:
+        """Begin to start a kernel ahead in place of one with another wish, and return at once."""
+        with self._lock:
+            self._wish = wish
+            if self._starting is None:
+                self._starting = threading.Thread(target=self._start, name="nbpipe-spare", daemon=True)
+                self._starting.start()
+
+    def retire(self) -> None:
+        """End the kernel ahead, if there is one."""
+        with self._lock:
+            self._wish = None
+            starting = self._starting
+        if starting is not None:
+            starting.join()
+        self._replace(None)
+
+    def _start(self) -> None:
+        # One that is forked too early lacks what its zygote would have loaded for it.
+        while (wish := self._wish) is not None and zygote_pool.HERE.settled(wish.command, wish.env) is False:
+            time.sleep(_PAUSE_SECONDS)
+        if wish is not None and zygote_pool.HERE.settled(wish.command, wish.env):
+            self._launch(wish)
+        with self._lock:
+            self._starting = None
+
+    def _launch(self, wish: StepKernelSpec) -> None:
+        with self._lock:
+            if self._kernel is not None and self._kernel.wish == wish:
+                return
+        self._replace(None)
+        kernel = StepKernelManager(wish)
+        there = threading.Event()
+        with self._lock:
+            self._coming = there
+        try:
+            kernel.launch()
+            # The first look touches what the keeper shares with its zygote; the next one is five times as fast.
+            if kernel.still_good():
+                kernel.warm_up()
+        except OSError:
+            # What keeps it from starting keeps the step's own kernel too, which tells it.
+            _discard(kernel)
+        else:
+            self._replace(kernel)
+        finally:
+            with self._lock:
+                self._coming = None
+            there.set()
+
+    def _replace(self, fresh: StepKernelManager | None) -> None:
+        with self._lock:
+            old, self._kernel = self._kernel, fresh
+        if old is not None:
+            _discard(old)
+
+
+def _discard(kernel: StepKernelManager) -> None:
+    kernel.end()
+    kernel.written.close()
+
+
+HERE = StandbyKernel()
+
+
+def retire_kernels() -> None:
+    """End all that this process keeps ready for steps to come, and return when it is gone."""
+    HERE.retire()
+    zygote_pool.HERE.retire()

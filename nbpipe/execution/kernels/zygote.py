@@ -1,0 +1,321 @@
+"""A process that has imported what steps need, and forks a kernel in milliseconds each time it is asked.
+
+It runs in the step's interpreter and needs ipykernel there. Its standard input is a socket to the worker: each message
+brings two descriptors, a leash and a log, for which it forks a keeper (:mod:`nbpipe.execution.kernels.supervisor`),
+which reads its request from the leash and forks the kernel. What has to be imported once is told on the command line
+and imported whenever nobody asks for a kernel. The zygote ends when the worker's end of the socket closes, and its
+keepers have.
+
+Forking is safe in a process of one thread, so it only imports, calls nothing, and looks after each import whether a
+thread was started. Anything unforeseen ends it: the worker has read what it was importing, and leaves that out of the
+next one. A kernel is not forked but started afresh, still by its keeper, when a file that is loaded here has changed,
+when an environment variable that was read while importing is another one in the request, and when a module that is
+loaded here is hidden by one of the author's own.
+
+A forked kernel finds two attributes in ``sys.modules["nbpipe_warm"]``, which no other kernel has:
+
+``bare``
+    frozenset of the names of all modules that ipykernel alone loads; ``sys.modules`` holds more, for other steps' sake.
+``imported``
+    dict: for each third-party package that was preloaded, or came with one, the frozenset of all third-party packages
+    that it imported, directly or by way of others, itself left out (top-level names, all of them).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from nbpipe.execution.kernels import process_memory, supervisor
+from nbpipe.execution.kernels.import_tracker import ImportTracker, read_in_c
+from nbpipe.execution.output_limits import output_limiter
+
+WARM = "nbpipe_warm"
+
+_CONTROL = 0
+# What every kernel loads in the end; here, before the first fork, it is loaded once.
+_BARE = (
+    "ipykernel.debugger", "ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "IPython.core.completer",
+    "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.logger", "IPython.core.oinspect",
+    "IPython.extensions.storemagic", "sqlite3", "pdb", "faulthandler", "unicodedata", "tornado.platform.asyncio",
+    "tornado.locks", "tornado.queues", "psutil", "encodings.ascii", "encodings.idna", "encodings.latin_1",
+)  # fmt: skip
+# What nbpipe's own side of the kernel needs of the standard library.
+_OURS = ("linecache", "pickle", "zipfile", "importlib.resources", "dataclasses", "importlib.abc")
+# jemalloc, which pyarrow carries, takes its locks before a fork and starts its thread anew in the child.
+_HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
+_INLINE = "module://matplotlib_inline.backend_inline"
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """What this process has imported, and what its kernels must know about it."""
+
+    bare: frozenset[str]
+    watch: ImportTracker
+    environment: dict[str, str]
+    stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def note(self) -> None:
+        """Remember how the files of newly loaded modules look, and the folders that modules are found in."""
+        for place in [*sys.path, *_files_of_modules()]:
+            if place not in self.stamps:
+                self.stamps[place] = _stamp(place)
+
+    def stale(self) -> bool:
+        """Say whether a file that is loaded here, or a folder that modules are found in, has changed."""
+        return any(_stamp(place) != stamp for place, stamp in self.stamps.items())
+
+    def suits(self, request: Mapping[str, Any]) -> bool:
+        """Say whether a kernel of this process would be the one that was asked for."""
+        given, had = request["env"], self.environment
+        if any(given.get(name) != had.get(name) for name in self.watch.variables | read_in_c({*given, *had})):
+            return False
+        own = {entry.name.partition(".")[0] for entry in os.scandir(request["cwd"])} | set(request["local"])
+        return not own & {name.partition(".")[0] for name in set(sys.modules) - self.bare}
+
+
+def _files_of_modules() -> set[str]:
+    # The standard library's files change with the interpreter, whose folder is looked at.
+    standard = str(Path(os.__file__).parent)
+    files = {getattr(module, "__file__", None) or "" for module in tuple(sys.modules.values())}
+    return {
+        file for file in files
+        if file and (not file.startswith(standard) or "site-packages" in file or "dist-packages" in file)
+    }  # fmt: skip
+
+
+def _stamp(place: str) -> tuple[int, int]:
+    try:
+        status = os.stat(place)  # noqa: PTH116  # for each of thousands, before every kernel
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_size
+
+
+class _Forks:
+    """The zygote's loop: it imports while nobody asks, and forks a keeper for each who does."""
+
+    def __init__(self, wanted: Sequence[str], loaded: _Loaded) -> None:
+        self._wanted = list(wanted)
+        self._loaded = loaded
+        self._keepers: set[int] = set()
+        self._control = socket.socket(fileno=_CONTROL)
+        signal.signal(signal.SIGCHLD, lambda *_: self._reap())
+
+    def serve(self) -> None:
+        """Fork for whoever asks; returns in keepers only, with leash and log in place."""
+        self._say(event="ready" if self._wanted else "settled")
+        while True:
+            if self._wanted and not select.select([_CONTROL], [], [], 0)[0]:
+                self._import(self._wanted.pop(0))
+                if not self._wanted:
+                    self._say(event="settled")
+                continue
+            given = self._receive()
+            if len(given) != 2 or self._loaded.stale():
+                self._end()
+            if not self._fork(given):
+                return
+
+    def _say(self, **told: str) -> None:
+        self._control.sendall(json.dumps(told).encode() + b"\n")
+
+    def _import(self, name: str) -> None:
+        self._say(event="importing", name=name)
+        with self._loaded.watch:
+            import_deeply(name)
+        _require_one_thread(name)
+        self._loaded.note()
+        gc.collect()
+        gc.freeze()
+        self._say(event="imported", name=name)
+
+    def _receive(self) -> list[int]:
+        numbers = array.array("i")
+        try:
+            _, ancillary, _, _ = self._control.recvmsg(1, socket.CMSG_SPACE(2 * numbers.itemsize))
+        except ConnectionError:
+            return []
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+        return list(numbers)
+
+    def _fork(self, given: list[int]) -> int:
+        keeper = os.fork()
+        if keeper:
+            self._keepers.add(keeper)
+            for number in given:
+                os.close(number)
+            return keeper
+        os.setsid()
+        leash_end, log = given
+        # The control socket is number 0 no longer: the leash is.
+        self._control.detach()
+        os.dup2(leash_end, supervisor.LEASH)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(leash_end)
+        os.close(log)
+        return 0
+
+    def _reap(self) -> None:
+        for keeper in tuple(self._keepers):
+            # A second signal may come while the first one is answered, and find nothing left.
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(keeper, os.WNOHANG)[0] == 0:
+                    continue
+            self._keepers.discard(keeper)
+
+    def _end(self) -> NoReturn:
+        """End when the last keeper has: each one hears from its own leash that the worker is gone."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._control.close()
+        for keeper in self._keepers:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(keeper, 0)
+        os._exit(0)
+
+
+def _require_one_thread(imported: str) -> None:
+    """Refuse to go on when an import has started a thread, be it Python's or one that Python knows nothing of."""
+    names = [thread.read_text("utf-8").strip() for thread in Path("/proc/self/task").glob("*/comm")]
+    unsafe = [name for name in names if name not in _HARMLESS_THREADS]
+    if len(unsafe) > 1 or threading.active_count() > 1:
+        raise RuntimeError(f"importing {imported} started threads: {names}")
+
+
+def import_deeply(name: str) -> None:
+    """Import a module by its dotted name; a last part that is a class or a function in one is left out."""
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        found = ".".join(parts[:depth])
+        if importlib.util.find_spec(found) is None:
+            return
+        module = importlib.import_module(found)
+        if not hasattr(module, "__path__"):
+            return
+
+
+def _load_bare(watch: ImportTracker) -> None:
+    # Nobody debugs a step's kernel, and this library costs every kernel 150 ms; a step that wants it may import it.
+    sys.modules["debugpy"] = None  # type: ignore[assignment]  # the documented way to make an import fail
+    with watch:
+        for name in (*_BARE, *_OURS):
+            if importlib.util.find_spec(name) is not None:
+                importlib.import_module(name)
+    del sys.modules["debugpy"]
+    _require_one_thread("ipykernel")
+
+
+def main() -> None:
+    """Be a zygote; the arguments name the modules to import. Ends as one of its keepers or kernels, too."""
+    environment = dict(os.environ)
+    watch = ImportTracker()
+    _load_bare(watch)
+    # As a kernel does before the author's first import, and the library looks once.
+    os.environ.setdefault("MPLBACKEND", _INLINE)
+    loaded = _Loaded(frozenset(sys.modules), watch, environment)
+    loaded.note()
+    gc.collect()
+    gc.freeze()
+    _Forks(sys.argv[1:], loaded).serve()
+    become_kernel(*keep(loaded), loaded)
+
+
+def keep(loaded: _Loaded) -> tuple[dict[str, Any], supervisor.SupervisorRequests]:
+    """Be the keeper of the kernel that the leash asks for; returns in the kernel only."""
+    asked = supervisor.SupervisorRequests()
+    asked.listen()
+    supervisor.announce()
+    request = _request(asked)
+    # Decided once: a kernel that was started afresh does not become a forked one when what it hid is gone.
+    request["forked"] = forked = os.path.isdir(request["cwd"]) and loaded.suits(request)  # noqa: PTH112  # a plain path
+    kernel = supervisor.fork_kernel()
+    if kernel:
+        good = lambda: forked and not loaded.stale() and loaded.suits(request)  # noqa: E731  # it belongs to this one kernel
+        supervisor.supervise(kernel, asked, request["directory"], request["memory"], good)
+    return request, asked
+
+
+def _request(asked: supervisor.SupervisorRequests) -> dict[str, Any]:
+    told = bytearray()
+    while b"\n" not in told:
+        more = os.read(supervisor.LEASH, 1 << 16)
+        if not more:
+            os._exit(127)
+        told += more
+    line, _, after = told.partition(b"\n")
+    if after:
+        asked.hear(after)
+    request: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
+    return request
+
+
+def become_kernel(request: dict[str, Any], asked: supervisor.SupervisorRequests, loaded: _Loaded) -> None:
+    """Make this bare process the kernel that was asked for, and run it to its end."""
+    asked.deafen()
+    os.chdir(request["cwd"])
+    process_memory.restrain(request["memory"] or 0)
+    if not request["forked"]:
+        supervisor.execute(request["command"], request["env"])
+    keeper = os.getppid()
+    os.environ.clear()
+    os.environ.update({**request["env"], "JPY_PARENT_PID": str(keeper)})
+    time.tzset()
+    tempfile.tempdir = None
+    sys.argv[:] = [_launcher(), *request["arguments"]]
+    sys.orig_argv[:] = request["command"]
+    _forget_ourselves()
+    _reseed()
+    sys.modules[WARM] = _told(loaded)
+    app = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance(parent_handle=keeper)
+    app.initialize(sys.argv[1:])
+    if "__mp_main__" in sys.modules:
+        # multiprocessing's other name for what is the author's namespace from now on.
+        sys.modules["__mp_main__"] = sys.modules["__main__"]
+    output_limiter.install()
+    app.start()
+
+
+def _launcher() -> str:
+    spec = importlib.util.find_spec("ipykernel_launcher")
+    return (spec.origin if spec else None) or "ipykernel_launcher.py"
+
+
+def _forget_ourselves() -> None:
+    """Leave no module of nbpipe behind: a step gets what is shipped for it, or what its environment has."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nbpipe"]:
+        del sys.modules[name]
+
+
+def _reseed() -> None:
+    """Give this process randomness of its own; Python's own generator is seeded anew in every fork."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+def _told(loaded: _Loaded) -> ModuleType:
+    told = ModuleType(WARM, "What a kernel that was forked has beyond a bare one.")
+    told.bare = loaded.bare  # type: ignore[attr-defined]  # the interface of this module's docstring
+    told.imported = loaded.watch.closure(set(sys.modules) - loaded.bare)  # type: ignore[attr-defined]  # as above
+    return told

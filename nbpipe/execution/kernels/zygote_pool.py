@@ -1,0 +1,206 @@
+"""Kernels from a zygote where that gives the very kernel that was asked for, else started afresh.
+
+A worker has one zygote for each interpreter and each set of the environment variables that count when a process starts
+(see :mod:`nbpipe.execution.kernels.zygote`), and all of them end with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nbpipe.execution.kernels import supervisor_handle
+from nbpipe.execution.kernels.import_tracker import read_in_c
+from nbpipe.execution.kernels.supervisor_handle import LaunchRequest, SupervisorHandle
+
+# What may be loaded before a fork: it starts no thread at import that would be missing afterwards, opens no device, and
+# runs no parallel region. Left out on purpose: polars (its thread pool is started by the import, and a fork has none of
+# its threads), torch, tensorflow and jax (their pools, and CUDA, which no fork survives).
+FORK_SAFE = frozenset({"matplotlib", "numpy", "pandas", "PIL", "pyarrow", "scipy", "sklearn"})
+
+_LOG = logging.getLogger(__name__)
+# Of the worker's environment: ``fresh`` has every kernel started by its command.
+_SETTING = "NBPIPE_KERNELS"
+_LAUNCH = ("-m", "ipykernel_launcher")
+_BOOT = (
+    "import sys; '' in sys.path[:1] and sys.path.pop(0); sys.path.insert(0, sys.argv.pop(1)); "
+    "from nbpipe.execution.kernels import zygote; sys.path.pop(0); zygote.main()"
+)
+# An import that a zygote is in the middle of has to end before it can fork.
+_PATIENCE_SECONDS = 20.0
+# A run with more environments than this has its oldest zygote ended.
+_MOST = 6
+_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What kernels of one zygote have in common: the interpreter, and the variables it was started with."""
+
+    interpreter: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...]
+
+
+class _Zygote:
+    """One zygote, seen from the worker: ``importing`` is what it was importing when it was last heard of."""
+
+    def __init__(self, key: _Key, asked: LaunchRequest, preload: Sequence[str]) -> None:
+        self.importing = ""
+        self.ready = False
+        self.settled = False
+        self._told = b""
+        self.control, its = socket.socketpair()
+        with its:
+            self.process = subprocess.Popen(
+                [*key.interpreter, "-c", _BOOT, supervisor_handle.ROOT, *preload],
+                stdin=its.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=dict(asked.env),
+                start_new_session=True,
+            )
+
+    def fork(self, asked: LaunchRequest, request: bytes) -> SupervisorHandle | None:
+        """Get the keeper of a new kernel; None when this zygote has no more to give."""
+        try:
+            keeper = supervisor_handle.hand_over(self.control, asked.log)
+        except OSError:
+            return None
+        if keeper.begun(_PATIENCE_SECONDS):
+            keeper.say(request)
+            return keeper
+        keeper.let_go()
+        return None
+
+    def listen(self) -> None:
+        """Hear what it is doing, or was doing when it ended."""
+        while supervisor_handle.readable(self.control, 0):
+            try:
+                more = self.control.recv(4096)
+            except ConnectionError:
+                more = b""
+            if not more:
+                return
+            *lines, self._told = (self._told + more).split(b"\n")
+            for told in map(json.loads, lines):
+                self.ready = True
+                self.settled = told["event"] == "settled"
+                self.importing = told["name"] if told["event"] == "importing" else ""
+
+    def let_go(self) -> None:
+        """Have it end as soon as its kernels have."""
+        self.control.close()
+
+    def end(self) -> None:
+        """End it now; kernels that are still there have leashes of their own."""
+        self.control.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class ZygotePool:
+    """All zygotes of this process; :meth:`start` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._here: dict[_Key, _Zygote] = {}
+        self._leaving: list[_Zygote] = []
+        self._refused: set[str] = set()
+        self._hopeless: set[_Key] = set()
+        self._lock = threading.Lock()
+
+    def start(self, asked: LaunchRequest, preload: Sequence[str], local: Iterable[str]) -> SupervisorHandle:
+        """Start a kernel; ``preload`` names what the run's steps import, ``local`` the author's own modules."""
+        key = _key(asked.command, asked.env)
+        request = supervisor_handle.request(asked, local) if key else b""
+        for _ in range(_TRIES):
+            zygote = self._zygote(key, asked, preload) if key else None
+            if zygote is None:
+                break
+            keeper = zygote.fork(asked, request)
+            if keeper is not None:
+                return keeper
+            self._give_up(zygote)
+        return supervisor_handle.start(asked)
+
+    def settled(self, command: tuple[str, ...], env: Mapping[str, str]) -> bool | None:
+        """Say whether the zygote for such kernels has loaded all that it will; None when there is none."""
+        key = _key(command, env)
+        with self._lock:
+            found = self._here.get(key) if key else None
+            if found is None or found.process.poll() is not None:
+                return None
+            found.listen()
+            return found.settled
+
+    def retire(self) -> None:
+        """End all zygotes, and return when they have ended."""
+        with self._lock:
+            ending = [*self._here.values(), *self._leaving]
+            self._here.clear()
+            self._leaving.clear()
+        for zygote in ending:
+            zygote.end()
+
+    def _zygote(self, key: _Key, asked: LaunchRequest, preload: Sequence[str]) -> _Zygote | None:
+        with self._lock:
+            self._leaving = [zygote for zygote in self._leaving if zygote.process.poll() is None]
+            found = self._here.get(key)
+            if found is None and key not in self._hopeless:
+                if len(self._here) >= _MOST:
+                    self._leave(next(iter(self._here)))
+                found = self._here[key] = _Zygote(key, asked, tuple(self._safe(preload)))
+            return found
+
+    def _safe(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            if name.partition(".")[0] in FORK_SAFE and name not in self._refused:
+                yield name
+
+    def _give_up(self, zygote: _Zygote) -> None:
+        """Take a zygote for ended; the next one leaves out what this one was importing."""
+        with self._lock:
+            zygote.listen()
+            if zygote.importing:
+                _LOG.info("`%s` is not loaded ahead of steps: loading it ended the process", zygote.importing)
+                self._refused.add(zygote.importing)
+            for key in [key for key, one in self._here.items() if one is zygote]:
+                if not zygote.ready:
+                    _LOG.info("kernels of %s are started afresh: its zygote does not start", key.interpreter[0])
+                    self._hopeless.add(key)
+                self._leave(key)
+
+    def _leave(self, key: _Key) -> None:
+        zygote = self._here.pop(key)
+        zygote.let_go()
+        self._leaving.append(zygote)
+
+
+def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
+    """Get which zygote a kernel may come from; None when it must be started afresh."""
+    if os.environ.get(_SETTING) == "fresh":
+        return None
+    at = command.index("-m") if "-m" in command else 0
+    if sys.platform != "linux" or command[at : at + 2] != _LAUNCH:
+        return None
+    # The secret of hashing is chosen when a process starts, so all forks of it would share what shall be random.
+    if not env.get("PYTHONHASHSEED", "").isdigit():
+        return None
+    if not all(place.startswith("/") for place in env.get("PYTHONPATH", "/").split(":")):
+        return None
+    return _Key(command[:at], tuple(sorted((name, env[name]) for name in read_in_c(env))))
+
+
+def forks(command: tuple[str, ...], env: Mapping[str, str]) -> bool:
+    """Say whether such kernels may be forked at all."""
+    return _key(command, env) is not None
+
+
+HERE = ZygotePool()

@@ -1,0 +1,99 @@
+"""Tells which files polars and pyarrow read and write in native code, where no audit event is raised.
+
+Shipped to steps' kernels as source. Below are the functions and classes through which their Python sides name a file.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from nbpipe.execution.kernel_runtime.import_hooks import when_loaded
+
+Hear = Callable[[str], None]
+
+# By module: a class in it or none, the beginnings of names, whether they write.
+_PLACES: Mapping[str, Sequence[tuple[str, tuple[str, ...], bool]]] = {
+    "polars": (
+        ("", ("read_", "scan_"), False),
+        ("DataFrame", ("write_",), True),
+        ("LazyFrame", ("sink_",), True),
+    ),
+    "pyarrow.parquet.core": (
+        ("ParquetFile", ("__init__",), False),
+        ("ParquetDataset", ("__init__",), False),
+        ("ParquetWriter", ("__init__",), True),
+    ),
+    "pyarrow.dataset": (
+        ("", ("_filesystem_dataset", "parquet_dataset"), False),
+        ("", ("write_dataset",), True),
+    ),
+}
+# These take no path.
+_OTHERS = ("_clipboard", "_database", "_database_uri", "_external_reader", "_arrow_c_stream", "_pyarrow_dataset")
+_NAMES = ("source", "path_or_paths", "metadata_path", "file", "path", "where", "target", "base_dir", "workbook")
+
+
+def watch(reads: Hear, writes: Hear) -> None:
+    """Have every path told that these libraries read or write from now on."""
+    when_loaded(dict.fromkeys(_PLACES, lambda module: _watch(module, reads, writes)))
+
+
+def paths_below(spelled: str) -> Iterator[tuple[str, bool]]:
+    """Get the paths that are read with this one, and whether each is a folder that is listed: its own, a pattern's."""
+    if os.path.isdir(spelled):
+        for above, _, files in os.walk(spelled):
+            yield above, True
+            yield from ((os.path.join(above, file), False) for file in files)
+    elif glob.has_magic(spelled) and not os.path.lexists(spelled):
+        found = glob.glob(spelled, recursive=True)
+        yield from ((folder, True) for folder in dict.fromkeys(os.path.dirname(each) or "." for each in found))
+        yield from ((each, False) for each in found)
+    else:
+        yield spelled, False
+
+
+def _watch(module: ModuleType, reads: Hear, writes: Hear) -> None:
+    for inside, beginnings, writing in _PLACES[module.__name__]:
+        holder: Any = getattr(module, inside) if inside else module
+        for name, real in list(vars(holder).items()):
+            if name.startswith(beginnings) and not name.endswith(_OTHERS) and callable(real):
+                _replace(holder, name, _telling(real, writes if writing else reads, 1 if inside else 0))
+
+
+def _replace(holder: Any, name: str, told: Callable[..., Any]) -> None:
+    setattr(holder, name, told)
+    home = sys.modules.get(told.__module__)
+    # Pickle looks a function up where it was defined, and takes only the very same one.
+    if isinstance(holder, ModuleType) and home is not None and hasattr(home, name):
+        setattr(home, name, told)
+
+
+def _telling(real: Callable[..., Any], hear: Hear, place: int) -> Callable[..., Any]:
+    @wraps(real)
+    def telling(*given: Any, **named: Any) -> Any:
+        first = given[place] if len(given) > place else next((named[n] for n in _NAMES if n in named), None)
+        for each in first if isinstance(first, list | tuple) else (first,):
+            spelled = _local(each)
+            if spelled is not None:
+                hear(spelled)
+        return real(*given, **named)
+
+    return telling
+
+
+def _local(given: Any) -> str | None:
+    """Get the path of a local file; None for a file object, bytes, or an address."""
+    if not isinstance(given, str | os.PathLike):
+        return None
+    spelled = os.path.expanduser(os.fsdecode(given))
+    parts = urlsplit(spelled) if "://" in spelled else None
+    if parts is None:
+        return spelled
+    return unquote(parts.path) if parts.scheme == "file" else None

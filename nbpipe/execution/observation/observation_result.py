@@ -1,0 +1,41 @@
+"""What was around a step when it ran, as its worker sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nbpipe.data.digests import NoDigestCache
+from nbpipe.data.installed_packages import InstalledPackages
+from nbpipe.data.observations import EnvironmentProbe, content_of, settle_observations
+from nbpipe.execution.attempt.attempt_directory import AttemptDirectory
+from nbpipe.model import Job, Observation
+
+_UNTOLD = "what the step read could not be recorded"
+
+
+def observation_result(
+    job: Job, desk: AttemptDirectory
+) -> tuple[tuple[Observation, ...], tuple[str, ...], tuple[str, ...]]:
+    """Get what a step used without declaring it, what it wrote beside its outputs, and why its result is doubtful."""
+    told: Mapping[str, Any] = desk.observed()
+    if not told:
+        return (), (), (_UNTOLD,)
+    folders = tuple(told["site"])
+    around = EnvironmentProbe(
+        Path(job.cwd), tuple(map(Path, job.roots)), NoDigestCache(), _packages(folders, _ages(folders))
+    )
+    found, doubts = settle_observations(told, around)
+    return found, tuple(told["written"]), doubts
+
+
+@lru_cache(maxsize=8)
+def _packages(folders: tuple[str, ...], _ages: tuple[int, ...]) -> InstalledPackages:
+    """Get what is installed; who owns which module is worth keeping from one step to the next."""
+    return InstalledPackages(folders, lambda path: content_of(path, NoDigestCache()))
+
+
+def _ages(folders: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(Path(folder).stat().st_mtime_ns for folder in folders)

@@ -1,0 +1,149 @@
+"""How much of what a step says is kept in its executed notebook: the beginning, the end, and how much was left out.
+
+A cell keeps 250,000 characters of text from its beginning and as many from its end; what is shown (tables, images) may
+take 4 MB each; a whole notebook keeps 8 MB of all these. So its file stays below 10 MB, and the worker does not grow.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import nbformat
+
+from nbpipe.execution.output_limits.output_limiter import left_out
+
+_HEAD = 250_000
+_TAIL = 250_000
+_SHOWN = 4_000_000
+_ALL = 8_000_000
+_ERROR = 50_000
+# What a line and an output take in a notebook's file beside their text.
+_LINE = 12
+_OUTPUT = 200
+_LEFT_OUT = re.compile(r"\n\[nbpipe left out ([\d,]+) lines \(([\d,]+) characters\)\]\n")
+
+
+class OutputBudget:
+    """What a notebook may still take; ``shown`` is what each thing that can be updated takes now."""
+
+    def __init__(self) -> None:
+        self.left = _ALL
+        self.shown: dict[str, int] = {}
+
+
+class CellOutputs:
+    """What is kept of one cell; ``outputs`` is the cell's own list."""
+
+    def __init__(self, outputs: list[Any], budget: OutputBudget) -> None:
+        self._outputs = outputs
+        self._budget = budget
+        self._head = _HEAD
+        self._tail: deque[tuple[str, str]] = deque()
+        self._length = 0
+        self._lines = 0
+        self._characters = 0
+
+    def say(self, name: str, text: str) -> None:
+        """Take text of the stream ``name``."""
+        if self._head > 0 and not self._tail:
+            first = text[: self._head]
+            self._head -= len(first)
+            text = text[len(first) :]
+            self._keep(name, first)
+        if text:
+            self._head = 0
+            self._tail.append((name, text))
+            self._length += len(text)
+            while self._length - len(self._tail[0][1]) >= _TAIL:
+                self._drop(self._tail.popleft()[1])
+
+    def settle(self) -> None:
+        """Put the end that was held back into the outputs, and how much was left out before it."""
+        while self._tail and self._length > _TAIL:
+            name, text = self._tail.popleft()
+            over = self._length - _TAIL
+            self._tail.appendleft((name, text[over:]))
+            self._drop(text[:over])
+        if self._characters:
+            self._outputs.append(_stream("stdout", left_out(self._lines, self._characters)))
+        for name, text in self._tail:
+            self._keep(name, text)
+        self._tail.clear()
+        self._length = self._lines = self._characters = 0
+
+    def forget(self) -> None:
+        """Begin anew: the cell has cleared its output."""
+        self._tail.clear()
+        self._head = _HEAD
+        self._length = self._lines = self._characters = 0
+
+    def _drop(self, text: str) -> None:
+        self._length -= len(text)
+        self._lines += text.count("\n")
+        self._characters += len(text)
+        for found in _LEFT_OUT.finditer(text):
+            lines, characters = (int(number.replace(",", "")) for number in found.groups())
+            self._lines += lines - 2
+            self._characters += characters - len(found[0])
+
+    def _keep(self, name: str, text: str) -> None:
+        joins = bool(self._outputs) and self._outputs[-1].get("name") == name
+        weight = _weight(text) + (0 if joins else _OUTPUT)
+        if weight > self._budget.left:
+            self._lines += text.count("\n")
+            self._characters += len(text)
+            return
+        self._budget.left -= weight
+        if joins:
+            self._outputs[-1]["text"] += text
+        else:
+            self._outputs.append(_stream(name, text))
+
+
+def _stream(name: str, text: str) -> Any:
+    return nbformat.v4.new_output("stream", name=name, text=text)  # type: ignore[no-untyped-call]  # theirs
+
+
+def _weight(text: str) -> int:
+    return len(json.dumps(text)) + _LINE * text.count("\n")
+
+
+def shown(content: Mapping[str, Any], budget: OutputBudget) -> dict[str, Any] | None:
+    """Get a thing that is shown as it may be kept: itself, or a line that tells its size, or None for lack of room."""
+    display = (content.get("transient") or {}).get("display_id")
+    before = budget.shown.get(display, 0) if display else 0
+    data = content["data"]
+    weight = len(json.dumps(data)) + _OUTPUT
+    if weight > min(_SHOWN, budget.left + before):
+        said = f"[nbpipe left out {', '.join(sorted(data))}: {weight:,} bytes]"
+        data, weight = {"text/plain": said}, len(said) + _OUTPUT
+    if weight > budget.left + before:
+        return None
+    budget.left += before - weight
+    if display:
+        budget.shown[display] = weight
+    return {**content, "data": data}
+
+
+def fits(state: object) -> bool:
+    """Say whether the state of all widgets is small enough to be kept."""
+    return len(json.dumps(state, default=str)) < _SHOWN
+
+
+def error(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Get an error as it may be kept: its text and its traceback with their middles left out."""
+    lines = [_shortened(line, _ERROR // 10) for line in content["traceback"]]
+    if len(lines) > 100:
+        lines = [*lines[:50], left_out(len(lines) - 100, sum(map(len, lines[50:-50]))), *lines[-50:]]
+    return {**content, "evalue": _shortened(content["evalue"], _ERROR), "traceback": lines}
+
+
+def _shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    middle = text[most // 2 : -most // 2]
+    return text[: most // 2] + left_out(middle.count("\n"), len(middle)) + text[-most // 2 :]

@@ -1,0 +1,50 @@
+"""A step's code as the text of an ordinary cell: to be run by hand, with the lines numbered as in the step's cell."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from nbpipe.errors import Refused, SourceLocation
+from nbpipe.language.ipython_syntax import parse_cell
+from nbpipe.language.source_text import lines_of
+from nbpipe.model import StepCell
+
+# What the cell defines shall not be shared with steps.
+_KEPT_OUT = "#| local"
+_WIDEST = 60
+
+
+def debug_cell(pieces: Sequence[StepCell], failed: tuple[int, int] | None = None, said: str = "") -> str:
+    """Get the step's code as a cell that is no step; ``failed`` (cell, line) is marked with what was ``said``.
+
+    The lines of the first piece keep their numbers. Each further one begins below a comment that names its cell.
+    """
+    lines: list[str] = []
+    marked: int | None = None
+    for piece in pieces:
+        own = lines_of(piece.source)
+        first = next((place for place, line in enumerate(own) if line.strip()), 0)
+        if lines:
+            own[first] = f"# cell {piece.cell}: {own[first].lstrip('# |')}"
+            lines.append("")
+        else:
+            own[first] = _KEPT_OUT
+        if failed and failed[0] == piece.cell and failed[1] <= len(own) and marked is None:
+            marked = len(lines) + failed[1] - 1
+        lines += own
+    return "\n".join(lines if marked is None else _marked(lines, marked, said))
+
+
+def _marked(lines: Sequence[str], at: int, said: str) -> list[str]:
+    """Get the lines with a comment behind one of them, where that changes nothing but the comments."""
+    told = said if len(said) <= _WIDEST else f"{said[:_WIDEST]}…"
+    fresh = [*lines[:at], f"{lines[at]}  # ← {told or 'failed here'}", *lines[at + 1 :]]
+    return fresh if _means("\n".join(fresh)) == _means("\n".join(lines)) else list(lines)
+
+
+def _means(source: str) -> str | None:
+    try:
+        return ast.dump(parse_cell(source, SourceLocation()))
+    except Refused:
+        return None

@@ -1,0 +1,173 @@
+"""The items of a declaration: ``NAME[:FORMAT][=SOURCE]`` of inputs, ``…[=DESTINATION]`` of outputs, names, paths."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+from typing import Any
+
+from nbpipe.errors import BadDirective
+from nbpipe.language.source_text import SourceSpan, find_top_level, nearest, split_commas, unquote
+from nbpipe.model import FileSource, Input, InputSource, Output, ParameterSource, RemoteSource, StepOutput
+
+FORMATS = (
+    "arrow", "parquet", "csv", "json", "npy", "npz", "safetensors", "png", "bin", "text", "cloudpickle", "file", "dir",
+)  # fmt: skip
+ALIASES = ("feather", "bytes", "txt", "str", "pickle", "pkl")
+
+_RESERVED = ("_nbpipe",)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_FORMAT = re.compile(r"[A-Za-z][\w.+-]*\Z")
+
+
+def identifier(span: SourceSpan, what: str) -> str:
+    """Get the name as Python knows it: identifiers are compared in Unicode's form NFKC."""
+    text = span.text
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise span.wrong(f"`{text}` is not {_a(what)}", name_hint(text, what))
+    if text in _RESERVED:
+        raise span.wrong(f"`{text}` is a name of nbpipe's own", f"Choose another {what}.")
+    return unicodedata.normalize("NFKC", text)
+
+
+def name_hint(text: str, what: str) -> str:
+    """Get what to do about a text that is no name."""
+    if re.search(r"(?:^|\s)#", text):
+        return "A declaration holds no comment: write it on a line of its own, below."
+    step, _, output = text.partition(".")
+    if what == "input name" and step.isidentifier() and output.isidentifier():
+        return f"Say under which name you want it: {output}={text}"
+    words = text.split()
+    if len(words) > 1 and all(word.isidentifier() for word in words):
+        return f"Commas stand between names: {', '.join(words)}"
+    suggestion = re.sub(r"\W+", "_", text).strip("_") or "name"
+    suggestion = f"_{suggestion}" if suggestion[0].isdigit() else suggestion
+    suggestion = f"{suggestion}_" if keyword.iskeyword(suggestion) else suggestion
+    return f"{_a(what).capitalize()} is a Python identifier, for example `{suggestion}`."
+
+
+def _a(what: str) -> str:
+    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
+
+
+def inputs_in(span: SourceSpan | None) -> tuple[Input, ...]:
+    """Read the value of ``in``; empty where there is none."""
+    if span is None:
+        return ()
+    return _unique([_input(item) for item in split_commas(span)])
+
+
+def outputs_in(span: SourceSpan | None) -> tuple[Output, ...]:
+    """Read the value of ``out``; empty where there is none."""
+    if span is None:
+        return ()
+    return _unique([_output(item) for item in split_commas(span)])
+
+
+def _unique(items: list[Any]) -> tuple[Any, ...]:
+    seen: set[str] = set()
+    for item in items:
+        if item.name in seen:
+            raise BadDirective(f"`{item.name}` is declared twice", "Keep one of them.", item.place)
+        seen.add(item.name)
+    return tuple(items)
+
+
+def _named(item: SourceSpan, what: str) -> tuple[str, str | None, SourceSpan | None]:
+    """Split ``NAME[:FORMAT][=REST]``."""
+    equals = find_top_level(item, "=")
+    left = item.part(0, equals) if equals >= 0 else item
+    rest = item.part(equals + 1) if equals >= 0 else None
+    if rest is not None and not rest.text:
+        raise item.wrong(f"there is nothing after `{left.text}=`", "Name what it stands for, or leave the = out.")
+    colon = left.text.find(":")
+    name = left.part(0, colon) if colon >= 0 else left
+    if "/" in left.text:
+        raise left.wrong(f"`{item.text}` has no name", _path_hint(item.text))
+    return identifier(name, what), _format(left.part(colon + 1)) if colon >= 0 else None, rest
+
+
+def _path_hint(text: str) -> str:
+    """Get the cure for a path without a name, or for a whole item in the quotes that belong around its path."""
+    quote, inner = text[0], text[1:-1]
+    named, equals, path = inner.partition("=")
+    if quote in "\"'" and equals and "/" not in named:
+        return f"Only the path stands in quotes: {named}={quote}{path}{quote}"
+    return f"Give it one: data={text}"
+
+
+def _format(span: SourceSpan) -> str:
+    text = span.text
+    base = text.partition(".")[0]
+    if not _FORMAT.match(text) or (text not in (*FORMATS, *ALIASES) and not (base == "file" and len(text) > 5)):
+        hint = nearest(text, (*FORMATS, "file.csv")) or f"The formats are {', '.join(FORMATS)} and file.SUFFIX."
+        raise span.wrong(f"there is no format `{text}`", hint)
+    return text
+
+
+def input_text(item: Input) -> str:
+    """Get an input as it may be written."""
+    source = item.source
+    if isinstance(source, StepOutput):
+        return item.name if source == StepOutput(item.name) else f"{item.name}={source.step}.{source.output}"
+    if isinstance(source, ParameterSource):
+        told = f"param:{source.parameter}"
+    else:
+        told = source.pattern if isinstance(source, FileSource) else source.text
+    quote = "'" if '"' in told else '"'
+    quoted = f"{quote}{told}{quote}" if re.search(r"[\s,]", told) else told
+    return f"{item.name}{f':{item.format}' if item.format else ''}={quoted}"
+
+
+def _input(item: SourceSpan) -> Input:
+    name, format_, rest = _named(item, "input name")
+    if format_ is not None and rest is None:
+        hint = f"The format is recorded with the data: write {name} alone."
+        raise item.wrong(f"`{item.text}` restates a format", hint)
+    if format_ is not None and rest is not None and (format_ == "dir" or format_.startswith("file")):
+        hint = f"A file or folder is bound as its path: write {name}={rest.text}"
+        raise item.wrong(f"`{format_}` is no format to read", hint)
+    source = StepOutput(name) if rest is None else read_source(rest)
+    if format_ is not None and isinstance(source, StepOutput):
+        raise item.wrong(f"`{item.text}` restates a format", "The format is recorded with the data: leave it out.")
+    return Input(name, source, format_, item.place())
+
+
+def read_source(span: SourceSpan) -> InputSource:
+    """Read what stands after ``=`` of an input; also the value of a ``param:`` input's parameter."""
+    inner = unquote(span)
+    text = inner.text
+    scheme = _SCHEME.match(text)
+    if scheme and scheme[1] == "param":
+        return ParameterSource(identifier(inner.part(scheme.end()), "parameter name"))
+    if scheme and not text.startswith(("/", ".")):
+        if scheme[1] not in ("store", "ds", "http", "https") and not text[scheme.end() :].startswith("//"):
+            raise inner.wrong(
+                f"`{scheme[1]}:` is no kind of source", nearest(scheme[1], ("store", "ds", "https", "param"))
+            )
+        return RemoteSource(scheme[1], text)
+    if "/" in text:
+        return FileSource(text)
+    step, dot, output = text.partition(".")
+    if dot and step.isidentifier() and output.isidentifier():
+        return StepOutput(unicodedata.normalize("NFKC", output), unicodedata.normalize("NFKC", step))
+    raise inner.wrong(f"`{text}` is neither STEP.OUTPUT nor a path", f"A file needs a slash: ./{text}")
+
+
+def _output(item: SourceSpan) -> Output:
+    name, format_, rest = _named(item, "output name")
+    destination = unquote(rest).text if rest is not None else None
+    if destination is not None and "/" not in destination:
+        raise item.wrong(f"`{destination}` is no destination", f"A path needs a slash: ./{destination}")
+    return Output(name, format_, destination, item.place())
+
+
+def names_in(span: SourceSpan) -> tuple[str, ...]:
+    """Read names between commas."""
+    return tuple(identifier(item, "name") for item in split_commas(span))
+
+
+def paths_in(span: SourceSpan) -> tuple[str, ...]:
+    """Read paths between commas, without their quotes."""
+    return tuple(unquote(item).text for item in split_commas(span))

@@ -1,0 +1,56 @@
+"""Which objects a statement changes in place, as far as reading it can tell."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from nbpipe.language.ast_nodes import children
+
+MUTATORS = frozenset(
+    {"append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "setdefault", "popitem",
+     "add", "discard", "difference_update", "intersection_update", "symmetric_difference_update"}
+)  # fmt: skip
+_PARTS = (ast.Subscript, ast.Attribute)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+
+
+def changed_in_place(statement: ast.stmt) -> dict[str, ast.stmt | ast.expr]:
+    """Get the names whose objects the statement changes, with the first place: ``x[k] =``, ``x.append(…)``, ``+=``.
+
+    What functions do when they are called is not looked at.
+    """
+    found: dict[str, ast.stmt | ast.expr] = {}
+    for node in outside_functions(statement):
+        if isinstance(node, _PARTS) and not isinstance(node.ctx, ast.Load):
+            _note(found, node.value, node)
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            found.setdefault(node.target.id, node)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _mutates(node, node.func):
+            _note(found, node.func.value, node)
+    return found
+
+
+def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """Get the nodes below ``node`` that are no part of a function or class."""
+    todo = [node]
+    while todo:
+        following = todo.pop()
+        if not isinstance(following, _FUNCTIONS):
+            yield following
+            todo += reversed(children(following))
+
+
+def _mutates(call: ast.Call, method: ast.Attribute) -> bool:
+    inplace = any(
+        keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        for keyword in call.keywords
+    )
+    return inplace or method.attr in MUTATORS
+
+
+def _note(found: dict[str, ast.stmt | ast.expr], owner: ast.expr, where: ast.expr) -> None:
+    while isinstance(owner, _PARTS):
+        owner = owner.value
+    if isinstance(owner, ast.Name):
+        found.setdefault(owner.id, where)

@@ -1,0 +1,124 @@
+"""Code written down without its layout, and what stands in it: found in one walk, for every plan reads every step."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nbpipe.language.ast_nodes import FIELDS
+from nbpipe.language.mutation_analysis import MUTATORS
+from nbpipe.language.python_literals import MAX_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class NormalForm:
+    """What code says, whatever it looks like.
+
+    ``normal`` is the code without comments, layout and positions, one line for each statement; docstrings stay, for
+    code can read them. ``words`` are the names and attributes in it, ``modules`` the dotted names of modules that it
+    may import at any depth: ``a`` and ``a.b`` for ``from a import b``. It changes something in place only where
+    ``touches`` is true; where ``simple`` is true, the compiler finds nothing wrong that the parser has not found.
+    """
+
+    normal: str
+    words: frozenset[str]
+    modules: tuple[str, ...]
+    touches: bool
+    simple: bool
+
+
+def normal_form_of(body: Iterable[ast.AST]) -> NormalForm:
+    """Get the form of statements; RecursionError where they are nested too deeply."""
+    walk = _Walk()
+    normal = "\n".join([walk.write(statement) for statement in body])
+    touches = walk.touches or not walk.words.isdisjoint(MUTATORS)
+    simple = walk.kinds <= _SIMPLE and not walk.doubtful and "__debug__" not in normal
+    return NormalForm(normal, frozenset(walk.words), tuple(walk.modules), touches, simple)
+
+
+class _Walk:
+    """Writes nodes as ``ast.dump`` does, but in half the time, and notes on the way what stands in them."""
+
+    def __init__(self) -> None:
+        self.words: set[str] = set()
+        self.modules: dict[str, None] = {}
+        self.kinds: set[type[ast.AST]] = set()
+        self.touches = False
+        self.doubtful = False
+
+    def write(self, node: ast.AST) -> str:
+        kind = type(node)
+        if isinstance(node, ast.Name):
+            self.words.add(node.id)
+            return f"Name({node.id})"
+        if isinstance(node, ast.Constant):
+            return f"Constant({node.kind or ''}{_literal(node.value)})"
+        self.kinds.add(kind)
+        if kind in _NOTED:
+            self._note(node)
+        parts = []
+        for name in FIELDS[kind]:
+            value = getattr(node, name, None)
+            if isinstance(value, ast.AST):
+                parts.append(self.write(value))
+            elif not value:
+                parts.append(repr(value))
+            elif isinstance(value, list):
+                items = [self.write(item) if isinstance(item, ast.AST) else repr(item) for item in value]
+                parts.append(f"[{', '.join(items)}]")
+            else:
+                parts.append(repr(value))
+        return f"{kind.__name__}({', '.join(parts)})"
+
+    def _note(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Attribute):
+            self.words.add(node.attr)
+        if isinstance(node, _STORED):
+            self.touches |= not isinstance(node.ctx, ast.Load)
+        elif isinstance(node, ast.Call):
+            given = [keyword.arg for keyword in node.keywords if keyword.arg]
+            self.touches |= "inplace" in given
+            self.doubtful |= len(given) != len(set(given))
+            self._note_import(node)
+        elif isinstance(node, ast.AugAssign):
+            self.touches = True
+        elif isinstance(node, ast.Import):
+            self.modules |= dict.fromkeys(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            parts = [f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*"]
+            self.modules |= dict.fromkeys([node.module, *parts])
+        elif isinstance(node, ast.arguments):
+            self.doubtful |= len(node.posonlyargs + node.args + node.kwonlyargs) > 1 or bool(node.vararg or node.kwarg)
+        elif isinstance(node, ast.comprehension):
+            self.doubtful |= bool(node.is_async)
+
+    def _note_import(self, call: ast.Call) -> None:
+        """Note what ``importlib.import_module("a.b")`` and ``__import__("a.b")`` import."""
+        called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        if called in _IMPORTERS:
+            given = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
+            texts = [node.value for node in given if isinstance(node, ast.Constant)]
+            self.modules |= dict.fromkeys(text for text in texts if isinstance(text, str))
+
+
+_IMPORTERS = frozenset({"import_module", "__import__"})
+_STORED = (ast.Attribute, ast.Subscript)
+_NOTED = frozenset({*_STORED, ast.Call, ast.AugAssign, ast.Import, ast.ImportFrom, ast.arguments, ast.comprehension})
+# To ask the compiler takes as long as to parse. In code of these kinds it finds arguments of one name, `async` in a
+# comprehension, and `__debug__`; loops and `with` are left out, for it counts them.
+_SIMPLE = frozenset(
+    {
+        ast.Expr, ast.Assign, ast.AugAssign, ast.Delete, ast.Assert, ast.Raise, ast.If, ast.Pass, ast.Import, ast.alias,
+        *ast.boolop.__subclasses__(), *ast.operator.__subclasses__(), *ast.unaryop.__subclasses__(),
+        *ast.cmpop.__subclasses__(), ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.Call, ast.keyword,
+        ast.Lambda, ast.arguments, ast.arg, ast.Attribute, ast.Subscript, ast.Slice, ast.List, ast.Tuple, ast.Set,
+        ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.JoinedStr,
+        ast.FormattedValue,
+    }
+)  # fmt: skip
+
+
+def _literal(value: object) -> str:
+    # Python refuses to write longer integers in decimals (sys.get_int_max_str_digits).
+    return hex(value) if type(value) is int and value.bit_length() > MAX_BITS else repr(value)

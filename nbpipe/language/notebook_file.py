@@ -1,0 +1,133 @@
+"""Notebook files: their code cells and the kernel that they name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbpipe.errors import NotebookUnreadable, SourceLocation
+from nbpipe.language.source_text import nearest
+from nbpipe.model import Cell
+
+_SAVE_AGAIN = "Save it again from Jupyter."
+_JSON_WORDS = {
+    list: "a list",
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookFile:
+    """A notebook file, read: code cells numbered among all cells from 1, and the kernelspec's name if it has one."""
+
+    path: Path
+    cells: tuple[Cell, ...]
+    kernel: str | None
+    language: str | None = None
+
+
+def read_notebook(path: Path) -> NotebookFile:
+    """Read a notebook of format 3 or 4; NotebookUnreadable says what is wrong with any other file."""
+    document = _document(path)
+    if document.get("nbformat") != 4:
+        document = _upgraded(document, path)
+    cells = document.get("cells")
+    if not isinstance(cells, list):
+        raise NotebookUnreadable(f"{path} is not a notebook: it has no list of cells", _SAVE_AGAIN)
+    found = tuple(
+        _cell(cell, number, path)
+        for number, cell in enumerate(cells, 1)
+        if not isinstance(cell, dict) or cell.get("cell_type") == "code"
+    )
+    metadata = document.get("metadata")
+    spec = metadata.get("kernelspec") if isinstance(metadata, dict) else None
+    spec = spec if isinstance(spec, dict) else {}
+    return NotebookFile(path, found, _text(spec.get("name")), _text(spec.get("language")))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _document(path: Path) -> dict[str, Any]:
+    text = ""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        document = json.loads(text)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except OSError as error:
+        hint = (
+            "Name the notebook itself."
+            if isinstance(error, IsADirectoryError)
+            else "Look at the file's permissions and its disk."
+        )
+        raise NotebookUnreadable(f"{path} cannot be read: {error.strerror}", hint) from None
+    except UnicodeDecodeError as error:
+        raise NotebookUnreadable(
+            f"{path} is not UTF-8 text (byte {error.start + 1})", "Notebooks are UTF-8; save it again from Jupyter."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, text, error) from None
+    if not isinstance(document, dict):
+        said = _JSON_WORDS.get(type(document), "something else")
+        raise NotebookUnreadable(f"{path} is not a notebook: it holds {said}", _SAVE_AGAIN)
+    return document
+
+
+def _missing(path: Path) -> NotebookUnreadable:
+    folder = path.parent
+    others = [other.name for other in folder.glob("*.ipynb")] if folder.is_dir() else []
+    hint = nearest(path.name, others) or (
+        f"There are: {', '.join(sorted(others)[:5])}." if others else "Look at the spelling of its path."
+    )
+    return NotebookUnreadable(f"there is no notebook {path}", hint)
+
+
+def _broken(path: Path, text: str, error: Exception) -> NotebookUnreadable:
+    line = getattr(error, "lineno", None)
+    if "\n<<<<<<< " in text or text.startswith("<<<<<<< "):
+        line = text[: text.index("<<<<<<< ")].count("\n") + 1
+        return NotebookUnreadable(
+            f"{path}, line {line}: there is a merge conflict in the file", "Resolve it, for example with nbdime."
+        )
+    if not text.strip():
+        return NotebookUnreadable(f"{path} is empty", _SAVE_AGAIN)
+    where = f", line {line}" if line else ""
+    return NotebookUnreadable(f"{path}{where}: not JSON: {getattr(error, 'msg', error)}", _SAVE_AGAIN)
+
+
+def _upgraded(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    version = document.get("nbformat")
+    if type(version) is not int or not 1 <= version <= 4:
+        raise NotebookUnreadable(
+            f"{path} has the notebook format {version!r}; nbpipe reads 3 and 4", "Save it as format 4 from Jupyter."
+        )
+    # Imported here: nbformat takes long to load, and hardly any notebook is older than format 4.
+    import nbformat
+
+    try:
+        converted = nbformat.convert(nbformat.from_dict(document), 4)  # type: ignore[no-untyped-call]
+    except Exception as error:  # noqa: BLE001 - nbformat raises whatever its attribute look-ups meet
+        raise NotebookUnreadable(
+            f"{path} is format {version} and cannot be brought to format 4: {error}", _SAVE_AGAIN
+        ) from None
+    return dict(converted)
+
+
+def _cell(cell: object, number: int, path: Path) -> Cell:
+    source = cell.get("source", "") if isinstance(cell, dict) else None
+    if isinstance(source, list) and all(isinstance(line, str) for line in source):
+        source = "".join(source)
+    if not isinstance(cell, dict) or not isinstance(source, str):
+        raise NotebookUnreadable(f"{path}: cell {number} is not a notebook cell", _SAVE_AGAIN, SourceLocation(number))
+    metadata = cell.get("metadata")
+    tags = metadata.get("tags") if isinstance(metadata, dict) else None
+    tags = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+    return Cell(number, source, _text(cell.get("id")) or "", frozenset(tags))

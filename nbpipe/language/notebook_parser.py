@@ -1,0 +1,246 @@
+"""A notebook's cells as a pipeline: kinds of cells told apart, steps put together, everything wrong collected."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
+from nbpipe.language.conditions import condition_names
+from nbpipe.language.definitions import collect_definitions
+from nbpipe.language.directives import StepDeclaration, marker, read_defaults, read_step
+from nbpipe.language.ipython_syntax import parse_cell
+from nbpipe.language.name_analysis import magic_texts, name_usage
+from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.source_text import line_span, lines_of, nearest
+from nbpipe.language.step_analysis import NotebookScope, analyse_step
+from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepCode, StepOptions
+
+_BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
+_WORD = re.compile(r"[^\W\d]\w*")
+_DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedNotebook:
+    """What the cells say; ``errors`` is empty when it can be planned, ``unbound`` lists outputs not bound yet.
+
+    ``unread`` are the words of cells that are wrong: what they would have given cannot be known.
+    """
+
+    steps: tuple[Step, ...]
+    parameters: tuple[Parameter, ...]
+    code: Mapping[str, StepCode]
+    injected: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    unbound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    errors: tuple[Refused, ...] = ()
+    unread: frozenset[str] = frozenset()
+
+    @property
+    def warnings(self) -> tuple[PipelineWarning, ...]:
+        """Get the advice about all steps."""
+        return tuple(warned for code in self.code.values() for warned in code.warnings)
+
+
+def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
+    """Read code cells in notebook order; nothing is raised, everything wrong is in ``errors``."""
+    errors: list[Refused] = []
+    kinds = [(_kind(cell), cell) for cell in cells]
+    parameters, injected = _parameters(kinds, errors)
+    ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
+    shared = collect_definitions(ordinary)
+    errors += shared.errors
+    garbled = _words(ordinary, shared.errors)
+    defaults = _defaults(ordinary, errors)
+    declaring, wrong = [cell for kind, cell in kinds if kind == "step"], list[Refused]()
+    steps = _steps(declaring, defaults, wrong)
+    errors += wrong
+    makers: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        for output in step.outputs:
+            makers[output.name] = (*makers.get(output.name, ()), step.name)
+    refused = _refused(kinds, parameters) | garbled
+    around = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
+    code: dict[str, StepCode] = {}
+    unbound: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        analysed = analyse_step(step, around)
+        code[step.name] = analysed.code
+        errors += _parameter_errors(step, {**dict.fromkeys(refused), **around.parameters})
+        errors += analysed.errors
+        if analysed.unbound:
+            unbound[step.name] = analysed.unbound
+    unread = garbled | _words(declaring, wrong)
+    return ParsedNotebook(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread)
+
+
+def unbound_errors(reading: ParsedNotebook) -> list[Refused]:
+    """Get an error for each step with a value output that no statement can bind."""
+    return [
+        BadPipeline(
+            f"no statement of the step binds its output `{name}`",
+            f"Assign to `{name}`, or declare `-o {name}:file` or `-o {name}:dir` for a path to write to.",
+            output.place if (output := step.output(name)) else step.place,
+        )
+        for step in reading.steps for name in reading.unbound.get(step.name, ())
+    ]  # fmt: skip
+
+
+def _kind(cell: Cell) -> str:
+    mark = marker(cell.source)
+    if mark == "step":
+        return "step"
+    if "injected-parameters" in cell.tags:
+        return "injected"
+    if mark == "parameters" or "parameters" in cell.tags:
+        return "parameters"
+    return "ordinary"
+
+
+def _parameters(
+    kinds: Sequence[tuple[str, Cell]], errors: list[Refused]
+) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
+    declared = [cell for kind, cell in kinds if kind == "parameters"]
+    injected: dict[str, Any] = {}
+    parameters: tuple[Parameter, ...] = ()
+    if len(declared) > 1:
+        numbers = " and ".join(str(cell.number) for cell in declared)
+        errors.append(
+            BadParameter(f"cells {numbers} are both parameters cells", "Keep one.", SourceLocation(declared[1].number))
+        )
+    try:
+        parameters = read_parameters(declared[0]) if declared else ()
+        for kind, cell in kinds:
+            if kind == "injected":
+                injected |= read_injected(cell)
+    except Refused as error:
+        errors.append(error)
+    except Refusals as several:
+        errors += several.errors
+    return parameters, injected
+
+
+def _refused(kinds: Sequence[tuple[str, Cell]], parameters: Sequence[Parameter]) -> frozenset[str]:
+    """Get the names that parameters cells bind and that are no parameters: the cell is wrong, which is told once."""
+    bound: set[str] = set()
+    for kind, cell in kinds:
+        if kind == "parameters":
+            try:
+                bound |= name_usage(parse_cell(cell.source, SourceLocation(cell.number)).body).binds
+            except (Refused, RecursionError):
+                bound |= set(_BINDING.findall(cell.source))
+    return frozenset(bound - {parameter.name for parameter in parameters})
+
+
+def _words(cells: Iterable[Cell], errors: Iterable[Refused]) -> frozenset[str]:
+    """Get the words of the cells that the errors are about."""
+    wrong = {error.place.cell for error in errors}
+    return frozenset(word for cell in cells if cell.number in wrong for word in _WORD.findall(cell.source))
+
+
+def _defaults(cells: Sequence[Cell], errors: list[Refused]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for cell in cells:
+        called = _called_defaults(cell) if "%nbpipe" in cell.source else []
+        for number, line in enumerate(lines_of(cell.source), 1):
+            match = _DEFAULTS.match(line)
+            if match and match[1].strip() in called:
+                try:
+                    found |= read_defaults(line_span(match[1], cell.number, number, match.start(1) + 1))
+                except BadDirective as error:
+                    errors.append(error)
+    return found
+
+
+def _called_defaults(cell: Cell) -> list[str]:
+    """Get what ``%nbpipe defaults`` is given in the cell's code: a text that only looks like it is none."""
+    try:
+        tree = parse_cell(cell.source, SourceLocation(cell.number))
+    except Refused:
+        return []
+    calls = (magic_texts(node) for node in ast.walk(tree))
+    words = (texts[1].split(maxsplit=1) for texts in calls if texts[:1] == ["nbpipe"] and len(texts) > 1)
+    told = [" ".join(rest).strip() for verb, *rest in filter(None, words) if verb == "defaults"]
+    return [text for text in told if text not in ("--help", "-h")]
+
+
+def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused]) -> list[Step]:
+    steps: dict[str, Step] = {}
+    continued: list[StepDeclaration] = []
+    for cell in cells:
+        try:
+            declared = read_step(cell)
+        except BadDirective as error:
+            errors.append(error)
+            continue
+        if declared.append:
+            continued.append(declared)
+        elif declared.name in steps:
+            first = steps[declared.name].place.cell
+            message = f"cells {first} and {cell.number} are both called `{declared.name}`"
+            errors.append(BadPipeline(message, "Rename one, or continue the first with --append.", declared.place))
+        else:
+            steps[declared.name] = _begin(declared, defaults)
+    unread = _words(cells, errors)
+    for declared in continued:
+        if declared.name in steps or declared.name not in unread:
+            _continue(declared, steps, errors)
+    return list(steps.values())
+
+
+def _begin(declared: StepDeclaration, defaults: Mapping[str, Any]) -> Step:
+    options: StepOptions = declared.options
+    if defaults:
+        fields = {field.name for field in dataclasses.fields(StepOptions)}
+        left_out = {key: value for key, value in defaults.items() if key not in declared.given and key in fields}
+        later = [(key, value) for key, value in defaults.items() if isinstance(value, SourceLocation)]
+        options = dataclasses.replace(options, **left_out, later=(*options.later, *later))
+    piece = StepCell(declared.place.cell or 0, declared.body)
+    return Step(declared.name, declared.inputs, declared.outputs, options, (piece,), declared.place, declared.given)
+
+
+def _continue(declared: StepDeclaration, steps: dict[str, Step], errors: list[Refused]) -> None:
+    step = steps.get(declared.name)
+    if step is None:
+        hint = nearest(declared.name, steps) or f"Begin it with %%step {declared.name}."
+        errors.append(BadPipeline(f"there is no step `{declared.name}` to continue", hint, declared.place))
+        return
+    repeated = [item for item in declared.inputs if item.name in {other.name for other in step.inputs}]
+    again = [item for item in declared.outputs if item.name in {other.name for other in step.outputs}]
+    for name, place in [*((i.name, i.place) for i in repeated), *((o.name, o.place) for o in again)]:
+        errors.append(BadDirective(f"`{name}` is declared twice in step {step.name}", "Keep one.", place))
+    steps[step.name] = dataclasses.replace(
+        step,
+        inputs=(*step.inputs, *declared.inputs),
+        outputs=(*step.outputs, *declared.outputs),
+        pieces=(*step.pieces, StepCell(declared.place.cell or 0, declared.body)),
+    )
+
+
+def _parameter_errors(step: Step, parameters: Mapping[str, Parameter | None]) -> list[Refused]:
+    """Get the errors of ``param`` and ``when``: both are about parameters.
+
+    What ``when`` reads decides whether the step runs, not what it makes, and is no part of its code.
+    """
+    errors: list[Refused] = []
+    for name in step.options.params:
+        if name not in parameters:
+            hint = nearest(name, parameters) or "Give it a default in the parameters cell."
+            errors.append(BadPipeline(f"there is no parameter `{name}`", hint, step.place_of("param", name)))
+    if step.options.when is None:
+        return errors
+    place = step.place_of("when")
+    try:
+        names = condition_names(step.options.when, place)
+    except BadDirective as error:
+        return [*errors, error]
+    for name in names:
+        if name not in parameters:
+            hint = nearest(name, parameters) or "A condition can only read parameters."
+            errors.append(BadPipeline(f"`when` reads `{name}`, which is no parameter", hint, place))
+    return errors

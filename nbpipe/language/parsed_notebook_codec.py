@@ -1,0 +1,217 @@
+"""A reading written down as text, and read back: so that a notebook that has not changed need not be read again.
+
+Only what comes back exactly is written: a reading with errors, or with a value that text cannot hold, is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from nbpipe.errors import NO_LOCATION, SourceLocation
+from nbpipe.language.notebook_parser import ParsedNotebook
+from nbpipe.model import (
+    Definition,
+    FileSource,
+    Input,
+    InputSource,
+    Output,
+    Parameter,
+    ParameterSource,
+    PipelineWarning,
+    RemoteSource,
+    ReusePolicy,
+    Step,
+    StepCell,
+    StepCode,
+    StepOptions,
+    StepOutput,
+)
+
+_PLAIN = StepOptions()
+_SOURCES: Mapping[str, Callable[..., InputSource]] = {
+    "output": StepOutput, "files": FileSource, "parameter": ParameterSource, "elsewhere": RemoteSource,
+}  # fmt: skip
+
+
+def encode_notebook(reading: ParsedNotebook) -> str | None:
+    """Get the reading as ASCII text, or None where reading that would not give exactly the same again."""
+    if reading.errors or reading.unread:
+        return None
+    try:
+        text = json.dumps(_document(reading), separators=(",", ":"))
+        return text if _same(decode_notebook(text), reading) else None
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def decode_notebook(text: str) -> ParsedNotebook:
+    """Get the reading that was written down; ValueError when the text is none."""
+    try:
+        told = json.loads(text)
+        definitions = [_definition(*each) for each in told["definitions"]]
+        return ParsedNotebook(
+            steps=tuple([_step(*each) for each in told["steps"]]),
+            parameters=tuple([_parameter(*each) for each in told["parameters"]]),
+            code={name: _code(definitions, *each) for name, *each in told["code"]},
+            injected=_held(told["injected"]),
+            defaults=_held(told["defaults"]),
+            unbound={name: tuple(outputs) for name, outputs in told["unbound"]},
+        )
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"not a reading: {error}") from error
+
+
+def _same(back: ParsedNotebook, reading: ParsedNotebook) -> bool:
+    """Say whether all is equal, and of the same types where equal values may differ: 1, 1.0 and True."""
+    values = [(parameter.default, parameter.choices) for parameter in reading.parameters]
+    again = [(parameter.default, parameter.choices) for parameter in back.parameters]
+    orders = [list(found.code) for found in (back, reading)]
+    kept = (values, reading.injected, reading.defaults, [(step.options, step.given) for step in reading.steps])
+    found = (again, back.injected, back.defaults, [(step.options, step.given) for step in back.steps])
+    return back == reading and orders[0] == orders[1] and repr(found) == repr(kept)
+
+
+def _document(reading: ParsedNotebook) -> dict[str, Any]:
+    numbers: dict[int, int] = {}
+    every: list[Definition] = []
+    for code in reading.code.values():
+        for item in code.definitions:
+            if id(item) not in numbers:
+                numbers[id(item)] = len(every)
+                every.append(item)
+    return {
+        "definitions": [[item.names, item.source, item.normal, item.cell, item.is_import] for item in every],
+        "parameters": [_parameter_row(item) for item in reading.parameters],
+        "steps": [_step_row(step) for step in reading.steps],
+        "code": [
+            [
+                name, code.parameters, [numbers[id(item)] for item in code.definitions], code.normal, code.imports,
+                [[item.code, item.message, item.hint, _where(item.place)] for item in code.warnings],
+                code.files, code.raw,
+            ]
+            for name, code in reading.code.items()
+        ],
+        "injected": _value(reading.injected),
+        "defaults": _value(reading.defaults),
+        "unbound": list(reading.unbound.items()),
+    }  # fmt: skip
+
+
+def _where(place: SourceLocation) -> list[Any]:
+    return [place.cell, place.line, place.column, place.step]
+
+
+def _definition(names: Iterable[str], *rest: Any) -> Definition:
+    return Definition(tuple(names), *rest)
+
+
+def _parameter_row(item: Parameter) -> list[Any]:
+    choices = [_value(choice) for choice in item.choices]
+    return [item.name, item.kind, _value(item.default), item.optional, choices, item.help, _where(item.place)]
+
+
+def _parameter(name: str, kind: str, default: Any, *rest: Any) -> Parameter:
+    optional, choices, help_, place = rest
+    return Parameter(name, kind, _held(default), optional, tuple(map(_held, choices)), help_, SourceLocation(*place))
+
+
+def _step_row(step: Step) -> list[Any]:
+    return [
+        step.name,
+        [[item.name, _source_row(item.source), item.format, _where(item.place)] for item in step.inputs],
+        [[item.name, item.format, item.destination, _where(item.place)] for item in step.outputs],
+        None if step.options == _PLAIN else _options_row(step.options),
+        [[piece.cell, piece.source] for piece in step.pieces],
+        _where(step.place),
+        [[key, _where(place)] for key, place in step.given.items()],
+    ]
+
+
+def _step(name: str, inputs: Iterable[Any], outputs: Iterable[Any], *rest: Any) -> Step:
+    options, pieces, place, given = rest
+    return Step(
+        name,
+        tuple(
+            [Input(called, _source(*source), form, SourceLocation(*where)) for called, source, form, where in inputs]
+        ),
+        tuple([Output(called, form, target, SourceLocation(*where)) for called, form, target, where in outputs]),
+        _PLAIN if options is None else _options(options),
+        tuple([StepCell(cell, source) for cell, source in pieces]),
+        SourceLocation(*place),
+        {key: SourceLocation(*where) for key, where in given},
+    )
+
+
+def _source_row(source: InputSource) -> list[Any]:
+    if isinstance(source, StepOutput):
+        return ["output", source.output, source.step]
+    if isinstance(source, FileSource):
+        return ["files", source.pattern]
+    if isinstance(source, ParameterSource):
+        return ["parameter", source.parameter]
+    return ["elsewhere", source.scheme, source.text]
+
+
+def _source(kind: str, *parts: Any) -> InputSource:
+    return _SOURCES[kind](*parts)
+
+
+def _options_row(options: StepOptions) -> dict[str, Any]:
+    return {
+        "params": options.params, "after": options.after, "retries": options.retries, "timeout": options.timeout,
+        "memory": options.memory, "reuse": options.reuse.value, "salt": options.salt, "hash": options.hash,
+        "envvar": options.envvar, "when": options.when,
+        "later": [[name, _where(place)] for name, place in options.later],
+    }  # fmt: skip
+
+
+def _options(told: dict[str, Any]) -> StepOptions:
+    lists = {name: tuple(told[name]) for name in ("params", "after", "hash", "envvar")}
+    later = tuple((name, SourceLocation(*where)) for name, where in told["later"])
+    return StepOptions(**{**told, **lists, "reuse": ReusePolicy(told["reuse"]), "later": later})
+
+
+def _code(definitions: list[Definition], parameters: Iterable[str], shared: Iterable[int], *rest: Any) -> StepCode:
+    normal, imports, warnings, files, raw = rest
+    return StepCode(
+        tuple(parameters), tuple([definitions[number] for number in shared]), normal, tuple(imports),
+        tuple([PipelineWarning(code, message, hint, _place(where)) for code, message, hint, where in warnings]),
+        tuple(files), raw,
+    )  # fmt: skip
+
+
+def _place(where: list[Any]) -> SourceLocation:
+    return NO_LOCATION if where == [None] * 4 else SourceLocation(*where)
+
+
+def _value(value: Any) -> list[Any]:
+    """Get an author's value with its type beside it; ValueError for one that text cannot hold."""
+    kind = type(value)
+    if value is None or kind in (str, int, float, bool):
+        return ["is", value]
+    if kind in (list, tuple):
+        return [kind.__name__, *map(_value, value)]
+    if kind is dict:
+        return ["dict", *([_value(key), _value(held)] for key, held in value.items())]
+    if kind is ReusePolicy:
+        return ["reuse", value.value]
+    if kind is SourceLocation:
+        return ["place", *_where(value)]
+    raise ValueError(f"a {kind.__name__} cannot be written down")
+
+
+def _held(told: list[Any]) -> Any:
+    kind, *parts = told
+    return _HELD[kind](parts)
+
+
+_HELD: Mapping[str, Callable[[list[Any]], Any]] = {
+    "is": lambda parts: parts[0],
+    "list": lambda parts: [_held(part) for part in parts],
+    "tuple": lambda parts: tuple(_held(part) for part in parts),
+    "dict": lambda parts: {_held(key): _held(value) for key, value in parts},
+    "reuse": lambda parts: ReusePolicy(parts[0]),
+    "place": lambda parts: SourceLocation(*parts),
+}

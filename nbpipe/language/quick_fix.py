@@ -1,0 +1,49 @@
+"""A cell mended: the declaration that an error asks for, written into the cell's own text."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from nbpipe.errors import BadDirective, NbpipeError, UndeclaredName
+from nbpipe.language.directives import DeclarationText, marker, read_declaration_text
+from nbpipe.model import Cell
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+
+
+def declare_missing_input(cell: Cell, error: NbpipeError) -> str | None:
+    """Get the cell's new source, in which the input is declared that the error misses; None where that is no cure.
+
+    The cell is the one that the error names. What is there already stays to the letter.
+    """
+    if not isinstance(error, UndeclaredName) or not error.add or marker(cell.source) != "step":
+        return None
+    try:
+        written = read_declaration_text(cell)
+        lines = [line for line in _LINE.findall(cell.source) if line]
+        fresh = "".join(_with_input(lines, written, error.add))
+        again = read_declaration_text(dataclasses.replace(cell, source=fresh))
+    except BadDirective:
+        return None
+    return fresh if "in" in again.options and error.add in again.options["in"].text else None
+
+
+def _with_input(lines: list[str], written: DeclarationText, item: str) -> list[str]:
+    """Get the lines with one more input: behind the others, in a line of its own among lines, or behind the name."""
+    if "in" in written.options:
+        span = written.options["in"]
+        end = span.place(len(span.text) - 1)
+        return _inserted(lines, (end.line or 1) - 1, end.column or 1, f", {item}")
+    below = written.first + written.used
+    if written.after > below:
+        ending = lines[written.first][len(lines[written.first].rstrip("\r\n")) :]
+        pipe = "# |" if lines[below].startswith("# |") else "#|"
+        return [*lines[:below], f"{pipe} in: {item}{ending}", *lines[below:]]
+    end = written.word.place(len(written.word.text) - 1)
+    return _inserted(lines, (end.line or 1) - 1, end.column or 1, f" -i {item}")
+
+
+def _inserted(lines: list[str], at: int, column: int, text: str) -> list[str]:
+    line = lines[at]
+    return [*lines[:at], line[:column] + text + line[column:], *lines[at + 1 :]]

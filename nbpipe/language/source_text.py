@@ -1,0 +1,146 @@
+"""Pieces of a cell's text that still know where they stand."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import re
+import tokenize
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nbpipe.errors import BadDirective, SourceLocation
+
+OPENING = {"[": "]", "(": ")", "{": "}"}
+QUOTES = "\"'"
+# Elsewhere a quote is an apostrophe: ./don't.csv
+_BEFORE_QUOTES = " \t,=:[("
+_PLAIN = re.compile(r"[^\[(){}\]\"']*")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpan:
+    """Text with the place of each of its characters: ``segments`` are (offset, line, column) of its parts."""
+
+    text: str
+    segments: tuple[tuple[int, int, int], ...]
+    cell: int
+    step: str | None = None
+
+    def place(self, offset: int = 0) -> SourceLocation:
+        """Get the place of the character at ``offset``."""
+        start, line, column = self.segments[0]
+        for segment in self.segments[1:]:
+            if segment[0] <= offset:
+                start, line, column = segment
+        return SourceLocation(self.cell, line, column + offset - start, self.step)
+
+    def part(self, start: int, end: int | None = None) -> SourceSpan:
+        """Get the stripped text between two offsets, its places kept."""
+        raw = self.text[start:end]
+        begin = start + len(raw) - len(raw.lstrip())
+        if len(self.segments) == 1:
+            offset, line, column = self.segments[0]
+            return SourceSpan(raw.strip(), ((0, line, column + begin - offset),), self.cell, self.step)
+        inside = [(max(offset - begin, 0), *self._at(max(offset, begin))) for offset, _, _ in self.segments]
+        return SourceSpan(raw.strip(), tuple(sorted({(0, *self._at(begin)), *inside})), self.cell, self.step)
+
+    def _at(self, offset: int) -> tuple[int, int]:
+        place = self.place(offset)
+        return (place.line or 1, place.column or 1)
+
+    def named(self, step: str | None) -> SourceSpan:
+        """Get the same span as part of step ``step``."""
+        return SourceSpan(self.text, self.segments, self.cell, step)
+
+    def wrong(self, message: str, hint: str = "", offset: int = 0) -> BadDirective:
+        """Get the error that points at this span."""
+        return BadDirective(message, hint, self.place(offset))
+
+
+def lines_of(source: str) -> list[str]:
+    """Get the lines as Python counts them: ``str.splitlines`` also splits where a string literal may go on."""
+    return _LINE_END.split(source)
+
+
+def comments_of(source: str) -> dict[int, str]:
+    """Get the comments by line; where the text stops being Python, those before that."""
+    found: dict[int, str] = {}
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                found[token.start[0]] = token.string
+    except (tokenize.TokenError, SyntaxError):
+        return found
+    return found
+
+
+def line_span(text: str, cell: int, line: int, column: int = 1) -> SourceSpan:
+    """Get the span of a part of one line."""
+    return SourceSpan(text, ((0, line, column),), cell)
+
+
+def split_commas(span: SourceSpan) -> list[SourceSpan]:
+    """Split at the commas that stand outside quotes and brackets; an empty item is an error."""
+    items, start = [], 0
+    for offset in [*_top_level(span, ","), len(span.text)]:
+        item = span.part(start, offset)
+        if not item.text:
+            raise span.wrong(
+                "there is nothing between two commas", "Write NAME, NAME, …", min(offset, len(span.text) - 1)
+            )
+        items.append(item)
+        start = offset + 1
+    return items
+
+
+def find_top_level(span: SourceSpan, character: str) -> int:
+    """Get the offset of the first ``character`` outside quotes and brackets, or -1."""
+    return next(iter(_top_level(span, character)), -1)
+
+
+def _top_level(span: SourceSpan, character: str) -> list[int]:
+    if _PLAIN.fullmatch(span.text):
+        return [offset for offset, letter in enumerate(span.text) if letter == character]
+    found: list[tuple[int, frozenset[int]]] = []
+    opened: list[int] = []
+    quoted = -1
+    for offset, letter in enumerate(span.text):
+        if quoted >= 0:
+            quoted = -1 if letter == span.text[quoted] else quoted
+        elif letter in QUOTES and (not offset or span.text[offset - 1] in _BEFORE_QUOTES):
+            quoted = offset
+        elif letter == character:
+            found.append((offset, frozenset(opened)))
+        elif letter in OPENING:
+            opened.append(offset)
+        elif opened and letter == OPENING[span.text[opened[-1]]]:
+            opened.pop()
+    if quoted >= 0:
+        sign = span.text[quoted]
+        hint = "Close it, or put the whole value into the other kind."
+        raise span.wrong(f"the quote {sign} is not closed", hint, quoted)
+    # A bracket that nothing closes is part of a file's name.
+    return [offset for offset, around in found if around <= set(opened)]
+
+
+def unquote(span: SourceSpan) -> SourceSpan:
+    """Get the text inside the quotes, or the text itself when it has none."""
+    text = span.text
+    if len(text) >= 2 and text[0] in QUOTES and text.find(text[0], 1) == len(text) - 1:
+        return SourceSpan(
+            text[1:-1],
+            tuple((max(o - 1, 0), line, col + (o == 0)) for o, line, col in span.segments),
+            span.cell,
+            span.step,
+        )
+    return span
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.55) -> str:
+    """Get ``Did you mean `x`?`` for the nearest known word, or nothing."""
+    names = list(known)
+    folded = {name.casefold(): name for name in names if name != word}
+    match = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=cutoff)
+    return f"Did you mean `{folded[match[0]]}`?" if match else ""

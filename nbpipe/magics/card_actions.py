@@ -1,0 +1,74 @@
+"""Cards under cells, and what their buttons do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nbpipe.errors import NbpipeError
+from nbpipe.magics.kernel_session import KernelSession
+from nbpipe.magics.run_view import RunView
+from nbpipe.run.submission import RunOptions
+from nbpipe.views.html_tables import lines_html
+from nbpipe.views.why_report import why_html
+from nbpipe.widget import CardWidget
+
+
+def show_card(session: KernelSession, watched: RunView, focus: str | None) -> None:
+    """Show a run on a card under the cell that runs now; ``focus`` is the cell's step, None for the whole run."""
+    shown = _Shown(session, watched, focus)
+    shown.card = CardWidget(shown.act)
+    shown.card.show()
+    watched.add(shown.card, focus)
+
+
+@dataclass(slots=True)
+class _Shown:
+    """A card with the run that it shows now."""
+
+    session: KernelSession
+    watched: RunView
+    focus: str | None
+    card: CardWidget | None = None
+
+    def act(self, action: str, step: str) -> None:
+        """Do what a button asks for; what goes wrong is told on the card."""
+        try:
+            said = self._act(action, step or self.focus or "")
+        except NbpipeError as error:
+            said = lines_html(str(error).splitlines())
+        if said and self.card is not None:
+            self.card.tell(said)
+
+    def _act(self, action: str, step: str) -> str:
+        if action == "cancel":
+            self._cancel(step)
+        elif action in ("rerun", "force"):
+            self._again(step, force=(step,) if action == "force" else None)
+        elif action == "why":
+            return self._why(step)
+        elif action == "open":
+            executed = self.session.workspace.results.executed_notebook(self.session.identity, step)
+            return lines_html([f"the executed notebook: {executed}"])
+        elif action == "debug":
+            return lines_html([f"%nbpipe debug {step}"])
+        return ""
+
+    def _cancel(self, step: str) -> None:
+        self.watched.cancel(step)
+
+    def _why(self, step: str) -> str:
+        workspace = self.session.workspace
+        told = workspace.plans.why(self.session.request([step]), step)
+        parts = (told.step, told.verdict, told.now, told.before, told.last)
+        return why_html(*parts, numbers=workspace.runs.numbers(told.runs))
+
+    def _again(self, step: str, *, force: tuple[str, ...] | None) -> None:
+        """Submit the step as its cell is now; the card shows the new run from now on."""
+        request = self.session.request([step], force=force)
+        if self.watched.goes_on_with(step):
+            self.watched.cancel(step)
+        again = self.session.submit(request, self.session.cells.all(), RunOptions())
+        if self.card is not None:
+            self.watched.drop(self.card)
+            again.add(self.card, self.focus)
+        self.watched = again

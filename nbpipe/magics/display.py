@@ -1,0 +1,170 @@
+"""What a live kernel shows: progress that is kept up to date in place, tables as HTML and text, errors in few lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from nbpipe.errors import NbpipeError
+from nbpipe.magics.kernel_session import KernelSession
+from nbpipe.magics.output_bindings import WaitMessage
+from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, StepEvent
+from nbpipe.run.reports import RunReport
+from nbpipe.run.run_watcher import RunUpdate
+from nbpipe.views import html_tables, log_text, text_tables
+from nbpipe.views.wording import duration, status_words
+from nbpipe.workspace import ActiveRun
+
+COLUMNS = 120
+
+
+class PipelineError(Exception):
+    """An error of nbpipe as a notebook shows it: its sentence and what to do, without our call stack."""
+
+    def __init__(self, error: NbpipeError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    def _render_traceback_(self) -> list[str]:
+        notes = getattr(self.error, "__notes__", [])
+        return [*(note for note in notes if note), f"{self.error.code}: {self.error}"]
+
+
+class ErrorDisplay:
+    """Turns errors of ours into what a notebook shows."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, NbpipeError):
+            raise PipelineError(error) from None
+
+
+class RunDisplay:
+    """The steps of a run under the cell, one display that is updated in place."""
+
+    def __init__(self, session: KernelSession) -> None:
+        self._session = session
+        self._records: dict[str, ExecutionRecord] = {}
+        self._handle: Any = None
+        self._run: RunRecord | None = None
+
+    def begin(self, run: ActiveRun) -> None:
+        """Show advice on the notebook; the run's steps come as they change."""
+        self._run = run.record
+        show_warnings(run.warnings)
+
+    def updated(self, update: RunUpdate) -> None:
+        """Show the steps' new states."""
+        for record in update.executions:
+            if record.current:
+                self._records[record.step] = record
+        if update.executions and _in_place():
+            self._show(sorted(self._records.values(), key=lambda r: r.position), self._run)
+
+    def end(self, report: RunReport) -> None:
+        """Show how the run ended; this stays in the saved notebook."""
+        numbers = self._session.workspace.runs.origin_numbers(report.steps)
+        self._show(report.steps, report.run, numbers, report.seconds)
+
+    def _show(
+        self,
+        steps: Sequence[ExecutionRecord],
+        run: RunRecord | None,
+        numbers: dict[str, int] | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        if run is None:
+            return
+        known = numbers or {}
+        lines = text_tables.step_lines(steps, COLUMNS, known)
+        if seconds is not None:
+            lines.append(f"run {run.number} {status_words(run.status)} in {duration(seconds)}")
+            lines += text_tables.note_lines(steps)
+        bundle = _bundle(lines, html_tables.run_html(run, steps, known))
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        elif _in_place():
+            self._handle.update(bundle, raw=True)
+        else:
+            display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+
+def hint() -> WaitMessage:
+    """Get what tells the reader of the running cell what it waits for."""
+
+    def show(line: str, handle: Any) -> Any:
+        bundle = {"text/plain": line}
+        if handle is None:
+            return display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        handle.update(bundle, raw=True)
+        return handle
+
+    return WaitMessage(show)
+
+
+def show_lines(lines: Sequence[str]) -> None:
+    """Show plain lines."""
+    if lines:
+        text = "\n".join(lines)
+        display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def write_lines(lines: Sequence[str]) -> None:
+    """Write plain lines at once, under those before, while the cell runs."""
+    if lines:
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+
+
+def show_warnings(warnings: Iterable[PipelineWarning]) -> None:
+    """Show advice on the notebook."""
+    show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in warnings])
+
+
+def show_table(lines: Sequence[str], html: str) -> None:
+    """Show the same table as text and as HTML."""
+    display(_bundle(lines, html), raw=True)  # type: ignore[no-untyped-call]
+
+
+def show_outputs(executed: Path) -> None:
+    """Show again, under the step's own cell, what its code printed and displayed in its own kernel."""
+    try:
+        notebook = json.loads(executed.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    for output in log_text.shown(notebook):
+        if output["output_type"] == "stream":
+            stream = sys.stderr if output.get("name") == "stderr" else sys.stdout
+            stream.write(log_text.joined(output.get("text", "")))
+        else:
+            data = {kind: log_text.joined(value) for kind, value in output.get("data", {}).items()}
+            display(data, raw=True, metadata=output.get("metadata") or {})  # type: ignore[no-untyped-call]
+
+
+def show_log(found: Path | list[StepEvent]) -> None:
+    """Show what a step printed: from its executed notebook, or what it has told so far."""
+    if isinstance(found, Path):
+        text = log_text.text_of(json.loads(found.read_text(encoding="utf-8"))) or "the step printed nothing"
+    else:
+        text = log_text.text_of_events(found) or "the step has printed nothing yet"
+    show_lines([text])
+
+
+def _bundle(lines: Sequence[str], html: str) -> dict[str, str]:
+    return {"text/plain": "\n".join(lines), "text/html": html}
+
+
+def _in_place() -> bool:
+    """Say whether a display can be updated: in a kernel it can, on a terminal each one is new text."""
+    return hasattr(get_ipython(), "kernel")

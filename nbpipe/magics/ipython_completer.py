@@ -1,0 +1,77 @@
+"""Tab completion of ``%%step``, ``#| key:`` lines and ``%nbpipe`` in whatever front end asks the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbpipe.errors import NbpipeError
+from nbpipe.language.completion import CompletionNames, complete
+from nbpipe.magics.kernel_session import KernelSession
+from nbpipe.verbs.completion import complete_line
+
+_LOOKED_AT = 2_000
+_NAME = "nbpipe_matcher"
+_QUOTED = frozenset(" ,'\"")
+
+
+def offer(shell: InteractiveShell, session: KernelSession) -> None:
+    """Have IPython's completer ask us about each place where somebody presses Tab."""
+    shell.Completer.custom_matchers.append(_matcher(session))
+
+
+def offer_no_more(shell: InteractiveShell) -> None:
+    """Take that back."""
+    others = [asked for asked in shell.Completer.custom_matchers if getattr(asked, "__name__", "") != _NAME]
+    shell.Completer.custom_matchers[:] = others
+
+
+def _matcher(session: KernelSession) -> Callable[[CompletionContext], Any]:
+    @context_matcher()  # type: ignore[untyped-decorator]
+    def nbpipe_matcher(context: CompletionContext) -> Any:
+        source = context.full_text
+        if "step" not in source and "%nbpipe" not in source:
+            return _nothing()
+        place = (source, context.cursor_line, context.cursor_position, known(session))
+        offered = complete_line(*place) or complete(*place)
+        if offered is None:
+            return _nothing()
+        words = [SimpleCompletion(text=word, type="nbpipe") for word in offered.words]
+        return SimpleMatcherResult(completions=words, matched_fragment=offered.fragment, suppress=True, ordered=True)
+
+    made: Callable[[CompletionContext], Any] = nbpipe_matcher
+    return made
+
+
+def known(session: KernelSession) -> CompletionNames:
+    """Get what can be named in this kernel now; nothing where its cells cannot be read."""
+    paths = partial(_paths, session.base)
+    try:
+        reading = session.reading()
+    except NbpipeError:
+        return CompletionNames(paths=paths)
+    steps = {step.name: tuple(output.name for output in step.outputs) for step in reading.steps}
+    return CompletionNames(steps, tuple(parameter.name for parameter in reading.parameters), paths)
+
+
+def _paths(base: Path, begun: str) -> list[str]:
+    """Get the files and folders whose names go on from there; a name that would need quotes is left out."""
+    folder, slash, name = begun.rpartition("/")
+    try:
+        with os.scandir(base / (folder + slash)) as found:
+            entries = [(entry.name, entry.is_dir()) for entry in islice(found, _LOOKED_AT)]
+    except OSError:
+        return []
+    fitting = sorted(entry for entry in entries if entry[0].startswith(name) and not (_QUOTED & set(entry[0])))
+    return [f"{folder}{slash}{entry}{'/' * is_dir}" for entry, is_dir in fitting if name or not entry.startswith(".")]
+
+
+def _nothing() -> Any:
+    return SimpleMatcherResult(completions=[], suppress=False)

@@ -1,0 +1,168 @@
+"""The cells that this kernel has run, as last run: what a plan in a kernel is made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from nbpipe.errors import BadDirective, Refused, SourceLocation
+from nbpipe.language.directives import marker, misplaced, read_step
+from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.parameters import bound_names
+from nbpipe.model import Cell
+
+_INJECTED = "# Parameters"
+_BEFORE = "before:"
+
+
+class KernelCells:
+    """Cells by their id where the front end tells one, else each run is a cell of its own.
+
+    A kernel is told no tags. The notebook file has them where it can be found; under papermill the injected cell
+    begins with a comment of its own, and the cell whose names it binds again is the parameters cell. ``named`` says
+    that a front end tells ids.
+    A cell's number is the one that its reader sees beside it: ``[n]`` of its last execution; ``count`` tells that of a
+    cell that is about to run.
+    """
+
+    def __init__(
+        self, before_us: Iterable[str], notebook: Path | None, count: Callable[[], int], *,
+        deleted: Callable[[], Iterable[str]], terminal: bool, named: bool = False,
+    ) -> None:  # fmt: skip
+        self._cells: dict[str, Cell] = {}
+        self._notebook = notebook
+        self._count = count
+        self._deleted = deleted
+        self._terminal = terminal
+        self._named = named
+        self._current: str = ""
+        self._number = count() - 1
+        ids = {cell.source.strip(): cell.id for cell in _file_cells(notebook)}
+        for number, source in enumerate(before_us, 1):
+            if not source.strip() or misplaced(Cell(number, source)) is not None:
+                continue
+            known = ids.get(source.strip(), "")
+            self._keep(f"id:{known}" if known else f"{_BEFORE}{number}", Cell(number, source, known))
+
+    def before(self, info: Any) -> None:
+        """Keep the cell that is about to run; forget those that were deleted since the last one ran."""
+        for deleted in self._deleted():
+            self._cells.pop(f"id:{deleted}", None)
+        source = info.raw_cell or ""
+        if not source.strip() or info.silent or not info.store_history:
+            self._current = ""
+            return
+        number = self._number = self._count()
+        known = getattr(info, "cell_id", None)
+        self._keep(f"id:{known}" if known else f"run:{number}", Cell(number, source, known or ""))
+
+    def after(self, result: Any) -> None:
+        """Forget a cell that does not even compile: it has defined nothing."""
+        if result.error_before_exec is not None and self._current and marker(self.source) != "step":
+            self._cells.pop(self._current, None)
+
+    @property
+    def source(self) -> str:
+        """Get the text of the cell that runs now."""
+        cell = self._cells.get(self._current)
+        return cell.source if cell else ""
+
+    def refused(self, line: str) -> BadDirective:
+        """Return the error for the running cell, in which a line begins with ``%step``; forget the cell."""
+        cell = self._cells.pop(self._current, None)
+        error = misplaced(cell) if cell else None
+        if error is None:
+            place = SourceLocation(cell.number if cell else None)
+            error = BadDirective(f"`%step {line}` makes no step", "Begin a cell with `%%step NAME …`.", place)
+        return error
+
+    def declare(self, source: str) -> Cell:
+        """Get the running step cell; one that was called by a program instead of a cell is kept under its text."""
+        stacked = misplaced(self._cells[self._current]) if self._current in self._cells else None
+        if stacked is not None:
+            self._cells.pop(self._current)
+            raise stacked
+        if self._current not in self._cells or marker(self.source) != "step":
+            self._keep(f"call:{source}", Cell(self._number, source))
+        return self._cells[self._current]
+
+    def all(self) -> tuple[Cell, ...]:
+        """Get the cells with the tags that can be known."""
+        tags = {cell.id: cell.tags for cell in _file_cells(self._notebook)}
+        cells = [dataclasses.replace(cell, tags=tags.get(cell.id, frozenset())) for cell in self._cells.values()]
+        return tuple(_with_parameters(cells))
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the notebook's cells: of the saved notebook's where that is known, else of those that ran."""
+        saved = frozenset(cell.id for cell in _file_cells(self._notebook))
+        return saved or frozenset(cell.id for cell in self._cells.values() if cell.id)
+
+    def forget(self, cell: Cell) -> None:
+        """Forget a step cell that was refused, so that it does not stand in the way of others."""
+        self._cells = {key: kept for key, kept in self._cells.items() if kept is not cell}
+
+    def _keep(self, key: str, cell: Cell) -> None:
+        if self._terminal:
+            self._drop(self._replaced(cell), "")
+        elif self._named:
+            # What ran before us may be an earlier text of this cell: nobody told which cell it was.
+            self._drop(self._replaced(cell), _BEFORE)
+        self._cells[key] = cell
+        self._current = key
+
+    def _replaced(self, cell: Cell) -> Callable[[Cell], bool]:
+        """Get what an input replaces whose cell is not known: the same text, step, or definitions of the same names."""
+        name, names, text = _step_name(cell), bound_names(cell.source), cell.source.strip()
+        if name:
+            return lambda other: _step_name(other) == name
+        return lambda other: other.source.strip() == text or (bool(names) and bound_names(other.source) == names)
+
+    def _drop(self, replaced: Callable[[Cell], bool], prefix: str) -> None:
+        self._cells = {
+            key: cell for key, cell in self._cells.items() if not (key.startswith(prefix) and replaced(cell))
+        }
+
+
+def session_notebook(folder: Path) -> Path | None:
+    """Get the notebook that this kernel belongs to, where the server or the editor tells."""
+    told = os.environ.get("JPY_SESSION_NAME") or os.environ.get("__vsc_ipynb_file__")  # noqa: SIM112  # VS Code spells it so
+    if not told:
+        return None
+    path = folder / Path(told).name
+    return path if path.is_file() else None
+
+
+def _step_name(cell: Cell) -> str | None:
+    if marker(cell.source) != "step":
+        return None
+    try:
+        declared = read_step(cell)
+    except Refused:
+        return None
+    return None if declared.append else declared.name
+
+
+def _file_cells(notebook: Path | None) -> tuple[Cell, ...]:
+    """Get the cells of the saved notebook that have an id; none where it cannot be read."""
+    try:
+        return tuple(cell for cell in read_notebook(notebook).cells if cell.id) if notebook else ()
+    except Refused:
+        return ()
+
+
+def _with_parameters(cells: list[Cell]) -> list[Cell]:
+    """Tag papermill's injected cell, and the cell above it whose names it binds again."""
+    for place, cell in enumerate(cells):
+        if not cell.source.lstrip().startswith(_INJECTED) or not bound_names(cell.source):
+            continue
+        cells[place] = dataclasses.replace(cell, tags=frozenset({"injected-parameters"}))
+        names = bound_names(cell.source)
+        for above in range(place - 1, -1, -1):
+            if bound_names(cells[above].source) & names:
+                cells[above] = dataclasses.replace(cells[above], tags=cells[above].tags | {"parameters"})
+                break
+    return cells

@@ -1,0 +1,161 @@
+"""One kernel's dealings with its workspace: declare, run, submit, bind outputs."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.data.notebook_classes import share_classes
+from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.magics.front_end_detection import deleted_cells, names_cells
+from nbpipe.magics.kernel_cells import KernelCells, session_notebook
+from nbpipe.magics.output_bindings import OutputBindings, WaitMessage
+from nbpipe.magics.run_client import RunClient
+from nbpipe.magics.run_view import RunView
+from nbpipe.model import Cell, ExecutionRecord, Reference, RunRecord
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.resolve.workspace_layout import find_workspace
+from nbpipe.run.driver import Executor
+from nbpipe.run.job_factory import definition_digests
+from nbpipe.run.reports import RunReport
+from nbpipe.run.run_watcher import RunUpdate
+from nbpipe.run.submission import RunOptions, Submission
+from nbpipe.workspace import ActiveRun, Workspace
+
+
+class KernelSession:
+    """The workspace, the cluster and the cells of one kernel; the first two are opened when first needed."""
+
+    def __init__(self, shell: InteractiveShell, hint: Callable[[], WaitMessage]) -> None:
+        self.shell = shell
+        self.base = Path.cwd()
+        self.notebook = session_notebook(self.base)
+        inputs = shell.history_manager.input_hist_raw if shell.history_manager else [""]
+        terminal = not hasattr(shell, "kernel")
+        # Not execution_count: IPython 9 counts on before it tells that a cell is about to run, IPython 8 afterwards.
+        self.cells = KernelCells(
+            inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal,
+            named=names_cells(shell),
+        )  # fmt: skip
+        self.outputs = OutputBindings(shell.user_ns, hint, self._path_of)
+        self.live = RunClient(lambda: self.workspace, self.identity, _connection_file(shell))
+        self._workspace: Workspace | None = None
+        self._opening = threading.Lock()
+        self._executor: Executor | None = None
+        self._parsed: tuple[tuple[Cell, ...], ParsedNotebook] | None = None
+        atexit.register(self.close)
+
+    @property
+    def identity(self) -> str:
+        """Get the notebook's name in the history; a kernel that is told none is known by its folder."""
+        return str(self.notebook or self.base / "(kernel)")
+
+    @property
+    def workspace(self) -> Workspace:
+        """Get the workspace nearest to the notebook, made anew if it was deleted meanwhile; asked by any thread."""
+        with self._opening:
+            if self._workspace is not None and not self._workspace.is_in_place:
+                self._workspace.close()
+                self._workspace = None
+            if self._workspace is None:
+                self._workspace = Workspace.open(self.base)
+            return self._workspace
+
+    @property
+    def has_workspace(self) -> bool:
+        """Say whether there is a workspace already."""
+        return self._workspace is not None or find_workspace(self.base).database.exists()
+
+    def close(self) -> None:
+        """Stop the cluster and close the workspace."""
+        atexit.unregister(self.close)
+        self.live.close()
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+        if self._workspace is not None:
+            self._workspace.close()
+            self._workspace = None
+
+    def reading(self) -> ParsedNotebook:
+        """Get what the cells say that this kernel has run."""
+        return self.parse(self.cells.all())
+
+    def parse(self, cells: tuple[Cell, ...]) -> ParsedNotebook:
+        """Return what cells of this kernel say; they are read once for as long as they stay as they are."""
+        known = self._parsed
+        if known is None or known[0] != cells:
+            known = self._parsed = cells, parse_cells(cells)
+        return known[1]
+
+    def request(self, steps: Iterable[str] = (), reading: ParsedNotebook | None = None, **more: Any) -> PipelineRequest:
+        """Get the request for steps of this kernel's cells; errors count only where these steps need it."""
+        named = tuple(steps)
+        parsed = reading or self.reading()
+        return PipelineRequest(
+            self.identity, parsed, self.base, steps=named, whole=not named, cells=self.cells.ids, **more
+        )  # fmt: skip
+
+    def submit(self, request: PipelineRequest, cells: tuple[Cell, ...], wishes: RunOptions | None = None) -> RunView:
+        """Hand steps to the process that carries this kernel's runs; their outputs are expected from now on."""
+        live = self.live
+        watched = live.submit(request, cells) if wishes is None else live.submit_alone(request, cells, wishes)
+        for step in request.reading.steps:
+            if step.name not in watched.texts:
+                continue
+            asked = step.name in request.steps or not request.steps
+            expect = self.outputs.expect if asked else self.outputs.expect_too
+            names = [output.name for output in step.outputs]
+            expect(names, step.name, watched, definition_digests(request.reading.code[step.name]))
+        return watched
+
+    def run(
+        self,
+        request: PipelineRequest,
+        wishes: RunOptions,
+        watch: Callable[[RunUpdate], None],
+        began: Callable[[ActiveRun], None],
+    ) -> RunReport:
+        """Run steps to their end and bind the outputs that they made or reused."""
+        report = self.workspace.runs.run(request, wishes, watch, self._executors, began=began)
+        self.workspace.context.digests.flush()
+        for code in request.reading.code.values():
+            share_classes(self.shell.user_ns, definition_digests(code))
+        for step in report.steps:
+            for artifact in step.artifacts:
+                self.outputs.bind(artifact)
+        return report
+
+    def launch(self, request: PipelineRequest, wishes: RunOptions) -> tuple[RunRecord, list[ExecutionRecord]]:
+        """Hand a run of the cells as they are to a process of its own."""
+        workspace = self.workspace
+        return workspace.launch(Submission(self.cells.all(), request, wishes, workspace.layout.root))
+
+    def unbind(self, report: RunReport) -> None:
+        """Take away the names of outputs that steps failed to make."""
+        made = {artifact.name for step in report.steps for artifact in step.artifacts}
+        failed = {step.step for step in report.steps if step.failure is not None}
+        for step in self.reading().steps:
+            for output in step.outputs if step.name in failed else ():
+                if output.name not in made:
+                    self.outputs.unbind(output.name)
+
+    def _path_of(self, reference: Reference) -> Path:
+        return self.workspace.materializer.path(reference)
+
+    def _executors(self) -> Executor:
+        if self._executor is None:
+            self._executor = executor_of(default_target())
+        return self._executor
+
+
+def _connection_file(shell: InteractiveShell) -> str:
+    """Get the file that exists for as long as the kernel does, over restarts too; empty on a terminal."""
+    application = getattr(getattr(shell, "kernel", None), "parent", None)
+    return str(getattr(application, "abs_connection_file", ""))

@@ -1,0 +1,270 @@
+"""The steps' outputs in the user's namespace: bound when they are there, waited for by the cell that reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, Self
+
+from nbpipe.data.formats import libraries, load_here
+from nbpipe.data.notebook_classes import share_classes
+from nbpipe.errors import NbpipeError, StepFailed
+from nbpipe.magics.run_view import RunView
+from nbpipe.model import Artifact, ExecutionRecord, Reference, Status
+from nbpipe.views.terminal_text import fit
+from nbpipe.views.wording import duration, failure_line
+
+# What is larger, or needs a library that nobody has loaded, is loaded by the cell that reads it.
+_AT_ONCE_BYTES = 32 << 20
+_HINT_SECONDS = 0.5
+_PAUSE = 0.2
+_SAID_COLUMNS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """Where a name will come from: a step of a run that goes on, or has ended without the name being bound yet."""
+
+    step: str
+    watched: RunView
+    classes: Mapping[str, str]
+
+
+class OutputBindings:
+    """What outputs this kernel has, and which it will have."""
+
+    def __init__(
+        self, namespace: dict[str, Any], hint: Callable[[], WaitMessage], path_of: Callable[[Reference], Path]
+    ) -> None:
+        self._namespace = namespace
+        self._hint = hint
+        self._path_of = path_of
+        self._bound: dict[str, Reference] = {}
+        self._expected: dict[str, _Expected] = {}
+        self._renewed: dict[str, _Expected] = {}
+        self._own: set[str] = set()
+        self._refused: set[Reference] = set()
+
+    def expect(self, names: Iterable[str], step: str, watched: RunView, classes: Mapping[str, str]) -> None:
+        """Expect outputs of a step: whoever reads one of these names from now on waits for it."""
+        for name in names:
+            self._own.discard(name)
+            self._renewed.pop(name, None)
+            self._bound.pop(name, None)
+            self._expected[name] = _Expected(step, watched, classes)
+
+    def expect_too(self, names: Iterable[str], step: str, watched: RunView, classes: Mapping[str, str]) -> None:
+        """Expect outputs of a step that another one needs: names that are bound are renewed if the result is new."""
+        for name in names:
+            if name in self._bound or (name in self._expected and self._expected[name].watched is not watched):
+                self._renewed[name] = _Expected(step, watched, classes)
+            elif name not in self._own:
+                self._expected[name] = _Expected(step, watched, classes)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Expect these names no more: the user's code binds them."""
+        for name in names:
+            if self._expected.pop(name, None) or self._renewed.pop(name, None) or self._bound.pop(name, None):
+                self._own.add(name)
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """Get the names that are not bound yet."""
+        return frozenset(self._expected)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Get the names that outputs have, or will have."""
+        return frozenset(self._expected) | frozenset(self._renewed) | frozenset(self._bound)
+
+    def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
+        """Give the notebook an output under its name: the value, or the path of a file or folder."""
+        name = artifact.name
+        if not again and self._bound.get(name) == artifact.reference and name in self._namespace:
+            self._expected.pop(name, None)
+            return self._namespace[name]
+        value = self._value(artifact)
+        self._namespace[name] = value
+        self._bound[name] = artifact.reference
+        self._expected.pop(name, None)
+        return value
+
+    def _value(self, artifact: Artifact) -> Any:
+        try:
+            path = self._path_of(artifact.reference)
+            if artifact.is_path:
+                return path
+            return load_here(path, artifact.format, f"output `{artifact.name}`")
+        except NbpipeError:
+            self._refused.add(artifact.reference)
+            raise
+
+    def unbind(self, name: str) -> None:
+        """Take a name away that an earlier result had."""
+        if self._bound.pop(name, None) is not None:
+            self._namespace.pop(name, None)
+
+    def has_come(self) -> bool:
+        """Say whether anything has come that costs nothing to load; asked by any thread, so nothing is changed."""
+        renewed = list(self._renewed.values())
+        return bool(self._light()) or any(expected.watched.is_done(expected.step) for expected in renewed)
+
+    def bind_ready(self) -> None:
+        """Bind what has come and costs nothing to load."""
+        for artifact, classes in self._ready():
+            share_classes(self._namespace, classes)
+            # What cannot be loaded is told by the cell that reads it.
+            with contextlib.suppress(NbpipeError):
+                self.bind(artifact)
+
+    def _ready(self) -> list[tuple[Artifact, Mapping[str, str]]]:
+        for name, expected in list(self._renewed.items()):
+            artifact = _output(expected.watched.succeeded(expected.step), name)
+            if artifact is not None and self._bound.get(name) != artifact.reference and name not in self._expected:
+                self._expected[name] = expected
+            if artifact is not None or expected.watched.is_done(expected.step):
+                self._renewed.pop(name, None)
+        return self._light()
+
+    def _light(self) -> list[tuple[Artifact, Mapping[str, str]]]:
+        found: list[tuple[Artifact, Mapping[str, str]]] = []
+        for name, expected in list(self._expected.items()):
+            artifact = _output(expected.watched.succeeded(expected.step), name)
+            if artifact is not None and artifact.reference not in self._refused and _is_light(artifact):
+                found.append((artifact, expected.classes))
+        return found
+
+    def await_made(self, name: str) -> None:
+        """Return when nothing more comes of the step that makes an output; nothing is bound."""
+        expected = self._expected.get(name) or self._renewed.get(name)
+        if expected is not None:
+            self._wait(name, expected)
+
+    def await_names(self, names: Iterable[str]) -> None:
+        """Bind these names, waiting for the steps that make them; StepFailed when one does not come."""
+        for name in names:
+            if name in self._expected:
+                self._await(name, self._expected[name])
+            elif name in self._renewed:
+                self._await_renewal(name, self._renewed[name])
+
+    def _await_renewal(self, name: str, expected: _Expected) -> None:
+        """Wait until it is known whether a name that is bound has a new result; without one it stays as it is."""
+        self._wait(name, expected)
+        self._ready()
+        if name in self._expected:
+            self._await(name, self._expected[name])
+
+    def _await(self, name: str, expected: _Expected) -> None:
+        self._wait(name, expected)
+        artifact = _output(expected.watched.succeeded(expected.step), name)
+        if artifact is None:
+            self.unbind(name)
+            raise _missing(name, expected.step, expected.watched)
+        share_classes(self._namespace, expected.classes)
+        self.bind(artifact)
+
+    def _wait(self, name: str, expected: _Expected) -> None:
+        watched, step = expected.watched, expected.step
+        with self._hint() as hint, _interruptible():
+            begin = time.monotonic()
+            while not watched.is_done(step):
+                with watched.changed:
+                    watched.changed.wait(_PAUSE)
+                if time.monotonic() - begin > _HINT_SECONDS:
+                    hint.say(name, step, watched.record(step), time.monotonic() - begin)
+
+    def read_by(self, code: CodeType | None, names: Iterable[str]) -> list[str]:
+        """Get the expected names among some that a cell reads, and among those that functions it calls read."""
+        awaited = self._expected.keys() | self._renewed.keys()
+        found = awaited & set(names)
+        todo: list[CodeType] = [code] if code is not None else []
+        seen: set[CodeType] = set()
+        functions = [self._namespace.get(name) for name in names]
+        todo += [function.__code__ for function in functions if isinstance(function, FunctionType)]
+        while todo:
+            code = todo.pop()
+            if code in seen:
+                continue
+            seen.add(code)
+            todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+            for name in code.co_names:
+                if name in awaited:
+                    found.add(name)
+                value = self._namespace.get(name)
+                if isinstance(value, FunctionType) and value.__globals__ is self._namespace:
+                    todo.append(value.__code__)
+        return sorted(found)
+
+
+class WaitMessage:
+    """Tells whoever waits what for; nothing is shown of a short wait."""
+
+    def __init__(self, show: Callable[[str, Any], Any]) -> None:
+        self._show = show
+        self._handle: Any = None
+        self._said = ""
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            self._show(self._said, self._handle)
+
+    def say(self, name: str, step: str, record: ExecutionRecord | None, seconds: float) -> None:
+        """Show what is waited for, brought up to date once a second."""
+        self._said = f"waited {duration(seconds)} for `{name}`, an output of {step}"
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1.0
+        state = record.status.value if record else "submitted"
+        line = f"waiting for `{name}`, an output of {step} ({state}, {duration(seconds)}); "
+        line += "interrupt the kernel to stop waiting: the step goes on"
+        self._handle = self._show(line, self._handle)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let an interrupt end what waits; in a cell that awaits it would only be noted for the cell's next await."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+
+
+def _output(record: ExecutionRecord | None, name: str) -> Artifact | None:
+    return next((artifact for artifact in record.artifacts if artifact.name == name), None) if record else None
+
+
+def _is_light(artifact: Artifact) -> bool:
+    if artifact.is_path:
+        return True
+    needed = libraries(artifact.format)
+    light = artifact.bytes <= _AT_ONCE_BYTES and artifact.format not in ("pickle", "cloudpickle")
+    return light and all(library in sys.modules for library in needed)
+
+
+def _missing(name: str, step: str, watched: RunView) -> StepFailed:
+    record = watched.record(step)
+    if watched.error is not None:
+        return StepFailed(f"`{name}` is not there: {watched.error}")
+    if record is None or record.failure is None or record.status is not Status.FAILED:
+        ended = record or watched.run
+        state = ended.status.value if ended else "gone"
+        return StepFailed(f"`{name}` is an output of step {step}, which is {state}", "Run its cell again.")
+    said = fit(failure_line(record.failure), _SAID_COLUMNS)
+    return StepFailed(f"`{name}` is an output of step {step}, which failed: {said}",
+                      "Mend the step's cell and run it again.")  # fmt: skip

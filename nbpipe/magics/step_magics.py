@@ -1,0 +1,175 @@
+"""The magics themselves: parse, call, show."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+
+from nbpipe.errors import NbpipeError, Refusals, StepFailed
+from nbpipe.language.directives import marker, read_step
+from nbpipe.language.misspelling import misspelled
+from nbpipe.magics.caller import KernelCaller
+from nbpipe.magics.card_actions import show_card
+from nbpipe.magics.display import ErrorDisplay, RunDisplay, show_lines, show_outputs
+from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.in_kernel_steps import run_here
+from nbpipe.magics.kernel_session import KernelSession
+from nbpipe.magics.quick_fix_offer import QuickFixOffer
+from nbpipe.magics.rendering import render
+from nbpipe.model import Cell, Status
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.run.reports import RunReport
+from nbpipe.run.submission import RunOptions
+from nbpipe.verbs.options import DEBUG_WORKSPACE
+from nbpipe.verbs.parser import parse, split
+from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
+from nbpipe.verbs.table import verbs_in
+from nbpipe.verbs.usage import verb_help, verbs_help
+from nbpipe.views import help_text
+
+_VERBS = verbs_in(Face.NOTEBOOK)
+# IPython itself would look for an object of the verb's name.
+_HELP = re.compile(r"(\s*%nbpipe\s+\w+)\s*\?{1,2}\s*")
+
+
+@magics_class
+class StepMagics(Magics):
+    """``%%step``, ``%%nbstep`` and ``%nbpipe``."""
+
+    def __init__(self, shell: Any, session: KernelSession) -> None:
+        super().__init__(shell)
+        self.session = session
+        self.mending = QuickFixOffer()
+
+    @no_var_expand
+    @line_cell_magic
+    def step(self, line: str, cell: str | None = None) -> None:
+        """Declare a step and run it with what it needs; its outputs are bound here afterwards."""
+        self._step(line, cell)
+
+    @no_var_expand
+    @line_cell_magic
+    def nbstep(self, line: str, cell: str | None = None) -> None:
+        """Do what ``%%step`` does, where another extension owns that name."""
+        self._step(line, cell)
+
+    @no_var_expand
+    @line_magic
+    def nbpipe(self, line: str) -> Any:
+        """Plan, run and explain the steps declared in this kernel: ``%nbpipe plan | run | status | why …``."""
+        with ErrorDisplay():
+            words = split(line)
+            if not words:
+                return show_lines([f"The verbs: {', '.join(verb.name for verb in _VERBS)}. For example: %nbpipe plan"])
+            asked = parse(words, Face.NOTEBOOK)
+            if isinstance(asked, HelpRequest):
+                verb = asked.verb
+                return show_lines([verb_help(verb, Face.NOTEBOOK) if verb else verbs_help(Face.NOTEBOOK)])
+            return self._call(asked)
+
+    def _call(self, asked: Invocation) -> None:
+        named = asked[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in asked.verb.options else None
+        with KernelCaller(self.session, asked.verb.name, named, self._carry_out) as caller:
+            response = asked.verb.call(asked, caller)
+        if response is not None:
+            render(self.session, response)
+
+    def _step(self, line: str, cell: str | None) -> None:
+        with ErrorDisplay():
+            if cell is None:
+                raise self.session.cells.refused(line)
+            self._declare(f"%%step {line}\n{cell}")
+
+    def _declare(self, source: str) -> None:
+        current = self.session.cells.declare(source)
+        try:
+            declared = read_step(current)
+            name = declared.name
+            cells = self.session.cells.all()
+            reading = self.session.parse(cells)
+            missing = reading.unbound.get(name, ())
+            ours = [error for error in reading.errors if error.place.step == name]
+            if missing and not ours:
+                show_lines([f"step {name} is declared, incomplete: it does not bind {', '.join(missing)} yet"])
+                return
+            if declared.here:
+                self._here(self.session.request([name], reading), name)
+                return
+            if reading.defaults.get("run") == "manual" and not ours:
+                show_lines([f"step {name} is declared; `%nbpipe run` runs it"])
+                return
+            request = self.session.request([name], reading)
+            if is_watched(self.shell):
+                show_card(self.session, self.session.submit(request, cells), name)
+            else:
+                self._carry_out(request, RunOptions(), name)
+        except NbpipeError as error:
+            own = [one for one in _each(error) if one.exit_code == 2 and one.place.cell == current.number]
+            if own:
+                self.session.cells.forget(current)
+            if own and is_watched(self.shell):
+                self.mending.offer(current, own)
+            raise
+
+    def _carry_out(self, request: PipelineRequest, wishes: RunOptions, cell: str | None = None) -> None:
+        progress = RunDisplay(self.session)
+        report = self.session.run(request, wishes, progress.updated, progress.begin)
+        progress.end(report)
+        for step in report.steps:
+            if step.step == cell and step.notebook is not None:
+                show_outputs(Path(step.notebook))
+        if report.run.status is not Status.SUCCEEDED:
+            self.session.unbind(report)
+            raise _ending(report)
+
+    def _here(self, request: PipelineRequest, step: str) -> None:
+        show_lines(run_here(self.session, self.session.workspace.plans.step_context(request, step)))
+
+
+# What `%%step?` and `%nbpipe?` show.
+StepMagics.step.__doc__ = StepMagics.nbstep.__doc__ = help_text.STEP
+StepMagics.nbpipe.__doc__ = verbs_help(Face.NOTEBOOK)
+
+
+def _each(error: NbpipeError) -> tuple[NbpipeError, ...]:
+    return error.errors if isinstance(error, Refusals) else (error,)
+
+
+def _ending(report: RunReport) -> NbpipeError:
+    """Get the error for a run that did not succeed: the first step that failed, in notebook order."""
+    failed = next((step for step in report.steps if step.failure is not None), None)
+    if failed is None or failed.failure is None:
+        return StepFailed(f"the run was {report.run.status.value}", "Run the cell again to go on.")
+    failure = failed.failure
+    where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
+    error = StepFailed(f"step {failed.step} failed: {where}{failure.message}")
+    if failure.kind == "user":
+        error.add_note(failure.traceback)
+    return error
+
+
+def as_magic(lines: list[str]) -> list[str]:
+    """Return the lines of a cell as IPython shall see them.
+
+    A ``#| step:`` cell becomes ``%%step``, its continued first line is joined, and ``%nbpipe VERB?`` asks for help. A
+    cell that is nearly a step becomes ``%step``, which says so; one without a body gets an empty line as its body.
+    """
+    if help_asked := _HELP.fullmatch("".join(lines)):
+        return [f"{help_asked[1]} --help\n"]
+    first = next((place for place, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        return lines
+    source = "".join(lines)
+    if marker(source) != "step":
+        return lines if misspelled(Cell(0, source)) is None else ["%step\n"]
+    head = lines[first]
+    if head.startswith("#"):
+        head = "%%step " + head.partition(":")[2].lstrip()
+    following = first + 1
+    while head.rstrip("\n").endswith("\\") and following < len(lines):
+        head = head.rstrip("\n")[:-1] + " " + lines[following]
+        following += 1
+    return [head if head.endswith("\n") else head + "\n", *(lines[following:] or ["\n"])]

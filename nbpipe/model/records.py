@@ -1,0 +1,131 @@
+"""What history keeps of pipelines, runs, executions and attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbpipe.model.attempt import Failure
+from nbpipe.model.content import Artifact
+from nbpipe.model.status import Status
+from nbpipe.model.verdicts import KeyComponent, Observation, Reason, ResultOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """The author's repository at submit; ``remote`` has no credentials, ``patch`` is what was not committed."""
+
+    remote: str
+    branch: str
+    commit: str
+    dirty: bool
+    patch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRecord:
+    """A pipeline of the workspace: ``notebook`` is where its notebook was seen last, relative to the workspace.
+
+    ``cells`` are the ids of the notebook's cells and ``steps`` the names of its steps, as far as they were known then:
+    a notebook that was moved is recognised by them.
+    """
+
+    id: str
+    notebook: str
+    cells: frozenset[str] = frozenset()
+    steps: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as history keeps it; times are seconds since the epoch, ``number`` counts the workspace's runs from 1.
+
+    ``notebook`` is where the pipeline's notebook lay when the run began, relative to the workspace.
+    """
+
+    id: str
+    number: int
+    pipeline: str
+    notebook: str
+    experiment: str
+    status: Status
+    started: float
+    ended: float | None
+    parameters: Mapping[str, Any]
+    tags: Mapping[str, str]
+    git: GitState | None
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord:
+    """One unit of work of a run: a step of its notebook, as history keeps it.
+
+    ``needs`` are the executions that it takes data from or waits for. ``notebook`` is its newest executed notebook,
+    relative to the workspace's folder; of a reused result, the one of its origin. An execution that a newer one of the
+    same step has replaced in its run is no longer ``current``.
+    """
+
+    id: str
+    run: str
+    step: str
+    position: int
+    status: Status
+    attempts: int = 0
+    seconds: float = 0.0
+    saved_seconds: float = 0.0
+    reasons: tuple[Reason, ...] = ()
+    components: tuple[KeyComponent, ...] = ()
+    key: str | None = None
+    origin: ResultOrigin | None = None
+    notebook: str | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    failure: Failure | None = None
+    started: float | None = None
+    ended: float | None = None
+    notes: tuple[str, ...] = ()
+    observed: tuple[Observation, ...] = ()
+    written: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    current: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try of an execution as history keeps it.
+
+    ``directory`` is its folder, relative to the workspace's; ``notebook`` the executed notebook's name in it, empty
+    while there is none. ``pieces`` counts the numbered pieces of what it told.
+    """
+
+    id: str
+    run: str
+    execution: str
+    number: int
+    status: Status
+    directory: str
+    token: int = 0
+    key: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    seconds: float = 0.0
+    notebook: str = ""
+    pieces: int = 0
+    failure: Failure | None = None
+    artifacts: tuple[Artifact, ...] = field(default=())
+
+    @property
+    def executed_notebook(self) -> str | None:
+        """Return where the executed notebook lies, relative to the workspace's folder; None while there is none."""
+        return f"{self.directory}/{self.notebook}" if self.notebook else None
+
+
+def step_needs(executions: Iterable[ExecutionRecord]) -> dict[str, tuple[str, ...]]:
+    """Return for each step of a run the steps that its execution needs, in the order of the executions."""
+    known = tuple(executions)
+    steps = {execution.id: execution.step for execution in known}
+    return {
+        execution.step: tuple(dict.fromkeys(steps[need] for need in execution.needs if need in steps))
+        for execution in known
+    }

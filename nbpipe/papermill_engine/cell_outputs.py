@@ -1,0 +1,86 @@
+"""What a step's cells show in papermill's notebook: a line on how it went, and what its code printed and displayed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nbformat import NotebookNode, from_dict
+from nbformat.v4 import new_output
+
+from nbpipe.model import ExecutionRecord, Failure, Status, StepEvent, StepEventKind
+from nbpipe.views.wording import duration, status_words, step_explanation
+
+
+def status_output(record: ExecutionRecord, numbers: Mapping[str, int]) -> NotebookNode:
+    """Get the line on how a step stands, as the first output of its first cell."""
+    took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
+    why = step_explanation(record, numbers)
+    text = f"step {record.step} {status_words(record.status)}{took}" + (f": {why}" if why else "")
+    told = {"step": record.step, "status": record.status.value}
+    return _output("display_data", data={"text/plain": text}, metadata={"nbpipe": told})
+
+
+def live_outputs(events: Iterable[StepEvent], shown: list[NotebookNode]) -> None:
+    """Add what a running step tells to what is shown of it."""
+    for event in events:
+        if event.kind is StepEventKind.STREAM:
+            last = shown[-1] if shown else None
+            if last is not None and last.output_type == "stream" and last.name == event.told["name"]:
+                last.text += event.told["text"]
+            else:
+                shown.append(_output("stream", name=event.told["name"], text=event.told["text"]))
+        elif event.kind is StepEventKind.DISPLAY:
+            shown.append(_output("display_data", data={"text/plain": event.told["text"]}))
+
+
+def executed_outputs(notebook: str | None, count: int) -> list[list[NotebookNode]]:
+    """Get the outputs of a step's cells from its executed notebook, in the step's order; none where it is gone."""
+    try:
+        told = json.loads(Path(notebook).read_text(encoding="utf-8")) if notebook else {}
+    except (OSError, ValueError):
+        told = {}
+    cells = [
+        [_node(output) for output in cell.get("outputs", [])]
+        for cell in told.get("cells", [])
+        if cell.get("metadata", {}).get("nbpipe", {}).get("role") == "step"
+    ]
+    return [*cells, *([] for _ in range(count - len(cells)))][:count]
+
+
+def require_error(outputs: list[list[NotebookNode]], failure: Failure | None) -> None:
+    """See that a failed step's cells hold an error that papermill takes for one: it shrugs at ``sys.exit(0)``."""
+    if failure is None:
+        return
+    for cell in outputs:
+        cell[:] = [out for out in cell if out.output_type != "error" or out.ename != "SystemExit"]
+    if not any(out.output_type == "error" for cell in outputs for out in cell):
+        lines = failure.traceback.splitlines() or [failure.message]
+        name = "StepFailed" if failure.ename == "SystemExit" else failure.ename
+        outputs[-1].append(_output("error", ename=name, evalue=failure.message, traceback=lines))
+
+
+def refusal_output(code: str, message: str) -> NotebookNode:
+    """Get what was refused before anything ran as an error output."""
+    return _output("error", ename=code, evalue=message, traceback=[f"{code}: {message}"])
+
+
+def _output(kind: str, **more: Any) -> NotebookNode:
+    made: NotebookNode = new_output(kind, **more)  # type: ignore[no-untyped-call]  # theirs
+    return made
+
+
+def _node(output: Mapping[str, Any]) -> NotebookNode:
+    kept = dict(output)
+    if isinstance(kept.get("text"), list):
+        kept["text"] = "".join(kept["text"])
+    if "data" in kept:
+        kept["data"] = {kind: _joined(kind, value) for kind, value in kept["data"].items()}
+    made: NotebookNode = from_dict(kept)  # type: ignore[no-untyped-call]  # theirs
+    return made
+
+
+def _joined(kind: str, value: Any) -> Any:
+    return "".join(value) if isinstance(value, list) and not kind.endswith("json") else value

@@ -1,0 +1,297 @@
+"""Carries out a notebook with steps under papermill: the pipeline in a thread, the other cells one after the other.
+
+An ordinary cell runs when those above it have run and the outputs that it reads are there. Papermill's notebook is
+touched by this thread alone; what the pipeline's thread has to say comes through a queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbclient.exceptions import CellExecutionError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.iorw import papermill_io
+from papermill.log import logger
+
+from nbpipe.errors import NbpipeError, Refusals
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import Artifact, ExecutionRecord, Status, StepOutput
+from nbpipe.papermill_engine import cell_outputs
+from nbpipe.papermill_engine.cell_schedule import CellSchedule, cell_schedule, code_cells, is_for_nbpipe
+from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
+from nbpipe.papermill_engine.output_binding_code import binding_code
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.resolve.workspace_layout import absolute
+from nbpipe.run.reports import RunReport
+from nbpipe.run.run_watcher import AttemptOutput, RunUpdate
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace
+
+_PAUSE = 0.05
+_DONE = (Status.SUCCEEDED, Status.REUSED)
+
+
+def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> None:
+    """Carry out all cells; what fails is in the notebook, where papermill finds it."""
+    path = _path(options.get("input_path"))
+    cells = code_cells(nb_man.nb.cells)
+    reading = parse_cells(cells)
+    base = path.parent if path else Path.cwd()
+    request = PipelineRequest(
+        str(path or base / "(papermill)"), reading, base, _kernel(nb_man, kernel_name),
+        cells=frozenset(cell.id for cell in cells if cell.id),
+    )  # fmt: skip
+    score = cell_schedule(cells, reading)
+    with Workspace.open(base) as workspace:
+        try:
+            workspace.plans.check(request)
+        except NbpipeError as error:
+            _refuse(nb_man, error)
+            return
+        NotebookRun(nb_man, kernel_name, options, workspace, score, request).carry_out()
+
+
+def _path(given: object) -> Path | None:
+    """Get the notebook's path where it is a file of this machine."""
+    if not isinstance(given, str) or "://" in given or given == "-":
+        return None
+    # Papermill may have changed the folder since; it remembers where relative paths start.
+    handler = papermill_io.get_handler(given)
+    path = absolute(Path(getattr(handler, "_cwd", None) or Path.cwd()) / given)
+    return path if path.is_file() else None
+
+
+def _kernel(nb_man: Any, kernel_name: str) -> str | None:
+    return kernel_name or nb_man.nb.metadata.get("kernelspec", {}).get("name")
+
+
+def _refuse(nb_man: Any, error: NbpipeError) -> None:
+    """Put each refusal into the cell that it is about: nothing has run, and papermill fails."""
+    for one in error.errors if isinstance(error, Refusals) else (error,):
+        place = min(max((one.place.cell or 1) - 1, 0), len(nb_man.nb.cells) - 1)
+        place = next((at for at in (place, *_code_places(nb_man.nb)) if nb_man.nb.cells[at].cell_type == "code"), 0)
+        cell = nb_man.nb.cells[place]
+        cell.outputs = [*cell.get("outputs", []), cell_outputs.refusal_output(one.code, str(one))]
+        nb_man.cell_start(cell, place)
+        nb_man.cell_exception(cell, cell_index=place, exception=error)
+        nb_man.cell_complete(cell, cell_index=place)
+
+
+def _code_places(nb: Any) -> Iterator[int]:
+    yield from (place for place, cell in enumerate(nb.cells) if cell.cell_type == "code")
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
+    """Runs ordinary cells; whenever one of them says something, the steps' news are shown too."""
+
+    def __init__(self, nb_man: Any, news: Callable[[], None], **options: Any) -> None:
+        super().__init__(nb_man, **options)
+        self._news = news
+
+    def process_message(self, *message: Any, **more: Any) -> Any:
+        output = super().process_message(*message, **more)
+        self._news()
+        return output
+
+
+@dataclass(slots=True)
+class NotebookRun:
+    """One notebook under way."""
+
+    nb_man: Any
+    kernel_name: str
+    options: Mapping[str, Any]
+    workspace: Workspace
+    score: CellSchedule
+    request: PipelineRequest
+    _news: queue.SimpleQueue[RunUpdate | None] = field(default_factory=queue.SimpleQueue)
+    _records: dict[str, ExecutionRecord] = field(default_factory=dict)
+    _live: dict[int, list[Any]] = field(default_factory=dict)
+    _started: set[str] = field(default_factory=set)
+    _bound: set[StepOutput] = field(default_factory=set)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _report: RunReport | None = None
+    _broken: BaseException | None = None
+    _tries: dict[str, str] = field(default_factory=dict)
+
+    def carry_out(self) -> None:
+        """Run steps and cells to their end."""
+        thread = threading.Thread(target=self._run_steps, name="nbpipe-pipeline", daemon=True)
+        thread.start()
+        try:
+            with contextlib.ExitStack() as stack:
+                self._run_cells(stack)
+            self._wait(thread)
+        except BaseException:
+            self._stop.set()
+            self._wait(thread)
+            raise
+        if self._broken is not None:
+            raise self._broken
+        self._end()
+
+    def _run_steps(self) -> None:
+        try:
+            self._report = self.workspace.runs.run(
+                self.request, RunOptions(), self._news.put, cancelled=self._stop.is_set
+            )
+        except BaseException as error:  # noqa: BLE001  # a thread's border: the conductor raises it in its own
+            self._broken = error
+        self._news.put(None)
+
+    def _run_cells(self, stack: contextlib.ExitStack) -> None:
+        """Run the ordinary cells in order, until one fails or a step above it has failed."""
+        client: _Client | None = None
+        for place, cell in enumerate(self.nb_man.nb.cells):
+            if place in self.score.step_places:
+                continue
+            if cell.cell_type != "code" or is_for_nbpipe(cell.source) or not cell.source.strip():
+                self._pass_over(cell, place)
+                continue
+            wanted = self.score.wanted(place, cell.source)
+            while not self._stop.is_set() and any(not self._is_over(source.step) for source in wanted):
+                self._hear(_PAUSE)
+            self._hear(0)
+            if self._failed_above(place) or self._broken is not None:
+                return
+            client = client or self._client(stack)
+            self._bind(client, wanted)
+            if not self._run_cell(client, cell, place):
+                self._stop.set()
+                return
+
+    def _client(self, stack: contextlib.ExitStack) -> _Client:
+        """Get the kernel of the ordinary cells, started when the first of them runs."""
+        given = {
+            name: self.options[name] for name in ("log_output", "stdout_file", "stderr_file") if name in self.options
+        }
+        given["startup_timeout"] = self.options.get("start_timeout", 60)
+        given["timeout"] = self.options.get("execution_timeout")
+        client = _Client(
+            self.nb_man, lambda: self._hear(0), kernel_name=self.kernel_name, log=logger,
+            kernel_manager_class=OrdinaryKernelManager, **given,
+        )  # fmt: skip
+        client.reset_execution_trackers()
+        stack.enter_context(client.setup_kernel())
+        info = client.wait_for_reply(client.kc.kernel_info())
+        self.nb_man.nb.metadata["language_info"] = info["content"]["language_info"]
+        return client
+
+    def _run_cell(self, client: _Client, cell: Any, place: int) -> bool:
+        try:
+            self.nb_man.cell_start(cell, place)
+            client.execute_cell(cell, place)
+        except CellExecutionError as error:
+            self.nb_man.cell_exception(cell, cell_index=place, exception=error)
+            return False
+        finally:
+            self.nb_man.cell_complete(cell, cell_index=place)
+        return True
+
+    def _pass_over(self, cell: Any, place: int) -> None:
+        if cell.cell_type == "code":
+            self.nb_man.cell_start(cell, place)
+        self.nb_man.cell_complete(cell, cell_index=place)
+
+    def _bind(self, client: _Client, wanted: Sequence[StepOutput]) -> None:
+        """Give the kernel the outputs that its next cell reads, each once."""
+        fresh = [source for source in wanted if source not in self._bound]
+        artifacts = {source: found for source in fresh if (found := self._artifact(source)) is not None}
+        if artifacts:
+            made, workspace = list(artifacts.values()), self.workspace
+            code = binding_code(made, self.request.reading, workspace.layout.store, workspace.materializer)
+            reply = client.wait_for_reply(client.kc.execute(code, silent=False, store_history=False))
+            if reply["content"]["status"] == "error":
+                logger.error("outputs could not be bound: %s", reply["content"]["evalue"])
+        self._bound |= set(fresh)
+
+    def _artifact(self, source: StepOutput) -> Artifact | None:
+        record = self._records.get(source.step or "")
+        return next((a for a in record.artifacts if a.name == source.output), None) if record else None
+
+    def _is_over(self, step: str | None) -> bool:
+        record = self._records.get(step or "")
+        return self._broken is not None or (record is not None and record.status.terminal)
+
+    def _failed_above(self, place: int) -> bool:
+        return any(
+            record.status.terminal and record.status not in _DONE and self.score.steps[name][0] < place
+            for name, record in self._records.items()
+        )
+
+    def _hear(self, seconds: float) -> None:
+        """Take the pipeline's news into the notebook, waiting for the first."""
+        with contextlib.suppress(queue.Empty):
+            news = self._news.get(timeout=seconds) if seconds else self._news.get_nowait()
+            while True:
+                self._take(news)
+                news = self._news.get_nowait()
+        self.nb_man.autosave_cell()
+
+    def _take(self, update: RunUpdate | None) -> None:
+        """Show what is new: of a step that is tried again, what the try before has told is shown no more."""
+        for told in update.told if update else ():
+            self._show_live(told)
+        for record in update.executions if update else ():
+            self._records[record.step] = record
+            self._show(record)
+
+    def _wait(self, thread: threading.Thread) -> None:
+        while thread.is_alive():
+            self._hear(_PAUSE)
+        self._hear(0)
+
+    def _show_live(self, told: AttemptOutput) -> None:
+        step = told.step
+        if self._tries.get(step) != told.attempt.id:
+            self._tries[step] = told.attempt.id
+            for place in self.score.steps[step]:
+                self._live.pop(place, None)
+        for place in self.score.steps[step]:
+            mine = [event for event in told.events if event.cell == place + 1]
+            cell_outputs.live_outputs(mine, self._live.setdefault(place, []))
+        if step in self._records and not self._records[step].status.terminal:
+            self._show(self._records[step])
+
+    def _show(self, record: ExecutionRecord) -> None:
+        """Bring a step's cells up to date."""
+        places = self.score.steps[record.step]
+        first = self.nb_man.nb.cells[places[0]]
+        if record.status is Status.RUNNING and record.step not in self._started:
+            self._started.add(record.step)
+            for place in places:
+                self.nb_man.cell_start(self.nb_man.nb.cells[place], place)
+        if record.status.terminal:
+            self._show_ended(record, places)
+            return
+        for place in places:
+            self.nb_man.nb.cells[place].outputs = list(self._live.get(place, []))
+        first.outputs.insert(0, cell_outputs.status_output(record, {}))
+
+    def _show_ended(self, record: ExecutionRecord, places: Sequence[int]) -> None:
+        numbers = self.workspace.runs.origin_numbers([record])
+        outputs = cell_outputs.executed_outputs(record.notebook, len(places))
+        if record.status is not Status.CANCELLED:
+            cell_outputs.require_error(outputs, record.failure)
+        outputs[0].insert(0, cell_outputs.status_output(record, numbers))
+        for place, found in zip(places, outputs, strict=True):
+            cell = self.nb_man.nb.cells[place]
+            if record.step not in self._started:
+                self.nb_man.cell_start(cell, place)
+            cell.outputs = found
+            cell.metadata["nbpipe"] = {"step": record.step, "status": record.status.value}
+            if record.failure is not None and any(out.output_type == "error" for out in found):
+                self.nb_man.cell_exception(cell, cell_index=place, exception=RuntimeError(record.failure.message))
+            self.nb_man.cell_complete(cell, cell_index=place)
+
+    def _end(self) -> None:
+        """Write into the notebook which run this was."""
+        if self._report is not None:
+            run = self._report.run
+            self.nb_man.nb.metadata["nbpipe"] = {"run": run.id, "number": run.number, "status": run.status.value}

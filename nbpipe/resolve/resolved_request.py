@@ -1,0 +1,437 @@
+"""What is so at submit: sources settled, files and modules pinned; everything wrong is refused."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import importlib.util
+import itertools
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbpipe.compute.environments import Interpreter, find_interpreter, key_environment
+from nbpipe.data.file_pinning import PersistentDigestCache, find_modules, missing_file_error, pin_files
+from nbpipe.data.formats import libraries
+from nbpipe.data.installed_packages import InstalledPackages, site_folders
+from nbpipe.data.observations import EnvironmentProbe, content_of
+from nbpipe.errors import (
+    BadPipeline,
+    BadUsage,
+    FileMissing,
+    FormatUnavailable,
+    NbpipeError,
+    Refusals,
+    Refused,
+    SourceLocation,
+    refuse,
+)
+from nbpipe.language.notebook_parser import ParsedNotebook, unbound_errors
+from nbpipe.language.parameters import settle_parameters
+from nbpipe.language.source_text import nearest
+from nbpipe.model import FileSource, FrozenModule, Output, PinnedFiles, Step
+from nbpipe.planning.fingerprint import PinnedInputs
+from nbpipe.planning.graph import PipelineGraph, build_graph, fill_destination
+from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRequest:
+    """What somebody asks of a notebook: its reading, values from outside, and which steps.
+
+    ``base`` is the folder that relative paths start from. ``force`` is None for no forcing and empty for all asked for.
+    ``cells`` are the ids of the notebook's cells, where they are known.
+    """
+
+    notebook: str
+    reading: ParsedNotebook
+    base: Path
+    kernel: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+    start: str | None = None
+    force: tuple[str, ...] | None = None
+    whole: bool = True
+    cells: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRequest:
+    """All that planning and running need to know, pinned."""
+
+    request: PipelineRequest
+    graph: PipelineGraph
+    values: Mapping[str, Any]
+    interpreter: Interpreter
+    circumstances: Mapping[str, PinnedInputs]
+    selected: frozenset[str]
+    forced: frozenset[str]
+    around: EnvironmentProbe
+
+
+def resolve_request(
+    request: PipelineRequest, place: WorkspaceLayout, environ: Mapping[str, str], digests: PersistentDigestCache
+) -> ResolvedRequest:
+    """Pin everything a plan depends on; all refusals are raised together, before anything runs."""
+    values, graph, relevant, errors = _declared(request)
+    interpreter = _interpreter(request, errors)
+    around = environment_probe(request.base, place.source, interpreter, digests)
+    pins = _Pins(
+        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, around
+    )
+    circumstances = {
+        step.name: _circumstances(step, graph, values, pins)
+        for step in graph.pipeline.steps if step.name in relevant
+    }  # fmt: skip
+    errors += _formats(step for step in graph.pipeline.steps if step.name in relevant)
+    targets = _targets(graph, values, request.base)
+    errors += _overlapping(targets, relevant)
+    sources = _sources(graph, request, pins.contents)
+    errors += [error for target in targets if target.step in relevant for error in _overwritten(target, sources)]
+    refuse(list(dict.fromkeys(errors)))
+    selected, forced = select_steps(graph, request)
+    return ResolvedRequest(
+        request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), around
+    )
+
+
+def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
+    """Return the steps that are asked for and all they need, each with its needs.
+
+    Raised is what can be told at once: no file is read, and no environment asked.
+    """
+    _, graph, relevant, errors = _declared(request)
+    errors += _absent(graph, relevant, request.base)
+    refuse(list(dict.fromkeys(errors)))
+    selected, _ = select_steps(graph, request)
+    return needs_among(graph, selected)
+
+
+def _absent(graph: PipelineGraph, relevant: Collection[str], base: Path) -> list[Refused]:
+    """Get an error for each declared file or folder that is not there; patterns are not looked at."""
+    errors: list[Refused] = []
+    for item in (item for step in relevant if step in graph.files for item in graph.files[step].values()):
+        found = missing_file_error(item.source.pattern, base) if isinstance(item.source, FileSource) else None
+        if found is not None:
+            errors.append(FileMissing(found.message, found.hint, item.place))
+    return errors
+
+
+def _declared(request: PipelineRequest) -> tuple[dict[str, Any], PipelineGraph, Collection[str], list[Refused]]:
+    """Get the values of the parameters, the graph, the steps whose errors count, and these errors."""
+    errors: list[Refused] = list(request.reading.errors)
+    errors += unbound_errors(request.reading)
+    if not request.reading.steps and not errors:
+        errors.append(
+            BadUsage(f"{Path(request.notebook).name} has no step", "Begin a cell with: %%step NAME -i … -o …")
+        )
+    values = _values(request, errors)
+    # In a kernel only some steps' errors count: there an error must not be left to another one that may not be told.
+    unread = request.reading.unread if request.whole else frozenset()
+    graph, found = build_graph(request.reading, values, request.kernel, unread=unread)
+    errors += found
+    relevant = _relevant(graph, request)
+    errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
+    return values, graph, relevant, errors
+
+
+def environment_probe(
+    base: Path, roots: Iterable[Path], interpreter: Interpreter, digests: PersistentDigestCache
+) -> EnvironmentProbe:
+    """Get what lies around a notebook that an interpreter runs."""
+    packages = InstalledPackages(site_folders(interpreter.path), lambda path: content_of(path, digests))
+    return EnvironmentProbe(base, tuple(roots), digests, packages)
+
+
+def select_steps(graph: PipelineGraph, request: PipelineRequest) -> tuple[set[str], set[str]]:
+    """Get the steps that were asked for with all they need, and those that must run whatever is known."""
+    every = {step.name for step in graph.pipeline.steps}
+    for name in [*request.steps, *([request.start] if request.start else []), *(request.force or ())]:
+        if name not in every:
+            raise BadUsage(
+                f"there is no step `{name}`", nearest(name, every) or f"There are: {', '.join(sorted(every))}."
+            )
+    selected, forced = every, set(request.force or ())
+    if request.start:
+        after = {request.start} | graph.dependants([request.start])
+        forced |= after
+        selected = graph.ancestors(after)
+    if request.steps:
+        asked = graph.ancestors(request.steps)
+        selected = selected & asked if request.start else asked
+    if request.force == ():
+        forced |= set(request.steps) or selected
+    outside = set(request.force or ()) - selected
+    if outside:
+        raise BadUsage(f"`{min(outside)}` is forced but not part of this run", "Name it among the steps to run.")
+    return selected, forced & selected
+
+
+def needs_among(graph: PipelineGraph, selected: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Get what each of some steps needs of the others, in notebook order."""
+    names = [step.name for step in graph.pipeline.steps if step.name in selected]
+    return {name: tuple(need for need in graph.pipeline.needs[name] if need in selected) for name in names}
+
+
+def _values(request: PipelineRequest, errors: list[Refused]) -> dict[str, Any]:
+    reading = request.reading
+    try:
+        return settle_parameters(reading.parameters, request.texts, {**reading.injected, **request.values})
+    except Refused as error:
+        errors.append(error)
+    except Refusals as several:
+        errors += several.errors
+    return {parameter.name: parameter.default for parameter in reading.parameters}
+
+
+def _relevant(graph: PipelineGraph, request: PipelineRequest) -> Collection[str]:
+    """Get the steps whose errors count: all of a saved notebook, in a kernel those that are asked for."""
+    every = {step.name for step in graph.pipeline.steps}
+    if request.whole or not set(request.steps) <= every:
+        return every
+    return graph.ancestors(request.steps)
+
+
+def _interpreter(request: PipelineRequest, errors: list[Refused]) -> Interpreter:
+    try:
+        return find_interpreter(request.kernel)
+    except Refused as error:
+        errors.append(error)
+        return Interpreter((), "", "", "")
+
+
+@dataclass(slots=True)
+class _Pins:
+    """What is so outside of the notebook: files and modules looked up once each, however many steps declare them."""
+
+    base: Path
+    roots: list[Path]
+    environ: Mapping[str, str]
+    interpreter: Interpreter
+    digests: PersistentDigestCache
+    errors: list[Refused]
+    policy: EnvironmentPolicy
+    around: EnvironmentProbe
+    contents: dict[str, PinnedFiles | None] = field(default_factory=dict)
+    modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
+    environments: dict[tuple[str, ...], Mapping[str, str | None]] = field(default_factory=dict)
+
+    def content(self, pattern: str, place: SourceLocation) -> PinnedFiles | None:
+        if pattern not in self.contents:
+            self.contents[pattern] = None
+            try:
+                self.contents[pattern] = pin_files(pattern, self.base, self.digests)
+            except Refused as error:
+                self.errors.append(type(error)(error.message, error.hint, place))
+        return self.contents[pattern]
+
+    def script(self, path: str) -> PinnedFiles | None:
+        """Get a script that the code runs; one that is not there yet is the step's own affair when it runs."""
+        if path not in self.contents:
+            try:
+                self.contents[path] = pin_files(path, self.base, self.digests)
+            except Refused:
+                return None
+        return self.contents[path]
+
+    def frozen(self, names: tuple[str, ...], place: SourceLocation) -> tuple[FrozenModule, ...]:
+        if names not in self.modules:
+            try:
+                self.modules[names] = find_modules(names, self.roots)
+            except Refused as error:
+                if error.message not in {known.message for known in self.errors}:
+                    self.errors.append(type(error)(error.message, error.hint, place))
+                self.modules[names] = ()
+        return self.modules[names]
+
+    def python(self) -> str:
+        """Get the interpreter as far as it counts."""
+        version = self.interpreter.version
+        if self.policy.python == "minor":
+            version = ".".join(version.split(".")[:2])
+        return f"{self.interpreter.implementation} {version} {self.interpreter.platform}"
+
+    def packages(self) -> tuple[str, ...] | None:
+        """Get all that is installed where all of it counts."""
+        return tuple(self.around.packages.all()) if self.policy.packages == "strict" else None
+
+    def variables(self, names: tuple[str, ...]) -> Mapping[str, str | None]:
+        if names not in self.environments:
+            self.environments[names] = key_environment(self.environ, names, self.interpreter.env)
+        return self.environments[names]
+
+
+def _circumstances(step: Step, graph: PipelineGraph, values: Mapping[str, Any], pins: _Pins) -> PinnedInputs:
+    files = {
+        name: content
+        for name, item in graph.files[step.name].items()
+        if isinstance(item.source, FileSource) and (content := pins.content(item.source.pattern, item.place))
+    }
+    pins.errors += _folders_with_a_format(step, files)
+    hashes = {
+        pattern: content
+        for pattern in step.options.hash
+        if (content := pins.content(pattern, step.place_of("hash", pattern)))
+    }
+    code = graph.pipeline.code[step.name]
+    hashes |= {script: content for script in code.files if (content := pins.script(script))}
+    variables = pins.variables(step.options.envvar)
+    modules = pins.frozen(code.imports, step.place)
+    options = pins.interpreter.options
+    return PinnedInputs(pins.python(), values, variables, files, hashes, modules, pins.packages(), options)
+
+
+def _folders_with_a_format(step: Step, files: Mapping[str, PinnedFiles]) -> list[Refused]:
+    return [
+        BadPipeline(
+            f"`{item.name}` is a folder and cannot be read as `{item.format}`",
+            f"Leave the format out, or name the files: ./folder/*.{item.format}", item.place,
+        )
+        for item in step.inputs
+        if item.format is not None and item.name in files and files[item.name].kind == "dir"
+    ]  # fmt: skip
+
+
+def _formats(steps: Iterable[Step]) -> list[Refused]:
+    errors: list[Refused] = []
+    asked: list[tuple[str | None, SourceLocation, str]] = []
+    for step in steps:
+        asked += [(item.format, item.place, item.name) for item in step.outputs]
+        asked += [(item.format, item.place, item.name) for item in step.inputs]
+    wanted = {format_: libraries(format_) for format_ in dict.fromkeys(format_ for format_, _, _ in asked) if format_}
+    absent = {library for group in wanted.values() for library in group if not _installed(library)}
+    for format_, place, name in asked:
+        missing = [library for library in wanted.get(format_ or "", ()) if library in absent]
+        if missing:
+            message = f"the format `{format_}` of `{name}` needs {' and '.join(missing)}, which is not installed"
+            errors.append(FormatUnavailable(message, f"pip install {' '.join(missing)}", place))
+    return errors
+
+
+def _installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A destination on this disk: ``text`` with its parameters filled, ``path`` with dots and links taken out."""
+
+    step: str
+    output: Output
+    text: str
+    path: str
+
+    def touches(self, other: str) -> bool:
+        """Say whether one of the two is, or lies in, the other."""
+        return _within(self.path, other) or _within(other, self.path)
+
+    def refused(self, what: str) -> Refused:
+        message = f"the destination `{self.output.destination}` of `{self.output.name}` {what}"
+        return BadPipeline(message, "Write to another path.", self.output.place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What no destination may overwrite: paths, and a glob's pattern, which new files must not match either."""
+
+    called: str
+    paths: tuple[str, ...]
+    pattern: str | None = None
+
+
+def _targets(graph: PipelineGraph, values: Mapping[str, Any], base: Path) -> list[_Target]:
+    words = {name: str(value) for name, value in values.items()}
+    texts = [
+        (step.name, output, fill_destination(step, output, words))
+        for step in graph.pipeline.steps for output in step.outputs if output.destination
+    ]  # fmt: skip
+    local = [found for found in texts if ":" not in found[2].split("/", 1)[0]]
+    return [_Target(step, output, text, os.path.realpath(base / text)) for step, output, text in local]
+
+
+def _overlapping(targets: Sequence[_Target], relevant: Collection[str]) -> list[Refused]:
+    """Get the destinations that are, or lie in, another one; those with one text are the graph's to tell."""
+    errors = []
+    for first, second in itertools.combinations(targets, 2):
+        if not first.touches(second.path) or os.path.normpath(first.text) == os.path.normpath(second.text):
+            continue
+        refused, other = (second, first) if second.step in relevant else (first, second)
+        if refused.step in relevant:
+            what = f"`{other.output.destination}`, the destination of `{other.output.name}` of `{other.step}`"
+            errors.append(refused.refused(f"is, holds or lies in {what}"))
+    return errors
+
+
+def _sources(graph: PipelineGraph, request: PipelineRequest, contents: Mapping[str, PinnedFiles | None]) -> list[_Kept]:
+    """Get the notebook and what its steps declare to read, even those that are not asked for."""
+    base = Path(os.path.realpath(request.base))
+    patterns: dict[str, str] = {}
+    for step in graph.pipeline.steps:
+        for name, item in graph.files[step.name].items():
+            if isinstance(item.source, FileSource):
+                patterns.setdefault(
+                    item.source.pattern, f"`{item.source.pattern}`, the input `{name}` of `{step.name}`"
+                )
+        for pattern in step.options.hash:
+            patterns.setdefault(pattern, f"`{pattern}`, which `{step.name}` hashes")
+    kept = [_Kept(f"the notebook `{Path(request.notebook).name}` itself", (os.path.realpath(request.notebook),))]
+    for pattern, called in patterns.items():
+        whole = os.path.normpath(base / pattern)
+        content = contents.get(pattern)
+        if glob.has_magic(pattern) and not os.path.lexists(whole):
+            kept.append(_Kept(called, tuple(map(os.path.realpath, content.paths)) if content else (), whole))
+        else:
+            kept.append(_Kept(called, (os.path.realpath(whole),)))
+    return kept
+
+
+def _overwritten(target: _Target, sources: Iterable[_Kept]) -> list[Refused]:
+    return [
+        target.refused(f"would overwrite {kept.called}")
+        for kept in sources
+        if any(map(target.touches, kept.paths))
+        or (kept.pattern is not None and _matched(target.path.split("/"), kept.pattern.split("/")))
+    ]
+
+
+def _matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Say whether a path, or a folder that it lies in, is a match of a glob."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_matched(parts[place:], pattern[1:]) for place in range(len(parts) + (len(pattern) > 1)))
+    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matched(parts[1:], pattern[1:])
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+
+
+def pinned_digests(situation: ResolvedRequest, step: str) -> dict[str, str]:
+    """Get the digests of the files that a step declares, by their patterns, as they were at submit."""
+    around = situation.circumstances[step]
+    inputs = situation.graph.files[step]
+    files = {
+        item.source.pattern: around.files[name] for name, item in inputs.items() if isinstance(item.source, FileSource)
+    }
+    return {pattern: content.digest for pattern, content in {**files, **around.hashes}.items()}
+
+
+def files_unchanged(situation: ResolvedRequest, step: str, digests: PersistentDigestCache) -> bool:
+    """Say whether the files that a step declares are still what they were at submit."""
+    base = situation.request.base
+    try:
+        return all(
+            pin_files(pattern, base, digests).digest == digest
+            for pattern, digest in pinned_digests(situation, step).items()
+        )
+    except NbpipeError:
+        return False

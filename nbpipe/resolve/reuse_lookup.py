@@ -1,0 +1,132 @@
+"""Past results as the planner sees them: looked up, and verified before they are believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbpipe.data.artifacts import check
+from nbpipe.data.file_pinning import PersistentDigestCache
+from nbpipe.data.materializer import Materializer
+from nbpipe.data.observations import EnvironmentProbe
+from nbpipe.errors import StoreOutOfReach
+from nbpipe.history.store import History
+from nbpipe.model import Artifact, CachedResult, ExecutionRecord, Reason
+from nbpipe.planning.plan import LookupResult, ResultIndex
+
+
+@dataclass(slots=True)
+class ReuseLookup:
+    """Lookups for one pipeline: the last run's results are fetched at once, older ones when one of them is missed."""
+
+    history: History
+    materializer: Materializer
+    digests: PersistentDigestCache
+    around: EnvironmentProbe
+    clock: Callable[[], float]
+    _pipeline: str = ""
+    _ready: dict[str, CachedResult] = field(default_factory=dict)
+    _latest: dict[str, ExecutionRecord] | None = None
+
+    def past(self, pipeline: str) -> ResultIndex:
+        """Return the past of one pipeline."""
+        self._pipeline = pipeline
+        last = self.history.runs.last(pipeline)
+        if last is not None:
+            self._keep(self.history.results.hits_of_run(last.id))
+        return ResultIndex(self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh)
+
+    def lookup(self, key: str) -> LookupResult:
+        """Get the newest result for this key whose bytes are all there and whose surroundings are as they were.
+
+        Where there is none, get why the newest cannot be used.
+        """
+        said: tuple[Reason, ...] = ()
+        for hit in self._candidates(key):
+            found = self.around.differences(hit.observed) or self._whole(hit)
+            if isinstance(found, CachedResult):
+                self._ready[key] = found
+                return found
+            self._ready.pop(key, None)
+            said = said or found
+        return said
+
+    def known(self, static_keys: Collection[str]) -> set[str]:
+        """Get those keys from whose components a result was ever made."""
+        return self.history.results.static_known(list(static_keys))
+
+    def newest(self, step: str) -> CachedResult | None:
+        """Get the newest result of a step that is still whole."""
+        tried: set[str] = set()
+        while (
+            hit := self.history.results.newest_result(self._pipeline, step)
+        ) is not None and hit.attempt not in tried:
+            tried.add(hit.attempt)
+            whole = self._whole(hit)
+            if isinstance(whole, CachedResult):
+                return whole
+        return None
+
+    def latest(self, step: str) -> ExecutionRecord | None:
+        """Get the step's record in the newest run in which it succeeded or was reused."""
+        return self._records().get(step)
+
+    def wrong(self, record: ExecutionRecord) -> tuple[Reason, ...]:
+        """Get what has become of a record's outputs, if that is why they are not offered any more."""
+        return tuple(reason for reason, _ in self._wrong(record.artifacts))
+
+    def _candidates(self, key: str) -> Iterator[CachedResult]:
+        newest = self._find(key)
+        if newest is not None:
+            yield newest
+            yield from (hit for hit in self.history.results.candidates(key) if hit.attempt != newest.attempt)
+
+    def _find(self, key: str) -> CachedResult | None:
+        if key not in self._ready and self._latest is None:
+            keys = [record.key for record in self._records().values() if record.key is not None]
+            self._keep(self.history.results.lookup([other for other in keys if other not in self._ready]))
+        return self._ready.get(key) or self.history.results.lookup([key]).get(key)
+
+    def _records(self) -> dict[str, ExecutionRecord]:
+        if self._latest is None:
+            self._latest = self.history.executions.latest(self._pipeline)
+        return self._latest
+
+    def _keep(self, hits: dict[str, CachedResult]) -> None:
+        self._ready |= hits
+        # One result is offered under two keys.
+        results = {hit.attempt: hit for hit in hits.values()}.values()
+        stored = [path for hit in results for path in self._files(hit.artifacts)]
+        read = [path for hit in results for path in self.around.files(hit.observed)]
+        self.digests.prefetch([*stored, *read])
+
+    def _whole(self, hit: CachedResult) -> CachedResult | tuple[Reason, ...]:
+        """Return the result, or why it cannot be used; one that is damaged is never offered again."""
+        wrong = self._wrong(hit.artifacts)
+        damage = [reason for reason, lasting in wrong if lasting]
+        if damage:
+            said = "; ".join(f"{reason.component} {reason.now}" for reason in damage)
+            self.history.results.quarantine(hit.attempt, said, self.clock())
+        return tuple(reason for reason, _ in wrong) or hit
+
+    def _wrong(self, artifacts: Iterable[Artifact]) -> list[tuple[Reason, bool]]:
+        """Return a reason for each output that cannot be used, and whether it stays so: it is damaged or gone."""
+        found: list[tuple[Reason, bool]] = []
+        for artifact in artifacts:
+            lasting = True
+            try:
+                said = check(self.materializer, artifact, self.digests)
+            except StoreOutOfReach as error:
+                said, lasting = error.message, False
+            if said is not None:
+                found.append((Reason(f"artifact:{artifact.name}", "stored", said), lasting))
+        return found
+
+    def _files(self, artifacts: Iterable[Artifact]) -> Iterator[Path]:
+        """Return where the outputs that are files lie; what is wrong with one is told when it is checked."""
+        for artifact in artifacts:
+            with suppress(StoreOutOfReach, ValueError):
+                if not artifact.is_folder:
+                    yield self.materializer.locate(artifact.reference)

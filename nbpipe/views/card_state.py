@@ -1,0 +1,142 @@
+"""What a card under a running cell shows, and the little of it that changes from moment to moment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from nbpipe.model import ExecutionRecord, Preview, RunRecord, Status
+from nbpipe.views.log_text import plain
+from nbpipe.views.status_icons import MARKS
+from nbpipe.views.terminal_text import fit, harmless, one_line
+from nbpipe.views.wording import duration, step_explanation
+
+# More steps than this are a list first, and a graph for who asks.
+GRAPH_STEPS = 60
+LOG_LINES = 300
+_LOG_COLUMNS = 1_000
+_WHY_COLUMNS = 160
+_WAITED_FOR = 4
+
+_NONE: Mapping[str, tuple[tuple[float | None, float], ...]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class StepActivity:
+    """What a running step has told so far: the newest lines of its output, how far it is, its numbers by name."""
+
+    tail: tuple[str, ...] = ()
+    progress: tuple[float, float | None, str] | None = None
+    metrics: Mapping[str, tuple[tuple[float | None, float], ...]] = field(default_factory=lambda: _NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class CardState:
+    """Everything that a card shows, at the time ``now`` of the kernel's clock.
+
+    ``run`` is None while it is being submitted. ``steps`` are in notebook order. ``focus`` is the step of this cell;
+    None is the view of a whole run. ``previews`` are found by ``step.output``, ``numbers`` are those of runs by id.
+    ``note`` is a sentence about all of it, ``error_line`` the text of the failing line in the author's cell,
+    ``displays`` the HTML of what the step of this cell displayed.
+    """
+
+    run: RunRecord | None
+    steps: tuple[ExecutionRecord, ...]
+    needs: Mapping[str, tuple[str, ...]]
+    focus: str | None
+    told: Mapping[str, StepActivity]
+    previews: Mapping[str, Preview]
+    numbers: Mapping[str, int]
+    now: float
+    note: str = ""
+    error_line: str = ""
+    displays: tuple[str, ...] = ()
+
+    def step(self, name: str | None) -> ExecutionRecord | None:
+        """Get the record of a step."""
+        return next((record for record in self.steps if record.step == name), None)
+
+    @property
+    def status(self) -> Status:
+        """The status of what this card is about: the cell's step, or the run."""
+        focused = self.step(self.focus)
+        if focused is not None:
+            return focused.status
+        return Status.QUEUED if self.run is None or self.focus is not None else self.run.status
+
+    @property
+    def live(self) -> bool:
+        """Say whether the run goes on."""
+        return self.run is None or not self.run.status.terminal
+
+
+# What of one step changes: its label, how long it took or what was saved, since when it runs, and why it stands so.
+Detail = tuple[str, str, float | None, str]
+
+
+def letters(steps: Sequence[ExecutionRecord]) -> str:
+    """Get the statuses of steps, a letter each."""
+    return "".join(MARKS[record.status].letter for record in steps)
+
+
+def detail(record: ExecutionRecord, numbers: Mapping[str, int]) -> Detail:
+    """Get what a list says about a step beside its status."""
+    since = record.started if record.status is Status.RUNNING else None
+    return label(record), _took(record), since, fit(step_explanation(record, numbers), _WHY_COLUMNS)
+
+
+def label(record: ExecutionRecord) -> str:
+    """Get the few words that stand under a step's name, e.g. ``succeeded 12 s``, ``saved 12 s``, ``queued``."""
+    took = _took(record)
+    return took if record.status is Status.REUSED and took else f"{record.status.value} {took}".rstrip()
+
+
+def _took(record: ExecutionRecord) -> str:
+    if record.status is Status.REUSED:
+        return f"saved {duration(record.saved_seconds)}" if record.saved_seconds else ""
+    return duration(record.seconds) if record.attempts and record.status.terminal else ""
+
+
+def counter(steps: Sequence[ExecutionRecord]) -> str:
+    """Get how far a run is in words, e.g. ``3 of 5 steps done, 1 failed``; empty for a single step."""
+    if len(steps) < 2:
+        return ""
+    counts = Counter(record.status for record in steps)
+    done = sum(count for status, count in counts.items() if status.terminal)
+    told = [f"{counts[status]} {status.value}" for status in _TOLD if counts[status]]
+    saved = sum(record.saved_seconds for record in steps if record.status is Status.REUSED)
+    return ", ".join([f"{done} of {len(steps)} steps done", *told, *([f"saved {duration(saved)}"] if saved else [])])
+
+
+_TOLD = (Status.RUNNING, Status.REUSED, Status.FAILED, Status.SKIPPED, Status.CANCELLED, Status.LOST)
+
+
+def waits_for(state: CardState, record: ExecutionRecord) -> str:
+    """Get what a step that has not begun waits for, e.g. ``waits for prepare (running)``; empty when it need not."""
+    if record.status is not Status.QUEUED:
+        return ""
+    known = {other.step: other.status for other in state.steps}
+    missing = [need for need in state.needs.get(record.step, ()) if need in known and not known[need].terminal]
+    if not missing:
+        return "waits for a free slot" if state.run is not None else ""
+    few = ", ".join(f"{one_line(need)} ({known[need].value})" for need in missing[:_WAITED_FOR])
+    return f"waits for {few}" + (f" and {len(missing) - _WAITED_FOR} more" if len(missing) > _WAITED_FOR else "")
+
+
+def log_lines(tail: Sequence[str]) -> list[str]:
+    """Get the newest output as harmless lines: without colours, and of a line written over again only the last text."""
+    lines = []
+    for line in tail[-LOG_LINES:]:
+        written = line.rstrip("\r\n").rpartition("\r")[2]
+        lines.append(fit(harmless(plain(written).expandtabs(8)), _LOG_COLUMNS))
+    return lines
+
+
+def left_seconds(record: ExecutionRecord, progress: tuple[float, float | None, str], now: float) -> float | None:
+    """Get how long a step will take still if it goes on as until now; None where that cannot be said."""
+    done, total, _ = progress
+    if not total or done <= 0 or done >= total or record.started is None or record.status is not Status.RUNNING:
+        return None
+    return (now - record.started) * (total - done) / done

@@ -1,0 +1,162 @@
+"""Plans, runs and errors as the JSON objects that other programs read; their names are a contract."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from nbpipe.errors import NbpipeError, Refusals
+from nbpipe.model import (
+    Artifact,
+    CachedResult,
+    ExecutionRecord,
+    Failure,
+    Metric,
+    PipelineWarning,
+    Reason,
+    Reference,
+    ResultOrigin,
+    ReuseVerdict,
+    RunRecord,
+    Verdict,
+)
+from nbpipe.views.wording import VERDICTS
+
+# What tells where the bytes of a stored output lie, as the URL that fsspec reads.
+UrlOf = Callable[[Reference], str]
+
+
+def plan_object(
+    notebook: str,
+    verdicts: Mapping[str, Verdict],
+    needs: Mapping[str, Iterable[str]],
+    warnings: Iterable[PipelineWarning],
+) -> dict[str, Any]:
+    """Get a plan."""
+    steps = [
+        {"name": name, **verdict_object(verdict), "needs": list(needs[name])} for name, verdict in verdicts.items()
+    ]
+    return {"notebook": notebook, "steps": steps, "warnings": [warning_object(warning) for warning in warnings]}
+
+
+def verdict_object(verdict: Verdict) -> dict[str, Any]:
+    """Get a verdict with its reasons, the run it reuses, and the seconds that saves."""
+    hit = verdict.hit if isinstance(verdict, ReuseVerdict) else None
+    return {
+        "verdict": VERDICTS[type(verdict)][1],
+        "reasons": reason_objects(verdict.reasons),
+        "origin": _origin(hit.origin if hit else None),
+        "saved_seconds": hit.seconds if hit else 0.0,
+    }
+
+
+def accepted_object(step: str, hit: CachedResult, reasons: Iterable[Reason], record: str) -> dict[str, Any]:
+    """Get a result that was let stand."""
+    return {"step": step, "origin": _origin(hit.origin), "reasons": reason_objects(reasons), "accepted": record}
+
+
+def verified_object(verified: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Get what a look at all stored outputs has found."""
+    return {"whole": whole, **verified}
+
+
+def run_object(
+    run: RunRecord, steps: Iterable[ExecutionRecord], seconds: float, url_of: UrlOf, metrics: Iterable[Metric] = ()
+) -> dict[str, Any]:
+    """Get a run, with what its steps measured."""
+    measured = metrics_object(metrics)
+    listed = list(steps)
+    return {
+        "run": run.id,
+        "number": run.number,
+        "notebook": run.notebook,
+        "experiment": run.experiment,
+        "status": run.status.value,
+        "seconds": seconds,
+        "saved_seconds": sum(step.saved_seconds for step in listed),
+        "parameters": dict(run.parameters),
+        "tags": dict(run.tags),
+        "steps": [{**step_object(step, url_of), "metrics": measured.get(step.step, {})} for step in listed],
+    }
+
+
+def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Get metrics by step and name, the values of each in their order."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for metric in metrics:
+        value = metric.value if math.isfinite(metric.value) else str(metric.value)
+        told = {"value": value, "step": metric.at, "time": metric.time}
+        found.setdefault(metric.step, {}).setdefault(metric.name, []).append(told)
+    return found
+
+
+def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
+    """Get one step of a run."""
+    return {
+        "name": step.step,
+        "status": step.status.value,
+        "attempts": step.attempts,
+        "seconds": step.seconds,
+        "saved_seconds": step.saved_seconds,
+        "reasons": reason_objects(step.reasons),
+        "origin": _origin(step.origin),
+        "notebook": step.notebook,
+        "outputs": {artifact.name: artifact_object(artifact, url_of) for artifact in step.artifacts},
+        "error": failure_object(step.failure),
+        "notes": list(step.notes),
+    }
+
+
+def runs_object(runs: Iterable[RunRecord], ran: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return a list of runs, each with the names of the steps that ran."""
+    return {
+        "runs": [
+            {
+                "run": run.id, "number": run.number, "notebook": run.notebook, "experiment": run.experiment,
+                "status": run.status.value, "started": run.started, "ended": run.ended, "tags": dict(run.tags),
+                "steps": list(ran.get(run.id, ())),
+            }
+            for run in runs
+        ]
+    }  # fmt: skip
+
+
+def artifact_object(artifact: Artifact, url_of: UrlOf) -> dict[str, Any]:
+    """Get a stored output."""
+    uri = url_of(artifact.reference)
+    return {"uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes}
+
+
+def errors_object(error: NbpipeError) -> dict[str, Any]:
+    """Get what was refused."""
+    errors = error.errors if isinstance(error, Refusals) else (error,)
+    return {"errors": [one.to_json() for one in errors]}
+
+
+def warning_object(warning: PipelineWarning) -> dict[str, Any]:
+    """Get a piece of advice."""
+    place = warning.place
+    return {
+        "code": warning.code, "message": warning.message, "hint": warning.hint,
+        "cell": place.cell, "line": place.line, "column": place.column,
+    }  # fmt: skip
+
+
+def reason_objects(reasons: Iterable[Reason]) -> list[dict[str, Any]]:
+    """Get reasons."""
+    return [{"component": reason.component, "was": reason.was, "now": reason.now} for reason in reasons]
+
+
+def _origin(origin: ResultOrigin | None) -> dict[str, Any] | None:
+    return {"run": origin.run, "step": origin.step} if origin else None
+
+
+def failure_object(failure: Failure | None) -> dict[str, Any] | None:
+    """Get a failure as JSON, or None."""
+    if failure is None:
+        return None
+    return {
+        "ename": failure.ename, "evalue": failure.evalue, "cell": failure.cell, "line": failure.line,
+        "message": failure.message, "kind": failure.kind,
+    }  # fmt: skip

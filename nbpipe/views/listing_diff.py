@@ -1,0 +1,45 @@
+"""What changed in a component that lists things: the files of a folder, the versions of packages."""
+
+from __future__ import annotations
+
+from nbpipe.model import KeyComponent
+from nbpipe.views.terminal_text import fit, one_line
+
+_SHORT = 8
+_LISTING = frozenset({"input", "hash", "packages"})
+
+
+def is_listing(component: KeyComponent | None) -> bool:
+    """Say whether a component lists things: a name, a tab and what it is, on each line."""
+    return component is not None and bool(component.text) and component.name.partition(":")[0] in _LISTING
+
+
+def members_diff(was: KeyComponent, now: KeyComponent, *, max_lines: int = 60, columns: int = 160) -> tuple[str, ...]:
+    """Get a line for each thing that is new (+), gone (-) or another (~); what is beyond ``max_lines`` is counted."""
+    before, after = _members(was), _members(now)
+    lines = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if old == new:
+            continue
+        if old is None or new is None:
+            lines.append(f"{'+' if old is None else '-'} {name} ({new if old is None else old})")
+        else:
+            lines.append(f"~ {name} ({old} → {new})")
+    shown = [fit(one_line(line), columns) for line in lines[:max_lines]]
+    left = len(lines) - len(shown)
+    return (*shown, *([f"… and {left} more"] if left else []))
+
+
+def _members(component: KeyComponent) -> dict[str, str]:
+    found = {}
+    for line in component.text.splitlines():
+        name, *told = line.split("\t")
+        found[name] = ", ".join(_said(part) for part in told)
+    return found
+
+
+def _said(part: str) -> str:
+    if part.startswith("blake3:"):
+        return part.partition(":")[2][:_SHORT]
+    return f"{int(part):,} bytes" if part.isdecimal() else part

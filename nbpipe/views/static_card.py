@@ -1,0 +1,250 @@
+"""A finished card as it stays in the saved notebook: the same facts with no script, style sheet, kernel or network.
+
+Pictures are data addresses, for untrusted notebooks lose inline drawings; beside the graph stands a table, and beside
+the HTML a plain text, so that it is read in any theme, on a code host, in a diff and aloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from nbpipe.errors import SourceLocation
+from nbpipe.model import ExecutionRecord, Status
+from nbpipe.views import html_tables, text_tables
+from nbpipe.views.card_html import error_title, metric_words, trace_lines
+from nbpipe.views.card_state import GRAPH_STEPS, CardState, StepActivity, label, log_lines
+from nbpipe.views.dag_layout import layout
+from nbpipe.views.graph_svg import data_uri, labelled, still_svg
+from nbpipe.views.preview_view import glimpse_html, glimpse_lines, title
+from nbpipe.views.sparkline import Points, line
+from nbpipe.views.status_icons import MARKS
+from nbpipe.views.terminal_text import fit, one_line
+from nbpipe.views.wording import duration, reasons, run_name, status_words
+
+_COLUMNS = 120
+_TABLE_STEPS = 60
+_LOG_LINES = 20
+_TRACE_LINES = 20
+_IMAGE_BYTES = 2_000_000
+
+_HEAD = "margin:4px 0;font-weight:600"
+_LINE = "margin:2px 0"
+_ERROR = "margin:6px 0;padding:4px 0 4px 10px;border-left:3px solid #d9412f"
+_IMAGE = "max-width:100%"
+_TABLE = "border-collapse:collapse;color:inherit;background:none;margin:4px 0"
+_CELL = "text-align:left;padding:2px 12px 2px 0;vertical-align:middle"
+_SPARK = (140.0, 30.0)
+
+
+def static_card(state: CardState) -> dict[str, str]:
+    """Get what is displayed in place of the card, by MIME type."""
+    return {"text/html": static_card_html(state), "text/plain": static_card_text(state)}
+
+
+def static_card_html(state: CardState) -> str:
+    """Get a card's last state as HTML with nothing but inline styles."""
+    record = state.step(state.focus)
+    parts = [f'<div style="{_HEAD}">{_text(headline(state))}</div>']
+    parts += [f'<div style="{_LINE}">{_text(said)}</div>' for said in _said(state, record)]
+    parts += _graph(state)
+    parts += [_error(state, failed) for failed in _failed(state)]
+    if record is not None:
+        parts += _metrics(_told(state, record))
+        parts += [f'<div style="{_LINE}">{display}</div>' for display in state.displays]
+        parts += _outputs(state, record)
+        parts += _log(state, record)
+    return f'<div class="nbpipe-twin">{"".join(parts)}</div>'
+
+
+def static_card_text(state: CardState) -> str:
+    """Get a card's last state as plain text with the same facts."""
+    record = state.step(state.focus)
+    lines = [headline(state), *_said(state, record)]
+    if _tells_all(state):
+        lines += ["", *text_tables.step_lines(state.steps, _COLUMNS, state.numbers)]
+    for failed in _failed(state):
+        lines += ["", *_error_lines(state, failed)]
+    if record is not None:
+        lines += _detail_lines(state, record)
+    return "\n".join(lines)
+
+
+def headline(state: CardState) -> str:
+    """Get how it ended in one line, e.g. ``✓ train succeeded in 12 s · run 14``."""
+    record = state.step(state.focus)
+    run = f" · run {state.run.number}" if state.run is not None else ""
+    if record is None:
+        name = state.focus or "pipeline"
+        return f"{name}: {status_words(state.status)}{_run_time(state)}{run}" if state.focus else _whole(state)
+    took = f" in {duration(record.seconds)}" if record.attempts and record.status.terminal else ""
+    symbol, word = status_words(record.status).split(" ", 1)
+    return one_line(f"{symbol} {record.step} {word}{took}{run}")
+
+
+def _whole(state: CardState) -> str:
+    number = f" {state.run.number}" if state.run is not None else ""
+    return f"run{number} {status_words(state.status)}{_run_time(state)}: {text_tables.steps_summary(state.steps)}"
+
+
+def _run_time(state: CardState) -> str:
+    if state.run is None or state.run.ended is None:
+        return ""
+    return f" in {duration(state.run.ended - state.run.started)}"
+
+
+def _said(state: CardState, record: ExecutionRecord | None) -> Iterator[str]:
+    if state.note:
+        yield one_line(state.note)
+    if record is None:
+        return
+    if record.status is Status.REUSED and record.origin is not None:
+        yield f"from {run_name(record.origin.run, state.numbers)}, saved {duration(record.saved_seconds)}"
+    why = reasons(record.reasons)
+    if why:
+        yield f"because: {why}"
+    if record.attempts > 1:
+        yield f"{record.attempts} attempts"
+    yield from (f"note: {one_line(note)}" for note in record.notes)
+
+
+def _graph(state: CardState) -> list[str]:
+    """Get the graph as a picture and the steps as a table; a step needs neither when it is alone or others go on.
+
+    What stays in the file would go on to say that they run.
+    """
+    if not _tells_all(state):
+        return []
+    rows = text_tables.step_rows(state.steps[:_TABLE_STEPS], state.numbers)
+    left = len(state.steps) - len(rows)
+    caption = text_tables.steps_summary(state.steps) + (f"; the first {_TABLE_STEPS} are shown" if left else "")
+    steps = html_tables.table_html(text_tables.STEP_HEADER, rows, caption)
+    if len(state.steps) > GRAPH_STEPS:
+        return [steps]
+    names = [record.step for record in state.steps]
+    statuses = {record.step: record.status for record in state.steps}
+    labels = {record.step: label(record) for record in state.steps}
+    svg = still_svg(layout(names, state.needs), statuses, labels)
+    alt = _text(f"graph of the steps: {labelled(names, labels)}")
+    return [f'<div style="{_LINE}"><img src="{data_uri(svg)}" alt="{alt}" style="{_IMAGE}"></div>', steps]
+
+
+def _tells_all(state: CardState) -> bool:
+    return len(state.steps) > 1 and not (state.focus is not None and state.live)
+
+
+# What went wrong
+
+
+def _failed(state: CardState) -> list[ExecutionRecord]:
+    """Get the failures that this card is to tell: its own step's, else all of the run's."""
+    record = state.step(state.focus)
+    if record is not None and _has_failed(record):
+        return [record]
+    return [other for other in state.steps if _has_failed(other)][:3]
+
+
+def _has_failed(record: ExecutionRecord) -> bool:
+    return record.failure is not None and record.status is not Status.CANCELLED
+
+
+def _where(record: ExecutionRecord) -> str:
+    failure = record.failure
+    return "" if failure is None else SourceLocation(cell=failure.cell, line=failure.line).words()
+
+
+def _code(state: CardState, record: ExecutionRecord) -> str:
+    own = state.focus is None or record.step == state.focus
+    return "" if not own else fit(one_line(state.error_line), _COLUMNS)
+
+
+def _error(state: CardState, record: ExecutionRecord) -> str:
+    if record.failure is None:
+        return ""
+    where, code = _where(record), _code(state, record)
+    trace = trace_lines(record.failure, _TRACE_LINES)
+    return (
+        f'<div style="{_ERROR}"><b>{_text(record.step)}: {_text(error_title(record.failure))}</b>'
+        + (f'<div style="{_LINE}">{_text(where)}</div>' if where else "")
+        + (html_tables.lines_html([code]) if code else "")
+        + (html_tables.lines_html(trace) if trace else "")
+        + "</div>"
+    )
+
+
+def _error_lines(state: CardState, record: ExecutionRecord) -> list[str]:
+    if record.failure is None:
+        return []
+    where, code = _where(record), _code(state, record)
+    lines = [f"{one_line(record.step)}: {error_title(record.failure)}"]
+    if where or code:
+        lines.append(f"  {where}: {code}" if where and code else f"  {where or code}")
+    return lines + [f"  {text}" for text in trace_lines(record.failure, _TRACE_LINES)]
+
+
+# The step of this cell
+
+
+def _told(state: CardState, record: ExecutionRecord) -> StepActivity:
+    return state.told.get(record.step, StepActivity())
+
+
+def _metrics(told: StepActivity) -> list[str]:
+    rows = "".join(
+        f'<tr><td style="{_CELL}">{_text(name)}</td><td style="{_CELL}">{_spark(name, points)}</td>'
+        f'<td style="{_CELL}">{_text(metric_words(points))}</td></tr>'
+        for name, points in told.metrics.items()
+        if points
+    )
+    return [f'<table style="{_TABLE}"><tbody>{rows}</tbody></table>'] if rows else []
+
+
+def _spark(name: str, points: Points) -> str:
+    drawn, (width, height) = line(points, *_SPARK), _SPARK
+    if drawn is None:
+        return ""
+    colour = MARKS[Status.RUNNING].colour
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
+        f' height="{height:g}"><polyline points="{drawn.corners}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
+        f'<circle cx="{drawn.last[0]:.1f}" cy="{drawn.last[1]:.1f}" r="2.2" fill="{colour}"/></svg>'
+    )
+    return f'<img src="{data_uri(svg)}" alt="{_text(f"{name} over time")}" style="vertical-align:middle">'
+
+
+def _outputs(state: CardState, record: ExecutionRecord) -> Iterator[str]:
+    room = _IMAGE_BYTES
+    for artifact in record.artifacts:
+        preview = state.previews.get(f"{record.step}.{artifact.name}")
+        yield f'<div style="{_LINE}"><b>{_text(artifact.name)}</b>: {_text(title(artifact, preview))}</div>'
+        if preview is None:
+            continue
+        room -= sum(len(picture.data) for picture in preview.pictures)
+        if room >= 0 or not preview.pictures:
+            yield glimpse_html(preview)
+
+
+def _log(state: CardState, record: ExecutionRecord) -> list[str]:
+    lines = log_lines(_told(state, record).tail)
+    if not lines:
+        return []
+    cut = len(lines) > _LOG_LINES
+    said = f"the last {_LOG_LINES} lines printed" if cut else "printed"
+    return [f'<div style="{_LINE}">{said}:</div>', html_tables.lines_html(lines[-_LOG_LINES:])]
+
+
+def _detail_lines(state: CardState, record: ExecutionRecord) -> Iterator[str]:
+    told = _told(state, record)
+    yield from (one_line(f"{name} = {metric_words(points)}") for name, points in told.metrics.items() if points)
+    for artifact in record.artifacts:
+        preview = state.previews.get(f"{record.step}.{artifact.name}")
+        yield one_line(f"{artifact.name}: {title(artifact, preview)}")
+        if preview is not None:
+            yield from (f"  {text}" for text in glimpse_lines(preview)[:12])
+    lines = log_lines(told.tail)
+    if lines:
+        yield from ("", *lines[-_LOG_LINES:])
+
+
+def _text(text: str) -> str:
+    return escape(one_line(text), quote=True)

@@ -1,0 +1,37 @@
+"""What changed inside a component: a short unified diff."""
+
+from __future__ import annotations
+
+from difflib import unified_diff
+
+from nbpipe.model import KeyComponent
+from nbpipe.views.terminal_text import fit, harmless
+
+# More than this is not compared line by line: the time grows with the square.
+_COMPARED_LINES = 2_000
+
+
+def component_diff(
+    was: KeyComponent | None, now: KeyComponent | None, *, max_lines: int = 60, columns: int = 160
+) -> tuple[str, ...]:
+    """Get the lines in which two versions of a component differ, each at most ``columns`` wide.
+
+    Empty when there is no text to compare or nothing differs. What is beyond ``max_lines`` is counted, not shown.
+    """
+    before, after = _lines(was), _lines(now)
+    if before == after:
+        return ()
+    compared = (before[:_COMPARED_LINES], after[:_COMPARED_LINES])
+    changed = list(unified_diff(*compared, "before", "now", lineterm="", n=2))
+    shown = [fit(line, columns) for line in changed[:max_lines]]
+    left = len(changed) - len(shown)
+    beyond = max(len(before), len(after)) > _COMPARED_LINES
+    return (
+        *shown,
+        *([f"… and {left} more line{'s' if left > 1 else ''}"] if left else []),
+        *([f"… what comes after line {_COMPARED_LINES} is not compared"] if beyond else []),
+    )
+
+
+def _lines(component: KeyComponent | None) -> list[str]:
+    return [] if component is None else [harmless(line.expandtabs(4)) for line in component.text.splitlines()]

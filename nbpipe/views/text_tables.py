@@ -1,0 +1,239 @@
+"""Plans, steps and runs as tables: rows of texts, and plain lines no wider than the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from nbpipe.model import (
+    AttemptRecord,
+    ExecutionRecord,
+    Metric,
+    ReuseVerdict,
+    RunRecord,
+    Status,
+    StepEvent,
+    StepEventKind,
+    Verdict,
+)
+from nbpipe.views.log_text import plain
+from nbpipe.views.terminal_text import fit, harmless, one_line, pad, width
+from nbpipe.views.wording import (
+    NO_NUMBERS,
+    VERDICTS,
+    duration,
+    explanation,
+    failure_line,
+    size,
+    status_words,
+    step_explanation,
+    verdict_words,
+)
+
+Row = tuple[str, ...]
+
+PLAN_HEADER: Row = ("step", "verdict", "needs", "why")
+STEP_HEADER: Row = ("step", "status", "time", "tries", "why")
+RUN_HEADER: Row = ("run", "status", "time", "started", "experiment", "notebook", "ran")
+
+NO_STEPS: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+# A column that is not the last takes at most this share of a narrow line.
+_SHARE = 3
+_GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One step of a plan: its name, its verdict and the steps that it needs."""
+
+    name: str
+    verdict: Verdict
+    needs: tuple[str, ...] = ()
+
+
+def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
+    """Get a plan as texts under PLAN_HEADER; ``numbers`` tells run numbers by run id."""
+    return [
+        (
+            one_line(row.name),
+            verdict_words(row.verdict),
+            one_line(", ".join(row.needs)),
+            explanation(row.verdict, numbers),
+        )
+        for row in plan
+    ]
+
+
+def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
+    """Get a run's steps as texts under STEP_HEADER."""
+    return [
+        (
+            one_line(step.step),
+            status_words(step.status),
+            duration(step.seconds) if step.attempts else "",
+            str(step.attempts) if step.attempts > 1 else "",
+            step_explanation(step, numbers),
+        )
+        for step in steps
+    ]
+
+
+def run_rows(runs: Iterable[RunRecord], now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS) -> list[Row]:
+    """Return runs as texts under RUN_HEADER; ``now`` is in seconds since the epoch, ``ran`` tells which steps ran."""
+    return [
+        (
+            str(run.number),
+            status_words(run.status),
+            duration((now if run.ended is None else run.ended) - run.started),
+            f"{duration(round(now - run.started))} ago",
+            one_line(run.experiment),
+            one_line(run.notebook),
+            one_line(", ".join(ran.get(run.id, ()))),
+        )
+        for run in runs
+    ]
+
+
+def plan_summary(plan: Iterable[PlanRow]) -> str:
+    """Get a plan in one line, e.g. ``1 run, 4 reuse (saves 12 s)``."""
+    verdicts = [row.verdict for row in plan]
+    counts = Counter(VERDICTS[type(verdict)][1] for verdict in verdicts)
+    saved = sum(verdict.hit.seconds for verdict in verdicts if isinstance(verdict, ReuseVerdict))
+    told = [f"{counts[word]} {word}" for _, word in VERDICTS.values() if counts[word]]
+    return (", ".join(told) or "no steps") + (f" (saves {duration(saved)})" if saved else "")
+
+
+def steps_summary(steps: Iterable[ExecutionRecord]) -> str:
+    """Get a run's steps in one line, e.g. ``2 succeeded, 3 reused (saved 12 s)``."""
+    records = list(steps)
+    counts = Counter(record.status for record in records)
+    saved = sum(record.saved_seconds for record in records if record.status is Status.REUSED)
+    told = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
+    return (", ".join(told) or "no steps") + (f" (saved {duration(saved)})" if saved else "")
+
+
+def plan_lines(plan: Sequence[PlanRow], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
+    """Get a plan as plain lines, its summary last."""
+    return [*lines(PLAN_HEADER, plan_rows(plan, numbers), columns), fit(plan_summary(plan), columns)]
+
+
+def step_lines(steps: Sequence[ExecutionRecord], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
+    """Get a run's steps as plain lines, their summary last."""
+    return [*lines(STEP_HEADER, step_rows(steps, numbers), columns), fit(steps_summary(steps), columns)]
+
+
+def verified_lines(
+    problems: Sequence[tuple[str, str]], outputs: int, stored: int, *, unknown: int, unreachable: int, repaired: bool
+) -> list[str]:
+    """Get what a look at all stored outputs has found: a line for each problem (where, what), and a summary."""
+    found = [f"{one_line(where)}: {one_line(said)}" for where, said in problems]
+    wrong = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
+    told = f"{outputs} stored output{'' if outputs == 1 else 's'}, {size(stored)}: {wrong}"
+    if unknown:
+        done = "taken in" if repaired else "on disk that the history does not know (--repair takes them in)"
+        told += f", {unknown} result{'s' if unknown > 1 else ''} {done}"
+    if unreachable:
+        told += f", {unreachable} of them out of reach, left as they are"
+    mended = repaired and len(problems) > unreachable
+    return [*found, told + (", repaired: what is wrong is offered no more" if mended else "")]
+
+
+def metric_lines(metrics: Iterable[Metric]) -> list[str]:
+    """Get a line for each named number that was measured: its last value, and how many there were."""
+    last: dict[tuple[str, str], tuple[int, float]] = {}
+    for metric in metrics:
+        count, _ = last.get((metric.step, metric.name), (0, 0.0))
+        last[metric.step, metric.name] = count + 1, metric.value
+    return [
+        one_line(f"{step}: {name} = {value:g}" + (f" (the last of {count} values)" if count > 1 else ""))
+        for (step, name), (count, value) in last.items()
+    ]
+
+
+def step_line(record: ExecutionRecord) -> str:
+    """Return one line about a step that has changed."""
+    took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
+    why = step_explanation(record)
+    return f"{status_words(record.status)} {record.step}{took}" + (f": {why}" if why else "")
+
+
+def update_lines(
+    executions: Iterable[ExecutionRecord],
+    attempts: Iterable[AttemptRecord],
+    told: Iterable[tuple[str, Iterable[StepEvent]]],
+) -> list[str]:
+    """Return what is new in a run as plain lines: what steps told, tries that failed, then each step's new status."""
+    lines = [line for step, events in told for event in events for line in event_lines(step, event)]
+    known = {execution.id: execution for execution in executions}
+    for attempt in attempts:
+        lines += attempt_lines(attempt, known.get(attempt.execution))
+    return lines + [step_line(execution) for execution in known.values() if execution.current]
+
+
+def attempt_lines(attempt: AttemptRecord, execution: ExecutionRecord | None) -> list[str]:
+    """Return a line about a try that failed or was lost, unless its execution ends with it and tells so itself."""
+    if attempt.failure is None or (execution is not None and execution.status.terminal):
+        return []
+    took = duration(attempt.seconds)
+    return [f"attempt {attempt.number} {status_words(attempt.status)} in {took}: {failure_line(attempt.failure)}"]
+
+
+def event_lines(step: str, event: StepEvent) -> list[str]:
+    """Get what a running step told as plain lines, its name before each."""
+    told = event.told
+    if event.kind in (StepEventKind.STREAM, StepEventKind.DISPLAY, StepEventKind.ERROR):
+        return [
+            f"{one_line(step)} | {harmless(line)}" for line in plain(str(told["text"])).splitlines() if line.strip()
+        ]
+    if event.kind is StepEventKind.METRIC:
+        return [one_line(f"{step} | {told['name']} = {told['value']}")]
+    if event.kind is StepEventKind.PROGRESS:
+        share = f" of {float(told['total']):g}" if told.get("total") else ""
+        return [one_line(f"{step} | {told.get('description') or ''} {float(told['done']):g}{share}")]
+    return []
+
+
+def note_lines(steps: Iterable[ExecutionRecord]) -> list[str]:
+    """Get a line for each remark on a step that was executed."""
+    executed = (step for step in steps if step.attempts)
+    return [f"note on {one_line(step.step)}: {one_line(note)}" for step in executed for note in step.notes]
+
+
+def run_lines(
+    runs: Sequence[RunRecord], columns: int, now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS
+) -> list[str]:
+    """Return runs as plain lines, with the steps that ran."""
+    return lines(RUN_HEADER, run_rows(runs, now, ran), columns)
+
+
+def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
+    """Get a table as plain lines of at most ``columns``; what does not fit ends in ….
+
+    A column in which no row has anything is left out.
+    """
+    table = without_empty(header, rows)
+    widths = _widths(table, columns)
+    return [_line(row, widths, columns) for row in table]
+
+
+def without_empty(header: Row, rows: Sequence[Row]) -> list[Row]:
+    """Get header and rows without the columns in which no row has anything."""
+    shown = [place for place, _ in enumerate(header) if not rows or any(row[place] for row in rows)]
+    return [tuple(row[place] for place in shown) for row in (header, *rows)]
+
+
+def _widths(table: Sequence[Row], columns: int) -> list[int]:
+    """Get each column's room: what it needs, but on a narrow line no more than its share, so that the last is seen."""
+    needed = [max(map(width, cells)) for cells in zip(*table, strict=True)]
+    room = columns - len(_GAP) * (len(needed) - 1)
+    if sum(needed) <= room:
+        return needed
+    return [*(min(cells, max(room // _SHARE, 1)) for cells in needed[:-1]), needed[-1]]
+
+
+def _line(row: Row, widths: Sequence[int], columns: int) -> str:
+    cells = [pad(text, room) for text, room in zip(row, widths, strict=True)]
+    return fit(_GAP.join(cells).rstrip(), columns)

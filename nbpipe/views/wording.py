@@ -1,0 +1,229 @@
+"""Statuses, reasons, verdicts, durations and sizes in the words that every face uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from nbpipe.errors import SourceLocation
+from nbpipe.model import (
+    CachedResult,
+    DependsVerdict,
+    ExecutionRecord,
+    Failure,
+    Reason,
+    ReuseVerdict,
+    RunVerdict,
+    SkipVerdict,
+    Status,
+    Verdict,
+)
+from nbpipe.views.terminal_text import fit, one_line
+
+SYMBOLS: Mapping[Status, str] = MappingProxyType(
+    {
+        Status.QUEUED: "·",
+        Status.PREPARING: "○",
+        Status.RUNNING: "▸",
+        Status.SUCCEEDED: "✓",
+        Status.REUSED: "↺",
+        Status.FAILED: "✗",
+        Status.CANCELLED: "■",
+        Status.SKIPPED: "–",
+        Status.LOST: "?",
+        Status.PARTIAL: "◐",
+    }
+)
+
+VERDICTS: Mapping[type[Verdict], tuple[str, str]] = MappingProxyType(
+    {
+        RunVerdict: ("▸", "run"),
+        ReuseVerdict: ("↺", "reuse"),
+        SkipVerdict: ("–", "skip"),
+        DependsVerdict: ("?", "depends"),
+    }
+)
+
+# How much of a summary is worth a place in a sentence.
+SUMMARY_COLUMNS = 60
+
+NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
+
+# Components that are told by one fixed sentence.
+_FIXED: Mapping[str, str] = MappingProxyType(
+    {
+        "first run": "first run",
+        "forced": "forced",
+        "unchanged": "nothing changed",
+    }
+)
+
+# Components whose present summary is a whole sentence by itself.
+_TOLD: frozenset[str] = frozenset({"stopped", "result", "accepted"})
+
+_WHOLE: Mapping[str, str] = MappingProxyType(
+    {
+        "code": "the step's code",
+        "outputs": "the declared outputs",
+        "python": "Python",
+        "kernel": "the kernel's command line",
+        "salt": "the salt",
+        "sources": "code around the notebook",
+        "packages": "the installed packages",
+    }
+)
+
+_NAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "definition": "the definition of",
+        "module": "the local module",
+        "parameter": "parameter",
+        "input": "input",
+        "envvar": "the environment variable",
+        "hash": "the hashed file",
+        "read": "the undeclared file",
+        "listed": "the undeclared folder",
+        "probed": "the path",
+        "package": "the package",
+        "missing": "the module",
+    }
+)
+
+_ENDED_BADLY = frozenset({"failed", "cancelled", "lost", "skipped"})
+
+
+def status_words(status: Status) -> str:
+    """Get a status as symbol and word, e.g. ``✓ succeeded``: readable without colour."""
+    return f"{SYMBOLS[status]} {status.value}"
+
+
+def duration(seconds: float) -> str:
+    """Get a length of time, e.g. ``0.4 s``, ``12 s``, ``2 min 5 s``, ``1 h 3 min``."""
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    for size, unit, small, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
+    raise AssertionError(whole)
+
+
+def size(count: int) -> str:
+    """Get a number of bytes, e.g. ``1 byte``, ``512 bytes``, ``1.4 MB``."""
+    if count < 1_000:
+        return "1 byte" if count == 1 else f"{count} bytes"
+    scaled = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        scaled /= 1_000
+        if scaled < 999.95:
+            return f"{scaled:.1f} {unit}"
+    return f"{scaled / 1_000:.1f} PB"
+
+
+def sentence(reason: Reason) -> str:
+    """Get one reason in words, e.g. ``parameter learning_rate: 0.1 → 0.2``."""
+    return one_line(_sentence(reason))
+
+
+def _sentence(reason: Reason) -> str:
+    kind, _, name = reason.component.partition(":")
+    was, now = _summary(reason.was), _summary(reason.now)
+    if reason.component in _FIXED:
+        return _FIXED[reason.component]
+    if reason.component in _TOLD and now:
+        return now
+    if reason.component == "policy":
+        return f"declared `{now}`" if now else "declared so"
+    if kind == "artifact":
+        return f"the stored output {name} " + (now or "is missing or damaged")
+    if kind == "when":
+        return f"its condition is false: {now or was}" if now or was else "its condition is false"
+    if kind == "upstream":
+        return f"{name} {_was(now)}" if now in _ENDED_BADLY else f"known when {name} is done"
+    return _change(_subject(kind, name), was, now)
+
+
+def _summary(text: str | None) -> str | None:
+    return None if text is None else fit(one_line(text), SUMMARY_COLUMNS)
+
+
+def _was(ending: str) -> str:
+    return ending if ending == "failed" else f"was {ending}"
+
+
+def _subject(kind: str, name: str) -> str:
+    if name and kind in _NAMED:
+        return f"{_NAMED[kind]} {name}"
+    return _WHOLE.get(kind, kind) if not name else f"{kind} {name}"
+
+
+def _change(subject: str, was: str | None, now: str | None) -> str:
+    if was is None and now is None:
+        return f"{subject} changed"
+    if was is None:
+        return f"{subject} is new" + (f": {now}" if now else "")
+    if now is None:
+        return f"{subject} is gone" + (f": {was}" if was else "")
+    return f"{subject} changed" if was == now else f"{subject}: {was or 'empty'} → {now or 'empty'}"
+
+
+def reasons(given: tuple[Reason, ...]) -> str:
+    """Get several reasons in one line, joined by semicolons."""
+    return "; ".join(map(sentence, given))
+
+
+def run_name(run: str, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
+    """Get a run as people call it: ``run 3``, or the head of its id where its number is not known."""
+    return f"run {numbers[run]}" if run in numbers else f"run {one_line(run)[:8]}"
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """Get a verdict as symbol and word, e.g. ``↺ reuse``."""
+    return " ".join(VERDICTS[type(verdict)])
+
+
+def explanation(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
+    """Get why a verdict is what it is, without its name, e.g. ``from run 3, saves 12 s``."""
+    why = reasons(verdict.reasons)
+    if not isinstance(verdict, ReuseVerdict):
+        return why
+    hit = verdict.hit
+    told = f"from {run_name(hit.origin.run, numbers)}, saves {duration(hit.seconds)}"
+    return f"{told} ({why})" if why else told
+
+
+def verdict_line(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
+    """Get a verdict with its reasons in one line, e.g. ``run: parameter learning_rate: 0.1 → 0.2``."""
+    why = explanation(verdict, numbers)
+    if isinstance(verdict, ReuseVerdict):
+        return f"reused {why}"
+    word = VERDICTS[type(verdict)][1]
+    return f"{word}: {why}" if why else word
+
+
+def accepted_line(
+    step: str, hit: CachedResult, why: tuple[Reason, ...], numbers: Mapping[str, int] = NO_NUMBERS
+) -> str:
+    """Get an accepted result in one line."""
+    return f"the result of {run_name(hit.origin.run, numbers)} stands for {step}, although: {reasons(why)}"
+
+
+def failure_line(failure: Failure) -> str:
+    """Get a failure in one line, e.g. ``cell 3, line 2: ValueError: no such column``."""
+    where = SourceLocation(cell=failure.cell, line=failure.line).words()
+    told = one_line(failure.message) or one_line(f"{failure.ename}: {failure.evalue}")
+    return f"{where}: {told}" if where else told
+
+
+def step_explanation(record: ExecutionRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
+    """Get what is worth saying about a step of a run: its failure, where it was reused from, or why it ran."""
+    if record.failure is not None:
+        return failure_line(record.failure)
+    why = reasons(record.reasons)
+    if record.status is not Status.REUSED or record.origin is None:
+        return why
+    told = f"from {run_name(record.origin.run, numbers)}, saved {duration(record.saved_seconds)}"
+    return f"{told} ({why})" if why else told
