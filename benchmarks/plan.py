@@ -30,7 +30,8 @@ from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, Job, Outco
 from nbpipe.planning.plan import Planner, plan_steps
 from nbpipe.resolve.resolved_request import resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
-from nbpipe.workspace import Wishes, Workspace, request_for
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace, request_for
 
 SIZES = (50, 1_000, 10_000)
 LAYER = 10
@@ -172,7 +173,7 @@ def phases(path: Path) -> dict[str, float]:
         read, _ = seconds_of(lambda: parse_cells(found.cells))
         request = request_for(path)
         survey_seconds, situation = seconds_of(
-            lambda: resolve_request(request, workspace.place, os.environ, workspace.digests)
+            lambda: resolve_request(request, workspace.layout, os.environ, workspace.digests)
         )
 
         def decide() -> Any:
@@ -194,7 +195,7 @@ def prepare(folder: Path, steps: int) -> tuple[Path, float]:
     path = folder / "pipeline.ipynb"
     notebook(path, steps)
     with Workspace.open(folder) as workspace:
-        report = workspace.run(request_for(path), Wishes(), executors=Instant)
+        report = workspace.runs.run(request_for(path), RunOptions(), executors=Instant)
     if report.run.status is not Status.SUCCEEDED:
         sys.exit(f"{steps} steps: the run ended {report.run.status}")
     return path, report.seconds

@@ -14,7 +14,8 @@ from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.data.formats import load
 from nbpipe.model import ExecutionRecord, Status
 from nbpipe.run.reports import PlanResult, RunReport
-from nbpipe.workspace import Wishes, Workspace, request_for
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace, request_for
 
 
 def write_notebook(path: Path, cells: Iterable[str], *, parameters: int | None = None, kernel: str = "python3") -> Path:
@@ -54,15 +55,15 @@ class Author:
     def plan(self, **asked: Any) -> PlanResult:
         """Plan the notebook as it is now."""
         with Workspace.open(self.folder) as workspace:
-            return workspace.plan(dataclasses.replace(request_for(self.write(), workspace.place), **asked))
+            return workspace.plans.plan(dataclasses.replace(request_for(self.write(), workspace.layout), **asked))
 
-    def run(self, *, wishes: Wishes | None = None, **asked: Any) -> set[str]:
+    def run(self, *, run_options: RunOptions | None = None, **asked: Any) -> set[str]:
         """Run the notebook as it is now, and get the names of the steps that were executed."""
         executor = ThreadExecutor(2)
         try:
             with Workspace.open(self.folder) as workspace:
-                request = dataclasses.replace(request_for(self.write(), workspace.place), **asked)
-                self.report = workspace.run(request, wishes or Wishes(), executors=lambda: executor)
+                request = dataclasses.replace(request_for(self.write(), workspace.layout), **asked)
+                self.report = workspace.runs.run(request, run_options or RunOptions(), executors=lambda: executor)
         finally:
             executor.close()
         return {step.step for step in self.report.steps if step.attempts}

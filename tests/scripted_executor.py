@@ -23,7 +23,8 @@ from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, ExecutionRecord, Failure, Job, Outcome, Status
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import PlanResult, RunReport
-from nbpipe.workspace import Wishes, Workspace
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace
 
 
 class Fail(Exception):
@@ -138,17 +139,18 @@ class Bench:
     def plan(self, **asked: Any) -> PlanResult:
         """Plan in a workspace of this folder."""
         with Workspace.open(self.folder) as workspace:
-            return workspace.plan(self.request(**asked))
+            return workspace.plans.plan(self.request(**asked))
 
-    def run(self, wishes: Wishes | None = None, work: Work | None = None, **asked: Any) -> list[str]:
+    def run(self, run_options: RunOptions | None = None, work: Work | None = None, **asked: Any) -> list[str]:
         """Run, and get the steps that were executed, in the order in which they were submitted."""
         if work is not None:
             self.executor.work = work
         self.executor.jobs.clear()
         with Workspace.open(self.folder) as workspace:
-            self.report = workspace.run(
-                self.request(**asked), wishes or Wishes(), self.seen.append, lambda: self.executor
-            )
+            self.report = workspace.runs.run(
+                self.request(**asked), run_options or RunOptions(), lambda update: self.seen.extend(update.executions),
+                lambda: self.executor,
+            )  # fmt: skip
         return [job.step for job in self.executor.jobs]
 
     def statuses(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ def bench(tmp_path):
 def accept(bench: Bench, step: str, **asked: Any) -> AcceptedResult:
     """Accept a step's last result for the cells as they are."""
     with Workspace.open(bench.folder) as workspace:
-        return workspace.accept(bench.request(**asked), step)
+        return workspace.plans.accept(bench.request(**asked), step)
 
 
 def test_a8_an_accepted_result_stands_for_the_new_code_and_says_so(bench):
@@ -49,10 +49,10 @@ def test_acceptance_is_an_entry_of_the_history(bench):
     bench.sources[0] = MAKE.replace("one", "two")
     accepted = accept(bench, "make")
     with History.open(bench.folder / ".nbpipe" / "history.db") as history:
-        keys = [record.key for record in history.latest_steps(str(bench.folder / "work.ipynb")).values()]
-        hits = [hit for key in keys for hit in history.candidates(key)]
+        keys = [record.key for record in history.executions.latest(str(bench.folder / "work.ipynb")).values()]
+        hits = [hit for key in keys for hit in history.results.candidates(key)]
         planned = bench.plan().decisions["make"]
-        found = history.lookup([planned.key])[planned.key]
+        found = history.results.lookup([planned.key])[planned.key]
 
     assert [hit.accepted for hit in hits] == ["", ""]
     assert found.accepted == accepted.record

@@ -53,13 +53,13 @@ asked = []
 NEEDS = {"clean": ("load",), "explore": ("load",), "train": ("clean",), "report": ("train", "explore")}
 
 def ended(number, focus, **more):
-    run, steps = workspace.show(str(number))
+    run, steps = workspace.runs.show(str(number))
     previews = {f"{s.step}.{a.name}": preview(a, workspace.materializer) for s in steps for a in s.artifacts}
     metrics = {}
-    for metric in workspace.metrics(run.id):
+    for metric in workspace.runs.metrics(run.id):
         metrics.setdefault(metric.step, {}).setdefault(metric.name, []).append((metric.at, metric.value))
     told = {step: Told(("epoch 28", "epoch 29"), None, found) for step, found in metrics.items()}
-    numbers = workspace.origin_numbers(steps)
+    numbers = workspace.runs.origin_numbers(steps)
     return CardState(run, tuple(steps), NEEDS, focus, told, previews, numbers, time.time(), **more)
 
 def running(number, focus, done):

@@ -74,7 +74,7 @@ def test_a_detached_run_takes_the_notebook_as_it_was(tmp_path):
     write_notebook(tmp_path / "n.ipynb", ["%%step other -o z\nz = 1"])
     until(lambda: newest(tmp_path).status.terminal)
     with Workspace.open(tmp_path) as workspace:
-        assert [step.step for step in workspace.show("1")[1]] == ["slow"]
+        assert [step.step for step in workspace.runs.show("1")[1]] == ["slow"]
 
 
 def test_what_is_wrong_with_a_notebook_is_told_before_anything_is_detached(tmp_path):
@@ -120,7 +120,7 @@ def test_a_run_whose_runner_was_killed_is_lost_and_no_cancel_waits_for_it(tmp_pa
     os.kill(int(newest(tmp_path).owner.split("|")[2]), signal.SIGKILL)
     until(lambda: not psutil.pid_exists(process))
     with Workspace.open(tmp_path) as workspace, pytest.raises(BadUsage, match="no run of"):
-        workspace.cancel(str(tmp_path / "n.ipynb"))
+        workspace.runs.cancel(str(tmp_path / "n.ipynb"))
     assert newest(tmp_path).status is Status.LOST
 
 
@@ -142,5 +142,5 @@ def submit(path: Path) -> None:
     """Submit a leashed run of a notebook."""
     with Workspace.open(path.parent) as workspace:
         cells = read_notebook(path).cells
-        root, lifetime = workspace.place.root, Lifetime.SUBMITTER
+        root, lifetime = workspace.layout.root, Lifetime.SUBMITTER
         workspace.launch(Submission(tuple(cells), request_for(path), RunOptions(), root, lifetime=lifetime))

@@ -19,7 +19,8 @@ from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryOutOfReach
 from nbpipe.history.store import History
 from nbpipe.model import Job, Status
 from nbpipe.run.run_owner import is_alive
-from nbpipe.workspace import Wishes, Workspace
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace
 
 MAKE = "%%step make -o a\na = 3"
 DOUBLE = "%%step double -i a -o b\nb = a * 2"
@@ -57,7 +58,9 @@ def test_everything_runs_once_in_an_order_that_works(bench):
 def test_nothing_changed_nothing_runs_and_no_executor_is_made(bench):
     bench.run()
     with Workspace.open(bench.folder) as workspace:
-        report = workspace.run(bench.request(), Wishes(), executors=lambda: pytest.fail("an executor was made"))
+        report = workspace.runs.run(
+            bench.request(), RunOptions(), executors=lambda: pytest.fail("an executor was made")
+        )
 
     assert {step.status for step in report.steps} == {Status.REUSED}
     assert {step.origin.run for step in report.steps if step.origin} == {bench.report.run.id}
@@ -94,7 +97,7 @@ def test_what_was_finished_before_a_failure_is_reused_next_time(bench):
 
 def test_keep_going_ends_partial_with_everything_else_done(bench):
     bench.sources.append("%%step last -i z -o y\ny = z")
-    bench.run(Wishes(keep_going=True), failing("make"))
+    bench.run(RunOptions(keep_going=True), failing("make"))
 
     assert bench.ended() == "partial"
     assert bench.statuses() == {
@@ -154,7 +157,7 @@ def test_two_equal_steps_of_one_run_are_computed_once(bench):
 
 def test_of_two_equal_steps_the_second_is_tried_when_the_first_fails(bench):
     bench.sources = ["%%step one -o a\na = 3", "%%step two -o a\na = 3"]
-    bench.run(Wishes(keep_going=True), failing("one"))
+    bench.run(RunOptions(keep_going=True), failing("one"))
 
     assert bench.statuses() == {"one": "failed", "two": "succeeded"}
 
@@ -214,7 +217,7 @@ def test_a_destination_that_cannot_be_written_fails_the_step_and_says_why(bench,
         bench.run()
         (bench.folder / "out" / "a.json").unlink()
     (bench.folder / "out" / "a.json").mkdir(parents=True)
-    bench.run(Wishes(keep_going=True))
+    bench.run(RunOptions(keep_going=True))
 
     assert bench.statuses() == {"make": "failed", "aside": "reused" if reused else "succeeded"}
     assert bench.step("make").failure.ename == "NotDelivered"
@@ -241,7 +244,7 @@ def test_a_step_that_runs_has_no_log_yet(bench):
 
     def work(job: Job, output: str) -> str:
         with Workspace.open(bench.folder) as workspace, pytest.raises(BadUsage) as caught:
-            workspace.executed_notebook(bench.request().notebook, job.step)
+            workspace.results.executed_notebook(bench.request().notebook, job.step)
         said[job.step] = caught.value.message
         return by_code(job, output)
 
@@ -405,9 +408,9 @@ def test_a_killed_run_is_lost_and_the_next_goes_on_with_what_was_committed(tmp_p
     bench.executor.close()
     assert time.monotonic() - begin < 10
     with History.open(folder / ".nbpipe" / "history.db") as history:
-        newest, dead = history.runs()
+        newest, dead = history.runs.newest()
         assert (newest.status, dead.status) == (Status.SUCCEEDED, Status.LOST)
-        assert {step.step: step.status.value for step in history.steps(dead.id)} == {
+        assert {step.step: step.status.value for step in history.executions.of_run(dead.id)} == {
             "make": "succeeded", "double": "lost", "add": "lost",
         }  # fmt: skip
         assert [each.status for each in history.attempts(dead.id, "double")] == [Status.LOST]
@@ -457,9 +460,9 @@ def test_a_run_that_breaks_off_leaves_nothing_open(tmp_path):
         bench.run()
     bench.executor.close()
     with History.open(tmp_path / ".nbpipe" / "history.db") as history:
-        (run,) = history.runs()
+        (run,) = history.runs.newest()
         assert run.status is Status.LOST
-        assert {step.status for step in history.steps(run.id)} == {Status.LOST}
+        assert {step.status for step in history.executions.of_run(run.id)} == {Status.LOST}
         attempts = [each for step in ("make", "aside") for each in history.attempts(run.id, step)]
         assert {each.status for each in attempts} == {Status.LOST}
     assert bench.executor.jobs[0].attempt in bench.executor.stopped
@@ -492,7 +495,7 @@ def test_a_run_that_was_taken_for_dead_comes_to_an_end(tmp_path):
 
     def closing(job: Job, output: str) -> str:
         with History.open(tmp_path / ".nbpipe" / "history.db") as history:
-            history.mark_lost(alive=lambda owner: False, now=time.time())
+            history.lost_runs.mark_lost(alive=lambda owner: False, now=time.time())
         return output
 
     bench.run(work=closing)
@@ -505,7 +508,7 @@ def test_a_run_that_was_taken_for_dead_comes_to_an_end(tmp_path):
 
 def test_a_slow_reader_of_claims_is_never_kept_waiting_by_a_run_that_is_over(bench):
     """All claims are given back, whatever became of their steps."""
-    bench.run(Wishes(keep_going=True), failing("make"))
+    bench.run(RunOptions(keep_going=True), failing("make"))
     with History.open(bench.folder / ".nbpipe" / "history.db") as history:
-        assert history.renew(bench.report.run.owner, now=time.time(), lease=30) == set()
+        assert history.claims.renew(bench.report.run.owner, now=time.time(), lease=30) == set()
     assert is_alive(bench.report.run.owner)

@@ -187,14 +187,16 @@ def held_commit(folder: Path) -> Iterator[None]:
 def recorded(folder: Path) -> list[tuple[RunRecord, dict[str, ExecutionRecord]]]:
     """Get all runs, oldest first, with their steps."""
     with Workspace.open(folder) as workspace:
-        return [(run, {step.step: step for step in workspace.show(run.id)[1]}) for run in reversed(workspace.runs())]
+        return [
+            (run, {step.step: step for step in workspace.runs.show(run.id)[1]}) for run in reversed(workspace.runs())
+        ]
 
 
 def is_visible(folder: Path) -> bool:
     """Say whether the second step's output can be had."""
     with Workspace.open(folder) as workspace:
         try:
-            workspace.output(str(folder / "n.ipynb"), "b")
+            workspace.results.output(str(folder / "n.ipynb"), "b")
         except BadUsage:
             return False
     return True

@@ -23,7 +23,8 @@ from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import KeyComponent, Status
 from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, raw_key_of
 from nbpipe.resolve.resolved_request import PipelineRequest, resolve_request
-from nbpipe.workspace import Wishes, Workspace
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace
 
 FINGERPRINT = Path(nbpipe.planning.fingerprint.__file__)
 KEYS: Mapping[str, Callable[[Iterable[KeyComponent]], str]] = {"normal form": key_of, "as written": raw_key_of}
@@ -69,9 +70,9 @@ def see(folder: Path, scene: Scene) -> Seen:
     reading = parse_cells(cells(*scene.cells, parameters=scene.parameters))
     request = PipelineRequest(str(folder / "work.ipynb"), reading, folder)
     with environment(scene.environ), Workspace.open(folder) as workspace:
-        report = workspace.run(request, Wishes(), executors=InProcess)
+        report = workspace.runs.run(request, RunOptions(), executors=InProcess)
         assert report.run.status is Status.SUCCEEDED, [step.failure for step in report.steps]
-        found = workspace.plan(request).decisions[step_of(request)].components
+        found = workspace.plans.plan(request).decisions[step_of(request)].components
         if scene.elsewhere:
             found = tuple(in_circumstances(workspace, request, scene.elsewhere))
     (step,) = (step for step in report.steps if step.step == step_of(request))
@@ -87,7 +88,7 @@ def in_circumstances(
     workspace: Workspace, request: PipelineRequest, changed: Mapping[str, Any]
 ) -> tuple[KeyComponent, ...]:
     """Get the components that a step has on a machine that is not here."""
-    situation = resolve_request(request, workspace.place, os.environ, workspace.digests)
+    situation = resolve_request(request, workspace.layout, os.environ, workspace.digests)
     name = step_of(request)
     around: PinnedInputs = dataclasses.replace(situation.circumstances[name], **changed)
     return fixed_components(situation.graph.steps[name], situation.graph.pipeline.code[name], around)

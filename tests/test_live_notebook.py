@@ -39,7 +39,7 @@ def kernel(tmp_path) -> Iterator[Kernel]:
 def runs(folder: Path) -> list[tuple[Status, dict[str, Status]]]:
     """Get the statuses of all runs and their steps, oldest first."""
     with Workspace.open(folder) as workspace:
-        found = [workspace.show(run.id) for run in reversed(workspace.runs())]
+        found = [workspace.runs.show(run.id) for run in reversed(workspace.runs())]
     return [(run.status, {step.step: step.status for step in steps}) for run, steps in found]
 
 

@@ -83,8 +83,8 @@ def test_a_lost_history_is_made_from_the_kept_results(elsewhere):
 def test_outputs_are_pulled(elsewhere, tmp_path):
     elsewhere.run()
     with Workspace.open(elsewhere.folder) as workspace:
-        artifact = workspace.pull(str(elsewhere.folder / elsewhere.notebook), "use.b", tmp_path / "out")
-        workspace.pull(str(elsewhere.folder / elsewhere.notebook), "folder", tmp_path / "folder")
+        artifact = workspace.results.pull(str(elsewhere.folder / elsewhere.notebook), "use.b", tmp_path / "out")
+        workspace.results.pull(str(elsewhere.folder / elsewhere.notebook), "folder", tmp_path / "folder")
         url = workspace.materializer.url(artifact.reference)
 
     assert (tmp_path / "out").read_bytes() == elsewhere.stored("use", "b").read_bytes()
@@ -150,8 +150,8 @@ def test_verify_tells_of_an_unknown_store_and_repair_leaves_its_outputs_alone(fa
 def test_what_needs_the_bytes_of_an_unknown_store_says_what_is_known(far, tmp_path):
     with Workspace.open(far.folder) as workspace:
         with pytest.raises(StoreOutOfReach) as raised:
-            workspace.pull(str(far.folder / far.notebook), "make.a", tmp_path / "out")
-        artifact = workspace.output(str(far.folder / far.notebook), "a")
+            workspace.results.pull(str(far.folder / far.notebook), "make.a", tmp_path / "out")
+        artifact = workspace.results.output(str(far.folder / far.notebook), "a")
         with pytest.raises(StoreOutOfReach):
             workspace.materializer.url(artifact.reference)
 

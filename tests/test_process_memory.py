@@ -124,7 +124,7 @@ def _is_failed(folder: Path, step: str) -> bool:
     if not (folder / ".nbpipe" / "history.db").exists():
         return False
     with Workspace.open(folder) as workspace:
-        records = workspace.show(workspace.runs()[0].id)[1] if workspace.runs() else []
+        records = workspace.runs.show(workspace.runs()[0].id)[1] if workspace.runs() else []
     return any(record.step == step and record.status is Status.FAILED for record in records)
 
 

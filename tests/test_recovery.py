@@ -93,7 +93,7 @@ def test_what_was_signed_before_the_driver_died_is_not_made_again(folder):
 
     assert bench.run() == []
     with Workspace.open(folder) as workspace:
-        first, steps = workspace.show("1")
+        first, steps = workspace.runs.show("1")
     assert (first.status, [step.status for step in steps]) == (Status.LOST, [Status.SUCCEEDED])
     assert bench.step("make").origin.run == first.id
 

@@ -14,7 +14,8 @@ from stored import path_in
 
 from nbpipe.errors import NbpipeError
 from nbpipe.model import ReusePolicy, ReuseVerdict, RunVerdict, Status
-from nbpipe.workspace import Wishes, Workspace, request_for
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace, request_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -299,7 +300,7 @@ def test_an_input_that_the_step_itself_changes_fails_it(tmp_path):
         "%%step through_a_child -i raw=./data.txt -o m\nimport subprocess\n"
         "subprocess.run(['sh', '-c', f'echo two > {raw}'])\nm = 1",
     )
-    author.run(wishes=Wishes(keep_going=True))
+    author.run(run_options=RunOptions(keep_going=True))
     assert set(author.statuses().values()) == {Status.FAILED}
     assert all("`raw`" in (author.step(name).failure.message) for name in author.statuses())
 
@@ -413,7 +414,7 @@ def test_two_workspaces_know_nothing_of_each_other(author, tmp_path):
     author.run()
     path = write_notebook(tmp_path / "work.ipynb", [MAKE, TAKE])
     with Workspace.open(tmp_path, tmp_path / "elsewhere") as workspace:
-        verdicts = [d.verdict for d in workspace.plan(request_for(path)).decisions.values()]
+        verdicts = [d.verdict for d in workspace.plans.plan(request_for(path)).decisions.values()]
     assert all(isinstance(verdict, RunVerdict) for verdict in verdicts)
 
 

@@ -226,4 +226,4 @@ def test_a_plan_reads_the_records_of_earlier_steps_only_when_something_is_missin
         History.open(bench.folder / ".nbpipe" / "history.db") as history,
         pytest.raises(HistoryDamaged, match="Expecting"),
     ):
-        history.latest_steps(str(bench.folder / "work.ipynb"))
+        history.executions.latest(str(bench.folder / "work.ipynb"))

@@ -33,7 +33,8 @@ from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import Artifact, ExecutionRecord, Status
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import PlanResult, RunReport
-from nbpipe.workspace import Wishes, Workspace
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace
 
 EXAMPLES = int(os.environ.get("NBPIPE_EXAMPLES", "0"))
 SEEDS = st.integers(0, 2**20)
@@ -78,7 +79,7 @@ class Folder:
                     # A minute later every file is old enough to be remembered; what hides an edit is the clock's
                     # tick, which the machine waits for.
                     ahead = PersistentDigestCache(
-                        workspace.history.recall, workspace.history.remember, lambda: time.time() + 60
+                        workspace.context.history.recall, workspace.context.history.remember, lambda: time.time() + 60
                     )
                     workspace.digests = ahead
                 yield workspace
@@ -186,7 +187,7 @@ class Reuse(RuleBasedStateMachine):
             tempfile.TemporaryDirectory(prefix="nbpipe-afresh-") as elsewhere,
             self.folder.workspace(self.pipeline, Path(elsewhere)) as workspace,
         ):
-            clean = workspace.run(self.folder.request(self.pipeline), Wishes(), executors=InProcess)
+            clean = workspace.runs.run(self.folder.request(self.pipeline), RunOptions(), executors=InProcess)
             TRIED["clean runs"] += 1
             assert digests(report) == digests(clean)
 
@@ -201,10 +202,10 @@ class Reuse(RuleBasedStateMachine):
         """Plan and run, compare with what must be, and get the steps that were executed."""
         pipeline, executor = self.pipeline, InProcess()
         request = self.folder.request(pipeline, **asked)
-        planned = workspace.plan(request)
+        planned = workspace.plans.plan(request)
         verdicts = self.ledger.plan(pipeline, selected, forced)
         expected = self.ledger.expect(pipeline, selected, forced)
-        report = workspace.run(request, Wishes(), executors=lambda: executor)
+        report = workspace.runs.run(request, RunOptions(), executors=lambda: executor)
         by_name = {step.name: step for step in pipeline.steps}
         executed = [by_name[job.step] for job in executor.jobs]
         self.ledger.commit(pipeline, executed)

@@ -80,7 +80,7 @@ def test_s17_the_value_of_a_parameter_is_never_code(value):
 def test_s17_the_name_of_a_kernel_is_only_looked_up(tmp_path, kernel):
     write_notebook(tmp_path / "n.ipynb", ["%%step a -o x\nx = 1"], kernel=kernel)
     with Workspace.open(tmp_path) as workspace, pytest.raises((Refused, Refusals)):
-        workspace.plan(request_for(tmp_path / "n.ipynb"))
+        workspace.plans.plan(request_for(tmp_path / "n.ipynb"))
     assert not (tmp_path / "evil").exists()
 
 

@@ -122,7 +122,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     with History.read(folder / ".nbpipe" / "history.db"):
         pass
     with Workspace.read(folder) as opened:
-        opened.pull(str(folder / "work.ipynb"), "b.y", folder / "pulled.json")
+        opened.results.pull(str(folder / "work.ipynb"), "b.y", folder / "pulled.json")
     OutOfReach("loaded").to_json()
 
 
@@ -135,9 +135,9 @@ def test_another_user_reads_and_leaves_nothing_behind(ground: Path, mode: int) -
 
     def look() -> tuple[Any, ...]:
         with Workspace.read(folder) as opened:
-            run_, steps = opened.last(name)
-            planned = opened.plan(Bench(folder, SOURCES).request())
-            opened.pull(name, "b.y", target / "y.json")
+            run_, steps = opened.runs.last(name)
+            planned = opened.plans.plan(Bench(folder, SOURCES).request())
+            opened.results.pull(name, "b.y", target / "y.json")
             return run_.number, [step.step for step in steps], sorted(planned.decisions), len(opened.runs())
 
     assert as_user(OTHER, look) == (1, ["a", "b"], ["a", "b"], 1)
@@ -218,7 +218,7 @@ def test_a_plan_in_a_folder_of_somebody_else_needs_no_workspace(ground: Path) ->
 
     def plan() -> list[str]:
         with Workspace.read(other, other / ".nbpipe") as opened:
-            return sorted(opened.plan(Bench(other, SOURCES).request()).decisions)
+            return sorted(opened.plans.plan(Bench(other, SOURCES).request()).decisions)
 
     assert as_user(OTHER, plan) == ["a", "b"]
     assert list(other.iterdir()) == []
@@ -231,9 +231,9 @@ def test_a_reader_sees_what_is_written_meanwhile(ground: Path) -> None:
 
     def watch() -> list[int]:
         with History.read(database) as history:
-            counts = [len(history.runs(limit=99))]
+            counts = [len(history.runs.newest(limit=99))]
             os.read(read, 1)
-            return [*counts, len(history.runs(limit=99))]
+            return [*counts, len(history.runs.newest(limit=99))]
 
     child = os.fork()
     if child == 0:

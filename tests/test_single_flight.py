@@ -10,7 +10,8 @@ from scripted_executor import Bench, Fail, Kernelless, Lose, by_code
 
 from nbpipe.errors import ClusterOutOfReach
 from nbpipe.model import AttemptReport, Job, Status
-from nbpipe.workspace import Wishes, Workspace
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace
 
 MAKE = "%%step make -o a:json\na = 3"
 
@@ -91,10 +92,10 @@ def test_a_run_of_the_same_notebook_ends_a_step_as_the_run_did_that_it_was_attac
         assert waits.wait(30)
         raise Fail("no")
 
-    first = threading.Thread(target=owner.run, kwargs={"work": fail, "wishes": Wishes(keep_going=True)})
+    first = threading.Thread(target=owner.run, kwargs={"work": fail, "run_options": RunOptions(keep_going=True)})
     first.start()
     assert begun.wait(30)
-    second = threading.Thread(target=waiter.run, kwargs={"work": by_code, "wishes": Wishes(attach=True)})
+    second = threading.Thread(target=waiter.run, kwargs={"work": by_code, "run_options": RunOptions(attach=True)})
     second.start()
     while not any("another run makes this" in note for record in waiter.seen for note in record.notes):
         waits.wait(0.02)
@@ -113,7 +114,7 @@ def test_one_step_of_a_run_is_cancelled_from_elsewhere_and_the_others_go_on(tmp_
     def work(job: Job, output: str) -> str:
         if job.step == "make":
             with Workspace.open(tmp_path) as workspace:
-                workspace.cancel_step(job.run, "make")
+                workspace.runs.request_cancel(job.run, "make")
             while job.attempt not in bench.executor.stopped:
                 time.sleep(0.02)
         return by_code(job, output)
@@ -131,7 +132,7 @@ def test_only_as_many_steps_run_as_there_is_room_for(tmp_path):
 
     def work(job: Job, output: str) -> str:
         with Workspace.open(tmp_path) as workspace:
-            steps = workspace.show(job.run)[1]
+            steps = workspace.runs.show(job.run)[1]
         at_once.append(sum(step.status is Status.RUNNING for step in steps))
         return by_code(job, output)
 

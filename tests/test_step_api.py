@@ -26,7 +26,8 @@ from nbpipe.data.event_file import (
 )
 from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.run.reports import RunReport
-from nbpipe.workspace import Wishes, Workspace, request_for
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace, request_for
 
 
 def told(events: list[StepEvent]) -> list[tuple[str, object]]:
@@ -216,8 +217,8 @@ def ran(tmp_path_factory):
     heard: list[tuple[float, StepEvent]] = []
     executor = ThreadExecutor(1)
     with Workspace.open(folder) as workspace:
-        report = workspace.run(
-            request_for(author.write()), Wishes(experiment="trial"), executors=lambda: executor,
+        report = workspace.runs.run(
+            request_for(author.write()), RunOptions(experiment="trial"), executors=lambda: executor,
             hear=lambda _step, events: heard.extend((time.time() - event.time, event) for event in events),
         )  # fmt: skip
     executor.close()
@@ -240,7 +241,7 @@ class TestARunningStep:
     def test_leaves_its_numbers_under_their_names(self, ran):
         author, _, report = ran
         with Workspace.open(author.folder) as workspace:
-            metrics = workspace.metrics(report.run.id)
+            metrics = workspace.runs.metrics(report.run.id)
         loss = [(metric.at, metric.value) for metric in metrics if metric.name == "loss"]
         assert loss == [(n, 1 / (n + 1)) for n in range(3)]
         assert [metric.value != metric.value for metric in metrics if metric.name == "bad"] == [True]
@@ -263,7 +264,7 @@ class TestARunningStep:
         author, _, _ = ran
         assert author.run() == set()
         with Workspace.open(author.folder) as workspace:
-            assert {metric.name for metric in workspace.metrics(_run(author.report))} == {"loss", "bad"}
+            assert {metric.name for metric in workspace.runs.metrics(_run(author.report))} == {"loss", "bad"}
         command = [sys.executable, "-m", "nbpipe", "show", str(author.report.run.number), "--json"]
         shown = subprocess.run(command, cwd=author.folder, check=True, capture_output=True, text=True)
         (step,) = json.loads(shown.stdout)["steps"]

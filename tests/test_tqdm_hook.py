@@ -8,7 +8,8 @@ from notebook_author import Author
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.execution.kernel_runtime import tqdm_hook
 from nbpipe.model import StepEvent, StepEventKind
-from nbpipe.workspace import Wishes, Workspace, request_for
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace, request_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -24,8 +25,8 @@ def heard_from(folder, code) -> list[StepEvent]:
     heard: list[StepEvent] = []
     executor = ThreadExecutor(1)
     with Workspace.open(folder) as workspace:
-        report = workspace.run(
-            request_for(Author(folder, code).write()), Wishes(), executors=lambda: executor,
+        report = workspace.runs.run(
+            request_for(Author(folder, code).write()), RunOptions(), executors=lambda: executor,
             hear=lambda _step, events: heard.extend(events),
         )  # fmt: skip
     executor.close()

@@ -89,7 +89,7 @@ def test_a_lost_database_is_made_from_the_kept_results(bench):
     assert bench.run() == []
     assert {step.step: step.artifacts for step in bench.report.steps} == before
     with Workspace.open(bench.folder) as workspace:
-        old = workspace.show(str(number))[0]
+        old = workspace.runs.show(str(number))[0]
     assert (old.number, old.started, old.status.value) == (number, started, "succeeded")
     assert bench.report.run.number == number + 1
 

@@ -84,10 +84,10 @@ class ShellCaller:
         """Return the cells of the saved notebook."""
         return tuple(read_notebook(absolute(self.saved)).cells)
 
-    def carry_out(self, request: PipelineRequest, wishes: RunOptions) -> ReportResponse:
+    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> ReportResponse:
         """Run the steps while a progress bar, or lines, tell how it goes."""
         with self.screen.following() as follower:
-            report = self.workspace.runs.run(request, wishes, follower.updated, began=follower.begin)
+            report = self.workspace.runs.run(request, run_options, follower.updated, began=follower.begin)
         numbers = self.workspace.runs.origin_numbers(report.steps)
         return ReportResponse(report, numbers, self.workspace.runs.metrics(report.run.id, report.steps))
 

@@ -97,12 +97,12 @@ class KernelCaller:
         """Return the cells as the kernel last ran them."""
         return self._session.cells.all()
 
-    def carry_out(self, request: PipelineRequest, wishes: RunOptions) -> None:
+    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> None:
         """Submit the steps and show their card; without a front end, wait for them."""
         if is_watched(self._session.shell):
-            show_card(self._session, self._session.submit(request, self.cells(), wishes), None)
+            show_card(self._session, self._session.submit(request, self.cells(), run_options), None)
         else:
-            self._blocking(request, wishes)
+            self._blocking(request, run_options)
 
     def show_live(self) -> bool:
         """Show the card of the run that is going on, if a front end can show one."""

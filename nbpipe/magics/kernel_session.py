@@ -102,10 +102,12 @@ class KernelSession:
             self.identity, parsed, self.base, steps=named, whole=not named, cells=self.cells.ids, **more
         )  # fmt: skip
 
-    def submit(self, request: PipelineRequest, cells: tuple[Cell, ...], wishes: RunOptions | None = None) -> RunView:
+    def submit(
+        self, request: PipelineRequest, cells: tuple[Cell, ...], run_options: RunOptions | None = None
+    ) -> RunView:
         """Hand steps to the process that carries this kernel's runs; their outputs are expected from now on."""
         live = self.live
-        watched = live.submit(request, cells) if wishes is None else live.submit_alone(request, cells, wishes)
+        watched = live.submit(request, cells) if run_options is None else live.submit_alone(request, cells, run_options)
         for step in request.reading.steps:
             if step.name not in watched.texts:
                 continue
@@ -118,12 +120,12 @@ class KernelSession:
     def run(
         self,
         request: PipelineRequest,
-        wishes: RunOptions,
+        run_options: RunOptions,
         watch: Callable[[RunUpdate], None],
         began: Callable[[ActiveRun], None],
     ) -> RunReport:
         """Run steps to their end and bind the outputs that they made or reused."""
-        report = self.workspace.runs.run(request, wishes, watch, self._executors, began=began)
+        report = self.workspace.runs.run(request, run_options, watch, self._executors, began=began)
         self.workspace.context.digests.flush()
         for code in request.reading.code.values():
             share_classes(self.shell.user_ns, definition_digests(code))
@@ -132,10 +134,10 @@ class KernelSession:
                 self.outputs.bind(artifact)
         return report
 
-    def launch(self, request: PipelineRequest, wishes: RunOptions) -> tuple[RunRecord, list[ExecutionRecord]]:
+    def launch(self, request: PipelineRequest, run_options: RunOptions) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Hand a run of the cells as they are to a process of its own."""
         workspace = self.workspace
-        return workspace.launch(Submission(self.cells.all(), request, wishes, workspace.layout.root))
+        return workspace.launch(Submission(self.cells.all(), request, run_options, workspace.layout.root))
 
     def unbind(self, report: RunReport) -> None:
         """Take away the names of outputs that steps failed to make."""

@@ -84,16 +84,16 @@ class RunClient:
                 self._waiting = _Waiting(cells, request, watched, self._timer())
             return watched
 
-    def submit_alone(self, request: PipelineRequest, cells: tuple[Cell, ...], wishes: RunOptions) -> RunView:
-        """Submit a run of its own, with wishes that no other has."""
+    def submit_alone(self, request: PipelineRequest, cells: tuple[Cell, ...], run_options: RunOptions) -> RunView:
+        """Submit a run of its own, with run_options that no other has."""
         needs = declared_needs(request)
         with self._lock:
             self._flush()
             watched = self._submitted("", _texts(request, needs), needs)
             watched.alone = bool(request.texts)
-            wishes = dataclasses.replace(wishes, run=watched.request, attach=True)
+            run_options = dataclasses.replace(run_options, run=watched.request, attach=True)
             with _telling(watched):
-                self._send(cells, request, wishes)
+                self._send(cells, request, run_options)
             return watched
 
     def watch(self, run: str) -> RunView:
@@ -258,13 +258,15 @@ class RunClient:
             waiting.timer.cancel()
             watched = waiting.watched
             joins = watched.id if watched.is_unconfirmed else ""
-            wishes = RunOptions(run=watched.request, attach=True)
+            run_options = RunOptions(run=watched.request, attach=True)
             with _telling(watched):
-                self._send(waiting.cells, waiting.request, wishes, joins)
+                self._send(waiting.cells, waiting.request, run_options, joins)
 
-    def _send(self, cells: tuple[Cell, ...], request: PipelineRequest, wishes: RunOptions, joins: str = "") -> None:
+    def _send(
+        self, cells: tuple[Cell, ...], request: PipelineRequest, run_options: RunOptions, joins: str = ""
+    ) -> None:
         submission = Submission(
-            cells, request, wishes, self._root, dict(os.environ), joins, self._gesture, Lifetime.KERNEL,
+            cells, request, run_options, self._root, dict(os.environ), joins, self._gesture, Lifetime.KERNEL,
             self._connection_file, holds=True,
         )  # fmt: skip
         if not self._is_busy:

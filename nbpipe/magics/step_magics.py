@@ -114,9 +114,9 @@ class StepMagics(Magics):
                 self.mending.offer(current, own)
             raise
 
-    def _carry_out(self, request: PipelineRequest, wishes: RunOptions, cell: str | None = None) -> None:
+    def _carry_out(self, request: PipelineRequest, run_options: RunOptions, cell: str | None = None) -> None:
         progress = RunDisplay(self.session)
-        report = self.session.run(request, wishes, progress.updated, progress.begin)
+        report = self.session.run(request, run_options, progress.updated, progress.begin)
         progress.end(report)
         for step in report.steps:
             if step.step == cell and step.notebook is not None:

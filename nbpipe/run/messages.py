@@ -148,10 +148,10 @@ def encode_submission(submission: Submission) -> str:
     asked = submission.asked
     request = {each.name: getattr(asked, each.name) for each in fields(RequestPayload)}
     message = SubmitRun(
-        run=submission.wishes.run,
+        run=submission.run_options.run,
         cells=submission.cells,
         request=RequestPayload(**request),
-        options=submission.wishes,
+        options=submission.run_options,
         root=submission.root,
         environ=submission.environ,
         lifetime=submission.lifetime,

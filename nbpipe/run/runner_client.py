@@ -109,7 +109,7 @@ class RunnerClient:
             try:
                 self._hand_over(submission)
             except NbpipeError as error:
-                self._on_reply(Reply(ReplyKind.REFUSED, submission.wishes.run, ErrorPayload.of(error)))
+                self._on_reply(Reply(ReplyKind.REFUSED, submission.run_options.run, ErrorPayload.of(error)))
         if self._runner is not None and self._runner.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._runner.process.stdin.close()
@@ -123,7 +123,7 @@ class RunnerClient:
                 stdin.flush()
 
     def _hand_over(self, submission: Submission) -> None:
-        run = submission.wishes.run
+        run = submission.run_options.run
         try:
             line = encode_submission(submission)
         except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
@@ -175,11 +175,11 @@ class RunnerClient:
 
 def launch(submission: Submission) -> str:
     """Submit one run to a runner of its own and return its id once it has begun; raise what keeps it from that."""
-    run = submission.wishes.run or new_run_id(time.time())
+    run = submission.run_options.run or new_run_id(time.time())
     replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
     client = RunnerClient(submission.root, replies.put, lambda runs: replies.put(None) if run in runs else None)
     try:
-        client.submit(dataclasses.replace(submission, wishes=dataclasses.replace(submission.wishes, run=run)))
+        client.submit(dataclasses.replace(submission, run_options=dataclasses.replace(submission.run_options, run=run)))
         reply = replies.get()
     finally:
         # A run that depends on this process is cancelled when the connection closes, which is when the process ends.

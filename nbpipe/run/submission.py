@@ -54,7 +54,7 @@ class Submission:
 
     cells: tuple[Cell, ...]
     asked: PipelineRequest
-    wishes: RunOptions
+    run_options: RunOptions
     root: Path
     environ: Mapping[str, str] = field(default_factory=dict)
     joins: str = ""

@@ -39,7 +39,7 @@ class _Submitted:
 
     @property
     def id(self) -> str:
-        return self.submission.wishes.run
+        return self.submission.run_options.run
 
 
 class RunnerService:
@@ -158,7 +158,7 @@ class RunnerService:
         with Workspace.open(submission.asked.base, submission.root) as workspace:
             workspace.context.environ = submission.environ
             workspace.runs.run(
-                submission.asked, submission.wishes, lambda _update: active.started.set(), self._cluster.seat,
+                submission.asked, submission.run_options, lambda _update: active.started.set(), self._cluster.seat,
                 began=began, cancelled=active.cancelled.is_set,
             )  # fmt: skip
 

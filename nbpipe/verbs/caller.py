@@ -54,7 +54,7 @@ class Caller(Protocol):
     def cells(self) -> tuple[Cell, ...]:
         """Return the notebook's cells."""
 
-    def carry_out(self, request: PipelineRequest, wishes: RunOptions) -> ReportResponse | None:
+    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> ReportResponse | None:
         """Run the steps and return how that ended; None where the run continues and the face shows it itself."""
 
     def show_live(self) -> bool:

@@ -58,12 +58,12 @@ def run(asked: Invocation, caller: Caller) -> ReportResponse | DetachedResponse 
     steps = (*asked[options.STEPS], *asked[options.TO])
     texts, start, force = asked[options.PARAM], asked[options.FROM], asked[options.FORCE]
     request = caller.request(steps, texts=texts, start=start, force=force)
-    wishes = RunOptions(asked[options.KEEP_GOING], asked[options.EXPERIMENT], asked[options.TAG])
+    run_options = RunOptions(asked[options.KEEP_GOING], asked[options.EXPERIMENT], asked[options.TAG])
     if asked[options.DETACH]:
         workspace = caller.workspace
-        submission = Submission(caller.cells(), request, wishes, workspace.layout.root)
+        submission = Submission(caller.cells(), request, run_options, workspace.layout.root)
         return DetachedResponse(*workspace.launch(submission))
-    return caller.carry_out(request, wishes)
+    return caller.carry_out(request, run_options)
 
 
 def _here(asked: Invocation, caller: Caller) -> HereResponse:
