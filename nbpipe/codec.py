@@ -7,12 +7,14 @@ NaN. What is read is checked field by field by msgspec, so that a damaged file i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 
 _T = TypeVar("_T")
-_EMPTY: tuple[object, ...] = ([], (), {})
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=repr)
 
 
@@ -21,13 +23,13 @@ def encode(value: object) -> str:
     return _ENCODER.encode(msgspec.to_builtins(value, enc_hook=repr))
 
 
-def encode_sparse(value: object) -> str:
-    """Return a dataclass as :func:`encode` does, without the fields that are None or an empty collection.
-
-    To be read back, each field that can be so must have that as its default.
-    """
-    fields: dict[str, Any] = msgspec.to_builtins(value, enc_hook=repr)
-    return _ENCODER.encode({name: item for name, item in fields.items() if item is not None and item not in _EMPTY})
+def encode_sparse(value: Any) -> str:
+    """Return a dataclass as :func:`encode` does, without the fields that have their default."""
+    items: dict[str, Any] = msgspec.to_builtins(value, enc_hook=repr)
+    defaults = _defaults(type(value))  # type: ignore[arg-type]  # every class can be hashed
+    return _ENCODER.encode(
+        {name: item for name, item in items.items() if name not in defaults or item != defaults[name]}
+    )
 
 
 def decode(text: str | bytes, kind: type[_T]) -> _T:
@@ -38,3 +40,14 @@ def decode(text: str | bytes, kind: type[_T]) -> _T:
         raise ValueError(str(error)) from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+@cache
+def _defaults(kind: type) -> Mapping[str, Any]:
+    found: dict[str, Any] = {}
+    for each in fields(kind):
+        if each.default is not MISSING:
+            found[each.name] = msgspec.to_builtins(each.default)
+        elif each.default_factory is not MISSING:
+            found[each.name] = msgspec.to_builtins(each.default_factory())
+    return found

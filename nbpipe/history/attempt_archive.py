@@ -5,11 +5,12 @@ What belongs to a run is written once, in the run's folder; each committed attem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, true
 
 from nbpipe.codec import decode, encode
 from nbpipe.history import attempts, event_log, executions, pipelines
@@ -17,6 +18,7 @@ from nbpipe.history.database import Repository
 from nbpipe.history.results import ReuseEntry, add_reuse_entries
 from nbpipe.history.runs import insert_run
 from nbpipe.history.schema import attempts as attempt_rows
+from nbpipe.history.schema import executions as execution_rows
 from nbpipe.history.schema import runs as run_rows
 from nbpipe.history.sequences import raise_to
 from nbpipe.model import AttemptRecord, ExecutionRecord, PipelineRecord, RunChanged, RunRecord, Status
@@ -87,18 +89,34 @@ def _restore(connection: Connection, result: ArchivedResult, archived: ArchivedR
     elif not executions.may_become(executions.status_of(connection, execution.id), execution.status):
         return False
     # What it needed was restored before it, or is lost; the log tells of what there is.
-    executions.write(connection, [execution], when)
+    executions.write(connection, [_beside_others(connection, execution, when)], when)
     attempts.write(connection, attempt.run, [attempt], when)
     add_reuse_entries(connection, attempt.id, result.offers, now=when)
     raise_to(connection, "token", attempt.token)
     return True
 
 
+def _beside_others(connection: Connection, execution: ExecutionRecord, when: float) -> ExecutionRecord:
+    """Return the execution as it stands among others of its step: the newest of a run is the current one.
+
+    Its archived record is from before it was replaced.
+    """
+    of_step = (execution_rows.c.run == execution.run) & (execution_rows.c.step == execution.step)
+    others = select(execution_rows).where(of_step, execution_rows.c.id != execution.id)
+    rivals = executions.read(connection, others.where(execution_rows.c.current.is_(true())))
+    if any((rival.ended or math.inf) > (execution.ended or 0.0) for rival in rivals):
+        return replace(execution, current=False)
+    executions.supersede(connection, [rival.id for rival in rivals], when)
+    return execution
+
+
 def _restore_run(connection: Connection, archived: ArchivedRun, when: float) -> None:
     run = archived.run
     if not run.status.terminal:
         run = replace(run, status=Status.LOST, ended=when)
-    pipelines.keep(connection, archived.pipeline)
+    newer = select(run_rows.c.id).where(run_rows.c.pipeline == run.pipeline, run_rows.c.started > run.started)
+    if connection.scalar(newer.limit(1)) is None:
+        pipelines.keep(connection, archived.pipeline)
     insert_run(connection, replace(run, number=_free_number(connection, run.number)))
     event_log.append(connection, run.id, [RunChanged(run.status, run.ended)], run.ended or when)
 

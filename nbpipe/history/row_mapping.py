@@ -28,7 +28,7 @@ from nbpipe.model import (
     Status,
 )
 
-TERMINAL = tuple(status.value for status in Status if status.terminal)
+GOING_ON = tuple(status.value for status in Status if not status.terminal)
 DONE = frozenset((Status.SUCCEEDED, Status.REUSED))
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=repr)
@@ -142,12 +142,11 @@ def execution_from(
     )
 
 
-def output_to_row(record: ExecutionRecord, position: int, number: int) -> dict[str, Any]:
-    """Return the row of the execution's output at ``position``; ``number`` is that of the run."""
+def output_to_row(record: ExecutionRecord, position: int) -> dict[str, Any]:
+    """Return the row of the execution's output at ``position``, but for what it repeats of its run."""
     artifact = record.artifacts[position]
     return {
         "execution": record.id,
-        "number": number,
         "position": position,
         "name": artifact.name,
         "format": artifact.format,

@@ -90,7 +90,8 @@ runs = Table(
     _number("events"),
     Index("runs_of_pipeline", "pipeline", "number"),
     Index("runs_of_experiment", "experiment", "number"),
-    Index("runs_by_status", "status"),
+    Index("runs_by_status", "status", "number"),
+    Index("runs_of_pipeline_by_status", "pipeline", "status", "number"),
 )
 
 executions = Table(
@@ -124,6 +125,7 @@ executions = Table(
     _words("needs"),
     _time_or_none("cancel_asked"),
     Index("executions_of_run", "run", "position"),
+    Index("executions_of_step", "run", "step"),
     # ``done``: it has its outputs, and nothing has replaced it in its run.
     Index("executions_newest", "pipeline", "done", "step", "number"),
 )
@@ -133,6 +135,7 @@ outputs = Table(
     metadata,
     Column("execution", Text, ForeignKey("executions.id"), primary_key=True),
     _words("name", primary_key=True),
+    _words("pipeline"),
     _number("number"),
     _number("position"),
     _words("format"),
@@ -141,6 +144,7 @@ outputs = Table(
     _words("basename"),
     _number("bytes"),
     Index("outputs_by_name", "name", "number"),
+    Index("outputs_of_pipeline", "pipeline", "name", "number"),
 )
 
 attempts = Table(

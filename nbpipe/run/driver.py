@@ -90,6 +90,7 @@ class Driver:
     _todo: deque[machine.Instruction] = field(default_factory=deque)
     _increments: deque[Increment] = field(default_factory=deque)
     _changed: dict[str, ExecutionRecord] = field(default_factory=dict)
+    _superseded: list[str] = field(default_factory=list)
     _attempts: dict[str, AttemptRecord] = field(default_factory=dict)
     _log: AttemptLog = field(default_factory=AttemptLog)
     _status: Status | None = None
@@ -159,8 +160,9 @@ class Driver:
         while self._increments:
             growth = grow(self._increments.popleft(), self._table, self.run.id, self.new_id)
             for state in growth.replaced:
+                # An execution that has ended is known here without its components: history still has them.
                 state.record = replace(state.record, current=False)
-                self._put(state, state.record)
+                self._superseded.append(state.id)
             for state in growth.added:
                 self._put(state, state.record)
             retries = {state.id: state.increment.planner.graph.steps[state.step].options.retries
@@ -395,10 +397,11 @@ class Driver:
 
     def _save(self) -> None:
         told = self._log.drain(self.run.id)
-        changes = Changes(list(self._changed.values()), list(self._attempts.values()), told)
+        changes = Changes(list(self._changed.values()), tuple(self._superseded), list(self._attempts.values()), told)
         if changes:
             self.history.attempts.record(self.run.id, changes, self.clock())
             self._changed.clear()
+            self._superseded.clear()
             self._attempts.clear()
         if changes or self._is_unseen:
             self._is_unseen = False
