@@ -37,8 +37,7 @@ _STATUS = {"cancelled": Status.CANCELLED, "lost": Status.LOST}
 
 _SETUP = """\
 import sys as _sys
-if {library!r} not in _sys.path:
-    _sys.path.insert(0, {library!r})
+_sys.path[:] = dict.fromkeys([{library!r}, *_sys.path])
 from nbpipe.execution.kernel_runtime import step_runtime as _nbpipe
 _nbpipe.begin({job!r})
 """
@@ -120,7 +119,7 @@ def _execute(
     progress: notebook_engine.NotebookExecution,
 ) -> None:
     """Run the job's notebook in its kernel, within its time."""
-    desk.lay_out(job)
+    desk.write_job(job)
     library = write_bundle(Path(job.store))
     for cell in progress.notebook.cells:
         if cell.metadata.get("nbpipe", {}).get("role") == "setup":
