@@ -173,7 +173,7 @@ def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> I
     members = sorted(line.rsplit("\t", 1)[-1] for line in component.text.splitlines())
     paths = [Path(path) for path in item.paths]
     try:
-        if members and item.kind in ("paths", "values"):
+        if members and item.kind.is_list:
             same = any(path.is_dir() for path in paths) or members == sorted(
                 content_digest(p, digests)[0] for p in paths
             )
