@@ -18,10 +18,12 @@ from nbpipe.model import (
     AttemptRecord,
     ExecutionRecord,
     Failure,
+    FailureKind,
     GitState,
     KeyComponent,
     Metric,
     Observation,
+    ObservationKind,
     OutputWritten,
     PipelineRecord,
     Reason,
@@ -47,8 +49,8 @@ def some(values: st.SearchStrategy) -> st.SearchStrategy:
 
 
 ARTIFACTS = st.builds(Artifact, TEXT, TEXT, st.builds(Reference, TEXT, TEXT, TEXT, COUNT))
-FAILURES = st.builds(Failure, TEXT, TEXT, TEXT, TEXT, st.none() | COUNT, st.none() | COUNT, TEXT)
-OBSERVED = st.builds(Observation, TEXT, TEXT, TEXT, TEXT)
+FAILURES = st.builds(Failure, st.sampled_from(FailureKind), TEXT, TEXT, TEXT, st.none() | COUNT, st.none() | COUNT, TEXT)
+OBSERVED = st.builds(Observation, st.sampled_from(ObservationKind), TEXT, TEXT, TEXT)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | SECONDS | TEXT,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),

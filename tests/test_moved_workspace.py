@@ -107,11 +107,16 @@ def far(tmp_path):
     bench = Bench(tmp_path, [MAKE, USE])
     bench.run()
     with sqlite3.connect(tmp_path / ".nbpipe" / "history.db") as connection:
-        rows = connection.execute("SELECT id, artifacts FROM attempts WHERE step = 'make'").fetchall()
+        of_make = (
+            "SELECT a.id, a.artifacts FROM attempts a JOIN executions e ON a.execution = e.id WHERE e.step = 'make'"
+        )
+        rows = connection.execute(of_make).fetchall()
         for attempt, text in rows:
             told = json.dumps([[*made[:2], "lake", *made[3:]] for made in json.loads(text)])
             connection.execute("UPDATE attempts SET artifacts = ? WHERE id = ?", (told, attempt))
-        connection.execute("UPDATE outputs SET store = 'lake' WHERE step = 'make'")
+        connection.execute(
+            "UPDATE outputs SET store = 'lake' WHERE execution IN (SELECT id FROM executions WHERE step = 'make')"
+        )
     connection.close()
     yield bench
     bench.executor.close()

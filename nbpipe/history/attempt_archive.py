@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sqlalchemy import Connection, select, true
 
-from nbpipe.codec import decode, encode
+from nbpipe.codec import decode, encode_sparse
 from nbpipe.history import attempts, event_log, executions, pipelines
 from nbpipe.history.database import Repository
 from nbpipe.history.results import ReuseEntry, add_reuse_entries
@@ -35,18 +35,24 @@ class ArchivedRun:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedResult:
-    """One committed attempt with all that history knows of it, but for its run."""
+    """One committed attempt with all that history knows of it, but for its run.
+
+    ``texts`` names, by component, the texts that the run stores for all of its results.
+    """
 
     execution: ExecutionRecord
     attempt: AttemptRecord
-    offers: tuple[ReuseEntry, ...]
-    committed: float
+    offers: tuple[ReuseEntry, ...] = ()
+    committed: float = 0.0
+    texts: Mapping[str, str] = field(default_factory=dict)
     version: Literal[1] = 1
 
 
 def archive_text(archived: ArchivedRun | ArchivedResult) -> str:
-    """Return what is archived as JSON text."""
-    return encode(archived)
+    """Return what is archived as JSON text; an attempt's artifacts are written once, with its execution."""
+    if isinstance(archived, ArchivedResult) and archived.attempt.artifacts == archived.execution.artifacts:
+        archived = replace(archived, attempt=replace(archived.attempt, artifacts=()))
+    return encode_sparse(archived)
 
 
 def read_archived_run(text: str) -> ArchivedRun:
@@ -56,7 +62,9 @@ def read_archived_run(text: str) -> ArchivedRun:
 
 def read_archived_result(text: str) -> ArchivedResult:
     """Return the attempt; raise ValueError when the text is not one of ours."""
-    return decode(text, ArchivedResult)
+    result = decode(text, ArchivedResult)
+    artifacts = result.attempt.artifacts or result.execution.artifacts
+    return replace(result, attempt=replace(result.attempt, artifacts=artifacts))
 
 
 class ResultArchive(Repository):

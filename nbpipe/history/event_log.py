@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database import Repository
-from nbpipe.history.schema import attempts, events, runs
+from nbpipe.history.schema import attempts, events, logs_metric, runs
 from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
@@ -78,7 +78,7 @@ class EventLog(Repository):
 
     def metrics(self, run: str) -> list[Metric]:
         """Return the numbers that a run's attempts logged, in the order in which they were logged."""
-        wanted = select(events).where(events.c.run == run, events.c.kind == EventKind.METRIC.value)
+        wanted = select(events).where(events.c.run == run, logs_metric)
         with self._database.reading() as connection:
             rows = connection.execute(wanted.order_by(events.c.number)).all()
             facts = [_event_from(row, row.number).fact for row in rows]

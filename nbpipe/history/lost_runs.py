@@ -14,9 +14,9 @@ from nbpipe.history.schema import attempts as attempt_rows
 from nbpipe.history.schema import claims
 from nbpipe.history.schema import executions as execution_rows
 from nbpipe.history.schema import runs as run_rows
-from nbpipe.model import AttemptRecord, Failure, Status
+from nbpipe.model import AttemptRecord, Failure, FailureKind, Status
 
-_FAILURE = Failure("lost", "", "", "the process that carried the run exited unexpectedly")
+_FAILURE = Failure(FailureKind.LOST, "", "", "the process that carried the run exited unexpectedly")
 
 
 class LostRunRepository(Repository):

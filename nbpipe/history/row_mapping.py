@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row
 
+from nbpipe.codec import decode
 from nbpipe.model import (
     Artifact,
     AttemptRecord,
@@ -227,7 +228,4 @@ def failure_to_json(failure: Failure | None) -> str | None:
 
 def failure_from(stored: str | None) -> Failure | None:
     """Return the failure."""
-    if stored is None:
-        return None
-    values: Mapping[str, Any] = json.loads(stored)
-    return Failure(**values)
+    return None if stored is None else decode(stored, Failure)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    literal_column,
 )
 
 SCHEMA_VERSION = 1
@@ -188,8 +189,11 @@ events = Table(
     _words("kind"),
     _words_or_none("attempt"),
     _words("fact"),
-    Index("events_of_kind", "run", "kind", "attempt"),
+    sqlite_with_rowid=False,
 )
+# A run has thousands of events, of which only the metrics are looked up by their kind.
+logs_metric = events.c.kind == literal_column("'metric'")
+Index("metric_events", events.c.run, events.c.number, sqlite_where=logs_metric, postgresql_where=logs_metric)
 
 entries = Table(
     "entries",

@@ -22,6 +22,7 @@ from nbpipe.model import (
     AttemptTold,
     ExecutionRecord,
     Failure,
+    FailureKind,
     Job,
     Outcome,
     Reason,
@@ -41,7 +42,7 @@ from nbpipe.run.run_owner import is_alive
 
 _PAUSE = 0.05
 _LOG = logging.getLogger(__name__)
-_LOST = Failure("lost", "RunBrokenOff", "", "the run broke off")
+_LOST = Failure(FailureKind.LOST, "RunBrokenOff", "", "the run broke off")
 
 
 class Executor(Protocol):
@@ -289,7 +290,7 @@ class Driver:
             job = jobs.job(state.step, attempt=attempt, token=state.token, upstream=upstream)
         except OSError as error:
             said = f"the attempt could not be prepared: {error.strerror or error}"
-            state.failure = Failure("lost", type(error).__name__, str(error), said)
+            state.failure = Failure(FailureKind.LOST, type(error).__name__, str(error), said)
             self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
             return
         state.outcome, state.pieces = None, self._log.reader(job.directory)
@@ -319,7 +320,7 @@ class Driver:
                 return
             outcome = replace(outcome, status=Status.FAILED, failure=_not_delivered(problem))
         state.outcome = outcome
-        state.failure = outcome.failure or Failure("lost", "Lost", "", "the attempt ended without a reason")
+        state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without a reason")
         self._put_attempt(state, self._ending(state, outcome))
         self._feed(machine.AttemptEnded(state.id, outcome.status, state.failure))
 
@@ -365,7 +366,7 @@ class Driver:
     def _overtaken(self, state: ExecutionState, outcome: Outcome) -> None:
         """Drop a late attempt: another run holds the key by now, so its result is what we wait for."""
         state.outcome = None
-        state.failure = Failure("lost", "ClaimLost", "", "another run took this step over")
+        state.failure = Failure(FailureKind.LOST, "ClaimLost", "", "another run took this step over")
         lost = replace(outcome, status=Status.LOST, artifacts=())
         self._put_attempt(state, self._ending(state, lost))
         self._feed(machine.Overtaken(state.id))
@@ -434,4 +435,4 @@ class Driver:
 
 
 def _not_delivered(problem: str) -> Failure:
-    return Failure("output", "NotDelivered", problem, problem)
+    return Failure(FailureKind.OUTPUT, "NotDelivered", problem, problem)

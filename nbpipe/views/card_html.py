@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from nbpipe.errors import SourceLocation
-from nbpipe.model import ExecutionRecord, Failure, Status
+from nbpipe.model import ExecutionRecord, Failure, FailureKind, Status
 from nbpipe.views.card_state import CardState, StepActivity, left_seconds, waits_for
 from nbpipe.views.log_text import plain
 from nbpipe.views.preview_view import glimpse_html, title
@@ -157,7 +157,7 @@ def _error(state: CardState, record: ExecutionRecord | None) -> str:
 def error_title(failure: Failure) -> str:
     """Get what was raised, or what else went wrong, in one line."""
     raised = f"{failure.ename}: {failure.evalue}" if failure.evalue else failure.ename
-    return one_line(raised if failure.kind == "user" else failure.message or raised)
+    return one_line(raised if failure.kind == FailureKind.USER else failure.message or raised)
 
 
 def trace_lines(failure: Failure, most: int = _TRACE_LINES) -> list[str]:
