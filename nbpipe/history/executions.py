@@ -103,11 +103,8 @@ def write(connection: Connection, records: Sequence[ExecutionRecord], now: float
     latest = {record.id: record for record in records}
     known = _statuses(connection, list(latest))
     accepted = [record for record in latest.values() if may_become(known.get(record.id), record.status)]
-    by_run: dict[str, list[ExecutionRecord]] = defaultdict(list)
-    for record in accepted:
-        by_run[record.run].append(record)
     texts = text_pool.TextPool()
-    places = _places(connection, by_run)
+    places = _places(connection, dict.fromkeys(record.run for record in accepted))
     rows = [
         execution_to_row(record, texts.add_components(record.components), texts.add_observed(record.observed))
         | places[record.run]
@@ -123,8 +120,16 @@ def write(connection: Connection, records: Sequence[ExecutionRecord], now: float
     ]
     if made:
         connection.execute(insert(outputs), made)
-    for run, changed in by_run.items():
-        event_log.append(connection, run, [event_log.execution_changed(record) for record in changed], now)
+    _log(connection, accepted, now)
+
+
+def supersede(connection: Connection, ids: Sequence[str], now: float) -> None:
+    """Note inside the caller's transaction that newer executions stand for the steps of these ones."""
+    for chunk in chunks(ids):
+        theirs = executions.c.id.in_(chunk) & executions.c.current.is_(true())
+        changed = update(executions).where(theirs).values(current=False, done=False).returning(executions.c.id)
+        found = list(connection.scalars(changed))
+        _log(connection, read(connection, select(executions).where(executions.c.id.in_(found))), now)
 
 
 def status_of(connection: Connection, execution: str) -> Status | None:
@@ -135,6 +140,14 @@ def status_of(connection: Connection, execution: str) -> Status | None:
 def may_become(present: Status | None, status: Status) -> bool:
     """Return whether an execution may get this status: what has ended stays as it ended."""
     return present is None or not present.terminal or present == status
+
+
+def _log(connection: Connection, changed: Sequence[ExecutionRecord], now: float) -> None:
+    by_run: dict[str, list[ExecutionRecord]] = defaultdict(list)
+    for record in changed:
+        by_run[record.run].append(record)
+    for run, records in by_run.items():
+        event_log.append(connection, run, [event_log.execution_changed(record) for record in records], now)
 
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
