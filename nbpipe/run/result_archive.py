@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,9 +110,17 @@ def read_submitted(layout: WorkspaceLayout, attempt: AttemptRecord) -> Submitted
         return None
 
 
-def archived_results(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedResult | str]]:
-    """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why."""
-    for path in sorted(layout.runs.glob(f"*/*/*/{_RESULT}")):
+def archived_results(
+    layout: WorkspaceLayout, known: Collection[str] = ()
+) -> Iterator[tuple[Path, ArchivedResult | str]]:
+    """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why.
+
+    The folders of ``known`` attempts are not looked into.
+    """
+    for folder in _attempt_folders(layout.runs):
+        path = folder / _RESULT
+        if folder.name in known or not path.is_file():
+            continue
         try:
             yield path, read_archived_result(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -127,3 +136,17 @@ def archived_runs(layout: WorkspaceLayout) -> dict[str, ArchivedRun]:
         except (OSError, ValueError, json.JSONDecodeError):
             continue
     return found
+
+
+def _attempt_folders(folder: Path, depth: int = 3) -> Iterator[Path]:
+    """Yield the folders of all attempts: those of a run lie in a folder for each of its steps."""
+    if depth == 0:
+        yield folder
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return
+    for name in names:
+        yield from _attempt_folders(folder / name, depth - 1)
