@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,9 +119,17 @@ def read_submitted(layout: WorkspaceLayout, attempt: AttemptRecord) -> Submitted
         return None
 
 
-def archived_results(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedResult | str]]:
-    """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why."""
-    for path in sorted(layout.runs.glob(f"*/*/*/{_RESULT}")):
+def archived_results(
+    layout: WorkspaceLayout, known: Collection[str] = ()
+) -> Iterator[tuple[Path, ArchivedResult | str]]:
+    """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why.
+
+    The folders of ``known`` attempts are not looked into.
+    """
+    for folder in _attempt_folders(layout.runs):
+        path = folder / _RESULT
+        if folder.name in known or not path.is_file():
+            continue
         try:
             yield path, _with_own_texts(layout, read_archived_result(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
@@ -159,3 +168,17 @@ def _with_own_texts(layout: WorkspaceLayout, result: ArchivedResult) -> Archived
             found[name] = texts.get(Path(stored).name)
     components = tuple(replace(item, text=found.get(item.name, item.text)) for item in result.execution.components)
     return replace(result, execution=replace(result.execution, components=components), texts={})
+
+
+def _attempt_folders(folder: Path, depth: int = 3) -> Iterator[Path]:
+    """Yield the folders of all attempts: those of a run lie in a folder for each of its steps."""
+    if depth == 0:
+        yield folder
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return
+    for name in names:
+        yield from _attempt_folders(folder / name, depth - 1)
