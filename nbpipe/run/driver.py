@@ -100,6 +100,11 @@ class Driver:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _woken: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether the run takes no more steps."""
+        return self._is_over
+
     def extend(self, increment: Increment) -> bool:
         """Add steps to the run, from any thread; return False when the run is over and takes none."""
         with self._lock:
