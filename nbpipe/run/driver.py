@@ -41,6 +41,7 @@ from nbpipe.run.run_owner import is_alive
 
 _PAUSE = 0.05
 _LOG = logging.getLogger(__name__)
+_STOPPING = "an older version of this step is being stopped"
 _LOST = Failure("lost", "RunBrokenOff", "", "the run broke off")
 
 
@@ -220,7 +221,8 @@ class Driver:
                 self._stop(self._table.by_id[execution])
             case machine.Note(execution, text):
                 state = self._table.by_id[execution]
-                self._put(state, state.stands(Status.QUEUED, notes=(text,)))
+                note = _STOPPING if self._is_replacing(state) else text
+                self._put(state, state.stands(Status.QUEUED, notes=(note,)))
             case machine.Record(execution, status, reasons):
                 self._record(self._table.by_id[execution], status, reasons)
             case machine.Finish(status):
@@ -244,7 +246,18 @@ class Driver:
         self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
         return False
 
+    def _is_replacing(self, state: ExecutionState) -> bool:
+        """Return whether an older version of the step is still being stopped: both would write the same files."""
+        while state.replaces is not None:
+            state = state.replaces
+            if state.attempt is not None and state.attempt.id in self._running:
+                return True
+        return False
+
     def _claim(self, state: ExecutionState) -> None:
+        if self._is_replacing(state):
+            self._feed(machine.ClaimRefused(state.id, self.run.id))
+            return
         if state.key is not None and state.claim is None:
             claim = self.history.claims.claim(
                 state.key, owner=self.run.owner, now=self.clock(), lease=LEASE, alive=is_alive
@@ -346,7 +359,7 @@ class Driver:
         attempt = self._ending(state, outcome)
         # What was told of it comes before its end in the log.
         self._save()
-        record = state.ended(Status.SUCCEEDED, self.clock())
+        record = replace(state.ended(Status.SUCCEEDED, self.clock()), notebook=attempt.executed_notebook)
         done = self.history.attempts.commit(attempt, record, offers=entries, claim=state.claim, now=self.clock())
         if not done:
             self._overtaken(state, outcome)

@@ -28,7 +28,8 @@ class ExecutionState:
     """What was decided about an execution, what it claims, and what is known of it.
 
     ``record`` is how it stands, without its components once it has ended. ``static_key`` tells whether a later request
-    means the same work; ``gesture`` numbers the gesture of the user that has asked for it.
+    means the same work; ``gesture`` numbers the gesture of the user that has asked for it. ``replaces`` is the older
+    execution of the step that it takes the place of.
     """
 
     record: ExecutionRecord
@@ -43,6 +44,7 @@ class ExecutionState:
     outcome: Outcome | None = None
     elsewhere: AttemptRecord | None = None
     offered: bool = False
+    replaces: ExecutionState | None = None
 
     @property
     def id(self) -> str:
