@@ -28,7 +28,7 @@ def record(step: str, status: Status, **changes: Any) -> ExecutionRecord:
     """Get a step's record."""
     executed = status in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING)
     told: dict[str, Any] = {
-        "run": "r1", "position": 0, "attempts": int(executed), "seconds": 12.0 if executed else 0.0,
+        "id": f"e-{step}", "run": "r1", "position": 0, "attempts": int(executed), "seconds": 12.0 if executed else 0.0,
         "saved_seconds": 0.0, "reasons": (), "components": (), "key": None, "origin": None, "notebook": None,
         "artifacts": (), "failure": None, "started": 1000.0 if executed else None,
     }  # fmt: skip
@@ -38,7 +38,7 @@ def record(step: str, status: Status, **changes: Any) -> ExecutionRecord:
 def run(status: Status = Status.RUNNING) -> RunRecord:
     """Get a run's record."""
     ended = None if status is Status.RUNNING else 1014.0
-    return RunRecord("r1", 14, "/work/houses.ipynb", "houses", status, 1000.0, ended, {}, {}, None, "me")
+    return RunRecord("r1", 14, "p1", "/work/houses.ipynb", "houses", status, 1000.0, ended, {}, {}, None, "me")
 
 
 TABLE = artifact_of("df", "arrow", size=2048)

@@ -45,6 +45,7 @@ _PAUSE = 0.05
 # So many attempts are submitted for each slot: one that runs, and one that starts as soon as that has ended.
 _AHEAD = 2
 _LOG = logging.getLogger(__name__)
+_STOPPING = "an older version of this step is being stopped"
 _LOST = Failure(FailureKind.LOST, "RunBrokenOff", "", "the run broke off")
 
 
@@ -107,6 +108,11 @@ class Driver:
     _is_unseen: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _woken: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the run takes no more steps."""
+        return self._is_over
 
     def extend(self, increment: Increment) -> bool:
         """Add steps to the run, from any thread; return False when it takes none.
@@ -244,7 +250,8 @@ class Driver:
                 self._stop(self._table.by_id[execution])
             case machine.Note(execution, text):
                 state = self._table.by_id[execution]
-                self._put(state, state.stands(Status.QUEUED, notes=(text,)))
+                note = _STOPPING if self._is_replacing(state) else text
+                self._put(state, state.stands(Status.QUEUED, notes=(note,)))
             case machine.Record(execution, status, reasons):
                 self._record(self._table.by_id[execution], status, reasons)
             case machine.Finish(status):
@@ -275,8 +282,19 @@ class Driver:
         self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
         return False
 
+    def _is_replacing(self, state: ExecutionState) -> bool:
+        """Return whether an older version of the step is still being stopped: both would write the same files."""
+        while state.replaces is not None:
+            state = state.replaces
+            if state.attempt is not None and state.attempt.id in self._running:
+                return True
+        return False
+
     def _claim(self, state: ExecutionState) -> None:
         if self.state.status(state.id) is not None:
+            return
+        if self._is_replacing(state):
+            self._feed(machine.ClaimRefused(state.id, self.run.id))
             return
         if state.key is not None and state.claim is None:
             claim = self.history.claims.claim(
@@ -377,7 +395,7 @@ class Driver:
         attempt = state.attempt = self._ending(state, outcome)
         # What was told of it comes before its end in the log.
         self._save()
-        record = state.ended(Status.SUCCEEDED, self.clock())
+        record = replace(state.ended(Status.SUCCEEDED, self.clock()), notebook=attempt.executed_notebook)
         done = self.history.attempts.commit(attempt, record, offers=entries, claim=state.claim, now=self.clock())
         if not done:
             self._overtaken(state, outcome)

@@ -29,6 +29,7 @@ class ExecutionState:
 
     ``record`` is how it stands; of an execution that has ended, only what those that need it are told. ``static_key``
     tells whether a later request means the same work; ``gesture`` numbers the gesture of the user that asked for it.
+    ``replaces`` is the older execution of the step that it takes the place of.
     """
 
     record: ExecutionRecord
@@ -43,6 +44,7 @@ class ExecutionState:
     outcome: Outcome | None = None
     elsewhere: AttemptRecord | None = None
     offered: bool = False
+    replaces: ExecutionState | None = None
 
     @property
     def id(self) -> str:

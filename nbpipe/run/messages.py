@@ -67,11 +67,15 @@ class ErrorPayload:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of a submission; ``run`` is empty where the submission cannot be told."""
+    """What became of the submission of ``run``, which is empty where the submission is not known.
+
+    ``joined`` is the run that its steps were added to, empty where they are a run of their own.
+    """
 
     kind: ReplyKind
     run: str
     error: ErrorPayload | None = None
+    joined: str = ""
     version: int = VERSION
 
 
