@@ -23,6 +23,7 @@ from nbpipe.run.messages import Reply, ReplyKind
 from nbpipe.run.runner_client import LOG_FILE, RunnerClient
 from nbpipe.run.submission import Lifetime, RunOptions, Submission, new_run_id
 from nbpipe.views.card_state import CardState
+from nbpipe.views.html import Html
 from nbpipe.views.rich_outputs import rich_outputs
 from nbpipe.workspace import Workspace
 
@@ -58,7 +59,7 @@ class RunClient:
         self._lock = threading.RLock()
         self._eyes: threading.Thread | None = None
         self._numbers: dict[str, int] = {}
-        self._displayed: dict[str, tuple[str, ...]] = {}
+        self._displayed: dict[str, tuple[Html, ...]] = {}
         self._seen: dict[Artifact, Preview] = {}
         self._gesture = 0
         self._is_busy = False
@@ -166,7 +167,7 @@ class RunClient:
             error_line=watched.failing_line(focus), displays=self._displays(watched, focus),
         )  # fmt: skip
 
-    def _displays(self, watched: RunView, focus: str | None) -> tuple[str, ...]:
+    def _displays(self, watched: RunView, focus: str | None) -> tuple[Html, ...]:
         """Get what a step displayed that has ended."""
         record = watched.record(focus) if focus else None
         if record is None or not record.status.terminal or record.notebook is None:
