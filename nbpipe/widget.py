@@ -22,6 +22,7 @@ from nbpipe.views.card_html import CardHtml, card_html
 from nbpipe.views.card_state import GRAPH_STEPS, CardState, Detail, StepActivity, counter, detail, letters, log_lines
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.graph_svg import live_svg
+from nbpipe.views.html import Html
 from nbpipe.views.static_card import static_card
 from nbpipe.views.status_icons import MARKS
 
@@ -96,11 +97,11 @@ class CardWidget:
                 self._state = state
                 self._send(whole=False)
 
-    def tell(self, html: str) -> None:
-        """Show the answer to what was asked: HTML made by a view."""
+    def tell(self, html: Html) -> None:
+        """Show the answer to what was asked."""
         with self._lock:
             if not self._over:
-                self._model.answer = html
+                self._model.answer = html.text
 
     def end(self, state: CardState) -> None:
         """Put the finished picture in the card's place, which is what the saved notebook keeps; then nothing more.
@@ -165,7 +166,7 @@ class CardWidget:
             model.chosen = steps.index(chosen) if chosen in steps else -1
             model.count = counter(state.steps)
             for name in _REGIONS:
-                setattr(model, name, "" if self._over and name == "actions" else getattr(shown, name))
+                setattr(model, name, "" if self._over and name == "actions" else getattr(shown, name).text)
             changed = self._details.changes(state.steps, state.numbers, whole=whole)
             if changed:
                 model.details = changed
@@ -183,7 +184,7 @@ class CardWidget:
             return
         number = {name: place for place, name in enumerate(steps)}
         needs = [[number[need] for need in state.needs.get(name, ()) if need in number] for name in steps]
-        svg = live_svg(layout(steps, state.needs)) if drawn and len(steps) > 1 else ""
+        svg = live_svg(layout(steps, state.needs)).text if drawn and len(steps) > 1 else ""
         self._model.graph = {"names": steps, "needs": needs, "svg": svg, "list": len(steps) > GRAPH_STEPS}
 
     def _asked(self, _model: Any, content: Any, _buffers: Any) -> None:

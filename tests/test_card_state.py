@@ -16,6 +16,7 @@ from stored import artifact_of
 from nbpipe.model import ExecutionRecord, Failure, Preview, PreviewImage, Reason, ResultOrigin, RunRecord, Status
 from nbpipe.views.card_html import actions, amount, card_html
 from nbpipe.views.card_state import CardState, StepActivity, counter, letters, log_lines, waits_for
+from nbpipe.views.html import Html
 from nbpipe.views.sparkline import line
 from nbpipe.views.static_card import static_card, static_card_html, static_card_text
 from nbpipe.views.status_icons import MARKS
@@ -32,7 +33,7 @@ def record(step: str, status: Status, **changes: Any) -> ExecutionRecord:
         "saved_seconds": 0.0, "reasons": (), "components": (), "key": None, "origin": None, "notebook": None,
         "artifacts": (), "failure": None, "started": 1000.0 if executed else None,
     }  # fmt: skip
-    return ExecutionRecord(step=step, status=status, **(told | changes))
+    return ExecutionRecord(id=f"r1-{step}", step=step, status=status, **(told | changes))
 
 
 def run(status: Status = Status.RUNNING) -> RunRecord:
@@ -88,7 +89,7 @@ class Page(HTMLParser):
 
 def live_page(shown: CardState, chosen: str | None = "train") -> Page:
     found = card_html(shown, chosen)
-    return Page("".join(getattr(found, field.name) for field in dataclasses.fields(found)))
+    return Page("".join(getattr(found, field.name).text for field in dataclasses.fields(found)))
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -98,7 +99,7 @@ def test_every_status_is_told_in_words_beside_its_shape(status):
     assert status.value in page.text
     assert MARKS[status].path in [attributes.get("d") for _, attributes in page.elements]
     assert status.value in static_card_text(state(status))
-    assert status.value in Page(static_card_html(state(status))).text
+    assert status.value in Page(static_card_html(state(status)).text).text
 
 
 def test_marks_differ_in_shape_and_letter():
@@ -114,7 +115,7 @@ def test_a_reused_step_tells_where_it_is_from_and_what_it_saved():
 
 def test_a_failed_step_shows_the_error_and_the_failing_line():
     failed = state(Status.FAILED, error_line="    x = df['colour']")
-    for text in (live_page(failed).text, static_card_text(failed), Page(static_card_html(failed)).text):
+    for text in (live_page(failed).text, static_card_text(failed), Page(static_card_html(failed).text).text):
         assert "ValueError: no such column" in text
         assert "cell 5, line 6" in text
         assert "x = df['colour']" in text
@@ -229,7 +230,7 @@ def test_no_text_of_others_becomes_markup():
     shown = hostile()
     card = CardWidget(lambda *_: None)
     card.update(shown)
-    pages = [live_page(shown, shown.focus), Page(static_card_html(shown)), Page(card._model.graph["svg"])]
+    pages = [live_page(shown, shown.focus), Page(static_card_html(shown).text), Page(card._model.graph["svg"])]
 
     for page in pages:
         assert {tag for tag, _ in page.elements} <= ALLOWED
@@ -244,7 +245,7 @@ def test_no_text_of_others_becomes_markup():
 
 
 def test_what_is_kept_needs_nothing_around_it():
-    html = static_card_html(state(Status.SUCCEEDED))
+    html = static_card_html(state(Status.SUCCEEDED)).text
 
     assert {tag for tag, _ in Page(html).elements} <= ALLOWED - {"button", "time", "svg"}
     assert set(static_card(state(Status.SUCCEEDED))) == {"text/html", "text/plain"}
@@ -258,7 +259,7 @@ def test_pictures_in_what_is_kept_are_bounded():
     base = state(Status.SUCCEEDED)
     steps = tuple(dataclasses.replace(s, artifacts=artifacts) if s.step == "train" else s for s in base.steps)
     previews = {f"train.p{n}": Preview("image", "", "png", 1, pictures=(picture,)) for n in range(5)}
-    html = static_card_html(dataclasses.replace(base, steps=steps, previews=previews))
+    html = static_card_html(dataclasses.replace(base, steps=steps, previews=previews)).text
 
     assert len(html) < 3_000_000
     assert "p4" in html
@@ -389,7 +390,7 @@ def test_a_card_ends_once_and_is_silent_afterwards():
     listener = Listener(card)
     card.end(state(Status.FAILED))
     card.update(state(Status.RUNNING))
-    card.tell("<b>late</b>")
+    card.tell(Html("late"))
     card._model._handle_custom_msg({"ask": "cancel", "step": "train"}, [])
 
     assert asked == [("cancel", "train")]

@@ -11,7 +11,7 @@ from sample_pipelines import artifact
 from nbpipe.model import ExecutionRecord, GitState, KeyComponent, Metric, RunRecord, Status
 from nbpipe.views.run_comparison import ComparedRun, comparison_html, comparison_lines, comparison_object, pairs
 
-RUN = RunRecord("r1", 3, "/n.ipynb", "n", Status.SUCCEEDED, 0.0, 4.0, {"rate": 0.1, "depth": 3}, {}, None, "me")
+RUN = RunRecord("r1", 3, "p1", "/n.ipynb", "n", Status.SUCCEEDED, 0.0, 4.0, {"rate": 0.1, "depth": 3}, {}, None, "me")
 AGAIN = dataclasses.replace(
     RUN, id="r2", number=5, parameters={"rate": 0.2, "depth": 3}, git=GitState("", "main", "abcdef0123456", dirty=True)
 )
@@ -29,7 +29,7 @@ def fit(run: str, *components: KeyComponent, **changes: Any) -> ExecutionRecord:
         "status": Status.SUCCEEDED,
     }
     told |= {"saved_seconds": 0.0, "reasons": (), "key": "k", "origin": None, "notebook": None, "failure": None}
-    return ExecutionRecord(run, "fit", 0, components=components, **{**told, **changes})
+    return ExecutionRecord(f"{run}-fit", run, "fit", 0, components=components, **{**told, **changes})
 
 
 def metric(run: str, name: str, value: float) -> Metric:
@@ -90,7 +90,7 @@ def test_a_run_compared_with_itself_differs_in_nothing():
 
 def test_the_html_shows_the_same_and_escapes_it():
     wild = dataclasses.replace(AFTER, run=dataclasses.replace(AGAIN, parameters={"rate": "<b>", "depth": 3}))
-    html = comparison_html(BEFORE, wild)
+    html = comparison_html(BEFORE, wild).text
 
     assert "&lt;b&gt;" in html
     assert "<b>" not in html

@@ -23,6 +23,7 @@ from nbpipe.model import (
     SkipVerdict,
     Status,
 )
+from nbpipe.views.html import Html
 from nbpipe.views.html_tables import plan_html, run_html, runs_html, table_html
 from nbpipe.views.terminal_text import fit, one_line, pad, width
 from nbpipe.views.text_diff import component_diff
@@ -55,7 +56,9 @@ PLAN = (
     PlanRow("train", RunVerdict((Reason("parameter:learning_rate", "0.1", "0.2"),)), ("prepare",)),
     PlanRow("compare", DependsVerdict((Reason("upstream:train"),)), ("prepare", "train")),
 )
-RUN = RunRecord("5f0e7c9a11", 3, "quickstart.ipynb", "housing", Status.PARTIAL, 1000.0, 1012.2, {}, {}, None, "me")
+RUN = RunRecord(
+    "5f0e7c9a11", 3, "p1", "quickstart.ipynb", "housing", Status.PARTIAL, 1000.0, 1012.2, {}, {}, None, "me"
+)
 
 
 def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: object) -> ExecutionRecord:
@@ -64,7 +67,7 @@ def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: obje
         "attempts": 1, "seconds": 3.2, "saved_seconds": 0.0, "reasons": (), "components": (), "key": None,
         "origin": None, "notebook": None, "artifacts": (), "failure": None,
     }  # fmt: skip
-    return ExecutionRecord("5f0e7c9a11", name, 0, status, **{**told, **changes})
+    return ExecutionRecord(f"e-{name}", "5f0e7c9a11", name, 0, status, **{**told, **changes})
 
 
 @pytest.mark.parametrize(
@@ -272,10 +275,10 @@ class Seen(HTMLParser):
         self.cells[-1] += data
 
 
-def seen(html: str) -> Seen:
+def seen(html: Html) -> Seen:
     """Read a fragment as a browser would."""
     parser = Seen()
-    parser.feed(html)
+    parser.feed(html.text)
     parser.close()
     return parser
 
@@ -306,7 +309,7 @@ def test_html_shows_what_the_text_shows():
 
 def test_html_fits_light_and_dark_themes():
     """No colour of our own, neither text nor background."""
-    html = plan_html(PLAN)
+    html = plan_html(PLAN).text
 
     assert not re.search(r"#[0-9a-fA-F]{3,6}|rgb|background:(?!none)", html)
 

@@ -11,6 +11,7 @@ from typing import Any
 from nbpipe.cli.caller import ShellCaller
 from nbpipe.cli.debugging import render_debug
 from nbpipe.cli.terminal_output import TerminalOutput
+from nbpipe.compute.targets import default_target
 from nbpipe.model import FailureKind, Status
 from nbpipe.verbs import responses as r
 from nbpipe.views import json_output, log_text, text_tables, why_report
@@ -30,7 +31,9 @@ def _plan(caller: ShellCaller, response: r.PlanResponse) -> int:
     screen.warnings(planned.warnings)
     verdicts = {name: decision.verdict for name, decision in planned.decisions.items()}
     if screen.as_json:
-        screen.json(json_output.plan_object(planned.notebook, verdicts, planned.needs, planned.warnings))
+        screen.json(
+            json_output.plan_object(planned.notebook, verdicts, planned.needs, planned.warnings, default_target().name)
+        )
     else:
         rows = [text_tables.PlanRow(name, verdict, planned.needs[name]) for name, verdict in verdicts.items()]
         screen.lines(text_tables.plan_lines(rows, screen.columns, response.numbers))

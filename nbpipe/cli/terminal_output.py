@@ -79,9 +79,7 @@ class TerminalOutput:
 
     def updated(self, update: RunUpdate) -> None:
         """Print what is new in a run: what its steps print, the tries that failed, each step's new status."""
-        for line in text_tables.update_lines(
-            update.executions, update.attempts, [(t.step, t.events) for t in update.told]
-        ):
+        for line in text_tables.update_lines(update.executions, update.named_attempts, update.outputs):
             self.note(line)
 
 
@@ -102,7 +100,7 @@ class PlainRunProgress:
             record for record in update.executions
             if record.status in (Status.RUNNING, *_ENDED) and record.status is not Status.REUSED
         ]  # fmt: skip
-        for line in text_tables.update_lines(shown, update.attempts, ()):
+        for line in text_tables.update_lines(shown, update.named_attempts):
             self._screen.note(line)
 
 
@@ -130,7 +128,9 @@ class _Bar:
         self._progress.update(self._task, total=run.steps, description=f"run {run.record.number}")
 
     def updated(self, update: RunUpdate) -> None:
-        for line in text_tables.update_lines((), update.attempts, ()):
+        ended = frozenset(_ENDED) - {Status.REUSED}
+        executed = [record for record in update.executions if record.status in ended]
+        for line in text_tables.update_lines(executed, update.named_attempts):
             self._progress.console.print(line, markup=False, highlight=False)
         for record in update.executions:
             self._step(record)
@@ -139,8 +139,6 @@ class _Bar:
         if record.status in _ENDED:
             self._ended.add(record.step)
             self._running.pop(record.step, None)
-            if record.status is not Status.REUSED:
-                self._progress.console.print(text_tables.step_line(record), markup=False, highlight=False)
         elif record.status is Status.RUNNING:
             self._running[record.step] = None
         told = ", ".join(self._running) or "waiting"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Subquery, bindparam, delete, func, insert, select, true, update
+from sqlalchemy import Connection, Row, Select, Subquery, bindparam, delete, false, func, insert, select, true, update
 
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history import event_log, text_pool
@@ -62,6 +62,20 @@ class ExecutionRepository(Repository):
         is_newest = (executions.c.step == newest.c.step) & (executions.c.number == newest.c.number) & _done(pipeline)
         found = self._read(select(executions).select_from(newest).join(executions, is_newest))
         return {record.step: record for record in found}
+
+    def newest(self, pipeline: str) -> dict[str, ExecutionRecord]:
+        """Return for each step its execution in the newest run of the pipeline that has the step, however it ended."""
+        found: dict[str, tuple[int, ExecutionRecord]] = {}
+        with self._database.reading() as connection:
+            for done in (True, False):
+                newest = _newest_of_each(pipeline, done=done)
+                is_newest = (executions.c.step == newest.c.step) & (executions.c.number == newest.c.number)
+                is_newest &= _done(pipeline, done=done) & executions.c.current.is_(true())
+                rows = connection.execute(select(executions).select_from(newest).join(executions, is_newest)).all()
+                for row, record in zip(rows, _records(connection, rows), strict=True):
+                    if record.step not in found or found[record.step][0] < row.number:
+                        found[record.step] = row.number, record
+        return {step: record for step, (_, record) in found.items()}
 
     def recent(self, pipeline: str, step: str, limit: int) -> list[ExecutionRecord]:
         """Return the step's executions in the newest runs in which it has its outputs, newest first."""
@@ -203,17 +217,17 @@ def _places(connection: Connection, wanted: Iterable[str]) -> dict[str, dict[str
     return found
 
 
-def _done(pipeline: str) -> Any:
-    return (executions.c.pipeline == pipeline) & executions.c.done.is_(true())
+def _done(pipeline: str, *, done: bool = True) -> Any:
+    return (executions.c.pipeline == pipeline) & executions.c.done.is_(true() if done else false())
 
 
-def _newest_of_each(pipeline: str) -> Subquery:
+def _newest_of_each(pipeline: str, *, done: bool = True) -> Subquery:
     # Steps over the index from one name to the next, so that the number of runs does not matter.
-    least = select(func.min(executions.c.step).label("step")).where(_done(pipeline))
+    least = select(func.min(executions.c.step).label("step")).where(_done(pipeline, done=done))
     names = least.cte("names", recursive=True)
     following = least.where(executions.c.step > names.c.step).correlate(names).scalar_subquery()
     names = names.union_all(select(following).where(names.c.step.is_not(None)))
-    newest = select(func.max(executions.c.number)).where(_done(pipeline), executions.c.step == names.c.step)
+    newest = select(func.max(executions.c.number)).where(_done(pipeline, done=done), executions.c.step == names.c.step)
     number = newest.correlate(names).scalar_subquery().label("number")
     return select(names.c.step, number).where(names.c.step.is_not(None)).subquery()
 

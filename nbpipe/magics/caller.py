@@ -132,5 +132,4 @@ class KernelCaller:
 
     def updated(self, update: RunUpdate) -> None:
         """Write what is new in a run that is followed."""
-        told = [(each.step, each.events) for each in update.told]
-        write_lines(text_tables.update_lines(update.executions, update.attempts, told))
+        write_lines(text_tables.update_lines(update.executions, update.named_attempts, update.outputs))

@@ -8,6 +8,7 @@ from nbpipe.errors import NbpipeError
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.run_view import RunView
 from nbpipe.run.submission import RunOptions
+from nbpipe.views.html import Html
 from nbpipe.views.html_tables import lines_html
 from nbpipe.views.why_report import why_html
 from nbpipe.widget import CardWidget
@@ -39,7 +40,7 @@ class _Shown:
         if said and self.card is not None:
             self.card.tell(said)
 
-    def _act(self, action: str, step: str) -> str:
+    def _act(self, action: str, step: str) -> Html:
         if action == "cancel":
             self._cancel(step)
         elif action in ("rerun", "force"):
@@ -51,12 +52,12 @@ class _Shown:
             return lines_html([f"the executed notebook: {executed}"])
         elif action == "debug":
             return lines_html([f"%nbpipe debug {step}"])
-        return ""
+        return Html()
 
     def _cancel(self, step: str) -> None:
         self.view.cancel(step)
 
-    def _why(self, step: str) -> str:
+    def _why(self, step: str) -> Html:
         workspace = self.session.workspace
         told = workspace.plans.why(self.session.request([step]), step)
         parts = (told.step, told.verdict, told.now, told.before, told.last)

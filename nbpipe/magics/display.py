@@ -19,6 +19,7 @@ from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, StepEvent
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import html_tables, log_text, text_tables
+from nbpipe.views.html import Html
 from nbpipe.views.wording import duration, status_words
 from nbpipe.workspace import ActiveRun
 
@@ -132,7 +133,7 @@ def show_warnings(warnings: Iterable[PipelineWarning]) -> None:
     show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in warnings])
 
 
-def show_table(lines: Sequence[str], html: str) -> None:
+def show_table(lines: Sequence[str], html: Html) -> None:
     """Show the same table as text and as HTML."""
     display(_bundle(lines, html), raw=True)  # type: ignore[no-untyped-call]
 
@@ -161,8 +162,8 @@ def show_log(found: Path | list[StepEvent]) -> None:
     show_lines([text])
 
 
-def _bundle(lines: Sequence[str], html: str) -> dict[str, str]:
-    return {"text/plain": "\n".join(lines), "text/html": html}
+def _bundle(lines: Sequence[str], html: Html) -> dict[str, str]:
+    return {"text/plain": "\n".join(lines), "text/html": html.text}
 
 
 def _in_place() -> bool:

@@ -25,6 +25,7 @@ from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.runner_client import LOG_FILE, RunnerClient
 from nbpipe.run.submission import Lifetime, RunOptions, Submission, new_run_id
 from nbpipe.views.card_state import CardState
+from nbpipe.views.html import Html
 from nbpipe.views.rich_outputs import rich_outputs
 from nbpipe.workspace import Workspace
 
@@ -62,7 +63,7 @@ class RunClient:
         self._lock = threading.RLock()
         self._watcher: threading.Thread | None = None
         self._numbers: dict[str, int] = {}
-        self._displays_by_notebook: dict[str, tuple[str, ...]] = {}
+        self._displays_by_notebook: dict[str, tuple[Html, ...]] = {}
         self._previews_by_artifact: dict[Artifact, Preview] = {}
         self._gesture = 0
         self._is_busy = False
@@ -205,7 +206,7 @@ class RunClient:
         except NbpipeError as error:
             view.fail(error)
 
-    def _displays(self, view: RunView, focus: str | None) -> tuple[str, ...]:
+    def _displays(self, view: RunView, focus: str | None) -> tuple[Html, ...]:
         """Return what a step displayed that has ended."""
         record = view.record(focus) if focus else None
         if record is None or not record.status.terminal or record.notebook is None:

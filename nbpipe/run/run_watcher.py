@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nbpipe.data.event_file import PieceReader
@@ -39,7 +39,8 @@ class AttemptOutput:
 class RunUpdate:
     """What is new in a run: executions that have changed, attempts that have, and what attempts have told.
 
-    ``run`` is the run as it stands, None while it has not begun.
+    ``run`` is the run as it stands, None while it has not begun. ``steps`` names the step of each of the attempts, by
+    its execution.
     """
 
     run: RunRecord | None
@@ -47,6 +48,17 @@ class RunUpdate:
     attempts: tuple[AttemptRecord, ...] = ()
     told: tuple[AttemptOutput, ...] = ()
     status_changed: bool = False
+    steps: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def named_attempts(self) -> list[tuple[str, AttemptRecord]]:
+        """Return the attempts that have changed, each with the name of its step."""
+        return [(self.steps[attempt.execution], attempt) for attempt in self.attempts]
+
+    @property
+    def outputs(self) -> list[tuple[str, AttemptRecord, tuple[StepEvent, ...]]]:
+        """Return what attempts have told, each with the name of its step."""
+        return [(output.step, output.attempt, output.events) for output in self.told]
 
     @property
     def is_empty(self) -> bool:
@@ -122,7 +134,12 @@ class RunWatcher:
             tuple(self.picture.attempts[each] for each in attempts),
             tuple(output for fact in written if (output := self._read(fact)) is not None),
             status_changed,
+            self._steps_of(attempts),
         )
+
+    def _steps_of(self, attempts: Iterable[str]) -> dict[str, str]:
+        owners = dict.fromkeys(self.picture.attempts[each].execution for each in attempts)
+        return {owner: self.picture.executions[owner].step for owner in owners}
 
     def _read(self, fact: OutputWritten) -> AttemptOutput | None:
         attempt = self.picture.attempts.get(fact.attempt)

@@ -84,24 +84,24 @@ def cancel(_asked: Invocation, caller: Caller) -> CancelResponse:
 
 
 def status(asked: Invocation, caller: Caller) -> RunResponse | None:
-    """Return the notebook's newest run, with ``--follow`` when it is over."""
+    """Return the newest run with the latest state of every step; with ``--follow``, when that run is over."""
     if caller.show_live():
         return None
-    run, steps = caller.workspace.runs.last(caller.notebook)
-    follow = asked[options.FOLLOW]
-    if follow:
-        run, steps = _follow(caller, run)
-    return _recorded(caller.workspace, run, steps, followed=follow)
+    runs = caller.workspace.runs
+    newest, _ = runs.last(caller.notebook)
+    if asked[options.FOLLOW]:
+        _follow(caller, newest)
+    return _recorded(caller.workspace, *runs.latest(caller.notebook, newest.id), followed=asked[options.FOLLOW])
 
 
-def _follow(caller: Caller, run: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
-    """Have the caller show what is new in the run, and return the run when it is over."""
+def _follow(caller: Caller, run: RunRecord) -> None:
+    """Have the caller show what is new in the run until it is over."""
     watcher = caller.workspace.runs.watch(run.id)
     while True:
         update = watcher.look()
         caller.updated(update)
         if update.is_over:
-            return caller.workspace.runs.show(run.id)
+            return
         time.sleep(_PAUSE)
         caller.workspace.context.recover()
 
@@ -167,7 +167,8 @@ def show(asked: Invocation, caller: Caller) -> RunResponse:
 def _recorded(
     workspace: Workspace, run: RunRecord, steps: list[ExecutionRecord], *, followed: bool = False
 ) -> RunResponse:
-    numbers, metrics = workspace.runs.origin_numbers(steps), workspace.runs.metrics(run.id, steps)
+    numbers = workspace.runs.numbers({step.run for step in steps} | {step.origin.run for step in steps if step.origin})
+    metrics = workspace.runs.metrics(run.id, steps)
     return RunResponse(run, steps, numbers, metrics, workspace.now(), followed)
 
 

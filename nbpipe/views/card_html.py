@@ -1,15 +1,15 @@
-"""The regions of a live card as HTML: each is sent when it differs from what was sent before."""
+"""The regions of a live card as HTML: each is sent when it differs from the last one sent."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from dataclasses import dataclass
-from html import escape
 
 from nbpipe.errors import SourceLocation
-from nbpipe.model import ExecutionRecord, Failure, FailureKind, Status
+from nbpipe.model import Artifact, ExecutionRecord, Failure, FailureKind, Status
 from nbpipe.views.card_state import CardState, StepActivity, left_seconds, waits_for
+from nbpipe.views.html import Html, element
 from nbpipe.views.log_text import plain
 from nbpipe.views.preview_view import glimpse_html, title
 from nbpipe.views.sparkline import Points, line
@@ -27,27 +27,27 @@ _TRACE_COLUMNS = 400
 class CardHtml:
     """A card in pieces of HTML; an empty one is not shown."""
 
-    head: str
-    note: str
-    facts: str
-    error: str
-    progress: str
-    metrics: str
-    outputs: str
-    actions: str
+    head: Html
+    note: Html
+    facts: Html
+    error: Html
+    progress: Html
+    metrics: Html
+    outputs: Html
+    actions: Html
 
 
 def card_html(state: CardState, chosen: str | None) -> CardHtml:
-    """Get a card's regions; below the head they tell of the chosen step, if any."""
+    """Return a card's regions; those below the head are about the chosen step, if any."""
     record = state.step(chosen)
-    told = state.told.get(record.step, StepActivity()) if record is not None else StepActivity()
+    activity = state.told.get(record.step, StepActivity()) if record is not None else StepActivity()
     return CardHtml(
         head=_head(state),
-        note=_text(state.note),
+        note=Html.line(state.note),
         facts=_facts(state, record),
         error=_error(state, record),
-        progress=_progress(state, record, told),
-        metrics=_metrics(told),
+        progress=_progress(state, record, activity),
+        metrics=_metrics(activity),
         outputs=_outputs(state, record),
         actions=_actions(state, record),
     )
@@ -56,49 +56,61 @@ def card_html(state: CardState, chosen: str | None) -> CardHtml:
 # The head
 
 
-def _head(state: CardState) -> str:
-    status = state.status
-    run = f'<span class="nbpipe-run">run {state.run.number}</span>' if state.run is not None else ""
+def _head(state: CardState) -> Html:
+    run = [element("span", f"run {state.run.number}", class_="nbpipe-run")] if state.run is not None else []
     name = state.focus or (state.run.notebook.rpartition("/")[2] if state.run is not None else "pipeline")
-    return (
-        f'<span class="nbpipe-pill" data-status="{status.value}">{icon(status)}<span>{_word(state)}</span></span>'
-        f'<span class="nbpipe-title">{_text(name)}</span>{_clock(state)}{run}{_strip(state)}'
-    )
+    return Html.join([_pill(state.status, _word(state)), _title(name), _clock(state), *run, _strip(state)])
+
+
+def _pill(status: Status, word: str) -> Html:
+    return element("span", icon(status), element("span", word), class_="nbpipe-pill", data_status=status.value)
+
+
+def _title(name: str) -> Html:
+    return element("span", Html.line(name), class_="nbpipe-title")
 
 
 def _word(state: CardState) -> str:
     return "submitting" if state.run is None else state.status.value
 
 
-def _clock(state: CardState) -> str:
-    """Get the time that it took, or an element that counts by itself."""
+def _clock(state: CardState) -> Html:
+    """Return the time that it took, or an element that counts by itself."""
     record = state.step(state.focus)
     if record is not None:
-        if record.status is Status.RUNNING and record.started is not None:
-            return _ticking(record.started, state.now)
-        return f'<span class="nbpipe-time">{duration(record.seconds)}</span>' if record.attempts else ""
+        return _step_clock(record)
     if state.focus is not None or state.run is None:
-        return ""
+        return Html()
     if state.run.ended is None and state.live:
-        return _ticking(state.run.started, state.now)
-    return f'<span class="nbpipe-time">{duration((state.run.ended or state.now) - state.run.started)}</span>'
+        return _ticking(state.run.started)
+    return _took((state.run.ended or state.now) - state.run.started)
 
 
-def _ticking(since: float, _now: float) -> str:
-    return f'<time class="nbpipe-time" data-since="{since:.2f}"></time>'
+def _step_clock(record: ExecutionRecord) -> Html:
+    if record.status is Status.RUNNING and record.started is not None:
+        return _ticking(record.started)
+    return _took(record.seconds) if record.attempts else Html()
 
 
-def _strip(state: CardState) -> str:
-    """Get how many steps stand how, as a line of coloured parts; what it says is in the counter's words too."""
+def _took(seconds: float) -> Html:
+    return element("span", duration(seconds), class_="nbpipe-time")
+
+
+def _ticking(since: float) -> Html:
+    return element("time", class_="nbpipe-time", data_since=f"{since:.2f}")
+
+
+def _strip(state: CardState) -> Html:
+    """Return the numbers of steps by status as a line of coloured parts; the counter has them in words."""
     if len(state.steps) < 2:
-        return ""
+        return Html()
     counts = Counter(record.status for record in state.steps)
-    parts = "".join(
-        f'<i data-status="{status.value}" style="flex-grow:{counts[status]}"></i>'
+    parts = [
+        element("i", data_status=status.value, style=f"flex-grow:{counts[status]}")
         for status in _STRIP
         if counts[status]
-    )
-    return f'<span class="nbpipe-strip" aria-hidden="true">{parts}</span>'
+    ]
+    return element("span", *parts, class_="nbpipe-strip", aria_hidden="true")
 
 
 _STRIP = (
@@ -110,29 +122,24 @@ _STRIP = (
 # What is known of the chosen step
 
 
-def _facts(state: CardState, record: ExecutionRecord | None) -> str:
+def _facts(state: CardState, record: ExecutionRecord | None) -> Html:
     if record is None:
-        return ""
+        return Html()
     lines = [*_why(state, record), *map(one_line, record.notes)]
-    own = "" if record.step == state.focus else _own_head(state, record)
-    return own + "".join(f'<div class="nbpipe-fact">{_text(line)}</div>' for line in lines if line)
+    facts = [element("div", Html.line(line), class_="nbpipe-fact") for line in lines if line]
+    return Html.join(facts if record.step == state.focus else [_own_head(record), *facts])
 
 
-def _own_head(state: CardState, record: ExecutionRecord) -> str:
-    took = _ticking(record.started, state.now) if record.status is Status.RUNNING and record.started else ""
-    took = took or (f'<span class="nbpipe-time">{duration(record.seconds)}</span>' if record.attempts else "")
-    return (
-        f'<div class="nbpipe-chosen"><span class="nbpipe-pill" data-status="{record.status.value}">'
-        f"{icon(record.status)}<span>{record.status.value}</span></span>"
-        f'<span class="nbpipe-title">{_text(record.step)}</span>{took}</div>'
-    )
+def _own_head(record: ExecutionRecord) -> Html:
+    pill = _pill(record.status, record.status.value)
+    return element("div", pill, _title(record.step), _step_clock(record), class_="nbpipe-chosen")
 
 
 def _why(state: CardState, record: ExecutionRecord) -> list[str]:
     if record.status is Status.REUSED and record.origin is not None:
-        told = f"reused from {run_name(record.origin.run, state.numbers)}, saved {duration(record.saved_seconds)}"
+        reused = f"reused from {run_name(record.origin.run, state.numbers)}, saved {duration(record.saved_seconds)}"
         why = reasons(record.reasons)
-        return [f"{told}: {why}" if why else told]
+        return [f"{reused}: {why}" if why else reused]
     waits = waits_for(state, record)
     why = reasons(record.reasons)
     executed = record.status in (Status.RUNNING, Status.SUCCEEDED, Status.FAILED)
@@ -140,60 +147,67 @@ def _why(state: CardState, record: ExecutionRecord) -> list[str]:
     return [waits, f"because: {why}" if why and executed else why, *tries]
 
 
-def _error(state: CardState, record: ExecutionRecord | None) -> str:
+def _error(state: CardState, record: ExecutionRecord | None) -> Html:
     if record is None or record.failure is None:
-        return ""
+        return Html()
     failure = record.failure
     code = state.error_line if state.focus is None or record.step == state.focus else ""
     where = SourceLocation(cell=failure.cell, line=failure.line).words()
-    line_number = "" if failure.line is None else f"<b>{failure.line}</b>"
-    shown = f'<pre class="nbpipe-code">{line_number}<span>{_text_line(code)}</span></pre>' if code.strip() else ""
-    return (
-        f'<div class="nbpipe-said">{_text(error_title(failure))}</div>'
-        f'<div class="nbpipe-where">{_text(where)}</div>{shown}{_trace(failure)}'
-    )
+    parts = [
+        element("div", Html.line(error_title(failure)), class_="nbpipe-said"),
+        element("div", where, class_="nbpipe-where"),
+    ]
+    if code.strip():
+        number = [] if failure.line is None else [element("b", str(failure.line))]
+        parts.append(element("pre", *number, element("span", _code_line(code)), class_="nbpipe-code"))
+    return Html.join([*parts, _trace(failure)])
 
 
 def error_title(failure: Failure) -> str:
-    """Get what was raised, or what else went wrong, in one line."""
+    """Return what was raised, or what else went wrong, in one line."""
     raised = f"{failure.ename}: {failure.evalue}" if failure.evalue else failure.ename
     return one_line(raised if failure.kind == FailureKind.USER else failure.message or raised)
 
 
 def trace_lines(failure: Failure, most: int = _TRACE_LINES) -> list[str]:
-    """Get the end of a traceback as harmless lines."""
+    """Return the end of a traceback as harmless lines."""
     lines = [fit(harmless(line.expandtabs(4)), _TRACE_COLUMNS) for line in plain(failure.traceback).splitlines()]
     return [*(["…"] if len(lines) > most else []), *lines[-most:]]
 
 
-def _trace(failure: Failure) -> str:
+def _trace(failure: Failure) -> Html:
     lines = trace_lines(failure)
     if not lines:
-        return ""
-    told = escape("\n".join(lines), quote=True)
-    return f'<details data-key="trace"><summary>traceback</summary><pre class="nbpipe-trace">{told}</pre></details>'
+        return Html()
+    trace = element("pre", "\n".join(lines), class_="nbpipe-trace")
+    return element("details", element("summary", "traceback"), trace, data_key="trace")
 
 
 # How far it is, and its numbers
 
 
-def _progress(state: CardState, record: ExecutionRecord | None, told: StepActivity) -> str:
-    if record is None or told.progress is None or record.status is not Status.RUNNING:
-        return ""
-    done, total, name = told.progress
+def _progress(state: CardState, record: ExecutionRecord | None, activity: StepActivity) -> Html:
+    if record is None or activity.progress is None or record.status is not Status.RUNNING:
+        return Html()
+    done, total, name = activity.progress
     if not math.isfinite(done) or (total is not None and not math.isfinite(total)):
-        return ""
-    left = left_seconds(record, told.progress, state.now)
+        return Html()
+    left = left_seconds(record, activity.progress, state.now)
     words = " · ".join(filter(None, [one_line(name), amount(done, total), _left(left)]))
-    if not total:
-        bar = '<div class="nbpipe-bar" data-endless role="progressbar"><span></span></div>'
-    else:
-        share = min(max(done / total, 0.0), 1.0) * 100
-        bar = (
-            f'<div class="nbpipe-bar" role="progressbar" aria-label="{_text(name or record.step)}" aria-valuemin="0"'
-            f' aria-valuemax="100" aria-valuenow="{share:.0f}"><span style="width:{share:.1f}%"></span></div>'
-        )
-    return f'{bar}<div class="nbpipe-words">{_text(words)}</div>'
+    bar = _bar(name or record.step, done / total) if total else _endless_bar()
+    return Html.join([bar, element("div", words, class_="nbpipe-words")])
+
+
+def _bar(name: str, share: float) -> Html:
+    percent = min(max(share, 0.0), 1.0) * 100
+    return element(
+        "div", element("span", style=f"width:{percent:.1f}%"), class_="nbpipe-bar", role="progressbar", aria_label=name,
+        aria_valuemin="0", aria_valuemax="100", aria_valuenow=f"{percent:.0f}",
+    )  # fmt: skip
+
+
+def _endless_bar() -> Html:
+    return element("div", element("span"), class_="nbpipe-bar", data_endless="", role="progressbar")
 
 
 def _left(seconds: float | None) -> str:
@@ -201,7 +215,7 @@ def _left(seconds: float | None) -> str:
 
 
 def amount(done: float, total: float | None) -> str:
-    """Get how far something is, e.g. ``12 of 40 (30 %)``."""
+    """Return how far something is, e.g. ``12 of 40 (30 %)``."""
     return f"{_count(done)} of {_count(total)} ({done / total:.0%})".replace("%)", " %)") if total else _count(done)
 
 
@@ -209,35 +223,39 @@ def _count(number: float) -> str:
     return f"{number:,.0f}" if number == round(number) and abs(number) < 1e15 else f"{number:.4g}"
 
 
-def _metrics(told: StepActivity) -> str:
-    shown = list(told.metrics.items())[:_METRICS]
-    more = len(told.metrics) - len(shown)
-    rest = f'<div class="nbpipe-metric">and {more} more</div>' if more > 0 else ""
-    return "".join(_metric(name, points) for name, points in shown if points) + rest
+def _metrics(activity: StepActivity) -> Html:
+    shown = list(activity.metrics.items())[:_METRICS]
+    more = len(activity.metrics) - len(shown)
+    rest = [element("div", f"and {more} more", class_="nbpipe-metric")] if more > 0 else []
+    return Html.join([*(_metric(name, points) for name, points in shown if points), *rest])
 
 
-def _metric(name: str, points: Points) -> str:
+def _metric(name: str, points: Points) -> Html:
     last = f"{points[-1][1]:.4g}"
-    return (
-        f'<div class="nbpipe-metric"><span class="nbpipe-label">{_text(name)}</span>'
-        f'<span class="nbpipe-value">{last}</span>'
-        f"{_spark(points, f'{name}: {last}, the last of {len(points)} values')}</div>"
+    return element(
+        "div",
+        element("span", Html.line(name), class_="nbpipe-label"),
+        element("span", last, class_="nbpipe-value"),
+        _spark(points, f"{name}: {last}, the last of {len(points)} values"),
+        class_="nbpipe-metric",
     )
 
 
-def _spark(points: Points, said: str) -> str:
+def _spark(points: Points, label: str) -> Html:
     drawn, (width, height) = line(points, *_SPARK), _SPARK
     if drawn is None:
-        return ""
-    return (
-        f'<svg class="nbpipe-spark" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-        f' role="img" aria-label="{_text(said)}"><polyline points="{drawn.corners}"/>'
-        f'<circle cx="{drawn.last[0]:.1f}" cy="{drawn.last[1]:.1f}" r="2.2"/></svg>'
-    )
+        return Html()
+    return element(
+        "svg",
+        element("polyline", points=drawn.corners),
+        element("circle", cx=f"{drawn.last[0]:.1f}", cy=f"{drawn.last[1]:.1f}", r="2.2"),
+        class_="nbpipe-spark", viewBox=f"0 0 {width:g} {height:g}", width=f"{width:g}", height=f"{height:g}",
+        role="img", aria_label=label,
+    )  # fmt: skip
 
 
 def metric_words(points: Points) -> str:
-    """Get a number's last value and how it came there in words, e.g. ``0.12 (40 values, 0.12 to 1.9)``."""
+    """Return a number's last value and its history in words, e.g. ``0.12 (40 values, 0.12 to 1.9)``."""
     last, finite = f"{points[-1][1]:.4g}", [value for _, value in points if math.isfinite(value)]
     if len(points) < 2 or not finite:
         return last
@@ -247,21 +265,19 @@ def metric_words(points: Points) -> str:
 # What it made, and what can be done
 
 
-def _outputs(state: CardState, record: ExecutionRecord | None) -> str:
-    if record is None:
-        return ""
-    parts = []
-    for artifact in record.artifacts:
-        preview = state.previews.get(f"{record.step}.{artifact.name}")
-        body = glimpse_html(preview) if preview is not None else ""
-        name = f'<b>{_text(artifact.name)}</b> <span class="nbpipe-shape-of">{_text(title(artifact, preview))}</span>'
-        parts.append(
-            f'<details data-key="output:{_text(artifact.name)}" open><summary>{name}</summary>'
-            f'<div class="nbpipe-glimpse">{body}</div></details>'
-            if body
-            else f'<div class="nbpipe-output">{name}</div>'
-        )
-    return "".join(parts)
+def _outputs(state: CardState, record: ExecutionRecord | None) -> Html:
+    return Html() if record is None else Html.join(_output(state, record, artifact) for artifact in record.artifacts)
+
+
+def _output(state: CardState, record: ExecutionRecord, artifact: Artifact) -> Html:
+    preview = state.previews.get(f"{record.step}.{artifact.name}")
+    shape = element("span", title(artifact, preview), class_="nbpipe-shape-of")
+    name = Html.join([element("b", Html.line(artifact.name)), Html(" "), shape])
+    body = Html() if preview is None else glimpse_html(preview)
+    if not body:
+        return element("div", name, class_="nbpipe-output")
+    glimpse = element("div", body, class_="nbpipe-glimpse")
+    return element("details", element("summary", name), glimpse, data_key=f"output:{artifact.name}", open="")
 
 
 _LABELS = {
@@ -275,31 +291,30 @@ _LABELS = {
 
 
 def actions(state: CardState, record: ExecutionRecord | None) -> tuple[str, ...]:
-    """Get what makes sense to do now."""
-    found = ["cancel"] if state.live and state.run is not None else []
+    """Return the actions that make sense now."""
+    offered = ["cancel"] if state.live and state.run is not None else []
     if not state.live and (record is None or record.status.terminal):
-        found.append("rerun")
+        offered.append("rerun")
     if record is None:
-        return tuple(found)
+        return tuple(offered)
     if not state.live and record.status in (Status.SUCCEEDED, Status.REUSED):
-        found.append("force")
+        offered.append("force")
     if record.status is Status.FAILED:
-        found.append("debug")
-    return (*found, "why", *(["open"] if record.notebook is not None else []))
+        offered.append("debug")
+    return (*offered, "why", *(["open"] if record.notebook is not None else []))
 
 
-def _actions(state: CardState, record: ExecutionRecord | None) -> str:
-    step = _text(record.step if record is not None else state.focus or "")
-    return "".join(
-        f'<button type="button" class="nbpipe-action" data-action="{action}" data-for="{step}"'
-        f' title="{_LABELS[action][1]}">{_LABELS[action][0]}</button>'
-        for action in actions(state, record)
+def _actions(state: CardState, record: ExecutionRecord | None) -> Html:
+    step = record.step if record is not None else state.focus or ""
+    return Html.join(_button(action, step) for action in actions(state, record))
+
+
+def _button(action: str, step: str) -> Html:
+    label, hint = _LABELS[action]
+    return element(
+        "button", label, type="button", class_="nbpipe-action", data_action=action, data_for=step, title=hint
     )
 
 
-def _text(text: str) -> str:
-    return escape(one_line(text), quote=True)
-
-
-def _text_line(text: str) -> str:
-    return escape(fit(harmless(plain(text.strip("\r\n")).expandtabs(4)), _TRACE_COLUMNS), quote=True)
+def _code_line(text: str) -> str:
+    return fit(harmless(plain(text.strip("\r\n")).expandtabs(4)), _TRACE_COLUMNS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from nbpipe.model import ExecutionRecord, Preview, RunRecord, Status
+from nbpipe.views.html import Html
 from nbpipe.views.log_text import plain
 from nbpipe.views.status_icons import MARKS
 from nbpipe.views.terminal_text import fit, harmless, one_line
@@ -52,7 +53,7 @@ class CardState:
     now: float
     note: str = ""
     error_line: str = ""
-    displays: tuple[str, ...] = ()
+    displays: tuple[Html, ...] = ()
 
     def step(self, name: str | None) -> ExecutionRecord | None:
         """Get the record of a step."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import pairwise
 
 from nbpipe.model import Status
 from nbpipe.views.dag_layout import EdgeLine, GraphLayout, NodeBox, Point
+from nbpipe.views.html import Html, element
 from nbpipe.views.status_icons import MARKS
 from nbpipe.views.terminal_text import fit, one_line
 
@@ -21,67 +21,82 @@ _INK, _PAPER, _LINE = "#1f2430", "#f7f8fa", "#8a93a0"
 _FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif"
 
 
-def live_svg(graph: GraphLayout) -> str:
-    """Get a graph whose boxes are buttons: ``data-step`` is a node's number, statuses are set from outside."""
+def live_svg(graph: GraphLayout) -> Html:
+    """Return a graph whose boxes are buttons: ``data-step`` is a node's number, statuses are set from outside."""
     number = {box.name: place for place, box in enumerate(graph.boxes)}
-    lines = "".join(
-        f'<g class="nbpipe-line" data-from="{number[edge.source]}" data-to="{number[edge.target]}">'
-        f'<path d="{_path(edge)}"/><path class="nbpipe-tip" d="{_tip(edge)}"/></g>'
+    lines = [
+        element(
+            "g", element("path", d=_path(edge)), element("path", class_="nbpipe-tip", d=_tip(edge)),
+            class_="nbpipe-line", data_from=str(number[edge.source]), data_to=str(number[edge.target]),
+        )
         for edge in graph.edges
-    )
-    boxes = "".join(_button(place, box, graph) for place, box in enumerate(graph.boxes))
-    return f'{_opening(graph)} class="nbpipe-graph" role="group" aria-label="steps">{lines}{boxes}</svg>'
+    ]  # fmt: skip
+    boxes = [_button(place, box, graph) for place, box in enumerate(graph.boxes)]
+    return _svg(graph, [*lines, *boxes], class_="nbpipe-graph", role="group", aria_label="steps")
 
 
-def still_svg(graph: GraphLayout, statuses: Mapping[str, Status], labels: Mapping[str, str]) -> str:
-    """Get a finished graph as an SVG document; ``labels`` stand under the names."""
-    lines = "".join(
-        f'<path d="{_path(edge)}" fill="none" stroke="{_LINE}" stroke-width="1.4" stroke-linejoin="round"/>'
-        f'<path d="{_tip(edge)}" fill="{_LINE}"/>'
+def still_svg(graph: GraphLayout, statuses: Mapping[str, Status], labels: Mapping[str, str]) -> Html:
+    """Return a finished graph as an SVG document; ``labels`` stand under the names."""
+    lines = [
+        part
         for edge in graph.edges
-    )
-    boxes = "".join(
+        for part in (
+            element("path", d=_path(edge), fill="none", stroke=_LINE, stroke_width="1.4", stroke_linejoin="round"),
+            element("path", d=_tip(edge), fill=_LINE),
+        )
+    ]
+    boxes = [
         _still_box(box, graph, statuses.get(box.name, Status.QUEUED), labels.get(box.name, "")) for box in graph.boxes
-    )
-    return f'{_opening(graph)} style="{_FONT}">{lines}{boxes}</svg>'
+    ]
+    return _svg(graph, [*lines, *boxes], style=_FONT)
 
 
-def data_uri(svg: str) -> str:
-    """Get an SVG as the address of an image, which untrusted notebooks keep."""
-    return "data:image/svg+xml;base64," + b64encode(svg.encode()).decode("ascii")
+def data_uri(svg: Html) -> str:
+    """Return an SVG as the address of an image, which untrusted notebooks keep."""
+    return "data:image/svg+xml;base64," + b64encode(svg.text.encode()).decode("ascii")
 
 
-def _opening(graph: GraphLayout) -> str:
+def _svg(graph: GraphLayout, content: Sequence[Html], **attributes: str) -> Html:
     width, height = graph.width + 2 * _PAD, graph.height + 2 * _PAD
     box = f"{-_PAD:g} {-_PAD:g} {width:.0f} {height:.0f}"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{width:.0f}" height="{height:.0f}"'
+    size = {"viewBox": box, "width": f"{width:.0f}", "height": f"{height:.0f}"}
+    return element("svg", *content, xmlns="http://www.w3.org/2000/svg", **size, **attributes)
 
 
-def _button(place: int, box: NodeBox, graph: GraphLayout) -> str:
+def _button(place: int, box: NodeBox, graph: GraphLayout) -> Html:
     space, name = graph.spacing, one_line(box.name)
-    return (
-        f'<g class="nbpipe-node" role="button" tabindex="-1" data-step="{place}" aria-label="{_text(name)}"'
-        f' transform="translate({box.x:.1f} {box.y:.1f})"><title>{_text(name)}</title>'
-        f'<rect class="nbpipe-box" width="{space.box:g}" height="{space.height:g}" rx="6"/>'
-        f'<rect class="nbpipe-side" width="4" height="{space.height:g}" rx="2"/>'
-        f'<g transform="translate(11 {space.height / 2 - 8:g})"><path class="nbpipe-shape" d=""/></g>'
-        f'<text class="nbpipe-name" x="34" y="{space.height / 2 - 3:g}">{_text(fit(name, _NAME_COLUMNS))}</text>'
-        f'<text class="nbpipe-told" x="34" y="{space.height / 2 + 12:g}"></text></g>'
-    )
+    width, height = f"{space.box:g}", f"{space.height:g}"
+    shape = element("path", class_="nbpipe-shape", d="")
+    return element(
+        "g",
+        element("title", name),
+        element("rect", class_="nbpipe-box", width=width, height=height, rx="6"),
+        element("rect", class_="nbpipe-side", width="4", height=height, rx="2"),
+        element("g", shape, transform=f"translate(11 {space.height / 2 - 8:g})"),
+        element("text", fit(name, _NAME_COLUMNS), class_="nbpipe-name", x="34", y=f"{space.height / 2 - 3:g}"),
+        element("text", class_="nbpipe-told", x="34", y=f"{space.height / 2 + 12:g}"),
+        class_="nbpipe-node", role="button", tabindex="-1", data_step=str(place), aria_label=name,
+        transform=f"translate({box.x:.1f} {box.y:.1f})",
+    )  # fmt: skip
 
 
-def _still_box(box: NodeBox, graph: GraphLayout, status: Status, label: str) -> str:
+def _still_box(box: NodeBox, graph: GraphLayout, status: Status, label: str) -> Html:
     space, mark = graph.spacing, MARKS[status]
-    shown = fit(one_line(label or status.value), _LABEL_COLUMNS)
-    return (
-        f'<g transform="translate({box.x:.1f} {box.y:.1f})">'
-        f'<rect width="{space.box:g}" height="{space.height:g}" rx="6" fill="{_PAPER}" stroke="{mark.colour}"/>'
-        f'<rect width="4" height="{space.height:g}" rx="2" fill="{mark.colour}"/>'
-        f'<g transform="translate(11 {space.height / 2 - 8:g})"><path d="{mark.path}" fill="none"'
-        f' stroke="{mark.colour}" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"/></g>'
-        f'<text x="34" y="{space.height / 2 - 3:g}" font-size="12.5" font-weight="600" fill="{_INK}">'
-        f"{_text(fit(one_line(box.name), _NAME_COLUMNS))}</text>"
-        f'<text x="34" y="{space.height / 2 + 12:g}" font-size="10.5" fill="#4b5563">{_text(shown)}</text></g>'
+    width, height = f"{space.box:g}", f"{space.height:g}"
+    name, shown = fit(one_line(box.name), _NAME_COLUMNS), fit(one_line(label or status.value), _LABEL_COLUMNS)
+    shape = element(
+        "path", d=mark.path, fill="none", stroke=mark.colour, stroke_width="2", stroke_linecap="round",
+        stroke_linejoin="round",
+    )  # fmt: skip
+    above, below = f"{space.height / 2 - 3:g}", f"{space.height / 2 + 12:g}"
+    return element(
+        "g",
+        element("rect", width=width, height=height, rx="6", fill=_PAPER, stroke=mark.colour),
+        element("rect", width="4", height=height, rx="2", fill=mark.colour),
+        element("g", shape, transform=f"translate(11 {space.height / 2 - 8:g})"),
+        element("text", name, x="34", y=above, font_size="12.5", font_weight="600", fill=_INK),
+        element("text", shown, x="34", y=below, font_size="10.5", fill="#4b5563"),
+        transform=f"translate({box.x:.1f} {box.y:.1f})",
     )
 
 
@@ -103,10 +118,6 @@ def _tip(edge: EdgeLine) -> str:
     return f"M{x:.1f} {y:.1f}l-6 -3.5v7z"
 
 
-def _text(text: str) -> str:
-    return escape(text, quote=True)
-
-
 def labelled(names: Sequence[str], told: Mapping[str, str]) -> str:
-    """Get what a picture shows in words, for those who do not see it."""
+    """Return in words what a picture shows, for people who do not see it."""
     return one_line("; ".join(f"{name}: {told.get(name, '')}" for name in names))

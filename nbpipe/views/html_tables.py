@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 
 from nbpipe.model import ExecutionRecord, RunRecord
-from nbpipe.views.terminal_text import harmless, one_line
+from nbpipe.views.html import Html, element
+from nbpipe.views.terminal_text import harmless
 from nbpipe.views.text_tables import (
     NO_STEPS,
     PLAN_HEADER,
@@ -31,41 +31,36 @@ _LINES = "color:inherit;background:none;margin:0.2em 0 0.6em 0;white-space:pre-w
 _CELL = "text-align:left;padding:0.2em 1em 0.2em 0;vertical-align:top;white-space:pre-wrap"
 
 
-def plan_html(plan: Sequence[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Get a plan as an HTML table under its summary."""
+def plan_html(plan: Sequence[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> Html:
+    """Return a plan as an HTML table under its summary."""
     return table_html(PLAN_HEADER, plan_rows(plan, numbers), f"Plan: {plan_summary(plan)}")
 
 
-def run_html(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Get a run's steps as an HTML table under the run's status and summary."""
+def run_html(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> Html:
+    """Return a run's steps as an HTML table under the run's status and summary."""
     caption = f"Run {run.number} {status_words(run.status)}: {steps_summary(steps)}"
     return table_html(STEP_HEADER, step_rows(steps, numbers), caption)
 
 
-def runs_html(runs: Sequence[RunRecord], now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS) -> str:
+def runs_html(runs: Sequence[RunRecord], now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS) -> Html:
     """Return runs as an HTML table, with the steps that ran."""
     return table_html(RUN_HEADER, run_rows(runs, now, ran), "Runs")
 
 
-def table_html(header: Row, rows: Iterable[Row], caption: str) -> str:
-    """Get any table as HTML, without empty columns; every text is escaped."""
+def table_html(header: Row, rows: Iterable[Row], caption: str) -> Html:
+    """Return any table as HTML, without empty columns."""
     shown, *body_rows = without_empty(header, list(rows))
-    head = "".join(f'<th scope="col" style="{_HEAD}">{_text(cell)}</th>' for cell in shown)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in body_rows)
-    return (
-        f'<table style="{_TABLE}"><caption style="{_CAPTION}">{_text(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    head = [element("th", Html.line(cell), scope="col", style=_HEAD) for cell in shown]
+    body = [element("tr", *(element("td", Html.line(cell), style=_CELL) for cell in row)) for row in body_rows]
+    return element(
+        "table",
+        element("caption", Html.line(caption), style=_CAPTION),
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
+        style=_TABLE,
     )
 
 
-def lines_html(lines: Iterable[str]) -> str:
-    """Get plain lines, one under the other as they are."""
-    return f'<pre style="{_LINES}">{escape(chr(10).join(map(harmless, lines)), quote=True)}</pre>'
-
-
-def _cell(text: str) -> str:
-    return f'<td style="{_CELL}">{_text(text)}</td>'
-
-
-def _text(text: str) -> str:
-    return escape(one_line(text), quote=True)
+def lines_html(lines: Iterable[str]) -> Html:
+    """Return plain lines, one under the other as they are."""
+    return element("pre", "\n".join(map(harmless, lines)), style=_LINES)

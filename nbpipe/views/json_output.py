@@ -23,7 +23,7 @@ from nbpipe.model import (
 )
 from nbpipe.views.wording import VERDICTS
 
-# What tells where the bytes of a stored output lie, as the URL that fsspec reads.
+# Returns the address of a stored output's bytes, as fsspec reads it.
 UrlOf = Callable[[Reference], str]
 
 
@@ -32,16 +32,18 @@ def plan_object(
     verdicts: Mapping[str, Verdict],
     needs: Mapping[str, Iterable[str]],
     warnings: Iterable[PipelineWarning],
+    target: str,
 ) -> dict[str, Any]:
-    """Get a plan."""
+    """Return a plan; steps run on the compute target called ``target``, and in the notebook's own environment."""
     steps = [
-        {"name": name, **verdict_object(verdict), "needs": list(needs[name])} for name, verdict in verdicts.items()
+        {"name": name, **verdict_object(verdict), "needs": list(needs[name]), "target": target, "environment": None}
+        for name, verdict in verdicts.items()
     ]
     return {"notebook": notebook, "steps": steps, "warnings": [warning_object(warning) for warning in warnings]}
 
 
 def verdict_object(verdict: Verdict) -> dict[str, Any]:
-    """Get a verdict with its reasons, the run it reuses, and the seconds that saves."""
+    """Return a verdict with its reasons, the origin of a reused result, and the seconds that this saves."""
     hit = verdict.hit if isinstance(verdict, ReuseVerdict) else None
     return {
         "verdict": VERDICTS[type(verdict)][1],
@@ -52,19 +54,19 @@ def verdict_object(verdict: Verdict) -> dict[str, Any]:
 
 
 def accepted_object(step: str, hit: CachedResult, reasons: Iterable[Reason], record: str) -> dict[str, Any]:
-    """Get a result that was let stand."""
+    """Return a result that was accepted for a step's new code."""
     return {"step": step, "origin": _origin(hit.origin), "reasons": reason_objects(reasons), "accepted": record}
 
 
 def verified_object(verified: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
-    """Get what a look at all stored outputs has found."""
+    """Return what the verification of a workspace has found."""
     return {"whole": whole, **verified}
 
 
 def run_object(
     run: RunRecord, steps: Iterable[ExecutionRecord], seconds: float, url_of: UrlOf, metrics: Iterable[Metric] = ()
 ) -> dict[str, Any]:
-    """Get a run, with what its steps measured."""
+    """Return a run with the metrics of its steps; a step may be of another run, as its ``run`` tells."""
     measured = metrics_object(metrics)
     listed = list(steps)
     return {
@@ -74,7 +76,7 @@ def run_object(
         "experiment": run.experiment,
         "status": run.status.value,
         "seconds": seconds,
-        "saved_seconds": sum(step.saved_seconds for step in listed),
+        "saved_seconds": sum(step.saved_seconds for step in listed if step.run == run.id),
         "parameters": dict(run.parameters),
         "tags": dict(run.tags),
         "steps": [{**step_object(step, url_of), "metrics": measured.get(step.step, {})} for step in listed],
@@ -82,7 +84,7 @@ def run_object(
 
 
 def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Get metrics by step and name, the values of each in their order."""
+    """Return metrics by step and name, the values of each in their order."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for metric in metrics:
         value = metric.value if math.isfinite(metric.value) else str(metric.value)
@@ -92,9 +94,10 @@ def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[s
 
 
 def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
-    """Get one step of a run."""
+    """Return one step of a run."""
     return {
         "name": step.step,
+        "run": step.run,
         "status": step.status.value,
         "attempts": step.attempts,
         "seconds": step.seconds,
@@ -102,6 +105,7 @@ def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
         "reasons": reason_objects(step.reasons),
         "origin": _origin(step.origin),
         "notebook": step.notebook,
+        "items": None,
         "outputs": {artifact.name: artifact_object(artifact, url_of) for artifact in step.artifacts},
         "error": failure_object(step.failure),
         "notes": list(step.notes),
@@ -123,19 +127,21 @@ def runs_object(runs: Iterable[RunRecord], ran: Mapping[str, Sequence[str]]) -> 
 
 
 def artifact_object(artifact: Artifact, url_of: UrlOf) -> dict[str, Any]:
-    """Get a stored output."""
+    """Return a stored output."""
     uri = url_of(artifact.reference)
-    return {"uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes}
+    return {
+        "uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes, "dataset": None,
+    }  # fmt: skip
 
 
 def errors_object(error: NbpipeError) -> dict[str, Any]:
-    """Get what was refused."""
+    """Return the errors for which something was refused."""
     errors = error.errors if isinstance(error, Refusals) else (error,)
     return {"errors": [one.to_json() for one in errors]}
 
 
 def warning_object(warning: PipelineWarning) -> dict[str, Any]:
-    """Get a piece of advice."""
+    """Return a warning."""
     place = warning.place
     return {
         "code": warning.code, "message": warning.message, "hint": warning.hint,
@@ -144,7 +150,7 @@ def warning_object(warning: PipelineWarning) -> dict[str, Any]:
 
 
 def reason_objects(reasons: Iterable[Reason]) -> list[dict[str, Any]]:
-    """Get reasons."""
+    """Return reasons."""
     return [{"component": reason.component, "was": reason.was, "now": reason.now} for reason in reasons]
 
 
@@ -153,7 +159,7 @@ def _origin(origin: ResultOrigin | None) -> dict[str, Any] | None:
 
 
 def failure_object(failure: Failure | None) -> dict[str, Any] | None:
-    """Get a failure as JSON, or None."""
+    """Return a failure, or None."""
     if failure is None:
         return None
     return {

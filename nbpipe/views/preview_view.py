@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from html import escape
 
 from nbpipe.model import Artifact, Preview, PreviewImage
+from nbpipe.views.html import Html, element
 from nbpipe.views.log_text import plain
 from nbpipe.views.terminal_text import fit, harmless, one_line, pad, width
 from nbpipe.views.wording import size
@@ -31,16 +31,16 @@ def title(artifact: Artifact, preview: Preview | None) -> str:
     return one_line(" · ".join(text for text in told if text))
 
 
-def glimpse_html(preview: Preview) -> str:
-    """Get what is in an output; empty when its summary says it all."""
+def glimpse_html(preview: Preview) -> Html:
+    """Return what is in an output; empty when its summary says it all."""
     parts = [*map(_picture, preview.pictures)]
     if preview.columns or preview.rows:
         parts.append(_table(preview))
     if preview.text:
-        parts.append(f'<pre style="{_TEXT}">{_escaped_lines(_lines(preview.text))}</pre>')
+        parts.append(element("pre", "\n".join(_lines(preview.text)), style=_TEXT))
     if preview.files:
         parts.append(_files(preview))
-    return "".join(parts)
+    return Html.join(parts)
 
 
 def glimpse_lines(preview: Preview) -> list[str]:
@@ -53,33 +53,30 @@ def glimpse_lines(preview: Preview) -> list[str]:
     return _lines(preview.text)
 
 
-def _table(preview: Preview) -> str:
-    head = "".join(
-        f'<th scope="col" style="{_HEAD}">{_text(name)}'
-        + (f'<br><span style="{_TYPE}">{_text(kind)}</span>' if kind else "")
-        + "</th>"
-        for name, kind in preview.columns
-    )
-    rows = "".join(
-        f"<tr>{''.join(f'<td style={_quoted(_CELL)}>{_text(cell)}</td>' for cell in row)}</tr>" for row in preview.rows
-    )
-    heads = f"<thead><tr>{head}</tr></thead>" if head else ""
-    return f'<table style="{_TABLE}">{heads}<tbody>{rows}</tbody></table>'
+def _table(preview: Preview) -> Html:
+    head = [element("th", _text(name), *_type(kind), scope="col", style=_HEAD) for name, kind in preview.columns]
+    rows = [element("tr", *(element("td", _text(cell), style=_CELL) for cell in row)) for row in preview.rows]
+    heads = [element("thead", element("tr", *head))] if head else []
+    return element("table", *heads, element("tbody", *rows), style=_TABLE)
 
 
-def _files(preview: Preview) -> str:
-    rows = "".join(
-        f'<tr><td style="{_CELL}">{_text(name)}</td><td style="{_CELL}">{size(count)}</td></tr>'
+def _type(kind: str) -> list[Html]:
+    return [element("br"), element("span", _text(kind), style=_TYPE)] if kind else []
+
+
+def _files(preview: Preview) -> Html:
+    rows = [
+        element("tr", element("td", _text(name), style=_CELL), element("td", size(count), style=_CELL))
         for name, count in preview.files
-    )
-    return f'<table style="{_TABLE}"><tbody>{rows}</tbody></table>'
+    ]
+    return element("table", element("tbody", *rows), style=_TABLE)
 
 
-def _picture(picture: PreviewImage) -> str:
+def _picture(picture: PreviewImage) -> Html:
     if picture.media not in _MEDIA:
-        return ""
+        return Html()
     data = b64encode(picture.data).decode("ascii")
-    return f'<img src="data:{picture.media};base64,{data}" alt="{_text(picture.name)}" style="{_IMAGE}">'
+    return element("img", src=f"data:{picture.media};base64,{data}", alt=_text(picture.name), style=_IMAGE)
 
 
 def _lines(text: str) -> list[str]:
@@ -94,13 +91,5 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return ["  ".join(pad(cell, room) for cell, room in zip(row, widths, strict=True)).rstrip() for row in full]
 
 
-def _escaped_lines(lines: list[str]) -> str:
-    return escape("\n".join(lines), quote=True)
-
-
 def _text(text: str) -> str:
-    return escape(fit(one_line(text), _COLUMNS), quote=True)
-
-
-def _quoted(style: str) -> str:
-    return f'"{style}"'
+    return fit(one_line(text), _COLUMNS)

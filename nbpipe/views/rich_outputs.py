@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import Any
 
-from nbpipe.views.log_text import joined, shown
+from nbpipe.views.html import Html, element
+from nbpipe.views.log_text import joined, plain, shown
 
 _ROOM = 4_000_000
 _IMAGE = "max-width:100%"
@@ -16,41 +16,38 @@ _RASTER = ("image/png", "image/jpeg", "image/gif")
 _SOURCES = ("text/markdown", "text/latex")
 
 
-def rich_outputs(notebook: Mapping[str, Any]) -> tuple[str, ...]:
-    """Get each rich display of an executed one-step notebook as HTML; plain text is with what the step printed.
+def rich_outputs(notebook: Mapping[str, Any]) -> tuple[Html, ...]:
+    """Return each rich display of an executed one-step notebook as HTML; plain text is with what the step printed.
 
     The HTML of a display is the author's own and stays as it is. Together they take up to four million characters.
     """
-    room, found, left = _ROOM, list[str](), 0
+    room, displays, left = _ROOM, list[Html](), 0
     for output in shown(notebook):
-        html = _html(output.get("data") or {})
-        if html and len(html) <= room:
-            found.append(html)
-            room -= len(html)
+        html = next(_forms(output.get("data") or {}), Html())
+        size = len(html.text)
+        if html and size <= room:
+            displays.append(html)
+            room -= size
         else:
             left += bool(html)
     if left:
-        found.append(f"<div>{left} more displays are in the executed notebook</div>")
-    return tuple(found)
+        displays.append(element("div", f"{left} more displays are in the executed notebook"))
+    return tuple(displays)
 
 
-def _html(data: Mapping[str, Any]) -> str:
-    return next(_forms(data), "")
-
-
-def _forms(data: Mapping[str, Any]) -> Iterator[str]:
-    """Get a display's forms that a saved notebook can show anywhere, best first."""
+def _forms(data: Mapping[str, Any]) -> Iterator[Html]:
+    """Return a display's forms that a saved notebook can show anywhere, best first."""
     if isinstance(html := joined(data.get("text/html")), str):
-        yield html
+        yield Html.trusted(html)
     if isinstance(svg := joined(data.get("image/svg+xml")), str):
         yield _picture("image/svg+xml", b64encode(svg.encode()).decode("ascii"))
     for media in _RASTER:
         if isinstance(drawn := joined(data.get(media)), str):
-            yield _picture(media, escape("".join(drawn.split()), quote=True))
+            yield _picture(media, "".join(drawn.split()))
     for media in _SOURCES:
         if isinstance(source := joined(data.get(media)), str):
-            yield f'<div style="{_TEXT}">{escape(source)}</div>'
+            yield element("div", plain(source).expandtabs(4), style=_TEXT)
 
 
-def _picture(media: str, data: str) -> str:
-    return f'<img src="data:{media};base64,{data}" alt="a picture that the step displayed" style="{_IMAGE}">'
+def _picture(media: str, data: str) -> Html:
+    return element("img", src=f"data:{media};base64,{data}", alt="a picture that the step displayed", style=_IMAGE)

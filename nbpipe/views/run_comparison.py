@@ -9,6 +9,7 @@ from typing import Any
 
 from nbpipe.model import ExecutionRecord, GitState, KeyComponent, Metric, Reason, RunRecord
 from nbpipe.views import html_tables, json_output, text_tables
+from nbpipe.views.html import Html
 from nbpipe.views.listing_diff import is_listing, members_diff
 from nbpipe.views.terminal_text import one_line
 from nbpipe.views.text_diff import component_diff
@@ -90,7 +91,7 @@ def comparison_lines(left: ComparedRun, right: ComparedRun, columns: int) -> lis
     ]
 
 
-def comparison_html(left: ComparedRun, right: ComparedRun) -> str:
+def comparison_html(left: ComparedRun, right: ComparedRun) -> Html:
     """Get the comparison as HTML tables, with a diff under them for each text that differs."""
     found = pairs(left, right)
     runs = f"Run {left.run.number} and run {right.run.number}"
@@ -101,7 +102,7 @@ def comparison_html(left: ComparedRun, right: ComparedRun) -> str:
     if rows := _metric_rows(found):
         parts.append(html_tables.table_html(_metric_header(left, right), rows, "Metrics"))
     parts += [html_tables.lines_html([title, *diff]) for title, diff in _diffs(found)]
-    return "".join(parts)
+    return Html.join(parts)
 
 
 def _differences(was: ExecutionRecord | None, now: ExecutionRecord | None) -> tuple[ComponentDifference, ...]:

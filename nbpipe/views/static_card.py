@@ -7,7 +7,6 @@ the HTML a plain text, so that it is read in any theme, on a code host, in a dif
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 from nbpipe.errors import SourceLocation
 from nbpipe.model import ExecutionRecord, Status
@@ -16,6 +15,7 @@ from nbpipe.views.card_html import error_title, metric_words, trace_lines
 from nbpipe.views.card_state import GRAPH_STEPS, CardState, StepActivity, label, log_lines
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.graph_svg import data_uri, labelled, still_svg
+from nbpipe.views.html import Html, element
 from nbpipe.views.preview_view import glimpse_html, glimpse_lines, title
 from nbpipe.views.sparkline import Points, line
 from nbpipe.views.status_icons import MARKS
@@ -38,29 +38,33 @@ _SPARK = (140.0, 30.0)
 
 
 def static_card(state: CardState) -> dict[str, str]:
-    """Get what is displayed in place of the card, by MIME type."""
-    return {"text/html": static_card_html(state), "text/plain": static_card_text(state)}
+    """Return what is displayed in place of the card, by MIME type."""
+    return {"text/html": static_card_html(state).text, "text/plain": static_card_text(state)}
 
 
-def static_card_html(state: CardState) -> str:
-    """Get a card's last state as HTML with nothing but inline styles."""
+def static_card_html(state: CardState) -> Html:
+    """Return a card's last state as HTML with nothing but inline styles."""
     record = state.step(state.focus)
-    parts = [f'<div style="{_HEAD}">{_text(headline(state))}</div>']
-    parts += [f'<div style="{_LINE}">{_text(said)}</div>' for said in _said(state, record)]
+    parts = [element("div", headline(state), style=_HEAD)]
+    parts += [_line(sentence) for sentence in _sentences(state, record)]
     parts += _graph(state)
     parts += [_error(state, failed) for failed in _failed(state)]
     if record is not None:
-        parts += _metrics(_told(state, record))
-        parts += [f'<div style="{_LINE}">{display}</div>' for display in state.displays]
+        parts += _metrics(_activity(state, record))
+        parts += [_line(display) for display in state.displays]
         parts += _outputs(state, record)
         parts += _log(state, record)
-    return f'<div class="nbpipe-twin">{"".join(parts)}</div>'
+    return element("div", *parts, class_="nbpipe-twin")
+
+
+def _line(*content: Html | str) -> Html:
+    return element("div", *content, style=_LINE)
 
 
 def static_card_text(state: CardState) -> str:
-    """Get a card's last state as plain text with the same facts."""
+    """Return a card's last state as plain text with the same facts."""
     record = state.step(state.focus)
-    lines = [headline(state), *_said(state, record)]
+    lines = [headline(state), *_sentences(state, record)]
     if _tells_all(state):
         lines += ["", *text_tables.step_lines(state.steps, _COLUMNS, state.numbers)]
     for failed in _failed(state):
@@ -71,7 +75,7 @@ def static_card_text(state: CardState) -> str:
 
 
 def headline(state: CardState) -> str:
-    """Get how it ended in one line, e.g. ``✓ train succeeded in 12 s · run 14``."""
+    """Return how it ended in one line, e.g. ``✓ train succeeded in 12 s · run 14``."""
     record = state.step(state.focus)
     run = f" · run {state.run.number}" if state.run is not None else ""
     if record is None:
@@ -93,7 +97,7 @@ def _run_time(state: CardState) -> str:
     return f" in {duration(state.run.ended - state.run.started)}"
 
 
-def _said(state: CardState, record: ExecutionRecord | None) -> Iterator[str]:
+def _sentences(state: CardState, record: ExecutionRecord | None) -> Iterator[str]:
     if state.note:
         yield one_line(state.note)
     if record is None:
@@ -108,10 +112,10 @@ def _said(state: CardState, record: ExecutionRecord | None) -> Iterator[str]:
     yield from (f"note: {one_line(note)}" for note in record.notes)
 
 
-def _graph(state: CardState) -> list[str]:
-    """Get the graph as a picture and the steps as a table; a step needs neither when it is alone or others go on.
+def _graph(state: CardState) -> list[Html]:
+    """Return the graph as a picture and the steps as a table; nothing for a single step, or while other steps run.
 
-    What stays in the file would go on to say that they run.
+    A saved file would keep saying that they run.
     """
     if not _tells_all(state):
         return []
@@ -125,8 +129,8 @@ def _graph(state: CardState) -> list[str]:
     statuses = {record.step: record.status for record in state.steps}
     labels = {record.step: label(record) for record in state.steps}
     svg = still_svg(layout(names, state.needs), statuses, labels)
-    alt = _text(f"graph of the steps: {labelled(names, labels)}")
-    return [f'<div style="{_LINE}"><img src="{data_uri(svg)}" alt="{alt}" style="{_IMAGE}"></div>', steps]
+    alt = f"graph of the steps: {labelled(names, labels)}"
+    return [_line(element("img", src=data_uri(svg), alt=alt, style=_IMAGE)), steps]
 
 
 def _tells_all(state: CardState) -> bool:
@@ -137,7 +141,7 @@ def _tells_all(state: CardState) -> bool:
 
 
 def _failed(state: CardState) -> list[ExecutionRecord]:
-    """Get the failures that this card is to tell: its own step's, else all of the run's."""
+    """Return the failures to show: the one of the card's own step, else the first of the run."""
     record = state.step(state.focus)
     if record is not None and _has_failed(record):
         return [record]
@@ -158,18 +162,17 @@ def _code(state: CardState, record: ExecutionRecord) -> str:
     return "" if not own else fit(one_line(state.error_line), _COLUMNS)
 
 
-def _error(state: CardState, record: ExecutionRecord) -> str:
+def _error(state: CardState, record: ExecutionRecord) -> Html:
     if record.failure is None:
-        return ""
+        return Html()
     where, code = _where(record), _code(state, record)
-    trace = trace_lines(record.failure, _TRACE_LINES)
-    return (
-        f'<div style="{_ERROR}"><b>{_text(record.step)}: {_text(error_title(record.failure))}</b>'
-        + (f'<div style="{_LINE}">{_text(where)}</div>' if where else "")
-        + (html_tables.lines_html([code]) if code else "")
-        + (html_tables.lines_html(trace) if trace else "")
-        + "</div>"
-    )
+    parts = [element("b", Html.line(f"{record.step}: {error_title(record.failure)}"))]
+    if where:
+        parts.append(_line(where))
+    parts += [
+        html_tables.lines_html(lines) for lines in ([code], trace_lines(record.failure, _TRACE_LINES)) if any(lines)
+    ]
+    return element("div", *parts, style=_ERROR)
 
 
 def _error_lines(state: CardState, record: ExecutionRecord) -> list[str]:
@@ -185,38 +188,43 @@ def _error_lines(state: CardState, record: ExecutionRecord) -> list[str]:
 # The step of this cell
 
 
-def _told(state: CardState, record: ExecutionRecord) -> StepActivity:
+def _activity(state: CardState, record: ExecutionRecord) -> StepActivity:
     return state.told.get(record.step, StepActivity())
 
 
-def _metrics(told: StepActivity) -> list[str]:
-    rows = "".join(
-        f'<tr><td style="{_CELL}">{_text(name)}</td><td style="{_CELL}">{_spark(name, points)}</td>'
-        f'<td style="{_CELL}">{_text(metric_words(points))}</td></tr>'
-        for name, points in told.metrics.items()
+def _metrics(activity: StepActivity) -> list[Html]:
+    rows = [
+        element("tr", *(element("td", cell, style=_CELL) for cell in _metric_cells(name, points)))
+        for name, points in activity.metrics.items()
         if points
-    )
-    return [f'<table style="{_TABLE}"><tbody>{rows}</tbody></table>'] if rows else []
+    ]
+    return [element("table", element("tbody", *rows), style=_TABLE)] if rows else []
 
 
-def _spark(name: str, points: Points) -> str:
+def _metric_cells(name: str, points: Points) -> tuple[Html, ...]:
+    return Html.line(name), _spark(name, points), Html(metric_words(points))
+
+
+def _spark(name: str, points: Points) -> Html:
     drawn, (width, height) = line(points, *_SPARK), _SPARK
     if drawn is None:
-        return ""
+        return Html()
     colour = MARKS[Status.RUNNING].colour
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
-        f' height="{height:g}"><polyline points="{drawn.corners}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-        f'<circle cx="{drawn.last[0]:.1f}" cy="{drawn.last[1]:.1f}" r="2.2" fill="{colour}"/></svg>'
-    )
-    return f'<img src="{data_uri(svg)}" alt="{_text(f"{name} over time")}" style="vertical-align:middle">'
+    svg = element(
+        "svg",
+        element("polyline", points=drawn.corners, fill="none", stroke=colour, stroke_width="1.6"),
+        element("circle", cx=f"{drawn.last[0]:.1f}", cy=f"{drawn.last[1]:.1f}", r="2.2", fill=colour),
+        xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {width:g} {height:g}", width=f"{width:g}",
+        height=f"{height:g}",
+    )  # fmt: skip
+    return element("img", src=data_uri(svg), alt=f"{name} over time", style="vertical-align:middle")
 
 
-def _outputs(state: CardState, record: ExecutionRecord) -> Iterator[str]:
+def _outputs(state: CardState, record: ExecutionRecord) -> Iterator[Html]:
     room = _IMAGE_BYTES
     for artifact in record.artifacts:
         preview = state.previews.get(f"{record.step}.{artifact.name}")
-        yield f'<div style="{_LINE}"><b>{_text(artifact.name)}</b>: {_text(title(artifact, preview))}</div>'
+        yield _line(element("b", Html.line(artifact.name)), f": {title(artifact, preview)}")
         if preview is None:
             continue
         room -= sum(len(picture.data) for picture in preview.pictures)
@@ -224,27 +232,23 @@ def _outputs(state: CardState, record: ExecutionRecord) -> Iterator[str]:
             yield glimpse_html(preview)
 
 
-def _log(state: CardState, record: ExecutionRecord) -> list[str]:
-    lines = log_lines(_told(state, record).tail)
+def _log(state: CardState, record: ExecutionRecord) -> list[Html]:
+    lines = log_lines(_activity(state, record).tail)
     if not lines:
         return []
     cut = len(lines) > _LOG_LINES
-    said = f"the last {_LOG_LINES} lines printed" if cut else "printed"
-    return [f'<div style="{_LINE}">{said}:</div>', html_tables.lines_html(lines[-_LOG_LINES:])]
+    heading = f"the last {_LOG_LINES} lines printed:" if cut else "printed:"
+    return [_line(heading), html_tables.lines_html(lines[-_LOG_LINES:])]
 
 
 def _detail_lines(state: CardState, record: ExecutionRecord) -> Iterator[str]:
-    told = _told(state, record)
-    yield from (one_line(f"{name} = {metric_words(points)}") for name, points in told.metrics.items() if points)
+    activity = _activity(state, record)
+    yield from (one_line(f"{name} = {metric_words(points)}") for name, points in activity.metrics.items() if points)
     for artifact in record.artifacts:
         preview = state.previews.get(f"{record.step}.{artifact.name}")
         yield one_line(f"{artifact.name}: {title(artifact, preview)}")
         if preview is not None:
             yield from (f"  {text}" for text in glimpse_lines(preview)[:12])
-    lines = log_lines(told.tail)
+    lines = log_lines(activity.tail)
     if lines:
         yield from ("", *lines[-_LOG_LINES:])
-
-
-def _text(text: str) -> str:
-    return escape(one_line(text), quote=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from nbpipe.model import Status
+from nbpipe.views.html import Html, element
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,7 @@ MARKS: Mapping[Status, StatusIcon] = MappingProxyType(
 )
 
 
-def icon(status: Status) -> str:
-    """Get a status's shape as an inline SVG that takes its colour from the text around it."""
-    return (
-        '<svg class="nbpipe-icon" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">'
-        f'<path d="{MARKS[status].path}"/></svg>'
-    )
+def icon(status: Status) -> Html:
+    """Return a status's shape as an inline SVG that takes its colour from the text around it."""
+    shape = element("path", d=MARKS[status].path)
+    return element("svg", shape, class_="nbpipe-icon", viewBox="0 0 16 16", width="16", height="16", aria_hidden="true")

@@ -26,6 +26,7 @@ from nbpipe.views.wording import (
     duration,
     explanation,
     failure_line,
+    run_name,
     size,
     status_words,
     step_explanation,
@@ -35,7 +36,7 @@ from nbpipe.views.wording import (
 Row = tuple[str, ...]
 
 PLAN_HEADER: Row = ("step", "verdict", "needs", "why")
-STEP_HEADER: Row = ("step", "status", "time", "tries", "why")
+STEP_HEADER: Row = ("step", "status", "time", "tries", "run", "why")
 RUN_HEADER: Row = ("run", "status", "time", "started", "experiment", "notebook", "ran")
 
 NO_STEPS: Mapping[str, Sequence[str]] = MappingProxyType({})
@@ -68,16 +69,19 @@ def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) 
 
 
 def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
-    """Get a run's steps as texts under STEP_HEADER."""
+    """Return steps as texts under STEP_HEADER; their runs are named where they are not all of one run."""
+    records = list(steps)
+    is_mixed = len({record.run for record in records}) > 1
     return [
         (
             one_line(step.step),
             status_words(step.status),
             duration(step.seconds) if step.attempts else "",
             str(step.attempts) if step.attempts > 1 else "",
+            run_name(step.run, numbers) if is_mixed else "",
             step_explanation(step, numbers),
         )
-        for step in steps
+        for step in records
     ]
 
 
@@ -155,30 +159,38 @@ def metric_lines(metrics: Iterable[Metric]) -> list[str]:
 
 def step_line(record: ExecutionRecord) -> str:
     """Return one line about a step that has changed."""
+    attempt = f" (attempt {record.attempts})" if record.attempts > 1 else ""
     took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
     why = step_explanation(record)
-    return f"{status_words(record.status)} {record.step}{took}" + (f": {why}" if why else "")
+    return f"{status_words(record.status)} {one_line(record.step)}{attempt}{took}" + (f": {why}" if why else "")
 
 
 def update_lines(
     executions: Iterable[ExecutionRecord],
-    attempts: Iterable[AttemptRecord],
-    told: Iterable[tuple[str, Iterable[StepEvent]]],
+    attempts: Iterable[tuple[str, AttemptRecord]],
+    told: Iterable[tuple[str, AttemptRecord, Iterable[StepEvent]]] = (),
 ) -> list[str]:
-    """Return what is new in a run as plain lines: what steps told, tries that failed, then each step's new status."""
-    lines = [line for step, events in told for event in events for line in event_lines(step, event)]
-    known = {execution.id: execution for execution in executions}
-    for attempt in attempts:
-        lines += attempt_lines(attempt, known.get(attempt.execution))
-    return lines + [step_line(execution) for execution in known.values() if execution.current]
+    """Return what is new in a run as plain lines: what each attempt printed and how it failed, then new step states.
+
+    Attempts come with the names of their steps.
+    """
+    changed = {execution.id: execution for execution in executions}
+    lines: dict[str, list[str]] = {}
+    for step, attempt, events in told:
+        lines.setdefault(attempt.id, []).extend(line for event in events for line in event_lines(step, event))
+    for step, attempt in attempts:
+        lines.setdefault(attempt.id, []).extend(_attempt_lines(step, attempt, changed.get(attempt.execution)))
+    states = [step_line(execution) for execution in changed.values() if execution.current]
+    return [*(line for of_attempt in lines.values() for line in of_attempt), *states]
 
 
-def attempt_lines(attempt: AttemptRecord, execution: ExecutionRecord | None) -> list[str]:
-    """Return a line about a try that failed or was lost, unless its execution ends with it and tells so itself."""
-    if attempt.failure is None or (execution is not None and execution.status.terminal):
+def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord | None) -> list[str]:
+    """Return a line about an attempt that failed or was lost; the last one's failure is the step's own."""
+    is_last = execution is not None and execution.status.terminal and execution.attempts == attempt.number
+    if attempt.failure is None or is_last:
         return []
-    took = duration(attempt.seconds)
-    return [f"attempt {attempt.number} {status_words(attempt.status)} in {took}: {failure_line(attempt.failure)}"]
+    head = f"{status_words(attempt.status)} {one_line(step)} (attempt {attempt.number})"
+    return [f"{head} in {duration(attempt.seconds)}: {failure_line(attempt.failure)}"]
 
 
 def event_lines(step: str, event: StepEvent) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbpipe.model import ExecutionRecord, KeyComponent, Verdict
 from nbpipe.views import html_tables, json_output
+from nbpipe.views.html import Html
 from nbpipe.views.listing_diff import is_listing, members_diff
 from nbpipe.views.text_diff import component_diff
 from nbpipe.views.wording import NO_NUMBERS, run_name, sentence, step_explanation, verdict_line
@@ -61,7 +62,7 @@ def why_html(
     last: ExecutionRecord | None,
     *,
     numbers: Mapping[str, int] = NO_NUMBERS,
-) -> str:
+) -> Html:
     """Get the explanation as HTML: a table of what changed, and a diff under it for each text."""
     rows = [(reason.component, reason.was or "", reason.now or "") for reason in verdict.reasons]
     caption = f"{step}: {verdict_line(verdict, numbers)}"
@@ -76,7 +77,7 @@ def why_html(
         parts.append(
             html_tables.lines_html([f"in the last run it was {last.status.value}: {step_explanation(last, numbers)}"])
         )
-    return "".join(parts)
+    return Html.join(parts)
 
 
 def _diff(name: str, before: ExecutionRecord | None, now: Sequence[KeyComponent]) -> tuple[str, ...]:

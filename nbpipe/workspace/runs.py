@@ -178,6 +178,18 @@ class Runs:
             )
         return found
 
+    def latest(self, notebook: str, run: str = "") -> tuple[RunRecord, list[ExecutionRecord]]:
+        """Return a notebook's newest run, or the one named, and the latest executions of the steps that it has not.
+
+        Raise BadUsage when the notebook has not been run.
+        """
+        record, executions = self.show(run) if run else self.last(notebook)
+        names = self.catalog.pipeline(notebook).pipeline.steps - {each.step for each in executions}
+        if names:
+            newest = self.context.history.executions.newest(record.pipeline)
+            executions += [self.context.layout.located(newest[step]) for step in names & newest.keys()]
+        return record, sorted(executions, key=lambda each: (each.position, each.step))
+
     def show(self, reference: str) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Return a run by number, id or the beginning of its id."""
         run = self.context.history.runs.get(reference)
@@ -218,7 +230,7 @@ class Runs:
         history = self.context.history
         given = history.executions.of_run(run) if executions is None else executions
         logged: dict[str, list[Metric]] = {}
-        for made in dict.fromkeys([run, *(each.origin.run for each in given if each.origin)]):
+        for made in dict.fromkeys([run, *(each.origin.run if each.origin else each.run for each in given)]):
             for metric in history.log.metrics(made):
                 logged.setdefault(metric.attempt, []).append(metric)
         found: list[Metric] = []
