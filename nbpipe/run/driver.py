@@ -342,7 +342,7 @@ class Driver:
         attempt = self._ending(state, outcome)
         # What was told of it comes before its end in the log.
         self._save()
-        record = state.ended(Status.SUCCEEDED, self.clock())
+        record = replace(state.ended(Status.SUCCEEDED, self.clock()), notebook=attempt.executed_notebook)
         done = self.history.attempts.commit(attempt, record, offers=entries, claim=state.claim, now=self.clock())
         if not done:
             self._overtaken(state, outcome)
