@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from nbpipe.history.store import History
@@ -33,12 +34,14 @@ def pipeline_advice(situation: ResolvedRequest, history: History, pipeline: str)
 
 def _reads(step: Step, record: ExecutionRecord, situation: ResolvedRequest) -> Iterator[PipelineWarning]:
     """Get advice for each undeclared file or folder; a file behind a parameter is told apart."""
+    base = situation.request.base
     behind = {str(value) for value in situation.values.values() if isinstance(value, str)}
+    kinds = (ObservationKind.READ, ObservationKind.LISTED)
+    read = {item.name for item in record.observed if item.kind in kinds} - behind
     used = [
-        item
-        for item in record.observed
-        if item.kind in (ObservationKind.READ, ObservationKind.LISTED) and item.name not in behind
-    ]
+        item for item in record.observed
+        if item.name in read and item.kind in kinds and not _is_named_twice(item.name, read, base)
+    ]  # fmt: skip
     for item in used[:_LISTED]:
         what = "read" if item.kind is ObservationKind.READ else "listed the folder"
         source = item.name if item.name.startswith(("/", "../")) else f"./{item.name}"
@@ -51,6 +54,11 @@ def _reads(step: Step, record: ExecutionRecord, situation: ResolvedRequest) -> I
     if len(used) > _LISTED:
         more = f"`{step.name}` read {len(used) - _LISTED} more files without declaring them"
         yield PipelineWarning("undeclared-read", more, "Declare the folder that they lie in.", step.place)
+
+
+def _is_named_twice(name: str, names: Collection[str], base: Path) -> bool:
+    """Return whether a path is absolute and stands among the names by its relative path too."""
+    return name.startswith("/") and os.path.relpath(name, base) in names
 
 
 def _writes(step: Step, record: ExecutionRecord) -> Iterator[PipelineWarning]:

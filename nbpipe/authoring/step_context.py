@@ -30,7 +30,11 @@ from nbpipe.model import (
 )
 from nbpipe.planning.plan import StepDecision
 from nbpipe.resolve.resolved_request import ResolvedRequest
+from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.job_factory import definition_digests, inputs_of
+
+# An attempt's directory lies at runs/RUN/STEP/ATTEMPT in its workspace.
+_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,9 @@ def recorded_step_context(
     except (OSError, ValueError):
         said = f"what step `{record.step}` was given in run {run.number} is gone: {executed.parent}"
         raise BadUsage(said, f"Run it again with --force {record.step}.") from None
-    inputs = tuple(_where_it_is(item, materializer, digests) for item in job.inputs)
-    notes = [*_changes(inputs, record.components, digests), *_edited(job, executed.parent)]
+    workspace = _MovedWorkspace(WorkspaceLayout(Path(job.ours[0]).parent).base, _workspace_of(executed.parent))
+    inputs = tuple(_where_it_is(item, workspace, materializer, digests) for item in job.inputs)
+    notes = [*_changes(inputs, record.components, digests), *_edited(job, executed.parent, workspace)]
     return StepContext(
         step=record.step,
         inputs=inputs,
@@ -149,10 +154,31 @@ def _text(cell: Mapping[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def _where_it_is(item: JobInput, materializer: Materializer, digests: DigestCache) -> JobInput:
-    """Return an input with the path that it has now; BadUsage for a stored one that is not what it was."""
+@dataclass(frozen=True, slots=True)
+class _MovedWorkspace:
+    """The folder that a workspace is of: where it lay when an attempt ran, and where it lies now."""
+
+    then: Path
+    now: Path
+
+    def path(self, recorded: str) -> Path:
+        """Return where a recorded path of the author's lies now; one outside of the workspace stays where it was."""
+        try:
+            return self.now / Path(recorded).relative_to(self.then)
+        except ValueError:
+            return Path(recorded)
+
+
+def _workspace_of(attempt_directory: Path) -> Path:
+    return WorkspaceLayout(attempt_directory.parents[_DEPTH]).base
+
+
+def _where_it_is(
+    item: JobInput, workspace: _MovedWorkspace, materializer: Materializer, digests: DigestCache
+) -> JobInput:
+    """Return an input with the path that it has now; raise BadUsage for a stored one that is not what it was."""
     if item.artifact is None:
-        return item
+        return replace(item, paths=tuple(str(workspace.path(path)) for path in item.paths))
     damage = check(materializer, item.artifact, digests)
     if damage:
         raise BadUsage(f"input `{item.name}` cannot be used: {damage}", "Run the step that makes it again.")
@@ -186,11 +212,12 @@ def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> I
             yield f"input `{item.name}` ({', '.join(item.paths[:3])}) has changed since the run"
 
 
-def _edited(job: JobFile, directory: Path) -> Iterable[str]:
+def _edited(job: JobFile, directory: Path, workspace: _MovedWorkspace) -> Iterable[str]:
     """Return a note for each local module that is not what it was."""
     for module in job.modules:
         try:
-            same = Path(module.path).read_text(encoding="utf-8") == module_source(directory, module)
+            source = workspace.path(module.path).read_text(encoding="utf-8")
+            same = source == module_source(directory, module)
         except (OSError, UnicodeDecodeError):
             same = False
         if not same:

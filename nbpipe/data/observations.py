@@ -61,7 +61,10 @@ class EnvironmentProbe:
 
     def renewed(self, observed: Iterable[Observation]) -> tuple[Observation, ...]:
         """Return the same observations as they are now."""
-        return tuple(Observation(item.kind, item.name, self.state(item.kind, item.name)) for item in observed)
+        return tuple(
+            Observation(item.kind, item.name, self.state(item.kind, item.name), ABSENT if item.left == ABSENT else "")
+            for item in observed
+        )
 
     def files(self, observed: Iterable[Observation]) -> list[Path]:
         """Return the files whose bytes these observations are about."""
@@ -105,9 +108,12 @@ class EnvironmentProbe:
 
 
 def settle_observations(
-    report: Mapping[str, Any], around: EnvironmentProbe
+    report: Mapping[str, Any], around: EnvironmentProbe, project: Path
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-    """Return the observations that a kernel's report comes to, and what makes its result doubtful."""
+    """Return the observations that a kernel's report comes to, and what makes its result doubtful.
+
+    ``project`` is the folder that holds the notebook and all that moves with it.
+    """
     found: list[Observation] = []
     doubts: list[str] = []
     for name, stamp in report["reads"].items():
@@ -137,7 +143,23 @@ def settle_observations(
         found.append(Observation(ObservationKind.SOURCES, "", around.state(ObservationKind.SOURCES, "")))
     if report["reinstalled"] or any(map(_installs, report["programs"])):
         doubts.append("installed packages changed while the step ran")
+    found = list(
+        {(item.kind, item.name): item for each in found for item in _movable(each, around.base, project)}.values()
+    )
     return tuple(sorted(found, key=lambda item: (item.kind, item.name))), tuple(doubts)
+
+
+def _movable(item: Observation, base: Path, project: Path) -> Iterator[Observation]:
+    """Yield an observation, and beside one of an absolute path in the project the same by its relative path.
+
+    Nobody can tell whether the code spelled the absolute path out or made it from the working directory. In a copy of
+    the project both must be as they were; where the project was moved, nothing is left at the absolute one.
+    """
+    if not Path(item.name).is_relative_to(project):
+        yield item
+        return
+    yield Observation(item.kind, os.path.relpath(item.name, base), item.state, item.left)
+    yield Observation(item.kind, item.name, item.state, item.left or ABSENT)
 
 
 def state_summary(state: str) -> str:

@@ -64,15 +64,13 @@ class WorkspaceLayout:
         return self.root.parent if self.root.name == FOLDER else self.root
 
     def relative(self, path: Path) -> str:
-        """Return a path of the author relative to the workspace; as it is where it lies outside of it."""
-        try:
-            return path.relative_to(self.base).as_posix()
-        except ValueError:
-            return path.as_posix()
+        """Return a path of the author relative to the workspace, by whichever links its folder is reached."""
+        # The last part may be a link of the author's, under whose name the file is known.
+        return Path(os.path.relpath(path.parent.resolve() / path.name, self.base)).as_posix()
 
     def absolute(self, relative: str) -> Path:
         """Return the path of the author that :meth:`relative` has made relative."""
-        return self.base / relative
+        return Path(os.path.normpath(self.base / relative))
 
     def path(self, reference: str) -> Path:
         """Return where a file or folder of the workspace's own lies; references are relative to its folder."""

@@ -27,8 +27,14 @@ def observation_result(
     around = EnvironmentProbe(
         Path(job.cwd), tuple(map(Path, job.roots)), NoDigestCache(), _packages(folders, _ages(folders))
     )
-    observations, doubts = settle_observations(report, around)
+    observations, doubts = settle_observations(report, around, _project(job))
     return observations, tuple(report["written"]), doubts
+
+
+def _project(job: Job) -> Path:
+    """Return the folder that is moved when the workspace is: the one beside it, if the notebook lies there too."""
+    notebook, beside = Path(job.cwd), Path(job.store).parent.parent
+    return beside if notebook.is_relative_to(beside) else notebook
 
 
 @lru_cache(maxsize=8)
