@@ -7,6 +7,7 @@ NaN. What is read is checked field by field by msgspec, so that a damaged file i
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,13 +22,16 @@ def encode(value: object) -> str:
     return _ENCODER.encode(msgspec.to_builtins(value, enc_hook=repr))
 
 
-def encode_sparse(value: object) -> str:
+def encode_sparse(value: Any) -> str:
     """Return a dataclass as :func:`encode` does, without the fields that are None or an empty collection.
 
-    To be read back, each field that can be so must have that as its default.
+    A field without a default is always written. To be read back, the default of any other must be what is left out.
     """
-    fields: dict[str, Any] = msgspec.to_builtins(value, enc_hook=repr)
-    return _ENCODER.encode({name: item for name, item in fields.items() if item is not None and item not in _EMPTY})
+    items: dict[str, Any] = msgspec.to_builtins(value, enc_hook=repr)
+    required = {each.name for each in fields(value) if each.default is MISSING and each.default_factory is MISSING}
+    return _ENCODER.encode(
+        {name: item for name, item in items.items() if name in required or (item is not None and item not in _EMPTY)}
+    )
 
 
 def decode(text: str | bytes, kind: type[_T]) -> _T:
