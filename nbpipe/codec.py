@@ -1,40 +1,87 @@
 """Typed JSON: dataclasses of this package as JSON text, and back, checked against their types.
 
 The text is plain ASCII: what UTF-8 cannot hold, such as the lone surrogates of a file name, is escaped, and NaN stays
-NaN. What is read is checked field by field by msgspec, so that a damaged file is an error and never a wrong value.
+NaN. Paths are text. What is read is checked field by field by msgspec, which only this module knows, so that a damaged
+file is an error and never a wrong value.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 _T = TypeVar("_T")
-_EMPTY: tuple[object, ...] = ([], (), {})
-_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=repr)
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
 def encode(value: object) -> str:
-    """Return ``value``, built from dataclasses, enums and plain values, as one line of ASCII JSON."""
-    return _ENCODER.encode(msgspec.to_builtins(value, enc_hook=repr))
+    """Return ``value``, built from dataclasses, enums and plain values, as one line of ASCII JSON.
+
+    Anything else in it is written as its ``repr``.
+    """
+    return _ENCODER.encode(msgspec.to_builtins(value, enc_hook=_path_or_repr))
+
+
+def encode_exact(value: object) -> str:
+    """Return ``value`` as :func:`encode` does; raise TypeError when it holds what cannot be read back."""
+    return _ENCODER.encode(msgspec.to_builtins(value, enc_hook=_path_only))
 
 
 def encode_sparse(value: object) -> str:
-    """Return a dataclass as :func:`encode` does, without the fields that are None or an empty collection.
-
-    To be read back, each field that can be so must have that as its default.
-    """
-    fields: dict[str, Any] = msgspec.to_builtins(value, enc_hook=repr)
-    return _ENCODER.encode({name: item for name, item in fields.items() if item is not None and item not in _EMPTY})
+    """Return ``value`` as :func:`encode` does, without the fields of dataclasses that have their default."""
+    return _ENCODER.encode(msgspec.to_builtins(_sparse(value), enc_hook=_path_or_repr))
 
 
 def decode(text: str | bytes, kind: type[_T]) -> _T:
     """Return the value of type ``kind`` that the JSON text holds; raise ValueError when it holds something else."""
     try:
-        return msgspec.convert(json.loads(text), kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
+        return convert(json.loads(text), kind)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def convert(content: object, kind: type[_T]) -> _T:
+    """Return parsed JSON as a value of type ``kind``; raise ValueError when it is something else."""
+    try:
+        return msgspec.convert(content, kind, dec_hook=_path_from)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+
+
+def _path_or_repr(value: object) -> str:
+    return str(value) if isinstance(value, Path) else repr(value)
+
+
+def _path_only(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"JSON cannot hold a {type(value).__name__}")
+
+
+def _path_from(kind: type, value: object) -> Path:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+def _sparse(value: object) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        known = ((name, getattr(value, name), default) for name, default in _defaults(type(value)))
+        return {name: _sparse(item) for name, item, default in known if default is MISSING or item != default}
+    if isinstance(value, tuple | list):
+        return [_sparse(item) for item in value]
+    return value
+
+
+@lru_cache(maxsize=256)
+def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:
+    return tuple((each.name, _default(each)) for each in fields(kind))
+
+
+def _default(each: Field[Any]) -> object:
+    return each.default_factory() if each.default_factory is not MISSING else each.default

@@ -26,6 +26,7 @@ from nbpipe.model import (
     AttemptReport,
     AttemptStarted,
     Failure,
+    FailureKind,
     FrozenModule,
     Job,
     JobOutput,
@@ -49,7 +50,7 @@ class Stepside:
         item = next(item for item in self.job.inputs if item.name == name)
         paths = [Path(path) for path in item.paths]
         read = [formats.load(path, item.format) for path in paths] if item.format else paths
-        return read if item.kind in ("paths", "values") else read[0]
+        return read if item.kind.is_list else read[0]
 
     def path(self, name: str) -> Path:
         """Get the path that the cell writes an output to."""
@@ -132,7 +133,7 @@ def carry_out(job: Job) -> Outcome:
                 exec(compile(cell["source"], cell["id"], "exec"), namespace)  # noqa: S102  # a kernel does the same
     except Exception as error:  # noqa: BLE001  # the author's failure is an outcome
         said = f"{type(error).__name__}: {error}"
-        failure = Failure("user", type(error).__name__, str(error), said, traceback=traceback.format_exc())
+        failure = Failure(FailureKind.USER, type(error).__name__, str(error), said, traceback=traceback.format_exc())
         return Outcome(job.attempt, job.token, Status.FAILED, time.monotonic() - begin, "", failure=failure)
     artifacts = tuple(_published(job, stepside))
     return Outcome(job.attempt, job.token, Status.SUCCEEDED, time.monotonic() - begin, "", artifacts)

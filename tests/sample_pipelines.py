@@ -78,8 +78,8 @@ class Memory:
     def put(self, decision: StepDecision, *outputs: Artifact, run: str = "r1", offered: bool = True) -> None:
         """Keep a step's result."""
         record = ExecutionRecord(
-            run, decision.step, 0, Status.SUCCEEDED, 1, 2.5, 0.0, decision.verdict.reasons, decision.components,
-            decision.key, None, None, outputs, None,
+            f"{run}-{decision.step}", run, decision.step, 0, Status.SUCCEEDED, attempts=1, seconds=2.5,
+            reasons=decision.verdict.reasons, components=decision.components, key=decision.key, artifacts=outputs,
         )  # fmt: skip
         self.records[decision.step] = record
         if offered and decision.key and decision.static_key:

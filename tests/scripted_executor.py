@@ -20,7 +20,17 @@ from nbpipe.compute.reports import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.notebook_parser import parse_cells
-from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, ExecutionRecord, Failure, Job, Outcome, Status
+from nbpipe.model import (
+    AttemptEnded,
+    AttemptReport,
+    AttemptStarted,
+    ExecutionRecord,
+    Failure,
+    FailureKind,
+    Job,
+    Outcome,
+    Status,
+)
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import PlanResult, RunReport
 from nbpipe.run.submission import RunOptions
@@ -96,7 +106,7 @@ class Kernelless:
         try:
             artifacts = tuple(self._publish(job, output.name, output.format or "json") for output in job.outputs)
         except Fail as error:
-            failure = Failure("user", "ValueError", str(error), str(error), 1, 2)
+            failure = Failure(FailureKind.USER, "ValueError", str(error), str(error), 1, 2)
             self._end(job, Status.FAILED, begin, failure=failure)
         except Lose as error:
             self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, error)))

@@ -49,7 +49,7 @@ def test_acceptance_is_an_entry_of_the_history(bench):
     bench.sources[0] = MAKE.replace("one", "two")
     accepted = accept(bench, "make")
     with History.open(bench.folder / ".nbpipe" / "history.db") as history:
-        keys = [record.key for record in history.executions.latest(str(bench.folder / "work.ipynb")).values()]
+        keys = [record.key for record in history.executions.latest(bench.report.run.pipeline).values()]
         hits = [hit for key in keys for hit in history.results.candidates(key)]
         planned = bench.plan().decisions["make"]
         found = history.results.lookup([planned.key])[planned.key]

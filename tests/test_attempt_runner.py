@@ -21,7 +21,9 @@ import psutil
 import pytest
 from sample_jobs import executed, job
 
+from nbpipe.data.datastores import LocalStore
 from nbpipe.data.event_file import EventFileReader, read_pieces
+from nbpipe.data.materializer import Materializer
 from nbpipe.execution.attempt.attempt_runner import run_attempt, stop_attempt
 from nbpipe.execution.kernels import standby_kernel
 from nbpipe.model import AttemptStarted, AttemptTold, JobInput, JobOutput, Outcome, Status
@@ -87,20 +89,21 @@ class TestSuccess:
         (made,) = outcome.artifacts
         assert (made.name, made.format) == ("total", "json")
         manifest = json.loads((_directory(asked) / "manifest.json").read_text())
-        assert manifest["artifacts"][0]["reference"]["digest"] == made.digest
-        assert {name: manifest[name] for name in ("attempt", "token", "run", "step")} == {
+        signed = manifest["outcome"]
+        assert signed["artifacts"][0]["reference"]["digest"] == made.digest
+        assert {name: (manifest | signed)[name] for name in ("attempt", "token", "run", "step")} == {
             "attempt": "a1",
             "token": 7,
             "run": "r1",
             "step": "train",
         }
-        assert manifest["notebook"] == outcome.notebook == "notebook.ipynb"
-        assert manifest["seconds"] == outcome.seconds > 0
+        assert signed["notebook"] == outcome.notebook == "notebook.ipynb"
+        assert signed["seconds"] == outcome.seconds > 0
 
     def test_a_step_reads_what_another_one_wrote(self, tmp_path):
         asked = job(tmp_path, "table = {'a': [1, 2.5, None]}", outputs=[JobOutput("table")])
         made = run_attempt(asked).artifacts[0]
-        stored = str(Materializer({"default": LocalStore(Path(asked.store))}).path(made.reference))
+        stored = str(Materializer({"default": LocalStore(Path(asked.store))}).locate(made.reference))
         given = JobInput("table", "value", (stored,), made.format)
         second = job(tmp_path, "print(table['a'])", name="a2", inputs=[given])
         outcome = run_attempt(second)

@@ -29,7 +29,7 @@ def record(step: str, status: Status, **changes: Any) -> ExecutionRecord:
     """Get a step's record."""
     executed = status in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING)
     told: dict[str, Any] = {
-        "run": "r1", "position": 0, "attempts": int(executed), "seconds": 12.0 if executed else 0.0,
+        "id": f"e-{step}", "run": "r1", "position": 0, "attempts": int(executed), "seconds": 12.0 if executed else 0.0,
         "saved_seconds": 0.0, "reasons": (), "components": (), "key": None, "origin": None, "notebook": None,
         "artifacts": (), "failure": None, "started": 1000.0 if executed else None,
     }  # fmt: skip

@@ -320,7 +320,7 @@ def test_a_module_keeps_its_text_whatever_its_encoding(tmp_path):
     assert ast.literal_eval(find_modules(["a"], [tmp_path])[0].source.splitlines()[1][4:]) == "ü"
 
 
-@pytest.mark.parametrize("module", ["snapshot", "artifacts", "datastores", "formats"])
+@pytest.mark.parametrize("module", ["file_pinning", "artifacts", "datastores", "formats"])
 def test_rooms_load_light(module):
     code = f"import sys, nbpipe.data.{module}; print(*sorted({{'pyarrow', 'numpy', 'pandas'}} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -27,24 +27,24 @@ def history(tmp_path: Path) -> Iterator[History]:
 
 def test_a_live_claim_keeps_everybody_out_its_owner_too(history):
     begin(history, "x", owner="a")
-    claim = history.claim("k", owner="a", now=0.0, lease=30.0, alive=everyone)
+    claim = history.claims.claim("k", owner="a", now=0.0, lease=30.0, alive=everyone)
 
     assert claim == Claim("k", "a", claim.token)
-    assert history.claim("k", owner="b", now=29.0, lease=30.0, alive=everyone) == ClaimedByOther("a", "x")
-    assert history.claim("k", owner="a", now=29.0, lease=30.0, alive=everyone) == ClaimedByOther("a", "x")
-    assert isinstance(history.claim("l", owner="b", now=29.0, lease=30.0, alive=everyone), Claim)
+    assert history.claims.claim("k", owner="b", now=29.0, lease=30.0, alive=everyone) == ClaimedByOther("a", "x")
+    assert history.claims.claim("k", owner="a", now=29.0, lease=30.0, alive=everyone) == ClaimedByOther("a", "x")
+    assert isinstance(history.claims.claim("l", owner="b", now=29.0, lease=30.0, alive=everyone), Claim)
 
 
 def test_who_holds_without_a_run_is_named_all_the_same(history):
-    history.claim("k", owner="a", now=0.0, lease=30.0, alive=everyone)
+    history.claims.claim("k", owner="a", now=0.0, lease=30.0, alive=everyone)
 
-    assert history.claim("k", owner="b", now=1.0, lease=30.0, alive=everyone) == ClaimedByOther("a", None)
+    assert history.claims.claim("k", owner="b", now=1.0, lease=30.0, alive=everyone) == ClaimedByOther("a", None)
 
 
 def test_the_dead_are_succeeded_at_once(history):
-    first = history.claim("k", owner="a", now=0.0, lease=1e9, alive=everyone)
+    first = history.claims.claim("k", owner="a", now=0.0, lease=1e9, alive=everyone)
     asked: list[str] = []
-    second = history.claim("k", owner="b", now=1.0, lease=30.0, alive=lambda owner: bool(asked.append(owner)))
+    second = history.claims.claim("k", owner="b", now=1.0, lease=30.0, alive=lambda owner: bool(asked.append(owner)))
 
     assert asked == ["a"]
     assert isinstance(second, Claim)
@@ -53,20 +53,20 @@ def test_the_dead_are_succeeded_at_once(history):
 
 def test_whoever_comes_between_the_question_and_the_answer_is_asked_about_as_well(history):
     """The answer "dead" holds for the claim that was seen, not for the one that is there by then."""
-    history.claim("k", owner="dead", now=0.0, lease=1e9, alive=everyone)
+    history.claims.claim("k", owner="dead", now=0.0, lease=1e9, alive=everyone)
 
     def alive(owner: str) -> bool:
         if owner == "dead":
-            assert isinstance(history.claim("k", owner="quick", now=1.0, lease=30.0, alive=nobody), Claim)
+            assert isinstance(history.claims.claim("k", owner="quick", now=1.0, lease=30.0, alive=nobody), Claim)
         return owner == "quick"
 
-    assert history.claim("k", owner="slow", now=1.0, lease=30.0, alive=alive) == ClaimedByOther("quick", None)
+    assert history.claims.claim("k", owner="slow", now=1.0, lease=30.0, alive=alive) == ClaimedByOther("quick", None)
 
 
 def test_an_expired_claim_is_anybodys_and_nobody_is_asked(history):
-    history.claim("k", owner="a", now=0.0, lease=30.0, alive=everyone)
+    history.claims.claim("k", owner="a", now=0.0, lease=30.0, alive=everyone)
 
-    assert isinstance(history.claim("k", owner="a", now=30.0, lease=30.0, alive=everyone), Claim)
+    assert isinstance(history.claims.claim("k", owner="a", now=30.0, lease=30.0, alive=everyone), Claim)
 
 
 class ClaimsModel(RuleBasedStateMachine):
@@ -88,7 +88,9 @@ class ClaimsModel(RuleBasedStateMachine):
             present is None or present[1] <= self.now or (present[0].owner != owner and present[0].owner in self.dead)
         )
 
-        got = self.history.claim(key, owner=owner, now=self.now, lease=10.0, alive=lambda other: other not in self.dead)
+        got = self.history.claims.claim(
+            key, owner=owner, now=self.now, lease=10.0, alive=lambda other: other not in self.dead
+        )
 
         if not free:
             assert got == ClaimedByOther(present[0].owner)
@@ -102,7 +104,7 @@ class ClaimsModel(RuleBasedStateMachine):
     def renew(self, owner: str) -> None:
         mine = {key: claim for key, (claim, _) in self.held.items() if claim.owner == owner}
 
-        assert self.history.renew(owner, now=self.now, lease=10.0) == set(mine)
+        assert self.history.claims.renew(owner, now=self.now, lease=10.0) == set(mine)
 
         self.held.update({key: (claim, self.now + 10.0) for key, claim in mine.items()})
 
@@ -111,7 +113,7 @@ class ClaimsModel(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         """Releasing a claim that was taken over changes nothing."""
         claim = data.draw(st.sampled_from(self.given))
-        self.history.release(claim)
+        self.history.claims.release(claim)
         if self.held.get(claim.key, (None,))[0] == claim:
             del self.held[claim.key]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import signal
 import sqlite3
@@ -16,13 +15,10 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 import pytest
-from nbpipe.history.migrations import migrate
-from sample_history import attempt, begin, commit, everyone, record, succeed
-from sqlalchemy import Connection
+from sample_history import attempt, begin, commit, everyone, put, record, succeed
 
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.claims import Claim
-from nbpipe.history.schema import SCHEMA_VERSION
 from nbpipe.history.store import History
 from nbpipe.model import Status
 
@@ -38,16 +34,16 @@ def write_much(path: Path, name: str, answer: Pipe) -> None:
         begin(history, name, owner=name)
         for number in range(KEYS_EACH):
             step = f"s{number}"
-            claim = history.claim(f"key-{step}", owner=name, now=0.0, lease=1e9, alive=everyone)
-            history.put_steps([record(name, step, Status.RUNNING)])
-            if isinstance(claim, Claim) and not history.lookup([f"key-{step}"]):
+            claim = history.claims.claim(f"key-{step}", owner=name, now=0.0, lease=1e9, alive=everyone)
+            put(history, record(name, step, Status.RUNNING))
+            if isinstance(claim, Claim) and not history.results.lookup([f"key-{step}"]):
                 attempt(history, f"{name}-{step}", name, step)
                 assert commit(history, f"{name}-{step}", name, step, claim=claim)
                 won.append(step)
             elif isinstance(claim, Claim):
-                history.release(claim)
-            history.renew(name, now=1.0, lease=1e9)
-        history.end_run(name, Status.SUCCEEDED, 200.0)
+                history.claims.release(claim)
+            history.claims.renew(name, now=1.0, lease=1e9)
+        history.runs.end(name, Status.SUCCEEDED, 200.0)
     answer.send(won)
 
 
@@ -73,20 +69,21 @@ def test_sixteen_processes_make_and_write_one_history_without_a_lock_error(tmp_p
     assert [process.exitcode for process in processes] == [0] * WRITERS
     assert won == {f"s{number}": 1 for number in range(KEYS_EACH)}
     with History.open(path) as history:
-        runs = history.runs()
+        runs = history.runs.newest()
         assert [run.number for run in runs] == list(range(WRITERS, 0, -1))
         assert {run.status for run in runs} == {Status.SUCCEEDED}
-        assert {len(history.steps(run.id)) for run in runs} == {KEYS_EACH}
+        assert {len(history.executions.of_run(run.id)) for run in runs} == {KEYS_EACH}
+        assert history.damage() == []
 
 
 def test_threads_share_one_history(tmp_path):
     with History.open(tmp_path / "history.db") as history, ThreadPoolExecutor(8) as pool:
         begin(history, "x")
         written = [pool.submit(succeed, history, "x", f"s{number}") for number in range(24)]
-        renewed = [pool.submit(history.renew, "me", now=1.0, lease=1.0) for _ in range(24)]
+        renewed = [pool.submit(history.claims.renew, "me", now=1.0, lease=1.0) for _ in range(24)]
         assert [each.result() for each in written] == [f"x-s{number}" for number in range(24)]
         assert [each.result() for each in renewed] == [set()] * 24
-        assert len(history.steps("x")) == 24
+        assert len(history.executions.of_run("x")) == 24
 
 
 def hold_half_written(path: Path, answer: Pipe) -> None:
@@ -94,7 +91,7 @@ def hold_half_written(path: Path, answer: Pipe) -> None:
     with History.open(path) as history, history._database.writing() as connection:
         connection.exec_driver_sql("UPDATE runs SET status = 'torn'")
         connection.exec_driver_sql("DELETE FROM outputs")
-        connection.exec_driver_sql("DELETE FROM steps")
+        connection.exec_driver_sql("DELETE FROM events")
         # More than the cache holds, so that part of it is on disk already.
         connection.exec_driver_sql("CREATE TABLE torn (filler TEXT)")
         connection.exec_driver_sql("INSERT INTO torn VALUES (?)", [("x" * 1000,)] * 20_000)
@@ -108,7 +105,7 @@ def write_until_killed(path: Path, answer: Pipe) -> None:
         answer.send("inside")
         for number in range(10**6):
             begin(history, f"run{number}")
-            history.put_steps([record(f"run{number}", f"s{step}") for step in range(50)])
+            put(history, *(record(f"run{number}", f"s{step}") for step in range(50)))
 
 
 def kill_inside(target, path: Path, seconds: float = 0.0) -> None:
@@ -137,9 +134,10 @@ def test_a_transaction_of_a_killed_process_never_was(tmp_path):
     kill_inside(hold_half_written, path)
 
     with History.open(path) as history:
-        assert history.run("x").status is Status.RUNNING
-        assert history.steps("x") == [record("x", "a")]
+        assert history.runs.get("x").status is Status.RUNNING
+        assert history.executions.of_run("x") == [record("x", "a")]
         assert begin(history, "y").number == 2
+        assert history.damage() == []
     assert sound(path)
 
 
@@ -148,9 +146,10 @@ def test_a_process_killed_at_any_moment_leaves_whole_runs(tmp_path):
         path = tmp_path / str(seconds) / "history.db"
         kill_inside(write_until_killed, path, seconds)
         with History.open(path) as history:
-            written = [len(history.steps(run.id)) for run in history.runs(limit=10**6)]
+            written = [len(history.executions.of_run(run.id)) for run in history.runs.newest(limit=10**6)]
             assert set(written[:1]) <= {0, 50}
             assert set(written[1:]) <= {50}
+            assert history.damage() == []
         assert sound(path)
 
 
@@ -166,7 +165,7 @@ def fail_for_want_of_space(path: Path, answer: Pipe) -> None:
             begin(history, "big", parameters={"text": "x" * 10**6})
         except HistoryOutOfReach as error:
             said = str(error)
-        readable = [run.id for run in history.runs()]
+        readable = [run.id for run in history.runs.newest()]
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         answer.send((said, readable, begin(history, "y").number))
 
@@ -183,80 +182,3 @@ def test_a_full_disk_is_told_and_freeing_space_is_enough(tmp_path):
 
     assert "no space" in said
     assert (readable, number) == (["x"], 2)
-
-
-# Migrations
-
-
-def add_table(connection: Connection) -> None:
-    connection.exec_driver_sql("CREATE TABLE added (x INTEGER)")
-
-
-def add_table_and_die(connection: Connection) -> None:
-    add_table(connection)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def migrate_and_die(path: Path) -> None:
-    with History.open(path) as history, history._database.writing() as connection:
-        migrate(connection, path, upgrades={SCHEMA_VERSION + 1: add_table_and_die}, newest=SCHEMA_VERSION + 1)
-
-
-def tables(path: Path) -> set[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-
-
-NEW_SINCE_1 = {
-    "entries": ("observed", "accepted"),
-    "steps": ("observed", "written", "cancel_asked"),
-    "runs": ("cancel_asked", "needs"),
-}
-
-
-def first_version_of(path: Path, made: Path) -> None:
-    """Copy a history into the tables that the first version had."""
-    with closing(sqlite3.connect(made, isolation_level=None)) as connection:
-        connection.execute("ATTACH ? AS newest", [str(path)])
-        tables = connection.execute("SELECT name, sql FROM newest.sqlite_master WHERE type = 'table'").fetchall()
-        for table, sql in tables:
-            if table == "metrics":
-                continue
-            gone = NEW_SINCE_1.get(table, ())
-            lines = [line for line in sql.splitlines() if not any(re.search(rf"\b{name}\b", line) for name in gone)]
-            connection.execute(re.sub(r",\s*\)$", ")", "\n".join(lines)))
-            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
-            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newest.{table}")  # noqa: S608
-        connection.execute("UPDATE main.meta SET value = '1' WHERE name = 'schema'")
-
-
-def test_a_history_of_the_first_version_is_carried_forward(tmp_path):
-    """Its runs stay; its results are offered no more, for nobody knows what they had used."""
-    path = tmp_path / "history.db"
-    with History.open(tmp_path / "newest.db") as history:
-        begin(history, "r1")
-        succeed(history, "r1", "a")
-    first_version_of(tmp_path / "newest.db", path)
-
-    with History.open(path) as history:
-        assert [step.step for step in history.steps("r1")] == ["a"]
-        assert history.lookup(["key-a"]) == {}
-        succeed(history, "r1", "b")
-        assert set(history.lookup(["key-b"])) == {"key-b"}
-
-
-def test_a_killed_migration_is_simply_run_again(tmp_path):
-    """F44: the database is in the old version or in the new one."""
-    path = tmp_path / "history.db"
-    History.open(path).close()
-    process = SPAWN.Process(target=migrate_and_die, args=(path,))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert "added" not in tables(path)
-
-    with History.open(path) as history, history._database.writing() as connection:
-        migrate(connection, path, upgrades={SCHEMA_VERSION + 1: add_table}, newest=SCHEMA_VERSION + 1)
-    assert "added" in tables(path)
-    with pytest.raises(HistoryOutOfReach, match="newer nbpipe"):
-        History.open(path)

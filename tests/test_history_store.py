@@ -1,12 +1,9 @@
-"""Runs and steps are kept as they were told, and found again by the newest run."""
+"""Runs and executions are kept as they were told, and found again by the newest run."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,12 +11,26 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_history import artifact, begin, record, reused
+from sample_history import artifact, begin, nobody, pipeline, put, record, reused, succeed
 
-from nbpipe.errors import HistoryOutOfReach
+from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
+from nbpipe.history.attempts import Changes
 from nbpipe.history.digest_cache import CachedDigest
+from nbpipe.history.runs import CancelRequests, RunFilter
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, ExecutionRecord, Failure, GitState, KeyComponent, Reason, ResultOrigin, Status
+from nbpipe.model import (
+    Artifact,
+    ExecutionRecord,
+    Failure,
+    GitState,
+    KeyComponent,
+    Observation,
+    PipelineRecord,
+    Reason,
+    Reference,
+    ResultOrigin,
+    Status,
+)
 
 NUMBERS = count()
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -32,6 +43,7 @@ COUNT = st.integers(0, 2**62)
 SECONDS = st.floats(0, 1e12)
 RECORDS = st.builds(
     ExecutionRecord,
+    id=st.just("e"),
     run=st.just("r"),
     step=PLAIN,
     position=COUNT,
@@ -42,7 +54,7 @@ RECORDS = st.builds(
     reasons=st.lists(st.builds(Reason, ANY, st.none() | ANY, st.none() | ANY), max_size=3).map(tuple),
     components=st.lists(st.builds(KeyComponent, ANY, ANY, ANY, ANY | LONG), max_size=3).map(tuple),
     key=st.none() | PLAIN,
-    origin=st.none() | st.builds(ResultOrigin, PLAIN, PLAIN),
+    origin=st.none() | st.builds(ResultOrigin, PLAIN, PLAIN, PLAIN),
     notebook=st.none() | PLAIN,
     artifacts=st.lists(
         st.builds(Artifact, PLAIN, PLAIN, st.builds(Reference, PLAIN, PLAIN, PLAIN, COUNT)),
@@ -53,6 +65,10 @@ RECORDS = st.builds(
     started=st.none() | SECONDS,
     ended=st.none() | SECONDS,
     notes=st.lists(ANY, max_size=3).map(tuple),
+    observed=st.lists(st.builds(Observation, ANY, ANY, ANY, ANY), max_size=3).map(tuple),
+    written=st.lists(ANY, max_size=3).map(tuple),
+    needs=st.lists(ANY, max_size=3).map(tuple),
+    current=st.booleans(),
 )
 
 
@@ -67,19 +83,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """One history for all examples of a property."""
     with History.open(tmp_path_factory.mktemp("shared") / "history.db") as opened:
         yield opened
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Lose root's right to write everywhere, as long as the body lasts."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def names_of(records: list[ExecutionRecord]) -> list[str]:
@@ -107,30 +110,32 @@ def test_a_run_is_read_back_as_it_was_begun(history):
 
     begun = begin(history, "x", experiment="e", **given)
 
-    assert begun == history.run("x") == history.last_run()
+    assert begun == history.runs.get("x") == history.runs.last()
     assert (begun.status, begun.started, begun.ended) == (Status.RUNNING, 100.0, None)
     assert (begun.parameters, begun.tags, begun.git, begun.owner) == tuple(given.values())
 
 
 def test_the_first_ending_of_a_run_is_final(history):
     begin(history, "x")
-    history.end_run("x", Status.CANCELLED, 110.0)
-    history.end_run("x", Status.SUCCEEDED, 120.0)
+    history.runs.end("x", Status.CANCELLED, 110.0)
+    history.runs.end("x", Status.SUCCEEDED, 120.0)
 
-    run = history.run("x")
+    run = history.runs.get("x")
     assert (run.status, run.ended) == (Status.CANCELLED, 110.0)
 
 
 def test_a_run_does_not_end_as_running(history):
     with pytest.raises(ValueError, match="running"):
-        history.end_run("x", Status.RUNNING, 110.0)
+        history.runs.end("x", Status.RUNNING, 110.0)
 
 
 def test_a_run_is_found_by_id_then_number_then_unique_beginning(history):
     for run in ("ab1", "ab2", "c%d", "2"):
         begin(history, run)
 
-    found = {text: history.run(text) for text in ("ab1", "1", "2", "3", "c", "ab", "%", "AB1", "", "99", "9" * 40, "²")}
+    found = {
+        text: history.runs.get(text) for text in ("ab1", "1", "2", "3", "c", "ab", "%", "AB1", "", "99", "9" * 40, "²")
+    }
 
     assert {text: run.id for text, run in found.items() if run} == {
         "ab1": "ab1",
@@ -141,39 +146,84 @@ def test_a_run_is_found_by_id_then_number_then_unique_beginning(history):
     }
 
 
+def test_a_name_that_is_no_text_is_refused_and_no_damage(history):
+    for asked in (history.runs.get, lambda name: history.executions.of_step("x", name)):
+        with pytest.raises(HistoryOutOfReach, match="refused") as caught:
+            asked("\udc80")
+        assert not isinstance(caught.value, HistoryDamaged)
+
+
+def test_what_nbpipe_never_wrote_is_damage_also_where_something_is_written(history):
+    begin(history, "x")
+    put(history, record("x", "a", Status.RUNNING))
+    with history._database.writing() as connection:
+        connection.exec_driver_sql("UPDATE executions SET reasons = 'no json'")
+
+    with pytest.raises(HistoryDamaged, match="never wrote"):
+        history.executions.of_run("x")
+    with pytest.raises(HistoryDamaged, match="never wrote"):
+        history.lost_runs.mark_lost(alive=nobody, now=1.0)
+
+
+def test_a_run_keeps_where_its_pipeline_lay_and_the_pipeline_where_it_was_seen_last(history):
+    was = PipelineRecord("p", "old.ipynb", frozenset({"c1"}), frozenset({"a"}))
+    now = PipelineRecord("p", "sub/new.ipynb", frozenset({"c1", "c2"}), frozenset({"a", "b"}))
+    begin(history, "x", pipeline=was)
+    assert (history.pipelines.at("old.ipynb"), history.pipelines.all()) == (was, [was])
+
+    begin(history, "y", pipeline=now)
+
+    assert (history.pipelines.at("old.ipynb"), history.pipelines.at("sub/new.ipynb")) == (None, now)
+    assert history.pipelines.all() == [now]
+    assert [run.notebook for run in history.runs.newest()] == ["sub/new.ipynb", "old.ipynb"]
+    assert [run.id for run in history.runs.newest(wanted=RunFilter("p"))] == ["y", "x"]
+
+
+def test_runs_are_narrowed_by_status_step_and_tags(history):
+    """A tag's text may hold what looks like the end of another tag's."""
+    begin(history, "x", tags={"k": "v", "n": "1"})
+    begin(history, "y", tags={"k": "w"})
+    begin(history, "z", tags={'x"k': "v", "z": '"k":"v"', "t": "{", "u": ',"k":"v"'})
+    put(history, record("x", "a"), record("y", "b"))
+    history.runs.end("y", Status.FAILED, 110.0)
+
+    def found(**wanted: Any) -> list[str]:
+        return [run.id for run in history.runs.newest(wanted=RunFilter(**wanted))]
+
+    assert found(status=Status.FAILED) == ["y"]
+    assert found(step="a") == ["x"]
+    assert found(tags={"k": "v"}) == ["x"]
+    assert found(tags={"n": "1", "k": "v"}) == ["x"]
+    assert found(tags={'x"k': "v"}) == ["z"]
+    assert found(tags={"k": "v", "n": "2"}) == []
+    assert [run.id for run in history.runs.live(pipeline().id)] == ["x", "z"]
+    assert [history.runs.status(run) for run in ("x", "y", "no")] == [Status.RUNNING, Status.FAILED, None]
+    assert history.runs.numbers(["z", "x", "no"]) == {"z": 3, "x": 1}
+
+
+def test_what_shall_stop_is_the_run_or_some_of_its_executions(history):
+    begin(history, "x")
+    put(history, record("x", "a", Status.RUNNING), record("x", "b", Status.RUNNING))
+    assert history.runs.cancel_requests("x") == CancelRequests()
+
+    history.executions.ask_cancel("x/b", 101.0)
+    assert history.runs.cancel_requests("x") == CancelRequests(executions=frozenset({"x/b"}))
+
+    history.runs.ask_cancel("x", 102.0)
+    assert history.runs.cancel_requests("x") == CancelRequests(whole=True, executions=frozenset({"x/b"}))
+
+
 def test_runs_come_newest_first_and_can_be_narrowed(history):
     begin(history, "x", notebook="a.ipynb", experiment="e")
     begin(history, "y", notebook="b.ipynb", experiment="e")
     begin(history, "z", notebook="a.ipynb", experiment="f")
 
-    assert [run.id for run in history.runs()] == ["z", "y", "x"]
-    assert [run.id for run in history.runs(limit=1)] == ["z"]
-    assert [run.id for run in history.runs(notebook="a.ipynb")] == ["z", "x"]
-    assert [run.id for run in history.runs(experiment="e")] == ["y", "x"]
-    assert history.last_run("b.ipynb").id == "y"
-    assert history.last_run("c.ipynb") is None
-
-
-def test_runs_are_found_by_status_tags_and_the_steps_that_ran(history):
-    begin(history, "x", tags={"who": "ada", "why": 'a "test"'})
-    begin(history, "y", tags={"who": "Ada"})
-    begin(history, "z", tags={"who": "ada"})
-    history.put_steps([record("x", "train"), record("x", "clean", position=1), record("y", "train")])
-    history.put_steps([reused("z", "train", "x", attempts=0), record("z", "clean", position=1)])
-    history.end_run("x", Status.FAILED, 110.0)
-
-    def found(**wanted: Any) -> list[str]:
-        return [run.id for run in history.runs(**wanted)]
-
-    assert found(status=Status.FAILED) == ["x"]
-    assert found(status=Status.RUNNING) == ["z", "y"]
-    assert found(tags={"who": "ada"}) == ["z", "x"]
-    assert found(tags={"who": "ada"}, limit=1) == ["z"]
-    assert found(tags={"who": "ada", "why": 'a "test"'}) == ["x"]
-    assert found(tags={"wh%": "ada"}) == found(tags={"who": "ad"}) == found(tags={"ada": "who"}) == []
-    assert found(step="train") == ["y", "x"]
-    assert found(step="clean", tags={"who": "ada"}, status=Status.RUNNING) == ["z"]
-    assert history.executed_steps(["z", "y", "x"]) == {"z": ["clean"], "y": ["train"], "x": ["train", "clean"]}
+    assert [run.id for run in history.runs.newest()] == ["z", "y", "x"]
+    assert [run.id for run in history.runs.newest(limit=1)] == ["z"]
+    assert [run.id for run in history.runs.newest(wanted=RunFilter(pipeline().id))] == ["z", "x"]
+    assert [run.id for run in history.runs.newest(wanted=RunFilter(experiment="e"))] == ["y", "x"]
+    assert history.runs.last(pipeline("b.ipynb").id).id == "y"
+    assert history.runs.last(pipeline("c.ipynb").id) is None
 
 
 # Steps
@@ -184,60 +234,113 @@ def test_step_records_are_read_back_exactly(shared, records):
     """Whatever an author's error, code or file name holds."""
     run = f"r{next(NUMBERS)}"
     begin(shared, run)
-    told = [replaced(record, run) for record in records]
+    told = [replace(record, id=f"{run}/{number}", run=run) for number, record in enumerate(records)]
 
-    shared.put_steps(told)
-    shared.put_steps(told)
+    shared.attempts.record(run, Changes(executions=told), 1.0)
+    shared.attempts.record(run, Changes(executions=told), 2.0)
 
-    assert shared.steps(run) == sorted(told, key=lambda record: (record.position, record.step.encode()))
-
-
-def replaced(step: ExecutionRecord, run: str) -> ExecutionRecord:
-    return ExecutionRecord(run, **{name: getattr(step, name) for name in ExecutionRecord.__slots__ if name != "run"})
+    assert shared.executions.all_of_run(run) == sorted(told, key=lambda record: (record.position, record.step.encode()))
 
 
 def test_steps_come_in_notebook_order(history):
     begin(history, "x")
-    history.put_steps([record("x", "b", position=2), record("x", "c", position=0), record("x", "a", position=1)])
+    put(history, record("x", "b", position=2), record("x", "c", position=0), record("x", "a", position=1))
 
-    assert names_of(history.steps("x")) == ["c", "a", "b"]
-    assert history.steps("unknown") == []
+    assert names_of(history.executions.of_run("x")) == ["c", "a", "b"]
+    assert history.executions.of_run("unknown") == []
 
 
 def test_a_step_goes_on_until_it_has_ended_and_then_keeps_its_status(history):
     begin(history, "x")
     for status in (Status.QUEUED, Status.RUNNING, Status.FAILED, Status.SUCCEEDED, Status.QUEUED):
-        history.put_steps([record("x", "a", status)])
+        put(history, record("x", "a", status))
 
-    (step,) = history.steps("x")
+    (step,) = history.executions.of_run("x")
     assert step == record("x", "a", Status.FAILED)
-    assert history.find_output(None, None, "df") is None
+    assert history.executions.find_output(None, None, "df") is None
 
 
 def test_a_step_that_has_ended_may_be_told_again_with_more(history):
     begin(history, "x")
-    history.put_steps([record("x", "a"), record("x", "b")])
+    put(history, record("x", "a"), record("x", "b"))
     more = record("x", "a", notes=("kept",), artifacts=(artifact("other", "2"), artifact("df", "3")))
-    history.put_steps([more])
+    put(history, more)
 
-    assert history.steps("x") == [more, record("x", "b")]
+    assert history.executions.of_run("x") == [more, record("x", "b")]
+
+
+def replace_in_run(history: History, old: ExecutionRecord, new: ExecutionRecord) -> None:
+    """Let a newer execution stand for a step of its run."""
+    history.attempts.record(new.run, Changes(executions=[new], superseded=[old.id]), 103.0)
+
+
+def test_a_step_has_one_current_execution_and_any_number_that_it_has_replaced(history):
+    begin(history, "x")
+    first = record("x", "a", observed=(Observation("read", "f", "1"),))
+    second, third = (record("x", "a", Status.QUEUED, id=name, artifacts=()) for name in ("x/a2", "x/a3"))
+    put(history, first, record("x", "b", position=1))
+    replace_in_run(history, first, second)
+    replace_in_run(history, second, third)
+
+    assert [each.id for each in history.executions.of_run("x")] == ["x/a3", "x/b"]
+    assert history.executions.of_step("x", "a") == third
+    assert history.executions.tried_in(["x"]) == {"x": ["a", "b"]}
+    assert sorted(each.id for each in history.executions.all_of_run("x")) == ["x/a", "x/a2", "x/a3", "x/b"]
+    # All that was known of it stays known.
+    assert history.executions.get(["x/a", "x/a2", "no"]) == [
+        replace(first, current=False),
+        replace(second, current=False),
+    ]
+
+
+def test_what_was_replaced_stays_replaced_whatever_is_told_of_it_later(history):
+    begin(history, "x")
+    old, new = record("x", "a", Status.RUNNING), record("x", "a", Status.QUEUED, id="x/a2")
+    put(history, old)
+    replace_in_run(history, old, new)
+    put(history, record("x", "a"))
+
+    assert history.executions.of_step("x", "a") == new
+    assert history.executions.get(["x/a"]) == [record("x", "a", current=False)]
+    assert history.executions.latest(pipeline().id) == {}
+    assert history.executions.find_output(None, None, "df") is None
+    before = len(history.log.read("x"))
+    history.attempts.record("x", Changes(superseded=["x/a"]), 104.0)
+    assert len(history.log.read("x")) == before
+
+
+def test_what_was_replaced_is_no_result_of_its_run_any_more(history):
+    """The newest run in which the step has its outputs is an earlier one then."""
+    begin(history, "x")
+    begin(history, "y")
+    succeed(history, "x", "a", content="x")
+    succeed(history, "y", "a", content="y")
+    replace_in_run(history, record("y", "a"), record("y", "a", Status.FAILED, id="y/a2"))
+
+    assert history.executions.latest(pipeline().id)["a"].run == "x"
+    assert [each.run for each in history.executions.recent(pipeline().id, "a", 5)] == ["x"]
+    assert history.executions.find_output(pipeline().id, "a", "df") == artifact(content="x")
+    assert history.executions.find_output(None, None, "df") == artifact(content="x")
+    assert history.results.newest_result(pipeline().id, "a").attempt == "x-a"
+    # By content it may be reused all the same.
+    assert history.results.lookup(["key-a"])["key-a"].attempt == "y-a"
 
 
 def test_of_two_records_of_one_step_the_later_one_counts(history):
     begin(history, "x")
-    history.put_steps([record("x", "a", Status.QUEUED), record("x", "a", Status.RUNNING)])
+    put(history, record("x", "a", Status.QUEUED), record("x", "a", Status.RUNNING))
 
-    assert [step.status for step in history.steps("x")] == [Status.RUNNING]
+    assert [step.status for step in history.executions.of_run("x")] == [Status.RUNNING]
 
 
 def test_records_are_written_together_or_not_at_all(history):
     begin(history, "x")
     with pytest.raises(HistoryOutOfReach, match="no run unknown"):
-        history.put_steps([record("x", "a"), record("unknown", "b")])
+        put(history, record("x", "a"), record("unknown", "b"))
     with pytest.raises(HistoryOutOfReach):
-        history.put_steps([record("x", "a"), record("x", "b", notebook="\udc80")])
+        put(history, record("x", "a"), record("x", "b", notebook="\udc80"))
 
-    assert history.steps("x") == []
+    assert history.executions.of_run("x") == []
 
 
 def test_equal_texts_are_stored_once(history):
@@ -245,42 +348,42 @@ def test_equal_texts_are_stored_once(history):
     parts = (KeyComponent("code", "blake3:1", "s", "line\n" * 1000),)
     for run in ("x", "y"):
         begin(history, run, git=GitState("r", "b", "c", dirty=True, patch="patch"))
-        history.put_steps([record(run, step, components=parts) for step in "abc"])
+        put(history, *(record(run, step, components=parts) for step in "abc"))
 
     with history._database.reading() as connection:
         (count,) = connection.exec_driver_sql("SELECT count(*) FROM texts").one()
     assert count == 3
-    assert {step.components for step in history.steps("y")} == {parts}
+    assert {step.components for step in history.executions.of_run("y")} == {parts}
 
 
 def test_latest_steps_are_those_of_the_newest_run_in_which_each_was_done(history):
     for run, notebook in (("x", "a.ipynb"), ("y", "a.ipynb"), ("z", "b.ipynb"), ("w", "a.ipynb")):
         begin(history, run, notebook=notebook)
-    history.put_steps([record("x", "a"), record("x", "b"), record("x", "gone"), record("x", "never", Status.FAILED)])
-    history.put_steps([reused("y", "a", "x"), record("y", "b", Status.FAILED)])
-    history.put_steps([record("z", "a"), record("z", "foreign")])
-    history.put_steps([record("w", "a", Status.RUNNING), record("w", "b", Status.SKIPPED)])
+    put(history, record("x", "a"), record("x", "b"), record("x", "gone"), record("x", "never", Status.FAILED))
+    put(history, reused("y", "a", "x"), record("y", "b", Status.FAILED))
+    put(history, record("z", "a"), record("z", "foreign"))
+    put(history, record("w", "a", Status.RUNNING), record("w", "b", Status.SKIPPED))
 
-    latest = history.latest_steps("a.ipynb")
+    latest = history.executions.latest(pipeline().id)
 
     assert latest == {"a": reused("y", "a", "x"), "b": record("x", "b"), "gone": record("x", "gone")}
-    assert history.latest_steps("c.ipynb") == {}
+    assert history.executions.latest(pipeline("c.ipynb").id) == {}
 
 
 def test_an_output_comes_from_the_newest_run_that_has_it(history):
     for run, notebook in (("x", "a.ipynb"), ("y", "a.ipynb"), ("z", "b.ipynb"), ("w", "a.ipynb")):
         begin(history, run, notebook=notebook)
-    history.put_steps([record("x", "a", artifacts=(artifact(content="x"), artifact("only", "x")))])
-    history.put_steps([reused("y", "a", "x", artifacts=(artifact(content="y"),)), record("y", "b")])
-    history.put_steps([record("z", "a", artifacts=(artifact(content="z"),))])
-    history.put_steps([record("w", "a", Status.FAILED)])
+    put(history, record("x", "a", artifacts=(artifact(content="x"), artifact("only", "x"))))
+    put(history, reused("y", "a", "x", artifacts=(artifact(content="y"),)), record("y", "b"))
+    put(history, record("z", "a", artifacts=(artifact(content="z"),)))
+    put(history, record("w", "a", Status.FAILED))
 
-    assert history.find_output("a.ipynb", "a", "df") == artifact(content="y")
-    assert history.find_output("a.ipynb", None, "only") == artifact("only", "x")
-    assert history.find_output(None, "a", "df") == artifact(content="z")
-    assert history.find_output(None, None, "df") == artifact(content="z")
-    assert history.find_output("a.ipynb", "a", "unknown") is None
-    assert history.find_output("b.ipynb", "b", "df") is None
+    assert history.executions.find_output(pipeline().id, "a", "df") == artifact(content="y")
+    assert history.executions.find_output(pipeline().id, None, "only") == artifact("only", "x")
+    assert history.executions.find_output(None, "a", "df") == artifact(content="z")
+    assert history.executions.find_output(None, None, "df") == artifact(content="z")
+    assert history.executions.find_output(pipeline().id, "a", "unknown") is None
+    assert history.executions.find_output(pipeline("b.ipynb").id, "b", "df") is None
 
 
 # Remembered digests
@@ -289,131 +392,24 @@ def test_an_output_comes_from_the_newest_run_that_has_it(history):
 def test_what_is_remembered_last_is_recalled(history):
     old = CachedDigest("/d/a b", 2**64 - 1, 2**64 - 1, 2**62, 1, 2, "blake3:1")
     new = CachedDigest("/d/a b", 5, 6, 7, 8, 9, "blake3:2")
-    history.remember([old])
-    assert history.recall(["/d/a b", "/d/other"]) == {"/d/a b": old}
+    history.digests.remember([old])
+    assert history.digests.recall(["/d/a b", "/d/other"]) == {"/d/a b": old}
 
-    history.remember([old, new])
-    assert history.recall(["/d/a b"]) == {"/d/a b": new}
+    history.digests.remember([old, new])
+    assert history.digests.recall(["/d/a b"]) == {"/d/a b": new}
 
 
 def test_many_files_are_recalled_at_once(history):
     entries = [CachedDigest(f"/d/{number}", 1, number, 1, 1, 1, "blake3:1") for number in range(5000)]
-    history.remember(entries)
-    history.remember([])
+    history.digests.remember(entries)
+    history.digests.remember([])
 
-    assert history.recall([entry.path for entry in entries]) == {entry.path: entry for entry in entries}
-    assert history.recall([]) == {}
+    assert history.digests.recall([entry.path for entry in entries]) == {entry.path: entry for entry in entries}
+    assert history.digests.recall([]) == {}
 
 
 def test_a_file_name_that_is_no_text_is_not_remembered(history):
     """Such a file is read again each time, which is slow and never wrong."""
-    history.remember([CachedDigest("/d/\udcff", 1, 1, 1, 1, 1, "blake3:1")])
+    history.digests.remember([CachedDigest("/d/\udcff", 1, 1, 1, 1, 1, "blake3:1")])
 
-    assert history.recall(["/d/\udcff"]) == {}
-
-
-# Opening
-
-
-def test_the_file_is_made_with_its_folders_whatever_they_are_called(tmp_path):
-    path = tmp_path / "a ?#%20 ü" / "deep" / "history.db"
-    with History.open(path) as history:
-        begin(history, "x")
-
-    assert path.is_file()
-    assert sorted(entry.name for entry in path.parent.iterdir()) == ["history.db"]
-
-
-def test_a_damaged_file_is_refused_by_name(tmp_path):
-    path = tmp_path / "history.db"
-    path.write_bytes(b"no database " * 1000)
-
-    with pytest.raises(HistoryOutOfReach, match="damaged") as caught:
-        History.open(path)
-    assert str(path) in caught.value.message
-    assert "verify --repair" in caught.value.hint
-
-
-def test_damage_found_later_is_told_in_the_same_way(tmp_path):
-    path = tmp_path / "history.db"
-    with History.open(path) as history:
-        for number in range(200):
-            begin(history, f"run{number}", parameters={"text": "x" * 200})
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * (path.stat().st_size - 4096))
-
-    with pytest.raises(HistoryOutOfReach, match="damaged"), History.open(path) as history:
-        history.runs()
-
-
-def test_a_history_of_a_newer_nbpipe_is_refused_and_left_alone(tmp_path):
-    path = tmp_path / "history.db"
-    History.open(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
-        connection.commit()
-    before = path.read_bytes()
-
-    with pytest.raises(HistoryOutOfReach, match="newer nbpipe") as caught:
-        History.open(path)
-    assert "Upgrade" in caught.value.hint
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("statement", ["CREATE TABLE songs (name TEXT)", "CREATE TABLE meta (name TEXT, value TEXT)"])
-def test_another_programs_database_is_refused(tmp_path, statement):
-    path = tmp_path / "history.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(statement)
-        connection.commit()
-
-    with pytest.raises(HistoryOutOfReach, match="not a history"):
-        History.open(path)
-
-
-@pytest.mark.parametrize("folder_mode", [0o555, 0o777])
-def test_a_read_only_history_is_refused(tmp_path, folder_mode):
-    """Before anything is planned with it, also where only the file itself may not be written."""
-    folder = tmp_path / "w"
-    path = folder / "history.db"
-    History.open(path).close()
-    path.chmod(0o444)
-    folder.chmod(folder_mode)
-    for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
-
-    with unprivileged(), pytest.raises(HistoryOutOfReach, match=r"read-only|cannot be opened"):
-        History.open(path)
-    folder.chmod(0o755)
-
-
-def test_opening_waits_for_whoever_makes_the_file(tmp_path):
-    """SQLite itself does not wait when the mode of a new file is changed."""
-    path = tmp_path / "history.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as other, ThreadPoolExecutor() as pool:
-        other.execute("BEGIN IMMEDIATE")
-        opened = pool.submit(History.open, path)
-        with pytest.raises(TimeoutError):
-            opened.result(0.3)
-        other.execute("COMMIT")
-        opened.result(10).close()
-
-
-def test_a_place_that_cannot_hold_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "folder").mkdir()
-
-    for path in (tmp_path / "file" / "history.db", tmp_path / "folder"):
-        with pytest.raises(HistoryOutOfReach, match="cannot be opened"):
-            History.open(path)
-
-
-@pytest.mark.parametrize("shared, journal", [(True, "wal"), (False, "delete")])
-def test_a_file_in_shared_memory_is_logged_ahead(tmp_path, shared, journal):
-    """Readers then never wait for writers."""
-    opened = History.open(tmp_path / "history.db", shares_memory=shared)
-    with opened as history, history._database.reading() as connection:
-        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-
-    assert mode == journal
+    assert history.digests.recall(["/d/\udcff"]) == {}

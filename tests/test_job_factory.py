@@ -63,13 +63,13 @@ def workshop(tmp_path):
     )
 
 
-def job(workshop, step="train", number=1):
+def job(workshop, step="train", attempt="a1"):
     """Get a job of the run."""
     upstream = {
         StepOutput("features", "prepare"): FEATURES,
         StepOutput("pictures", "prepare"): PICTURES,
     }
-    return workshop.job(step, number=number, attempt="a1", token=7, upstream=upstream)
+    return workshop.job(step, attempt=attempt, token=7, upstream=upstream)
 
 
 def test_a_job_says_all_that_a_worker_needs(workshop, tmp_path):
@@ -104,9 +104,9 @@ def test_the_notebook_is_the_steps_own(workshop):
 
 
 def test_each_attempt_has_a_folder_of_its_own_that_only_its_author_may_read(workshop, tmp_path):
-    folders = [tmp_path / ".nbpipe" / "runs" / "r1" / "train" / str(number) for number in (1, 2)]
+    folders = [tmp_path / ".nbpipe" / "runs" / "r1" / "train" / attempt for attempt in ("a1", "a2")]
 
-    assert [job(workshop, number=number).directory for number in (1, 2)] == [str(folder) for folder in folders]
+    assert [job(workshop, attempt=attempt).directory for attempt in ("a1", "a2")] == [str(folder) for folder in folders]
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from front_end_kernel import Kernel, Shown
 from notebook_author import write_notebook
-from test_live_notebook import attempts, eventually, go, opened, runs, slow
+from test_live_notebook import attempts, eventually, executions, go, opened, runs, slow
 
 from nbpipe.model import Status
 
@@ -29,8 +29,8 @@ def count(module, name):
     real = getattr(module, name)
     setattr(module, name, lambda *given: COUNTED.update([name]) or real(*given))
 
-count(session, "read_cells")
-count(situation, "select")
+count(kernel_session, "parse_cells")
+count(resolved_request, "select_steps")
 """
 
 
@@ -103,7 +103,7 @@ def test_an_edit_takes_the_place_of_what_was_submitted_and_has_not_begun(kernel,
     kernel.execute("make", "%%step slow -o slow_out\nslow_out = 2")
     assert kernel.run("read", "slow_out").text.endswith("2")
     eventually(lambda: all(status.terminal for status, _ in runs(tmp_path)))
-    assert [steps["slow"] for _, steps in runs(tmp_path)] == [Status.CANCELLED, Status.SUCCEEDED]
+    assert executions(tmp_path, "slow") == [Status.CANCELLED, Status.SUCCEEDED]
 
 
 def test_what_is_submitted_just_after_its_runner_was_killed_goes_on(kernel):
@@ -179,4 +179,4 @@ def test_a_step_cell_reads_and_selects_the_cells_once(kernel):
     kernel.run("first", "%%step first -o x\nx = 1")
     kernel.execute("count", COUNTING)
     kernel.run("second", "%%step second -i x -o y\ny = x")
-    assert kernel.run("counted", "sorted(COUNTED.items())").text == "[('read_cells', 1), ('select', 1)]"
+    assert kernel.run("counted", "sorted(COUNTED.items())").text == "[('parse_cells', 1), ('select_steps', 1)]"

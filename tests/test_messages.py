@@ -18,14 +18,17 @@ from nbpipe.run import messages
 from nbpipe.run.messages import (
     VERSION,
     ErrorPayload,
+    ReleaseRuns,
     Reply,
     ReplyKind,
+    decode_message,
     decode_reply,
     decode_submission,
+    encode_release,
     encode_reply,
     encode_submission,
 )
-from nbpipe.run.submission import Lifetime, RunOptions, StepReference, Submission
+from nbpipe.run.submission import Lifetime, RunOptions, Submission
 
 SOURCES = ("#| parameters\nrate = 1", "import math", "%%step make -o x\nx = math.floor(rate)")
 
@@ -47,7 +50,7 @@ def submission(*sources: str, **request: object) -> Submission:
     )
     return Submission(
         listed, dataclasses.replace(asked, **request), RunOptions(keep_going=True, tags={"a": "b"}, run="r1"),
-        Path("/a/.nbpipe"), {"MOOD": "good"}, (StepReference("r0", "make"),), Lifetime.KERNEL, "/k.json",
+        Path("/a/.nbpipe"), {"MOOD": "good"}, "r0", 3, Lifetime.KERNEL, "/k.json", holds=True,
     )  # fmt: skip
 
 
@@ -75,6 +78,10 @@ def test_cells_with_errors_arrive_with_them(source):
     back = decode_submission(encode_submission(submission(source)))
     assert isinstance(back, Submission)
     assert list(map(str, back.asked.reading.errors)) == list(map(str, parse_cells(cells(source)).errors)) != []
+
+
+def test_a_release_arrives_as_one():
+    assert decode_message(encode_release()) == ReleaseRuns()
 
 
 def test_names_that_are_no_text_and_numbers_that_are_no_json_arrive():

@@ -19,6 +19,7 @@ from nbpipe.workspace import Workspace
 
 MAKE = "%%step make -o a:json,folder:dir\na = 3"
 USE = "%%step use -i a -o b:json\nb = a * 2"
+OF_MAKE = " WHERE execution IN (SELECT id FROM executions WHERE step = 'make')"
 
 
 def moved(folder: Path, target: Path) -> None:
@@ -107,11 +108,11 @@ def far(tmp_path):
     bench = Bench(tmp_path, [MAKE, USE])
     bench.run()
     with sqlite3.connect(tmp_path / ".nbpipe" / "history.db") as connection:
-        rows = connection.execute("SELECT id, artifacts FROM attempts WHERE step = 'make'").fetchall()
+        rows = connection.execute("SELECT id, artifacts FROM attempts" + OF_MAKE).fetchall()
         for attempt, text in rows:
             told = json.dumps([[*made[:2], "lake", *made[3:]] for made in json.loads(text)])
             connection.execute("UPDATE attempts SET artifacts = ? WHERE id = ?", (told, attempt))
-        connection.execute("UPDATE outputs SET store = 'lake' WHERE step = 'make'")
+        connection.execute("UPDATE outputs SET store = 'lake'" + OF_MAKE)
     connection.close()
     yield bench
     bench.executor.close()

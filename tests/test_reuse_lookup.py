@@ -91,7 +91,9 @@ def test_a_damaged_result_is_in_quarantine_with_the_reason(bench):
     flip(bench.stored("make", "a"))
     bench.run()
     with sqlite3.connect(bench.folder / ".nbpipe" / "history.db") as connection:
-        rows = connection.execute("SELECT step, why FROM attempts WHERE quarantined IS NOT NULL").fetchall()
+        rows = connection.execute(
+            "SELECT step, why FROM attempts JOIN executions ON executions.id = execution WHERE quarantined IS NOT NULL"
+        ).fetchall()
     connection.close()
 
     assert [step for step, _ in rows] == ["make"]
@@ -217,7 +219,7 @@ def test_a_plan_reads_the_records_of_earlier_steps_only_when_something_is_missin
     bench.run()
     with sqlite3.connect(bench.folder / ".nbpipe" / "history.db") as connection:
         connection.execute(
-            "UPDATE texts SET text = 'no list of components' WHERE digest IN (SELECT components FROM steps)"
+            "UPDATE texts SET text = 'no list of components' WHERE digest IN (SELECT components FROM executions)"
         )
     connection.close()
 
@@ -226,4 +228,4 @@ def test_a_plan_reads_the_records_of_earlier_steps_only_when_something_is_missin
         History.open(bench.folder / ".nbpipe" / "history.db") as history,
         pytest.raises(HistoryDamaged, match="Expecting"),
     ):
-        history.executions.latest(str(bench.folder / "work.ipynb"))
+        history.executions.latest(bench.report.run.pipeline)

@@ -218,8 +218,11 @@ def ran(tmp_path_factory):
     executor = ThreadExecutor(1)
     with Workspace.open(folder) as workspace:
         report = workspace.runs.run(
-            request_for(author.write()), RunOptions(experiment="trial"), executors=lambda: executor,
-            hear=lambda _step, events: heard.extend((time.time() - event.time, event) for event in events),
+            request_for(author.write()), RunOptions(experiment="trial"),
+            lambda update: heard.extend(
+                (time.time() - event.time, event) for output in update.told for event in output.events
+            ),
+            lambda: executor,
         )  # fmt: skip
     executor.close()
     return author, heard, report

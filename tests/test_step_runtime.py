@@ -26,7 +26,7 @@ class Kernel:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "attempt"
         self.library = write_bundle(folder / "store")
-        self.job: dict[str, Any] = {"attempt": "a", "run": "r", "step": "s", "staging": str(self.folder / "staging")}
+        self.job: dict[str, Any] = {"attempt": "a", "run": "r", "step": "s"}
         self.job |= {"inputs": [], "outputs": [], "modules": []}
         self.plain: PlainKernel | None = None
         self.cwd = folder / "cwd"
@@ -38,6 +38,12 @@ class Kernel:
         (self.folder / "job.json").write_text(json.dumps(self.job))
         self.plain = PlainKernel(self.cwd)
         assert self.begin() is None
+
+    def module(self, path: Path, name: str, source: str, *, is_package: bool = False) -> dict[str, Any]:
+        """Get a module of the job; its source is stored beside the attempts."""
+        stored = f"../_modules/{name}.py"
+        written(self.folder / stored, source)
+        return {"name": name, "path": str(path), "stored": stored, "is_package": is_package}
 
     def begin(self) -> str | None:
         """Run the first cell of a one-step notebook."""
@@ -82,10 +88,6 @@ def given(name: str, kind: str, paths: Sequence[Path], format: str | None = None
 
 def wanted(name: str, format: str | None = None) -> dict[str, Any]:
     return {"name": name, "format": format}
-
-
-def module(path: Path, name: str, source: str, *, is_package: bool = False) -> dict[str, Any]:
-    return {"name": name, "path": str(path), "source": source, "is_package": is_package}
 
 
 def written(path: Path, text: str = "1") -> Path:
@@ -258,10 +260,10 @@ def test_modules_are_the_frozen_ones(kernel):
     for name in ("helper.py", "pkg/__init__.py", "pkg/sub.py", "space/mod.py"):
         written(kernel.cwd / name, "raise RuntimeError('from disk')")
     kernel.job["modules"] = [
-        module(kernel.cwd / "helper.py", "helper", "import pkg.sub\ndef f():\n    1 / 0  # as submitted\n"),
-        module(kernel.cwd / "pkg/__init__.py", "pkg", "from . import sub", is_package=True),
-        module(kernel.cwd / "pkg/sub.py", "pkg.sub", "value = 5"),
-        module(kernel.cwd / "space/mod.py", "space.mod", "value = 6"),
+        kernel.module(kernel.cwd / "helper.py", "helper", "import pkg.sub\ndef f():\n    1 / 0  # as submitted\n"),
+        kernel.module(kernel.cwd / "pkg/__init__.py", "pkg", "from . import sub", is_package=True),
+        kernel.module(kernel.cwd / "pkg/sub.py", "pkg.sub", "value = 5"),
+        kernel.module(kernel.cwd / "space/mod.py", "space.mod", "value = 6"),
     ]
     kernel.start()
 
@@ -282,7 +284,7 @@ def test_modules_are_the_frozen_ones(kernel):
 def test_data_files_beside_a_frozen_package_are_read_where_they_are(kernel):
     written(kernel.cwd / "pk/d.txt", "told")
     written(kernel.cwd / "pk/more/e.txt", "deeper")
-    kernel.job["modules"] = [module(kernel.cwd / "pk/__init__.py", "pk", "value = 5", is_package=True)]
+    kernel.job["modules"] = [kernel.module(kernel.cwd / "pk/__init__.py", "pk", "value = 5", is_package=True)]
     kernel.start()
 
     assert kernel.run("import pk, pkgutil; from importlib.resources import files, as_file") is None
@@ -335,7 +337,7 @@ def test_only_two_names_are_added(kernel):
 def test_it_needs_nothing_but_the_standard_library(tmp_path):
     """Without site-packages it loads, takes an input and leaves an output."""
     library = write_bundle(tmp_path / "store")
-    job = {"staging": str(tmp_path / "staging"), "inputs": [], "outputs": [wanted("x")], "modules": []}
+    job = {"inputs": [], "outputs": [wanted("x")], "modules": []}
     job |= {"run": "r", "step": "s", "attempt": "a"}
     written(tmp_path / "job.json", json.dumps(job))
     code = (
@@ -351,7 +353,7 @@ def test_it_needs_nothing_but_the_standard_library(tmp_path):
 
 def test_shipped_sources_import_nothing_at_the_top_but_each_other(tmp_path):
     shipped = list(write_bundle(tmp_path).rglob("*.py"))
-    assert "stepside.py" in {path.name for path in shipped}
+    assert "step_runtime.py" in {path.name for path in shipped}
     for path in shipped:
         found = re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
         assert set(found) <= {*sys.stdlib_module_names, "nbpipe"}, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shutil
@@ -16,7 +17,8 @@ from scripted_executor import Bench, by_code
 from test_reuse_lookup import flip
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
-from nbpipe.history.attempt_archive import archive_text, read_archive
+from nbpipe.history.attempt_archive import archive_text, read_archived_result
+from nbpipe.history.runs import RunFilter
 from nbpipe.history.store import History
 from nbpipe.run.verification import VerificationReport
 from nbpipe.workspace import Workspace
@@ -99,7 +101,7 @@ def test_repair_after_new_runs_keeps_both_and_numbers_stay_apart(bench):
     bench.run()
     assert verify(bench, repair=True).unknown == 2
     with Workspace.open(bench.folder) as workspace:
-        numbers = [run.number for run in workspace.runs()]
+        numbers = [run.number for run in workspace.runs.find(RunFilter())]
     assert len(numbers) == len(set(numbers)) == 2
 
 
@@ -142,15 +144,25 @@ def test_a_kept_result_that_is_torn_is_a_problem_and_no_result(bench):
     assert bench.run() == ["use"]
 
 
+def test_a_kept_result_that_history_knows_is_read_only_in_full(bench):
+    (record,) = (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json")
+    record.write_text(record.read_text()[:100])
+
+    assert verify(bench).whole
+    assert ["not a kept result" in problem.said for problem in verify(bench, full=True).problems] == [True]
+
+
 def test_a_kept_result_reads_back_as_it_was(bench):
     (path,) = (bench.folder / ".nbpipe" / "runs").glob("*/make/*/record.json")
-    kept = read_archive(path.read_text())
+    kept = read_archived_result(path.read_text())
+    recorded = bench.step("make")
 
-    assert kept.step == bench.step("make")
-    assert read_archive(archive_text(kept)) == kept
+    assert kept.execution == dataclasses.replace(recorded, notebook=kept.execution.notebook)
+    assert recorded.notebook == str(bench.folder / ".nbpipe" / (kept.execution.notebook or ""))
+    assert read_archived_result(archive_text(kept)) == kept
     for torn in ("", "[]", "{}", '{"version": 99}', path.read_text().replace('"offers"', '"other"')):
         with pytest.raises(ValueError, match=r".*"):
-            read_archive(torn)
+            read_archived_result(torn)
 
 
 @pytest.mark.slow
@@ -174,7 +186,8 @@ def test_a_database_with_damaged_bytes_never_gives_a_wrong_hit(bench, seed):
 def test_a_digest_that_is_none_is_told_and_the_step_runs(bench):
     with sqlite3.connect(database(bench)) as connection:
         connection.execute(
-            "UPDATE attempts SET artifacts = replace(artifacts, 'blake3:', 'bnake3:') WHERE step = 'use'"
+            "UPDATE attempts SET artifacts = replace(artifacts, 'blake3:', 'bnake3:')"
+            " WHERE execution IN (SELECT id FROM executions WHERE step = 'use')"
         )
     connection.close()
 

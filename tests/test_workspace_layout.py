@@ -52,7 +52,7 @@ def test_a_named_workspace_holds_everything_and_settings_still_count(tmp_path):
     assert place.root == tmp_path / "other"
     assert place.source == (tmp_path / "src",)
     assert place.database.parent == place.store.parent == place.root
-    assert place.attempt("r1", "train", 2) == tmp_path / "other" / "runs" / "r1" / "train" / "2"
+    assert place.path(place.attempt_directory("r1", "train", "a1")) == place.root / "runs" / "r1" / "train" / "a1"
 
 
 def test_the_policy_of_reuse_is_a_setting(tmp_path):

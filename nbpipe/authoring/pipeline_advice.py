@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbpipe.history.store import History
-from nbpipe.model import ExecutionRecord, PipelineWarning, Step
+from nbpipe.model import ExecutionRecord, ObservationKind, PipelineWarning, Step
 from nbpipe.resolve.resolved_request import ResolvedRequest
 
 # A value that was another one in each of so many runs is taken for one that never comes again.
@@ -34,11 +34,15 @@ def pipeline_advice(situation: ResolvedRequest, history: History, pipeline: str)
 def _reads(step: Step, record: ExecutionRecord, situation: ResolvedRequest) -> Iterator[PipelineWarning]:
     """Get advice for each undeclared file or folder; a file behind a parameter is told apart."""
     behind = {str(value) for value in situation.values.values() if isinstance(value, str)}
-    used = [item for item in record.observed if item.kind in ("read", "listed") and item.name not in behind]
+    used = [
+        item
+        for item in record.observed
+        if item.kind in (ObservationKind.READ, ObservationKind.LISTED) and item.name not in behind
+    ]
     for item in used[:_LISTED]:
-        what = "read" if item.kind == "read" else "listed the folder"
+        what = "read" if item.kind is ObservationKind.READ else "listed the folder"
         source = item.name if item.name.startswith(("/", "../")) else f"./{item.name}"
-        source += "/" if item.kind == "listed" else ""
+        source += "/" if item.kind is ObservationKind.LISTED else ""
         yield PipelineWarning(
             "undeclared-read", f"`{step.name}` {what} `{item.name}` without declaring it",
             f"Add `-i {_identifier(item.name)}={source}`: then it counts before the step runs, and travels with it.",

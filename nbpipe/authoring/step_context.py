@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from nbpipe.data.artifacts import check
 from nbpipe.data.digests import DigestCache, content_digest
 from nbpipe.data.file_pinning import pin_files
+from nbpipe.data.job_file import JobFile, module_source, read_job
 from nbpipe.data.materializer import Materializer
 from nbpipe.data.postmortem import names_kept
 from nbpipe.errors import BadUsage, NbpipeError
@@ -108,21 +107,20 @@ def recorded_step_context(
     executed = Path(record.notebook or "")
     try:
         document = json.loads(executed.read_text(encoding="utf-8"))
-        job = json.loads((executed.parent / "job.json").read_bytes().decode("utf-8", "surrogatepass"))
-        given = msgspec.convert(job["inputs"], tuple[JobInput, ...])
-    except (OSError, ValueError, LookupError):
+        job = read_job(executed.parent)
+    except (OSError, ValueError):
         said = f"what step `{record.step}` was given in run {run.number} is gone: {executed.parent}"
         raise BadUsage(said, f"Run it again with --force {record.step}.") from None
-    inputs = tuple(_where_it_is(item, materializer, digests) for item in given)
-    notes = [*_changes(inputs, record.components, digests), *_edited(job["modules"])]
+    inputs = tuple(_where_it_is(item, materializer, digests) for item in job.inputs)
+    notes = [*_changes(inputs, record.components, digests), *_edited(job, executed.parent)]
     return StepContext(
         step=record.step,
         inputs=inputs,
-        outputs=tuple(JobOutput(**item) for item in job["outputs"]),
-        values=job["parameters"],
+        outputs=job.outputs,
+        values=job.parameters,
         parameters=_source(document, "parameters"),
         definitions=_source(document, "shared"),
-        digests=job["definitions"],
+        digests=job.definitions,
         pieces=tuple(_pieces(document)),
         run=run,
         failure=record.failure,
@@ -175,7 +173,7 @@ def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> I
     members = sorted(line.rsplit("\t", 1)[-1] for line in component.text.splitlines())
     paths = [Path(path) for path in item.paths]
     try:
-        if members and item.kind in ("paths", "values"):
+        if members and item.kind.is_list:
             same = any(path.is_dir() for path in paths) or members == sorted(
                 content_digest(p, digests)[0] for p in paths
             )
@@ -188,11 +186,12 @@ def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> I
             yield f"input `{item.name}` ({', '.join(item.paths[:3])}) has changed since the run"
 
 
-def _edited(modules: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    for module in modules:
+def _edited(job: JobFile, directory: Path) -> Iterable[str]:
+    """Return a note for each local module that is not what it was."""
+    for module in job.modules:
         try:
-            same = Path(module["path"]).read_text(encoding="utf-8") == module["source"]
+            same = Path(module.path).read_text(encoding="utf-8") == module_source(directory, module)
         except (OSError, UnicodeDecodeError):
             same = False
         if not same:
-            yield f"the local module `{module['name']}` has changed since the run"
+            yield f"the local module `{module.name}` has changed since the run"

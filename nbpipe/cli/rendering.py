@@ -12,7 +12,7 @@ from nbpipe.cli.caller import ShellCaller
 from nbpipe.cli.debugging import render_debug
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.compute.targets import default_target
-from nbpipe.model import Status
+from nbpipe.model import FailureKind, Status
 from nbpipe.verbs import responses as r
 from nbpipe.views import json_output, log_text, text_tables, why_report
 from nbpipe.views.run_comparison import comparison_lines, comparison_object
@@ -50,7 +50,7 @@ def _report(caller: ShellCaller, response: r.ReportResponse) -> int:
     for line in text_tables.note_lines(report.steps):
         screen.note(line)
     for step in report.steps:
-        if step.failure is not None and step.failure.kind == "user":
+        if step.failure is not None and step.failure.kind == FailureKind.USER:
             screen.note(f"\nstep {step.step}:\n{step.failure.traceback.rstrip()}")
     return _RUN_EXIT.get(report.run.status, 1)
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from nbpipe.codec import decode, encode_sparse
 from nbpipe.model import Outcome, Status
 
 NAME = "manifest.json"
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptManifest:
+    """A success; ``run`` and ``step`` are there for whoever looks at the file."""
+
+    run: str
+    step: str
+    outcome: Outcome
+
+
 def manifest_text(outcome: Outcome, run: str, step: str) -> str:
-    """Return the text of a success; run and step are there for whoever looks at the file."""
-    told = {"run": run, "step": step, **msgspec.to_builtins(outcome)}
-    # Not msgspec's own writer: a path's name may hold what is no UTF-8, which JSON can escape.
-    return json.dumps(told, ensure_ascii=True)
+    """Return the text of a success."""
+    return encode_sparse(AttemptManifest(run, step, outcome))
 
 
 def read_manifest(directory: Path, attempt: str, token: int) -> Outcome | None:
-    """Return the success that lies in an attempt's directory; None when there is none, or it is somebody else's."""
+    """Return the success in an attempt's directory; None when there is none, or it is another attempt's."""
     try:
-        found = msgspec.convert(json.loads((directory / NAME).read_bytes()), Outcome)
+        outcome = decode((directory / NAME).read_bytes(), AttemptManifest).outcome
     except (OSError, ValueError):
         return None
-    return found if (found.attempt, found.token, found.status) == (attempt, token, Status.SUCCEEDED) else None
+    return outcome if (outcome.attempt, outcome.token, outcome.status) == (attempt, token, Status.SUCCEEDED) else None

@@ -13,6 +13,7 @@ import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,13 +36,15 @@ def _unheard(_pieces: int) -> None:
 class EventFileWriter:
     """Writes one attempt's events; what comes within a twentieth of a second is joined and written together.
 
-    ``wrote`` is called with the number of the newest piece whenever some were written; it must return at once.
+    The file is made with the first event. ``wrote`` is called with the number of the newest piece whenever some were
+    written; it must return at once.
     """
 
     def __init__(
         self, directory: Path, clock: Callable[[], float] = time.time, wrote: Callable[[int], None] = _unheard
     ) -> None:
-        self._file = (directory / NAME).open("ab", buffering=0)
+        self._path = directory / NAME
+        self._file: FileIO | None = None
         self._clock = clock
         self._wrote = wrote
         self._number = 0
@@ -65,7 +68,8 @@ class EventFileWriter:
         self._write()
         if self._left_out:
             self._put({"kind": StepEventKind.CUT, "cell": None, "told": {"count": self._left_out}})
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._announce()
 
     def tell(self, kind: StepEventKind, cell: int | None, told: Mapping[str, Any]) -> None:
@@ -103,6 +107,8 @@ class EventFileWriter:
             event["told"]["text"] = f"{text[: _MOST_TEXT // 2]}\n…\n{text[-_MOST_TEXT // 2 :]}"
         line = json.dumps({"number": self._number, "time": self._clock(), **event}, ensure_ascii=True).encode() + b"\n"
         self._written += len(line)
+        if self._file is None:
+            self._file = self._path.open("ab", buffering=0)
         self._file.write(line)
 
 

@@ -24,7 +24,7 @@ from nbpipe.data.file_systems import remote_devices
 from nbpipe.data.local_modules import find_modules
 from nbpipe.errors import FileMissing
 from nbpipe.history.digest_cache import CachedDigest
-from nbpipe.model import PinnedFiles
+from nbpipe.model import PinnedFiles, PinnedKind
 
 __all__ = [
     "DigestCache",
@@ -139,12 +139,12 @@ def _pin(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
 def _pin_file(path: Path, digests: DigestCache) -> PinnedFiles:
     require_file(path)
     digest, size = remembered_digest(path, digests), path.stat().st_size
-    return PinnedFiles("file", (str(path),), digest, size, ((path.name, size, digest),))
+    return PinnedFiles(PinnedKind.FILE, (str(path),), digest, size, ((path.name, size, digest),))
 
 
 def _pin_folder(path: Path, digests: DigestCache) -> PinnedFiles:
     members = folder_members(path, digests)
-    return PinnedFiles("dir", (str(path),), tree_digest(members), _total(members), members)
+    return PinnedFiles(PinnedKind.DIR, (str(path),), tree_digest(members), _total(members), members)
 
 
 def _pin_glob(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
@@ -156,7 +156,7 @@ def _pin_glob(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
         hint = "End the pattern with `/` to mean folders." if found else ""
         raise _missing(pattern, root / "*", said=said, hint=hint)
     members = tuple(member for path in wanted for member in _members_below(path, root, digests))
-    return PinnedFiles("glob", tuple(map(str, wanted)), tree_digest(members), _total(members), members)
+    return PinnedFiles(PinnedKind.GLOB, tuple(map(str, wanted)), tree_digest(members), _total(members), members)
 
 
 def _matches(pattern: str, base: Path, root: Path) -> list[str]:

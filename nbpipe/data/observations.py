@@ -13,7 +13,7 @@ from nbpipe.data.digests import DigestCache, bytes_digest, content_digest, remem
 from nbpipe.data.directory_listing import code_below, names_in
 from nbpipe.data.installed_packages import InstalledPackages, holds
 from nbpipe.errors import FileMissing
-from nbpipe.model import Observation, Reason
+from nbpipe.model import Observation, ObservationKind, Reason
 
 ABSENT = "absent"
 _FOLDER = "folder"
@@ -33,7 +33,7 @@ class EnvironmentProbe:
     roots: tuple[Path, ...]
     digests: DigestCache
     packages: InstalledPackages
-    _known: dict[tuple[str, str], str] = field(default_factory=dict)
+    _known: dict[tuple[ObservationKind, str], str] = field(default_factory=dict)
     _names: dict[Path, frozenset[str]] = field(default_factory=dict)
 
     def refresh(self) -> None:
@@ -42,7 +42,7 @@ class EnvironmentProbe:
         self._names.clear()
         self.packages.refresh()
 
-    def state(self, kind: str, name: str) -> str:
+    def state(self, kind: ObservationKind, name: str) -> str:
         """Get the state that an observation of this kind and name would have now."""
         key = (kind, name)
         if key not in self._known:
@@ -65,19 +65,19 @@ class EnvironmentProbe:
 
     def files(self, observed: Iterable[Observation]) -> list[Path]:
         """Get the files whose bytes these observations are about."""
-        return [self.base / item.name for item in observed if item.kind == "read"]
+        return [self.base / item.name for item in observed if item.kind is ObservationKind.READ]
 
-    def _look(self, kind: str, name: str) -> str:
+    def _look(self, kind: ObservationKind, name: str) -> str:
         path = self.base / name
-        if kind == "package":
+        if kind is ObservationKind.PACKAGE:
             return self.packages.state(name)
-        if kind == "missing":
+        if kind is ObservationKind.MISSING:
             local = any(holds(self._in(root), name) for root in (self.base, *self.roots))
             return "importable" if local or self.packages.importable(name) else ABSENT
-        if kind == "listed":
+        if kind is ObservationKind.LISTED:
             names = names_in(str(path))
             return ABSENT if names is None else _listing(names)
-        if kind == "sources":
+        if kind is ObservationKind.SOURCES:
             return self._sources()
         if not path.exists():
             return ABSENT
@@ -115,16 +115,26 @@ def settle_observations(
         if state is None:
             doubts.append(f"`{name}` changed while the step ran")
         else:
-            found.append(Observation("read", name, state))
+            found.append(Observation(ObservationKind.READ, name, state))
     for name, names in told["listed"].items():
         left = told["left"].get(name)
-        found.append(Observation("listed", name, _listing(names), _listing(left) if left else ""))
+        found.append(Observation(ObservationKind.LISTED, name, _listing(names), _listing(left) if left else ""))
     for name, state in told["probed"].items():
-        found.append(Observation("probed", name, state, around.state("probed", name) if name in told["left"] else ""))
-    found += [Observation("package", name, around.packages.state(name)) for name in _owners(told, around.packages)]
-    found += [Observation("missing", name, ABSENT) for name in told["missing"]]
+        found.append(
+            Observation(
+                ObservationKind.PROBED,
+                name,
+                state,
+                around.state(ObservationKind.PROBED, name) if name in told["left"] else "",
+            )
+        )
+    found += [
+        Observation(ObservationKind.PACKAGE, name, around.packages.state(name))
+        for name in _owners(told, around.packages)
+    ]
+    found += [Observation(ObservationKind.MISSING, name, ABSENT) for name in told["missing"]]
     if any(_runs_code(words, around.base) for words in told["programs"]):
-        found.append(Observation("sources", "", around.state("sources", "")))
+        found.append(Observation(ObservationKind.SOURCES, "", around.state(ObservationKind.SOURCES, "")))
     if told["reinstalled"] or any(map(_installs, told["programs"])):
         doubts.append("installed packages changed while the step ran")
     return tuple(sorted(found, key=lambda item: (item.kind, item.name))), tuple(doubts)
@@ -145,7 +155,7 @@ def _read(around: EnvironmentProbe, name: str, stamp: Sequence[int]) -> str | No
     path = around.base / name
     if _stamp(path) != tuple(stamp):
         return None
-    state = around.state("read", name)
+    state = around.state(ObservationKind.READ, name)
     return state if _stamp(path) == tuple(stamp) else None
 
 

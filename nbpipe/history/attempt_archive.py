@@ -5,18 +5,20 @@ What belongs to a run is written once, in the run's folder; each committed attem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, true
 
-from nbpipe.codec import decode, encode
+from nbpipe.codec import decode, encode_sparse
 from nbpipe.history import attempts, event_log, executions, pipelines
 from nbpipe.history.database import Repository
 from nbpipe.history.results import ReuseEntry, add_reuse_entries
 from nbpipe.history.runs import insert_run
 from nbpipe.history.schema import attempts as attempt_rows
+from nbpipe.history.schema import executions as execution_rows
 from nbpipe.history.schema import runs as run_rows
 from nbpipe.history.sequences import raise_to
 from nbpipe.model import AttemptRecord, ExecutionRecord, PipelineRecord, RunChanged, RunRecord, Status
@@ -33,18 +35,24 @@ class ArchivedRun:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedResult:
-    """One committed attempt with all that history knows of it, but for its run."""
+    """One committed attempt with all that history knows of it, but for its run.
+
+    ``texts`` names, by component, the texts that the run stores for all of its results.
+    """
 
     execution: ExecutionRecord
     attempt: AttemptRecord
-    offers: tuple[ReuseEntry, ...]
-    committed: float
+    offers: tuple[ReuseEntry, ...] = ()
+    committed: float = 0.0
+    texts: Mapping[str, str] = field(default_factory=dict)
     version: Literal[1] = 1
 
 
 def archive_text(archived: ArchivedRun | ArchivedResult) -> str:
-    """Return what is archived as JSON text."""
-    return encode(archived)
+    """Return what is archived as JSON text; an attempt's artifacts are written once, with its execution."""
+    if isinstance(archived, ArchivedResult) and archived.attempt.artifacts == archived.execution.artifacts:
+        archived = replace(archived, attempt=replace(archived.attempt, artifacts=()))
+    return encode_sparse(archived)
 
 
 def read_archived_run(text: str) -> ArchivedRun:
@@ -54,7 +62,9 @@ def read_archived_run(text: str) -> ArchivedRun:
 
 def read_archived_result(text: str) -> ArchivedResult:
     """Return the attempt; raise ValueError when the text is not one of ours."""
-    return decode(text, ArchivedResult)
+    result = decode(text, ArchivedResult)
+    artifacts = result.attempt.artifacts or result.execution.artifacts
+    return replace(result, attempt=replace(result.attempt, artifacts=artifacts))
 
 
 class ResultArchive(Repository):
@@ -87,18 +97,34 @@ def _restore(connection: Connection, result: ArchivedResult, archived: ArchivedR
     elif not executions.may_become(executions.status_of(connection, execution.id), execution.status):
         return False
     # What it needed was restored before it, or is lost; the log tells of what there is.
-    executions.write(connection, [execution], when)
+    executions.write(connection, [_beside_others(connection, execution, when)], when)
     attempts.write(connection, attempt.run, [attempt], when)
     add_reuse_entries(connection, attempt.id, result.offers, now=when)
     raise_to(connection, "token", attempt.token)
     return True
 
 
+def _beside_others(connection: Connection, execution: ExecutionRecord, when: float) -> ExecutionRecord:
+    """Return the execution as it stands among others of its step: the newest of a run is the current one.
+
+    Its archived record is from before it was replaced.
+    """
+    of_step = (execution_rows.c.run == execution.run) & (execution_rows.c.step == execution.step)
+    others = select(execution_rows).where(of_step, execution_rows.c.id != execution.id)
+    rivals = executions.read(connection, others.where(execution_rows.c.current.is_(true())))
+    if any((rival.ended or math.inf) > (execution.ended or 0.0) for rival in rivals):
+        return replace(execution, current=False)
+    executions.supersede(connection, [rival.id for rival in rivals], when)
+    return execution
+
+
 def _restore_run(connection: Connection, archived: ArchivedRun, when: float) -> None:
     run = archived.run
     if not run.status.terminal:
         run = replace(run, status=Status.LOST, ended=when)
-    pipelines.keep(connection, archived.pipeline)
+    newer = select(run_rows.c.id).where(run_rows.c.pipeline == run.pipeline, run_rows.c.started > run.started)
+    if connection.scalar(newer.limit(1)) is None:
+        pipelines.keep(connection, archived.pipeline)
     insert_run(connection, replace(run, number=_free_number(connection, run.number)))
     event_log.append(connection, run.id, [RunChanged(run.status, run.ended)], run.ended or when)
 

@@ -29,14 +29,18 @@ Told = RunGrown | MetricLogged | OutputWritten
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What has changed in a run since it was recorded last: it becomes visible, and part of the log, all together."""
+    """What has changed in a run since it was recorded last: it becomes visible, and part of the log, all together.
+
+    ``superseded`` are the ids of executions that newer ones of their steps have replaced.
+    """
 
     executions: Sequence[ExecutionRecord] = ()
+    superseded: Sequence[str] = ()
     attempts: Sequence[AttemptRecord] = ()
     told: Sequence[Told] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.executions or self.attempts or self.told)
+        return bool(self.executions or self.superseded or self.attempts or self.told)
 
 
 class AttemptRepository(Repository):
@@ -45,9 +49,10 @@ class AttemptRepository(Repository):
     def record(self, run: str, changes: Changes, now: float) -> None:
         """Write what has changed in a run, short of successes; what has ended already stays as it is."""
         if any(attempt.status is Status.SUCCEEDED for attempt in changes.attempts):
-            raise ValueError("an attempt cannot succeed without a commit")
+            raise ValueError("an attempt cannot be recorded as succeeded: that takes a commit")
         with self._database.writing() as connection:
             executions.write(connection, changes.executions, now)
+            executions.supersede(connection, changes.superseded, now)
             write(connection, run, changes.attempts, now)
             event_log.append(connection, run, changes.told, now)
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from nbpipe.history.database import Repository
-from nbpipe.history.row_mapping import TERMINAL
+from nbpipe.history.row_mapping import GOING_ON
 from nbpipe.history.schema import claims, runs
 from nbpipe.history.sequences import next_number
 
@@ -87,5 +87,5 @@ def _take(connection: Connection, key: str, *, owner: str, now: float, lease: fl
 
 
 def _run_of(connection: Connection, owner: str) -> str | None:
-    mine = (runs.c.owner == owner) & runs.c.status.not_in(TERMINAL)
+    mine = (runs.c.owner == owner) & runs.c.status.in_(GOING_ON)
     return connection.scalar(select(runs.c.id).where(mine).order_by(runs.c.number.desc()).limit(1))

@@ -85,18 +85,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Get a connection that sees one moment of the database."""
-        with words_for(self.path), self._readers.connect() as connection:
-            try:
-                yield connection
-            except (ValueError, LookupError) as error:
-                # What was written there could be read; what is there now cannot.
-                said = f"the history {self.path} is damaged: it holds what nbpipe never wrote ({error})"
-                raise HistoryDamaged(said, _REPAIR) from error
+        with words_for(self.path), self._readers.connect() as connection, _understood(self.path):
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Get a connection whose changes become visible together, or not at all when the body raises."""
-        with words_for(self.path), self._writers.begin() as connection:
+        with words_for(self.path), self._writers.begin() as connection, _understood(self.path):
             yield connection
 
     def settle(self) -> None:
@@ -199,6 +194,19 @@ def words_for(path: Path) -> Iterator[None]:
         raise _out_of_reach(path, str(error.orig)) from error
     except (sqlite3.Error, OSError, UnicodeError) as error:
         raise _out_of_reach(path, str(error)) from error
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError:
+        # What is asked or told is no text that a database takes.
+        raise
+    except (ValueError, LookupError) as error:
+        # What was written there could be read; what is there now cannot.
+        said = f"the history {path} is damaged: it holds what nbpipe never wrote ({error})"
+        raise HistoryDamaged(said, _REPAIR) from error
 
 
 def _out_of_reach(path: Path, cause: str) -> HistoryOutOfReach:

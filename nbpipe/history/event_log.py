@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database import Repository
-from nbpipe.history.schema import attempts, events, runs
+from nbpipe.history.schema import attempts, events, logs_metric, runs
 from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
@@ -29,6 +29,8 @@ from nbpipe.model import (
     RunFact,
     RunGrown,
 )
+
+_LOOK = "Look: nbpipe verify"
 
 # So many entries are read at once; whoever follows a run comes back for the rest.
 BATCH = 5_000
@@ -51,37 +53,36 @@ class EventLog(Repository):
     def read(self, run: str, after: int = 0, limit: int = BATCH) -> list[RunEvent]:
         """Return up to ``limit`` entries of a run's log that come after entry ``after``.
 
-        Raise HistoryDamaged when an entry is missing.
+        Raise HistoryDamaged when an entry is missing or cannot be read.
         """
         wanted = select(events).where(events.c.run == run, events.c.number > after)
         with self._database.reading() as connection:
             rows = connection.execute(wanted.order_by(events.c.number).limit(limit)).all()
-            for expected, row in enumerate(rows, after + 1):
-                if row.number != expected:
-                    raise HistoryDamaged(
-                        f"the log of run {run} has a gap: entry {expected} is missing", "Look: nbpipe verify"
-                    )
-            return [_event_from(row) for row in rows]
+            return [_event_from(row, expected) for expected, row in enumerate(rows, after + 1)]
 
-    def gaps(self) -> list[str]:
-        """Return the runs whose log does not have all of its entries."""
-        counted = select(events.c.run, events.c.number).order_by(events.c.run, events.c.number)
+    def damage(self) -> list[str]:
+        """Return what is wrong with the runs' logs: of each, the first entry that is missing or cannot be read."""
         with self._database.reading() as connection:
-            known = {row.id: row.events for row in connection.execute(select(runs.c.id, runs.c.events))}
-            found = dict.fromkeys(known, 0)
-            broken: dict[str, None] = {}
-            for row in connection.execute(counted):
+            written = {row.id: row.events for row in connection.execute(select(runs.c.id, runs.c.events))}
+            found = dict.fromkeys(written, 0)
+            wrong: dict[str, str] = {}
+            for row in connection.execute(select(events).order_by(events.c.run, events.c.number)):
                 found[row.run] = found.get(row.run, 0) + 1
-                if row.number != found[row.run]:
-                    broken[row.run] = None
-        return list(broken | {run: None for run, count in known.items() if found[run] != count})
+                if row.run not in wrong:
+                    try:
+                        _event_from(row, found[row.run])
+                    except HistoryDamaged as error:
+                        wrong[row.run] = error.message
+        cut = {run: _gap(run, found[run] + 1) for run, count in written.items() if found[run] < count}
+        return list((cut | wrong).values())
 
     def metrics(self, run: str) -> list[Metric]:
         """Return the numbers that a run's attempts logged, in the order in which they were logged."""
-        wanted = select(events.c.fact).where(events.c.run == run, events.c.kind == EventKind.METRIC.value)
+        wanted = select(events).where(events.c.run == run, logs_metric)
         with self._database.reading() as connection:
-            facts = connection.scalars(wanted.order_by(events.c.number)).all()
-            return [decode(fact, Metric) for fact in facts]
+            rows = connection.execute(wanted.order_by(events.c.number)).all()
+            facts = [_event_from(row, row.number).fact for row in rows]
+        return [fact.metric for fact in facts if isinstance(fact, MetricLogged)]
 
 
 def append(connection: Connection, run: str, facts: Sequence[RunFact], now: float) -> None:
@@ -128,8 +129,19 @@ def _parts(fact: RunFact) -> tuple[EventKind, str | None, object]:
             return EventKind.OUTPUT, name, fact
 
 
-def _event_from(row: Row[Any]) -> RunEvent:
-    return RunEvent(row.number, row.time, _fact_from(EventKind(row.kind), row.fact))
+def _event_from(row: Row[Any], expected: int) -> RunEvent:
+    if row.number != expected:
+        raise HistoryDamaged(_gap(row.run, expected), _LOOK)
+    try:
+        return RunEvent(row.number, row.time, _fact_from(EventKind(row.kind), row.fact))
+    except ValueError as error:
+        raise HistoryDamaged(
+            f"entry {row.number} of the log of run {row.run} is not what nbpipe wrote ({error})", _LOOK
+        ) from error
+
+
+def _gap(run: str, missing: int) -> str:
+    return f"the log of run {run} has a gap: entry {missing} is missing"
 
 
 def _fact_from(kind: EventKind, text: str) -> RunFact:

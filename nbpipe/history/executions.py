@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Subquery, bindparam, delete, false, func, insert, select, true, update
@@ -87,12 +88,16 @@ class ExecutionRepository(Repository):
         """Return the newest output of that name, of this pipeline and this step where they are named."""
         made = executions.c.id == outputs.c.execution
         wanted = select(outputs).join(executions, made).where(outputs.c.name == output, executions.c.done.is_(true()))
-        if pipeline is not None:
-            wanted = wanted.where(executions.c.pipeline == pipeline)
+        number = outputs.c.number
         if step is not None:
             wanted = wanted.where(executions.c.step == step)
+        if pipeline is not None and step is not None:
+            # The index by which both are found is the executions' own.
+            wanted, number = wanted.where(executions.c.pipeline == pipeline), executions.c.number
+        elif pipeline is not None:
+            wanted = wanted.where(outputs.c.pipeline == pipeline)
         with self._database.reading() as connection:
-            newest = wanted.order_by(executions.c.number.desc(), executions.c.position).limit(1)
+            newest = wanted.order_by(number.desc(), executions.c.position).limit(1)
             row = connection.execute(newest).first()
             return None if row is None else artifact_from(row)
 
@@ -113,15 +118,19 @@ def read(connection: Connection, wanted: Select[Any]) -> list[ExecutionRecord]:
 
 
 def write(connection: Connection, records: Sequence[ExecutionRecord], now: float) -> None:
-    """Write executions inside the caller's transaction; one that has ended keeps its status, whatever is told later."""
+    """Write executions inside the caller's transaction.
+
+    Whatever is told later, one that has ended keeps its status, and one that was replaced stays replaced.
+    """
     latest = {record.id: record for record in records}
     known = _statuses(connection, list(latest))
-    accepted = [record for record in latest.values() if may_become(known.get(record.id), record.status)]
-    by_run: dict[str, list[ExecutionRecord]] = defaultdict(list)
-    for record in accepted:
-        by_run[record.run].append(record)
+    replaced = _replaced(connection, known)
+    accepted = [
+        replace(record, current=False) if record.id in replaced else record
+        for record in latest.values() if may_become(known.get(record.id), record.status)
+    ]  # fmt: skip
     texts = text_pool.TextPool()
-    places = _places(connection, by_run)
+    places = _places(connection, dict.fromkeys(record.run for record in accepted))
     rows = [
         execution_to_row(record, texts.add_components(record.components), texts.add_observed(record.observed))
         | places[record.run]
@@ -131,14 +140,22 @@ def write(connection: Connection, records: Sequence[ExecutionRecord], now: float
     _insert(connection, [row for row in rows if row["id"] not in known])
     _change(connection, [row for row in rows if row["id"] in known])
     made = [
-        output_to_row(record, position, places[record.run]["number"])
+        output_to_row(record, position) | places[record.run]
         for record in accepted
         for position in range(len(record.artifacts))
     ]
     if made:
         connection.execute(insert(outputs), made)
-    for run, changed in by_run.items():
-        event_log.append(connection, run, [event_log.execution_changed(record) for record in changed], now)
+    _log(connection, accepted, now)
+
+
+def supersede(connection: Connection, ids: Sequence[str], now: float) -> None:
+    """Note inside the caller's transaction that newer executions stand for the steps of these ones."""
+    for chunk in chunks(ids):
+        theirs = executions.c.id.in_(chunk) & executions.c.current.is_(true())
+        changed = update(executions).where(theirs).values(current=False, done=False).returning(executions.c.id)
+        found = list(connection.scalars(changed))
+        _log(connection, read(connection, select(executions).where(executions.c.id.in_(found))), now)
 
 
 def status_of(connection: Connection, execution: str) -> Status | None:
@@ -149,6 +166,14 @@ def status_of(connection: Connection, execution: str) -> Status | None:
 def may_become(present: Status | None, status: Status) -> bool:
     """Return whether an execution may get this status: what has ended stays as it ended."""
     return present is None or not present.terminal or present == status
+
+
+def _log(connection: Connection, changed: Sequence[ExecutionRecord], now: float) -> None:
+    by_run: dict[str, list[ExecutionRecord]] = defaultdict(list)
+    for record in changed:
+        by_run[record.run].append(record)
+    for run, records in by_run.items():
+        event_log.append(connection, run, [event_log.execution_changed(record) for record in records], now)
 
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -169,6 +194,14 @@ def _statuses(connection: Connection, ids: Sequence[str]) -> dict[str, Status]:
     for chunk in chunks(ids):
         asked = select(executions.c.id, executions.c.status).where(executions.c.id.in_(chunk))
         found.update((row.id, Status(row.status)) for row in connection.execute(asked.with_for_update()))
+    return found
+
+
+def _replaced(connection: Connection, ids: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for chunk in chunks(list(ids)):
+        asked = select(executions.c.id).where(executions.c.id.in_(chunk), executions.c.current.is_not(true()))
+        found.update(connection.scalars(asked))
     return found
 
 

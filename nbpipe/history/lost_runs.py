@@ -9,14 +9,14 @@ from sqlalchemy import Connection, delete, select
 
 from nbpipe.history import attempts, executions, runs
 from nbpipe.history.database import Repository
-from nbpipe.history.row_mapping import TERMINAL, attempt_from
+from nbpipe.history.row_mapping import GOING_ON, attempt_from
 from nbpipe.history.schema import attempts as attempt_rows
 from nbpipe.history.schema import claims
 from nbpipe.history.schema import executions as execution_rows
 from nbpipe.history.schema import runs as run_rows
-from nbpipe.model import AttemptRecord, Failure, Status
+from nbpipe.model import AttemptRecord, Failure, FailureKind, Status
 
-_FAILURE = Failure("lost", "", "", "the process that carried the run exited unexpectedly")
+_FAILURE = Failure(FailureKind.LOST, "", "", "the process that carried the run exited unexpectedly")
 
 
 class LostRunRepository(Repository):
@@ -24,7 +24,7 @@ class LostRunRepository(Repository):
 
     def abandoned(self, *, alive: Callable[[str], bool]) -> list[AttemptRecord]:
         """Return the attempts that were going on in runs whose owner is dead."""
-        going_on = attempt_rows.c.status.not_in(TERMINAL) & run_rows.c.status.not_in(TERMINAL)
+        going_on = attempt_rows.c.status.in_(GOING_ON) & run_rows.c.status.in_(GOING_ON)
         wanted = select(attempt_rows, run_rows.c.owner).join(run_rows, run_rows.c.id == attempt_rows.c.run)
         with self._database.reading() as connection:
             rows = connection.execute(wanted.where(going_on)).all()
@@ -33,7 +33,7 @@ class LostRunRepository(Repository):
 
     def mark_lost(self, *, alive: Callable[[str], bool], now: float) -> list[str]:
         """Return the runs that were going on and whose owner is dead, now lost with all that had not ended in them."""
-        going_on = run_rows.c.status.not_in(TERMINAL)
+        going_on = run_rows.c.status.in_(GOING_ON)
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(run_rows.c.id, run_rows.c.owner).where(going_on).order_by(run_rows.c.number)
@@ -50,14 +50,16 @@ class LostRunRepository(Repository):
 
 
 def _lose(connection: Connection, run: str, now: float) -> bool:
+    present = connection.scalar(select(run_rows.c.status).where(run_rows.c.id == run).with_for_update())
     # Another process may have come first.
-    if not runs.end(connection, run, Status.LOST, now):
+    if present is None or Status(present).terminal:
         return False
-    going_on = attempt_rows.c.run == run, attempt_rows.c.status.not_in(TERMINAL)
+    going_on = attempt_rows.c.run == run, attempt_rows.c.status.in_(GOING_ON)
     left = [attempt_from(row) for row in connection.execute(select(attempt_rows).where(*going_on))]
     lost = [replace(each, status=Status.LOST, ended=now, failure=_FAILURE) for each in left]
     attempts.write(connection, run, lost, now)
-    open_ = select(execution_rows).where(execution_rows.c.run == run, execution_rows.c.status.not_in(TERMINAL))
+    open_ = select(execution_rows).where(execution_rows.c.run == run, execution_rows.c.status.in_(GOING_ON))
     records = [replace(each, status=Status.LOST, ended=now) for each in executions.read(connection, open_)]
     executions.write(connection, records, now)
-    return True
+    # Whoever follows the log stops at the run's end, so all that ends with it comes before.
+    return runs.end(connection, run, Status.LOST, now)

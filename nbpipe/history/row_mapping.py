@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row
 
+from nbpipe.codec import decode
 from nbpipe.model import (
     Artifact,
     AttemptRecord,
@@ -28,7 +29,7 @@ from nbpipe.model import (
     Status,
 )
 
-TERMINAL = tuple(status.value for status in Status if status.terminal)
+GOING_ON = tuple(status.value for status in Status if not status.terminal)
 DONE = frozenset((Status.SUCCEEDED, Status.REUSED))
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=repr)
@@ -142,12 +143,11 @@ def execution_from(
     )
 
 
-def output_to_row(record: ExecutionRecord, position: int, number: int) -> dict[str, Any]:
-    """Return the row of the execution's output at ``position``; ``number`` is that of the run."""
+def output_to_row(record: ExecutionRecord, position: int) -> dict[str, Any]:
+    """Return the row of the execution's output at ``position``, but for what it repeats of its run."""
     artifact = record.artifacts[position]
     return {
         "execution": record.id,
-        "number": number,
         "position": position,
         "name": artifact.name,
         "format": artifact.format,
@@ -228,7 +228,4 @@ def failure_to_json(failure: Failure | None) -> str | None:
 
 def failure_from(stored: str | None) -> Failure | None:
     """Return the failure."""
-    if stored is None:
-        return None
-    values: Mapping[str, Any] = json.loads(stored)
-    return Failure(**values)
+    return None if stored is None else decode(stored, Failure)

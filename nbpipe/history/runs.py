@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, or_, select, update
 
 from nbpipe.history import event_log, pipelines, text_pool
 from nbpipe.history.database import Repository, chunks
-from nbpipe.history.row_mapping import TERMINAL, git_to_json, run_from, to_json
+from nbpipe.history.row_mapping import GOING_ON, git_to_json, run_from, to_json
 from nbpipe.history.schema import executions, runs
 from nbpipe.history.sequences import next_number
 from nbpipe.model import GitState, PipelineRecord, RunChanged, RunRecord, Status
@@ -71,9 +71,10 @@ class RunRepository(Repository):
 
     def live(self, pipeline: str) -> list[RunRecord]:
         """Return the runs of a pipeline that have not ended."""
-        wanted = select(runs).where(runs.c.pipeline == pipeline, runs.c.status.not_in(TERMINAL))
+        wanted = select(runs).where(runs.c.pipeline == pipeline, runs.c.status.in_(GOING_ON))
         with self._database.reading() as connection:
-            return _read(connection, wanted.order_by(runs.c.number))
+            # Sorted here: SQLite would go through all runs of the pipeline to have them in order.
+            return sorted(_read(connection, wanted), key=lambda run: run.number)
 
     def status(self, run: str) -> Status | None:
         """Return a run's status; None when there is no such run."""
@@ -150,7 +151,7 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
 
 def end(connection: Connection, run: str, status: Status, now: float) -> bool:
     """End a run inside the caller's transaction; return False when it had ended already."""
-    going_on = (runs.c.id == run) & runs.c.status.not_in(TERMINAL)
+    going_on = (runs.c.id == run) & runs.c.status.in_(GOING_ON)
     ended = connection.execute(update(runs).where(going_on).values(status=status.value, ended=now)).rowcount == 1
     if ended:
         event_log.append(connection, run, [RunChanged(status, now)], now)
@@ -171,9 +172,9 @@ def _filtered(wanted: RunFilter) -> Select[Any]:
         )
         found = found.where(executed.exists())
     for name, value in wanted.tags.items():
-        # One member of the object that to_json has written, whatever stands before and after it.
+        # One member of the object that to_json has written; a quote inside a text never follows a brace or comma bare.
         member = to_json({name: value})[1:-1]
-        found = found.where(func.replace(runs.c.tags, member, "") != runs.c.tags)
+        found = found.where(or_(*(func.replace(runs.c.tags, at + member, "") != runs.c.tags for at in "{,")))
     return found
 
 

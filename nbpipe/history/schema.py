@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    literal_column,
 )
 
 SCHEMA_VERSION = 1
@@ -90,7 +91,8 @@ runs = Table(
     _number("events"),
     Index("runs_of_pipeline", "pipeline", "number"),
     Index("runs_of_experiment", "experiment", "number"),
-    Index("runs_by_status", "status"),
+    Index("runs_by_status", "status", "number"),
+    Index("runs_of_pipeline_by_status", "pipeline", "status", "number"),
 )
 
 executions = Table(
@@ -124,6 +126,7 @@ executions = Table(
     _words("needs"),
     _time_or_none("cancel_asked"),
     Index("executions_of_run", "run", "position"),
+    Index("executions_of_step", "run", "step"),
     # ``done``: it has its outputs, and nothing has replaced it in its run.
     Index("executions_newest", "pipeline", "done", "step", "number"),
 )
@@ -133,6 +136,7 @@ outputs = Table(
     metadata,
     Column("execution", Text, ForeignKey("executions.id"), primary_key=True),
     _words("name", primary_key=True),
+    _words("pipeline"),
     _number("number"),
     _number("position"),
     _words("format"),
@@ -141,6 +145,7 @@ outputs = Table(
     _words("basename"),
     _number("bytes"),
     Index("outputs_by_name", "name", "number"),
+    Index("outputs_of_pipeline", "pipeline", "name", "number"),
 )
 
 attempts = Table(
@@ -184,8 +189,11 @@ events = Table(
     _words("kind"),
     _words_or_none("attempt"),
     _words("fact"),
-    Index("events_of_kind", "run", "kind", "attempt"),
+    sqlite_with_rowid=False,
 )
+# A run has thousands of events, of which only the metrics are looked up by their kind.
+logs_metric = events.c.kind == literal_column("'metric'")
+Index("metric_events", events.c.run, events.c.number, sqlite_where=logs_metric, postgresql_where=logs_metric)
 
 entries = Table(
     "entries",

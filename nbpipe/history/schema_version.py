@@ -26,7 +26,7 @@ def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -
     """Raise HistoryOutOfReach for a database whose schema is older, newer, or none of nbpipe's."""
     if meta.name not in inspect(connection).get_table_names():
         raise _foreign(path)
-    found = dict(connection.execute(select(meta.c.name, meta.c.value)).tuples().all())
+    found = {row.name: row.value for row in connection.execute(select(meta.c.name, meta.c.value))}
     version = found.get(_VERSION, "")
     if _VERSION not in found and _BEFORE_FIRST in found:
         raise HistoryOutOfReach(

@@ -77,8 +77,7 @@ class History:
 
     def damage(self) -> list[str]:
         """Return what is wrong with the database's file and with the log of its runs; nothing when it is whole."""
-        found = self._database.damage()
-        return found or [f"the log of run {run} has a gap" for run in self.log.gaps()]
+        return self._database.damage() or self.log.damage()
 
     @property
     def is_private(self) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from nbpipe.history.database import chunks, insert_absent
 from nbpipe.history.row_mapping import to_json
 from nbpipe.history.schema import texts
-from nbpipe.model import KeyComponent, Observation
+from nbpipe.model import KeyComponent, Observation, ObservationKind
 
 # Shorter texts are quicker read with the list that they belong to, at the price of repeating them in some lists.
 _LONG = 2048
@@ -73,7 +73,9 @@ def load_observed(connection: Connection, names: Iterable[str | None]) -> dict[s
     """Get the lists of observations by name; None is the name of the empty list."""
     lists = load(connection, [name for name in names if name is not None])
     found: dict[str | None, tuple[Observation, ...]] = {None: ()}
-    return found | {name: tuple(Observation(*parts) for parts in rows) for name, rows in lists.items()}
+    return found | {
+        name: tuple(Observation(ObservationKind(kind), *parts) for kind, *parts in rows) for name, rows in lists.items()
+    }
 
 
 def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:

@@ -109,13 +109,13 @@ class KernelCaller:
         session = self._session
         if not is_watched(session.shell):
             return False
-        watched = session.live.newest()
-        if watched is None:
+        view = session.live.newest()
+        if view is None:
             newest = session.workspace.runs.newest(session.identity)
             if newest is None or newest[0].status.terminal:
                 return False
-            watched = session.live.watch(newest[0].id)
-        show_card(session, watched, None)
+            view = session.live.watch(newest[0].id)
+        show_card(session, view, None)
         return True
 
     def await_submitted(self) -> None:

@@ -14,12 +14,12 @@ from nbpipe.views.why_report import why_html
 from nbpipe.widget import CardWidget
 
 
-def show_card(session: KernelSession, watched: RunView, focus: str | None) -> None:
+def show_card(session: KernelSession, view: RunView, focus: str | None) -> None:
     """Show a run on a card under the cell that runs now; ``focus`` is the cell's step, None for the whole run."""
-    shown = _Shown(session, watched, focus)
+    shown = _Shown(session, view, focus)
     shown.card = CardWidget(shown.act)
     shown.card.show()
-    watched.add(shown.card, focus)
+    view.add(shown.card, focus)
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Shown:
     """A card with the run that it shows now."""
 
     session: KernelSession
-    watched: RunView
+    view: RunView
     focus: str | None
     card: CardWidget | None = None
 
@@ -55,7 +55,7 @@ class _Shown:
         return Html()
 
     def _cancel(self, step: str) -> None:
-        self.watched.cancel(step)
+        self.view.cancel(step)
 
     def _why(self, step: str) -> Html:
         workspace = self.session.workspace
@@ -66,10 +66,10 @@ class _Shown:
     def _again(self, step: str, *, force: tuple[str, ...] | None) -> None:
         """Submit the step as its cell is now; the card shows the new run from now on."""
         request = self.session.request([step], force=force)
-        if self.watched.goes_on_with(step):
-            self.watched.cancel(step)
+        if self.view.goes_on_with(step):
+            self.view.cancel(step)
         again = self.session.submit(request, self.session.cells.all(), RunOptions())
         if self.card is not None:
-            self.watched.drop(self.card)
+            self.view.drop(self.card)
             again.add(self.card, self.focus)
-        self.watched = again
+        self.view = again

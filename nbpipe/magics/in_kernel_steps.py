@@ -132,7 +132,7 @@ def _value(item: JobInput) -> Any:
     paths = [Path(path) for path in item.paths]
     what = f"input `{item.name}`"
     read = paths if item.format is None else [load_here(path, item.format, what) for path in paths]
-    return read if item.kind in ("paths", "values") else read[0]
+    return read if item.kind.is_list else read[0]
 
 
 def _is_path(output: JobOutput) -> bool:

@@ -107,15 +107,15 @@ class KernelSession:
     ) -> RunView:
         """Hand steps to the process that carries this kernel's runs; their outputs are expected from now on."""
         live = self.live
-        watched = live.submit(request, cells) if run_options is None else live.submit_alone(request, cells, run_options)
+        view = live.submit(request, cells) if run_options is None else live.submit_alone(request, cells, run_options)
         for step in request.reading.steps:
-            if step.name not in watched.texts:
+            if step.name not in view.texts:
                 continue
             asked = step.name in request.steps or not request.steps
             expect = self.outputs.expect if asked else self.outputs.expect_too
             names = [output.name for output in step.outputs]
-            expect(names, step.name, watched, definition_digests(request.reading.code[step.name]))
-        return watched
+            expect(names, step.name, view, definition_digests(request.reading.code[step.name]))
+        return view
 
     def run(
         self,

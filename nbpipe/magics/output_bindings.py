@@ -33,7 +33,7 @@ class _Expected:
     """Where a name will come from: a step of a run that goes on, or has ended without the name being bound yet."""
 
     step: str
-    watched: RunView
+    view: RunView
     classes: Mapping[str, str]
 
 
@@ -52,21 +52,21 @@ class OutputBindings:
         self._own: set[str] = set()
         self._refused: set[Reference] = set()
 
-    def expect(self, names: Iterable[str], step: str, watched: RunView, classes: Mapping[str, str]) -> None:
+    def expect(self, names: Iterable[str], step: str, view: RunView, classes: Mapping[str, str]) -> None:
         """Expect outputs of a step: whoever reads one of these names from now on waits for it."""
         for name in names:
             self._own.discard(name)
             self._renewed.pop(name, None)
             self._bound.pop(name, None)
-            self._expected[name] = _Expected(step, watched, classes)
+            self._expected[name] = _Expected(step, view, classes)
 
-    def expect_too(self, names: Iterable[str], step: str, watched: RunView, classes: Mapping[str, str]) -> None:
+    def expect_too(self, names: Iterable[str], step: str, view: RunView, classes: Mapping[str, str]) -> None:
         """Expect outputs of a step that another one needs: names that are bound are renewed if the result is new."""
         for name in names:
-            if name in self._bound or (name in self._expected and self._expected[name].watched is not watched):
-                self._renewed[name] = _Expected(step, watched, classes)
+            if name in self._bound or (name in self._expected and self._expected[name].view is not view):
+                self._renewed[name] = _Expected(step, view, classes)
             elif name not in self._own:
-                self._expected[name] = _Expected(step, watched, classes)
+                self._expected[name] = _Expected(step, view, classes)
 
     def forget(self, names: Iterable[str]) -> None:
         """Expect these names no more: the user's code binds them."""
@@ -114,7 +114,7 @@ class OutputBindings:
     def has_come(self) -> bool:
         """Say whether anything has come that costs nothing to load; asked by any thread, so nothing is changed."""
         renewed = list(self._renewed.values())
-        return bool(self._light()) or any(expected.watched.is_done(expected.step) for expected in renewed)
+        return bool(self._light()) or any(expected.view.is_done(expected.step) for expected in renewed)
 
     def bind_ready(self) -> None:
         """Bind what has come and costs nothing to load."""
@@ -126,17 +126,17 @@ class OutputBindings:
 
     def _ready(self) -> list[tuple[Artifact, Mapping[str, str]]]:
         for name, expected in list(self._renewed.items()):
-            artifact = _output(expected.watched.succeeded(expected.step), name)
+            artifact = _output(expected.view.succeeded(expected.step), name)
             if artifact is not None and self._bound.get(name) != artifact.reference and name not in self._expected:
                 self._expected[name] = expected
-            if artifact is not None or expected.watched.is_done(expected.step):
+            if artifact is not None or expected.view.is_done(expected.step):
                 self._renewed.pop(name, None)
         return self._light()
 
     def _light(self) -> list[tuple[Artifact, Mapping[str, str]]]:
         found: list[tuple[Artifact, Mapping[str, str]]] = []
         for name, expected in list(self._expected.items()):
-            artifact = _output(expected.watched.succeeded(expected.step), name)
+            artifact = _output(expected.view.succeeded(expected.step), name)
             if artifact is not None and artifact.reference not in self._refused and _is_light(artifact):
                 found.append((artifact, expected.classes))
         return found
@@ -164,22 +164,22 @@ class OutputBindings:
 
     def _await(self, name: str, expected: _Expected) -> None:
         self._wait(name, expected)
-        artifact = _output(expected.watched.succeeded(expected.step), name)
+        artifact = _output(expected.view.succeeded(expected.step), name)
         if artifact is None:
             self.unbind(name)
-            raise _missing(name, expected.step, expected.watched)
+            raise _missing(name, expected.step, expected.view)
         share_classes(self._namespace, expected.classes)
         self.bind(artifact)
 
     def _wait(self, name: str, expected: _Expected) -> None:
-        watched, step = expected.watched, expected.step
+        view, step = expected.view, expected.step
         with self._hint() as hint, _interruptible():
             begin = time.monotonic()
-            while not watched.is_done(step):
-                with watched.changed:
-                    watched.changed.wait(_PAUSE)
+            while not view.is_done(step):
+                with view.changed:
+                    view.changed.wait(_PAUSE)
                 if time.monotonic() - begin > _HINT_SECONDS:
-                    hint.say(name, step, watched.record(step), time.monotonic() - begin)
+                    hint.say(name, step, view.record(step), time.monotonic() - begin)
 
     def read_by(self, code: CodeType | None, names: Iterable[str]) -> list[str]:
         """Get the expected names among some that a cell reads, and among those that functions it calls read."""
@@ -257,12 +257,12 @@ def _is_light(artifact: Artifact) -> bool:
     return light and all(library in sys.modules for library in needed)
 
 
-def _missing(name: str, step: str, watched: RunView) -> StepFailed:
-    record = watched.record(step)
-    if watched.error is not None:
-        return StepFailed(f"`{name}` is not there: {watched.error}")
+def _missing(name: str, step: str, view: RunView) -> StepFailed:
+    record = view.record(step)
+    if view.error is not None:
+        return StepFailed(f"`{name}` is not there: {view.error}")
     if record is None or record.failure is None or record.status is not Status.FAILED:
-        ended = record or watched.run
+        ended = record or view.run
         state = ended.status.value if ended else "gone"
         return StepFailed(f"`{name}` is an output of step {step}, which is {state}", "Run its cell again.")
     said = fit(failure_line(record.failure), _SAID_COLUMNS)

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from typing import Any
 from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.run_view import RunView, StepDescription
+from nbpipe.magics.watched_run import WatchedRun
 from nbpipe.model import Artifact, Cell, Preview, Status
 from nbpipe.resolve.resolved_request import PipelineRequest, declared_needs
 from nbpipe.run.job_factory import definition_digests
-from nbpipe.run.messages import Reply, ReplyKind
+from nbpipe.run.messages import Reply
+from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.runner_client import LOG_FILE, RunnerClient
 from nbpipe.run.submission import Lifetime, RunOptions, Submission, new_run_id
 from nbpipe.views.card_state import CardState
@@ -33,6 +35,7 @@ _QUIET_SECONDS = 0.06
 # The cells of one gesture follow each other at once: a kernel that has been idle for so long has begun a new one.
 _GESTURE_SECONDS = 0.3
 _BEGIN_SECONDS = 30.0
+_CLOSE_SECONDS = 5.0
 _STUMBLES = 3
 
 
@@ -42,7 +45,8 @@ class _Waiting:
 
     cells: tuple[Cell, ...]
     request: PipelineRequest
-    watched: RunView
+    view: RunView
+    joins: str
     timer: threading.Timer
 
 
@@ -54,54 +58,55 @@ class RunClient:
         self._notebook = notebook
         self._connection_file = connection_file
         self._runner: RunnerClient | None = None
-        self._runs: list[RunView] = []
+        self._views: list[RunView] = []
         self._waiting: _Waiting | None = None
         self._lock = threading.RLock()
-        self._eyes: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
         self._numbers: dict[str, int] = {}
-        self._displayed: dict[str, tuple[Html, ...]] = {}
-        self._seen: dict[Artifact, Preview] = {}
+        self._displays_by_notebook: dict[str, tuple[Html, ...]] = {}
+        self._previews_by_artifact: dict[Artifact, Preview] = {}
         self._gesture = 0
         self._is_busy = False
         self._release_timer = threading.Timer(_GESTURE_SECONDS, self._release)
         self.landed: Callable[[], None] = lambda: None
 
     def submit(self, request: PipelineRequest, cells: tuple[Cell, ...]) -> RunView:
-        """Submit steps of a kernel's cells with what they need, or join a run that makes them already.
+        """Submit steps of a kernel's cells with what they need; they join the run of this kernel that goes on.
 
         What is wrong with the notebook's words is raised; the rest is told by the run.
         """
         needs = declared_needs(request)
         texts = _texts(request, needs)
         with self._lock:
-            joined = self._joined(request, texts)
-            if joined is not None:
-                return joined
+            known = self._same(request, texts)
+            if known is not None:
+                return known
             if self._waiting is not None and self._may_join(self._waiting, request):
                 return self._join(self._waiting, request, cells, texts=texts, needs=needs)
             self._flush()
-            watched = self._submitted(self._joinable(), texts, needs)
-            with _telling(watched):
-                self._waiting = _Waiting(cells, request, watched, self._timer())
-            return watched
+            joins = self._joinable()
+            view = self._new_view(texts, needs)
+            with _submitting(view):
+                self._waiting = _Waiting(cells, request, view, joins, self._timer())
+            return view
 
     def submit_alone(self, request: PipelineRequest, cells: tuple[Cell, ...], run_options: RunOptions) -> RunView:
         """Submit a run of its own, with run_options that no other has."""
         needs = declared_needs(request)
         with self._lock:
             self._flush()
-            watched = self._submitted("", _texts(request, needs), needs)
-            watched.alone = bool(request.texts)
-            run_options = dataclasses.replace(run_options, run=watched.request, attach=True)
-            with _telling(watched):
-                self._send(cells, request, run_options)
-            return watched
+            view = self._new_view(_texts(request, needs), needs)
+            view.alone = bool(request.texts)
+            with _submitting(view):
+                self._send(cells, request, dataclasses.replace(run_options, run=view.request, attach=True))
+            return view
 
     def watch(self, run: str) -> RunView:
-        """Watch a whole run, whoever carries it."""
+        """Return a view of a whole run, whoever carries it."""
         with self._lock:
-            known = next((one for one in self._runs if one.id == run and not one.request), None)
-            return known or self._look_after(RunView(self._workspace().runs.watch(run), self.picture))
+            whole = (view for view in self._views if not (view.request or view.over))
+            known = next((view for view in whole if view.watched is not None and view.watched.id == run), None)
+            return known or self._look_after(RunView(self.picture, self._watched(run)))
 
     def begin_cell(self) -> None:
         """Note that a cell begins: the runs that go on are held until no cell has run for a moment."""
@@ -114,6 +119,50 @@ class RunClient:
         with self._lock:
             self._is_busy = False
             self._release_soon()
+
+    def newest(self) -> RunView | None:
+        """Return the view of the run under way that was submitted last."""
+        return next((view for view in reversed(self._views) if not view.over), None)
+
+    def picture(self, view: RunView, focus: str | None) -> CardState:
+        """Return what a card with this focus shows of a run."""
+        steps = view.steps()
+        origins = {step.origin.run for step in steps if step.origin}
+        if origins - self._numbers.keys():
+            self._numbers |= self._workspace().runs.numbers(origins)
+        if focus is None and len(steps) == 1:
+            focus = steps[0].step
+        note = str(view.error) if view.error else _queued_because(view, focus)
+        return CardState(
+            run=view.run, steps=steps, needs=view.needs, focus=focus, told=view.activity(),
+            previews=self._previews(view, focus), numbers=self._numbers, now=time.time(), note=note,
+            error_line=view.failing_line(focus), displays=self._displays(view, focus),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Leave to themselves the runs that go on."""
+        with self._lock:
+            self._flush()
+            self._release_timer.cancel()
+            runner, self._runner = self._runner, None
+            views, self._views = self._views, []
+            watcher = self._watcher
+        if watcher is not None and watcher is not threading.current_thread():
+            # It reads a workspace that is about to be closed.
+            watcher.join(_CLOSE_SECONDS)
+        for view in views:
+            view.leave()
+        if runner is not None:
+            runner.close()
+
+    def begun(self, patience: float = _BEGIN_SECONDS) -> None:
+        """Return when what was submitted has begun, or has not in time."""
+        self._flush()
+        ends = time.monotonic() + patience
+        for view in list(self._views):
+            while view.run is None and not view.error and time.monotonic() < ends:
+                with view.changed:
+                    view.changed.wait(_LOOK_SECONDS)
 
     def _release_soon(self) -> None:
         self._release_timer.cancel()
@@ -129,95 +178,66 @@ class RunClient:
                     self._runner.release()
 
     def _joinable(self) -> str:
-        """Return the run of this kernel that goes on and takes more steps; empty if there is none."""
-        for watched in reversed(self._runs):
-            if watched.request and not (watched.over or watched.alone or watched.error):
-                return watched.request if watched.is_unconfirmed else watched.id
+        """Return the run of this kernel that goes on and takes more steps, or the request that may become it."""
+        for view in reversed(self._views):
+            if view.request and not (view.over or view.alone or view.error):
+                return view.request if view.watched is None else view.watched.id
         return ""
 
-    def _submitted(
-        self, joins: str, texts: Mapping[str, StepDescription], needs: Mapping[str, tuple[str, ...]]
-    ) -> RunView:
+    def _new_view(self, texts: Mapping[str, StepDescription], needs: Mapping[str, tuple[str, ...]]) -> RunView:
         request = new_run_id(time.time())
-        watcher = self._workspace().runs.watch(joins or request)
-        watched = RunView(watcher, self.picture, request, is_unconfirmed=bool(joins), texts=texts, needs=needs)
-        return self._look_after(watched)
+        return self._look_after(RunView(self.picture, request=request, texts=texts, needs=needs))
 
-    def _look_after(self, watched: RunView) -> RunView:
-        self._runs = [one for one in self._runs if not one.over] + [watched]
+    def _look_after(self, view: RunView) -> RunView:
+        self._views = [each for each in self._views if not each.over] + [view]
         self._watch_on()
-        return watched
+        return view
 
-    def newest(self) -> RunView | None:
-        """Get the run under way that was submitted last."""
-        return next((watched for watched in reversed(self._runs) if not watched.over), None)
+    def _watched(self, run: str) -> WatchedRun:
+        """Return a run to watch: the one that another view has already, if any."""
+        watched = (view.watched for view in self._views if view.watched is not None and not view.over)
+        known = next((each for each in watched if each.id == run), None)
+        return known or WatchedRun(self._workspace().runs.watch(run))
 
-    def picture(self, watched: RunView, focus: str | None) -> CardState:
-        """Get what a card with this focus shows of a run."""
-        steps = watched.steps()
-        origins = {step.origin.run for step in steps if step.origin}
-        if origins - self._numbers.keys():
-            self._numbers |= self._workspace().runs.numbers(origins)
-        if focus is None and len(steps) == 1:
-            focus = steps[0].step
-        note = str(watched.error) if watched.error else _queued_because(watched, focus)
-        return CardState(
-            run=watched.run, steps=steps, needs=watched.needs, focus=focus, told=watched.told(),
-            previews=self._previews(watched, focus), numbers=self._numbers, now=time.time(), note=note,
-            error_line=watched.failing_line(focus), displays=self._displays(watched, focus),
-        )  # fmt: skip
+    def _attach(self, view: RunView, run: str) -> None:
+        try:
+            with self._lock:
+                view.attach(self._watched(run))
+        except NbpipeError as error:
+            view.fail(error)
 
-    def _displays(self, watched: RunView, focus: str | None) -> tuple[Html, ...]:
-        """Get what a step displayed that has ended."""
-        record = watched.record(focus) if focus else None
+    def _displays(self, view: RunView, focus: str | None) -> tuple[Html, ...]:
+        """Return what a step displayed that has ended."""
+        record = view.record(focus) if focus else None
         if record is None or not record.status.terminal or record.notebook is None:
             return ()
-        if record.notebook not in self._displayed:
-            self._displayed[record.notebook] = rich_outputs(read_executed(record.notebook))
-        return self._displayed[record.notebook]
+        known = self._displays_by_notebook
+        if record.notebook not in known:
+            known[record.notebook] = rich_outputs(read_executed(record.notebook))
+        return known[record.notebook]
 
-    def _previews(self, watched: RunView, focus: str | None) -> dict[str, Preview]:
-        """Get a look at each output of a step that has its outputs."""
-        record = watched.succeeded(focus) if focus else None
-        found: dict[str, Preview] = {}
+    def _previews(self, view: RunView, focus: str | None) -> dict[str, Preview]:
+        """Return a look at each output of a step that has its outputs."""
+        record = view.succeeded(focus) if focus else None
+        previews: dict[str, Preview] = {}
         for artifact in record.artifacts if record else ():
-            if artifact not in self._seen:
-                self._seen[artifact] = preview(artifact, self._workspace().materializer)
-            found[f"{focus}.{artifact.name}"] = self._seen[artifact]
-        return found
+            if artifact not in self._previews_by_artifact:
+                self._previews_by_artifact[artifact] = preview(artifact, self._workspace().materializer)
+            previews[f"{focus}.{artifact.name}"] = self._previews_by_artifact[artifact]
+        return previews
 
-    def close(self) -> None:
-        """Let go of what goes on."""
-        with self._lock:
-            self._release_timer.cancel()
-            self._flush()
-            runner, self._runner = self._runner, None
-            runs, self._runs = self._runs, []
-        for watched in runs:
-            watched.leave()
-        if runner is not None:
-            runner.close()
+    def _same(self, request: PipelineRequest, texts: Mapping[str, StepDescription]) -> RunView | None:
+        """Return the view of a run that carries out just these steps already.
 
-    def begun(self, patience: float = _BEGIN_SECONDS) -> None:
-        """Return when what was submitted has begun, or does not in time."""
-        self._flush()
-        ends = time.monotonic() + patience
-        for watched in list(self._runs):
-            while (watched.run is None or watched.is_unconfirmed) and not watched.error and time.monotonic() < ends:
-                with watched.changed:
-                    watched.changed.wait(_LOOK_SECONDS)
-
-    @property
-    def _root(self) -> Any:
-        return self._workspace().layout.root
-
-    def _joined(self, request: PipelineRequest, texts: Mapping[str, StepDescription]) -> RunView | None:
-        """Get a run that carries out just these steps already."""
+        The newest view that has any of them decides: what it has replaced is on its way out.
+        """
         if request.force is not None or request.start is not None:
             return None
-        for watched in reversed(self._runs):
-            if all(watched.goes_on_with(step) and watched.texts[step] == texts[step] for step in request.steps):
-                return watched
+        for view in reversed(self._views):
+            if view.alone or not view.texts.keys() & texts.keys():
+                continue
+            same = all(view.texts.get(step) == text for step, text in texts.items())
+            return view if same and all(map(view.goes_on_with, request.steps)) else None
         return None
 
     def _timer(self) -> threading.Timer:
@@ -228,8 +248,8 @@ class RunClient:
 
     def _may_join(self, waiting: _Waiting, request: PipelineRequest) -> bool:
         other = waiting.request
-        plain = all(one.force is None and one.start is None and not one.texts for one in (other, request))
-        return plain and other.notebook == request.notebook and not waiting.watched.is_done("")
+        plain = all(each.force is None and each.start is None and not each.texts for each in (other, request))
+        return plain and other.notebook == request.notebook and waiting.view.error is None
 
     def _join(
         self,
@@ -241,64 +261,67 @@ class RunClient:
         needs: Mapping[str, tuple[str, ...]],
     ) -> RunView:
         steps = tuple(dict.fromkeys((*waiting.request.steps, *request.steps)))
-        watched, before = waiting.watched, waiting.timer
-        watched.needs = {**watched.needs, **needs}
+        view, before = waiting.view, waiting.timer
+        view.needs = {**view.needs, **needs}
         waiting.request = dataclasses.replace(request, steps=steps)
         waiting.cells = cells
-        watched.texts = {**watched.texts, **texts}
+        view.texts = {**view.texts, **texts}
         # The earlier one goes last: interrupted in between, the cells are submitted all the same.
         waiting.timer = self._timer()
         before.cancel()
-        return watched
+        return view
 
     def _flush(self) -> None:
         with self._lock:
-            waiting, self._waiting = self._waiting, None
+            waiting = self._waiting
             if waiting is None:
                 return
-            waiting.timer.cancel()
-            watched = waiting.watched
-            joins = watched.id if watched.is_unconfirmed else ""
-            run_options = RunOptions(run=watched.request, attach=True)
-            with _telling(watched):
-                self._send(waiting.cells, waiting.request, run_options, joins)
+            with _submitting(waiting.view):
+                self._waiting = None
+                waiting.timer.cancel()
+                run_options = RunOptions(run=waiting.view.request, attach=True)
+                self._send(waiting.cells, waiting.request, run_options, waiting.joins)
 
     def _send(
         self, cells: tuple[Cell, ...], request: PipelineRequest, run_options: RunOptions, joins: str = ""
     ) -> None:
+        root = self._workspace().layout.root
         submission = Submission(
-            cells, request, run_options, self._root, dict(os.environ), joins, self._gesture, Lifetime.KERNEL,
+            cells, request, run_options, root, dict(os.environ), joins, self._gesture, Lifetime.KERNEL,
             self._connection_file, holds=True,
         )  # fmt: skip
+        if self._runner is None:
+            self._runner = RunnerClient(root, self._replied, self._runner_ended)
+        self._runner.submit(submission)
         if not self._is_busy:
             self._release_soon()
-        if self._runner is None:
-            self._runner = RunnerClient(self._root, self._replied, self._runner_ended)
-        self._runner.submit(submission)
 
     def _replied(self, reply: Reply) -> None:
-        for watched in list(self._runs):
-            if watched.request != reply.run:
-                continue
+        for view in [view for view in self._views if view.request == reply.run]:
             if reply.error is not None:
-                watched.fail(reply.error.to_error())
-            elif reply.kind is ReplyKind.JOINED:
-                watched.confirm()
-            elif watched.is_unconfirmed:
-                watched.confirm(self._workspace().runs.watch(reply.run))
+                view.fail(reply.error.to_error())
+            elif view.watched is None:
+                self._attach(view, reply.joined or reply.run)
 
     def _runner_ended(self, carried: frozenset[str]) -> None:
-        """Take note that the process has ended that carried these runs: what it left is found lost."""
+        """Take note that the process has ended that carried these requests: what it left is found lost."""
+        views = [view for view in self._views if view.request in carried and not view.over]
+        if not views:
+            return
         gone = OutOfReach("the process that was to carry the run ended", f"See {LOG_FILE}, and run the cell again.")
+        begun: Collection[str] = ()
         try:
             workspace = self._workspace()
             workspace.runs.live(self._notebook)
             begun = workspace.runs.numbers(carried)
         except NbpipeError as error:
-            begun, gone = {}, OutOfReach(error.message, error.hint)
-        for watched in list(self._runs):
-            if watched.request in carried - begun.keys() and (watched.is_unconfirmed or watched.id == watched.request):
-                watched.fail(gone)
+            gone = OutOfReach(error.message, error.hint)
+        finally:
+            for view in views:
+                if view.watched is None and view.request in begun:
+                    self._attach(view, view.request)
+                elif view.watched is None:
+                    view.fail(gone)
 
     def _look(self) -> None:
         try:
@@ -311,12 +334,12 @@ class RunClient:
     def _look_once(self) -> bool:
         """Look at all runs; False when none goes on, and whoever comes then has to start a thread."""
         with self._lock:
-            runs = [watched for watched in self._runs if not watched.over]
-            if not runs:
-                self._eyes = None
+            views = [view for view in self._views if not view.over]
+            if not views:
+                self._watcher = None
                 return False
-        for watched in runs:
-            _look_at(watched)
+        for watched in {id(view.watched): view.watched for view in views}.values():
+            _look_at(watched, [view for view in views if view.watched is watched])
         # The kernel's loop may be closed: then nobody runs cells any more.
         with contextlib.suppress(RuntimeError):
             self.landed()
@@ -324,28 +347,42 @@ class RunClient:
 
     def _watch_on(self) -> None:
         with self._lock:
-            if self._eyes is threading.current_thread():
-                self._eyes = None
-            if self._eyes is None and any(not watched.over for watched in self._runs):
-                self._eyes = threading.Thread(target=self._look, name="nbpipe-live", daemon=True)
-                self._eyes.start()
+            if self._watcher is threading.current_thread():
+                self._watcher = None
+            if self._watcher is None and any(not view.over for view in self._views):
+                self._watcher = threading.Thread(target=self._look, name="nbpipe-live", daemon=True)
+                self._watcher.start()
 
 
-def _look_at(watched: RunView) -> None:
-    """Look at a run; one that cannot be followed is over for all who wait for it, whatever the reason."""
-    watched.stumbles += 1
+def _look_at(watched: WatchedRun | None, views: Sequence[RunView]) -> None:
+    """Look at a run for its views; one that cannot be followed is over for all who wait for it, whatever the reason."""
+    for view in views:
+        view.stumbles += 1
     try:
-        watched.look()
-        watched.stumbles = 0
+        update = watched.look() if watched is not None else RunUpdate(None)
+        # A view that cannot be drawn keeps none of the others from it.
+        with contextlib.ExitStack() as every:
+            for view in views:
+                every.callback(_take, view, update)
     except NbpipeError as error:
-        watched.give_up(error)
+        for view in views:
+            view.give_up(error)
     finally:
-        if watched.stumbles > _STUMBLES:
-            watched.give_up(OutOfReach("the run cannot be followed any more", "%nbpipe status tells how it stands."))
+        for view in views:
+            if view.stumbles > _STUMBLES:
+                view.give_up(OutOfReach("the run cannot be followed any more", "%nbpipe status tells how it stands."))
+
+
+def _take(view: RunView, update: RunUpdate) -> None:
+    try:
+        view.take(update)
+        view.stumbles = 0
+    except NbpipeError as error:
+        view.give_up(error)
 
 
 @contextlib.contextmanager
-def _telling(watched: RunView) -> Iterator[None]:
+def _submitting(view: RunView) -> Iterator[None]:
     """Let nobody wait for a run that could not be handed over: whatever goes wrong meanwhile ends it."""
     done = False
     try:
@@ -353,11 +390,11 @@ def _telling(watched: RunView) -> Iterator[None]:
         done = True
     finally:
         if not done:
-            watched.fail(OutOfReach("the run was not submitted: the cell was interrupted", "Run the cell again."))
+            view.fail(OutOfReach("the run was not submitted: the cell was interrupted", "Run the cell again."))
 
 
 def read_executed(path: str) -> dict[str, Any]:
-    """Get an executed notebook; an empty one where it cannot be read any more."""
+    """Return an executed notebook; an empty one where it cannot be read any more."""
     try:
         notebook: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -366,8 +403,8 @@ def read_executed(path: str) -> dict[str, Any]:
 
 
 def _texts(request: PipelineRequest, selected: Collection[str]) -> dict[str, StepDescription]:
-    """Get what each step is: its cells, and the definitions and values that it reaches."""
-    found: dict[str, StepDescription] = {}
+    """Return what each step is: its cells, and the definitions and values that it reaches."""
+    texts: dict[str, StepDescription] = {}
     reading = request.reading
     values = {parameter.name: parameter.default for parameter in reading.parameters} | dict(reading.injected)
     values |= request.texts
@@ -375,16 +412,16 @@ def _texts(request: PipelineRequest, selected: Collection[str]) -> dict[str, Ste
         if step.name in selected:
             code = reading.code[step.name]
             read = {name: repr(values.get(name)) for name in code.parameters}
-            found[step.name] = StepDescription(step.pieces, definition_digests(code), read)
-    return found
+            texts[step.name] = StepDescription(step.pieces, definition_digests(code), read)
+    return texts
 
 
-def _queued_because(watched: RunView, focus: str | None) -> str:
-    """Get what a step that has not begun waits for."""
-    record = watched.record(focus) if focus else None
+def _queued_because(view: RunView, focus: str | None) -> str:
+    """Return what a step that has not begun waits for."""
+    record = view.record(focus) if focus else None
     if focus is None or (record is not None and record.status is not Status.QUEUED):
         return ""
     if record is not None and record.notes:
         return record.notes[0]
-    open_ = [need for need in watched.needs.get(focus, ()) if not watched.is_done(need)]
+    open_ = [need for need in view.needs.get(focus, ()) if not view.is_done(need)]
     return f"waits for {', '.join(open_)}" if open_ else ""

@@ -1,4 +1,4 @@
-"""One run as this kernel watches it, with the cards that show it."""
+"""What was submitted to a run at once, as this kernel follows it, with the cards that show it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nbpipe.errors import NbpipeError
-from nbpipe.magics.step_log import StepLog
+from nbpipe.magics.watched_run import WatchedRun
 from nbpipe.model import ExecutionRecord, RunRecord, Status, StepCell, step_needs
-from nbpipe.run.run_watcher import AttemptOutput, RunWatcher
+from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views.card_state import CardState, StepActivity
 
 
@@ -34,92 +34,92 @@ class StepDescription:
     values: Mapping[str, str]
 
     def __eq__(self, other: object) -> bool:
-        """Say whether it is the same step; where its cells stand does not count."""
-        return isinstance(other, StepDescription) and self._told() == other._told()
+        """Return whether it is the same step; where its cells stand does not count."""
+        return isinstance(other, StepDescription) and self._compared() == other._compared()
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _told(self) -> tuple[object, ...]:
+    def _compared(self) -> tuple[object, ...]:
         return tuple(piece.source for piece in self.pieces), self.definitions, self.values
 
 
 Picture = Callable[["RunView", str | None], CardState]
-"""Get what a card with this focus shows of a run."""
+"""Return what a card with this focus shows of a run."""
 
 
 @dataclass(eq=False, slots=True)
 class RunView:
-    """Steps that were submitted here, or a whole run that was found; looked at by one thread, asked by any.
+    """The part of a run that was submitted here at once, or a whole run; changed by one thread, read by any.
 
     ``request`` is the id under which the run's log tells which executions stand for the steps; empty where the whole
-    run is watched. While ``is_unconfirmed``, it is not known whether the steps have joined that run. ``texts`` tells of
-    each step that is to be carried out what it was at submit; ``alone`` says that it was given values of its own, so
-    that it stands beside what the cells are; ``stumbles`` counts surprises in following it.
+    run is shown. ``watched`` is None until it is known which run carries the request out. ``texts`` tells of each step
+    that is to be carried out what it was at submit; ``alone`` says that it was given values of its own, so that it is
+    no run of what the cells say; ``stumbles`` counts surprises in following it.
     """
 
-    watcher: RunWatcher
     picture: Picture
+    watched: WatchedRun | None = None
     request: str = ""
-    is_unconfirmed: bool = False
     texts: Mapping[str, StepDescription] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: NbpipeError | None = None
     over: bool = False
     alone: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
-    _heard: dict[str, tuple[str, StepLog]] = field(default_factory=dict)
+    stumbles: int = 0
     _cards: list[tuple[CardHandle, str | None]] = field(default_factory=list)
     _unwanted: set[str] = field(default_factory=set)
-    stumbles: int = 0
-
-    @property
-    def id(self) -> str:
-        """Get the run's id."""
-        return self.watcher.id
+    _is_undrawn: bool = True
 
     @property
     def run(self) -> RunRecord | None:
-        """Get the run's record; None before it has begun."""
-        return self.watcher.run
+        """Return the run's record; None before it has begun."""
+        return self.watched.run if self.watched else None
 
     def record(self, step: str) -> ExecutionRecord | None:
         """Return the execution that stands for a step; None while there is none."""
-        if not self.request:
-            return self.watcher.execution(step)
-        stands = self.watcher.picture.requests.get(self.request)
-        if stands is None:
+        if self.watched is None:
             return None
-        if step in stands:
-            return self.watcher.execution_with(stands[step])
-        return self.watcher.execution(step)
+        if self.request:
+            stands = self.watched.stands_for(self.request)
+            if stands is None:
+                return None
+            if step in stands:
+                return self.watched.execution_with(stands[step])
+        return self.watched.execution(step)
 
     def steps(self) -> tuple[ExecutionRecord, ...]:
-        """Return the executions to show, in notebook order: those that stand for what was submitted, and the others."""
-        own = {step: self.record(step) for step in self.texts}
-        current = self.watcher.current()
-        found = {record.step: own.get(record.step) or record for record in current}
-        found |= {step: record for step, record in own.items() if record is not None and step not in found}
-        return tuple(sorted(found.values(), key=lambda record: (record.position, record.step)))
+        """Return the executions to show, in notebook order: those that stand for the request's steps, and the others.
 
-    def confirm(self, watcher: RunWatcher | None = None) -> None:
-        """Note that the steps have joined their run, or are carried out in another one that ``watcher`` watches."""
+        An older execution of one of the request's steps is not shown in the place of one that is yet to come.
+        """
+        shown = {record.step: record for record in self.watched.current()} if self.watched else {}
+        for step in self.texts:
+            own = self.record(step)
+            if own is None:
+                shown.pop(step, None)
+            else:
+                shown[step] = own
+        return tuple(sorted(shown.values(), key=lambda record: (record.position, record.step)))
+
+    def attach(self, watched: WatchedRun) -> None:
+        """Note which run carries the request out."""
         with self.changed:
-            if watcher is not None:
-                self.watcher = watcher
-            self.is_unconfirmed = False
+            self.watched = watched
+            self._is_undrawn = True
             self.changed.notify_all()
 
     def is_done(self, step: str) -> bool:
-        """Say whether nothing more comes of a step."""
+        """Return whether nothing more comes of a step."""
         record = self.record(step)
         return self.over or self.error is not None or (record is not None and record.status.terminal)
 
     def goes_on_with(self, step: str) -> bool:
-        """Say whether the run is to carry out this step, or does."""
+        """Return whether the run is to carry out this step, or does."""
         return step in self.texts and not self.is_done(step)
 
     def failing_line(self, step: str | None) -> str:
-        """Get the text of the line at which a step failed; empty where it cannot be told."""
+        """Return the text of the line at which a step failed; empty where it is not known."""
         record = self.record(step) if step else None
         failure = record.failure if record else None
         text = self.texts.get(step) if step else None
@@ -129,9 +129,9 @@ class RunView:
         lines = sources[0].splitlines() if sources else []
         return lines[failure.line - 1].strip() if 0 < failure.line <= len(lines) else ""
 
-    def told(self) -> dict[str, StepActivity]:
-        """Get what the steps have told."""
-        return {step: heard.told() for step, (_, heard) in self._heard.items()}
+    def activity(self) -> dict[str, StepActivity]:
+        """Return what the steps have told, by step."""
+        return self.watched.activity(self.steps()) if self.watched else {}
 
     def add(self, card: CardHandle, focus: str | None) -> None:
         """Show the run on one more card."""
@@ -142,34 +142,22 @@ class RunView:
     def drop(self, card: CardHandle) -> None:
         """Show the run on this card no more."""
         with self.changed:
-            self._cards = [kept for kept in self._cards if kept[0] is not card]
+            self._cards = [shown for shown in self._cards if shown[0] is not card]
 
-    def look(self) -> None:
-        """Take what has changed, and bring the cards up to date."""
-        update = self.watcher.look()
+    def take(self, update: RunUpdate) -> None:
+        """Take in what is new in the run, and bring the cards up to date."""
         if self._unwanted:
             self._ask()
-        for output in update.told:
-            self._hear(output)
-        is_over = self.run is not None and self.run.status.terminal and not self.is_unconfirmed
-        over = self.error is not None or is_over
-        if update.executions:
-            self.needs = {**self.needs, **step_needs(self.watcher.current())}
-        if not update.is_empty or over:
-            with self.changed:
-                self.over = over
-                self.changed.notify_all()
-            self._show_all(ended=over)
-
-    def _hear(self, output: AttemptOutput) -> None:
-        """Take what an attempt has told; of a step that is tried again, or executed anew, only the newest tells."""
-        own = self.record(output.step)
-        if own is not None and own.id != output.attempt.execution:
+        over = self.error is not None or (self.run is not None and self.run.status.terminal)
+        if update.is_empty and not over and not self._is_undrawn:
             return
-        known = self._heard.get(output.step)
-        if known is None or known[0] != output.attempt.id:
-            known = self._heard[output.step] = (output.attempt.id, StepLog())
-        known[1].take(output.events)
+        self._is_undrawn = False
+        if self.watched is not None:
+            self.needs = {**self.needs, **step_needs(self.steps())}
+        with self.changed:
+            self.over = over
+            self.changed.notify_all()
+        self._show_all(ended=over)
 
     def fail(self, error: NbpipeError) -> None:
         """Note that the run was refused or lost; nothing more comes of it."""
@@ -196,20 +184,23 @@ class RunView:
 
     def _ask(self) -> None:
         """Ask whoever carries the run, which has to have begun for that, to stop what is not wanted."""
+        watched = self.watched
+        if watched is None or watched.run is None:
+            return
         with self.changed:
-            unwanted = [step for step in self._unwanted if (self.record(step) if step else self.run)]
-            self._unwanted.difference_update(unwanted)
-        for step in unwanted:
-            record = self.record(step) if step else None
-            self.watcher.cancel(record.id if record else "")
+            records = {step: self.record(step) if step else None for step in self._unwanted}
+            ready = {step: record for step, record in records.items() if record or not step}
+            self._unwanted.difference_update(ready)
+        for record in ready.values():
+            watched.cancel(record.id if record else "")
 
     def succeeded(self, step: str) -> ExecutionRecord | None:
-        """Get a step's record if it has its outputs."""
+        """Return a step's record if it has its outputs."""
         record = self.record(step)
         return record if record and record.status in (Status.SUCCEEDED, Status.REUSED) else None
 
     def cards(self) -> Sequence[tuple[CardHandle, str | None]]:
-        """Get the cards that show the run, and the step of each."""
+        """Return the cards that show the run, and the step of each."""
         with self.changed:
             return tuple(self._cards)
 
@@ -221,12 +212,12 @@ class RunView:
                 every.callback(self._show, card, focus, ended=ended or done)
 
     def _show(self, card: CardHandle, focus: str | None, *, ended: bool) -> None:
-        shown = False
+        is_drawn = False
         try:
             state = self.picture(self, focus)
             (card.end if ended else card.update)(state)
-            shown = True
+            is_drawn = True
         finally:
             # One that cannot be drawn is not tried again: others may be.
-            if ended or not shown:
+            if ended or not is_drawn:
                 self.drop(card)

@@ -19,7 +19,7 @@ from nbpipe.magics.in_kernel_steps import run_here
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.quick_fix_offer import QuickFixOffer
 from nbpipe.magics.rendering import render
-from nbpipe.model import Cell, Status
+from nbpipe.model import Cell, FailureKind, Status
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
@@ -146,7 +146,7 @@ def _ending(report: RunReport) -> NbpipeError:
     failure = failed.failure
     where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
     error = StepFailed(f"step {failed.step} failed: {where}{failure.message}")
-    if failure.kind == "user":
+    if failure.kind == FailureKind.USER:
         error.add_note(failure.traceback)
     return error
 

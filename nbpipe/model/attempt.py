@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from nbpipe.model.content import Artifact
@@ -12,15 +13,47 @@ from nbpipe.model.status import Status
 from nbpipe.model.verdicts import Observation
 
 
+class InputKind(StrEnum):
+    """How the kernel gets an input."""
+
+    VALUE = "value"
+    VALUES = "values"
+    PATH = "path"
+    PATHS = "paths"
+
+    @property
+    def is_list(self) -> bool:
+        """Return whether the kernel gets a list."""
+        return self in (InputKind.VALUES, InputKind.PATHS)
+
+
+class FailureKind(StrEnum):
+    """What an attempt failed of."""
+
+    USER = "user"
+    """the author's code raised"""
+    OUTPUT = "output"
+    """an output is missing, or cannot be stored or delivered"""
+    INPUT = "input"
+    """an input cannot be loaded, or the code asked for keyboard input"""
+    KERNEL = "kernel"
+    """the kernel did not start, or ended before the step"""
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    LOST = "lost"
+    """the attempt's worker or run ended"""
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class JobInput:
-    """An input as the kernel gets it: ``kind`` is value, values, path or paths; values are loaded by ``format``.
+    """An input as the kernel gets it; values are loaded by ``format``.
 
     ``artifact`` is the stored output that it is; None for the author's files.
     """
 
     name: str
-    kind: str
+    kind: InputKind
     paths: tuple[str, ...]
     format: str | None = None
     artifact: Artifact | None = None
@@ -73,12 +106,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed. ``kind`` is user, output, kernel, timeout, memory, input, lost or cancelled.
+    """Why an attempt failed.
 
     ``cell`` and ``line`` are those of the author's notebook; ``traceback`` is plain text without terminal colours.
     """
 
-    kind: str
+    kind: FailureKind
     ename: str
     evalue: str
     message: str

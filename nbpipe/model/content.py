@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class PinnedKind(StrEnum):
+    """What a declared path names."""
+
+    FILE = "file"
+    DIR = "dir"
+    GLOB = "glob"
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedFiles:
-    """Files pinned by content: ``kind`` is file, dir or glob; ``members`` are (relative path, bytes, digest)."""
+    """Files pinned by content: ``members`` are (relative path, bytes, digest)."""
 
-    kind: str
+    kind: PinnedKind
     paths: tuple[str, ...]
     digest: str
     bytes: int

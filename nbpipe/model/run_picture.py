@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nbpipe.model.events import (
     AttemptChanged,
@@ -67,6 +67,8 @@ class RunPicture:
                 self.metrics.setdefault(metric.attempt, []).append(metric)
             case OutputWritten(attempt, _, last):
                 self.pieces[attempt] = last
+                if attempt in self.attempts:
+                    self.attempts[attempt] = replace(self.attempts[attempt], pieces=last)
 
     def _keep(self, execution: ExecutionRecord) -> None:
         self.executions[execution.id] = execution

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from nbpipe.model.content import Artifact
 
@@ -39,17 +40,32 @@ class ResultOrigin:
     attempt: str = ""
 
 
+class ObservationKind(StrEnum):
+    """What an attempt can use without declaring it."""
+
+    READ = "read"
+    """a file"""
+    LISTED = "listed"
+    """a folder's names"""
+    PROBED = "probed"
+    """whether a path is there"""
+    PACKAGE = "package"
+    """an installed distribution"""
+    MISSING = "missing"
+    """a module that could not be imported"""
+    SOURCES = "sources"
+    """all code around the notebook"""
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """Something that an attempt used without declaring it, as it was then.
 
-    ``kind`` is read (a file), listed (a folder's names), probed (whether a path is there), package (an installed
-    distribution), missing (a module that could not be imported) or sources (all code around the notebook). Paths are
-    relative to the notebook's folder, or absolute, as the code spelled them. ``left`` is a second state that is as
-    good: what the attempt itself made of it.
+    Paths are relative to the notebook's folder, or absolute, as the code spelled them. ``left`` is a second state that
+    is as good: what the attempt itself made of it.
     """
 
-    kind: str
+    kind: ObservationKind
     name: str
     state: str
     left: str = ""

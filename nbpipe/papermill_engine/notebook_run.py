@@ -21,7 +21,7 @@ from papermill.log import logger
 
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.language.notebook_parser import parse_cells
-from nbpipe.model import Artifact, ExecutionRecord, Status, StepOutput
+from nbpipe.model import Artifact, AttemptRecord, ExecutionRecord, Status, StepOutput
 from nbpipe.papermill_engine import cell_outputs
 from nbpipe.papermill_engine.cell_schedule import CellSchedule, cell_schedule, code_cells, is_for_nbpipe
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
@@ -118,7 +118,8 @@ class NotebookRun:
     _stop: threading.Event = field(default_factory=threading.Event)
     _report: RunReport | None = None
     _broken: BaseException | None = None
-    _tries: dict[str, str] = field(default_factory=dict)
+    _steps: dict[str, str] = field(default_factory=dict)
+    _attempts: dict[str, int] = field(default_factory=dict)
 
     def carry_out(self) -> None:
         """Run steps and cells to their end."""
@@ -235,29 +236,37 @@ class NotebookRun:
         self.nb_man.autosave_cell()
 
     def _take(self, update: RunUpdate | None) -> None:
-        """Show what is new: of a step that is tried again, what the try before has told is shown no more."""
-        for told in update.told if update else ():
-            self._show_live(told)
-        for record in update.executions if update else ():
+        """Show what is new: once a step is tried again, what the attempt before has told is shown no more."""
+        if update is None:
+            return
+        for record in update.executions:
             self._records[record.step] = record
-            self._show(record)
+            self._steps[record.id] = record.step
+        for attempt in update.attempts:
+            self._begin(attempt)
+        for output in update.told:
+            self._add_live(output)
+        changed = [record.step for record in update.executions]
+        for step in dict.fromkeys((*(output.step for output in update.told), *changed)):
+            self._show(self._records[step])
 
     def _wait(self, thread: threading.Thread) -> None:
         while thread.is_alive():
             self._hear(_PAUSE)
         self._hear(0)
 
-    def _show_live(self, told: AttemptOutput) -> None:
-        step = told.step
-        if self._tries.get(step) != told.attempt.id:
-            self._tries[step] = told.attempt.id
+    def _begin(self, attempt: AttemptRecord) -> None:
+        """Drop what earlier attempts of a step have told, once a new one has begun."""
+        step = self._steps[attempt.execution]
+        if self._attempts.get(step, 0) < attempt.number:
+            self._attempts[step] = attempt.number
             for place in self.score.steps[step]:
                 self._live.pop(place, None)
-        for place in self.score.steps[step]:
-            mine = [event for event in told.events if event.cell == place + 1]
-            cell_outputs.live_outputs(mine, self._live.setdefault(place, []))
-        if step in self._records and not self._records[step].status.terminal:
-            self._show(self._records[step])
+
+    def _add_live(self, output: AttemptOutput) -> None:
+        for place in self.score.steps[output.step]:
+            own = [event for event in output.events if event.cell == place + 1]
+            cell_outputs.live_outputs(own, self._live.setdefault(place, []))
 
     def _show(self, record: ExecutionRecord) -> None:
         """Bring a step's cells up to date."""

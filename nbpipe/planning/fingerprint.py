@@ -17,7 +17,17 @@ from typing import Any
 
 from blake3 import blake3
 
-from nbpipe.model import Artifact, Definition, FrozenModule, KeyComponent, Output, PinnedFiles, Step, StepCode
+from nbpipe.model import (
+    Artifact,
+    Definition,
+    FrozenModule,
+    KeyComponent,
+    Output,
+    PinnedFiles,
+    PinnedKind,
+    Step,
+    StepCode,
+)
 from nbpipe.planning.canonical_encoding import encode, sequence
 
 SCHEMA = 1
@@ -178,9 +188,13 @@ def _module(module: FrozenModule) -> KeyComponent:
 
 def _file(name: str, content: PinnedFiles, format_: str | None) -> KeyComponent:
     """Get the component of a declared file: names count where the step can see them."""
-    base = [path.rsplit("/", 1)[-1] for path in content.paths] if content.kind != "glob" and format_ is None else []
-    value = [content.kind, format_ or "", base, content.digest]
-    count = f"{len(content.members)} files, " if content.kind != "file" else ""
+    base = (
+        [path.rsplit("/", 1)[-1] for path in content.paths]
+        if content.kind != PinnedKind.GLOB and format_ is None
+        else []
+    )
+    value = [str(content.kind), format_ or "", base, content.digest]
+    count = f"{len(content.members)} files, " if content.kind != PinnedKind.FILE else ""
     members = "\n".join(f"{path}\t{size}\t{digest}" for path, size, digest in content.members)
     return _component(f"input:{name}", value, count + _size(content.bytes, content.digest), members)
 

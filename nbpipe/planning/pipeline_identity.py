@@ -7,7 +7,7 @@ the other notebook is still there. Where several fit, nothing is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from nbpipe.model import PipelineRecord
@@ -49,19 +49,20 @@ def identify(
     others: Iterable[PipelineRecord],
     *,
     exists: Callable[[str], bool],
-    lookalikes: Callable[[frozenset[str]], Collection[str]],
+    strangers: Callable[[], Iterable[NotebookTraits]],
     new_id: Callable[[], str],
 ) -> Identified:
     """Return the pipeline that a notebook is at whose place no pipeline is known.
 
-    ``exists`` tells whether there is a notebook at a place; ``lookalikes`` returns the places of notebooks that no
-    pipeline is known at and that have one of some cells.
+    ``exists`` tells whether there is a notebook at a place; ``strangers`` returns the traits of the notebooks at whose
+    places no pipeline is known.
     """
     new = PipelineRecord(new_id(), traits.notebook, traits.cells, traits.steps)
     alike = [other for other in others if other.notebook and _alike(traits, other)]
     gone = [other for other in alike if not exists(other.notebook)]
     if len(gone) == 1:
-        rivals = sorted(set(lookalikes(traits.cells)) - {traits.notebook})
+        alike_too = {other.notebook for other in strangers() if _alike(other, gone[0])}
+        rivals = sorted(alike_too - {traits.notebook})
         if not rivals:
             moved = replace(gone[0], notebook=traits.notebook, cells=traits.cells, steps=traits.steps)
             said = f"{traits.notebook} is {gone[0].notebook}, moved or renamed: its history goes on"

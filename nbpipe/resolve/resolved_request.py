@@ -31,7 +31,7 @@ from nbpipe.errors import (
 from nbpipe.language.notebook_parser import ParsedNotebook, unbound_errors
 from nbpipe.language.parameters import settle_parameters
 from nbpipe.language.source_text import nearest
-from nbpipe.model import FileSource, FrozenModule, Output, PinnedFiles, Step
+from nbpipe.model import FileSource, FrozenModule, Output, PinnedFiles, PinnedKind, Step
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph, fill_destination
 from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
@@ -291,7 +291,7 @@ def _folders_with_a_format(step: Step, files: Mapping[str, PinnedFiles]) -> list
             f"Leave the format out, or name the files: ./folder/*.{item.format}", item.place,
         )
         for item in step.inputs
-        if item.format is not None and item.name in files and files[item.name].kind == "dir"
+        if item.format is not None and item.name in files and files[item.name].kind == PinnedKind.DIR
     ]  # fmt: skip
 
 

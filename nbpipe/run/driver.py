@@ -22,6 +22,7 @@ from nbpipe.model import (
     AttemptTold,
     ExecutionRecord,
     Failure,
+    FailureKind,
     Job,
     Outcome,
     Reason,
@@ -30,6 +31,7 @@ from nbpipe.model import (
     Status,
 )
 from nbpipe.planning import run_state as machine
+from nbpipe.planning.plan import StepDecision
 from nbpipe.planning.run_state import RunState
 from nbpipe.run.attempt_log import AttemptLog
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
@@ -40,8 +42,11 @@ from nbpipe.run.result_archive import ResultArchive
 from nbpipe.run.run_owner import is_alive
 
 _PAUSE = 0.05
+# So many attempts are submitted for each slot: one that runs, and one that starts as soon as that has ended.
+_AHEAD = 2
 _LOG = logging.getLogger(__name__)
-_LOST = Failure("lost", "RunBrokenOff", "", "the run broke off")
+_STOPPING = "an older version of this step is being stopped"
+_LOST = Failure(FailureKind.LOST, "RunBrokenOff", "", "the run broke off")
 
 
 class Executor(Protocol):
@@ -90,21 +95,34 @@ class Driver:
     _todo: deque[machine.Instruction] = field(default_factory=deque)
     _increments: deque[Increment] = field(default_factory=deque)
     _changed: dict[str, ExecutionRecord] = field(default_factory=dict)
+    _superseded: list[str] = field(default_factory=list)
     _attempts: dict[str, AttemptRecord] = field(default_factory=dict)
     _log: AttemptLog = field(default_factory=AttemptLog)
+    _unclaimed: deque[ExecutionState] = field(default_factory=deque)
+    _fresh: set[int] = field(default_factory=set)
     _status: Status | None = None
     _cancelled: bool = False
+    _gesture: int = 0
     _refused: set[str] = field(default_factory=set)
     _is_over: bool = False
     _is_unseen: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _woken: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether the run takes no more steps."""
+        return self._is_over
+
     def extend(self, increment: Increment) -> bool:
-        """Add steps to the run, from any thread; return False when the run is over and takes none."""
+        """Add steps to the run, from any thread; return False when it takes none.
+
+        A run that is over takes none, and one that was cancelled only those of a gesture that was cancelled with it.
+        """
         with self._lock:
-            if self._is_over:
+            if self._is_over or (self._cancelled and increment.gesture > self._gesture):
                 return False
+            self._gesture = max(self._gesture, increment.gesture)
             self._increments.append(increment)
         self._woken.set()
         return True
@@ -124,8 +142,7 @@ class Driver:
 
     def _turn(self) -> None:
         self._grow()
-        while self._todo:
-            self._perform(self._todo.popleft())
+        self._perform_all()
         self._save()
         self._stop_what_is_unwanted()
         if not self._todo and not self._increments:
@@ -141,8 +158,7 @@ class Driver:
                 return False
             self._is_over = True
         self._feed(machine.Released())
-        while self._todo:
-            self._perform(self._todo.popleft())
+        self._perform_all()
         return self._status is not None
 
     def _wait(self) -> None:
@@ -152,15 +168,17 @@ class Driver:
         else:
             self._woken.wait(_PAUSE)
             self._woken.clear()
-        for increment in {id(state.increment): state.increment for state in self._table.current.values()}.values():
-            increment.planner.past.refresh()
+        self._fresh.clear()
 
     def _grow(self) -> None:
         while self._increments:
-            growth = grow(self._increments.popleft(), self._table, self.run.id, self.new_id)
+            increment = self._increments.popleft()
+            self._fresh.add(id(increment.planner))
+            growth = grow(increment, self._table, self.run.id, self.new_id)
             for state in growth.replaced:
+                # An execution that has ended is known here without its components: history still has them.
                 state.record = replace(state.record, current=False)
-                self._put(state, state.record)
+                self._superseded.append(state.id)
             for state in growth.added:
                 self._put(state, state.record)
             retries = {state.id: state.increment.planner.graph.steps[state.step].options.retries
@@ -175,11 +193,13 @@ class Driver:
     def _stop_what_is_unwanted(self) -> None:
         requests = self.requested()
         if not self._cancelled and (requests.whole or self.interrupted()):
-            self._cancelled = True
+            with self._lock:
+                self._cancelled = True
             self._feed(machine.CancelRequested())
-        for execution in (requests.executions & self._table.by_id.keys()) - self._refused:
-            self._refused.add(execution)
-            self._feed(machine.ExecutionCancelRequested(execution))
+        for execution in requests.executions - self._refused:
+            if execution in self._table.by_id:
+                self._refused.add(execution)
+                self._feed(machine.ExecutionCancelRequested(execution))
 
     def _hear(self, report: AttemptReport) -> None:
         state = self._running.get(report.attempt)
@@ -199,12 +219,27 @@ class Driver:
     def _feed(self, stimulus: machine.Stimulus) -> None:
         self._todo.extend(self.state.handle(stimulus))
 
+    def _perform_all(self) -> None:
+        while self._todo or (self._unclaimed and self._has_room):
+            if self._todo:
+                self._perform(self._todo.popleft())
+            else:
+                self._claim(self._unclaimed.popleft())
+
+    @property
+    def _has_room(self) -> bool:
+        """Return whether one more attempt would start soon.
+
+        What waits for room is neither claimed nor prepared, so a wide run holds no more at a time than a narrow one.
+        """
+        return len(self._running) < (_AHEAD * self._executor.slots if self._executor is not None else 1)
+
     def _perform(self, instruction: machine.Instruction) -> None:
         match instruction:
             case machine.Decide(execution):
                 self._decide(self._table.by_id[execution])
             case machine.Claim(execution):
-                self._claim(self._table.by_id[execution])
+                self._unclaimed.append(self._table.by_id[execution])
             case machine.Check(execution):
                 self._check(self._table.by_id[execution])
             case machine.Release(execution):
@@ -215,17 +250,25 @@ class Driver:
                 self._stop(self._table.by_id[execution])
             case machine.Note(execution, text):
                 state = self._table.by_id[execution]
-                self._put(state, state.stands(Status.QUEUED, notes=(text,)))
+                note = _STOPPING if self._is_replacing(state) else text
+                self._put(state, state.stands(Status.QUEUED, notes=(note,)))
             case machine.Record(execution, status, reasons):
                 self._record(self._table.by_id[execution], status, reasons)
             case machine.Finish(status):
                 self._status = status
 
     def _decide(self, state: ExecutionState) -> None:
-        upstream = self._table.upstream(state.record.needs)
-        state.decision = state.increment.planner.decide(state.step, upstream)
+        state.decision = self._decision(state)
         if self._is_delivered(state):
             self._feed(machine.Decided(state.id, state.decision.verdict))
+
+    def _decision(self, state: ExecutionState) -> StepDecision:
+        """Decide an execution's step by what lies around its notebook now."""
+        planner = state.increment.planner
+        if id(planner) not in self._fresh:
+            planner.past.refresh()
+            self._fresh.add(id(planner))
+        return planner.decide(state.step, self._table.upstream(state.record.needs))
 
     def _is_delivered(self, state: ExecutionState) -> bool:
         """Fill the destinations of a step whose result is there; return False when that went wrong."""
@@ -239,7 +282,20 @@ class Driver:
         self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
         return False
 
+    def _is_replacing(self, state: ExecutionState) -> bool:
+        """Return whether an older version of the step is still being stopped: both would write the same files."""
+        while state.replaces is not None:
+            state = state.replaces
+            if state.attempt is not None and state.attempt.id in self._running:
+                return True
+        return False
+
     def _claim(self, state: ExecutionState) -> None:
+        if self.state.status(state.id) is not None:
+            return
+        if self._is_replacing(state):
+            self._feed(machine.ClaimRefused(state.id, self.run.id))
+            return
         if state.key is not None and state.claim is None:
             claim = self.history.claims.claim(
                 state.key, owner=self.run.owner, now=self.clock(), lease=LEASE, alive=is_alive
@@ -252,7 +308,7 @@ class Driver:
 
     def _check(self, state: ExecutionState) -> None:
         """Decide again under the claim: whoever held the key may have finished between our look and our claim."""
-        again = state.increment.planner.decide(state.step, self._table.upstream(state.record.needs))
+        again = self._decision(state)
         elsewhere = None if isinstance(again.verdict, ReuseVerdict) else self._ended_elsewhere(state)
         if isinstance(again.verdict, ReuseVerdict):
             state.decision = again
@@ -278,22 +334,20 @@ class Driver:
 
     def _submit(self, state: ExecutionState, number: int) -> None:
         attempt, jobs = self.new_id(), state.increment.jobs
-        state.attempt = AttemptRecord(
-            attempt, self.run.id, state.id, number, Status.QUEUED, jobs.directory(state.step, attempt), state.token,
-            state.key,
-        )  # fmt: skip
         try:
             upstream = self._table.upstream(state.record.needs)
             job = jobs.job(state.step, attempt=attempt, token=state.token, upstream=upstream)
         except OSError as error:
-            said = f"the attempt could not be prepared: {error.strerror or error}"
-            state.failure = Failure("lost", type(error).__name__, str(error), said)
+            message = f"the attempt could not be prepared: {error.strerror or error}"
+            state.failure = Failure(FailureKind.LOST, type(error).__name__, str(error), message)
             self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
             return
-        state.outcome, state.pieces = None, self._log.reader(job.directory)
+        directory = jobs.directory(state.step, attempt)
+        record = AttemptRecord(attempt, self.run.id, state.id, number, Status.QUEUED, directory, state.token, state.key)
+        state.outcome, state.failure, state.pieces = None, None, self._log.reader(job.directory)
         self._running[attempt] = state
-        self._put_attempt(state, state.attempt)
-        self._put(state, state.stands(Status.PREPARING if self._executor is None else Status.QUEUED))
+        self._put_attempt(state, record)
+        self._put(state, state.stands(Status.PREPARING if self._executor is None else Status.QUEUED, started=None))
         self._save()
         self.archive.keep_submitted(self.run, state, jobs.pinned(state.step), self.clock())
         if self._executor is None:
@@ -317,7 +371,7 @@ class Driver:
                 return
             outcome = replace(outcome, status=Status.FAILED, failure=_not_delivered(problem))
         state.outcome = outcome
-        state.failure = outcome.failure or Failure("lost", "Lost", "", "the attempt ended without a reason")
+        state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without a reason")
         self._put_attempt(state, self._ending(state, outcome))
         self._feed(machine.AttemptEnded(state.id, outcome.status, state.failure))
 
@@ -338,7 +392,7 @@ class Driver:
         notes += self._nondeterministic(state, outcome)
         state.outcome, state.failure = replace(outcome, notes=notes), None
         entries = () if doubts else state.entries(outcome.observed)
-        attempt = self._ending(state, outcome)
+        attempt = state.attempt = self._ending(state, outcome)
         # What was told of it comes before its end in the log.
         self._save()
         record = replace(state.ended(Status.SUCCEEDED, self.clock()), notebook=attempt.executed_notebook)
@@ -347,7 +401,7 @@ class Driver:
             self._overtaken(state, outcome)
             return
         self._is_unseen = True
-        state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)
+        state.record, state.claim, state.offered = record, None, bool(entries)
         self.archive.keep(self.run, state, entries, self.clock())
         self._feed(machine.Committed(state.id))
 
@@ -363,9 +417,10 @@ class Driver:
     def _overtaken(self, state: ExecutionState, outcome: Outcome) -> None:
         """Drop a late attempt: another run holds the key by now, so its result is what we wait for."""
         state.outcome = None
-        state.failure = Failure("lost", "ClaimLost", "", "another run took this step over")
+        state.failure = Failure(FailureKind.LOST, "ClaimLost", "", "another run took this step over")
         lost = replace(outcome, status=Status.LOST, artifacts=())
         self._put_attempt(state, self._ending(state, lost))
+        self._put(state, state.stands(Status.QUEUED, started=None))
         self._feed(machine.Overtaken(state.id))
 
     def _record(self, state: ExecutionState, status: Status, reasons: tuple[Reason, ...]) -> None:
@@ -395,10 +450,11 @@ class Driver:
 
     def _save(self) -> None:
         told = self._log.drain(self.run.id)
-        changes = Changes(list(self._changed.values()), list(self._attempts.values()), told)
+        changes = Changes(list(self._changed.values()), tuple(self._superseded), list(self._attempts.values()), told)
         if changes:
             self.history.attempts.record(self.run.id, changes, self.clock())
             self._changed.clear()
+            self._superseded.clear()
             self._attempts.clear()
         if changes or self._is_unseen:
             self._is_unseen = False
@@ -431,4 +487,4 @@ class Driver:
 
 
 def _not_delivered(problem: str) -> Failure:
-    return Failure("output", "NotDelivered", problem, problem)
+    return Failure(FailureKind.OUTPUT, "NotDelivered", problem, problem)

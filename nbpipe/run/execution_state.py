@@ -27,8 +27,9 @@ from nbpipe.run.increment import Increment
 class ExecutionState:
     """What was decided about an execution, what it claims, and what is known of it.
 
-    ``record`` is how it stands, without its components once it has ended. ``static_key`` tells whether a later request
-    means the same work; ``gesture`` numbers the gesture of the user that has asked for it.
+    ``record`` is how it stands; of an execution that has ended, only what those that need it are told. ``static_key``
+    tells whether a later request means the same work; ``gesture`` numbers the gesture of the user that asked for it.
+    ``replaces`` is the older execution of the step that it takes the place of.
     """
 
     record: ExecutionRecord
@@ -43,6 +44,7 @@ class ExecutionState:
     outcome: Outcome | None = None
     elsewhere: AttemptRecord | None = None
     offered: bool = False
+    replaces: ExecutionState | None = None
 
     @property
     def id(self) -> str:
@@ -104,8 +106,10 @@ class ExecutionState:
 
     def settle(self) -> None:
         """Forget what only matters while the execution goes on: a run may have many thousands."""
-        self.decision = self.outcome = self.pieces = None
-        self.record = replace(self.record, components=(), observed=())
+        self.decision = self.outcome = self.pieces = self.attempt = self.failure = self.elsewhere = None
+        self.record = replace(
+            self.record, reasons=(), components=(), observed=(), written=(), notes=(), failure=None, origin=None
+        )
 
 
 @dataclass(slots=True)

@@ -36,6 +36,7 @@ def grow(increment: Increment, table: ExecutionTable, run: str, new_id: Callable
             replaced.append(known)
         record = ExecutionRecord(new_id(), run, step.name, positions[step.name], Status.QUEUED, needs=needed)
         state = ExecutionState(record, increment, increment.planner.static_key(step.name), increment.gesture)
+        state.replaces = known
         table.add(state)
         added.append(state)
     stands = {step.name: table.current[step.name].id for step in increment.steps}

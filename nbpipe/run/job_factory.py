@@ -14,7 +14,20 @@ from nbpipe.data.materializer import Materializer
 from nbpipe.errors import NbpipeError
 from nbpipe.history.sharing import make_folder
 from nbpipe.language.step_notebook import render_step_notebook
-from nbpipe.model import Artifact, Input, Job, JobInput, JobOutput, Output, PinnedFiles, Step, StepCode, StepOutput
+from nbpipe.model import (
+    Artifact,
+    Input,
+    InputKind,
+    Job,
+    JobInput,
+    JobOutput,
+    Output,
+    PinnedFiles,
+    PinnedKind,
+    Step,
+    StepCode,
+    StepOutput,
+)
 from nbpipe.planning.graph import fill_destination
 from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
@@ -138,11 +151,12 @@ def _from_artifact(name: str, artifact: Artifact, materializer: Materializer) ->
     # Not asked whether it is there: the step that misses an input says so, and the run goes on.
     path = str(materializer.locate(artifact.reference))
     if artifact.is_path:
-        return JobInput(name, "path", (path,), artifact=artifact)
-    return JobInput(name, "value", (path,), artifact.format, artifact)
+        return JobInput(name, InputKind.PATH, (path,), artifact=artifact)
+    return JobInput(name, InputKind.VALUE, (path,), artifact.format, artifact)
 
 
 def _from_files(item: Input, content: PinnedFiles) -> JobInput:
+    several = content.kind is PinnedKind.GLOB
     if item.format is not None:
-        return JobInput(item.name, "values" if content.kind == "glob" else "value", content.paths, item.format)
-    return JobInput(item.name, "paths" if content.kind == "glob" else "path", content.paths)
+        return JobInput(item.name, InputKind.VALUES if several else InputKind.VALUE, content.paths, item.format)
+    return JobInput(item.name, InputKind.PATHS if several else InputKind.PATH, content.paths)

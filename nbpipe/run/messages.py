@@ -13,8 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import msgspec
-
+from nbpipe.codec import convert, encode_exact
 from nbpipe.errors import NbpipeError, OutOfReach, Refusals, Refused
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
@@ -68,11 +67,15 @@ class ErrorPayload:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of a submission; ``run`` is empty where the submission cannot be told."""
+    """What became of the submission of ``run``, which is empty where the submission is not known.
+
+    ``joined`` is the run that its steps were added to, empty where they are a run of their own.
+    """
 
     kind: ReplyKind
     run: str
     error: ErrorPayload | None = None
+    joined: str = ""
     version: int = VERSION
 
 
@@ -224,8 +227,7 @@ def _reading(cells: tuple[Cell, ...], parsed: ParsedCells | None) -> ParsedNoteb
 
 
 def _encode(message: SubmitRun | ReleaseRuns | Reply) -> str:
-    # msgspec's own JSON takes neither the surrogates of undecodable file names nor infinite numbers.
-    return json.dumps(msgspec.to_builtins(message, enc_hook=_path_text))
+    return encode_exact(message)
 
 
 def _decode(line: str, kind: type[M], called: str) -> M | _Unreadable:
@@ -234,25 +236,13 @@ def _decode(line: str, kind: type[M], called: str) -> M | _Unreadable:
     except (ValueError, RecursionError) as error:
         return _Unreadable("", OutOfReach(f"{called} is not JSON: {error}"))
     try:
-        header = msgspec.convert(content, _Header)
-    except msgspec.ValidationError as error:
+        header = convert(content, _Header)
+    except ValueError as error:
         return _Unreadable("", OutOfReach(f"{called} cannot be understood: {error}"))
     if header.version != VERSION:
         said = f"{called} has version {header.version}, and only version {VERSION} is understood"
         return _Unreadable(header.run, OutOfReach(said, "nbpipe was replaced while it was in use: restart the kernel."))
     try:
-        return msgspec.convert(content, kind, dec_hook=_path_of)
-    except msgspec.ValidationError as error:
+        return convert(content, kind)
+    except ValueError as error:
         return _Unreadable(header.run, OutOfReach(f"{called} cannot be understood: {error}"))
-
-
-def _path_text(value: Any) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError(f"a message cannot hold a {type(value).__name__}")
-
-
-def _path_of(kind: type, value: Any) -> Path:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError(f"a message cannot hold a {kind.__name__}")

@@ -1,20 +1,24 @@
 """The files beside a run's executed notebooks from which a lost database, or a broken run, is made good.
 
-The run's folder holds the run once; an attempt's folder holds what its driver knew when it was submitted, and in its
-place the whole result when it was committed.
+The run's folder holds the run once, and long texts that its results share. An attempt's folder holds what its driver
+knew when it was submitted, and later, in the place of that and of the worker's manifest, the committed result.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nbpipe.codec import decode, encode
+from nbpipe.codec import decode, encode_sparse
 from nbpipe.data.atomic_file import write_file
+from nbpipe.data.attempt_manifest import NAME as MANIFEST
 from nbpipe.data.attempt_manifest import read_manifest
+from nbpipe.data.run_texts import RunTexts
 from nbpipe.history.attempt_archive import (
     ArchivedResult,
     ArchivedRun,
@@ -30,6 +34,8 @@ from nbpipe.run.execution_state import ExecutionState
 _RESULT = "record.json"
 _SUBMITTED = "submitted.json"
 _RUN = "run.json"
+# A reference is as long.
+_LONG_TEXT = 200
 _LOG = logging.getLogger(__name__)
 
 
@@ -59,11 +65,13 @@ class ResultArchive:
         if state.attempt is None:
             return
         result = ArchivedResult(state.stands(Status.RUNNING), state.attempt, state.entries(), now)
-        submitted = SubmittedAttempt(result, self.layout.relative(self.base), files)
         folder = self.layout.path(state.attempt.directory)
         try:
             self._keep_run(run)
-            write_file(folder / _SUBMITTED, encode(submitted).encode(), durable=False)
+            submitted = SubmittedAttempt(
+                _with_shared_texts(self.layout, result), self.layout.relative(self.base), files
+            )
+            write_file(folder / _SUBMITTED, encode_sparse(submitted).encode(), durable=False)
         except OSError as error:
             _LOG.warning("the attempt in %s could not be noted: %s", folder, error)
 
@@ -95,25 +103,35 @@ class ResultArchive:
 
 
 def keep_result(layout: WorkspaceLayout, result: ArchivedResult) -> None:
-    """Write a committed result into its attempt's folder, in the place of what was known when it was submitted."""
+    """Write a committed result into its attempt's folder, in the place of its manifest and of what was submitted."""
     folder = layout.path(result.attempt.directory)
-    write_file(folder / _RESULT, archive_text(result).encode(), durable=False)
-    (folder / _SUBMITTED).unlink(missing_ok=True)
+    write_file(folder / _RESULT, archive_text(_with_shared_texts(layout, result)).encode(), durable=False)
+    for superseded in (_SUBMITTED, MANIFEST):
+        (folder / superseded).unlink(missing_ok=True)
 
 
 def read_submitted(layout: WorkspaceLayout, attempt: AttemptRecord) -> SubmittedAttempt | None:
     """Return what was known when an attempt was submitted; None where that cannot be read."""
     try:
-        return decode((layout.path(attempt.directory) / _SUBMITTED).read_bytes(), SubmittedAttempt)
+        submitted = decode((layout.path(attempt.directory) / _SUBMITTED).read_bytes(), SubmittedAttempt)
+        return replace(submitted, result=_with_own_texts(layout, submitted.result))
     except (OSError, ValueError):
         return None
 
 
-def archived_results(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedResult | str]]:
-    """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why."""
-    for path in sorted(layout.runs.glob(f"*/*/*/{_RESULT}")):
+def archived_results(
+    layout: WorkspaceLayout, known: Collection[str] = ()
+) -> Iterator[tuple[Path, ArchivedResult | str]]:
+    """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why.
+
+    The folders of ``known`` attempts are not looked into.
+    """
+    for folder in _attempt_folders(layout.runs):
+        path = folder / _RESULT
+        if folder.name in known or not path.is_file():
+            continue
         try:
-            yield path, read_archived_result(path.read_text(encoding="utf-8"))
+            yield path, _with_own_texts(layout, read_archived_result(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             yield path, f"is not a kept result: {error}"
 
@@ -127,3 +145,40 @@ def archived_runs(layout: WorkspaceLayout) -> dict[str, ArchivedRun]:
         except (OSError, ValueError, json.JSONDecodeError):
             continue
     return found
+
+
+def _with_shared_texts(layout: WorkspaceLayout, result: ArchivedResult) -> ArchivedResult:
+    """Return a result with its long texts stored in the run, where other results share them."""
+    texts, components = RunTexts(layout.runs / result.attempt.run), result.execution.components
+    shared = {item.name: texts.put(item.text) for item in components if len(item.text) > _LONG_TEXT}
+    if not shared:
+        return result
+    short = tuple(replace(item, text="") if item.name in shared else item for item in components)
+    return replace(result, execution=replace(result.execution, components=short), texts=shared)
+
+
+def _with_own_texts(layout: WorkspaceLayout, result: ArchivedResult) -> ArchivedResult:
+    """Return a result with the texts that its run stores; what is lost of them only shortens a comparison."""
+    if not result.texts:
+        return result
+    texts = RunTexts(layout.runs / result.attempt.run)
+    found: dict[str, str] = {}
+    for name, stored in result.texts.items():
+        with suppress(OSError, ValueError):
+            found[name] = texts.get(Path(stored).name)
+    components = tuple(replace(item, text=found.get(item.name, item.text)) for item in result.execution.components)
+    return replace(result, execution=replace(result.execution, components=components), texts={})
+
+
+def _attempt_folders(folder: Path, depth: int = 3) -> Iterator[Path]:
+    """Yield the folders of all attempts: those of a run lie in a folder for each of its steps."""
+    if depth == 0:
+        yield folder
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return
+    for name in names:
+        yield from _attempt_folders(folder / name, depth - 1)

@@ -54,8 +54,12 @@ def verify_workspace(
     *,
     repair: bool,
     now: float,
+    full: bool = False,
 ) -> VerificationReport:
-    """Look at every recorded output and every kept result; with ``repair`` mend what can be mended."""
+    """Return whether every recorded output is whole, and which kept results history does not know.
+
+    With ``full`` the kept results that history knows are read as well; with ``repair`` what can be mended is.
+    """
     problems: list[VerificationProblem] = []
     seen: dict[Artifact, str | None] = {}
     out_of_reach: set[Artifact] = set()
@@ -75,7 +79,7 @@ def verify_workspace(
                 history.results.quarantine(attempt, said, now)
     known = history.archive.known_attempts()
     kept: list[ArchivedResult] = []
-    for path, found in archived_results(place):
+    for path, found in archived_results(place, () if full else known):
         if isinstance(found, str):
             problems.append(VerificationProblem(str(path), found))
         elif found.attempt.id not in known:

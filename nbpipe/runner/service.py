@@ -26,7 +26,8 @@ _KERNEL_SECONDS = 600.0
 class _Submitted:
     """What was submitted, and the run that it is carried out in, once that has begun.
 
-    ``begun`` is set when the run has, or cannot any more; ``started`` when its steps have.
+    ``begun`` is set when the run has, or cannot any more; ``started`` when its steps have. ``joined`` is the submission
+    whose run its steps were added to.
     """
 
     submission: Submission
@@ -35,11 +36,17 @@ class _Submitted:
     started: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)
     run: ActiveRun | None = None
+    joined: _Submitted | None = None
     is_held: bool = False
 
     @property
     def id(self) -> str:
         return self.submission.run_options.run
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether its run goes on, or may still begin."""
+        return self.thread.is_alive() or (self.joined is not None and self.joined.thread.is_alive())
 
 
 class RunnerService:
@@ -59,7 +66,7 @@ class RunnerService:
     def is_busy(self) -> bool:
         """Return whether any run goes on."""
         with self._lock:
-            self._active = {run: active for run, active in self._active.items() if active.thread.is_alive()}
+            self._active = {run: active for run, active in self._active.items() if active.is_alive}
             if self._active:
                 self._last_active = time.monotonic()
             return bool(self._active)
@@ -107,11 +114,10 @@ class RunnerService:
     def release(self) -> None:
         """Let the runs end that are held: nothing more will be added to them for now."""
         with self._lock:
-            active = list(self._active.values())
-        for submitted in active:
-            submitted.is_held = False
-            if submitted.run is not None:
-                submitted.run.held.clear()
+            for active in self._active.values():
+                active.is_held = False
+                if active.run is not None:
+                    active.run.held.clear()
 
     def cancel_abandoned(self) -> None:
         """Cancel the runs that do not outlive the client, now that it is gone."""
@@ -144,14 +150,16 @@ class RunnerService:
 
     def _run(self, active: _Submitted) -> None:
         submission = active.submission
-        if submission.joins and self._joined(active):
-            self._reply(Reply(ReplyKind.JOINED, active.id))
+        active.joined = self._join(active)
+        if active.joined is not None:
+            self._reply(Reply(ReplyKind.JOINED, active.id, joined=active.joined.id))
             return
 
         def began(run: ActiveRun) -> None:
-            active.run = run
-            if active.is_held:
-                run.held.set()
+            with self._lock:
+                active.run = run
+                if active.is_held:
+                    run.held.set()
             active.begun.set()
             self._reply(Reply(ReplyKind.BEGAN, run.record.id))
 
@@ -162,20 +170,33 @@ class RunnerService:
                 began=began, cancelled=active.cancelled.is_set,
             )  # fmt: skip
 
-    def _joined(self, active: _Submitted) -> bool:
-        """Add steps to the run that they are to join, if that goes on; what is wrong with them is raised."""
+    def _join(self, active: _Submitted) -> _Submitted | None:
+        """Add steps to the run that they are to join, and return its submission, if it goes on.
+
+        What is wrong with the steps is raised.
+        """
         submission = active.submission
         with self._lock:
-            target = self._active.get(submission.joins)
-        if target is None or not target.thread.is_alive():
-            return False
-        target.begun.wait(_PATIENCE)
-        if target.run is None:
-            return False
-        if active.is_held:
-            target.is_held = True
-            target.run.held.set()
-        return target.run.extend(submission.asked, active.id, submission.gesture, submission.environ)
+            named = self._active.get(submission.joins) if submission.joins else None
+        if named is None:
+            return None
+        named.begun.wait()
+        carrier = named.joined or named
+        run = carrier.run
+        if run is None:
+            return None
+        with self._lock:
+            if active.is_held:
+                carrier.is_held = True
+                run.held.set()
+        try:
+            joined = run.extend(submission.asked, active.id, submission.gesture, submission.environ)
+        except Exception:
+            # The run's workspace is closed when it ends, which may have been just now.
+            if run.is_over:
+                return None
+            raise
+        return carrier if joined else None
 
     def _answer(self, active: _Submitted, error: NbpipeError) -> None:
         kind = ReplyKind.BROKE_OFF if active.run is not None else ReplyKind.REFUSED

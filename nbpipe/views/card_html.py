@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nbpipe.errors import SourceLocation
-from nbpipe.model import Artifact, ExecutionRecord, Failure, Status
+from nbpipe.model import Artifact, ExecutionRecord, Failure, FailureKind, Status
 from nbpipe.views.card_state import CardState, StepActivity, left_seconds, waits_for
 from nbpipe.views.html import Html, element
 from nbpipe.views.log_text import plain
@@ -166,7 +166,7 @@ def _error(state: CardState, record: ExecutionRecord | None) -> Html:
 def error_title(failure: Failure) -> str:
     """Return what was raised, or what else went wrong, in one line."""
     raised = f"{failure.ename}: {failure.evalue}" if failure.evalue else failure.ename
-    return one_line(raised if failure.kind == "user" else failure.message or raised)
+    return one_line(raised if failure.kind == FailureKind.USER else failure.message or raised)
 
 
 def trace_lines(failure: Failure, most: int = _TRACE_LINES) -> list[str]:

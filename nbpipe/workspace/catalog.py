@@ -32,11 +32,7 @@ class Catalog:
         known = self.context.history.pipelines.at(place)
         if known is not None:
             return Identified(known, known=True)
-        try:
-            cells = read_notebook(Path(notebook)).cells
-        except Refused:
-            cells = ()
-        return self._identify(NotebookTraits(place, _ids(cells), _step_names(cells)))
+        return self._identify(_traits(Path(notebook), place))
 
     def pipeline_of(self, request: PipelineRequest) -> Identified:
         """Return the pipeline that a request is about."""
@@ -47,23 +43,21 @@ class Catalog:
 
     def _identify(self, traits: NotebookTraits) -> Identified:
         return identify(
-            traits, self.context.history.pipelines.all(), exists=self._exists, lookalikes=self._lookalikes,
+            traits, self.context.history.pipelines.all(), exists=self._exists, strangers=self._strangers,
             new_id=lambda: secrets.token_hex(8),
         )  # fmt: skip
 
     def _exists(self, place: str) -> bool:
         return self.context.layout.absolute(place).is_file()
 
-    def _lookalikes(self, cells: frozenset[str]) -> Collection[str]:
-        """Return the notebooks below the workspace's folder that have one of some cells and are no known pipeline's."""
+    def _strangers(self) -> Iterator[NotebookTraits]:
+        """Yield the traits of the notebooks below the workspace's folder that are no known pipeline's."""
         layout = self.context.layout
         known = {pipeline.notebook for pipeline in self.context.history.pipelines.all()}
-        found: list[str] = []
         for path in _notebooks(layout.base):
             place = layout.relative(path)
-            if place not in known and _has_one_of(path, cells):
-                found.append(place)
-        return found
+            if place not in known:
+                yield _traits(path, place)
 
 
 def _notebooks(folder: Path) -> Iterator[Path]:
@@ -78,15 +72,12 @@ def _notebooks(folder: Path) -> Iterator[Path]:
                     return
 
 
-def _has_one_of(path: Path, cells: frozenset[str]) -> bool:
+def _traits(path: Path, place: str) -> NotebookTraits:
     try:
-        return bool(cells & _ids(read_notebook(path).cells))
+        cells: Collection[Cell] = read_notebook(path).cells
     except Refused:
-        return False
-
-
-def _ids(cells: Collection[Cell]) -> frozenset[str]:
-    return frozenset(cell.id for cell in cells if cell.id)
+        cells = ()
+    return NotebookTraits(place, frozenset(cell.id for cell in cells if cell.id), _step_names(cells))
 
 
 def _step_names(cells: Collection[Cell]) -> frozenset[str]:

@@ -56,7 +56,12 @@ class ActiveRun:
         ``name`` is the id under which the run's log tells which executions stand for them; ``environ`` are the
         environment variables that they see.
         """
-        return self.driver.extend(self._increments.make(request, name, gesture, environ))
+        return not self.is_over and self.driver.extend(self._increments.make(request, name, gesture, environ))
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the run takes no more steps."""
+        return self.driver.is_over
 
     @property
     def held(self) -> threading.Event:

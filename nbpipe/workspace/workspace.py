@@ -140,8 +140,9 @@ class Workspace:
             context = workspace.context
             digests = NoDigestCache() if full else context.digests
             found = verify_workspace(
-                context.history, context.materializer, context.layout, digests, repair=repair, now=context.clock()
-            )
+                context.history, context.materializer, context.layout, digests, repair=repair, now=context.clock(),
+                full=full,
+            )  # fmt: skip
         return dataclasses.replace(found, problems=(*damaged, *found.problems))
 
     @classmethod

@@ -7,15 +7,17 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data.atomic_file import create_file, write_file
-from nbpipe.data.attempt_manifest import NAME, manifest_text
+from nbpipe.data import attempt_manifest, job_file
+from nbpipe.data.atomic_file import write_file
 from nbpipe.model import Job, Outcome
 
 _LOG_TAIL_BYTES = 4000
+# What the kernel leaves for its worker.
+_ERROR, _OBSERVED, _OUTPUTS = "error.json", "observed.json", "outputs.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class AttemptDirectory:
     @property
     def job(self) -> Path:
         """What the kernel is to do; the kernel's side reads it."""
-        return self.path / "job.json"
+        return self.path / job_file.NAME
 
     @property
     def staging(self) -> Path:
@@ -52,7 +54,7 @@ class AttemptDirectory:
     @property
     def manifest(self) -> Path:
         """What says that the attempt succeeded."""
-        return self.path / NAME
+        return self.path / attempt_manifest.NAME
 
     @property
     def log(self) -> Path:
@@ -68,40 +70,21 @@ class AttemptDirectory:
             return False
         return not (self.job.exists() or self.manifest.exists())
 
-    def lay_out(self, job: Job) -> None:
+    def write_job(self, job: Job) -> None:
         """Write the job for the kernel; the environment's values stay out of it."""
-        told = {
-            "attempt": job.attempt,
-            "run": job.run,
-            "step": job.step,
-            "staging": str(self.staging),
-            "inputs": [asdict(given) for given in job.inputs],
-            "outputs": [asdict(wanted) for wanted in job.outputs],
-            "modules": [asdict(module) for module in job.modules],
-            "definitions": dict(job.definitions),
-            "imports": job.imports,
-            "experiment": job.experiment,
-            "parameters": dict(job.parameters),
-            "roots": job.roots,
-            "site": job.site,
-            # What lies there is nbpipe's own: the store, and the folders of all runs.
-            "ours": [job.store, str(self.path.parents[2])],
-        }
-        # Read by this attempt's kernel only, which nothing survives that a disk would have to.
-        content = json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
-        create_file(self.job, content, mode=0o600, durable=False)
+        job_file.write_job(job)
 
     def error(self) -> Mapping[str, Any]:
         """Get what the kernel wrote about the error of a cell; empty when it wrote nothing."""
-        return _read(self.path / "error.json")
+        return _read(self.path / _ERROR)
 
     def observed(self) -> Mapping[str, Any]:
         """Get what the kernel tells of all that the step used without declaring it; empty when it tells nothing."""
-        return _read(self.path / "observed.json")
+        return _read(self.path / _OBSERVED)
 
     def saved(self) -> tuple[StagedOutput, ...] | None:
         """Get the outputs that the kernel says it saved, or None when it did not come to its end."""
-        told = _read(self.path / "outputs.json")
+        told = _read(self.path / _OUTPUTS)
         if "outputs" not in told:
             return None
         return tuple(self._staged(output) for output in told["outputs"])
@@ -120,11 +103,14 @@ class AttemptDirectory:
 
     def sign(self, job: Job, outcome: Outcome) -> None:
         """Write the manifest, which says that the attempt succeeded and all its outputs are published."""
-        write_file(self.manifest, manifest_text(outcome, job.run, job.step).encode(), mode=0o644, durable=True)
+        text = attempt_manifest.manifest_text(outcome, job.run, job.step)
+        write_file(self.manifest, text.encode(), mode=0o644, durable=True)
 
     def clear(self) -> None:
-        """Remove what was staged."""
+        """Remove what was staged, and what the kernel reported of it: the manifest holds all of that."""
         shutil.rmtree(self.staging, ignore_errors=True)
+        for name in (_OBSERVED, _OUTPUTS):
+            (self.path / name).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Protocol
 
 _GRACE_SECONDS = 1.5
+
+
+class StopReason(StrEnum):
+    """Why an attempt was stopped."""
+
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
 
 
 class StoppableKernel(Protocol):
@@ -21,9 +29,9 @@ class StoppableKernel(Protocol):
 
 
 class ActiveAttempt:
-    """One attempt: ``stopped`` is None or why it was stopped, ``cancelled`` or ``timeout``; the first reason stands."""
+    """One attempt: ``stopped`` is None, or the first reason for which it was stopped."""
 
-    def __init__(self, stopped: str | None = None) -> None:
+    def __init__(self, stopped: StopReason | None = None) -> None:
         self.stopped = stopped
         self._kernel: StoppableKernel | None = None
         self._sealed = False
@@ -39,12 +47,12 @@ class ActiveAttempt:
         with self._lock:
             self._sealed = True
 
-    def stop(self, why: str) -> bool:
+    def stop(self, reason: StopReason) -> bool:
         """Interrupt the kernel now and kill it after a grace; returns at once, False when there is nothing to stop."""
         with self._lock:
             if self._sealed or self.stopped is not None:
                 return self.stopped is not None
-            self.stopped = why
+            self.stopped = reason
             kernel = self._kernel
         if kernel is not None:
             kernel.interrupt()
@@ -66,7 +74,7 @@ class AttemptRegistry:
     def carrying(self, name: str) -> Iterator[ActiveAttempt]:
         """Hold attempt ``name`` for as long as it is carried out here."""
         with self._lock:
-            attempt = ActiveAttempt("cancelled" if name in self._not_to_start else None)
+            attempt = ActiveAttempt(StopReason.CANCELLED if name in self._not_to_start else None)
             self._not_to_start.discard(name)
             self._here[name] = attempt
         try:
@@ -81,4 +89,4 @@ class AttemptRegistry:
             attempt = self._here.get(name)
             if attempt is None:
                 self._not_to_start.add(name)
-        return attempt is not None and attempt.stop("cancelled")
+        return attempt is not None and attempt.stop(StopReason.CANCELLED)

@@ -21,11 +21,11 @@ from nbpipe.data.event_file import EventFileWriter
 from nbpipe.errors import NbpipeError
 from nbpipe.execution.attempt import notebook_engine
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
-from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegistry
+from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegistry, StopReason
 from nbpipe.execution.attempt.failure_diagnosis import failure_of, one_line
 from nbpipe.execution.attempt.runtime_bundle import write_bundle
 from nbpipe.execution.observation.observation_result import observation_result
-from nbpipe.model import Artifact, AttemptStarted, AttemptTold, Failure, Job, Outcome, Status
+from nbpipe.model import Artifact, AttemptStarted, AttemptTold, Failure, FailureKind, Job, Outcome, Status
 
 Report = Callable[[AttemptStarted | AttemptTold], None]
 """Is told what an attempt does; it may be called from any thread and must return at once."""
@@ -33,12 +33,11 @@ Report = Callable[[AttemptStarted | AttemptTold], None]
 _HERE = AttemptRegistry()
 _LOG = logging.getLogger(__name__)
 
-_STATUS = {"cancelled": Status.CANCELLED, "lost": Status.LOST}
+_STATUS = {FailureKind.CANCELLED: Status.CANCELLED, FailureKind.LOST: Status.LOST}
 
 _SETUP = """\
 import sys as _sys
-if {library!r} not in _sys.path:
-    _sys.path.insert(0, {library!r})
+_sys.path[:] = dict.fromkeys([{library!r}, *_sys.path])
 from nbpipe.execution.kernel_runtime import step_runtime as _nbpipe
 _nbpipe.begin({job!r})
 """
@@ -95,7 +94,7 @@ def _carry_out(
     if not desk.claim():
         # A scheduler may start a task twice; whatever the other one is doing, this one leaves it alone.
         said = "this attempt was begun before, by another worker"
-        failure = Failure("lost", "BegunElsewhere", str(desk.path), said)
+        failure = Failure(FailureKind.LOST, "BegunElsewhere", str(desk.path), said)
         return Outcome(job.attempt, job.token, Status.LOST, time.monotonic() - started, "", failure=failure)
     if attempt.stopped is None:
         report(AttemptStarted(job.attempt, time.time()))
@@ -120,14 +119,14 @@ def _execute(
     progress: notebook_engine.NotebookExecution,
 ) -> None:
     """Run the job's notebook in its kernel, within its time."""
-    desk.lay_out(job)
+    desk.write_job(job)
     library = write_bundle(Path(job.store))
     for cell in progress.notebook.cells:
         if cell.metadata.get("nbpipe", {}).get("role") == "setup":
             cell.source = _SETUP.format(library=str(library), job=str(desk.job))
     # Run so, it leaves no name behind.
     ahead = f"exec({_AHEAD.format(library=str(library))!r}, {{}})"
-    clock = threading.Timer(min(job.timeout or inf, threading.TIMEOUT_MAX), attempt.stop, ("timeout",))
+    clock = threading.Timer(min(job.timeout or inf, threading.TIMEOUT_MAX), attempt.stop, (StopReason.TIMEOUT,))
     clock.daemon = True
     clock.start()
     try:
@@ -147,7 +146,7 @@ def _published(
     try:
         made = _publish(job, saved)
     except NbpipeError as error:
-        return Failure("output", error.code, error.message, one_line(str(error)))
+        return Failure(FailureKind.OUTPUT, error.code, error.message, one_line(str(error)))
     used, written, doubts = observation_result(job, desk)
     seconds = time.monotonic() - started
     notes = (*(staged.note for staged in saved if staged.note), *progress.notes)
@@ -172,4 +171,4 @@ def _surprise(error: Exception) -> Failure:
     """Get a failure that is ours, not the author's."""
     said = f"nbpipe could not carry out the step: {one_line(str(error)) or type(error).__name__}"
     told = "".join(traceback.format_exception(error))
-    return Failure("lost", type(error).__name__, str(error), said, traceback=told)
+    return Failure(FailureKind.LOST, type(error).__name__, str(error), said, traceback=told)

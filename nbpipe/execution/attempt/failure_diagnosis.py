@@ -7,9 +7,9 @@ import signal
 from collections.abc import Sequence
 
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
-from nbpipe.execution.attempt.attempt_registry import ActiveAttempt
+from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, StopReason
 from nbpipe.execution.attempt.notebook_engine import CellError, NotebookExecution
-from nbpipe.model import Failure, Job
+from nbpipe.model import Failure, FailureKind, Job
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _ASKED = "StdinNotImplementedError"
@@ -24,7 +24,9 @@ def failure_of(job: Job, attempt: ActiveAttempt, progress: NotebookExecution, de
         return _memory(job, progress, f"the step took {_amount(progress.took)}")
     if progress.oom:
         said = "memory limit: the system had no memory left, and ended the step's kernel (SIGKILL)"
-        return Failure("memory", "OutOfMemory", "SIGKILL", said, _cell(progress), None, plain(desk.log_tail()))
+        return Failure(
+            FailureKind.MEMORY, "OutOfMemory", "SIGKILL", said, _cell(progress), None, plain(desk.log_tail())
+        )
     if progress.raised is not None:
         if job.memory and progress.raised.ename.endswith("MemoryError"):
             return _memory(job, progress, _error(progress.raised), desk.error().get("line"))
@@ -41,18 +43,18 @@ def _cell(progress: NotebookExecution) -> int | None:
     return next((about["cell"] for about in told if isinstance(about.get("cell"), int)), None)
 
 
-def _stopped(job: Job, why: str, progress: NotebookExecution) -> Failure:
+def _stopped(job: Job, reason: StopReason, progress: NotebookExecution) -> Failure:
     traceback = plain(progress.raised.traceback) if progress.raised else ""
-    if why == "timeout":
+    if reason is StopReason.TIMEOUT:
         said = f"the step ran longer than {job.timeout:g} s, its timeout"
-        return Failure("timeout", "StepTimeout", f"{job.timeout:g} s", said, _cell(progress), None, traceback)
-    return Failure("cancelled", "Cancelled", "", "the step was cancelled", _cell(progress), None, traceback)
+        return Failure(FailureKind.TIMEOUT, "StepTimeout", f"{job.timeout:g} s", said, _cell(progress), None, traceback)
+    return Failure(FailureKind.CANCELLED, "Cancelled", "", "the step was cancelled", _cell(progress), None, traceback)
 
 
 def _memory(job: Job, progress: NotebookExecution, found: str, line: int | None = None) -> Failure:
     said = f"memory limit: {found}, and {_amount(job.memory or 0)} is what it and all that it starts may take"
     traceback = plain(progress.raised.traceback) if progress.raised else ""
-    return Failure("memory", "MemoryLimit", found, said, _cell(progress), line, traceback)
+    return Failure(FailureKind.MEMORY, "MemoryLimit", found, said, _cell(progress), line, traceback)
 
 
 def _amount(found: int) -> str:
@@ -73,22 +75,25 @@ def _raised(progress: NotebookExecution, raised: CellError, desk: AttemptDirecto
     return Failure(kind, raised.ename, plain(raised.evalue), said, _cell(progress), shown, traceback)
 
 
-def _words(raised: CellError, role: str | None, source: str, line: object) -> tuple[str, str]:
+def _words(raised: CellError, role: str | None, source: str, line: object) -> tuple[FailureKind, str]:
     """Get the kind of a failure and one line about it."""
     error = _error(raised)
     if raised.ename == _ASKED:
-        return "input", "the code asked for keyboard input, and a step has nobody to ask: make it a parameter"
+        return FailureKind.INPUT, "the code asked for keyboard input, and a step has nobody to ask: make it a parameter"
     if raised.ename == "SystemExit":
         code = one_line(raised.evalue)
         called = f"SystemExit({code})" if code else "SystemExit"
-        return "user", f"the cell ended with {called}: leave out exit(), quit() and sys.exit(), a step runs to its end"
+        return (
+            FailureKind.USER,
+            f"the cell ended with {called}: leave out exit(), quit() and sys.exit(), a step runs to its end",
+        )
     if role == "inputs":
-        return "input", f"input {_loaded(source, line)} could not be loaded: {error}"
+        return FailureKind.INPUT, f"input {_loaded(source, line)} could not be loaded: {error}"
     if role == "outputs":
-        return "output", one_line(raised.evalue) or error
+        return FailureKind.OUTPUT, one_line(raised.evalue) or error
     if role == "setup":
-        return "kernel", f"the step's kernel could not be prepared: {error}"
-    return "user", error
+        return FailureKind.KERNEL, f"the step's kernel could not be prepared: {error}"
+    return FailureKind.USER, error
 
 
 def _loaded(source: str, line: object) -> str:
@@ -104,7 +109,7 @@ def _loaded(source: str, line: object) -> str:
 def _died(progress: NotebookExecution, desk: AttemptDirectory) -> Failure:
     how, said = _death(progress)
     # One that was too slow to start says nothing about the step: it is tried again.
-    kind = "lost" if progress.exit_code is None and progress.position is None else "kernel"
+    kind = FailureKind.LOST if progress.exit_code is None and progress.position is None else FailureKind.KERNEL
     return Failure(kind, "KernelDied", how, said, _cell(progress), None, plain(desk.log_tail()))
 
 
@@ -133,12 +138,12 @@ def _left_out(job: Job, saved: Sequence[StagedOutput] | None, cell: int | None) 
     """Get the failure of a step that ran, but did not leave all that it declares."""
     if saved is None:
         said = "the step ended without saving its outputs"
-        return Failure("output", "OutputMissing", "", said, cell)
+        return Failure(FailureKind.OUTPUT, "OutputMissing", "", said, cell)
     there = {staged.name for staged in saved if staged.path.exists()}
     missing = [output.name for output in job.outputs if output.name not in there]
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
-        return Failure("output", "OutputMissing", names, f"declared but not written: {names}", cell)
+        return Failure(FailureKind.OUTPUT, "OutputMissing", names, f"declared but not written: {names}", cell)
     return None
 
 

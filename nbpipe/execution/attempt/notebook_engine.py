@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ _TAME = (
 # Of messages that come when their cell has ended: what can still be shown as it is.
 _LATE = ("stream", "display_data")
 _ERROR_MARKER = "papermill-error-cell-tag"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 
 
@@ -324,7 +326,8 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
         finally:
             kernel.end()
             progress.took, progress.oom = kernel.took, kernel.oom
-            bench.log_path.write_bytes(kernel.log_tail())
+            if said := kernel.log_tail():
+                bench.log_path.write_bytes(said)
 
 
 def _wish(job: Job, ahead: str) -> StepKernelSpec:
@@ -364,15 +367,21 @@ def read(text: str) -> nbformat.NotebookNode:
 
 
 def notebook_text(notebook: nbformat.NotebookNode) -> bytes:
-    """Get an executed notebook as a file: what papermill wrote into it about itself is left out."""
+    """Return an executed notebook as a file, without what papermill wrote into it about itself.
+
+    It is compact, one cell to a line; only the author's cells keep the times that nbclient took.
+    """
     notebook.cells = [cell for cell in notebook.cells if _ERROR_MARKER not in cell.metadata.get("tags", [])]
     for part in (notebook, *notebook.cells):
         part.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell["outputs"] = _joined(cell.get("outputs", []))
+        if cell.metadata.get("nbpipe", {}).get("cell") is None:
+            cell.metadata.pop("execution", None)
     notebook.metadata["kernelspec"] = _KERNELSPEC
-    text: str = nbformat.writes(notebook, version=4)  # type: ignore[no-untyped-call]  # theirs
-    return text.encode("utf-8", "backslashreplace")
+    cells = ",\n".join(map(_ENCODER.encode, notebook.cells))
+    parts = {name: part for name, part in notebook.items() if name != "cells"}
+    return f'{{"cells":[\n{cells}\n],\n{_ENCODER.encode(parts)[1:]}\n'.encode("utf-8", "backslashreplace")
 
 
 def _joined(outputs: list[Any]) -> list[Any]:

@@ -64,15 +64,17 @@ def begin(job_path: str) -> None:
     # As long as the author has put nothing in its place.
     _HOOKS.setdefault("stdout", sys.stdout)
     job = _read_job(Path(job_path))
-    folder, staging = _places(Path(job_path).parent, Path(job["staging"]))
+    job |= {"inputs": _with_formats(job, "inputs"), "outputs": _with_formats(job, "outputs")}
+    modules = _read_modules(job, Path(job_path).parent)
+    folder, staging = _places(Path(job_path).parent)
     given = [(path, item["name"]) for item in job["inputs"] for path in item["paths"]]
     guarded = {(spelling, name) for path, name in given for spelling in (os.path.realpath(path), _unfollowed(path))}
     stamps = {item["name"]: _stamps(item["paths"]) for item in job["inputs"]}
     for output in job["outputs"]:
         (staging / output["name"]).mkdir(parents=True, exist_ok=True)
-    inputs, outputs, definitions = tuple(job["inputs"]), tuple(job["outputs"]), job.get("definitions", {})
+    inputs, outputs, definitions = job["inputs"], job["outputs"], job.get("definitions", {})
     _HERE["step"] = _Step(folder, staging, inputs, outputs, stamps, tuple(guarded), definitions)
-    _serve(job["modules"])
+    _serve(modules)
     if "guard" not in _HOOKS:
         _HOOKS["guard"] = _guard
         sys.addaudithook(_guard)
@@ -153,21 +155,41 @@ def _step() -> _Step:
     return _HERE["step"]
 
 
-def _read_job(path: Path) -> Any:
+def _read_job(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+        job: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise FileNotFoundError(
-            errno.ENOENT,
-            "this step's run was removed, so its inputs are not known any more; run the pipeline",
-            str(path),
-        ) from None
+        raise _removed(path) from None
+    return job
 
 
-def _places(folder: Path, staging: Path) -> tuple[Path, Path]:
+def _with_formats(job: Mapping[str, Any], named: str) -> tuple[dict[str, Any], ...]:
+    """Return a job's inputs or outputs; JSON leaves out what is empty."""
+    return tuple({"format": None, **item} for item in job.get(named, ()))
+
+
+def _read_modules(job: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Return a job's modules with their sources, which are stored once for all attempts of a run."""
+    modules = []
+    for item in job.get("modules", ()):
+        path = folder / item["stored"]
+        try:
+            source = path.read_bytes().decode("utf-8", "surrogatepass")
+        except FileNotFoundError:
+            raise _removed(path) from None
+        modules.append({"is_package": False, **item, "source": source})
+    return modules
+
+
+def _removed(path: Path) -> FileNotFoundError:
+    message = "this step's run was removed, so its inputs are not known any more; run the pipeline"
+    return FileNotFoundError(errno.ENOENT, message, str(path))
+
+
+def _places(folder: Path) -> tuple[Path, Path]:
     """Get where to report and where to save; elsewhere when the attempt has ended and this is a rerun."""
     if not any((folder / name).exists() for name in _ENDED):
-        return folder, staging
+        return folder, folder / "staging"
     fresh = Path(tempfile.mkdtemp(prefix="nbpipe-rerun-"))
     _say(f"this attempt has ended and stays as it is; outputs of this rerun go to {fresh}")
     return fresh, fresh / "staging"

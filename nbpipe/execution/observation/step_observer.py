@@ -52,7 +52,7 @@ _HERE: dict[str, Any] = {}
 def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
     """Record from now on what the step uses; ``folder`` is its attempt's."""
     base = os.getcwd()
-    frozen = [module["path"] for module in job["modules"]]
+    frozen = [module["path"] for module in job.get("modules", ())]
     watched = (base, *job.get("roots", ()))
     ignored = (*_ignored(), *job.get("ours", ()), *job.get("site", ()))
     known = frozenset({*frozen, *declared, *map(os.path.realpath, declared)})

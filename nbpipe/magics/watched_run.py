@@ -1,0 +1,80 @@
+"""A run that this kernel watches, once for all cards and cells that it matters to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nbpipe.magics.step_log import StepLog
+from nbpipe.model import AttemptRecord, ExecutionRecord, RunRecord
+from nbpipe.run.run_watcher import RunUpdate, RunWatcher
+from nbpipe.views.card_state import StepActivity
+
+
+@dataclass(eq=False, slots=True)
+class WatchedRun:
+    """How a run stands, and what the newest attempt of each execution has told; any thread may ask."""
+
+    watcher: RunWatcher
+    _logs: dict[str, tuple[int, StepLog]] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def id(self) -> str:
+        """Return the run's id."""
+        return self.watcher.id
+
+    @property
+    def run(self) -> RunRecord | None:
+        """Return the run's record; None before the first look."""
+        return self.watcher.run
+
+    def look(self) -> RunUpdate:
+        """Take in what is new in the run's log, and return it."""
+        with self._lock:
+            update = self.watcher.look()
+            for attempt in update.attempts:
+                self._log_of(attempt)
+            for output in update.told:
+                log = self._log_of(output.attempt)
+                if log is not None:
+                    log.take(output.events)
+            return update
+
+    def current(self) -> tuple[ExecutionRecord, ...]:
+        """Return the current execution of each step, in notebook order."""
+        with self._lock:
+            return self.watcher.current()
+
+    def execution(self, step: str) -> ExecutionRecord | None:
+        """Return a step's current execution; None if the run has none."""
+        return self.watcher.execution(step)
+
+    def execution_with(self, execution: str) -> ExecutionRecord | None:
+        """Return the execution with this id."""
+        return self.watcher.execution_with(execution)
+
+    def stands_for(self, request: str) -> Mapping[str, str] | None:
+        """Return the executions that stand for a request's steps, by step; None while that is not in the log."""
+        return self.watcher.picture.requests.get(request)
+
+    def activity(self, executions: Iterable[ExecutionRecord]) -> dict[str, StepActivity]:
+        """Return what the newest attempts of these executions have told, by step."""
+        with self._lock:
+            logs = {execution.step: self._logs.get(execution.id) for execution in executions}
+            return {step: known[1].told() for step, known in logs.items() if known is not None}
+
+    def cancel(self, execution: str) -> None:
+        """Ask whoever carries the run to stop one of its executions, or with no id all of it."""
+        self.watcher.cancel(execution)
+
+    def _log_of(self, attempt: AttemptRecord) -> StepLog | None:
+        """Return the log of an attempt, empty for a new one; None if a newer attempt of its execution has begun."""
+        number, log = self._logs.get(attempt.execution, (0, StepLog()))
+        if number > attempt.number:
+            return None
+        if number < attempt.number:
+            log = StepLog()
+            self._logs[attempt.execution] = attempt.number, log
+        return log
