@@ -190,3 +190,47 @@ class TestLintAndInit:
         assert nbpipe(tmp_path, "init").stdout.count("\n") == 1
         told = json.loads(nbpipe(tmp_path, "init", "--json").stdout)
         assert (told["wrote"], told["add"]) == ([], [])
+
+
+RETRIED = (
+    (
+        "%%step a -o x\n#| retries: 1\nfrom pathlib import Path\nimport nbpipe\n"
+        "nbpipe.log_metric('loss', 2.0 if Path('tried').exists() else 1.0)\nprint('trying')\n"
+        "if not Path('tried').exists():\n    Path('tried').touch()\n    nbpipe.log_metric('tries', 1)\n"
+        "    raise ValueError('not yet')\nx = 1"
+    ),
+    "%%step b -i x -o y\ny = x + 1",
+)
+
+
+@pytest.mark.kernel
+def test_both_attempts_of_a_retried_step_are_followed(tmp_path):
+    write_notebook(tmp_path / "n.ipynb", RETRIED)
+    ran = nbpipe(tmp_path, "run", "n.ipynb")
+    assert ran.returncode == 0, ran.stderr
+    progress = [line for line in ran.stderr.splitlines() if " a" in line]
+    assert [line.partition(" in ")[0] for line in progress] == [
+        "▸ running a: first run", "✗ failed a (attempt 1)", "▸ running a (attempt 2): first run",
+        "✓ succeeded a (attempt 2)",
+    ]  # fmt: skip
+
+    followed = nbpipe(tmp_path, "status", "n.ipynb", "--follow")
+    lines = [line.partition(" in ")[0] for line in followed.stderr.splitlines()]
+    failed, succeeded = lines.index("✗ failed a (attempt 1)"), lines.index("✓ succeeded a (attempt 2)")
+    assert "a | trying" in lines[:failed]
+    assert "a | trying" in lines[failed:succeeded]
+
+
+@pytest.mark.kernel
+def test_status_has_the_latest_state_of_every_step(tmp_path):
+    write_notebook(tmp_path / "n.ipynb", ("%%step a -o x\nx = 1", "%%step b -i x -o y\ny = x + 1"))
+    first = json.loads(nbpipe(tmp_path, "run", "n.ipynb", "--json").stdout)
+    second = json.loads(nbpipe(tmp_path, "run", "n.ipynb", "--to", "a", "--force", "--json").stdout)
+    status = json.loads(nbpipe(tmp_path, "status", "n.ipynb", "--json").stdout)
+
+    assert status["run"] == second["run"]
+    assert [(step["name"], step["run"]) for step in status["steps"]] == [("a", second["run"]), ("b", first["run"])]
+    assert [line.split()[:1] for line in nbpipe(tmp_path, "status", "n.ipynb").stdout.splitlines()[2:4]] == [
+        ["a"],
+        ["b"],
+    ]

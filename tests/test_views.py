@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stored import artifact_of
 
 from nbpipe.model import (
+    AttemptRecord,
     CachedResult,
     DependsVerdict,
     ExecutionRecord,
@@ -22,9 +25,12 @@ from nbpipe.model import (
     RunVerdict,
     SkipVerdict,
     Status,
+    StepEvent,
+    StepEventKind,
 )
 from nbpipe.views.html import Html
 from nbpipe.views.html_tables import plan_html, run_html, runs_html, table_html
+from nbpipe.views.json_output import plan_object, run_object
 from nbpipe.views.terminal_text import fit, one_line, pad, width
 from nbpipe.views.text_diff import component_diff
 from nbpipe.views.text_tables import (
@@ -35,6 +41,7 @@ from nbpipe.views.text_tables import (
     run_lines,
     step_lines,
     steps_summary,
+    update_lines,
     without_empty,
 )
 from nbpipe.views.wording import (
@@ -193,6 +200,73 @@ def test_a_run_as_plain_lines():
         "compare  – skipped         train failed",
         "1 reused, 1 failed, 1 skipped (saved 12 s)",
     ]
+
+
+def test_steps_of_several_runs_name_their_runs():
+    """The latest state of each step may be of another run than the newest."""
+    steps = (step("prepare"), dataclasses.replace(step("train"), run="r2"))
+
+    assert step_lines(steps, 100, {"5f0e7c9a11": 3, "r2": 7}) == [
+        "step     status       time   run",
+        "prepare  ✓ succeeded  3.2 s  run 3",
+        "train    ✓ succeeded  3.2 s  run 7",
+        "2 succeeded",
+    ]
+
+
+FIRST_TRY = AttemptRecord(
+    "a1", "r1", "e-train", 1, Status.FAILED, "runs/r1/train/a1", seconds=4.0,
+    failure=Failure("user", "ValueError", "no", "ValueError: no", cell=2, line=1),
+)  # fmt: skip
+SECOND_TRY = AttemptRecord("a2", "r1", "e-train", 2, Status.SUCCEEDED, "runs/r1/train/a2", seconds=3.2)
+
+
+def printed(text: str) -> tuple[StepEvent, ...]:
+    """Make what an attempt printed."""
+    return (StepEvent(1, 0.0, StepEventKind.STREAM, 2, {"name": "stdout", "text": text}),)
+
+
+def test_both_attempts_of_a_retried_step_are_told_in_their_order():
+    """Also where all of it is read at once: the run may be long over."""
+    told = [("train", FIRST_TRY, printed("one\n")), ("train", SECOND_TRY, printed("two\n"))]
+
+    assert update_lines([step(attempts=2)], [("train", FIRST_TRY), ("train", SECOND_TRY)], told) == [
+        "train | one",
+        "✗ failed train (attempt 1) in 4.0 s: cell 2, line 1: ValueError: no",
+        "train | two",
+        "✓ succeeded train (attempt 2) in 3.2 s",
+    ]
+
+
+def test_the_failure_of_the_last_attempt_is_told_once():
+    """It is the step's own."""
+    failed = step(status=Status.FAILED, failure=FIRST_TRY.failure)
+
+    assert update_lines([failed], [("train", FIRST_TRY)]) == ["✗ failed train in 3.2 s: cell 2, line 1: ValueError: no"]
+    assert len(update_lines([step(status=Status.RUNNING)], [("train", FIRST_TRY)])) == 2
+
+
+def test_the_json_objects_have_the_names_of_the_contract():
+    """Other programs read them."""
+    artifact = artifact_of("df", "arrow")
+    steps = [step(artifacts=(artifact,), failure=FIRST_TRY.failure), dataclasses.replace(step("old"), run="r0")]
+    shown = run_object(RUN, steps, 3.0, lambda reference: f"file:///{reference.basename}")
+    planned = plan_object(
+        "/n.ipynb", {row.name: row.verdict for row in PLAN}, {r.name: r.needs for r in PLAN}, (), "local"
+    )
+
+    assert {"run", "status", "seconds", "saved_seconds", "steps"} <= shown.keys()
+    first, old = shown["steps"]
+    assert (first["run"], old["run"]) == ("5f0e7c9a11", "r0")
+    assert {
+        "name", "status", "attempts", "seconds", "reasons", "origin", "notebook", "items", "outputs", "error",
+    } <= first.keys()  # fmt: skip
+    assert first["outputs"]["df"].keys() == {"uri", "format", "digest", "bytes", "dataset"}
+    assert {"ename", "evalue", "cell", "line", "message"} <= first["error"].keys()
+    assert {"notebook", "steps"} <= planned.keys()
+    assert planned["steps"][0].keys() == {
+        "name", "verdict", "reasons", "needs", "origin", "target", "environment", "saved_seconds",
+    }  # fmt: skip
 
 
 def test_runs_as_plain_lines():
