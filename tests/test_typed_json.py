@@ -47,7 +47,9 @@ class Whole:
 UNDECODABLE = b"caf\xe9".decode("utf-8", "surrogateescape")
 WHOLES = [
     Whole(Path("/a/b"), Colour.RED),
-    Whole(Path(UNDECODABLE), Colour.RED, (Part("a"), Part("b", "n", 0)), {"x": [1, {"y": None}]}, math.inf, "m", on=False),
+    Whole(
+        Path(UNDECODABLE), Colour.RED, (Part("a"), Part("b", "n", 0)), {"x": [1, {"y": None}]}, math.inf, "m", on=False
+    ),
     Whole(Path(), Colour.RED, values={"empty": {}, "zero": 0}),
 ]
 
