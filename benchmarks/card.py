@@ -41,11 +41,11 @@ def state(turn):
     tail = tuple(f"epoch {{n}}: the loss is {{1 / (n + 1):.6f}} and goes on" for n in range(10 * turn, 10 * turn + 200))
     points = tuple((float(n), 1 / (n + 1)) for n in range(turn + 100))
     focus = NAMES[min(at + 5, COUNT - 1)]
-    told = {{focus: Told(tail, (turn, 400.0, "epochs"), {{"loss": points, "accuracy": points}})}}
+    told = {{focus: StepActivity(tail, (turn, 400.0, "epochs"), {{"loss": points, "accuracy": points}})}}
     return CardState(RUN, steps, NEEDS, focus, told, {{}}, {{}}, 1000.0 + turn / 8)
 
 states = [state(turn) for turn in range(81)]
-card = Card(print)
+card = CardWidget(print)
 card.show()
 begin = time.perf_counter()
 card.update(states[0])

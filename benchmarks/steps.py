@@ -129,7 +129,8 @@ def memories() -> Iterator[str]:
             time.sleep(3)
             (zygote,) = [each for each in psutil.Process().children() if "zygote" in " ".join(each.cmdline())]
             supervisor = max(zygote.children(), key=psutil.Process.create_time)
-            yield f"{kind}: zygote {memory(zygote)}, supervisor {memory(supervisor)}, kernel {memory(supervisor.children()[0])}"
+            kernel_memory = memory(supervisor.children()[0])
+            yield f"{kind}: zygote {memory(zygote)}, supervisor {memory(supervisor)}, kernel {kernel_memory}"
             for kernel in (first, second):
                 kernel.end()
                 kernel.written.close()

@@ -187,7 +187,8 @@ def test_a_failure_shows_the_failing_line(lab):
         write(
             lab, "failed.ipynb", PREPARE,
             "card = CardWidget(lambda *what: card.update(ended(2, 'train', error_line='best = max([1])')))\n"
-            "card.show()\ncard.update(ended(2, 'train', error_line='best = max([])'))",
+            "card.show()\n"
+            "card.update(ended(2, 'train', error_line='best = max([])'))",
         )
     )  # fmt: skip
     notebook.run(0)

@@ -110,7 +110,7 @@ def test_html_is_no_string():
     with pytest.raises(TypeError):
         html + "<i>"
     with pytest.raises(TypeError):
-        " ".join((html, html))
+        str.join("", [html])
     with pytest.raises(AttributeError):
         Html.join(["<i>"])
 

@@ -13,7 +13,7 @@ from typing import Any
 from papermill.engines import NBClientEngine
 
 _STEP = re.compile(r"\s*(?:%%(?:nb)?step\b|#\s?\|\s*step\s*:)")
-_LATE = {"conduct": "nbpipe.papermill_engine.notebook_run"}
+_LATE = {"run_notebook": "nbpipe.papermill_engine.notebook_run"}
 
 
 class NbpipeEngine(NBClientEngine):  # type: ignore[misc]  # papermill comes without types
@@ -24,5 +24,5 @@ class NbpipeEngine(NBClientEngine):  # type: ignore[misc]  # papermill comes wit
         """Run all cells; each step's outputs appear in its cell while it runs."""
         if not any(cell.cell_type == "code" and _STEP.match(cell.source) for cell in nb_man.nb.cells):
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
-        conduct = getattr(import_module(_LATE["conduct"]), "conduct")  # noqa: B009  # the gate goes by name
-        return conduct(nb_man, kernel_name, options)
+        run = getattr(import_module(_LATE["run_notebook"]), "run_notebook")  # noqa: B009  # the gate goes by name
+        return run(nb_man, kernel_name, options)
