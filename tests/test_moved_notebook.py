@@ -379,7 +379,8 @@ def test_when_two_notebooks_look_like_the_one_that_is_gone_nothing_is_guessed(pr
     assert {step.status for step in report.steps} == {Status.REUSED}
     assert said(first.report()) == []
     assert first.runs() == [3, 2]
-    # Nothing is lost: where only one is left that nobody knows yet, the old history is its own.
+    # Where only one is left that has no history of its own, the old one goes on.
+    assert second.notes() == ["b.ipynb is work.ipynb, moved or renamed: its history goes on"]
     assert second.verdicts() == REUSED
     with second.open() as workspace:
         assert [run.number for run in workspace.runs.find(RunFilter())] == [3, 2, 1]

@@ -60,12 +60,12 @@ class StepContext:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Get the names that were kept of the frame that failed."""
+        """Return the names that were kept of the frame that failed."""
         return names_kept(self.folder) if self.folder and self.failure else ()
 
     @property
     def line(self) -> tuple[int, int] | None:
-        """Get the cell and the line of the failure, where it has a line in the step's own code."""
+        """Return the cell and the line of the failure, where it has a line in the step's own code."""
         failure = self.failure
         return (failure.cell, failure.line) if failure and failure.cell and failure.line else None
 
@@ -73,7 +73,7 @@ class StepContext:
 def current_step_context(
     situation: ResolvedRequest, decisions: Mapping[str, StepDecision], step: str, materializer: Materializer
 ) -> StepContext:
-    """Get what a step would find now; BadUsage names the steps whose results it needs and that have none."""
+    """Return what a step would find now; raise BadUsage with the steps whose results are missing."""
     graph, around = situation.graph, situation.circumstances[step]
     declared, code = graph.steps[step], graph.pipeline.code[step]
     upstream: dict[StepOutput, Artifact] = {}
@@ -82,10 +82,10 @@ def current_step_context(
             upstream |= {StepOutput(artifact.name, name): artifact for artifact in decision.verdict.hit.artifacts}
     missing = [source for source in graph.feeds[step].values() if source not in upstream]
     if missing:
-        said = ", ".join(f"`{source.output}` of `{source.step}`" for source in missing)
+        outputs = ", ".join(f"`{source.output}` of `{source.step}`" for source in missing)
         first = " ".join(dict.fromkeys(source.step or "" for source in missing))
         raise BadUsage(
-            f"step `{step}` needs {said}, and there is no recorded result that is up to date",
+            f"step `{step}` needs {outputs}, and there is no recorded result that is up to date",
             f"Run what it needs first: %nbpipe run {first}",
         )
     document = json.loads(render_step_notebook(declared, code, around.values, graph.pipeline.kernel))
@@ -104,9 +104,9 @@ def current_step_context(
 def recorded_step_context(
     run: RunRecord, record: ExecutionRecord, *, materializer: Materializer, digests: DigestCache
 ) -> StepContext:
-    """Get what a step found in its recorded attempt; BadUsage when that is not there any more.
+    """Return what a step found in its recorded attempt; raise BadUsage when that is no longer there.
 
-    Stored inputs are verified: a damaged one is an error. A declared file that has changed since is told.
+    Stored inputs are verified: a damaged one is an error. ``notes`` name the declared files that have changed since.
     """
     executed = Path(record.notebook or "")
     try:
@@ -145,8 +145,8 @@ def _pieces(document: Mapping[str, Any]) -> Iterable[StepCell]:
 
 
 def _told(cell: Mapping[str, Any]) -> Mapping[str, Any]:
-    told: Mapping[str, Any] = cell.get("metadata", {}).get("nbpipe", {})
-    return told
+    metadata: Mapping[str, Any] = cell.get("metadata", {}).get("nbpipe", {})
+    return metadata
 
 
 def _text(cell: Mapping[str, Any]) -> str:
@@ -195,7 +195,7 @@ def _changes(inputs: Iterable[JobInput], components: Iterable[KeyComponent], dig
 
 
 def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> Iterable[str]:
-    """Get a note when declared files are not what they were, as far as the record tells."""
+    """Return a note when declared files are not what they were, as far as the record tells."""
     members = sorted(line.rsplit("\t", 1)[-1] for line in component.text.splitlines())
     paths = [Path(path) for path in item.paths]
     try:

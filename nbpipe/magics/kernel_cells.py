@@ -40,7 +40,8 @@ class KernelCells:
         self._named = named
         self._current: str = ""
         self._number = count() - 1
-        ids = {cell.source.strip(): cell.id for cell in _file_cells(notebook)}
+        self._saved = _file_cells(notebook)
+        ids = {cell.source.strip(): cell.id for cell in self._saved}
         for number, source in enumerate(before_us, 1):
             if not source.strip() or misplaced(Cell(number, source)) is not None:
                 continue
@@ -91,14 +92,15 @@ class KernelCells:
 
     def all(self) -> tuple[Cell, ...]:
         """Get the cells with the tags that can be known."""
-        tags = {cell.id: cell.tags for cell in _file_cells(self._notebook)}
+        self._saved = _file_cells(self._notebook)
+        tags = {cell.id: cell.tags for cell in self._saved}
         cells = [dataclasses.replace(cell, tags=tags.get(cell.id, frozenset())) for cell in self._cells.values()]
         return tuple(_with_parameters(cells))
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of the notebook's cells: of the saved notebook's where that is known, else of those that ran."""
-        saved = frozenset(cell.id for cell in _file_cells(self._notebook))
+        """The ids of the notebook's cells: those that :meth:`all` found saved last, else of those that ran."""
+        saved = frozenset(cell.id for cell in self._saved)
         return saved or frozenset(cell.id for cell in self._cells.values() if cell.id)
 
     def forget(self, cell: Cell) -> None:

@@ -40,27 +40,27 @@ class WorkspaceLayout:
 
     @property
     def database(self) -> Path:
-        """Get the run store's file."""
+        """Return the run store's file."""
         return self.root / "history.db"
 
     @property
     def store(self) -> Path:
-        """Get the default datastore's folder."""
+        """Return the default datastore's folder."""
         return self.root / "store"
 
     @property
     def readings(self) -> Path:
-        """Get the folder that remembers how notebooks were read."""
+        """Return the folder that remembers how notebooks were read."""
         return self.root / "readings"
 
     @property
     def runs(self) -> Path:
-        """Get the folder with a folder for each run."""
+        """Return the folder with a folder for each run."""
         return self.root / "runs"
 
     @property
     def base(self) -> Path:
-        """Get the folder that the workspace is of: the one that moves when somebody moves it."""
+        """Return the folder that the workspace is of: the one that moves when somebody moves it."""
         return self.root.parent if self.root.name == FOLDER else self.root
 
     def relative(self, path: Path) -> str:
@@ -92,12 +92,12 @@ class WorkspaceLayout:
 
 
 def absolute(path: Path) -> Path:
-    """Get a path from the root without dots; links stay as the author wrote them."""
+    """Return a path from the root without dots; links stay as the author wrote them."""
     return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
 
 
 def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
-    """Get the workspace named, or the nearest upward from ``near``, or the one to be made in ``near``."""
+    """Return the workspace named, or the nearest upward from ``near``, or the one to be made in ``near``."""
     near = near.resolve()
     settings = next((folder / SETTINGS for folder in (near, *near.parents) if (folder / SETTINGS).is_file()), None)
     source, policy = _told(settings) if settings else ((), EnvironmentPolicy())
@@ -112,7 +112,7 @@ def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
 def make_workspace(place: WorkspaceLayout) -> None:
     """Make the folder if it is not there, with an ignore file of its own for git.
 
-    StoreOutOfReach when this user may not write it, or what is in it.
+    Raise StoreOutOfReach when this user may not write it, or what is in it.
     """
     try:
         make_folder(place.root)
