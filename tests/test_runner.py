@@ -16,6 +16,7 @@ import pytest
 from notebook_author import write_notebook
 
 from nbpipe.errors import BadPipeline, OutOfReach, Refusals
+from nbpipe.history.runs import RunFilter
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Status
 from nbpipe.run.messages import Reply, ReplyKind, decode_reply, encode_submission
@@ -91,7 +92,7 @@ def until(condition: Callable[[], object]) -> None:
 def statuses(folder: Path) -> list[Status]:
     """Return the statuses of all runs, oldest first."""
     with Workspace.open(folder) as workspace:
-        return [run.status for run in reversed(workspace.runs())]
+        return [run.status for run in reversed(workspace.runs.find(RunFilter()))]
 
 
 def test_what_is_no_message_is_answered_and_the_runner_goes_on(runner, tmp_path):
@@ -174,7 +175,7 @@ def test_the_runner_of_a_run_of_a_living_submitter_ends_with_the_run(tmp_path):
         run, _ = workspace.launch(made)
         pid = int(run.owner.split("|")[2])
         until(lambda: not psutil.pid_exists(pid))
-        assert workspace.runs()[0].status is Status.SUCCEEDED
+        assert workspace.runs.find(RunFilter())[0].status is Status.SUCCEEDED
 
 
 def test_a_runner_that_cannot_be_started_is_one_error(tmp_path):
