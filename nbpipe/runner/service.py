@@ -36,10 +36,32 @@ class _Submitted:
     begun: threading.Event = field(default_factory=threading.Event)
     run: ActiveRun | None = None
     is_held: bool = False
+    _held: ActiveRun | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def id(self) -> str:
         return self.submission.run_options.run
+
+    def begin(self, run: ActiveRun) -> None:
+        """Note that the run has begun."""
+        self.run = run
+        self.hold(run)
+        self.begun.set()
+
+    def hold(self, run: ActiveRun) -> None:
+        """Keep a run from ending until it is released, unless the client has released it by now."""
+        with self._lock:
+            if self.is_held:
+                self._held = run
+                run.held.set()
+
+    def release(self) -> None:
+        """Let the held run end as soon as nothing is left to do in it."""
+        with self._lock:
+            self.is_held = False
+            if self._held is not None:
+                self._held.held.clear()
 
 
 class RunnerService:
@@ -109,9 +131,7 @@ class RunnerService:
         with self._lock:
             active = list(self._active.values())
         for submitted in active:
-            submitted.is_held = False
-            if submitted.run is not None:
-                submitted.run.held.clear()
+            submitted.release()
 
     def cancel_abandoned(self) -> None:
         """Cancel the runs that do not outlive the client, now that it is gone."""
@@ -149,10 +169,7 @@ class RunnerService:
             return
 
         def began(run: ActiveRun) -> None:
-            active.run = run
-            if active.is_held:
-                run.held.set()
-            active.begun.set()
+            active.begin(run)
             self._reply(Reply(ReplyKind.BEGAN, run.record.id))
 
         with Workspace.open(submission.asked.base, submission.root) as workspace:
@@ -172,9 +189,7 @@ class RunnerService:
         target.begun.wait(_PATIENCE)
         if target.run is None:
             return False
-        if active.is_held:
-            target.is_held = True
-            target.run.held.set()
+        active.hold(target.run)
         return target.run.extend(submission.asked, active.id, submission.gesture, submission.environ)
 
     def _answer(self, active: _Submitted, error: NbpipeError) -> None:
