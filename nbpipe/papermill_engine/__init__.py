@@ -1,7 +1,7 @@
 """``papermill --engine nbpipe``: a notebook's steps as a parallel pipeline with reuse, its other cells as ever.
 
-Papermill loads every registered engine when it is imported, so this gate imports nothing else; what carries the
-notebook out is imported when a notebook with steps comes.
+Papermill loads every registered engine when it is imported, so this module imports nothing else; the rest of the
+engine is imported when a notebook has steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LATE = {"run_notebook": "nbpipe.papermill_engine.notebook_run"}
 
 
 class NbpipeEngine(NBClientEngine):  # type: ignore[misc]  # papermill comes without types
-    """Carries out notebooks with step cells; one without any is papermill's own engine's."""
+    """Runs notebooks with step cells; notebooks without steps run on papermill's default engine."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
