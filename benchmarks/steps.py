@@ -129,7 +129,7 @@ def memories() -> Iterator[str]:
             time.sleep(3)
             (zygote,) = [each for each in psutil.Process().children() if "zygote" in " ".join(each.cmdline())]
             keeper = max(zygote.children(), key=psutil.Process.create_time)
-            yield f"{kind}: zygote {memory(zygote)}, keeper {memory(keeper)}, kernel {memory(keeper.children()[0])}"
+            yield f"{kind}: zygote {memory(zygote)}, supervisor {memory(keeper)}, kernel {memory(keeper.children()[0])}"
             for kernel in (first, second):
                 kernel.end()
                 kernel.written.close()

@@ -81,7 +81,7 @@ class _Drawing:
 def layout(
     nodes: Sequence[str], needs: Mapping[str, Sequence[str]], spacing: LayoutSpacing | None = None
 ) -> GraphLayout:
-    """Return the positions of nodes and of the lines to what they need; ``needs`` is acyclic, unknown names are skipped.
+    """Return the positions of nodes and of the lines to what they need; ``needs`` is acyclic, unknown names skipped.
 
     Where nodes are wrapped, a line may lead from the end of one band to the beginning of a later one.
     """
