@@ -23,7 +23,7 @@ from nbpipe.widget import CardWidget
 COUNT = {count}
 NAMES = [f"step_{{n}}" for n in range(COUNT)]
 NEEDS = {{NAMES[n]: tuple({{NAMES[max(0, n - 1 - n % 7)], NAMES[n // 2]}} - {{NAMES[n]}}) for n in range(1, COUNT)}}
-RUN = RunRecord("r", 1, "/work/many.ipynb", "many", Status.RUNNING, 1000.0, None, {{}}, {{}}, None, "me")
+RUN = RunRecord("r", 1, "p", "/work/many.ipynb", "many", Status.RUNNING, 1000.0, None, {{}}, {{}}, None, "me")
 WHY = (Reason("parameter:rate", "0.1", "0.2"),)
 
 def record(n, at):
@@ -31,7 +31,8 @@ def record(n, at):
     status = Status.SUCCEEDED if n < at else Status.RUNNING if n < at + 20 else Status.QUEUED
     begun = status is not Status.QUEUED
     return ExecutionRecord(
-        "r", NAMES[n], n, status, int(begun), 1.5 if status is Status.SUCCEEDED else 0.0, 0.0, WHY if begun else (), (),
+        f"e{{n}}", "r", NAMES[n], n, status, int(begun), 1.5 if status is Status.SUCCEEDED else 0.0, 0.0,
+        WHY if begun else (), (),
         None, None, None, (), None, 1000.0 + n if begun else None,
     )
 

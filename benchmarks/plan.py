@@ -169,24 +169,23 @@ def command(path: Path) -> None:
 def phases(path: Path) -> dict[str, float]:
     """Get the processor's seconds of each phase of a plan: the file, its language, what is pinned, verdicts."""
     with Workspace.open(path.parent) as workspace:
-        load, found = seconds_of(lambda: read_notebook(path))
-        read, _ = seconds_of(lambda: parse_cells(found.cells))
+        context = workspace.context
+        load, saved = seconds_of(lambda: read_notebook(path))
+        read, _ = seconds_of(lambda: parse_cells(saved.cells))
         request = request_for(path)
-        survey_seconds, situation = seconds_of(
-            lambda: resolve_request(request, workspace.layout, os.environ, workspace.digests)
+        resolve, resolved = seconds_of(
+            lambda: resolve_request(request, context.layout, context.environ, context.digests)
         )
+        pipeline = workspace.catalog.pipeline_of(request).pipeline.id
 
         def decide() -> Any:
-            recall = ReuseLookup(
-                workspace.history, workspace.materializer, workspace.digests, situation.around, workspace.clock
-            )
-            planner = Planner(situation.graph, situation.circumstances, recall.past(request.notebook))
-            return plan_steps(planner, situation.selected)
+            lookup = ReuseLookup(context.history, context.materializer, context.digests, resolved.around, context.clock)
+            return plan_steps(Planner(resolved.graph, resolved.circumstances, lookup.past(pipeline)), resolved.selected)
 
         verdicts, decisions = seconds_of(decide)
     if not all(isinstance(decision.verdict, ReuseVerdict) for decision in decisions.values()):
         sys.exit(f"{path.name}: not everything is reused")
-    return {"load": load, "read": read, "link+pin": survey_seconds, "decide": verdicts}
+    return {"load": load, "read": read, "link+pin": resolve, "decide": verdicts}
 
 
 def prepare(folder: Path, steps: int) -> tuple[Path, float]:

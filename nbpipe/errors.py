@@ -75,7 +75,7 @@ class NbpipeError(Exception):
         return f"{said}\n  {self.hint}" if self.hint else said
 
     def to_json(self) -> dict[str, Any]:
-        """Return the error as LANGUAGE.md's JSON object."""
+        """Return the error as a JSON object."""
         return {
             "code": self.code,
             "message": self.message,

@@ -33,7 +33,7 @@ def record(step: str, status: Status, **changes: Any) -> ExecutionRecord:
         "saved_seconds": 0.0, "reasons": (), "components": (), "key": None, "origin": None, "notebook": None,
         "artifacts": (), "failure": None, "started": 1000.0 if executed else None,
     }  # fmt: skip
-    return ExecutionRecord(id=f"r1-{step}", step=step, status=status, **(told | changes))
+    return ExecutionRecord(step=step, status=status, **(told | changes))
 
 
 def run(status: Status = Status.RUNNING) -> RunRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import re
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def test_html_is_no_string():
     with pytest.raises(TypeError):
         html + "<i>"
     with pytest.raises(TypeError):
-        str.join("", [html])
+        operator.concat("<i>", html)
     with pytest.raises(AttributeError):
         Html.join(["<i>"])
 

@@ -20,13 +20,13 @@ from nbpipe.workspace import ActiveRun
 
 
 class RunListener(Protocol):
-    """Who is told of a run's steps while they change."""
+    """Shows a run while its steps change."""
 
     def begin(self, run: ActiveRun) -> None:
-        """Hear that the run begins."""
+        """Show that the run begins."""
 
     def updated(self, update: RunUpdate) -> None:
-        """Hear what is new in the run."""
+        """Show what is new in the run."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class TerminalOutput:
 
     @property
     def columns(self) -> int:
-        """Get the width to write for; a file or a pipe takes long lines."""
+        """Return the width to write for; a file or a pipe takes long lines."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
 
     def json(self, value: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ class TerminalOutput:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Print something beside the result, on standard error."""
+        """Print a message on standard error."""
         print(_printable(text, sys.stderr), file=sys.stderr, flush=True)
 
     def warnings(self, warnings: Iterable[PipelineWarning]) -> None:
@@ -61,7 +61,7 @@ class TerminalOutput:
             self.note(f"warning: {where + ': ' if where else ''}{warned.message}. {warned.hint}".rstrip())
 
     def refused(self, error: NbpipeError) -> int:
-        """Print what was refused, and get the exit code."""
+        """Print an error, and return the exit code."""
         if self.as_json:
             self.json(json_output.errors_object(error))
         for one in error.errors if isinstance(error, Refusals) else (error,):
@@ -70,7 +70,7 @@ class TerminalOutput:
 
     @contextmanager
     def following(self) -> Iterator[RunListener]:
-        """Get who shows a run while it goes on: a progress bar on a terminal, plain lines elsewhere."""
+        """Return what shows a run while it is active: a progress bar on a terminal, plain lines elsewhere."""
         if sys.stderr.isatty():
             with bar(self) as follower:
                 yield follower
@@ -78,24 +78,24 @@ class TerminalOutput:
             yield PlainRunProgress(self)
 
     def updated(self, update: RunUpdate) -> None:
-        """Print what is new in a run: what its steps print, the tries that failed, each step's new status."""
+        """Print what is new in a run: the output of its steps, failed attempts, new statuses."""
         for line in text_tables.update_lines(update.executions, update.named_attempts, update.outputs):
             self.note(line)
 
 
 class PlainRunProgress:
-    """Tells a run by plain lines on standard error: one as a step starts, one as it ends; reuse is in the table."""
+    """Shows a run as plain lines on standard error: one when a step starts, one when it ends; reuse is in the table."""
 
     def __init__(self, screen: TerminalOutput) -> None:
         self._screen = screen
 
     def begin(self, run: ActiveRun) -> None:
-        """Tell that the run begins, and advice on its notebook."""
+        """Print that the run begins, and advice on its notebook."""
         self._screen.warnings(run.warnings)
         self._screen.note(f"run {run.record.number} of {Path(run.record.notebook).name}")
 
     def updated(self, update: RunUpdate) -> None:
-        """Tell that steps start or have ended, and of each try that failed."""
+        """Print a line for each step that starts or has ended, and for each failed attempt."""
         shown = [
             record for record in update.executions
             if record.status in (Status.RUNNING, *_ENDED) and record.status is not Status.REUSED
@@ -106,7 +106,7 @@ class PlainRunProgress:
 
 @contextmanager
 def bar(screen: TerminalOutput) -> Iterator[RunListener]:
-    """Get a progress bar over the run's steps."""
+    """Return a progress bar over the run's steps."""
     # Imported here: only a terminal needs it.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -149,6 +149,6 @@ _ENDED = tuple(status for status in Status if status.terminal)
 
 
 def _printable(text: str, stream: TextIO) -> str:
-    """Get text that the stream's encoding can hold: a plain C locale must not break a message."""
+    """Return text that the stream's encoding can hold: a plain C locale must not break a message."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding, "replace").replace(os.linesep, "\n")

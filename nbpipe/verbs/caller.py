@@ -39,7 +39,7 @@ class Caller(Protocol):
 
     @property
     def reads_file(self) -> bool:
-        """Say whether the notebook's cells are read from its file."""
+        """Return whether the notebook's cells are read from its file."""
 
     def request(
         self,

@@ -115,8 +115,8 @@ def why(asked: Invocation, caller: Caller) -> WhyResponse:
 
 
 def debug(asked: Invocation, caller: Caller) -> DebugResponse:
-    """Return what a step was given in the newest run that executed or reused it."""
-    # A notebook that cannot be read is told as such.
+    """Return the inputs, parameters and code of a step in the newest run that executed or reused it."""
+    # A notebook that cannot be read is an error of its own.
     caller.cells()
     scene = caller.workspace.results.step_context(caller.notebook, asked[options.STEP])
     return DebugResponse(scene, asked[options.LOCALS])
@@ -181,7 +181,7 @@ def compare(asked: Invocation, caller: Caller) -> ComparisonResponse:
 
 
 def verify(asked: Invocation, caller: Caller) -> VerificationResponse:
-    """Look whether every recorded output is there and is what it was."""
+    """Return whether every recorded output is present and intact."""
     full, repair = asked[options.FULL], asked[options.REPAIR]
     return VerificationResponse(Workspace.verify(caller.folder, caller.named_workspace, full=full, repair=repair))
 

@@ -48,7 +48,7 @@ def find_verb(name: str, face: Face) -> Verb:
 
 
 def is_option(word: str) -> bool:
-    """Say whether a word is written as an option is: a dash, or a negative number, is a value."""
+    """Return whether a word is written as an option is: a dash, or a negative number, is a value."""
     return len(word) > 1 and word[0] == "-" and not word[1].isdigit()
 
 

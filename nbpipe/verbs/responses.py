@@ -156,7 +156,7 @@ class FormatResponse:
 
     @property
     def changed(self) -> bool:
-        """Say whether a notebook changes."""
+        """Return whether a notebook changes."""
         return any(cells for _, cells in self.notebooks)
 
 

@@ -49,12 +49,12 @@ class Arity(Enum):
 
     @property
     def required(self) -> bool:
-        """Say whether at least one value must be there."""
+        """Return whether at least one value must be there."""
         return self in (Arity.ONE, Arity.SOME)
 
     @property
     def several(self) -> bool:
-        """Say whether more than one value may be there."""
+        """Return whether more than one value may be there."""
         return self in (Arity.MANY, Arity.SOME)
 
 

@@ -14,7 +14,7 @@ from nbpipe.views.status_icons import MARKS
 from nbpipe.views.terminal_text import fit, harmless, one_line
 from nbpipe.views.wording import duration, step_explanation
 
-# More steps than this are a list first, and a graph for who asks.
+# Above this number of steps a card opens as a list; the graph is drawn on request.
 GRAPH_STEPS = 60
 LOG_LINES = 300
 _LOG_COLUMNS = 1_000
@@ -56,7 +56,7 @@ class CardState:
     displays: tuple[Html, ...] = ()
 
     def step(self, name: str | None) -> ExecutionRecord | None:
-        """Get the record of a step."""
+        """Return the record of a step."""
         return next((record for record in self.steps if record.step == name), None)
 
     @property
@@ -69,7 +69,7 @@ class CardState:
 
     @property
     def live(self) -> bool:
-        """Say whether the run goes on."""
+        """Return whether the run goes on."""
         return self.run is None or not self.run.status.terminal
 
 
@@ -78,18 +78,18 @@ Detail = tuple[str, str, float | None, str]
 
 
 def letters(steps: Sequence[ExecutionRecord]) -> str:
-    """Get the statuses of steps, a letter each."""
+    """Return the statuses of steps, a letter each."""
     return "".join(MARKS[record.status].letter for record in steps)
 
 
 def detail(record: ExecutionRecord, numbers: Mapping[str, int]) -> Detail:
-    """Get what a list says about a step beside its status."""
+    """Return what a list says about a step beside its status."""
     since = record.started if record.status is Status.RUNNING else None
     return label(record), _took(record), since, fit(step_explanation(record, numbers), _WHY_COLUMNS)
 
 
 def label(record: ExecutionRecord) -> str:
-    """Get the few words that stand under a step's name, e.g. ``succeeded 12 s``, ``saved 12 s``, ``queued``."""
+    """Return the few words that stand under a step's name, e.g. ``succeeded 12 s``, ``saved 12 s``, ``queued``."""
     took = _took(record)
     return took if record.status is Status.REUSED and took else f"{record.status.value} {took}".rstrip()
 
@@ -101,7 +101,7 @@ def _took(record: ExecutionRecord) -> str:
 
 
 def counter(steps: Sequence[ExecutionRecord]) -> str:
-    """Get how far a run is in words, e.g. ``3 of 5 steps done, 1 failed``; empty for a single step."""
+    """Return how far a run is in words, e.g. ``3 of 5 steps done, 1 failed``; empty for a single step."""
     if len(steps) < 2:
         return ""
     counts = Counter(record.status for record in steps)
@@ -115,7 +115,7 @@ _TOLD = (Status.RUNNING, Status.REUSED, Status.FAILED, Status.SKIPPED, Status.CA
 
 
 def waits_for(state: CardState, record: ExecutionRecord) -> str:
-    """Get what a step that has not begun waits for, e.g. ``waits for prepare (running)``; empty when it need not."""
+    """Return what a step that has not begun waits for, e.g. ``waits for prepare (running)``; empty when it need not."""
     if record.status is not Status.QUEUED:
         return ""
     known = {other.step: other.status for other in state.steps}
@@ -127,7 +127,7 @@ def waits_for(state: CardState, record: ExecutionRecord) -> str:
 
 
 def log_lines(tail: Sequence[str]) -> list[str]:
-    """Get the newest output as harmless lines: without colours, and of a line written over again only the last text."""
+    """Return the newest output as harmless lines: without colours, and of an overwritten line only the last text."""
     lines = []
     for line in tail[-LOG_LINES:]:
         written = line.rstrip("\r\n").rpartition("\r")[2]
@@ -136,7 +136,7 @@ def log_lines(tail: Sequence[str]) -> list[str]:
 
 
 def left_seconds(record: ExecutionRecord, progress: tuple[float, float | None, str], now: float) -> float | None:
-    """Get how long a step will take still if it goes on as until now; None where that cannot be said."""
+    """Return how long a step will take still if it goes on as until now; None where that cannot be said."""
     done, total, _ = progress
     if not total or done <= 0 or done >= total or record.started is None or record.status is not Status.RUNNING:
         return None

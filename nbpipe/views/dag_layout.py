@@ -81,7 +81,7 @@ class _Drawing:
 def layout(
     nodes: Sequence[str], needs: Mapping[str, Sequence[str]], spacing: LayoutSpacing | None = None
 ) -> GraphLayout:
-    """Get the positions of nodes and of the lines to what they need; ``needs`` has no ring, unknown names are skipped.
+    """Return the positions of nodes and of the lines to what they need; ``needs`` is acyclic, unknown names skipped.
 
     Where nodes are wrapped, a line may lead from the end of one band to the beginning of a later one.
     """
@@ -99,7 +99,7 @@ def layout(
 
 
 def _ranked(count: int, edges: Iterable[tuple[int, int]]) -> list[int]:
-    """Get each node's rank: behind all that it needs, and as near to what needs it as that allows."""
+    """Return each node's rank: behind all that it needs, and as near to what needs it as that allows."""
     before: list[list[int]] = [[] for _ in range(count)]
     after: list[list[int]] = [[] for _ in range(count)]
     for source, target in edges:
@@ -116,7 +116,7 @@ def _ranked(count: int, edges: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def _order(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]]) -> list[int]:
-    """Get the nodes so that each comes after what it needs."""
+    """Return the nodes so that each comes after what it needs."""
     missing = [len(needs) for needs in before]
     order = [node for node, count in enumerate(missing) if not count]
     for node in order:
@@ -157,7 +157,7 @@ def _with_bends(
 
 
 def _longest_allowed(spans: Sequence[int]) -> int:
-    """Get the length up to which edges are given bends, so that there are not too many of these."""
+    """Return the length up to which edges are given bends, so that there are not too many of these."""
     room, longest = _MOST_BENDS, 1
     for span in sorted(spans):
         room -= span - 1
@@ -217,13 +217,13 @@ def _after(seen: Sequence[int], end: int) -> int:
 
 
 def _columns(ranks: int, space: LayoutSpacing) -> int:
-    """Get how many ranks stand in one band; a wrapped graph needs room at its sides for lines from band to band."""
+    """Return how many ranks stand in one band; a wrapped graph needs room at its sides for lines from band to band."""
     step = space.box + space.across
     return ranks if ranks * step - space.across <= space.width else max(1, int((space.width - space.across) // step))
 
 
 def _aligned(drawing: _Drawing, space: LayoutSpacing, columns: int) -> dict[int, float]:
-    """Get the middle of each place: as near to its neighbours' in the same band as order and room allow."""
+    """Return the middle of each place: as near to its neighbours' in the same band as order and room allow."""
     band = {node: place // columns for place, rank in enumerate(drawing.ranks) for node in rank}
     sizes = {node: space.height if node < drawing.nodes else 2.0 for rank in drawing.ranks for node in rank}
     offsets = [_offsets(rank, sizes, space.down) for rank in drawing.ranks]
@@ -242,7 +242,7 @@ def _aligned(drawing: _Drawing, space: LayoutSpacing, columns: int) -> dict[int,
 
 
 def _offsets(rank: Sequence[int], sizes: Mapping[int, float], gap: float) -> list[float]:
-    """Get the middles of a rank's places when they are packed."""
+    """Return the middles of a rank's places when they are packed."""
     middles, at = [], 0.0
     for node in rank:
         middles.append(at + sizes[node] / 2)
@@ -255,7 +255,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _nearest(wanted: Sequence[float], packed: Sequence[float]) -> list[float]:
-    """Get the heights nearest to those wanted that keep the order and the packed distances (pooled neighbours)."""
+    """Return the heights nearest to those wanted that keep the order and the packed distances (pooled neighbours)."""
     pools: list[tuple[float, int]] = []
     for height, offset in zip(wanted, packed, strict=True):
         total, count = height - offset, 1
@@ -283,7 +283,7 @@ class _Placed:
         self._lane = 0
 
     def _stack(self, drawing: _Drawing) -> list[tuple[float, float]]:
-        """Get for each band how far it is moved down, and where its lower end is."""
+        """Return for each band how far it is moved down, and where its lower end is."""
         bands, top = [], 0.0
         for first in range(0, len(drawing.ranks), self._columns):
             nodes = [node for rank in drawing.ranks[first : first + self._columns] for node in rank]
@@ -300,7 +300,7 @@ class _Placed:
         edges: Sequence[tuple[int, int]],
         chains: Mapping[tuple[int, int], Sequence[int]],
     ) -> GraphLayout:
-        """Get the finished picture."""
+        """Return the finished picture."""
         boxes = tuple(
             NodeBox(name, self._x(node), self._y(node) - self._space.height / 2, ranked[node], self._band(node))
             for node, name in enumerate(nodes)
@@ -320,7 +320,7 @@ class _Placed:
         return self._heights[node] + self._bands[self._band(node)][0]
 
     def _line(self, chain: Sequence[int]) -> Iterable[Point]:
-        """Get the points of a line: through its bends, and in the lane under a band where it goes on in another."""
+        """Return the points of a line: through its bends, and in the lane under a band where it goes on in another."""
         yield self._x(chain[0]) + self._space.box, self._y(chain[0])
         for left, right in pairwise(chain):
             if self._band(left) != self._band(right):

@@ -10,12 +10,12 @@ _LISTING = frozenset({"input", "hash", "packages"})
 
 
 def is_listing(component: KeyComponent | None) -> bool:
-    """Say whether a component lists things: a name, a tab and what it is, on each line."""
+    """Return whether a component lists things: a name, a tab and what it is, on each line."""
     return component is not None and bool(component.text) and component.name.partition(":")[0] in _LISTING
 
 
 def members_diff(was: KeyComponent, now: KeyComponent, *, max_lines: int = 60, columns: int = 160) -> tuple[str, ...]:
-    """Get a line for each thing that is new (+), gone (-) or another (~); what is beyond ``max_lines`` is counted."""
+    """Return a line for each item that is new (+), gone (-) or changed (~); those beyond ``max_lines`` are counted."""
     before, after = _members(was), _members(now)
     lines = []
     for name in sorted(before.keys() | after.keys()):

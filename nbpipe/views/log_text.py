@@ -14,13 +14,13 @@ _OURS = frozenset({"setup", "inputs", "parameters"})
 
 
 def text_of(notebook: Mapping[str, Any]) -> str:
-    """Get streams, results and errors of an executed one-step notebook as plain text, harmless on a terminal."""
+    """Return streams, results and errors of an executed one-step notebook as plain text, harmless on a terminal."""
     parts = [part for cell in notebook.get("cells", []) for part in _cell(cell)]
     return plain("".join(parts)).rstrip("\n")
 
 
 def text_of_events(events: Iterable[StepEvent]) -> str:
-    """Get what a step has told while it ran, as :func:`text_of` has it of a step that ended."""
+    """Return what a step has told while it ran, as :func:`text_of` has it of a step that ended."""
     return plain("".join(part for event in events for part in _told(event))).rstrip("\n")
 
 
@@ -34,14 +34,14 @@ def _told(event: StepEvent) -> Iterator[str]:
 
 
 def shown(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Get what the author's cells printed and displayed, as notebook outputs; their error is told elsewhere."""
+    """Return what the author's cells printed and displayed, as notebook outputs; their error is told elsewhere."""
     for cell in notebook.get("cells", []):
         if cell.get("metadata", {}).get("nbpipe", {}).get("role") == "step":
             yield from (output for output in cell.get("outputs", []) if output.get("output_type") != "error")
 
 
 def plain(text: str) -> str:
-    """Get text without terminal colours, control characters and marks that turn the direction of writing."""
+    """Return text without terminal colours, control characters and marks that turn the direction of writing."""
     return _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))
 
 
@@ -58,5 +58,5 @@ def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
 
 
 def joined(text: Any) -> Any:
-    """Get text that a notebook file may hold as a list of lines; what is no text stays what it is."""
+    """Return text that a notebook file may hold as a list of lines; what is no text stays what it is."""
     return "".join(text) if isinstance(text, list) and all(isinstance(line, str) for line in text) else text

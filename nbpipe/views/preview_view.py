@@ -26,7 +26,7 @@ _IMAGE = "max-width:100%;max-height:360px;background:#fff"
 
 
 def title(artifact: Artifact, preview: Preview | None) -> str:
-    """Get an output's shape, format and size in words."""
+    """Return an output's shape, format and size in words."""
     told = [preview.summary if preview is not None else "", artifact.format, size(artifact.bytes)]
     return one_line(" · ".join(text for text in told if text))
 
@@ -44,7 +44,7 @@ def glimpse_html(preview: Preview) -> Html:
 
 
 def glimpse_lines(preview: Preview) -> list[str]:
-    """Get what is in an output as plain lines."""
+    """Return what is in an output as plain lines."""
     if preview.columns or preview.rows:
         heads = [[one_line(name) for name, _ in preview.columns]] if preview.columns else []
         return _aligned([*heads, *([one_line(cell) for cell in row] for row in preview.rows)])

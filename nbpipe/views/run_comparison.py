@@ -27,12 +27,12 @@ class ComparedRun:
     metrics: Sequence[Metric] = ()
 
     def step(self, name: str) -> ExecutionRecord | None:
-        """Get the step of that name, if the run has it."""
+        """Return the step of that name, if the run has it."""
         return next((step for step in self.steps if step.step == name), None)
 
     @property
     def last_metrics(self) -> dict[tuple[str, str], float]:
-        """Get the last value of each metric by its step and name."""
+        """Return the last value of each metric by its step and name."""
         return {(metric.step, metric.name): metric.value for metric in self.metrics}
 
 
@@ -57,7 +57,7 @@ class StepComparison:
 
 
 def pairs(left: ComparedRun, right: ComparedRun) -> list[StepComparison]:
-    """Get the steps of both runs, in the order of the second and then of the first."""
+    """Return the steps of both runs, in the order of the second and then of the first."""
     names = dict.fromkeys(step.step for side in (right, left) for step in side.steps)
     return [_pair(name, left, right) for name in names]
 
@@ -71,7 +71,7 @@ def _pair(name: str, left: ComparedRun, right: ComparedRun) -> StepComparison:
 
 
 def comparison_object(left: ComparedRun, right: ComparedRun) -> dict[str, Any]:
-    """Get the comparison as JSON."""
+    """Return the comparison as JSON."""
     return {
         "runs": [_run_object(left.run), _run_object(right.run)],
         "parameters": {name: list(values) for name, values in _parameters(left.run, right.run).items()},
@@ -80,7 +80,7 @@ def comparison_object(left: ComparedRun, right: ComparedRun) -> dict[str, Any]:
 
 
 def comparison_lines(left: ComparedRun, right: ComparedRun, columns: int) -> list[str]:
-    """Get the comparison as plain lines: the runs, the steps, then a diff for each text that differs."""
+    """Return the comparison as plain lines: the runs, the steps, then a diff for each text that differs."""
     found = pairs(left, right)
     return [
         *text_tables.lines(_run_header(left, right), _run_rows(left.run, right.run), columns),
@@ -92,7 +92,7 @@ def comparison_lines(left: ComparedRun, right: ComparedRun, columns: int) -> lis
 
 
 def comparison_html(left: ComparedRun, right: ComparedRun) -> Html:
-    """Get the comparison as HTML tables, with a diff under them for each text that differs."""
+    """Return the comparison as HTML tables, with a diff under them for each text that differs."""
     found = pairs(left, right)
     runs = f"Run {left.run.number} and run {right.run.number}"
     parts = [
@@ -106,7 +106,7 @@ def comparison_html(left: ComparedRun, right: ComparedRun) -> Html:
 
 
 def _differences(was: ExecutionRecord | None, now: ExecutionRecord | None) -> tuple[ComponentDifference, ...]:
-    """Get the components that differ; of a step that was not decided in one of the runs nothing can be told."""
+    """Return the components that differ; of a step that was not decided in one of the runs nothing can be told."""
     if was is None or now is None or not was.components or not now.components:
         return ()
     before = {component.name: component for component in was.components}
@@ -272,5 +272,5 @@ def _step_object(pair: StepComparison) -> dict[str, Any]:
 
 
 def _finite(value: float | None) -> float | str | None:
-    """Get a number as JSON can say it: what is not finite is a text."""
+    """Return a number as JSON can say it: what is not finite is a text."""
     return value if value is None or math.isfinite(value) else str(value)

@@ -22,7 +22,7 @@ class Sparkline:
 
 
 def line(points: Points, width: float, height: float) -> Sparkline | None:
-    """Get numbers as a line; None when fewer than two of them are finite.
+    """Return numbers as a line; None when fewer than two of them are finite.
 
     Where each has a step, the steps are the way to the right, else their order is.
     """
@@ -39,7 +39,7 @@ def line(points: Points, width: float, height: float) -> Sparkline | None:
 
 
 def _thinned(given: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
-    """Get so many points that each has a place: of neighbours the lowest and the highest, in their order."""
+    """Return so many points that each has a place: of neighbours the lowest and the highest, in their order."""
     if len(given) <= _MOST:
         return given
     size = math.ceil(len(given) / (_MOST // 2))

@@ -10,12 +10,12 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def one_line(text: str) -> str:
-    """Get a text as one harmless line, its white space joined."""
+    """Return a text as one harmless line, its white space joined."""
     return harmless(" ".join(text.split()))
 
 
 def harmless(line: str) -> str:
-    """Get a line that cannot steer a terminal: control characters are shown as �."""
+    """Return a line that cannot steer a terminal: control characters are shown as �."""
     return line if line.isascii() and line.isprintable() else "".join(map(_seen, line))
 
 
@@ -24,7 +24,7 @@ def _seen(character: str) -> str:
 
 
 def width(text: str) -> int:
-    """Get the number of terminal columns of a line: two for wide characters, none for marks on another."""
+    """Return the number of terminal columns of a line: two for wide characters, none for marks on another."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -36,7 +36,7 @@ def _columns(character: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Get a line that takes at most ``columns``, ending in … where something is left out."""
+    """Return a line that takes at most ``columns``, ending in … where something is left out."""
     if width(text) <= columns:
         return text
     kept, used = [], 1
@@ -49,6 +49,6 @@ def fit(text: str, columns: int) -> str:
 
 
 def pad(text: str, columns: int) -> str:
-    """Get a line that takes exactly ``columns``."""
+    """Return a line that takes exactly ``columns``."""
     fitted = fit(text, columns)
     return fitted + " " * (columns - width(fitted))

@@ -14,7 +14,7 @@ _COMPARED_LINES = 2_000
 def component_diff(
     was: KeyComponent | None, now: KeyComponent | None, *, max_lines: int = 60, columns: int = 160
 ) -> tuple[str, ...]:
-    """Get the lines in which two versions of a component differ, each at most ``columns`` wide.
+    """Return the lines in which two versions of a component differ, each at most ``columns`` wide.
 
     Empty when there is no text to compare or nothing differs. What is beyond ``max_lines`` is counted, not shown.
     """

@@ -56,7 +56,7 @@ class PlanRow:
 
 
 def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
-    """Get a plan as texts under PLAN_HEADER; ``numbers`` tells run numbers by run id."""
+    """Return a plan as texts under PLAN_HEADER; ``numbers`` tells run numbers by run id."""
     return [
         (
             one_line(row.name),
@@ -102,7 +102,7 @@ def run_rows(runs: Iterable[RunRecord], now: float, ran: Mapping[str, Sequence[s
 
 
 def plan_summary(plan: Iterable[PlanRow]) -> str:
-    """Get a plan in one line, e.g. ``1 run, 4 reuse (saves 12 s)``."""
+    """Return a plan in one line, e.g. ``1 run, 4 reuse (saves 12 s)``."""
     verdicts = [row.verdict for row in plan]
     counts = Counter(VERDICTS[type(verdict)][1] for verdict in verdicts)
     saved = sum(verdict.hit.seconds for verdict in verdicts if isinstance(verdict, ReuseVerdict))
@@ -111,7 +111,7 @@ def plan_summary(plan: Iterable[PlanRow]) -> str:
 
 
 def steps_summary(steps: Iterable[ExecutionRecord]) -> str:
-    """Get a run's steps in one line, e.g. ``2 succeeded, 3 reused (saved 12 s)``."""
+    """Return a run's steps in one line, e.g. ``2 succeeded, 3 reused (saved 12 s)``."""
     records = list(steps)
     counts = Counter(record.status for record in records)
     saved = sum(record.saved_seconds for record in records if record.status is Status.REUSED)
@@ -120,19 +120,19 @@ def steps_summary(steps: Iterable[ExecutionRecord]) -> str:
 
 
 def plan_lines(plan: Sequence[PlanRow], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
-    """Get a plan as plain lines, its summary last."""
+    """Return a plan as plain lines, its summary last."""
     return [*lines(PLAN_HEADER, plan_rows(plan, numbers), columns), fit(plan_summary(plan), columns)]
 
 
 def step_lines(steps: Sequence[ExecutionRecord], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
-    """Get a run's steps as plain lines, their summary last."""
+    """Return a run's steps as plain lines, their summary last."""
     return [*lines(STEP_HEADER, step_rows(steps, numbers), columns), fit(steps_summary(steps), columns)]
 
 
 def verified_lines(
     problems: Sequence[tuple[str, str]], outputs: int, stored: int, *, unknown: int, unreachable: int, repaired: bool
 ) -> list[str]:
-    """Get what a look at all stored outputs has found: a line for each problem (where, what), and a summary."""
+    """Return what a look at all stored outputs has found: a line for each problem (where, what), and a summary."""
     found = [f"{one_line(where)}: {one_line(said)}" for where, said in problems]
     wrong = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
     told = f"{outputs} stored output{'' if outputs == 1 else 's'}, {size(stored)}: {wrong}"
@@ -142,7 +142,7 @@ def verified_lines(
     if unreachable:
         told += f", {unreachable} of them out of reach, left as they are"
     mended = repaired and len(problems) > unreachable
-    return [*found, told + (", repaired: what is wrong is offered no more" if mended else "")]
+    return [*found, told + (", repaired: damaged results are invalidated" if mended else "")]
 
 
 def metric_lines(metrics: Iterable[Metric]) -> list[str]:
@@ -198,7 +198,7 @@ def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord
 
 
 def event_lines(step: str, event: StepEvent) -> list[str]:
-    """Get what a running step told as plain lines, its name before each."""
+    """Return what a running step told as plain lines, its name before each."""
     told = event.told
     if event.kind in (StepEventKind.STREAM, StepEventKind.DISPLAY, StepEventKind.ERROR):
         return [
@@ -213,7 +213,7 @@ def event_lines(step: str, event: StepEvent) -> list[str]:
 
 
 def note_lines(steps: Iterable[ExecutionRecord]) -> list[str]:
-    """Get a line for each remark on a step that was executed."""
+    """Return a line for each remark on a step that was executed."""
     executed = (step for step in steps if step.attempts)
     return [f"note on {one_line(step.step)}: {one_line(note)}" for step in executed for note in step.notes]
 
@@ -226,7 +226,7 @@ def run_lines(
 
 
 def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
-    """Get a table as plain lines of at most ``columns``; what does not fit ends in ….
+    """Return a table as plain lines of at most ``columns``; what does not fit ends in ….
 
     A column in which no row has anything is left out.
     """
@@ -236,13 +236,13 @@ def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
 
 
 def without_empty(header: Row, rows: Sequence[Row]) -> list[Row]:
-    """Get header and rows without the columns in which no row has anything."""
+    """Return header and rows without the columns in which no row has anything."""
     shown = [place for place, _ in enumerate(header) if not rows or any(row[place] for row in rows)]
     return [tuple(row[place] for place in shown) for row in (header, *rows)]
 
 
 def _widths(table: Sequence[Row], columns: int) -> list[int]:
-    """Get each column's room: what it needs, but on a narrow line no more than its share, so that the last is seen."""
+    """Return each column's width: what it needs, but on a narrow line at most its share, so that the last is seen."""
     needed = [max(map(width, cells)) for cells in zip(*table, strict=True)]
     room = columns - len(_GAP) * (len(needed) - 1)
     if sum(needed) <= room:

@@ -22,7 +22,7 @@ def why_lines(
     *,
     numbers: Mapping[str, int] = NO_NUMBERS,
 ) -> list[str]:
-    """Get the explanation as plain lines."""
+    """Return the explanation as plain lines."""
     lines = [f"{step}: {verdict_line(verdict, numbers)}"]
     if before is not None:
         lines.append(f"compared with {run_name(before.run, numbers)}:")
@@ -30,7 +30,7 @@ def why_lines(
         lines.append(f"  {sentence(reason)}")
         lines += [f"    {line}" for line in _diff(reason.component, before, now)]
     if last is not None:
-        lines.append(f"in the last run it was {last.status.value}: {step_explanation(last, numbers)}")
+        lines.append(_last(last, numbers))
     return lines
 
 
@@ -43,7 +43,7 @@ def why_object(
     *,
     url_of: json_output.UrlOf,
 ) -> dict[str, Any]:
-    """Get the explanation as JSON."""
+    """Return the explanation as JSON."""
     told = json_output.verdict_object(verdict)
     told["reasons"] = [{**reason, "diff": list(_diff(reason["component"], before, now))} for reason in told["reasons"]]
     return {
@@ -63,7 +63,7 @@ def why_html(
     *,
     numbers: Mapping[str, int] = NO_NUMBERS,
 ) -> Html:
-    """Get the explanation as HTML: a table of what changed, and a diff under it for each text."""
+    """Return the explanation as HTML: a table of what changed, and a diff under it for each text."""
     rows = [(reason.component, reason.was or "", reason.now or "") for reason in verdict.reasons]
     caption = f"{step}: {verdict_line(verdict, numbers)}"
     if before is not None:
@@ -74,10 +74,13 @@ def why_html(
         if lines:
             parts.append(html_tables.lines_html(lines))
     if last is not None:
-        parts.append(
-            html_tables.lines_html([f"in the last run it was {last.status.value}: {step_explanation(last, numbers)}"])
-        )
+        parts.append(html_tables.lines_html([_last(last, numbers)]))
     return Html.join(parts)
+
+
+def _last(last: ExecutionRecord, numbers: Mapping[str, int]) -> str:
+    explained = step_explanation(last, numbers)
+    return f"last run: {last.status.value}" + (f" ({explained})" if explained else "")
 
 
 def _diff(name: str, before: ExecutionRecord | None, now: Sequence[KeyComponent]) -> tuple[str, ...]:

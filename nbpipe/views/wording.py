@@ -93,12 +93,12 @@ _ENDED_BADLY = frozenset({"failed", "cancelled", "lost", "skipped"})
 
 
 def status_words(status: Status) -> str:
-    """Get a status as symbol and word, e.g. ``✓ succeeded``: readable without colour."""
+    """Return a status as symbol and word, e.g. ``✓ succeeded``: readable without colour."""
     return f"{SYMBOLS[status]} {status.value}"
 
 
 def duration(seconds: float) -> str:
-    """Get a length of time, e.g. ``0.4 s``, ``12 s``, ``2 min 5 s``, ``1 h 3 min``."""
+    """Return a length of time, e.g. ``0.4 s``, ``12 s``, ``2 min 5 s``, ``1 h 3 min``."""
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)
@@ -112,7 +112,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Get a number of bytes, e.g. ``1 byte``, ``512 bytes``, ``1.4 MB``."""
+    """Return a number of bytes, e.g. ``1 byte``, ``512 bytes``, ``1.4 MB``."""
     if count < 1_000:
         return "1 byte" if count == 1 else f"{count} bytes"
     scaled = float(count)
@@ -124,7 +124,7 @@ def size(count: int) -> str:
 
 
 def sentence(reason: Reason) -> str:
-    """Get one reason in words, e.g. ``parameter learning_rate: 0.1 → 0.2``."""
+    """Return one reason in words, e.g. ``parameter learning_rate: 0.1 → 0.2``."""
     return one_line(_sentence(reason))
 
 
@@ -171,22 +171,22 @@ def _change(subject: str, was: str | None, now: str | None) -> str:
 
 
 def reasons(given: tuple[Reason, ...]) -> str:
-    """Get several reasons in one line, joined by semicolons."""
+    """Return several reasons in one line, joined by semicolons."""
     return "; ".join(map(sentence, given))
 
 
 def run_name(run: str, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Get a run as people call it: ``run 3``, or the head of its id where its number is not known."""
+    """Return a run as people call it: ``run 3``, or the head of its id where its number is not known."""
     return f"run {numbers[run]}" if run in numbers else f"run {one_line(run)[:8]}"
 
 
 def verdict_words(verdict: Verdict) -> str:
-    """Get a verdict as symbol and word, e.g. ``↺ reuse``."""
+    """Return a verdict as symbol and word, e.g. ``↺ reuse``."""
     return " ".join(VERDICTS[type(verdict)])
 
 
 def explanation(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Get why a verdict is what it is, without its name, e.g. ``from run 3, saves 12 s``."""
+    """Return why a verdict is what it is, without its name, e.g. ``from run 3, saves 12 s``."""
     why = reasons(verdict.reasons)
     if not isinstance(verdict, ReuseVerdict):
         return why
@@ -196,7 +196,7 @@ def explanation(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> st
 
 
 def verdict_line(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Get a verdict with its reasons in one line, e.g. ``run: parameter learning_rate: 0.1 → 0.2``."""
+    """Return a verdict with its reasons in one line, e.g. ``run: parameter learning_rate: 0.1 → 0.2``."""
     why = explanation(verdict, numbers)
     if isinstance(verdict, ReuseVerdict):
         return f"reused {why}"
@@ -207,19 +207,19 @@ def verdict_line(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> s
 def accepted_line(
     step: str, hit: CachedResult, why: tuple[Reason, ...], numbers: Mapping[str, int] = NO_NUMBERS
 ) -> str:
-    """Get an accepted result in one line."""
+    """Return an accepted result in one line."""
     return f"the result of {run_name(hit.origin.run, numbers)} stands for {step}, although: {reasons(why)}"
 
 
 def failure_line(failure: Failure) -> str:
-    """Get a failure in one line, e.g. ``cell 3, line 2: ValueError: no such column``."""
+    """Return a failure in one line, e.g. ``cell 3, line 2: ValueError: no such column``."""
     where = SourceLocation(cell=failure.cell, line=failure.line).words()
     told = one_line(failure.message) or one_line(f"{failure.ename}: {failure.evalue}")
     return f"{where}: {told}" if where else told
 
 
 def step_explanation(record: ExecutionRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Get what is worth saying about a step of a run: its failure, where it was reused from, or why it ran."""
+    """Return what is worth saying about a step of a run: its failure, where it was reused from, or why it ran."""
     if record.failure is not None:
         return failure_line(record.failure)
     why = reasons(record.reasons)
