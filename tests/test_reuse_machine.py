@@ -78,10 +78,10 @@ class Folder:
                 if self.remembers:
                     # A minute later every file is old enough to be remembered; what hides an edit is the clock's
                     # tick, which the machine waits for.
-                    ahead = PersistentDigestCache(
-                        workspace.context.history.recall, workspace.context.history.remember, lambda: time.time() + 60
+                    kept_digests = workspace.context.history.digests
+                    workspace.context.digests = PersistentDigestCache(
+                        kept_digests.recall, kept_digests.remember, lambda: time.time() + 60
                     )
-                    workspace.digests = ahead
                 yield workspace
         finally:
             os.environ.pop(VARIABLE, None)
