@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nbpipe.history.attempts import Changes
+from nbpipe.history.attempts import RunChanges
 from nbpipe.history.claims import Claim
 from nbpipe.history.results import ReuseEntry
 from nbpipe.history.store import History
@@ -15,10 +15,10 @@ from nbpipe.model import (
     ExecutionRecord,
     Failure,
     KeyComponent,
+    ObjectReference,
     Observation,
     PipelineRecord,
     Reason,
-    Reference,
     ResultOrigin,
     RunRecord,
     Status,
@@ -56,7 +56,7 @@ def begin(history: History, run: str, notebook: str = "a.ipynb", **given: Any) -
 
 def artifact(name: str = "df", content: str = "1") -> Artifact:
     """Return an artifact of this content."""
-    return Artifact(name, "arrow", Reference("default", f"blake3:{content}", f"{name}.arrow", 10))
+    return Artifact(name, "arrow", ObjectReference("default", f"blake3:{content}", f"{name}.arrow", 10))
 
 
 def failure() -> Failure:
@@ -91,7 +91,7 @@ def reused(run: str, step: str, origin: str, **given: Any) -> ExecutionRecord:
 
 def put(history: History, *records: ExecutionRecord) -> None:
     """Record executions, all together."""
-    history.attempts.record(records[0].run, Changes(executions=records), 102.5)
+    history.attempts.record(records[0].run, RunChanges(executions=records), 102.5)
 
 
 def attempt_record(name: str, run: str, step: str, status: Status = Status.RUNNING, **given: Any) -> AttemptRecord:
@@ -113,12 +113,12 @@ def attempt(history: History, name: str, run: str, step: str, number: int = 1) -
     """Begin an attempt at the step."""
     running = record(run, step, Status.RUNNING, notebook=None, ended=None)
     begun = attempt_record(name, run, step, number=number)
-    history.attempts.record(run, Changes(executions=[running], attempts=[begun]), 101.0)
+    history.attempts.record(run, RunChanges(executions=[running], attempts=[begun]), 101.0)
 
 
 def end(history: History, name: str, run: str, step: str, status: Status, **given: Any) -> None:
     """End an attempt otherwise than by success."""
-    history.attempts.record(run, Changes(attempts=[attempt_record(name, run, step, status, **given)]), 102.0)
+    history.attempts.record(run, RunChanges(attempts=[attempt_record(name, run, step, status, **given)]), 102.0)
 
 
 def commit(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
 from nbpipe.data.materializer import Materializer
-from nbpipe.model import Artifact, Reference
+from nbpipe.model import Artifact, ObjectReference
 from nbpipe.resolve.workspace_layout import find_workspace
 
 
@@ -20,7 +20,7 @@ def artifact_of(
     store: str = DEFAULT_STORE,
 ) -> Artifact:
     """Return an artifact of which only the record is there."""
-    return Artifact(name, format, Reference(store, digest, basename or f"{name}.{format}", size))
+    return Artifact(name, format, ObjectReference(store, digest, basename or f"{name}.{format}", size))
 
 
 def materializer_of(folder: Path) -> Materializer:

@@ -49,7 +49,13 @@ FORBIDDEN_CALLS = re.compile(
 
 ALLOWED_CALLS = {
     # Data are unpickled in one place, which only a step's kernel and the author's own call.
-    "nbpipe.data.formats": {"pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "pickles.Reader"},
+    "nbpipe.data.formats": {
+        "pickle.load",
+        "pickle.loads",
+        "cloudpickle.load",
+        "cloudpickle.loads",
+        "pickles.NotebookUnpickler",
+    },
     # A frozen local module is executed by its import loader.
     "nbpipe.execution.kernel_runtime.step_runtime": {"exec"},
 }

@@ -13,7 +13,7 @@ from nbpipe.data.datastores import LocalStore, MemoryStore
 from nbpipe.data.digests import NoDigestCache, file_digest
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import BadUsage, FileMissing, StoreOutOfReach
-from nbpipe.model import Artifact, Reference
+from nbpipe.model import Artifact, ObjectReference
 
 FRESH = NoDigestCache()
 
@@ -49,7 +49,7 @@ def plots(store, tmp_path) -> Artifact:
 def test_a_published_file_is_known_by_its_bytes(table, stores):
     path = stores.path(table.reference)
 
-    assert table == Artifact("x", "json", Reference("default", file_digest(path), "x.json", 3))
+    assert table == Artifact("x", "json", ObjectReference("default", file_digest(path), "x.json", 3))
     assert (table.digest, table.bytes, table.basename) == (file_digest(path), 3, "x.json")
     assert stores.url(table.reference) == f"file://{path}"
     assert artifacts.check(stores, table, FRESH) is None
@@ -101,7 +101,7 @@ def test_a_memory_store_takes_artifacts_too(tmp_path):
 class Dropping(MemoryStore):
     """A store that loses the end of what it is given."""
 
-    def put(self, staged: Path, reference: Reference) -> None:
+    def put(self, staged: Path, reference: ObjectReference) -> None:
         """Keep all but the last byte."""
         for path in staged.rglob("*") if staged.is_dir() else [staged]:
             path.write_bytes(path.read_bytes()[:-1])

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbpipe.codec import decode, encode, encode_sparse
-from nbpipe.history.attempt_archive import ArchivedResult, ArchivedRun
+from nbpipe.history.rebuild_archive import ArchivedResult, ArchivedRun
 from nbpipe.history.results import ReuseEntry
 from nbpipe.model import (
     Artifact,
@@ -22,12 +22,12 @@ from nbpipe.model import (
     GitState,
     KeyComponent,
     Metric,
+    ObjectReference,
     Observation,
     ObservationKind,
     OutputWritten,
     PipelineRecord,
     Reason,
-    Reference,
     ResultOrigin,
     RunChanged,
     RunGrown,
@@ -48,7 +48,7 @@ def some(values: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(values, max_size=2).map(tuple)
 
 
-ARTIFACTS = st.builds(Artifact, TEXT, TEXT, st.builds(Reference, TEXT, TEXT, TEXT, COUNT))
+ARTIFACTS = st.builds(Artifact, TEXT, TEXT, st.builds(ObjectReference, TEXT, TEXT, TEXT, COUNT))
 FAILURES = st.builds(
     Failure, st.sampled_from(FailureKind), TEXT, TEXT, TEXT, st.none() | COUNT, st.none() | COUNT, TEXT
 )

@@ -13,7 +13,7 @@ import pytest
 from nbpipe.data.datastores import LocalStore, MemoryStore
 from nbpipe.data.digests import NoDigestCache, content_digest
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.model import Reference
+from nbpipe.model import ObjectReference
 
 ABSENT = "blake3:" + "0" * 64
 
@@ -30,10 +30,10 @@ def staged_folder(folder: Path) -> Path:
     return folder / "plots"
 
 
-def reference_to(staged: Path, basename: str = "") -> Reference:
+def reference_to(staged: Path, basename: str = "") -> ObjectReference:
     """Get the reference of what is about to be put."""
     digest, size = content_digest(staged, NoDigestCache())
-    return Reference("default", digest, basename or staged.name, size)
+    return ObjectReference("default", digest, basename or staged.name, size)
 
 
 class Contract:
@@ -88,19 +88,19 @@ class Contract:
         assert stat.S_IMODE(store.locate(reference).stat().st_mode) == 0o444
 
     def test_what_is_absent_has_a_place_and_is_not_there(self, store):
-        assert not store.locate(Reference("default", ABSENT, "x", 1)).exists()
+        assert not store.locate(ObjectReference("default", ABSENT, "x", 1)).exists()
 
     @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "..", ".", "", "a/b", "a\0b"])
     def test_a_name_is_one_part_of_a_path(self, store, name):
         for ask in (store.locate, store.url):
             with pytest.raises(ValueError, match="name of a file"):
-                ask(Reference("default", ABSENT, name, 1))
+                ask(ObjectReference("default", ABSENT, name, 1))
 
     @pytest.mark.parametrize("digest", ["blake3:../..", "x", "", "blake3:" + "0" * 63, "sha256:" + "0" * 64])
     def test_a_digest_is_a_digest(self, store, digest):
         for ask in (store.locate, store.url):
             with pytest.raises(ValueError, match="digest"):
-                ask(Reference("default", digest, "x", 1))
+                ask(ObjectReference("default", digest, "x", 1))
 
     def test_many_at_once_put_the_same(self, store, tmp_path):
         reference = reference_to(staged_folder(tmp_path / "0"))

@@ -18,7 +18,7 @@ from scripted_executor import Bench, Fail, Kernelless, Lose, by_code
 from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryOutOfReach
 from nbpipe.history.store import History
 from nbpipe.model import AttemptRecord, Job, Status
-from nbpipe.run.run_owner import is_alive
+from nbpipe.run.process_identity import is_alive
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import ActiveRun, Workspace
 

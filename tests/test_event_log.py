@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sample_history import artifact, attempt, attempt_record, begin, commit, end, failure, nobody, put, record, succeed
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
-from nbpipe.history.attempts import Changes
+from nbpipe.history.attempts import RunChanges
 from nbpipe.history.claims import Claim
 from nbpipe.history.store import History
 from nbpipe.model import (
@@ -108,7 +108,7 @@ class RunsModel(RuleBasedStateMachine):
         old = self.current.get((run, step))
         grown = RunGrown(f"request {new.id}", {step: new.id})
         superseded = [] if old is None else [old]
-        self.history.attempts.record(run, Changes([new], superseded, told=[grown]), self.tick())
+        self.history.attempts.record(run, RunChanges([new], superseded, told=[grown]), self.tick())
         self.current[run, step] = new.id
         self.executions.append(new)
 
@@ -121,7 +121,7 @@ class RunsModel(RuleBasedStateMachine):
         origin = ResultOrigin("r", "s", "t") if status is Status.REUSED else None
         parts = (KeyComponent("code", "d", "s", text),) if text else ()
         now = replace(known, status=status, artifacts=made, origin=origin, components=parts, seconds=self.tick())
-        self.history.attempts.record(now.run, Changes(executions=[now]), self.tick())
+        self.history.attempts.record(now.run, RunChanges(executions=[now]), self.tick())
 
     @precondition(lambda self: self.executions)
     @rule(data=st.data())
@@ -130,7 +130,7 @@ class RunsModel(RuleBasedStateMachine):
         known = data.draw(st.sampled_from(self.executions))
         name, number = f"t{len(self.attempts)}", 1 + sum(each.execution == known.id for each in self.attempts)
         new = AttemptRecord(name, known.run, known.id, number, Status.QUEUED, f"runs/{name}", key=known.key)
-        self.history.attempts.record(known.run, Changes(attempts=[new]), self.tick())
+        self.history.attempts.record(known.run, RunChanges(attempts=[new]), self.tick())
         self.attempts.append(new)
 
     @precondition(lambda self: self.attempts)
@@ -141,7 +141,7 @@ class RunsModel(RuleBasedStateMachine):
         first = self.pieces.get(known.id, 0) + 1
         now = replace(known, status=status, pieces=first - 1, failure=failure() if status is Status.FAILED else None)
         more = told(known.run, known.execution, known.id, first, first + pieces - 1) if pieces else []
-        self.history.attempts.record(known.run, Changes(attempts=[now], told=more), self.tick())
+        self.history.attempts.record(known.run, RunChanges(attempts=[now], told=more), self.tick())
         if pieces:
             self.pieces[known.id] = first + pieces - 1
             logged = self.metrics.setdefault(known.id, [])
@@ -242,8 +242,8 @@ def test_a_number_is_read_as_it_was_logged(history):
         Metric("x", "a", "t", 2, "loss", float("inf"), 3, 2.0),
         Metric("x", "a", "t", 3, "\udc80", -0.0, 0, 3.0),
     ]
-    history.attempts.record("x", Changes(told=[MetricLogged(metric) for metric in metrics]), 3.0)
-    history.attempts.record("x", Changes(told=[MetricLogged(replace(metrics[0], value=float("nan")))]), 4.0)
+    history.attempts.record("x", RunChanges(told=[MetricLogged(metric) for metric in metrics]), 3.0)
+    history.attempts.record("x", RunChanges(told=[MetricLogged(replace(metrics[0], value=float("nan")))]), 4.0)
 
     *same, nan = history.log.metrics("x")
 
@@ -415,7 +415,7 @@ def test_an_entry_that_nbpipe_never_wrote_is_damage_and_named(history, change):
 
 def test_a_number_that_nbpipe_never_wrote_is_damage(history):
     attempt(history, "t", "x", "a")
-    history.attempts.record("x", Changes(told=told("x", "a", "t", 1, 1)), 1.0)
+    history.attempts.record("x", RunChanges(told=told("x", "a", "t", 1, 1)), 1.0)
     by_hand(history, "UPDATE events SET fact = '{}' WHERE kind = 'metric'")
 
     with pytest.raises(HistoryDamaged, match="log of run x"):
@@ -468,15 +468,15 @@ def test_a_transaction_that_fails_is_not_told(history):
     before = facts(history)
 
     for changes in (
-        Changes([record("x", "b"), record("unknown", "c")]),
-        Changes([record("x", "b"), record("x", "c", notebook="\udc80")]),
-        Changes([record("x", "b")], attempts=[attempt_record("u", "x", "no such execution")]),
-        Changes([record("x", "b")], told=[OutputWritten("t", 1, 2**70)]),
+        RunChanges([record("x", "b"), record("unknown", "c")]),
+        RunChanges([record("x", "b"), record("x", "c", notebook="\udc80")]),
+        RunChanges([record("x", "b")], attempts=[attempt_record("u", "x", "no such execution")]),
+        RunChanges([record("x", "b")], told=[OutputWritten("t", 1, 2**70)]),
     ):
         with pytest.raises((HistoryOutOfReach, OverflowError)):
             history.attempts.record("x", changes, 103.0)
     with pytest.raises(HistoryOutOfReach, match="no run unknown"):
-        history.attempts.record("unknown", Changes(told=[RunGrown("r")]), 103.0)
+        history.attempts.record("unknown", RunChanges(told=[RunGrown("r")]), 103.0)
     with pytest.raises(ValueError, match="commit"):
         end(history, "t", "x", "a", Status.SUCCEEDED)
     with pytest.raises(HistoryOutOfReach):

@@ -25,7 +25,7 @@ from sample_history import (
 from sqlalchemy import event
 
 from nbpipe.errors import HistoryOutOfReach
-from nbpipe.history.attempts import Changes
+from nbpipe.history.attempts import RunChanges
 from nbpipe.history.claims import Claim
 from nbpipe.history.results import ReuseEntry
 from nbpipe.history.runs import RunFilter
@@ -171,7 +171,7 @@ def test_an_attempt_belongs_to_a_run(history):
     with pytest.raises(HistoryOutOfReach, match="no run unknown"):
         attempt(history, "t", "unknown", "a")
     with pytest.raises(HistoryOutOfReach, match="refused"):
-        history.attempts.record("x", Changes(attempts=[attempt_record("t", "x", "unknown")]), 101.0)
+        history.attempts.record("x", RunChanges(attempts=[attempt_record("t", "x", "unknown")]), 101.0)
 
 
 # Finding results

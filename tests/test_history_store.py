@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sample_history import artifact, begin, nobody, pipeline, put, record, reused, succeed
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
-from nbpipe.history.attempts import Changes
+from nbpipe.history.attempts import RunChanges
 from nbpipe.history.digest_cache import CachedDigest
 from nbpipe.history.runs import CancelRequests, RunFilter
 from nbpipe.history.store import History
@@ -24,10 +24,10 @@ from nbpipe.model import (
     Failure,
     GitState,
     KeyComponent,
+    ObjectReference,
     Observation,
     PipelineRecord,
     Reason,
-    Reference,
     ResultOrigin,
     Status,
 )
@@ -57,7 +57,7 @@ RECORDS = st.builds(
     origin=st.none() | st.builds(ResultOrigin, PLAIN, PLAIN, PLAIN),
     notebook=st.none() | PLAIN,
     artifacts=st.lists(
-        st.builds(Artifact, PLAIN, PLAIN, st.builds(Reference, PLAIN, PLAIN, PLAIN, COUNT)),
+        st.builds(Artifact, PLAIN, PLAIN, st.builds(ObjectReference, PLAIN, PLAIN, PLAIN, COUNT)),
         max_size=3,
         unique_by=lambda made: made.name,
     ).map(tuple),
@@ -236,8 +236,8 @@ def test_step_records_are_read_back_exactly(shared, records):
     begin(shared, run)
     told = [replace(record, id=f"{run}/{number}", run=run) for number, record in enumerate(records)]
 
-    shared.attempts.record(run, Changes(executions=told), 1.0)
-    shared.attempts.record(run, Changes(executions=told), 2.0)
+    shared.attempts.record(run, RunChanges(executions=told), 1.0)
+    shared.attempts.record(run, RunChanges(executions=told), 2.0)
 
     assert shared.executions.all_of_run(run) == sorted(told, key=lambda record: (record.position, record.step.encode()))
 
@@ -271,7 +271,7 @@ def test_a_step_that_has_ended_may_be_told_again_with_more(history):
 
 def replace_in_run(history: History, old: ExecutionRecord, new: ExecutionRecord) -> None:
     """Let a newer execution stand for a step of its run."""
-    history.attempts.record(new.run, Changes(executions=[new], superseded=[old.id]), 103.0)
+    history.attempts.record(new.run, RunChanges(executions=[new], superseded=[old.id]), 103.0)
 
 
 def test_a_step_has_one_current_execution_and_any_number_that_it_has_replaced(history):
@@ -305,7 +305,7 @@ def test_what_was_replaced_stays_replaced_whatever_is_told_of_it_later(history):
     assert history.executions.latest(pipeline().id) == {}
     assert history.executions.find_output(None, None, "df") is None
     before = len(history.log.read("x"))
-    history.attempts.record("x", Changes(superseded=["x/a"]), 104.0)
+    history.attempts.record("x", RunChanges(superseded=["x/a"]), 104.0)
     assert len(history.log.read("x")) == before
 
 

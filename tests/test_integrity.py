@@ -16,7 +16,7 @@ from nbpipe.data.datastores import LocalStore
 from nbpipe.data.digests import NoDigestCache, content_digest
 from nbpipe.data.integrity import find_damage
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.model import Reference
+from nbpipe.model import ObjectReference
 
 FRESH = NoDigestCache()
 NAMES = st.sampled_from(["a", "b.txt", "ü", "deep/c", "deep/deeper/d"])
@@ -109,7 +109,7 @@ def test_whatever_is_done_to_an_object_is_found_and_putting_it_again_mends_it(da
         folder = "" not in files
         write(staged, files)
         digest, size = content_digest(staged, FRESH)
-        reference = Reference("default", digest, "x", size)
+        reference = ObjectReference("default", digest, "x", size)
         store.put(staged, reference)
         path = store.locate(reference)
         assert find_damage(path, reference, folder=folder, digests=FRESH) is None
@@ -131,7 +131,7 @@ def unlock(path: Path) -> None:
 
 @pytest.fixture
 def reference():
-    return Reference("default", "blake3:" + "0" * 64, "x", 3)
+    return ObjectReference("default", "blake3:" + "0" * 64, "x", 3)
 
 
 def test_a_file_that_hashes_as_a_folder_does_is_none(tmp_path):
@@ -139,7 +139,7 @@ def test_a_file_that_hashes_as_a_folder_does_is_none(tmp_path):
     (tmp_path / "x").write_bytes(b"one")
     digest, size = content_digest(tmp_path / "x", FRESH)
 
-    said = find_damage(tmp_path / "x", Reference("default", digest, "x", size), folder=True, digests=FRESH)
+    said = find_damage(tmp_path / "x", ObjectReference("default", digest, "x", size), folder=True, digests=FRESH)
     assert said == "is damaged in its datastore: it is not a folder"
 
 

@@ -19,7 +19,7 @@ from stored import artifact_of
 from nbpipe.data import formats
 from nbpipe.data.materializer import Materializer
 from nbpipe.data.previews import preview
-from nbpipe.model import Artifact, Preview, Reference
+from nbpipe.model import Artifact, ObjectReference, Preview
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -27,14 +27,14 @@ PNG = b"\x89PNG\r\n\x1a\n"
 class AnyFile:
     """A datastore in which every file is an object whose digest is its path."""
 
-    def put(self, staged: Path, reference: Reference) -> None:
+    def put(self, staged: Path, reference: ObjectReference) -> None:
         """Take nothing: all is there."""
 
-    def locate(self, reference: Reference) -> Path:
+    def locate(self, reference: ObjectReference) -> Path:
         """Return the path."""
         return Path(reference.digest)
 
-    def url(self, reference: Reference) -> str:
+    def url(self, reference: ObjectReference) -> str:
         """Return the path as an address."""
         return f"file://{reference.digest}"
 

@@ -21,36 +21,36 @@ from nbpipe.model import (
     Status,
 )
 from nbpipe.planning.instructions import (
-    Check,
-    Claim,
-    Decide,
-    Finish,
+    CheckDecision,
+    ClaimKey,
+    DecideExecution,
+    FinishRun,
     Instruction,
-    Note,
-    Record,
-    Release,
-    Stop,
-    Submit,
+    NoteExecution,
+    RecordExecution,
+    ReleaseClaim,
+    StopAttempt,
+    SubmitAttempt,
 )
 from nbpipe.planning.run_state import LOG_LENGTH, LOST_TRIES, Phase, RunOver, RunState
 from nbpipe.planning.stimuli import (
-    Added,
-    AttemptEnded,
-    CancelRequested,
-    Checked,
-    Claimed,
     ClaimRefused,
-    Committed,
-    Decided,
+    CommitOvertaken,
+    DecisionChecked,
     EndedElsewhere,
+    ExecutionAttemptEnded,
     ExecutionCancelRequested,
-    Held,
+    ExecutionDecided,
+    ExecutionsAdded,
+    ExecutionStarted,
+    KeyClaimed,
     NewExecution,
-    Overtaken,
-    Released,
-    Started,
+    ResultCommitted,
+    RunCancelRequested,
+    RunHeld,
+    RunReleased,
     Stimulus,
-    Tick,
+    TimePassed,
 )
 
 RUN = RunVerdict((Reason("code"),))
@@ -72,7 +72,7 @@ def begun(
 ) -> RunState:
     """Return a run that has begun."""
     run = RunState("r1", keep_going, attach)
-    run.handle(Added(new(needs, **retries)))
+    run.handle(ExecutionsAdded(new(needs, **retries)))
     return run
 
 
@@ -90,18 +90,20 @@ def start(run: RunState, *executions: str) -> list[Instruction]:
     return [
         told
         for name in executions
-        for told in handle(run, Decided(name, RUN), Claimed(name), Checked(name, RUN), Started(name))
+        for told in handle(
+            run, ExecutionDecided(name, RUN), KeyClaimed(name), DecisionChecked(name, RUN), ExecutionStarted(name)
+        )
     ]
 
 
 def recorded(instructions: list[Instruction]) -> dict[str, Status]:
     """Return what is written down."""
-    return {each.execution: each.status for each in instructions if isinstance(each, Record)}
+    return {each.execution: each.status for each in instructions if isinstance(each, RecordExecution)}
 
 
 def finished(instructions: list[Instruction]) -> Status | None:
     """Return how the run ended, if it did."""
-    found = [each.status for each in instructions if isinstance(each, Finish)]
+    found = [each.status for each in instructions if isinstance(each, FinishRun)]
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -112,50 +114,71 @@ class TestOneExecution:
     def test_executions_without_needs_are_decided_first(self):
         run = RunState("r1")
 
-        assert run.handle(Added(new({"a": (), "b": ("a",), "c": ()}))) == [Decide("a"), Decide("c")]
+        assert run.handle(ExecutionsAdded(new({"a": (), "b": ("a",), "c": ()}))) == [
+            DecideExecution("a"),
+            DecideExecution("c"),
+        ]
 
     def test_an_execution_goes_from_decision_to_claim_to_attempt_to_record(self):
         run = begun({"a": (), "b": ("a",)})
 
-        assert handle(run, Decided("a", RUN)) == [Claim("a")]
-        assert handle(run, Claimed("a")) == [Check("a")]
-        assert handle(run, Checked("a", RUN)) == [Submit("a", 1)]
-        assert handle(run, Started("a")) == []
-        assert handle(run, Committed("a")) == [Record("a", Status.SUCCEEDED, ()), Decide("b")]
-        assert handle(run, Decided("b", REUSE)) == [Record("b", Status.REUSED, REUSE.reasons), Finish(Status.SUCCEEDED)]
+        assert handle(run, ExecutionDecided("a", RUN)) == [ClaimKey("a")]
+        assert handle(run, KeyClaimed("a")) == [CheckDecision("a")]
+        assert handle(run, DecisionChecked("a", RUN)) == [SubmitAttempt("a", 1)]
+        assert handle(run, ExecutionStarted("a")) == []
+        assert handle(run, ResultCommitted("a")) == [RecordExecution("a", Status.SUCCEEDED, ()), DecideExecution("b")]
+        assert handle(run, ExecutionDecided("b", REUSE)) == [
+            RecordExecution("b", Status.REUSED, REUSE.reasons),
+            FinishRun(Status.SUCCEEDED),
+        ]
 
     def test_its_phase_tells_how_far_it_is(self):
         run = begun({"z": (), "a": ("z",)})
         phases = [run.phase("a")]
         for stimulus in (
-            Decided("z", REUSE), Decided("a", RUN), ClaimRefused("a", None), Tick(), Decided("a", RUN), Claimed("a"),
-            Checked("a", RUN), Started("a"), Committed("a"),
-        ):  # fmt: skip
+            ExecutionDecided("z", REUSE),
+            ExecutionDecided("a", RUN),
+            ClaimRefused("a", None),
+            TimePassed(),
+            ExecutionDecided("a", RUN),
+            KeyClaimed("a"),
+            DecisionChecked("a", RUN),
+            ExecutionStarted("a"),
+            ResultCommitted("a"),
+        ):
             handle(run, stimulus)
             phases.append(run.phase("a"))
 
         assert phases == [
-            Phase.WAITING, Phase.DECIDING, Phase.CLAIMING, Phase.BLOCKED, Phase.DECIDING, Phase.CLAIMING,
-            Phase.CHECKING, Phase.SUBMITTED, Phase.RUNNING, Phase.ENDED,
-        ]  # fmt: skip
+            Phase.WAITING,
+            Phase.DECIDING,
+            Phase.CLAIMING,
+            Phase.BLOCKED,
+            Phase.DECIDING,
+            Phase.CLAIMING,
+            Phase.CHECKING,
+            Phase.SUBMITTED,
+            Phase.RUNNING,
+            Phase.ENDED,
+        ]
 
     def test_a_run_of_no_executions_is_over_at_once(self):
-        assert RunState("r1").handle(Added(())) == [Finish(Status.SUCCEEDED)]
+        assert RunState("r1").handle(ExecutionsAdded(())) == [FinishRun(Status.SUCCEEDED)]
 
     def test_an_execution_waits_for_all_that_it_needs(self):
         run = begun({"a": (), "b": (), "c": ("a", "b")})
 
-        assert Decide("c") not in handle(run, Decided("a", REUSE))
-        assert Decide("c") in handle(run, Decided("b", REUSE))
+        assert DecideExecution("c") not in handle(run, ExecutionDecided("a", REUSE))
+        assert DecideExecution("c") in handle(run, ExecutionDecided("b", REUSE))
 
     def test_a_need_that_is_named_twice_counts_once(self):
         run = begun({"a": (), "b": ("a", "a")})
 
-        assert Decide("b") in handle(run, Decided("a", REUSE))
+        assert DecideExecution("b") in handle(run, ExecutionDecided("a", REUSE))
 
     def test_a_false_condition_skips_what_needs_the_execution_and_the_run_succeeds(self):
         run = begun({"a": (), "b": ("a",), "c": ()})
-        out = handle(run, Decided("a", SKIP), Decided("c", REUSE))
+        out = handle(run, ExecutionDecided("a", SKIP), ExecutionDecided("c", REUSE))
 
         assert recorded(out) == {"a": Status.SKIPPED, "b": Status.SKIPPED, "c": Status.REUSED}
         assert finished(out) is Status.SUCCEEDED
@@ -164,30 +187,40 @@ class TestOneExecution:
         """What was made a moment ago, by another execution of the run, was not there before it."""
         run = begun({"a": (), "b": ()})
 
-        assert handle(run, Decided("a", OWN)) == [Record("a", Status.SUCCEEDED, OWN.reasons)]
-        out = handle(run, Decided("b", RUN), Claimed("b"), Checked("b", OWN))
-        assert Record("b", Status.SUCCEEDED, OWN.reasons) in out
+        assert handle(run, ExecutionDecided("a", OWN)) == [RecordExecution("a", Status.SUCCEEDED, OWN.reasons)]
+        out = handle(run, ExecutionDecided("b", RUN), KeyClaimed("b"), DecisionChecked("b", OWN))
+        assert RecordExecution("b", Status.SUCCEEDED, OWN.reasons) in out
 
     @pytest.mark.parametrize(
         "late",
         [
-            Committed("a"), AttemptEnded("a", Status.FAILED, BROKEN), Started("a"), Decided("a", RUN),
-            Checked("a", RUN), ClaimRefused("a", "r2"), Overtaken("a"), ExecutionCancelRequested("a"), Tick(),
+            ResultCommitted("a"),
+            ExecutionAttemptEnded("a", Status.FAILED, BROKEN),
+            ExecutionStarted("a"),
+            ExecutionDecided("a", RUN),
+            DecisionChecked("a", RUN),
+            ClaimRefused("a", "r2"),
+            CommitOvertaken("a"),
+            ExecutionCancelRequested("a"),
+            TimePassed(),
         ],
-    )  # fmt: skip
+    )
     def test_what_has_ended_stays_as_it_ended(self, late):
         run = begun({"a": (), "b": ()})
-        handle(run, Decided("a", REUSE))
+        handle(run, ExecutionDecided("a", REUSE))
 
         assert handle(run, late) == []
         assert run.status("a") is Status.REUSED
 
     def test_a_claim_that_comes_too_late_is_given_back(self):
         run = begun({"a": ()})
-        handle(run, Decided("a", RUN))
-        assert handle(run, CancelRequested()) == [Record("a", Status.CANCELLED, ()), Finish(Status.CANCELLED)]
+        handle(run, ExecutionDecided("a", RUN))
+        assert handle(run, RunCancelRequested()) == [
+            RecordExecution("a", Status.CANCELLED, ()),
+            FinishRun(Status.CANCELLED),
+        ]
 
-        assert handle(run, Claimed("a")) == [Release("a")]
+        assert handle(run, KeyClaimed("a")) == [ReleaseClaim("a")]
 
 
 class TestFailures:
@@ -196,38 +229,56 @@ class TestFailures:
     def test_a_failure_starts_nothing_new_lets_finish_what_runs_and_fails_the_run(self):
         run = begun({"bad": (), "good": (), "behind": ("bad",), "other": ("good",), "idle": ()})
         start(run, "bad", "good")
-        out = handle(run, AttemptEnded("bad", Status.FAILED, BROKEN))
+        out = handle(run, ExecutionAttemptEnded("bad", Status.FAILED, BROKEN))
 
         assert recorded(out) == {"bad": Status.FAILED, "behind": Status.SKIPPED, "other": Status.SKIPPED}
-        assert handle(run, Decided("idle", RUN)) == [Record("idle", Status.SKIPPED, STOPPED)]
-        assert handle(run, Committed("good")) == [Record("good", Status.SUCCEEDED, ()), Finish(Status.FAILED)]
+        assert handle(run, ExecutionDecided("idle", RUN)) == [RecordExecution("idle", Status.SKIPPED, STOPPED)]
+        assert handle(run, ResultCommitted("good")) == [
+            RecordExecution("good", Status.SUCCEEDED, ()),
+            FinishRun(Status.FAILED),
+        ]
 
     def test_after_a_failure_a_result_that_is_there_is_still_taken(self):
         run = begun({"bad": (), "idle": (), "claiming": ()})
         start(run, "bad")
-        handle(run, Decided("claiming", RUN), AttemptEnded("bad", Status.FAILED, BROKEN))
+        handle(run, ExecutionDecided("claiming", RUN), ExecutionAttemptEnded("bad", Status.FAILED, BROKEN))
 
-        assert recorded(handle(run, Decided("idle", REUSE))) == {"idle": Status.REUSED}
-        assert handle(run, Claimed("claiming"), Checked("claiming", REUSE)) == [
-            Check("claiming"), Release("claiming"), Record("claiming", Status.REUSED, REUSE.reasons),
-            Finish(Status.FAILED),
-        ]  # fmt: skip
+        assert recorded(handle(run, ExecutionDecided("idle", REUSE))) == {"idle": Status.REUSED}
+        assert handle(run, KeyClaimed("claiming"), DecisionChecked("claiming", REUSE)) == [
+            CheckDecision("claiming"),
+            ReleaseClaim("claiming"),
+            RecordExecution("claiming", Status.REUSED, REUSE.reasons),
+            FinishRun(Status.FAILED),
+        ]
 
     def test_after_a_failure_what_holds_its_claim_gives_it_back_and_does_not_start(self):
         run = begun({"bad": (), "checking": ()})
         start(run, "bad")
-        handle(run, Decided("checking", RUN), Claimed("checking"), AttemptEnded("bad", Status.FAILED, BROKEN))
+        handle(
+            run,
+            ExecutionDecided("checking", RUN),
+            KeyClaimed("checking"),
+            ExecutionAttemptEnded("bad", Status.FAILED, BROKEN),
+        )
 
-        assert handle(run, Checked("checking", RUN)) == [
-            Release("checking"), Record("checking", Status.SKIPPED, STOPPED), Finish(Status.FAILED),
-        ]  # fmt: skip
+        assert handle(run, DecisionChecked("checking", RUN)) == [
+            ReleaseClaim("checking"),
+            RecordExecution("checking", Status.SKIPPED, STOPPED),
+            FinishRun(Status.FAILED),
+        ]
 
     def test_after_a_failure_what_another_run_made_meanwhile_is_taken_and_nothing_else(self):
         run = begun({"bad": (), "one": (), "two": ()})
         start(run, "bad")
-        handle(run, Decided("one", RUN), ClaimRefused("one", "r2"), Decided("two", RUN), ClaimRefused("two", "r2"))
-        handle(run, AttemptEnded("bad", Status.FAILED, BROKEN), Tick())
-        out = handle(run, Decided("one", REUSE), Decided("two", RUN))
+        handle(
+            run,
+            ExecutionDecided("one", RUN),
+            ClaimRefused("one", "r2"),
+            ExecutionDecided("two", RUN),
+            ClaimRefused("two", "r2"),
+        )
+        handle(run, ExecutionAttemptEnded("bad", Status.FAILED, BROKEN), TimePassed())
+        out = handle(run, ExecutionDecided("one", REUSE), ExecutionDecided("two", RUN))
 
         assert recorded(out) == {"one": Status.REUSED, "two": Status.SKIPPED}
         assert finished(out) is Status.FAILED
@@ -236,63 +287,72 @@ class TestFailures:
         run = begun({"bad": (), "good": (), "behind": ("bad",), "other": ("good",)}, keep_going=True)
         start(run, "bad", "good")
 
-        assert recorded(handle(run, AttemptEnded("bad", Status.FAILED, BROKEN))) == {
-            "bad": Status.FAILED, "behind": Status.SKIPPED,
-        }  # fmt: skip
-        assert Decide("other") in handle(run, Committed("good"))
-        assert finished(handle(run, Decided("other", REUSE))) is Status.PARTIAL
+        assert recorded(handle(run, ExecutionAttemptEnded("bad", Status.FAILED, BROKEN))) == {
+            "bad": Status.FAILED,
+            "behind": Status.SKIPPED,
+        }
+        assert DecideExecution("other") in handle(run, ResultCommitted("good"))
+        assert finished(handle(run, ExecutionDecided("other", REUSE))) is Status.PARTIAL
 
     def test_a_skipped_execution_says_which_step_it_waited_for(self):
         run = RunState("r1")
-        run.handle(Added((NewExecution("1", "a"), NewExecution("2", "b", ("1",)), NewExecution("3", "c", ("2",)))))
+        run.handle(
+            ExecutionsAdded((NewExecution("1", "a"), NewExecution("2", "b", ("1",)), NewExecution("3", "c", ("2",))))
+        )
         start(run, "1")
-        out = handle(run, AttemptEnded("1", Status.FAILED, BROKEN))
+        out = handle(run, ExecutionAttemptEnded("1", Status.FAILED, BROKEN))
 
-        assert Record("2", Status.SKIPPED, (Reason("upstream:a", None, "failed"),)) in out
-        assert Record("3", Status.SKIPPED, (Reason("upstream:b", None, "skipped"),)) in out
+        assert RecordExecution("2", Status.SKIPPED, (Reason("upstream:a", None, "failed"),)) in out
+        assert RecordExecution("3", Status.SKIPPED, (Reason("upstream:b", None, "skipped"),)) in out
 
     def test_an_execution_is_tried_again_as_often_as_it_says_and_keeps_its_claim(self):
         run = begun({"a": ()}, a=2)
         start(run, "a")
 
-        assert handle(run, AttemptEnded("a", Status.FAILED, BROKEN)) == [Submit("a", 2)]
-        assert handle(run, AttemptEnded("a", Status.FAILED, BROKEN)) == [Submit("a", 3)]
-        assert handle(run, AttemptEnded("a", Status.FAILED, BROKEN)) == [
-            Release("a"), Record("a", Status.FAILED, ()), Finish(Status.FAILED),
-        ]  # fmt: skip
+        assert handle(run, ExecutionAttemptEnded("a", Status.FAILED, BROKEN)) == [SubmitAttempt("a", 2)]
+        assert handle(run, ExecutionAttemptEnded("a", Status.FAILED, BROKEN)) == [SubmitAttempt("a", 3)]
+        assert handle(run, ExecutionAttemptEnded("a", Status.FAILED, BROKEN)) == [
+            ReleaseClaim("a"),
+            RecordExecution("a", Status.FAILED, ()),
+            FinishRun(Status.FAILED),
+        ]
 
     def test_a_lost_attempt_gets_two_more_which_are_not_counted(self):
         run = begun({"a": ()}, a=1)
         start(run, "a")
-        lost = AttemptEnded("a", Status.LOST, BROKEN)
+        lost = ExecutionAttemptEnded("a", Status.LOST, BROKEN)
 
-        assert handle(run, lost) == [Submit("a", 2)]
-        assert handle(run, AttemptEnded("a", Status.FAILED, BROKEN)) == [Submit("a", 3)]
-        assert handle(run, lost) == [Submit("a", 4)]
+        assert handle(run, lost) == [SubmitAttempt("a", 2)]
+        assert handle(run, ExecutionAttemptEnded("a", Status.FAILED, BROKEN)) == [SubmitAttempt("a", 3)]
+        assert handle(run, lost) == [SubmitAttempt("a", 4)]
         assert recorded(handle(run, lost)) == {"a": Status.FAILED}
 
     def test_what_cannot_be_helped_is_not_tried_again(self):
         run = begun({"a": ()}, a=5)
         start(run, "a")
 
-        assert recorded(handle(run, AttemptEnded("a", Status.FAILED, BROKEN, final=True))) == {"a": Status.FAILED}
+        assert recorded(handle(run, ExecutionAttemptEnded("a", Status.FAILED, BROKEN, final=True))) == {
+            "a": Status.FAILED
+        }
 
-    @pytest.mark.parametrize("before", [(), (Decided("a", RUN), Claimed("a"))], ids=["deciding", "checking"])
+    @pytest.mark.parametrize(
+        "before", [(), (ExecutionDecided("a", RUN), KeyClaimed("a"))], ids=["deciding", "checking"]
+    )
     def test_a_result_that_cannot_be_delivered_fails_without_an_attempt(self, before):
         run = begun({"a": ()}, a=5)
         handle(run, *before)
-        out = handle(run, AttemptEnded("a", Status.FAILED, BROKEN))
+        out = handle(run, ExecutionAttemptEnded("a", Status.FAILED, BROKEN))
 
         assert recorded(out) == {"a": Status.FAILED}
-        assert (Release("a") in out) == bool(before)
+        assert (ReleaseClaim("a") in out) == bool(before)
 
     def test_nothing_is_tried_again_once_the_run_stops(self):
         """A retry would be something new."""
         run = begun({"a": (), "b": ()}, b=3)
         start(run, "a", "b")
-        handle(run, AttemptEnded("a", Status.FAILED, BROKEN))
+        handle(run, ExecutionAttemptEnded("a", Status.FAILED, BROKEN))
 
-        assert recorded(handle(run, AttemptEnded("b", Status.FAILED, BROKEN))) == {"b": Status.FAILED}
+        assert recorded(handle(run, ExecutionAttemptEnded("b", Status.FAILED, BROKEN))) == {"b": Status.FAILED}
 
 
 class TestCancellation:
@@ -302,11 +362,11 @@ class TestCancellation:
         """The status says cancelled only when the processes are gone."""
         run = begun({"a": (), "b": ("a",), "c": ()})
         start(run, "a")
-        out = handle(run, CancelRequested())
+        out = handle(run, RunCancelRequested())
 
-        assert Stop("a") in out
+        assert StopAttempt("a") in out
         assert recorded(out) == {"b": Status.CANCELLED, "c": Status.CANCELLED}
-        out = handle(run, AttemptEnded("a", Status.CANCELLED, BROKEN))
+        out = handle(run, ExecutionAttemptEnded("a", Status.CANCELLED, BROKEN))
         assert recorded(out) == {"a": Status.CANCELLED}
         assert finished(out) is Status.CANCELLED
 
@@ -314,10 +374,10 @@ class TestCancellation:
         run = begun({"a": (), "b": ("a",), "c": (), "d": ("c",)}, a=3)
         start(run, "a", "c")
 
-        assert handle(run, ExecutionCancelRequested("a")) == [Stop("a")]
-        out = handle(run, AttemptEnded("a", Status.LOST, BROKEN))
+        assert handle(run, ExecutionCancelRequested("a")) == [StopAttempt("a")]
+        out = handle(run, ExecutionAttemptEnded("a", Status.LOST, BROKEN))
         assert recorded(out) == {"a": Status.CANCELLED, "b": Status.SKIPPED}
-        assert Decide("d") in handle(run, Committed("c"))
+        assert DecideExecution("d") in handle(run, ResultCommitted("c"))
         out = handle(run, ExecutionCancelRequested("d"))
         assert recorded(out) == {"d": Status.CANCELLED}
         assert finished(out) is Status.CANCELLED
@@ -325,8 +385,8 @@ class TestCancellation:
     def test_what_succeeds_while_it_is_being_stopped_is_kept(self):
         run = begun({"a": ()})
         start(run, "a")
-        handle(run, CancelRequested())
-        out = handle(run, Committed("a"))
+        handle(run, RunCancelRequested())
+        out = handle(run, ResultCommitted("a"))
 
         assert recorded(out) == {"a": Status.SUCCEEDED}
         assert finished(out) is Status.SUCCEEDED
@@ -334,30 +394,34 @@ class TestCancellation:
     def test_a_cancelled_run_tries_nothing_again(self):
         run = begun({"a": ()}, a=3)
         start(run, "a")
-        handle(run, CancelRequested())
+        handle(run, RunCancelRequested())
 
-        assert recorded(handle(run, AttemptEnded("a", Status.LOST, BROKEN))) == {"a": Status.CANCELLED}
+        assert recorded(handle(run, ExecutionAttemptEnded("a", Status.LOST, BROKEN))) == {"a": Status.CANCELLED}
 
     def test_an_attempt_is_stopped_once(self):
         run = begun({"a": ()})
         start(run, "a")
 
-        assert handle(run, ExecutionCancelRequested("a"), CancelRequested(), CancelRequested()) == [Stop("a")]
+        assert handle(run, ExecutionCancelRequested("a"), RunCancelRequested(), RunCancelRequested()) == [
+            StopAttempt("a")
+        ]
 
     def test_a_cancelled_attempt_that_was_overtaken_does_not_begin_anew(self):
         run = begun({"a": ()})
         start(run, "a")
-        handle(run, CancelRequested())
+        handle(run, RunCancelRequested())
 
-        assert handle(run, Overtaken("a")) == [
-            Release("a"), Record("a", Status.CANCELLED, ()), Finish(Status.CANCELLED),
-        ]  # fmt: skip
+        assert handle(run, CommitOvertaken("a")) == [
+            ReleaseClaim("a"),
+            RecordExecution("a", Status.CANCELLED, ()),
+            FinishRun(Status.CANCELLED),
+        ]
 
     def test_what_checks_gives_its_claim_back(self):
         run = begun({"a": ()})
-        handle(run, Decided("a", RUN), Claimed("a"))
+        handle(run, ExecutionDecided("a", RUN), KeyClaimed("a"))
 
-        assert handle(run, CancelRequested())[:2] == [Release("a"), Record("a", Status.CANCELLED, ())]
+        assert handle(run, RunCancelRequested())[:2] == [ReleaseClaim("a"), RecordExecution("a", Status.CANCELLED, ())]
 
 
 class TestOtherRuns:
@@ -366,89 +430,98 @@ class TestOtherRuns:
     def test_a_refused_claim_is_noted_once_and_decided_again_with_time(self):
         run = begun({"a": ()})
 
-        assert handle(run, Decided("a", RUN), ClaimRefused("a", "r2")) == [
-            Claim("a"), Note("a", "another run makes this"),
-        ]  # fmt: skip
-        assert handle(run, Tick(), Tick()) == [Decide("a")]
-        assert handle(run, Decided("a", RUN), ClaimRefused("a", "r3"), Tick()) == [Claim("a"), Decide("a")]
+        assert handle(run, ExecutionDecided("a", RUN), ClaimRefused("a", "r2")) == [
+            ClaimKey("a"),
+            NoteExecution("a", "another run makes this"),
+        ]
+        assert handle(run, TimePassed(), TimePassed()) == [DecideExecution("a")]
+        assert handle(run, ExecutionDecided("a", RUN), ClaimRefused("a", "r3"), TimePassed()) == [
+            ClaimKey("a"),
+            DecideExecution("a"),
+        ]
         assert run.awaited("a") == {"r2", "r3"}
-        assert handle(run, Decided("a", REUSE)) == [
-            Record("a", Status.REUSED, REUSE.reasons), Finish(Status.SUCCEEDED),
-        ]  # fmt: skip
+        assert handle(run, ExecutionDecided("a", REUSE)) == [
+            RecordExecution("a", Status.REUSED, REUSE.reasons),
+            FinishRun(Status.SUCCEEDED),
+        ]
 
     def test_who_holds_the_key_need_not_be_known(self):
         run = begun({"a": ()})
-        handle(run, Decided("a", RUN))
+        handle(run, ExecutionDecided("a", RUN))
 
-        assert handle(run, ClaimRefused("a", None)) == [Note("a", "another run makes this")]
+        assert handle(run, ClaimRefused("a", None)) == [NoteExecution("a", "another run makes this")]
         assert run.awaited("a") == frozenset()
 
     def test_another_execution_of_this_run_is_waited_for_and_its_ending_is_not_taken(self):
         """The cell that runs again while its older execution is being stopped must not end as cancelled, too."""
         run = begun({"a": ()}, attach=True)
-        handle(run, Decided("a", RUN))
+        handle(run, ExecutionDecided("a", RUN))
 
-        assert handle(run, ClaimRefused("a", "r1")) == [Note("a", "another step of this run makes this")]
+        assert handle(run, ClaimRefused("a", "r1")) == [NoteExecution("a", "another step of this run makes this")]
         assert run.awaited("a") == frozenset()
-        assert handle(run, Tick()) == [Decide("a")]
+        assert handle(run, TimePassed()) == [DecideExecution("a")]
 
     def test_what_came_meanwhile_is_taken_and_the_claim_given_back(self):
         run = begun({"a": ()})
-        handle(run, Decided("a", RUN), Claimed("a"))
+        handle(run, ExecutionDecided("a", RUN), KeyClaimed("a"))
 
-        assert handle(run, Checked("a", REUSE, FAILED_THERE)) == [
-            Release("a"), Record("a", Status.REUSED, REUSE.reasons), Finish(Status.SUCCEEDED),
-        ]  # fmt: skip
+        assert handle(run, DecisionChecked("a", REUSE, FAILED_THERE)) == [
+            ReleaseClaim("a"),
+            RecordExecution("a", Status.REUSED, REUSE.reasons),
+            FinishRun(Status.SUCCEEDED),
+        ]
 
     @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
     def test_an_attached_execution_ends_as_it_did_elsewhere(self, status):
         run = begun({"a": (), "b": ("a",)}, attach=True, a=3)
-        handle(run, Decided("a", RUN), Claimed("a"))
-        out = handle(run, Checked("a", RUN, EndedElsewhere(status, BROKEN)))
+        handle(run, ExecutionDecided("a", RUN), KeyClaimed("a"))
+        out = handle(run, DecisionChecked("a", RUN, EndedElsewhere(status, BROKEN)))
 
-        assert out[:2] == [Release("a"), Record("a", status, ())]
+        assert out[:2] == [ReleaseClaim("a"), RecordExecution("a", status, ())]
         assert recorded(out) == {"a": status, "b": Status.SKIPPED}
         assert finished(out) is status
 
     def test_what_was_lost_elsewhere_is_tried_here(self):
         run = begun({"a": ()}, attach=True)
-        handle(run, Decided("a", RUN), Claimed("a"))
+        handle(run, ExecutionDecided("a", RUN), KeyClaimed("a"))
 
-        assert handle(run, Checked("a", RUN, EndedElsewhere(Status.LOST, BROKEN))) == [Submit("a", 1)]
+        assert handle(run, DecisionChecked("a", RUN, EndedElsewhere(Status.LOST, BROKEN))) == [SubmitAttempt("a", 1)]
 
     def test_whoever_is_not_attached_tries_what_failed_elsewhere(self):
         run = begun({"a": ()})
-        handle(run, Decided("a", RUN), Claimed("a"))
+        handle(run, ExecutionDecided("a", RUN), KeyClaimed("a"))
 
-        assert handle(run, Checked("a", RUN, FAILED_THERE)) == [Submit("a", 1)]
+        assert handle(run, DecisionChecked("a", RUN, FAILED_THERE)) == [SubmitAttempt("a", 1)]
 
     def test_an_overtaken_attempt_waits_for_the_other_run(self):
         run = begun({"a": ()})
         start(run, "a")
 
-        assert handle(run, Overtaken("a")) == [Release("a")]
+        assert handle(run, CommitOvertaken("a")) == [ReleaseClaim("a")]
         assert run.phase("a") is Phase.BLOCKED
-        assert handle(run, Tick()) == [Decide("a")]
-        assert recorded(handle(run, Decided("a", REUSE))) == {"a": Status.REUSED}
+        assert handle(run, TimePassed()) == [DecideExecution("a")]
+        assert recorded(handle(run, ExecutionDecided("a", REUSE))) == {"a": Status.REUSED}
 
     def test_an_execution_that_is_overtaken_again_and_again_fails(self):
         run = begun({"a": ()}, a=9)
         for number in range(1, LOST_TRIES + 1):
-            assert start(run, "a")[-1] == Submit("a", number)
-            assert handle(run, Overtaken("a"), Tick()) == [Release("a"), Decide("a")]
+            assert start(run, "a")[-1] == SubmitAttempt("a", number)
+            assert handle(run, CommitOvertaken("a"), TimePassed()) == [ReleaseClaim("a"), DecideExecution("a")]
         start(run, "a")
 
-        assert handle(run, Overtaken("a")) == [
-            Release("a"), Record("a", Status.FAILED, ()), Finish(Status.FAILED),
-        ]  # fmt: skip
+        assert handle(run, CommitOvertaken("a")) == [
+            ReleaseClaim("a"),
+            RecordExecution("a", Status.FAILED, ()),
+            FinishRun(Status.FAILED),
+        ]
 
     def test_an_overtaken_attempt_costs_no_retry(self):
         run = begun({"a": ()}, a=1)
         start(run, "a")
-        handle(run, Overtaken("a"), Tick())
+        handle(run, CommitOvertaken("a"), TimePassed())
         start(run, "a")
 
-        assert handle(run, AttemptEnded("a", Status.FAILED, BROKEN)) == [Submit("a", 3)]
+        assert handle(run, ExecutionAttemptEnded("a", Status.FAILED, BROKEN)) == [SubmitAttempt("a", 3)]
 
 
 class TestGrowth:
@@ -456,41 +529,52 @@ class TestGrowth:
 
     def test_an_execution_whose_needs_have_succeeded_is_decided_at_once(self):
         run = begun({"a": (), "z": ()})
-        handle(run, Decided("a", REUSE))
+        handle(run, ExecutionDecided("a", REUSE))
 
-        assert handle(run, Added(new({"c": ("b",), "b": ("a",), "d": ("a", "z")}))) == [Decide("b")]
-        assert handle(run, Decided("b", REUSE), Decided("z", REUSE))[1::2] == [Decide("c"), Decide("d")]
+        assert handle(run, ExecutionsAdded(new({"c": ("b",), "b": ("a",), "d": ("a", "z")}))) == [DecideExecution("b")]
+        assert handle(run, ExecutionDecided("b", REUSE), ExecutionDecided("z", REUSE))[1::2] == [
+            DecideExecution("c"),
+            DecideExecution("d"),
+        ]
 
     def test_what_is_added_after_a_failure_starts_and_what_was_there_does_not(self):
         run = begun({"bad": (), "old": ()})
         start(run, "bad")
-        handle(run, AttemptEnded("bad", Status.FAILED, BROKEN))
-        out = handle(run, Added(new({"new": ()})), Decided("new", RUN), Claimed("new"), Checked("new", RUN))
+        handle(run, ExecutionAttemptEnded("bad", Status.FAILED, BROKEN))
+        out = handle(
+            run,
+            ExecutionsAdded(new({"new": ()})),
+            ExecutionDecided("new", RUN),
+            KeyClaimed("new"),
+            DecisionChecked("new", RUN),
+        )
 
-        assert Submit("new", 1) in out
-        assert handle(run, Decided("old", RUN)) == [Record("old", Status.SKIPPED, STOPPED)]
-        assert finished(handle(run, Committed("new"))) is Status.FAILED
+        assert SubmitAttempt("new", 1) in out
+        assert handle(run, ExecutionDecided("old", RUN)) == [RecordExecution("old", Status.SKIPPED, STOPPED)]
+        assert finished(handle(run, ResultCommitted("new"))) is Status.FAILED
 
     def test_each_failure_stops_what_is_there_by_then(self):
         run = begun({"bad": (), "old": ()})
         start(run, "bad")
         handle(
-            run, AttemptEnded("bad", Status.FAILED, BROKEN), Added(new({"worse": (), "late": (), "last": ("late",)}))
+            run,
+            ExecutionAttemptEnded("bad", Status.FAILED, BROKEN),
+            ExecutionsAdded(new({"worse": (), "late": (), "last": ("late",)})),
         )
         start(run, "worse")
-        out = handle(run, AttemptEnded("worse", Status.FAILED, BROKEN))
+        out = handle(run, ExecutionAttemptEnded("worse", Status.FAILED, BROKEN))
 
         because = (Reason("stopped", None, "`worse` failed, so nothing new starts"),)
-        assert Record("last", Status.SKIPPED, because) in out
-        assert handle(run, Decided("late", RUN)) == [Record("late", Status.SKIPPED, because)]
-        assert handle(run, Decided("old", RUN))[0] == Record("old", Status.SKIPPED, STOPPED)
+        assert RecordExecution("last", Status.SKIPPED, because) in out
+        assert handle(run, ExecutionDecided("late", RUN)) == [RecordExecution("late", Status.SKIPPED, because)]
+        assert handle(run, ExecutionDecided("old", RUN))[0] == RecordExecution("old", Status.SKIPPED, STOPPED)
 
     @pytest.mark.parametrize(
         "ending, status",
         [
-            (Decided("a", SKIP), "skipped"),
+            (ExecutionDecided("a", SKIP), "skipped"),
             (ExecutionCancelRequested("a"), "cancelled"),
-            (AttemptEnded("a", Status.FAILED, BROKEN), "failed"),
+            (ExecutionAttemptEnded("a", Status.FAILED, BROKEN), "failed"),
         ],
         ids=["skipped", "cancelled", "failed"],
     )
@@ -498,57 +582,59 @@ class TestGrowth:
         run = begun({"a": (), "z": ()})
         handle(run, ending)
 
-        assert handle(run, Added(new({"c": ("b",), "b": ("z", "a")}))) == [
-            Record("b", Status.SKIPPED, (Reason("upstream:a", None, status),)),
-            Record("c", Status.SKIPPED, (Reason("upstream:b", None, "skipped"),)),
+        assert handle(run, ExecutionsAdded(new({"c": ("b",), "b": ("z", "a")}))) == [
+            RecordExecution("b", Status.SKIPPED, (Reason("upstream:a", None, status),)),
+            RecordExecution("c", Status.SKIPPED, (Reason("upstream:b", None, "skipped"),)),
         ]
 
     def test_what_is_added_after_a_cancellation_is_cancelled_at_once(self):
         run = begun({"a": ()})
         start(run, "a")
-        handle(run, CancelRequested())
+        handle(run, RunCancelRequested())
 
-        assert handle(run, Added(new({"b": (), "c": ("b",), "d": ("a",)}))) == [
-            Record(name, Status.CANCELLED, ()) for name in "bcd"
+        assert handle(run, ExecutionsAdded(new({"b": (), "c": ("b",), "d": ("a",)}))) == [
+            RecordExecution(name, Status.CANCELLED, ()) for name in "bcd"
         ]
 
     def test_a_held_run_does_not_finish_before_it_is_released(self):
         run = begun({"a": ()})
 
-        assert handle(run, Held(), Decided("a", REUSE)) == [Record("a", Status.REUSED, REUSE.reasons)]
-        assert handle(run, Added(new({"b": ("a",)}))) == [Decide("b")]
-        assert handle(run, Released()) == []
-        assert finished(handle(run, Decided("b", REUSE))) is Status.SUCCEEDED
+        assert handle(run, RunHeld(), ExecutionDecided("a", REUSE)) == [
+            RecordExecution("a", Status.REUSED, REUSE.reasons)
+        ]
+        assert handle(run, ExecutionsAdded(new({"b": ("a",)}))) == [DecideExecution("b")]
+        assert handle(run, RunReleased()) == []
+        assert finished(handle(run, ExecutionDecided("b", REUSE))) is Status.SUCCEEDED
 
     def test_a_run_that_is_held_and_released_without_executions_succeeds(self):
         run = RunState("r1")
 
-        assert handle(run, Tick(), Held(), Tick()) == []
-        assert handle(run, Released()) == [Finish(Status.SUCCEEDED)]
+        assert handle(run, TimePassed(), RunHeld(), TimePassed()) == []
+        assert handle(run, RunReleased()) == [FinishRun(Status.SUCCEEDED)]
 
-    @pytest.mark.parametrize("added", [Added(()), Added(new({"b": ()}))], ids=["none", "one"])
+    @pytest.mark.parametrize("added", [ExecutionsAdded(()), ExecutionsAdded(new({"b": ()}))], ids=["none", "one"])
     def test_nothing_joins_a_run_that_is_over(self, added):
         run = begun({"a": ()})
-        handle(run, Decided("a", REUSE))
+        handle(run, ExecutionDecided("a", REUSE))
 
         with pytest.raises(RunOver, match="`r1`"):
             run.handle(added)
-        assert handle(run, Held(), Released(), Tick(), CancelRequested()) == []
+        assert handle(run, RunHeld(), RunReleased(), TimePassed(), RunCancelRequested()) == []
 
     @pytest.mark.parametrize(
         "added, said",
         [
-            (Added(new({"b": ("nobody",)})), "no execution `nobody`"),
-            (Added(new({"b": ()}), ("nobody",)), "no execution `nobody`"),
-            (Added(new({"b": ()}), ("b",)), "no execution `b`"),
-            (Added(new({"a": ()})), "`a` already"),
-            (Added((*new({"b": ()}), *new({"b": ()}))), "`b` already"),
-            (Added(new({"b": ("b",)})), "b → b"),
-            (Added(new({"b": ("c",), "c": ("d",), "d": ("b",)}), ("a",)), "need each other"),
-            (Committed("nobody"), "no execution `nobody`"),
-            (Committed("a"), "`a` is deciding"),
-            (Claimed("a"), "`a` is deciding"),
-            (Decided("a", DependsVerdict(())), "no verdict"),
+            (ExecutionsAdded(new({"b": ("nobody",)})), "no execution `nobody`"),
+            (ExecutionsAdded(new({"b": ()}), ("nobody",)), "no execution `nobody`"),
+            (ExecutionsAdded(new({"b": ()}), ("b",)), "no execution `b`"),
+            (ExecutionsAdded(new({"a": ()})), "`a` already"),
+            (ExecutionsAdded((*new({"b": ()}), *new({"b": ()}))), "`b` already"),
+            (ExecutionsAdded(new({"b": ("b",)})), "b → b"),
+            (ExecutionsAdded(new({"b": ("c",), "c": ("d",), "d": ("b",)}), ("a",)), "need each other"),
+            (ResultCommitted("nobody"), "no execution `nobody`"),
+            (ResultCommitted("a"), "`a` is deciding"),
+            (KeyClaimed("a"), "`a` is deciding"),
+            (ExecutionDecided("a", DependsVerdict(())), "no verdict"),
         ],
     )
     def test_what_cannot_be_is_refused_and_changes_nothing(self, added, said):
@@ -558,9 +644,10 @@ class TestGrowth:
             run.handle(added)
         run.validate()
         assert len(run.log) == 1
-        assert handle(run, Decided("a", REUSE)) == [
-            Record("a", Status.REUSED, REUSE.reasons), Finish(Status.SUCCEEDED),
-        ]  # fmt: skip
+        assert handle(run, ExecutionDecided("a", REUSE)) == [
+            RecordExecution("a", Status.REUSED, REUSE.reasons),
+            FinishRun(Status.SUCCEEDED),
+        ]
 
     @pytest.mark.parametrize("ask", [RunState.status, RunState.phase, RunState.awaited])
     def test_nothing_is_known_of_an_execution_of_another_run(self, ask):
@@ -574,36 +661,40 @@ class TestSuperseded:
     def test_one_that_has_not_started_is_cancelled_with_what_needs_it(self):
         run = begun({"old": (), "behind": ("old",)})
 
-        assert handle(run, Added(new({"new": ()}), ("old",))) == [
-            Record("old", Status.CANCELLED, ()),
-            Record("behind", Status.SKIPPED, (Reason("upstream:old", None, "cancelled"),)),
-            Decide("new"),
+        assert handle(run, ExecutionsAdded(new({"new": ()}), ("old",))) == [
+            RecordExecution("old", Status.CANCELLED, ()),
+            RecordExecution("behind", Status.SKIPPED, (Reason("upstream:old", None, "cancelled"),)),
+            DecideExecution("new"),
         ]
-        assert finished(handle(run, Decided("new", REUSE))) is Status.SUCCEEDED
+        assert finished(handle(run, ExecutionDecided("new", REUSE))) is Status.SUCCEEDED
 
     def test_one_that_runs_is_stopped(self):
         run = begun({"old": ()}, old=3)
         start(run, "old")
 
-        assert handle(run, Added(new({"new": ()}), ("old",))) == [Stop("old"), Decide("new")]
-        assert handle(run, AttemptEnded("old", Status.FAILED, BROKEN)) == [
-            Release("old"), Record("old", Status.CANCELLED, ()),
-        ]  # fmt: skip
-        assert finished(handle(run, Decided("new", REUSE))) is Status.SUCCEEDED
+        assert handle(run, ExecutionsAdded(new({"new": ()}), ("old",))) == [StopAttempt("old"), DecideExecution("new")]
+        assert handle(run, ExecutionAttemptEnded("old", Status.FAILED, BROKEN)) == [
+            ReleaseClaim("old"),
+            RecordExecution("old", Status.CANCELLED, ()),
+        ]
+        assert finished(handle(run, ExecutionDecided("new", REUSE))) is Status.SUCCEEDED
 
     def test_one_that_has_failed_fails_the_run_no_more(self):
         run = begun({"bad": (), "z": ()})
         start(run, "bad")
-        handle(run, AttemptEnded("bad", Status.FAILED, BROKEN), Added(new({"new": ()}), ("bad",)))
+        handle(run, ExecutionAttemptEnded("bad", Status.FAILED, BROKEN), ExecutionsAdded(new({"new": ()}), ("bad",)))
 
-        assert finished(handle(run, Decided("z", REUSE), Decided("new", REUSE))) is Status.SUCCEEDED
+        assert finished(handle(run, ExecutionDecided("z", REUSE), ExecutionDecided("new", REUSE))) is Status.SUCCEEDED
         assert run.status("bad") is Status.FAILED
 
     def test_what_needs_a_superseded_result_has_it(self):
         run = begun({"old": (), "z": ()})
-        handle(run, Decided("old", REUSE))
+        handle(run, ExecutionDecided("old", REUSE))
 
-        assert handle(run, Added(new({"new": (), "reader": ("old",)}), ("old",))) == [Decide("new"), Decide("reader")]
+        assert handle(run, ExecutionsAdded(new({"new": (), "reader": ("old",)}), ("old",))) == [
+            DecideExecution("new"),
+            DecideExecution("reader"),
+        ]
 
 
 class TestSize:
@@ -612,31 +703,40 @@ class TestSize:
     def test_the_log_is_every_stimulus_in_order_without_idle_ticks(self):
         run = begun({"a": ()})
         start(run, "a")
-        handle(run, Tick())
+        handle(run, TimePassed())
 
         assert list(run.log) == [
-            Added(new({"a": ()})), Decided("a", RUN), Claimed("a"), Checked("a", RUN), Started("a"),
-        ]  # fmt: skip
+            ExecutionsAdded(new({"a": ()})),
+            ExecutionDecided("a", RUN),
+            KeyClaimed("a"),
+            DecisionChecked("a", RUN),
+            ExecutionStarted("a"),
+        ]
 
     @pytest.mark.parametrize("chain", [False, True], ids=["wide", "chain"])
     @pytest.mark.parametrize("bulk", [False, True], ids=["one by one", "at once"])
     def test_ten_thousand_executions_end_and_the_log_stays_short(self, *, chain, bulk):
         run = RunState("r1")
         executions = [NewExecution(f"{n}", "s", (f"{n - 1}",) if chain and n else ()) for n in range(10_000)]
-        run.handle(Held())
+        run.handle(RunHeld())
         for added in [tuple(executions)] if bulk else [(each,) for each in executions]:
-            run.handle(Added(added))
+            run.handle(ExecutionsAdded(added))
         for each in executions:
-            for stimulus in (Decided(each.id, RUN), Claimed(each.id), Checked(each.id, RUN), Committed(each.id)):
+            for stimulus in (
+                ExecutionDecided(each.id, RUN),
+                KeyClaimed(each.id),
+                DecisionChecked(each.id, RUN),
+                ResultCommitted(each.id),
+            ):
                 run.handle(stimulus)
 
-        assert finished(handle(run, Released())) is Status.SUCCEEDED
+        assert finished(handle(run, RunReleased())) is Status.SUCCEEDED
         assert len(run.log) == LOG_LENGTH
 
     def test_the_failure_of_a_long_chain_skips_all_of_it(self):
         run = RunState("r1", keep_going=True)
-        run.handle(Added(tuple(NewExecution(f"{n}", "s", (f"{n - 1}",) if n else ()) for n in range(10_000))))
-        out = handle(run, Decided("0", SKIP))
+        run.handle(ExecutionsAdded(tuple(NewExecution(f"{n}", "s", (f"{n - 1}",) if n else ()) for n in range(10_000))))
+        out = handle(run, ExecutionDecided("0", SKIP))
 
         assert len(recorded(out)) == 10_000
         assert finished(out) is Status.SUCCEEDED
@@ -663,9 +763,7 @@ class World:
     reasons: tuple[Reason, ...] = ()
 
 
-SOME_STEPS = st.lists(
-    st.tuples(st.lists(st.integers(0, 20), max_size=3), st.integers(0, 2)), min_size=1, max_size=4
-)  # fmt: skip
+SOME_STEPS = st.lists(st.tuples(st.lists(st.integers(0, 20), max_size=3), st.integers(0, 2)), min_size=1, max_size=4)
 UNDER_WAY = ("start", "end")
 ASKED = ("decision", "claim", "check", "other", *UNDER_WAY)
 
@@ -696,7 +794,7 @@ class Runs(RuleBasedStateMachine):
             needs = tuple({names[number % len(names)] for number in numbers}) if names else ()
             names.append(name)
             added.append(NewExecution(name, f"s{name}", needs, retries))
-        stimulus = Added(tuple(data.draw(st.permutations(added))), superseded)
+        stimulus = ExecutionsAdded(tuple(data.draw(st.permutations(added))), superseded)
         if self.finish is not None:
             with pytest.raises(RunOver):
                 self.run.handle(stimulus)
@@ -725,41 +823,41 @@ class Runs(RuleBasedStateMachine):
     def carry_out(self, instruction: Instruction) -> None:
         """Note an instruction; it must be possible now."""
         assert self.finish is None, "nothing is told after the end"
-        if isinstance(instruction, Finish):
+        if isinstance(instruction, FinishRun):
             assert not self.held
             self.finish = instruction.status
             return
         world = self.worlds[instruction.execution]
         assert world.record is None, "terminal is final"
         match instruction:
-            case Decide():
+            case DecideExecution():
                 assert world.waits_for in ("", "other")
                 assert all(self.done(need) for need in world.needs)
                 world.waits_for = "decision"
-            case Claim():
+            case ClaimKey():
                 assert not world.barred
                 world.waits_for = "claim"
-            case Check():
+            case CheckDecision():
                 assert world.claimed
                 world.waits_for = "check"
-            case Release():
+            case ReleaseClaim():
                 assert world.claimed, "a claim is released once"
                 world.claimed = False
                 world.waits_for = ""
-            case Submit(_, number):
+            case SubmitAttempt(_, number):
                 assert world.claimed
                 assert (self.cancelled, world.unwanted, world.barred) == (False, False, False)
                 world.attempts += 1
                 assert number == world.attempts
                 world.waits_for = "start"
-            case Note():
+            case NoteExecution():
                 world.notes += 1
                 assert world.notes == 1
-            case Stop():
+            case StopAttempt():
                 assert world.waits_for in UNDER_WAY
                 assert not world.stopped
                 world.stopped = True
-            case Record(name, status, reasons):
+            case RecordExecution(name, status, reasons):
                 self.write_down(name, status, reasons)
 
     def write_down(self, name: str, status: Status, reasons: tuple[Reason, ...]) -> None:
@@ -795,14 +893,14 @@ class Runs(RuleBasedStateMachine):
     def hold(self, *, held: bool) -> None:
         """Keep the run open, or let it finish."""
         self.held = held
-        self.feed(Held() if held else Released())
+        self.feed(RunHeld() if held else RunReleased())
 
     @precondition(lambda self: self.waiting("decision"))
     @rule(data=st.data(), verdict=st.sampled_from([RUN, RUN, RUN, REUSE, OWN, SKIP]))
     def decide(self, data: st.DataObject, verdict: RunVerdict | ReuseVerdict | SkipVerdict) -> None:
         """Find a verdict; a result is taken whatever has failed."""
         name = data.draw(st.sampled_from(self.waiting("decision")))
-        self.feed(Decided(name, verdict))
+        self.feed(ExecutionDecided(name, verdict))
         expected = {REUSE: Status.REUSED, OWN: Status.SUCCEEDED, SKIP: Status.SKIPPED}
         world = self.worlds[name]
         assert world.record is (Status.SKIPPED if verdict is RUN and world.barred else expected.get(verdict))
@@ -815,7 +913,7 @@ class Runs(RuleBasedStateMachine):
         world = self.worlds[name]
         if held_by == "nobody":
             world.claimed = True
-            self.feed(Claimed(name))
+            self.feed(KeyClaimed(name))
         else:
             world.waits_for = "other"
             self.feed(ClaimRefused(name, held_by))
@@ -825,13 +923,14 @@ class Runs(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting("check"))
     @rule(
-        data=st.data(), verdict=st.sampled_from([RUN, RUN, RUN, REUSE]),
+        data=st.data(),
+        verdict=st.sampled_from([RUN, RUN, RUN, REUSE]),
         elsewhere=st.sampled_from([None, None, Status.FAILED, Status.CANCELLED, Status.LOST]),
-    )  # fmt: skip
+    )
     def check(self, data: st.DataObject, verdict: RunVerdict | ReuseVerdict, elsewhere: Status | None) -> None:
         """Find the verdict again under the claim."""
         name = data.draw(st.sampled_from(self.waiting("check")))
-        self.feed(Checked(name, verdict, EndedElsewhere(elsewhere, BROKEN) if elsewhere else None))
+        self.feed(DecisionChecked(name, verdict, EndedElsewhere(elsewhere, BROKEN) if elsewhere else None))
         world = self.worlds[name]
         if verdict is REUSE:
             assert world.record is Status.REUSED
@@ -845,14 +944,14 @@ class Runs(RuleBasedStateMachine):
     def undelivered(self, data: st.DataObject) -> None:
         """Fail to deliver a result that was found."""
         name = data.draw(st.sampled_from(self.waiting("decision", "check")))
-        self.feed(AttemptEnded(name, Status.FAILED, BROKEN, final=True))
+        self.feed(ExecutionAttemptEnded(name, Status.FAILED, BROKEN, final=True))
         assert self.worlds[name].record is Status.FAILED
 
     @rule()
     def tick(self) -> None:
         """Let time pass: all that is blocked is decided again."""
         blocked = self.waiting("other")
-        self.feed(Tick())
+        self.feed(TimePassed())
         assert set(blocked) <= set(self.waiting("decision"))
 
     @precondition(lambda self: self.waiting("start"))
@@ -861,7 +960,7 @@ class Runs(RuleBasedStateMachine):
         """Begin an attempt."""
         name = data.draw(st.sampled_from(self.waiting("start")))
         self.worlds[name].waits_for = "end"
-        self.feed(Started(name))
+        self.feed(ExecutionStarted(name))
 
     @precondition(lambda self: self.waiting(*UNDER_WAY))
     @rule(data=st.data())
@@ -869,7 +968,7 @@ class Runs(RuleBasedStateMachine):
         """Let an attempt succeed; the commit frees its claim."""
         name = data.draw(st.sampled_from(self.waiting(*UNDER_WAY)))
         self.worlds[name].claimed = False
-        self.feed(Committed(name))
+        self.feed(ResultCommitted(name))
         assert self.worlds[name].record is Status.SUCCEEDED
 
     @precondition(lambda self: self.waiting(*UNDER_WAY))
@@ -879,7 +978,7 @@ class Runs(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self.waiting(*UNDER_WAY)))
         world = self.worlds[name]
         world.overtaken += 1
-        self.feed(Overtaken(name))
+        self.feed(CommitOvertaken(name))
         assert not world.claimed
         if world.record is None:
             assert self.run.phase(name) is Phase.BLOCKED
@@ -898,7 +997,7 @@ class Runs(RuleBasedStateMachine):
         world.failures += status is Status.FAILED
         before = world.attempts
         unwanted, barred = self.cancelled or world.unwanted, world.barred
-        self.feed(AttemptEnded(name, status, BROKEN, final))
+        self.feed(ExecutionAttemptEnded(name, status, BROKEN, final))
         again = world.lost <= LOST_TRIES if status is Status.LOST else world.failures <= world.retries
         again = again and not (final or unwanted or barred or status is Status.CANCELLED)
         assert (world.attempts > before) == again
@@ -912,7 +1011,7 @@ class Runs(RuleBasedStateMachine):
         under_way = set(self.waiting(*UNDER_WAY))
         over = self.finish is not None
         self.cancelled = True
-        self.feed(CancelRequested())
+        self.feed(RunCancelRequested())
         assert set(self.waiting(*ASKED)) == under_way
         assert not (over and under_way)
 
@@ -934,16 +1033,20 @@ class Runs(RuleBasedStateMachine):
         """Tell of an execution that has ended, which changes nothing; a claim that it still got is given back."""
         name = data.draw(st.sampled_from(self.ended()))
 
-        assert self.run.handle(Committed(name)) == []
-        assert self.run.handle(AttemptEnded(name, Status.LOST, BROKEN)) == []
-        assert self.run.handle(Claimed(name)) == [Release(name)]
+        assert self.run.handle(ResultCommitted(name)) == []
+        assert self.run.handle(ExecutionAttemptEnded(name, Status.LOST, BROKEN)) == []
+        assert self.run.handle(KeyClaimed(name)) == [ReleaseClaim(name)]
 
     @precondition(lambda self: self.waiting(*ASKED))
     @rule(data=st.data())
     def impossible(self, data: st.DataObject) -> None:
         """Answer what was not asked, which is refused."""
         name = data.draw(st.sampled_from(self.waiting(*ASKED)))
-        answers = {"decision": Decided(name, RUN), "claim": Claimed(name), "check": Checked(name, RUN)}
+        answers = {
+            "decision": ExecutionDecided(name, RUN),
+            "claim": KeyClaimed(name),
+            "check": DecisionChecked(name, RUN),
+        }
         for question, answer in answers.items():
             if question != self.worlds[name].waits_for:
                 with pytest.raises(ValueError, match="cannot be"):

@@ -18,7 +18,7 @@ from nbpipe.errors import NbpipeError, Refusals, Refused
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import Cell, Status
-from nbpipe.run.run_owner import this_owner
+from nbpipe.run.process_identity import this_owner
 from nbpipe.workspace import Workspace, request_for
 
 pytestmark = [pytest.mark.kernel]

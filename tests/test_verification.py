@@ -17,7 +17,7 @@ from scripted_executor import Bench, by_code
 from test_reuse_lookup import flip
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
-from nbpipe.history.attempt_archive import archive_text, read_archived_result
+from nbpipe.history.rebuild_archive import archive_text, read_archived_result
 from nbpipe.history.runs import RunFilter
 from nbpipe.history.store import History
 from nbpipe.run.verification import VerificationReport

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from nbpipe import __version__
-from nbpipe.cli.caller import ShellCaller
 from nbpipe.cli.completion import completions
 from nbpipe.cli.rendering import render
+from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.streams import lenient
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import NbpipeError

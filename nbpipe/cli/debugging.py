@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from nbpipe.authoring.step_context import StepContext
-from nbpipe.cli.caller import ShellCaller
+from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.language.debug_cell import debug_cell
 from nbpipe.resolve.workspace_layout import absolute
 from nbpipe.verbs.responses import DebugResponse

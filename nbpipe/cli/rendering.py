@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbpipe.cli.caller import ShellCaller
 from nbpipe.cli.debugging import render_debug
+from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.compute.targets import default_target
 from nbpipe.model import FailureKind, Status

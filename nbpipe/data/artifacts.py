@@ -11,7 +11,7 @@ from nbpipe.data.digests import DigestCache, NoDigestCache, content_digest, walk
 from nbpipe.data.integrity import find_damage
 from nbpipe.data.materializer import Datastore, Materializer
 from nbpipe.errors import BadUsage, FileMissing, StoreOutOfReach
-from nbpipe.model import Artifact, Reference
+from nbpipe.model import Artifact, ObjectReference
 
 
 class _ByInode:
@@ -42,7 +42,7 @@ def publish(datastore: Datastore, staged: Path, *, name: str, format: str, store
         raise FileMissing(f"output `{name}` is declared as {format}, but {found} written")
     seen = _ByInode()
     digest, size = content_digest(staged, seen)
-    made = Artifact(name, stored_as, Reference(store, digest, staged.name, size))
+    made = Artifact(name, stored_as, ObjectReference(store, digest, staged.name, size))
     datastore.put(staged, made.reference)
     damage = find_damage(datastore.locate(made.reference), made.reference, folder=made.is_folder, digests=seen)
     if damage is not None:

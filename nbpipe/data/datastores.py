@@ -16,8 +16,8 @@ from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.integrity import find_damage
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.history.sharing import make_folder
-from nbpipe.model import Reference
+from nbpipe.history.shared_permissions import make_folder
+from nbpipe.model import ObjectReference
 
 DEFAULT_STORE = "default"
 
@@ -33,7 +33,7 @@ class LocalStore:
         # Paths are put together as texts: a plan asks about thousands of objects.
         self._objects = str(self._root).rstrip("/") + "/objects/"
 
-    def put(self, staged: Path, reference: Reference) -> None:
+    def put(self, staged: Path, reference: ObjectReference) -> None:
         """Move a file or folder into the store; an equal object that is there already stays."""
         target, folder = self.locate(reference), staged.is_dir()
 
@@ -51,11 +51,11 @@ class LocalStore:
                 flush(draft)
                 put_in_place(draft, target, durable=True, keep=is_there)
 
-    def locate(self, reference: Reference) -> Path:
+    def locate(self, reference: ObjectReference) -> Path:
         """Return where the object lies, whether it is there or not."""
         return Path(self._objects + _below(reference))
 
-    def url(self, reference: Reference) -> str:
+    def url(self, reference: ObjectReference) -> str:
         """Return the object's address. Nothing in it is quoted: fsspec takes what follows ``file://`` as the path."""
         return f"file://{self._objects}{_below(reference)}"
 
@@ -68,7 +68,7 @@ class MemoryStore:
         self._shown = tempfile.mkdtemp(prefix="nbpipe-memory-")
         weakref.finalize(self, shutil.rmtree, self._shown, ignore_errors=True)
 
-    def put(self, staged: Path, reference: Reference) -> None:
+    def put(self, staged: Path, reference: ObjectReference) -> None:
         """Read a file or folder into the store; an equal object that is there already stays."""
         key = _key(reference)
         with _reaching("the datastore in memory"):
@@ -79,7 +79,7 @@ class MemoryStore:
                 content = staged.read_bytes()
         self._objects.setdefault(key, content)
 
-    def locate(self, reference: Reference) -> Path:
+    def locate(self, reference: ObjectReference) -> Path:
         """Return the path of a copy on disk that lives as long as the store; none is there of what was never put."""
         key = _key(reference)
         shown = Path(self._shown, *key)
@@ -88,7 +88,7 @@ class MemoryStore:
                 _show(self._objects[key], shown)
         return shown
 
-    def url(self, reference: Reference) -> str:
+    def url(self, reference: ObjectReference) -> str:
         """Return the object's address, whether it is there or not."""
         key, basename = _key(reference)
         return f"memory://{key}/{quote(basename)}"
@@ -117,7 +117,7 @@ def _reaching(what: str) -> Iterator[None]:
         raise StoreOutOfReach(f"{what} cannot be written: {message}", "Check that it is there and writable.") from error
 
 
-def _key(reference: Reference) -> tuple[str, str]:
+def _key(reference: ObjectReference) -> tuple[str, str]:
     """Return the hex digits of the digest, and the basename; ValueError unless both are what they must be."""
     found = _DIGEST.fullmatch(reference.digest)
     if found is None:
@@ -125,7 +125,7 @@ def _key(reference: Reference) -> tuple[str, str]:
     return found.group(1), _one_part(reference.basename)
 
 
-def _below(reference: Reference) -> str:
+def _below(reference: ObjectReference) -> str:
     key, basename = _key(reference)
     return f"{key[:2]}/{key}/{basename}"
 

@@ -288,7 +288,7 @@ def _write_pickle(value: Any, path: Path) -> str:
 def _read_pickle(path: Path) -> Any:
     # The one place where a pickle is loaded: in a step's or the author's own kernel, never by a server or a driver.
     with path.open("rb") as file:
-        return pickles.Reader(file).load()
+        return pickles.NotebookUnpickler(file).load()
 
 
 # Pictures

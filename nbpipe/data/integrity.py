@@ -9,12 +9,12 @@ from pathlib import Path
 
 from nbpipe.data.digests import DigestCache, content_digest, remembered_digest
 from nbpipe.errors import FileMissing, StoreOutOfReach
-from nbpipe.model import Reference
+from nbpipe.model import ObjectReference
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
 
 
-def find_damage(path: Path, reference: Reference, *, folder: bool, digests: DigestCache) -> str | None:
+def find_damage(path: Path, reference: ObjectReference, *, folder: bool, digests: DigestCache) -> str | None:
     """Return what is wrong with the object at a path, None when it is whole: its kind, its size and its bytes.
 
     Raise StoreOutOfReach when it cannot be looked at, which says nothing about it.
@@ -30,7 +30,7 @@ def find_damage(path: Path, reference: Reference, *, folder: bool, digests: Dige
         raise StoreOutOfReach(message, "Check who may read it.") from error
 
 
-def _compare(path: Path, reference: Reference, *, folder: bool, digests: DigestCache) -> str | None:
+def _compare(path: Path, reference: ObjectReference, *, folder: bool, digests: DigestCache) -> str | None:
     # A plan asks about thousands of objects, and each of pathlib's questions takes twice the time.
     found = os.stat(path)  # noqa: PTH116  # see above
     if not (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):

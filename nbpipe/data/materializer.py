@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Protocol
 
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.model import Reference
+from nbpipe.model import ObjectReference
 
 
 class Datastore(Protocol):
     """A place for objects under their digest; putting the same again changes nothing."""
 
-    def put(self, staged: Path, reference: Reference) -> None:
+    def put(self, staged: Path, reference: ObjectReference) -> None:
         """Take a file or folder, whole or not at all."""
 
-    def locate(self, reference: Reference) -> Path:
+    def locate(self, reference: ObjectReference) -> Path:
         """Return the local path to read an object from, whether it is there or not."""
 
-    def url(self, reference: Reference) -> str:
+    def url(self, reference: ObjectReference) -> str:
         """Return the object's address as fsspec reads it, whether it is there or not."""
 
 
@@ -32,14 +32,14 @@ class Materializer:
     def __init__(self, datastores: Mapping[str, Datastore]) -> None:
         self._datastores = dict(datastores)
 
-    def locate(self, reference: Reference) -> Path:
+    def locate(self, reference: ObjectReference) -> Path:
         """Return the local path to read an object from, whether it is there or not.
 
         Raise StoreOutOfReach when its datastore is unknown.
         """
         return self._datastore(reference).locate(reference)
 
-    def path(self, reference: Reference) -> Path:
+    def path(self, reference: ObjectReference) -> Path:
         """Return the local path of an object; raise StoreOutOfReach when it is gone or its datastore is unknown."""
         path = self.locate(reference)
         try:
@@ -50,11 +50,11 @@ class Materializer:
             raise StoreOutOfReach(f"{message}: {path} ({error.strerror})", hint) from error
         return path
 
-    def url(self, reference: Reference) -> str:
+    def url(self, reference: ObjectReference) -> str:
         """Return an object's address as fsspec reads it; raise StoreOutOfReach when its datastore is unknown."""
         return self._datastore(reference).url(reference)
 
-    def _datastore(self, reference: Reference) -> Datastore:
+    def _datastore(self, reference: ObjectReference) -> Datastore:
         found = self._datastores.get(reference.store)
         if found is None:
             known = ", ".join(f"`{name}`" for name in sorted(self._datastores))

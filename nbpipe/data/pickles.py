@@ -45,7 +45,7 @@ def _marked(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]
     return (make, (code, space, MARKS.get(function, name), *more), state, *rest)
 
 
-class Reader(pickle.Unpickler):
+class NotebookUnpickler(pickle.Unpickler):
     """Loads one pickle."""
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -28,7 +28,7 @@ Told = RunGrown | MetricLogged | OutputWritten
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class RunChanges:
     """What has changed in a run since it was recorded last: it becomes visible, and part of the log, all together.
 
     ``superseded`` are the ids of executions that newer ones of their steps have replaced.
@@ -46,7 +46,7 @@ class Changes:
 class AttemptRepository(Repository):
     """Each try of each execution."""
 
-    def record(self, run: str, changes: Changes, now: float) -> None:
+    def record(self, run: str, changes: RunChanges, now: float) -> None:
         """Write what has changed in a run, short of successes; what has ended already stays as it is."""
         if any(attempt.status is Status.SUCCEEDED for attempt in changes.attempts):
             raise ValueError("an attempt cannot be recorded as succeeded: that takes a commit")

@@ -18,8 +18,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
-from nbpipe.history.copies import State, copy_database, state_of
-from nbpipe.history.sharing import barred, make_folder, may, owner_of, share
+from nbpipe.history.database_copy import DatabaseFileState, copy_database, state_of
+from nbpipe.history.shared_permissions import barred, make_folder, may, owner_of, share
 
 BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
@@ -123,7 +123,7 @@ class DatabaseCopy(Database):
 
     def __init__(self, path: Path) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="nbpipe-")
-        self._state: State | None = None
+        self._state: DatabaseFileState | None = None
         self._copies = 0
         self._lock = threading.Lock()
         super().__init__(path, shares_memory=True)

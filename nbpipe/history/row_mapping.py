@@ -20,10 +20,10 @@ from nbpipe.model import (
     Failure,
     GitState,
     KeyComponent,
+    ObjectReference,
     Observation,
     PipelineRecord,
     Reason,
-    Reference,
     ResultOrigin,
     RunRecord,
     Status,
@@ -160,7 +160,7 @@ def output_to_row(record: ExecutionRecord, position: int) -> dict[str, Any]:
 
 def artifact_from(row: Row[Any]) -> Artifact:
     """Return the output's artifact."""
-    return Artifact(row.name, row.format, Reference(row.store, row.digest, row.basename, row.bytes))
+    return Artifact(row.name, row.format, ObjectReference(row.store, row.digest, row.basename, row.bytes))
 
 
 def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
@@ -170,7 +170,7 @@ def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
 
 def artifacts_from_json(stored: str) -> tuple[Artifact, ...]:
     """Return what an attempt made."""
-    return tuple(Artifact(name, format, Reference(*parts)) for name, format, *parts in json.loads(stored))
+    return tuple(Artifact(name, format, ObjectReference(*parts)) for name, format, *parts in json.loads(stored))
 
 
 def hit_from(

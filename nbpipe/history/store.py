@@ -7,7 +7,6 @@ from typing import Self
 
 from sqlalchemy import false, update
 
-from nbpipe.history.attempt_archive import ResultArchive
 from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
 from nbpipe.history.database import Database, DatabaseCopy, is_ours
@@ -16,6 +15,7 @@ from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
 from nbpipe.history.lost_runs import LostRunRepository
 from nbpipe.history.pipelines import PipelineRepository
+from nbpipe.history.rebuild_archive import ArchiveRepository
 from nbpipe.history.results import ResultRepository
 from nbpipe.history.runs import RunRepository
 from nbpipe.history.schema import meta
@@ -40,7 +40,7 @@ class History:
         self.claims = ClaimRepository(database)
         self.lost_runs = LostRunRepository(database)
         self.digests = DigestRepository(database)
-        self.archive = ResultArchive(database)
+        self.archive = ArchiveRepository(database)
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:

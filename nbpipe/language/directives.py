@@ -12,7 +12,7 @@ from nbpipe.errors import BadDirective, SourceLocation
 from nbpipe.language import option_values
 from nbpipe.language.declaration_items import identifier, inputs_in, name_hint, names_in, outputs_in, paths_in
 from nbpipe.language.ipython_syntax import without_magic
-from nbpipe.language.misspelling import misspelled
+from nbpipe.language.misspelled_steps import misspelled
 from nbpipe.language.name_analysis import magic_texts
 from nbpipe.language.source_text import SourceSpan, comments_of, lines_of, nearest, split_commas
 from nbpipe.model import Cell, Input, Output, StepOptions

@@ -18,7 +18,7 @@ from nbpipe.magics.kernel_cells import KernelCells, session_notebook
 from nbpipe.magics.output_bindings import OutputBindings, WaitMessage
 from nbpipe.magics.run_client import RunClient
 from nbpipe.magics.run_view import RunView
-from nbpipe.model import Cell, ExecutionRecord, Reference, RunRecord
+from nbpipe.model import Cell, ExecutionRecord, ObjectReference, RunRecord
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import find_workspace
 from nbpipe.run.driver import Executor
@@ -148,7 +148,7 @@ class KernelSession:
                 if output.name not in made:
                     self.outputs.unbind(output.name)
 
-    def _path_of(self, reference: Reference) -> Path:
+    def _path_of(self, reference: ObjectReference) -> Path:
         return self.workspace.materializer.path(reference)
 
     def _executors(self) -> Executor:

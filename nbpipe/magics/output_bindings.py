@@ -17,7 +17,7 @@ from nbpipe.data.formats import libraries, load_here
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.errors import NbpipeError, StepFailed
 from nbpipe.magics.run_view import RunView
-from nbpipe.model import Artifact, ExecutionRecord, Reference, Status
+from nbpipe.model import Artifact, ExecutionRecord, ObjectReference, Status
 from nbpipe.views.terminal_text import fit
 from nbpipe.views.wording import duration, failure_line
 
@@ -41,16 +41,16 @@ class OutputBindings:
     """What outputs this kernel has, and which it will have."""
 
     def __init__(
-        self, namespace: dict[str, Any], hint: Callable[[], WaitMessage], path_of: Callable[[Reference], Path]
+        self, namespace: dict[str, Any], hint: Callable[[], WaitMessage], path_of: Callable[[ObjectReference], Path]
     ) -> None:
         self._namespace = namespace
         self._hint = hint
         self._path_of = path_of
-        self._bound: dict[str, Reference] = {}
+        self._bound: dict[str, ObjectReference] = {}
         self._expected: dict[str, _Expected] = {}
         self._renewed: dict[str, _Expected] = {}
         self._own: set[str] = set()
-        self._refused: set[Reference] = set()
+        self._refused: set[ObjectReference] = set()
 
     def expect(self, names: Iterable[str], step: str, view: RunView, classes: Mapping[str, str]) -> None:
         """Expect outputs of a step: whoever reads one of these names from now on waits for it."""

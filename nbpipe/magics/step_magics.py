@@ -10,12 +10,12 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 
 from nbpipe.errors import NbpipeError, Refusals, StepFailed
 from nbpipe.language.directives import marker, read_step
-from nbpipe.language.misspelling import misspelled
-from nbpipe.magics.caller import KernelCaller
+from nbpipe.language.misspelled_steps import misspelled
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import ErrorDisplay, RunDisplay, show_lines, show_outputs
 from nbpipe.magics.front_end_detection import is_watched
 from nbpipe.magics.in_kernel_steps import run_here
+from nbpipe.magics.kernel_caller import KernelCaller
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.quick_fix_offer import QuickFixOffer
 from nbpipe.magics.rendering import render

@@ -15,7 +15,7 @@ from nbpipe.model.attempt import (
     JobOutput,
     Outcome,
 )
-from nbpipe.model.content import Artifact, PinnedFiles, PinnedKind, Reference
+from nbpipe.model.content import Artifact, ObjectReference, PinnedFiles, PinnedKind
 from nbpipe.model.declarations import (
     Cell,
     Definition,
@@ -94,6 +94,7 @@ __all__ = [
     "KeyComponent",
     "Metric",
     "MetricLogged",
+    "ObjectReference",
     "Observation",
     "ObservationKind",
     "Outcome",
@@ -109,7 +110,6 @@ __all__ = [
     "Preview",
     "PreviewImage",
     "Reason",
-    "Reference",
     "RemoteSource",
     "ResultOrigin",
     "ReusePolicy",

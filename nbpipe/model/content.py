@@ -26,7 +26,7 @@ class PinnedFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ObjectReference:
     """A stored object, wherever its datastore lies: ``store`` is the datastore's name, never a path or an address.
 
     ``basename`` is the name that readers see, ``bytes`` the size of the file, or of all files of the folder.
@@ -44,7 +44,7 @@ class Artifact:
 
     name: str
     format: str
-    reference: Reference
+    reference: ObjectReference
 
     @property
     def digest(self) -> str:

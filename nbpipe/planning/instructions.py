@@ -8,35 +8,35 @@ from nbpipe.model import Reason, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Decide:
+class DecideExecution:
     """Find the verdict: all that the execution needs has succeeded."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimKey:
     """Try to take the execution's key."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckDecision:
     """Find the verdict again under the claim, and how the awaited runs ended."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseClaim:
     """Give the claim back."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
-class Submit:
+class SubmitAttempt:
     """Start attempt ``number`` (from 1) of an execution whose key this run holds."""
 
     execution: str
@@ -44,14 +44,14 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopAttempt:
     """Kill the attempt."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class NoteExecution:
     """Tell whoever watches why the execution does not go on."""
 
     execution: str
@@ -59,7 +59,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordExecution:
     """Write the final status."""
 
     execution: str
@@ -68,10 +68,20 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class FinishRun:
     """End the run."""
 
     status: Status
 
 
-Instruction = Decide | Claim | Check | Release | Submit | Stop | Note | Record | Finish
+Instruction = (
+    DecideExecution
+    | ClaimKey
+    | CheckDecision
+    | ReleaseClaim
+    | SubmitAttempt
+    | StopAttempt
+    | NoteExecution
+    | RecordExecution
+    | FinishRun
+)

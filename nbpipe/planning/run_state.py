@@ -13,33 +13,73 @@ from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 
 from nbpipe.model import Reason, ReuseVerdict, RunVerdict, SkipVerdict, Status, Verdict
-from nbpipe.planning.instructions import Check, Claim, Decide, Finish, Instruction, Note, Record, Release, Stop, Submit
+from nbpipe.planning.instructions import (
+    CheckDecision,
+    ClaimKey,
+    DecideExecution,
+    FinishRun,
+    Instruction,
+    NoteExecution,
+    RecordExecution,
+    ReleaseClaim,
+    StopAttempt,
+    SubmitAttempt,
+)
 from nbpipe.planning.stimuli import (
-    Added,
-    AttemptEnded,
-    CancelRequested,
-    Checked,
-    Claimed,
     ClaimRefused,
-    Committed,
-    Decided,
+    CommitOvertaken,
+    DecisionChecked,
     EndedElsewhere,
+    ExecutionAttemptEnded,
     ExecutionCancelRequested,
+    ExecutionDecided,
+    ExecutionsAdded,
+    ExecutionStarted,
     ExecutionStimulus,
-    Held,
+    KeyClaimed,
     NewExecution,
-    Overtaken,
-    Released,
-    Started,
+    ResultCommitted,
+    RunCancelRequested,
+    RunHeld,
+    RunReleased,
     Stimulus,
-    Tick,
+    TimePassed,
 )
 
 __all__ = [
-    "LOG_LENGTH", "LOST_TRIES", "Added", "AttemptEnded", "CancelRequested", "Check", "Checked", "Claim", "ClaimRefused",
-    "Claimed", "Committed", "Decide", "Decided", "EndedElsewhere", "ExecutionCancelRequested", "ExecutionStimulus",
-    "Finish", "Held", "Instruction", "NewExecution", "Note", "Overtaken", "Phase", "Record", "Release", "Released",
-    "RunOver", "RunState", "Started", "Stimulus", "Stop", "Submit", "Tick",
+    "LOG_LENGTH",
+    "LOST_TRIES",
+    "CheckDecision",
+    "ClaimKey",
+    "ClaimRefused",
+    "CommitOvertaken",
+    "DecideExecution",
+    "DecisionChecked",
+    "EndedElsewhere",
+    "ExecutionAttemptEnded",
+    "ExecutionCancelRequested",
+    "ExecutionDecided",
+    "ExecutionStarted",
+    "ExecutionStimulus",
+    "ExecutionsAdded",
+    "FinishRun",
+    "Instruction",
+    "KeyClaimed",
+    "NewExecution",
+    "NoteExecution",
+    "Phase",
+    "RecordExecution",
+    "ReleaseClaim",
+    "ResultCommitted",
+    "RunCancelRequested",
+    "RunHeld",
+    "RunOver",
+    "RunReleased",
+    "RunState",
+    "Stimulus",
+    "StopAttempt",
+    "SubmitAttempt",
+    "TimePassed",
 ]  # fmt: skip
 
 LOST_TRIES = 2
@@ -67,13 +107,13 @@ _UNDER_WAY = frozenset({Phase.SUBMITTED, Phase.RUNNING})
 _WITH_CLAIM = _UNDER_WAY | {Phase.CHECKING}
 # A stimulus that is not listed may come in any phase.
 _EXPECTED_IN: Mapping[type, frozenset[Phase]] = {
-    Decided: frozenset({Phase.DECIDING}),
-    Claimed: frozenset({Phase.CLAIMING}),
+    ExecutionDecided: frozenset({Phase.DECIDING}),
+    KeyClaimed: frozenset({Phase.CLAIMING}),
     ClaimRefused: frozenset({Phase.CLAIMING}),
-    Checked: frozenset({Phase.CHECKING}),
-    Committed: _UNDER_WAY,
-    Overtaken: _UNDER_WAY,
-    AttemptEnded: _WITH_CLAIM | {Phase.DECIDING},
+    DecisionChecked: frozenset({Phase.CHECKING}),
+    ResultCommitted: _UNDER_WAY,
+    CommitOvertaken: _UNDER_WAY,
+    ExecutionAttemptEnded: _WITH_CLAIM | {Phase.DECIDING},
 }
 
 
@@ -154,7 +194,7 @@ class RunState:
         changes anything.
         """
         out = self._react(stimulus)
-        if out or not isinstance(stimulus, Tick):
+        if out or not isinstance(stimulus, TimePassed):
             self.log.append(stimulus)
         return [*out, *self._finish()]
 
@@ -185,14 +225,14 @@ class RunState:
 
     def _react(self, stimulus: Stimulus) -> list[Instruction]:
         match stimulus:
-            case Added():
+            case ExecutionsAdded():
                 return self._add(stimulus)
-            case Held() | Released():
-                self._begun, self._held = True, isinstance(stimulus, Held)
+            case RunHeld() | RunReleased():
+                self._begun, self._held = True, isinstance(stimulus, RunHeld)
                 return []
-            case CancelRequested():
+            case RunCancelRequested():
                 return self._cancel()
-            case Tick():
+            case TimePassed():
                 blocked, self._blocked = self._blocked, {}
                 return [self._decide(execution) for execution in blocked.values()]
             case _:
@@ -200,38 +240,38 @@ class RunState:
 
     def _react_for(self, execution: _Execution, stimulus: ExecutionStimulus) -> list[Instruction]:
         if execution.status is not None:
-            return [Release(execution.id)] if isinstance(stimulus, Claimed) else []
+            return [ReleaseClaim(execution.id)] if isinstance(stimulus, KeyClaimed) else []
         if execution.phase not in _EXPECTED_IN.get(type(stimulus), Phase):
             raise ValueError(f"`{execution.id}` is {execution.phase}, so this cannot be: {stimulus}")
         return self._advance(execution, stimulus)
 
     def _advance(self, execution: _Execution, stimulus: ExecutionStimulus) -> list[Instruction]:
         match stimulus:
-            case Decided(_, verdict):
+            case ExecutionDecided(_, verdict):
                 return self._decided(execution, verdict)
             case ClaimRefused(_, run):
                 return self._refused(execution, run)
-            case Claimed():
+            case KeyClaimed():
                 self._enter(execution, Phase.CHECKING)
-                return [Check(execution.id)]
-            case Checked():
+                return [CheckDecision(execution.id)]
+            case DecisionChecked():
                 return self._checked(execution, stimulus)
-            case Started():
+            case ExecutionStarted():
                 if execution.phase is Phase.SUBMITTED:
                     self._enter(execution, Phase.RUNNING)
                 return []
-            case Committed():
+            case ResultCommitted():
                 # The commit has freed the claim.
                 self._enter(execution, Phase.ENDED)
                 return self._close(execution, Status.SUCCEEDED)
-            case Overtaken():
+            case CommitOvertaken():
                 return self._overtaken(execution)
-            case AttemptEnded():
+            case ExecutionAttemptEnded():
                 return self._attempt_ended(execution, stimulus)
             case ExecutionCancelRequested():
                 return self._cancel_one(execution)
 
-    def _add(self, added: Added) -> list[Instruction]:
+    def _add(self, added: ExecutionsAdded) -> list[Instruction]:
         if self._finished:
             raise RunOver(f"run `{self.run}` has finished")
         self._refuse_impossible(added)
@@ -251,7 +291,7 @@ class RunState:
             out += self._begin(execution)
         return out
 
-    def _refuse_impossible(self, added: Added) -> None:
+    def _refuse_impossible(self, added: ExecutionsAdded) -> None:
         new: dict[str, NewExecution] = {}
         for each in added.executions:
             if each.id in new or each.id in self._executions:
@@ -287,7 +327,7 @@ class RunState:
 
     def _decide(self, execution: _Execution) -> Instruction:
         self._enter(execution, Phase.DECIDING)
-        return Decide(execution.id)
+        return DecideExecution(execution.id)
 
     def _decided(self, execution: _Execution, verdict: Verdict) -> list[Instruction]:
         if not isinstance(verdict, RunVerdict):
@@ -295,7 +335,7 @@ class RunState:
         if because := self._stopped_because(execution):
             return self._close(execution, Status.SKIPPED, because)
         self._enter(execution, Phase.CLAIMING)
-        return [Claim(execution.id)]
+        return [ClaimKey(execution.id)]
 
     def _close_by(self, execution: _Execution, verdict: Verdict) -> list[Instruction]:
         """End an execution that needs no attempt; a result of this very run is no reuse."""
@@ -314,9 +354,9 @@ class RunState:
         if execution.noted:
             return []
         execution.noted = True
-        return [Note(execution.id, "another step of this run makes this" if own else "another run makes this")]
+        return [NoteExecution(execution.id, "another step of this run makes this" if own else "another run makes this")]
 
-    def _checked(self, execution: _Execution, checked: Checked) -> list[Instruction]:
+    def _checked(self, execution: _Execution, checked: DecisionChecked) -> list[Instruction]:
         if not isinstance(checked.verdict, RunVerdict):
             return self._close_by(execution, checked.verdict)
         elsewhere = checked.elsewhere
@@ -329,9 +369,9 @@ class RunState:
     def _submit(self, execution: _Execution) -> Instruction:
         execution.tries += 1
         self._enter(execution, Phase.SUBMITTED)
-        return Submit(execution.id, execution.tries)
+        return SubmitAttempt(execution.id, execution.tries)
 
-    def _attempt_ended(self, execution: _Execution, ended: AttemptEnded) -> list[Instruction]:
+    def _attempt_ended(self, execution: _Execution, ended: ExecutionAttemptEnded) -> list[Instruction]:
         if ended.status is Status.LOST:
             execution.lost += 1
             again = execution.lost <= LOST_TRIES
@@ -353,7 +393,7 @@ class RunState:
             # Not another run's haste, then: somebody took this very run for dead and closed it.
             return self._close(execution, Status.FAILED)
         self._enter(execution, Phase.BLOCKED)
-        return [Release(execution.id)]
+        return [ReleaseClaim(execution.id)]
 
     def _close(self, execution: _Execution, status: Status, reasons: tuple[Reason, ...] = ()) -> list[Instruction]:
         """End an execution, and let go on or skip what needs it."""
@@ -390,11 +430,11 @@ class RunState:
         return out
 
     def _end(self, execution: _Execution, status: Status, reasons: tuple[Reason, ...] = ()) -> list[Instruction]:
-        release: list[Instruction] = [Release(execution.id)] if execution.phase in _WITH_CLAIM else []
+        release: list[Instruction] = [ReleaseClaim(execution.id)] if execution.phase in _WITH_CLAIM else []
         self._enter(execution, Phase.ENDED)
         execution.status = status
         self._open.pop(execution.id)
-        return [*release, Record(execution.id, status, reasons)]
+        return [*release, RecordExecution(execution.id, status, reasons)]
 
     def _enter(self, execution: _Execution, phase: Phase) -> None:
         self._waiting.pop(execution.id, None)
@@ -426,13 +466,13 @@ class RunState:
         if execution.unwanted:
             return []
         execution.unwanted = True
-        return [Stop(execution.id)]
+        return [StopAttempt(execution.id)]
 
     def _finish(self) -> Iterable[Instruction]:
         if self._open or self._held or self._finished or not self._begun:
             return []
         self._finished = True
-        return [Finish(self._outcome())]
+        return [FinishRun(self._outcome())]
 
     def _outcome(self) -> Status:
         statuses = {execution.status for execution in self._executions.values() if not execution.superseded}

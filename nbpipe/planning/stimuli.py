@@ -26,7 +26,7 @@ class EndedElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class ExecutionsAdded:
     """The run begins or grows; ``superseded`` are older executions that the new ones replace."""
 
     executions: tuple[NewExecution, ...]
@@ -34,27 +34,27 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class RunHeld:
     """Executions may still be added, so the run does not finish."""
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class RunReleased:
     """The run may finish."""
 
 
 @dataclass(frozen=True, slots=True)
-class CancelRequested:
+class RunCancelRequested:
     """Somebody wants the run to stop now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class TimePassed:
     """Time has passed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class ExecutionDecided:
     """An execution whose inputs are known has its verdict."""
 
     execution: str
@@ -62,7 +62,7 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class KeyClaimed:
     """This run holds the execution's key."""
 
     execution: str
@@ -77,7 +77,7 @@ class ClaimRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class DecisionChecked:
     """The verdict was found again under the claim; ``elsewhere`` is how the awaited runs' attempt ended."""
 
     execution: str
@@ -86,28 +86,28 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class ExecutionStarted:
     """An attempt runs."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
+class ResultCommitted:
     """An attempt's result is visible; the same transaction has freed the claim."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
-class Overtaken:
+class CommitOvertaken:
     """An attempt's commit came too late, because another run took the key over."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class ExecutionAttemptEnded:
     """An attempt failed, was cancelled or was lost, or a result could not be delivered; ``final`` forbids a retry."""
 
     execution: str
@@ -124,7 +124,14 @@ class ExecutionCancelRequested:
 
 
 ExecutionStimulus = (
-    Decided | Claimed | ClaimRefused | Checked | Started | Committed | Overtaken | AttemptEnded
+    ExecutionDecided
+    | KeyClaimed
+    | ClaimRefused
+    | DecisionChecked
+    | ExecutionStarted
+    | ResultCommitted
+    | CommitOvertaken
+    | ExecutionAttemptEnded
     | ExecutionCancelRequested
-)  # fmt: skip
-Stimulus = Added | Held | Released | CancelRequested | Tick | ExecutionStimulus
+)
+Stimulus = ExecutionsAdded | RunHeld | RunReleased | RunCancelRequested | TimePassed | ExecutionStimulus

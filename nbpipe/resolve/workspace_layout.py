@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbpipe.errors import BadUsage, StoreOutOfReach
-from nbpipe.history.sharing import culprit, make_folder, may, owner_of, share
+from nbpipe.history.shared_permissions import culprit, make_folder, may, owner_of, share
 from nbpipe.language.source_text import nearest
 from nbpipe.model import ExecutionRecord, RunRecord
 

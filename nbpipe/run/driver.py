@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from nbpipe.errors import OutOfReach
-from nbpipe.history.attempts import Changes
+from nbpipe.history.attempts import RunChanges
 from nbpipe.history.claims import ClaimedByOther
 from nbpipe.history.runs import CancelRequests
 from nbpipe.history.store import History
@@ -33,13 +33,13 @@ from nbpipe.model import (
 from nbpipe.planning import run_state as machine
 from nbpipe.planning.plan import StepDecision
 from nbpipe.planning.run_state import RunState
-from nbpipe.run.attempt_log import AttemptLog
+from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
 from nbpipe.run.growth import grow
 from nbpipe.run.heartbeat import LEASE, Heartbeat
-from nbpipe.run.increment import Increment
-from nbpipe.run.result_archive import ResultArchive
-from nbpipe.run.run_owner import is_alive
+from nbpipe.run.increment import RunIncrement
+from nbpipe.run.pending_events import PendingEvents
+from nbpipe.run.process_identity import is_alive
 
 _PAUSE = 0.05
 # So many attempts are submitted for each slot: one that runs, and one that starts as soon as that has ended.
@@ -79,7 +79,7 @@ class Driver:
 
     run: RunRecord
     history: History
-    archive: ResultArchive
+    archive: ResultArchiveWriter
     executors: Callable[[], Executor]
     clock: Callable[[], float]
     new_id: Callable[[], str]
@@ -93,11 +93,11 @@ class Driver:
     _running: dict[str, ExecutionState] = field(default_factory=dict)
     _executor: Executor | None = None
     _todo: deque[machine.Instruction] = field(default_factory=deque)
-    _increments: deque[Increment] = field(default_factory=deque)
+    _increments: deque[RunIncrement] = field(default_factory=deque)
     _changed: dict[str, ExecutionRecord] = field(default_factory=dict)
     _superseded: list[str] = field(default_factory=list)
     _attempts: dict[str, AttemptRecord] = field(default_factory=dict)
-    _log: AttemptLog = field(default_factory=AttemptLog)
+    _log: PendingEvents = field(default_factory=PendingEvents)
     _unclaimed: deque[ExecutionState] = field(default_factory=deque)
     _fresh: set[int] = field(default_factory=set)
     _status: Status | None = None
@@ -114,7 +114,7 @@ class Driver:
         """Return whether the run takes no more steps."""
         return self._is_over
 
-    def extend(self, increment: Increment) -> bool:
+    def extend(self, increment: RunIncrement) -> bool:
         """Add steps to the run, from any thread; return False when it takes none.
 
         A run that is over takes none, and one that was cancelled only those of a gesture that was cancelled with it.
@@ -129,7 +129,7 @@ class Driver:
 
     def carry_out(self) -> Status:
         """Run all steps to their end and return the run's status."""
-        self._feed(machine.Held())
+        self._feed(machine.RunHeld())
         try:
             with Heartbeat(self.history, self.run.owner, self.clock):
                 while self._status is None:
@@ -149,7 +149,7 @@ class Driver:
             if self.state.is_idle and self._close():
                 return
             self._wait()
-        self._feed(machine.Tick())
+        self._feed(machine.TimePassed())
 
     def _close(self) -> bool:
         """Let the run finish, unless somebody may still add to it or just has."""
@@ -157,7 +157,7 @@ class Driver:
             if self._increments or (self.held.is_set() and not self._cancelled):
                 return False
             self._is_over = True
-        self._feed(machine.Released())
+        self._feed(machine.RunReleased())
         self._perform_all()
         return self._status is not None
 
@@ -188,14 +188,14 @@ class Driver:
                 for state in growth.added
             ]
             self._log.add(growth.fact)
-            self._feed(machine.Added(tuple(new), tuple(state.id for state in growth.replaced)))
+            self._feed(machine.ExecutionsAdded(tuple(new), tuple(state.id for state in growth.replaced)))
 
     def _stop_what_is_unwanted(self) -> None:
         requests = self.requested()
         if not self._cancelled and (requests.whole or self.interrupted()):
             with self._lock:
                 self._cancelled = True
-            self._feed(machine.CancelRequested())
+            self._feed(machine.RunCancelRequested())
         for execution in requests.executions - self._refused:
             if execution in self._table.by_id:
                 self._refused.add(execution)
@@ -209,7 +209,7 @@ class Driver:
             case AttemptStarted(_, at):
                 self._put_attempt(state, replace(state.attempt, status=Status.RUNNING, started=at))
                 self._put(state, state.stands(Status.RUNNING, started=at))
-                self._feed(machine.Started(state.id))
+                self._feed(machine.ExecutionStarted(state.id))
             case AttemptTold(_, pieces):
                 self._log.take(state, pieces)
             case AttemptEnded(outcome):
@@ -236,31 +236,31 @@ class Driver:
 
     def _perform(self, instruction: machine.Instruction) -> None:
         match instruction:
-            case machine.Decide(execution):
+            case machine.DecideExecution(execution):
                 self._decide(self._table.by_id[execution])
-            case machine.Claim(execution):
+            case machine.ClaimKey(execution):
                 self._unclaimed.append(self._table.by_id[execution])
-            case machine.Check(execution):
+            case machine.CheckDecision(execution):
                 self._check(self._table.by_id[execution])
-            case machine.Release(execution):
+            case machine.ReleaseClaim(execution):
                 self._release(self._table.by_id[execution])
-            case machine.Submit(execution, number):
+            case machine.SubmitAttempt(execution, number):
                 self._submit(self._table.by_id[execution], number)
-            case machine.Stop(execution):
+            case machine.StopAttempt(execution):
                 self._stop(self._table.by_id[execution])
-            case machine.Note(execution, text):
+            case machine.NoteExecution(execution, text):
                 state = self._table.by_id[execution]
                 note = _STOPPING if self._is_replacing(state) else text
                 self._put(state, state.stands(Status.QUEUED, notes=(note,)))
-            case machine.Record(execution, status, reasons):
+            case machine.RecordExecution(execution, status, reasons):
                 self._record(self._table.by_id[execution], status, reasons)
-            case machine.Finish(status):
+            case machine.FinishRun(status):
                 self._status = status
 
     def _decide(self, state: ExecutionState) -> None:
         state.decision = self._decision(state)
         if self._is_delivered(state):
-            self._feed(machine.Decided(state.id, state.decision.verdict))
+            self._feed(machine.ExecutionDecided(state.id, state.decision.verdict))
 
     def _decision(self, state: ExecutionState) -> StepDecision:
         """Decide an execution's step by what lies around its notebook now."""
@@ -279,7 +279,7 @@ class Driver:
         if problem is None:
             return True
         state.failure = _not_delivered(problem)
-        self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
+        self._feed(machine.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
         return False
 
     def _is_replacing(self, state: ExecutionState) -> bool:
@@ -304,7 +304,7 @@ class Driver:
                 self._feed(machine.ClaimRefused(state.id, claim.run))
                 return
             state.claim = claim
-        self._feed(machine.Claimed(state.id))
+        self._feed(machine.KeyClaimed(state.id))
 
     def _check(self, state: ExecutionState) -> None:
         """Decide again under the claim: whoever held the key may have finished between our look and our claim."""
@@ -314,7 +314,7 @@ class Driver:
             state.decision = again
             if not self._is_delivered(state):
                 return
-        self._feed(machine.Checked(state.id, again.verdict, elsewhere))
+        self._feed(machine.DecisionChecked(state.id, again.verdict, elsewhere))
 
     def _ended_elsewhere(self, state: ExecutionState) -> machine.EndedElsewhere | None:
         """Return how the attempt ended that this execution has waited for, where it was this pipeline's own."""
@@ -340,7 +340,7 @@ class Driver:
         except OSError as error:
             message = f"the attempt could not be prepared: {error.strerror or error}"
             state.failure = Failure(FailureKind.LOST, type(error).__name__, str(error), message)
-            self._feed(machine.AttemptEnded(state.id, Status.FAILED, state.failure, final=True))
+            self._feed(machine.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
             return
         directory = jobs.directory(state.step, attempt)
         record = AttemptRecord(attempt, self.run.id, state.id, number, Status.QUEUED, directory, state.token, state.key)
@@ -373,7 +373,7 @@ class Driver:
         state.outcome = outcome
         state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without a reason")
         self._put_attempt(state, self._ending(state, outcome))
-        self._feed(machine.AttemptEnded(state.id, outcome.status, state.failure))
+        self._feed(machine.ExecutionAttemptEnded(state.id, outcome.status, state.failure))
 
     def _ending(self, state: ExecutionState, outcome: Outcome) -> AttemptRecord:
         if state.attempt is None:
@@ -403,7 +403,7 @@ class Driver:
         self._is_unseen = True
         state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)
         self.archive.keep(self.run, state, entries, self.clock())
-        self._feed(machine.Committed(state.id))
+        self._feed(machine.ResultCommitted(state.id))
 
     def _nondeterministic(self, state: ExecutionState, outcome: Outcome) -> tuple[str, ...]:
         """Return a note when the same key has made other bytes before."""
@@ -421,7 +421,7 @@ class Driver:
         lost = replace(outcome, status=Status.LOST, artifacts=())
         self._put_attempt(state, self._ending(state, lost))
         self._put(state, state.stands(Status.QUEUED, started=None))
-        self._feed(machine.Overtaken(state.id))
+        self._feed(machine.CommitOvertaken(state.id))
 
     def _record(self, state: ExecutionState, status: Status, reasons: tuple[Reason, ...]) -> None:
         now = self.clock()
@@ -450,7 +450,7 @@ class Driver:
 
     def _save(self) -> None:
         told = self._log.drain(self.run.id)
-        changes = Changes(list(self._changed.values()), tuple(self._superseded), list(self._attempts.values()), told)
+        changes = RunChanges(list(self._changed.values()), tuple(self._superseded), list(self._attempts.values()), told)
         if changes:
             self.history.attempts.record(self.run.id, changes, self.clock())
             self._changed.clear()

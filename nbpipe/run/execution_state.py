@@ -20,7 +20,7 @@ from nbpipe.model import (
     StepOutput,
 )
 from nbpipe.planning.plan import StepDecision
-from nbpipe.run.increment import Increment
+from nbpipe.run.increment import RunIncrement
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class ExecutionState:
     """
 
     record: ExecutionRecord
-    increment: Increment
+    increment: RunIncrement
     static_key: str
     gesture: int
     decision: StepDecision | None = None

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from nbpipe.model import ExecutionRecord, ReuseVerdict, RunGrown, Status
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
-from nbpipe.run.increment import Increment
+from nbpipe.run.increment import RunIncrement
 
 _DONE = (Status.SUCCEEDED, Status.REUSED)
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class RunGrowth:
     """The executions that an increment adds to a run, and those that they replace."""
 
     added: tuple[ExecutionState, ...]
@@ -21,7 +21,7 @@ class Growth:
     fact: RunGrown
 
 
-def grow(increment: Increment, table: ExecutionTable, run: str, new_id: Callable[[], str]) -> Growth:
+def grow(increment: RunIncrement, table: ExecutionTable, run: str, new_id: Callable[[], str]) -> RunGrowth:
     """Add to the run's executions those that an increment needs and the run does not have."""
     added: list[ExecutionState] = []
     replaced: list[ExecutionState] = []
@@ -40,16 +40,16 @@ def grow(increment: Increment, table: ExecutionTable, run: str, new_id: Callable
         table.add(state)
         added.append(state)
     stands = {step.name: table.current[step.name].id for step in increment.steps}
-    return Growth(tuple(added), tuple(replaced), RunGrown(increment.request, stands))
+    return RunGrowth(tuple(added), tuple(replaced), RunGrown(increment.request, stands))
 
 
-def _is_same(known: ExecutionState, increment: Increment, needed: Collection[str]) -> bool:
+def _is_same(known: ExecutionState, increment: RunIncrement, needed: Collection[str]) -> bool:
     """Return whether an execution is of the step as it is asked for now, fed by the same executions."""
     same = known.static_key == increment.planner.static_key(known.step)
     return same and set(known.record.needs) == set(needed) and known.step not in increment.planner.forced
 
 
-def _stands(known: ExecutionState, increment: Increment, table: ExecutionTable) -> bool:
+def _stands(known: ExecutionState, increment: RunIncrement, table: ExecutionTable) -> bool:
     """Return whether nothing else need be executed for a step: it is under way, or its result is up to date."""
     status, asked = known.record.status, known.step in increment.asked
     if not status.terminal:

@@ -30,7 +30,7 @@ class StepJobs(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Increment:
+class RunIncrement:
     """Steps that are to be executed, with all that they need.
 
     ``asked`` are those that the user named or ran the cell of; the others are there because they are needed.

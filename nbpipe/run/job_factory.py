@@ -12,7 +12,7 @@ from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import NbpipeError
-from nbpipe.history.sharing import make_folder
+from nbpipe.history.shared_permissions import make_folder
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
     Artifact,

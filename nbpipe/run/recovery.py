@@ -10,12 +10,12 @@ from nbpipe.data.attempt_manifest import read_manifest
 from nbpipe.data.event_file import PieceReader, metrics_of
 from nbpipe.data.file_pinning import DigestCache, pin_files
 from nbpipe.errors import NbpipeError
-from nbpipe.history.attempts import Changes, Told
+from nbpipe.history.attempts import RunChanges, Told
 from nbpipe.history.claims import Claim
 from nbpipe.history.store import History
 from nbpipe.model import AttemptRecord, MetricLogged, Outcome, OutputWritten, Status
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
-from nbpipe.run.result_archive import SubmittedAttempt, keep_result, read_submitted
+from nbpipe.run.archive_files import SubmittedAttempt, keep_result, read_submitted
 
 _CHANGED = "a declared file may have changed while the step ran"
 
@@ -27,7 +27,7 @@ def recover_runs(
     for attempt in history.lost_runs.abandoned(alive=alive):
         told = _left_untold(layout, history, attempt)
         if told:
-            history.attempts.record(attempt.run, Changes(told=told), now)
+            history.attempts.record(attempt.run, RunChanges(told=told), now)
         outcome = read_manifest(layout.path(attempt.directory), attempt.id, attempt.token)
         submitted = read_submitted(layout, attempt) if outcome is not None else None
         if outcome is not None and submitted is not None:

@@ -9,11 +9,11 @@ from nbpipe.data.artifacts import check
 from nbpipe.data.digests import DigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
-from nbpipe.history.attempt_archive import ArchivedResult
+from nbpipe.history.rebuild_archive import ArchivedResult
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
-from nbpipe.run.result_archive import archived_results, archived_runs
+from nbpipe.run.archive_files import archived_results, archived_runs
 
 
 @dataclass(frozen=True, slots=True)

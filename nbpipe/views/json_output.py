@@ -13,9 +13,9 @@ from nbpipe.model import (
     ExecutionRecord,
     Failure,
     Metric,
+    ObjectReference,
     PipelineWarning,
     Reason,
-    Reference,
     ResultOrigin,
     ReuseVerdict,
     RunRecord,
@@ -24,7 +24,7 @@ from nbpipe.model import (
 from nbpipe.views.wording import VERDICTS
 
 # Returns the address of a stored output's bytes, as fsspec reads it.
-UrlOf = Callable[[Reference], str]
+UrlOf = Callable[[ObjectReference], str]
 
 
 def plan_object(

@@ -11,8 +11,8 @@ from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.history.store import History
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
+from nbpipe.run.process_identity import is_alive
 from nbpipe.run.recovery import recover_runs
-from nbpipe.run.run_owner import is_alive
 
 
 @dataclass(slots=True)

@@ -13,8 +13,8 @@ from nbpipe.planning.plan import Planner, StepDecision, plan_steps
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
 from nbpipe.run.acceptance import AcceptedResult, accept_result
+from nbpipe.run.process_identity import this_user
 from nbpipe.run.reports import Explanation, PlanResult
-from nbpipe.run.run_owner import this_user
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 

@@ -18,13 +18,13 @@ from nbpipe.model import AttemptRecord, ExecutionRecord, Metric, PipelineWarning
 from nbpipe.planning.run_state import RunState
 from nbpipe.resolve.git import git_state
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest
+from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.cancellation import CancellationPoller, watch_signals
 from nbpipe.run.driver import Driver, Executor
-from nbpipe.run.increment import Increment
+from nbpipe.run.increment import RunIncrement
 from nbpipe.run.job_factory import AttemptJobFactory
+from nbpipe.run.process_identity import this_owner
 from nbpipe.run.reports import RunReport
-from nbpipe.run.result_archive import ResultArchive
-from nbpipe.run.run_owner import this_owner
 from nbpipe.run.run_watcher import RunUpdate, RunWatcher
 from nbpipe.run.submission import RunOptions, new_run_id
 from nbpipe.workspace.catalog import Catalog
@@ -285,7 +285,7 @@ class Runs:
         return Driver(
             run=run,
             history=self.context.history,
-            archive=ResultArchive(self.context.layout, pinned.pipeline, request.base),
+            archive=ResultArchiveWriter(self.context.layout, pinned.pipeline, request.base),
             executors=executors,
             clock=self.context.clock,
             new_id=lambda: secrets.token_hex(8),
@@ -303,7 +303,9 @@ class _Increments:
     driver: Driver
     options: RunOptions
 
-    def make(self, request: PipelineRequest, name: str, gesture: int, environ: Mapping[str, str] | None) -> Increment:
+    def make(
+        self, request: PipelineRequest, name: str, gesture: int, environ: Mapping[str, str] | None
+    ) -> RunIncrement:
         return self.of(request, self.runs.plans.pin(request, environ), name, gesture, environ)
 
     def of(
@@ -313,11 +315,11 @@ class _Increments:
         name: str,
         gesture: int,
         environ: Mapping[str, str] | None = None,
-    ) -> Increment:
+    ) -> RunIncrement:
         situation = pinned.situation
         asked = frozenset(request.steps) or situation.selected
         jobs = self._jobs(situation, environ or self.runs.context.environ)
-        return Increment(pinned.planner, jobs, situation.selected, asked, name, gesture)
+        return RunIncrement(pinned.planner, jobs, situation.selected, asked, name, gesture)
 
     def _jobs(self, situation: ResolvedRequest, environ: Mapping[str, str]) -> AttemptJobFactory:
         context, record = self.runs.context, self.record

@@ -67,7 +67,7 @@ def read_archived_result(text: str) -> ArchivedResult:
     return replace(result, attempt=replace(result.attempt, artifacts=artifacts))
 
 
-class ResultArchive(Repository):
+class ArchiveRepository(Repository):
     """The way back from archived results into the database."""
 
     def known_attempts(self) -> set[str]:

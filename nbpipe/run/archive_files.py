@@ -19,7 +19,7 @@ from nbpipe.data.atomic_file import write_file
 from nbpipe.data.attempt_manifest import NAME as MANIFEST
 from nbpipe.data.attempt_manifest import read_manifest
 from nbpipe.data.run_texts import RunTexts
-from nbpipe.history.attempt_archive import (
+from nbpipe.history.rebuild_archive import (
     ArchivedResult,
     ArchivedRun,
     archive_text,
@@ -52,7 +52,7 @@ class SubmittedAttempt:
 
 
 @dataclass(slots=True)
-class ResultArchive:
+class ResultArchiveWriter:
     """Writes the files of one workspace; ``base`` is the folder of the notebook whose runs they are of."""
 
     layout: WorkspaceLayout

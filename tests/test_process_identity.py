@@ -10,9 +10,12 @@ import time
 
 import pytest
 
-from nbpipe.run.run_owner import is_alive, this_owner
+from nbpipe.run.process_identity import is_alive, this_owner
 
-SLEEP = "import sys; from nbpipe.run.run_owner import this_owner; print(this_owner('r1'), flush=True); sys.stdin.read()"
+SLEEP = (
+    "import sys; from nbpipe.run.process_identity import this_owner; "
+    "print(this_owner('r1'), flush=True); sys.stdin.read()"
+)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from nbpipe.run.execution_state import ExecutionState
 
 
 @dataclass(slots=True)
-class AttemptLog:
+class PendingEvents:
     """Entries for the run's log that are not written yet."""
 
     _told: list[Told] = field(default_factory=list)

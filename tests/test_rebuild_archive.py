@@ -21,14 +21,14 @@ from sample_history import (
     succeed,
 )
 
-from nbpipe.history.attempt_archive import (
+from nbpipe.history.claims import Claim
+from nbpipe.history.rebuild_archive import (
     ArchivedResult,
     ArchivedRun,
     archive_text,
     read_archived_result,
     read_archived_run,
 )
-from nbpipe.history.claims import Claim
 from nbpipe.history.results import ReuseEntry
 from nbpipe.history.store import History
 from nbpipe.model import GitState, Observation, PipelineRecord, RunPicture, Status

@@ -18,7 +18,7 @@ _TICK_SECONDS = 0.05
 _TRIES = 200
 
 
-class State(NamedTuple):
+class DatabaseFileState(NamedTuple):
     """What tells whether a database has changed: the status of its file and of the log beside it."""
 
     file: tuple[int, ...]
@@ -29,9 +29,9 @@ class State(NamedTuple):
         return all(status[-1] / 1e9 < now - _TICK_SECONDS for status in self if status)
 
 
-def state_of(path: Path) -> State:
+def state_of(path: Path) -> DatabaseFileState:
     """Return the state that a database is in at present."""
-    return State(_status(path), _status(_beside(path, _WAL)))
+    return DatabaseFileState(_status(path), _status(_beside(path, _WAL)))
 
 
 def copy_database(path: Path, target: Path) -> None:
