@@ -25,6 +25,7 @@ from socket_kernel import PlainKernel
 
 from nbpipe.data.attempt_manifest import NAME
 from nbpipe.errors import BadUsage
+from nbpipe.history.runs import RunFilter
 from nbpipe.model import ExecutionRecord, RunRecord, Status
 from nbpipe.workspace import Workspace
 
@@ -188,7 +189,8 @@ def recorded(folder: Path) -> list[tuple[RunRecord, dict[str, ExecutionRecord]]]
     """Get all runs, oldest first, with their steps."""
     with Workspace.open(folder) as workspace:
         return [
-            (run, {step.step: step for step in workspace.runs.show(run.id)[1]}) for run in reversed(workspace.runs())
+            (run, {step.step: step for step in workspace.runs.show(run.id)[1]})
+            for run in reversed(workspace.runs.find(RunFilter()))
         ]
 
 

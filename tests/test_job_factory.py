@@ -114,7 +114,7 @@ def test_the_environment_is_delivered_but_written_nowhere(workshop, tmp_path):
     """A secret that a step sees stays out of its folder, its notebook and what a log would show of the job."""
     made = job(workshop)
     desk = AttemptDirectory(Path(made.directory))
-    desk.lay_out(made)
+    desk.write_job(made)
     files = [path for path in (tmp_path / ".nbpipe").rglob("*") if path.is_file()]
 
     assert desk.job in files

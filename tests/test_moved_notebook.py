@@ -43,7 +43,7 @@ class InProcessNotebooks(InProcess):
         """Carry out an attempt."""
         self.jobs.append(job)
         directory = AttemptDirectory(Path(job.directory))
-        directory.lay_out(job)
+        directory.write_job(job)
         directory.notebook.write_text(job.notebook)
         self._reports.expect(job.attempt)
         self._reports.put(AttemptStarted(job.attempt, 1.0))

@@ -17,6 +17,7 @@ from sample_jobs import job
 from nbpipe.execution.attempt.attempt_runner import run_attempt
 from nbpipe.execution.kernels import standby_kernel
 from nbpipe.execution.kernels.process_memory import MemoryWatch, children
+from nbpipe.history.runs import RunFilter
 from nbpipe.model import JobOutput, Status
 from nbpipe.workspace import Workspace
 
@@ -124,7 +125,8 @@ def _is_failed(folder: Path, step: str) -> bool:
     if not (folder / ".nbpipe" / "history.db").exists():
         return False
     with Workspace.open(folder) as workspace:
-        records = workspace.runs.show(workspace.runs()[0].id)[1] if workspace.runs() else []
+        newest = workspace.runs.find(RunFilter(), 1)
+        records = workspace.runs.show(newest[0].id)[1] if newest else []
     return any(record.step == step and record.status is Status.FAILED for record in records)
 
 

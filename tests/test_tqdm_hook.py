@@ -27,7 +27,7 @@ def heard_from(folder, code) -> list[StepEvent]:
     with Workspace.open(folder) as workspace:
         report = workspace.runs.run(
             request_for(Author(folder, code).write()), RunOptions(), executors=lambda: executor,
-            hear=lambda _step, events: heard.extend(events),
+            watch=lambda update: heard.extend(event for _, _, events in update.outputs for event in events),
         )  # fmt: skip
     executor.close()
     assert [step.failure for step in report.steps] == [None]
