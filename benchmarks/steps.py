@@ -128,8 +128,9 @@ def memories() -> Iterator[str]:
             second.launch()
             time.sleep(3)
             (zygote,) = [each for each in psutil.Process().children() if "zygote" in " ".join(each.cmdline())]
-            keeper = max(zygote.children(), key=psutil.Process.create_time)
-            yield f"{kind}: zygote {memory(zygote)}, supervisor {memory(keeper)}, kernel {memory(keeper.children()[0])}"
+            supervisor = max(zygote.children(), key=psutil.Process.create_time)
+            kernel_memory = memory(supervisor.children()[0])
+            yield f"{kind}: zygote {memory(zygote)}, supervisor {memory(supervisor)}, kernel {kernel_memory}"
             for kernel in (first, second):
                 kernel.end()
                 kernel.written.close()

@@ -8,12 +8,16 @@ file is an error and never a wrong value.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
+ALWAYS: Mapping[str, bool] = {"always written": True}
+"""The metadata of a field that is written even where it has its default, such as a version."""
 
 _T = TypeVar("_T")
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
@@ -33,7 +37,10 @@ def encode_exact(value: object) -> str:
 
 
 def encode_sparse(value: object) -> str:
-    """Return ``value`` as :func:`encode` does, without the fields of dataclasses that have their default."""
+    """Return ``value`` as :func:`encode` does, without the fields that have their default, at every depth.
+
+    A field that is declared with :data:`ALWAYS` as its metadata is written nevertheless.
+    """
     return _ENCODER.encode(msgspec.to_builtins(_sparse(value), enc_hook=_path_or_repr))
 
 
@@ -84,4 +91,6 @@ def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:
 
 
 def _default(each: Field[Any]) -> object:
+    if each.metadata == ALWAYS:
+        return MISSING
     return each.default_factory() if each.default_factory is not MISSING else each.default

@@ -43,7 +43,7 @@ class SourceLocation:
     step: str | None = None
 
     def words(self) -> str:
-        """Get the place as a person would say it, e.g. ``cell 3 (step train), line 2``."""
+        """Return the place as a person would say it, e.g. ``cell 3 (step train), line 2``."""
         if self.cell is None:
             return f"step {self.step}" if self.step else ""
         said = f"cell {self.cell}" + (f" (step {self.step})" if self.step else "")
@@ -87,7 +87,7 @@ class NbpipeError(Exception):
 
     @staticmethod
     def from_json(told: Mapping[str, Any]) -> NbpipeError:
-        """Get an error back that another process has told as JSON."""
+        """Return an error back that another process has told as JSON."""
         kinds: list[type[NbpipeError]] = [Refused, OutOfReach, HistoryOutOfReach]
         every = [kind for above in kinds for kind in (above, *above.__subclasses__())]
         kind = next((kind for kind in every if kind.code == told["code"]), NbpipeError)

@@ -244,7 +244,7 @@ class _Details:
         self._number = 0
 
     def changes(self, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int], *, whole: bool) -> dict[str, Any]:
-        """Get what differs from the last time, or all; nothing is an empty dict."""
+        """Return what differs from the last time, or all; nothing is an empty dict."""
         states = [_state_of(record) for record in steps]
         if len(states) != len(self._seen):
             whole = True
@@ -274,7 +274,7 @@ class _Log:
         self._number = 0
 
     def changes(self, step: str | None, tail: tuple[str, ...], *, whole: bool) -> dict[str, Any]:
-        """Get what differs from the last time, or all; nothing is an empty dict."""
+        """Return what differs from the last time, or all; nothing is an empty dict."""
         if step == self._step and tail == self._given and not whole:
             return {}
         lines, before = log_lines(tail), self._lines
@@ -287,13 +287,13 @@ class _Log:
 
 
 def _dropped(before: list[str], lines: list[str]) -> int:
-    """Get how many of the lines shown have gone at the top: what is left of them, but the last, begins the new."""
+    """Return how many of the lines shown have gone at the top: what is left of them, but the last, begins the new."""
     drops = (drop for drop in range(len(before)) if before[drop:-1] == lines[: len(before) - 1 - drop])
     return next(drops, 0)
 
 
 def _kept(before: list[str], lines: list[str]) -> int:
-    """Get how many of the new lines are shown already; the last one shown may have been written over."""
+    """Return how many of the new lines are shown already; the last one shown may have been written over."""
     rest = before[_dropped(before, lines) :]
     same = 0
     for old, new in zip(rest, lines, strict=False):

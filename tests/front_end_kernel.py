@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
@@ -47,6 +47,7 @@ class Kernel:
         self.manager = self._plain.manager
         self.sent = ""
         self.cells: dict[str, Shown] = {}
+        self._executions: dict[str, Shown] = {}
         self.hearers: list[Callable[[dict[str, Any]], None]] = []
 
     @property
@@ -77,6 +78,16 @@ class Kernel:
         self.hear(lambda: not shown.is_live)
         return shown
 
+    def run_all(self, cells: Sequence[tuple[str, str]]) -> list[Shown]:
+        """Send all cells at once, as Run All does, and return when they have run and their cards are pictures."""
+        begin = time.monotonic()
+        shown = [Shown() for _ in cells]
+        for (cell, source), each in zip(cells, shown, strict=True):
+            self.cells[cell] = each
+            self._executions[self.send(cell, source)] = each
+        self.hear(lambda: all(each.seconds and not each.is_live for each in shown), begin=begin)
+        return shown
+
     def hear(self, enough: Callable[[], bool], sent: str = "", shown: Shown | None = None, begin: float = 0.0) -> None:
         """Take messages until there is enough; AssertionError when that takes too long."""
         end = time.monotonic() + PATIENCE
@@ -94,10 +105,12 @@ class Kernel:
         kind, told = message["msg_type"], message["content"]
         if kind == "update_display_data":
             name = told["transient"]["display_id"]
-            for cell in self.cells.values():
+            for cell in (*self.cells.values(), *self._executions.values()):
                 if name in cell.bundles:
                     cell.bundles[name] = told["data"]
-        if shown is None or message["parent_header"].get("msg_id") != sent:
+        parent = message["parent_header"].get("msg_id")
+        shown = shown if parent == sent else self._executions.get(parent)
+        if shown is None:
             return
         if kind == "execute_input":
             shown.number = told["execution_count"]

@@ -363,14 +363,14 @@ class TestKernelsEnd:
             assert future.result(30).status is Status.SUCCEEDED
             assert "the kernel is going on" in events()
 
-    @pytest.mark.parametrize("which", ["kernel", "keeper"])
+    @pytest.mark.parametrize("which", ["kernel", "supervisor"])
     def test_what_was_stopped_can_be_cancelled(self, tmp_path, which):
         with _told_its_number(tmp_path, "import time; time.sleep(600)") as (kernel, future, _):
-            keeper = kernel.parent()
-            (kernel if which == "kernel" else keeper).suspend()
+            supervisor = kernel.parent()
+            (kernel if which == "kernel" else supervisor).suspend()
             assert stop_attempt("a1")
             assert future.result(30).status is Status.CANCELLED
-            assert psutil.wait_procs([kernel, keeper], timeout=5)[1] == []
+            assert psutil.wait_procs([kernel, supervisor], timeout=5)[1] == []
 
     def test_what_was_printed_before_is_kept(self, tmp_path):
         outcome = _failed(tmp_path, "print('so far', flush=True)\nimport os, time; time.sleep(0.3); os._exit(1)")

@@ -58,7 +58,7 @@ def ended(number, focus, **more):
     metrics = {}
     for metric in workspace.runs.metrics(run.id):
         metrics.setdefault(metric.step, {}).setdefault(metric.name, []).append((metric.at, metric.value))
-    told = {step: Told(("epoch 28", "epoch 29"), None, found) for step, found in metrics.items()}
+    told = {step: StepActivity(("epoch 28", "epoch 29"), None, found) for step, found in metrics.items()}
     numbers = workspace.runs.origin_numbers(steps)
     return CardState(run, tuple(steps), NEEDS, focus, told, previews, numbers, time.time(), **more)
 
@@ -75,7 +75,7 @@ def running(number, focus, done):
     )
     tail = tuple(f"epoch {n}: \\x1b[31mloss {1 / (n + 1):.4f}\\x1b[0m" for n in range(done + 1))
     points = {name: tuple(v[:done + 1]) for name, v in state.told[focus].metrics.items()}
-    told = {focus: Told(tail, (done, 30, "epochs"), points)}
+    told = {focus: StepActivity(tail, (done, 30, "epochs"), points)}
     run = dataclasses.replace(state.run, status=Status.RUNNING, ended=None, started=now - 14)
     return dataclasses.replace(state, run=run, steps=steps, told=told, previews={}, now=now)
 '''
@@ -114,7 +114,7 @@ def test_a_running_step_is_seen_and_followed(lab):
     notebook = lab.open(
         write(
             lab, "running.ipynb", PREPARE,
-            "card = Card(lambda *what: card.update(running(1, 'train', 20)))\ncard.show()\n"
+            "card = CardWidget(lambda *what: card.update(running(1, 'train', 20)))\ncard.show()\n"
             "card.update(running(1, 'train', 8))",
         ),
         scale=1.0 if PICTURES is None else 2.0,
@@ -153,7 +153,7 @@ def test_the_graph_is_walked_by_the_keyboard_and_buttons_reach_the_kernel(lab):
     notebook = lab.open(
         write(
             lab, "keys.ipynb", PREPARE,
-            "card = Card(lambda *what: (asked.append(what), card.tell(f'<b>{what[0]} of {what[1]}</b>')))\n"
+            "card = CardWidget(lambda *what: (asked.append(what), card.tell(f'<b>{what[0]} of {what[1]}</b>')))\n"
             "card.show()\ncard.update(ended(1, 'train'))",
             "print(asked)",
         )
@@ -186,7 +186,8 @@ def test_a_failure_shows_the_failing_line(lab):
     notebook = lab.open(
         write(
             lab, "failed.ipynb", PREPARE,
-            "card = Card(lambda *what: card.update(ended(2, 'train', error_line='best = max([1])')))\ncard.show()\n"
+            "card = CardWidget(lambda *what: card.update(ended(2, 'train', error_line='best = max([1])')))\n"
+            "card.show()\n"
             "card.update(ended(2, 'train', error_line='best = max([])'))",
         )
     )  # fmt: skip
@@ -212,7 +213,7 @@ def test_a_page_that_comes_later_gets_all_of_it(lab):
     notebook = lab.open(
         write(
             lab, "later.ipynb", PREPARE,
-            "card = Card(lambda *what: asked.append(what))\ncard.show()\n"
+            "card = CardWidget(lambda *what: asked.append(what))\ncard.show()\n"
             "for done in (3, 8, 12):\n    card.update(running(1, 'train', done))",
         )
     )  # fmt: skip
@@ -244,7 +245,7 @@ ENDINGS = {
 @pytest.fixture(scope="module")
 def kept(lab):
     """Get a notebook in which all kinds of cards have ended, as it was saved."""
-    ending = "card = Card(print)\ncard.show()\ncard.update({0})\ncard.end({0})\ncard.end({0})"
+    ending = "card = CardWidget(print)\ncard.show()\ncard.update({0})\ncard.end({0})\ncard.end({0})"
     threaded = "import threading\n" + ending.replace(
         "card.end({0})\ncard.end({0})", "late = threading.Thread(target=card.end, args=({0},))\nlate.start()"
     )
@@ -289,7 +290,7 @@ def test_three_hundred_steps_are_a_list_that_is_searched(lab):
         "state = ended(1, 'train')\nimport dataclasses\n"
         "steps = tuple(dataclasses.replace(state.steps[n % 4], step=f'step_{n}', position=n) for n in range(300))\n"
         "needs = {f'step_{n}': (f'step_{n - 1}', f'step_{n // 2}') for n in range(2, 300)}\n"
-        "card = Card(print)\ncard.show()\n"
+        "card = CardWidget(print)\ncard.show()\n"
         "card.update(dataclasses.replace(state, steps=steps, needs=needs, focus='step_7'))"
     )
     notebook = lab.open(write(lab, "many.ipynb", PREPARE, many))

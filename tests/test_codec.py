@@ -49,7 +49,9 @@ def some(values: st.SearchStrategy) -> st.SearchStrategy:
 
 
 ARTIFACTS = st.builds(Artifact, TEXT, TEXT, st.builds(Reference, TEXT, TEXT, TEXT, COUNT))
-FAILURES = st.builds(Failure, st.sampled_from(FailureKind), TEXT, TEXT, TEXT, st.none() | COUNT, st.none() | COUNT, TEXT)
+FAILURES = st.builds(
+    Failure, st.sampled_from(FailureKind), TEXT, TEXT, TEXT, st.none() | COUNT, st.none() | COUNT, TEXT
+)
 OBSERVED = st.builds(Observation, st.sampled_from(ObservationKind), TEXT, TEXT, TEXT)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | SECONDS | TEXT,

@@ -16,6 +16,7 @@ import pytest
 from notebook_author import write_notebook
 
 from nbpipe.errors import BadUsage
+from nbpipe.history.runs import RunFilter
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import RunRecord, Status
 from nbpipe.run.submission import Lifetime, RunOptions, Submission
@@ -46,7 +47,7 @@ def until(condition: Callable[[], bool], seconds: float = 40) -> None:
 def newest(folder: Path) -> RunRecord:
     """Get the newest run of the folder."""
     with Workspace.open(folder) as workspace:
-        return workspace.runs()[0]
+        return workspace.runs.find(RunFilter())[0]
 
 
 def kernel(folder: Path) -> int:
@@ -82,7 +83,7 @@ def test_what_is_wrong_with_a_notebook_is_told_before_anything_is_detached(tmp_p
     done = nbpipe(tmp_path, "run", "n.ipynb", "--detach")
     assert (done.returncode, "nothing" in done.stderr) == (2, True)
     with Workspace.open(tmp_path) as workspace:
-        assert workspace.runs() == []
+        assert workspace.runs.find(RunFilter()) == []
 
 
 def test_cancel_stops_a_detached_run_and_returns_when_its_kernel_is_gone(tmp_path):

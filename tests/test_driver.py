@@ -20,7 +20,7 @@ from nbpipe.history.store import History
 from nbpipe.model import AttemptRecord, Job, Status
 from nbpipe.run.run_owner import is_alive
 from nbpipe.run.submission import RunOptions
-from nbpipe.workspace import Workspace
+from nbpipe.workspace import ActiveRun, Workspace
 
 MAKE = "%%step make -o a\na = 3"
 DOUBLE = "%%step double -i a -o b\nb = a * 2"
@@ -268,6 +268,46 @@ def test_the_watcher_sees_every_step_start_and_end(bench):
         ("make", "preparing"), ("double", "queued"), ("make", "running"), ("make", "succeeded"),
         ("double", "queued"), ("double", "running"), ("double", "succeeded"),
     ]  # fmt: skip
+
+
+def test_a_wide_run_prepares_only_what_can_start_soon(bench):
+    bench.sources = [f"%%step s{number} -o a{number}\na{number} = {number}" for number in range(24)]
+    begun: list[int] = []
+    ended: list[str] = []
+
+    def work(job: Job, output: str) -> str:
+        begun.append(len(bench.executor.jobs) - len(ended))
+        time.sleep(0.01)
+        ended.append(job.step)
+        return output
+
+    assert len(bench.run(work=work)) == 24
+    assert max(begun) <= 2 * bench.executor.slots
+    assert bench.ended() == "succeeded"
+
+
+def test_a_later_gesture_does_not_join_a_run_that_was_cancelled(bench):
+    bench.sources = [MAKE]
+    cancelled = threading.Event()
+    active: list[ActiveRun] = []
+    joined: list[bool] = []
+
+    def work(job: Job, output: str) -> str:
+        cancelled.set()
+        while job.attempt not in bench.executor.stopped:
+            time.sleep(0.01)
+        joined.extend(active[0].extend(bench.request(), f"r{gesture}", gesture) for gesture in (0, 1))
+        return output
+
+    bench.executor.work = work
+    with Workspace.open(bench.folder) as workspace:
+        report = workspace.runs.run(
+            bench.request(), RunOptions(), executors=lambda: bench.executor, began=active.append,
+            cancelled=cancelled.is_set,
+        )  # fmt: skip
+
+    assert joined == [True, False]
+    assert report.run.status is Status.CANCELLED
 
 
 def cancel_when(condition) -> threading.Thread:

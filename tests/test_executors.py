@@ -350,7 +350,7 @@ def test_the_program_that_starts_the_cluster_is_not_run_again_by_its_worker(tmp_
 
 
 def test_all_is_gone_when_the_driver_is_killed(tmp_path):
-    """Worker, keeper and kernel, with a step at work."""
+    """Worker, supervisor and kernel, with a step at work."""
     code = (
         f"import pathlib, sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from sample_jobs import job\nfrom nbpipe.compute.dask_executor import DaskExecutor\n"

@@ -1,7 +1,7 @@
 """Whoever is killed, and when: at most one commit, nothing half visible, nothing left, and the next run just goes on.
 
 The processes of a run are these. The *driver* (the command, or a notebook's kernel) holds Dask's scheduler and its
-nanny, which die with it; the *worker* is its child; a *keeper* stands between the worker and each step's *kernel*.
+nanny, which die with it; the *worker* is its child; a *supervisor* stands between the worker and each step's *kernel*.
 docs/faults.md shows this table to people.
 """
 
@@ -57,9 +57,9 @@ ENDS = {
     ("kernel", "before start"): (FAILED, 1),
     ("kernel", "running"): (FAILED, 2),
     ("kernel", "saving"): (FAILED, 2),
-    ("keeper", "before start"): (FAILED, 1),
-    ("keeper", "running"): (FAILED, 2),
-    ("keeper", "saving"): (FAILED, 2),
+    ("supervisor", "before start"): (FAILED, 1),
+    ("supervisor", "running"): (FAILED, 2),
+    ("supervisor", "saving"): (FAILED, 2),
     ("worker", "before start"): (SURVIVED, 1),
     ("worker", "running"): (SURVIVED, 2),
     ("worker", "saving"): (SURVIVED, 2),

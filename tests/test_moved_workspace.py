@@ -19,7 +19,6 @@ from nbpipe.workspace import Workspace
 
 MAKE = "%%step make -o a:json,folder:dir\na = 3"
 USE = "%%step use -i a -o b:json\nb = a * 2"
-OF_MAKE = " WHERE execution IN (SELECT id FROM executions WHERE step = 'make')"
 
 
 def moved(folder: Path, target: Path) -> None:
@@ -108,11 +107,12 @@ def far(tmp_path):
     bench = Bench(tmp_path, [MAKE, USE])
     bench.run()
     with sqlite3.connect(tmp_path / ".nbpipe" / "history.db") as connection:
-        rows = connection.execute("SELECT id, artifacts FROM attempts" + OF_MAKE).fetchall()
-        for attempt, text in rows:
+        ((execution,),) = connection.execute("SELECT id FROM executions WHERE step = 'make'").fetchall()
+        of_make = "SELECT id, artifacts FROM attempts WHERE execution = ?"
+        for attempt, text in connection.execute(of_make, (execution,)).fetchall():
             told = json.dumps([[*made[:2], "lake", *made[3:]] for made in json.loads(text)])
             connection.execute("UPDATE attempts SET artifacts = ? WHERE id = ?", (told, attempt))
-        connection.execute("UPDATE outputs SET store = 'lake'" + OF_MAKE)
+        connection.execute("UPDATE outputs SET store = 'lake' WHERE execution = ?", (execution,))
     connection.close()
     yield bench
     bench.executor.close()

@@ -133,6 +133,20 @@ def test_a_step_over_several_cells_shows_in_each_what_is_its_own(tmp_path):
     assert texts(done.cells[3]) == ["two\n"]
 
 
+def test_a_step_that_was_tried_again_shows_its_last_attempt(tmp_path):
+    source = (
+        "%%step flaky -o x\n#| retries: 1\nimport pathlib\nagain = pathlib.Path('again')\n"
+        "print('tried again' if again.exists() else 'tried first')\n"
+        "if not again.exists():\n    again.touch()\n    raise ValueError('not yet')\nx = 1"
+    )
+    done = execute(tmp_path, "p = 1", source, "print(x)")
+    assert texts(done.cells[1])[1:] == ["tried again\n"]
+    assert texts(done.cells[2]) == ["1\n"]
+    assert done.cells[1].metadata.nbpipe == {"step": "flaky", "status": "succeeded"}
+    assert done.cells[1].metadata.papermill.status == "completed"
+    assert done.metadata.nbpipe.status == "succeeded"
+
+
 def test_outputs_appear_in_the_file_while_a_step_runs(tmp_path):
     path = write_notebook(
         tmp_path / "in.ipynb", ["%%step s -o x\nimport time\nprint('begun', flush=True)\ntime.sleep(4)\nx = 1"]

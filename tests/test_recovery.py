@@ -18,9 +18,11 @@ from scripted_executor import Bench, Kernelless
 from nbpipe.compute import outcome_queue
 from nbpipe.data.attempt_manifest import NAME, manifest_text, read_manifest
 from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome, Status
-from nbpipe.workspace import Workspace
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import ActiveRun, Workspace
 
 MAKE = "%%step make -i raw=./data.txt -o a:json\na = raw"
+AGAIN = MAKE.replace("a = raw", "a = raw * 2")
 
 
 class Signing(Kernelless):
@@ -50,6 +52,34 @@ class Dying(Signing):
         """Leave the manifest and die."""
         super().signs(job, outcome)
         os._exit(9)
+
+
+class Replacing(Dying):
+    """Lets the first attempt succeed, has its step replaced by another one, and dies with the attempt at that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run: ActiveRun | None = None
+        self.is_replaced = False
+
+    def wait(self, timeout: float) -> list[AttemptReport]:
+        """Get what attempts report."""
+        if self.is_replaced:
+            return super().wait(timeout)
+        reports = Kernelless.wait(self, timeout)
+        if self.run is not None and any(isinstance(report, AttemptEnded) for report in reports):
+            self.is_replaced = self.run.extend(Bench(Path.cwd(), [AGAIN]).request(steps=("make",)), "again", 1)
+        return reports
+
+
+def replace_and_die() -> None:
+    """Run in the current folder, with a step that is replaced in its run, until this process is gone."""
+    executor = Replacing()
+    with Workspace.open(Path.cwd()) as workspace:
+        workspace.runs.run(
+            Bench(Path.cwd(), [MAKE]).request(), RunOptions(), executors=lambda: executor,
+            began=lambda run: setattr(executor, "run", run),
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -96,6 +126,24 @@ def test_what_was_signed_before_the_driver_died_is_not_made_again(folder):
         first, steps = workspace.runs.show("1")
     assert (first.status, [step.status for step in steps]) == (Status.LOST, [Status.SUCCEEDED])
     assert bench.step("make").origin.run == first.id
+
+
+def test_a_run_that_died_with_a_replaced_execution_keeps_both(folder):
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from test_recovery import replace_and_die as die; die()"
+    command = [sys.executable, "-c", program, str(Path(__file__).parent)]
+    assert subprocess.run(command, check=False, timeout=60, cwd=folder).returncode == 9
+
+    with Workspace.open(folder) as workspace:
+        run, steps = workspace.runs.show("1")
+        executions = workspace.context.history.executions.all_of_run(run.id)
+    assert (run.status, [(step.step, step.status, step.attempts) for step in steps]) == (
+        Status.LOST, [("make", Status.SUCCEEDED, 1)],
+    )  # fmt: skip
+    assert sorted((each.status, each.current, bool(each.components)) for each in executions) == [
+        (Status.SUCCEEDED, False, True), (Status.SUCCEEDED, True, True),
+    ]  # fmt: skip
+    for source in (AGAIN, MAKE):
+        assert Bench(folder, [source]).run() == []
 
 
 def test_a_torn_manifest_is_none_and_the_step_runs(folder):

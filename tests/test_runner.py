@@ -19,7 +19,7 @@ from nbpipe.errors import BadPipeline, OutOfReach, Refusals
 from nbpipe.history.runs import RunFilter
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Status
-from nbpipe.run.messages import Reply, ReplyKind, decode_reply, encode_submission
+from nbpipe.run.messages import Reply, ReplyKind, decode_reply, encode_release, encode_submission
 from nbpipe.run.submission import Lifetime, RunOptions, Submission
 from nbpipe.workspace import Workspace, request_for
 
@@ -184,3 +184,47 @@ def test_a_runner_that_cannot_be_started_is_one_error(tmp_path):
         (tmp_path / ".nbpipe" / "runner.log").mkdir()
         with pytest.raises(OutOfReach, match="no process could be started to carry the run"):
             workspace.launch(made)
+
+
+def named(step: str) -> str:
+    """Return a step cell that waits like the slow one."""
+    return SLOW.replace("slow", step).replace("-o a", f"-o {step}").replace("a = 1", f"{step} = 1")
+
+
+def test_steps_join_the_run_that_their_predecessor_has_joined(runner, tmp_path):
+    cells = [named(step) for step in ("one", "two", "three")]
+    made = submission(tmp_path, *cells, holds=True)
+    for run, step, joins in (("r1", "one", ""), ("r2", "two", "r1"), ("r3", "three", "r2")):
+        asked = dataclasses.replace(made.asked, steps=(step,), whole=False)
+        options = RunOptions(run=run)
+        runner.send(encode_submission(dataclasses.replace(made, asked=asked, run_options=options, joins=joins)))
+    replies = [runner.reply() for _ in range(3)]
+    assert replies == [
+        Reply(ReplyKind.BEGAN, "r1"),
+        *(Reply(ReplyKind.JOINED, run, joined="r1") for run in ("r2", "r3")),
+    ]
+    (tmp_path / "go").touch()
+    with Workspace.open(tmp_path) as workspace:
+        until(lambda: [step.status for step in workspace.runs.show("r1")[1]] == [Status.SUCCEEDED] * 3)
+        assert workspace.runs.show("r1")[0].status is Status.RUNNING
+    runner.send(encode_release())
+    until(lambda: statuses(tmp_path) == [Status.SUCCEEDED])
+
+
+def test_what_comes_after_the_end_of_a_run_is_a_run_of_its_own(runner, tmp_path):
+    for run, joins in (("r1", ""), ("r2", "r1"), ("r3", "gone")):
+        runner.send(encode_submission(submission(tmp_path, QUICK, run=run, joins=joins)))
+        assert runner.reply() == Reply(ReplyKind.BEGAN, run)
+        until(lambda: statuses(tmp_path)[-1].terminal)
+    assert statuses(tmp_path) == [Status.SUCCEEDED] * 3
+
+
+def test_what_is_wrong_with_steps_that_join_leaves_the_run_as_it_is(runner, tmp_path):
+    runner.send(encode_submission(submission(tmp_path, SLOW)))
+    assert runner.reply().kind is ReplyKind.BEGAN
+    wrong = submission(tmp_path, SLOW, "%%step bad -o b\nb = nothing", run="r2", joins="r1")
+    runner.send(encode_submission(wrong))
+    reply = runner.reply()
+    assert (reply.kind, reply.run) == (ReplyKind.REFUSED, "r2")
+    (tmp_path / "go").touch()
+    until(lambda: statuses(tmp_path) == [Status.SUCCEEDED])

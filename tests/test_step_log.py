@@ -16,7 +16,7 @@ def event(kind: str, **told: object) -> StepEvent:
 def tail(*texts: tuple[str, str]) -> tuple[str, ...]:
     heard = StepLog()
     heard.take(event("stream", name=name, text=text) for name, text in texts)
-    return heard.told().tail
+    return heard.activity().tail
 
 
 @given(st.lists(st.text("ab\n\r", max_size=8), max_size=8))
@@ -36,7 +36,7 @@ def test_it_is_bounded():
     heard = StepLog()
     heard.take([event("stream", name="stdout", text="line\n" * 10_000 + "x" * 100_000)])
     heard.take(event("metric", name="loss", value=n, step=n) for n in range(5_000))
-    told = heard.told()
+    told = heard.activity()
     assert len(told.tail) < 400
     assert max(map(len, told.tail)) < 5_000
     assert len(told.metrics["loss"]) == 2_000
@@ -47,5 +47,5 @@ def test_what_has_a_place_of_its_own_is_not_among_the_lines():
     heard = StepLog()
     heard.take([event("display", text="<Figure>", rich=True), event("error", text="no"), event("display", text="41")])
     heard.take([event("progress", done=1, total=None, description="rows")])
-    assert heard.told().tail == ("41",)
-    assert heard.told().progress == (1.0, None, "rows")
+    assert heard.activity().tail == ("41",)
+    assert heard.activity().progress == (1.0, None, "rows")

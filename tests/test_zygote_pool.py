@@ -245,7 +245,7 @@ class TestOfItsOwn:
         before = counts()
         for _ in range(15):
             told("told = {}")
-        # A keeper has told how its kernel ended a moment before it is gone itself.
+        # A supervisor has told how its kernel ended a moment before it is gone itself.
         wait_for(lambda: counts() == before, 10)
         assert zygotes()[0].num_fds() < 12
 
@@ -439,7 +439,7 @@ class TestEnds:
         assert told("told = {}")["forked"]
         assert zygotes() != [zygote]
 
-    def test_a_killed_keeper_takes_the_kernel_with_it(self, told, tmp_path):
+    def test_a_killed_supervisor_takes_the_kernel_with_it(self, told, tmp_path):
         mark = tmp_path / "on"
         code = f"import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(str(os.getppid()))\ntime.sleep(60)"
         with ThreadPoolExecutor(1) as threads:

@@ -34,7 +34,7 @@ class LinterSetting:
 
     @property
     def line(self) -> str:
-        """Get the setting as TOML."""
+        """Return the setting as TOML."""
         key = self.key if re.fullmatch(r"[\w-]+", self.key) else f'"{self.key}"'
         words = ", ".join(f'"{word}"' for word in self.words)
         return f"{key} = [{words}]"
@@ -64,19 +64,19 @@ def write_linter_settings(folder: Path) -> LinterSettingsReport:
     inside = _boundary(folder)
     for path in dict.fromkeys(path for path, _ in wanted):
         settings = [setting for where, setting in wanted if where == path]
-        told = _put(path, settings, writable=path.is_relative_to(inside))
-        wrote += told.wrote
-        missing += told.missing
+        report = _put(path, settings, writable=path.is_relative_to(inside))
+        wrote += report.wrote
+        missing += report.missing
     return LinterSettingsReport(tuple(wrote), tuple(missing))
 
 
 def _boundary(folder: Path) -> Path:
-    """Get the folder of the repository, whose settings are the author's project's; else the folder itself."""
+    """Return the folder of the repository, whose settings are the author's project's; else the folder itself."""
     return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 
 def _file(folder: Path, tool: str) -> Path:
-    """Get the file that a tool takes its settings from: a new one nearer by would hide all that stands there."""
+    """Return the file that a tool takes its settings from: a new one nearer by would hide all that stands there."""
     names = (".ruff.toml", "ruff.toml", "pyproject.toml") if tool == "ruff" else ("pyproject.toml",)
     there = [above / name for above in (folder, *folder.parents) for name in names if (above / name).is_file()]
     for path in there:
@@ -129,7 +129,7 @@ def _put(path: Path, settings: Sequence[LinterSetting], *, writable: bool) -> Li
 
 
 def _holding(document: Mapping[str, Any], setting: LinterSetting) -> bool | None:
-    """Say whether the words are there; None when the key is not."""
+    """Return whether the words are there; None when the key is not."""
     table: Any = document
     for part in setting.table:
         table = table.get(part, {}) if isinstance(table, dict) else None
@@ -142,7 +142,7 @@ def _holding(document: Mapping[str, Any], setting: LinterSetting) -> bool | None
 
 
 def _added(text: str, setting: LinterSetting) -> str | None:
-    """Get the text with a setting in it, under its table's header or in a new table; None where neither can be."""
+    """Return the text with a setting in it, under its table's header or in a new table; None where neither can be."""
     wanted = _with(tomllib.loads(text), setting)
     ending = "\r\n" if "\r\n" in text else "\n"
     why = "" if f"# {setting.why}" in text else f"# {setting.why}{ending}"
@@ -157,7 +157,7 @@ def _added(text: str, setting: LinterSetting) -> str | None:
 
 
 def _header(setting: LinterSetting) -> str:
-    """Get a pattern for a table's header, and our comment under it."""
+    """Return a pattern for a table's header, and our comment under it."""
     parts = r"\s*\.\s*".join(rf"[\"']?{re.escape(part)}[\"']?" for part in setting.table)
     return rf"^[ \t]*\[[ \t]*{parts}[ \t]*\][ \t]*(?:#[^\n]*)?(?:\r?\n(?:# {re.escape(setting.why)}\r?\n)?|\Z)"
 

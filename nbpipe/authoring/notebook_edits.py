@@ -19,7 +19,7 @@ _MARK = "\ufeff"
 
 
 def formatted_cells(path: Path, style: str = "auto") -> dict[int, str]:
-    """Get the new sources of the step cells whose declaration is laid out otherwise in a style, by their numbers.
+    """Return the new sources of the step cells whose declaration is laid out otherwise in a style, by their numbers.
 
     What cannot be read is refused, all of it together.
     """
@@ -38,7 +38,7 @@ def formatted_cells(path: Path, style: str = "auto") -> dict[int, str]:
 
 
 def changed_cells(path: Path, change: Callable[[Cell], str]) -> dict[int, str]:
-    """Get the new sources of those code cells that a change makes different, by their numbers."""
+    """Return the new sources of those code cells that a change makes different, by their numbers."""
     made = {cell.number: (cell.source, change(cell)) for cell in read_notebook(path).cells}
     return {number: fresh for number, (source, fresh) in made.items() if fresh != source}
 
@@ -46,7 +46,7 @@ def changed_cells(path: Path, change: Callable[[Cell], str]) -> dict[int, str]:
 def rewrite_notebook(path: Path, sources: dict[int, str]) -> None:
     """Give cells of a notebook file new sources; it is replaced at once, and keeps its permissions.
 
-    NotebookUnreadable when that cannot be done without touching more.
+    Raise NotebookUnreadable when that cannot be done without touching more.
     """
     if not sources:
         return

@@ -35,13 +35,13 @@ class LintResult:
 
 
 def find_ruff() -> str | None:
-    """Get the ruff that belongs to this Python, or the one on the PATH."""
+    """Return the ruff that belongs to this Python, or the one on the PATH."""
     beside = Path(sys.executable).with_name("ruff")
     return str(beside) if beside.is_file() else shutil.which("ruff")
 
 
 def ruff_warnings(path: Path, reading: ParsedNotebook, ruff: str) -> LintResult:
-    """Get what ruff says about a notebook file, by its settings for that file.
+    """Return what ruff says about a notebook file, by its settings for that file.
 
     Step cells are code to it, with their declarations as comments. What it cannot know is left out: names that
     declarations bind, and definitions that stand further down.
@@ -65,7 +65,7 @@ def ruff_warnings(path: Path, reading: ParsedNotebook, ruff: str) -> LintResult:
 
 
 def _visible(cell: Cell) -> tuple[str, range]:
-    """Get a cell as ruff shall see it, and the lines (from 1) of its declaration, which are comments then."""
+    """Return a cell as ruff shall see it, and the lines (from 1) of its declaration, which are comments then."""
     if marker(cell.source) != "step":
         return cell.source, range(0)
     try:
@@ -86,7 +86,7 @@ def _document(path: Path, sources: Mapping[int, str]) -> str:
 
 
 def _known(reading: ParsedNotebook) -> frozenset[str]:
-    """Get the names that steps leave in the kernel, with the parameters."""
+    """Return the names that steps leave in the kernel, with the parameters."""
     outputs = {output.name for step in reading.steps for output in step.outputs}
     return frozenset(outputs | {parameter.name for parameter in reading.parameters})
 
@@ -115,12 +115,12 @@ def _warned(item: Mapping[str, Any], steps: Mapping[int, str]) -> PipelineWarnin
 
 def _hint(item: Mapping[str, Any]) -> str:
     fix = item.get("fix") or {}
-    told = f"ruff {item.get('code') or 'syntax'}"
-    return f"{fix['message'].rstrip('.')} ({told})." if fix.get("message") else f"({told})"
+    rule = f"ruff {item.get('code') or 'syntax'}"
+    return f"{fix['message'].rstrip('.')} ({rule})." if fix.get("message") else f"({rule})"
 
 
 def quick_fixed_cells(path: Path) -> dict[int, str]:
-    """Get the new sources of the cells of a notebook file that can be mended: undeclared names are declared.
+    """Return the new sources of the cells of a notebook file that can be mended: undeclared names are declared.
 
     A mend that would make another error, such as a cycle, is left out.
     """
@@ -133,7 +133,7 @@ def quick_fixed_cells(path: Path) -> dict[int, str]:
 
 
 def _mended(cells: Sequence[Cell], tried: set[str]) -> list[Cell] | None:
-    """Get the cells with one error less, or None when no error that was not tried can be mended."""
+    """Return the cells with one error less, or None when no error that was not tried can be mended."""
     errors = _errors(cells)
     for error in errors:
         if str(error) in tried:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from nbpipe.history.store import History
@@ -17,7 +18,7 @@ _VOLATILE = ("parameter", "envvar")
 
 
 def pipeline_advice(situation: ResolvedRequest, history: History, pipeline: str) -> tuple[PipelineWarning, ...]:
-    """Get advice on the steps asked for: undeclared reads and writes, files behind parameters, what always changes."""
+    """Return advice on the selected steps: undeclared reads and writes, files behind parameters, volatile values."""
     latest = history.executions.latest(pipeline)
     found: list[PipelineWarning] = []
     for step in situation.graph.pipeline.steps:
@@ -32,13 +33,15 @@ def pipeline_advice(situation: ResolvedRequest, history: History, pipeline: str)
 
 
 def _reads(step: Step, record: ExecutionRecord, situation: ResolvedRequest) -> Iterator[PipelineWarning]:
-    """Get advice for each undeclared file or folder; a file behind a parameter is told apart."""
+    """Return advice for each undeclared file or folder; one behind a parameter has advice of its own."""
+    base = situation.request.base
     behind = {str(value) for value in situation.values.values() if isinstance(value, str)}
+    kinds = (ObservationKind.READ, ObservationKind.LISTED)
+    read = {item.name for item in record.observed if item.kind in kinds} - behind
     used = [
-        item
-        for item in record.observed
-        if item.kind in (ObservationKind.READ, ObservationKind.LISTED) and item.name not in behind
-    ]
+        item for item in record.observed
+        if item.name in read and item.kind in kinds and not _is_named_twice(item.name, read, base)
+    ]  # fmt: skip
     for item in used[:_LISTED]:
         what = "read" if item.kind is ObservationKind.READ else "listed the folder"
         source = item.name if item.name.startswith(("/", "../")) else f"./{item.name}"
@@ -53,8 +56,13 @@ def _reads(step: Step, record: ExecutionRecord, situation: ResolvedRequest) -> I
         yield PipelineWarning("undeclared-read", more, "Declare the folder that they lie in.", step.place)
 
 
+def _is_named_twice(name: str, names: Collection[str], base: Path) -> bool:
+    """Return whether a path is absolute and stands among the names by its relative path too."""
+    return name.startswith("/") and os.path.relpath(name, base) in names
+
+
 def _writes(step: Step, record: ExecutionRecord) -> Iterator[PipelineWarning]:
-    """Get advice for what a step wrote around the notebook: nobody else is told of it, and reuse does not bring it."""
+    """Return advice for what a step wrote around the notebook: reuse does not bring it back."""
     beside = [name for name in record.written if not name.startswith("/")]
     for name in beside[:_LISTED]:
         yield PipelineWarning(
@@ -65,7 +73,7 @@ def _writes(step: Step, record: ExecutionRecord) -> Iterator[PipelineWarning]:
 
 
 def _behind_parameters(step: Step, situation: ResolvedRequest) -> Iterator[PipelineWarning]:
-    """Get advice for each parameter that names a file which the step may read behind it."""
+    """Return advice for each parameter that names a file which the step may read behind it."""
     for name in situation.graph.pipeline.code[step.name].parameters:
         value = situation.values.get(name)
         if isinstance(value, str) and _is_there(situation.request.base, value):
@@ -83,7 +91,7 @@ def _is_there(base: Path, value: str) -> bool:
 
 
 def _volatile(step: Step, records: list[ExecutionRecord]) -> Iterator[PipelineWarning]:
-    """Get advice for each value that was another one in each of the last runs."""
+    """Return advice for each value that was another one in each of the last runs."""
     if len(records) < _EVERY:
         return
     seen = [{component.name: component.digest for component in record.components} for record in records]
@@ -91,9 +99,9 @@ def _volatile(step: Step, records: list[ExecutionRecord]) -> Iterator[PipelineWa
         kind, _, what = name.partition(":")
         values = [components.get(name) for components in seen]
         if kind in _VOLATILE and None not in values and len(set(values)) == len(values):
-            said = "parameter" if kind == "parameter" else "environment variable"
+            called = "parameter" if kind == "parameter" else "environment variable"
             yield PipelineWarning(
-                "changes-every-run", f"the {said} `{what}` changes every run, so `{step.name}` is never reused",
+                "changes-every-run", f"the {called} `{what}` changes every run, so `{step.name}` is never reused",
                 "Leave out what changes and does not matter: a temporary folder, a build number, the time.", step.place,
             )  # fmt: skip
 

@@ -30,7 +30,11 @@ from nbpipe.model import (
 )
 from nbpipe.planning.plan import StepDecision
 from nbpipe.resolve.resolved_request import ResolvedRequest
+from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.job_factory import definition_digests, inputs_of
+
+# An attempt's directory lies at runs/RUN/STEP/ATTEMPT in its workspace.
+_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,12 @@ class StepContext:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Get the names that were kept of the frame that failed."""
+        """Return the names that were kept of the frame that failed."""
         return names_kept(self.folder) if self.folder and self.failure else ()
 
     @property
     def line(self) -> tuple[int, int] | None:
-        """Get the cell and the line of the failure, where it has a line in the step's own code."""
+        """Return the cell and the line of the failure, where it has a line in the step's own code."""
         failure = self.failure
         return (failure.cell, failure.line) if failure and failure.cell and failure.line else None
 
@@ -69,7 +73,7 @@ class StepContext:
 def current_step_context(
     situation: ResolvedRequest, decisions: Mapping[str, StepDecision], step: str, materializer: Materializer
 ) -> StepContext:
-    """Get what a step would find now; BadUsage names the steps whose results it needs and that have none."""
+    """Return what a step would find now; raise BadUsage with the steps whose results are missing."""
     graph, around = situation.graph, situation.circumstances[step]
     declared, code = graph.steps[step], graph.pipeline.code[step]
     upstream: dict[StepOutput, Artifact] = {}
@@ -78,10 +82,10 @@ def current_step_context(
             upstream |= {StepOutput(artifact.name, name): artifact for artifact in decision.verdict.hit.artifacts}
     missing = [source for source in graph.feeds[step].values() if source not in upstream]
     if missing:
-        said = ", ".join(f"`{source.output}` of `{source.step}`" for source in missing)
+        outputs = ", ".join(f"`{source.output}` of `{source.step}`" for source in missing)
         first = " ".join(dict.fromkeys(source.step or "" for source in missing))
         raise BadUsage(
-            f"step `{step}` needs {said}, and there is no recorded result that is up to date",
+            f"step `{step}` needs {outputs}, and there is no recorded result that is up to date",
             f"Run what it needs first: %nbpipe run {first}",
         )
     document = json.loads(render_step_notebook(declared, code, around.values, graph.pipeline.kernel))
@@ -100,9 +104,9 @@ def current_step_context(
 def recorded_step_context(
     run: RunRecord, record: ExecutionRecord, *, materializer: Materializer, digests: DigestCache
 ) -> StepContext:
-    """Get what a step found in its recorded attempt; BadUsage when that is not there any more.
+    """Return what a step found in its recorded attempt; raise BadUsage when that is no longer there.
 
-    Stored inputs are verified: a damaged one is an error. A declared file that has changed since is told.
+    Stored inputs are verified: a damaged one is an error. ``notes`` name the declared files that have changed since.
     """
     executed = Path(record.notebook or "")
     try:
@@ -111,8 +115,9 @@ def recorded_step_context(
     except (OSError, ValueError):
         said = f"what step `{record.step}` was given in run {run.number} is gone: {executed.parent}"
         raise BadUsage(said, f"Run it again with --force {record.step}.") from None
-    inputs = tuple(_where_it_is(item, materializer, digests) for item in job.inputs)
-    notes = [*_changes(inputs, record.components, digests), *_edited(job, executed.parent)]
+    workspace = _MovedWorkspace(WorkspaceLayout(Path(job.ours[0]).parent).base, _workspace_of(executed.parent))
+    inputs = tuple(_where_it_is(item, workspace, materializer, digests) for item in job.inputs)
+    notes = [*_changes(inputs, record.components, digests), *_edited(job, executed.parent, workspace)]
     return StepContext(
         step=record.step,
         inputs=inputs,
@@ -140,8 +145,8 @@ def _pieces(document: Mapping[str, Any]) -> Iterable[StepCell]:
 
 
 def _told(cell: Mapping[str, Any]) -> Mapping[str, Any]:
-    told: Mapping[str, Any] = cell.get("metadata", {}).get("nbpipe", {})
-    return told
+    metadata: Mapping[str, Any] = cell.get("metadata", {}).get("nbpipe", {})
+    return metadata
 
 
 def _text(cell: Mapping[str, Any]) -> str:
@@ -149,10 +154,31 @@ def _text(cell: Mapping[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def _where_it_is(item: JobInput, materializer: Materializer, digests: DigestCache) -> JobInput:
-    """Return an input with the path that it has now; BadUsage for a stored one that is not what it was."""
+@dataclass(frozen=True, slots=True)
+class _MovedWorkspace:
+    """The folder that a workspace is of: where it lay when an attempt ran, and where it lies now."""
+
+    then: Path
+    now: Path
+
+    def path(self, recorded: str) -> Path:
+        """Return where a recorded path of the author's lies now; one outside of the workspace stays where it was."""
+        try:
+            return self.now / Path(recorded).relative_to(self.then)
+        except ValueError:
+            return Path(recorded)
+
+
+def _workspace_of(attempt_directory: Path) -> Path:
+    return WorkspaceLayout(attempt_directory.parents[_DEPTH]).base
+
+
+def _where_it_is(
+    item: JobInput, workspace: _MovedWorkspace, materializer: Materializer, digests: DigestCache
+) -> JobInput:
+    """Return an input with the path that it has now; raise BadUsage for a stored one that is not what it was."""
     if item.artifact is None:
-        return item
+        return replace(item, paths=tuple(str(workspace.path(path)) for path in item.paths))
     damage = check(materializer, item.artifact, digests)
     if damage:
         raise BadUsage(f"input `{item.name}` cannot be used: {damage}", "Run the step that makes it again.")
@@ -169,7 +195,7 @@ def _changes(inputs: Iterable[JobInput], components: Iterable[KeyComponent], dig
 
 
 def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> Iterable[str]:
-    """Get a note when declared files are not what they were, as far as the record tells."""
+    """Return a note when declared files are not what they were, as far as the record tells."""
     members = sorted(line.rsplit("\t", 1)[-1] for line in component.text.splitlines())
     paths = [Path(path) for path in item.paths]
     try:
@@ -186,11 +212,12 @@ def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> I
             yield f"input `{item.name}` ({', '.join(item.paths[:3])}) has changed since the run"
 
 
-def _edited(job: JobFile, directory: Path) -> Iterable[str]:
+def _edited(job: JobFile, directory: Path, workspace: _MovedWorkspace) -> Iterable[str]:
     """Return a note for each local module that is not what it was."""
     for module in job.modules:
         try:
-            same = Path(module.path).read_text(encoding="utf-8") == module_source(directory, module)
+            source = workspace.path(module.path).read_text(encoding="utf-8")
+            same = source == module_source(directory, module)
         except (OSError, UnicodeDecodeError):
             same = False
         if not same:

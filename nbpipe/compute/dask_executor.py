@@ -254,12 +254,12 @@ def _end(started: _Started) -> None:
 
 
 def _is_lost(started: _Started) -> bool:
-    """Say whether no worker is there and none will come: Dask would wait for one for ever."""
+    """Return whether no worker is there and none will come: Dask would wait for one for ever."""
     return all(nanny.status.name in _OVER for nanny in started.cluster.workers.values())
 
 
 def _nanny() -> type[Any]:
-    """Get the class that starts the worker process, and starts it again when it has died."""
+    """Return the class that starts the worker process, and starts it again when it has died."""
     # As above: only where a cluster is started.
     from distributed import Nanny
 
@@ -272,7 +272,7 @@ def _nanny() -> type[Any]:
 
 
 def _cluster_class() -> type[Any]:
-    """Get the class of a cluster that leaves its nanny time to start a worker again, on a busy machine too."""
+    """Return the class of a cluster that leaves its nanny time to start a worker again, on a busy machine too."""
     # As above: only where a cluster is started.
     import dask
     from distributed import LocalCluster
@@ -310,10 +310,10 @@ def _carry_out(job: Job, topic: str) -> _Completed:
     worker = get_worker()
     newest: dict[type, AttemptReport] = {}
 
-    def report(given: AttemptStarted | AttemptTold) -> None:
-        newest[type(given)] = given
+    def report(event: AttemptStarted | AttemptTold) -> None:
+        newest[type(event)] = event
         # Of any thread: it hands the event to the worker's event loop and returns.
-        worker.log_event(topic, asdict(given))
+        worker.log_event(topic, asdict(event))
 
     outcome: Outcome = worker_entry_points.load_entry_point(worker_entry_points.RUN)(job, report)
     return _Completed(outcome, tuple(newest.values()))

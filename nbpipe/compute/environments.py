@@ -63,12 +63,12 @@ class _Spec:
 
     name: str
     folder: Path
-    told: Mapping[str, Any]
+    content: Mapping[str, Any]
 
     @property
     def argv(self) -> tuple[str, ...]:
         """The kernel's command line; a plain ``python`` is this interpreter, as Jupyter has it."""
-        first, *rest = self.told["argv"]
+        first, *rest = self.content["argv"]
         if re.fullmatch(rf"python({sys.version_info[0]}(\.{sys.version_info[1]})?)?", first):
             first = sys.executable
         places = {"{resource_dir}": str(self.folder), "{prefix}": sys.prefix}
@@ -77,7 +77,7 @@ class _Spec:
     @property
     def options(self) -> tuple[str, ...]:
         """What the command line has beyond a plain one, wherever the kernel is installed."""
-        words = tuple(self.told["argv"][1:])
+        words = tuple(self.content["argv"][1:])
         ends = len(_KERNEL)
         at = next((place for place in range(len(words)) if words[place : place + ends] == _KERNEL), None)
         if at is None:
@@ -88,19 +88,19 @@ class _Spec:
     @property
     def env(self) -> Mapping[str, str]:
         """The variables that the kernel sets."""
-        return self.told.get("env") or _NONE
+        return self.content.get("env") or _NONE
 
 
 def find_interpreter(kernel_name: str | None) -> Interpreter:
-    """Get the interpreter of a notebook's kernel: this very one where the notebook names none."""
+    """Return the interpreter of a notebook's kernel: this very one where the notebook names none."""
     spec = _find(kernel_name) if kernel_name else None
     if spec is None:
         if kernel_name in (None, "", _DEFAULT_NAME):
             return _this((sys.executable, *_KERNEL))
         raise EnvironmentUnavailable(f"the kernel `{kernel_name}` is not installed here", _those_there())
-    if str(spec.told.get("language", "")).lower() != "python":
+    if str(spec.content.get("language", "")).lower() != "python":
         raise NotSupportedYet(
-            f"the kernel `{spec.name}` runs {spec.told.get('language') or 'an unnamed language'}, not Python",
+            f"the kernel `{spec.name}` runs {spec.content.get('language') or 'an unnamed language'}, not Python",
             "Steps in other languages are not built yet: choose a Python kernel for the notebook.",
         )
     # With options or variables of its own, even this interpreter may look for modules elsewhere.
@@ -121,27 +121,27 @@ def _is_this(program: str) -> bool:
 
 
 def _find(name: str) -> _Spec | None:
-    """Get the installed kernel of that name; Jupyter looks in the user's folders first, and so does this."""
+    """Return the installed kernel of that name; Jupyter looks in the user's folders first, and so does this."""
     return next((_read(folder) for folder in _installed() if folder.name.lower() == name.lower()), None)
 
 
 def _installed() -> Iterator[Path]:
-    """List the folders of installed kernels in Jupyter's order."""
+    """Yield the folders of installed kernels in Jupyter's order."""
     for place in jupyter_path("kernels"):
-        for told in sorted(Path(place).glob("*/kernel.json")):
-            yield told.parent
+        for path in sorted(Path(place).glob("*/kernel.json")):
+            yield path.parent
 
 
 def _read(folder: Path) -> _Spec:
     name = folder.name
     try:
-        told = json.loads((folder / "kernel.json").read_text("utf-8"))
-        if not told["argv"] or not all(isinstance(word, str) for word in told["argv"]):
+        content = json.loads((folder / "kernel.json").read_text("utf-8"))
+        if not content["argv"] or not all(isinstance(word, str) for word in content["argv"]):
             fault = "`argv` is not a command line"
-        elif not _are_variables(told.get("env") or {}):
+        elif not _are_variables(content.get("env") or {}):
             fault = "`env` does not give each variable a text"
         else:
-            return _Spec(name, folder, told)
+            return _Spec(name, folder, content)
     except (OSError, ValueError) as error:
         fault = str(error)
     except (KeyError, TypeError):
@@ -149,8 +149,8 @@ def _read(folder: Path) -> _Spec:
     raise EnvironmentUnavailable(f"the kernel `{name}` cannot be used: {folder / 'kernel.json'}: {fault}")
 
 
-def _are_variables(told: Any) -> bool:
-    return isinstance(told, dict) and all(isinstance(value, str) for value in told.values())
+def _are_variables(variables: Any) -> bool:
+    return isinstance(variables, dict) and all(isinstance(value, str) for value in variables.values())
 
 
 def _those_there() -> str:
@@ -159,37 +159,37 @@ def _those_there() -> str:
 
 
 def _asked(spec: _Spec) -> Interpreter:
-    """Get the interpreter behind another program by asking it."""
+    """Return the interpreter behind another program by asking it."""
     argv = spec.argv
     start = argv[: argv.index("-m")] if "-m" in argv else argv[:1]
-    told = _ask(start, tuple(_substituted(spec.env, os.environ).items()))
-    if isinstance(told, str):
+    answers = _ask(start, tuple(_substituted(spec.env, os.environ).items()))
+    if isinstance(answers, str):
         raise EnvironmentUnavailable(
-            f"the kernel `{spec.name}` cannot be used: `{start[0]}` {told}",
+            f"the kernel `{spec.name}` cannot be used: `{start[0]}` {answers}",
             f"Install the kernel again, or remove it: {spec.folder}",
         )
-    if not told["ipykernel"]:
+    if not answers["ipykernel"]:
         raise _no_ipykernel(start[0])
-    known = told["version"], told["implementation"], told["platform"], tuple(told["path"])
+    known = answers["version"], answers["implementation"], answers["platform"], tuple(answers["path"])
     return Interpreter(argv, *known, spec.options, spec.env)
 
 
 @lru_cache(maxsize=64)
 def _ask(start: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Mapping[str, Any] | str:
-    """Get what an interpreter says about itself, or a half-sentence why it says nothing."""
+    """Return what an interpreter says about itself, or a half-sentence why it says nothing."""
     try:
         environ = {**os.environ, **dict(variables)}
         answer = subprocess.run(
             [*start, "-c", _ASK], capture_output=True, timeout=_ASK_SECONDS, check=True, env=environ
         )
-        told: Mapping[str, Any] = json.loads(answer.stdout)
+        answers: Mapping[str, Any] = json.loads(answer.stdout)
     except FileNotFoundError:
         return "is not there"
     except subprocess.TimeoutExpired:
         return f"did not answer within {_ASK_SECONDS} s"
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         return f"is no Python that answers ({error})"
-    return told
+    return answers
 
 
 def _no_ipykernel(program: str) -> EnvironmentUnavailable:
@@ -205,14 +205,14 @@ def _filled(word: str, places: Mapping[str, str]) -> str:
 
 
 def _substituted(variables: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Get a kernel's own variables as Jupyter sets them: with others' values in place of their names."""
+    """Return a kernel's own variables as Jupyter sets them: with others' values in place of their names."""
     return {name: string.Template(text).safe_substitute(environ) for name, text in variables.items()}
 
 
 def kernel_environment(
     environ: Mapping[str, str], names: Sequence[str], own: Mapping[str, str] = _NONE
 ) -> dict[str, str]:
-    """Get all environment variables of a step's kernel.
+    """Return all environment variables of a step's kernel.
 
     They are what every program needs, the locale, ``names`` as set, and the kernel's ``own``, which come before others.
     """
@@ -225,7 +225,7 @@ def kernel_environment(
 def key_environment(
     environ: Mapping[str, str], names: Sequence[str], own: Mapping[str, str] = _NONE
 ) -> dict[str, str | None]:
-    """Get the environment variables that count for reuse; one that is not set is None.
+    """Return the environment variables that count for reuse; one that is not set is None.
 
     In a kernel's own variables, what is delivered without counting stays a name.
     """

@@ -9,24 +9,24 @@ from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTol
 
 
 @dataclass(slots=True)
-class _Heard:
-    """What has been heard of an attempt that has not ended."""
+class _AttemptProgress:
+    """What was reported of an attempt that has not ended."""
 
     started: bool = False
     pieces: int = 0
     early: AttemptTold | None = None
-    """What it told when its start had not been heard of yet."""
+    """What it told before its start was reported."""
 
 
 class ReportQueue:
     """Reports in the order started, told, ended for each attempt; any thread may put, one waits.
 
-    Only reports of expected attempts are taken. A report that was heard before, that is older than the newest, or that
-    comes after the end is dropped, so that whoever is in doubt may put it once more.
+    Only reports of expected attempts are taken. A report that came before, that is older than the newest, or that
+    comes after the end is dropped, so that a sender in doubt may put it once more.
     """
 
     def __init__(self) -> None:
-        self._attempts: dict[str, _Heard] = {}
+        self._attempts: dict[str, _AttemptProgress] = {}
         self._reports: list[AttemptReport] = []
         self._told: dict[str, int] = {}
         self._arrived = threading.Condition()
@@ -34,19 +34,19 @@ class ReportQueue:
     def expect(self, attempt: str) -> None:
         """Take the reports of this attempt from now on, until it has ended."""
         with self._arrived:
-            self._attempts.setdefault(attempt, _Heard())
+            self._attempts.setdefault(attempt, _AttemptProgress())
 
     def put(self, report: AttemptReport) -> None:
         """Add a report, unless it says nothing new."""
         with self._arrived:
-            heard = self._attempts.get(report.attempt)
-            if heard is None:
+            progress = self._attempts.get(report.attempt)
+            if progress is None:
                 return
             match report:
                 case AttemptStarted():
-                    self._start(heard, report)
+                    self._start(progress, report)
                 case AttemptTold():
-                    self._tell(heard, report)
+                    self._tell(progress, report)
                 case AttemptEnded():
                     del self._attempts[report.attempt]
                     self._reports.append(report)
@@ -61,20 +61,21 @@ class ReportQueue:
             self._told.clear()
             return reports
 
-    def _start(self, heard: _Heard, report: AttemptStarted) -> None:
-        if heard.started:
+    def _start(self, progress: _AttemptProgress, report: AttemptStarted) -> None:
+        if progress.started:
             return
-        heard.started = True
+        progress.started = True
         self._reports.append(report)
-        if heard.early is not None:
-            self._tell(heard, heard.early)
+        if progress.early is not None:
+            self._tell(progress, progress.early)
 
-    def _tell(self, heard: _Heard, report: AttemptTold) -> None:
-        if not heard.started:
-            heard.early = report if heard.early is None or report.pieces > heard.early.pieces else heard.early
+    def _tell(self, progress: _AttemptProgress, report: AttemptTold) -> None:
+        if not progress.started:
+            if progress.early is None or report.pieces > progress.early.pieces:
+                progress.early = report
             return
-        if report.pieces <= heard.pieces:
+        if report.pieces <= progress.pieces:
             return
-        heard.pieces = report.pieces
+        progress.pieces = report.pieces
         place = self._told.setdefault(report.attempt, len(self._reports))
         self._reports[place : place + 1] = [report]

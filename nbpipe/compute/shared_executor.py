@@ -29,7 +29,7 @@ class SharedExecutor:
             return self._get().slots
 
     def seat(self) -> ExecutorLease:
-        """Get the executor as one run sees it."""
+        """Return the executor as one run sees it."""
         return ExecutorLease(self)
 
     def close(self) -> None:

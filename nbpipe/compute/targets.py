@@ -17,10 +17,10 @@ class ComputeTarget:
 
 
 def default_target(slots: int | None = None) -> ComputeTarget:
-    """Get the target of steps that name none: this machine, with as many slots as it has cores for us."""
+    """Return the target of steps that name none: this machine, with as many slots as it has cores for us."""
     return ComputeTarget("local", slots or len(os.sched_getaffinity(0)))
 
 
 def executor_of(target: ComputeTarget) -> DaskExecutor:
-    """Get an executor for a target; nothing is started before the first attempt is submitted."""
+    """Return an executor for a target; nothing is started before the first attempt is submitted."""
     return DaskExecutor(target.slots)

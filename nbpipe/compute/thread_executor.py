@@ -26,7 +26,7 @@ class ThreadExecutor:
         return self._slots
 
     def start(self) -> None:
-        """Get ready to carry out attempts."""
+        """Return ready to carry out attempts."""
         self._pool()
 
     def submit(self, job: Job) -> None:

@@ -14,7 +14,7 @@ RETIRE = "nbpipe.execution.kernels.standby_kernel:retire_kernels"
 
 
 def load_entry_point(name: str) -> Callable[..., Any]:
-    """Get the function that ``MODULE:FUNCTION`` names."""
+    """Return the function that ``MODULE:FUNCTION`` names."""
     module, _, function = name.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found

@@ -36,18 +36,18 @@ def _inode(path: Path) -> tuple[int, ...]:
 
 def publish(datastore: Datastore, staged: Path, *, name: str, format: str, store: str = DEFAULT_STORE) -> Artifact:
     """Put what a step staged into the datastore of that name; the digest is of the bytes on disk, before and after."""
-    kept = "file" if format.startswith("file.") else format
-    if not staged.exists() or staged.is_dir() != (kept == "dir"):
+    stored_as = "file" if format.startswith("file.") else format
+    if not staged.exists() or staged.is_dir() != (stored_as == "dir"):
         found = "nothing was" if not staged.exists() else "a folder was" if staged.is_dir() else "a file was"
         raise FileMissing(f"output `{name}` is declared as {format}, but {found} written")
     seen = _ByInode()
     digest, size = content_digest(staged, seen)
-    made = Artifact(name, kept, Reference(store, digest, staged.name, size))
+    made = Artifact(name, stored_as, Reference(store, digest, staged.name, size))
     datastore.put(staged, made.reference)
     damage = find_damage(datastore.locate(made.reference), made.reference, folder=made.is_folder, digests=seen)
     if damage is not None:
-        said = f"output `{name}` did not reach its datastore whole: it {damage}"
-        raise StoreOutOfReach(said, "Check the store, then run again.")
+        message = f"output `{name}` did not reach its datastore whole: it {damage}"
+        raise StoreOutOfReach(message, "Check the store, then run again.")
     return made
 
 
@@ -56,13 +56,13 @@ def check(materializer: Materializer, artifact: Artifact, digests: DigestCache) 
 
     Raise StoreOutOfReach when nobody can tell: its datastore is unknown, or does not let it be read.
     """
-    said, reference = f"output `{artifact.name}`", artifact.reference
+    message, reference = f"output `{artifact.name}`", artifact.reference
     try:
         path = materializer.locate(reference)
     except ValueError as error:
-        return f"{said} is recorded wrongly: {error}"
+        return f"{message} is recorded wrongly: {error}"
     damage = find_damage(path, reference, folder=artifact.is_folder, digests=digests)
-    return None if damage is None else f"{said} {damage}"
+    return None if damage is None else f"{message} {damage}"
 
 
 def copy_out(materializer: Materializer, artifact: Artifact, target: Path) -> None:

@@ -39,7 +39,7 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool)
 
 @contextmanager
 def draft_beside(target: Path) -> Iterator[Path]:
-    """Give a path for a draft on the target's file system; a draft that was not put in place is removed."""
+    """Return a path for a draft on the target's file system; a draft that was not put in place is removed."""
     draft = _beside(target)
     try:
         yield draft
@@ -48,7 +48,7 @@ def draft_beside(target: Path) -> Iterator[Path]:
 
 
 def put_in_place(draft: Path, target: Path, *, durable: bool, keep: Callable[[], bool] = lambda: False) -> None:
-    """Give a draft, a file or a folder, the target's name.
+    """Return a draft, a file or a folder, the target's name.
 
     A folder that is there already is moved aside first, for no system call replaces it in one step. Before that,
     ``keep`` is asked whether it shall stay instead, because somebody has put the same there.

@@ -72,12 +72,12 @@ class MemoryStore:
         """Read a file or folder into the store; an equal object that is there already stays."""
         key = _key(reference)
         with _reaching("the datastore in memory"):
-            held: dict[str, bytes] | bytes
+            content: dict[str, bytes] | bytes
             if staged.is_dir():
-                held = {p.relative_to(staged).as_posix(): p.read_bytes() for p in staged.rglob("*") if p.is_file()}
+                content = {p.relative_to(staged).as_posix(): p.read_bytes() for p in staged.rglob("*") if p.is_file()}
             else:
-                held = staged.read_bytes()
-        self._objects.setdefault(key, held)
+                content = staged.read_bytes()
+        self._objects.setdefault(key, content)
 
     def locate(self, reference: Reference) -> Path:
         """Return the path of a copy on disk that lives as long as the store; none is there of what was never put."""
@@ -113,8 +113,8 @@ def _reaching(what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise StoreOutOfReach(f"there is no space left in {what}", "Free some space, then run again.") from error
-        said = error.strerror or str(error)
-        raise StoreOutOfReach(f"{what} cannot be written: {said}", "Check that it is there and writable.") from error
+        message = error.strerror or str(error)
+        raise StoreOutOfReach(f"{what} cannot be written: {message}", "Check that it is there and writable.") from error
 
 
 def _key(reference: Reference) -> tuple[str, str]:

@@ -29,7 +29,7 @@ class DigestCache(Protocol):
     """What remembers the digests of files that were read before."""
 
     def recall(self, path: Path) -> str | None:
-        """Get the digest of a file that is still the same, else None."""
+        """Return the digest of a file that is still the same, else None."""
 
     def note(self, path: Path, digest: str) -> None:
         """Keep the digest that the file has now."""
@@ -47,7 +47,7 @@ class NoDigestCache:
     """A memory that knows nothing: every file is read."""
 
     def recall(self, path: Path) -> str | None:
-        """Get nothing."""
+        """Return nothing."""
 
     def note(self, path: Path, digest: str) -> None:
         """Keep nothing."""
@@ -64,7 +64,7 @@ def short_digest(digest: str, length: int) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Get the digest of a file's bytes; a file that changes while it is read is read again."""
+    """Return the digest of a file's bytes; a file that changes while it is read is read again."""
     for _ in range(_TRIES):
         with path.open("rb", buffering=0) as file:
             before = _status(os.fstat(file.fileno()))
@@ -75,7 +75,7 @@ def file_digest(path: Path) -> str:
 
 
 def tree_digest(members: Iterable[Member]) -> str:
-    """Get the digest of a folder or a list of files: of their relative paths, sizes and digests, in any order.
+    """Return the digest of a folder or a list of files: of their relative paths, sizes and digests, in any order.
 
     Each part is written with its length, so that no two lists of members are written alike.
     """
@@ -87,7 +87,7 @@ def tree_digest(members: Iterable[Member]) -> str:
 
 
 def remembered_digest(path: Path, digests: DigestCache) -> str:
-    """Get a file's digest, read only if it is not remembered."""
+    """Return a file's digest, read only if it is not remembered."""
     known = digests.recall(path)
     if known is not None:
         return known
@@ -97,7 +97,7 @@ def remembered_digest(path: Path, digests: DigestCache) -> str:
 
 
 def content_digest(path: Path, digests: DigestCache) -> tuple[str, int]:
-    """Get digest and size of a file or of a whole folder."""
+    """Return digest and size of a file or of a whole folder."""
     if not os.path.isdir(path):  # noqa: PTH112  # half the time, and a plan asks about thousands of files
         return remembered_digest(path, digests), os.stat(path).st_size  # noqa: PTH116  # as above
     members = folder_members(path, digests)
@@ -105,7 +105,7 @@ def content_digest(path: Path, digests: DigestCache) -> tuple[str, int]:
 
 
 def folder_members(folder: Path, digests: DigestCache) -> tuple[Member, ...]:
-    """Get all files below a folder, links followed, as sorted (relative path, size, digest)."""
+    """Return all files below a folder, links followed, as sorted (relative path, size, digest)."""
     files = sorted(walk(folder), key=lambda path: path.relative_to(folder).as_posix())
     if isinstance(digests, PrefetchingDigestCache):
         digests.prefetch(files)
@@ -115,7 +115,7 @@ def folder_members(folder: Path, digests: DigestCache) -> tuple[Member, ...]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Get every file below a folder, links followed; refuses a link into its own parents and what is no file."""
+    """Return every file below a folder, links followed; refuses a link into its own parents and what is no file."""
     yield from _walk(folder, ())
 
 

@@ -14,7 +14,7 @@ _MADE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-package
 
 
 def names_in(folder: str) -> list[str] | None:
-    """Get the names in a folder that count, sorted; hidden ones and compiled modules do not. None: no such folder."""
+    """Return the names in a folder, sorted, without hidden ones and compiled modules; None without such a folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if _counts(entry.name))
@@ -23,7 +23,7 @@ def names_in(folder: str) -> list[str] | None:
 
 
 def code_below(folder: str) -> Iterator[str]:
-    """Get the paths of all files of code and settings below a folder; environments and hidden folders are left out."""
+    """Return the paths of all files of code and settings below a folder, without environments and hidden folders."""
     for above, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if _counts(name) and not _is_environment(f"{above}/{name}")]
         yield from (f"{above}/{name}" for name in files if _suffix(name) in _CODE)

@@ -204,7 +204,7 @@ class EventFileReader:
 
 
 def metrics_of(events: Iterable[StepEvent], run: str, step: str, attempt: str) -> list[Metric]:
-    """Get the numbers among some events of an attempt."""
+    """Return the numbers among some events of an attempt."""
     return [
         Metric(run, step, attempt, e.number, e.told["name"], float(e.told["value"]), e.told.get("step"), e.time)
         for e in events
@@ -213,7 +213,7 @@ def metrics_of(events: Iterable[StepEvent], run: str, step: str, attempt: str) -
 
 
 def event_in(data: object) -> tuple[StepEventKind, dict[str, Any]] | None:
-    """Get the kind and content of an event that a step's kernel displayed; None for what is none of ours.
+    """Return the kind and content of an event that a step's kernel displayed; None for what is none of ours.
 
     The kernel runs the author's code, which may display anything under any name.
     """

@@ -69,7 +69,7 @@ class PersistentDigestCache:
                 self._known |= {**dict.fromkeys(unknown), **self._ask(unknown)}
 
     def recall(self, path: Path) -> str | None:
-        """Get the digest that was noted for the file, if its status is the same in every part."""
+        """Return the digest that was noted for the file, if its status is the same in every part."""
         name = str(path)
         if name not in self._known:
             self.prefetch([path])
@@ -107,7 +107,7 @@ def _entry(path: Path, digest: str) -> CachedDigest:
 
 
 def pin_files(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
-    """Get a file, folder or glob by content; ``pattern`` is relative to ``base``, and ``~`` is an ordinary name."""
+    """Return a file, folder or glob by content; ``pattern`` is relative to ``base``, and ``~`` is an ordinary name."""
     try:
         return _pin(pattern, base, digests)
     except OSError as error:
@@ -117,7 +117,7 @@ def pin_files(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
 
 
 def missing_file_error(pattern: str, base: Path) -> FileMissing | None:
-    """Get the error for a file or folder that is not there, without reading any; None for one that is, and a glob."""
+    """Return the error for a file or folder that is missing, without reading any; None for others and for globs."""
     whole = Path(os.path.normpath(base.absolute() / pattern))
     return None if glob.has_magic(pattern) or os.path.lexists(whole) else _missing(pattern, whole)
 
@@ -152,9 +152,9 @@ def _pin_glob(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
     found = [Path(os.path.normpath(base.absolute() / match)) for match in _matches(pattern, base, root)]
     wanted = sorted({path for path in found if path.is_dir() == pattern.endswith("/")}, key=str)
     if not wanted:
-        said = "matches only folders" if found else "matches no file"
+        message = "matches only folders" if found else "matches no file"
         hint = "End the pattern with `/` to mean folders." if found else ""
-        raise _missing(pattern, root / "*", said=said, hint=hint)
+        raise _missing(pattern, root / "*", message=message, hint=hint)
     members = tuple(member for path in wanted for member in _members_below(path, root, digests))
     return PinnedFiles(PinnedKind.GLOB, tuple(map(str, wanted)), tree_digest(members), _total(members), members)
 
@@ -186,17 +186,17 @@ def _total(members: tuple[Member, ...]) -> int:
     return sum(size for _, size, _ in members)
 
 
-def _missing(pattern: str, whole: Path, said: str = "is not there", hint: str = "") -> FileMissing:
+def _missing(pattern: str, whole: Path, message: str = "is not there", hint: str = "") -> FileMissing:
     folder = whole.parent
     if pattern.startswith("~"):
         hint = "`~` is not expanded: write the whole path."
     if not folder.is_dir():
-        return FileMissing(f"`{pattern}` {said}: there is no folder `{folder}`", hint or _near(folder))
-    return FileMissing(f"`{pattern}` {said}: looked in `{folder}`", hint or _near(whole))
+        return FileMissing(f"`{pattern}` {message}: there is no folder `{folder}`", hint or _near(folder))
+    return FileMissing(f"`{pattern}` {message}: looked in `{folder}`", hint or _near(whole))
 
 
 def _near(path: Path) -> str:
-    """Get the names beside ``path`` that are nearly its own, as advice."""
+    """Return the names beside ``path`` that are nearly its own, as advice."""
     if not path.parent.is_dir():
         return "Check the path."
     close = difflib.get_close_matches(path.name, sorted(each.name for each in path.parent.iterdir()), n=3, cutoff=0.6)

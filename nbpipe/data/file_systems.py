@@ -24,7 +24,7 @@ _LOCAL_FUSE = "fuseblk"
 
 
 def shares_memory(path: Path) -> bool:
-    """Say whether all who open a file at ``path`` share its mapped memory, as SQLite's write-ahead log needs it.
+    """Return whether all who open a file at ``path`` share its mapped memory, as SQLite's write-ahead log needs it.
 
     A system that lists no mounts is trusted.
     """

@@ -56,27 +56,27 @@ _PATH_FORMAT = re.compile(r"file(\.[A-Za-z0-9][A-Za-z0-9._+-]*)?|dir")
 
 
 def known(format: str) -> bool:
-    """Say whether ``format`` may stand in a declaration."""
+    """Return whether ``format`` may stand in a declaration."""
     return format in FORMATS or format in ALIASES or is_path(format)
 
 
 def names() -> tuple[str, ...]:
-    """Get all formats by name, for suggestions."""
+    """Return all formats by name, for suggestions."""
     return (*FORMATS, *ALIASES, "file", "dir")
 
 
 def libraries(format: str) -> tuple[str, ...]:
-    """Get the modules that must be importable to write ``format``; none for files and folders."""
+    """Return the modules that must be importable to write ``format``; none for files and folders."""
     return () if is_path(format) else _format(format).libraries
 
 
 def is_path(format: str) -> bool:
-    """Say whether ``format`` is ``file``, ``file.SUFFIX`` or ``dir``."""
+    """Return whether ``format`` is ``file``, ``file.SUFFIX`` or ``dir``."""
     return _PATH_FORMAT.fullmatch(format) is not None
 
 
 def basename(name: str, suffix: str) -> str:
-    """Get ``name`` with ``suffix`` as a file name, shortened where a file system would refuse it."""
+    """Return ``name`` with ``suffix`` as a file name, shortened where a file system would refuse it."""
     if len(os.fsencode(name + suffix)) <= _MAX_BASENAME:
         return name + suffix
     # Not BLAKE3, as elsewhere: a kernel has the standard library alone. Readers' keys hold this name.
@@ -104,20 +104,20 @@ def save(value: Any, *, name: str, format: str | None, folder: Path) -> SavedVal
 
 
 def load(path: Path, format: str) -> Any:
-    """Get the value that was saved at ``path``; the path itself for files and folders."""
+    """Return the value that was saved at ``path``; the path itself for files and folders."""
     return path if is_path(format) else _format(format).read(path)
 
 
 def load_here(path: Path, format: str, what: str) -> Any:
-    """Get the value as :func:`load` does; BadUsage that names ``what`` when its library or its own class refuses."""
+    """Return the value as :func:`load` does; BadUsage that names ``what`` when its library or its own class refuses."""
     try:
         return load(path, format)
     except NbpipeError:
         raise
     except Exception as error:
-        said = f"{what} ({format}) cannot be loaded here: {type(error).__name__}: {error}"
+        message = f"{what} ({format}) cannot be loaded here: {type(error).__name__}: {error}"
         raise BadUsage(
-            said, "%nbpipe pull STEP.OUTPUT --to FILE gives its bytes; %nbpipe verify looks at all."
+            message, "%nbpipe pull STEP.OUTPUT --to FILE gives its bytes; %nbpipe verify looks at all."
         ) from error
 
 
@@ -146,7 +146,7 @@ def _cure(canonical: str, error: Exception) -> str:
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Say whether the system failed and not the format: a full disk is full in every format."""
+    """Return whether the system failed and not the format: a full disk is full in every format."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
 
@@ -199,7 +199,7 @@ _BY_KIND: Mapping[str, str] = {
 
 
 def _choose(value: Any) -> tuple[str, str]:
-    """Get the format that the type asks for and, for cloudpickle, why."""
+    """Return the format that the type asks for and, for cloudpickle, why."""
     kind = kind_of(value)
     if kind:
         return _BY_KIND[kind], ""
@@ -220,7 +220,7 @@ _JSON_DIGITS = 4000
 
 
 def _is_plain(value: Any) -> bool:
-    """Say whether JSON gives back exactly this value, types and all (our reader keeps NaN and infinities)."""
+    """Return whether JSON gives back exactly this value, types and all (our reader keeps NaN and infinities)."""
     try:
         return _plain(value)
     except RecursionError:

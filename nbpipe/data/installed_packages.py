@@ -20,17 +20,17 @@ _SEPARATORS = re.compile(r"[-_.]+")
 
 
 def site_folders(paths: Iterable[str]) -> tuple[str, ...]:
-    """Get those of an import path's folders in which distributions are installed."""
+    """Return those of an import path's folders in which distributions are installed."""
     return tuple(path for path in paths if Path(path).name in _FOLDERS and Path(path).is_dir())
 
 
 def installed(folders: Iterable[str]) -> list[str]:
-    """Get the names of the folders that describe the installed distributions."""
+    """Return the names of the folders that describe the installed distributions."""
     return sorted(name for folder in folders for name in _names(folder) if _INFO.fullmatch(name))
 
 
 def canonical(name: str) -> str:
-    """Get a distribution's name as all its spellings have it (PEP 503)."""
+    """Return a distribution's name as all its spellings have it (PEP 503)."""
     return _SEPARATORS.sub("-", name).lower()
 
 
@@ -64,7 +64,7 @@ class InstalledPackages:
             self._states.clear()
 
     def state(self, name: str) -> str:
-        """Get a distribution's version, or ``absent``.
+        """Return a distribution's version, or ``absent``.
 
         What was not installed from an index may change without its version: its list of files counts as well. A module
         that belongs to no distribution counts by its content.
@@ -75,7 +75,7 @@ class InstalledPackages:
         return self._states[name]
 
     def owners(self, module: str) -> tuple[str, ...]:
-        """Get the distributions that install a top-level module; the module's own name when none says so."""
+        """Return the distributions that install a top-level module; the module's own name when none says so."""
         if canonical(module) in self._all():
             return (canonical(module),)
         if self._owners is None:
@@ -86,11 +86,11 @@ class InstalledPackages:
         return tuple(self._owners.get(module, (module,)))
 
     def importable(self, module: str) -> bool:
-        """Say whether one of the folders has a top-level module of this name."""
+        """Return whether one of the folders has a top-level module of this name."""
         return any(holds(self._in(folder), module) for folder in self.folders)
 
     def all(self) -> list[str]:
-        """Get every distribution as ``name==version``."""
+        """Return every distribution as ``name==version``."""
         return sorted(f"{found.name}=={self.state(found.name)}" for found in self._all().values())
 
     def _in(self, folder: str) -> frozenset[str]:
@@ -125,7 +125,7 @@ class InstalledPackages:
 
 
 def holds(names: frozenset[str], module: str) -> bool:
-    """Say whether one of a folder's names is a module or package of that name."""
+    """Return whether one of a folder's names is a module or package of that name."""
     return not names.isdisjoint((module, *(module + suffix for suffix in _SUFFIXES)))
 
 
@@ -145,7 +145,7 @@ def _names(folder: str) -> list[str]:
 
 
 def _top_level(info: Path) -> Iterator[str]:
-    """Get the top-level modules of a distribution, from its own list or from its files."""
+    """Return the top-level modules of a distribution, from its own list or from its files."""
     try:
         yield from (info / "top_level.txt").read_text(encoding="utf-8").split()
     except OSError:

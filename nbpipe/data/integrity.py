@@ -26,8 +26,8 @@ def find_damage(path: Path, reference: Reference, *, folder: bool, digests: Dige
     except OSError as error:
         if error.errno in _ABSENT:
             return "is no longer in its datastore"
-        said = f"`{reference.basename}` cannot be read in its datastore: {error.strerror or error} ({path})"
-        raise StoreOutOfReach(said, "Check who may read it.") from error
+        message = f"`{reference.basename}` cannot be read in its datastore: {error.strerror or error} ({path})"
+        raise StoreOutOfReach(message, "Check who may read it.") from error
 
 
 def _compare(path: Path, reference: Reference, *, folder: bool, digests: DigestCache) -> str | None:

@@ -25,7 +25,7 @@ class _Found:
 
 
 def find_modules(names: Iterable[str], roots: Sequence[Path]) -> tuple[FrozenModule, ...]:
-    """Get the local modules that an import of ``names`` reaches, at any depth, sorted by name.
+    """Return the local modules that an import of ``names`` reaches, at any depth, sorted by name.
 
     A module is local when it lies below one of ``roots``; the first root that has it wins, as on Python's own path.
     """
@@ -47,7 +47,7 @@ def find_modules(names: Iterable[str], roots: Sequence[Path]) -> tuple[FrozenMod
 
 
 def _with_parents(name: str) -> Iterator[str]:
-    """Get the packages above a dotted name, outermost first, and the name itself; nothing for what is no name."""
+    """Return the packages above a dotted name, outermost first, and the name itself; nothing for what is no name."""
     parts = name.split(".")
     # What is built into Python, or is nbpipe itself, never comes from the author's folder.
     if parts[0] in sys.builtin_module_names or parts[0] == "nbpipe":
@@ -87,7 +87,7 @@ def _freeze(name: str, file: Path) -> tuple[FrozenModule, list[str]]:
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """Get the dotted names that a module may import, in whatever branch or function."""
+    """Return the dotted names that a module may import, in whatever branch or function."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

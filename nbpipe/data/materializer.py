@@ -45,9 +45,9 @@ class Materializer:
         try:
             path.stat()
         except OSError as error:
-            said = f"`{reference.basename}` ({reference.digest}) is no longer in the datastore `{reference.store}`"
+            message = f"`{reference.basename}` ({reference.digest}) is no longer in the datastore `{reference.store}`"
             hint = "Run the step that makes it again."
-            raise StoreOutOfReach(f"{said}: {path} ({error.strerror})", hint) from error
+            raise StoreOutOfReach(f"{message}: {path} ({error.strerror})", hint) from error
         return path
 
     def url(self, reference: Reference) -> str:
@@ -58,6 +58,8 @@ class Materializer:
         found = self._datastores.get(reference.store)
         if found is None:
             known = ", ".join(f"`{name}`" for name in sorted(self._datastores))
-            said = f"`{reference.basename}` is in the datastore `{reference.store}`, which this workspace does not know"
-            raise StoreOutOfReach(said, f"It knows: {known}.")
+            message = (
+                f"`{reference.basename}` is in the datastore `{reference.store}`, which this workspace does not know"
+            )
+            raise StoreOutOfReach(message, f"It knows: {known}.")
         return found

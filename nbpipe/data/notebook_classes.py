@@ -34,40 +34,40 @@ def share_classes(namespace: Mapping[str, Any], definitions: Mapping[str, str]) 
     classes: dict[str, type] = {}
     for name, value in made.items():
         for within, part in _parts(name, value):
-            told = mark(within, definitions[name])
+            identity = mark(within, definitions[name])
             if isinstance(part, FunctionType):
-                MARKED[told], MARKS[part] = part, told
+                MARKED[identity], MARKS[part] = part, identity
             else:
-                classes[told] = part
+                classes[identity] = part
     tracker = _tracker() if classes else None
     if tracker is None:
         return
     by_class, by_id, lock = tracker
     with lock:
-        for told, found in classes.items():
-            by_class[found] = told
-            by_id[told] = found
+        for identity, found in classes.items():
+            by_class[found] = identity
+            by_id[identity] = found
 
 
 def mark(name: str, digest: str) -> str:
-    """Get what stands for a definition in all kernels."""
+    """Return what stands for a definition in all kernels."""
     return f"{name}-{digest}"
 
 
 def digests_of(function: FunctionType) -> Mapping[str, str]:
-    """Get the digests of the definitions that a function may read, by name."""
-    here = next((told for namespace, told in _LATEST if namespace is function.__globals__), {})
+    """Return the digests of the definitions that a function may read, by name."""
+    here = next((identity for namespace, identity in _LATEST if namespace is function.__globals__), {})
     return DIGESTS.get(function, here)
 
 
-def tracked(told: str) -> type | None:
-    """Get the class of that mark or id, if this process has one."""
+def tracked(identity: str) -> type | None:
+    """Return the class of that mark or id, if this process has one."""
     tracker = _tracker()
-    return None if tracker is None else tracker[1].get(told)
+    return None if tracker is None else tracker[1].get(identity)
 
 
 def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Get the functions and classes that a definition made, itself and those within it, by qualified name."""
+    """Return the functions and classes that a definition made, itself and those within it, by qualified name."""
     if isinstance(value, FunctionType):
         yield name, value
     elif isinstance(value, type) and value.__module__ == "__main__":
@@ -79,7 +79,7 @@ def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _tracker() -> tuple[Any, Any, Any] | None:
-    """Get cloudpickle's two tables of classes and their lock; private to it, so they may be elsewhere some day."""
+    """Return cloudpickle's two tables of classes and their lock; private to it, so they may be elsewhere some day."""
     try:
         # Imported here: a kernel needs it only when a class of the notebook's own is around.
         import cloudpickle.cloudpickle as theirs
@@ -91,5 +91,5 @@ def _tracker() -> tuple[Any, Any, Any] | None:
 
 
 def main_namespace() -> Mapping[str, Any]:
-    """Get the namespace in which a kernel runs its cells."""
+    """Return the namespace in which a kernel runs its cells."""
     return vars(sys.modules["__main__"])

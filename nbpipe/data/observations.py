@@ -43,14 +43,14 @@ class EnvironmentProbe:
         self.packages.refresh()
 
     def state(self, kind: ObservationKind, name: str) -> str:
-        """Get the state that an observation of this kind and name would have now."""
+        """Return the state that an observation of this kind and name would have now."""
         key = (kind, name)
         if key not in self._known:
             self._known[key] = self._look(kind, name)
         return self._known[key]
 
     def differences(self, observed: Iterable[Observation]) -> tuple[Reason, ...]:
-        """Get a reason for each observation that is not so any more."""
+        """Return a reason for each observation that is not so any more."""
         return tuple(
             Reason(
                 f"{item.kind}:{item.name}" if item.name else item.kind, state_summary(item.state), state_summary(now)
@@ -60,11 +60,14 @@ class EnvironmentProbe:
         )
 
     def renewed(self, observed: Iterable[Observation]) -> tuple[Observation, ...]:
-        """Get the same observations as they are now."""
-        return tuple(Observation(item.kind, item.name, self.state(item.kind, item.name)) for item in observed)
+        """Return the same observations as they are now."""
+        return tuple(
+            Observation(item.kind, item.name, self.state(item.kind, item.name), ABSENT if item.left == ABSENT else "")
+            for item in observed
+        )
 
     def files(self, observed: Iterable[Observation]) -> list[Path]:
-        """Get the files whose bytes these observations are about."""
+        """Return the files whose bytes these observations are about."""
         return [self.base / item.name for item in observed if item.kind is ObservationKind.READ]
 
     def _look(self, kind: ObservationKind, name: str) -> str:
@@ -91,7 +94,7 @@ class EnvironmentProbe:
         return self._names[root]
 
     def _sources(self) -> str:
-        """Get the digest of all files of code and settings around the notebook."""
+        """Return the digest of all files of code and settings around the notebook."""
         roots = (self.base, *self.roots)
         paths = dict.fromkeys(path for root in roots for path in map(Path, code_below(str(root))) if path.is_file())
         members = ((os.path.relpath(path, self.base), 0, remembered_digest(path, self.digests)) for path in paths)
@@ -105,53 +108,72 @@ class EnvironmentProbe:
 
 
 def settle_observations(
-    told: Mapping[str, Any], around: EnvironmentProbe
+    report: Mapping[str, Any], around: EnvironmentProbe, project: Path
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-    """Get the observations that a kernel's report comes to, and what makes its result doubtful."""
+    """Return the observations that a kernel's report comes to, and what makes its result doubtful.
+
+    ``project`` is the folder that holds the notebook and all that moves with it.
+    """
     found: list[Observation] = []
     doubts: list[str] = []
-    for name, stamp in told["reads"].items():
+    for name, stamp in report["reads"].items():
         state = _read(around, name, stamp)
         if state is None:
             doubts.append(f"`{name}` changed while the step ran")
         else:
             found.append(Observation(ObservationKind.READ, name, state))
-    for name, names in told["listed"].items():
-        left = told["left"].get(name)
+    for name, names in report["listed"].items():
+        left = report["left"].get(name)
         found.append(Observation(ObservationKind.LISTED, name, _listing(names), _listing(left) if left else ""))
-    for name, state in told["probed"].items():
+    for name, state in report["probed"].items():
         found.append(
             Observation(
                 ObservationKind.PROBED,
                 name,
                 state,
-                around.state(ObservationKind.PROBED, name) if name in told["left"] else "",
+                around.state(ObservationKind.PROBED, name) if name in report["left"] else "",
             )
         )
     found += [
         Observation(ObservationKind.PACKAGE, name, around.packages.state(name))
-        for name in _owners(told, around.packages)
+        for name in _owners(report, around.packages)
     ]
-    found += [Observation(ObservationKind.MISSING, name, ABSENT) for name in told["missing"]]
-    if any(_runs_code(words, around.base) for words in told["programs"]):
+    found += [Observation(ObservationKind.MISSING, name, ABSENT) for name in report["missing"]]
+    if any(_runs_code(words, around.base) for words in report["programs"]):
         found.append(Observation(ObservationKind.SOURCES, "", around.state(ObservationKind.SOURCES, "")))
-    if told["reinstalled"] or any(map(_installs, told["programs"])):
+    if report["reinstalled"] or any(map(_installs, report["programs"])):
         doubts.append("installed packages changed while the step ran")
+    found = list(
+        {(item.kind, item.name): item for each in found for item in _movable(each, around.base, project)}.values()
+    )
     return tuple(sorted(found, key=lambda item: (item.kind, item.name))), tuple(doubts)
 
 
+def _movable(item: Observation, base: Path, project: Path) -> Iterator[Observation]:
+    """Yield an observation, and beside one of an absolute path in the project the same by its relative path.
+
+    Nobody can tell whether the code spelled the absolute path out or made it from the working directory. In a copy of
+    the project both must be as they were; where the project was moved, nothing is left at the absolute one.
+    """
+    if not Path(item.name).is_relative_to(project):
+        yield item
+        return
+    yield Observation(item.kind, os.path.relpath(item.name, base), item.state, item.left)
+    yield Observation(item.kind, item.name, item.state, item.left or ABSENT)
+
+
 def state_summary(state: str) -> str:
-    """Get a state in few words."""
+    """Return a state in few words."""
     return _DIGEST.sub(lambda match: match[0].partition(":")[2][:_SHORT], state)
 
 
 def content_of(path: Path, digests: DigestCache) -> str:
-    """Get the digest of a file or folder."""
+    """Return the digest of a file or folder."""
     return content_digest(path, digests)[0]
 
 
 def _read(around: EnvironmentProbe, name: str, stamp: Sequence[int]) -> str | None:
-    """Get the digest of a file that is still the one that was read, else None."""
+    """Return the digest of a file that is still the one that was read, else None."""
     path = around.base / name
     if _stamp(path) != tuple(stamp):
         return None
@@ -167,8 +189,8 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _owners(told: Mapping[str, Any], packages: InstalledPackages) -> list[str]:
-    return sorted({owner for module in told["packages"] for owner in packages.owners(module)})
+def _owners(report: Mapping[str, Any], packages: InstalledPackages) -> list[str]:
+    return sorted({owner for module in report["packages"] for owner in packages.owners(module)})
 
 
 def _listing(names: Iterable[str]) -> str:
@@ -178,7 +200,7 @@ def _listing(names: Iterable[str]) -> str:
 
 
 def _runs_code(words: Sequence[str], base: Path) -> bool:
-    """Say whether a program may run code of the author's: an interpreter, or a file that lies around."""
+    """Return whether a program may run code of the author's: an interpreter, or a file that lies around."""
     return any(
         _INTERPRETER.fullmatch(Path(word).name) or ("/" in word and _lies_around(base / word, base))
         for word in _programs(words)
@@ -186,8 +208,8 @@ def _runs_code(words: Sequence[str], base: Path) -> bool:
 
 
 def _installs(words: Sequence[str]) -> bool:
-    said = " ".join(words)
-    return bool(_INSTALLERS.search(said)) and bool(_INSTALLING.search(said))
+    message = " ".join(words)
+    return bool(_INSTALLERS.search(message)) and bool(_INSTALLING.search(message))
 
 
 def _lies_around(program: Path, base: Path) -> bool:
@@ -195,7 +217,7 @@ def _lies_around(program: Path, base: Path) -> bool:
 
 
 def _programs(words: Sequence[str]) -> Iterator[str]:
-    """Get the programs that a command starts: its first words, and those of a command line given to a shell."""
+    """Return the programs that a command starts: its first words, and those of a command line given to a shell."""
     *shell, last = words or [""]
     if "-c" in shell and any(Path(word).name in _SHELLS for word in shell):
         for command in re.split(r"[;&|\n]+", last):

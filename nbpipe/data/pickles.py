@@ -21,7 +21,7 @@ _MODULE = "cloudpickle.cloudpickle"
 
 
 def writer(cloudpickle: Any, file: IO[bytes]) -> Any:
-    """Get what writes into a file; ``cloudpickle`` is the library."""
+    """Return what writes into a file; ``cloudpickle`` is the library."""
 
     class Writer(cloudpickle.Pickler):  # type: ignore[misc]  # it is loaded only here
         """cloudpickle, which marks functions that have a definition."""
@@ -60,7 +60,7 @@ class Reader(pickle.Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Get what a pickle names."""
+        """Return what a pickle names."""
         found = super().find_class(module, name)
         return self._instead[name](found) if module == _MODULE and name in self._instead else found
 
@@ -68,14 +68,14 @@ class Reader(pickle.Unpickler):
         return any(value is own for own in self._own)
 
     def _function(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        def function(code: Any, space: Any, told: Any, *more: Any) -> Any:
-            own = MARKED.get(told)
+        def function(code: Any, space: Any, identity: Any, *more: Any) -> Any:
+            own = MARKED.get(identity)
             if isinstance(own, FunctionType):
                 self._own.append(own)
                 return own
-            made = make(code, space, told, *more)
-            if told is not None:
-                MARKS[made] = told
+            made = make(code, space, identity, *more)
+            if identity is not None:
+                MARKS[made] = identity
             return made
 
         return function
@@ -87,18 +87,18 @@ class Reader(pickle.Unpickler):
             reached = state[1]["__globals__"]
             digests = reached.pop(_DIGESTS, {})
             marks = {name: mark(name, digest) for name, digest in digests.items()}
-            reached.update({name: MARKED[told] for name, told in marks.items() if told in MARKED})
+            reached.update({name: MARKED[identity] for name, identity in marks.items() if identity in MARKED})
             DIGESTS[function] = digests
             return set_state(function, state)
 
         return function_state
 
     def _class(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        def class_(*given: Any) -> Any:
-            *_, told, _ = given
-            own = tracked(told)
+        def class_(*arguments: Any) -> Any:
+            *_, identity, _ = arguments
+            own = tracked(identity)
             if own is None:
-                return make(*given)
+                return make(*arguments)
             self._own.append(own)
             return own
 

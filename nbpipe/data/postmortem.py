@@ -73,12 +73,12 @@ class _Keeper:
             if time.monotonic() > self.ends:
                 return
             try:
-                kept = (
+                entry = (
                     {"text": "(left out: its name sounds like a secret)"} if _SECRET.search(name) else self._one(value)
                 )
             except Exception as error:  # noqa: BLE001  # an author's class may raise anything when it is looked at
-                kept = {"text": f"(cannot be shown: {type(error).__name__})"}
-            self.told[name] = kept
+                entry = {"text": f"(cannot be shown: {type(error).__name__})"}
+            self.told[name] = entry
 
     def _one(self, value: Any) -> dict[str, str]:
         if _is_plain(value):
@@ -122,46 +122,46 @@ def keep_postmortem(
     worker = threading.Thread(target=keeper.keep, args=(_names(frame, known),), daemon=True)
     worker.start()
     worker.join(_SECONDS)
-    told = {"function": frame.f_code.co_name, "line": line, "values": dict(keeper.told)}
+    index = {"function": frame.f_code.co_name, "line": line, "values": dict(keeper.told)}
     try:
-        create_file(place / _INDEX, json.dumps(told).encode("utf-8", "surrogatepass"), mode=0o600, durable=False)
+        create_file(place / _INDEX, json.dumps(index).encode("utf-8", "surrogatepass"), mode=0o600, durable=False)
     except OSError:
         return
 
 
 def read_postmortem(folder: Path) -> Postmortem | None:
-    """Get what was kept in an attempt's folder, or None."""
+    """Return what was kept in an attempt's folder, or None."""
     place = folder / FOLDER
     try:
-        told = json.loads((place / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
-        values = {name: _value(place, kept) for name, kept in told["values"].items()}
-        return Postmortem(told["function"], told["line"], values)
+        index = json.loads((place / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
+        values = {name: _value(place, entry) for name, entry in index["values"].items()}
+        return Postmortem(index["function"], index["line"], values)
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
 def names_kept(folder: Path) -> tuple[str, ...]:
-    """Get the names that were kept in an attempt's folder, without their values."""
+    """Return the names that were kept in an attempt's folder, without their values."""
     try:
-        told = json.loads((folder / FOLDER / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
-        return tuple(told["values"])
+        index = json.loads((folder / FOLDER / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
+        return tuple(index["values"])
     except (OSError, ValueError, LookupError, TypeError):
         return ()
 
 
-def _value(place: Path, kept: Mapping[str, str]) -> Any:
-    if "plain" in kept:
-        return ast.literal_eval(kept["plain"])
-    if kept.get("format") not in ("npy", "arrow"):
-        return ValueText(kept["text"])
+def _value(place: Path, entry: Mapping[str, str]) -> Any:
+    if "plain" in entry:
+        return ast.literal_eval(entry["plain"])
+    if entry.get("format") not in ("npy", "arrow"):
+        return ValueText(entry["text"])
     try:
-        return formats.load(place / Path(kept["file"]).name, kept["format"])
+        return formats.load(place / Path(entry["file"]).name, entry["format"])
     except (OSError, ValueError, TypeError, ImportError) as error:
         return ValueText(f"(cannot be read: {error})")
 
 
 def _names(frame: FrameType, known: Collection[str]) -> dict[str, Any]:
-    """Get a frame's names and values; of a cell's frame only what is no code and no name of IPython's."""
+    """Return a frame's names and values; of a cell's frame only what is no code and no name of IPython's."""
     names = dict(frame.f_locals)
     if frame.f_code.co_name == "<module>":
         code = (ModuleType, FunctionType, type)
@@ -178,7 +178,7 @@ def _environment() -> Iterator[str]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Say whether a value is made of nothing but Python's own plain types, and not of very many."""
+    """Return whether a value is made of nothing but Python's own plain types, and not of very many."""
     todo, seen = [(value, 0)], 0
     while todo:
         item, depth = todo.pop()
@@ -204,7 +204,7 @@ def _comes_back(text: str) -> bool:
 
 
 def _measured(value: Any) -> tuple[int, str]:
-    """Get about how many bytes an array or a table takes, and the format to keep it in; no format for anything else."""
+    """Return about how many bytes an array or a table takes, and its format; no format for anything else."""
     kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
     if kind == "numpy.ndarray":
         return (value.nbytes, "npy") if not value.dtype.hasobject else (0, "")

@@ -59,7 +59,7 @@ _BY_SUFFIX: Mapping[str, str] = {
 
 
 def preview(artifact: Artifact, materializer: Materializer) -> Preview:
-    """Get the beginning of a stored output; one that is gone or damaged is told as such."""
+    """Return the beginning of a stored output; one that is gone or damaged is told as such."""
     given: _Found = {"format": artifact.format, "bytes": artifact.bytes}
     try:
         path = materializer.path(artifact.reference)
@@ -122,7 +122,7 @@ def _label(name: str) -> str:
 
 
 def _cell(scalar: Any) -> str:
-    """Get one value as text; of a long one only the beginning is read."""
+    """Return one value as text; of a long one only the beginning is read."""
     if not scalar.is_valid:
         return ""
     if type(scalar).__name__.endswith(("ListScalar", "MapScalar", "ListViewScalar")):
@@ -263,7 +263,7 @@ def _image(path: Path) -> _Found:
 
 
 def _picture(path: Path, name: str) -> PreviewImage | None:
-    """Get a picture that is small enough to be shown, made smaller where that can be done."""
+    """Return a picture that is small enough to be shown, made smaller where that can be done."""
     head = _beginning(path, 32)
     media = next((media for media, magic in _MEDIA.items() if head.startswith(magic)), None)
     if media is None:
@@ -327,7 +327,7 @@ def _beginning(path: Path, length: int) -> bytes:
 
 
 def _text_of(path: Path, length: int) -> tuple[str, bool]:
-    """Get the beginning of a text, and whether it is all of it."""
+    """Return the beginning of a text, and whether it is all of it."""
     data = _beginning(path, length + 1)
     whole = len(data) <= length
     return data[:length].decode("utf-8", "replace"), whole

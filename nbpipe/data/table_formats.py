@@ -37,7 +37,7 @@ def _write_ipc(table: Any, path: Path) -> None:
 
 
 def read_arrow(path: Path) -> Any:
-    """Get the table that was written, as its own type; the file is mapped, not read, as far as the type allows."""
+    """Return the table that was written, as its own type; the file is mapped, not read, as far as the type allows."""
     ipc, mapped = library("pyarrow.ipc"), library("pyarrow").memory_map(str(path))
     _know_pandas_types(ipc.open_file(mapped).schema)
     return _from_table(ipc.open_file(mapped).read_all())
@@ -56,7 +56,7 @@ def write_parquet(value: Any, path: Path) -> str:
 
 
 def read_parquet(path: Path) -> Any:
-    """Get the table that was written, as its own type."""
+    """Return the table that was written, as its own type."""
     parquet = library("pyarrow.parquet")
     _know_pandas_types(parquet.read_schema(str(path)))
     table = parquet.ParquetFile(str(path), memory_map=True).read()
@@ -75,7 +75,7 @@ def _know_pandas_types(schema: Any) -> None:
 
 
 def _as_written(table: Any, path: Path) -> Any:
-    """Get the column types back that Parquet does not have (seconds, for one): the writer's are in the footer."""
+    """Restore the column types that Parquet does not have, such as seconds: the writer's are in the footer."""
     recorded = (library("pyarrow.parquet").read_metadata(str(path)).metadata or {}).get(b"ARROW:schema")
     if recorded is None:
         return table
@@ -112,7 +112,7 @@ def _marked(table: Any, told: Mapping[str, Any], **more: bytes) -> Any:
 
 
 def _told(schema: Any) -> Any:
-    """Get what was recorded beside the columns; of a file that others wrote, that it shall be a DataFrame."""
+    """Return what was recorded beside the columns; of a file that others wrote, that it shall be a DataFrame."""
     return json.loads((schema.metadata or {}).get(_KEY, b'{"type": "pandas.DataFrame"}'))
 
 
@@ -148,11 +148,11 @@ def _pack_polars(value: Any) -> Any:
 def _pack_pandas(value: Any) -> Any:
     kind = kind_of(value)
     frame = value.to_frame() if kind == "pandas.Series" else value
-    told = {"type": kind, "freq": getattr(frame.index, "freqstr", None)}
+    metadata = {"type": kind, "freq": getattr(frame.index, "freqstr", None)}
     if kind == "pandas.Series":
-        told |= _told_name(value.name)
+        metadata |= _told_name(value.name)
     if _plain_labels(frame.columns):
-        return _marked(library("pyarrow").Table.from_pandas(frame), told)
+        return _marked(library("pyarrow").Table.from_pandas(frame), metadata)
     texts = [str(label) for label in frame.columns]
     texts = texts if len(set(texts)) == len(texts) else [str(number) for number in range(len(texts))]
     # One column beside the labels: without any, Arrow forgets how many rows there are.
@@ -162,7 +162,7 @@ def _pack_pandas(value: Any) -> Any:
     with library("pyarrow.ipc").new_stream(sink, labels.schema) as writer:
         writer.write_table(labels)
     table = library("pyarrow").Table.from_pandas(frame.set_axis(texts, axis=1))
-    return _marked(table, told, columns=sink.getvalue().to_pybytes())
+    return _marked(table, metadata, columns=sink.getvalue().to_pybytes())
 
 
 def _plain_labels(columns: Any) -> bool:
@@ -190,7 +190,7 @@ def _unpack_pandas(table: Any, told: Mapping[str, Any]) -> Any:
 
 
 def _told_name(name: Any) -> dict[str, Any]:
-    """Get a Series' name as JSON can tell it; a name that JSON cannot tell must survive as a column's label."""
+    """Return a Series' name as JSON can tell it; a name that JSON cannot tell must survive as a column's label."""
     parts = name if type(name) is tuple else (name,)
     plain = all(type(part) in _PLAIN_NAMES for part in parts)
     return {"name": name} if plain else {}
@@ -251,8 +251,8 @@ def write_csv(value: Any, path: Path) -> str:
         raise UnsupportedValue("csv takes a DataFrame or an Arrow table")
     plain = value.index.equals(library("pandas").RangeIndex(len(value))) and value.index.name is None
     (value if plain else value.reset_index()).to_csv(path, index=False, lineterminator="\n")
-    said = [] if plain else ["the index comes back as ordinary columns"]
-    return _csv_note([*said, *_changed_columns(value, read_csv(path))])
+    notes = [] if plain else ["the index comes back as ordinary columns"]
+    return _csv_note([*notes, *_changed_columns(value, read_csv(path))])
 
 
 def _changed_columns(value: Any, back: Any) -> list[str]:
@@ -265,12 +265,12 @@ def _changed_columns(value: Any, back: Any) -> list[str]:
     ]
 
 
-def _csv_note(said: list[str]) -> str:
-    return f"csv does not keep everything: {'; '.join(said)}; arrow and parquet do" if said else ""
+def _csv_note(notes: list[str]) -> str:
+    return f"csv does not keep everything: {'; '.join(notes)}; arrow and parquet do" if notes else ""
 
 
 def read_csv(path: Path) -> Any:
-    """Get a DataFrame, or the other library's table that the file's name tells of."""
+    """Return a DataFrame, or the other library's table that the file's name tells of."""
     if path.name.endswith(".polars.csv"):
         return library("polars").read_csv(path)
     if path.name.endswith(".pyarrow.csv"):

@@ -23,7 +23,7 @@ class UnsupportedValue(Exception):
 
 
 def kind_of(value: Any) -> str:
-    """Get ``library.Class`` for a type that has a format of its own, else nothing; subclasses are strangers."""
+    """Return ``library.Class`` for a type that has a format of its own, else nothing; subclasses are strangers."""
     for module, classes in _KINDS.items():
         # An author who has such a value has imported its library already.
         loaded = sys.modules.get(module)
@@ -34,18 +34,18 @@ def kind_of(value: Any) -> str:
 
 
 def type_name(value: Any) -> str:
-    """Get the type as its author calls it, e.g. ``sklearn.Ridge``."""
+    """Return the type as its author calls it, e.g. ``sklearn.Ridge``."""
     module = type(value).__module__
     return type(value).__qualname__ if module == "builtins" else f"{module.partition('.')[0]}.{type(value).__name__}"
 
 
 def library(module: str) -> Any:
-    """Get a library on use: a kernel's environment holds only those that its own data need."""
+    """Return a library on use: a kernel's environment holds only those that its own data need."""
     return importlib.import_module(module)
 
 
 def same(left: Any, right: Any) -> bool:
-    """Say whether two items are equal in type and value, NaN included."""
+    """Return whether two items are equal in type and value, NaN included."""
     if type(left) is not type(right):
         return False
     if isinstance(left, list | tuple):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, select, true
 
-from nbpipe.codec import decode, encode_sparse
+from nbpipe.codec import ALWAYS, decode, encode_sparse
 from nbpipe.history import attempts, event_log, executions, pipelines
 from nbpipe.history.database import Repository
 from nbpipe.history.results import ReuseEntry, add_reuse_entries
@@ -30,7 +30,7 @@ class ArchivedRun:
 
     run: RunRecord
     pipeline: PipelineRecord
-    version: Literal[1] = 1
+    version: Literal[1] = field(default=1, metadata=ALWAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ArchivedResult:
     offers: tuple[ReuseEntry, ...] = ()
     committed: float = 0.0
     texts: Mapping[str, str] = field(default_factory=dict)
-    version: Literal[1] = 1
+    version: Literal[1] = field(default=1, metadata=ALWAYS)
 
 
 def archive_text(archived: ArchivedRun | ArchivedResult) -> str:

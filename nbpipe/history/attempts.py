@@ -88,6 +88,12 @@ class AttemptRepository(Repository):
         with self._database.reading() as connection:
             return [attempt_from(row) for row in connection.execute(wanted)]
 
+    def of_run(self, run: str) -> list[AttemptRecord]:
+        """Return the attempts of a run, those of an execution first to last."""
+        wanted = select(attempts).where(attempts.c.run == run).order_by(attempts.c.execution, attempts.c.number)
+        with self._database.reading() as connection:
+            return [attempt_from(row) for row in connection.execute(wanted)]
+
     def get(self, attempt: str) -> AttemptRecord | None:
         """Return one attempt."""
         with self._database.reading() as connection:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -59,7 +60,8 @@ meta = Table("meta", metadata, _words("name", primary_key=True), _words("value")
 
 counters = Table("counters", metadata, _words("name", primary_key=True), _number("value"))
 
-texts = Table("texts", metadata, _words("digest", primary_key=True), _words("text"))
+# Compressed: a row of an uncompressed list of components would leave most of its page empty.
+texts = Table("texts", metadata, _words("digest", primary_key=True), Column("text", LargeBinary, nullable=False))
 
 pipelines = Table(
     "pipelines",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -49,7 +50,11 @@ class TextPool:
         known: set[str] = set()
         for chunk in chunks(list(self._by_digest)):
             known.update(connection.scalars(select(texts.c.digest).where(texts.c.digest.in_(chunk))).all())
-        rows = [{"digest": name, "text": text} for name, text in self._by_digest.items() if name not in known]
+        rows = [
+            {"digest": name, "text": zlib.compress(text.encode("ascii"))}
+            for name, text in self._by_digest.items()
+            if name not in known
+        ]
         insert_absent(connection, texts, rows)
 
     def _reference(self, text: str) -> tuple[str, bool]:
@@ -83,5 +88,5 @@ def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for chunk in chunks(names):
         rows = connection.execute(select(texts.c.digest, texts.c.text).where(texts.c.digest.in_(chunk))).all()
-        found.update((row.digest, json.loads(row.text)) for row in rows)
+        found.update((row.digest, json.loads(zlib.decompress(row.text))) for row in rows)
     return found

@@ -14,7 +14,7 @@ FIELDS: Mapping[type[ast.AST], tuple[str, ...]] = {
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """Get the nodes right below a node, in the order of its fields."""
+    """Return the nodes right below a node, in the order of its fields."""
     found: list[ast.AST] = []
     for name in FIELDS[type(node)]:
         value = getattr(node, name, None)

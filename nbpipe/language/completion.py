@@ -36,7 +36,7 @@ class CompletionNames:
 
     @property
     def outputs(self) -> list[str]:
-        """Get all outputs as ``STEP.OUTPUT``."""
+        """Return all outputs as ``STEP.OUTPUT``."""
         return [f"{step}.{output}" for step, outputs in self.steps.items() for output in outputs]
 
 
@@ -59,7 +59,7 @@ class _Spot:
 
 
 def complete(source: str, line: int, column: int, known: CompletionNames) -> Completions | None:
-    """Get what may stand in a cell at a line (from 0) and column; None where the place is none of ours."""
+    """Return what may stand in a cell at a line (from 0) and column; None where the place is none of ours."""
     lines = lines_of(source)
     if line >= len(lines):
         return None
@@ -72,8 +72,8 @@ def complete(source: str, line: int, column: int, known: CompletionNames) -> Com
     step = (head.split(maxsplit=1) or [""])[0]
     spot = _Spot(before, step, _bound(lines, last + 1), known)
     if line <= last:
-        told = before[header.end() :] if line == first else _joined([*lines[:line], before], first, header.end())[0]
-        return _in_header(told, spot)
+        text = before[header.end() :] if line == first else _joined([*lines[:line], before], first, header.end())[0]
+        return _in_header(text, spot)
     # Only lines right under the first one declare anything.
     pipe = _PIPE.match(before)
     if pipe is None or not all(_PIPE.match(text) for text in lines[last + 1 : line]):
@@ -82,7 +82,7 @@ def complete(source: str, line: int, column: int, known: CompletionNames) -> Com
 
 
 def _joined(lines: Sequence[str], first: int, start: int) -> tuple[str, int]:
-    """Get a line from ``start`` on with those that a backslash adds, and the last one's index."""
+    """Return a line from ``start`` on with those that a backslash adds, and the last one's index."""
     text, last = lines[first][start:], first
     while text.rstrip().endswith("\\") and last + 1 < len(lines):
         last += 1
@@ -93,35 +93,35 @@ def _joined(lines: Sequence[str], first: int, start: int) -> tuple[str, int]:
 
 
 def _bound(lines: Sequence[str], start: int) -> list[str]:
-    """Get the names that the cell's code binds, as far as it can be read."""
+    """Return the names that the cell's code binds, as far as it can be read."""
     try:
         return sorted(name_usage(parse_cell("\n".join(lines[start:]), SourceLocation()).body).binds)
     except (Refused, RecursionError):
         return []
 
 
-def _in_header(told: str, spot: _Spot) -> Completions | None:
-    fragment = _LAST.search(told)
+def _in_header(text: str, spot: _Spot) -> Completions | None:
+    fragment = _LAST.search(text)
     word = fragment[0] if fragment else ""
-    if not told[: len(told) - len(word)].strip():
+    if not text[: len(text) - len(word)].strip():
         # The step's own name is its author's to choose, unless one is to be continued.
         return _fitting(word, spot.known.steps)
     if word.startswith("-"):
-        given = {SHORT.get(name, name) for name in _OPTION.findall(told)}
-        short = [f"-{letter}" for letter, key in SHORT.items() if key not in given]
-        return _fitting(word, [*short, *(f"--{key}" for key in (*WORKING, *_FLAGS) if key not in given)])
-    options = list(_OPTION.finditer(told))
+        used = {SHORT.get(name, name) for name in _OPTION.findall(text)}
+        short = [f"-{letter}" for letter, key in SHORT.items() if key not in used]
+        return _fitting(word, [*short, *(f"--{key}" for key in (*WORKING, *_FLAGS) if key not in used)])
+    options = list(_OPTION.finditer(text))
     if not options:
         return _fitting(word, [f"-{letter}" for letter in SHORT])
     key = options[-1][1]
-    return _in_value(SHORT.get(key, key), told[options[-1].end() :], spot)
+    return _in_value(SHORT.get(key, key), text[options[-1].end() :], spot)
 
 
-def _in_key_line(told: str, spot: _Spot) -> Completions | None:
-    key = _KEY.match(told)
+def _in_key_line(text: str, spot: _Spot) -> Completions | None:
+    key = _KEY.match(text)
     if key is None:
-        return _fitting(told.lstrip(), [f"{name}: " for name in WORKING])
-    return _in_value(key[1], told[key.end() :], spot)
+        return _fitting(text.lstrip(), [f"{name}: " for name in WORKING])
+    return _in_value(key[1], text[key.end() :], spot)
 
 
 def _in_value(key: str, value: str, spot: _Spot) -> Completions | None:
@@ -129,10 +129,10 @@ def _in_value(key: str, value: str, spot: _Spot) -> Completions | None:
     if offers is None:
         return None
     item = value.rpartition(",")[2].lstrip()
-    given = {part.partition("=")[0].partition(":")[0].strip() for part in value.split(",")[:-1]}
+    used = {part.partition("=")[0].partition(":")[0].strip() for part in value.split(",")[:-1]}
     # What is replaced is what stands after the last sign that ends a word: NAME, FORMAT or SOURCE.
     fragment = re.split(r"[=\s]" if "=" in item else r"[:\s]", item)[-1]
-    return _fitting(fragment, [word for word in offers(item, spot) if word not in given])
+    return _fitting(fragment, [word for word in offers(item, spot) if word not in used])
 
 
 def _of_in(item: str, spot: _Spot) -> Iterable[str]:

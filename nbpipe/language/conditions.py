@@ -26,7 +26,7 @@ _EXAMPLE = "A condition compares parameters with literals: --when \"depth > 3 an
 
 
 def condition_names(text: str, place: SourceLocation) -> tuple[str, ...]:
-    """Get the parameters that the condition reads; BadDirective when it is more than a literal condition."""
+    """Return the parameters that the condition reads; BadDirective when it is more than a literal condition."""
     tree = _parse(text, place)
     for node in ast.walk(tree):
         if not isinstance(node, _ALLOWED):
@@ -38,7 +38,7 @@ def condition_names(text: str, place: SourceLocation) -> tuple[str, ...]:
 
 
 def holds(text: str, values: Mapping[str, Any], place: SourceLocation) -> bool:
-    """Say whether the condition is true of these parameter values."""
+    """Return whether the condition is true of these parameter values."""
     try:
         return bool(_value(_parse(text, place).body, values))
     except TypeError as error:
@@ -55,8 +55,8 @@ def _parse(text: str, place: SourceLocation) -> ast.Expression:
     try:
         return ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        said = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
-        raise BadDirective(f"`{text}` is not a condition: {said}", _EXAMPLE, place) from None
+        reason = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
+        raise BadDirective(f"`{text}` is not a condition: {reason}", _EXAMPLE, place) from None
 
 
 def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:

@@ -15,8 +15,8 @@ _KEPT_OUT = "#| local"
 _WIDEST = 60
 
 
-def debug_cell(pieces: Sequence[StepCell], failed: tuple[int, int] | None = None, said: str = "") -> str:
-    """Get the step's code as a cell that is no step; ``failed`` (cell, line) is marked with what was ``said``.
+def debug_cell(pieces: Sequence[StepCell], failed: tuple[int, int] | None = None, message: str = "") -> str:
+    """Return the step's code as a cell that is no step; ``failed`` (cell, line) is marked with ``message``.
 
     The lines of the first piece keep their numbers. Each further one begins below a comment that names its cell.
     """
@@ -33,13 +33,13 @@ def debug_cell(pieces: Sequence[StepCell], failed: tuple[int, int] | None = None
         if failed and failed[0] == piece.cell and failed[1] <= len(own) and marked is None:
             marked = len(lines) + failed[1] - 1
         lines += own
-    return "\n".join(lines if marked is None else _marked(lines, marked, said))
+    return "\n".join(lines if marked is None else _marked(lines, marked, message))
 
 
-def _marked(lines: Sequence[str], at: int, said: str) -> list[str]:
-    """Get the lines with a comment behind one of them, where that changes nothing but the comments."""
-    told = said if len(said) <= _WIDEST else f"{said[:_WIDEST]}…"
-    fresh = [*lines[:at], f"{lines[at]}  # ← {told or 'failed here'}", *lines[at + 1 :]]
+def _marked(lines: Sequence[str], at: int, message: str) -> list[str]:
+    """Return the lines with a comment behind one of them, where that changes nothing but the comments."""
+    shown = message if len(message) <= _WIDEST else f"{message[:_WIDEST]}…"
+    fresh = [*lines[:at], f"{lines[at]}  # ← {shown or 'failed here'}", *lines[at + 1 :]]
     return fresh if _means("\n".join(fresh)) == _means("\n".join(lines)) else list(lines)
 
 

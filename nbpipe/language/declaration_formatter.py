@@ -25,7 +25,7 @@ _NO_SHORT = re.compile(r"(?:^|\s)-{1,2}[A-Za-z]|\\$")
 
 
 def format_declaration(cell: Cell, style: str = "auto") -> str:
-    """Get a cell's source with its declaration in a style; a cell that is no step as it is.
+    """Return a cell's source with its declaration in a style; a cell that is no step as it is.
 
     ``auto``: what is over 88 columns, or continued by a backslash, becomes one short line if it fits and else long.
     BadDirective when the declaration cannot be read.
@@ -44,12 +44,12 @@ def format_declaration(cell: Cell, style: str = "auto") -> str:
 
 
 def _overlong(lines: list[str], written: DeclarationText) -> bool:
-    """Say whether the first line with all that continues it is continued, or too wide."""
+    """Return whether the first line with all that continues it is continued, or too wide."""
     return written.used > 1 or len(lines[written.first].rstrip("\r\n")) > WIDTH
 
 
 def _replaced(lines: list[str], written: DeclarationText, declaration: list[str]) -> str:
-    """Get the cell with its declaration's lines exchanged; each line ends as the first one did."""
+    """Return the cell with its declaration's lines exchanged; each line ends as the first one did."""
     first = lines[written.first]
     end = first[len(first.rstrip("\r\n")) :]
     last = lines[written.after - 1]
@@ -59,7 +59,7 @@ def _replaced(lines: list[str], written: DeclarationText, declaration: list[str]
 
 
 def _short(written: DeclarationText) -> list[str]:
-    """Get one line with all options; a value that a line cannot hold stays in a line of its own."""
+    """Return one line with all options; a value that a line cannot hold stays in a line of its own."""
     words, below = [written.head, written.name], []
     for key, span in written.options.items():
         value = _value(key, span)
@@ -71,7 +71,7 @@ def _short(written: DeclarationText) -> list[str]:
 
 
 def _long(written: DeclarationText, lines: list[str]) -> list[str]:
-    """Get the name's line, and one for each key; what is only a word of the first line stays there."""
+    """Return the name's line, and one for each key; what is only a word of the first line stays there."""
     flags = [f"--{key}" for key in written.options if key in ("append", "here")]
     keys = [(key, _value(key, span)) for key, span in written.options.items() if key not in ("append", "here")]
     pipe = _pipe(written, lines)
@@ -79,7 +79,7 @@ def _long(written: DeclarationText, lines: list[str]) -> list[str]:
 
 
 def _pipe(written: DeclarationText, lines: list[str]) -> str:
-    """Get how the cell begins its lines: black writes ``# |``, and may have been here."""
+    """Return how the cell begins its lines: black writes ``# |``, and may have been here."""
     own = [written.head, *lines[written.first : written.after]]
     return "# |" if any(line.startswith("# |") for line in own) else "#|"
 
@@ -91,7 +91,7 @@ def _value(key: str, span: SourceSpan) -> str:
 
 
 def _meaning(source: str, cell: Cell) -> Any:
-    """Get what a declaration says, wherever it says it, with the code below it; None where it cannot be read."""
+    """Return what a declaration says, wherever it says it, with the code below it; None where it cannot be read."""
     again = dataclasses.replace(cell, source=source)
     try:
         read, written = read_step(again), read_declaration_text(again)

@@ -22,7 +22,7 @@ _FORMAT = re.compile(r"[A-Za-z][\w.+-]*\Z")
 
 
 def identifier(span: SourceSpan, what: str) -> str:
-    """Get the name as Python knows it: identifiers are compared in Unicode's form NFKC."""
+    """Return the name as Python knows it: identifiers are compared in Unicode's form NFKC."""
     text = span.text
     if not text.isidentifier() or keyword.iskeyword(text):
         raise span.wrong(f"`{text}` is not {_a(what)}", name_hint(text, what))
@@ -32,7 +32,7 @@ def identifier(span: SourceSpan, what: str) -> str:
 
 
 def name_hint(text: str, what: str) -> str:
-    """Get what to do about a text that is no name."""
+    """Return what to do about a text that is no name."""
     if re.search(r"(?:^|\s)#", text):
         return "A declaration holds no comment: write it on a line of its own, below."
     step, _, output = text.partition(".")
@@ -89,7 +89,7 @@ def _named(item: SourceSpan, what: str) -> tuple[str, str | None, SourceSpan | N
 
 
 def _path_hint(text: str) -> str:
-    """Get the cure for a path without a name, or for a whole item in the quotes that belong around its path."""
+    """Return the cure for a path without a name, or for a whole item in the quotes that belong around its path."""
     quote, inner = text[0], text[1:-1]
     named, equals, path = inner.partition("=")
     if quote in "\"'" and equals and "/" not in named:
@@ -107,16 +107,16 @@ def _format(span: SourceSpan) -> str:
 
 
 def input_text(item: Input) -> str:
-    """Get an input as it may be written."""
+    """Return an input as it may be written."""
     source = item.source
     if isinstance(source, StepOutput):
         return item.name if source == StepOutput(item.name) else f"{item.name}={source.step}.{source.output}"
     if isinstance(source, ParameterSource):
-        told = f"param:{source.parameter}"
+        text = f"param:{source.parameter}"
     else:
-        told = source.pattern if isinstance(source, FileSource) else source.text
-    quote = "'" if '"' in told else '"'
-    quoted = f"{quote}{told}{quote}" if re.search(r"[\s,]", told) else told
+        text = source.pattern if isinstance(source, FileSource) else source.text
+    quote = "'" if '"' in text else '"'
+    quoted = f"{quote}{text}{quote}" if re.search(r"[\s,]", text) else text
     return f"{item.name}{f':{item.format}' if item.format else ''}={quoted}"
 
 

@@ -63,7 +63,7 @@ class SharedDefinitions:
     lazy: bool = False
 
     def find(self, name: str) -> list[AnalysedDefinition]:
-        """Get the definitions of ``name`` without equal repeats; BadPipeline when they cannot be shared."""
+        """Return the definitions of ``name`` without equal repeats; BadPipeline when they cannot be shared."""
         candidates = self.by_name.get(name, [])
         if len(candidates) > 1:
             candidates = list({item.definition.normal: item for item in candidates}.values())
@@ -163,7 +163,7 @@ def _is_future(statement: ast.stmt) -> bool:
 
 
 def _submodule(item: AnalysedDefinition, name: str) -> bool:
-    """Say whether this is ``import NAME`` or ``import NAME.part``, several of which add up."""
+    """Return whether this is ``import NAME`` or ``import NAME.part``, several of which add up."""
     text = item.definition.source
     return item.definition.is_import and (text == f"import {name}" or text.startswith(f"import {name}."))
 
@@ -239,7 +239,7 @@ def _with_needs(
 
 
 def _text(source: _Source, statement: ast.stmt) -> str:
-    """Get the statement as written, decorators included."""
+    """Return the statement as written, decorators included."""
     first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
     text = "\n".join(source.lines[first - 1 : statement.end_lineno])
     try:
@@ -321,7 +321,7 @@ def _has_effect(statement: ast.stmt) -> bool:
 def order_definitions(
     items: Mapping[str, list[AnalysedDefinition]], always: Iterable[AnalysedDefinition]
 ) -> tuple[AnalysedDefinition, ...]:
-    """Get definitions in an order that works: what one needs while it is defined comes before it."""
+    """Return definitions in an order that works: what one needs while it is defined comes before it."""
     done: dict[int, AnalysedDefinition] = {}
     begun: set[int] = set()
     closed: set[int] = set()
@@ -352,12 +352,12 @@ def order_definitions(
 
 
 def _rank(item: AnalysedDefinition) -> tuple[bool, bool, int, int]:
-    """Get the place where nothing else decides: imports first, then as the notebook has it."""
+    """Return the place where nothing else decides: imports first, then as the notebook has it."""
     definition = item.definition
     is_future = definition.source.startswith("from __future__")
     return (not is_future, not definition.is_import, definition.cell, item.line)
 
 
 def _called_at_once(item: AnalysedDefinition) -> bool:
-    """Say whether defining it may call it: a decorator is given what it decorates."""
+    """Return whether defining it may call it: a decorator is given what it decorates."""
     return item.definition.source.lstrip().startswith("@")

@@ -55,7 +55,7 @@ class StepDeclaration:
 
 
 def marker(source: str) -> str | None:
-    """Get the kind that the cell's first line gives it: step, parameters, shared, local, magic or None."""
+    """Return the kind that the cell's first line gives it: step, parameters, shared, local, magic or None."""
     line = _first_line(lines_of(source))[1]
     if _begins_step(line):
         return "step"
@@ -92,7 +92,7 @@ def _under_comments(cell: Cell, lines: list[str], first: int, above: str) -> Bad
 
 
 def _under_code(cell: Cell, lines: list[str], above: str) -> BadDirective | None:
-    """Get the error for a comment ``#| step:`` below code; text in a string, or under another magic, is none."""
+    """Return the error for a comment ``#| step:`` below code; text in a string, or under another magic, is none."""
     if not any(_STEP_PIPE.match(line) for line in lines[1:]) or _begins_step(lines[0]):
         return None
     source = without_magic(cell.source) if above.startswith("%%") else cell.source
@@ -180,7 +180,7 @@ def read_step(cell: Cell) -> StepDeclaration:
 
 
 def _given(options: Mapping[str, SourceSpan]) -> dict[str, SourceLocation]:
-    """Get the place of each key that is given, and of each word of those that hold several."""
+    """Return the place of each key that is given, and of each word of those that hold several."""
     found = {key: span.place() for key, span in options.items()}
     for key, word_of in _LISTED.items():
         if key in options:
@@ -213,7 +213,7 @@ def _first_line(lines: list[str]) -> tuple[int, str]:
 
 
 def _header(cell: Cell, lines: list[str], first: int) -> tuple[SourceSpan, int, int]:
-    """Get the declaration after ``%%step`` or ``#| step:``, where it starts, and how many lines it takes, joined."""
+    """Return the declaration after ``%%step`` or ``#| step:``, where it starts, and how many lines it takes, joined."""
     line = lines[first - 1]
     magic, pipe = _MAGIC_LINE.match(line), _STEP_PIPE.match(line)
     start = magic.end() if magic else pipe.end() if pipe else 0
@@ -233,7 +233,7 @@ def _no_pipe(line: str) -> int | None:
 def _joined(
     cell: int, lines: list[str], index: int, start: int, goes_on: Callable[[str], int | None]
 ) -> tuple[SourceSpan, int]:
-    """Get the text of a line from ``start`` on, lines that a backslash adds joined, and how many lines it takes."""
+    """Return the text of a line from ``start`` on, lines that a backslash adds joined, and how many lines it takes."""
     text, segments, used = lines[index][start:], [(0, index + 1, start + 1)], 1
     while text.rstrip().endswith("\\"):
         text = text.rstrip()[:-1] + " "
@@ -383,6 +383,6 @@ def _to_options(options: Mapping[str, SourceSpan]) -> StepOptions:
 
 
 def _body(lines: list[str], first: int, used: int) -> str:
-    """Get the cell with its declaration turned into comments, so that every line keeps its number."""
+    """Return the cell with its declaration turned into comments, so that every line keeps its number."""
     commented = [line if line.lstrip().startswith("#") else f"# {line}" for line in lines[first : first + used]]
     return "\n".join([*lines[:first], *commented, *lines[first + used :]])

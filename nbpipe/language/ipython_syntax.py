@@ -48,7 +48,7 @@ def without_prompts(source: str) -> str:
 
 
 def parse_cell(source: str, place: SourceLocation) -> ast.Module:
-    """Get the cell's syntax tree; BadCode with the author's line when it is no Python."""
+    """Return the cell's syntax tree; BadCode with the author's line when it is no Python."""
     return _read(source, place, _parse)
 
 
@@ -77,23 +77,23 @@ def _read(source: str, place: SourceLocation, reader: Callable[[str], T]) -> T:
 
 
 def too_deep(place: SourceLocation) -> BadCode:
-    """Get the error for code whose expressions are nested more deeply than Python lets us follow."""
+    """Return the error for code whose expressions are nested more deeply than Python lets us follow."""
     return BadCode("the code is nested too deeply to be read", "Split its longest expression into statements.", place)
 
 
 def too_long(place: SourceLocation) -> BadCode:
-    """Get the error for a number with more digits than Python writes down."""
+    """Return the error for a number with more digits than Python writes down."""
     return BadCode("the code holds a number that is too long to be written down", "Put it on lines of its own.", place)
 
 
 def parse_plain(source: str) -> ast.Module:
-    """Get the syntax tree of Python without any magic; SyntaxError, whatever is wrong with it."""
+    """Return the syntax tree of Python without any magic; SyntaxError, whatever is wrong with it."""
     _compile(source)
     return _parse(source)
 
 
 def is_plain(source: str) -> bool:
-    """Say whether the cell is Python without any magic."""
+    """Return whether the cell is Python without any magic."""
     try:
         _parse(source)
     except SyntaxError:

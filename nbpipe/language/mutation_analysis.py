@@ -16,7 +16,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 def changed_in_place(statement: ast.stmt) -> dict[str, ast.stmt | ast.expr]:
-    """Get the names whose objects the statement changes, with the first place: ``x[k] =``, ``x.append(…)``, ``+=``.
+    """Return the names whose objects the statement changes, with the first place: ``x[k] =``, ``x.append(…)``, ``+=``.
 
     What functions do when they are called is not looked at.
     """
@@ -32,7 +32,7 @@ def changed_in_place(statement: ast.stmt) -> dict[str, ast.stmt | ast.expr]:
 
 
 def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
-    """Get the nodes below ``node`` that are no part of a function or class."""
+    """Return the nodes below ``node`` that are no part of a function or class."""
     todo = [node]
     while todo:
         following = todo.pop()

@@ -37,12 +37,12 @@ class NameUsage:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Get the names that must come from outside."""
+        """Return the names that must come from outside."""
         return self.early | (self.later - self.binds)
 
 
 def name_usage(body: Iterable[ast.AST]) -> NameUsage:
-    """Get the names of top-level statements, taken in order: a name bound above is not needed below."""
+    """Return the names of top-level statements, taken in order: a name bound above is not needed below."""
     scope = _Scope("module")
     for statement in body:
         scope.visit(statement)
@@ -345,7 +345,7 @@ _METHODS: Mapping[type[ast.AST], Callable[[_Scope, Any], None]] = {
 
 
 def magic_texts(node: ast.AST) -> list[str]:
-    """Get the texts that IPython's call of a magic or a shell command holds, the magic's name first."""
+    """Return the texts that IPython's call of a magic or a shell command holds, the magic's name first."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return []
     shell = node.func.value
@@ -367,5 +367,5 @@ def _arguments(arguments: ast.arguments) -> list[ast.arg]:
 
 
 def _type_names(node: ast.AST) -> set[str]:
-    """Get the names of type parameters (Python 3.12)."""
+    """Return the names of type parameters (Python 3.12)."""
     return {parameter.name for parameter in getattr(node, "type_params", [])}

@@ -29,7 +29,7 @@ class NormalForm:
 
 
 def normal_form_of(body: Iterable[ast.AST]) -> NormalForm:
-    """Get the form of statements; RecursionError where they are nested too deeply."""
+    """Return the form of statements; RecursionError where they are nested too deeply."""
     walk = _Walk()
     normal = "\n".join([walk.write(statement) for statement in body])
     touches = walk.touches or not walk.words.isdisjoint(MUTATORS)
@@ -77,9 +77,9 @@ class _Walk:
         if isinstance(node, _STORED):
             self.touches |= not isinstance(node.ctx, ast.Load)
         elif isinstance(node, ast.Call):
-            given = [keyword.arg for keyword in node.keywords if keyword.arg]
-            self.touches |= "inplace" in given
-            self.doubtful |= len(given) != len(set(given))
+            names = [keyword.arg for keyword in node.keywords if keyword.arg]
+            self.touches |= "inplace" in names
+            self.doubtful |= len(names) != len(set(names))
             self._note_import(node)
         elif isinstance(node, ast.AugAssign):
             self.touches = True
@@ -97,8 +97,8 @@ class _Walk:
         """Note what ``importlib.import_module("a.b")`` and ``__import__("a.b")`` import."""
         called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if called in _IMPORTERS:
-            given = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
-            texts = [node.value for node in given if isinstance(node, ast.Constant)]
+            arguments = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
+            texts = [node.value for node in arguments if isinstance(node, ast.Constant)]
             self.modules |= dict.fromkeys(text for text in texts if isinstance(text, str))
 
 

@@ -76,8 +76,8 @@ def _document(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _broken(path, text, error) from None
     if not isinstance(document, dict):
-        said = _JSON_WORDS.get(type(document), "something else")
-        raise NotebookUnreadable(f"{path} is not a notebook: it holds {said}", _SAVE_AGAIN)
+        content = _JSON_WORDS.get(type(document), "something else")
+        raise NotebookUnreadable(f"{path} is not a notebook: it holds {content}", _SAVE_AGAIN)
     return document
 
 

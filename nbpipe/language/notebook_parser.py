@@ -43,7 +43,7 @@ class ParsedNotebook:
 
     @property
     def warnings(self) -> tuple[PipelineWarning, ...]:
-        """Get the advice about all steps."""
+        """Return the advice about all steps."""
         return tuple(warned for code in self.code.values() for warned in code.warnings)
 
 
@@ -80,7 +80,7 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
 
 
 def unbound_errors(reading: ParsedNotebook) -> list[Refused]:
-    """Get an error for each step with a value output that no statement can bind."""
+    """Return an error for each step with a value output that no statement can bind."""
     return [
         BadPipeline(
             f"no statement of the step binds its output `{name}`",
@@ -126,7 +126,7 @@ def _parameters(
 
 
 def _refused(kinds: Sequence[tuple[str, Cell]], parameters: Sequence[Parameter]) -> frozenset[str]:
-    """Get the names that parameters cells bind and that are no parameters: the cell is wrong, which is told once."""
+    """Return the names that parameters cells bind and that are no parameters: the cell is wrong, which is told once."""
     bound: set[str] = set()
     for kind, cell in kinds:
         if kind == "parameters":
@@ -138,7 +138,7 @@ def _refused(kinds: Sequence[tuple[str, Cell]], parameters: Sequence[Parameter])
 
 
 def _words(cells: Iterable[Cell], errors: Iterable[Refused]) -> frozenset[str]:
-    """Get the words of the cells that the errors are about."""
+    """Return the words of the cells that the errors are about."""
     wrong = {error.place.cell for error in errors}
     return frozenset(word for cell in cells if cell.number in wrong for word in _WORD.findall(cell.source))
 
@@ -158,15 +158,15 @@ def _defaults(cells: Sequence[Cell], errors: list[Refused]) -> dict[str, Any]:
 
 
 def _called_defaults(cell: Cell) -> list[str]:
-    """Get what ``%nbpipe defaults`` is given in the cell's code: a text that only looks like it is none."""
+    """Return what ``%nbpipe defaults`` is given in the cell's code: a text that only looks like it is none."""
     try:
         tree = parse_cell(cell.source, SourceLocation(cell.number))
     except Refused:
         return []
     calls = (magic_texts(node) for node in ast.walk(tree))
     words = (texts[1].split(maxsplit=1) for texts in calls if texts[:1] == ["nbpipe"] and len(texts) > 1)
-    told = [" ".join(rest).strip() for verb, *rest in filter(None, words) if verb == "defaults"]
-    return [text for text in told if text not in ("--help", "-h")]
+    defaults = [" ".join(rest).strip() for verb, *rest in filter(None, words) if verb == "defaults"]
+    return [text for text in defaults if text not in ("--help", "-h")]
 
 
 def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused]) -> list[Step]:
@@ -223,7 +223,7 @@ def _continue(declared: StepDeclaration, steps: dict[str, Step], errors: list[Re
 
 
 def _parameter_errors(step: Step, parameters: Mapping[str, Parameter | None]) -> list[Refused]:
-    """Get the errors of ``param`` and ``when``: both are about parameters.
+    """Return the errors of ``param`` and ``when``: both are about parameters.
 
     What ``when`` reads decides whether the step runs, not what it makes, and is no part of its code.
     """

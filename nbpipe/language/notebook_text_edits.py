@@ -26,9 +26,9 @@ class _Value:
 
 
 def with_new_sources(text: str, sources: Mapping[int, str]) -> str:
-    """Get a notebook's text with new sources for some cells, which are counted from 1 among all.
+    """Return a notebook's text with new sources for some cells, which are counted from 1 among all.
 
-    NotebookUnreadable when the text is no notebook of format 4; it must be JSON.
+    Raise NotebookUnreadable when the text is no notebook of format 4; it must be JSON.
     """
     before = json.loads(text)
     cells = _read(_TOKEN.finditer(text)).parts.get("cells")
@@ -52,7 +52,7 @@ def _like(old: Any, source: str) -> Any:
 
 
 def _string(written: str, _source: _Value, fresh: str, *, ascii_only: bool) -> str:
-    """Get a source in quotes: lines at its beginning and its end that are the same stay as they are written."""
+    """Return a source in quotes: lines at its beginning and its end that are the same stay as they are written."""
     return f'"{_spliced(_lines(written[1:-1]), fresh, ascii_only=ascii_only)}"'
 
 
@@ -65,7 +65,7 @@ def _spliced(old: list[str], fresh: str, *, ascii_only: bool) -> str:
 
 
 def _list(written: str, source: _Value, fresh: str, *, ascii_only: bool) -> str:
-    """Get a source as a list of lines, laid out as it was."""
+    """Return a source as a list of lines, laid out as it was."""
     items = [written[part.start - source.start : part.end - source.start] for part in source.parts.values()]
     places = list(source.parts.values())
     new = _SOURCE_LINE.findall(fresh)
@@ -81,7 +81,7 @@ def _list(written: str, source: _Value, fresh: str, *, ascii_only: bool) -> str:
 
 
 def _same(old: list[str], new: list[str]) -> tuple[int, int]:
-    """Get how many lines are the same at the beginning, and at the end of what remains."""
+    """Return how many lines are the same at the beginning, and at the end of what remains."""
     shorter = min(len(old), len(new))
     head = next((at for at in range(shorter) if old[at] != new[at]), shorter)
     rest = shorter - head

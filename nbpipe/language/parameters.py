@@ -56,7 +56,7 @@ def read_injected(cell: Cell) -> dict[str, Any]:
 
 
 def bound_names(source: str) -> frozenset[str]:
-    """Get the names that a cell of plain assignments binds; empty when it is anything else."""
+    """Return the names that a cell of plain assignments binds; empty when it is anything else."""
     try:
         body = parse_plain(source).body
     except SyntaxError:
@@ -68,7 +68,7 @@ def bound_names(source: str) -> frozenset[str]:
 def settle_parameters(
     parameters: Iterable[Parameter], texts: Mapping[str, str], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Get each parameter's value: the default, else what was given as text (``-p``) or as a value."""
+    """Return each parameter's value: the default, else what was given as text (``-p``) or as a value."""
     known = {parameter.name: parameter for parameter in parameters}
     errors: list[Refused] = []
     for name in {**texts, **values}:
@@ -80,8 +80,8 @@ def settle_parameters(
     settled: dict[str, Any] = {}
     for name, parameter in known.items():
         try:
-            given = from_text(parameter, texts[name]) if name in texts else values.get(name, parameter.default)
-            settled[name] = check_value(parameter, given)
+            value = from_text(parameter, texts[name]) if name in texts else values.get(name, parameter.default)
+            settled[name] = check_value(parameter, value)
         except BadParameter as error:
             errors.append(error)
     refuse(errors)
@@ -102,10 +102,10 @@ def from_text(parameter: Parameter, text: str) -> Any:
 
 
 def check_value(parameter: Parameter, value: Any) -> Any:
-    """Get the value if the parameter may hold it (a whole number is promoted where a float is declared)."""
-    held = _held(parameter, value)
-    _deliverable(parameter.name, held, parameter.place)
-    return held
+    """Return the value if the parameter may hold it (a whole number is promoted where a float is declared)."""
+    settled = _held(parameter, value)
+    _deliverable(parameter.name, settled, parameter.place)
+    return settled
 
 
 def _held(parameter: Parameter, value: Any) -> Any:
@@ -133,7 +133,7 @@ def _held(parameter: Parameter, value: Any) -> Any:
 
 
 def _items(parameter: Parameter, item: Parameter, value: Any) -> Any:
-    """Get a list or a dict whose items are each what they are declared to be."""
+    """Return a list or a dict whose items are each what they are declared to be."""
     if isinstance(value, list):
         return [_held_item(parameter, item, value, at) for at in range(len(value))]
     return {key: _held_item(parameter, item, value, key) for key in value}
@@ -207,9 +207,9 @@ def _parameter(statement: ast.stmt, cell: Cell, comment: str) -> Parameter:
             "Write the value itself; compute with it in a step.", place,
         ) from None  # fmt: skip
     annotation = statement.annotation if isinstance(statement, ast.AnnAssign) else None
-    told = _declared(annotation, name, place) if annotation else _inferred(default)
-    optional = told.optional or default is None
-    parameter = dataclasses.replace(told, name=name, default=default, optional=optional, help=comment, place=place)
+    declared = _declared(annotation, name, place) if annotation else _inferred(default)
+    optional = declared.optional or default is None
+    parameter = dataclasses.replace(declared, name=name, default=default, optional=optional, help=comment, place=place)
     return dataclasses.replace(parameter, default=check_value(parameter, default))
 
 
@@ -242,7 +242,7 @@ def _declared(node: ast.expr, name: str, place: SourceLocation) -> Parameter:
 
 
 def _declared_item(node: ast.expr, kind: str, name: str, place: SourceLocation) -> Parameter | None:
-    """Get what a list's items or a dict's values are declared to be; a type that no parameter can have says nothing."""
+    """Return the declared type of a list's items or a dict's values; a type that no parameter can have says nothing."""
     inside = node.slice if isinstance(node, ast.Subscript) else None
     if kind == "dict" and isinstance(inside, ast.Tuple) and len(inside.elts) == 2:
         inside = inside.elts[1]
@@ -255,7 +255,7 @@ def _declared_item(node: ast.expr, kind: str, name: str, place: SourceLocation) 
 
 
 def _quoted_type(node: ast.expr, text: str) -> ast.expr:
-    """Get what a quoted annotation says; the quoted text itself when it says nothing."""
+    """Return what a quoted annotation says; the quoted text itself when it says nothing."""
     try:
         statement = parse_plain(text.strip()).body
     except SyntaxError:

@@ -36,7 +36,7 @@ _SOURCES: Mapping[str, Callable[..., InputSource]] = {
 
 
 def encode_notebook(reading: ParsedNotebook) -> str | None:
-    """Get the reading as ASCII text, or None where reading that would not give exactly the same again."""
+    """Return the reading as ASCII text, or None where reading that would not give exactly the same again."""
     if reading.errors or reading.unread:
         return None
     try:
@@ -47,24 +47,24 @@ def encode_notebook(reading: ParsedNotebook) -> str | None:
 
 
 def decode_notebook(text: str) -> ParsedNotebook:
-    """Get the reading that was written down; ValueError when the text is none."""
+    """Return the reading that was written down; ValueError when the text is none."""
     try:
-        told = json.loads(text)
-        definitions = [_definition(*each) for each in told["definitions"]]
+        payload = json.loads(text)
+        definitions = [_definition(*each) for each in payload["definitions"]]
         return ParsedNotebook(
-            steps=tuple([_step(*each) for each in told["steps"]]),
-            parameters=tuple([_parameter(*each) for each in told["parameters"]]),
-            code={name: _code(definitions, *each) for name, *each in told["code"]},
-            injected=_held(told["injected"]),
-            defaults=_held(told["defaults"]),
-            unbound={name: tuple(outputs) for name, outputs in told["unbound"]},
+            steps=tuple([_step(*each) for each in payload["steps"]]),
+            parameters=tuple([_parameter(*each) for each in payload["parameters"]]),
+            code={name: _code(definitions, *each) for name, *each in payload["code"]},
+            injected=_held(payload["injected"]),
+            defaults=_held(payload["defaults"]),
+            unbound={name: tuple(outputs) for name, outputs in payload["unbound"]},
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"not a reading: {error}") from error
 
 
 def _same(back: ParsedNotebook, reading: ParsedNotebook) -> bool:
-    """Say whether all is equal, and of the same types where equal values may differ: 1, 1.0 and True."""
+    """Return whether all is equal, and of the same types where equal values may differ: 1, 1.0 and True."""
     values = [(parameter.default, parameter.choices) for parameter in reading.parameters]
     again = [(parameter.default, parameter.choices) for parameter in back.parameters]
     orders = [list(found.code) for found in (back, reading)]
@@ -167,10 +167,10 @@ def _options_row(options: StepOptions) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _options(told: dict[str, Any]) -> StepOptions:
-    lists = {name: tuple(told[name]) for name in ("params", "after", "hash", "envvar")}
-    later = tuple((name, SourceLocation(*where)) for name, where in told["later"])
-    return StepOptions(**{**told, **lists, "reuse": ReusePolicy(told["reuse"]), "later": later})
+def _options(payload: dict[str, Any]) -> StepOptions:
+    lists = {name: tuple(payload[name]) for name in ("params", "after", "hash", "envvar")}
+    later = tuple((name, SourceLocation(*where)) for name, where in payload["later"])
+    return StepOptions(**{**payload, **lists, "reuse": ReusePolicy(payload["reuse"]), "later": later})
 
 
 def _code(definitions: list[Definition], parameters: Iterable[str], shared: Iterable[int], *rest: Any) -> StepCode:
@@ -187,14 +187,14 @@ def _place(where: list[Any]) -> SourceLocation:
 
 
 def _value(value: Any) -> list[Any]:
-    """Get an author's value with its type beside it; ValueError for one that text cannot hold."""
+    """Return an author's value with its type beside it; ValueError for one that text cannot hold."""
     kind = type(value)
     if value is None or kind in (str, int, float, bool):
         return ["is", value]
     if kind in (list, tuple):
         return [kind.__name__, *map(_value, value)]
     if kind is dict:
-        return ["dict", *([_value(key), _value(held)] for key, held in value.items())]
+        return ["dict", *([_value(key), _value(item)] for key, item in value.items())]
     if kind is ReusePolicy:
         return ["reuse", value.value]
     if kind is SourceLocation:
@@ -202,8 +202,8 @@ def _value(value: Any) -> list[Any]:
     raise ValueError(f"a {kind.__name__} cannot be written down")
 
 
-def _held(told: list[Any]) -> Any:
-    kind, *parts = told
+def _held(payload: list[Any]) -> Any:
+    kind, *parts = payload
     return _HELD[kind](parts)
 
 

@@ -13,7 +13,7 @@ MAX_BITS = 14_000
 
 
 def find_foreign(value: Any, path: str) -> str | None:
-    """Get a sentence about the first part of ``value`` that cannot be delivered exactly, or None."""
+    """Return a sentence about the first part of ``value`` that cannot be delivered exactly, or None."""
     for where, part in _walk(value, path):
         if isinstance(part, str) and not _encodes(part):
             return f"`{where}` holds text that is not valid Unicode (a lone surrogate)"
@@ -29,7 +29,7 @@ def find_foreign(value: Any, path: str) -> str | None:
 
 
 def find_too_large(value: Any, path: str) -> str | None:
-    """Get a sentence when the value is data rather than a parameter, or None."""
+    """Return a sentence when the value is data rather than a parameter, or None."""
     keys = sum(len(part) for _, part in _walk(value, path) if isinstance(part, dict))
     if keys > MAX_KEYS:
         return f"`{path}` has {keys:,} keys, more than {MAX_KEYS:,}"

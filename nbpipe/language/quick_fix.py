@@ -13,7 +13,7 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 
 def declare_missing_input(cell: Cell, error: NbpipeError) -> str | None:
-    """Get the cell's new source, in which the input is declared that the error misses; None where that is no cure.
+    """Return the cell's new source, in which the input is declared that the error misses; None where that is no cure.
 
     The cell is the one that the error names. What is there already stays to the letter.
     """
@@ -30,7 +30,7 @@ def declare_missing_input(cell: Cell, error: NbpipeError) -> str | None:
 
 
 def _with_input(lines: list[str], written: DeclarationText, item: str) -> list[str]:
-    """Get the lines with one more input: behind the others, in a line of its own among lines, or behind the name."""
+    """Return the lines with one more input: behind the others, in a line of its own among lines, or behind the name."""
     if "in" in written.options:
         span = written.options["in"]
         end = span.place(len(span.text) - 1)

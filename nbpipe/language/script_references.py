@@ -35,7 +35,7 @@ class ScriptReferences:
 
 
 def script_references(trees: Iterable[ast.AST]) -> ScriptReferences:
-    """Get the scripts that code runs by magics and shell escapes."""
+    """Return the scripts that code runs by magics and shell escapes."""
     files: dict[str, None] = {}
     modules: dict[str, None] = {}
     hidden: dict[str, None] = {}
@@ -51,12 +51,12 @@ def script_references(trees: Iterable[ast.AST]) -> ScriptReferences:
 
 
 def _runs(node: ast.AST) -> bool:
-    """Say whether a node is the call that IPython makes of ``%run``."""
+    """Return whether a node is the call that IPython makes of ``%run``."""
     return _method(node) == "run_line_magic" and magic_texts(node)[:1] == ["run"]
 
 
 def _installs(node: ast.AST) -> Iterator[str]:
-    """Get a magic or a shell command as its author wrote it, if it changes what is installed."""
+    """Return a magic or a shell command as its author wrote it, if it changes what is installed."""
     texts = magic_texts(node)
     if _method(node) == "run_line_magic" and _INSTALLING.match(" ".join(texts)):
         yield f"%{' '.join(texts)}"
@@ -89,7 +89,7 @@ def _run(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _shell(text: str) -> Iterator[tuple[str, str]]:
-    """Get what each command of a shell line runs; after ``cd`` a path is not where it seems to be."""
+    """Return what each command of a shell line runs; after ``cd`` a path is not where it seems to be."""
     try:
         lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|()")
         lexer.whitespace_split = True
@@ -112,7 +112,7 @@ def _shell(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _script(words: list[str]) -> tuple[str, str]:
-    """Get the file or module among an interpreter's words; nothing where there is none."""
+    """Return the file or module among an interpreter's words; nothing where there is none."""
     rest = list(words)
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)

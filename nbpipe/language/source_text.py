@@ -29,7 +29,7 @@ class SourceSpan:
     step: str | None = None
 
     def place(self, offset: int = 0) -> SourceLocation:
-        """Get the place of the character at ``offset``."""
+        """Return the place of the character at ``offset``."""
         start, line, column = self.segments[0]
         for segment in self.segments[1:]:
             if segment[0] <= offset:
@@ -37,7 +37,7 @@ class SourceSpan:
         return SourceLocation(self.cell, line, column + offset - start, self.step)
 
     def part(self, start: int, end: int | None = None) -> SourceSpan:
-        """Get the stripped text between two offsets, its places kept."""
+        """Return the stripped text between two offsets, its places kept."""
         raw = self.text[start:end]
         begin = start + len(raw) - len(raw.lstrip())
         if len(self.segments) == 1:
@@ -51,21 +51,21 @@ class SourceSpan:
         return (place.line or 1, place.column or 1)
 
     def named(self, step: str | None) -> SourceSpan:
-        """Get the same span as part of step ``step``."""
+        """Return the same span as part of step ``step``."""
         return SourceSpan(self.text, self.segments, self.cell, step)
 
     def wrong(self, message: str, hint: str = "", offset: int = 0) -> BadDirective:
-        """Get the error that points at this span."""
+        """Return the error that points at this span."""
         return BadDirective(message, hint, self.place(offset))
 
 
 def lines_of(source: str) -> list[str]:
-    """Get the lines as Python counts them: ``str.splitlines`` also splits where a string literal may go on."""
+    """Return the lines as Python counts them: ``str.splitlines`` also splits where a string literal may go on."""
     return _LINE_END.split(source)
 
 
 def comments_of(source: str) -> dict[int, str]:
-    """Get the comments by line; where the text stops being Python, those before that."""
+    """Return the comments by line; where the text stops being Python, those before that."""
     found: dict[int, str] = {}
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -77,7 +77,7 @@ def comments_of(source: str) -> dict[int, str]:
 
 
 def line_span(text: str, cell: int, line: int, column: int = 1) -> SourceSpan:
-    """Get the span of a part of one line."""
+    """Return the span of a part of one line."""
     return SourceSpan(text, ((0, line, column),), cell)
 
 
@@ -96,7 +96,7 @@ def split_commas(span: SourceSpan) -> list[SourceSpan]:
 
 
 def find_top_level(span: SourceSpan, character: str) -> int:
-    """Get the offset of the first ``character`` outside quotes and brackets, or -1."""
+    """Return the offset of the first ``character`` outside quotes and brackets, or -1."""
     return next(iter(_top_level(span, character)), -1)
 
 
@@ -126,7 +126,7 @@ def _top_level(span: SourceSpan, character: str) -> list[int]:
 
 
 def unquote(span: SourceSpan) -> SourceSpan:
-    """Get the text inside the quotes, or the text itself when it has none."""
+    """Return the text inside the quotes, or the text itself when it has none."""
     text = span.text
     if len(text) >= 2 and text[0] in QUOTES and text.find(text[0], 1) == len(text) - 1:
         return SourceSpan(
@@ -139,7 +139,7 @@ def unquote(span: SourceSpan) -> SourceSpan:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.55) -> str:
-    """Get ``Did you mean `x`?`` for the nearest known word, or nothing."""
+    """Return ``Did you mean `x`?`` for the nearest known word, or nothing."""
     names = list(known)
     folded = {name.casefold(): name for name in names if name != word}
     match = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=cutoff)

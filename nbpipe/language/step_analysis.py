@@ -69,7 +69,7 @@ class _Code:
 
     @property
     def dynamic(self) -> bool:
-        """Say whether it may bind and read names that cannot be seen in its text."""
+        """Return whether it may bind and read names that cannot be seen in its text."""
         return self.names.stars or bool(self.form.words & _DYNAMIC)
 
 
@@ -105,31 +105,31 @@ def _read(step: Step) -> _Code:
 
 def _analysed(step: Step, code: _Code, around: NotebookScope) -> StepAnalysis:
     found = _Found(parameters=dict.fromkeys(name for name in step.options.params if name in around.parameters))
-    given = frozenset([item.name for item in step.inputs] + [item.name for item in step.outputs if item.is_path])
-    _own_reads(step, code, around, found, given)
-    _close(around, found, given, step.place)
+    bound = frozenset([item.name for item in step.inputs] + [item.name for item in step.outputs if item.is_path])
+    _own_reads(step, code, around, found, bound)
+    _close(around, found, bound, step.place)
     stars = code.names.stars or bool(around.shared.stars)
     if not stars and not _scripts(code, around.shared.always, step.place).runs:
-        found.errors += _missing(step, code, around, found, given)
+        found.errors += _missing(step, code, around, found, bound)
     taken = around.shared.stars if stars and found.missing else []
     return StepAnalysis(
-        _code(step, code, around, found, taken), tuple(found.errors), _unbound(step, code, around, given)
+        _code(step, code, around, found, taken), tuple(found.errors), _unbound(step, code, around, bound)
     )
 
 
-def _own_reads(step: Step, code: _Code, around: NotebookScope, found: _Found, given: frozenset[str]) -> None:
+def _own_reads(step: Step, code: _Code, around: NotebookScope, found: _Found, bound: frozenset[str]) -> None:
     """Take what the step's own code reads, and what an output is that no statement binds."""
     names = code.names
     annotations = names.annotations - names.binds
     strict = names.needs if around.shared.lazy else names.needs | annotations
-    for name in sorted(strict - given):
+    for name in sorted(strict - bound):
         own = name in names.binds
         if own and name not in names.early:
             continue
         if not _reach(name, step.place, around, found) and not own and name not in GIVEN:
             found.missing.append((name, None))
-    held = {item.name for item in step.outputs if not item.is_path} - names.binds
-    for name in sorted((held | names.unsure | names.mentioned | annotations) - strict - given):
+    unbound = {item.name for item in step.outputs if not item.is_path} - names.binds
+    for name in sorted((unbound | names.unsure | names.mentioned | annotations) - strict - bound):
         _reach_quietly(name, around, found)
 
 
@@ -193,7 +193,7 @@ def _close(around: NotebookScope, found: _Found, given: frozenset[str], place: S
 
 
 def _missing(step: Step, code: _Code, around: NotebookScope, found: _Found, given: frozenset[str]) -> list[Refused]:
-    """Get an error for each name that nothing gives."""
+    """Return an error for each name that nothing gives."""
     errors: list[Refused] = []
     for name, item in found.missing:
         if name in found.assigned or name in around.refused or (item is not None and name in code.names.binds | given):
@@ -210,9 +210,9 @@ def _missing(step: Step, code: _Code, around: NotebookScope, found: _Found, give
 def _undeclared(name: str, step: Step, around: NotebookScope, place: SourceLocation) -> UndeclaredName:
     makers = [maker for maker in around.makers.get(name, ()) if maker != step.name]
     if makers:
-        said = " and ".join(f"`{maker}`" for maker in makers)
+        listed = " and ".join(f"`{maker}`" for maker in makers)
         item = name if len(makers) == 1 else f"{name}={makers[0]}.{name}"
-        message = f"`{name}` is an output of {said}, and this step does not declare it"
+        message = f"`{name}` is an output of {listed}, and this step does not declare it"
         # Which of several is meant, only the author knows.
         add = item if len(makers) == 1 else ""
         return UndeclaredName(message, _cure(item, step, place), place, add=add)
@@ -230,8 +230,8 @@ def _undeclared(name: str, step: Step, around: NotebookScope, place: SourceLocat
 
 
 def _cure(item: str, step: Step, place: SourceLocation) -> str:
-    """Get what to write: the whole value of ``in`` where the cell has one, which cannot be given twice."""
-    there = [input_text(given) for given in step.inputs if given.place.cell == place.cell]
+    """Return what to write: the whole value of ``in`` where the cell has one, which cannot be given twice."""
+    there = [input_text(declared) for declared in step.inputs if declared.place.cell == place.cell]
     piece = next((piece.source for piece in step.pieces if piece.cell == place.cell), "")
     whole = ", ".join([*there, item])
     written = f"#| in: {whole}" if _IN_LINES.search(piece) else f"-i {whole}"
@@ -239,7 +239,7 @@ def _cure(item: str, step: Step, place: SourceLocation) -> str:
 
 
 def _place(name: str, step: Step, code: _Code) -> SourceLocation:
-    """Get the first place where the step's code reads the name."""
+    """Return the first place where the step's code reads the name."""
     for piece, tree in zip(step.pieces, code.trees, strict=True):
         reads = [
             (node.lineno, node.col_offset) for node in ast.walk(tree)
@@ -253,12 +253,12 @@ def _place(name: str, step: Step, code: _Code) -> SourceLocation:
 
 
 def _unbound(step: Step, code: _Code, around: NotebookScope, given: frozenset[str]) -> tuple[str, ...]:
-    """Get the value outputs that nothing can bind; code that binds names at run time is believed."""
+    """Return the value outputs that nothing can bind; code that binds names at run time is believed."""
     if code.dynamic:
         return ()
     known = (code.names.binds, given, around.parameters, around.shared.by_name, around.refused)
-    held = [item.name for item in step.outputs if not item.is_path]
-    return tuple(name for name in held if not any(name in names for names in known))
+    outputs = [item.name for item in step.outputs if not item.is_path]
+    return tuple(name for name in outputs if not any(name in names for names in known))
 
 
 def _code(step: Step, code: _Code, around: NotebookScope, found: _Found, stars: list[AnalysedDefinition]) -> StepCode:
@@ -286,7 +286,7 @@ def _code(step: Step, code: _Code, around: NotebookScope, found: _Found, stars: 
 
 
 def _scripts(code: _Code, shared: Iterable[AnalysedDefinition], place: SourceLocation) -> ScriptReferences:
-    """Get the scripts that the step's code and these definitions run."""
+    """Return the scripts that the step's code and these definitions run."""
     trees = list(code.trees) if "get_ipython" in code.form.words else []
     trees += [parse_cell(item.definition.source, place) for item in shared if "get_ipython" in item.words]
     return script_references(trees)
@@ -308,7 +308,7 @@ def _hidden(step: Step, scripts: ScriptReferences) -> Iterator[PipelineWarning]:
 
 
 def _as_written(definition: Definition) -> Definition:
-    """Get a definition for code that reads its own text: comments and layout count."""
+    """Return a definition for code that reads its own text: comments and layout count."""
     return replace(definition, normal="raw\n" + definition.source)
 
 
@@ -317,12 +317,12 @@ def _raw(bodies: Iterable[list[str]]) -> str:
 
 
 def _body(text: str) -> list[str]:
-    """Get the lines as written, declarations left out: they are in the key by what they mean."""
+    """Return the lines as written, declarations left out: they are in the key by what they mean."""
     return list(dropwhile(lambda line: line.startswith("#") or not line.strip(), lines_of(text)))
 
 
 def _numbered(text: str) -> list[str]:
-    """Get the lines as written, those of the declaration empty: code that reads itself sees every line's number."""
+    """Return the lines as written, those of the declaration empty: code that reads itself sees every line's number."""
     lines = lines_of(text)
     at = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
     goes_on = True

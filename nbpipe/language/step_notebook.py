@@ -13,7 +13,7 @@ _SHARED = "# Definitions that the step uses, from the notebook's other cells.\n"
 
 
 def render_step_notebook(step: Step, code: StepCode, values: Mapping[str, Any], kernel: str | None) -> str:
-    """Get the notebook as JSON text; its cell ``setup`` is filled by the worker, which knows where things lie."""
+    """Return the notebook as JSON text; its cell ``setup`` is filled by the worker, which knows where things lie."""
     cells = [_cell("setup", ""), _cell("parameters", _parameters(code.parameters, values))]
     if code.definitions:
         cells.append(_cell("shared", _SHARED + _definitions(code.definitions)))

@@ -35,7 +35,7 @@ class AwaitTransformer(ast.NodeTransformer):
         self._outputs = outputs
 
     def visit(self, node: ast.AST) -> ast.AST:
-        """Get the cell with a wait before it, where it reads what is not there yet."""
+        """Return the cell with a wait before it, where it reads what is not there yet."""
         if not isinstance(node, ast.Module) or not self._outputs.known:
             return node
         read, binds = _read_and_bound(node)
@@ -47,7 +47,7 @@ class AwaitTransformer(ast.NodeTransformer):
 
 
 def await_function(outputs: OutputBindings, shown: Callable[[], Any]) -> Callable[..., None]:
-    """Get the function that the statement calls; ``shown`` gives a context that turns our errors into displays."""
+    """Return the function that the statement calls; ``shown`` gives a context that turns our errors into displays."""
 
     def wait(*names: str) -> None:
         with shown():
@@ -57,7 +57,7 @@ def await_function(outputs: OutputBindings, shown: Callable[[], Any]) -> Callabl
 
 
 def _read_and_bound(node: ast.Module) -> tuple[set[str], set[str]]:
-    """Get the names that a cell may read and those that it binds; of one nested too deeply, all that it mentions."""
+    """Return the names that a cell may read and those that it binds; of one nested too deeply, all that it mentions."""
     try:
         told = name_usage(node.body)
         read = told.early | told.unsure | _mentioned(node)
@@ -75,7 +75,7 @@ def _wait_for(names: Iterable[str]) -> ast.stmt:
 
 
 def _first(body: list[ast.stmt]) -> int:
-    """Get the place behind a docstring and `from __future__` lines, which must come first."""
+    """Return the place behind a docstring and `from __future__` lines, which must come first."""
     place = 0
     while place < len(body) and (
         isinstance(body[place], ast.ImportFrom) and getattr(body[place], "module", "") == "__future__"
@@ -85,7 +85,7 @@ def _first(body: list[ast.stmt]) -> int:
 
 
 def _calls_what_it_defines(tree: ast.Module) -> bool:
-    """Say whether a function that the cell defines may be called by the cell itself, or by what it is handed to."""
+    """Return whether a function that the cell defines may be called by the cell itself, or by what it is handed to."""
     outside = list(_outside_of_functions(tree))
     defined = {node.name for node in outside if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     loaded = {node.id for node in outside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
@@ -105,7 +105,7 @@ def _outside_of_functions(tree: ast.AST) -> Iterable[ast.AST]:
 
 
 def _mentioned(tree: ast.Module) -> set[str]:
-    """Get the words in the texts of line magics and shell lines, which are not Python yet."""
+    """Return the words in the texts of line magics and shell lines, which are not Python yet."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _MAGICS:
@@ -117,5 +117,5 @@ def _mentioned(tree: ast.Module) -> set[str]:
 
 
 def _expanded(text: str) -> list[str]:
-    """Get the words that IPython puts values for into a text that is not Python."""
+    """Return the words that IPython puts values for into a text that is not Python."""
     return [word for part in _EXPANDED.findall(text) for word in _WORD.findall(part)]

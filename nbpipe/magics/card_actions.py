@@ -32,13 +32,13 @@ class _Shown:
     card: CardWidget | None = None
 
     def act(self, action: str, step: str) -> None:
-        """Do what a button asks for; what goes wrong is told on the card."""
+        """Do what a button asks for; errors are shown on the card."""
         try:
-            said = self._act(action, step or self.focus or "")
+            answer = self._act(action, step or self.focus or "")
         except NbpipeError as error:
-            said = lines_html(str(error).splitlines())
-        if said and self.card is not None:
-            self.card.tell(said)
+            answer = lines_html(str(error).splitlines())
+        if answer and self.card is not None:
+            self.card.tell(answer)
 
     def _act(self, action: str, step: str) -> Html:
         if action == "cancel":
@@ -59,9 +59,9 @@ class _Shown:
 
     def _why(self, step: str) -> Html:
         workspace = self.session.workspace
-        told = workspace.plans.why(self.session.request([step]), step)
-        parts = (told.step, told.verdict, told.now, told.before, told.last)
-        return why_html(*parts, numbers=workspace.runs.numbers(told.runs))
+        explanation = workspace.plans.why(self.session.request([step]), step)
+        parts = (explanation.step, explanation.verdict, explanation.now, explanation.before, explanation.last)
+        return why_html(*parts, numbers=workspace.runs.numbers(explanation.runs))
 
     def _again(self, step: str, *, force: tuple[str, ...] | None) -> None:
         """Submit the step as its cell is now; the card shows the new run from now on."""

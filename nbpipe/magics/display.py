@@ -102,7 +102,7 @@ class RunDisplay:
 
 
 def hint() -> WaitMessage:
-    """Get what tells the reader of the running cell what it waits for."""
+    """Return what tells the reader of the running cell what it waits for."""
 
     def show(line: str, handle: Any) -> Any:
         bundle = {"text/plain": line}
@@ -167,5 +167,5 @@ def _bundle(lines: Sequence[str], html: Html) -> dict[str, str]:
 
 
 def _in_place() -> bool:
-    """Say whether a display can be updated: in a kernel it can, on a terminal each one is new text."""
+    """Return whether a display can be updated: in a kernel it can, on a terminal each one is new text."""
     return hasattr(get_ipython(), "kernel")

@@ -10,7 +10,7 @@ OFF = "NBPIPE_LIVE"
 
 
 def is_watched(shell: Any) -> bool:
-    """Say whether a front end runs this cell, which names the cell; papermill and nbconvert do not.
+    """Return whether a front end runs this cell, which names the cell; papermill and nbconvert do not.
 
     ``NBPIPE_LIVE=0`` in the environment has every step cell wait for its step.
     """
@@ -18,18 +18,18 @@ def is_watched(shell: Any) -> bool:
 
 
 def names_cells(shell: Any) -> bool:
-    """Say whether a front end tells which cell runs now."""
+    """Return whether a front end tells which cell runs now."""
     return "cellId" in cell_metadata(shell)
 
 
 def deleted_cells(shell: Any) -> list[str]:
-    """Get the ids of cells that were deleted since the front end ran one before."""
+    """Return the ids of cells that were deleted since the front end ran one before."""
     told = cell_metadata(shell).get("deletedCells")
     return [str(cell) for cell in told] if isinstance(told, list) else []
 
 
 def cell_metadata(shell: Any) -> Mapping[str, Any]:
-    """Get what the front end told with the cell that runs now."""
+    """Return what the front end told with the cell that runs now."""
     get_parent = getattr(getattr(shell, "kernel", None), "get_parent", None)
     parent = get_parent() if get_parent else None
     return (parent or {}).get("metadata") or {}

@@ -128,7 +128,7 @@ def _ran(session: KernelSession, source: str, *, silent: bool) -> bool:
 
 
 def _value(item: JobInput) -> Any:
-    """Get an input as the step's kernel gets it: its value, its Path, or a list of them."""
+    """Return an input as the step's kernel gets it: its value, its Path, or a list of them."""
     paths = [Path(path) for path in item.paths]
     what = f"input `{item.name}`"
     read = paths if item.format is None else [load_here(path, item.format, what) for path in paths]
@@ -140,7 +140,7 @@ def _is_path(output: JobOutput) -> bool:
 
 
 def _place(output: JobOutput, folder: Path) -> Path:
-    """Get a path to write to, as the step's kernel gives one, below a temporary folder."""
+    """Return a path to write to, as the step's kernel gives one, below a temporary folder."""
     format = output.format or ""
     target = folder / output.name / basename(output.name, format.removeprefix("file") if format != "dir" else "")
     (target if format == "dir" else target.parent).mkdir(parents=True)

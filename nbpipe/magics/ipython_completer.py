@@ -51,7 +51,7 @@ def _matcher(session: KernelSession) -> Callable[[CompletionContext], Any]:
 
 
 def known(session: KernelSession) -> CompletionNames:
-    """Get what can be named in this kernel now; nothing where its cells cannot be read."""
+    """Return what can be named in this kernel now; nothing where its cells cannot be read."""
     paths = partial(_paths, session.base)
     try:
         reading = session.reading()
@@ -62,7 +62,7 @@ def known(session: KernelSession) -> CompletionNames:
 
 
 def _paths(base: Path, begun: str) -> list[str]:
-    """Get the files and folders whose names go on from there; a name that would need quotes is left out."""
+    """Return the files and folders whose names go on from there; a name that would need quotes is left out."""
     folder, slash, name = begun.rpartition("/")
     try:
         with os.scandir(base / (folder + slash)) as found:

@@ -40,7 +40,8 @@ class KernelCells:
         self._named = named
         self._current: str = ""
         self._number = count() - 1
-        ids = {cell.source.strip(): cell.id for cell in _file_cells(notebook)}
+        self._saved = _file_cells(notebook)
+        ids = {cell.source.strip(): cell.id for cell in self._saved}
         for number, source in enumerate(before_us, 1):
             if not source.strip() or misplaced(Cell(number, source)) is not None:
                 continue
@@ -66,7 +67,7 @@ class KernelCells:
 
     @property
     def source(self) -> str:
-        """Get the text of the cell that runs now."""
+        """Return the text of the cell that runs now."""
         cell = self._cells.get(self._current)
         return cell.source if cell else ""
 
@@ -80,7 +81,7 @@ class KernelCells:
         return error
 
     def declare(self, source: str) -> Cell:
-        """Get the running step cell; one that was called by a program instead of a cell is kept under its text."""
+        """Return the running step cell; one that was called by a program instead of a cell is kept under its text."""
         stacked = misplaced(self._cells[self._current]) if self._current in self._cells else None
         if stacked is not None:
             self._cells.pop(self._current)
@@ -90,15 +91,16 @@ class KernelCells:
         return self._cells[self._current]
 
     def all(self) -> tuple[Cell, ...]:
-        """Get the cells with the tags that can be known."""
-        tags = {cell.id: cell.tags for cell in _file_cells(self._notebook)}
+        """Return the cells with the tags that can be known."""
+        self._saved = _file_cells(self._notebook)
+        tags = {cell.id: cell.tags for cell in self._saved}
         cells = [dataclasses.replace(cell, tags=tags.get(cell.id, frozenset())) for cell in self._cells.values()]
         return tuple(_with_parameters(cells))
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of the notebook's cells: of the saved notebook's where that is known, else of those that ran."""
-        saved = frozenset(cell.id for cell in _file_cells(self._notebook))
+        """The ids of the notebook's cells: those that :meth:`all` found saved last, else of those that ran."""
+        saved = frozenset(cell.id for cell in self._saved)
         return saved or frozenset(cell.id for cell in self._cells.values() if cell.id)
 
     def forget(self, cell: Cell) -> None:
@@ -115,7 +117,7 @@ class KernelCells:
         self._current = key
 
     def _replaced(self, cell: Cell) -> Callable[[Cell], bool]:
-        """Get what an input replaces whose cell is not known: the same text, step, or definitions of the same names."""
+        """Return what an input without a known cell replaces: the same text, step, or definitions of the same names."""
         name, names, text = _step_name(cell), bound_names(cell.source), cell.source.strip()
         if name:
             return lambda other: _step_name(other) == name
@@ -128,7 +130,7 @@ class KernelCells:
 
 
 def session_notebook(folder: Path) -> Path | None:
-    """Get the notebook that this kernel belongs to, where the server or the editor tells."""
+    """Return the notebook that this kernel belongs to, where the server or the editor tells."""
     told = os.environ.get("JPY_SESSION_NAME") or os.environ.get("__vsc_ipynb_file__")  # noqa: SIM112  # VS Code spells it so
     if not told:
         return None
@@ -147,7 +149,7 @@ def _step_name(cell: Cell) -> str | None:
 
 
 def _file_cells(notebook: Path | None) -> tuple[Cell, ...]:
-    """Get the cells of the saved notebook that have an id; none where it cannot be read."""
+    """Return the cells of the saved notebook that have an id; none where it cannot be read."""
     try:
         return tuple(cell for cell in read_notebook(notebook).cells if cell.id) if notebook else ()
     except Refused:

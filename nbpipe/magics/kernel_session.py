@@ -53,12 +53,12 @@ class KernelSession:
 
     @property
     def identity(self) -> str:
-        """Get the notebook's name in the history; a kernel that is told none is known by its folder."""
+        """Return the notebook's name in the history; a kernel that is told none is known by its folder."""
         return str(self.notebook or self.base / "(kernel)")
 
     @property
     def workspace(self) -> Workspace:
-        """Get the workspace nearest to the notebook, made anew if it was deleted meanwhile; asked by any thread."""
+        """Return the workspace nearest to the notebook, made anew if it was deleted meanwhile; asked by any thread."""
         with self._opening:
             if self._workspace is not None and not self._workspace.is_in_place:
                 self._workspace.close()
@@ -69,7 +69,7 @@ class KernelSession:
 
     @property
     def has_workspace(self) -> bool:
-        """Say whether there is a workspace already."""
+        """Return whether there is a workspace already."""
         return self._workspace is not None or find_workspace(self.base).database.exists()
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class KernelSession:
             self._workspace = None
 
     def reading(self) -> ParsedNotebook:
-        """Get what the cells say that this kernel has run."""
+        """Return what the cells say that this kernel has run."""
         return self.parse(self.cells.all())
 
     def parse(self, cells: tuple[Cell, ...]) -> ParsedNotebook:
@@ -95,7 +95,7 @@ class KernelSession:
         return known[1]
 
     def request(self, steps: Iterable[str] = (), reading: ParsedNotebook | None = None, **more: Any) -> PipelineRequest:
-        """Get the request for steps of this kernel's cells; errors count only where these steps need it."""
+        """Return the request for steps of this kernel's cells; errors count only where these steps need it."""
         named = tuple(steps)
         parsed = reading or self.reading()
         return PipelineRequest(
@@ -158,6 +158,6 @@ class KernelSession:
 
 
 def _connection_file(shell: InteractiveShell) -> str:
-    """Get the file that exists for as long as the kernel does, over restarts too; empty on a terminal."""
+    """Return the file that exists for as long as the kernel does, over restarts too; empty on a terminal."""
     application = getattr(getattr(shell, "kernel", None), "parent", None)
     return str(getattr(application, "abs_connection_file", ""))

@@ -76,12 +76,12 @@ class OutputBindings:
 
     @property
     def expected(self) -> frozenset[str]:
-        """Get the names that are not bound yet."""
+        """Return the names that are not bound yet."""
         return frozenset(self._expected)
 
     @property
     def known(self) -> frozenset[str]:
-        """Get the names that outputs have, or will have."""
+        """Return the names that outputs have, or will have."""
         return frozenset(self._expected) | frozenset(self._renewed) | frozenset(self._bound)
 
     def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
@@ -112,7 +112,7 @@ class OutputBindings:
             self._namespace.pop(name, None)
 
     def has_come(self) -> bool:
-        """Say whether anything has come that costs nothing to load; asked by any thread, so nothing is changed."""
+        """Return whether anything has come that costs nothing to load; asked by any thread, so nothing is changed."""
         renewed = list(self._renewed.values())
         return bool(self._light()) or any(expected.view.is_done(expected.step) for expected in renewed)
 
@@ -182,7 +182,7 @@ class OutputBindings:
                     hint.say(name, step, view.record(step), time.monotonic() - begin)
 
     def read_by(self, code: CodeType | None, names: Iterable[str]) -> list[str]:
-        """Get the expected names among some that a cell reads, and among those that functions it calls read."""
+        """Return the expected names among some that a cell reads, and among those that functions it calls read."""
         awaited = self._expected.keys() | self._renewed.keys()
         found = awaited & set(names)
         todo: list[CodeType] = [code] if code is not None else []

@@ -17,7 +17,7 @@ from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.run_view import RunView, StepDescription
 from nbpipe.magics.watched_run import WatchedRun
-from nbpipe.model import Artifact, Cell, Preview, Status
+from nbpipe.model import Artifact, Cell, Preview, Status, step_needs
 from nbpipe.resolve.resolved_request import PipelineRequest, declared_needs
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.messages import Reply
@@ -58,6 +58,7 @@ class RunClient:
         self._notebook = notebook
         self._connection_file = connection_file
         self._runner: RunnerClient | None = None
+        self._unanswered: dict[str, Submission] = {}
         self._views: list[RunView] = []
         self._waiting: _Waiting | None = None
         self._lock = threading.RLock()
@@ -134,7 +135,7 @@ class RunClient:
             focus = steps[0].step
         note = str(view.error) if view.error else _queued_because(view, focus)
         return CardState(
-            run=view.run, steps=steps, needs=view.needs, focus=focus, told=view.activity(),
+            run=view.run, steps=steps, needs={**view.needs, **step_needs(steps)}, focus=focus, told=view.activity(),
             previews=self._previews(view, focus), numbers=self._numbers, now=time.time(), note=note,
             error_line=view.failing_line(focus), displays=self._displays(view, focus),
         )  # fmt: skip
@@ -292,11 +293,25 @@ class RunClient:
         )  # fmt: skip
         if self._runner is None:
             self._runner = RunnerClient(root, self._replied, self._runner_ended)
-        self._runner.submit(submission)
+        self._unanswered[run_options.run] = submission
+        self._hand_over(self._runner, submission)
+
+    def _hand_over(self, runner: RunnerClient, submission: Submission) -> None:
+        runner.submit(submission)
         if not self._is_busy:
             self._release_soon()
 
+    def _submit_again(self, request: str) -> bool:
+        """Hand over once more what a runner that has ended had not begun; return False if that was done before."""
+        with self._lock:
+            submission = self._unanswered.pop(request, None)
+            if submission is None or self._runner is None:
+                return False
+            self._hand_over(self._runner, submission)
+            return True
+
     def _replied(self, reply: Reply) -> None:
+        self._unanswered.pop(reply.run, None)
         for view in [view for view in self._views if view.request == reply.run]:
             if reply.error is not None:
                 view.fail(reply.error.to_error())
@@ -304,7 +319,10 @@ class RunClient:
                 self._attach(view, reply.joined or reply.run)
 
     def _runner_ended(self, carried: frozenset[str]) -> None:
-        """Take note that the process has ended that carried these requests: what it left is found lost."""
+        """Take note that the process has ended that carried these requests.
+
+        What it left is found lost; what it had not begun is handed to the next one.
+        """
         views = [view for view in self._views if view.request in carried and not view.over]
         if not views:
             return
@@ -320,7 +338,7 @@ class RunClient:
             for view in views:
                 if view.watched is None and view.request in begun:
                     self._attach(view, view.request)
-                elif view.watched is None:
+                elif view.watched is None and not self._submit_again(view.request):
                     view.fail(gone)
 
     def _look(self) -> None:

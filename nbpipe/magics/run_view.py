@@ -10,7 +10,7 @@ from typing import Protocol
 
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.watched_run import WatchedRun
-from nbpipe.model import ExecutionRecord, RunRecord, Status, StepCell, step_needs
+from nbpipe.model import ExecutionRecord, RunRecord, Status, StepCell
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views.card_state import CardState, StepActivity
 
@@ -152,8 +152,6 @@ class RunView:
         if update.is_empty and not over and not self._is_undrawn:
             return
         self._is_undrawn = False
-        if self.watched is not None:
-            self.needs = {**self.needs, **step_needs(self.steps())}
         with self.changed:
             self.over = over
             self.changed.notify_all()

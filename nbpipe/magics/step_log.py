@@ -1,4 +1,4 @@
-"""What a running step has told, gathered from its events into what a card shows of it."""
+"""The output of a running step, gathered from its events into what a card shows of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 4000
 
 @dataclass(slots=True)
 class StepLog:
-    """The newest lines of both streams, the progress, the numbers by name; bounded, however much is told.
+    """The newest lines of both streams, the progress, the numbers by name; bounded, however much there is.
 
     A line that is still being written, such as a progress bar on standard error, stays below the finished ones.
     """
@@ -25,36 +25,36 @@ class StepLog:
     _open: dict[str, str] = field(default_factory=dict)
     _progress: tuple[float, float | None, str] | None = None
     _metrics: dict[str, list[tuple[float | None, float]]] = field(default_factory=dict)
-    _told: StepActivity | None = None
+    _activity: StepActivity | None = None
 
     def take(self, events: Iterable[StepEvent]) -> None:
         """Add events."""
         for event in events:
             self._add(event)
-            self._told = None
+            self._activity = None
 
-    def told(self) -> StepActivity:
-        """Get all of it as a card takes it."""
-        if self._told is None:
+    def activity(self) -> StepActivity:
+        """Return all of it in the form that a card shows."""
+        if self._activity is None:
             unfinished = [line.removesuffix("\r") for line in self._open.values() if line.strip("\r")]
             metrics = {name: tuple(points) for name, points in self._metrics.items()}
-            self._told = StepActivity((*self._lines, *unfinished), self._progress, metrics)
-        return self._told
+            self._activity = StepActivity((*self._lines, *unfinished), self._progress, metrics)
+        return self._activity
 
     def _add(self, event: StepEvent) -> None:
-        told = event.told
+        content = event.told
         if event.kind is StepEventKind.STREAM:
-            self._write(str(told.get("name", "")), str(told.get("text", "")))
-        elif event.kind is StepEventKind.DISPLAY and not told.get("rich"):
+            self._write(str(content.get("name", "")), str(content.get("text", "")))
+        elif event.kind is StepEventKind.DISPLAY and not content.get("rich"):
             # Pictures and the error have places of their own on a card.
-            self._write("display", f"{told.get('text', '')}\n")
+            self._write("display", f"{content.get('text', '')}\n")
         elif event.kind is StepEventKind.PROGRESS:
-            total = told.get("total")
-            said = str(told.get("description", ""))
-            self._progress = (float(told["done"]), None if total is None else float(total), said)
+            total = content.get("total")
+            description = str(content.get("description", ""))
+            self._progress = (float(content["done"]), None if total is None else float(total), description)
         elif event.kind is StepEventKind.METRIC:
-            points = self._metrics.setdefault(str(told["name"]), [])
-            points.append((told.get("step"), float(told["value"])))
+            points = self._metrics.setdefault(str(content["name"]), [])
+            points.append((content.get("step"), float(content["value"])))
             del points[:-_POINTS]
 
     def _write(self, stream: str, text: str) -> None:
@@ -67,6 +67,6 @@ class StepLog:
 
 
 def _overwritten(line: str) -> str:
-    """Get a line as a terminal shows it: what comes after a carriage return stands in the place of what was there."""
+    """Return a line as a terminal shows it: what comes after a carriage return replaces what was there."""
     body = line.rstrip("\r")
     return body.rpartition("\r")[2][:_LONGEST] + ("\r" if len(body) < len(line) else "")

@@ -139,7 +139,7 @@ def _each(error: NbpipeError) -> tuple[NbpipeError, ...]:
 
 
 def _ending(report: RunReport) -> NbpipeError:
-    """Get the error for a run that did not succeed: the first step that failed, in notebook order."""
+    """Return the error for a run that did not succeed: the first step that failed, in notebook order."""
     failed = next((step for step in report.steps if step.failure is not None), None)
     if failed is None or failed.failure is None:
         return StepFailed(f"the run was {report.run.status.value}", "Run the cell again to go on.")

@@ -14,7 +14,7 @@ from nbpipe.views.card_state import StepActivity
 
 @dataclass(eq=False, slots=True)
 class WatchedRun:
-    """How a run stands, and what the newest attempt of each execution has told; any thread may ask."""
+    """How a run stands, and the output of the newest attempt of each execution; any thread may call it."""
 
     watcher: RunWatcher
     _logs: dict[str, tuple[int, StepLog]] = field(default_factory=dict)
@@ -60,10 +60,10 @@ class WatchedRun:
         return self.watcher.picture.requests.get(request)
 
     def activity(self, executions: Iterable[ExecutionRecord]) -> dict[str, StepActivity]:
-        """Return what the newest attempts of these executions have told, by step."""
+        """Return the output, progress and metrics of the newest attempts of these executions, by step."""
         with self._lock:
             logs = {execution.step: self._logs.get(execution.id) for execution in executions}
-            return {step: known[1].told() for step, known in logs.items() if known is not None}
+            return {step: known[1].activity() for step, known in logs.items() if known is not None}
 
     def cancel(self, execution: str) -> None:
         """Ask whoever carries the run to stop one of its executions, or with no id all of it."""

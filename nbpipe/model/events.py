@@ -45,7 +45,11 @@ class StepEvent:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that a step logged: ``number`` is that of its piece, ``at`` the step that the code gave with it."""
+    """A number that a step logged: ``number`` is that of its piece, ``at`` the step that the code gave with it.
+
+    ``earlier_attempt`` is told to faces only: the number of the attempt that logged it where that is not the newest of
+    its execution.
+    """
 
     run: str
     step: str
@@ -53,8 +57,9 @@ class Metric:
     number: int
     name: str
     value: float
-    at: int | None
-    time: float
+    at: int | None = None
+    time: float = 0.0
+    earlier_attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

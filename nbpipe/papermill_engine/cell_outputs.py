@@ -15,12 +15,12 @@ from nbpipe.views.wording import duration, status_words, step_explanation
 
 
 def status_output(record: ExecutionRecord, numbers: Mapping[str, int]) -> NotebookNode:
-    """Get the line on how a step stands, as the first output of its first cell."""
+    """Return the line on how a step stands, as the first output of its first cell."""
     took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
     why = step_explanation(record, numbers)
     text = f"step {record.step} {status_words(record.status)}{took}" + (f": {why}" if why else "")
-    told = {"step": record.step, "status": record.status.value}
-    return _output("display_data", data={"text/plain": text}, metadata={"nbpipe": told})
+    metadata = {"step": record.step, "status": record.status.value}
+    return _output("display_data", data={"text/plain": text}, metadata={"nbpipe": metadata})
 
 
 def live_outputs(events: Iterable[StepEvent], shown: list[NotebookNode]) -> None:
@@ -37,21 +37,21 @@ def live_outputs(events: Iterable[StepEvent], shown: list[NotebookNode]) -> None
 
 
 def executed_outputs(notebook: str | None, count: int) -> list[list[NotebookNode]]:
-    """Get the outputs of a step's cells from its executed notebook, in the step's order; none where it is gone."""
+    """Return the outputs of a step's cells from its executed notebook, in the step's order, if that is there."""
     try:
-        told = json.loads(Path(notebook).read_text(encoding="utf-8")) if notebook else {}
+        content = json.loads(Path(notebook).read_text(encoding="utf-8")) if notebook else {}
     except (OSError, ValueError):
-        told = {}
+        content = {}
     cells = [
         [_node(output) for output in cell.get("outputs", [])]
-        for cell in told.get("cells", [])
+        for cell in content.get("cells", [])
         if cell.get("metadata", {}).get("nbpipe", {}).get("role") == "step"
     ]
     return [*cells, *([] for _ in range(count - len(cells)))][:count]
 
 
 def require_error(outputs: list[list[NotebookNode]], failure: Failure | None) -> None:
-    """See that a failed step's cells hold an error that papermill takes for one: it shrugs at ``sys.exit(0)``."""
+    """Make a failed step's cells hold an error that papermill recognizes: it ignores ``sys.exit(0)``."""
     if failure is None:
         return
     for cell in outputs:
@@ -63,7 +63,7 @@ def require_error(outputs: list[list[NotebookNode]], failure: Failure | None) ->
 
 
 def refusal_output(code: str, message: str) -> NotebookNode:
-    """Get what was refused before anything ran as an error output."""
+    """Return what was refused before anything ran as an error output."""
     return _output("error", ename=code, evalue=message, traceback=[f"{code}: {message}"])
 
 
@@ -73,13 +73,13 @@ def _output(kind: str, **more: Any) -> NotebookNode:
 
 
 def _node(output: Mapping[str, Any]) -> NotebookNode:
-    kept = dict(output)
-    if isinstance(kept.get("text"), list):
-        kept["text"] = "".join(kept["text"])
-    if "data" in kept:
-        kept["data"] = {kind: _joined(kind, value) for kind, value in kept["data"].items()}
-    made: NotebookNode = from_dict(kept)  # type: ignore[no-untyped-call]  # theirs
-    return made
+    copy = dict(output)
+    if isinstance(copy.get("text"), list):
+        copy["text"] = "".join(copy["text"])
+    if "data" in copy:
+        copy["data"] = {kind: _joined(kind, value) for kind, value in copy["data"].items()}
+    node: NotebookNode = from_dict(copy)  # type: ignore[no-untyped-call]  # theirs
+    return node
 
 
 def _joined(kind: str, value: Any) -> Any:

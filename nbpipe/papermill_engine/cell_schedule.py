@@ -1,4 +1,4 @@
-"""The cells of a notebook that papermill runs, as the conductor needs them: which are steps, which read what."""
+"""The cells of a notebook that papermill runs: which are steps, and which outputs the others read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OURS = re.compile(r"\s*(?:%load_ext\s+nbpipe\b|%nbpipe\b|$)")
 
 @dataclass(frozen=True, slots=True)
 class CellSchedule:
-    """Where everything stands: ``steps`` gives the places (from 0) of each step's cells, in the step's order."""
+    """The order of the cells: ``steps`` gives the places (from 0) of each step's cells, in the step's order."""
 
     cells: tuple[Cell, ...]
     reading: ParsedNotebook
@@ -26,25 +26,25 @@ class CellSchedule:
 
     @property
     def step_places(self) -> frozenset[int]:
-        """Get the places of all step cells."""
+        """Return the places of all step cells."""
         return frozenset(place for places in self.steps.values() for place in places)
 
-    def wanted(self, place: int, source: str) -> tuple[StepOutput, ...]:
-        """Get the outputs that an ordinary cell reads: of steps above it, the last one where several have the name."""
+    def needed(self, place: int, source: str) -> tuple[StepOutput, ...]:
+        """Return the outputs that an ordinary cell reads: of steps above it, the last where several share a name."""
         try:
             names = name_usage(parse_cell(source, SourceLocation(place + 1)).body)
         except (Refused, RecursionError):
             return ()
         read = names.needs | names.unsure | names.mentioned
-        found: dict[str, StepOutput] = {}
+        outputs: dict[str, StepOutput] = {}
         for step in self.reading.steps:
             if self.steps[step.name][0] < place:
-                found |= {o.name: StepOutput(o.name, step.name) for o in step.outputs if o.name in read}
-        return tuple(found.values())
+                outputs |= {o.name: StepOutput(o.name, step.name) for o in step.outputs if o.name in read}
+        return tuple(outputs.values())
 
 
 def code_cells(cells: Iterable[Any]) -> tuple[Cell, ...]:
-    """Get the code cells of a notebook, numbered over all cells from 1."""
+    """Return the code cells of a notebook, numbered over all cells from 1."""
     return tuple(
         Cell(number, cell.source, cell.get("id", ""), frozenset(cell.metadata.get("tags", [])))
         for number, cell in enumerate(cells, 1)
@@ -53,11 +53,11 @@ def code_cells(cells: Iterable[Any]) -> tuple[Cell, ...]:
 
 
 def cell_schedule(cells: tuple[Cell, ...], reading: ParsedNotebook) -> CellSchedule:
-    """Get the score of a notebook that was read."""
+    """Return the schedule of a parsed notebook."""
     steps = {step.name: tuple(piece.cell - 1 for piece in step.pieces) for step in reading.steps}
     return CellSchedule(cells, reading, steps)
 
 
 def is_for_nbpipe(source: str) -> bool:
-    """Say whether a cell only speaks to nbpipe, which conducts already."""
+    """Return whether a cell has nothing but lines for nbpipe, which runs the notebook already."""
     return bool(source.strip()) and all(_OURS.match(line) for line in source.splitlines())

@@ -1,7 +1,7 @@
 """Carries out a notebook with steps under papermill: the pipeline in a thread, the other cells one after the other.
 
 An ordinary cell runs when those above it have run and the outputs that it reads are there. Papermill's notebook is
-touched by this thread alone; what the pipeline's thread has to say comes through a queue.
+changed by this thread alone; updates of the pipeline come from its thread through a queue.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> N
         str(path or base / "(papermill)"), reading, base, _kernel(nb_man, kernel_name),
         cells=frozenset(cell.id for cell in cells if cell.id),
     )  # fmt: skip
-    score = cell_schedule(cells, reading)
+    schedule = cell_schedule(cells, reading)
     with Workspace.open(base) as workspace:
         try:
             workspace.plans.check(request)
         except NbpipeError as error:
             _refuse(nb_man, error)
             return
-        NotebookRun(nb_man, kernel_name, options, workspace, score, request).carry_out()
+        NotebookRun(nb_man, kernel_name, options, workspace, schedule, request).carry_out()
 
 
-def _path(given: object) -> Path | None:
-    """Get the notebook's path where it is a file of this machine."""
-    if not isinstance(given, str) or "://" in given or given == "-":
+def _path(name: object) -> Path | None:
+    """Return the notebook's path where it is a file of this machine."""
+    if not isinstance(name, str) or "://" in name or name == "-":
         return None
     # Papermill may have changed the folder since; it remembers where relative paths start.
-    handler = papermill_io.get_handler(given)
-    path = absolute(Path(getattr(handler, "_cwd", None) or Path.cwd()) / given)
+    handler = papermill_io.get_handler(name)
+    path = absolute(Path(getattr(handler, "_cwd", None) or Path.cwd()) / name)
     return path if path.is_file() else None
 
 
@@ -88,15 +88,15 @@ def _code_places(nb: Any) -> Iterator[int]:
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
-    """Runs ordinary cells; whenever one of them says something, the steps' news are shown too."""
+    """Runs ordinary cells; each message of a kernel also brings the steps' cells up to date."""
 
-    def __init__(self, nb_man: Any, news: Callable[[], None], **options: Any) -> None:
+    def __init__(self, nb_man: Any, on_message: Callable[[], None], **options: Any) -> None:
         super().__init__(nb_man, **options)
-        self._news = news
+        self._on_message = on_message
 
     def process_message(self, *message: Any, **more: Any) -> Any:
         output = super().process_message(*message, **more)
-        self._news()
+        self._on_message()
         return output
 
 
@@ -108,16 +108,16 @@ class NotebookRun:
     kernel_name: str
     options: Mapping[str, Any]
     workspace: Workspace
-    score: CellSchedule
+    schedule: CellSchedule
     request: PipelineRequest
-    _news: queue.SimpleQueue[RunUpdate | None] = field(default_factory=queue.SimpleQueue)
+    _updates: queue.SimpleQueue[RunUpdate | None] = field(default_factory=queue.SimpleQueue)
     _records: dict[str, ExecutionRecord] = field(default_factory=dict)
     _live: dict[int, list[Any]] = field(default_factory=dict)
     _started: set[str] = field(default_factory=set)
     _bound: set[StepOutput] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
     _report: RunReport | None = None
-    _broken: BaseException | None = None
+    _error: BaseException | None = None
     _steps: dict[str, str] = field(default_factory=dict)
     _attempts: dict[str, int] = field(default_factory=dict)
 
@@ -133,50 +133,50 @@ class NotebookRun:
             self._stop.set()
             self._wait(thread)
             raise
-        if self._broken is not None:
-            raise self._broken
+        if self._error is not None:
+            raise self._error
         self._end()
 
     def _run_steps(self) -> None:
         try:
             self._report = self.workspace.runs.run(
-                self.request, RunOptions(), self._news.put, cancelled=self._stop.is_set
+                self.request, RunOptions(), self._updates.put, cancelled=self._stop.is_set
             )
-        except BaseException as error:  # noqa: BLE001  # a thread's border: the conductor raises it in its own
-            self._broken = error
-        self._news.put(None)
+        except BaseException as error:  # noqa: BLE001  # a thread's border: carry_out raises it in its own thread
+            self._error = error
+        self._updates.put(None)
 
     def _run_cells(self, stack: contextlib.ExitStack) -> None:
         """Run the ordinary cells in order, until one fails or a step above it has failed."""
         client: _Client | None = None
         for place, cell in enumerate(self.nb_man.nb.cells):
-            if place in self.score.step_places:
+            if place in self.schedule.step_places:
                 continue
             if cell.cell_type != "code" or is_for_nbpipe(cell.source) or not cell.source.strip():
                 self._pass_over(cell, place)
                 continue
-            wanted = self.score.wanted(place, cell.source)
-            while not self._stop.is_set() and any(not self._is_over(source.step) for source in wanted):
-                self._hear(_PAUSE)
-            self._hear(0)
-            if self._failed_above(place) or self._broken is not None:
+            needed = self.schedule.needed(place, cell.source)
+            while not self._stop.is_set() and any(not self._is_over(source.step) for source in needed):
+                self._take_updates(_PAUSE)
+            self._take_updates(0)
+            if self._failed_above(place) or self._error is not None:
                 return
             client = client or self._client(stack)
-            self._bind(client, wanted)
+            self._bind(client, needed)
             if not self._run_cell(client, cell, place):
                 self._stop.set()
                 return
 
     def _client(self, stack: contextlib.ExitStack) -> _Client:
-        """Get the kernel of the ordinary cells, started when the first of them runs."""
-        given = {
+        """Return the kernel of the ordinary cells, started when the first of them runs."""
+        options = {
             name: self.options[name] for name in ("log_output", "stdout_file", "stderr_file") if name in self.options
         }
-        given["startup_timeout"] = self.options.get("start_timeout", 60)
-        given["timeout"] = self.options.get("execution_timeout")
+        options["startup_timeout"] = self.options.get("start_timeout", 60)
+        options["timeout"] = self.options.get("execution_timeout")
         client = _Client(
-            self.nb_man, lambda: self._hear(0), kernel_name=self.kernel_name, log=logger,
-            kernel_manager_class=OrdinaryKernelManager, **given,
+            self.nb_man, lambda: self._take_updates(0), kernel_name=self.kernel_name, log=logger,
+            kernel_manager_class=OrdinaryKernelManager, **options,
         )  # fmt: skip
         client.reset_execution_trackers()
         stack.enter_context(client.setup_kernel())
@@ -200,13 +200,13 @@ class NotebookRun:
             self.nb_man.cell_start(cell, place)
         self.nb_man.cell_complete(cell, cell_index=place)
 
-    def _bind(self, client: _Client, wanted: Sequence[StepOutput]) -> None:
+    def _bind(self, client: _Client, needed: Sequence[StepOutput]) -> None:
         """Give the kernel the outputs that its next cell reads, each once."""
-        fresh = [source for source in wanted if source not in self._bound]
-        artifacts = {source: found for source in fresh if (found := self._artifact(source)) is not None}
+        fresh = [source for source in needed if source not in self._bound]
+        artifacts = [artifact for source in fresh if (artifact := self._artifact(source)) is not None]
         if artifacts:
-            made, workspace = list(artifacts.values()), self.workspace
-            code = binding_code(made, self.request.reading, workspace.layout.store, workspace.materializer)
+            workspace = self.workspace
+            code = binding_code(artifacts, self.request.reading, workspace.layout.store, workspace.materializer)
             reply = client.wait_for_reply(client.kc.execute(code, silent=False, store_history=False))
             if reply["content"]["status"] == "error":
                 logger.error("outputs could not be bound: %s", reply["content"]["evalue"])
@@ -218,21 +218,21 @@ class NotebookRun:
 
     def _is_over(self, step: str | None) -> bool:
         record = self._records.get(step or "")
-        return self._broken is not None or (record is not None and record.status.terminal)
+        return self._error is not None or (record is not None and record.status.terminal)
 
     def _failed_above(self, place: int) -> bool:
         return any(
-            record.status.terminal and record.status not in _DONE and self.score.steps[name][0] < place
+            record.status.terminal and record.status not in _DONE and self.schedule.steps[name][0] < place
             for name, record in self._records.items()
         )
 
-    def _hear(self, seconds: float) -> None:
-        """Take the pipeline's news into the notebook, waiting for the first."""
+    def _take_updates(self, seconds: float) -> None:
+        """Bring the steps' cells up to date with the pipeline, waiting for the first update."""
         with contextlib.suppress(queue.Empty):
-            news = self._news.get(timeout=seconds) if seconds else self._news.get_nowait()
+            update = self._updates.get(timeout=seconds) if seconds else self._updates.get_nowait()
             while True:
-                self._take(news)
-                news = self._news.get_nowait()
+                self._take(update)
+                update = self._updates.get_nowait()
         self.nb_man.autosave_cell()
 
     def _take(self, update: RunUpdate | None) -> None:
@@ -252,25 +252,25 @@ class NotebookRun:
 
     def _wait(self, thread: threading.Thread) -> None:
         while thread.is_alive():
-            self._hear(_PAUSE)
-        self._hear(0)
+            self._take_updates(_PAUSE)
+        self._take_updates(0)
 
     def _begin(self, attempt: AttemptRecord) -> None:
         """Drop what earlier attempts of a step have told, once a new one has begun."""
         step = self._steps[attempt.execution]
         if self._attempts.get(step, 0) < attempt.number:
             self._attempts[step] = attempt.number
-            for place in self.score.steps[step]:
+            for place in self.schedule.steps[step]:
                 self._live.pop(place, None)
 
     def _add_live(self, output: AttemptOutput) -> None:
-        for place in self.score.steps[output.step]:
+        for place in self.schedule.steps[output.step]:
             own = [event for event in output.events if event.cell == place + 1]
             cell_outputs.live_outputs(own, self._live.setdefault(place, []))
 
     def _show(self, record: ExecutionRecord) -> None:
         """Bring a step's cells up to date."""
-        places = self.score.steps[record.step]
+        places = self.schedule.steps[record.step]
         first = self.nb_man.nb.cells[places[0]]
         if record.status is Status.RUNNING and record.step not in self._started:
             self._started.add(record.step)
@@ -289,13 +289,13 @@ class NotebookRun:
         if record.status is not Status.CANCELLED:
             cell_outputs.require_error(outputs, record.failure)
         outputs[0].insert(0, cell_outputs.status_output(record, numbers))
-        for place, found in zip(places, outputs, strict=True):
+        for place, cell_output in zip(places, outputs, strict=True):
             cell = self.nb_man.nb.cells[place]
             if record.step not in self._started:
                 self.nb_man.cell_start(cell, place)
-            cell.outputs = found
+            cell.outputs = cell_output
             cell.metadata["nbpipe"] = {"step": record.step, "status": record.status.value}
-            if record.failure is not None and any(out.output_type == "error" for out in found):
+            if record.failure is not None and any(out.output_type == "error" for out in cell_output):
                 self.nb_man.cell_exception(cell, cell_index=place, exception=RuntimeError(record.failure.message))
             self.nb_man.cell_complete(cell, cell_index=place)
 

@@ -47,7 +47,7 @@ class OrdinaryKernelManager(AsyncKernelManager):
 
 
 def hears_sockets(spec: KernelSpec) -> bool:
-    """Say whether a kernel is known to take sockets of this machine: ipykernel's, started here."""
+    """Return whether a kernel is known to take sockets of this machine: ipykernel's, started here."""
     provisioner = spec.metadata.get("kernel_provisioner", {}).get("provisioner_name", _LOCAL)
     named = any(spec.argv[at : at + 2] == ["-m", name] for at in range(len(spec.argv)) for name in _PYTHONS)
     return named and provisioner == _LOCAL and bool(zmq.has("ipc"))

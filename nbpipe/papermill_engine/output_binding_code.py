@@ -13,19 +13,19 @@ from nbpipe.model import Artifact
 from nbpipe.run.job_factory import definition_digests
 
 _CODE = """\
-def _nbpipe_bind(told):
+def _nbpipe_bind(text):
     import json, pathlib, sys
-    told = json.loads(told)
+    payload = json.loads(text)
     try:
         from nbpipe.data import notebook_classes as classes, formats
     except ImportError:
-        sys.path.insert(0, told["library"])
+        sys.path.insert(0, payload["library"])
         from nbpipe.data import notebook_classes as classes, formats
-    classes.share_classes(globals(), told["definitions"])
-    for name, path, format in told["outputs"]:
+    classes.share_classes(globals(), payload["definitions"])
+    for name, path, format in payload["outputs"]:
         path = pathlib.Path(path)
         globals()[name] = path if format is None else formats.load(path, format)
-_nbpipe_bind({told!r})
+_nbpipe_bind({payload!r})
 del _nbpipe_bind
 """
 
@@ -33,7 +33,7 @@ del _nbpipe_bind
 def binding_code(
     artifacts: Sequence[Artifact], reading: ParsedNotebook, store: Path, materializer: Materializer
 ) -> str:
-    """Get the code; what it is told is one text, so no name or path becomes code."""
+    """Return the code; names and paths are in one JSON text, so none of them becomes code."""
     library: Path = worker_entry_points.load_entry_point(worker_entry_points.SHIP)(store)
     definitions: dict[str, str] = {}
     for code in reading.code.values():
@@ -42,5 +42,5 @@ def binding_code(
         [made.name, str(materializer.locate(made.reference)), None if made.is_path else made.format]
         for made in artifacts
     ]
-    told = {"library": str(library), "definitions": definitions, "outputs": outputs}
-    return _CODE.replace("{told!r}", repr(json.dumps(told)))
+    payload = {"library": str(library), "definitions": definitions, "outputs": outputs}
+    return _CODE.replace("{payload!r}", repr(json.dumps(payload)))

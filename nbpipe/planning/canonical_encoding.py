@@ -18,24 +18,24 @@ _length = struct.Struct(">Q").pack
 class _Foreign(Exception):
     """A part without a canonical form; ``where`` grows on the way out."""
 
-    def __init__(self, said: str) -> None:
-        super().__init__(said)
-        self.said = said
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.where = ""
 
 
 def encode(value: Any, path: str = "value") -> bytes:
-    """Get the bytes that stand for exactly this value; ValueError names the part that has none."""
+    """Return the bytes that stand for exactly this value; ValueError names the part that has none."""
     try:
         return _encoded(value)
     except _Foreign as error:
-        raise ValueError(f"{path}{error.where} {error.said}") from None
+        raise ValueError(f"{path}{error.where} {error.reason}") from None
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply, or holds itself") from None
 
 
 def sequence(items: Iterable[bytes]) -> bytes:
-    """Get the bytes that stand for a list of items that are encoded already."""
+    """Return the bytes that stand for a list of items that are encoded already."""
     payload = b"".join(items)
     return b"l" + _length(len(payload)) + payload
 

@@ -60,7 +60,7 @@ class PinnedInputs:
 
 
 def fixed_components(step: Step, code: StepCode, around: PinnedInputs) -> tuple[KeyComponent, ...]:
-    """Get the components that are known before any other step has run."""
+    """Return the components that are known before any other step has run."""
     formats = {item.name: item.format for item in step.inputs}
     values, files, hashes = around.values, sorted(around.files.items()), sorted(around.hashes.items())
     salt = step.options.salt
@@ -82,19 +82,19 @@ def fixed_components(step: Step, code: StepCode, around: PinnedInputs) -> tuple[
 
 
 def upstream_component(name: str, artifact: Artifact) -> KeyComponent:
-    """Get the component of an input that another step makes: its content and how it is read, never its producer."""
+    """Return the component of an input that another step makes: its content and how it is read, never its producer."""
     seen = artifact.basename if artifact.is_path else ""
     summary = f"{artifact.format}, {_size(artifact.bytes, artifact.digest)}"
     return _component(f"input:{name}", [artifact.format, seen, artifact.digest], summary)
 
 
 def key_of(components: Iterable[KeyComponent]) -> str:
-    """Get the digest over all components, whatever their order; comments and layout of code do not count."""
+    """Return the digest over all components, whatever their order; comments and layout of code do not count."""
     return _key(sorted([(component.name, component.digest) for component in components]))
 
 
 def raw_key_of(components: Iterable[KeyComponent]) -> str:
-    """Get the second digest over all components, which is the same as long as the code is written the same.
+    """Return the second digest over all components, which is the same as long as the code is written the same.
 
     It finds a result again when the normal form is another: of a newer nbpipe, or read by a newer Python.
     """
@@ -120,7 +120,7 @@ def _component(name: str, value: Any, summary: str, text: str = "") -> KeyCompon
 
 
 def _code(name: str, normal: str, raw: str, summary: str, text: str) -> KeyComponent:
-    """Get the component of some code, in its normal form and as it is written."""
+    """Return the component of some code, in its normal form and as it is written."""
     written = _digest([name.partition(":")[0], raw if raw.startswith(_RAW) else _RAW + raw])
     if normal.startswith(_RAW):
         return _component(name, normal, summary, text)
@@ -143,7 +143,7 @@ def _definition(item: Definition) -> KeyComponent:
 
 
 def _order(definitions: Iterable[Definition]) -> tuple[KeyComponent, ...]:
-    """Get the order of shared cells that do more than define: what one does, another may undo."""
+    """Return the order of shared cells that do more than define: what one does, another may undo."""
     effects = [item for item in definitions if not item.is_import and not _only_defines(item)]
     if len(effects) < 2:
         return ()
@@ -153,7 +153,7 @@ def _order(definitions: Iterable[Definition]) -> tuple[KeyComponent, ...]:
 
 
 def _only_defines(item: Definition) -> bool:
-    """Say whether this is one statement whose place does not matter; line ends stand between statements only."""
+    """Return whether this is one statement whose place does not matter; line ends stand between statements only."""
     plain = item.normal.startswith(_DEFINING) or (item.normal.startswith(_ASSIGNING) and "Call(" not in item.normal)
     return plain and "\n" not in item.normal
 
@@ -165,7 +165,7 @@ def _python(python: str) -> KeyComponent:
 
 @lru_cache(maxsize=64)
 def _options(options: tuple[str, ...]) -> KeyComponent:
-    """Get the component of a kernel's options; a plain kernel has none, so that its key is that of no kernel named."""
+    """Return the component of a kernel's options; a plain kernel has none, as if no kernel was named."""
     return _component("kernel", list(options), _shown(shlex.join(options)))
 
 
@@ -176,7 +176,7 @@ def _packages(packages: tuple[str, ...]) -> KeyComponent:
 
 @lru_cache(maxsize=256)
 def _module(module: FrozenModule) -> KeyComponent:
-    """Get the component of a local module: its syntax tree, so that comments and layout do not count."""
+    """Return the component of a local module: its syntax tree, so that comments and layout do not count."""
     try:
         normal = ast.dump(ast.parse(module.source))
     except (SyntaxError, ValueError, RecursionError):
@@ -187,7 +187,7 @@ def _module(module: FrozenModule) -> KeyComponent:
 
 
 def _file(name: str, content: PinnedFiles, format_: str | None) -> KeyComponent:
-    """Get the component of a declared file: names count where the step can see them."""
+    """Return the component of a declared file: names count where the step can see them."""
     base = (
         [path.rsplit("/", 1)[-1] for path in content.paths]
         if content.kind != PinnedKind.GLOB and format_ is None
@@ -206,7 +206,7 @@ def _outputs(outputs: Iterable[Output]) -> KeyComponent:
 
 @lru_cache(maxsize=256)
 def _variable(name: str, value: str | None) -> KeyComponent:
-    """Get the component of an environment variable; its value may be a secret, so only a digest of it is kept."""
+    """Return the component of an environment variable; its value may be a secret, so only a digest of it is kept."""
     summary = "unset" if value is None else f"set, {_short(_digest(['value', value]))}"
     return _component(f"envvar:{name}", value, summary)
 

@@ -39,7 +39,7 @@ class PipelineGraph:
     files: Mapping[str, Mapping[str, Input]]
 
     def dependants(self, names: Iterable[str]) -> set[str]:
-        """Get the steps that need one of ``names``, directly or not."""
+        """Return the steps that need one of ``names``, directly or not."""
         found = set(names)
         for name in self.order:
             if found & set(self.pipeline.needs[name]):
@@ -47,7 +47,7 @@ class PipelineGraph:
         return found - set(names)
 
     def ancestors(self, names: Iterable[str]) -> set[str]:
-        """Get ``names`` and all that they need."""
+        """Return ``names`` and all that they need."""
         found = set(names)
         for name in reversed(self.order):
             if name in found:
@@ -92,7 +92,7 @@ def build_graph(
 
 
 def fill_destination(step: Step, output: Output, words: Mapping[str, str]) -> str:
-    """Get an output's destination with its placeholders filled; those that ``words`` does not hold stay."""
+    """Return an output's destination with its placeholders filled; those that ``words`` does not hold stay."""
     known = {**words, "step": step.name, "output-name": output.name}
     return _PLACEHOLDER.sub(lambda match: known.get(match[1], match[0]), output.destination or "")
 
@@ -136,7 +136,7 @@ def _held(item: Input, parameter: str, values: Mapping[str, Any], errors: list[R
 
 
 def _unfit(item: Input, source: InputSource) -> tuple[str, str] | None:
-    """Get why a source cannot come out of a parameter, and the cure."""
+    """Return why a source cannot come out of a parameter, and the cure."""
     if isinstance(source, ParameterSource):
         return "which is a parameter again", 'Give it the source itself, for example "./data.csv".'
     if isinstance(source, StepOutput) and item.format is not None:
@@ -229,7 +229,7 @@ def _is_remote(output: Output) -> bool:
 
 
 def _clashes(step: Step) -> list[Refused]:
-    """Get the outputs that are paths and at the same time inputs: the cell could not have both under one name."""
+    """Return the outputs that are paths and at the same time inputs: the cell could not have both under one name."""
     inputs = {item.name for item in step.inputs}
     return [
         BadPipeline(f"`{item.name}` is an input and a path to write to", "Rename one of the two.", item.place)
@@ -275,7 +275,7 @@ def _normal(path: str) -> str:
 
 
 def _sorted(names: list[str], needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]]:
-    """Get the names so that needs come first, notebook order otherwise, and a cycle if there is one.
+    """Return the names so that needs come first, notebook order otherwise, and a cycle if there is one.
 
     What has nothing to do with a cycle stands in its right place even so: in a kernel it can be run on its own.
     """

@@ -59,12 +59,12 @@ class StepDecision:
 
     @property
     def static_key(self) -> str | None:
-        """Get the key over what does not come from other steps; None while inputs are not known."""
+        """Return the key over what does not come from other steps; None while inputs are not known."""
         return None if self.key is None else key_of(self._fixed)
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
-        """Get the keys under which a result may be offered, each with its static key: by normal form, and as written.
+        """Return the keys that a result may be offered under, each with its static key: by normal form, and as written.
 
         Empty while inputs are not known.
         """
@@ -122,7 +122,7 @@ class Planner:
         self._asked |= {key: second in written for key, second in raw.items()}
 
     def _known_before(self, name: str) -> tuple[KeyComponent, ...]:
-        """Get the components of a step that do not depend on other steps."""
+        """Return the components of a step that do not depend on other steps."""
         if name not in self._fixed:
             step, around = self.graph.steps[name], self.circumstances[name]
             self._fixed[name] = fixed_components(step, self.graph.pipeline.code[name], around)
@@ -136,8 +136,8 @@ class Planner:
 
     def _may_exist(self, name: str, fixed: Iterable[KeyComponent]) -> bool:
         static_key = self.static_key(name)
-        asked = self._asked.get(static_key)
-        return bool(self.past.known([static_key, raw_key_of(fixed)])) if asked is None else asked
+        known = self._asked.get(static_key)
+        return bool(self.past.known([static_key, raw_key_of(fixed)])) if known is None else known
 
     def _condition(self, step: Step) -> SkipVerdict | None:
         text = step.options.when
@@ -155,7 +155,7 @@ class Planner:
         return None
 
     def _declared(self, step: Step) -> Verdict | None:
-        """Get the verdict that was asked for or declared, whatever the inputs are."""
+        """Return the verdict that was asked for or declared, whatever the inputs are."""
         always = self._always(step)
         return RunVerdict((always,)) if always else self._kept(step)
 
@@ -205,7 +205,7 @@ class Planner:
         return reasons if reasons or not whole else self._lacking(name)
 
     def _lacking(self, name: str) -> tuple[Reason, ...]:
-        """Get why there is no result although nothing has changed."""
+        """Return why there is no result although nothing has changed."""
         before = self.past.latest(name)
         if before is None:
             return (Reason("first run", None, "no earlier result"),)
@@ -215,7 +215,7 @@ class Planner:
 def differences(
     before: Iterable[KeyComponent], now: Iterable[KeyComponent], leave_out: Collection[str] = ()
 ) -> tuple[Reason, ...]:
-    """Get a reason for each component that is new, gone or changed."""
+    """Return a reason for each component that is new, gone or changed."""
     old, new = _by_name(before), _by_name(now)
     return tuple(
         Reason(name, _summary(old.get(name)), _summary(new.get(name)))

@@ -14,7 +14,7 @@ _MAX_PATCH = 1_000_000
 
 
 def git_state(folder: Path) -> GitState | None:
-    """Get the repository's state, or None outside of one, before its first commit, or without git."""
+    """Return the repository's state, or None outside of one, before its first commit, or without git."""
     commit = _line(folder, "rev-parse", "--verify", "-q", "HEAD")
     if not commit:
         return None
@@ -30,7 +30,7 @@ def git_state(folder: Path) -> GitState | None:
 
 
 def without_credentials(url: str) -> str:
-    """Get a remote's address without user, password, token or query."""
+    """Return a remote's address without user, password, token or query."""
     # A password may hold an @: the host begins after the last one.
     url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", url)
     url = re.sub(r"^[^/@:]+:[^/@]*@", "", url)
@@ -42,7 +42,7 @@ def _line(folder: Path, *arguments: str) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Get what a git command prints; it changes nothing, not even git's own index, and runs no hook of the author."""
+    """Return what a git command prints; it changes nothing, not even git's own index, and runs no hook."""
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
     # Inside a git hook these name another repository, or another index.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

@@ -36,12 +36,14 @@ class ParseCache:
         self._now = now
 
     def read(self, notebook: Path, cells: Sequence[Cell]) -> ParsedNotebook:
-        """Get what the cells say: as it was read before, or read now, and remembered."""
+        """Return what the cells say: as it was read before, or read now, and remembered."""
         try:
             name = _name(cells, self._now)
         except (OSError, UnicodeEncodeError):
             return parse_cells(cells)
-        path = self._folder / f"{short_digest(bytes_digest(os.fsencode(notebook)), 32)}.txt"
+        # Relative, so that a workspace that was moved still knows its notebooks.
+        called = os.fsencode(os.path.relpath(notebook, self._folder))
+        path = self._folder / f"{short_digest(bytes_digest(called), 32)}.txt"
         known = _recall(path, name)
         if known is not None:
             return known
@@ -52,7 +54,7 @@ class ParseCache:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Say whether the workspace is there and this user's own: in another one, whoever only looks leaves nothing."""
+    """Return whether the workspace is there and this user's own: in another one, whoever only looks leaves nothing."""
     try:
         return folder.stat().st_uid == os.geteuid()
     except OSError:
@@ -108,7 +110,7 @@ def _loaded_code() -> str | None:
 
 
 def _name(cells: Iterable[Cell], now: float) -> str | None:
-    """Get the digest of all that a reading depends on; None while our own source may be newer than what runs."""
+    """Return the digest of all that a reading depends on; None while our own source may be newer than what runs."""
     code = _code_parts(now)
     return None if code is None else _digest([*code, *_cell_parts(cells)])
 
@@ -133,7 +135,7 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 
 def _sources() -> list[Path]:
-    """Get the files of the modules that a reading is made by."""
+    """Return the files of the modules that a reading is made by."""
     folders = [Path(folder) for package in (language, model) for folder in package.__path__]
     return [*sorted(path for folder in folders for path in folder.glob("*.py")), Path(errors.__file__)]
 

@@ -101,7 +101,7 @@ def resolve_request(
 def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
     """Return the steps that are asked for and all they need, each with its needs.
 
-    Raised is what can be told at once: no file is read, and no environment asked.
+    Raise what can be known at once: no file is read, and no interpreter is started.
     """
     _, graph, relevant, errors = _declared(request)
     errors += _absent(graph, relevant, request.base)
@@ -111,7 +111,7 @@ def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
 
 
 def _absent(graph: PipelineGraph, relevant: Collection[str], base: Path) -> list[Refused]:
-    """Get an error for each declared file or folder that is not there; patterns are not looked at."""
+    """Return an error for each declared file or folder that is not there; patterns are not looked at."""
     errors: list[Refused] = []
     for item in (item for step in relevant if step in graph.files for item in graph.files[step].values()):
         found = missing_file_error(item.source.pattern, base) if isinstance(item.source, FileSource) else None
@@ -121,7 +121,7 @@ def _absent(graph: PipelineGraph, relevant: Collection[str], base: Path) -> list
 
 
 def _declared(request: PipelineRequest) -> tuple[dict[str, Any], PipelineGraph, Collection[str], list[Refused]]:
-    """Get the values of the parameters, the graph, the steps whose errors count, and these errors."""
+    """Return the values of the parameters, the graph, the steps whose errors count, and these errors."""
     errors: list[Refused] = list(request.reading.errors)
     errors += unbound_errors(request.reading)
     if not request.reading.steps and not errors:
@@ -141,13 +141,13 @@ def _declared(request: PipelineRequest) -> tuple[dict[str, Any], PipelineGraph, 
 def environment_probe(
     base: Path, roots: Iterable[Path], interpreter: Interpreter, digests: PersistentDigestCache
 ) -> EnvironmentProbe:
-    """Get what lies around a notebook that an interpreter runs."""
+    """Return what lies around a notebook that an interpreter runs."""
     packages = InstalledPackages(site_folders(interpreter.path), lambda path: content_of(path, digests))
     return EnvironmentProbe(base, tuple(roots), digests, packages)
 
 
 def select_steps(graph: PipelineGraph, request: PipelineRequest) -> tuple[set[str], set[str]]:
-    """Get the steps that were asked for with all they need, and those that must run whatever is known."""
+    """Return the steps that were asked for with all they need, and those that must run whatever is known."""
     every = {step.name for step in graph.pipeline.steps}
     for name in [*request.steps, *([request.start] if request.start else []), *(request.force or ())]:
         if name not in every:
@@ -160,8 +160,8 @@ def select_steps(graph: PipelineGraph, request: PipelineRequest) -> tuple[set[st
         forced |= after
         selected = graph.ancestors(after)
     if request.steps:
-        asked = graph.ancestors(request.steps)
-        selected = selected & asked if request.start else asked
+        needed = graph.ancestors(request.steps)
+        selected = selected & needed if request.start else needed
     if request.force == ():
         forced |= set(request.steps) or selected
     outside = set(request.force or ()) - selected
@@ -171,7 +171,7 @@ def select_steps(graph: PipelineGraph, request: PipelineRequest) -> tuple[set[st
 
 
 def needs_among(graph: PipelineGraph, selected: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Get what each of some steps needs of the others, in notebook order."""
+    """Return what each of some steps needs of the others, in notebook order."""
     names = [step.name for step in graph.pipeline.steps if step.name in selected]
     return {name: tuple(need for need in graph.pipeline.needs[name] if need in selected) for name in names}
 
@@ -188,7 +188,7 @@ def _values(request: PipelineRequest, errors: list[Refused]) -> dict[str, Any]:
 
 
 def _relevant(graph: PipelineGraph, request: PipelineRequest) -> Collection[str]:
-    """Get the steps whose errors count: all of a saved notebook, in a kernel those that are asked for."""
+    """Return the steps whose errors count: all of a saved notebook, in a kernel those that are asked for."""
     every = {step.name for step in graph.pipeline.steps}
     if request.whole or not set(request.steps) <= every:
         return every
@@ -229,7 +229,7 @@ class _Pins:
         return self.contents[pattern]
 
     def script(self, path: str) -> PinnedFiles | None:
-        """Get a script that the code runs; one that is not there yet is the step's own affair when it runs."""
+        """Return a script that the code runs; one that is not there yet is the step's own affair when it runs."""
         if path not in self.contents:
             try:
                 self.contents[path] = pin_files(path, self.base, self.digests)
@@ -248,14 +248,14 @@ class _Pins:
         return self.modules[names]
 
     def python(self) -> str:
-        """Get the interpreter as far as it counts."""
+        """Return the interpreter as far as it counts."""
         version = self.interpreter.version
         if self.policy.python == "minor":
             version = ".".join(version.split(".")[:2])
         return f"{self.interpreter.implementation} {version} {self.interpreter.platform}"
 
     def packages(self) -> tuple[str, ...] | None:
-        """Get all that is installed where all of it counts."""
+        """Return all that is installed where all of it counts."""
         return tuple(self.around.packages.all()) if self.policy.packages == "strict" else None
 
     def variables(self, names: tuple[str, ...]) -> Mapping[str, str | None]:
@@ -297,13 +297,13 @@ def _folders_with_a_format(step: Step, files: Mapping[str, PinnedFiles]) -> list
 
 def _formats(steps: Iterable[Step]) -> list[Refused]:
     errors: list[Refused] = []
-    asked: list[tuple[str | None, SourceLocation, str]] = []
+    formats: list[tuple[str | None, SourceLocation, str]] = []
     for step in steps:
-        asked += [(item.format, item.place, item.name) for item in step.outputs]
-        asked += [(item.format, item.place, item.name) for item in step.inputs]
-    wanted = {format_: libraries(format_) for format_ in dict.fromkeys(format_ for format_, _, _ in asked) if format_}
+        formats += [(item.format, item.place, item.name) for item in step.outputs]
+        formats += [(item.format, item.place, item.name) for item in step.inputs]
+    wanted = {format_: libraries(format_) for format_ in dict.fromkeys(format_ for format_, _, _ in formats) if format_}
     absent = {library for group in wanted.values() for library in group if not _installed(library)}
-    for format_, place, name in asked:
+    for format_, place, name in formats:
         missing = [library for library in wanted.get(format_ or "", ()) if library in absent]
         if missing:
             message = f"the format `{format_}` of `{name}` needs {' and '.join(missing)}, which is not installed"
@@ -328,7 +328,7 @@ class _Target:
     path: str
 
     def touches(self, other: str) -> bool:
-        """Say whether one of the two is, or lies in, the other."""
+        """Return whether one of the two is, or lies in, the other."""
         return _within(self.path, other) or _within(other, self.path)
 
     def refused(self, what: str) -> Refused:
@@ -337,7 +337,7 @@ class _Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Protected:
     """What no destination may overwrite: paths, and a glob's pattern, which new files must not match either."""
 
     called: str
@@ -356,7 +356,7 @@ def _targets(graph: PipelineGraph, values: Mapping[str, Any], base: Path) -> lis
 
 
 def _overlapping(targets: Sequence[_Target], relevant: Collection[str]) -> list[Refused]:
-    """Get the destinations that are, or lie in, another one; those with one text are the graph's to tell."""
+    """Return the destinations that are, or lie in, another one; those with one text are the graph's to tell."""
     errors = []
     for first, second in itertools.combinations(targets, 2):
         if not first.touches(second.path) or os.path.normpath(first.text) == os.path.normpath(second.text):
@@ -368,8 +368,10 @@ def _overlapping(targets: Sequence[_Target], relevant: Collection[str]) -> list[
     return errors
 
 
-def _sources(graph: PipelineGraph, request: PipelineRequest, contents: Mapping[str, PinnedFiles | None]) -> list[_Kept]:
-    """Get the notebook and what its steps declare to read, even those that are not asked for."""
+def _sources(
+    graph: PipelineGraph, request: PipelineRequest, contents: Mapping[str, PinnedFiles | None]
+) -> list[_Protected]:
+    """Return the notebook and what its steps declare to read, even those that are not asked for."""
     base = Path(os.path.realpath(request.base))
     patterns: dict[str, str] = {}
     for step in graph.pipeline.steps:
@@ -380,28 +382,30 @@ def _sources(graph: PipelineGraph, request: PipelineRequest, contents: Mapping[s
                 )
         for pattern in step.options.hash:
             patterns.setdefault(pattern, f"`{pattern}`, which `{step.name}` hashes")
-    kept = [_Kept(f"the notebook `{Path(request.notebook).name}` itself", (os.path.realpath(request.notebook),))]
+    protected = [
+        _Protected(f"the notebook `{Path(request.notebook).name}` itself", (os.path.realpath(request.notebook),))
+    ]
     for pattern, called in patterns.items():
         whole = os.path.normpath(base / pattern)
         content = contents.get(pattern)
         if glob.has_magic(pattern) and not os.path.lexists(whole):
-            kept.append(_Kept(called, tuple(map(os.path.realpath, content.paths)) if content else (), whole))
+            protected.append(_Protected(called, tuple(map(os.path.realpath, content.paths)) if content else (), whole))
         else:
-            kept.append(_Kept(called, (os.path.realpath(whole),)))
-    return kept
+            protected.append(_Protected(called, (os.path.realpath(whole),)))
+    return protected
 
 
-def _overwritten(target: _Target, sources: Iterable[_Kept]) -> list[Refused]:
+def _overwritten(target: _Target, sources: Iterable[_Protected]) -> list[Refused]:
     return [
-        target.refused(f"would overwrite {kept.called}")
-        for kept in sources
-        if any(map(target.touches, kept.paths))
-        or (kept.pattern is not None and _matched(target.path.split("/"), kept.pattern.split("/")))
+        target.refused(f"would overwrite {source.called}")
+        for source in sources
+        if any(map(target.touches, source.paths))
+        or (source.pattern is not None and _matched(target.path.split("/"), source.pattern.split("/")))
     ]
 
 
 def _matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Say whether a path, or a folder that it lies in, is a match of a glob."""
+    """Return whether a path, or a folder that it lies in, is a match of a glob."""
     if not pattern:
         return True
     if pattern[0] == "**":
@@ -416,7 +420,7 @@ def _within(inner: str, outer: str) -> bool:
 
 
 def pinned_digests(situation: ResolvedRequest, step: str) -> dict[str, str]:
-    """Get the digests of the files that a step declares, by their patterns, as they were at submit."""
+    """Return the digests of the files that a step declares, by their patterns, as they were at submit."""
     around = situation.circumstances[step]
     inputs = situation.graph.files[step]
     files = {
@@ -426,7 +430,7 @@ def pinned_digests(situation: ResolvedRequest, step: str) -> dict[str, str]:
 
 
 def files_unchanged(situation: ResolvedRequest, step: str, digests: PersistentDigestCache) -> bool:
-    """Say whether the files that a step declares are still what they were at submit."""
+    """Return whether the files that a step declares are still what they were at submit."""
     base = situation.request.base
     try:
         return all(

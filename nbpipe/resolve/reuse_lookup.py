@@ -39,26 +39,26 @@ class ReuseLookup:
         return ResultIndex(self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh)
 
     def lookup(self, key: str) -> LookupResult:
-        """Get the newest result for this key whose bytes are all there and whose surroundings are as they were.
+        """Return the newest result for this key whose bytes are all there and whose surroundings are as they were.
 
-        Where there is none, get why the newest cannot be used.
+        Where there is none, return why the newest cannot be used.
         """
-        said: tuple[Reason, ...] = ()
+        reasons: tuple[Reason, ...] = ()
         for hit in self._candidates(key):
             found = self.around.differences(hit.observed) or self._whole(hit)
             if isinstance(found, CachedResult):
                 self._ready[key] = found
                 return found
             self._ready.pop(key, None)
-            said = said or found
-        return said
+            reasons = reasons or found
+        return reasons
 
     def known(self, static_keys: Collection[str]) -> set[str]:
-        """Get those keys from whose components a result was ever made."""
+        """Return those keys from whose components a result was ever made."""
         return self.history.results.static_known(list(static_keys))
 
     def newest(self, step: str) -> CachedResult | None:
-        """Get the newest result of a step that is still whole."""
+        """Return the newest result of a step that is still whole."""
         tried: set[str] = set()
         while (
             hit := self.history.results.newest_result(self._pipeline, step)
@@ -70,11 +70,11 @@ class ReuseLookup:
         return None
 
     def latest(self, step: str) -> ExecutionRecord | None:
-        """Get the step's record in the newest run in which it succeeded or was reused."""
+        """Return the step's record in the newest run in which it succeeded or was reused."""
         return self._records().get(step)
 
     def wrong(self, record: ExecutionRecord) -> tuple[Reason, ...]:
-        """Get what has become of a record's outputs, if that is why they are not offered any more."""
+        """Return what has become of a record's outputs, if that is why they are not offered any more."""
         return tuple(reason for reason, _ in self._wrong(record.artifacts))
 
     def _candidates(self, key: str) -> Iterator[CachedResult]:
@@ -107,8 +107,8 @@ class ReuseLookup:
         wrong = self._wrong(hit.artifacts)
         damage = [reason for reason, lasting in wrong if lasting]
         if damage:
-            said = "; ".join(f"{reason.component} {reason.now}" for reason in damage)
-            self.history.results.quarantine(hit.attempt, said, self.clock())
+            message = "; ".join(f"{reason.component} {reason.now}" for reason in damage)
+            self.history.results.quarantine(hit.attempt, message, self.clock())
         return tuple(reason for reason, _ in wrong) or hit
 
     def _wrong(self, artifacts: Iterable[Artifact]) -> list[tuple[Reason, bool]]:
@@ -117,11 +117,11 @@ class ReuseLookup:
         for artifact in artifacts:
             lasting = True
             try:
-                said = check(self.materializer, artifact, self.digests)
+                message = check(self.materializer, artifact, self.digests)
             except StoreOutOfReach as error:
-                said, lasting = error.message, False
-            if said is not None:
-                found.append((Reason(f"artifact:{artifact.name}", "stored", said), lasting))
+                message, lasting = error.message, False
+            if message is not None:
+                found.append((Reason(f"artifact:{artifact.name}", "stored", message), lasting))
         return found
 
     def _files(self, artifacts: Iterable[Artifact]) -> Iterator[Path]:

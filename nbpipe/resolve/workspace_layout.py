@@ -40,39 +40,37 @@ class WorkspaceLayout:
 
     @property
     def database(self) -> Path:
-        """Get the run store's file."""
+        """Return the run store's file."""
         return self.root / "history.db"
 
     @property
     def store(self) -> Path:
-        """Get the default datastore's folder."""
+        """Return the default datastore's folder."""
         return self.root / "store"
 
     @property
     def readings(self) -> Path:
-        """Get the folder that remembers how notebooks were read."""
+        """Return the folder that remembers how notebooks were read."""
         return self.root / "readings"
 
     @property
     def runs(self) -> Path:
-        """Get the folder with a folder for each run."""
+        """Return the folder with a folder for each run."""
         return self.root / "runs"
 
     @property
     def base(self) -> Path:
-        """Get the folder that the workspace is of: the one that moves when somebody moves it."""
+        """Return the folder that the workspace is of: the one that moves when somebody moves it."""
         return self.root.parent if self.root.name == FOLDER else self.root
 
     def relative(self, path: Path) -> str:
-        """Return a path of the author relative to the workspace; as it is where it lies outside of it."""
-        try:
-            return path.relative_to(self.base).as_posix()
-        except ValueError:
-            return path.as_posix()
+        """Return a path of the author relative to the workspace, by whichever links its folder is reached."""
+        # The last part may be a link of the author's, under whose name the file is known.
+        return Path(os.path.relpath(path.parent.resolve() / path.name, self.base)).as_posix()
 
     def absolute(self, relative: str) -> Path:
         """Return the path of the author that :meth:`relative` has made relative."""
-        return self.base / relative
+        return Path(os.path.normpath(self.base / relative))
 
     def path(self, reference: str) -> Path:
         """Return where a file or folder of the workspace's own lies; references are relative to its folder."""
@@ -94,12 +92,12 @@ class WorkspaceLayout:
 
 
 def absolute(path: Path) -> Path:
-    """Get a path from the root without dots; links stay as the author wrote them."""
+    """Return a path from the root without dots; links stay as the author wrote them."""
     return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
 
 
 def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
-    """Get the workspace named, or the nearest upward from ``near``, or the one to be made in ``near``."""
+    """Return the workspace named, or the nearest upward from ``near``, or the one to be made in ``near``."""
     near = near.resolve()
     settings = next((folder / SETTINGS for folder in (near, *near.parents) if (folder / SETTINGS).is_file()), None)
     source, policy = _told(settings) if settings else ((), EnvironmentPolicy())
@@ -114,7 +112,7 @@ def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
 def make_workspace(place: WorkspaceLayout) -> None:
     """Make the folder if it is not there, with an ignore file of its own for git.
 
-    StoreOutOfReach when this user may not write it, or what is in it.
+    Raise StoreOutOfReach when this user may not write it, or what is in it.
     """
     try:
         make_folder(place.root)

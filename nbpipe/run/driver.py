@@ -392,7 +392,7 @@ class Driver:
         notes += self._nondeterministic(state, outcome)
         state.outcome, state.failure = replace(outcome, notes=notes), None
         entries = () if doubts else state.entries(outcome.observed)
-        attempt = state.attempt = self._ending(state, outcome)
+        attempt = self._ending(state, outcome)
         # What was told of it comes before its end in the log.
         self._save()
         record = replace(state.ended(Status.SUCCEEDED, self.clock()), notebook=attempt.executed_notebook)
@@ -401,7 +401,7 @@ class Driver:
             self._overtaken(state, outcome)
             return
         self._is_unseen = True
-        state.record, state.claim, state.offered = record, None, bool(entries)
+        state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)
         self.archive.keep(self.run, state, entries, self.clock())
         self._feed(machine.Committed(state.id))
 

@@ -98,10 +98,10 @@ class ExecutionState:
             return self.stands(
                 status, ended=now, failure=failure if status is Status.FAILED else None, notebook=executed
             )
+        executed = replace(self.attempt, notebook=outcome.notebook).executed_notebook if self.attempt else None
         return self.stands(
             status, ended=now, started=now - outcome.seconds, seconds=outcome.seconds, artifacts=outcome.artifacts,
-            notebook=self.attempt.executed_notebook if self.attempt else None, notes=outcome.notes,
-            observed=outcome.observed, written=outcome.written, failure=failure,
+            notebook=executed, notes=outcome.notes, observed=outcome.observed, written=outcome.written, failure=failure,
         )  # fmt: skip
 
     def settle(self) -> None:

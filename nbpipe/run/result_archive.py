@@ -88,8 +88,12 @@ class ResultArchive:
     def keep_ending(self, run: RunRecord) -> None:
         """Write how a run ended; a run in which nothing was executed has no folder and needs none."""
         folder = self.layout.runs / run.id
-        if folder.is_dir():
+        if not folder.is_dir():
+            return
+        try:
             write_file(folder / _RUN, archive_text(ArchivedRun(run, self.pipeline)).encode(), durable=False)
+        except OSError as error:
+            _LOG.warning("the record of run %s could not be kept: %s", run.number, error)
 
     def finished(self, attempt: AttemptRecord) -> Outcome | None:
         """Return the success of an attempt whose worker could not tell of it any more."""

@@ -38,6 +38,8 @@ class _Submitted:
     run: ActiveRun | None = None
     joined: _Submitted | None = None
     is_held: bool = False
+    _held: ActiveRun | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def id(self) -> str:
@@ -47,6 +49,26 @@ class _Submitted:
     def is_alive(self) -> bool:
         """Return whether its run goes on, or may still begin."""
         return self.thread.is_alive() or (self.joined is not None and self.joined.thread.is_alive())
+
+    def begin(self, run: ActiveRun) -> None:
+        """Note that the run has begun."""
+        self.run = run
+        self.hold(run)
+        self.begun.set()
+
+    def hold(self, run: ActiveRun) -> None:
+        """Keep a run from ending until it is released, unless the client has released it by now."""
+        with self._lock:
+            if self.is_held:
+                self._held = run
+                run.held.set()
+
+    def release(self) -> None:
+        """Let the held run end as soon as nothing is left to do in it."""
+        with self._lock:
+            self.is_held = False
+            if self._held is not None:
+                self._held.held.clear()
 
 
 class RunnerService:
@@ -114,10 +136,9 @@ class RunnerService:
     def release(self) -> None:
         """Let the runs end that are held: nothing more will be added to them for now."""
         with self._lock:
-            for active in self._active.values():
-                active.is_held = False
-                if active.run is not None:
-                    active.run.held.clear()
+            active = list(self._active.values())
+        for submitted in active:
+            submitted.release()
 
     def cancel_abandoned(self) -> None:
         """Cancel the runs that do not outlive the client, now that it is gone."""
@@ -156,11 +177,7 @@ class RunnerService:
             return
 
         def began(run: ActiveRun) -> None:
-            with self._lock:
-                active.run = run
-                if active.is_held:
-                    run.held.set()
-            active.begun.set()
+            active.begin(run)
             self._reply(Reply(ReplyKind.BEGAN, run.record.id))
 
         with Workspace.open(submission.asked.base, submission.root) as workspace:
@@ -185,10 +202,7 @@ class RunnerService:
         run = carrier.run
         if run is None:
             return None
-        with self._lock:
-            if active.is_held:
-                carrier.is_held = True
-                run.held.set()
+        active.hold(run)
         try:
             joined = run.extend(submission.asked, active.id, submission.gesture, submission.environ)
         except Exception:

@@ -84,12 +84,17 @@ def run_object(
 
 
 def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return metrics by step and name, the values of each in their order."""
+    """Return metrics by step and name, the values of each in their order.
+
+    A value that only an earlier attempt than the newest has logged names that ``attempt``.
+    """
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for metric in metrics:
         value = metric.value if math.isfinite(metric.value) else str(metric.value)
-        told = {"value": value, "step": metric.at, "time": metric.time}
-        found.setdefault(metric.step, {}).setdefault(metric.name, []).append(told)
+        point = {"value": value, "step": metric.at, "time": metric.time}
+        if metric.earlier_attempt is not None:
+            point["attempt"] = metric.earlier_attempt
+        found.setdefault(metric.step, {}).setdefault(metric.name, []).append(point)
     return found
 
 

@@ -146,15 +146,19 @@ def verified_lines(
 
 
 def metric_lines(metrics: Iterable[Metric]) -> list[str]:
-    """Return a line for each named number that was measured: its last value, and how many there were."""
-    last: dict[tuple[str, str], tuple[int, float]] = {}
+    """Return a line for each metric: its last value, how many there are, and the attempt that alone logged it."""
+    last: dict[tuple[str, str], tuple[int, Metric]] = {}
     for metric in metrics:
-        count, _ = last.get((metric.step, metric.name), (0, 0.0))
-        last[metric.step, metric.name] = count + 1, metric.value
-    return [
-        one_line(f"{step}: {name} = {value:g}" + (f" (the last of {count} values)" if count > 1 else ""))
-        for (step, name), (count, value) in last.items()
-    ]
+        count, _ = last.get((metric.step, metric.name), (0, metric))
+        last[metric.step, metric.name] = count + 1, metric
+    return [_metric_line(metric, count) for count, metric in last.values()]
+
+
+def _metric_line(metric: Metric, count: int) -> str:
+    notes = [f"the last of {count} values"] if count > 1 else []
+    if metric.earlier_attempt is not None:
+        notes.append(f"attempt {metric.earlier_attempt}")
+    return one_line(f"{metric.step}: {metric.name} = {metric.value:g}" + (f" ({', '.join(notes)})" if notes else ""))
 
 
 def step_line(record: ExecutionRecord) -> str:

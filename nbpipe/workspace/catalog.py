@@ -18,6 +18,7 @@ from nbpipe.workspace.context import WorkspaceContext
 
 # A folder of a workspace may hold anything; where it holds more notebooks than this, not all are compared.
 _MOST_NOTEBOOKS = 500
+_SUFFIX = ".ipynb"
 
 
 @dataclass(slots=True)
@@ -42,9 +43,11 @@ class Catalog:
         return at_its_place(traits, known) if known is not None else self._identify(traits)
 
     def _identify(self, traits: NotebookTraits) -> Identified:
+        # A kernel that is told no notebook is known by its folder: it is no file, which could have been moved.
+        others = self.context.history.pipelines.all() if self._exists(traits.notebook) else ()
         return identify(
-            traits, self.context.history.pipelines.all(), exists=self._exists, strangers=self._strangers,
-            new_id=lambda: secrets.token_hex(8),
+            traits, [other for other in others if other.notebook.endswith(_SUFFIX)], exists=self._exists,
+            strangers=self._strangers, new_id=lambda: secrets.token_hex(8),
         )  # fmt: skip
 
     def _exists(self, place: str) -> bool:
@@ -65,7 +68,7 @@ def _notebooks(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.endswith(".ipynb"):
+            if name.endswith(_SUFFIX):
                 yield Path(place, name)
                 count += 1
                 if count >= _MOST_NOTEBOOKS:

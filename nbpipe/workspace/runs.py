@@ -6,7 +6,7 @@ import dataclasses
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,15 +97,12 @@ class Runs:
         record = self._begin(request, pinned, options)
         made: list[Executor] = []
         driver = self._driver(record, request, pinned, options, executors or (lambda: _own_executor(made)))
-        increments = _Increments(self, record, driver, options)
-        driver.extend(increments.of(request, pinned, options.run or record.id, 0))
-        steps = len(pinned.situation.selected)
-        began(ActiveRun(self.context.layout.located_run(record), driver, steps, pinned.warnings, increments))
-        if watch is not None:
-            watcher = self.watch(record.id)
-            driver.watch = lambda: watch(watcher.look())
         status = Status.LOST
         try:
+            began(self._start(driver, request, pinned, options))
+            if watch is not None:
+                watcher = self.watch(record.id)
+                driver.watch = lambda: watch(watcher.look())
             status = self._carry_out(driver, cancelled)
         finally:
             for executor in made:
@@ -116,6 +113,12 @@ class Runs:
         driver.watch()
         ended, executions = self._located(done)
         return RunReport(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
+
+    def _start(self, driver: Driver, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions) -> ActiveRun:
+        increments = _Increments(self, driver.run, driver, options)
+        driver.extend(increments.of(request, pinned, driver.run.id, 0))
+        record = self.context.layout.located_run(driver.run)
+        return ActiveRun(record, driver, len(pinned.situation.selected), pinned.warnings, increments)
 
     def _carry_out(self, driver: Driver, cancelled: Callable[[], bool]) -> Status:
         with watch_signals() as interrupted:
@@ -224,19 +227,25 @@ class Runs:
     def metrics(self, run: str, executions: Iterable[ExecutionRecord] | None = None) -> list[Metric]:
         """Return the numbers that a run's steps logged, in order; of a reused step, those of the attempt it is from.
 
-        Of a step that was tried several times they are those of its last attempt, and after them those that only
-        earlier attempts logged.
+        Of a step with several attempts they are those of its newest attempt, and after them those whose names only
+        earlier attempts logged, marked as theirs.
         """
         history = self.context.history
-        given = history.executions.of_run(run) if executions is None else executions
+        recorded = history.executions.of_run(run) if executions is None else list(executions)
         logged: dict[str, list[Metric]] = {}
-        for made in dict.fromkeys([run, *(each.origin.run if each.origin else each.run for each in given)]):
-            for metric in history.log.metrics(made):
+        for source in dict.fromkeys([run, *(each.origin.run if each.origin else each.run for each in recorded)]):
+            for metric in history.log.metrics(source):
                 logged.setdefault(metric.attempt, []).append(metric)
+        attempts: dict[str, list[AttemptRecord]] = {}
+        for each in dict.fromkeys(each.run for each in recorded) if logged else ():
+            for attempt in history.attempts.of_run(each):
+                attempts.setdefault(attempt.execution, []).append(attempt)
         found: list[Metric] = []
-        for execution in given:
-            attempts = [execution.origin.attempt] if execution.origin else self._tried(execution)
-            found += _told_apart(execution, [logged.get(attempt, []) for attempt in attempts])
+        for execution in recorded:
+            if execution.origin:
+                found += _of_step(execution, logged.get(execution.origin.attempt, []))
+            else:
+                found += _of_step(execution, _newest_metrics(attempts.get(execution.id, []), logged))
         return found
 
     def numbers(self, runs: Iterable[str]) -> dict[str, int]:
@@ -255,12 +264,6 @@ class Runs:
             names = [execution.step for execution in executions]
             raise BadUsage(f"there is no step `{step}` in run {run.number}", nearest(step, names))
         return run, found
-
-    def _tried(self, execution: ExecutionRecord) -> list[str]:
-        """Return an execution's attempts, the newest first."""
-        if execution.attempts < 2:
-            return [each.id for each in self.context.history.attempts.of_execution(execution.id)]
-        return [each.id for each in reversed(self.context.history.attempts.of_execution(execution.id))]
 
     def _located(self, run: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
         layout = self.context.layout
@@ -335,15 +338,20 @@ class _Increments:
         )
 
 
-def _told_apart(execution: ExecutionRecord, tries: list[list[Metric]]) -> list[Metric]:
-    """Return the metrics of the newest try, then of each earlier one those of names that no later one has logged."""
+def _newest_metrics(attempts: Sequence[AttemptRecord], logged: Mapping[str, list[Metric]]) -> list[Metric]:
+    """Return the metrics of the last of some attempts, then of each earlier one those that no later one has logged."""
     found: list[Metric] = []
     names: set[str] = set()
-    for logged in tries:
-        fresh = [metric for metric in logged if metric.name not in names]
+    for attempt in reversed(attempts):
+        fresh = [metric for metric in logged.get(attempt.id, ()) if metric.name not in names]
         names |= {metric.name for metric in fresh}
-        found += fresh
-    return [dataclasses.replace(metric, run=execution.run, step=execution.step) for metric in found]
+        earlier = attempt.number if attempt is not attempts[-1] else None
+        found += [dataclasses.replace(metric, earlier_attempt=earlier) for metric in fresh]
+    return found
+
+
+def _of_step(execution: ExecutionRecord, metrics: Iterable[Metric]) -> list[Metric]:
+    return [dataclasses.replace(metric, run=execution.run, step=execution.step) for metric in metrics]
 
 
 def _own_executor(made: list[Executor]) -> Executor:

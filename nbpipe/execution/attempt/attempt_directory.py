@@ -75,27 +75,27 @@ class AttemptDirectory:
         job_file.write_job(job)
 
     def error(self) -> Mapping[str, Any]:
-        """Get what the kernel wrote about the error of a cell; empty when it wrote nothing."""
+        """Return what the kernel wrote about the error of a cell; empty when it wrote nothing."""
         return _read(self.path / _ERROR)
 
     def observed(self) -> Mapping[str, Any]:
-        """Get what the kernel tells of all that the step used without declaring it; empty when it tells nothing."""
+        """Return what the kernel tells of all that the step used without declaring it; empty when it tells nothing."""
         return _read(self.path / _OBSERVED)
 
     def saved(self) -> tuple[StagedOutput, ...] | None:
-        """Get the outputs that the kernel says it saved, or None when it did not come to its end."""
-        told = _read(self.path / _OUTPUTS)
-        if "outputs" not in told:
+        """Return the outputs that the kernel says it saved, or None when it did not come to its end."""
+        payload = _read(self.path / _OUTPUTS)
+        if "outputs" not in payload:
             return None
-        return tuple(self._staged(output) for output in told["outputs"])
+        return tuple(self._staged(output) for output in payload["outputs"])
 
-    def _staged(self, told: Mapping[str, Any]) -> StagedOutput:
+    def _staged(self, payload: Mapping[str, Any]) -> StagedOutput:
         # The kernel runs the author's code, so only the last part of a name is taken from it.
-        path = self.staging / Path(told["name"]).name / Path(told["basename"]).name
-        return StagedOutput(told["name"], told["format"], path, told.get("note") or "")
+        path = self.staging / Path(payload["name"]).name / Path(payload["basename"]).name
+        return StagedOutput(payload["name"], payload["format"], path, payload.get("note") or "")
 
     def log_tail(self) -> str:
-        """Get the end of what the kernel process wrote outside of its cells."""
+        """Return the end of what the kernel process wrote outside of its cells."""
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             return log.read().decode("utf-8", "replace").strip()
@@ -115,7 +115,7 @@ class AttemptDirectory:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        told = json.loads(path.read_bytes())
+        payload = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return payload if isinstance(payload, dict) else {}

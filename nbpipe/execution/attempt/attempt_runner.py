@@ -55,16 +55,16 @@ def run_attempt(job: Job, report: Report = _unheard) -> Outcome:
     ``report`` is told when the attempt has its directory, and whenever more pieces of what it tells can be read there.
     """
     started = time.monotonic()
-    desk = AttemptDirectory(Path(job.directory))
+    directory = AttemptDirectory(Path(job.directory))
     with _HERE.carrying(job.attempt) as attempt:
         try:
-            ended = _carry_out(job, attempt, desk, _harmless(report), started)
+            ended = _carry_out(job, attempt, directory, _harmless(report), started)
         except Exception as error:  # noqa: BLE001  # the worker's border: a surprise is told, and the worker lives on
             ended = _surprise(error)
     if isinstance(ended, Outcome):
         return ended
     status = _STATUS.get(ended.kind, Status.FAILED)
-    executed = desk.notebook.name if desk.notebook.is_file() else ""
+    executed = directory.notebook.name if directory.notebook.is_file() else ""
     return Outcome(job.attempt, job.token, status, time.monotonic() - started, executed, failure=ended)
 
 
@@ -79,82 +79,82 @@ def stop_attempt(attempt: str) -> bool:
 def _harmless(report: Report) -> Report:
     """Return ``report`` in a form that cannot fail the step."""
 
-    def reported(given: AttemptStarted | AttemptTold) -> None:
+    def reported(event: AttemptStarted | AttemptTold) -> None:
         try:
-            report(given)
+            report(event)
         except Exception as error:  # noqa: BLE001  # whoever listens may be gone, which is not the step's trouble
-            _LOG.info("a report of attempt %s was lost: %s", given.attempt, error)
+            _LOG.info("a report of attempt %s was lost: %s", event.attempt, error)
 
     return reported
 
 
 def _carry_out(
-    job: Job, attempt: ActiveAttempt, desk: AttemptDirectory, report: Report, started: float
+    job: Job, attempt: ActiveAttempt, directory: AttemptDirectory, report: Report, started: float
 ) -> Outcome | Failure:
-    if not desk.claim():
+    if not directory.claim():
         # A scheduler may start a task twice; whatever the other one is doing, this one leaves it alone.
-        said = "this attempt was begun before, by another worker"
-        failure = Failure(FailureKind.LOST, "BegunElsewhere", str(desk.path), said)
+        message = "this attempt was begun before, by another worker"
+        failure = Failure(FailureKind.LOST, "BegunElsewhere", str(directory.path), message)
         return Outcome(job.attempt, job.token, Status.LOST, time.monotonic() - started, "", failure=failure)
     if attempt.stopped is None:
         report(AttemptStarted(job.attempt, time.time()))
     try:
         progress = notebook_engine.NotebookExecution(notebook_engine.read(job.notebook))
         try:
-            _execute(job, attempt, desk, report, progress)
+            _execute(job, attempt, directory, report, progress)
         finally:
-            write_file(desk.notebook, notebook_engine.notebook_text(progress.notebook), mode=0o644, durable=True)
+            write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), mode=0o644, durable=True)
         # From here on a stop comes too late; before, it wins.
         attempt.seal()
-        return failure_of(job, attempt, progress, desk) or _published(job, desk, started, progress)
+        return failure_of(job, attempt, progress, directory) or _published(job, directory, started, progress)
     finally:
-        desk.clear()
+        directory.clear()
 
 
 def _execute(
     job: Job,
     attempt: ActiveAttempt,
-    desk: AttemptDirectory,
+    directory: AttemptDirectory,
     report: Report,
     progress: notebook_engine.NotebookExecution,
 ) -> None:
     """Run the job's notebook in its kernel, within its time."""
-    desk.write_job(job)
+    directory.write_job(job)
     library = write_bundle(Path(job.store))
     for cell in progress.notebook.cells:
         if cell.metadata.get("nbpipe", {}).get("role") == "setup":
-            cell.source = _SETUP.format(library=str(library), job=str(desk.job))
+            cell.source = _SETUP.format(library=str(library), job=str(directory.job))
     # Run so, it leaves no name behind.
     ahead = f"exec({_AHEAD.format(library=str(library))!r}, {{}})"
     clock = threading.Timer(min(job.timeout or inf, threading.TIMEOUT_MAX), attempt.stop, (StopReason.TIMEOUT,))
     clock.daemon = True
     clock.start()
     try:
-        with EventFileWriter(desk.path, wrote=lambda number: report(AttemptTold(job.attempt, number))) as events:
+        with EventFileWriter(directory.path, wrote=lambda number: report(AttemptTold(job.attempt, number))) as events:
             notebook_engine.run_notebook(
-                notebook_engine.ExecutionContext(job, attempt, progress, desk.log, events, ahead)
+                notebook_engine.ExecutionContext(job, attempt, progress, directory.log, events, ahead)
             )
     finally:
         clock.cancel()
 
 
 def _published(
-    job: Job, desk: AttemptDirectory, started: float, progress: notebook_engine.NotebookExecution
+    job: Job, directory: AttemptDirectory, started: float, progress: notebook_engine.NotebookExecution
 ) -> Outcome | Failure:
     """Publish what was staged and sign for it."""
-    saved = desk.saved() or ()
+    saved = directory.saved() or ()
     try:
         made = _publish(job, saved)
     except NbpipeError as error:
         return Failure(FailureKind.OUTPUT, error.code, error.message, one_line(str(error)))
-    used, written, doubts = observation_result(job, desk)
+    used, written, doubts = observation_result(job, directory)
     seconds = time.monotonic() - started
     notes = (*(staged.note for staged in saved if staged.note), *progress.notes)
     outcome = Outcome(
-        job.attempt, job.token, Status.SUCCEEDED, seconds, desk.notebook.name,
+        job.attempt, job.token, Status.SUCCEEDED, seconds, directory.notebook.name,
         artifacts=made, notes=notes, observed=used, written=written, doubts=doubts,
     )  # fmt: skip
-    desk.sign(job, outcome)
+    directory.sign(job, outcome)
     return outcome
 
 
@@ -168,7 +168,7 @@ def _publish(job: Job, saved: tuple[StagedOutput, ...]) -> tuple[Artifact, ...]:
 
 
 def _surprise(error: Exception) -> Failure:
-    """Get a failure that is ours, not the author's."""
-    said = f"nbpipe could not carry out the step: {one_line(str(error)) or type(error).__name__}"
-    told = "".join(traceback.format_exception(error))
-    return Failure(FailureKind.LOST, type(error).__name__, str(error), said, traceback=told)
+    """Return a failure that is ours, not the author's."""
+    message = f"nbpipe could not carry out the step: {one_line(str(error)) or type(error).__name__}"
+    details = "".join(traceback.format_exception(error))
+    return Failure(FailureKind.LOST, type(error).__name__, str(error), message, traceback=details)

@@ -16,28 +16,30 @@ _ASKED = "StdinNotImplementedError"
 _ASSIGNED = re.compile(r"\s*(\w+)\s*=")
 
 
-def failure_of(job: Job, attempt: ActiveAttempt, progress: NotebookExecution, desk: AttemptDirectory) -> Failure | None:
-    """Get why the attempt failed; None when every cell ran and every declared output is there."""
+def failure_of(
+    job: Job, attempt: ActiveAttempt, progress: NotebookExecution, directory: AttemptDirectory
+) -> Failure | None:
+    """Return why the attempt failed; None when every cell ran and every declared output is there."""
     if attempt.stopped is not None:
         return _stopped(job, attempt.stopped, progress)
     if progress.took:
         return _memory(job, progress, f"the step took {_amount(progress.took)}")
     if progress.oom:
-        said = "memory limit: the system had no memory left, and ended the step's kernel (SIGKILL)"
+        message = "memory limit: the system had no memory left, and ended the step's kernel (SIGKILL)"
         return Failure(
-            FailureKind.MEMORY, "OutOfMemory", "SIGKILL", said, _cell(progress), None, plain(desk.log_tail())
+            FailureKind.MEMORY, "OutOfMemory", "SIGKILL", message, _cell(progress), None, plain(directory.log_tail())
         )
     if progress.raised is not None:
         if job.memory and progress.raised.ename.endswith("MemoryError"):
-            return _memory(job, progress, _error(progress.raised), desk.error().get("line"))
-        return _raised(progress, progress.raised, desk)
+            return _memory(job, progress, _error(progress.raised), directory.error().get("line"))
+        return _raised(progress, progress.raised, directory)
     if progress.died:
-        return _died(progress, desk)
-    return _left_out(job, desk.saved() if progress.finished else None, _cell(progress))
+        return _died(progress, directory)
+    return _left_out(job, directory.saved() if progress.finished else None, _cell(progress))
 
 
 def _cell(progress: NotebookExecution) -> int | None:
-    """Get the author's cell that ran, else the one that the step begins with: it declares what was loaded or saved."""
+    """Return the author's cell that ran, else the step's first one, which declares what was loaded or saved."""
     every = [cell.metadata.get("nbpipe", {}) for cell in progress.notebook.cells]
     told = [progress.told, *(about for about in every if about.get("role") == "step")]
     return next((about["cell"] for about in told if isinstance(about.get("cell"), int)), None)
@@ -46,15 +48,17 @@ def _cell(progress: NotebookExecution) -> int | None:
 def _stopped(job: Job, reason: StopReason, progress: NotebookExecution) -> Failure:
     traceback = plain(progress.raised.traceback) if progress.raised else ""
     if reason is StopReason.TIMEOUT:
-        said = f"the step ran longer than {job.timeout:g} s, its timeout"
-        return Failure(FailureKind.TIMEOUT, "StepTimeout", f"{job.timeout:g} s", said, _cell(progress), None, traceback)
+        message = f"the step ran longer than {job.timeout:g} s, its timeout"
+        return Failure(
+            FailureKind.TIMEOUT, "StepTimeout", f"{job.timeout:g} s", message, _cell(progress), None, traceback
+        )
     return Failure(FailureKind.CANCELLED, "Cancelled", "", "the step was cancelled", _cell(progress), None, traceback)
 
 
 def _memory(job: Job, progress: NotebookExecution, found: str, line: int | None = None) -> Failure:
-    said = f"memory limit: {found}, and {_amount(job.memory or 0)} is what it and all that it starts may take"
+    message = f"memory limit: {found}, and {_amount(job.memory or 0)} is what it and all that it starts may take"
     traceback = plain(progress.raised.traceback) if progress.raised else ""
-    return Failure(FailureKind.MEMORY, "MemoryLimit", found, said, _cell(progress), line, traceback)
+    return Failure(FailureKind.MEMORY, "MemoryLimit", found, message, _cell(progress), line, traceback)
 
 
 def _amount(found: int) -> str:
@@ -65,18 +69,18 @@ def _error(raised: CellError) -> str:
     return f"{raised.ename}: {one_line(raised.evalue)}".rstrip(": ")
 
 
-def _raised(progress: NotebookExecution, raised: CellError, desk: AttemptDirectory) -> Failure:
+def _raised(progress: NotebookExecution, raised: CellError, directory: AttemptDirectory) -> Failure:
     role = progress.told.get("role")
-    line = desk.error().get("line")
+    line = directory.error().get("line")
     source = progress.notebook.cells[progress.position or 0].source
-    kind, said = _words(raised, role, source, line)
+    kind, message = _words(raised, role, source, line)
     shown = line if isinstance(line, int) and role == "step" else None
     traceback = plain(raised.traceback)
-    return Failure(kind, raised.ename, plain(raised.evalue), said, _cell(progress), shown, traceback)
+    return Failure(kind, raised.ename, plain(raised.evalue), message, _cell(progress), shown, traceback)
 
 
 def _words(raised: CellError, role: str | None, source: str, line: object) -> tuple[FailureKind, str]:
-    """Get the kind of a failure and one line about it."""
+    """Return the kind of a failure and one line about it."""
     error = _error(raised)
     if raised.ename == _ASKED:
         return FailureKind.INPUT, "the code asked for keyboard input, and a step has nobody to ask: make it a parameter"
@@ -97,7 +101,7 @@ def _words(raised: CellError, role: str | None, source: str, line: object) -> tu
 
 
 def _loaded(source: str, line: object) -> str:
-    """Get the name of the input whose line failed, quoted."""
+    """Return the name of the input whose line failed, quoted."""
     lines = source.splitlines()
     if isinstance(line, int) and 0 < line <= len(lines):
         match = _ASSIGNED.match(lines[line - 1])
@@ -106,11 +110,11 @@ def _loaded(source: str, line: object) -> str:
     return "data"
 
 
-def _died(progress: NotebookExecution, desk: AttemptDirectory) -> Failure:
-    how, said = _death(progress)
+def _died(progress: NotebookExecution, directory: AttemptDirectory) -> Failure:
+    how, message = _death(progress)
     # One that was too slow to start says nothing about the step: it is tried again.
     kind = FailureKind.LOST if progress.exit_code is None and progress.position is None else FailureKind.KERNEL
-    return Failure(kind, "KernelDied", how, said, _cell(progress), None, plain(desk.log_tail()))
+    return Failure(kind, "KernelDied", how, message, _cell(progress), None, plain(directory.log_tail()))
 
 
 def _death(progress: NotebookExecution) -> tuple[str, str]:
@@ -135,10 +139,10 @@ def _signal_name(number: int) -> str:
 
 
 def _left_out(job: Job, saved: Sequence[StagedOutput] | None, cell: int | None) -> Failure | None:
-    """Get the failure of a step that ran, but did not leave all that it declares."""
+    """Return the failure of a step that ran, but did not leave all that it declares."""
     if saved is None:
-        said = "the step ended without saving its outputs"
-        return Failure(FailureKind.OUTPUT, "OutputMissing", "", said, cell)
+        message = "the step ended without saving its outputs"
+        return Failure(FailureKind.OUTPUT, "OutputMissing", "", message, cell)
     there = {staged.name for staged in saved if staged.path.exists()}
     missing = [output.name for output in job.outputs if output.name not in there]
     if missing:
@@ -148,10 +152,10 @@ def _left_out(job: Job, saved: Sequence[StagedOutput] | None, cell: int | None) 
 
 
 def plain(text: str) -> str:
-    """Get a text without a terminal's colours."""
+    """Return a text without a terminal's colours."""
     return _COLOUR.sub("", text)
 
 
 def one_line(text: str) -> str:
-    """Get the first line of a text that says something."""
+    """Return the first line of a text that says something."""
     return next((line.strip() for line in plain(text).splitlines() if line.strip()), "")

@@ -110,9 +110,9 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
     km: Any
     kc: Any
 
-    def __init__(self, nb_man: Any, bench: ExecutionContext, **kwargs: Any) -> None:
+    def __init__(self, nb_man: Any, context: ExecutionContext, **kwargs: Any) -> None:
         super().__init__(nb_man, raise_on_iopub_timeout=False, **kwargs)
-        self.bench = bench
+        self.context = context
         self.on_cell_executed = self._look_for_quit
         # nbclient gives a cell's output 4 seconds in all after its reply; silence decides here instead.
         self.iopub_timeout = 10**6
@@ -134,7 +134,7 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
             if not self.km.known_to_be_forked:
                 await self.async_wait_for_reply(self.kc.execute(_TAME, silent=True, store_history=False))
             self.nb.metadata["language_info"] = self.kc.language_info
-            standby_kernel.HERE.prepare(self.km.wish)
+            standby_kernel.HERE.prepare(self.km.spec)
             await self._execute_cells()
             if output_budget.fits(self.widget_state):
                 self.set_widgets_metadata()
@@ -154,9 +154,9 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
 
     async def _execute_cells(self) -> None:
         """Run cells until one raises or the attempt is stopped."""
-        progress = self.bench.progress
+        progress = self.context.progress
         for index, cell in enumerate(self.nb.cells):
-            if self.bench.attempt.stopped or progress.raised:
+            if self.context.attempt.stopped or progress.raised:
                 return
             progress.position = index
             self.nb_man.cell_start(cell, index)
@@ -176,21 +176,21 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
         return None if self._tell(message, cell) is StepEventKind.PROGRESS else self._take(message, cell, cell_index)
 
     def _tell(self, message: Mapping[str, Any], cell: Any) -> StepEventKind | None:
-        """Tell of a message while the step runs; get the kind of what was told."""
+        """Tell of a message while the step runs; return the kind of what was told."""
         told = cell.metadata.get("nbpipe", {})
         event = _event(message["msg_type"], message["content"], in_step=told.get("role") == "step")
         if event is None:
             return None
-        self.bench.events.tell(event[0], told.get("cell"), event[1])
+        self.context.events.tell(event[0], told.get("cell"), event[1])
         return event[0]
 
     def _take(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
         """Take a message into the cell's outputs, as far as there is room for it."""
-        kept, kind, content = self._kept_of(cell, cell_index), message["msg_type"], message["content"]
+        outputs, kind, content = self._kept_of(cell, cell_index), message["msg_type"], message["content"]
         if kind == "stream" and not self.output_hook_stack[message["parent_header"].get("msg_id")]:
             if self.clear_before_next_output:
                 self._clear_now(cell, cell_index)
-            return kept.say(content["name"], content["text"])
+            return outputs.say(content["name"], content["text"])
         if kind in ("display_data", "execute_result", "update_display_data"):
             content = output_budget.shown(content, self._budget)
             if content is None:
@@ -198,9 +198,9 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
         elif kind == "error":
             content = output_budget.error(content)
         if kind == "clear_output" and not content.get("wait"):
-            kept.forget()
+            outputs.forget()
         elif kind in ("display_data", "execute_result", "error"):
-            kept.settle()
+            outputs.settle()
         return super().process_message({**message, "content": content}, cell, cell_index)
 
     def _clear_now(self, cell: Any, cell_index: int) -> None:
@@ -217,8 +217,8 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
     def _look_for_quit(self, execute_reply: Mapping[str, Any], **_: Any) -> None:
         """Take ``quit()`` for what it means: Jupyter leaves that to the front end, and cells after it would run."""
         payload = execute_reply["content"].get("payload") or ()
-        if any(asked.get("source") == "ask_exit" for asked in payload):
-            self.bench.progress.raised = CellError("SystemExit", "", "")
+        if any(action.get("source") == "ask_exit" for action in payload):
+            self.context.progress.raised = CellError("SystemExit", "", "")
 
     async def _async_poll_output_msg(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
         self._idle_since = None
@@ -228,12 +228,12 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
             except Empty:
                 # The cell's last message can be lost in a flood; its reply, on another channel, cannot.
                 if "shell.execute_reply" in cell.metadata.get("execution", {}):
-                    if _LOST_WORDS not in self.bench.progress.notes:
-                        self.bench.progress.notes.append(_LOST_WORDS)
+                    if _LOST_WORDS not in self.context.progress.notes:
+                        self.context.progress.notes.append(_LOST_WORDS)
                     return
                 continue
             if message["msg_type"] == output_limiter.NOTE:
-                self.bench.progress.notes.append(message["content"]["text"])
+                self.context.progress.notes.append(message["content"]["text"])
             parent = message["parent_header"].get("msg_id")
             if parent != parent_msg_id and parent in self._earlier:
                 self._come_late(message, *self._earlier[parent])
@@ -259,20 +259,20 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
                 stopped = kernel.stopped
                 self._tell_stopped(stopped)
             if self._idle_since is not None and time.monotonic() > self._idle_since + _SILENCE_SECONDS:
-                self.bench.progress.trouble = "it has run the cell, and gives no answer"
+                self.context.progress.trouble = "it has run the cell, and gives no answer"
                 kernel.kill()
             await asyncio.sleep(_ALIVE_SECONDS)
         self.task_poll_for_reply.cancel()
 
     def _tell_stopped(self, process: int | None) -> None:
         """Tell whoever watches the step why nothing comes from it."""
-        said = f"stopped by a signal; this lets it go on: kill -CONT {process}" if process else "going on"
-        told = {"name": "stderr", "text": f"[nbpipe: the kernel is {said}]\n"}
-        self.bench.events.tell(StepEventKind.STREAM, self.bench.progress.told.get("cell"), told)
+        message = f"stopped by a signal; this lets it go on: kill -CONT {process}" if process else "going on"
+        told = {"name": "stderr", "text": f"[nbpipe: the kernel is {message}]\n"}
+        self.context.events.tell(StepEventKind.STREAM, self.context.progress.told.get("cell"), told)
 
 
 def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[StepEventKind, Mapping[str, Any]] | None:
-    """Get a kernel's message as an event; outputs count where the author's own cells make them."""
+    """Return a kernel's message as an event; outputs count where the author's own cells make them."""
     if kind == "display_data" and (ours := event_in(content.get("data", {}).get(MIME))) is not None:
         return ours
     if not in_step:
@@ -288,7 +288,7 @@ def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[Ste
 
 
 def _last_traceback(cell: Any) -> str:
-    """Get the text of a cell's newest error output, with the terminal's colours still in it."""
+    """Return the text of a cell's newest error output, with the terminal's colours still in it."""
     errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
     return "\n".join(errors[-1]["traceback"]) if errors else ""
 
@@ -302,23 +302,23 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
         nb_man: Any,
         kernel_name: str,
         *,
-        bench: ExecutionContext,
+        context: ExecutionContext,
         kernel_manager_class: type[StepKernelManager],
         log_output: bool = False,  # noqa: ARG003  # papermill passes it
         **_: Any,
     ) -> None:
-        """Run the cells and keep what happened in the bench's progress."""
-        progress = bench.progress
+        """Run the cells and keep what happened in the context's progress."""
+        progress = context.progress
         progress.notebook = nb_man.nb
-        wish = _wish(bench.job, bench.ahead)
-        kernel = standby_kernel.HERE.take(wish) or kernel_manager_class(wish)
-        bench.attempt.runs_on(kernel)
+        spec = _kernel_spec(context.job, context.ahead)
+        kernel = standby_kernel.HERE.take(spec) or kernel_manager_class(spec)
+        context.attempt.runs_on(kernel)
         client = StepNotebookClient(
-            nb_man, bench, km=kernel, kernel_name=kernel_name, startup_timeout=_START_SECONDS, log=_quiet_logger()
+            nb_man, context, km=kernel, kernel_name=kernel_name, startup_timeout=_START_SECONDS, log=_quiet_logger()
         )
         try:
-            if not bench.attempt.stopped:
-                client.execute(cwd=bench.job.cwd, env=dict(bench.job.env))
+            if not context.attempt.stopped:
+                client.execute(cwd=context.job.cwd, env=dict(context.job.env))
         except KernelStartError as error:
             progress.died, progress.exit_code, progress.trouble = True, error.exit_code, str(error)
         except DeadKernelError:
@@ -326,42 +326,42 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
         finally:
             kernel.end()
             progress.took, progress.oom = kernel.took, kernel.oom
-            if said := kernel.log_tail():
-                bench.log_path.write_bytes(said)
+            if message := kernel.log_tail():
+                context.log_path.write_bytes(message)
 
 
-def _wish(job: Job, ahead: str) -> StepKernelSpec:
+def _kernel_spec(job: Job, ahead: str) -> StepKernelSpec:
     local = frozenset(module.name.partition(".")[0] for module in job.modules)
     return StepKernelSpec(job.kernel, job.env, job.cwd, job.memory, job.preload, local, ahead)
 
 
 def _quiet_logger() -> logging.Logger:
-    """Get papermill's logger, silenced: what it has to say is in the notebook and in the outcome."""
+    """Return papermill's logger, silenced: what it has to say is in the notebook and in the outcome."""
     logger = logging.getLogger("papermill")
     logger.setLevel(logging.CRITICAL + 1)
     return logger
 
 
-def run_notebook(bench: ExecutionContext) -> None:
-    """Have papermill run the bench's notebook; how it went is in the bench's progress."""
+def run_notebook(context: ExecutionContext) -> None:
+    """Have papermill run the context's notebook; how it went is in the context's progress."""
     _quiet_logger()
     papermill_engines.register(_ENGINE, StepNotebookEngine)
     # Papermill raises for a cell's error when all is done; the progress knows it already.
     with contextlib.suppress(PapermillExecutionError):
         papermill.execute_notebook(
-            bench.progress.notebook,
+            context.progress.notebook,
             None,
             engine_name=_ENGINE,
             kernel_name="python3",
             language="python",
             progress_bar=False,
             kernel_manager_class=StepKernelManager,
-            bench=bench,
+            context=context,
         )
 
 
 def read(text: str) -> nbformat.NotebookNode:
-    """Get a notebook from its JSON text."""
+    """Return a notebook from its JSON text."""
     notebook: nbformat.NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]  # theirs
     return notebook
 

@@ -22,7 +22,7 @@ _ROOT = (
 
 
 def write_bundle(store: Path) -> Path:
-    """Get the folder to put on a kernel's ``sys.path``; what is missing or damaged in it is written anew."""
+    """Return the folder to put on a kernel's ``sys.path``; what is missing or damaged in it is written anew."""
     sources = _sources()
     digest = tree_digest((name, len(content), bytes_digest(content)) for name, content in sources.items())
     folder = store / "kernel" / short_digest(digest, 40)
@@ -36,7 +36,7 @@ def write_bundle(store: Path) -> Path:
 
 @lru_cache(maxsize=1)
 def _sources() -> dict[str, bytes]:
-    """Get the kernel's side by file name: the module that kernels import, and what of nbpipe it needs in turn."""
+    """Return the kernel's side by file name: the module that kernels import, and what of nbpipe it needs in turn."""
     found: dict[str, bytes] = {}
     waiting = [_FIRST]
     while waiting:
@@ -59,7 +59,7 @@ def _source(name: str) -> bytes | None:
 
 
 def _imported(source: bytes) -> Iterator[str]:
-    """Get the dotted names under ``nbpipe`` that a source of ours may import.
+    """Return the dotted names under ``nbpipe`` that a source of ours may import.
 
     Read by pattern: CPython 3.11's ``ast.parse`` may raise SystemError when several threads use it at once.
     """

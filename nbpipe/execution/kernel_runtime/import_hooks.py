@@ -18,7 +18,7 @@ class _Finder:
         self._changes = changes
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Get a module's spec; None for what is not to be changed."""
+        """Return a module's spec; None for what is not to be changed."""
         if name not in self._changes:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)

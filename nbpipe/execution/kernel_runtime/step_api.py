@@ -34,7 +34,7 @@ class RunContext:
 
 
 def context() -> RunContext:
-    """Get the run that this code is part of: run, experiment, step, inputs (paths by name), parameters."""
+    """Return the run that this code is part of: run, experiment, step, inputs (paths by name), parameters."""
     return _CURRENT.get("here", RunContext())
 
 

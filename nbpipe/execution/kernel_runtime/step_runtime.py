@@ -67,8 +67,8 @@ def begin(job_path: str) -> None:
     job |= {"inputs": _with_formats(job, "inputs"), "outputs": _with_formats(job, "outputs")}
     modules = _read_modules(job, Path(job_path).parent)
     folder, staging = _places(Path(job_path).parent)
-    given = [(path, item["name"]) for item in job["inputs"] for path in item["paths"]]
-    guarded = {(spelling, name) for path, name in given for spelling in (os.path.realpath(path), _unfollowed(path))}
+    paths = [(path, item["name"]) for item in job["inputs"] for path in item["paths"]]
+    guarded = {(spelling, name) for path, name in paths for spelling in (os.path.realpath(path), _unfollowed(path))}
     stamps = {item["name"]: _stamps(item["paths"]) for item in job["inputs"]}
     for output in job["outputs"]:
         (staging / output["name"]).mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def _context(job: Mapping[str, Any]) -> step_api.RunContext:
 
 
 def load(name: str) -> Any:
-    """Get an input: its value, its Path, or for a glob the list of its values or Paths."""
+    """Return an input: its value, its Path, or for a glob the list of its values or Paths."""
     item = next((item for item in _step().inputs if item["name"] == name), None)
     if item is None:
         raise NameError(f"the step has no input `{name}`")
@@ -113,12 +113,12 @@ def _read(name: str, format: str, path: Path) -> Any:
             f"input `{name}` is stored as {format}, which needs the package {error.name} in this environment"
         ) from error
     except _UNREADABLE as error:
-        said = f"{type(error).__name__}: {error}"
-        raise RuntimeError(f"input `{name}` ({format}, {path}) could not be read: {said}") from error
+        message = f"{type(error).__name__}: {error}"
+        raise RuntimeError(f"input `{name}` ({format}, {path}) could not be read: {message}") from error
 
 
 def path(name: str) -> Path:
-    """Get the path that the cell writes output ``name`` to; a folder is there already."""
+    """Return the path that the cell writes output ``name`` to; a folder is there already."""
     step = _step()
     output = next((output for output in step.outputs if output["name"] == name), None)
     if output is None:
@@ -187,7 +187,7 @@ def _removed(path: Path) -> FileNotFoundError:
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
-    """Get where to report and where to save; elsewhere when the attempt has ended and this is a rerun."""
+    """Return where to report and where to save; elsewhere when the attempt has ended and this is a rerun."""
     if not any((folder / name).exists() for name in _ENDED):
         return folder, folder / "staging"
     fresh = Path(tempfile.mkdtemp(prefix="nbpipe-rerun-"))
@@ -247,8 +247,8 @@ def _files(target: Path, above: tuple[tuple[int, int], ...]) -> list[Path]:
 def _save_one(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any]) -> dict[str, str]:
     name = output["name"]
     if _is_path(output):
-        kept = "dir" if output["format"] == "dir" else "file"
-        return {"name": name, "format": kept, "basename": _basename(output), "note": ""}
+        stored_as = "dir" if output["format"] == "dir" else "file"
+        return {"name": name, "format": stored_as, "basename": _basename(output), "note": ""}
     saved = formats.save(namespace[name], name=name, format=output["format"], folder=step.staging / name)
     return {"name": name, "format": saved.format, "basename": saved.basename, "note": saved.note}
 
@@ -262,7 +262,7 @@ def _write_whole(target: Path, told: Mapping[str, Any]) -> None:
 
 
 def _stamps(paths: Sequence[str]) -> Stamps:
-    """Get size, time and identity of every file of an input."""
+    """Return size, time and identity of every file of an input."""
     files = [found for path in paths for found in _files(Path(path), ())]
     return {str(found): _stamp(found) for found in files}
 
@@ -320,7 +320,7 @@ def _opens_to_write(mode: Any, flags: Any) -> bool:
 
 
 def _named(arguments: tuple[Any, ...], at: int, folder_at: int | None) -> str | None:
-    """Get the path that an audited call names; None for a descriptor, which was guarded when it was opened."""
+    """Return the path that an audited call names; None for a descriptor, which was guarded when it was opened."""
     named = arguments[at]
     if not isinstance(named, str | bytes | os.PathLike):
         return None
@@ -330,7 +330,7 @@ def _named(arguments: tuple[Any, ...], at: int, folder_at: int | None) -> str | 
 
 
 def _unfollowed(named: str) -> str:
-    """Get a path's real spelling, but of a link itself and not of what it leads to."""
+    """Return a path's real spelling, but of a link itself and not of what it leads to."""
     path = Path(named)
     return str(Path(os.path.realpath(path.parent), path.name))
 
@@ -339,8 +339,8 @@ def _refuse_inputs(step: _Step, target: str, *, with_all_below: bool) -> None:
     for guarded, name in step.guarded:
         inside = target == guarded or target.startswith(guarded.rstrip("/") + "/")
         if inside or (with_all_below and guarded.startswith(target.rstrip("/") + "/")):
-            said = f"input `{name}` is read-only: write to an output, or to a copy of it"
-            raise PermissionError(errno.EACCES, said, target)
+            message = f"input `{name}` is read-only: write to an output, or to a copy of it"
+            raise PermissionError(errno.EACCES, message, target)
 
 
 # The author's modules as they were at submit
@@ -358,11 +358,11 @@ class _Frozen(importlib.abc.FileLoader):
         self._package = is_package
 
     def get_source(self, _fullname: str) -> str:
-        """Get the frozen source."""
+        """Return the frozen source."""
         return self._source
 
     def is_package(self, _fullname: str) -> bool:
-        """Say whether the module has submodules."""
+        """Return whether the module has submodules."""
         return self._package
 
 
@@ -374,7 +374,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._spaces = dict(above for item in modules for above in _folders_above(item))
 
     def find_spec(self, fullname: str, _path: object, _target: object = None) -> ModuleSpec | None:
-        """Get how to load a frozen module, or None for all others."""
+        """Return how to load a frozen module, or None for all others."""
         item = self._modules.get(fullname)
         if item is not None:
             package = item["is_package"]
@@ -390,7 +390,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _folders_above(item: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Get the packages above a module with their folders."""
+    """Return the packages above a module with their folders."""
     folder = Path(item["path"]).parent.parent if item["is_package"] else Path(item["path"]).parent
     above, name = [], item["name"].rpartition(".")[0]
     while name:
@@ -451,15 +451,15 @@ def _tell_error(result: Any) -> None:
 
 
 def _words(error: BaseException, shown: str) -> str:
-    """Get an error's text, by way of the library that bears with an error whose own text cannot be had."""
+    """Return an error's text, by way of the library that bears with an error whose own text cannot be had."""
     if isinstance(error, SyntaxError):
         return str(error.msg)
-    kind, separator, said = shown.partition(": ")
-    return said if separator and kind.endswith(type(error).__name__) else ""
+    kind, separator, message = shown.partition(": ")
+    return message if separator and kind.endswith(type(error).__name__) else ""
 
 
 def _line(result: Any, error: BaseException) -> int | None:
-    """Get the line in the cell that raised: the innermost one that is the cell's own."""
+    """Return the line in the cell that raised: the innermost one that is the cell's own."""
     name = _cell_name(result)
     if isinstance(error, SyntaxError) and (error.filename == name or result.error_before_exec):
         return error.lineno

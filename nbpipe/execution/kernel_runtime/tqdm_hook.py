@@ -61,9 +61,9 @@ def _watch(module: ModuleType, outermost: _Outermost) -> None:
 
 def _telling(real: Callable[..., Any], outermost: _Outermost, *, over: bool) -> Callable[..., Any]:
     @wraps(real)
-    def telling(bar: Any, *given: Any, **named: Any) -> Any:
+    def telling(bar: Any, *arguments: Any, **named: Any) -> Any:
         outermost.moved(bar, over=over)
-        return real(bar, *given, **named)
+        return real(bar, *arguments, **named)
 
     return telling
 

@@ -22,7 +22,7 @@ _OWN = {"__main__", "__mp_main__", "nbpipe"}
 
 
 def read_in_c(names: Iterable[str]) -> set[str]:
-    """Get those of the variables that a process may have read at its start, or libraries while they were loaded."""
+    """Return those of the variables that a process may have read at its start, or libraries while they were loaded."""
     return {name for name in names if name.startswith(_READ_IN_C)}
 
 
@@ -107,7 +107,7 @@ class ImportTracker:
 
 
 def _noting(note: Callable[[FrameType, str], None], real: Callable[..., Any]) -> Callable[..., Any]:
-    """Get an import function that notes who imports what; relative imports stay in their package, so they don't."""
+    """Return an import function that notes who imports what; relative imports stay in their package, so they don't."""
 
     def noting(name: str, *rest: Any, **named: Any) -> Any:
         level = rest[3] if len(rest) > 3 else named.get("level", 0)
@@ -119,7 +119,7 @@ def _noting(note: Callable[[FrameType, str], None], real: Callable[..., Any]) ->
 
 
 def _on_behalf_of(top: str, frame: FrameType | None) -> bool:
-    """Say whether a function imports a package for this very package, which called it."""
+    """Return whether a function imports a package for this very package, which called it."""
     if frame is None or frame.f_code.co_name == "<module>":
         return False
     while frame is not None and _package_of(frame) != top:
@@ -133,6 +133,6 @@ def _package_of(frame: FrameType) -> str:
 
 
 def _third_party(names: Iterable[str]) -> set[str]:
-    """Get the packages among modules that are loaded and are neither the interpreter's nor ours."""
+    """Return the packages among modules that are loaded and are neither the interpreter's nor ours."""
     tops = {name.partition(".")[0] for name in names}
     return {top for top in tops - _PASSING_ON - _OWN if sys.modules.get(top) is not None}

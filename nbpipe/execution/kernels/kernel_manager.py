@@ -1,7 +1,7 @@
 """Kernels that belong to one attempt: started fast, reached through private sockets, gone when the attempt is.
 
-Three things differ from jupyter_client's own manager. The channels are sockets in a fresh directory that only this
-user can enter (TCP channels are plain text that any local user may read). The process is started under a keeper (see
+Three things differ from jupyter_client's own manager. The channels are sockets in a fresh directory that only this user
+can enter (TCP channels are plain text that any local user may read). The process is started under a supervisor (see
 :mod:`nbpipe.execution.kernels.supervisor`). And nobody waits for fixed delays: the manager waits until the kernel has
 bound its sockets before it connects, and the client is ready when the kernel's first messages have come through.
 """
@@ -30,7 +30,8 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Type
 
 from nbpipe.data.socket_directory import make_socket_directory
-from nbpipe.execution.kernels import supervisor, supervisor_handle, zygote_pool
+from nbpipe.execution.kernels import supervisor_handle, zygote_pool
+from nbpipe.execution.kernels.supervisor import END, INTERRUPT
 from nbpipe.execution.kernels.supervisor_handle import SupervisorHandle
 
 _POLL_SECONDS = 0.005
@@ -68,34 +69,34 @@ class KernelStartError(RuntimeError):
 
 
 class SupervisedProvisioner(LocalProvisioner):
-    """Stands for the kernel under its keeper; a signal goes to the keeper, which knows what to do with it."""
+    """Stands for the kernel under its supervisor; a signal goes to the supervisor, which knows what to do with it."""
 
-    keeper: SupervisorHandle | None = None
+    supervisor: SupervisorHandle | None = None
 
     async def launch_kernel(self, cmd: list[str], **_: Any) -> KernelConnectionInfo:  # noqa: ARG002  # it is known
         """Start the kernel, unless that was done ahead."""
         if isinstance(self.parent, StepKernelManager):
             self.parent.launch()
-        self.process = self.keeper  # type: ignore[assignment]  # as much of a process as is asked of it
+        self.process = self.supervisor  # type: ignore[assignment]  # as much of a process as is asked of it
         return self.connection_info
 
     async def send_signal(self, signum: int) -> None:
-        """Send a signal to the kernel; the keeper has a word for each that is meant here."""
-        if self.keeper is not None:
-            self.keeper.say(supervisor.INTERRUPT if signum == signal.SIGINT else supervisor.END)
+        """Send a signal to the kernel; the supervisor has a word for each that is meant here."""
+        if self.supervisor is not None:
+            self.supervisor.say(INTERRUPT if signum == signal.SIGINT else END)
 
     async def kill(self, *_: object, **__: object) -> None:
-        """Ask the keeper to end the kernel and everything it started."""
+        """Ask the supervisor to end the kernel and everything it started."""
         await self.send_signal(signal.SIGTERM)
 
     async def wait(self) -> int | None:
-        """Wait until the keeper has ended, and get how the kernel did."""
-        keeper, self.process = self.keeper, None
-        if keeper is None:
+        """Wait until the supervisor has ended, and get how the kernel did."""
+        supervisor, self.process = self.supervisor, None
+        if supervisor is None:
             return None
         ends = time.monotonic() + _END_SECONDS
-        await until(lambda: keeper.poll() is not None or time.monotonic() > ends, _SHORT_SECONDS)
-        return keeper.poll()
+        await until(lambda: supervisor.poll() is not None or time.monotonic() > ends, _SHORT_SECONDS)
+        return supervisor.poll()
 
 
 class PromptClient(AsyncKernelClient):
@@ -108,7 +109,7 @@ class PromptClient(AsyncKernelClient):
         return context
 
     def start_channels(self, *_: bool, **__: bool) -> None:
-        """Open the channels that cells are run through; nobody asks a step, and its keeper knows whether it lives."""
+        """Open the channels that cells are run through; no others are needed, as the supervisor watches the kernel."""
         super().start_channels(stdin=False, hb=False, control=False)
 
     def stop_channels(self) -> None:
@@ -151,7 +152,7 @@ async def until(condition: Callable[[], bool], pause: float = _POLL_SECONDS) -> 
 
 
 async def _message(channel: Any) -> dict[str, Any] | None:
-    """Get a channel's next message, or None when none comes for a while."""
+    """Return a channel's next message, or None when none comes for a while."""
     try:
         message: dict[str, Any] = await channel.get_msg(timeout=0.5)
     except Empty:
@@ -167,9 +168,9 @@ class StepKernelManager(AsyncKernelManager):
 
     client_factory = Type(PromptClient, klass=AsyncKernelClient)
 
-    def __init__(self, wish: StepKernelSpec, **kwargs: Any) -> None:
+    def __init__(self, spec: StepKernelSpec, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.wish = wish
+        self.spec = spec
         self.known_to_be_forked = False
         self.directory = make_socket_directory()
         self.written: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed at the kernel's end
@@ -180,90 +181,90 @@ class StepKernelManager(AsyncKernelManager):
         # Start-up files, settings and history of the author's own IPython are no part of the step.
         settings = Path(self.directory, "ipython")
         settings.mkdir()
-        argv = [*wish.command, f"--ipython-dir={settings}", "--HistoryManager.hist_file=:memory:"]
+        argv = [*spec.command, f"--ipython-dir={settings}", "--HistoryManager.hist_file=:memory:"]
         self._kernel_spec = KernelSpec(argv=argv, display_name="nbpipe step", language="python")
         self._kept = SupervisedProvisioner(kernel_id="step", kernel_spec=self._kernel_spec, parent=self)
         self.provisioner = self._kept
 
     def launch(self) -> None:
         """Start the kernel's process, unless it was started before."""
-        if self._kept.keeper is None:
+        if self._kept.supervisor is None:
             self.write_connection_file()
-            command, wish = tuple(self.format_kernel_cmd()), self.wish
+            command, spec = tuple(self.format_kernel_cmd()), self.spec
             start = supervisor_handle.LaunchRequest(
-                command, wish.env, wish.cwd, self.directory, self.written, wish.memory
+                command, spec.env, spec.cwd, self.directory, self.written, spec.memory
             )
-            self._kept.keeper = zygote_pool.HERE.start(start, wish.preload, wish.local)
+            self._kept.supervisor = zygote_pool.HERE.start(start, spec.preload, spec.local)
 
     def warm_up(self) -> None:
-        """Have the kernel run what its wish tells to run ahead; returns when it has, or ended, or takes too long."""
+        """Have the kernel run what its spec tells to run ahead; returns when it has, or ended, or takes too long."""
         channel, ends = Path(f"{self.ip}-{self.shell_port}"), time.monotonic() + _WARM_SECONDS
         while not channel.exists():
             if self.exit_code is not None or time.monotonic() > ends:
                 return
             time.sleep(_POLL_SECONDS)
-        asked = {"code": self.wish.ahead, "silent": True, "store_history": False, "allow_stdin": False}
+        content = {"code": self.spec.ahead, "silent": True, "store_history": False, "allow_stdin": False}
         with zmq.Context() as context, context.socket(zmq.DEALER) as shell:
             shell.linger = 0
             shell.connect(f"ipc://{channel}")
-            self.session.clone().send(shell, "execute_request", asked)
+            self.session.clone().send(shell, "execute_request", content)
             while self.exit_code is None and time.monotonic() < ends and not shell.poll(_LOOK_MILLISECONDS):
                 continue
 
     def still_good(self) -> bool:
-        """Say whether a kernel that was started ahead is what one started now would be."""
+        """Return whether a kernel that was started ahead is what one started now would be."""
         # Only a forked kernel can be: of another one nobody knows what it has loaded.
-        self.known_to_be_forked = self._kept.keeper is not None and self._kept.keeper.still_good()
+        self.known_to_be_forked = self._kept.supervisor is not None and self._kept.supervisor.still_good()
         return self.known_to_be_forked
 
     @property
     def exit_code(self) -> int | None:
         """How the kernel ended: its exit code, minus a signal's number, or None while it lives or never started."""
-        keeper = self._kept.keeper
-        return None if keeper is None else keeper.poll()
+        supervisor = self._kept.supervisor
+        return None if supervisor is None else supervisor.poll()
 
     @property
     def took(self) -> int:
         """How many bytes the kernel and what it started took when that was too much; 0 when it never was."""
-        keeper = self._kept.keeper
-        return 0 if keeper is None else keeper.took
+        supervisor = self._kept.supervisor
+        return 0 if supervisor is None else supervisor.took
 
     @property
     def oom(self) -> bool:
         """Whether the system ended the kernel because it had no memory left."""
-        keeper = self._kept.keeper
-        return keeper is not None and keeper.oom
+        supervisor = self._kept.supervisor
+        return supervisor is not None and supervisor.oom
 
     def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as Ctrl-C would."""
-        if self._kept.keeper is not None:
-            self._kept.keeper.interrupt()
+        if self._kept.supervisor is not None:
+            self._kept.supervisor.interrupt()
 
     @property
     def stopped(self) -> int | None:
         """The number of the kernel's process while it is stopped, by a signal that somebody sent it; else None."""
-        keeper = self._kept.keeper
-        return None if keeper is None else keeper.stopped
+        supervisor = self._kept.supervisor
+        return None if supervisor is None else supervisor.stopped
 
     def kill(self) -> None:
         """End the kernel and all that it started; returns when that is done, or known to be under way."""
-        keeper = self._kept.keeper
-        if keeper is not None:
-            keeper.end()
-            if not keeper.wait(_END_SECONDS):
-                keeper.kill()
+        supervisor = self._kept.supervisor
+        if supervisor is not None:
+            supervisor.end()
+            if not supervisor.wait(_END_SECONDS):
+                supervisor.kill()
 
     def end(self) -> None:
         """Return when the kernel and all that it started are gone and its sockets are removed."""
-        keeper = self._kept.keeper
-        if keeper is not None:
-            keeper.end()
-            keeper.wait(_END_SECONDS)
-            keeper.let_go()
+        supervisor = self._kept.supervisor
+        if supervisor is not None:
+            supervisor.end()
+            supervisor.wait(_END_SECONDS)
+            supervisor.let_go()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def log_tail(self) -> bytes:
-        """Get the end of what the process wrote outside of its cells, and forget it."""
+        """Return the end of what the process wrote outside of its cells, and forget it."""
         with self.written as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
             return log.read()
@@ -277,7 +278,7 @@ class StepKernelManager(AsyncKernelManager):
     start_kernel = _async_start_kernel
 
     def _connect_control_socket(self) -> None:
-        """Open nothing: what upstream says through it is the keeper's to hear."""
+        """Open nothing: what upstream says through it is the supervisor's to hear."""
 
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         # A client that connects before the kernel has bound waits a tenth of a second before it tries again.

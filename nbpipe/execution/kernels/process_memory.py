@@ -1,6 +1,6 @@
 """How much memory a process and all that it started take, the limit that they may not pass, and what it is doing.
 
-Only ``/proc`` is read, so this works inside a keeper, which has nothing but the standard library.
+Only ``/proc`` is read, so this works inside a supervisor, which has nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MemoryWatch:
         self._limit = limit
 
     def exceeded(self) -> bool:
-        """Say whether the limit is passed now, or was before."""
+        """Return whether the limit is passed now, or was before."""
         begun = time.monotonic()
         below = [pid for child in children(self._root) for pid in (child, *_descendants(child))]
         # Pages that processes share count for each of them here: what stays below the limit so, is below it.
@@ -46,7 +46,7 @@ class MemoryWatch:
 
 
 def state(pid: int) -> str:
-    """Get the letter that Linux has for what a process is doing, ``T`` for one that was stopped; nothing elsewhere."""
+    """Return Linux's letter for a process's state, ``T`` for one that was stopped; nothing elsewhere."""
     with contextlib.suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
     return ""
@@ -60,7 +60,7 @@ def offer() -> None:
 
 
 def oom_kills() -> int:
-    """Get how many processes this system has ended for want of memory; 0 where it does not tell."""
+    """Return how many processes this system has ended for want of memory; 0 where it does not tell."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         return int(Path("/proc/vmstat").read_bytes().partition(b"\noom_kill ")[2].split()[0])
     return 0
@@ -109,7 +109,7 @@ def _resident(pid: int) -> int:
 
 
 def _proportional(pid: int) -> int:
-    """Get a process's memory with shared pages divided among those that share them; all of them where not told."""
+    """Return a process's memory with shared pages divided among those that share them; all of them where not told."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
             if line.startswith(b"Pss:"):

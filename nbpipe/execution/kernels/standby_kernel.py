@@ -22,17 +22,17 @@ class StandbyKernel:
 
     def __init__(self) -> None:
         self._kernel: StepKernelManager | None = None
-        self._wish: StepKernelSpec | None = None
+        self._spec: StepKernelSpec | None = None
         self._starting: threading.Thread | None = None
         self._coming: threading.Event | None = None
         self._lock = threading.Lock()
 
-    def take(self, wish: StepKernelSpec) -> StepKernelManager | None:
-        """Get the kernel ahead, if it is as wished; one that is about to be there is waited for, by one step only."""
-        self._await(wish)
+    def take(self, spec: StepKernelSpec) -> StepKernelManager | None:
+        """Return the standby kernel if it has this spec; one step may wait for a kernel that is starting."""
+        self._await(spec)
         with self._lock:
             kernel = self._kernel
-            if kernel is None or kernel.wish != wish or not zygote_pool.forks(wish.command, wish.env):
+            if kernel is None or kernel.spec != spec or not zygote_pool.forks(spec.command, spec.env):
                 return None
             self._kernel = None
         if kernel.exit_code is None and kernel.still_good():
@@ -40,17 +40,17 @@ class StandbyKernel:
         _discard(kernel)
         return None
 
-    def _await(self, wish: StepKernelSpec) -> None:
+    def _await(self, spec: StepKernelSpec) -> None:
         with self._lock:
-            coming = self._coming if self._wish == wish else None
+            coming = self._coming if self._spec == spec else None
             self._coming = None
         if coming is not None:
             coming.wait(_PATIENCE_SECONDS)
 
-    def prepare(self, wish: StepKernelSpec) -> None:
-        """Begin to start a kernel ahead in place of one with another wish, and return at once."""
+    def prepare(self, spec: StepKernelSpec) -> None:
+        """Begin to start a kernel ahead in place of one with another spec, and return at once."""
         with self._lock:
-            self._wish = wish
+            self._spec = spec
             if self._starting is None:
                 self._starting = threading.Thread(target=self._start, name="nbpipe-spare", daemon=True)
                 self._starting.start()
@@ -58,7 +58,7 @@ class StandbyKernel:
     def retire(self) -> None:
         """End the kernel ahead, if there is one."""
         with self._lock:
-            self._wish = None
+            self._spec = None
             starting = self._starting
         if starting is not None:
             starting.join()
@@ -66,25 +66,25 @@ class StandbyKernel:
 
     def _start(self) -> None:
         # One that is forked too early lacks what its zygote would have loaded for it.
-        while (wish := self._wish) is not None and zygote_pool.HERE.settled(wish.command, wish.env) is False:
+        while (spec := self._spec) is not None and zygote_pool.HERE.settled(spec.command, spec.env) is False:
             time.sleep(_PAUSE_SECONDS)
-        if wish is not None and zygote_pool.HERE.settled(wish.command, wish.env):
-            self._launch(wish)
+        if spec is not None and zygote_pool.HERE.settled(spec.command, spec.env):
+            self._launch(spec)
         with self._lock:
             self._starting = None
 
-    def _launch(self, wish: StepKernelSpec) -> None:
+    def _launch(self, spec: StepKernelSpec) -> None:
         with self._lock:
-            if self._kernel is not None and self._kernel.wish == wish:
+            if self._kernel is not None and self._kernel.spec == spec:
                 return
         self._replace(None)
-        kernel = StepKernelManager(wish)
+        kernel = StepKernelManager(spec)
         there = threading.Event()
         with self._lock:
             self._coming = there
         try:
             kernel.launch()
-            # The first look touches what the keeper shares with its zygote; the next one is five times as fast.
+            # The first look touches what the supervisor shares with its zygote; the next one is five times as fast.
             if kernel.still_good():
                 kernel.warm_up()
         except OSError:

@@ -1,15 +1,15 @@
-"""The keeper of one kernel: a small process between worker and kernel that leaves nothing behind.
+"""The supervisor of one kernel: a small process between worker and kernel that leaves nothing behind.
 
-The keeper's standard input is the leash, a socket to the worker. The worker starts a keeper as a process of its own
-(:func:`main`) or has a zygote fork one (see :mod:`nbpipe.execution.kernels.zygote`); either way the keeper forks the
-kernel into a session of its own and waits. It ends the kernel when the worker asks or is gone, however it went (the
-leash closes); an interrupt is handed on to the kernel's process group. When the kernel has ended, everything it started
-is killed too: on Linux the keeper is the reaper of orphans, so that children in sessions of their own do not escape.
-Then the kernel's private directory is removed, the leash is told how the kernel ended, and the keeper ends the same
-way.
+The supervisor's standard input is its socket to the worker. The worker starts a supervisor as a
+process of its own (:func:`main`) or has a zygote fork one (see :mod:`nbpipe.execution.kernels.zygote`); either way the
+supervisor forks the kernel into a session of its own and waits. It ends the kernel when the worker asks or is gone,
+however it went (the socket closes); an interrupt is handed on to the kernel's process group. When the
+kernel has ended, everything it started is killed too: on Linux the supervisor is the reaper of orphans, so that
+children in sessions of their own do not escape. Then the kernel's private directory is removed, the worker
+is told how the kernel ended, and the supervisor ends the same way.
 
 Why not PR_SET_PDEATHSIG alone: it follows the *thread* that started the process, it does not reach grandchildren, and
-only Linux has it. Between the keeper, which has one thread, and the kernel it is right, and used.
+only Linux has it. Between the supervisor, which has one thread, and the kernel it is right, and used.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from typing import NoReturn
 
 from nbpipe.execution.kernels import process_memory
 
-LEASH = 0
+SOCKET = 0
 # What the worker may say, and what it is told.
 INTERRUPT = b"i"
 END = b"e"
 CHECK = b"c"
-KEEPER = b"keeper "
+SUPERVISOR = b"supervisor "
 BEGUN = b"begun\n"
 STOPPED = b"stopped "
 CONTINUED = b"continued\n"
@@ -52,7 +52,7 @@ _HEARTBEAT_SECONDS = 1.0
 
 @dataclass(slots=True)
 class SupervisorRequests:
-    """What the leash and signals have asked for; a kernel that is to end has no use for an interrupt."""
+    """What the socket and signals have asked for; a kernel that is to end has no use for an interrupt."""
 
     end: bool = False
     interrupt: bool = False
@@ -82,11 +82,11 @@ class SupervisorRequests:
 
     @property
     def anything(self) -> bool:
-        """Say whether something was asked for that is still to be done."""
+        """Return whether something was asked for that is still to be done."""
         return self.end or self.interrupt or self.check
 
     def hear(self, words: bytes | bytearray) -> None:
-        """Take what came over the leash; nothing at all means that the worker is gone."""
+        """Take what came over the socket; nothing at all means that the worker is gone."""
         self.end = self.end or not words or END in words
         self.interrupt = self.interrupt or INTERRUPT in words
         self.check = self.check or CHECK in words
@@ -104,14 +104,14 @@ def _prctl(option: int, value: int) -> None:
 
 
 def fork_kernel() -> int:
-    """Make this process a keeper and fork: get the kernel's number here, and 0 in the kernel, which is still bare."""
+    """Make this process a supervisor and fork; return the kernel's number, or 0 in the kernel, which is still bare."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    keeper = os.getpid()
+    supervisor_pid = os.getpid()
     kernel = os.fork()
     if kernel == 0:
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != keeper:
+        if os.getppid() != supervisor_pid:
             os._exit(127)
         process_memory.offer()
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -125,7 +125,7 @@ def execute(command: list[str], env: dict[str, str]) -> NoReturn:
     # Python ignores it, and what is ignored stays so in the kernel.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        # ipykernel watches the parent named here; it is the keeper, not the worker.
+        # ipykernel watches the parent named here; it is the supervisor, not the worker.
         os.execvpe(command[0], command, {**env, "JPY_PARENT_PID": str(os.getppid())})  # noqa: S606  # a list, no shell
     except OSError as error:
         os.write(2, f"nbpipe: cannot start {command[0]}: {error.strerror}\n".encode())
@@ -138,7 +138,7 @@ def _signal_group(kernel: int, number: int) -> None:
 
 
 def _ended(kernel: int) -> bool:
-    """Say whether the kernel has ended, without taking its status: as a zombie it still holds its group's number."""
+    """Return whether the kernel has ended, without taking its status: as a zombie it still holds its group's number."""
     return os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
@@ -152,7 +152,7 @@ def _reap_others(kernel: int) -> None:
 
 def announce() -> None:
     """Tell the worker which process keeps its kernel."""
-    os.write(LEASH, KEEPER + f"{os.getpid()}\n".encode() + BEGUN)
+    os.write(SOCKET, SUPERVISOR + f"{os.getpid()}\n".encode() + BEGUN)
 
 
 @dataclass(slots=True)
@@ -179,39 +179,39 @@ class KernelActivity:
 
 
 def _watch(
-    kernel: int, asked: SupervisorRequests, gauge: process_memory.MemoryWatch | None, good: Callable[[], bool]
+    kernel: int, requests: SupervisorRequests, gauge: process_memory.MemoryWatch | None, good: Callable[[], bool]
 ) -> None:
     pulse = KernelActivity(kernel)
     while not _ended(kernel):
-        pause = 0.0 if asked.anything else _HEARTBEAT_SECONDS if gauge is None else gauge.pause
-        ready, _, _ = select.select([LEASH, asked.wake], [], [], pause)
-        if asked.wake in ready:
-            os.read(asked.wake, 512)
+        pause = 0.0 if requests.anything else _HEARTBEAT_SECONDS if gauge is None else gauge.pause
+        ready, _, _ = select.select([SOCKET, requests.wake], [], [], pause)
+        if requests.wake in ready:
+            os.read(requests.wake, 512)
             _reap_others(kernel)
-        if LEASH in ready:
-            asked.hear(_heard())
-        pulse.feel(changed=asked.wake in ready)
-        if asked.check:
-            asked.check = False
+        if SOCKET in ready:
+            requests.hear(_heard())
+        pulse.feel(changed=requests.wake in ready)
+        if requests.check:
+            requests.check = False
             _tell(GOOD if good() else OUTDATED)
-        if asked.end or (gauge is not None and gauge.exceeded()):
+        if requests.end or (gauge is not None and gauge.exceeded()):
             _signal_group(kernel, signal.SIGKILL)
             os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOWAIT)
-        elif asked.interrupt:
-            asked.interrupt = False
+        elif requests.interrupt:
+            requests.interrupt = False
             _signal_group(kernel, signal.SIGINT)
 
 
 def _heard() -> bytes:
     try:
-        return os.read(LEASH, 512)
+        return os.read(SOCKET, 512)
     except ConnectionError:
         return b""
 
 
 def _tell(words: bytes) -> None:
     with contextlib.suppress(OSError):
-        os.write(LEASH, words)
+        os.write(SOCKET, words)
 
 
 def _sweep(kernel: int) -> int:
@@ -244,7 +244,7 @@ def _end_alike(status: int) -> NoReturn:
 
 
 def supervise(
-    kernel: int, asked: SupervisorRequests, directory: str, memory: int | None, good: Callable[[], bool]
+    kernel: int, requests: SupervisorRequests, directory: str, memory: int | None, good: Callable[[], bool]
 ) -> NoReturn:
     """Keep a kernel to its end; ``memory`` is how many bytes it and all that it starts may take.
 
@@ -252,29 +252,29 @@ def supervise(
     """
     gauge = process_memory.MemoryWatch(os.getpid(), memory) if memory and _LINUX else None
     before = process_memory.oom_kills()
-    _watch(kernel, asked, gauge, good)
+    _watch(kernel, requests, gauge, good)
     status = _sweep(kernel)
     shutil.rmtree(directory, ignore_errors=True)
     oom = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and process_memory.oom_kills() > before
-    told = {
+    result = {
         "status": os.waitstatus_to_exitcode(status),
         "took": gauge.took if gauge else 0,
-        "oom": oom and not asked.end,
+        "oom": oom and not requests.end,
     }
-    _tell(REPORT + json.dumps(told).encode() + b"\n")
+    _tell(REPORT + json.dumps(result).encode() + b"\n")
     _end_alike(status)
 
 
 def main() -> None:
     """Keep one kernel from its start to its end: the arguments are DIRECTORY, MEMORY (0: any) and its command."""
     directory, memory, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    asked = SupervisorRequests()
-    asked.listen()
+    requests = SupervisorRequests()
+    requests.listen()
     announce()
     kernel = fork_kernel()
     if kernel == 0:
-        asked.deafen()
+        requests.deafen()
         process_memory.restrain(memory)
         execute(command, dict(os.environ))
     # Which files it has loaded, nobody knows.
-    supervise(kernel, asked, directory, memory, lambda: False)
+    supervise(kernel, requests, directory, memory, lambda: False)

@@ -1,4 +1,4 @@
-"""The worker's end of a leash: how a kernel's keeper is started, told what to do, and asked how it went."""
+"""The worker's end of a supervisor's socket: starts a kernel's supervisor, commands it, and reads its reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import IO
 
 import nbpipe
-from nbpipe.execution.kernels import supervisor
+from nbpipe.execution.kernels.supervisor import (
+    BEGUN,
+    CHECK,
+    CONTINUED,
+    END,
+    GOOD,
+    INTERRUPT,
+    REPORT,
+    STOPPED,
+    SUPERVISOR,
+)
 
 ROOT = str(Path(nbpipe.__file__).parent.parent)
 _ANSWER_SECONDS = 2.0
@@ -45,7 +55,7 @@ class LaunchRequest:
 
 
 class SupervisorHandle:
-    """A kernel's keeper, seen from the worker; all of it may be used from any thread.
+    """A kernel's supervisor, seen from the worker; all of it may be used from any thread.
 
     ``stopped`` is the process number of a kernel that somebody has stopped, until it goes on. Once the kernel is gone,
     ``took`` is how many bytes it took if that was more than it may, and ``oom`` whether the system had none left.
@@ -63,7 +73,7 @@ class SupervisorHandle:
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        """Get how the kernel ended: its exit code, minus a signal's number, or None while it is there."""
+        """Return how the kernel ended: its exit code, minus a signal's number, or None while it is there."""
         with self._lock:
             while self._exit_code is None and readable(self._end, 0):
                 self._hear()
@@ -80,41 +90,41 @@ class SupervisorHandle:
         return True
 
     def begun(self, seconds: float) -> bool:
-        """Wait until the keeper is at work; False when there is none, or none in time."""
+        """Wait until the supervisor is at work; False when there is none, or none in time."""
         deadline = time.monotonic() + seconds
-        while supervisor.BEGUN not in self._told and self._exit_code is None:
+        while BEGUN not in self._told and self._exit_code is None:
             if not readable(self._end, max(0.0, deadline - time.monotonic())):
                 return False
             with self._lock:
                 self._hear()
-        return supervisor.BEGUN in self._told
+        return BEGUN in self._told
 
     def still_good(self) -> bool:
-        """Say whether the kernel lives and is what one started now would be."""
+        """Return whether the kernel lives and is what one started now would be."""
         with self._lock:
-            heard = len(self._told)
-            self.say(supervisor.CHECK)
+            length = len(self._told)
+            self.say(CHECK)
             while self._exit_code is None and readable(self._end, _ANSWER_SECONDS):
                 self._hear()
-                if len(self._told) > heard:
-                    return self._told.endswith(supervisor.GOOD)
+                if len(self._told) > length:
+                    return self._told.endswith(GOOD)
         return False
 
     def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as Ctrl-C would."""
-        self.say(supervisor.INTERRUPT)
+        self.say(INTERRUPT)
 
     def end(self) -> None:
         """Ask for the end of the kernel and of all that it started, without waiting for it."""
-        self.say(supervisor.END)
+        self.say(END)
 
     def say(self, words: bytes) -> None:
-        """Say something to the keeper; one that is gone hears nothing."""
+        """Send a command to the supervisor; one that is gone receives none."""
         with contextlib.suppress(OSError):
             self._end.sendall(words)
 
     def kill(self) -> None:
-        """Kill the keeper itself, which takes the kernel with it: for one that hears nothing because it was stopped."""
+        """Kill the supervisor itself, and the kernel with it: for one that was stopped and reads nothing."""
         with self._lock:
             # As long as it has not closed its end, the number is its own.
             if self._exit_code is None and self._number is not None:
@@ -122,7 +132,7 @@ class SupervisorHandle:
                     os.kill(self._number, signal.SIGKILL)
 
     def let_go(self) -> None:
-        """Let the leash go; the kernel is gone then, if nothing else has ended it."""
+        """Close the supervisor's socket, which ends the kernel if nothing else has."""
         if self.poll() is None:
             self.kill()
         with self._lock:
@@ -140,20 +150,20 @@ class SupervisorHandle:
         self._told += words
         for line in self._told[: self._told.rfind(b"\n") + 1].splitlines():
             self._take(bytes(line))
-        _, there, last = self._told.rpartition(supervisor.REPORT)
+        _, there, last = self._told.rpartition(REPORT)
         if there and last.endswith(b"\n"):
             report = json.loads(last)
             self._exit_code, self.took, self.oom = report["status"], report["took"], report["oom"]
         elif not words:
-            # A keeper that tells nothing was killed itself, and its kernel with it.
+            # A supervisor that tells nothing was killed itself, and its kernel with it.
             self._exit_code = -signal.SIGKILL
 
     def _take(self, line: bytes) -> None:
-        if line.startswith(supervisor.KEEPER):
-            self._number = int(line.removeprefix(supervisor.KEEPER))
-        elif line.startswith(supervisor.STOPPED):
-            self.stopped = int(line.removeprefix(supervisor.STOPPED))
-        elif line == supervisor.CONTINUED.rstrip():
+        if line.startswith(SUPERVISOR):
+            self._number = int(line.removeprefix(SUPERVISOR))
+        elif line.startswith(STOPPED):
+            self.stopped = int(line.removeprefix(STOPPED))
+        elif line == CONTINUED.rstrip():
             self.stopped = None
 
 
@@ -165,19 +175,19 @@ def readable(end: socket.socket, seconds: float) -> bool:
     return bool(waiting.poll(seconds * 1000))
 
 
-def start(asked: LaunchRequest) -> SupervisorHandle:
-    """Start a keeper as a process of its own, which starts the kernel by its command."""
+def start(launch: LaunchRequest) -> SupervisorHandle:
+    """Start a supervisor as a process of its own, which starts the kernel by its command."""
     ours, its = socket.socketpair()
-    keeper = [sys.executable, "-I", "-S", "-c", _ISOLATED, ROOT, asked.directory, str(asked.memory or 0)]
+    supervisor = [sys.executable, "-I", "-S", "-c", _ISOLATED, ROOT, launch.directory, str(launch.memory or 0)]
     try:
         with its:
             process = subprocess.Popen(
-                [*keeper, *asked.command],
+                [*supervisor, *launch.command],
                 stdin=its.fileno(),
-                stdout=asked.log,
+                stdout=launch.log,
                 stderr=subprocess.STDOUT,
-                cwd=asked.cwd,
-                env=dict(asked.env),
+                cwd=launch.cwd,
+                env=dict(launch.env),
                 start_new_session=True,
             )
     except OSError:
@@ -186,23 +196,23 @@ def start(asked: LaunchRequest) -> SupervisorHandle:
     return SupervisorHandle(ours, process)
 
 
-def request(asked: LaunchRequest, local: Iterable[str]) -> bytes:
-    """Get what a keeper that a zygote forked reads from its leash; ``local`` names the author's own modules."""
-    at = asked.command.index("-m")
-    told = {
-        "command": asked.command,
-        "arguments": asked.command[at + 2 :],
-        "env": dict(asked.env),
-        "cwd": asked.cwd,
-        "directory": asked.directory,
-        "memory": asked.memory,
+def request(launch: LaunchRequest, local: Iterable[str]) -> bytes:
+    """Return what a forked supervisor reads from its socket; ``local`` names the author's own modules."""
+    at = launch.command.index("-m")
+    payload = {
+        "command": launch.command,
+        "arguments": launch.command[at + 2 :],
+        "env": dict(launch.env),
+        "cwd": launch.cwd,
+        "directory": launch.directory,
+        "memory": launch.memory,
         "local": list(local),
     }
-    return json.dumps(told).encode() + b"\n"
+    return json.dumps(payload).encode() + b"\n"
 
 
 def hand_over(zygote: socket.socket, log: IO[bytes]) -> SupervisorHandle:
-    """Have a zygote fork a keeper; whether it did is told by :meth:`SupervisorHandle.begun`."""
+    """Have a zygote fork a supervisor; whether it did is told by :meth:`SupervisorHandle.begun`."""
     ours, its = socket.socketpair()
     try:
         with its:

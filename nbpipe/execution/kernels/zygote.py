@@ -1,16 +1,16 @@
 """A process that has imported what steps need, and forks a kernel in milliseconds each time it is asked.
 
 It runs in the step's interpreter and needs ipykernel there. Its standard input is a socket to the worker: each message
-brings two descriptors, a leash and a log, for which it forks a keeper (:mod:`nbpipe.execution.kernels.supervisor`),
-which reads its request from the leash and forks the kernel. What has to be imported once is told on the command line
-and imported whenever nobody asks for a kernel. The zygote ends when the worker's end of the socket closes, and its
-keepers have.
+brings two descriptors, a supervisor's socket and a log, for which it forks a supervisor
+(:mod:`nbpipe.execution.kernels.supervisor`), which reads its request from the supervisor's socket and forks the kernel.
+What has to be imported once is told on the command line and imported whenever nobody asks for a kernel. The zygote ends
+when the worker's end of the socket closes, and its supervisors have.
 
 Forking is safe in a process of one thread, so it only imports, calls nothing, and looks after each import whether a
 thread was started. Anything unforeseen ends it: the worker has read what it was importing, and leaves that out of the
-next one. A kernel is not forked but started afresh, still by its keeper, when a file that is loaded here has changed,
-when an environment variable that was read while importing is another one in the request, and when a module that is
-loaded here is hidden by one of the author's own.
+next one. A kernel is not forked but started afresh, still by its supervisor, when a file that is loaded here has
+changed, when an environment variable that was read while importing is another one in the request, and when a module
+that is loaded here is hidden by one of the author's own.
 
 A forked kernel finds two attributes in ``sys.modules["nbpipe_warm"]``, which no other kernel has:
 
@@ -80,11 +80,11 @@ class _Loaded:
                 self.stamps[place] = _stamp(place)
 
     def stale(self) -> bool:
-        """Say whether a file that is loaded here, or a folder that modules are found in, has changed."""
+        """Return whether a file that is loaded here, or a folder that modules are found in, has changed."""
         return any(_stamp(place) != stamp for place, stamp in self.stamps.items())
 
     def suits(self, request: Mapping[str, Any]) -> bool:
-        """Say whether a kernel of this process would be the one that was asked for."""
+        """Return whether a kernel of this process would be the one that was asked for."""
         given, had = request["env"], self.environment
         if any(given.get(name) != had.get(name) for name in self.watch.variables | read_in_c({*given, *had})):
             return False
@@ -111,17 +111,17 @@ def _stamp(place: str) -> tuple[int, int]:
 
 
 class _Forks:
-    """The zygote's loop: it imports while nobody asks, and forks a keeper for each who does."""
+    """The zygote's loop: it imports while nobody asks, and forks a supervisor for each who does."""
 
     def __init__(self, wanted: Sequence[str], loaded: _Loaded) -> None:
         self._wanted = list(wanted)
         self._loaded = loaded
-        self._keepers: set[int] = set()
+        self._supervisors: set[int] = set()
         self._control = socket.socket(fileno=_CONTROL)
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
 
     def serve(self) -> None:
-        """Fork for whoever asks; returns in keepers only, with leash and log in place."""
+        """Fork for whoever asks; returns in supervisors only, with its socket and log in place."""
         self._say(event="ready" if self._wanted else "settled")
         while True:
             if self._wanted and not select.select([_CONTROL], [], [], 0)[0]:
@@ -129,10 +129,10 @@ class _Forks:
                 if not self._wanted:
                     self._say(event="settled")
                 continue
-            given = self._receive()
-            if len(given) != 2 or self._loaded.stale():
+            descriptors = self._receive()
+            if len(descriptors) != 2 or self._loaded.stale():
                 self._end()
-            if not self._fork(given):
+            if not self._fork(descriptors):
                 return
 
     def _say(self, **told: str) -> None:
@@ -159,39 +159,39 @@ class _Forks:
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
         return list(numbers)
 
-    def _fork(self, given: list[int]) -> int:
-        keeper = os.fork()
-        if keeper:
-            self._keepers.add(keeper)
-            for number in given:
+    def _fork(self, descriptors: list[int]) -> int:
+        supervisor_pid = os.fork()
+        if supervisor_pid:
+            self._supervisors.add(supervisor_pid)
+            for number in descriptors:
                 os.close(number)
-            return keeper
+            return supervisor_pid
         os.setsid()
-        leash_end, log = given
-        # The control socket is number 0 no longer: the leash is.
+        socket_end, log = descriptors
+        # The control socket is number 0 no longer: the supervisor's socket is.
         self._control.detach()
-        os.dup2(leash_end, supervisor.LEASH)
+        os.dup2(socket_end, supervisor.SOCKET)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.close(leash_end)
+        os.close(socket_end)
         os.close(log)
         return 0
 
     def _reap(self) -> None:
-        for keeper in tuple(self._keepers):
+        for supervisor_pid in tuple(self._supervisors):
             # A second signal may come while the first one is answered, and find nothing left.
             with contextlib.suppress(ChildProcessError):
-                if os.waitpid(keeper, os.WNOHANG)[0] == 0:
+                if os.waitpid(supervisor_pid, os.WNOHANG)[0] == 0:
                     continue
-            self._keepers.discard(keeper)
+            self._supervisors.discard(supervisor_pid)
 
     def _end(self) -> NoReturn:
-        """End when the last keeper has: each one hears from its own leash that the worker is gone."""
+        """End when the last supervisor has: each one learns from its own socket that the worker is gone."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
-        for keeper in self._keepers:
+        for supervisor_pid in self._supervisors:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(keeper, 0)
+                os.waitpid(supervisor_pid, 0)
         os._exit(0)
 
 
@@ -227,7 +227,7 @@ def _load_bare(watch: ImportTracker) -> None:
 
 
 def main() -> None:
-    """Be a zygote; the arguments name the modules to import. Ends as one of its keepers or kernels, too."""
+    """Be a zygote; the arguments name the modules to import. Ends as one of its supervisors or kernels, too."""
     environment = dict(os.environ)
     watch = ImportTracker()
     _load_bare(watch)
@@ -242,44 +242,44 @@ def main() -> None:
 
 
 def keep(loaded: _Loaded) -> tuple[dict[str, Any], supervisor.SupervisorRequests]:
-    """Be the keeper of the kernel that the leash asks for; returns in the kernel only."""
-    asked = supervisor.SupervisorRequests()
-    asked.listen()
+    """Be the supervisor of the kernel that the socket asks for; returns in the kernel only."""
+    requests = supervisor.SupervisorRequests()
+    requests.listen()
     supervisor.announce()
-    request = _request(asked)
+    request = _request(requests)
     # Decided once: a kernel that was started afresh does not become a forked one when what it hid is gone.
     request["forked"] = forked = os.path.isdir(request["cwd"]) and loaded.suits(request)  # noqa: PTH112  # a plain path
     kernel = supervisor.fork_kernel()
     if kernel:
         good = lambda: forked and not loaded.stale() and loaded.suits(request)  # noqa: E731  # it belongs to this one kernel
-        supervisor.supervise(kernel, asked, request["directory"], request["memory"], good)
-    return request, asked
+        supervisor.supervise(kernel, requests, request["directory"], request["memory"], good)
+    return request, requests
 
 
-def _request(asked: supervisor.SupervisorRequests) -> dict[str, Any]:
-    told = bytearray()
-    while b"\n" not in told:
-        more = os.read(supervisor.LEASH, 1 << 16)
+def _request(requests: supervisor.SupervisorRequests) -> dict[str, Any]:
+    received = bytearray()
+    while b"\n" not in received:
+        more = os.read(supervisor.SOCKET, 1 << 16)
         if not more:
             os._exit(127)
-        told += more
-    line, _, after = told.partition(b"\n")
+        received += more
+    line, _, after = received.partition(b"\n")
     if after:
-        asked.hear(after)
+        requests.hear(after)
     request: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
     return request
 
 
-def become_kernel(request: dict[str, Any], asked: supervisor.SupervisorRequests, loaded: _Loaded) -> None:
+def become_kernel(request: dict[str, Any], requests: supervisor.SupervisorRequests, loaded: _Loaded) -> None:
     """Make this bare process the kernel that was asked for, and run it to its end."""
-    asked.deafen()
+    requests.deafen()
     os.chdir(request["cwd"])
     process_memory.restrain(request["memory"] or 0)
     if not request["forked"]:
         supervisor.execute(request["command"], request["env"])
-    keeper = os.getppid()
+    supervisor_pid = os.getppid()
     os.environ.clear()
-    os.environ.update({**request["env"], "JPY_PARENT_PID": str(keeper)})
+    os.environ.update({**request["env"], "JPY_PARENT_PID": str(supervisor_pid)})
     time.tzset()
     tempfile.tempdir = None
     sys.argv[:] = [_launcher(), *request["arguments"]]
@@ -287,7 +287,7 @@ def become_kernel(request: dict[str, Any], asked: supervisor.SupervisorRequests,
     _forget_ourselves()
     _reseed()
     sys.modules[WARM] = _told(loaded)
-    app = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance(parent_handle=keeper)
+    app = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance(parent_handle=supervisor_pid)
     app.initialize(sys.argv[1:])
     if "__mp_main__" in sys.modules:
         # multiprocessing's other name for what is the author's namespace from now on.

@@ -51,7 +51,7 @@ class _Key:
 class _Zygote:
     """One zygote, seen from the worker: ``importing`` is what it was importing when it was last heard of."""
 
-    def __init__(self, key: _Key, asked: LaunchRequest, preload: Sequence[str]) -> None:
+    def __init__(self, key: _Key, launch: LaunchRequest, preload: Sequence[str]) -> None:
         self.importing = ""
         self.ready = False
         self.settled = False
@@ -64,20 +64,20 @@ class _Zygote:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env=dict(asked.env),
+                env=dict(launch.env),
                 start_new_session=True,
             )
 
-    def fork(self, asked: LaunchRequest, request: bytes) -> SupervisorHandle | None:
-        """Get the keeper of a new kernel; None when this zygote has no more to give."""
+    def fork(self, launch: LaunchRequest, request: bytes) -> SupervisorHandle | None:
+        """Return the supervisor of a new kernel; None when this zygote has no more to give."""
         try:
-            keeper = supervisor_handle.hand_over(self.control, asked.log)
+            supervisor = supervisor_handle.hand_over(self.control, launch.log)
         except OSError:
             return None
-        if keeper.begun(_PATIENCE_SECONDS):
-            keeper.say(request)
-            return keeper
-        keeper.let_go()
+        if supervisor.begun(_PATIENCE_SECONDS):
+            supervisor.say(request)
+            return supervisor
+        supervisor.let_go()
         return None
 
     def listen(self) -> None:
@@ -90,17 +90,17 @@ class _Zygote:
             if not more:
                 return
             *lines, self._told = (self._told + more).split(b"\n")
-            for told in map(json.loads, lines):
+            for message in map(json.loads, lines):
                 self.ready = True
-                self.settled = told["event"] == "settled"
-                self.importing = told["name"] if told["event"] == "importing" else ""
+                self.settled = message["event"] == "settled"
+                self.importing = message["name"] if message["event"] == "importing" else ""
 
     def let_go(self) -> None:
         """Have it end as soon as its kernels have."""
         self.control.close()
 
     def end(self) -> None:
-        """End it now; kernels that are still there have leashes of their own."""
+        """End it now; kernels that are still there have sockets of their own."""
         self.control.close()
         self.process.kill()
         self.process.wait()
@@ -116,22 +116,22 @@ class ZygotePool:
         self._hopeless: set[_Key] = set()
         self._lock = threading.Lock()
 
-    def start(self, asked: LaunchRequest, preload: Sequence[str], local: Iterable[str]) -> SupervisorHandle:
+    def start(self, launch: LaunchRequest, preload: Sequence[str], local: Iterable[str]) -> SupervisorHandle:
         """Start a kernel; ``preload`` names what the run's steps import, ``local`` the author's own modules."""
-        key = _key(asked.command, asked.env)
-        request = supervisor_handle.request(asked, local) if key else b""
+        key = _key(launch.command, launch.env)
+        request = supervisor_handle.request(launch, local) if key else b""
         for _ in range(_TRIES):
-            zygote = self._zygote(key, asked, preload) if key else None
+            zygote = self._zygote(key, launch, preload) if key else None
             if zygote is None:
                 break
-            keeper = zygote.fork(asked, request)
-            if keeper is not None:
-                return keeper
+            supervisor = zygote.fork(launch, request)
+            if supervisor is not None:
+                return supervisor
             self._give_up(zygote)
-        return supervisor_handle.start(asked)
+        return supervisor_handle.start(launch)
 
     def settled(self, command: tuple[str, ...], env: Mapping[str, str]) -> bool | None:
-        """Say whether the zygote for such kernels has loaded all that it will; None when there is none."""
+        """Return whether the zygote for such kernels has loaded all that it will; None when there is none."""
         key = _key(command, env)
         with self._lock:
             found = self._here.get(key) if key else None
@@ -149,14 +149,14 @@ class ZygotePool:
         for zygote in ending:
             zygote.end()
 
-    def _zygote(self, key: _Key, asked: LaunchRequest, preload: Sequence[str]) -> _Zygote | None:
+    def _zygote(self, key: _Key, launch: LaunchRequest, preload: Sequence[str]) -> _Zygote | None:
         with self._lock:
             self._leaving = [zygote for zygote in self._leaving if zygote.process.poll() is None]
             found = self._here.get(key)
             if found is None and key not in self._hopeless:
                 if len(self._here) >= _MOST:
                     self._leave(next(iter(self._here)))
-                found = self._here[key] = _Zygote(key, asked, tuple(self._safe(preload)))
+                found = self._here[key] = _Zygote(key, launch, tuple(self._safe(preload)))
             return found
 
     def _safe(self, names: Sequence[str]) -> Iterator[str]:
@@ -184,7 +184,7 @@ class ZygotePool:
 
 
 def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
-    """Get which zygote a kernel may come from; None when it must be started afresh."""
+    """Return which zygote a kernel may come from; None when it must be started afresh."""
     if os.environ.get(_SETTING) == "fresh":
         return None
     at = command.index("-m") if "-m" in command else 0
@@ -199,7 +199,7 @@ def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
 
 
 def forks(command: tuple[str, ...], env: Mapping[str, str]) -> bool:
-    """Say whether such kernels may be forked at all."""
+    """Return whether such kernels may be forked at all."""
     return _key(command, env) is not None
 
 

@@ -13,7 +13,7 @@ _SHELLS = ("sh", "bash", "dash", "zsh")
 
 
 def paths_named(words: Sequence[str], folder: str) -> Iterator[tuple[str, bool]]:
-    """Get the paths that a command may name, and whether each is a folder whose names a pattern goes through.
+    """Return the paths that a command may name, and whether each is a folder whose names a pattern goes through.
 
     ``folder`` is where the command runs, empty for here.
     """
@@ -30,13 +30,13 @@ def paths_named(words: Sequence[str], folder: str) -> Iterator[tuple[str, bool]]
 
 
 def _shell_line(words: Sequence[str]) -> str | None:
-    """Get the command line that a shell is given."""
+    """Return the command line that a shell is given."""
     *before, last = words or [""]
     return last if before[-1:] == ["-c"] and any(os.path.basename(word) in _SHELLS for word in before) else None
 
 
 def _all_words(words: Sequence[str]) -> Iterator[str]:
-    """Get the words of a command, those of command lines in it, and the values of options like ``--in=path``."""
+    """Return the words of a command, those of command lines in it, and the values of options like ``--in=path``."""
     for word in words:
         for each in (word, *_words_of(word)):
             yield each
@@ -46,11 +46,11 @@ def _all_words(words: Sequence[str]) -> Iterator[str]:
 
 
 def _words_of(line: str) -> list[str]:
-    """Get the words of a command line, but for the files that it writes to."""
+    """Return the words of a command line, but for the files that it writes to."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        told = list(lexer)
+        words = list(lexer)
     except ValueError:
         return []
-    return [word for before, word in zip(("", *told), told, strict=False) if not before.startswith(_WRITES)]
+    return [word for before, word in zip(("", *words), words, strict=False) if not before.startswith(_WRITES)]

@@ -46,7 +46,7 @@ def watch(reads: Hear, writes: Hear) -> None:
 
 
 def paths_below(spelled: str) -> Iterator[tuple[str, bool]]:
-    """Get the paths that are read with this one, and whether each is a folder that is listed: its own, a pattern's."""
+    """Return the paths that are read with this one, and whether each is a listed folder: its own, or a pattern's."""
     if os.path.isdir(spelled):
         for above, _, files in os.walk(spelled):
             yield above, True
@@ -67,32 +67,32 @@ def _watch(module: ModuleType, reads: Hear, writes: Hear) -> None:
                 _replace(holder, name, _telling(real, writes if writing else reads, 1 if inside else 0))
 
 
-def _replace(holder: Any, name: str, told: Callable[..., Any]) -> None:
-    setattr(holder, name, told)
-    home = sys.modules.get(told.__module__)
+def _replace(holder: Any, name: str, replacement: Callable[..., Any]) -> None:
+    setattr(holder, name, replacement)
+    home = sys.modules.get(replacement.__module__)
     # Pickle looks a function up where it was defined, and takes only the very same one.
     if isinstance(holder, ModuleType) and home is not None and hasattr(home, name):
-        setattr(home, name, told)
+        setattr(home, name, replacement)
 
 
 def _telling(real: Callable[..., Any], hear: Hear, place: int) -> Callable[..., Any]:
     @wraps(real)
-    def telling(*given: Any, **named: Any) -> Any:
-        first = given[place] if len(given) > place else next((named[n] for n in _NAMES if n in named), None)
+    def telling(*arguments: Any, **named: Any) -> Any:
+        first = arguments[place] if len(arguments) > place else next((named[n] for n in _NAMES if n in named), None)
         for each in first if isinstance(first, list | tuple) else (first,):
             spelled = _local(each)
             if spelled is not None:
                 hear(spelled)
-        return real(*given, **named)
+        return real(*arguments, **named)
 
     return telling
 
 
-def _local(given: Any) -> str | None:
-    """Get the path of a local file; None for a file object, bytes, or an address."""
-    if not isinstance(given, str | os.PathLike):
+def _local(arguments: Any) -> str | None:
+    """Return the path of a local file; None for a file object, bytes, or an address."""
+    if not isinstance(arguments, str | os.PathLike):
         return None
-    spelled = os.path.expanduser(os.fsdecode(given))
+    spelled = os.path.expanduser(os.fsdecode(arguments))
     parts = urlsplit(spelled) if "://" in spelled else None
     if parts is None:
         return spelled

@@ -17,23 +17,29 @@ _UNTOLD = "what the step read could not be recorded"
 
 
 def observation_result(
-    job: Job, desk: AttemptDirectory
+    job: Job, directory: AttemptDirectory
 ) -> tuple[tuple[Observation, ...], tuple[str, ...], tuple[str, ...]]:
-    """Get what a step used without declaring it, what it wrote beside its outputs, and why its result is doubtful."""
-    told: Mapping[str, Any] = desk.observed()
-    if not told:
+    """Return what a step used undeclared, what it wrote beside its outputs, and why its result is doubtful."""
+    report: Mapping[str, Any] = directory.observed()
+    if not report:
         return (), (), (_UNTOLD,)
-    folders = tuple(told["site"])
+    folders = tuple(report["site"])
     around = EnvironmentProbe(
         Path(job.cwd), tuple(map(Path, job.roots)), NoDigestCache(), _packages(folders, _ages(folders))
     )
-    found, doubts = settle_observations(told, around)
-    return found, tuple(told["written"]), doubts
+    observations, doubts = settle_observations(report, around, _project(job))
+    return observations, tuple(report["written"]), doubts
+
+
+def _project(job: Job) -> Path:
+    """Return the folder that is moved when the workspace is: the one beside it, if the notebook lies there too."""
+    notebook, beside = Path(job.cwd), Path(job.store).parent.parent
+    return beside if notebook.is_relative_to(beside) else notebook
 
 
 @lru_cache(maxsize=8)
 def _packages(folders: tuple[str, ...], _ages: tuple[int, ...]) -> InstalledPackages:
-    """Get what is installed; who owns which module is worth keeping from one step to the next."""
+    """Return what is installed; who owns which module is worth keeping from one step to the next."""
     return InstalledPackages(folders, lambda path: content_of(path, NoDigestCache()))
 
 

@@ -79,15 +79,15 @@ def _hook() -> None:
     accompany(join, lambda: _HERE["recorder"].for_children() if "recorder" in _HERE else {})
 
 
-def join(told: Mapping[str, Any]) -> None:
+def join(settings: Mapping[str, Any]) -> None:
     """Record for the step that has spawned this process."""
-    if told and "recorder" not in _HERE:
-        _HERE["recorder"] = UsageRecorder(**told)
+    if settings and "recorder" not in _HERE:
+        _HERE["recorder"] = UsageRecorder(**settings)
         _hook()
 
 
 def report() -> dict[str, Any]:
-    """Get what the step has used until now, for the worker."""
+    """Return what the step has used until now, for the worker."""
     recorder: UsageRecorder = _HERE.pop("recorder")
     recorder.take_in_children()
     builtins.__import__ = getattr(builtins.__import__, "real", builtins.__import__)
@@ -108,7 +108,7 @@ def report() -> dict[str, Any]:
 
 
 def _left(recorder: UsageRecorder, name: str) -> Any:
-    """Get what the step itself has left where it had found nothing, or in a folder that it had listed."""
+    """Return what the step itself has left where it had found nothing, or in a folder that it had listed."""
     path = os.path.join(recorder.base, name)
     if name not in recorder.listed:
         return "made" if path in recorder.made and os.path.lexists(path) else None
@@ -120,18 +120,18 @@ def _left(recorder: UsageRecorder, name: str) -> Any:
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     """Take an audit event; nothing of what this does itself is heard."""
     recorder: UsageRecorder | None = _HERE.get("recorder")
-    heard = _EVENTS.get(event)
-    if heard is not None and recorder is not None:
-        _quietly(heard, recorder, event, arguments)
+    handler = _EVENTS.get(event)
+    if handler is not None and recorder is not None:
+        _quietly(handler, recorder, event, arguments)
 
 
-def _quietly(heard: Callable[..., None], *told: Any) -> None:
+def _quietly(handler: Callable[..., None], *arguments: Any) -> None:
     """Take something that happens, unless it happens because of this very module."""
     if getattr(_BUSY, "here", False):
         return
     _BUSY.here = True
     try:
-        heard(*told)
+        handler(*arguments)
     except (OSError, ValueError):
         # A path that the system cannot even look for: the step's own call tells what is wrong with it.
         return
@@ -172,11 +172,11 @@ def _remove(recorder: UsageRecorder, _event: str, arguments: tuple[Any, ...]) ->
         recorder.makes(spelled)
 
 
-def _natively(heard: Callable[[UsageRecorder, str], None]) -> Callable[[str], None]:
+def _natively(handler: Callable[[UsageRecorder, str], None]) -> Callable[[str], None]:
     def hear(spelled: str) -> None:
         recorder: UsageRecorder | None = _HERE.get("recorder")
         if recorder is not None:
-            _quietly(heard, recorder, spelled)
+            _quietly(handler, recorder, spelled)
 
     return hear
 
@@ -208,7 +208,7 @@ def _connect(recorder: UsageRecorder, _event: str, arguments: tuple[Any, ...]) -
 
 
 def _database(uri: str) -> str | None:
-    """Get the file that a database's URI names; None for one in memory."""
+    """Return the file that a database's URI names; None for one in memory."""
     parts = urlsplit(uri)
     return None if parse_qs(parts.query).get("mode") == ["memory"] else unquote(parts.path)
 
@@ -280,17 +280,17 @@ def _support_as(real: Callable[..., Any], watched: Callable[..., Any]) -> None:
 
 
 def _imports(frame: FrameType) -> bool:
-    """Say whether code that only looks for modules, or spells a path out, is asking."""
+    """Return whether code that only looks for modules, or spells a path out, is asking."""
     return frame.f_code.co_name in _SPELLING or frame.f_code.co_filename.startswith(_IMPORTING)
 
 
 def _spelled(path: Any) -> str | None:
-    """Get a path as text; None for a descriptor."""
+    """Return a path as text; None for a descriptor."""
     return os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else None
 
 
 def _ignored() -> tuple[str, ...]:
-    """Get the folders of Python, the system, and the user's settings and caches."""
+    """Return the folders of Python, the system, and the user's settings and caches."""
     paths = sysconfig.get_paths()
     python = {sys.prefix, sys.base_prefix, sys.exec_prefix, paths["stdlib"], paths["platstdlib"]}
     settings = [os.environ[name] for name in ("MPLCONFIGDIR", "IPYTHONDIR") if os.environ.get(name)]
@@ -298,7 +298,7 @@ def _ignored() -> tuple[str, ...]:
 
 
 def _packages() -> Iterator[str]:
-    """Get the names of the installed top-level modules that the step has imported."""
+    """Return the names of the installed top-level modules that the step has imported."""
     folders = _HERE["site"]
     used = _used()
     for name, module in list(sys.modules.items()):
@@ -312,7 +312,7 @@ def _packages() -> Iterator[str]:
 
 
 def _used() -> set[str]:
-    """Get the top-level modules that were there before the step, and that it uses all the same.
+    """Return the top-level modules that were there before the step, and that it uses all the same.
 
     A warm kernel holds what other steps import as well: there, what code asks for while the step runs is noted, and
     the zygote tells what that needs in turn.
@@ -328,7 +328,7 @@ def _used() -> set[str]:
 
 
 def _noting(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Get an import function that notes what is asked for, although it is loaded already."""
+    """Return an import function that notes what is asked for, although it is loaded already."""
     asked: set[str] = _HERE["asked"]
 
     @wraps(real)
@@ -343,13 +343,13 @@ def _noting(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _top(origin: str, folder: str) -> str:
-    """Get the name that a module's file or folder has right below the folder of packages."""
+    """Return the name that a module's file or folder has right below the folder of packages."""
     first = origin[len(folder.rstrip("/")) + 1 :].partition("/")[0]
     return first.partition(".")[0]
 
 
 def _missing(imports: Iterable[str]) -> Iterator[str]:
-    """Get the top-level modules that were asked for and are nowhere."""
+    """Return the top-level modules that were asked for and are nowhere."""
     for name in imports:
         if name not in sys.modules and name not in sys.stdlib_module_names and name.isidentifier():
             yield name

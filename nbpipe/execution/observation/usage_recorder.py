@@ -22,7 +22,7 @@ _ADDED = "added"
 
 
 def stamp_of(found: os.stat_result) -> Stamp:
-    """Get what tells whether a file is still the one it was."""
+    """Return what tells whether a file is still the one it was."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -110,7 +110,7 @@ class UsageRecorder:
                 self.asked(spelled, found)
 
     def for_children(self) -> dict[str, Any]:
-        """Get what a process that is no fork of this one needs to record for it."""
+        """Return what a process that is no fork of this one needs to record for it."""
         same = ("base", "ignored", "watched", "declared", "children", "pid", "made")
         return {name: getattr(self, name) for name in same}
 
@@ -131,19 +131,19 @@ class UsageRecorder:
         self.seen[kind, name] = min(now, self.seen.get((kind, name), now))
 
     def _path(self, spelled: str) -> str | None:
-        """Get a path from the root, unless it is none of the step's business."""
+        """Return a path from the root, unless it is none of the step's business."""
         path = os.path.normpath(os.path.join(os.getcwd(), spelled))
         if path in self.declared or self._passed_over(path):
             return None
         return path
 
     def _passed_over(self, path: str) -> bool:
-        """Say whether the longest of the folders that hold a path is one to be ignored."""
+        """Return whether the longest of the folders that hold a path is one to be ignored."""
         ignored = max((len(folder) for folder in self.ignored if _covered(path, folder)), default=-1)
         return ignored > max((len(folder) for folder in self.watched if within(path, folder)), default=-1)
 
     def _own(self, path: str, by: int | None = None) -> bool:
-        """Say whether the step itself has made this, or a folder that holds it, ``by`` a time."""
+        """Return whether the step itself has made this, or a folder that holds it, ``by`` a time."""
         while (made := self.made.get(path)) is None or (by is not None and made > by):
             above = os.path.dirname(path)
             if above == path:
@@ -163,21 +163,21 @@ class UsageRecorder:
         """Take over what children have written down; what one process has made is no input to another."""
         try:
             with open(self.children, encoding="utf-8", errors="surrogatepass") as lines:
-                told = [json.loads(line) for line in lines]
+                records = [json.loads(line) for line in lines]
         except FileNotFoundError:
             return
-        for kind, name, value, now in told:
+        for kind, name, value, now in records:
             self._take(kind, name, value, now)
             if kind == "written" and value != _ADDED:
                 path = os.path.join(self.base, name)
                 self.made[path] = min(now, self.made.get(path, now))
-        for kind, kept in (("reads", self.reads), ("listed", self.listed), ("probed", self.probed)):
-            for name in [name for name in kept if self._own(os.path.join(self.base, name), self.seen[kind, name])]:
-                del kept[name]
+        for kind, names in (("reads", self.reads), ("listed", self.listed), ("probed", self.probed)):
+            for name in [name for name in names if self._own(os.path.join(self.base, name), self.seen[kind, name])]:
+                del names[name]
 
 
 def stamped(path: str) -> os.stat_result | None:
-    """Get what is at a path, without being heard; None when nothing is."""
+    """Return what is at a path, without being heard; None when nothing is."""
     try:
         return _stat(path)
     except (OSError, ValueError):
@@ -185,12 +185,12 @@ def stamped(path: str) -> os.stat_result | None:
 
 
 def within(path: str, folder: str) -> bool:
-    """Say whether a path is a folder, or lies in it."""
+    """Return whether a path is a folder, or lies in it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _covered(path: str, folder: str) -> bool:
-    """Say whether a path lies in a folder; one that ends in ``/.`` means all hidden names in the folder before it."""
+    """Return whether a path lies in a folder; one that ends in ``/.`` means all hidden names in that folder."""
     return path.startswith(folder) if folder.endswith("/.") else within(path, folder)
 
 

@@ -113,14 +113,14 @@ def _weight(text: str) -> int:
 
 
 def shown(content: Mapping[str, Any], budget: OutputBudget) -> dict[str, Any] | None:
-    """Get a thing that is shown as it may be kept: itself, or a line that tells its size, or None for lack of room."""
+    """Return displayed content as it may be stored: itself, a line with its size, or None for lack of room."""
     display = (content.get("transient") or {}).get("display_id")
     before = budget.shown.get(display, 0) if display else 0
     data = content["data"]
     weight = len(json.dumps(data)) + _OUTPUT
     if weight > min(_SHOWN, budget.left + before):
-        said = f"[nbpipe left out {', '.join(sorted(data))}: {weight:,} bytes]"
-        data, weight = {"text/plain": said}, len(said) + _OUTPUT
+        message = f"[nbpipe left out {', '.join(sorted(data))}: {weight:,} bytes]"
+        data, weight = {"text/plain": message}, len(message) + _OUTPUT
     if weight > budget.left + before:
         return None
     budget.left += before - weight
@@ -130,12 +130,12 @@ def shown(content: Mapping[str, Any], budget: OutputBudget) -> dict[str, Any] | 
 
 
 def fits(state: object) -> bool:
-    """Say whether the state of all widgets is small enough to be kept."""
+    """Return whether the state of all widgets is small enough to be kept."""
     return len(json.dumps(state, default=str)) < _SHOWN
 
 
 def error(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Get an error as it may be kept: its text and its traceback with their middles left out."""
+    """Return an error as it may be kept: its text and its traceback with their middles left out."""
     lines = [_shortened(line, _ERROR // 10) for line in content["traceback"]]
     if len(lines) > 100:
         lines = [*lines[:50], left_out(len(lines) - 100, sum(map(len, lines[50:-50]))), *lines[-50:]]

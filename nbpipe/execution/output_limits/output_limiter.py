@@ -40,7 +40,7 @@ _SEND_LIMIT = 23
 
 
 def left_out(lines: int, characters: int) -> str:
-    """Get the line that stands in place of what was left out."""
+    """Return the line that stands in place of what was left out."""
     return f"\n[nbpipe left out {lines:,} lines ({characters:,} characters)]\n"
 
 
@@ -219,8 +219,8 @@ def _watch_threads(kernel: Any) -> None:
         before(failed)
         if failed.exc_type is not SystemExit:
             name = failed.thread.name if failed.thread is not None else "a thread"
-            said = f"an exception ended the thread {name} in the background: {failed.exc_type.__name__}"
-            kernel.session.send(kernel.iopub_socket, NOTE, {"text": f"{said}: {failed.exc_value}"})
+            message = f"an exception ended the thread {name} in the background: {failed.exc_type.__name__}"
+            kernel.session.send(kernel.iopub_socket, NOTE, {"text": f"{message}: {failed.exc_value}"})
 
     threading.excepthook = tell
 
@@ -264,7 +264,7 @@ def _keep_streams(streams: dict[str, Any]) -> None:
 
 
 def _answering(kernel: Any) -> Callable[..., Awaitable[dict[str, Any]]]:
-    """Get the kernel's way to execute a cell, with an answer also where it fails itself."""
+    """Return the kernel's way to execute a cell, with an answer also where it fails itself."""
     execute = kernel.do_execute
 
     async def answering(*arguments: Any, **named: Any) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def _answering(kernel: Any) -> Callable[..., Awaitable[dict[str, Any]]]:
 
 
 def _told(error: BaseException) -> dict[str, Any]:
-    """Get an error as a kernel tells it, by way of the library that bears with one whose own text cannot be had."""
-    said = "".join(traceback.format_exception_only(error)).strip().partition(": ")[2]
+    """Return an error as a kernel tells it, by way of the library that bears with one whose own text cannot be had."""
+    message = "".join(traceback.format_exception_only(error)).strip().partition(": ")[2]
     lines = "".join(traceback.format_exception(error)).splitlines()
-    return {"ename": type(error).__name__, "evalue": said, "traceback": lines}
+    return {"ename": type(error).__name__, "evalue": message, "traceback": lines}

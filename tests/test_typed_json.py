@@ -1,4 +1,4 @@
-"""Paths, enums and mappings in typed JSON are read back as they were, or refused."""
+"""What is written as typed JSON is read back as it was, or refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nbpipe.codec import convert, decode, encode, encode_exact, encode_sparse
+from nbpipe.codec import ALWAYS, convert, decode, encode, encode_exact, encode_sparse
 
 
 class Colour(StrEnum):
@@ -40,13 +40,16 @@ class Whole:
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ratio: float = 0.0
     missing: str | None = None
-    required: bool = True
+    on: bool = True
+    version: int = dataclasses.field(default=1, metadata=ALWAYS)
 
 
 UNDECODABLE = b"caf\xe9".decode("utf-8", "surrogateescape")
 WHOLES = [
     Whole(Path("/a/b"), Colour.RED),
-    Whole(Path(UNDECODABLE), Colour.RED, (Part("a"), Part("b", "n", 0)), {"x": [1, {"y": None}]}, math.inf, "m", required=False),
+    Whole(
+        Path(UNDECODABLE), Colour.RED, (Part("a"), Part("b", "n", 0)), {"x": [1, {"y": None}]}, math.inf, "m", on=False
+    ),
     Whole(Path(), Colour.RED, values={"empty": {}, "zero": 0}),
 ]
 
@@ -60,13 +63,12 @@ def test_what_is_written_is_read_back(write, whole):
     assert decode(text, Whole) == decode(text.encode(), Whole) == convert(json.loads(text), Whole) == whole
 
 
-def test_sparse_leaves_out_defaults_and_nothing_else():
-    """Zero is written where the default is one; what a mapping holds is the author's and stays."""
-    text = encode_sparse(Whole(Path("p"), Colour.RED, (Part("", count=0),), {"empty": {}}))
+def test_sparse_leaves_out_defaults_at_every_depth():
+    """What a mapping holds is the author's and stays, and so does a version."""
+    text = encode_sparse(Whole(Path("p"), Colour.RED, (Part("", count=0), Part("b")), {"empty": {}}))
+    parts = [{"name": "", "count": 0}, {"name": "b"}]
 
-    assert json.loads(text) == {
-        "path": "p", "colour": "red", "parts": [{"name": "", "count": 0}], "values": {"empty": {}},
-    }  # fmt: skip
+    assert json.loads(text) == {"path": "p", "colour": "red", "parts": parts, "values": {"empty": {}}, "version": 1}
 
 
 @pytest.mark.parametrize(
