@@ -252,7 +252,12 @@ def kept(lab):
     cells = [ending.format(state) for state in ENDINGS.values()]
     notebook = lab.open(
         write(
-            lab, "kept.ipynb", PREPARE, *cells, threaded.format(ENDINGS["succeeded"]), "late.join()\nCard.finish_all()"
+            lab,
+            "kept.ipynb",
+            PREPARE,
+            *cells,
+            threaded.format(ENDINGS["succeeded"]),
+            "late.join()\nCardWidget.finish_all()",
         )
     )
     notebook.run_all(count=len(cells) + 3)
