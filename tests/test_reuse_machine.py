@@ -261,8 +261,8 @@ class Reuse(RuleBasedStateMachine):
 
 
 def has_origin(record: ExecutionRecord) -> bool:
-    """Say whether a step tells where its result comes from exactly when it was reused."""
-    return (record.origin is not None) == (record.status is Status.REUSED)
+    """Return whether a step is said to be reused exactly when its result is older than its run."""
+    return (record.origin is not None and record.origin.run != record.run) == (record.status is Status.REUSED)
 
 
 def read(folder: Path, made: Artifact) -> Any:
