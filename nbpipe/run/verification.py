@@ -46,6 +46,36 @@ class VerificationReport:
         return not self.unreachable and (self.repaired or (not self.problems and not self.unknown))
 
 
+def _check_outputs(
+    history: History,
+    materializer: Materializer,
+    digests: DigestCache,
+    problems: list[VerificationProblem],
+    quarantined_at: float | None,
+) -> tuple[dict[Artifact, str | None], int]:
+    """Return what is wrong with each recorded artifact, None where nothing is, and how many uses are out of reach.
+
+    Each use of a wrong one is added to ``problems``; a time ``quarantined_at`` withdraws the results that use it.
+    """
+    seen: dict[Artifact, str | None] = {}
+    out_of_reach: set[Artifact] = set()
+    unreachable = 0
+    for attempt, where, artifact in history.results.stored():
+        if artifact not in seen:
+            try:
+                seen[artifact] = check(materializer, artifact, digests)
+            except StoreOutOfReach as error:
+                seen[artifact] = error.message
+                out_of_reach.add(artifact)
+        problem = seen[artifact]
+        if problem is not None:
+            problems.append(VerificationProblem(where, problem))
+            unreachable += artifact in out_of_reach
+            if quarantined_at is not None and artifact not in out_of_reach:
+                history.results.quarantine(attempt, problem, quarantined_at)
+    return seen, unreachable
+
+
 def verify_workspace(
     history: History,
     materializer: Materializer,
@@ -61,22 +91,7 @@ def verify_workspace(
     With ``full`` the kept results that history knows are read as well; with ``repair`` what can be mended is.
     """
     problems: list[VerificationProblem] = []
-    seen: dict[Artifact, str | None] = {}
-    out_of_reach: set[Artifact] = set()
-    unreachable = 0
-    for attempt, where, artifact in history.results.stored():
-        if artifact not in seen:
-            try:
-                seen[artifact] = check(materializer, artifact, digests)
-            except StoreOutOfReach as error:
-                seen[artifact] = error.message
-                out_of_reach.add(artifact)
-        said = seen[artifact]
-        if said is not None:
-            problems.append(VerificationProblem(where, said))
-            unreachable += artifact in out_of_reach
-            if repair and artifact not in out_of_reach:
-                history.results.quarantine(attempt, said, now)
+    checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
     known = history.archive.known_attempts()
     kept: list[ArchivedResult] = []
     for path, found in archived_results(place, () if full else known):
@@ -85,8 +100,8 @@ def verify_workspace(
         elif found.attempt.id not in known:
             kept.append(found)
     unknown = history.archive.restore(kept, archived_runs(place)) if repair and kept else len(kept)
-    size = sum(artifact.bytes for artifact in seen)
-    return VerificationReport(len(seen), size, tuple(problems), unknown, unreachable, repair)
+    size = sum(artifact.bytes for artifact in checked)
+    return VerificationReport(len(checked), size, tuple(problems), unknown, unreachable, repair)
 
 
 def set_aside(place: WorkspaceLayout) -> Path | None:
