@@ -42,8 +42,8 @@ class ArchivedResult:
 
     execution: ExecutionRecord
     attempt: AttemptRecord
-    offers: tuple[ReuseEntry, ...] = ()
-    committed: float = 0.0
+    offers: tuple[ReuseEntry, ...]
+    committed: float
     texts: Mapping[str, str] = field(default_factory=dict)
     version: Literal[1] = field(default=1, metadata=ALWAYS)
 

@@ -88,5 +88,12 @@ def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for chunk in chunks(names):
         rows = connection.execute(select(texts.c.digest, texts.c.text).where(texts.c.digest.in_(chunk))).all()
-        found.update((row.digest, json.loads(zlib.decompress(row.text))) for row in rows)
+        found.update((row.digest, _unpack(row.text)) for row in rows)
     return found
+
+
+def _unpack(packed: bytes) -> Any:
+    try:
+        return json.loads(zlib.decompress(packed))
+    except zlib.error as error:
+        raise ValueError(error) from error
