@@ -26,7 +26,7 @@ from nbpipe.data.event_file import EventFileReader, read_pieces
 from nbpipe.data.materializer import Materializer
 from nbpipe.execution.attempt.attempt_runner import run_attempt, stop_attempt
 from nbpipe.execution.kernels import standby_kernel
-from nbpipe.model import AttemptStarted, AttemptTold, JobInput, JobOutput, Outcome, Status
+from nbpipe.model import AttemptStarted, AttemptTold, InputKind, JobInput, JobOutput, Outcome, Status
 
 pytestmark = pytest.mark.kernel
 
@@ -104,7 +104,7 @@ class TestSuccess:
         asked = job(tmp_path, "table = {'a': [1, 2.5, None]}", outputs=[JobOutput("table")])
         made = run_attempt(asked).artifacts[0]
         stored = str(Materializer({"default": LocalStore(Path(asked.store))}).locate(made.reference))
-        given = JobInput("table", "value", (stored,), made.format)
+        given = JobInput("table", InputKind.VALUE, (stored,), made.format)
         second = job(tmp_path, "print(table['a'])", name="a2", inputs=[given])
         outcome = run_attempt(second)
         assert outcome.failure is None
@@ -278,8 +278,8 @@ class TestUsersFailure:
 
     def test_an_input_that_cannot_be_loaded_is_named(self, tmp_path):
         (tmp_path / "bad.json").write_text("{")
-        good = JobInput("good", "path", (str(tmp_path),))
-        bad = JobInput("bad", "value", (str(tmp_path / "bad.json"),), "json")
+        good = JobInput("good", InputKind.PATH, (str(tmp_path),))
+        bad = JobInput("bad", InputKind.VALUE, (str(tmp_path / "bad.json"),), "json")
         failure = _failed(tmp_path, "1", inputs=[good, bad]).failure
         assert failure.kind == "input"
         assert "`bad`" in failure.message

@@ -45,6 +45,7 @@ from pathlib import Path
 from nbpipe.data.previews import preview
 from nbpipe.model import Status
 from nbpipe.views.card_state import CardState, StepActivity
+from nbpipe.views.html import element
 from nbpipe.widget import CardWidget
 from nbpipe.workspace import Workspace
 
@@ -153,7 +154,7 @@ def test_the_graph_is_walked_by_the_keyboard_and_buttons_reach_the_kernel(lab):
     notebook = lab.open(
         write(
             lab, "keys.ipynb", PREPARE,
-            "card = CardWidget(lambda *what: (asked.append(what), card.tell(f'<b>{what[0]} of {what[1]}</b>')))\n"
+            "card = CardWidget(lambda *what: (asked.append(what), card.tell(element('b', ' of '.join(what)))))\n"
             "card.show()\ncard.update(ended(1, 'train'))",
             "print(asked)",
         )

@@ -31,6 +31,7 @@ from nbpipe.model import (
     Metric,
     MetricLogged,
     Observation,
+    ObservationKind,
     OutputWritten,
     ResultOrigin,
     RunChanged,
@@ -103,7 +104,7 @@ class RunsModel(RuleBasedStateMachine):
             Status.QUEUED,
             id=f"e{len(self.executions)}",
             artifacts=(),
-            observed=(Observation("a", "b", "c"),),
+            observed=(Observation(ObservationKind.READ, "b", "c"),),
         )
         old = self.current.get((run, step))
         grown = RunGrown(f"request {new.id}", {step: new.id})

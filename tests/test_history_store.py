@@ -22,10 +22,12 @@ from nbpipe.model import (
     Artifact,
     ExecutionRecord,
     Failure,
+    FailureKind,
     GitState,
     KeyComponent,
     ObjectReference,
     Observation,
+    ObservationKind,
     PipelineRecord,
     Reason,
     ResultOrigin,
@@ -61,7 +63,8 @@ RECORDS = st.builds(
         max_size=3,
         unique_by=lambda made: made.name,
     ).map(tuple),
-    failure=st.none() | st.builds(Failure, ANY, ANY, ANY, ANY, st.none() | COUNT, st.none() | COUNT, ANY | LONG),
+    failure=st.none()
+    | st.builds(Failure, st.sampled_from(FailureKind), ANY, ANY, ANY, st.none() | COUNT, st.none() | COUNT, ANY | LONG),
     started=st.none() | SECONDS,
     ended=st.none() | SECONDS,
     notes=st.lists(ANY, max_size=3).map(tuple),
@@ -276,7 +279,7 @@ def replace_in_run(history: History, old: ExecutionRecord, new: ExecutionRecord)
 
 def test_a_step_has_one_current_execution_and_any_number_that_it_has_replaced(history):
     begin(history, "x")
-    first = record("x", "a", observed=(Observation("read", "f", "1"),))
+    first = record("x", "a", observed=(Observation(ObservationKind.READ, "f", "1"),))
     second, third = (record("x", "a", Status.QUEUED, id=name, artifacts=()) for name in ("x/a2", "x/a3"))
     put(history, first, record("x", "b", position=1))
     replace_in_run(history, first, second)

@@ -17,7 +17,7 @@ from stored import artifact_of, materializer_of, path_in
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory
 from nbpipe.language.notebook_parser import parse_cells
-from nbpipe.model import JobInput, JobOutput, StepOutput
+from nbpipe.model import InputKind, JobInput, JobOutput, StepOutput
 from nbpipe.resolve.resolved_request import PipelineRequest, resolve_request
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.job_factory import AttemptJobFactory, slug
@@ -86,12 +86,12 @@ def test_inputs_are_values_paths_or_lists_of_either(workshop, tmp_path):
     raw = (str(tmp_path / "raw.csv"),)
 
     assert job(workshop).inputs == (
-        JobInput("features", "value", (str(path_in(tmp_path, FEATURES)),), "json", FEATURES),
-        JobInput("pictures", "path", (str(path_in(tmp_path, PICTURES)),), artifact=PICTURES),
-        JobInput("raw", "path", raw),
-        JobInput("table", "value", raw, "csv"),
-        JobInput("all", "paths", raw),
-        JobInput("each", "values", raw, "csv"),
+        JobInput("features", InputKind.VALUE, (str(path_in(tmp_path, FEATURES)),), "json", FEATURES),
+        JobInput("pictures", InputKind.PATH, (str(path_in(tmp_path, PICTURES)),), artifact=PICTURES),
+        JobInput("raw", InputKind.PATH, raw),
+        JobInput("table", InputKind.VALUE, raw, "csv"),
+        JobInput("all", InputKind.PATHS, raw),
+        JobInput("each", InputKind.VALUES, raw, "csv"),
     )
 
 

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from sample_jobs import job
 
+from nbpipe.execution.attempt.attempt_directory import AttemptDirectory
 from nbpipe.execution.attempt.attempt_runner import run_attempt
 from nbpipe.execution.kernels import standby_kernel
 from nbpipe.model import JobOutput, Outcome, Status
@@ -41,8 +42,10 @@ def kernels(request, monkeypatch):
 
 
 def run(folder: Path, *cells: str) -> tuple[Outcome, list[Any]]:
-    outcome = run_attempt(job(folder, *cells, outputs=[JobOutput("x", None)], timeout=20))
-    return outcome, [output for cell in nbformat.read(outcome.notebook, as_version=4).cells for output in cell.outputs]
+    asked = job(folder, *cells, outputs=[JobOutput("x", None)], timeout=20)
+    outcome = run_attempt(asked)
+    executed = AttemptDirectory(Path(asked.directory)).notebook
+    return outcome, [output for cell in nbformat.read(executed, as_version=4).cells for output in cell.outputs]
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ from nbpipe.history.rebuild_archive import (
 )
 from nbpipe.history.results import ReuseEntry
 from nbpipe.history.store import History
-from nbpipe.model import GitState, Observation, PipelineRecord, RunPicture, Status
+from nbpipe.model import GitState, Observation, ObservationKind, PipelineRecord, RunPicture, Status
 
-OBSERVED = (Observation("read", "f.csv", "blake3:1"),)
+OBSERVED = (Observation(ObservationKind.READ, "f.csv", "blake3:1"),)
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def statuses(folder: Path) -> list[Status]:
 
 def test_what_is_no_message_is_answered_and_the_runner_goes_on(runner, tmp_path):
     whole = encode_submission(submission(tmp_path, QUICK))
-    for line in ("nonsense", "", "[]", whole[:-9], whole.replace('"version": 1', '"version": 99')):
+    for line in ("nonsense", "", "[]", whole[:-9], whole.replace('"version":1', '"version":99')):
         runner.send(line)
         reply = runner.reply()
         assert (reply.kind, reply.error is not None) == (ReplyKind.REFUSED, True)

@@ -43,10 +43,18 @@ OWNER, OTHER, STRANGER = User(1701), User(65534), User(1703, ())
 
 def as_user(user: User, function: Callable[[], Any]) -> Any:
     """Call a function in a process of that user; get what it returns, or raise what it raises."""
+    with tempfile.TemporaryDirectory() as own:
+        # Not everywhere may everybody write to the system's folder for temporary files.
+        os.chown(own, user.number, user.number)
+        return _in_a_process_of(user, function, own)
+
+
+def _in_a_process_of(user: User, function: Callable[[], Any], own: str) -> Any:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            tempfile.tempdir = own
             os.setgroups(user.groups)
             os.setgid(user.number)
             os.setuid(user.number)

@@ -95,5 +95,5 @@ def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
 def _unpack(packed: bytes) -> Any:
     try:
         return json.loads(zlib.decompress(packed))
-    except zlib.error as error:
+    except (zlib.error, TypeError) as error:
         raise ValueError(error) from error
