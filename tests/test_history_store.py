@@ -68,7 +68,7 @@ RECORDS = st.builds(
     started=st.none() | SECONDS,
     ended=st.none() | SECONDS,
     notes=st.lists(ANY, max_size=3).map(tuple),
-    observed=st.lists(st.builds(Observation, ANY, ANY, ANY, ANY), max_size=3).map(tuple),
+    observed=st.lists(st.builds(Observation, st.sampled_from(ObservationKind), ANY, ANY, ANY), max_size=3).map(tuple),
     written=st.lists(ANY, max_size=3).map(tuple),
     needs=st.lists(ANY, max_size=3).map(tuple),
     current=st.booleans(),
