@@ -22,7 +22,7 @@ import pytest
 from sample_jobs import executed, job
 
 from nbpipe.data.datastores import LocalStore
-from nbpipe.data.event_file import EventFileReader, read_pieces
+from nbpipe.data.event_file import PieceReader
 from nbpipe.data.materializer import Materializer
 from nbpipe.execution.attempt.attempt_runner import run_attempt, stop_attempt
 from nbpipe.execution.kernels import standby_kernel
@@ -308,7 +308,7 @@ def _told_its_number(folder: Path, code: str):
     asked = job(folder, f"import os, pathlib\n_ = pathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n{code}")
 
     def told() -> str:
-        return "".join(event.told.get("text", "") for event in EventFileReader(Path(asked.directory)).read())
+        return "".join(event.told.get("text", "") for event in PieceReader(Path(asked.directory)).read(0))
 
     with ThreadPoolExecutor(1) as threads:
         future = threads.submit(run_attempt, asked)
@@ -491,7 +491,7 @@ class TestReports:
         def report(given: AttemptStarted | AttemptTold) -> None:
             assert _directory(asked).is_dir()
             if isinstance(given, AttemptTold):
-                assert len(read_pieces(_directory(asked), 0, given.pieces)) == given.pieces
+                assert len(PieceReader(_directory(asked)).read(0, given.pieces)) == given.pieces
             heard.append(given)
 
         before = time.time()
@@ -510,7 +510,7 @@ class TestReports:
 
         asked = job(tmp_path, "print(1)")
         assert run_attempt(asked, report).status is Status.SUCCEEDED
-        assert [event.told["text"] for event in read_pieces(_directory(asked), 0)] == ["1\n"]
+        assert [event.told["text"] for event in PieceReader(_directory(asked)).read(0)] == ["1\n"]
 
     @pytest.mark.parametrize("why", ["stopped", "begun elsewhere"])
     def test_an_attempt_that_does_not_begin_here_reports_nothing(self, tmp_path, why):

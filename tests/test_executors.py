@@ -18,7 +18,7 @@ from nbpipe.compute.dask_executor import DaskExecutor
 from nbpipe.compute.shared_executor import SharedExecutor
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.compute.thread_executor import ThreadExecutor
-from nbpipe.data.event_file import read_pieces
+from nbpipe.data.event_file import PieceReader
 from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTold, JobOutput, Outcome, Status
 
 pytestmark = [pytest.mark.cluster, pytest.mark.kernel]
@@ -166,12 +166,12 @@ class TestExecutor:
             reports += executor.wait(30)
         assert _kinds(reports) == [AttemptStarted, AttemptTold]
         assert before <= reports[0].at <= time.time()
-        (event,) = read_pieces(Path(asked.directory), 0, _pieces(reports)[-1])
+        (event,) = PieceReader(Path(asked.directory)).read(0, _pieces(reports)[-1])
         assert (event.number, event.told["text"]) == (1, "so far\n")
         (tmp_path / "go").touch()
         rest = _reports(executor, 1)["watched"]
         assert _kinds(rest) == [AttemptTold, AttemptEnded]
-        assert [each.told["text"] for each in read_pieces(Path(asked.directory), 0)] == ["so far\n", "end\n"]
+        assert [each.told["text"] for each in PieceReader(Path(asked.directory)).read(0)] == ["so far\n", "end\n"]
         assert _pieces(rest)[-1] == 2
 
     def test_a_flood_is_told_in_few_reports_and_to_its_end(self, executor, tmp_path):
@@ -181,7 +181,7 @@ class TestExecutor:
         pieces = _pieces(_reports(executor, 1)["flood"])
         assert len(pieces) <= 20 * (time.monotonic() - began) + 1
         assert pieces[-1] == 900
-        assert [event.number for event in read_pieces(Path(asked.directory), 0)] == list(range(1, 901))
+        assert [event.number for event in PieceReader(Path(asked.directory)).read(0)] == list(range(1, 901))
 
     def test_an_attempt_that_tells_nothing_has_begun_and_ended(self, executor, tmp_path):
         executor.submit(job(tmp_path, "1 + 1;", name="silent"))

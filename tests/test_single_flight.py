@@ -114,7 +114,7 @@ def test_one_step_of_a_run_is_cancelled_from_elsewhere_and_the_others_go_on(tmp_
     def work(job: Job, output: str) -> str:
         if job.step == "make":
             with Workspace.open(tmp_path) as workspace:
-                workspace.runs.request_cancel(job.run, "make")
+                workspace.runs.watch(job.run).cancel(workspace.runs.execution(job.run, "make").id)
             while job.attempt not in bench.executor.stopped:
                 time.sleep(0.02)
         return by_code(job, output)

@@ -17,12 +17,10 @@ import nbpipe
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.data.event_file import (
     NAME,
-    EventFileReader,
     EventFileWriter,
     PieceReader,
     event_in,
     metrics_of,
-    read_pieces,
 )
 from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.run.reports import RunReport
@@ -42,26 +40,26 @@ def test_what_is_told_is_read_in_order_with_streams_joined(tmp_path):
         events.tell(StepEventKind.METRIC, 2, {"name": "m", "value": 1.0, "step": None})
         events.tell(StepEventKind.STREAM, 2, {"name": "stderr", "text": "c"})
         events.tell(StepEventKind.STREAM, 3, {"name": "stderr", "text": "d"})
-    found = EventFileReader(tmp_path).read()
+    found = PieceReader(tmp_path).read(0)
 
     assert told(found) == [("stream", "ab"), ("metric", 1.0), ("stream", "c"), ("stream", "d")]
     assert [event.number for event in found] == [1, 2, 3, 4]
 
 
 def test_a_tail_gives_each_event_once_and_waits_for_a_whole_line(tmp_path):
-    tail = EventFileReader(tmp_path)
-    assert tail.read() == []
+    tail = PieceReader(tmp_path)
+    assert tail.read(0) == []
     with EventFileWriter(tmp_path) as events:
         events.tell(StepEventKind.DISPLAY, 1, {"text": "x"})
-    assert len(tail.read()) == 1
-    assert tail.read() == []
+    assert len(tail.read(0)) == 1
+    assert tail.read(1) == []
     with (tmp_path / NAME).open("ab") as file:
         line = b'{"number": 2, "time": 1.0, "kind": "display", "cell": 1, "told": {"text": "y"}}\n'
         file.write(line[:30])
         file.flush()
-        assert tail.read() == []
+        assert tail.read(1) == []
         file.write(line[30:])
-    assert told(tail.read()) == [("display", "y")]
+    assert told(tail.read(1)) == [("display", "y")]
 
 
 def test_a_flood_is_cut_and_counted_but_numbers_are_not(tmp_path):
@@ -69,7 +67,7 @@ def test_a_flood_is_cut_and_counted_but_numbers_are_not(tmp_path):
         for number in range(200):
             events.tell(StepEventKind.DISPLAY, 1, {"text": "x" * 50_000})
             events.tell(StepEventKind.METRIC, 1, {"name": "m", "value": float(number), "step": number})
-    found = EventFileReader(tmp_path).read()
+    found = PieceReader(tmp_path).read(0)
 
     assert (tmp_path / NAME).stat().st_size < 10 << 20
     assert found[-1].kind is StepEventKind.CUT
@@ -93,7 +91,7 @@ def test_pieces_are_read_by_number(tmp_path_factory, after, upto):
     reader = PieceReader(folder)
     for _ in range(2):
         assert [event.number for event in reader.read(after, upto)] == wanted
-    assert [event.told["text"] for event in read_pieces(folder, after, upto)] == [str(number) for number in wanted]
+    assert [event.told["text"] for event in PieceReader(folder).read(after, upto)] == [str(number) for number in wanted]
 
 
 def test_a_reader_reads_what_came_since_and_what_was_there_before(tmp_path):
@@ -109,8 +107,8 @@ def test_a_reader_reads_what_came_since_and_what_was_there_before(tmp_path):
 
 
 def test_there_are_no_pieces_where_nothing_was_told(tmp_path):
-    assert read_pieces(tmp_path, 0) == []
-    assert read_pieces(tmp_path / "nowhere", 0, 5) == []
+    assert PieceReader(tmp_path).read(0) == []
+    assert PieceReader(tmp_path / "nowhere").read(0, 5) == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00\x00\n", b'{"number": 4, "ti\n', b'{"number": 4, "kind": "new"}\n'])
@@ -118,12 +116,12 @@ def test_a_gap_is_one_note_in_its_place(tmp_path, damage):
     """Pieces 4 and 5 of 7; whoever goes on from any number in between hears of what is missing from there."""
     lines = write_pieces(tmp_path, 7)
     (tmp_path / NAME).write_bytes(b"".join([*lines[:3], damage, *lines[5:]]))
-    found = read_pieces(tmp_path, 2)
+    found = PieceReader(tmp_path).read(2)
     assert [event.number for event in found] == [3, 5, 6, 7]
     assert found[1].told["text"] == "[nbpipe: pieces 4 to 5 of what the step told cannot be read]\n"
-    (rest,) = read_pieces(tmp_path, 4, 5)
+    (rest,) = PieceReader(tmp_path).read(4, 5)
     assert "piece 5 of" in rest.told["text"]
-    assert [event.number for event in read_pieces(tmp_path, 5)] == [6, 7]
+    assert [event.number for event in PieceReader(tmp_path).read(5)] == [6, 7]
 
 
 def test_whenever_pieces_were_written_their_number_is_announced(tmp_path):
@@ -131,7 +129,7 @@ def test_whenever_pieces_were_written_their_number_is_announced(tmp_path):
     announced: list[int] = []
 
     def note(number: int) -> None:
-        assert [event.number for event in read_pieces(tmp_path, 0, number)] == list(range(1, number + 1))
+        assert [event.number for event in PieceReader(tmp_path).read(0, number)] == list(range(1, number + 1))
         announced.append(number)
 
     with EventFileWriter(tmp_path, wrote=note) as events:
@@ -139,7 +137,7 @@ def test_whenever_pieces_were_written_their_number_is_announced(tmp_path):
             events.tell(StepEventKind.DISPLAY, 1, {"text": "x" * 50_000})
             if number % 40 == 0:
                 time.sleep(0.1)
-    found = read_pieces(tmp_path, 0)
+    found = PieceReader(tmp_path).read(0)
 
     assert 2 <= len(announced) <= 20
     assert announced == sorted(set(announced))
@@ -152,7 +150,7 @@ def test_any_text_arrives_as_it_was(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("events")
     with EventFileWriter(folder) as events:
         events.tell(StepEventKind.DISPLAY, None, {"text": text})
-    assert told(EventFileReader(folder).read()) == [("display", text)]
+    assert told(PieceReader(folder).read(0)) == [("display", text)]
 
 
 def test_outside_of_a_run_telling_is_harmless():

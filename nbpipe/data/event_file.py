@@ -162,11 +162,6 @@ class PieceReader:
         self._end += begins
 
 
-def read_pieces(directory: Path, after: int, upto: int | None = None) -> list[StepEvent]:
-    """Return an attempt's pieces after number ``after``, up to ``upto`` or the newest; see :class:`PieceReader`."""
-    return PieceReader(directory).read(after, upto)
-
-
 def _without_gaps(lines: Iterable[bytes], after: int, last: int) -> Iterator[StepEvent]:
     """Yield the events of some lines, with one in place of each gap between ``after`` and ``last``."""
     previous, seen = after, 0.0
@@ -186,21 +181,6 @@ def _missing(first: int, last: int, seen: float) -> StepEvent:
     which = f"piece {first}" if first == last else f"pieces {first} to {last}"
     text = f"[nbpipe: {which} of what the step told cannot be read]\n"
     return StepEvent(last, seen, StepEventKind.STREAM, None, {"name": "stderr", "text": text})
-
-
-class EventFileReader:
-    """Reads one attempt's events as they come."""
-
-    def __init__(self, directory: Path) -> None:
-        self._reader = PieceReader(directory)
-        self._newest = 0
-
-    def read(self) -> list[StepEvent]:
-        """Return the events that have come since the last time; a line that is not whole yet comes later."""
-        events = self._reader.read(self._newest)
-        if events:
-            self._newest = events[-1].number
-        return events
 
 
 def metrics_of(events: Iterable[StepEvent], run: str, step: str, attempt: str) -> list[Metric]:

@@ -147,16 +147,6 @@ class Runs:
             live = [history.runs.get(run.id) or run for run in live]
         return [self.context.layout.located_run(run) for run in live]
 
-    def request_cancel(self, run: str, step: str = "") -> None:
-        """Ask whoever carries a run to stop one of its steps, or with no name all of it."""
-        history, now = self.context.history, self.context.clock()
-        if not step:
-            history.runs.ask_cancel(run, now)
-            return
-        execution = history.executions.of_step(run, step)
-        if execution is not None:
-            history.executions.ask_cancel(execution.id, now)
-
     def watch(self, run: str) -> RunWatcher:
         """Return a way to watch a run, whoever carries it."""
         return RunWatcher(self.context.history, self.context.layout, run)
