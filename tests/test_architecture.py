@@ -208,16 +208,15 @@ def calls(tree: ast.AST) -> set[str]:
 
 def test_the_kernel_side_needs_only_the_standard_library(tmp_path):
     """A step's environment needs ipykernel and what the step uses: what is shipped loads without site-packages."""
-    folder = write_bundle(tmp_path)
+    bundle = write_bundle(tmp_path)
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); "
-        "import nbpipe.execution.kernel_runtime.step_runtime as it; print(it.__file__)"
+        "import sys; exec(sys.argv[1]); import nbpipe.execution.kernel_runtime.step_runtime as it; print(it.__file__)"
     )
-    command = [sys.executable, "-I", "-S", "-c", program, str(folder)]
+    command = [sys.executable, "-I", "-S", "-c", program, bundle.loading]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
 
     assert done.stderr == ""
-    assert Path(done.stdout.strip()).is_relative_to(folder)
+    assert Path(done.stdout.strip()).is_relative_to(bundle.path)
 
 
 def test_in_the_wing_only_the_kernel_side_knows_ipython():
