@@ -1,4 +1,4 @@
-"""The words of nbpipe as frozen values: what floors hand to one another."""
+"""The model: frozen values that the layers of nbpipe exchange."""
 
 from __future__ import annotations
 
