@@ -301,20 +301,20 @@ def test_little_of_what_was_reported_stays_with_the_scheduler():
 
 def test_each_run_on_a_shared_executor_hears_of_its_own_attempts(tmp_path):
     shared = SharedExecutor(lambda: DaskExecutor(2))
-    seats = {name: shared.seat() for name in ("left", "right")}
-    for name, seat in seats.items():
+    leases = {name: shared.lease() for name in ("left", "right")}
+    for name, lease in leases.items():
         for number in range(2):
-            seat.submit(job(tmp_path, f"print('{name}')", name=f"{name}{number}"))
-    for name, seat in seats.items():
-        reports = _reports(seat, 2)
+            lease.submit(job(tmp_path, f"print('{name}')", name=f"{name}{number}"))
+    for name, lease in leases.items():
+        reports = _reports(lease, 2)
         assert sorted(reports) == [f"{name}0", f"{name}1"]
         assert [_kinds(each) for each in reports.values()] == [[AttemptStarted, AttemptTold, AttemptEnded]] * 2
-    seats["left"].submit(_sleeper(tmp_path, "left2"))
+    leases["left"].submit(_sleeper(tmp_path, "left2"))
     _wait_for((tmp_path / "left2").exists)
     shared.close()
-    last = _kinds(_reports(seats["left"], 1, 5)["left2"])
+    last = _kinds(_reports(leases["left"], 1, 5)["left2"])
     assert (last[0], last[-1]) == (AttemptStarted, AttemptEnded)
-    assert seats["right"].wait(0) == []
+    assert leases["right"].wait(0) == []
 
 
 def test_only_this_machine_can_reach_the_cluster():
