@@ -352,13 +352,13 @@ class TestKernelsEnd:
     def test_a_kernel_that_can_say_nothing_any_more_succeeds_with_a_note(self, tmp_path):
         outcome = run_attempt(job(tmp_path, "get_ipython().kernel.iopub_thread.stop()", timeout=60))
         assert outcome.status is Status.SUCCEEDED
-        assert outcome.notes == ("the end of what it printed and showed did not arrive",)
+        assert outcome.notes == ("the end of its output did not arrive",)
 
     def test_a_stopped_kernel_is_told_as_that_and_goes_on(self, tmp_path):
         """Somebody may want the machine for a while; the step has lost nothing."""
         with _told_its_number(tmp_path, "import time; time.sleep(0.5)") as (kernel, future, events):
             kernel.suspend()
-            _wait_for(lambda: f"stopped by a signal; this lets it go on: kill -CONT {kernel.pid}" in events())
+            _wait_for(lambda: f"stopped by a signal; to continue it: kill -CONT {kernel.pid}" in events())
             kernel.resume()
             assert future.result(30).status is Status.SUCCEEDED
             assert "the kernel is going on" in events()
