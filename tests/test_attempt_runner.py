@@ -26,7 +26,7 @@ from nbpipe.data.event_file import PieceReader
 from nbpipe.data.materializer import Materializer
 from nbpipe.execution.attempt.attempt_runner import run_attempt, stop_attempt
 from nbpipe.execution.kernels import standby_kernel
-from nbpipe.model import AttemptStarted, AttemptTold, InputKind, JobInput, JobOutput, Outcome, Status
+from nbpipe.model import AttemptOutputWritten, AttemptStarted, InputKind, JobInput, JobOutput, Outcome, Status
 
 pytestmark = pytest.mark.kernel
 
@@ -486,11 +486,11 @@ class TestReports:
 
     def test_it_begins_with_its_directory_and_tells_what_can_be_read_there(self, tmp_path):
         asked = job(tmp_path, "print(1)", "print(2)")
-        heard: list[AttemptStarted | AttemptTold] = []
+        heard: list[AttemptStarted | AttemptOutputWritten] = []
 
-        def report(given: AttemptStarted | AttemptTold) -> None:
+        def report(given: AttemptStarted | AttemptOutputWritten) -> None:
             assert _directory(asked).is_dir()
-            if isinstance(given, AttemptTold):
+            if isinstance(given, AttemptOutputWritten):
                 assert len(PieceReader(_directory(asked)).read(0, given.pieces)) == given.pieces
             heard.append(given)
 
@@ -499,13 +499,13 @@ class TestReports:
         assert isinstance(heard[0], AttemptStarted)
         assert before <= heard[0].at <= time.time()
         assert {given.attempt for given in heard} == {"a1"}
-        told = [given.pieces for given in heard[1:] if isinstance(given, AttemptTold)]
+        told = [given.pieces for given in heard[1:] if isinstance(given, AttemptOutputWritten)]
         assert len(told) == len(heard) - 1
         assert told == sorted(set(told))
         assert told[-1] == 2
 
     def test_a_report_that_fails_does_not_fail_the_step(self, tmp_path):
-        def report(_given: AttemptStarted | AttemptTold) -> None:
+        def report(_given: AttemptStarted | AttemptOutputWritten) -> None:
             raise RuntimeError("nobody there")
 
         asked = job(tmp_path, "print(1)")
@@ -519,7 +519,7 @@ class TestReports:
             stop_attempt("a1")
         else:
             run_attempt(asked)
-        heard: list[AttemptStarted | AttemptTold] = []
+        heard: list[AttemptStarted | AttemptOutputWritten] = []
         outcome = run_attempt(asked, heard.append)
         assert outcome.status is (Status.CANCELLED if why == "stopped" else Status.LOST)
         assert heard == []

@@ -26,7 +26,7 @@ from typing import Any
 from nbpipe.compute import outcome_queue, worker_entry_points
 from nbpipe.compute.reports import ReportQueue
 from nbpipe.errors import ClusterOutOfReach
-from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTold, Job, Outcome
+from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Job, Outcome
 
 _ADDRESS = "127.0.0.1"
 _RESULT_SECONDS = 60
@@ -166,7 +166,7 @@ class DaskExecutor:
             case {"attempt": str(attempt), "at": float(at)}:
                 self._reports.put(AttemptStarted(attempt, at))
             case {"attempt": str(attempt), "pieces": int(pieces)}:
-                self._reports.put(AttemptTold(attempt, pieces))
+                self._reports.put(AttemptOutputWritten(attempt, pieces))
 
     def _arrived(self, job: Job, done: Any) -> None:
         completed = self._completed(job, done)
@@ -310,7 +310,7 @@ def _carry_out(job: Job, topic: str) -> _Completed:
     worker = get_worker()
     newest: dict[type, AttemptReport] = {}
 
-    def report(event: AttemptStarted | AttemptTold) -> None:
+    def report(event: AttemptStarted | AttemptOutputWritten) -> None:
         newest[type(event)] = event
         # Thread-safe: passes the event to the worker's event loop and returns.
         worker.log_event(topic, asdict(event))

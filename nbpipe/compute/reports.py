@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTold
+from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted
 
 
 @dataclass(slots=True)
@@ -14,7 +14,7 @@ class _AttemptProgress:
 
     started: bool = False
     pieces: int = 0
-    early: AttemptTold | None = None
+    early: AttemptOutputWritten | None = None
     """A report that arrived before that of the start."""
 
 
@@ -45,7 +45,7 @@ class ReportQueue:
             match report:
                 case AttemptStarted():
                     self._start(progress, report)
-                case AttemptTold():
+                case AttemptOutputWritten():
                     self._add_pieces(progress, report)
                 case AttemptEnded():
                     del self._attempts[report.attempt]
@@ -69,7 +69,7 @@ class ReportQueue:
         if progress.early is not None:
             self._add_pieces(progress, progress.early)
 
-    def _add_pieces(self, progress: _AttemptProgress, report: AttemptTold) -> None:
+    def _add_pieces(self, progress: _AttemptProgress, report: AttemptOutputWritten) -> None:
         if not progress.started:
             if progress.early is None or report.pieces > progress.early.pieces:
                 progress.early = report

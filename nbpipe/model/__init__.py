@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nbpipe.model.attempt import (
     AttemptEnded,
+    AttemptOutputWritten,
     AttemptReport,
     AttemptStarted,
-    AttemptTold,
     Failure,
     FailureKind,
     InputKind,
@@ -70,10 +70,10 @@ __all__ = [
     "Artifact",
     "AttemptChanged",
     "AttemptEnded",
+    "AttemptOutputWritten",
     "AttemptRecord",
     "AttemptReport",
     "AttemptStarted",
-    "AttemptTold",
     "CachedResult",
     "Cell",
     "Definition",

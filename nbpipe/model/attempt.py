@@ -150,7 +150,7 @@ class AttemptStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptTold:
+class AttemptOutputWritten:
     """The first ``pieces`` of the attempt's numbered events can be read in its directory."""
 
     attempt: str
@@ -169,4 +169,4 @@ class AttemptEnded:
         return self.outcome.attempt
 
 
-AttemptReport = AttemptStarted | AttemptTold | AttemptEnded
+AttemptReport = AttemptStarted | AttemptOutputWritten | AttemptEnded

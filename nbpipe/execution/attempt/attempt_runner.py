@@ -25,9 +25,9 @@ from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegi
 from nbpipe.execution.attempt.failure_diagnosis import failure_of, one_line
 from nbpipe.execution.attempt.runtime_bundle import write_bundle
 from nbpipe.execution.observation.observation_result import observation_result
-from nbpipe.model import Artifact, AttemptStarted, AttemptTold, Failure, FailureKind, Job, Outcome, Status
+from nbpipe.model import Artifact, AttemptOutputWritten, AttemptStarted, Failure, FailureKind, Job, Outcome, Status
 
-Report = Callable[[AttemptStarted | AttemptTold], None]
+Report = Callable[[AttemptStarted | AttemptOutputWritten], None]
 """Receives reports of an attempt; may be called from any thread and must return at once."""
 
 _HERE = AttemptRegistry()
@@ -45,7 +45,7 @@ _nbpipe.begin({job!r})
 _AHEAD = "import sys; sys.path.insert(0, {library!r}); from nbpipe.execution.kernel_runtime import step_runtime"
 
 
-def _ignore_report(_report: AttemptStarted | AttemptTold) -> None:
+def _ignore_report(_report: AttemptStarted | AttemptOutputWritten) -> None:
     """Do nothing."""
 
 
@@ -79,7 +79,7 @@ def stop_attempt(attempt: str) -> bool:
 def _harmless(report: Report) -> Report:
     """Return a wrapper of ``report`` that raises no exceptions."""
 
-    def reported(event: AttemptStarted | AttemptTold) -> None:
+    def reported(event: AttemptStarted | AttemptOutputWritten) -> None:
         try:
             report(event)
         except Exception as error:  # noqa: BLE001  # a missing listener must not fail the step
@@ -130,7 +130,9 @@ def _execute(
     clock.daemon = True
     clock.start()
     try:
-        with EventFileWriter(directory.path, wrote=lambda number: report(AttemptTold(job.attempt, number))) as events:
+        with EventFileWriter(
+            directory.path, wrote=lambda number: report(AttemptOutputWritten(job.attempt, number))
+        ) as events:
             notebook_engine.run_notebook(
                 notebook_engine.ExecutionContext(job, attempt, progress, directory.log, events, ahead)
             )
