@@ -368,7 +368,7 @@ def test_when_two_notebooks_look_like_the_one_that_is_gone_nothing_is_guessed(pr
     first = copy_of(project, "a.ipynb")
     second = renamed(project, "b.ipynb")
     expected = (
-        "a.ipynb and b.ipynb both look like work.ipynb, which is gone: "
+        "a.ipynb and b.ipynb both look like work.ipynb, which no longer exists: "
         "it starts its own history and reuses results by content"
     )
 

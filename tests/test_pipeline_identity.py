@@ -127,7 +127,7 @@ def test_of_two_that_look_like_one_that_is_gone_neither_is_taken_for_it():
 
     assert is_new(identified, notebook)
     assert identified.note == (
-        "b.ipynb and a.ipynb both look like n.ipynb, which is gone: "
+        "b.ipynb and a.ipynb both look like n.ipynb, which no longer exists: "
         "it starts its own history and reuses results by content"
     )
 
@@ -143,7 +143,7 @@ def test_a_notebook_that_looks_like_two_that_are_gone_is_taken_for_neither():
     identified = found(notebook, replace(KNOWN, id="p2", notebook="z.ipynb"), KNOWN)
 
     assert is_new(identified, notebook)
-    assert identified.note.startswith("m.ipynb looks like n.ipynb and z.ipynb, which are gone: it starts")
+    assert identified.note.startswith("m.ipynb looks like n.ipynb and z.ipynb, which no longer exist: it starts")
 
 
 # Without ids

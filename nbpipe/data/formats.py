@@ -128,7 +128,7 @@ def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> 
     try:
         format_note = target.write(value, path)
         _flush(path)
-    except Exception as error:  # libraries and the author's own classes raise exceptions of their own
+    except Exception as error:  # libraries and the author's classes may raise anything
         path.unlink(missing_ok=True)
         raise NotStorable(
             f"output `{name}` ({type_name(value)}) cannot be stored as {canonical}: {_reason(error)}"
@@ -155,7 +155,7 @@ def _reason(error: BaseException) -> str:
         return f"the package {(error.name or str(error)).partition('.')[0]} is not installed in this environment"
     try:
         text = str(error).strip().splitlines()
-    except Exception:  # noqa: BLE001 - an author's error whose own text cannot be had
+    except Exception:  # noqa: BLE001 - `str()` of an author's error may fail
         text = []
     name = type(error).__name__
     if not text:

@@ -104,7 +104,7 @@ def _in_header(text: str, spot: _Spot) -> Completions | None:
     fragment = _LAST.search(text)
     word = fragment[0] if fragment else ""
     if not text[: len(text) - len(word)].strip():
-        # The step's own name is its author's to choose, unless one is to be continued.
+        # The author chooses the name of a new step; only steps to continue can be offered.
         return _fitting(word, spot.names.steps)
     if word.startswith("-"):
         used = {SHORT.get(name, name) for name in _OPTION.findall(text)}

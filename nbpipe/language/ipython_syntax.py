@@ -21,7 +21,7 @@ _PYTHON_MAGIC = re.compile(r"\s*%%(?:time|capture|prun)(?!\S).*")
 _PROMPTED = re.compile(r"\s*(?:.*\n)?[ \t]*(?:>>>|\.\.\.|In \[)")
 _COMMAND = re.compile(r"\s*([^\W\d][\w.]*)(.*)")
 
-# Names that IPython's shell gives to magics of its own.
+# Further names of IPython's own magics.
 _MORE_NAMES = ("ed", "hist", "rep")
 
 
@@ -83,7 +83,9 @@ def too_deep(place: SourceLocation) -> BadCode:
 
 def too_long(place: SourceLocation) -> BadCode:
     """Return the error for a number with more digits than Python converts to text."""
-    return BadCode("the code holds a number that is too long to be written down", "Put it on lines of its own.", place)
+    return BadCode(
+        "the code contains a number that is too long to be written out", "Write its statement on separate lines.", place
+    )
 
 
 def parse_plain(source: str) -> ast.Module:

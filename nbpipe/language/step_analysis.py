@@ -305,7 +305,10 @@ def _hidden(step: Step, scripts: ScriptReferences) -> Iterator[PipelineWarning]:
     for text in scripts.hidden:
         hint = "Write its path as it is, or declare the file with `hash`."
         yield PipelineWarning(
-            "hidden-code", f"which file `{text}` runs cannot be told, so its changes do not count", hint, step.place
+            "hidden-code",
+            f"the file that `{text}` runs cannot be determined, so changes to it do not count",
+            hint,
+            step.place,
         )
 
 

@@ -69,11 +69,13 @@ def identify(
             return Identified(moved, known=True, note=note)
         both = " and ".join([traits.notebook, *rivals])
         return Identified(
-            new, known=False, note=f"{both} both look like {missing[0].notebook}, which is gone: {_STARTS}"
+            new, known=False, note=f"{both} both look like {missing[0].notebook}, which no longer exists: {_STARTS}"
         )
     if missing:
         both = " and ".join(sorted(other.notebook for other in missing))
-        return Identified(new, known=False, note=f"{traits.notebook} looks like {both}, which are gone: {_STARTS}")
+        return Identified(
+            new, known=False, note=f"{traits.notebook} looks like {both}, which no longer exist: {_STARTS}"
+        )
     if alike:
         note = f"{traits.notebook} is a copy of {alike[0].notebook}: it has its own history and reuses results"
         return Identified(new, known=False, note=note)
