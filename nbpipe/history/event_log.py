@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from nbpipe.codec import decode, encode_sparse
+from nbpipe.codec import decode, encode_sparse, pack, unpack
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database import Repository
 from nbpipe.history.schema import attempts, events, logs_metric, runs
@@ -110,7 +110,7 @@ def execution_changed(record: ExecutionRecord) -> ExecutionChanged:
 
 def _row_of(fact: RunFact) -> dict[str, Any]:
     kind, attempt, value = _parts(fact)
-    return {"kind": kind.value, "attempt": attempt, "fact": encode_sparse(value)}
+    return {"kind": kind.value, "attempt": attempt, "fact": pack(encode_sparse(value))}
 
 
 def _parts(fact: RunFact) -> tuple[EventKind, str | None, object]:
@@ -133,7 +133,7 @@ def _event_from(row: Row[Any], expected: int) -> RunEvent:
     if row.number != expected:
         raise HistoryDamaged(_gap(row.run, expected), _LOOK)
     try:
-        return RunEvent(row.number, row.time, _fact_from(EventKind(row.kind), row.fact))
+        return RunEvent(row.number, row.time, _fact_from(EventKind(row.kind), unpack(row.fact)))
     except ValueError as error:
         raise HistoryDamaged(
             f"entry {row.number} of the log of run {row.run} is not what nbpipe wrote ({error})", _LOOK

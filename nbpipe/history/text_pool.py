@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from blake3 import blake3
 from sqlalchemy import Connection, select
 
+from nbpipe.codec import pack, unpack
 from nbpipe.history.database import chunks, insert_absent
 from nbpipe.history.row_mapping import to_json
 from nbpipe.history.schema import texts
@@ -50,11 +50,7 @@ class TextPool:
         stored: set[str] = set()
         for chunk in chunks(list(self._by_digest)):
             stored.update(connection.scalars(select(texts.c.digest).where(texts.c.digest.in_(chunk))).all())
-        rows = [
-            {"digest": name, "text": zlib.compress(text.encode("ascii"))}
-            for name, text in self._by_digest.items()
-            if name not in stored
-        ]
+        rows = [{"digest": name, "text": pack(text)} for name, text in self._by_digest.items() if name not in stored]
         insert_absent(connection, texts, rows)
 
     def _reference(self, text: str) -> tuple[str, bool]:
@@ -88,12 +84,5 @@ def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for chunk in chunks(names):
         rows = connection.execute(select(texts.c.digest, texts.c.text).where(texts.c.digest.in_(chunk))).all()
-        values.update((row.digest, _unpack(row.text)) for row in rows)
+        values.update((row.digest, json.loads(unpack(row.text))) for row in rows)
     return values
-
-
-def _unpack(packed: bytes) -> Any:
-    try:
-        return json.loads(zlib.decompress(packed))
-    except (zlib.error, TypeError) as error:
-        raise ValueError(error) from error
