@@ -8,6 +8,7 @@ file is an error and never a wrong value.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
@@ -50,6 +51,19 @@ def decode(text: str | bytes, kind: type[_T]) -> _T:
         return convert(json.loads(text), kind)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def pack(text: str) -> bytes:
+    """Return ASCII JSON compressed."""
+    return zlib.compress(text.encode("ascii"))
+
+
+def unpack(packed: bytes) -> str:
+    """Return the text that :func:`pack` compressed; raise ValueError when it is something else."""
+    try:
+        return zlib.decompress(packed).decode("ascii")
+    except (zlib.error, TypeError) as error:
+        raise ValueError(error) from error
 
 
 def convert(content: object, kind: type[_T]) -> _T:

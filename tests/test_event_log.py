@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sample_history import artifact, attempt, attempt_record, begin, commit, end, failure, nobody, put, record, succeed
 
+from nbpipe.codec import pack, unpack
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.attempts import RunChanges
 from nbpipe.history.claims import Claim
@@ -360,6 +361,8 @@ def test_processes_that_write_at_once_leave_no_gap(tmp_path):
 
 def by_hand(history: History, statement: str) -> None:
     with closing(sqlite3.connect(history._database.path)) as connection:
+        connection.create_function("pack", 1, pack)
+        connection.create_function("unpack", 1, unpack)
         connection.execute(statement)
         connection.commit()
 
@@ -391,13 +394,16 @@ def test_entries_that_are_missing_at_an_end_are_damage_too(history, numbers, fir
     "change",
     [
         "fact = 'no json'",
-        "fact = '[]'",
         "fact = '{}'",
+        "fact = pack('no json')",
+        "fact = pack('[]')",
+        "fact = pack('{}')",
+        "fact = substr(fact, 1, length(fact) - 1)",
         "fact = x'ff'",
-        'fact = replace(fact, \'"position":0\', \'"position":"far"\')',
-        "fact = replace(fact, '\"position\":0', '\"position\":' || printf('%.5000d', 1))",
-        "fact = replace(fact, '101.0', printf('1%.400d', 0))",
-        "fact = replace(fact, 'running', 'unheard-of')",
+        'fact = pack(replace(unpack(fact), \'"position":0\', \'"position":"far"\'))',
+        "fact = pack(replace(unpack(fact), '\"position\":0', '\"position\":' || printf('%.5000d', 1)))",
+        "fact = pack(replace(unpack(fact), '101.0', printf('1%.400d', 0)))",
+        "fact = pack(replace(unpack(fact), 'running', 'unheard-of'))",
         "kind = 'unheard-of'",
         "kind = 'attempt'",
     ],
@@ -417,7 +423,7 @@ def test_an_entry_that_nbpipe_never_wrote_is_damage_and_named(history, change):
 def test_a_number_that_nbpipe_never_wrote_is_damage(history):
     attempt(history, "t", "x", "a")
     history.attempts.record("x", RunChanges(told=told("x", "a", "t", 1, 1)), 1.0)
-    by_hand(history, "UPDATE events SET fact = '{}' WHERE kind = 'metric'")
+    by_hand(history, "UPDATE events SET fact = pack('{}') WHERE kind = 'metric'")
 
     with pytest.raises(HistoryDamaged, match="log of run x"):
         history.log.metrics("x")

@@ -1,10 +1,10 @@
 """Carries out attempts on a Dask cluster of this machine: one worker process, with a thread for each slot.
 
-A step's kernel is a process of its own, so one worker process is enough; it only waits for kernels. Nothing is started
-before the first attempt is submitted. Retries are the driver's: Dask is told to try nothing twice.
+Each step's kernel is a separate process, so one worker process, which only waits for kernels, is enough. Nothing starts
+before the first attempt is submitted. The driver handles retries, so Dask's are disabled.
 
-What is reported of an attempt while it runs comes as events of a Dask topic, its result as that of a Dask task. The two
-travel apart and an event may be lost, so the result repeats the reports that must have come before it.
+Reports of a running attempt arrive as events of a Dask topic, its outcome as the result of a Dask task. An event may be
+lost or arrive late, so the result repeats the reports that precede it.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 from nbpipe.compute import local_cluster, outcome_queue, worker_entry_points
 from nbpipe.compute.local_cluster import LocalCluster
 from nbpipe.compute.reports import ReportQueue
-from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTold, Job, Outcome
+from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Job, Outcome
 
 _RESULT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class _Completed:
-    """What a worker returns: how the attempt ended, and the newest report of each kind before that."""
+    """A worker's result: the attempt's outcome, and the newest report of each kind before it."""
 
     outcome: Outcome
     reports: tuple[AttemptReport, ...]
 
 
 class DaskExecutor:
-    """Carries out attempts on a cluster of this machine that is started when the first one comes."""
+    """Carries out attempts on a local cluster, which is started with the first one."""
 
     def __init__(self, slots: int | None = None) -> None:
         self._slots = slots or len(os.sched_getaffinity(0))
@@ -45,15 +45,15 @@ class DaskExecutor:
 
     @property
     def slots(self) -> int:
-        """How many attempts run at the same time."""
+        """Return how many attempts run concurrently."""
         return self._slots
 
     def start(self) -> None:
-        """Start the cluster, unless it runs; ClusterOutOfReach says why it cannot be had."""
+        """Start the cluster, unless it is running; raise ClusterOutOfReach if it cannot be started."""
         self._cluster()
 
     def submit(self, job: Job) -> None:
-        """Have an attempt carried out; its reports arrive by :meth:`wait`."""
+        """Submit an attempt; :meth:`wait` returns its reports."""
         client = self._cluster().client
         self._reports.expect(job.attempt)
         key = f"nbstep-{job.attempt}"
@@ -63,27 +63,27 @@ class DaskExecutor:
         future.add_done_callback(lambda done: self._arrived(job, done))
 
     def wait(self, timeout: float) -> list[AttemptReport]:
-        """Return all reports that have arrived, waiting up to ``timeout`` seconds for the first one."""
+        """Wait up to ``timeout`` seconds for a report, and return all that have arrived."""
         with self._lock:
             if self._started is not None and self._started.is_lost:
                 self._give_up()
         return self._reports.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
-        """Stop an attempt; its outcome tells when it is gone."""
+        """Cancel an attempt; its outcome is reported when it has stopped."""
         with self._lock:
             pending = self._pending.get(attempt)
             if pending is None or self._started is None:
                 return
             self._cancelled.add(attempt)
             client = self._started.client
-        # The worker's event loop answers, so this gets through while all its threads are busy.
+        # The worker's event loop answers, even while all its threads are busy.
         answers = client.run(_stop, attempt, on_error="ignore")
         if not any(answers.values()):
             pending[1].cancel()
 
     def close(self) -> None:
-        """Stop all attempts and return when nothing of them and of the cluster is left."""
+        """Stop all attempts and the cluster, and wait until they have ended."""
         with self._lock:
             running = list(self._pending)
         for attempt in running:
@@ -93,9 +93,9 @@ class DaskExecutor:
         if started is not None:
             started.end()
         with self._lock:
-            left = [job for job, _ in self._pending.values()]
+            unfinished = [job for job, _ in self._pending.values()]
             self._pending.clear()
-        for job in left:
+        for job in unfinished:
             self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, ConnectionError("the executor was closed"))))
 
     def _cluster(self) -> LocalCluster:
@@ -105,11 +105,11 @@ class DaskExecutor:
             if self._started is None:
                 self._started = local_cluster.start(self._slots)
                 self._started.client.run(_warm_up)
-                self._started.client.subscribe_topic(self._topic, self._heard)
+                self._started.client.subscribe_topic(self._topic, self._receive_event)
             return self._started
 
     def _give_up(self) -> None:
-        """End a cluster that can carry out nothing any more; what it was to carry out is lost."""
+        """Stop a cluster that is no longer usable, and report its attempts as lost."""
         started, self._started = self._started, None
         pending = [job for job, _ in self._pending.values()]
         self._pending.clear()
@@ -119,20 +119,20 @@ class DaskExecutor:
         for job in pending:
             self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, ConnectionError("the cluster was lost"))))
 
-    def _heard(self, event: tuple[float, object]) -> None:
-        """Take an event of our topic; called on the client's event loop."""
+    def _receive_event(self, event: tuple[float, object]) -> None:
+        """Handle an event of the topic; runs on the client's event loop."""
         match event[1]:
             case {"attempt": str(attempt), "at": float(at)}:
                 self._reports.put(AttemptStarted(attempt, at))
             case {"attempt": str(attempt), "pieces": int(pieces)}:
-                self._reports.put(AttemptTold(attempt, pieces))
+                self._reports.put(AttemptOutputWritten(attempt, pieces))
 
     def _arrived(self, job: Job, done: Any) -> None:
         completed = self._completed(job, done)
         with self._lock:
-            known = self._pending.pop(job.attempt, None)
+            pending = self._pending.pop(job.attempt, None)
             self._cancelled.discard(job.attempt)
-        if known is not None:
+        if pending is not None:
             for report in (*completed.reports, AttemptEnded(completed.outcome)):
                 self._reports.put(report)
 
@@ -152,16 +152,16 @@ class DaskExecutor:
 
 
 def _carry_out(job: Job, topic: str) -> _Completed:
-    """Carry out an attempt and report what it does under ``topic``; runs in a worker's thread."""
-    # As above: only where a cluster is started.
+    """Carry out an attempt and report on it under ``topic``; runs in a worker's thread."""
+    # Imported here, as above.
     from distributed import get_worker
 
     worker = get_worker()
     newest: dict[type, AttemptReport] = {}
 
-    def report(event: AttemptStarted | AttemptTold) -> None:
+    def report(event: AttemptStarted | AttemptOutputWritten) -> None:
         newest[type(event)] = event
-        # Of any thread: it hands the event to the worker's event loop and returns.
+        # Thread-safe: passes the event to the worker's event loop and returns.
         worker.log_event(topic, asdict(event))
 
     outcome: Outcome = worker_entry_points.load_entry_point(worker_entry_points.RUN)(job, report)
@@ -174,7 +174,7 @@ def _stop(attempt: str) -> bool:
 
 
 def _warm_up() -> None:
-    """Load what every attempt needs beside the worker's other work, so that the first one does not wait for it."""
+    """Load what every attempt needs in the background, so that the first one need not wait for it."""
     threading.Thread(
         target=worker_entry_points.load_entry_point, args=(worker_entry_points.RUN,), daemon=True, name="nbpipe-warm-up"
     ).start()

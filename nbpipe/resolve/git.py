@@ -23,7 +23,7 @@ _FILTER = re.compile(r"filter\..*\.(?:clean|smudge|process|required)", re.DOTALL
 
 
 def git_state(folder: Path) -> GitState | None:
-    """Return the repository's state, or None outside of one, before its first commit, or without git."""
+    """Return the repository's state; None outside of a repository, before its first commit, or without git."""
     commit = _line(folder, "rev-parse", "--verify", "-q", "HEAD")
     if not commit:
         return None
@@ -41,7 +41,7 @@ def git_state(folder: Path) -> GitState | None:
 
 def without_credentials(url: str) -> str:
     """Return a remote's address without user, password, token or query."""
-    # A password may hold an @: the host begins after the last one.
+    # A password may contain an @: the host begins after the last one.
     url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", url)
     url = re.sub(r"^[^/@:]+:[^/@]*@", "", url)
     return re.sub(r"[?#].*$", "", url)
@@ -68,7 +68,7 @@ def _without_filters(folder: Path) -> dict[str, str]:
 def _git(folder: Path, *arguments: str, settings: Mapping[str, str] = _NONE) -> str | None:
     """Return what a git command prints; it changes nothing, not even git's own index, and runs nothing else."""
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
-    # Inside a git hook these name another repository, or another index.
+    # Inside a git hook these variables refer to another repository or index.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     # What a partial clone lacks is fetched by a command that its configuration names.
     environ |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "", "GIT_CONFIG_COUNT": str(len(settings))}
