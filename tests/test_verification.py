@@ -144,12 +144,16 @@ def test_a_kept_result_that_is_torn_is_a_problem_and_no_result(bench):
     assert bench.run() == ["use"]
 
 
-def test_a_kept_result_that_history_knows_is_read_only_in_full(bench):
+def test_a_kept_result_that_history_knows_is_written_anew_by_a_repair(bench):
     (record,) = (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json")
+    before = read_archived_result(record.read_text())
     record.write_text(record.read_text()[:100])
 
-    assert verify(bench).whole
-    assert ["not a kept result" in problem.said for problem in verify(bench, full=True).problems] == [True]
+    assert ["not a kept result" in problem.said for problem in verify(bench).problems] == [True]
+    assert verify(bench, repair=True).whole
+    after = read_archived_result(record.read_text())
+    assert (after.execution.artifacts, after.offers) == (before.execution.artifacts, before.offers)
+    assert verify(bench).problems == ()
 
 
 def test_a_kept_result_reads_back_as_it_was(bench):

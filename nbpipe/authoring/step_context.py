@@ -10,6 +10,7 @@ from typing import Any
 
 from nbpipe.data.artifacts import check
 from nbpipe.data.digests import DigestCache, content_digest
+from nbpipe.data.executed_notebook import read_executed
 from nbpipe.data.file_pinning import pin_files
 from nbpipe.data.job_file import JobFile, module_source, read_job
 from nbpipe.data.materializer import Materializer
@@ -110,7 +111,7 @@ def recorded_step_context(
     """
     executed = Path(record.notebook or "")
     try:
-        document = json.loads(executed.read_text(encoding="utf-8"))
+        document = read_executed(executed)
         job = read_job(executed.parent)
     except (OSError, ValueError):
         said = f"what step `{record.step}` was given in run {run.number} is gone: {executed.parent}"

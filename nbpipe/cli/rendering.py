@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from nbpipe.cli.debugging import render_debug
 from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.compute.targets import default_target
+from nbpipe.data.executed_notebook import read_executed
 from nbpipe.model import FailureKind, Status
 from nbpipe.verbs import responses as r
 from nbpipe.views import json_output, log_text, text_tables, why_report
@@ -121,10 +121,7 @@ def _accept(caller: ShellCaller, response: r.AcceptResponse) -> int:
 
 def _log(caller: ShellCaller, response: r.LogResponse) -> int:
     found = response.found
-    if isinstance(found, Path):
-        text = log_text.text_of(json.loads(found.read_text(encoding="utf-8")))
-    else:
-        text = log_text.text_of_events(found)
+    text = log_text.text_of(read_executed(found)) if isinstance(found, Path) else log_text.text_of_events(found)
     if caller.screen.as_json:
         notebook = str(found) if isinstance(found, Path) else None
         caller.screen.json({"step": response.step, "notebook": notebook, "log": text})

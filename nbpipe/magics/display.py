@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from nbpipe.errors import NbpipeError
+from nbpipe.data.executed_notebook import read_executed
+from nbpipe.errors import NbpipeError, StoreOutOfReach
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.output_bindings import WaitMessage
 from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, StepEvent
@@ -141,8 +141,8 @@ def show_table(lines: Sequence[str], html: Html) -> None:
 def show_outputs(executed: Path) -> None:
     """Show again, under the step's own cell, what its code printed and displayed in its own kernel."""
     try:
-        notebook = json.loads(executed.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        notebook = read_executed(executed)
+    except (OSError, StoreOutOfReach):
         return
     for output in log_text.shown(notebook):
         if output["output_type"] == "stream":
@@ -156,7 +156,7 @@ def show_outputs(executed: Path) -> None:
 def show_log(found: Path | list[StepEvent]) -> None:
     """Show what a step printed: from its executed notebook, or what it has told so far."""
     if isinstance(found, Path):
-        text = log_text.text_of(json.loads(found.read_text(encoding="utf-8"))) or "the step printed nothing"
+        text = log_text.text_of(read_executed(found)) or "the step printed nothing"
     else:
         text = log_text.text_of_events(found) or "the step has printed nothing yet"
     show_lines([text])

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from nbpipe.data.artifacts import check
 from nbpipe.data.digests import DigestCache
 from nbpipe.data.materializer import Materializer
-from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
+from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.rebuild_archive import ArchivedResult
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
-from nbpipe.run.archive_files import archived_results, archived_runs
+from nbpipe.run.archive_files import archived_results, archived_runs, run_files
+from nbpipe.run.workspace_repair import mend_result, mend_run, set_aside, unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +84,48 @@ def verify_workspace(
     *,
     repair: bool,
     now: float,
-    full: bool = False,
 ) -> VerificationReport:
-    """Return whether every recorded output is whole, and which kept results history does not know.
-
-    With ``full`` the kept results that history knows are read as well; with ``repair`` what can be mended is.
-    """
+    """Return whether everything recorded is whole, and how many results the history lacks; ``repair`` mends it."""
     problems: list[VerificationProblem] = []
+    _check_run_files(history, place, problems, repair=repair)
+    for path, said in unreadable(place):
+        problems.append(VerificationProblem(str(path), said))
+        if repair:
+            set_aside(path)
+    unknown = _check_results(history, place, problems, repair=repair)
     checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
-    known = history.archive.known_attempts()
-    kept: list[ArchivedResult] = []
-    for path, found in archived_results(place, () if full else known):
-        if isinstance(found, str):
-            problems.append(VerificationProblem(str(path), found))
-        elif found.attempt.id not in known:
-            kept.append(found)
-    unknown = history.archive.restore(kept, archived_runs(place)) if repair and kept else len(kept)
     size = sum(artifact.bytes for artifact in checked)
     return VerificationReport(len(checked), size, tuple(problems), unknown, unreachable, repair)
 
 
-def set_aside(place: WorkspaceLayout) -> Path | None:
-    """Move a damaged database out of the way, so that a new one can be made; None when there is none."""
-    if not place.database.exists():
-        return None
-    number = 1
-    while (aside := place.database.with_name(f"{place.database.name}.damaged-{number}")).exists():
-        number += 1
-    try:
-        place.database.rename(aside)
-        for beside in ("-wal", "-shm", "-journal"):
-            Path(f"{place.database}{beside}").unlink(missing_ok=True)
-    except OSError as error:
-        raise HistoryOutOfReach(f"the damaged history {place.database} cannot be moved: {error.strerror}") from error
-    return aside
+def _check_run_files(
+    history: History, place: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
+) -> None:
+    for path, record in run_files(place):
+        if isinstance(record, str):
+            problems.append(VerificationProblem(str(path), record))
+            if repair:
+                mend_run(place, history, path)
+
+
+def _check_results(
+    history: History, place: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
+) -> int:
+    """Compare the kept results with the history, and return how many it does not know."""
+    known = history.archive.known_attempts()
+    kept: list[ArchivedResult] = []
+    for path, found in archived_results(place):
+        if isinstance(found, ArchivedResult):
+            kept.append(found)
+            continue
+        problems.append(VerificationProblem(str(path), found))
+        if repair:
+            mend_result(place, history, path)
+    misoffered = history.archive.misoffered(result for result in kept if result.attempt.id in known)
+    for result in misoffered:
+        where = f"attempt {result.attempt.id} of step {result.execution.step}"
+        problems.append(VerificationProblem(where, "is not offered for reuse as it was committed"))
+    if repair and misoffered:
+        history.archive.offer_again(misoffered)
+    unknown = [result for result in kept if result.attempt.id not in known]
+    return history.archive.restore(unknown, archived_runs(place)) if repair and unknown else len(unknown)

@@ -24,7 +24,8 @@ from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import WorkspaceLayout, absolute, find_workspace, make_workspace, write_settings
 from nbpipe.run.runner_client import launch
 from nbpipe.run.submission import Submission
-from nbpipe.run.verification import VerificationProblem, VerificationReport, set_aside, verify_workspace
+from nbpipe.run.verification import VerificationProblem, VerificationReport, verify_workspace
+from nbpipe.run.workspace_repair import misplaced, rebuild_history, set_aside
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import Plans
@@ -123,33 +124,34 @@ class Workspace:
 
         With ``repair`` what is wrong is offered no more, and a lost or damaged history is made anew from kept results.
         """
-        damaged: list[VerificationProblem] = []
-        try:
-            workspace = cls.open(near, named)
-            damaged += [VerificationProblem("history", said) for said in workspace.context.history.damage()]
-        except HistoryDamaged as error:
-            if not repair:
-                raise
-            damaged.append(VerificationProblem("history", error.message))
-            workspace = cls._anew(near, named)
-        else:
-            if damaged and repair:
-                workspace.close()
-                workspace = cls._anew(near, named)
-        with workspace:
+        layout = find_workspace(near, named)
+        damaged = [VerificationProblem(str(path), said) for path, said in misplaced(layout)]
+        if repair:
+            for path, _ in list(misplaced(layout)):
+                set_aside(path)
+        wrong = _history_damage(layout, repair=repair)
+        if wrong and repair:
+            rebuild_history(layout, shares_memory(layout.database), time.time())
+        damaged += [VerificationProblem("history", said) for said in wrong]
+        with cls.open(near, named) as workspace:
             context = workspace.context
             digests = NoDigestCache() if full else context.digests
-            found = verify_workspace(
-                context.history, context.materializer, context.layout, digests, repair=repair, now=context.clock(),
-                full=full,
-            )  # fmt: skip
-        return dataclasses.replace(found, problems=(*damaged, *found.problems))
+            report = verify_workspace(
+                context.history, context.materializer, layout, digests, repair=repair, now=context.clock()
+            )
+        return dataclasses.replace(report, problems=(*damaged, *report.problems))
 
-    @classmethod
-    def _anew(cls, near: Path, named: Path | None) -> Self:
-        """Open the workspace with a new history, the old one set aside."""
-        set_aside(find_workspace(near, named))
-        return cls.open(near, named)
+
+def _history_damage(layout: WorkspaceLayout, *, repair: bool) -> list[str]:
+    """Return what is wrong in the database; raise HistoryDamaged if it cannot be opened, unless it is repaired."""
+    make_workspace(layout)
+    try:
+        with History.open(layout.database, shares_memory=shares_memory(layout.database)) as history:
+            return history.damage()
+    except HistoryDamaged as error:
+        if not repair:
+            raise
+        return [error.message]
 
 
 def request_for(path: Path, place: WorkspaceLayout | None = None) -> PipelineRequest:
