@@ -240,7 +240,7 @@ def test_marks_share_a_whole_cell_or_keep_it_out():
         assert shared_names(code) == ["compute", "json", "seed"]
         assert shared_names(code_of(source, "def compute(): return 1", "%%step s -o x\nx = 1", tags={1: tag})) == []
     for source, tag in (("#| local\nimport json", ""), ("import json", "local")):
-        assert "`json` is read, and nothing gives it" in wrong(source, "%%step s -o x\nx = json", tags={1: tag})
+        assert "`json` is used but never defined" in wrong(source, "%%step s -o x\nx = json", tags={1: tag})
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_future_imports_come_first_and_make_annotations_harmless():
     reading = fine(*sources)
     assert all(line.startswith("from __future__") for line in shared_source(reading).splitlines()[1:3])
     assert executed(reading)["result"] == 1
-    assert "`Missing` is read, and nothing gives it" in wrong("def f(x: Missing): return x", "%%step s -o x\nx = f(1)")
+    assert "`Missing` is used but never defined" in wrong("def f(x: Missing): return x", "%%step s -o x\nx = f(1)")
 
 
 def test_functions_that_share_a_global_share_its_constant():

@@ -130,7 +130,7 @@ def test_what_is_refused_says_so_in_the_cell_and_stands_in_nobody_s_way(lab):
 def test_a_cell_that_is_nearly_a_step_says_how_to_write_it_and_stands_in_nobody_s_way(lab, cell, written):
     _, error = lab.run("near", cell)
     assert f"cell {lab.number}" in error
-    assert "makes no step" in error
+    assert "does not declare a step" in error
     assert written in error
     assert "Traceback" not in error
     assert "NameError" in lab.run("look", "n")[1]

@@ -42,7 +42,7 @@ OTHER = "%%step other -o y\ny = 1"
 def test_a_cell_that_is_nearly_a_step_is_refused_with_the_right_spelling(cell: str, line: int, written: str) -> None:
     said = wrong(OTHER, cell)
     assert said.startswith(f"cell 2, line {line}, column 1: `")
-    assert "makes no step" in said
+    assert "does not declare a step" in said
     assert f"Write `{written}`" in said
 
 

@@ -75,7 +75,7 @@ def test_line_ends_stand_between_statements_only():
 def test_words_are_names_and_attributes_and_modules_are_found_at_any_depth():
     form = read("import a.b\ndef f(x):\n    from c import d, e as g\n    from . import h\n    return y.z(k=1, *['w'])")
 
-    assert form.words == {"y", "z"}
+    assert form.identifiers == {"y", "z"}
     assert sorted(form.modules) == ["a.b", "c", "c.d", "c.e"]
 
 

@@ -96,9 +96,9 @@ CONFLICT = GOOD.replace(' "cells"', '<<<<<<< HEAD\n "cells"', 1).replace(
         (document(code(None)), "cell 1 is not a notebook cell"),
         (document(code(3)), "cell 1 is not a notebook cell"),
         (document(code(["x = 1", 3])), "cell 1 is not a notebook cell"),
-        ({"nbformat": 3}, "cannot be brought to format 4"),
-        ({"nbformat": 3, "worksheets": [3]}, "cannot be brought to format 4"),
-        ({"nbformat": 1, "cells": "x"}, "cannot be brought to format 4"),
+        ({"nbformat": 3}, "cannot be converted to format 4"),
+        ({"nbformat": 3, "worksheets": [3]}, "cannot be converted to format 4"),
+        ({"nbformat": 1, "cells": "x"}, "cannot be converted to format 4"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path, content: Any, said: str):

@@ -160,4 +160,4 @@ def test_a_wrong_parameters_cell_is_the_only_error(line: str, step: str):
 
 def test_a_name_that_no_parameters_cell_binds_is_missed_beside_a_wrong_one():
     errors = read("#| parameters\nlr = 1 + 1", "%%step s -o x\nx = rate").errors
-    assert [error.message for error in errors][1:] == ["`rate` is read, and nothing gives it"]
+    assert [error.message for error in errors][1:] == ["`rate` is used but never defined"]

@@ -125,7 +125,7 @@ def test_both_marks_make_a_parameters_cell():
         ("x = ", "the parameters cell is not valid Python"),
         ("x = \x00", "the parameters cell is not valid Python"),
         (f"x = {'[' * 300}{']' * 300}", "the parameters cell is not valid Python"),
-        ("_nbpipe = 1", "`_nbpipe` is a name of nbpipe's own"),
+        ("_nbpipe = 1", "`_nbpipe` is reserved by nbpipe"),
     ],
 )
 def test_a_line_that_declares_no_parameter_is_refused(line: str, said: str):

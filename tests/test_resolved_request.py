@@ -361,7 +361,7 @@ def test_a_cell_that_is_wrong_is_told_once_not_again_by_all_that_need_it(tmp_pat
 
 def test_what_no_wrong_cell_speaks_of_is_told_beside_it(tmp_path):
     said = [error.message for error in refused(tmp_path, "%%step a -o x --bad\nx = 1", "%%step b -i v -o y\ny = w + v")]
-    assert said[1:] == ["`w` is read, and nothing gives it", "no step has an output `v`"]
+    assert said[1:] == ["`w` is used but never defined", "no step has an output `v`"]
 
 
 def test_in_a_kernel_a_wrong_cell_hides_no_error_of_the_step_that_is_asked_for(tmp_path):

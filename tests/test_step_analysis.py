@@ -114,7 +114,7 @@ def test_names_of_the_kernel_are_given():
         ),
         (("%%step a -o df\ndf = 1", "%%step s -o x\nx = df"), "Add `-i df`."),
         (("%%step a -o df\ndf = 1", "%%step b -o df\ndf = 2", "%%step s -o x\nx = df"), "Add `-i df=a.df`."),
-        (("df = load()", "%%step s -o x\nx = df"), "`df` is made in cell 1, which is not part of the pipeline"),
+        (("df = load()", "%%step s -o x\nx = df"), "`df` is defined in cell 1, which is not part of the pipeline"),
         (
             ("try:\n    import json\nexcept ImportError:\n    json = None", "%%step s -o x\nx = json"),
             "mark that cell with `#| shared`",
@@ -128,9 +128,9 @@ def test_names_of_the_kernel_are_given():
         (("%%step a -o df\ndf = 1", "def f(): return df", "%%step s -o x\nx = f()"), "`df` is an output of `a`"),
         (
             ("%%step s -o x\ny = 1", "%%step s --append\nx = y + zzz"),
-            "cell 2 (step s), line 2, column 9: `zzz` is read",
+            "cell 2 (step s), line 2, column 9: `zzz` is used but never defined",
         ),
-        (("%%step s -o x\n'é'; x = zzz",), "line 2, column 10: `zzz` is read"),
+        (("%%step s -o x\n'é'; x = zzz",), "line 2, column 10: `zzz` is used but never defined"),
         (("%%step s -o zzz\nzzz = zzz + 1",), None),
         (("%%step s -o x\nx = (",), "cell 1 (step s), line 2, column 5: the code is not valid Python"),
         (("%%step s -o x\nreturn 1",), "'return' outside function"),
@@ -144,7 +144,10 @@ def test_names_of_the_kernel_are_given():
         (("%%step s -o x\nx = '\ud800'",), "the code is not valid Python"),
         (("%%step s -o x\nx = \x00",), "the code is not valid Python"),
         (("%%step s -o x -p lrr\nx = 1", LR), "cell 1 (step s), line 1, column 18: there is no parameter `lrr`"),
-        (("%%step s -o x --when 'lrr > 1'\nx = 1", LR), "line 1, column 22: `when` reads `lrr`, which is no parameter"),
+        (
+            ("%%step s -o x --when 'lrr > 1'\nx = 1", LR),
+            "line 1, column 22: `when` reads `lrr`, which is not a parameter",
+        ),
         (("%%step s -o x\n#| when: f(lr)\nx = 1", LR), "line 2, column 10: `f(lr)` cannot stand in `when`"),
         (("%%step s -o x\nx = 1", "%%step s -o y\ny = 1"), "cells 1 and 2 are both called `s`"),
         (("%%step s -o x\nx = 1", "%%step t --append -o y\ny = 1"), "there is no step `t` to continue"),
@@ -361,7 +364,7 @@ def test_scripts_that_definitions_run_are_part_of_the_code():
 
 def test_names_may_come_from_a_script_that_is_run_in_the_notebooks_namespace():
     assert fine("%%step s -o x\n%run x.py\nx = made(made_too)").errors == ()
-    assert "`made` is read, and nothing gives it" in wrong("%%step s -o x\n!python x.py\nx = made")
+    assert "`made` is used but never defined" in wrong("%%step s -o x\n!python x.py\nx = made")
 
 
 # Steps over several cells, and defaults

@@ -1,4 +1,4 @@
-"""What may stand at the cursor in a declaration: options, keys and their values."""
+"""Completion in a declaration: options, keys and their values."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ DEFAULT_VALUES: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class CompletionNames:
-    """What can be named: steps with their outputs, and parameters; ``paths`` looks for files."""
+    """The names to offer: steps with their outputs, and parameters; ``paths`` looks for files."""
 
     steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     parameters: Sequence[str] = ()
-    paths: Callable[[str], Sequence[str]] = lambda _begun: ()
+    paths: Callable[[str], Sequence[str]] = lambda _prefix: ()
 
     @property
     def outputs(self) -> list[str]:
@@ -50,16 +50,16 @@ class Completions:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where the cursor stands: the text of the declaration before it, the step, and names that its code binds."""
+    """The cursor's position: the text of the declaration before it, the step, and the names that its code binds."""
 
     before: str
     step: str
     bound: Sequence[str]
-    known: CompletionNames
+    names: CompletionNames
 
 
-def complete(source: str, line: int, column: int, known: CompletionNames) -> Completions | None:
-    """Return what may stand in a cell at a line (from 0) and column; None where the place is none of ours."""
+def complete(source: str, line: int, column: int, names: CompletionNames) -> Completions | None:
+    """Return the completions at a line (from 0) and column of a cell; None outside of declarations."""
     lines = lines_of(source)
     if line >= len(lines):
         return None
@@ -70,7 +70,7 @@ def complete(source: str, line: int, column: int, known: CompletionNames) -> Com
         return None
     head, last = _joined(lines, first, header.end())
     step = (head.split(maxsplit=1) or [""])[0]
-    spot = _Spot(before, step, _bound(lines, last + 1), known)
+    spot = _Spot(before, step, _bound(lines, last + 1), names)
     if line <= last:
         text = before[header.end() :] if line == first else _joined([*lines[:line], before], first, header.end())[0]
         return _in_header(text, spot)
@@ -104,8 +104,8 @@ def _in_header(text: str, spot: _Spot) -> Completions | None:
     fragment = _LAST.search(text)
     word = fragment[0] if fragment else ""
     if not text[: len(text) - len(word)].strip():
-        # The step's own name is its author's to choose, unless one is to be continued.
-        return _fitting(word, spot.known.steps)
+        # The author chooses the name of a new step; only steps to continue can be offered.
+        return _fitting(word, spot.names.steps)
     if word.startswith("-"):
         used = {SHORT.get(name, name) for name in _OPTION.findall(text)}
         short = [f"-{letter}" for letter, key in SHORT.items() if key not in used]
@@ -130,26 +130,31 @@ def _in_value(key: str, value: str, spot: _Spot) -> Completions | None:
         return None
     item = value.rpartition(",")[2].lstrip()
     used = {part.partition("=")[0].partition(":")[0].strip() for part in value.split(",")[:-1]}
-    # What is replaced is what stands after the last sign that ends a word: NAME, FORMAT or SOURCE.
+    # Replace what follows the last separator: NAME, FORMAT or SOURCE.
     fragment = re.split(r"[=\s]" if "=" in item else r"[:\s]", item)[-1]
     return _fitting(fragment, [word for word in offers(item, spot) if word not in used])
 
 
 def _of_in(item: str, spot: _Spot) -> Iterable[str]:
-    others = {step: outputs for step, outputs in spot.known.steps.items() if step != spot.step}
+    others = {step: outputs for step, outputs in spot.names.steps.items() if step != spot.step}
     source = item.rpartition("=")[2].lstrip()
     if "=" in item and source.startswith((".", "/")):
-        return ["./", *spot.known.paths(source)]
+        return ["./", *spot.names.paths(source)]
     if "=" in item:
         # Datasets (ds:) and datastores (store:) belong here once they can be read.
         named = [f"{step}.{output}" for step, outputs in others.items() for output in outputs]
-        return [*named, *(f"param:{name}" for name in spot.known.parameters), "./"]
+        return [*named, *(f"param:{name}" for name in spot.names.parameters), "./"]
     if ":" in item:
         return [f"{name}=" for name in FORMATS if name not in ("file", "dir")]
-    outputs = [output for made in others.values() for output in made]
-    once = [output for output in dict.fromkeys(outputs) if outputs.count(output) == 1]
-    several = [f"{output}={step}.{output}" for step, made in others.items() for output in made if output not in once]
-    return [*once, *several]
+    outputs = [output for step_outputs in others.values() for output in step_outputs]
+    unambiguous = [output for output in dict.fromkeys(outputs) if outputs.count(output) == 1]
+    qualified = [
+        f"{output}={step}.{output}"
+        for step, step_outputs in others.items()
+        for output in step_outputs
+        if output not in unambiguous
+    ]
+    return [*unambiguous, *qualified]
 
 
 def _of_out(item: str, spot: _Spot) -> Iterable[str]:
@@ -162,14 +167,14 @@ def _of_out(item: str, spot: _Spot) -> Iterable[str]:
 _VALUES: Mapping[str, Callable[[str, _Spot], Iterable[str]]] = {
     "in": _of_in,
     "out": _of_out,
-    "param": lambda _item, spot: spot.known.parameters,
-    "when": lambda _item, spot: spot.known.parameters,
-    "after": lambda _item, spot: [step for step in spot.known.steps if step != spot.step],
-    "hash": lambda item, spot: ["./", *spot.known.paths(item)] if item else ["./"],
+    "param": lambda _item, spot: spot.names.parameters,
+    "when": lambda _item, spot: spot.names.parameters,
+    "after": lambda _item, spot: [step for step in spot.names.steps if step != spot.step],
+    "hash": lambda item, spot: ["./", *spot.names.paths(item)] if item else ["./"],
     "reuse": lambda _item, _spot: _REUSE,
 }
 
 
 def _fitting(fragment: str, words: Iterable[str]) -> Completions | None:
-    found = tuple(dict.fromkeys(word for word in words if word.startswith(fragment)))
-    return Completions(fragment, found) if found else None
+    matches = tuple(dict.fromkeys(word for word in words if word.startswith(fragment)))
+    return Completions(fragment, matches) if matches else None

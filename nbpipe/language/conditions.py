@@ -1,4 +1,4 @@
-"""The condition of ``when``: comparisons of parameters with literals, and nothing else."""
+"""The condition of ``when``: only comparisons of parameters with literals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EXAMPLE = "A condition compares parameters with literals: --when \"depth > 3 an
 
 
 def condition_names(text: str, place: SourceLocation) -> tuple[str, ...]:
-    """Return the parameters that the condition reads; BadDirective when it is more than a literal condition."""
+    """Return the parameters that the condition reads; raise BadDirective if it is not such a comparison."""
     tree = _parse(text, place)
     for node in ast.walk(tree):
         if not isinstance(node, _ALLOWED):
@@ -38,7 +38,7 @@ def condition_names(text: str, place: SourceLocation) -> tuple[str, ...]:
 
 
 def holds(text: str, values: Mapping[str, Any], place: SourceLocation) -> bool:
-    """Return whether the condition is true of these parameter values."""
+    """Return whether the condition holds for these parameter values."""
     try:
         return bool(_value(_parse(text, place).body, values))
     except TypeError as error:

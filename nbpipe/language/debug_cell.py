@@ -1,4 +1,4 @@
-"""A step's code as the text of an ordinary cell: to be run by hand, with the lines numbered as in the step's cell."""
+"""A step's code as the text of an ordinary cell, to be run by hand; lines keep the numbers of the step's cell."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.source_text import lines_of
 from nbpipe.model import StepCell
 
-# What the cell defines shall not be shared with steps.
-_KEPT_OUT = "#| local"
+# The cell's definitions must not be shared with steps.
+_LOCAL_MARKER = "#| local"
 _WIDEST = 60
 
 
 def debug_cell(pieces: Sequence[StepCell], failed: tuple[int, int] | None = None, message: str = "") -> str:
-    """Return the step's code as a cell that is no step; ``failed`` (cell, line) is marked with ``message``.
+    """Return the step's code as an ordinary cell; ``failed`` (cell, line) is marked with ``message``.
 
     The lines of the first piece keep their numbers. Each further one begins below a comment that names its cell.
     """
@@ -29,7 +29,7 @@ def debug_cell(pieces: Sequence[StepCell], failed: tuple[int, int] | None = None
             own[first] = f"# cell {piece.cell}: {own[first].lstrip('# |')}"
             lines.append("")
         else:
-            own[first] = _KEPT_OUT
+            own[first] = _LOCAL_MARKER
         if failed and failed[0] == piece.cell and failed[1] <= len(own) and marked is None:
             marked = len(lines) + failed[1] - 1
         lines += own
@@ -37,7 +37,7 @@ def debug_cell(pieces: Sequence[StepCell], failed: tuple[int, int] | None = None
 
 
 def _marked(lines: Sequence[str], at: int, message: str) -> list[str]:
-    """Return the lines with a comment behind one of them, where that changes nothing but the comments."""
+    """Return the lines with a comment after one of them, unless that would change the code."""
     shown = message if len(message) <= _WIDEST else f"{message[:_WIDEST]}…"
     fresh = [*lines[:at], f"{lines[at]}  # ← {shown or 'failed here'}", *lines[at + 1 :]]
     return fresh if _means("\n".join(fresh)) == _means("\n".join(lines)) else list(lines)

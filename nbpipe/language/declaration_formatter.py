@@ -15,20 +15,20 @@ from nbpipe.language.source_text import SourceSpan, split_commas
 from nbpipe.model import Cell
 
 STYLES = ("auto", "long", "short")
-# What black and ruff take for a line.
+# The line length of black and ruff.
 WIDTH = 88
 _LISTS = ("in", "out", "param", "after", "hash", "envvar")
 _OPTIONS = {key: f"-{letter}" for letter, key in SHORT.items()}
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
-# A value that holds this would be taken for an option on the magic's line, or would go on in the next.
+# On the magic's line such a value would be read as an option, or would continue on the next line.
 _NO_SHORT = re.compile(r"(?:^|\s)-{1,2}[A-Za-z]|\\$")
 
 
 def format_declaration(cell: Cell, style: str = "auto") -> str:
-    """Return a cell's source with its declaration in a style; a cell that is no step as it is.
+    """Return a cell's source with its declaration in a style; unchanged if the cell is not a step.
 
     ``auto``: what is over 88 columns, or continued by a backslash, becomes one short line if it fits and else long.
-    BadDirective when the declaration cannot be read.
+    Raise BadDirective if the declaration cannot be read.
     """
     if marker(cell.source) != "step":
         return cell.source
@@ -49,7 +49,7 @@ def _overlong(lines: list[str], written: DeclarationText) -> bool:
 
 
 def _replaced(lines: list[str], written: DeclarationText, declaration: list[str]) -> str:
-    """Return the cell with its declaration's lines exchanged; each line ends as the first one did."""
+    """Return the cell with its declaration's lines replaced; the line endings stay."""
     first = lines[written.first]
     end = first[len(first.rstrip("\r\n")) :]
     last = lines[written.after - 1]
@@ -59,7 +59,7 @@ def _replaced(lines: list[str], written: DeclarationText, declaration: list[str]
 
 
 def _short(written: DeclarationText) -> list[str]:
-    """Return one line with all options; a value that a line cannot hold stays in a line of its own."""
+    """Return one line with all options; a value that does not fit on it keeps its own line."""
     words, below = [written.head, written.name], []
     for key, span in written.options.items():
         value = _value(key, span)
@@ -71,7 +71,7 @@ def _short(written: DeclarationText) -> list[str]:
 
 
 def _long(written: DeclarationText, lines: list[str]) -> list[str]:
-    """Return the name's line, and one for each key; what is only a word of the first line stays there."""
+    """Return the line with the name, and one line per key; flags stay on the first line."""
     flags = [f"--{key}" for key in written.options if key in ("append", "here")]
     keys = [(key, _value(key, span)) for key, span in written.options.items() if key not in ("append", "here")]
     pipe = _pipe(written, lines)
@@ -79,7 +79,7 @@ def _long(written: DeclarationText, lines: list[str]) -> list[str]:
 
 
 def _pipe(written: DeclarationText, lines: list[str]) -> str:
-    """Return how the cell begins its lines: black writes ``# |``, and may have been here."""
+    """Return the prefix of the cell's directive lines: black turns it into ``# |``."""
     own = [written.head, *lines[written.first : written.after]]
     return "# |" if any(line.startswith("# |") for line in own) else "#|"
 
@@ -91,7 +91,7 @@ def _value(key: str, span: SourceSpan) -> str:
 
 
 def _meaning(source: str, cell: Cell) -> Any:
-    """Return what a declaration says, wherever it says it, with the code below it; None where it cannot be read."""
+    """Return what a declaration means, without positions, and the code below it; None if it cannot be read."""
     again = dataclasses.replace(cell, source=source)
     try:
         read, written = read_step(again), read_declaration_text(again)

@@ -22,22 +22,22 @@ _FORMAT = re.compile(r"[A-Za-z][\w.+-]*\Z")
 
 
 def identifier(span: SourceSpan, what: str) -> str:
-    """Return the name as Python knows it: identifiers are compared in Unicode's form NFKC."""
+    """Return the name as Python sees it: identifiers are compared in Unicode's form NFKC."""
     text = span.text
     if not text.isidentifier() or keyword.iskeyword(text):
         raise span.wrong(f"`{text}` is not {_a(what)}", name_hint(text, what))
     if text in _RESERVED:
-        raise span.wrong(f"`{text}` is a name of nbpipe's own", f"Choose another {what}.")
+        raise span.wrong(f"`{text}` is reserved by nbpipe", f"Choose another {what}.")
     return unicodedata.normalize("NFKC", text)
 
 
 def name_hint(text: str, what: str) -> str:
-    """Return what to do about a text that is no name."""
+    """Return a hint for a text that is not a name."""
     if re.search(r"(?:^|\s)#", text):
-        return "A declaration holds no comment: write it on a line of its own, below."
+        return "A declaration cannot contain a comment: put it on its own line below."
     step, _, output = text.partition(".")
     if what == "input name" and step.isidentifier() and output.isidentifier():
-        return f"Say under which name you want it: {output}={text}"
+        return f"Choose a name for it: {output}={text}"
     words = text.split()
     if len(words) > 1 and all(word.isidentifier() for word in words):
         return f"Commas stand between names: {', '.join(words)}"
@@ -52,14 +52,14 @@ def _a(what: str) -> str:
 
 
 def inputs_in(span: SourceSpan | None) -> tuple[Input, ...]:
-    """Read the value of ``in``; empty where there is none."""
+    """Read the value of ``in``; empty if there is none."""
     if span is None:
         return ()
     return _unique([_input(item) for item in split_commas(span)])
 
 
 def outputs_in(span: SourceSpan | None) -> tuple[Output, ...]:
-    """Read the value of ``out``; empty where there is none."""
+    """Read the value of ``out``; empty if there is none."""
     if span is None:
         return ()
     return _unique([_output(item) for item in split_commas(span)])
@@ -80,7 +80,7 @@ def _named(item: SourceSpan, what: str) -> tuple[str, str | None, SourceSpan | N
     left = item.part(0, equals) if equals >= 0 else item
     rest = item.part(equals + 1) if equals >= 0 else None
     if rest is not None and not rest.text:
-        raise item.wrong(f"there is nothing after `{left.text}=`", "Name what it stands for, or leave the = out.")
+        raise item.wrong(f"there is nothing after `{left.text}=`", "Write a value after it, or leave out the =.")
     colon = left.text.find(":")
     name = left.part(0, colon) if colon >= 0 else left
     if "/" in left.text:
@@ -89,7 +89,7 @@ def _named(item: SourceSpan, what: str) -> tuple[str, str | None, SourceSpan | N
 
 
 def _path_hint(text: str) -> str:
-    """Return the cure for a path without a name, or for a whole item in the quotes that belong around its path."""
+    """Return a hint for a path without a name, or for an item quoted as a whole instead of only its path."""
     quote, inner = text[0], text[1:-1]
     named, equals, path = inner.partition("=")
     if quote in "\"'" and equals and "/" not in named:
@@ -107,7 +107,7 @@ def _format(span: SourceSpan) -> str:
 
 
 def input_text(item: Input) -> str:
-    """Return an input as it may be written."""
+    """Return an input in the syntax of a declaration."""
     source = item.source
     if isinstance(source, StepOutput):
         return item.name if source == StepOutput(item.name) else f"{item.name}={source.step}.{source.output}"
@@ -127,7 +127,7 @@ def _input(item: SourceSpan) -> Input:
         raise item.wrong(f"`{item.text}` restates a format", hint)
     if format_ is not None and rest is not None and (format_ == "dir" or format_.startswith("file")):
         hint = f"A file or folder is bound as its path: write {name}={rest.text}"
-        raise item.wrong(f"`{format_}` is no format to read", hint)
+        raise item.wrong(f"`{format_}` is not a format that can be read", hint)
     source = StepOutput(name) if rest is None else read_source(rest)
     if format_ is not None and isinstance(source, StepOutput):
         raise item.wrong(f"`{item.text}` restates a format", "The format is recorded with the data: leave it out.")
@@ -135,7 +135,7 @@ def _input(item: SourceSpan) -> Input:
 
 
 def read_source(span: SourceSpan) -> InputSource:
-    """Read what stands after ``=`` of an input; also the value of a ``param:`` input's parameter."""
+    """Read an input's source, the text after ``=``; also the value of a ``param:`` input's parameter."""
     inner = unquote(span)
     text = inner.text
     scheme = _SCHEME.match(text)
@@ -144,7 +144,7 @@ def read_source(span: SourceSpan) -> InputSource:
     if scheme and not text.startswith(("/", ".")):
         if scheme[1] not in ("store", "ds", "http", "https") and not text[scheme.end() :].startswith("//"):
             raise inner.wrong(
-                f"`{scheme[1]}:` is no kind of source", nearest(scheme[1], ("store", "ds", "https", "param"))
+                f"`{scheme[1]}:` is not a known kind of source", nearest(scheme[1], ("store", "ds", "https", "param"))
             )
         return RemoteSource(scheme[1], text)
     if "/" in text:
@@ -159,7 +159,7 @@ def _output(item: SourceSpan) -> Output:
     name, format_, rest = _named(item, "output name")
     destination = unquote(rest).text if rest is not None else None
     if destination is not None and "/" not in destination:
-        raise item.wrong(f"`{destination}` is no destination", f"A path needs a slash: ./{destination}")
+        raise item.wrong(f"`{destination}` is not a destination", f"A path needs a slash: ./{destination}")
     return Output(name, format_, destination, item.place())
 
 

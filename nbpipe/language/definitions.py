@@ -31,8 +31,8 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 class AnalysedDefinition:
     """A definition and the names it needs: ``now`` while it is defined, ``later`` when it is called.
 
-    ``quiet`` names are taken where they are offered and not missed otherwise, ``assigns`` are bound by a call under
-    ``global``. ``words`` and ``modules`` are the names and attributes in its code, and the modules that it may import.
+    ``quiet`` names are optional: used if they are offered. ``assigns`` are bound under ``global`` by a call.
+    ``identifiers`` are the names and attributes in its code, ``modules`` the modules that it may import.
     """
 
     definition: Definition
@@ -40,7 +40,7 @@ class AnalysedDefinition:
     later: frozenset[str] = frozenset()
     quiet: frozenset[str] = frozenset()
     assigns: frozenset[str] = frozenset()
-    words: frozenset[str] = frozenset()
+    identifiers: frozenset[str] = frozenset()
     modules: tuple[str, ...] = ()
     line: int = 0
     constant: bool = False
@@ -48,9 +48,9 @@ class AnalysedDefinition:
 
 @dataclass(slots=True)
 class SharedDefinitions:
-    """All that a notebook's ordinary cells offer: by name, always given (``always``), and by ``import *``.
+    """Everything that a notebook's ordinary cells share: by name, with every step (``always``), and by ``import *``.
 
-    ``lazy``: annotations are never computed, for some cell says ``from __future__ import annotations``.
+    ``lazy``: annotations are never evaluated, because a cell has ``from __future__ import annotations``.
     """
 
     by_name: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class SharedDefinitions:
     lazy: bool = False
 
     def find(self, name: str) -> list[AnalysedDefinition]:
-        """Return the definitions of ``name`` without equal repeats; BadPipeline when they cannot be shared."""
+        """Return the definitions of ``name`` without duplicates; raise BadPipeline if they cannot be shared."""
         candidates = self.by_name.get(name, [])
         if len(candidates) > 1:
             candidates = list({item.definition.normal: item for item in candidates}.values())
@@ -86,7 +86,7 @@ class SharedDefinitions:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A cell, read: where statements have magics in them, ``plain`` is false and their text must be made anew."""
+    """A parsed cell; ``plain`` is false if it contains magics: then its statements are unparsed for their text."""
 
     cell: Cell
     tree: ast.Module
@@ -95,7 +95,7 @@ class _Source:
 
 
 def collect_definitions(cells: Iterable[Cell]) -> SharedDefinitions:
-    """Read ordinary cells; a cell that does not compile is an error in ``errors``, told once."""
+    """Read ordinary cells; a cell that does not compile is reported once in ``errors``."""
     shared = SharedDefinitions()
     sources = [source for cell in cells if (source := _source(cell, shared.errors))]
     shared.lazy = any(_is_future(statement) for source in sources for statement in source.tree.body)
@@ -116,15 +116,15 @@ def collect_definitions(cells: Iterable[Cell]) -> SharedDefinitions:
 
 
 def _offer(shared: SharedDefinitions, source: _Source) -> list[ast.stmt]:
-    """Take what a cell offers, and get the statements that are no definitions."""
+    """Collect a cell's definitions and return its other statements."""
     if marker(source.cell.source) == "shared" or "shared" in source.cell.tags:
-        _whole(shared, source)
+        _share_whole_cell(shared, source)
         return []
     return [statement for statement in source.tree.body if not _define(shared, source, statement)]
 
 
 def _source(cell: Cell, errors: list[Refused]) -> _Source | None:
-    """Read a cell that takes part in sharing; None for one that does not, or that is wrong."""
+    """Read a cell that may share definitions; None for a local or an erroneous cell."""
     kind = marker(cell.source)
     if kind == "local" or "local" in cell.tags:
         return None
@@ -163,7 +163,7 @@ def _is_future(statement: ast.stmt) -> bool:
 
 
 def _submodule(item: AnalysedDefinition, name: str) -> bool:
-    """Return whether this is ``import NAME`` or ``import NAME.part``, several of which add up."""
+    """Return whether this is ``import NAME`` or ``import NAME.part``, several of which are compatible."""
     text = item.definition.source
     return item.definition.is_import and (text == f"import {name}" or text.startswith(f"import {name}."))
 
@@ -174,7 +174,7 @@ def _add(shared: SharedDefinitions, item: AnalysedDefinition) -> None:
 
 
 def _define(shared: SharedDefinitions, source: _Source, statement: ast.stmt) -> bool:
-    """Take the statement as a definition if it is one."""
+    """Collect the statement if it is a definition, and return whether it is."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         _imports(shared, source.cell, statement)
         return True
@@ -200,14 +200,14 @@ def _imports(shared: SharedDefinitions, cell: Cell, statement: ast.Import | ast.
         definition = Definition((name,), text, text, cell.number, is_import=True)
         item = AnalysedDefinition(definition, modules=normal_form_of([one]).modules, line=statement.lineno)
         if alias.name == "*":
-            _once(shared.stars, item)
+            _append_unique(shared.stars, item)
         elif isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-            _once(shared.always, item)
+            _append_unique(shared.always, item)
         else:
             _add(shared, item)
 
 
-def _once(items: list[AnalysedDefinition], item: AnalysedDefinition) -> None:
+def _append_unique(items: list[AnalysedDefinition], item: AnalysedDefinition) -> None:
     if all(other.definition.normal != item.definition.normal for other in items):
         items.append(item)
 
@@ -223,7 +223,7 @@ def _shareable(
 def _with_needs(
     shared: SharedDefinitions, definition: Definition, used: NameUsage, form: NormalForm, line: int
 ) -> AnalysedDefinition:
-    """Put the names that code needs beside it."""
+    """Return a definition with the names that its code needs."""
     own = set(definition.names)
     annotations = used.annotations - used.early
     return AnalysedDefinition(
@@ -232,7 +232,7 @@ def _with_needs(
         later=used.later - used.early - own,
         quiet=(used.unsure | used.mentioned | annotations) - own,
         assigns=used.assigned,
-        words=form.words,
+        identifiers=form.identifiers,
         modules=form.modules,
         line=line,
     )
@@ -272,7 +272,7 @@ def _is_literal(value: ast.expr) -> bool:
 
 
 def _explore(shared: SharedDefinitions, source: _Source, statement: ast.stmt) -> None:
-    """Note what a statement outside the pipeline does to names that definitions bind."""
+    """Record how a statement outside the pipeline changes names that definitions bind."""
     used = name_usage([statement])
     for name in used.binds - used.assigned:
         shared.explored.setdefault(name, source.cell.number)
@@ -287,13 +287,13 @@ def _where(source: _Source, node: ast.stmt | ast.expr) -> tuple[int, int, str]:
     return (source.cell.number, node.lineno, text[0].strip()[:80] if text else "")
 
 
-def _whole(shared: SharedDefinitions, source: _Source) -> None:
-    """Share a whole cell: with the steps that read its names, or with all when it does more than bind names."""
+def _share_whole_cell(shared: SharedDefinitions, source: _Source) -> None:
+    """Share a whole cell: with the steps that read its names, or with all if it does more than bind names."""
     body = []
     lines = list(source.lines)
     for statement in source.tree.body:
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-            # It must come first of all, whatever is rendered above this cell.
+            # It must come first, before anything that is rendered above this cell.
             _imports(shared, source.cell, statement)
             for number in range(statement.lineno - 1, statement.end_lineno or statement.lineno):
                 lines[number] = f"# {lines[number]}"
@@ -321,22 +321,22 @@ def _has_effect(statement: ast.stmt) -> bool:
 def order_definitions(
     items: Mapping[str, list[AnalysedDefinition]], always: Iterable[AnalysedDefinition]
 ) -> tuple[AnalysedDefinition, ...]:
-    """Return definitions in an order that works: what one needs while it is defined comes before it."""
+    """Return the definitions sorted so that each follows what it needs while it is defined."""
     done: dict[int, AnalysedDefinition] = {}
-    begun: set[int] = set()
+    visited: set[int] = set()
     closed: set[int] = set()
 
     def emit(item: AnalysedDefinition) -> None:
-        if id(item) in begun:
+        if id(item) in visited:
             return
-        begun.add(id(item))
+        visited.add(id(item))
         for name in [*sorted(item.now), *(sorted(item.later) if _called_at_once(item) else [])]:
             for needed in items.get(name, []):
                 close(needed)
         done[id(item)] = item
 
     def close(item: AnalysedDefinition) -> None:
-        """Emit an item and all that a call of it reaches: it may be called before this very statement is over."""
+        """Emit an item and everything that a call of it reaches: a definition may call it at once."""
         if id(item) in closed:
             return
         closed.add(id(item))
@@ -352,12 +352,12 @@ def order_definitions(
 
 
 def _rank(item: AnalysedDefinition) -> tuple[bool, bool, int, int]:
-    """Return the place where nothing else decides: imports first, then as the notebook has it."""
+    """Return the default sort key: imports first, then notebook order."""
     definition = item.definition
     is_future = definition.source.startswith("from __future__")
     return (not is_future, not definition.is_import, definition.cell, item.line)
 
 
 def _called_at_once(item: AnalysedDefinition) -> bool:
-    """Return whether defining it may call it: a decorator is given what it decorates."""
+    """Return whether it may be called while it is defined: a decorator receives what it decorates."""
     return item.definition.source.lstrip().startswith("@")

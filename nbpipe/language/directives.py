@@ -41,7 +41,7 @@ _OPTION = re.compile(r"(?<!\S)(--?)([A-Za-z][\w-]*)(=?)")
 
 @dataclass(frozen=True, slots=True)
 class StepDeclaration:
-    """A step cell, read: its declaration and its body, directive lines turned into comments."""
+    """A parsed step cell: its declaration, and its body with the directive lines turned into comments."""
 
     name: str
     append: bool
@@ -49,13 +49,13 @@ class StepDeclaration:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     options: StepOptions
-    given: Mapping[str, SourceLocation] = field(default_factory=dict)
+    key_places: Mapping[str, SourceLocation] = field(default_factory=dict)
     body: str = ""
     place: SourceLocation = field(default_factory=SourceLocation)
 
 
 def marker(source: str) -> str | None:
-    """Return the kind that the cell's first line gives it: step, parameters, shared, local, magic or None."""
+    """Return the kind of cell according to its first line: step, parameters, shared, local, magic or None."""
     line = _first_line(lines_of(source))[1]
     if _begins_step(line):
         return "step"
@@ -73,7 +73,7 @@ def misplaced(cell: Cell) -> BadDirective | None:
     lines = lines_of(cell.source)
     first, line = _first_line(lines)
     if _begins_step(line.lstrip()) and not _begins_step(line):
-        hint = "Let it begin where the line begins."
+        hint = "Start it at the beginning of the line."
         return BadDirective(f"`{line.strip()}` is indented", hint, SourceLocation(cell.number, first, 1))
     above = line.strip()
     return misspelled(cell) or _under_comments(cell, lines, first, above) or _under_code(cell, lines, above)
@@ -92,11 +92,11 @@ def _under_comments(cell: Cell, lines: list[str], first: int, above: str) -> Bad
 
 
 def _under_code(cell: Cell, lines: list[str], above: str) -> BadDirective | None:
-    """Return the error for a comment ``#| step:`` below code; text in a string, or under another magic, is none."""
+    """Return the error for a comment ``#| step:`` below code; ignore text in strings and under other magics."""
     if not any(_STEP_PIPE.match(line) for line in lines[1:]) or _begins_step(lines[0]):
         return None
     source = without_magic(cell.source) if above.startswith("%%") else cell.source
-    # IPython's own lines are no Python, and would end the search for comments.
+    # IPython's own syntax is not Python, and would end the search for comments.
     plain = ["" if _ESCAPE.match(line) else line for line in lines_of(source or "")]
     for number in comments_of("\n".join(plain)):
         if _STEP_PIPE.match(lines[number - 1]):
@@ -129,15 +129,15 @@ def _below(line: str, above: str, place: SourceLocation) -> BadDirective:
 
 @dataclass(frozen=True, slots=True)
 class DeclarationText:
-    """A declaration as it is written: ``head`` stands before the name, ``options`` are the texts of its keys.
+    """A declaration as written: ``head`` precedes the name, ``options`` are the texts of its keys.
 
-    It stands in the lines from ``first`` to ``after`` (from 0, ``after`` excluded), of which the first line takes
-    ``used`` with its continuations.
+    It occupies the lines from ``first`` to ``after`` (from 0, ``after`` excluded), of which the first line and
+    its continuations are ``used`` lines.
     """
 
     head: str
     name: str
-    word: SourceSpan
+    name_span: SourceSpan
     options: Mapping[str, SourceSpan]
     first: int
     used: int
@@ -145,25 +145,25 @@ class DeclarationText:
 
 
 def read_declaration_text(cell: Cell) -> DeclarationText:
-    """Split a step cell's declaration into its keys; BadDirective at the first thing that is no declaration."""
+    """Split a step cell's declaration into its keys; raise BadDirective at the first syntax error."""
     lines = lines_of(cell.source)
     first = _first_line(lines)[0] - 1
     header, start, used = _header(cell, lines, first + 1)
-    word, name = _name(header)
-    options = _options(header.named(name), word)
+    name_span, name = _name(header)
+    options = _options(header.named(name), name_span)
     after = first + used
     while after < len(lines) and (pipe := _PIPE_LINE.match(lines[after])):
-        span, taken = _joined(cell.number, lines, after, pipe.start(1), _after_pipe)
+        span, line_count = _joined(cell.number, lines, after, pipe.start(1), _after_pipe)
         _add_line(options, span.named(name))
-        after += taken
+        after += line_count
     _stray(lines, after, SourceLocation(cell.number, step=name))
     if "append" in options:
         _only_data(options)
-    return DeclarationText(lines[first][:start].rstrip(), name, word, options, first, used, after)
+    return DeclarationText(lines[first][:start].rstrip(), name, name_span, options, first, used, after)
 
 
 def read_step(cell: Cell) -> StepDeclaration:
-    """Read a step cell's declaration; BadDirective at the first thing that is wrong."""
+    """Read a step cell's declaration; raise BadDirective at the first error."""
     written = read_declaration_text(cell)
     name, options = written.name, written.options
     return StepDeclaration(
@@ -173,36 +173,36 @@ def read_step(cell: Cell) -> StepDeclaration:
         inputs=inputs_in(options.get("in")),
         outputs=outputs_in(options.get("out")),
         options=_to_options(options),
-        given=_given(options),
+        key_places=_key_places(options),
         body=_body(lines_of(cell.source), written.first, written.used),
         place=SourceLocation(cell.number, written.first + 1, 1, name),
     )
 
 
-def _given(options: Mapping[str, SourceSpan]) -> dict[str, SourceLocation]:
-    """Return the place of each key that is given, and of each word of those that hold several."""
-    found = {key: span.place() for key, span in options.items()}
-    for key, word_of in _LISTED.items():
+def _key_places(options: Mapping[str, SourceSpan]) -> dict[str, SourceLocation]:
+    """Return the place of each key, and of each item of keys that list several."""
+    places = {key: span.place() for key, span in options.items()}
+    for key, read_item in _LISTED.items():
         if key in options:
-            found |= {f"{key}:{word_of(item)}": item.place() for item in split_commas(options[key])}
-    return found
+            places |= {f"{key}:{read_item(item)}": item.place() for item in split_commas(options[key])}
+    return places
 
 
 def read_defaults(span: SourceSpan) -> dict[str, Any]:
-    """Read ``%nbpipe defaults KEY=VALUE …``: values of the keys that a step may leave out, and ``run``."""
-    found: dict[str, Any] = {}
-    for word in re.finditer(r"\S+", span.text):
-        item = span.part(*word.span())
+    """Read ``%nbpipe defaults KEY=VALUE …``: defaults for keys of steps, and ``run``."""
+    defaults: dict[str, Any] = {}
+    for match in re.finditer(r"\S+", span.text):
+        item = span.part(*match.span())
         key, equals, _ = item.text.partition("=")
         if not equals:
             raise item.wrong(f"`{item.text}` is not KEY=VALUE", "For example: %nbpipe defaults retries=1 timeout=10m")
         if key == "run":
-            found[key] = option_values.one_of(item.part(len(key) + 1), ("submit", "manual"))
+            defaults[key] = option_values.one_of(item.part(len(key) + 1), ("submit", "manual"))
             continue
         if key not in (*_DEFAULTS, *LATER):
             raise item.wrong(f"`{key}` cannot be a default", nearest(key, (*_DEFAULTS, "run")))
-        found[key] = _READERS[key](item.part(len(key) + 1)) if key in WORKING else item.place()
-    return found
+        defaults[key] = _READERS[key](item.part(len(key) + 1)) if key in WORKING else item.place()
+    return defaults
 
 
 def _first_line(lines: list[str]) -> tuple[int, str]:
@@ -213,7 +213,7 @@ def _first_line(lines: list[str]) -> tuple[int, str]:
 
 
 def _header(cell: Cell, lines: list[str], first: int) -> tuple[SourceSpan, int, int]:
-    """Return the declaration after ``%%step`` or ``#| step:``, where it starts, and how many lines it takes, joined."""
+    """Return the declaration after ``%%step`` or ``#| step:``, its start column and its number of lines, joined."""
     line = lines[first - 1]
     magic, pipe = _MAGIC_LINE.match(line), _STEP_PIPE.match(line)
     start = magic.end() if magic else pipe.end() if pipe else 0
@@ -231,14 +231,14 @@ def _no_pipe(line: str) -> int | None:
 
 
 def _joined(
-    cell: int, lines: list[str], index: int, start: int, goes_on: Callable[[str], int | None]
+    cell: int, lines: list[str], index: int, start: int, continuation_start: Callable[[str], int | None]
 ) -> tuple[SourceSpan, int]:
-    """Return the text of a line from ``start`` on, lines that a backslash adds joined, and how many lines it takes."""
+    """Return the text of a line from ``start``, joined with its continuation lines, and the number of lines."""
     text, segments, used = lines[index][start:], [(0, index + 1, start + 1)], 1
     while text.rstrip().endswith("\\"):
         text = text.rstrip()[:-1] + " "
         following = lines[index + used] if index + used < len(lines) else None
-        begin = None if following is None else goes_on(following)
+        begin = None if following is None else continuation_start(following)
         if following is None or begin is None:
             break
         segments.append((len(text), index + used + 1, begin + 1))
@@ -248,25 +248,25 @@ def _joined(
 
 
 def _name(header: SourceSpan) -> tuple[SourceSpan, str]:
-    word = re.match(r"\s*([^\s]+)", header.text)
-    if word is None or word[1].startswith("-"):
+    match = re.match(r"\s*([^\s]+)", header.text)
+    if match is None or match[1].startswith("-"):
         raise header.wrong("the step has no name", "Write a name first: %%step NAME -i … -o …")
-    span = header.part(word.start(1), word.end(1))
+    span = header.part(match.start(1), match.end(1))
     return span, identifier(span, "step name")
 
 
 def _options(header: SourceSpan, name: SourceSpan) -> dict[str, SourceSpan]:
     """Split the magic's line into its options: each value runs to the next option."""
     offset = header.text.index(name.text) + len(name.text)
-    found = [match for match in _OPTION.finditer(_without_quoted(header.text)) if match.start() >= offset]
-    between = header.part(offset, found[0].start() if found else None)
+    matches = [match for match in _OPTION.finditer(_without_quoted(header.text)) if match.start() >= offset]
+    between = header.part(offset, matches[0].start() if matches else None)
     if between.text:
         comment = name_hint(between.text, "") if between.text.startswith("#") else ""
         hint = comment or "Inputs are -i NAME, outputs -o NAME."
         raise between.wrong(f"`{between.text}` belongs to no option", hint)
     options: dict[str, SourceSpan] = {}
-    for index, match in enumerate(found):
-        following = found[index + 1] if index + 1 < len(found) else None
+    for index, match in enumerate(matches):
+        following = matches[index + 1] if index + 1 < len(matches) else None
         where = header.part(match.start(), match.end())
         key = _key(where, match[2], short=match[1] == "-")
         value = header.part(match.end(), following.start() if following else None)
@@ -278,17 +278,17 @@ def _without_quoted(text: str) -> str:
     return _QUOTED.sub(lambda match: "_" * len(match[0]), text)
 
 
-def _key(where: SourceSpan, word: str, *, short: bool) -> str:
-    if short and word in SHORT:
-        return SHORT[word]
-    known = (*KEYS, "append", "here")
-    if word in known and not short:
-        return word
+def _key(where: SourceSpan, name: str, *, short: bool) -> str:
+    if short and name in SHORT:
+        return SHORT[name]
+    allowed = (*KEYS, "append", "here")
+    if name in allowed and not short:
+        return name
     spelled = "-" if short else "--"
-    choices = [*(f"-{letter}" for letter in SHORT), *(f"--{key}" for key in known)]
-    hint = f"Did you mean `--{word}`?" if word in known else nearest(word, known) if len(word) > 1 else ""
-    hint = hint.replace("`", "`--", 1) if hint and word not in known else hint
-    raise where.wrong(f"there is no option `{spelled}{word}`", hint or f"The options are {', '.join(choices)}.")
+    choices = [*(f"-{letter}" for letter in SHORT), *(f"--{key}" for key in allowed)]
+    hint = f"Did you mean `--{name}`?" if name in allowed else nearest(name, allowed) if len(name) > 1 else ""
+    hint = hint.replace("`", "`--", 1) if hint and name not in allowed else hint
+    raise where.wrong(f"there is no option `{spelled}{name}`", hint or f"The options are {', '.join(choices)}.")
 
 
 def _add(options: dict[str, SourceSpan], key: str, value: SourceSpan, *, has_value: bool) -> None:
@@ -304,9 +304,9 @@ def _add(options: dict[str, SourceSpan], key: str, value: SourceSpan, *, has_val
 
 def _add_line(options: dict[str, SourceSpan], span: SourceSpan) -> None:
     match = _KEY_LINE.match(span.text)
-    word = span.text.strip()
-    if word in FLAGS and word in KEYS:
-        _add(options, word, span.part(0), has_value=False)
+    flag = span.text.strip()
+    if flag in FLAGS and flag in KEYS:
+        _add(options, flag, span.part(0), has_value=False)
         return
     if match is None:
         raise span.part(0).wrong(f"`{span.text.strip()}` is not `key: value`", "For example: #| in: features")
@@ -319,7 +319,7 @@ def _add_line(options: dict[str, SourceSpan], span: SourceSpan) -> None:
 
 
 def _stray(lines: list[str], after: int, step: SourceLocation) -> None:
-    """Refuse directives that stand too low, and another magic under the declaration."""
+    """Raise BadDirective for directives below the code, and for another magic under the declaration."""
     code = next((n for n, line in enumerate(lines[after:], after + 1) if line.strip() and line[0] != "#"), 0)
     if code and lines[code - 1].startswith("%%"):
         text = lines[code - 1].strip()
@@ -341,14 +341,21 @@ def _stray(lines: list[str], after: int, step: SourceLocation) -> None:
 def _only_data(options: Mapping[str, SourceSpan]) -> None:
     for key, span in options.items():
         if key not in ("append", "here", "in", "out"):
-            raise span.wrong(f"a continued step cannot set `{key}`", "Set it where the step begins; here go -i and -o.")
+            raise span.wrong(
+                f"a continued step cannot set `{key}`",
+                "Set it in the step's first cell; only -i and -o are allowed here.",
+            )
 
 
-def _word(span: SourceSpan) -> str:
+def _item_name(span: SourceSpan) -> str:
     return identifier(span, "name")
 
 
-_LISTED: Mapping[str, Callable[[SourceSpan], str]] = {"param": _word, "after": _word, "hash": option_values.text}
+_LISTED: Mapping[str, Callable[[SourceSpan], str]] = {
+    "param": _item_name,
+    "after": _item_name,
+    "hash": option_values.text,
+}
 
 
 _EXAMPLE = {

@@ -1,4 +1,4 @@
-"""Cells as plain Python: line magics and shell escapes become the calls that IPython makes of them."""
+"""Cells as plain Python: line magics and shell escapes become the calls that IPython turns them into."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from nbpipe.errors import BadCode, SourceLocation
 
 T = TypeVar("T")
 
-# They run the cell's code in the notebook's own namespace.
+# These run the cell's code in the notebook's own namespace.
 _PYTHON_MAGIC = re.compile(r"\s*%%(?:time|capture|prun)(?!\S).*")
-# IPython looks for a prompt on the first two lines; that no other cell is asked of it saves its import.
+# IPython looks for a prompt on the first two lines; other cells are handled without importing IPython.
 _PROMPTED = re.compile(r"\s*(?:.*\n)?[ \t]*(?:>>>|\.\.\.|In \[)")
 _COMMAND = re.compile(r"\s*([^\W\d][\w.]*)(.*)")
 
-# Names that IPython's shell gives to magics of its own.
+# Further names of IPython's own magics.
 _MORE_NAMES = ("ed", "hist", "rep")
 
 
 def without_magic(source: str) -> str | None:
-    """Return the cell under magics that run it as it is, their lines empty; None under any other magic."""
+    """Return the cell below magics that run it unchanged, with their lines blank; None below any other magic."""
     above = ""
     while magic := _PYTHON_MAGIC.match(source):
         above += "\n" * magic[0].count("\n")
@@ -35,7 +35,7 @@ def without_magic(source: str) -> str | None:
 
 
 def without_prompts(source: str) -> str:
-    """Return the cell without what IPython first takes from its lines: their common indentation, and prompts."""
+    """Return the cell without common indentation and prompts, as IPython strips them."""
     if not _PROMPTED.match(source) and is_plain(source):
         return source
     above, lines = _without_blank(source)
@@ -48,12 +48,12 @@ def without_prompts(source: str) -> str:
 
 
 def parse_cell(source: str, place: SourceLocation) -> ast.Module:
-    """Return the cell's syntax tree; BadCode with the author's line when it is no Python."""
+    """Return the cell's syntax tree; raise BadCode with the author's line if it is not valid Python."""
     return _read(source, place, _parse)
 
 
 def check_cell(source: str, place: SourceLocation) -> None:
-    """Raise BadCode for what only the compiler finds, as a `return` outside a function, or an argument given twice."""
+    """Raise BadCode for errors that only the compiler finds, such as `return` outside a function."""
     _read(source, place, _compile)
 
 
@@ -77,17 +77,19 @@ def _read(source: str, place: SourceLocation, reader: Callable[[str], T]) -> T:
 
 
 def too_deep(place: SourceLocation) -> BadCode:
-    """Return the error for code whose expressions are nested more deeply than Python lets us follow."""
+    """Return the error for code whose expressions exceed Python's recursion limit."""
     return BadCode("the code is nested too deeply to be read", "Split its longest expression into statements.", place)
 
 
 def too_long(place: SourceLocation) -> BadCode:
-    """Return the error for a number with more digits than Python writes down."""
-    return BadCode("the code holds a number that is too long to be written down", "Put it on lines of its own.", place)
+    """Return the error for a number with more digits than Python converts to text."""
+    return BadCode(
+        "the code contains a number that is too long to be written out", "Write its statement on separate lines.", place
+    )
 
 
 def parse_plain(source: str) -> ast.Module:
-    """Return the syntax tree of Python without any magic; SyntaxError, whatever is wrong with it."""
+    """Return the syntax tree of Python without magics; raise SyntaxError for any error."""
     _compile(source)
     return _parse(source)
 
@@ -101,7 +103,7 @@ def is_plain(source: str) -> bool:
     return True
 
 
-# A cell is asked about a few times in a row; to keep more trees than that takes longer than to parse again.
+# A cell is parsed a few times in a row; caching more trees would cost more than parsing again.
 @lru_cache(maxsize=8)
 def _parse(source: str) -> ast.Module:
     with _quietly():
@@ -113,7 +115,7 @@ def _compile(source: str) -> None:
         try:
             compile(source, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         except SyntaxError:
-            # IPython compiles one statement after the other: `from __future__` may stand anywhere.
+            # IPython compiles statement by statement, so `from __future__` may appear anywhere.
             for statement in ast.parse(source).body:
                 alone = ast.Module([statement], [])
                 compile(alone, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
@@ -121,9 +123,9 @@ def _compile(source: str) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Let Python read code: whatever it cannot read is a SyntaxError."""
+    """Turn every error of Python's parser and compiler into a SyntaxError, without warnings."""
     with warnings.catch_warnings():
-        # An invalid escape in a string is the author's to hear of when the cell runs, not each time it is read.
+        # The author is warned of an invalid escape when the cell runs, not each time it is parsed.
         warnings.simplefilter("ignore")
         try:
             yield
@@ -132,14 +134,14 @@ def _quietly() -> Iterator[None]:
 
 
 def _without_blank(source: str) -> tuple[str, list[str]]:
-    """Return a line end for each blank line that the cell begins with, and its other lines."""
+    """Return the leading blank lines of a cell as line feeds, and its other lines."""
     lines = source.splitlines(keepends=True)
     first = next((number for number, line in enumerate(lines) if not line.isspace()), 0)
     return "\n" * "".join(lines[:first]).count("\n"), lines[first:]
 
 
 def _transformed(source: str) -> str:
-    """Return the Python that IPython makes of a cell's magics, shell escapes and quoting signs."""
+    """Return the Python code that IPython makes of a cell's magics, shell escapes and auto-quoting."""
     # Imported here, as above.
     from IPython.core.inputtransformer2 import TransformerManager
 
@@ -154,7 +156,7 @@ def _transformed(source: str) -> str:
 
 
 def _called(source: str) -> str:
-    """Return the call that IPython makes of a one-line cell such as ``pip install x``, which needs no percent sign."""
+    """Return the call that IPython makes of a one-line magic without a percent sign, such as ``pip install x``."""
     line = source.strip()
     command = _COMMAND.fullmatch(line)
     if command is None or len(line.splitlines()) > 1 or command[1] not in _line_magics():
@@ -164,13 +166,13 @@ def _called(source: str) -> str:
 
 @lru_cache(maxsize=1)
 def _line_magics() -> frozenset[str]:
-    # Imported here: only a cell that is no Python asks for them.
+    # Imported here: only cells that are not valid Python need them.
     from ipykernel.zmqshell import KernelMagics
     from IPython.core import magics
     from IPython.core.alias import default_aliases
     from IPython.core.magic import Magics
 
-    # Newer ones load a class when it is asked for.
+    # Newer versions load a class on first access.
     kinds = [getattr(magics, name) for name in dir(magics)]
     ours = [kind for kind in (*kinds, KernelMagics) if isinstance(kind, type) and issubclass(kind, Magics)]
     names = [name for kind in ours for name in kind.magics.get("line", ())]

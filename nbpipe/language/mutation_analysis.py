@@ -1,4 +1,4 @@
-"""Which objects a statement changes in place, as far as reading it can tell."""
+"""Which objects a statement changes in place, as far as static analysis can tell."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 def changed_in_place(statement: ast.stmt) -> dict[str, ast.stmt | ast.expr]:
     """Return the names whose objects the statement changes, with the first place: ``x[k] =``, ``x.append(…)``, ``+=``.
 
-    What functions do when they are called is not looked at.
+    Function bodies are not analysed.
     """
-    found: dict[str, ast.stmt | ast.expr] = {}
+    changed: dict[str, ast.stmt | ast.expr] = {}
     for node in outside_functions(statement):
         if isinstance(node, _PARTS) and not isinstance(node.ctx, ast.Load):
-            _note(found, node.value, node)
+            _note(changed, node.value, node)
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            found.setdefault(node.target.id, node)
+            changed.setdefault(node.target.id, node)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _mutates(node, node.func):
-            _note(found, node.func.value, node)
-    return found
+            _note(changed, node.func.value, node)
+    return changed
 
 
 def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
-    """Return the nodes below ``node`` that are no part of a function or class."""
+    """Yield the nodes below ``node`` that are not part of a function or class."""
     todo = [node]
     while todo:
         following = todo.pop()
@@ -49,8 +49,8 @@ def _mutates(call: ast.Call, method: ast.Attribute) -> bool:
     return inplace or method.attr in MUTATORS
 
 
-def _note(found: dict[str, ast.stmt | ast.expr], owner: ast.expr, where: ast.expr) -> None:
+def _note(changed: dict[str, ast.stmt | ast.expr], owner: ast.expr, where: ast.expr) -> None:
     while isinstance(owner, _PARTS):
         owner = owner.value
     if isinstance(owner, ast.Name):
-        found.setdefault(owner.id, where)
+        changed.setdefault(owner.id, where)

@@ -18,12 +18,12 @@ _LEAVING = (ast.Raise, ast.Return, ast.Continue, ast.Break)
 
 @dataclass(frozen=True, slots=True)
 class NameUsage:
-    """What code binds at its top level, and what it reads of what others bind.
+    """The names that code binds at its top level, and those that it reads from outside.
 
-    ``early`` is read while the code runs and before any statement of it could bind it, ``later`` by its functions when
-    they are called, ``annotations`` by annotations alone. ``unsure`` is read where a binding may be missing (in one
-    branch only, or after a call), ``mentioned`` in a magic's text: both are worth having, and nothing is wrong without.
-    ``assigned`` are the names that functions bind under ``global``.
+    ``early`` is read while the code runs, before any statement of it could bind it; ``later`` by its functions when
+    they are called; ``annotations`` by annotations alone. ``unsure`` is read where a binding may be missing (in one
+    branch only, or after a call), ``mentioned`` in a magic's text: both are optional. ``assigned`` are the names that
+    functions bind under ``global``.
     """
 
     binds: frozenset[str]
@@ -42,7 +42,7 @@ class NameUsage:
 
 
 def name_usage(body: Iterable[ast.AST]) -> NameUsage:
-    """Return the names of top-level statements, taken in order: a name bound above is not needed below."""
+    """Return the names used by top-level statements in order: a name bound earlier is not needed later."""
     scope = _Scope("module")
     for statement in body:
         scope.visit(statement)
@@ -56,7 +56,7 @@ def name_usage(body: Iterable[ast.AST]) -> NameUsage:
 
 
 class _Scope(ast.NodeVisitor):
-    """One module, class or function body, followed in the order in which it runs; ``sure`` is bound in any case."""
+    """One module, class or function body, visited in execution order; ``sure`` names are always bound."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -79,18 +79,18 @@ class _Scope(ast.NodeVisitor):
     # Nodes
 
     def visit(self, node: ast.AST) -> None:
-        """Follow a node by the method that is named after its kind."""
+        """Visit a node with the method named after its kind."""
         _METHODS.get(type(node), _Scope.generic_visit)(self, node)
 
     def generic_visit(self, node: ast.AST) -> None:
-        """Follow what is below a node."""
+        """Visit the children of a node."""
         for child in children(node):
             self.visit(child)
 
     # Names
 
     def read(self, name: str) -> None:
-        """Note that ``name`` is read here."""
+        """Record that ``name`` is read here."""
         if name in _IMPLICIT:
             return
         if self.hidden:
@@ -105,7 +105,7 @@ class _Scope(ast.NodeVisitor):
             (self.unsure if name in self.binds else self.early).add(name)
 
     def bind(self, name: str) -> None:
-        """Note that ``name`` is bound here."""
+        """Record that ``name`` is bound here."""
         if not any(name in names for names in self.hidden):
             self.binds.add(name)
             self.sure.add(name)
@@ -116,7 +116,7 @@ class _Scope(ast.NodeVisitor):
             return
         self.read(node.id)
         if isinstance(node.ctx, ast.Del):
-            # What is deleted has been changed by this code: the name is its own.
+            # Deleting a name changes it, so it belongs to this code.
             self.binds.add(node.id)
             self.sure.discard(node.id)
 
@@ -176,14 +176,14 @@ class _Scope(ast.NodeVisitor):
             self.visit(node)
 
     def _branches(self, *branches: Sequence[ast.AST]) -> None:
-        """Follow each branch from here; bound for sure is what every one binds that comes to its end."""
-        start, ends = self.sure, []
+        """Visit each branch; afterwards the names are sure that every completed branch binds."""
+        start, bound_at_ends = self.sure, []
         for branch in branches:
             self.sure = set(start)
             self._visit_all(branch)
             if not (branch and isinstance(branch[-1], _LEAVING)):
-                ends.append(self.sure)
-        self.sure = set.intersection(*ends) if ends else start
+                bound_at_ends.append(self.sure)
+        self.sure = set.intersection(*bound_at_ends) if bound_at_ends else start
 
     def visit_If(self, node: ast.If) -> None:
         self.visit(node.test)
@@ -205,13 +205,13 @@ class _Scope(ast.NodeVisitor):
         start = set(self.sure)
         self._visit_all([*node.body, *node.orelse])
         done = [*node.body, *node.orelse]
-        ends = [] if done and isinstance(done[-1], _LEAVING) else [self.sure]
+        bound_at_ends = [] if done and isinstance(done[-1], _LEAVING) else [self.sure]
         for handler in node.handlers:
             self.sure = set(start)
             self.visit(handler)
             if not isinstance(handler.body[-1], _LEAVING):
-                ends.append(self.sure)
-        self.sure = set.intersection(*ends) if ends else start
+                bound_at_ends.append(self.sure)
+        self.sure = set.intersection(*bound_at_ends) if bound_at_ends else start
         self._visit_all(node.finalbody)
 
     visit_TryStar = visit_Try  # noqa: N815 - ast names visitors so
@@ -298,7 +298,7 @@ class _Scope(ast.NodeVisitor):
         self.bind(node.name)
 
     def visit_TypeAlias(self, node: ast.AST) -> None:
-        """Read ``type NAME = …`` (Python 3.12), whose value is computed when it is asked for."""
+        """Visit ``type NAME = …`` (Python 3.12), whose value is evaluated lazily."""
         loaded = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
         self.later |= loaded - _type_names(node)
         name = getattr(node, "name", None)
@@ -345,7 +345,7 @@ _METHODS: Mapping[type[ast.AST], Callable[[_Scope, Any], None]] = {
 
 
 def magic_texts(node: ast.AST) -> list[str]:
-    """Return the texts that IPython's call of a magic or a shell command holds, the magic's name first."""
+    """Return the texts in IPython's call of a magic or a shell command, the magic's name first."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return []
     shell = node.func.value

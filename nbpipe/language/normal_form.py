@@ -1,4 +1,4 @@
-"""Code written down without its layout, and what stands in it: found in one walk, for every plan reads every step."""
+"""Code in a normal form without layout, and the names in it: found in one walk, as every plan reads every step."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from nbpipe.language.python_literals import MAX_BITS
 
 @dataclass(frozen=True, slots=True)
 class NormalForm:
-    """What code says, whatever it looks like.
+    """The content of code, independent of its layout.
 
-    ``normal`` is the code without comments, layout and positions, one line for each statement; docstrings stay, for
-    code can read them. ``words`` are the names and attributes in it, ``modules`` the dotted names of modules that it
-    may import at any depth: ``a`` and ``a.b`` for ``from a import b``. It changes something in place only where
-    ``touches`` is true; where ``simple`` is true, the compiler finds nothing wrong that the parser has not found.
+    ``normal`` is the code without comments, layout and positions, one line per statement; docstrings stay, because code
+    can read them. ``identifiers`` are the names and attributes in it, ``modules`` the dotted names of modules that it
+    may import at any depth: ``a`` and ``a.b`` for ``from a import b``. If ``touches`` is false, it changes nothing in
+    place; if ``simple`` is true, the compiler finds no errors that the parser has not found.
     """
 
     normal: str
-    words: frozenset[str]
+    identifiers: frozenset[str]
     modules: tuple[str, ...]
     touches: bool
     simple: bool
 
 
 def normal_form_of(body: Iterable[ast.AST]) -> NormalForm:
-    """Return the form of statements; RecursionError where they are nested too deeply."""
+    """Return the normal form of statements; raise RecursionError if they are nested too deeply."""
     walk = _Walk()
     normal = "\n".join([walk.write(statement) for statement in body])
-    touches = walk.touches or not walk.words.isdisjoint(MUTATORS)
+    touches = walk.touches or not walk.identifiers.isdisjoint(MUTATORS)
     simple = walk.kinds <= _SIMPLE and not walk.doubtful and "__debug__" not in normal
-    return NormalForm(normal, frozenset(walk.words), tuple(walk.modules), touches, simple)
+    return NormalForm(normal, frozenset(walk.identifiers), tuple(walk.modules), touches, simple)
 
 
 class _Walk:
-    """Writes nodes as ``ast.dump`` does, but in half the time, and notes on the way what stands in them."""
+    """Writes nodes as ``ast.dump`` does, in half the time, and collects the names in them."""
 
     def __init__(self) -> None:
-        self.words: set[str] = set()
+        self.identifiers: set[str] = set()
         self.modules: dict[str, None] = {}
         self.kinds: set[type[ast.AST]] = set()
         self.touches = False
@@ -50,7 +50,7 @@ class _Walk:
     def write(self, node: ast.AST) -> str:
         kind = type(node)
         if isinstance(node, ast.Name):
-            self.words.add(node.id)
+            self.identifiers.add(node.id)
             return f"Name({node.id})"
         if isinstance(node, ast.Constant):
             return f"Constant({node.kind or ''}{_literal(node.value)})"
@@ -73,7 +73,7 @@ class _Walk:
 
     def _note(self, node: ast.AST) -> None:
         if isinstance(node, ast.Attribute):
-            self.words.add(node.attr)
+            self.identifiers.add(node.attr)
         if isinstance(node, _STORED):
             self.touches |= not isinstance(node.ctx, ast.Load)
         elif isinstance(node, ast.Call):
@@ -94,7 +94,7 @@ class _Walk:
             self.doubtful |= bool(node.is_async)
 
     def _note_import(self, call: ast.Call) -> None:
-        """Note what ``importlib.import_module("a.b")`` and ``__import__("a.b")`` import."""
+        """Record what ``importlib.import_module("a.b")`` and ``__import__("a.b")`` import."""
         called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if called in _IMPORTERS:
             arguments = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
@@ -105,8 +105,8 @@ class _Walk:
 _IMPORTERS = frozenset({"import_module", "__import__"})
 _STORED = (ast.Attribute, ast.Subscript)
 _NOTED = frozenset({*_STORED, ast.Call, ast.AugAssign, ast.Import, ast.ImportFrom, ast.arguments, ast.comprehension})
-# To ask the compiler takes as long as to parse. In code of these kinds it finds arguments of one name, `async` in a
-# comprehension, and `__debug__`; loops and `with` are left out, for it counts them.
+# Compiling takes as long as parsing. In code of these kinds the compiler finds only duplicate arguments, `async` in a
+# comprehension, and `__debug__`; loops and `with` are not listed, because it limits their nesting.
 _SIMPLE = frozenset(
     {
         ast.Expr, ast.Assign, ast.AugAssign, ast.Delete, ast.Assert, ast.Raise, ast.If, ast.Pass, ast.Import, ast.alias,
@@ -120,5 +120,5 @@ _SIMPLE = frozenset(
 
 
 def _literal(value: object) -> str:
-    # Python refuses to write longer integers in decimals (sys.get_int_max_str_digits).
+    # Python does not write longer integers in decimal (sys.get_int_max_str_digits).
     return hex(value) if type(value) is int and value.bit_length() > MAX_BITS else repr(value)

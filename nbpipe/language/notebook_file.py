@@ -1,4 +1,4 @@
-"""Notebook files: their code cells and the kernel that they name."""
+"""Notebook files: their code cells and their kernelspec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbpipe.language.source_text import nearest
 from nbpipe.model import Cell
 
 _SAVE_AGAIN = "Save it again from Jupyter."
-_JSON_WORDS = {
+_JSON_TYPE_NAMES = {
     list: "a list",
     str: "text",
     int: "a number",
@@ -24,7 +24,7 @@ _JSON_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class NotebookFile:
-    """A notebook file, read: code cells numbered among all cells from 1, and the kernelspec's name if it has one."""
+    """A parsed notebook file: its code cells, numbered among all cells from 1, and the kernelspec's name, if any."""
 
     path: Path
     cells: tuple[Cell, ...]
@@ -33,14 +33,14 @@ class NotebookFile:
 
 
 def read_notebook(path: Path) -> NotebookFile:
-    """Read a notebook of format 3 or 4; NotebookUnreadable says what is wrong with any other file."""
+    """Read a notebook of format 3 or 4; raise NotebookUnreadable for any other file."""
     document = _document(path)
     if document.get("nbformat") != 4:
         document = _upgraded(document, path)
     cells = document.get("cells")
     if not isinstance(cells, list):
         raise NotebookUnreadable(f"{path} is not a notebook: it has no list of cells", _SAVE_AGAIN)
-    found = tuple(
+    code_cells = tuple(
         _cell(cell, number, path)
         for number, cell in enumerate(cells, 1)
         if not isinstance(cell, dict) or cell.get("cell_type") == "code"
@@ -48,7 +48,7 @@ def read_notebook(path: Path) -> NotebookFile:
     metadata = document.get("metadata")
     spec = metadata.get("kernelspec") if isinstance(metadata, dict) else None
     spec = spec if isinstance(spec, dict) else {}
-    return NotebookFile(path, found, _text(spec.get("name")), _text(spec.get("language")))
+    return NotebookFile(path, code_cells, _text(spec.get("name")), _text(spec.get("language")))
 
 
 def _text(value: object) -> str | None:
@@ -66,7 +66,7 @@ def _document(path: Path) -> dict[str, Any]:
         hint = (
             "Name the notebook itself."
             if isinstance(error, IsADirectoryError)
-            else "Look at the file's permissions and its disk."
+            else "Check the file's permissions and its disk."
         )
         raise NotebookUnreadable(f"{path} cannot be read: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
@@ -76,7 +76,7 @@ def _document(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _broken(path, text, error) from None
     if not isinstance(document, dict):
-        content = _JSON_WORDS.get(type(document), "something else")
+        content = _JSON_TYPE_NAMES.get(type(document), "something else")
         raise NotebookUnreadable(f"{path} is not a notebook: it holds {content}", _SAVE_AGAIN)
     return document
 
@@ -85,7 +85,7 @@ def _missing(path: Path) -> NotebookUnreadable:
     folder = path.parent
     others = [other.name for other in folder.glob("*.ipynb")] if folder.is_dir() else []
     hint = nearest(path.name, others) or (
-        f"There are: {', '.join(sorted(others)[:5])}." if others else "Look at the spelling of its path."
+        f"There are: {', '.join(sorted(others)[:5])}." if others else "Check the spelling of its path."
     )
     return NotebookUnreadable(f"there is no notebook {path}", hint)
 
@@ -109,14 +109,14 @@ def _upgraded(document: dict[str, Any], path: Path) -> dict[str, Any]:
         raise NotebookUnreadable(
             f"{path} has the notebook format {version!r}; nbpipe reads 3 and 4", "Save it as format 4 from Jupyter."
         )
-    # Imported here: nbformat takes long to load, and hardly any notebook is older than format 4.
+    # Imported here: nbformat loads slowly, and hardly any notebook is older than format 4.
     import nbformat
 
     try:
         converted = nbformat.convert(nbformat.from_dict(document), 4)  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001 - nbformat raises whatever its attribute look-ups meet
         raise NotebookUnreadable(
-            f"{path} is format {version} and cannot be brought to format 4: {error}", _SAVE_AGAIN
+            f"{path} is format {version} and cannot be converted to format 4: {error}", _SAVE_AGAIN
         ) from None
     return dict(converted)
 

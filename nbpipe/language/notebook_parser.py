@@ -1,4 +1,4 @@
-"""A notebook's cells as a pipeline: kinds of cells told apart, steps put together, everything wrong collected."""
+"""A notebook's cells as a pipeline: cells are classified, steps assembled, and all errors collected."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 
 @dataclass(frozen=True, slots=True)
 class ParsedNotebook:
-    """What the cells say; ``errors`` is empty when it can be planned, ``unbound`` lists outputs not bound yet.
+    """The parsed cells; ``errors`` is empty if they can be planned, ``unbound`` lists outputs not bound yet.
 
-    ``unread`` are the words of cells that are wrong: what they would have given cannot be known.
+    ``unread`` are the words in erroneous cells: names that these cells may define.
     """
 
     steps: tuple[Step, ...]
@@ -48,14 +48,14 @@ class ParsedNotebook:
 
 
 def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
-    """Read code cells in notebook order; nothing is raised, everything wrong is in ``errors``."""
+    """Parse code cells in notebook order; never raise, but collect everything wrong in ``errors``."""
     errors: list[Refused] = []
     kinds = [(_kind(cell), cell) for cell in cells]
     parameters, injected = _parameters(kinds, errors)
     ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
     shared = collect_definitions(ordinary)
     errors += shared.errors
-    garbled = _words(ordinary, shared.errors)
+    garbled = _words_of_broken_cells(ordinary, shared.errors)
     defaults = _defaults(ordinary, errors)
     declaring, wrong = [cell for kind, cell in kinds if kind == "step"], list[Refused]()
     steps = _steps(declaring, defaults, wrong)
@@ -65,17 +65,17 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
         for output in step.outputs:
             makers[output.name] = (*makers.get(output.name, ()), step.name)
     refused = _refused(kinds, parameters) | garbled
-    around = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
+    scope = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
     code: dict[str, StepCode] = {}
     unbound: dict[str, tuple[str, ...]] = {}
     for step in steps:
-        analysed = analyse_step(step, around)
+        analysed = analyse_step(step, scope)
         code[step.name] = analysed.code
-        errors += _parameter_errors(step, {**dict.fromkeys(refused), **around.parameters})
+        errors += _parameter_errors(step, {**dict.fromkeys(refused), **scope.parameters})
         errors += analysed.errors
         if analysed.unbound:
             unbound[step.name] = analysed.unbound
-    unread = garbled | _words(declaring, wrong)
+    unread = garbled | _words_of_broken_cells(declaring, wrong)
     return ParsedNotebook(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread)
 
 
@@ -126,7 +126,7 @@ def _parameters(
 
 
 def _refused(kinds: Sequence[tuple[str, Cell]], parameters: Sequence[Parameter]) -> frozenset[str]:
-    """Return the names that parameters cells bind and that are no parameters: the cell is wrong, which is told once."""
+    """Return the names bound by an erroneous parameters cell that are not parameters; the cell is reported once."""
     bound: set[str] = set()
     for kind, cell in kinds:
         if kind == "parameters":
@@ -137,28 +137,28 @@ def _refused(kinds: Sequence[tuple[str, Cell]], parameters: Sequence[Parameter])
     return frozenset(bound - {parameter.name for parameter in parameters})
 
 
-def _words(cells: Iterable[Cell], errors: Iterable[Refused]) -> frozenset[str]:
+def _words_of_broken_cells(cells: Iterable[Cell], errors: Iterable[Refused]) -> frozenset[str]:
     """Return the words of the cells that the errors are about."""
     wrong = {error.place.cell for error in errors}
     return frozenset(word for cell in cells if cell.number in wrong for word in _WORD.findall(cell.source))
 
 
 def _defaults(cells: Sequence[Cell], errors: list[Refused]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     for cell in cells:
         called = _called_defaults(cell) if "%nbpipe" in cell.source else []
         for number, line in enumerate(lines_of(cell.source), 1):
             match = _DEFAULTS.match(line)
             if match and match[1].strip() in called:
                 try:
-                    found |= read_defaults(line_span(match[1], cell.number, number, match.start(1) + 1))
+                    defaults |= read_defaults(line_span(match[1], cell.number, number, match.start(1) + 1))
                 except BadDirective as error:
                     errors.append(error)
-    return found
+    return defaults
 
 
 def _called_defaults(cell: Cell) -> list[str]:
-    """Return what ``%nbpipe defaults`` is given in the cell's code: a text that only looks like it is none."""
+    """Return the arguments of ``%nbpipe defaults`` calls in the cell's code, ignoring text that only looks like one."""
     try:
         tree = parse_cell(cell.source, SourceLocation(cell.number))
     except Refused:
@@ -186,7 +186,7 @@ def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refu
             errors.append(BadPipeline(message, "Rename one, or continue the first with --append.", declared.place))
         else:
             steps[declared.name] = _begin(declared, defaults)
-    unread = _words(cells, errors)
+    unread = _words_of_broken_cells(cells, errors)
     for declared in continued:
         if declared.name in steps or declared.name not in unread:
             _continue(declared, steps, errors)
@@ -197,11 +197,13 @@ def _begin(declared: StepDeclaration, defaults: Mapping[str, Any]) -> Step:
     options: StepOptions = declared.options
     if defaults:
         fields = {field.name for field in dataclasses.fields(StepOptions)}
-        left_out = {key: value for key, value in defaults.items() if key not in declared.given and key in fields}
+        left_out = {key: value for key, value in defaults.items() if key not in declared.key_places and key in fields}
         later = [(key, value) for key, value in defaults.items() if isinstance(value, SourceLocation)]
         options = dataclasses.replace(options, **left_out, later=(*options.later, *later))
     piece = StepCell(declared.place.cell or 0, declared.body)
-    return Step(declared.name, declared.inputs, declared.outputs, options, (piece,), declared.place, declared.given)
+    return Step(
+        declared.name, declared.inputs, declared.outputs, options, (piece,), declared.place, declared.key_places
+    )
 
 
 def _continue(declared: StepDeclaration, steps: dict[str, Step], errors: list[Refused]) -> None:
@@ -223,9 +225,9 @@ def _continue(declared: StepDeclaration, steps: dict[str, Step], errors: list[Re
 
 
 def _parameter_errors(step: Step, parameters: Mapping[str, Parameter | None]) -> list[Refused]:
-    """Return the errors of ``param`` and ``when``: both are about parameters.
+    """Return the errors of ``param`` and ``when``, which both refer to parameters.
 
-    What ``when`` reads decides whether the step runs, not what it makes, and is no part of its code.
+    What ``when`` reads decides whether the step runs, not what it computes: it is not part of the step's code.
     """
     errors: list[Refused] = []
     for name in step.options.params:
@@ -242,5 +244,5 @@ def _parameter_errors(step: Step, parameters: Mapping[str, Parameter | None]) ->
     for name in names:
         if name not in parameters:
             hint = nearest(name, parameters) or "A condition can only read parameters."
-            errors.append(BadPipeline(f"`when` reads `{name}`, which is no parameter", hint, place))
+            errors.append(BadPipeline(f"`when` reads `{name}`, which is not a parameter", hint, place))
     return errors

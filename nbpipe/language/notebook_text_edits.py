@@ -1,4 +1,4 @@
-"""New sources for cells of a notebook file, all other characters of it kept: indentation, order, line ends."""
+"""Replace the sources of cells in a notebook file and keep everything else: indentation, order, line endings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SOURCE_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A JSON value and where it stands: ``parts`` are its members or items by their keys or places."""
+    """A JSON value and its position: ``parts`` are its members or items by key or index."""
 
     start: int
     end: int
@@ -26,21 +26,21 @@ class _Value:
 
 
 def with_new_sources(text: str, sources: Mapping[int, str]) -> str:
-    """Return a notebook's text with new sources for some cells, which are counted from 1 among all.
+    """Return a notebook's text with new sources for some cells, counted from 1 among all cells.
 
-    Raise NotebookUnreadable when the text is no notebook of format 4; it must be JSON.
+    Raise NotebookUnreadable if the text is not a notebook of format 4; it must be JSON.
     """
     before = json.loads(text)
     cells = _read(_TOKEN.finditer(text)).parts.get("cells")
     if cells is None or before.get("nbformat") != 4:
-        raise NotebookUnreadable("it is no notebook of format 4", "Save it again from Jupyter.")
+        raise NotebookUnreadable("it is not a notebook of format 4", "Save it again from Jupyter.")
     fresh, ascii_only = text, text.isascii()
     for number in sorted(sources, reverse=True):
         source = cells.parts[number - 1].parts["source"]
         written = text[source.start : source.end]
         change = _list if written.startswith("[") else _string
-        made = change(written, source, sources[number], ascii_only=ascii_only)
-        fresh = fresh[: source.start] + made + fresh[source.end :]
+        replacement = change(written, source, sources[number], ascii_only=ascii_only)
+        fresh = fresh[: source.start] + replacement + fresh[source.end :]
         before["cells"][number - 1]["source"] = _like(before["cells"][number - 1]["source"], sources[number])
     if json.loads(fresh) != before:
         raise NotebookUnreadable("its text cannot be changed safely", "Save it again from Jupyter.")
@@ -52,7 +52,7 @@ def _like(old: Any, source: str) -> Any:
 
 
 def _string(written: str, _source: _Value, fresh: str, *, ascii_only: bool) -> str:
-    """Return a source in quotes: lines at its beginning and its end that are the same stay as they are written."""
+    """Return a source as a JSON text; unchanged lines at its beginning and end stay as written."""
     return f'"{_spliced(_lines(written[1:-1]), fresh, ascii_only=ascii_only)}"'
 
 
@@ -81,7 +81,7 @@ def _list(written: str, source: _Value, fresh: str, *, ascii_only: bool) -> str:
 
 
 def _same(old: list[str], new: list[str]) -> tuple[int, int]:
-    """Return how many lines are the same at the beginning, and at the end of what remains."""
+    """Return how many lines are equal at the beginning, and at the end of the remainder."""
     shorter = min(len(old), len(new))
     head = next((at for at in range(shorter) if old[at] != new[at]), shorter)
     rest = shorter - head
@@ -90,7 +90,7 @@ def _same(old: list[str], new: list[str]) -> tuple[int, int]:
 
 
 def _lines(quoted: str) -> list[str]:
-    """Split what stands between a text's quotes behind each of its line feeds."""
+    """Split a JSON text without its quotes after each line feed."""
     lines, line = [], ""
     for character in _CHARACTER.findall(quoted):
         line += character

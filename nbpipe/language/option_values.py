@@ -11,7 +11,7 @@ from nbpipe.model import ReusePolicy
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB|MiB|GiB|TiB)")
-# An idle kernel takes some of it.
+# An idle kernel needs some of it.
 _LEAST = 100 * 10**6
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
@@ -39,15 +39,15 @@ def size(span: SourceSpan) -> int:
     text = unquote(span).text
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise span.wrong(f"`{text}` is no amount of memory", "Write a number and its unit: 500MB, 2GiB.")
-    found = int(float(match[1]) * _BYTES[match[2]])
-    if found < _LEAST:
+        raise span.wrong(f"`{text}` is not an amount of memory", "Write a number and its unit: 500MB, 2GiB.")
+    amount = int(float(match[1]) * _BYTES[match[2]])
+    if amount < _LEAST:
         raise span.wrong(f"`{text}` leaves no room for Python itself", "Write 100MB or more.")
-    return found
+    return amount
 
 
 def one_of(span: SourceSpan, choices: Sequence[str]) -> str:
-    """Read one of a few words."""
+    """Read one of several choices."""
     if span.text not in choices:
         raise span.wrong(
             f"`{span.text}` is none of {', '.join(choices)}", nearest(span.text, choices) or f"Write {choices[0]}."
@@ -61,5 +61,5 @@ def reuse(span: SourceSpan) -> ReusePolicy:
 
 
 def text(span: SourceSpan) -> str:
-    """Read free text, quotes taken off."""
+    """Read free text, without its quotes."""
     return unquote(span).text

@@ -1,4 +1,4 @@
-"""The parameters cell: names, types, defaults, allowed values and help, and values given from outside."""
+"""The parameters cell: names, types, defaults, allowed values and help; and parameter values passed from outside."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DATA_HINT = "Make it a dataset or a file, and declare that as an input."
 def read_parameters(cell: Cell) -> tuple[Parameter, ...]:
     """Read a parameters cell; every line must assign one literal to one name."""
     comments = comments_of(cell.source)
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     errors: list[Refused] = []
     for statement in _parse(cell).body:
         try:
@@ -36,27 +36,27 @@ def read_parameters(cell: Cell) -> tuple[Parameter, ...]:
         except RecursionError:
             errors.append(too_deep(_at(cell, statement)))
             continue
-        found[parameter.name] = parameter
+        parameters[parameter.name] = parameter
     refuse(errors)
-    return tuple(found.values())
+    return tuple(parameters.values())
 
 
 def read_injected(cell: Cell) -> dict[str, Any]:
-    """Read the cell that papermill injects: the values that were given from outside."""
+    """Read the cell that papermill injects: the values that were passed from outside."""
     values: dict[str, Any] = {}
     for statement in _parse(cell).body:
         name = _target(statement)
         if name is None or not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
             raise BadParameter(
-                "the injected parameters hold more than assignments",
-                "Leave the cell as papermill wrote it, or take its tag away.", _at(cell, statement),
+                "the injected parameters contain more than assignments",
+                "Leave the cell as papermill wrote it, or remove its tag.", _at(cell, statement),
             )  # fmt: skip
         values[name] = _injected_value(statement.value, cell)
     return values
 
 
 def bound_names(source: str) -> frozenset[str]:
-    """Return the names that a cell of plain assignments binds; empty when it is anything else."""
+    """Return the names that a cell of plain assignments binds; empty for any other cell."""
     try:
         body = parse_plain(source).body
     except SyntaxError:
@@ -68,17 +68,17 @@ def bound_names(source: str) -> frozenset[str]:
 def settle_parameters(
     parameters: Iterable[Parameter], texts: Mapping[str, str], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return each parameter's value: the default, else what was given as text (``-p``) or as a value."""
-    known = {parameter.name: parameter for parameter in parameters}
+    """Return each parameter's value: the one passed as text (``-p``) or as a value, else the default."""
+    by_name = {parameter.name: parameter for parameter in parameters}
     errors: list[Refused] = []
     for name in {**texts, **values}:
-        if name not in known:
-            hint = nearest(name, known) or (
-                f"There are: {', '.join(known)}." if known else "The notebook declares none."
+        if name not in by_name:
+            hint = nearest(name, by_name) or (
+                f"There are: {', '.join(by_name)}." if by_name else "The notebook declares none."
             )
             errors.append(BadParameter(f"there is no parameter `{name}`", hint))
     settled: dict[str, Any] = {}
-    for name, parameter in known.items():
+    for name, parameter in by_name.items():
         try:
             value = from_text(parameter, texts[name]) if name in texts else values.get(name, parameter.default)
             settled[name] = check_value(parameter, value)
@@ -89,7 +89,7 @@ def settle_parameters(
 
 
 def from_text(parameter: Parameter, text: str) -> Any:
-    """Read a value written on a command line by the parameter's declared type."""
+    """Convert a value from the command line to the parameter's declared type."""
     if parameter.optional and text in ("None", "null"):
         return None
     try:
@@ -97,18 +97,18 @@ def from_text(parameter: Parameter, text: str) -> Any:
     except (ValueError, RecursionError):
         raise BadParameter(
             f"`{parameter.name}` is {_a(parameter.kind)}, and {text[:80]!r} is not one",
-            f"Give it like its default: {_shown(parameter.default)}", parameter.place,
+            f"Write it like its default: {_shown(parameter.default)}", parameter.place,
         ) from None  # fmt: skip
 
 
 def check_value(parameter: Parameter, value: Any) -> Any:
-    """Return the value if the parameter may hold it (a whole number is promoted where a float is declared)."""
-    settled = _held(parameter, value)
+    """Return the value if it is valid for the parameter; an int becomes a float where one is declared."""
+    settled = _checked(parameter, value)
     _deliverable(parameter.name, settled, parameter.place)
     return settled
 
 
-def _held(parameter: Parameter, value: Any) -> Any:
+def _checked(parameter: Parameter, value: Any) -> Any:
     if parameter.kind == "float" and type(value) is int:
         value = _promoted(parameter, value)
     allowed = value is None and parameter.optional
@@ -133,17 +133,17 @@ def _held(parameter: Parameter, value: Any) -> Any:
 
 
 def _items(parameter: Parameter, item: Parameter, value: Any) -> Any:
-    """Return a list or a dict whose items are each what they are declared to be."""
+    """Return a list or a dict with each item checked against its declared type."""
     if isinstance(value, list):
-        return [_held_item(parameter, item, value, at) for at in range(len(value))]
-    return {key: _held_item(parameter, item, value, key) for key in value}
+        return [_checked_item(parameter, item, value, at) for at in range(len(value))]
+    return {key: _checked_item(parameter, item, value, key) for key in value}
 
 
-def _held_item(parameter: Parameter, item: Parameter, value: Any, at: Any) -> Any:
-    """Check one item as a parameter whose name says where it is."""
+def _checked_item(parameter: Parameter, item: Parameter, value: Any, at: Any) -> Any:
+    """Check one item as a parameter named after its position."""
     default = value[at] if value is parameter.default else parameter.default
     named = dataclasses.replace(item, name=f"{parameter.name}[{_shown(at)}]", default=default, place=parameter.place)
-    return _held(named, value[at])
+    return _checked(named, value[at])
 
 
 def _promoted(parameter: Parameter, value: int) -> float:
@@ -198,7 +198,7 @@ def _parameter(statement: ast.stmt, cell: Cell, comment: str) -> Parameter:
             "Each line is NAME = LITERAL or NAME: TYPE = LITERAL; move anything else to another cell.", place,
         )  # fmt: skip
     if name == _RESERVED:
-        raise BadParameter(f"`{name}` is a name of nbpipe's own", "Choose another name.", place)
+        raise BadParameter(f"`{name}` is reserved by nbpipe", "Choose another name.", place)
     try:
         default = ast.literal_eval(value)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
@@ -227,22 +227,22 @@ def _declared(node: ast.expr, name: str, place: SourceLocation) -> Parameter:
         if len(sides) == 1:
             return dataclasses.replace(_declared(sides[0], name, place), optional=True)
     head = node.value if isinstance(node, ast.Subscript) else node
-    word = head.attr if isinstance(head, ast.Attribute) else head.id if isinstance(head, ast.Name) else ""
-    if isinstance(node, ast.Subscript) and word == "Literal":
+    type_name = head.attr if isinstance(head, ast.Attribute) else head.id if isinstance(head, ast.Name) else ""
+    if isinstance(node, ast.Subscript) and type_name == "Literal":
         return _literal(node, name, place)
-    if isinstance(node, ast.Subscript) and word == "Optional":
+    if isinstance(node, ast.Subscript) and type_name == "Optional":
         return dataclasses.replace(_declared(node.slice, name, place), optional=True)
-    kind = word.lower() if word in ("List", "Dict") else "any" if word == "Any" else word
+    kind = type_name.lower() if type_name in ("List", "Dict") else "any" if type_name == "Any" else type_name
     if kind not in KINDS and kind != "any":
         raise BadParameter(
             f"`{name}` has the type {ast.unparse(node)}, which no parameter can have",
-            nearest(word, KINDS) or f"The types are {', '.join(KINDS)}, Literal[…] and … | None.", place,
+            nearest(type_name, KINDS) or f"The types are {', '.join(KINDS)}, Literal[…] and … | None.", place,
         )  # fmt: skip
     return Parameter("", kind, None, item=_declared_item(node, kind, name, place))
 
 
 def _declared_item(node: ast.expr, kind: str, name: str, place: SourceLocation) -> Parameter | None:
-    """Return the declared type of a list's items or a dict's values; a type that no parameter can have says nothing."""
+    """Return the declared type of a list's items or a dict's values; None for a type that no parameter can have."""
     inside = node.slice if isinstance(node, ast.Subscript) else None
     if kind == "dict" and isinstance(inside, ast.Tuple) and len(inside.elts) == 2:
         inside = inside.elts[1]
@@ -255,7 +255,7 @@ def _declared_item(node: ast.expr, kind: str, name: str, place: SourceLocation) 
 
 
 def _quoted_type(node: ast.expr, text: str) -> ast.expr:
-    """Return what a quoted annotation says; the quoted text itself when it says nothing."""
+    """Return the expression of a quoted annotation; the node itself if it is not one expression."""
     try:
         statement = parse_plain(text.strip()).body
     except SyntaxError:
@@ -316,12 +316,12 @@ def _int(text: str) -> int:
 
 
 def _float(text: str) -> float:
-    """Read a float; a number too large for one is none, and a whole number that it cannot hold is left as it is."""
+    """Read a float; raise ValueError for one that is too large, and return an int where a float would be inexact."""
     value = float(text) if "_" not in text else float("x")
     if math.isinf(value) and any(map(str.isdecimal, text)):
         raise ValueError(text)
-    whole = text.strip().lstrip("+-").isdecimal()
-    return int(text) if whole and int(text) != value else value
+    is_whole = text.strip().lstrip("+-").isdecimal()
+    return int(text) if is_whole and int(text) != value else value
 
 
 def _json(kind: type) -> Any:

@@ -1,6 +1,6 @@
-"""A reading written down as text, and read back: so that a notebook that has not changed need not be read again.
+"""Parsed notebooks as JSON text and back, so that an unchanged notebook need not be parsed again.
 
-Only what comes back exactly is written: a reading with errors, or with a value that text cannot hold, is not.
+Only what can be restored exactly is encoded: not a notebook with errors, or with values that JSON cannot represent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SOURCES: Mapping[str, Callable[..., InputSource]] = {
 
 
 def encode_notebook(reading: ParsedNotebook) -> str | None:
-    """Return the reading as ASCII text, or None where reading that would not give exactly the same again."""
+    """Return the parsed notebook as ASCII text, or None if decoding would not restore it exactly."""
     if reading.errors or reading.unread:
         return None
     try:
@@ -47,7 +47,7 @@ def encode_notebook(reading: ParsedNotebook) -> str | None:
 
 
 def decode_notebook(text: str) -> ParsedNotebook:
-    """Return the reading that was written down; ValueError when the text is none."""
+    """Return the parsed notebook encoded in a text; raise ValueError if the text is invalid."""
     try:
         payload = json.loads(text)
         definitions = [_definition(*each) for each in payload["definitions"]]
@@ -55,8 +55,8 @@ def decode_notebook(text: str) -> ParsedNotebook:
             steps=tuple([_step(*each) for each in payload["steps"]]),
             parameters=tuple([_parameter(*each) for each in payload["parameters"]]),
             code={name: _code(definitions, *each) for name, *each in payload["code"]},
-            injected=_held(payload["injected"]),
-            defaults=_held(payload["defaults"]),
+            injected=_decoded_value(payload["injected"]),
+            defaults=_decoded_value(payload["defaults"]),
             unbound={name: tuple(outputs) for name, outputs in payload["unbound"]},
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -64,13 +64,13 @@ def decode_notebook(text: str) -> ParsedNotebook:
 
 
 def _same(back: ParsedNotebook, reading: ParsedNotebook) -> bool:
-    """Return whether all is equal, and of the same types where equal values may differ: 1, 1.0 and True."""
+    """Return whether both are equal, with equal types too: 1, 1.0 and True differ."""
     values = [(parameter.default, parameter.choices) for parameter in reading.parameters]
     again = [(parameter.default, parameter.choices) for parameter in back.parameters]
-    orders = [list(found.code) for found in (back, reading)]
-    kept = (values, reading.injected, reading.defaults, [(step.options, step.given) for step in reading.steps])
-    found = (again, back.injected, back.defaults, [(step.options, step.given) for step in back.steps])
-    return back == reading and orders[0] == orders[1] and repr(found) == repr(kept)
+    orders = [list(actual.code) for actual in (back, reading)]
+    expected = (values, reading.injected, reading.defaults, [(step.options, step.key_places) for step in reading.steps])
+    actual = (again, back.injected, back.defaults, [(step.options, step.key_places) for step in back.steps])
+    return back == reading and orders[0] == orders[1] and repr(actual) == repr(expected)
 
 
 def _document(reading: ParsedNotebook) -> dict[str, Any]:
@@ -114,7 +114,15 @@ def _parameter_row(item: Parameter) -> list[Any]:
 
 def _parameter(name: str, kind: str, default: Any, *rest: Any) -> Parameter:
     optional, choices, help_, place = rest
-    return Parameter(name, kind, _held(default), optional, tuple(map(_held, choices)), help_, SourceLocation(*place))
+    return Parameter(
+        name,
+        kind,
+        _decoded_value(default),
+        optional,
+        tuple(map(_decoded_value, choices)),
+        help_,
+        SourceLocation(*place),
+    )
 
 
 def _step_row(step: Step) -> list[Any]:
@@ -125,12 +133,12 @@ def _step_row(step: Step) -> list[Any]:
         None if step.options == _PLAIN else _options_row(step.options),
         [[piece.cell, piece.source] for piece in step.pieces],
         _where(step.place),
-        [[key, _where(place)] for key, place in step.given.items()],
+        [[key, _where(place)] for key, place in step.key_places.items()],
     ]
 
 
 def _step(name: str, inputs: Iterable[Any], outputs: Iterable[Any], *rest: Any) -> Step:
-    options, pieces, place, given = rest
+    options, pieces, place, key_places = rest
     return Step(
         name,
         tuple(
@@ -140,7 +148,7 @@ def _step(name: str, inputs: Iterable[Any], outputs: Iterable[Any], *rest: Any) 
         _PLAIN if options is None else _options(options),
         tuple([StepCell(cell, source) for cell, source in pieces]),
         SourceLocation(*place),
-        {key: SourceLocation(*where) for key, where in given},
+        {key: SourceLocation(*where) for key, where in key_places},
     )
 
 
@@ -187,7 +195,7 @@ def _place(where: list[Any]) -> SourceLocation:
 
 
 def _value(value: Any) -> list[Any]:
-    """Return an author's value with its type beside it; ValueError for one that text cannot hold."""
+    """Return an author's value with its type; raise ValueError if JSON cannot represent it."""
     kind = type(value)
     if value is None or kind in (str, int, float, bool):
         return ["is", value]
@@ -202,16 +210,16 @@ def _value(value: Any) -> list[Any]:
     raise ValueError(f"a {kind.__name__} cannot be written down")
 
 
-def _held(payload: list[Any]) -> Any:
+def _decoded_value(payload: list[Any]) -> Any:
     kind, *parts = payload
-    return _HELD[kind](parts)
+    return _VALUE_DECODERS[kind](parts)
 
 
-_HELD: Mapping[str, Callable[[list[Any]], Any]] = {
+_VALUE_DECODERS: Mapping[str, Callable[[list[Any]], Any]] = {
     "is": lambda parts: parts[0],
-    "list": lambda parts: [_held(part) for part in parts],
-    "tuple": lambda parts: tuple(_held(part) for part in parts),
-    "dict": lambda parts: {_held(key): _held(value) for key, value in parts},
+    "list": lambda parts: [_decoded_value(part) for part in parts],
+    "tuple": lambda parts: tuple(_decoded_value(part) for part in parts),
+    "dict": lambda parts: {_decoded_value(key): _decoded_value(value) for key, value in parts},
     "reuse": lambda parts: ReusePolicy(parts[0]),
     "place": lambda parts: SourceLocation(*parts),
 }

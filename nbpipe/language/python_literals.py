@@ -1,4 +1,4 @@
-"""Literal values: which ones a parameter may hold, and how to write them as Python that means exactly them."""
+"""Literal values: which of them are valid parameters, and how to write them as exact Python expressions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 MAX_BYTES = 64 * 1024
 MAX_KEYS = 1000
-# Python refuses to write longer integers in decimals (sys.get_int_max_str_digits).
+# Python does not write longer integers in decimal (sys.get_int_max_str_digits).
 MAX_BITS = 14_000
 
 
@@ -29,7 +29,7 @@ def find_foreign(value: Any, path: str) -> str | None:
 
 
 def find_too_large(value: Any, path: str) -> str | None:
-    """Return a sentence when the value is data rather than a parameter, or None."""
+    """Return a sentence if the value is too large for a parameter, or None."""
     keys = sum(len(part) for _, part in _walk(value, path) if isinstance(part, dict))
     if keys > MAX_KEYS:
         return f"`{path}` has {keys:,} keys, more than {MAX_KEYS:,}"
@@ -38,7 +38,7 @@ def find_too_large(value: Any, path: str) -> str | None:
 
 
 def to_python(value: Any) -> str:
-    """Write a value as a Python expression that gives exactly that value back."""
+    """Return a Python expression that evaluates to exactly this value."""
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     if isinstance(value, list):

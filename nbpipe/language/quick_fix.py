@@ -1,4 +1,4 @@
-"""A cell mended: the declaration that an error asks for, written into the cell's own text."""
+"""Quick fix for a cell: add the declaration that an error asks for to the cell's text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 
 def declare_missing_input(cell: Cell, error: NbpipeError) -> str | None:
-    """Return the cell's new source, in which the input is declared that the error misses; None where that is no cure.
+    """Return the cell's source with the missing input declared; None if that does not fix the error.
 
-    The cell is the one that the error names. What is there already stays to the letter.
+    The cell is the one that the error refers to. Existing text stays exactly as it is.
     """
     if not isinstance(error, UndeclaredName) or not error.add or marker(cell.source) != "step":
         return None
@@ -30,7 +30,7 @@ def declare_missing_input(cell: Cell, error: NbpipeError) -> str | None:
 
 
 def _with_input(lines: list[str], written: DeclarationText, item: str) -> list[str]:
-    """Return the lines with one more input: behind the others, in a line of its own among lines, or behind the name."""
+    """Return the lines with one more input: after the other inputs, on its own directive line, or after the name."""
     if "in" in written.options:
         span = written.options["in"]
         end = span.place(len(span.text) - 1)
@@ -40,7 +40,7 @@ def _with_input(lines: list[str], written: DeclarationText, item: str) -> list[s
         ending = lines[written.first][len(lines[written.first].rstrip("\r\n")) :]
         pipe = "# |" if lines[below].startswith("# |") else "#|"
         return [*lines[:below], f"{pipe} in: {item}{ending}", *lines[below:]]
-    end = written.word.place(len(written.word.text) - 1)
+    end = written.name_span.place(len(written.name_span.text) - 1)
     return _inserted(lines, (end.line or 1) - 1, end.column or 1, f" -i {item}")
 
 

@@ -21,10 +21,10 @@ _WITH_VALUE = {"-W", "-X"}
 
 @dataclass(frozen=True, slots=True)
 class ScriptReferences:
-    """What is run: ``files`` as written, ``modules`` of ``-m``, ``hidden`` texts whose file cannot be told.
+    """The scripts that code runs: ``files`` as written, ``modules`` of ``-m``, ``hidden`` commands of unknown files.
 
-    ``runs``: some code is run by ``%run`` in the step's own namespace, where it may bind any name. ``installing`` are
-    the commands that change what is installed.
+    ``runs``: ``%run`` executes code in the step's own namespace, where it may bind any name. ``installing`` are
+    the commands that install or remove packages.
     """
 
     files: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def _runs(node: ast.AST) -> bool:
 
 
 def _installs(node: ast.AST) -> Iterator[str]:
-    """Return a magic or a shell command as its author wrote it, if it changes what is installed."""
+    """Yield a magic or a shell command as its author wrote it, if it installs or removes packages."""
     texts = magic_texts(node)
     if _method(node) == "run_line_magic" and _INSTALLING.match(" ".join(texts)):
         yield f"%{' '.join(texts)}"
@@ -83,13 +83,13 @@ def _run(text: str) -> Iterator[tuple[str, str]]:
         words = []
     kind, script = _script(words)
     if kind == "file" and "." not in script.rpartition("/")[2]:
-        # IPython adds the suffix that is left out.
+        # IPython adds a missing suffix.
         script += ".py"
     yield (kind, script) if kind else ("hidden", f"%run {text}")
 
 
 def _shell(text: str) -> Iterator[tuple[str, str]]:
-    """Return what each command of a shell line runs; after ``cd`` a path is not where it seems to be."""
+    """Yield the script that each command of a shell line runs; after ``cd`` its path is unknown."""
     try:
         lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|()")
         lexer.whitespace_split = True
@@ -112,7 +112,7 @@ def _shell(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _script(words: list[str]) -> tuple[str, str]:
-    """Return the file or module among an interpreter's words; nothing where there is none."""
+    """Return the file or module among an interpreter's arguments; empty texts if there is none."""
     rest = list(words)
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)

@@ -1,4 +1,4 @@
-"""Pieces of a cell's text that still know where they stand."""
+"""Spans of a cell's text that know their source location."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbpipe.errors import BadDirective, SourceLocation
 
 OPENING = {"[": "]", "(": ")", "{": "}"}
 QUOTES = "\"'"
-# Elsewhere a quote is an apostrophe: ./don't.csv
+# In other positions a quote is an apostrophe: ./don't.csv
 _BEFORE_QUOTES = " \t,=:[("
 _PLAIN = re.compile(r"[^\[(){}\]\"']*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -37,7 +37,7 @@ class SourceSpan:
         return SourceLocation(self.cell, line, column + offset - start, self.step)
 
     def part(self, start: int, end: int | None = None) -> SourceSpan:
-        """Return the stripped text between two offsets, its places kept."""
+        """Return the stripped span between two offsets, with its places."""
         raw = self.text[start:end]
         begin = start + len(raw) - len(raw.lstrip())
         if len(self.segments) == 1:
@@ -60,20 +60,20 @@ class SourceSpan:
 
 
 def lines_of(source: str) -> list[str]:
-    """Return the lines as Python counts them: ``str.splitlines`` also splits where a string literal may go on."""
+    """Return the lines as Python counts them: ``str.splitlines`` also splits at characters within a literal."""
     return _LINE_END.split(source)
 
 
 def comments_of(source: str) -> dict[int, str]:
-    """Return the comments by line; where the text stops being Python, those before that."""
-    found: dict[int, str] = {}
+    """Return the comments by line number, up to the first text that is not valid Python."""
+    comments: dict[int, str] = {}
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT:
-                found[token.start[0]] = token.string
+                comments[token.start[0]] = token.string
     except (tokenize.TokenError, SyntaxError):
-        return found
-    return found
+        return comments
+    return comments
 
 
 def line_span(text: str, cell: int, line: int, column: int = 1) -> SourceSpan:
@@ -82,7 +82,7 @@ def line_span(text: str, cell: int, line: int, column: int = 1) -> SourceSpan:
 
 
 def split_commas(span: SourceSpan) -> list[SourceSpan]:
-    """Split at the commas that stand outside quotes and brackets; an empty item is an error."""
+    """Split at the commas outside quotes and brackets; raise BadDirective for an empty item."""
     items, start = [], 0
     for offset in [*_top_level(span, ","), len(span.text)]:
         item = span.part(start, offset)
@@ -103,7 +103,7 @@ def find_top_level(span: SourceSpan, character: str) -> int:
 def _top_level(span: SourceSpan, character: str) -> list[int]:
     if _PLAIN.fullmatch(span.text):
         return [offset for offset, letter in enumerate(span.text) if letter == character]
-    found: list[tuple[int, frozenset[int]]] = []
+    candidates: list[tuple[int, frozenset[int]]] = []
     opened: list[int] = []
     quoted = -1
     for offset, letter in enumerate(span.text):
@@ -112,21 +112,21 @@ def _top_level(span: SourceSpan, character: str) -> list[int]:
         elif letter in QUOTES and (not offset or span.text[offset - 1] in _BEFORE_QUOTES):
             quoted = offset
         elif letter == character:
-            found.append((offset, frozenset(opened)))
+            candidates.append((offset, frozenset(opened)))
         elif letter in OPENING:
             opened.append(offset)
         elif opened and letter == OPENING[span.text[opened[-1]]]:
             opened.pop()
     if quoted >= 0:
         sign = span.text[quoted]
-        hint = "Close it, or put the whole value into the other kind."
+        hint = "Close it, or quote the whole value with the other kind."
         raise span.wrong(f"the quote {sign} is not closed", hint, quoted)
-    # A bracket that nothing closes is part of a file's name.
-    return [offset for offset, around in found if around <= set(opened)]
+    # An unclosed bracket is part of a file name.
+    return [offset for offset, around in candidates if around <= set(opened)]
 
 
 def unquote(span: SourceSpan) -> SourceSpan:
-    """Return the text inside the quotes, or the text itself when it has none."""
+    """Return the span inside the quotes, or the span itself if it has none."""
     text = span.text
     if len(text) >= 2 and text[0] in QUOTES and text.find(text[0], 1) == len(text) - 1:
         return SourceSpan(
@@ -139,7 +139,7 @@ def unquote(span: SourceSpan) -> SourceSpan:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.55) -> str:
-    """Return ``Did you mean `x`?`` for the nearest known word, or nothing."""
+    """Return ``Did you mean `x`?`` for the nearest known word, or an empty text."""
     names = list(known)
     folded = {name.casefold(): name for name in names if name != word}
     match = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=cutoff)

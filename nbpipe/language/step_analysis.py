@@ -1,4 +1,4 @@
-"""What a step's code needs: parameters it reads, definitions it reaches, modules it imports, and what is wrong."""
+"""What a step's code needs: parameters, definitions and modules; and the errors in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nbpipe.language.script_references import ScriptReferences, script_reference
 from nbpipe.language.source_text import lines_of, nearest
 from nbpipe.model import Definition, Parameter, PipelineWarning, Step, StepCode
 
-GIVEN = frozenset(dir(builtins)) | {
+BUILTIN_NAMES = frozenset(dir(builtins)) | {
     "get_ipython", "display", "In", "Out", "_", "__", "___", "__name__", "__doc__", "__builtins__", "__spec__",
     "__loader__", "__package__", "__annotations__",
 }  # fmt: skip
@@ -38,8 +38,8 @@ _DYNAMIC = frozenset({"exec", "get_ipython", "globals", "locals", "vars", "setat
 class NotebookScope:
     """What surrounds a step: shared definitions, parameters, and which steps make which outputs.
 
-    ``hints`` keeps what has been found for names that nothing gives: one import that is missing, many steps miss.
-    ``refused`` names stand in a cell that is wrong, which is told already.
+    ``hints`` caches the hints for undefined names: many steps may miss the same import. ``refused`` names are in an
+    erroneous cell, which is reported already.
     """
 
     shared: SharedDefinitions
@@ -50,7 +50,7 @@ class NotebookScope:
 
 
 @dataclass(slots=True)
-class _Found:
+class _StepNeeds:
     parameters: dict[str, None] = field(default_factory=dict)
     definitions: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
     assigned: set[str] = field(default_factory=set)
@@ -60,7 +60,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """A step's pieces, read: ``trees`` one by one, ``body`` together."""
+    """A step's parsed cells: ``trees`` one by one, ``body`` all together."""
 
     trees: tuple[ast.Module, ...]
     body: list[ast.stmt]
@@ -69,8 +69,8 @@ class _Code:
 
     @property
     def dynamic(self) -> bool:
-        """Return whether it may bind and read names that cannot be seen in its text."""
-        return self.names.stars or bool(self.form.words & _DYNAMIC)
+        """Return whether it may bind and read names that do not appear in its text."""
+        return self.names.stars or bool(self.form.identifiers & _DYNAMIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ class StepAnalysis:
     unbound: tuple[str, ...]
 
 
-def analyse_step(step: Step, around: NotebookScope) -> StepAnalysis:
+def analyse_step(step: Step, scope: NotebookScope) -> StepAnalysis:
     """Read a step's code by the rule: a name is an input, else the step's own, else a parameter, else a definition."""
     try:
-        return _analysed(step, _read(step), around)
+        return _analysed(step, _read(step), scope)
     except Refused as error:
         return StepAnalysis(StepCode((), (), ""), (error,), ())
     except RecursionError:
@@ -103,72 +103,72 @@ def _read(step: Step) -> _Code:
     return _Code(trees, body, name_usage(body), form)
 
 
-def _analysed(step: Step, code: _Code, around: NotebookScope) -> StepAnalysis:
-    found = _Found(parameters=dict.fromkeys(name for name in step.options.params if name in around.parameters))
+def _analysed(step: Step, code: _Code, scope: NotebookScope) -> StepAnalysis:
+    needs = _StepNeeds(parameters=dict.fromkeys(name for name in step.options.params if name in scope.parameters))
     bound = frozenset([item.name for item in step.inputs] + [item.name for item in step.outputs if item.is_path])
-    _own_reads(step, code, around, found, bound)
-    _close(around, found, bound, step.place)
-    stars = code.names.stars or bool(around.shared.stars)
-    if not stars and not _scripts(code, around.shared.always, step.place).runs:
-        found.errors += _missing(step, code, around, found, bound)
-    taken = around.shared.stars if stars and found.missing else []
+    _own_reads(step, code, scope, needs, bound)
+    _close(scope, needs, bound, step.place)
+    stars = code.names.stars or bool(scope.shared.stars)
+    if not stars and not _scripts(code, scope.shared.always, step.place).runs:
+        needs.errors += _missing(step, code, scope, needs, bound)
+    star_imports = scope.shared.stars if stars and needs.missing else []
     return StepAnalysis(
-        _code(step, code, around, found, taken), tuple(found.errors), _unbound(step, code, around, bound)
+        _code(step, code, scope, needs, star_imports), tuple(needs.errors), _unbound(step, code, scope, bound)
     )
 
 
-def _own_reads(step: Step, code: _Code, around: NotebookScope, found: _Found, bound: frozenset[str]) -> None:
-    """Take what the step's own code reads, and what an output is that no statement binds."""
+def _own_reads(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str]) -> None:
+    """Collect what the step's own code reads, and outputs that no statement binds."""
     names = code.names
     annotations = names.annotations - names.binds
-    strict = names.needs if around.shared.lazy else names.needs | annotations
+    strict = names.needs if scope.shared.lazy else names.needs | annotations
     for name in sorted(strict - bound):
         own = name in names.binds
         if own and name not in names.early:
             continue
-        if not _reach(name, step.place, around, found) and not own and name not in GIVEN:
-            found.missing.append((name, None))
+        if not _reach(name, step.place, scope, needs) and not own and name not in BUILTIN_NAMES:
+            needs.missing.append((name, None))
     unbound = {item.name for item in step.outputs if not item.is_path} - names.binds
     for name in sorted((unbound | names.unsure | names.mentioned | annotations) - strict - bound):
-        _reach_quietly(name, around, found)
+        _reach_quietly(name, scope, needs)
 
 
-def _reach(name: str, place: SourceLocation, around: NotebookScope, found: _Found) -> bool:
-    """Take a parameter or a definition called ``name``; say whether there is one."""
-    if name in around.parameters and name in around.shared.by_name:
-        cell = around.shared.by_name[name][0].definition.cell
+def _reach(name: str, place: SourceLocation, scope: NotebookScope, needs: _StepNeeds) -> bool:
+    """Collect the parameter or definition called ``name``, and return whether there is one."""
+    if name in scope.parameters and name in scope.shared.by_name:
+        cell = scope.shared.by_name[name][0].definition.cell
         message = f"`{name}` is both a parameter and a definition (cell {cell})"
-        found.errors.append(BadPipeline(message, "Rename one of them.", place))
+        needs.errors.append(BadPipeline(message, "Rename one of them.", place))
         return True
-    if name in around.parameters:
-        found.parameters[name] = None
+    if name in scope.parameters:
+        needs.parameters[name] = None
         return True
     try:
-        definitions = around.shared.find(name)
+        definitions = scope.shared.find(name)
     except BadPipeline as error:
-        found.errors.append(BadPipeline(error.message, error.hint, place))
+        needs.errors.append(BadPipeline(error.message, error.hint, place))
         return True
     if definitions:
-        found.definitions[name] = definitions
+        needs.definitions[name] = definitions
     return bool(definitions)
 
 
-def _reach_quietly(name: str, around: NotebookScope, found: _Found) -> None:
-    """Take a parameter or a definition called ``name`` if that is simply possible."""
-    if name in around.parameters:
-        found.parameters[name] = None
+def _reach_quietly(name: str, scope: NotebookScope, needs: _StepNeeds) -> None:
+    """Collect the parameter or definition called ``name`` if there is one; report no errors."""
+    if name in scope.parameters:
+        needs.parameters[name] = None
         return
     try:
-        definitions = around.shared.find(name)
+        definitions = scope.shared.find(name)
     except BadPipeline:
         return
     if definitions:
-        found.definitions[name] = definitions
+        needs.definitions[name] = definitions
 
 
-def _close(around: NotebookScope, found: _Found, given: frozenset[str], place: SourceLocation) -> None:
-    """Follow what the definitions need in turn."""
-    todo = [item for group in found.definitions.values() for item in group] + list(around.shared.always)
+def _close(scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str], place: SourceLocation) -> None:
+    """Collect what the definitions need in turn."""
+    todo = [item for group in needs.definitions.values() for item in group] + list(scope.shared.always)
     seen: set[int] = set()
     tried: set[str] = set()
     while todo:
@@ -176,29 +176,29 @@ def _close(around: NotebookScope, found: _Found, given: frozenset[str], place: S
         if id(item) in seen:
             continue
         seen.add(id(item))
-        found.assigned |= item.assigns
+        needs.assigned |= item.assigns
         for other in item.definition.names:
-            found.definitions.setdefault(other, [item])
+            needs.definitions.setdefault(other, [item])
         for name in sorted(item.now | item.later | item.quiet):
             # Inputs are there when a function is called, but not yet while it is defined.
-            if name in found.parameters or (name in given and name not in item.now):
+            if name in needs.parameters or (name in bound and name not in item.now):
                 continue
-            if name not in found.definitions and name not in tried:
+            if name not in needs.definitions and name not in tried:
                 tried.add(name)
                 if name in item.quiet and name not in item.now | item.later:
-                    _reach_quietly(name, around, found)
-                elif not _reach(name, place, around, found) and name not in GIVEN:
-                    found.missing.append((name, item))
-            todo += found.definitions.get(name, [])
+                    _reach_quietly(name, scope, needs)
+                elif not _reach(name, place, scope, needs) and name not in BUILTIN_NAMES:
+                    needs.missing.append((name, item))
+            todo += needs.definitions.get(name, [])
 
 
-def _missing(step: Step, code: _Code, around: NotebookScope, found: _Found, given: frozenset[str]) -> list[Refused]:
-    """Return an error for each name that nothing gives."""
+def _missing(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str]) -> list[Refused]:
+    """Return an error for each undefined name."""
     errors: list[Refused] = []
-    for name, item in found.missing:
-        if name in found.assigned or name in around.refused or (item is not None and name in code.names.binds | given):
+    for name, item in needs.missing:
+        if name in needs.assigned or name in scope.refused or (item is not None and name in code.names.binds | bound):
             continue
-        error = _undeclared(name, step, around, _place(name, step, code) if item is None else step.place)
+        error = _undeclared(name, step, scope, _place(name, step, code) if item is None else step.place)
         if item is not None:
             what = " and ".join(f"`{n}`" for n in item.definition.names[:3]) or "the shared cell"
             message = f"{error.message}; {what} in cell {item.definition.cell}, which this step uses, reads it"
@@ -207,34 +207,34 @@ def _missing(step: Step, code: _Code, around: NotebookScope, found: _Found, give
     return sorted(errors, key=lambda error: (error.place.cell or 0, error.place.line or 0, error.place.column or 0))
 
 
-def _undeclared(name: str, step: Step, around: NotebookScope, place: SourceLocation) -> UndeclaredName:
-    makers = [maker for maker in around.makers.get(name, ()) if maker != step.name]
+def _undeclared(name: str, step: Step, scope: NotebookScope, place: SourceLocation) -> UndeclaredName:
+    makers = [maker for maker in scope.makers.get(name, ()) if maker != step.name]
     if makers:
         listed = " and ".join(f"`{maker}`" for maker in makers)
         item = name if len(makers) == 1 else f"{name}={makers[0]}.{name}"
         message = f"`{name}` is an output of {listed}, and this step does not declare it"
-        # Which of several is meant, only the author knows.
+        # Only the author knows which of several is meant.
         add = item if len(makers) == 1 else ""
         return UndeclaredName(message, _cure(item, step, place), place, add=add)
-    if name in around.shared.explored:
+    if name in scope.shared.explored:
         return UndeclaredName(
-            f"`{name}` is made in cell {around.shared.explored[name]}, which is not part of the pipeline",
-            f"Make it in a step with `-o {name}` and declare `-i {name}` here, or mark that cell with `#| shared`.",
+            f"`{name}` is defined in cell {scope.shared.explored[name]}, which is not part of the pipeline",
+            f"Define it in a step with `-o {name}` and declare `-i {name}` here, or mark that cell with `#| shared`.",
             place,
         )  # fmt: skip
-    if name not in around.hints:
-        known = [*around.shared.by_name, *around.parameters, *around.makers]
-        hint = nearest(name, known) or nearest(name, GIVEN, cutoff=0.75)
-        around.hints[name] = hint or "Define it, declare it as an input, or make it a parameter."
-    return UndeclaredName(f"`{name}` is read, and nothing gives it", around.hints[name], place)
+    if name not in scope.hints:
+        known = [*scope.shared.by_name, *scope.parameters, *scope.makers]
+        hint = nearest(name, known) or nearest(name, BUILTIN_NAMES, cutoff=0.75)
+        scope.hints[name] = hint or "Define it, declare it as an input, or make it a parameter."
+    return UndeclaredName(f"`{name}` is used but never defined", scope.hints[name], place)
 
 
 def _cure(item: str, step: Step, place: SourceLocation) -> str:
-    """Return what to write: the whole value of ``in`` where the cell has one, which cannot be given twice."""
+    """Return the fix: the complete value of ``in`` if the cell has one, because it cannot be set twice."""
     there = [input_text(declared) for declared in step.inputs if declared.place.cell == place.cell]
     piece = next((piece.source for piece in step.pieces if piece.cell == place.cell), "")
-    whole = ", ".join([*there, item])
-    written = f"#| in: {whole}" if _IN_LINES.search(piece) else f"-i {whole}"
+    value = ", ".join([*there, item])
+    written = f"#| in: {value}" if _IN_LINES.search(piece) else f"-i {value}"
     return f"Make it `{written}`." if there else f"Add `{written}`."
 
 
@@ -252,34 +252,36 @@ def _place(name: str, step: Step, code: _Code) -> SourceLocation:
     return step.place
 
 
-def _unbound(step: Step, code: _Code, around: NotebookScope, given: frozenset[str]) -> tuple[str, ...]:
-    """Return the value outputs that nothing can bind; code that binds names at run time is believed."""
+def _unbound(step: Step, code: _Code, scope: NotebookScope, bound: frozenset[str]) -> tuple[str, ...]:
+    """Return the value outputs that nothing can bind; dynamic code may bind any name."""
     if code.dynamic:
         return ()
-    known = (code.names.binds, given, around.parameters, around.shared.by_name, around.refused)
+    sources = (code.names.binds, bound, scope.parameters, scope.shared.by_name, scope.refused)
     outputs = [item.name for item in step.outputs if not item.is_path]
-    return tuple(name for name in outputs if not any(name in names for names in known))
+    return tuple(name for name in outputs if not any(name in names for names in sources))
 
 
-def _code(step: Step, code: _Code, around: NotebookScope, found: _Found, stars: list[AnalysedDefinition]) -> StepCode:
-    shared = order_definitions(found.definitions, [*around.shared.always, *stars])
+def _code(
+    step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, stars: list[AnalysedDefinition]
+) -> StepCode:
+    shared = order_definitions(needs.definitions, [*scope.shared.always, *stars])
     texts = [piece.source for piece in step.pieces]
-    words = code.form.words.union(*(item.words for item in shared))
+    identifiers = code.form.identifiers.union(*(item.identifiers for item in shared))
     modules = dict.fromkeys([*code.form.modules, *(name for item in shared for name in item.modules)])
     scripts = _scripts(code, shared, step.place)
     modules |= dict.fromkeys(scripts.modules)
-    itself = bool((words | {name.rpartition(".")[2] for name in modules}) & _READS_ITSELF)
-    if itself:
+    reads_itself = bool((identifiers | {name.rpartition(".")[2] for name in modules}) & _READS_ITSELF)
+    if reads_itself:
         normal = _raw(_numbered(text) for text in texts)
     else:
         plain = all(is_plain(text) for text in texts)
         normal = code.form.normal if plain else _raw(_body(text) for text in texts)
     return StepCode(
-        parameters=tuple(sorted(found.parameters)),
-        definitions=tuple(_as_written(item.definition) if itself else item.definition for item in shared),
+        parameters=tuple(sorted(needs.parameters)),
+        definitions=tuple(_as_written(item.definition) if reads_itself else item.definition for item in shared),
         normal=normal,
         imports=tuple(modules),
-        warnings=(*_warnings(step, code, words), *_hidden(step, scripts)),
+        warnings=(*_warnings(step, code, identifiers), *_hidden(step, scripts)),
         files=scripts.files,
         raw=_raw(_body(text) for text in texts),
     )
@@ -287,8 +289,8 @@ def _code(step: Step, code: _Code, around: NotebookScope, found: _Found, stars: 
 
 def _scripts(code: _Code, shared: Iterable[AnalysedDefinition], place: SourceLocation) -> ScriptReferences:
     """Return the scripts that the step's code and these definitions run."""
-    trees = list(code.trees) if "get_ipython" in code.form.words else []
-    trees += [parse_cell(item.definition.source, place) for item in shared if "get_ipython" in item.words]
+    trees = list(code.trees) if "get_ipython" in code.form.identifiers else []
+    trees += [parse_cell(item.definition.source, place) for item in shared if "get_ipython" in item.identifiers]
     return script_references(trees)
 
 
@@ -303,7 +305,10 @@ def _hidden(step: Step, scripts: ScriptReferences) -> Iterator[PipelineWarning]:
     for text in scripts.hidden:
         hint = "Write its path as it is, or declare the file with `hash`."
         yield PipelineWarning(
-            "hidden-code", f"which file `{text}` runs cannot be told, so its changes do not count", hint, step.place
+            "hidden-code",
+            f"the file that `{text}` runs cannot be determined, so changes to it do not count",
+            hint,
+            step.place,
         )
 
 
@@ -317,17 +322,17 @@ def _raw(bodies: Iterable[list[str]]) -> str:
 
 
 def _body(text: str) -> list[str]:
-    """Return the lines as written, declarations left out: they are in the key by what they mean."""
+    """Return the lines as written, without declarations, whose meaning is in the key already."""
     return list(dropwhile(lambda line: line.startswith("#") or not line.strip(), lines_of(text)))
 
 
 def _numbered(text: str) -> list[str]:
-    """Return the lines as written, those of the declaration empty: code that reads itself sees every line's number."""
+    """Return the lines as written, with the declaration blank: code that reads itself sees line numbers."""
     lines = lines_of(text)
     at = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
-    goes_on = True
-    while at < len(lines) and (goes_on or _DIRECTIVE.match(lines[at])):
-        goes_on = lines[at].rstrip().endswith("\\") and not _DIRECTIVE.match(lines[at])
+    continued = True
+    while at < len(lines) and (continued or _DIRECTIVE.match(lines[at])):
+        continued = lines[at].rstrip().endswith("\\") and not _DIRECTIVE.match(lines[at])
         lines[at] = ""
         at += 1
     return lines
@@ -344,5 +349,5 @@ def _warnings(step: Step, code: _Code, read: frozenset[str]) -> Iterator[Pipelin
         if item.name in changed and item.name not in outputs:
             yield PipelineWarning(
                 "changed-input", f"the input `{item.name}` is changed in place, which no other step sees",
-                f"Declare `-o {item.name}` if others shall have the change.", item.place,
+                f"Declare `-o {item.name}` if other steps should see the change.", item.place,
             )  # fmt: skip

@@ -13,7 +13,7 @@ _SHARED = "# Definitions that the step uses, from the notebook's other cells.\n"
 
 
 def render_step_notebook(step: Step, code: StepCode, values: Mapping[str, Any], kernel: str | None) -> str:
-    """Return the notebook as JSON text; its cell ``setup`` is filled by the worker, which knows where things lie."""
+    """Return the notebook as JSON text; the worker, which knows the paths, fills in the cell ``setup``."""
     cells = [_cell("setup", ""), _cell("parameters", _parameters(code.parameters, values))]
     if code.definitions:
         cells.append(_cell("shared", _SHARED + _definitions(code.definitions)))
@@ -27,7 +27,7 @@ def render_step_notebook(step: Step, code: StepCode, values: Mapping[str, Any], 
 
 
 def _definitions(definitions: Iterable[Definition]) -> str:
-    """Join the definitions, imports together and the others a blank line or two apart, as people write them."""
+    """Join the definitions with the usual blank lines between them."""
     listed = list(definitions)
     text = ""
     for index, item in enumerate(listed):

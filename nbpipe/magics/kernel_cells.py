@@ -77,7 +77,7 @@ class KernelCells:
         error = misplaced(cell) if cell else None
         if error is None:
             place = SourceLocation(cell.number if cell else None)
-            error = BadDirective(f"`%step {line}` makes no step", "Begin a cell with `%%step NAME …`.", place)
+            error = BadDirective(f"`%step {line}` does not declare a step", "Begin a cell with `%%step NAME …`.", place)
         return error
 
     def declare(self, source: str) -> Cell:

@@ -1,4 +1,4 @@
-"""Data by content: files that are pinned, outputs that are stored."""
+"""Content-addressed data: pinned files and stored outputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PinnedFiles:
 
 @dataclass(frozen=True, slots=True)
 class ObjectReference:
-    """A stored object, wherever its datastore lies: ``store`` is the datastore's name, never a path or an address.
+    """A stored object; ``store`` is the name of its datastore, never a path or an address.
 
     ``basename`` is the name that readers see, ``bytes`` the size of the file, or of all files of the folder.
     """
@@ -40,7 +40,7 @@ class ObjectReference:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A stored output: its name, the format that it is kept in, and where its bytes are to be had."""
+    """A stored output: its name, its format, and a reference to its bytes."""
 
     name: str
     format: str
@@ -63,10 +63,10 @@ class Artifact:
 
     @property
     def is_path(self) -> bool:
-        """Say whether a reader is given a path instead of a value."""
+        """Return whether readers receive a path instead of a value."""
         return self.format in ("file", "dir")
 
     @property
     def is_folder(self) -> bool:
-        """Say whether the output is a folder."""
+        """Return whether the output is a folder."""
         return self.format == "dir"

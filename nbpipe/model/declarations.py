@@ -44,7 +44,7 @@ class ParameterSource:
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """A source that only a later part of nbpipe can reach (``store:``, ``ds:``, ``https:``)."""
+    """A remote source (``store:``, ``ds:``, ``https:``), which is not supported yet."""
 
     scheme: str
     text: str
@@ -74,13 +74,13 @@ class Output:
 
     @property
     def is_path(self) -> bool:
-        """Say whether the cell gets a path to write to instead of binding a value."""
+        """Return whether the cell writes to a path instead of binding a value."""
         return self.format is not None and (self.format in ("file", "dir") or self.format.startswith("file."))
 
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """A step's keys beside ``in`` and ``out``; ``later`` names the given keys that are not built yet."""
+    """A step's keys beside ``in`` and ``out``; ``later`` are the keys that are set but not supported yet."""
 
     params: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class StepOptions:
 
 @dataclass(frozen=True, slots=True)
 class StepCell:
-    """The code of one cell of a step, its directive lines turned into comments so that lines keep their numbers."""
+    """The code of one cell of a step, with its directive lines turned into comments so that line numbers stay."""
 
     cell: int
     source: str
@@ -105,7 +105,7 @@ class StepCell:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step as declared: a cell and its continuations; ``given`` are the places of its keys, and of their words."""
+    """One step as declared: a cell and its continuations; ``key_places`` locates its keys and their items."""
 
     name: str
     inputs: tuple[Input, ...]
@@ -113,22 +113,22 @@ class Step:
     options: StepOptions
     pieces: tuple[StepCell, ...]
     place: SourceLocation
-    given: Mapping[str, SourceLocation] = field(default_factory=dict, compare=False)
+    key_places: Mapping[str, SourceLocation] = field(default_factory=dict, compare=False)
 
     def output(self, name: str) -> Output | None:
-        """Get the output called ``name``, if it is declared."""
+        """Return the output called ``name``, or None if it is not declared."""
         return next((output for output in self.outputs if output.name == name), None)
 
-    def place_of(self, key: str, word: str | None = None) -> SourceLocation:
-        """Get the place of a key, or of a word of its value; the step's own when it was not given."""
-        return self.given.get(key if word is None else f"{key}:{word}", self.place)
+    def place_of(self, key: str, item: str | None = None) -> SourceLocation:
+        """Return the place of a key, or of an item of its value; the step's own place if the key is not set."""
+        return self.key_places.get(key if item is None else f"{key}:{item}", self.place)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A pipeline parameter: ``kind`` is bool, int, float, str, list, dict or any.
 
-    ``item`` is what each item of a list, or each value of a dict, has to be; None for anything.
+    ``item`` is the declared type of a list's items or a dict's values; None for any.
     """
 
     name: str
@@ -143,7 +143,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Shared code: names it binds, its text, and its text without what does not matter (comments, layout)."""
+    """Shared code: the names it binds, its text, and its normal form without comments and layout."""
 
     names: tuple[str, ...]
     source: str
@@ -154,9 +154,9 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class StepCode:
-    """What a step's code needs, found by reading it: everything in the order in which it must be rendered.
+    """What a step's code needs, found by static analysis, in the order in which it must be rendered.
 
-    ``normal`` is the code without what does not matter, ``raw`` as it is written. ``files`` are the scripts that it
+    ``normal`` is the code's normal form, ``raw`` the code as written. ``files`` are the scripts that it
     runs (``%run x.py``, ``!python x.py``), relative to the notebook.
     """
 
@@ -171,7 +171,7 @@ class StepCode:
 
 @dataclass(frozen=True, slots=True)
 class PipelineWarning:
-    """Advice about the notebook that stops nothing."""
+    """Advice about the notebook that does not prevent a run."""
 
     code: str
     message: str
@@ -181,7 +181,7 @@ class PipelineWarning:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A notebook, read: steps in notebook order, and what each one's code needs."""
+    """A parsed notebook: its steps in notebook order, and what the code of each needs."""
 
     steps: tuple[Step, ...]
     parameters: tuple[Parameter, ...]
@@ -191,7 +191,7 @@ class Pipeline:
     warnings: tuple[PipelineWarning, ...] = ()
 
     def step(self, name: str) -> Step:
-        """Get the step called ``name``; KeyError when there is none."""
+        """Return the step called ``name``; raise KeyError if there is none."""
         for step in self.steps:
             if step.name == name:
                 return step
@@ -200,7 +200,7 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class FrozenModule:
-    """A local module as it was at submit."""
+    """A local module as it was when the run was submitted."""
 
     name: str
     path: str

@@ -1,4 +1,4 @@
-"""What happens in a run: the entries of its log, and what a running step tells."""
+"""What happens in a run: the entries of its log, and the events of a running step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbpipe.model.status import Status
 
 
 class StepEventKind(StrEnum):
-    """What a running step can tell, each with its content."""
+    """The kinds of events of a running step, each with its content."""
 
     STREAM = "stream"
     """``name``, ``text``"""
@@ -29,12 +29,12 @@ class StepEventKind(StrEnum):
     PROGRESS = "progress"
     """``done``, ``total``, ``description``"""
     CUT = "cut"
-    """``count``: so many more pieces were not written"""
+    """``count``: how many more events were not written"""
 
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """One piece of what a running step told: ``number`` counts from 1 in its attempt, ``cell`` is the author's."""
+    """One event of a running step: ``number`` counts from 1 in its attempt, ``cell`` is the author's."""
 
     number: int
     time: float
@@ -45,10 +45,10 @@ class StepEvent:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that a step logged: ``number`` is that of its piece, ``at`` the step that the code gave with it.
+    """A number that a step logged: ``number`` is that of its event, ``at`` the step that the code passed with it.
 
-    ``earlier_attempt`` is told to faces only: the number of the attempt that logged it where that is not the newest of
-    its execution.
+    ``earlier_attempt`` is for display only: the number of the attempt that logged it, unless that is the newest of its
+    execution.
     """
 
     run: str
@@ -64,7 +64,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class RunChanged:
-    """The run has this status now."""
+    """The run's status has changed."""
 
     status: Status
     ended: float | None = None
@@ -72,7 +72,7 @@ class RunChanged:
 
 @dataclass(frozen=True, slots=True)
 class RunGrown:
-    """A request was added to the run: ``executions`` tells for each of its steps which execution stands for it."""
+    """A request was added to the run: ``executions`` maps its steps to their executions."""
 
     request: str
     executions: Mapping[str, str] = field(default_factory=dict)
@@ -80,14 +80,14 @@ class RunGrown:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionChanged:
-    """The execution is so now; its components and observations are not told here."""
+    """The new state of an execution, without its components and observations."""
 
     execution: ExecutionRecord
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptChanged:
-    """The attempt is so now."""
+    """The new state of an attempt."""
 
     attempt: AttemptRecord
 
@@ -101,7 +101,7 @@ class MetricLogged:
 
 @dataclass(frozen=True, slots=True)
 class OutputWritten:
-    """The pieces ``first`` to ``last`` of what an attempt told can be read."""
+    """The events ``first`` to ``last`` of an attempt can be read."""
 
     attempt: str
     first: int
@@ -113,7 +113,7 @@ RunFact = RunChanged | RunGrown | ExecutionChanged | AttemptChanged | MetricLogg
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """One entry of a run's log: entries are numbered from 1 without a gap, in the order in which they came true."""
+    """One entry of a run's log: entries are numbered from 1 without gaps, in the order in which they happened."""
 
     number: int
     time: float

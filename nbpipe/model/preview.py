@@ -1,4 +1,4 @@
-"""What an output holds, as much as a glance takes in."""
+"""Previews of outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PreviewImage:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The beginning of an output: ``summary`` says in few words what it is, all else is empty where it makes no sense.
+    """The beginning of an output: ``summary`` describes it in a few words; fields that do not apply are empty.
 
     ``kind`` is table, array, image, text, files, opaque (nothing of it can be shown) or missing. ``columns`` are names
     and types, ``rows`` the first cells of the first rows, ``files`` names and sizes. The texts are as they were stored.

@@ -1,4 +1,4 @@
-"""What history keeps of pipelines, runs, executions and attempts."""
+"""The records of pipelines, runs, executions and attempts in the history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbpipe.model.verdicts import KeyComponent, Observation, Reason, ResultOrigi
 
 @dataclass(frozen=True, slots=True)
 class GitState:
-    """The author's repository at submit; ``remote`` has no credentials, ``patch`` is what was not committed."""
+    """The author's repository at submit; ``remote`` has no credentials, ``patch`` holds uncommitted changes."""
 
     remote: str
     branch: str
@@ -25,10 +25,10 @@ class GitState:
 
 @dataclass(frozen=True, slots=True)
 class PipelineRecord:
-    """A pipeline of the workspace: ``notebook`` is where its notebook was seen last, relative to the workspace.
+    """A pipeline of the workspace: ``notebook`` is the last known path of its notebook, relative to the workspace.
 
-    ``cells`` are the ids of the notebook's cells and ``steps`` the names of its steps, as far as they were known then:
-    a notebook that was moved is recognised by them.
+    ``cells`` are the ids of the notebook's cells and ``steps`` the names of its steps, as far as known: they identify a
+    notebook that was moved.
     """
 
     id: str
@@ -39,9 +39,9 @@ class PipelineRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as history keeps it; times are seconds since the epoch, ``number`` counts the workspace's runs from 1.
+    """A recorded run; times are seconds since the epoch, ``number`` counts the workspace's runs from 1.
 
-    ``notebook`` is where the pipeline's notebook lay when the run began, relative to the workspace.
+    ``notebook`` is the path of the pipeline's notebook when the run began, relative to the workspace.
     """
 
     id: str
@@ -60,7 +60,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRecord:
-    """One unit of work of a run: a step of its notebook, as history keeps it.
+    """One recorded unit of work of a run: the execution of a step of its notebook.
 
     ``needs`` are the executions that it takes data from or waits for. ``notebook`` is its newest executed notebook,
     relative to the workspace's folder; of a reused result, the one of its origin. An execution that a newer one of the
@@ -93,10 +93,10 @@ class ExecutionRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try of an execution as history keeps it.
+    """One recorded attempt at an execution.
 
     ``directory`` is its folder, relative to the workspace's; ``notebook`` the executed notebook's name in it, empty
-    while there is none. ``pieces`` counts the numbered pieces of what it told.
+    while there is none. ``pieces`` counts its numbered events.
     """
 
     id: str
@@ -117,15 +117,15 @@ class AttemptRecord:
 
     @property
     def executed_notebook(self) -> str | None:
-        """Return where the executed notebook lies, relative to the workspace's folder; None while there is none."""
+        """Return the executed notebook's path, relative to the workspace's folder; None while there is none."""
         return f"{self.directory}/{self.notebook}" if self.notebook else None
 
 
 def step_needs(executions: Iterable[ExecutionRecord]) -> dict[str, tuple[str, ...]]:
-    """Return for each step of a run the steps that its execution needs, in the order of the executions."""
-    known = tuple(executions)
-    steps = {execution.id: execution.step for execution in known}
+    """Return the steps that each step of a run needs, in the order of the executions."""
+    records = tuple(executions)
+    steps = {execution.id: execution.step for execution in records}
     return {
         execution.step: tuple(dict.fromkeys(steps[need] for need in execution.needs if need in steps))
-        for execution in known
+        for execution in records
     }

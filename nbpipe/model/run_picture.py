@@ -1,4 +1,4 @@
-"""How a run stands, as far as its log has been read: what every face shows is drawn from this."""
+"""The state of a run as far as its log has been read; every user interface displays this."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nbpipe.model.status import Status
 
 @dataclass(slots=True)
 class RunPicture:
-    """A run made from its log. ``after`` is the number of the last entry that was taken in."""
+    """A run reconstructed from its log. ``after`` is the number of the last entry that was applied."""
 
     after: int = 0
     status: Status | None = None
@@ -34,7 +34,7 @@ class RunPicture:
     _current: dict[str, str] = field(default_factory=dict)
 
     def take(self, events: Iterable[RunEvent]) -> None:
-        """Take entries in; raise ValueError when one is missing between them."""
+        """Apply entries of the log; raise ValueError if one is missing."""
         for event in events:
             if event.number <= self.after:
                 continue
@@ -45,13 +45,13 @@ class RunPicture:
 
     def execution(self, step: str) -> ExecutionRecord | None:
         """Return the step's current execution."""
-        known = self._current.get(step)
-        return None if known is None else self.executions[known]
+        current_id = self._current.get(step)
+        return None if current_id is None else self.executions[current_id]
 
     def current(self) -> tuple[ExecutionRecord, ...]:
         """Return the current execution of each step, in notebook order."""
-        found = [self.executions[known] for known in self._current.values()]
-        return tuple(sorted(found, key=lambda execution: (execution.position, execution.step)))
+        records = [self.executions[current_id] for current_id in self._current.values()]
+        return tuple(sorted(records, key=lambda execution: (execution.position, execution.step)))
 
     def _apply(self, event: RunEvent) -> None:
         match event.fact:

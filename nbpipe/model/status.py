@@ -1,4 +1,4 @@
-"""How a run, a step or an attempt stands, and a step's reuse policy."""
+"""The status of runs, steps and attempts, and a step's reuse policy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The state of a run, a step run or an attempt."""
+    """The state of a run, an execution or an attempt."""
 
     QUEUED = "queued"
     PREPARING = "preparing"
@@ -21,7 +21,7 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Say whether the state is final."""
+        """Return whether the state is final."""
         return self not in (Status.QUEUED, Status.PREPARING, Status.RUNNING)
 
 

@@ -10,9 +10,9 @@ from nbpipe.model.content import Artifact
 
 @dataclass(frozen=True, slots=True)
 class KeyComponent:
-    """One part of the reuse key. ``summary`` is short, for people; ``text`` is what a diff may be made of.
+    """One part of the reuse key. ``summary`` is short, for people; ``text`` is compared in diffs.
 
-    ``raw`` is the digest in the second key, which is made from code as it is written; empty where there is no other.
+    ``raw`` is the digest in the second key, which is computed from code as written; empty if it is the same.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class ResultOrigin:
-    """Where a result comes from: the attempt that made it, with its run and its step."""
+    """Where a result comes from: the attempt that computed it, with its run and its step."""
 
     run: str
     step: str
@@ -59,10 +59,10 @@ class ObservationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Something that an attempt used without declaring it, as it was then.
+    """Something that an attempt used without declaring it, in the state it had then.
 
-    Paths are relative to the notebook's folder, or absolute, as the code spelled them. ``left`` is a second state that
-    is as good: what the attempt itself made of it.
+    Paths are relative to the notebook's folder, or absolute, as the code spelled them. ``left`` is a second
+    accepted state: the one that the attempt itself left behind.
     """
 
     kind: ObservationKind
@@ -75,7 +75,7 @@ class Observation:
 class CachedResult:
     """A recorded result that may be reused.
 
-    ``observed`` must be so still. ``accepted`` is empty, or tells who let an older result stand for this key, and when.
+    ``observed`` must still hold. ``accepted`` is empty, or says who accepted an older result for this key, and when.
     """
 
     key: str
@@ -97,7 +97,7 @@ class RunVerdict:
 
 @dataclass(frozen=True, slots=True)
 class ReuseVerdict:
-    """A recorded result stands for this step."""
+    """A recorded result is reused for this step."""
 
     hit: CachedResult
     reasons: tuple[Reason, ...]
@@ -112,7 +112,7 @@ class SkipVerdict:
 
 @dataclass(frozen=True, slots=True)
 class DependsVerdict:
-    """Decided when the inputs are known."""
+    """The verdict depends on inputs that are not known yet."""
 
     reasons: tuple[Reason, ...]
 
