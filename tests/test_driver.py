@@ -479,7 +479,7 @@ def test_a_waiting_run_takes_over_when_the_one_that_computes_dies(tmp_path):
     bench.executor.close()
 
     assert bench.ended() == "succeeded"
-    assert any("another run makes this" in record.notes for record in bench.seen)
+    assert any("another run is computing this result" in record.notes for record in bench.seen)
 
 
 def kill_when(process: subprocess.Popen[str], condition) -> None:

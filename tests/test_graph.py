@@ -126,7 +126,7 @@ WRONG = {
     "no such step": ((A, "%%step b -i x=aa.x -o y\ny = x"), "there is no step `aa`", "`a`"),
     "no such output of a step": ((A, "%%step b -i x=a.xs -o y\ny = x"), "step `a` has no output `xs`", "`x`"),
     "a step without outputs": (("%%step a\nprint(1)", "%%step b -i x=a.x -o y\ny = x"), "no output `x`", "no outputs"),
-    "after nothing": ((A, "%%step b --after aa -o y\ny = 1"), "`after` names `aa`, which is no other step", "`a`"),
+    "after nothing": ((A, "%%step b --after aa -o y\ny = 1"), "`after` names `aa`, which is not another step", "`a`"),
     "after itself": (("%%step b --after b -o y\ny = 1",), "`after` names `b`", "other steps"),
     "input and path": ((A, "%%step b -i x -o x:file.txt\nx.write_text('')"), "`x` is an input and a path", "Rename"),
     "one destination twice": (
@@ -187,11 +187,11 @@ def test_a_parameter_can_hold_an_inputs_source(held, source):
         ('where = "./x.csv"', "x.csv", "there is no step `x`"),
         ('where = "./x.csv"', "", "neither"),
         ('where = "./x.csv"', "param:where", "a parameter again"),
-        ('where = "./x.csv"', "ftp:x", "no kind of source"),
+        ('where = "./x.csv"', "ftp:x", "not a known kind of source"),
         ('where = "./x.csv"', "nowhere.x", "there is no step `nowhere`"),
         ("where = 3", 3, "holds 3 and not a source"),
         ("where = None", None, "holds None and not a source"),
-        ("wher = 3", 3, "comes from `where`, which is no parameter"),
+        ("wher = 3", 3, "comes from `where`, which is not a parameter"),
     ],
 )
 def test_a_parameter_that_holds_no_source_is_an_error_at_the_input(parameters, held, message):

@@ -298,7 +298,7 @@ def copy_of(project: Project, name: str) -> Project:
 
 def test_a_renamed_notebook_goes_on_and_it_is_said_once(project):
     after = renamed(project, "better.ipynb")
-    expected = ["better.ipynb is work.ipynb, moved or renamed: its history goes on"]
+    expected = ["better.ipynb is work.ipynb, moved or renamed: its history continues"]
 
     assert after.notes() == expected
     assert after.verdicts() == REUSED
@@ -339,7 +339,7 @@ def test_a_notebook_moved_into_a_folder_goes_on(project):
     after.edit("raw=./data", "raw=../data")
     after.edit("--hash ./data", "--hash ../data")
 
-    assert after.notes() == ["sub/work.ipynb is work.ipynb, moved or renamed: its history goes on"]
+    assert after.notes() == ["sub/work.ipynb is work.ipynb, moved or renamed: its history continues"]
     # The files behind `hash` are named in the key as they are written.
     assert after.verdicts() == {**REUSED, "text": "run"}
     assert after.run() == ["text"]
@@ -349,7 +349,7 @@ def test_a_notebook_moved_into_a_folder_goes_on(project):
 
 def test_a_copy_has_a_history_of_its_own_and_reuses_results(project):
     copy = copy_of(project, "copy.ipynb")
-    expected = ["copy.ipynb is a copy of work.ipynb: it has a history of its own, and reuses results"]
+    expected = ["copy.ipynb is a copy of work.ipynb: it has its own history and reuses results"]
 
     assert copy.notes() == expected
     assert copy.runs() == []
@@ -368,8 +368,8 @@ def test_when_two_notebooks_look_like_the_one_that_is_gone_nothing_is_guessed(pr
     first = copy_of(project, "a.ipynb")
     second = renamed(project, "b.ipynb")
     expected = (
-        "a.ipynb and b.ipynb both look like work.ipynb, which is gone: "
-        "it starts a history of its own, and reuses results by content"
+        "a.ipynb and b.ipynb both look like work.ipynb, which no longer exists: "
+        "it starts its own history and reuses results by content"
     )
 
     assert first.notes() == [expected]
@@ -380,7 +380,7 @@ def test_when_two_notebooks_look_like_the_one_that_is_gone_nothing_is_guessed(pr
     assert said(first.report()) == []
     assert first.runs() == [3, 2]
     # Where only one is left that has no history of its own, the old one goes on.
-    assert second.notes() == ["b.ipynb is work.ipynb, moved or renamed: its history goes on"]
+    assert second.notes() == ["b.ipynb is work.ipynb, moved or renamed: its history continues"]
     assert second.verdicts() == REUSED
     with second.open() as workspace:
         assert [run.number for run in workspace.runs.find(RunFilter())] == [3, 2, 1]
@@ -399,7 +399,7 @@ def test_a_renamed_and_moved_project_goes_on(project, tmp_path):
     project.folder.rename(tmp_path / "elsewhere")
     after = renamed(Project(tmp_path / "elsewhere"), "better.ipynb")
 
-    assert after.notes() == ["better.ipynb is work.ipynb, moved or renamed: its history goes on"]
+    assert after.notes() == ["better.ipynb is work.ipynb, moved or renamed: its history continues"]
     assert after.verdicts() == REUSED
 
 
@@ -414,7 +414,7 @@ def test_cells_of_a_kernel_that_knows_no_notebook_are_not_taken_for_a_moved_one(
     assert {step.status for step in report.steps} == {Status.REUSED}
     assert said(report) == []
     assert renamed(project, "better.ipynb").notes() == [
-        "better.ipynb is work.ipynb, moved or renamed: its history goes on"
+        "better.ipynb is work.ipynb, moved or renamed: its history continues"
     ]
 
 

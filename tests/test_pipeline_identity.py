@@ -72,7 +72,7 @@ def test_a_notebook_that_was_renamed_or_moved_goes_on_with_its_history(place):
 
     assert identified.pipeline == replace(KNOWN, notebook=place)
     assert identified.known
-    assert identified.note == f"{place} is n.ipynb, moved or renamed: its history goes on"
+    assert identified.note == f"{place} is n.ipynb, moved or renamed: its history continues"
 
 
 @pytest.mark.parametrize("cells", [["c1", "c2", "c3", "c4", "new"], ["c1", "c2"], ["c1", "c2", "c3", "x", "y", "z"]])
@@ -107,7 +107,7 @@ def test_a_copy_has_a_history_of_its_own():
     identified = found(notebook, KNOWN, there=["n.ipynb"])
 
     assert is_new(identified, notebook)
-    assert identified.note == ("copy.ipynb is a copy of n.ipynb: it has a history of its own, and reuses results")
+    assert identified.note == ("copy.ipynb is a copy of n.ipynb: it has its own history and reuses results")
 
 
 def test_a_copy_of_a_copy_that_is_gone_is_the_copy_moved():
@@ -127,8 +127,8 @@ def test_of_two_that_look_like_one_that_is_gone_neither_is_taken_for_it():
 
     assert is_new(identified, notebook)
     assert identified.note == (
-        "b.ipynb and a.ipynb both look like n.ipynb, which is gone: "
-        "it starts a history of its own, and reuses results by content"
+        "b.ipynb and a.ipynb both look like n.ipynb, which no longer exists: "
+        "it starts its own history and reuses results by content"
     )
 
 
@@ -143,7 +143,7 @@ def test_a_notebook_that_looks_like_two_that_are_gone_is_taken_for_neither():
     identified = found(notebook, replace(KNOWN, id="p2", notebook="z.ipynb"), KNOWN)
 
     assert is_new(identified, notebook)
-    assert identified.note.startswith("m.ipynb looks like n.ipynb and z.ipynb, which are gone: it starts")
+    assert identified.note.startswith("m.ipynb looks like n.ipynb and z.ipynb, which no longer exist: it starts")
 
 
 # Without ids

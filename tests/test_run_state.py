@@ -432,7 +432,7 @@ class TestOtherRuns:
 
         assert handle(run, ExecutionDecided("a", RUN), ClaimRefused("a", "r2")) == [
             ClaimKey("a"),
-            NoteExecution("a", "another run makes this"),
+            NoteExecution("a", "another run is computing this result"),
         ]
         assert handle(run, TimePassed(), TimePassed()) == [DecideExecution("a")]
         assert handle(run, ExecutionDecided("a", RUN), ClaimRefused("a", "r3"), TimePassed()) == [
@@ -449,7 +449,7 @@ class TestOtherRuns:
         run = begun({"a": ()})
         handle(run, ExecutionDecided("a", RUN))
 
-        assert handle(run, ClaimRefused("a", None)) == [NoteExecution("a", "another run makes this")]
+        assert handle(run, ClaimRefused("a", None)) == [NoteExecution("a", "another run is computing this result")]
         assert run.awaited("a") == frozenset()
 
     def test_another_execution_of_this_run_is_waited_for_and_its_ending_is_not_taken(self):
@@ -457,7 +457,8 @@ class TestOtherRuns:
         run = begun({"a": ()}, attach=True)
         handle(run, ExecutionDecided("a", RUN))
 
-        assert handle(run, ClaimRefused("a", "r1")) == [NoteExecution("a", "another step of this run makes this")]
+        note = NoteExecution("a", "another step of this run is computing this result")
+        assert handle(run, ClaimRefused("a", "r1")) == [note]
         assert run.awaited("a") == frozenset()
         assert handle(run, TimePassed()) == [DecideExecution("a")]
 

@@ -64,7 +64,7 @@ def test_a_waiting_run_takes_the_result_or_takes_over(tmp_path, how):
     assert begun.wait(30)
     second = threading.Thread(target=waiter.run, kwargs={"work": by_code})
     second.start()
-    while not any("another run makes this" in note for record in waiter.seen for note in record.notes):
+    while not any("another run is computing this result" in note for record in waiter.seen for note in record.notes):
         waits.wait(0.02)
     ends_badly(how, owner)
     waits.set()
@@ -97,7 +97,7 @@ def test_a_run_of_the_same_notebook_ends_a_step_as_the_run_did_that_it_was_attac
     assert begun.wait(30)
     second = threading.Thread(target=waiter.run, kwargs={"work": by_code, "run_options": RunOptions(attach=True)})
     second.start()
-    while not any("another run makes this" in note for record in waiter.seen for note in record.notes):
+    while not any("another run is computing this result" in note for record in waiter.seen for note in record.notes):
         waits.wait(0.02)
     waits.set()
     first.join()

@@ -1,4 +1,4 @@
-"""The attempts, what a run's driver has to tell of them, and the one transaction that makes a success visible."""
+"""Attempts: what a run's driver records about them, and the one transaction that commits a success."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Told = RunGrown | MetricLogged | OutputWritten
 
 @dataclass(frozen=True, slots=True)
 class RunChanges:
-    """What has changed in a run since it was recorded last: it becomes visible, and part of the log, all together.
+    """What has changed in a run since it was last recorded: written and logged in one transaction.
 
     ``superseded`` are the ids of executions that newer ones of their steps have replaced.
     """
@@ -44,10 +44,10 @@ class RunChanges:
 
 
 class AttemptRepository(Repository):
-    """Each try of each execution."""
+    """The attempts of all executions."""
 
     def record(self, run: str, changes: RunChanges, now: float) -> None:
-        """Write what has changed in a run, short of successes; what has ended already stays as it is."""
+        """Write what has changed in a run, except successes; what has ended already stays unchanged."""
         if any(attempt.status is Status.SUCCEEDED for attempt in changes.attempts):
             raise ValueError("an attempt cannot be recorded as succeeded: that takes a commit")
         with self._database.writing() as connection:
@@ -65,10 +65,10 @@ class AttemptRepository(Repository):
         claim: Claim | None,
         now: float,
     ) -> bool:
-        """Make a success visible, all of it together; return False, and change nothing, when it came too late.
+        """Commit a success atomically; return False, and change nothing, if it came too late.
 
-        It is too late when the claim was taken over, when the attempt, the execution or the run has ended otherwise,
-        or when another attempt of the execution has succeeded. Empty ``offers`` mean: it serves its own run only.
+        It is too late if the claim was taken over, if the attempt, the execution or the run has ended otherwise,
+        or if another attempt of the execution has succeeded. With empty ``offers`` the result is not reusable.
         """
         if attempt.status is not Status.SUCCEEDED:
             raise ValueError(f"an attempt that is {attempt.status} cannot be committed")
@@ -84,15 +84,15 @@ class AttemptRepository(Repository):
 
     def of_execution(self, execution: str) -> list[AttemptRecord]:
         """Return the attempts of an execution, first to last."""
-        wanted = select(attempts).where(attempts.c.execution == execution).order_by(attempts.c.number)
+        query = select(attempts).where(attempts.c.execution == execution).order_by(attempts.c.number)
         with self._database.reading() as connection:
-            return [attempt_from(row) for row in connection.execute(wanted)]
+            return [attempt_from(row) for row in connection.execute(query)]
 
     def of_run(self, run: str) -> list[AttemptRecord]:
         """Return the attempts of a run, those of an execution first to last."""
-        wanted = select(attempts).where(attempts.c.run == run).order_by(attempts.c.execution, attempts.c.number)
+        query = select(attempts).where(attempts.c.run == run).order_by(attempts.c.execution, attempts.c.number)
         with self._database.reading() as connection:
-            return [attempt_from(row) for row in connection.execute(wanted)]
+            return [attempt_from(row) for row in connection.execute(query)]
 
     def get(self, attempt: str) -> AttemptRecord | None:
         """Return one attempt."""
@@ -103,14 +103,14 @@ class AttemptRepository(Repository):
     def newest_at(self, key: str, among: Collection[str], pipeline: str) -> AttemptRecord | None:
         """Return the newest attempt at this key among some runs, those of the pipeline."""
         ours = select(runs.c.id).where(runs.c.id.in_(among), runs.c.pipeline == pipeline)
-        wanted = select(attempts).where(attempts.c.run.in_(ours), attempts.c.key == key)
+        query = select(attempts).where(attempts.c.run.in_(ours), attempts.c.key == key)
         with self._database.reading() as connection:
-            row = connection.execute(wanted.order_by(func.coalesce(attempts.c.started, 0.0).desc()).limit(1)).first()
+            row = connection.execute(query.order_by(func.coalesce(attempts.c.started, 0.0).desc()).limit(1)).first()
             return None if row is None else attempt_from(row)
 
 
 def write(connection: Connection, run: str, records: Sequence[AttemptRecord], now: float) -> None:
-    """Write attempts of a run inside the caller's transaction; one that has ended already stays as it is."""
+    """Write attempts of a run inside the caller's transaction; one that has ended already stays unchanged."""
     changed: list[RunFact] = []
     for record in records:
         present = _status_of(connection, record.id)
@@ -127,21 +127,23 @@ def write(connection: Connection, run: str, records: Sequence[AttemptRecord], no
 
 
 def _status_of(connection: Connection, attempt: str) -> Status | None:
-    found = connection.scalar(select(attempts.c.status).where(attempts.c.id == attempt).with_for_update())
-    return None if found is None else Status(found)
+    status = connection.scalar(select(attempts.c.status).where(attempts.c.id == attempt).with_for_update())
+    return None if status is None else Status(status)
 
 
 def _in_time(connection: Connection, attempt: AttemptRecord, execution: ExecutionRecord, claim: Claim | None) -> bool:
     if claim is not None and not claims.is_current(connection, claim):
         return False
-    # A run that somebody has closed takes no more results: what has ended stays as it ended.
-    going_on = connection.scalar(select(runs.c.status).where(runs.c.id == attempt.run).with_for_update())
-    if going_on is not None and Status(going_on).terminal:
+    # A run that was closed accepts no more results: what has ended stays unchanged.
+    run_status = connection.scalar(select(runs.c.status).where(runs.c.id == attempt.run).with_for_update())
+    if run_status is not None and Status(run_status).terminal:
         return False
     present = _status_of(connection, attempt.id)
     if present is None or present.terminal:
         return False
-    won = select(attempts.c.id).where(attempts.c.execution == execution.id, attempts.c.status == Status.SUCCEEDED.value)
-    return connection.scalar(won) is None and executions.may_become(
+    succeeded = select(attempts.c.id).where(
+        attempts.c.execution == execution.id, attempts.c.status == Status.SUCCEEDED.value
+    )
+    return connection.scalar(succeeded) is None and executions.may_become(
         executions.status_of(connection, execution.id), execution.status
     )

@@ -1,4 +1,4 @@
-"""Claims: who may compute a key now. One live claim per key; each claim's token is higher than those before it."""
+"""Claims: who may compute a key now. One live claim per key; tokens increase with each claim."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nbpipe.history.sequences import next_number
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to compute ``key``; ``token`` tells it from every other claim of that key."""
+    """The right to compute ``key``; ``token`` distinguishes it from other claims of that key."""
 
     key: str
     owner: str
@@ -25,7 +25,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedByOther:
-    """Somebody computes the key already: ``run`` is the newest run that ``owner`` has not ended."""
+    """Another owner computes the key already: ``run`` is the newest run that ``owner`` has not ended."""
 
     owner: str
     run: str | None = None
@@ -37,7 +37,7 @@ class ClaimRepository(Repository):
     def claim(
         self, key: str, *, owner: str, now: float, lease: float, alive: Callable[[str], bool]
     ) -> Claim | ClaimedByOther:
-        """Get the claim, unless somebody, the same owner included, has one that is live."""
+        """Return a claim, or ClaimedByOther if any owner, including this one, has a live claim."""
         dead: int | None = None
         while True:
             with self._database.writing() as connection:
@@ -45,27 +45,27 @@ class ClaimRepository(Repository):
                 if row is None:
                     return _take(connection, key, owner=owner, now=now, lease=lease)
                 run = _run_of(connection, row.owner)
-            # Asked outside of the transaction, for it may take its time; the answer holds for this one token.
+            # Outside of the transaction, because it may take a while; the answer is valid for this token only.
             if row.owner == owner or alive(row.owner):
                 return ClaimedByOther(row.owner, run)
             dead = row.token
 
     def renew(self, owner: str, *, now: float, lease: float) -> set[str]:
-        """Extend all claims of ``owner`` that nobody took over; get their keys."""
+        """Extend all claims of ``owner`` that were not taken over, and return their keys."""
         extended = update(claims).where(claims.c.owner == owner).values(expires=now + lease)
         with self._database.writing() as connection:
             return set(connection.scalars(extended.returning(claims.c.key)))
 
     def release(self, claim: Claim) -> None:
-        """Give the claim back; one that was taken over stays with its new owner."""
+        """Release the claim; one that was taken over stays with its new owner."""
         with self._database.writing() as connection:
             free(connection, claim)
 
 
 def is_current(connection: Connection, claim: Claim) -> bool:
-    """Say whether nobody took the claim over; an expired claim that nobody wanted is still current."""
-    asked = select(claims.c.token).where(claims.c.key == claim.key).with_for_update()
-    return connection.scalar(asked) == claim.token
+    """Return whether the claim was not taken over; an expired claim that nobody took is still current."""
+    query = select(claims.c.token).where(claims.c.key == claim.key).with_for_update()
+    return connection.scalar(query) == claim.token
 
 
 def free(connection: Connection, claim: Claim) -> None:

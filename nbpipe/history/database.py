@@ -1,4 +1,4 @@
-"""The way to the database: connections, transactions, what is SQLite's own, and errors in words."""
+"""Access to the database: connections, transactions, SQLite specifics, and error messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PAUSE_SECONDS = 0.05
 # Older SQLite libraries take 999 values in one statement.
 _CHUNK = 900
 
-_REPAIR = "Make it anew from the results on disk: nbpipe verify --repair"
+_REPAIR = "Rebuild it from the results on disk: nbpipe verify --repair"
 _DAMAGED = ("not a database", "malformed", "corrupt", "could not decode", "can't decode")
 
 _CAUSES = (
@@ -53,7 +53,7 @@ _CAUSES = (
     (
         ("unable to open", "permission denied", "not a directory", "file exists"),
         "cannot be opened",
-        "Look whether its folder exists and may be read and written, or name another workspace.",
+        "Check that its folder exists and is readable and writable, or name another workspace.",
     ),
 )
 
@@ -70,8 +70,8 @@ class Database:
         self._use(self._prepared(path))
 
     def _prepared(self, path: Path) -> Path:
-        """Return the file to work with, there and writable."""
-        with words_for(path):
+        """Return the database file, created if missing and checked to be writable."""
+        with translated_errors(path):
             make_folder(path.parent)
             _require_writable(path)
             _make(path)
@@ -79,34 +79,34 @@ class Database:
 
     def _use(self, file: Path) -> None:
         self._readers = _engine(file, shares_memory=self._shares_memory)
-        # Taking the write lock at once means waiting for one's turn; taking it after a read may fail without a wait.
+        # Taking the write lock first waits for other writers; taking it after a read may fail without waiting.
         self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Get a connection that sees one moment of the database."""
-        with words_for(self.path), self._readers.connect() as connection, _understood(self.path):
+        """Yield a connection that sees a consistent snapshot of the database."""
+        with translated_errors(self.path), self._readers.connect() as connection, _reporting_damage(self.path):
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Get a connection whose changes become visible together, or not at all when the body raises."""
-        with words_for(self.path), self._writers.begin() as connection, _understood(self.path):
+        """Yield a connection whose changes are committed together, or rolled back if the body raises."""
+        with translated_errors(self.path), self._writers.begin() as connection, _reporting_damage(self.path):
             yield connection
 
     def settle(self) -> None:
-        """Note which file was opened."""
+        """Remember which file was opened."""
         self._file = _identity(self.path)
 
     def is_in_place(self) -> bool:
-        """Say whether the file that was opened is still the one at its path: SQLite goes on with a deleted one."""
+        """Return whether the file at the path is still the one that was opened: SQLite keeps using a deleted one."""
         return self._file == _identity(self.path)
 
     def damage(self) -> list[str]:
-        """Return what SQLite finds wrong with its file; nothing when it is whole."""
+        """Return the errors that SQLite finds in its file; empty if there are none."""
         with self.reading() as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
-        return [str(line) for line in found if line != "ok"]
+            lines = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
+        return [str(line) for line in lines if line != "ok"]
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -114,9 +114,9 @@ class Database:
 
 
 class DatabaseCopy(Database):
-    """What a database holds, for a process that may only read it: a private copy, made anew when it has changed.
+    """A private copy of a database that this process may only read, renewed when the original changes.
 
-    What is written here is seen here alone, and only until then.
+    What is written to it is visible to this process only, and until the next renewal.
     """
 
     is_private = True
@@ -130,14 +130,14 @@ class DatabaseCopy(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Get a connection that sees one moment of the database."""
+        """Yield a connection that sees a consistent snapshot of the database."""
         self._renew()
         with super().reading() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Get a connection whose changes become visible to this process alone."""
+        """Yield a connection whose changes are visible to this process only."""
         self._renew()
         with super().writing() as connection:
             yield connection
@@ -151,7 +151,7 @@ class DatabaseCopy(Database):
         _require_readable(path)
         self._copies += 1
         copy = Path(self._folder.name, str(self._copies))
-        with words_for(path):
+        with translated_errors(path):
             now, state = time.time(), state_of(path)
             if state.file:
                 copy_database(path, copy)
@@ -166,28 +166,28 @@ class DatabaseCopy(Database):
 
 
 class Repository:
-    """A part of history: the questions about one concern, asked of the one database."""
+    """A part of the history: the queries and updates of one concern."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
 
 def chunks(values: Sequence[str]) -> Iterator[list[str]]:
-    """Get ``values`` once each, in lists that one statement can take."""
+    """Yield the distinct ``values`` in lists that fit into one statement."""
     rest = iter(dict.fromkeys(values))
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk
 
 
 def insert_absent(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows whose primary key is not there yet, also when another writer does so at the same moment."""
+    """Insert the rows whose primary key is missing, even if another writer inserts them concurrently."""
     if rows:
         connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
 
 
 @contextmanager
-def words_for(path: Path) -> Iterator[None]:
-    """Turn what the database driver raises into :class:`HistoryOutOfReach`."""
+def translated_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the database driver into :class:`HistoryOutOfReach`."""
     try:
         yield
     except DBAPIError as error:
@@ -197,37 +197,37 @@ def words_for(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _understood(path: Path) -> Iterator[None]:
+def _reporting_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeEncodeError:
-        # What is asked or told is no text that a database takes.
+        # The caller's text cannot be stored in a database.
         raise
     except (ValueError, LookupError) as error:
-        # What was written there could be read; what is there now cannot.
-        said = f"the history {path} is damaged: it holds what nbpipe never wrote ({error})"
-        raise HistoryDamaged(said, _REPAIR) from error
+        # Everything that nbpipe writes can be read.
+        message = f"the history {path} is damaged: it contains data that nbpipe did not write ({error})"
+        raise HistoryDamaged(message, _REPAIR) from error
 
 
 def _out_of_reach(path: Path, cause: str) -> HistoryOutOfReach:
-    found = cause.lower()
-    for needles, said, hint in _CAUSES:
-        if any(needle in found for needle in needles):
+    lowered = cause.lower()
+    for needles, description, hint in _CAUSES:
+        if any(needle in lowered for needle in needles):
             kind = HistoryDamaged if needles is _DAMAGED else HistoryOutOfReach
-            return kind(f"the history {path} {said} ({cause})", hint)
-    return HistoryOutOfReach(f"the history {path} refused a record or a question: {cause}")
+            return kind(f"the history {path} {description} ({cause})", hint)
+    return HistoryOutOfReach(f"the history {path} could not be read or written: {cause}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def is_ours(path: Path) -> bool:
-    """Say whether this process owns a database, or may make it in a folder of its own, and may write all of it."""
+    """Return whether this user owns the database, or the folder to create it in, and may write all of its files."""
     if barred(path) != path:
         return False
     folder = next(above for above in path.absolute().parents if above.exists())
@@ -259,7 +259,7 @@ def _require_readable(path: Path) -> None:
 
 
 def _make(path: Path) -> None:
-    """Make an empty file where there is none: what SQLite makes beside it takes over its mode."""
+    """Create an empty file if there is none: the files that SQLite creates beside it inherit its mode."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
     except FileExistsError:
@@ -268,12 +268,12 @@ def _make(path: Path) -> None:
 
 
 def _share_beside(path: Path) -> None:
-    """Give the files that SQLite has made beside a database the group of that."""
+    """Give the files that SQLite has created beside a database the database's group."""
     group = path.stat().st_gid
     for one in _beside(path):
         with suppress(FileNotFoundError, PermissionError):
-            found = one.stat()
-            if found.st_gid != group and found.st_uid == os.geteuid():
+            status = one.stat()
+            if status.st_gid != group and status.st_uid == os.geteuid():
                 os.chown(one, -1, group)
 
 
@@ -282,7 +282,7 @@ def _engine(path: Path, *, shares_memory: bool) -> Engine:
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:
         _prepare(connection, write_ahead=shares_memory)
-        # Reading makes SQLite open what it keeps beside the file.
+        # Reading makes SQLite open the files beside the database.
         connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
         _share_beside(path)
 
@@ -296,19 +296,19 @@ def _begin(connection: Connection) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, *, write_ahead: bool) -> None:
-    # Transactions are begun by us, never by the driver, which would begin them too late.
+    # We begin transactions ourselves: the driver would begin them too late.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
     _set_journal(connection, "WAL" if write_ahead else "DELETE")
-    # With write-ahead logging NORMAL may lose the last transactions in a power cut, never tear one: a result that is
-    # forgotten is computed again, and its attempt, forgotten as well, can no longer commit. An fsync for every claim
-    # would slow all runs down. A rollback journal needs FULL to survive the same.
+    # With write-ahead logging, NORMAL may lose the last transactions in a power cut, but never part of one: a lost
+    # result is computed again, and its attempt, lost as well, can no longer commit. An fsync for every claim would
+    # slow down all runs. A rollback journal needs FULL for the same guarantee.
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if write_ahead else 'FULL'}")
 
 
 def _set_journal(connection: sqlite3.Connection, mode: str) -> None:
-    # Whoever changes the mode while another one writes, or changes it too, is at times refused at once, however long
-    # the busy timeout. So the waiting is done here, all of it, and the timeout is set afterwards.
+    # Changing the mode while another process writes or changes it may fail at once, regardless of the busy timeout.
+    # So wait here, and set the timeout afterwards.
     for _ in range(int(BUSY_SECONDS / _PAUSE_SECONDS)):
         if _changed(connection, mode):
             break

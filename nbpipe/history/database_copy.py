@@ -1,4 +1,4 @@
-"""A private copy of a database that this process may only read: SQLite itself would write beside it, or refuse."""
+"""A private copy of a database that this process may only read: SQLite would need to write beside it, or fail."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from typing import NamedTuple
 
 _WAL, _JOURNAL = "-wal", "-journal"
 _HEADER_BYTES = 32
-# Byte 18 of the database tells how it is written.
+# Byte 18 of the database is the write version: 2 for write-ahead logging.
 _WRITE_AHEAD = (18, 2)
-# A file system's clock moves in ticks: a file may change twice within one, and look the same.
+# File times have a limited resolution: a file may change twice within it and look the same.
 _TICK_SECONDS = 0.05
 _TRIES = 200
 
 
 class DatabaseFileState(NamedTuple):
-    """What tells whether a database has changed: the status of its file and of the log beside it."""
+    """What identifies a version of a database: the status of its file and of the log beside it."""
 
     file: tuple[int, ...]
     log: tuple[int, ...]
 
     def is_settled(self, now: float) -> bool:
-        """Say whether any change after ``now`` would show."""
+        """Return whether any change after ``now`` would be visible."""
         return all(status[-1] / 1e9 < now - _TICK_SECONDS for status in self if status)
 
 
 def state_of(path: Path) -> DatabaseFileState:
-    """Return the state that a database is in at present."""
+    """Return a database's current state."""
     return DatabaseFileState(_status(path), _status(_beside(path, _WAL)))
 
 
 def copy_database(path: Path, target: Path) -> None:
-    """Copy one moment of a database, while others may write it; nothing is made or locked beside it.
+    """Copy a consistent snapshot of a database that others may be writing; create and lock no files beside it.
 
-    sqlite3.OperationalError when it is written too often to be copied.
+    Raise sqlite3.OperationalError if it is written too often to be copied.
     """
     for beside in ("", _WAL, _JOURNAL, "-shm"):
         _beside(target, beside).unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def copy_database(path: Path, target: Path) -> None:
 
 
 def _backed_up(path: Path, target: Path) -> bool:
-    """Copy under SQLite's own lock; False where a writer that was killed has left something to be undone first."""
+    """Copy under SQLite's own lock; return False if a killed writer has left a transaction to be rolled back."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=30.0)) as source, closing(sqlite3.connect(target)) as copy:
@@ -68,11 +68,11 @@ def _backed_up(path: Path, target: Path) -> bool:
 
 
 def _copied(path: Path, target: Path) -> bool:
-    """Copy the file, then its log; False when that may not have been one moment.
+    """Copy the file, then its log; return False if the copy may be inconsistent.
 
-    A log is written on from where it ends, until all of it is in the file and it begins anew with another header. So
-    while its header stays, every page that was written into the file meanwhile is in the log, and the log comes last.
-    Without a log nothing may have been written at all.
+    A log grows at its end, until all of it is in the file and it restarts with another header. So while its header
+    stays, every page that was written into the file meanwhile is also in the log, which is copied last. Without a log,
+    nothing may have been written at all.
     """
     beside = [_beside(path, kind) for kind in (_WAL, _JOURNAL)]
     before, heads = _status(path), [_head(log) for log in beside]
@@ -97,10 +97,10 @@ def _head(log: Path) -> bytes:
 
 def _status(path: Path) -> tuple[int, ...]:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _beside(path: Path, kind: str) -> Path:

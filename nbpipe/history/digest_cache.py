@@ -1,4 +1,4 @@
-"""Digests of files that were read before, with what tells whether a file is still the same."""
+"""Cached digests of files, with the file status that validates them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class CachedDigest:
 
 
 class DigestRepository(Repository):
-    """What the files were, when they were last read."""
+    """The digests of files when they were last read."""
 
     def recall(self, paths: Sequence[str]) -> dict[str, CachedDigest]:
-        """Get what is remembered of those ``paths`` that are known."""
-        found: dict[str, CachedDigest] = {}
+        """Return the cached digests of those ``paths`` that are known."""
+        cached: dict[str, CachedDigest] = {}
         with self._database.reading() as connection:
             for chunk in chunks([path for path in paths if _storable(path)]):
                 rows = connection.execute(select(remembered).where(remembered.c.path.in_(chunk)))
-                found.update((row.path, _entry(row)) for row in rows)
-        return found
+                cached.update((row.path, _entry(row)) for row in rows)
+        return cached
 
     def remember(self, entries: Sequence[CachedDigest]) -> None:
-        """Keep the entries, each in place of what was remembered of its path."""
+        """Store the entries, each replacing an earlier one of its path."""
         newest = {entry.path: entry for entry in entries if _storable(entry.path)}
         if not newest:
             return
@@ -49,7 +49,7 @@ class DigestRepository(Repository):
 
 
 def _storable(path: str) -> bool:
-    # A file name that is not UTF-8 holds lone surrogates, which no database takes: such a file is read again each time.
+    # A file name that is not UTF-8 has lone surrogates, which no database stores: such a file is read each time.
     return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
 
 

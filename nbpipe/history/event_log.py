@@ -1,6 +1,6 @@
 """The log of the runs: every change of a run, an execution or an attempt, and every number that was logged.
 
-An entry is written in the transaction that makes it true (:func:`append`), so the log and the tables cannot differ.
+An entry is written in the transaction of its change (:func:`append`), so the log and the tables cannot differ.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from nbpipe.model import (
     RunGrown,
 )
 
-_LOOK = "Look: nbpipe verify"
+_LOOK = "Check it with: nbpipe verify"
 
-# So many entries are read at once; whoever follows a run comes back for the rest.
+# How many entries are read at once; followers of a run come back for the rest.
 BATCH = 5_000
 
 
@@ -53,34 +53,34 @@ class EventLog(Repository):
     def read(self, run: str, after: int = 0, limit: int = BATCH) -> list[RunEvent]:
         """Return up to ``limit`` entries of a run's log that come after entry ``after``.
 
-        Raise HistoryDamaged when an entry is missing or cannot be read.
+        Raise HistoryDamaged if an entry is missing or cannot be read.
         """
-        wanted = select(events).where(events.c.run == run, events.c.number > after)
+        query = select(events).where(events.c.run == run, events.c.number > after)
         with self._database.reading() as connection:
-            rows = connection.execute(wanted.order_by(events.c.number).limit(limit)).all()
+            rows = connection.execute(query.order_by(events.c.number).limit(limit)).all()
             return [_event_from(row, expected) for expected, row in enumerate(rows, after + 1)]
 
     def damage(self) -> list[str]:
-        """Return what is wrong with the runs' logs: of each, the first entry that is missing or cannot be read."""
+        """Return the errors in the runs' logs: for each, the first entry that is missing or cannot be read."""
         with self._database.reading() as connection:
             written = {row.id: row.events for row in connection.execute(select(runs.c.id, runs.c.events))}
-            found = dict.fromkeys(written, 0)
+            counts = dict.fromkeys(written, 0)
             wrong: dict[str, str] = {}
             for row in connection.execute(select(events).order_by(events.c.run, events.c.number)):
-                found[row.run] = found.get(row.run, 0) + 1
+                counts[row.run] = counts.get(row.run, 0) + 1
                 if row.run not in wrong:
                     try:
-                        _event_from(row, found[row.run])
+                        _event_from(row, counts[row.run])
                     except HistoryDamaged as error:
                         wrong[row.run] = error.message
-        cut = {run: _gap(run, found[run] + 1) for run, count in written.items() if found[run] < count}
+        cut = {run: _gap(run, counts[run] + 1) for run, expected in written.items() if counts[run] < expected}
         return list((cut | wrong).values())
 
     def metrics(self, run: str) -> list[Metric]:
         """Return the numbers that a run's attempts logged, in the order in which they were logged."""
-        wanted = select(events).where(events.c.run == run, logs_metric)
+        query = select(events).where(events.c.run == run, logs_metric)
         with self._database.reading() as connection:
-            rows = connection.execute(wanted.order_by(events.c.number)).all()
+            rows = connection.execute(query.order_by(events.c.number)).all()
             facts = [_event_from(row, row.number).fact for row in rows]
         return [fact.metric for fact in facts if isinstance(fact, MetricLogged)]
 
@@ -89,10 +89,10 @@ def append(connection: Connection, run: str, facts: Sequence[RunFact], now: floa
     """Add entries to a run's log inside the caller's transaction."""
     if not facts:
         return
-    counted = update(runs).where(runs.c.id == run).values(events=runs.c.events + len(facts))
-    last = connection.execute(counted.returning(runs.c.events)).scalar()
+    statement = update(runs).where(runs.c.id == run).values(events=runs.c.events + len(facts))
+    last = connection.execute(statement.returning(runs.c.events)).scalar()
     if last is None:
-        raise HistoryOutOfReach(f"the history holds no run {run}, so it cannot take what happens in it")
+        raise HistoryOutOfReach(f"the history holds no run {run}, so its events cannot be recorded")
     first = last - len(facts) + 1
     rows = [{"run": run, "number": number, "time": now, **_row_of(fact)} for number, fact in enumerate(facts, first)]
     connection.execute(insert(events), rows)
@@ -102,7 +102,7 @@ def append(connection: Connection, run: str, facts: Sequence[RunFact], now: floa
 
 
 def execution_changed(record: ExecutionRecord) -> ExecutionChanged:
-    """Return the entry for an execution; its longest parts are read with the execution itself."""
+    """Return the entry for an execution; without its longest parts, which are read with the execution."""
     if not record.components and not record.observed:
         return ExecutionChanged(record)
     return ExecutionChanged(replace(record, components=(), observed=()))

@@ -1,4 +1,4 @@
-"""What dead processes left behind, brought to an end."""
+"""Runs whose process died, marked as lost."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _FAILURE = Failure(FailureKind.LOST, "", "", "the process that carried the run e
 
 
 class LostRunRepository(Repository):
-    """Runs whose process is gone."""
+    """Runs whose process no longer exists."""
 
     def abandoned(self, *, alive: Callable[[str], bool]) -> list[AttemptRecord]:
-        """Return the attempts that were going on in runs whose owner is dead."""
+        """Return the unfinished attempts of runs whose owner is dead."""
         going_on = attempt_rows.c.status.in_(GOING_ON) & run_rows.c.status.in_(GOING_ON)
-        wanted = select(attempt_rows, run_rows.c.owner).join(run_rows, run_rows.c.id == attempt_rows.c.run)
+        query = select(attempt_rows, run_rows.c.owner).join(run_rows, run_rows.c.id == attempt_rows.c.run)
         with self._database.reading() as connection:
-            rows = connection.execute(wanted.where(going_on)).all()
+            rows = connection.execute(query.where(going_on)).all()
         dead = {owner for owner in {row.owner for row in rows} if not alive(owner)}
         return [attempt_from(row) for row in rows if row.owner in dead]
 
     def mark_lost(self, *, alive: Callable[[str], bool], now: float) -> list[str]:
-        """Return the runs that were going on and whose owner is dead, now lost with all that had not ended in them."""
+        """Mark unfinished runs whose owner is dead as lost, with everything unfinished in them; return their ids."""
         going_on = run_rows.c.status.in_(GOING_ON)
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -51,15 +51,15 @@ class LostRunRepository(Repository):
 
 def _lose(connection: Connection, run: str, now: float) -> bool:
     present = connection.scalar(select(run_rows.c.status).where(run_rows.c.id == run).with_for_update())
-    # Another process may have come first.
+    # Another process may have been faster.
     if present is None or Status(present).terminal:
         return False
     going_on = attempt_rows.c.run == run, attempt_rows.c.status.in_(GOING_ON)
-    left = [attempt_from(row) for row in connection.execute(select(attempt_rows).where(*going_on))]
-    lost = [replace(each, status=Status.LOST, ended=now, failure=_FAILURE) for each in left]
+    unfinished = [attempt_from(row) for row in connection.execute(select(attempt_rows).where(*going_on))]
+    lost = [replace(each, status=Status.LOST, ended=now, failure=_FAILURE) for each in unfinished]
     attempts.write(connection, run, lost, now)
     open_ = select(execution_rows).where(execution_rows.c.run == run, execution_rows.c.status.in_(GOING_ON))
     records = [replace(each, status=Status.LOST, ended=now) for each in executions.read(connection, open_)]
     executions.write(connection, records, now)
-    # Whoever follows the log stops at the run's end, so all that ends with it comes before.
+    # Followers of the log stop at the run's end, so everything that ends with it is logged before.
     return runs.end(connection, run, Status.LOST, now)

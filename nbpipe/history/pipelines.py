@@ -1,4 +1,4 @@
-"""The pipelines of the workspace, and where their notebooks were seen last."""
+"""The pipelines of the workspace, and the last known paths of their notebooks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nbpipe.model import PipelineRecord
 
 
 class PipelineRepository(Repository):
-    """Which pipelines there are."""
+    """The pipelines of the workspace."""
 
     def at(self, notebook: str) -> PipelineRecord | None:
-        """Return the pipeline whose notebook was seen last at this place."""
+        """Return the pipeline whose notebook's last known path is this."""
         with self._database.reading() as connection:
             row = connection.execute(select(pipelines).where(pipelines.c.notebook == notebook)).first()
             return None if row is None else pipeline_from(row)

@@ -1,6 +1,6 @@
-"""Results kept beside their bytes as well: files from which a lost database can be rebuilt.
+"""Records of results kept as files beside their data: a lost database can be rebuilt from them.
 
-What belongs to a run is written once, in the run's folder; each committed attempt has a record of its own.
+A run is written once, in the run's folder; each committed attempt has its own record.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class ArchivedRun:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedResult:
-    """One committed attempt with all that history knows of it, but for its run.
+    """One committed attempt with everything that the history records about it, except its run.
 
-    ``texts`` names, by component, the texts that the run stores for all of its results.
+    ``texts`` maps components to the names of texts that the run stores for all of its results.
     """
 
     execution: ExecutionRecord
@@ -49,26 +49,26 @@ class ArchivedResult:
 
 
 def archive_text(archived: ArchivedRun | ArchivedResult) -> str:
-    """Return what is archived as JSON text; an attempt's artifacts are written once, with its execution."""
+    """Return an archive record as JSON text; an attempt's artifacts are written once, with its execution."""
     if isinstance(archived, ArchivedResult) and archived.attempt.artifacts == archived.execution.artifacts:
         archived = replace(archived, attempt=replace(archived.attempt, artifacts=()))
     return encode_sparse(archived)
 
 
 def read_archived_run(text: str) -> ArchivedRun:
-    """Return the run; raise ValueError when the text is not one of ours."""
+    """Return the archived run; raise ValueError if the text is invalid."""
     return decode(text, ArchivedRun)
 
 
 def read_archived_result(text: str) -> ArchivedResult:
-    """Return the attempt; raise ValueError when the text is not one of ours."""
+    """Return the archived result; raise ValueError if the text is invalid."""
     result = decode(text, ArchivedResult)
     artifacts = result.attempt.artifacts or result.execution.artifacts
     return replace(result, attempt=replace(result.attempt, artifacts=artifacts))
 
 
 class ArchiveRepository(Repository):
-    """The way back from archived results into the database."""
+    """Restores archived results into the database."""
 
     def known_attempts(self) -> set[str]:
         """Return the ids of all recorded attempts."""
@@ -76,9 +76,9 @@ class ArchiveRepository(Repository):
             return set(connection.scalars(select(attempt_rows.c.id)))
 
     def restore(self, results: Iterable[ArchivedResult], runs: Mapping[str, ArchivedRun]) -> int:
-        """Record the attempts that are not recorded, all together, oldest first, and return how many there were.
+        """Record the missing attempts in one transaction, oldest first, and return how many there were.
 
-        ``runs`` are the archived runs by id; a result whose run is not among them is kept in a run that is lost.
+        ``runs`` are the archived runs by id; a result whose run is not among them is added to a placeholder run.
         """
         count = 0
         with self._database.writing() as connection:
@@ -96,7 +96,7 @@ def _restore(connection: Connection, result: ArchivedResult, archived: ArchivedR
         _restore_run(connection, archived or _lost_run(attempt.run), when)
     elif not executions.may_become(executions.status_of(connection, execution.id), execution.status):
         return False
-    # What it needed was restored before it, or is lost; the log tells of what there is.
+    # What it needed was restored before, or is lost; the log has what exists.
     executions.write(connection, [_beside_others(connection, execution, when)], when)
     attempts.write(connection, attempt.run, [attempt], when)
     add_reuse_entries(connection, attempt.id, result.offers, now=when)
@@ -105,7 +105,7 @@ def _restore(connection: Connection, result: ArchivedResult, archived: ArchivedR
 
 
 def _beside_others(connection: Connection, execution: ExecutionRecord, when: float) -> ExecutionRecord:
-    """Return the execution as it stands among others of its step: the newest of a run is the current one.
+    """Return the execution, current only if it is the newest of its step in the run.
 
     Its archived record is from before it was replaced.
     """
@@ -137,9 +137,9 @@ def _lost_run(run: str) -> ArchivedRun:
 
 
 def _free_number(connection: Connection, number: int) -> int:
-    """Return the run's own number, or the next one where it has none or somebody has taken that."""
-    taken = connection.scalar(select(run_rows.c.id).where(run_rows.c.number == number))
-    if taken is not None or number < 1:
+    """Return the run's own number, or the next one if it has none or that is taken."""
+    holder = connection.scalar(select(run_rows.c.id).where(run_rows.c.number == number))
+    if holder is not None or number < 1:
         number = (connection.scalar(select(run_rows.c.number).order_by(run_rows.c.number.desc()).limit(1)) or 0) + 1
     raise_to(connection, "run", number)
     return number

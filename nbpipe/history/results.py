@@ -1,4 +1,4 @@
-"""The results that may be reused: by key, by run, by step."""
+"""Reusable results: by key, by run, by step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OFFERED = entries.c.offered.is_(true())
 
 @dataclass(frozen=True, slots=True)
 class ReuseEntry:
-    """A key under which a result may be reused, while everything observed is so."""
+    """A key under which a result may be reused, as long as all observations hold."""
 
     key: str
     static_key: str | None
@@ -27,23 +27,23 @@ class ReuseEntry:
 
 
 class ResultRepository(Repository):
-    """What need not be computed again."""
+    """The results that can be reused."""
 
     def lookup(self, keys: Sequence[str]) -> dict[str, CachedResult]:
-        """Get for each known key the newest result that is offered under it."""
-        found: dict[str, CachedResult] = {}
+        """Return the newest result that is offered under each known key."""
+        results: dict[str, CachedResult] = {}
         with self._database.reading() as connection:
             for chunk in chunks(keys):
-                found.update(_newest(connection, entries.c.key.in_(chunk)))
-        return found
+                results.update(_newest(connection, entries.c.key.in_(chunk)))
+        return results
 
     def candidates(self, key: str) -> list[CachedResult]:
-        """Get all results that are offered under a key, newest first: what they have observed tells them apart."""
+        """Return all results that are offered under a key, newest first; they differ in their observations."""
         with self._database.reading() as connection:
             return _hits(connection, (entries.c.key == key) & _OFFERED)
 
     def accept(self, attempt: str, offers: Sequence[ReuseEntry], accepted: str, now: float) -> None:
-        """ReuseEntry an earlier attempt's result under other keys too; ``accepted`` says who wanted it, and why."""
+        """Offer an earlier attempt's result under other keys too; ``accepted`` says who accepted it, and why."""
         with self._database.writing() as connection:
             add_reuse_entries(connection, attempt, offers, now=now, accepted=accepted)
 
@@ -57,52 +57,50 @@ class ResultRepository(Repository):
             return _newest(connection, entries.c.key.in_(keys))
 
     def static_known(self, static_keys: Sequence[str]) -> set[str]:
-        """Get those static keys under which some result is offered."""
-        found: set[str] = set()
+        """Return those static keys under which some result is offered."""
+        offered: set[str] = set()
         with self._database.reading() as connection:
             for chunk in chunks(static_keys):
-                wanted = select(entries.c.static_key).where(entries.c.static_key.in_(chunk), _OFFERED).distinct()
-                found.update(key for key in connection.scalars(wanted).all() if key is not None)
-        return found
+                query = select(entries.c.static_key).where(entries.c.static_key.in_(chunk), _OFFERED).distinct()
+                offered.update(key for key in connection.scalars(query).all() if key is not None)
+        return offered
 
     def newest_result(self, pipeline: str, step: str) -> CachedResult | None:
-        """Return the result that a step had in the newest run of its pipeline in which it succeeded or was reused."""
+        """Return a step's result in the newest run of its pipeline in which it succeeded or was reused."""
         mine = (executions.c.pipeline == pipeline) & executions.c.done.is_(true()) & (executions.c.step == step)
-        made_by = executions.alias()
-        wanted = select(attempts, made_by.c.step).select_from(executions).join(attempts, _made())
-        wanted = wanted.join(made_by, made_by.c.id == attempts.c.execution).where(mine)
+        producers = executions.alias()
+        query = select(attempts, producers.c.step).select_from(executions).join(attempts, _produced_result())
+        query = query.join(producers, producers.c.id == attempts.c.execution).where(mine)
         with self._database.reading() as connection:
-            row = connection.execute(wanted.order_by(executions.c.number.desc()).limit(1)).first()
+            row = connection.execute(query.order_by(executions.c.number.desc()).limit(1)).first()
             return None if row is None else hit_from(row, row.key or "")
 
     def stored(self) -> Iterator[tuple[str, str, Artifact]]:
-        """Yield every stored output that is not in quarantine, once for each attempt that made it.
+        """Yield every stored output that is not in quarantine, once for each attempt that produced it.
 
-        Each is told with its attempt, and in words where it comes from. Runs that reused a result are not read.
+        Each comes with its attempt's id and a description of its origin. Runs that reused a result are not read.
         """
-        wanted = select(
+        query = select(
             attempts.c.id, attempts.c.artifacts, executions.c.step, runs.c.number.label("run_number")
         ).select_from(attempts)
-        wanted = wanted.join(executions, executions.c.id == attempts.c.execution).join(
-            runs, runs.c.id == attempts.c.run
-        )
-        wanted = wanted.where(attempts.c.status == Status.SUCCEEDED.value, attempts.c.quarantined.is_(None))
+        query = query.join(executions, executions.c.id == attempts.c.execution).join(runs, runs.c.id == attempts.c.run)
+        query = query.where(attempts.c.status == Status.SUCCEEDED.value, attempts.c.quarantined.is_(None))
         with self._database.reading() as connection:
-            rows = connection.execute(wanted.order_by(runs.c.number, executions.c.position, attempts.c.number)).all()
+            rows = connection.execute(query.order_by(runs.c.number, executions.c.position, attempts.c.number)).all()
         for row in rows:
             for artifact in artifacts_from_json(row.artifacts):
                 yield row.id, f"run {row.run_number}, step {row.step}", artifact
 
     def quarantine(self, attempt: str, why: str, now: float) -> None:
-        """Never offer the attempt's result again; the record of it stays."""
+        """Never offer the attempt's result again, but keep its record."""
         with self._database.writing() as connection:
             marked = update(attempts).where(attempts.c.id == attempt, attempts.c.quarantined.is_(None))
             connection.execute(marked.values(quarantined=now, why=why))
             connection.execute(update(entries).where(entries.c.attempt == attempt).values(offered=False))
 
 
-def _made() -> ColumnElement[bool]:
-    """Return what joins an execution to the attempt that made its result, its own or that of its origin."""
+def _produced_result() -> ColumnElement[bool]:
+    """Return the join condition of an execution and the attempt that produced its result, its own or its origin's."""
     own = executions.c.origin_attempt.is_(None) & (attempts.c.execution == executions.c.id)
     return (
         (own | (attempts.c.id == executions.c.origin_attempt))
@@ -114,7 +112,7 @@ def _made() -> ColumnElement[bool]:
 def add_reuse_entries(
     connection: Connection, attempt: str, offers: Sequence[ReuseEntry], *, now: float, accepted: str | None = None
 ) -> None:
-    """ReuseEntry an attempt's result inside the caller's transaction."""
+    """Offer an attempt's result under keys, inside the caller's transaction."""
     texts = text_pool.TextPool()
     rows = [
         {
@@ -128,12 +126,12 @@ def add_reuse_entries(
         connection.execute(insert(entries), rows)
 
 
-def _newest(connection: Connection, wanted: ColumnElement[bool]) -> dict[str, CachedResult]:
-    newest = select(func.max(entries.c.id)).where(wanted, _OFFERED).group_by(entries.c.key)
+def _newest(connection: Connection, condition: ColumnElement[bool]) -> dict[str, CachedResult]:
+    newest = select(func.max(entries.c.id)).where(condition, _OFFERED).group_by(entries.c.key)
     return {hit.key: hit for hit in _hits(connection, entries.c.id.in_(newest))}
 
 
-def _hits(connection: Connection, wanted: ColumnElement[bool]) -> list[CachedResult]:
+def _hits(connection: Connection, condition: ColumnElement[bool]) -> list[CachedResult]:
     columns: tuple[Any, ...] = (
         entries.c.key.label("under"),
         entries.c.observed,
@@ -146,8 +144,12 @@ def _hits(connection: Connection, wanted: ColumnElement[bool]) -> list[CachedRes
         attempts.c.notebook,
         attempts.c.artifacts,
     )
-    made = select(*columns).join(attempts, attempts.c.id == entries.c.attempt)
-    asked = made.join(executions, executions.c.id == attempts.c.execution).where(wanted).order_by(entries.c.id.desc())
-    rows = connection.execute(asked).all()
+    selected = select(*columns).join(attempts, attempts.c.id == entries.c.attempt)
+    query = (
+        selected.join(executions, executions.c.id == attempts.c.execution)
+        .where(condition)
+        .order_by(entries.c.id.desc())
+    )
+    rows = connection.execute(query).all()
     observed = text_pool.load_observed(connection, [row.observed for row in rows])
     return [hit_from(row, row.under, observed[row.observed], row.accepted) for row in rows]

@@ -1,4 +1,4 @@
-"""Rows made from the model's values, and the values made from rows: no question is asked here."""
+"""Conversion between the model's values and rows; nothing here accesses the database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), default=repr)
 
 
 def to_json(value: object) -> str:
-    """Return ``value`` as compact ASCII JSON; what JSON cannot say is shown by its ``repr``."""
+    """Return ``value`` as compact ASCII JSON; what JSON cannot represent becomes its ``repr``."""
     return "[]" if value == () else _ENCODER.encode(value)
 
 
@@ -74,14 +74,14 @@ def run_from(row: Row[Any], patch: str) -> RunRecord:
 
 
 def git_to_json(git: GitState | None) -> str | None:
-    """Return the repository's state without its patch, which is a text of its own."""
+    """Return the repository's state without its patch, which is stored separately."""
     if git is None:
         return None
     return to_json({"remote": git.remote, "branch": git.branch, "commit": git.commit, "dirty": git.dirty})
 
 
 def execution_to_row(record: ExecutionRecord, components: str | None, observed: str | None) -> dict[str, Any]:
-    """Return the execution's row, but for what it repeats of its run; the other two are the names of their texts."""
+    """Return the execution's row, without its copies of the run's columns; the other arguments name stored texts."""
     return {
         "id": record.id,
         "run": record.run,
@@ -116,7 +116,7 @@ def execution_from(
     artifacts: Iterable[Artifact],
     observed: tuple[Observation, ...] = (),
 ) -> ExecutionRecord:
-    """Return the execution with what its row only refers to."""
+    """Return the execution, with the parts that its row only refers to."""
     return ExecutionRecord(
         id=row.id,
         run=row.run,
@@ -144,7 +144,7 @@ def execution_from(
 
 
 def output_to_row(record: ExecutionRecord, position: int) -> dict[str, Any]:
-    """Return the row of the execution's output at ``position``, but for what it repeats of its run."""
+    """Return the row of the execution's output at ``position``, without its copies of the run's columns."""
     artifact = record.artifacts[position]
     return {
         "execution": record.id,
@@ -164,27 +164,27 @@ def artifact_from(row: Row[Any]) -> Artifact:
 
 
 def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
-    """Return what an attempt made, as its own row keeps it."""
+    """Return an attempt's artifacts as JSON text for its row."""
     return to_json([(a.name, a.format, a.reference.store, a.digest, a.basename, a.bytes) for a in artifacts])
 
 
 def artifacts_from_json(stored: str) -> tuple[Artifact, ...]:
-    """Return what an attempt made."""
+    """Return an attempt's artifacts."""
     return tuple(Artifact(name, format, ObjectReference(*parts)) for name, format, *parts in json.loads(stored))
 
 
 def hit_from(
     row: Row[Any], key: str, observed: tuple[Observation, ...] = (), accepted: str | None = None
 ) -> CachedResult:
-    """Return the attempt's result as one that may be reused under ``key``; the row is an attempt's with its step."""
+    """Return the attempt's result as reusable under ``key``; the row is an attempt's with its step."""
     executed = f"{row.directory}/{row.notebook}" if row.notebook else ""
-    made = _made(ResultOrigin(row.run, row.step, row.id), row.seconds, executed, row.artifacts)
-    return CachedResult(key, row.id, *made, observed, accepted or "")
+    result = _attempt_result(ResultOrigin(row.run, row.step, row.id), row.seconds, executed, row.artifacts)
+    return CachedResult(key, row.id, *result, observed, accepted or "")
 
 
 # An attempt's result is offered under two keys, one row after the other.
 @lru_cache(maxsize=16)
-def _made(
+def _attempt_result(
     origin: ResultOrigin, seconds: float, notebook: str, artifacts: str
 ) -> tuple[ResultOrigin, float, str, tuple[Artifact, ...]]:
     return origin, seconds, notebook, artifacts_from_json(artifacts)

@@ -1,4 +1,4 @@
-"""The runs of the workspace: begun, ended, found again."""
+"""The runs of the workspace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbpipe.model import GitState, PipelineRecord, RunChanged, RunRecord, Status
 
 @dataclass(frozen=True, slots=True)
 class CancelRequests:
-    """What somebody wants stopped: the ``whole`` run, or some of its executions."""
+    """The requested cancellations of a run: the ``whole`` run, or some of its executions."""
 
     whole: bool = False
     executions: frozenset[str] = frozenset()
@@ -26,7 +26,7 @@ class CancelRequests:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs are wanted: those for which all that is given holds; ``step`` names one that was executed in them."""
+    """Criteria for runs, all of which must match; ``step`` must have been executed in the run."""
 
     pipeline: str | None = None
     experiment: str | None = None
@@ -36,7 +36,7 @@ class RunFilter:
 
 
 class RunRepository(Repository):
-    """What was run, when, with which parameters and by whom."""
+    """The runs of the workspace."""
 
     def begin(
         self,
@@ -50,7 +50,7 @@ class RunRepository(Repository):
         owner: str,
         now: float,
     ) -> RunRecord:
-        """Return the new run's record, with the next number of the workspace; its pipeline is kept with it."""
+        """Record a new run, with the workspace's next number, and its pipeline; return the run's record."""
         with self._database.writing() as connection:
             number = next_number(connection, "run")
             pipelines.keep(connection, pipeline)
@@ -63,7 +63,7 @@ class RunRepository(Repository):
             return _read(connection, select(runs).where(runs.c.id == run))[0]
 
     def end(self, run: str, status: Status, now: float) -> None:
-        """Record how the run ended; a run that has ended already stays as it is."""
+        """Record how the run ended; a run that has ended already stays unchanged."""
         if not status.terminal:
             raise ValueError(f"a run cannot end as {status}")
         with self._database.writing() as connection:
@@ -71,10 +71,10 @@ class RunRepository(Repository):
 
     def live(self, pipeline: str) -> list[RunRecord]:
         """Return the runs of a pipeline that have not ended."""
-        wanted = select(runs).where(runs.c.pipeline == pipeline, runs.c.status.in_(GOING_ON))
+        query = select(runs).where(runs.c.pipeline == pipeline, runs.c.status.in_(GOING_ON))
         with self._database.reading() as connection:
-            # Sorted here: SQLite would go through all runs of the pipeline to have them in order.
-            return sorted(_read(connection, wanted), key=lambda run: run.number)
+            # Sorted here: SQLite would scan all runs of the pipeline to sort them.
+            return sorted(_read(connection, query), key=lambda run: run.number)
 
     def status(self, run: str) -> Status | None:
         """Return a run's status; None when there is no such run."""
@@ -83,46 +83,46 @@ class RunRepository(Repository):
             return None if status is None else Status(status)
 
     def ask_cancel(self, run: str, now: float) -> None:
-        """Ask whoever carries the run to stop it."""
+        """Request the cancellation of a run."""
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.id == run).values(cancel_asked=now))
 
     def cancel_requests(self, run: str) -> CancelRequests:
-        """Return what somebody has asked to stop of a run."""
-        asked = select(executions.c.id).where(executions.c.run == run, executions.c.cancel_asked.is_not(None))
+        """Return the requested cancellations of a run."""
+        query = select(executions.c.id).where(executions.c.run == run, executions.c.cancel_asked.is_not(None))
         with self._database.reading() as connection:
-            whole = connection.scalar(select(runs.c.cancel_asked).where(runs.c.id == run)) is not None
-            return CancelRequests(whole, frozenset(connection.scalars(asked)))
+            run_asked = connection.scalar(select(runs.c.cancel_asked).where(runs.c.id == run)) is not None
+            return CancelRequests(run_asked, frozenset(connection.scalars(query)))
 
     def last(self, pipeline: str | None = None) -> RunRecord | None:
-        """Return the newest run, of this pipeline if one is named."""
-        found = self.newest(limit=1, wanted=RunFilter(pipeline))
-        return found[0] if found else None
+        """Return the newest run, of this pipeline if one is given."""
+        records = self.newest(limit=1, wanted=RunFilter(pipeline))
+        return records[0] if records else None
 
     def newest(self, *, limit: int = 50, wanted: RunFilter | None = None) -> list[RunRecord]:
-        """Return the newest runs that are wanted, newest first; no more than these are read."""
+        """Return the newest matching runs, newest first; reads no more than these."""
         with self._database.reading() as connection:
             return _read(connection, _filtered(wanted or RunFilter()).order_by(runs.c.number.desc()).limit(limit))
 
     def get(self, reference: str) -> RunRecord | None:
-        """Return the run with this id, else with this number, else the one whose id begins so."""
+        """Return the run with this id, else with this number, else the only one whose id has this prefix."""
         if not reference:
             return None
         with self._database.reading() as connection:
-            for wanted in _meanings(reference):
-                found = _read(connection, wanted)
-                if len(found) == 1:
-                    return found[0]
+            for query in _meanings(reference):
+                matches = _read(connection, query)
+                if len(matches) == 1:
+                    return matches[0]
         return None
 
     def numbers(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the numbers of runs by their ids."""
-        found: dict[str, int] = {}
+        by_id: dict[str, int] = {}
         with self._database.reading() as connection:
             for chunk in chunks(ids):
                 rows = connection.execute(select(runs.c.id, runs.c.number).where(runs.c.id.in_(chunk)))
-                found.update((row.id, row.number) for row in rows)
-        return found
+                by_id.update((row.id, row.number) for row in rows)
+        return by_id
 
 
 def insert_run(connection: Connection, record: RunRecord) -> None:
@@ -150,7 +150,7 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
 
 
 def end(connection: Connection, run: str, status: Status, now: float) -> bool:
-    """End a run inside the caller's transaction; return False when it had ended already."""
+    """End a run inside the caller's transaction; return False if it had ended already."""
     going_on = (runs.c.id == run) & runs.c.status.in_(GOING_ON)
     ended = connection.execute(update(runs).where(going_on).values(status=status.value, ended=now)).rowcount == 1
     if ended:
@@ -158,38 +158,38 @@ def end(connection: Connection, run: str, status: Status, now: float) -> bool:
     return ended
 
 
-def _filtered(wanted: RunFilter) -> Select[Any]:
-    found = select(runs)
-    if wanted.pipeline is not None:
-        found = found.where(runs.c.pipeline == wanted.pipeline)
-    if wanted.experiment is not None:
-        found = found.where(runs.c.experiment == wanted.experiment)
-    if wanted.status is not None:
-        found = found.where(runs.c.status == wanted.status.value)
-    if wanted.step is not None:
+def _filtered(run_filter: RunFilter) -> Select[Any]:
+    query = select(runs)
+    if run_filter.pipeline is not None:
+        query = query.where(runs.c.pipeline == run_filter.pipeline)
+    if run_filter.experiment is not None:
+        query = query.where(runs.c.experiment == run_filter.experiment)
+    if run_filter.status is not None:
+        query = query.where(runs.c.status == run_filter.status.value)
+    if run_filter.step is not None:
         executed = select(executions.c.run).where(
-            executions.c.run == runs.c.id, executions.c.step == wanted.step, executions.c.attempts > 0
+            executions.c.run == runs.c.id, executions.c.step == run_filter.step, executions.c.attempts > 0
         )
-        found = found.where(executed.exists())
-    for name, value in wanted.tags.items():
-        # One member of the object that to_json has written; a quote inside a text never follows a brace or comma bare.
+        query = query.where(executed.exists())
+    for name, value in run_filter.tags.items():
+        # One member of the object that to_json writes; quotes in texts are escaped, so none follows a brace or comma.
         member = to_json({name: value})[1:-1]
-        found = found.where(or_(*(func.replace(runs.c.tags, at + member, "") != runs.c.tags for at in "{,")))
-    return found
+        query = query.where(or_(*(func.replace(runs.c.tags, at + member, "") != runs.c.tags for at in "{,")))
+    return query
 
 
 def _meanings(reference: str) -> list[Select[Any]]:
-    asked = [select(runs).where(runs.c.id == reference)]
+    queries = [select(runs).where(runs.c.id == reference)]
     # More digits than any number of runs has would not fit an SQL integer.
     if reference.isascii() and reference.isdecimal() and len(reference) <= 18:
-        asked.append(select(runs).where(runs.c.number == int(reference)))
-    # LIKE would take upper for lower case in SQLite, and % for anything.
+        queries.append(select(runs).where(runs.c.number == int(reference)))
+    # LIKE would ignore case in SQLite, and treat % as a wildcard.
     begins = func.substr(runs.c.id, 1, len(reference)) == reference
-    asked.append(select(runs).where(begins).limit(2))
-    return asked
+    queries.append(select(runs).where(begins).limit(2))
+    return queries
 
 
-def _read(connection: Connection, wanted: Select[Any]) -> list[RunRecord]:
-    rows = connection.execute(wanted).all()
+def _read(connection: Connection, query: Select[Any]) -> list[RunRecord]:
+    rows = connection.execute(query).all()
     patches = text_pool.load(connection, [row.patch for row in rows if row.patch is not None])
     return [run_from(row, patches.get(row.patch, "")) for row in rows]

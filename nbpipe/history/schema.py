@@ -1,9 +1,10 @@
 """The tables of history, in SQL that SQLite and PostgreSQL share.
 
-Structured fields that nothing searches (parameters, reasons, failures) are JSON text. Long texts are rows of ``texts``,
-named by their content, so that an unchanged step does not write its code again. ``executions`` and ``outputs`` repeat
-their run's ``pipeline`` and ``number``: the newest record is then found by an index alone. ``events`` is the log of
-the runs: rows are added in each transaction that changes ``runs``, ``executions`` or ``attempts``; none is changed.
+Structured fields that are never searched (parameters, reasons, failures) are JSON text. Long texts are rows of
+``texts``, named by their content, so that an unchanged step does not store its code again. ``executions`` and
+``outputs`` repeat their run's ``pipeline`` and ``number``, so that an index alone finds the newest record. ``events``
+is the log of the runs: each transaction that changes ``runs``, ``executions`` or ``attempts`` appends rows; no row is
+ever changed.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ SCHEMA_VERSION = 1
 metadata = MetaData()
 
 
-def _words(name: str, **options: Any) -> Column[str]:
+def _text(name: str, **options: Any) -> Column[str]:
     return Column(name, Text, nullable=False, **options)
 
 
-def _words_or_none(name: str) -> Column[str | None]:
+def _text_or_none(name: str) -> Column[str | None]:
     return Column(name, Text, nullable=True)
 
 
@@ -56,39 +57,39 @@ def _text_reference(name: str) -> Column[str | None]:
     return Column(name, Text, ForeignKey("texts.digest"), nullable=True)
 
 
-meta = Table("meta", metadata, _words("name", primary_key=True), _words("value"))
+meta = Table("meta", metadata, _text("name", primary_key=True), _text("value"))
 
-counters = Table("counters", metadata, _words("name", primary_key=True), _number("value"))
+counters = Table("counters", metadata, _text("name", primary_key=True), _number("value"))
 
-# Compressed: a row of an uncompressed list of components would leave most of its page empty.
-texts = Table("texts", metadata, _words("digest", primary_key=True), Column("text", LargeBinary, nullable=False))
+# Compressed: an uncompressed list of components would waste most of its page.
+texts = Table("texts", metadata, _text("digest", primary_key=True), Column("text", LargeBinary, nullable=False))
 
 pipelines = Table(
     "pipelines",
     metadata,
-    _words("id", primary_key=True),
-    _words("notebook"),
-    _words("cells"),
-    _words("steps"),
+    _text("id", primary_key=True),
+    _text("notebook"),
+    _text("cells"),
+    _text("steps"),
     Index("pipelines_by_notebook", "notebook"),
 )
 
 runs = Table(
     "runs",
     metadata,
-    _words("id", primary_key=True),
+    _text("id", primary_key=True),
     Column("number", BigInteger, nullable=False, unique=True),
     Column("pipeline", Text, ForeignKey("pipelines.id"), nullable=False),
-    _words("notebook"),
-    _words("experiment"),
-    _words("status"),
+    _text("notebook"),
+    _text("experiment"),
+    _text("status"),
     _time("started"),
     _time_or_none("ended"),
-    _words("parameters"),
-    _words("tags"),
-    _words_or_none("git"),
+    _text("parameters"),
+    _text("tags"),
+    _text_or_none("git"),
     _text_reference("patch"),
-    _words("owner"),
+    _text("owner"),
     _time_or_none("cancel_asked"),
     _number("events"),
     Index("runs_of_pipeline", "pipeline", "number"),
@@ -100,36 +101,36 @@ runs = Table(
 executions = Table(
     "executions",
     metadata,
-    _words("id", primary_key=True),
+    _text("id", primary_key=True),
     Column("run", Text, ForeignKey("runs.id"), nullable=False),
-    _words("step"),
-    _words("pipeline"),
+    _text("step"),
+    _text("pipeline"),
     _number("number"),
     _number("position"),
-    _words("status"),
+    _text("status"),
     Column("current", Boolean, nullable=False),
     Column("done", Boolean, nullable=False),
     _number("attempts"),
     _time("seconds"),
     _time("saved_seconds"),
-    _words("reasons"),
+    _text("reasons"),
     _text_reference("components"),
-    _words_or_none("key"),
-    _words_or_none("origin_run"),
-    _words_or_none("origin_step"),
-    _words_or_none("origin_attempt"),
-    _words_or_none("notebook"),
-    _words_or_none("failure"),
+    _text_or_none("key"),
+    _text_or_none("origin_run"),
+    _text_or_none("origin_step"),
+    _text_or_none("origin_attempt"),
+    _text_or_none("notebook"),
+    _text_or_none("failure"),
     _time_or_none("started"),
     _time_or_none("ended"),
-    _words("notes"),
+    _text("notes"),
     _text_reference("observed"),
-    _words("written"),
-    _words("needs"),
+    _text("written"),
+    _text("needs"),
     _time_or_none("cancel_asked"),
     Index("executions_of_run", "run", "position"),
     Index("executions_of_step", "run", "step"),
-    # ``done``: it has its outputs, and nothing has replaced it in its run.
+    # ``done``: it has its outputs, and was not replaced in its run.
     Index("executions_newest", "pipeline", "done", "step", "number"),
 )
 
@@ -137,14 +138,14 @@ outputs = Table(
     "outputs",
     metadata,
     Column("execution", Text, ForeignKey("executions.id"), primary_key=True),
-    _words("name", primary_key=True),
-    _words("pipeline"),
+    _text("name", primary_key=True),
+    _text("pipeline"),
     _number("number"),
     _number("position"),
-    _words("format"),
-    _words("store"),
-    _words("digest"),
-    _words("basename"),
+    _text("format"),
+    _text("store"),
+    _text("digest"),
+    _text("basename"),
     _number("bytes"),
     Index("outputs_by_name", "name", "number"),
     Index("outputs_of_pipeline", "pipeline", "name", "number"),
@@ -153,27 +154,27 @@ outputs = Table(
 attempts = Table(
     "attempts",
     metadata,
-    _words("id", primary_key=True),
+    _text("id", primary_key=True),
     Column("execution", Text, ForeignKey("executions.id"), nullable=False),
     Column("run", Text, ForeignKey("runs.id"), nullable=False),
     _number("number"),
-    _words_or_none("key"),
+    _text_or_none("key"),
     _number("token"),
-    _words("directory"),
-    _words("status"),
+    _text("directory"),
+    _text("status"),
     _time_or_none("started"),
     _time_or_none("ended"),
     _time("seconds"),
-    _words("notebook"),
+    _text("notebook"),
     _number("pieces"),
-    _words_or_none("failure"),
-    _words("artifacts"),
+    _text_or_none("failure"),
+    _text("artifacts"),
     _time_or_none("quarantined"),
-    _words_or_none("why"),
+    _text_or_none("why"),
     Index("attempts_of_execution", "execution", "number"),
     Index("attempts_of_run", "run", "status"),
 )
-# Written out, for an index that says what PostgreSQL needs makes SQLAlchemy load all of that dialect in every command.
+# As DDL, because PostgreSQL options of an index make SQLAlchemy load that dialect in every command.
 event.listen(
     attempts,
     "after_create",
@@ -188,9 +189,9 @@ events = Table(
     Column("run", Text, ForeignKey("runs.id"), primary_key=True),
     Column("number", BigInteger, primary_key=True),
     _time("time"),
-    _words("kind"),
-    _words_or_none("attempt"),
-    _words("fact"),
+    _text("kind"),
+    _text_or_none("attempt"),
+    _text("fact"),
     sqlite_with_rowid=False,
 )
 # A run has thousands of events, of which only the metrics are looked up by their kind.
@@ -201,13 +202,13 @@ entries = Table(
     "entries",
     metadata,
     Column("id", Integer, primary_key=True),
-    _words("key"),
+    _text("key"),
     Column("attempt", Text, ForeignKey("attempts.id"), nullable=False),
-    _words_or_none("static_key"),
+    _text_or_none("static_key"),
     _time("committed"),
     Column("offered", Boolean, nullable=False),
     _text_reference("observed"),
-    _words_or_none("accepted"),
+    _text_or_none("accepted"),
     Index("entries_by_key", "key", "offered", "id"),
     Index("entries_by_static_key", "static_key", "offered"),
     Index("entries_of_attempt", "attempt"),
@@ -216,23 +217,23 @@ entries = Table(
 claims = Table(
     "claims",
     metadata,
-    _words("key", primary_key=True),
-    _words("owner"),
+    _text("key", primary_key=True),
+    _text("owner"),
     _number("token"),
     _time("taken"),
     _time("expires"),
     Index("claims_of_owner", "owner"),
 )
 
-# A device or an inode may be an unsigned 64-bit number, which no SQL integer holds: they are text.
+# A device or an inode may be an unsigned 64-bit number, which does not fit into an SQL integer: they are text.
 remembered = Table(
     "remembered",
     metadata,
-    _words("path", primary_key=True),
-    _words("device"),
-    _words("inode"),
+    _text("path", primary_key=True),
+    _text("device"),
+    _text("inode"),
     _number("size"),
     _number("mtime_ns"),
     _number("ctime_ns"),
-    _words("digest"),
+    _text("digest"),
 )

@@ -10,12 +10,12 @@ from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.schema import SCHEMA_VERSION, counters, meta, metadata
 
 _VERSION = "version"
-# Under this name the versions before the first release wrote theirs.
+# The name that versions before the first release used.
 _BEFORE_FIRST = "schema"
 
 
 def create_or_check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -> None:
-    """Make the tables in an empty database; raise HistoryOutOfReach for one whose schema is not ours."""
+    """Create the tables in an empty database; raise HistoryOutOfReach for one with another schema."""
     if not inspect(connection).get_table_names():
         _create(connection, newest)
         return
@@ -23,12 +23,12 @@ def create_or_check(connection: Connection, path: Path, *, newest: int = SCHEMA_
 
 
 def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -> None:
-    """Raise HistoryOutOfReach for a database whose schema is older, newer, or none of nbpipe's."""
+    """Raise HistoryOutOfReach for a database with an older, a newer or a foreign schema."""
     if meta.name not in inspect(connection).get_table_names():
         raise _foreign(path)
-    found = {row.name: row.value for row in connection.execute(select(meta.c.name, meta.c.value))}
-    version = found.get(_VERSION, "")
-    if _VERSION not in found and _BEFORE_FIRST in found:
+    stored = {row.name: row.value for row in connection.execute(select(meta.c.name, meta.c.value))}
+    version = stored.get(_VERSION, "")
+    if _VERSION not in stored and _BEFORE_FIRST in stored:
         raise HistoryOutOfReach(
             f"the history {path} was written by an older nbpipe, whose workspaces this one cannot read",
             f"Move the folder {path.parent} away, or name another workspace with --workspace DIR.",

@@ -8,13 +8,13 @@ from nbpipe.history.schema import counters
 
 
 def raise_to(connection: Connection, name: str, value: int) -> None:
-    """Let the counter be at least so high."""
+    """Raise the counter to at least this value."""
     low = (counters.c.name == name) & (counters.c.value < value)
     connection.execute(update(counters).where(low).values(value=value))
 
 
 def next_number(connection: Connection, name: str) -> int:
-    """Get the counter's next value; two writers never get the same one."""
+    """Return the counter's next value; two writers never get the same one."""
     step = update(counters).where(counters.c.name == name).values(value=counters.c.value + 1)
     number: int = connection.execute(step.returning(counters.c.value)).scalar_one()
     return number

@@ -1,4 +1,4 @@
-"""Who else may use what is made in a folder: a folder that its group shares passes that on."""
+"""Permissions of files in shared folders: a folder that is shared with its group passes that on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FILE_BITS = stat.S_IRGRP | stat.S_IWGRP
 
 
 def group_bits(folder: Path) -> int:
-    """Return what a folder lets its group do, if it is shared by it: the group may write, or owns what is made there.
+    """Return a folder's group permissions if it is shared: its group may write, or owns new files in it.
 
-    A folder where everybody may write, as the one for temporary files, is nobody's.
+    A folder that everybody may write, such as the one for temporary files, is not shared.
     """
     mode = folder.stat().st_mode
     shared = mode & (stat.S_IWGRP | stat.S_ISGID) and not mode & stat.S_ISVTX
@@ -24,7 +24,7 @@ def group_bits(folder: Path) -> int:
 
 
 def make_folder(path: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it, as far as they are not there; each passes on what its group may do."""
+    """Create a folder and its missing parents; each inherits the group permissions of its parent."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -36,22 +36,22 @@ def make_folder(path: Path, mode: int = 0o777) -> None:
 
 
 def share(path: Path) -> None:
-    """Let the group use a file or folder of ours as the shared folder above says."""
-    bits, above, found = group_bits(path.parent), path.parent.stat(), path.stat()
-    if not bits or found.st_uid != os.geteuid():
+    """Give a file or folder of ours the group and the group permissions of the shared folder above."""
+    bits, above, status = group_bits(path.parent), path.parent.stat(), path.stat()
+    if not bits or status.st_uid != os.geteuid():
         return
-    if found.st_gid != above.st_gid:
+    if status.st_gid != above.st_gid:
         try:
             os.chown(path, -1, above.st_gid)
         except PermissionError:
-            # Whoever is not of the group cannot give to it, and must not give to another one instead.
+            # A user outside of the group cannot share with it, and must not share with another one instead.
             return
-    own = stat.S_IMODE(found.st_mode)
+    own = stat.S_IMODE(status.st_mode)
     path.chmod(own | bits | (above.st_mode & stat.S_ISGID) if path.is_dir() else own | bits & _FILE_BITS)
 
 
 def owner_of(path: Path) -> str:
-    """Return the name of a file's owner; a container may know none for the owner's number."""
+    """Return the name of a file's owner, or the user id if it has no name, as in a container."""
     number = path.stat().st_uid
     try:
         return pwd.getpwuid(number).pw_name
@@ -60,12 +60,12 @@ def owner_of(path: Path) -> str:
 
 
 def may(path: Path, mode: int) -> bool:
-    """Say whether this process may read or write a file or folder."""
+    """Return whether this process may access a file or folder in this mode."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def barred(path: Path) -> Path:
-    """Return what keeps this process from a path: the outermost folder that it may not enter, or the path itself."""
+    """Return what blocks the access to a path: the outermost folder that this user may not enter, or the path."""
     for above in reversed(path.absolute().parents):
         if above.exists() and not may(above, os.X_OK):
             return above
@@ -73,6 +73,6 @@ def barred(path: Path) -> Path:
 
 
 def culprit(path: Path) -> Path:
-    """Return the file or folder whose permissions decide about a path: one above that is closed, or what is there."""
+    """Return the file or folder whose permissions decide: a parent that blocks access, else the path or its parent."""
     outer = barred(path)
     return outer if outer != path else next(one for one in (path, *path.absolute().parents) if one.exists())

@@ -1,4 +1,4 @@
-"""The history of a workspace: one database, and a part of it for each concern."""
+"""The history of a workspace: one database, with a repository for each concern."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from nbpipe.history.schema_version import create_or_check
 
 
 class History:
-    """What happened in a workspace, and who computes what at present.
+    """What happened in a workspace, and who computes what now.
 
-    Each method of its parts is one short transaction of its own (the reading ones see one moment); any thread may call
-    it. Times are handed in as seconds since the epoch, owners are opaque. A process that forks must open its own.
+    Each method of its repositories is one short transaction (reads see a consistent snapshot) and thread-safe. Times
+    are passed in as seconds since the epoch, owners are opaque. A forked process must open its own history.
     """
 
     def __init__(self, database: Database) -> None:
@@ -44,19 +44,19 @@ class History:
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:
-        """Return the history kept in this file, made if it is not there yet.
+        """Return the history in this file, created if it is missing.
 
-        ``shares_memory`` tells whether all who open the file share its mapped memory, as on a disk of this machine.
-        Raise HistoryOutOfReach when it cannot be read and written: damaged, read-only, of another schema, held for too
+        ``shares_memory`` says whether all who open the file share its mapped memory, as on a local disk. Raise
+        HistoryOutOfReach if it cannot be read and written: damaged, read-only, with another schema, or locked for too
         long.
         """
         return cls._opened(Database(path, shares_memory=shares_memory))
 
     @classmethod
     def read(cls, path: Path, *, shares_memory: bool = True) -> Self:
-        """Return what the history in this file tells, for which reading it is enough.
+        """Return the history in this file for reading.
 
-        Whoever owns the file has the history itself. Anybody else has a private copy, and leaves nothing behind.
+        The owner of the file gets the history itself; other users get a private copy, and leave nothing behind.
         """
         return cls.open(path, shares_memory=shares_memory) if is_ours(path) else cls._opened(DatabaseCopy(path))
 
@@ -66,7 +66,7 @@ class History:
         try:
             with database.writing() as connection:
                 create_or_check(connection, database.path)
-                # SQLite opens a read-only file without complaint; this changes nothing and fails there at once.
+                # SQLite opens a read-only file without an error; this changes nothing, and fails there at once.
                 connection.execute(update(meta).where(false()).values(value=""))
             database.settle()
             opened = True
@@ -76,16 +76,16 @@ class History:
         return cls(database)
 
     def damage(self) -> list[str]:
-        """Return what is wrong with the database's file and with the log of its runs; nothing when it is whole."""
+        """Return the errors in the database's file and in the log of its runs; empty if there are none."""
         return self._database.damage() or self.log.damage()
 
     @property
     def is_private(self) -> bool:
-        """Return whether what is written here is seen by this process alone."""
+        """Return whether writes are visible to this process only."""
         return self._database.is_private
 
     def is_in_place(self) -> bool:
-        """Return whether the file that was opened was neither deleted nor replaced since."""
+        """Return whether the opened file was neither deleted nor replaced since."""
         return self._database.is_in_place()
 
     def close(self) -> None:

@@ -15,45 +15,45 @@ from nbpipe.history.row_mapping import to_json
 from nbpipe.history.schema import texts
 from nbpipe.model import KeyComponent, Observation, ObservationKind
 
-# Shorter texts are quicker read with the list that they belong to, at the price of repeating them in some lists.
+# Shorter texts are read faster as part of their list, although some lists repeat them.
 _LONG = 2048
 
 
 class TextPool:
-    """Texts that are about to be referred to."""
+    """Collects texts to be stored, and names them."""
 
     def __init__(self) -> None:
         self._by_digest: dict[str, str] = {}
 
     def add(self, value: object) -> str:
-        """Get the name under which ``value`` will be stored."""
-        # JSON escapes what not every database takes in a text: NUL and lone surrogates.
+        """Return the name under which ``value`` will be stored."""
+        # JSON escapes what not every database stores in a text: NUL and lone surrogates.
         text = to_json(value)
         digest = blake3(text.encode("ascii")).hexdigest()[:40]
         self._by_digest[digest] = text
         return digest
 
     def add_components(self, components: Sequence[KeyComponent]) -> str | None:
-        """Get the name of the list of components; long texts in it are stored apart, shared by all who have them."""
+        """Return the name of a list of components; long texts in it are stored separately and shared."""
         if not components:
             return None
         return self.add([[part.name, part.digest, part.summary, *self._reference(part.text)] for part in components])
 
     def add_observed(self, observed: Sequence[Observation]) -> str | None:
-        """Get the name of the list of observations."""
+        """Return the name of a list of observations."""
         if not observed:
             return None
         return self.add([[item.kind, item.name, item.state, item.left] for item in observed])
 
     def store(self, connection: Connection) -> None:
-        """Write the texts that are not there yet."""
-        known: set[str] = set()
+        """Write the texts that are not stored yet."""
+        stored: set[str] = set()
         for chunk in chunks(list(self._by_digest)):
-            known.update(connection.scalars(select(texts.c.digest).where(texts.c.digest.in_(chunk))).all())
+            stored.update(connection.scalars(select(texts.c.digest).where(texts.c.digest.in_(chunk))).all())
         rows = [
             {"digest": name, "text": zlib.compress(text.encode("ascii"))}
             for name, text in self._by_digest.items()
-            if name not in known
+            if name not in stored
         ]
         insert_absent(connection, texts, rows)
 
@@ -62,34 +62,34 @@ class TextPool:
 
 
 def load_components(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[KeyComponent, ...]]:
-    """Get the lists of components by name; None is the name of the empty list."""
+    """Return the lists of components by name; None is the name of the empty list."""
     lists = load(connection, [name for name in names if name is not None])
     inner = load(connection, [text for rows in lists.values() for *_, text, apart in rows if apart])
-    found: dict[str | None, tuple[KeyComponent, ...]] = {None: ()}
+    components: dict[str | None, tuple[KeyComponent, ...]] = {None: ()}
     for name, rows in lists.items():
-        found[name] = tuple(
+        components[name] = tuple(
             KeyComponent(part, digest, summary, inner[text] if apart else text)
             for part, digest, summary, text, apart in rows
         )
-    return found
+    return components
 
 
 def load_observed(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[Observation, ...]]:
-    """Get the lists of observations by name; None is the name of the empty list."""
+    """Return the lists of observations by name; None is the name of the empty list."""
     lists = load(connection, [name for name in names if name is not None])
-    found: dict[str | None, tuple[Observation, ...]] = {None: ()}
-    return found | {
+    empty: dict[str | None, tuple[Observation, ...]] = {None: ()}
+    return empty | {
         name: tuple(Observation(ObservationKind(kind), *parts) for kind, *parts in rows) for name, rows in lists.items()
     }
 
 
 def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
-    """Get what was stored under each name."""
-    found: dict[str, Any] = {}
+    """Return what was stored under each name."""
+    values: dict[str, Any] = {}
     for chunk in chunks(names):
         rows = connection.execute(select(texts.c.digest, texts.c.text).where(texts.c.digest.in_(chunk))).all()
-        found.update((row.digest, _unpack(row.text)) for row in rows)
-    return found
+        values.update((row.digest, _unpack(row.text)) for row in rows)
+    return values
 
 
 def _unpack(packed: bytes) -> Any:

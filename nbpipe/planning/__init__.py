@@ -1,1 +1,1 @@
-"""What will happen and why: graph, reuse keys, verdicts and the run's state machine, all pure."""
+"""Planning without side effects: graph, reuse keys, verdicts and the run's state machine."""

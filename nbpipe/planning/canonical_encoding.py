@@ -1,7 +1,7 @@
-"""The canonical encoding that reuse keys are made of: every item typed and length-prefixed, so that no two collide.
+"""The canonical encoding that reuse keys are hashed from: every item is typed and length-prefixed against collisions.
 
-The idea is redun's tagged hashing: a pre-image says what it is before it says what it holds. Equality in Python is
-not equality here: 1, 1.0 and True are three values, 0.0 and -0.0 two, and every NaN is one.
+The idea is redun's tagged hashing: a pre-image begins with its type. Equality here differs from Python's: 1, 1.0 and
+True are three values, 0.0 and -0.0 two, and all NaNs are one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _length = struct.Struct(">Q").pack
 
 
 class _Foreign(Exception):
-    """A part without a canonical form; ``where`` grows on the way out."""
+    """A part without a canonical form; ``where`` is its path, extended at each level."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -25,7 +25,7 @@ class _Foreign(Exception):
 
 
 def encode(value: Any, path: str = "value") -> bytes:
-    """Return the bytes that stand for exactly this value; ValueError names the part that has none."""
+    """Return the encoding of a value; raise ValueError that names a part without a canonical form."""
     try:
         return _encoded(value)
     except _Foreign as error:
@@ -35,7 +35,7 @@ def encode(value: Any, path: str = "value") -> bytes:
 
 
 def sequence(items: Iterable[bytes]) -> bytes:
-    """Return the bytes that stand for a list of items that are encoded already."""
+    """Return the encoding of a list of items that are encoded already."""
     payload = b"".join(items)
     return b"l" + _length(len(payload)) + payload
 
@@ -60,7 +60,7 @@ def _bool(value: bool) -> bytes:  # noqa: FBT001  # it is what is encoded
 
 
 def _int(value: int) -> bytes:
-    # Hexadecimal, for Python refuses to write long numbers in decimal.
+    # Hexadecimal, because Python does not write very long numbers in decimal.
     return _item(b"i", b"%x" % value)
 
 

@@ -1,7 +1,7 @@
 """The reuse key: named component digests, each with a summary for people, and one digest over them all.
 
-A component exists for everything that can change what a step makes, and for nothing else: the step's name, its place,
-other cells, comments, retries and timeouts are not there (REUSE in the docs).
+There is a component for everything that can change a step's result, and for nothing else: not for the step's name and
+place, other cells, comments, retries or timeouts (docs/reuse.md).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nbpipe.model import (
 from nbpipe.planning.canonical_encoding import encode, sequence
 
 SCHEMA = 1
-# The normal form of code depends on this version of ours, and on the syntax trees of the Python that reads it.
+# The normal form of code depends on its version, and on the syntax trees of the Python that parses it.
 NORMALISER = f"1 {sys.version_info[0]}.{sys.version_info[1]}"
 _RAW = "raw\n"
 _SHOWN = 60
@@ -41,12 +41,12 @@ _ASSIGNING = ("Assign(", "AnnAssign(")
 
 @dataclass(frozen=True, slots=True)
 class PinnedInputs:
-    """What a step is given besides its code and its upstream data, pinned at submit.
+    """The inputs of a step besides its code and its upstream data, pinned at submit.
 
     ``python`` names the kernel's interpreter; ``variables`` are environment variables (None: unset); ``files`` the
     declared file inputs by input name; ``hashes`` the files of ``hash`` by pattern. ``packages`` are all installed
-    distributions where every one of them counts, else None: then those count that an attempt has imported. ``options``
-    are what the kernel's command line has beyond a plain one.
+    distributions if the policy is strict, else None: then only those count that an attempt has imported. ``options``
+    are additional options of the kernel's command line.
     """
 
     python: str
@@ -59,51 +59,51 @@ class PinnedInputs:
     options: tuple[str, ...] = ()
 
 
-def fixed_components(step: Step, code: StepCode, around: PinnedInputs) -> tuple[KeyComponent, ...]:
+def fixed_components(step: Step, code: StepCode, pinned: PinnedInputs) -> tuple[KeyComponent, ...]:
     """Return the components that are known before any other step has run."""
     formats = {item.name: item.format for item in step.inputs}
-    values, files, hashes = around.values, sorted(around.files.items()), sorted(around.hashes.items())
+    values, files, hashes = pinned.values, sorted(pinned.files.items()), sorted(pinned.hashes.items())
     salt = step.options.salt
     return (
         _code("code", code.normal, code.raw, _lines(step), "\n".join(piece.source for piece in step.pieces)),
         *map(_definition, code.definitions),
         *_order(code.definitions),
-        *map(_module, around.modules),
+        *map(_module, pinned.modules),
         *(_component(f"parameter:{name}", values[name], _shown(values[name])) for name in code.parameters),
         *(_file(name, content, formats.get(name)) for name, content in files),
         _outputs(step.outputs),
-        _python(around.python),
-        *((_options(around.options),) if around.options else ()),
-        *((_packages(around.packages),) if around.packages is not None else ()),
-        *(_variable(name, value) for name, value in sorted(around.variables.items())),
+        _python(pinned.python),
+        *((_options(pinned.options),) if pinned.options else ()),
+        *((_packages(pinned.packages),) if pinned.packages is not None else ()),
+        *(_variable(name, value) for name, value in sorted(pinned.variables.items())),
         *((_component("salt", salt, _shown(salt)),) if salt else ()),
         *(_component(f"hash:{name}", item.digest, _size(item.bytes, item.digest)) for name, item in hashes),
     )
 
 
 def upstream_component(name: str, artifact: Artifact) -> KeyComponent:
-    """Return the component of an input that another step makes: its content and how it is read, never its producer."""
-    seen = artifact.basename if artifact.is_path else ""
+    """Return the component of another step's output: its content and how it is read, never its producer."""
+    basename = artifact.basename if artifact.is_path else ""
     summary = f"{artifact.format}, {_size(artifact.bytes, artifact.digest)}"
-    return _component(f"input:{name}", [artifact.format, seen, artifact.digest], summary)
+    return _component(f"input:{name}", [artifact.format, basename, artifact.digest], summary)
 
 
 def key_of(components: Iterable[KeyComponent]) -> str:
-    """Return the digest over all components, whatever their order; comments and layout of code do not count."""
+    """Return the digest over all components in any order; comments and layout of code do not count."""
     return _key(sorted([(component.name, component.digest) for component in components]))
 
 
 def raw_key_of(components: Iterable[KeyComponent]) -> str:
-    """Return the second digest over all components, which is the same as long as the code is written the same.
+    """Return the second digest over all components, which depends on the code as written.
 
-    It finds a result again when the normal form is another: of a newer nbpipe, or read by a newer Python.
+    It finds a result again when a newer nbpipe or a newer Python changes the normal form.
     """
     return _key(sorted([(component.name, component.raw or component.digest) for component in components]))
 
 
 def _key(pairs: list[tuple[str, str]]) -> str:
-    whole = sequence([encode("nbpipe-key"), encode(SCHEMA), sequence([_pair(*pair) for pair in pairs])])
-    return f"blake3:{blake3(whole).hexdigest()}"
+    preimage = sequence([encode("nbpipe-key"), encode(SCHEMA), sequence([_pair(*pair) for pair in pairs])])
+    return f"blake3:{blake3(preimage).hexdigest()}"
 
 
 @lru_cache(maxsize=65536)
@@ -120,7 +120,7 @@ def _component(name: str, value: Any, summary: str, text: str = "") -> KeyCompon
 
 
 def _code(name: str, normal: str, raw: str, summary: str, text: str) -> KeyComponent:
-    """Return the component of some code, in its normal form and as it is written."""
+    """Return the component of some code, in its normal form and as written."""
     written = _digest([name.partition(":")[0], raw if raw.startswith(_RAW) else _RAW + raw])
     if normal.startswith(_RAW):
         return _component(name, normal, summary, text)
@@ -133,7 +133,7 @@ def _lines(step: Step) -> str:
     return f"{count} lines"
 
 
-# Many steps reach the same definitions, modules and variables: each component is made once.
+# Many steps reach the same definitions, modules and variables: each component is computed once.
 @lru_cache(maxsize=4096)
 def _definition(item: Definition) -> KeyComponent:
     name = ",".join(item.names) or "shared cell"
@@ -143,17 +143,17 @@ def _definition(item: Definition) -> KeyComponent:
 
 
 def _order(definitions: Iterable[Definition]) -> tuple[KeyComponent, ...]:
-    """Return the order of shared cells that do more than define: what one does, another may undo."""
+    """Return the component of the order of shared cells with side effects: one may undo what another did."""
     effects = [item for item in definitions if not item.is_import and not _only_defines(item)]
     if len(effects) < 2:
         return ()
     cells = ", ".join(f"cell {item.cell}" for item in effects)
-    made = _component("shared order", [NORMALISER, *(item.normal for item in effects)], cells)
-    return (dataclasses.replace(made, raw=_digest(["shared order", *(item.source for item in effects)])),)
+    component = _component("shared order", [NORMALISER, *(item.normal for item in effects)], cells)
+    return (dataclasses.replace(component, raw=_digest(["shared order", *(item.source for item in effects)])),)
 
 
 def _only_defines(item: Definition) -> bool:
-    """Return whether this is one statement whose place does not matter; line ends stand between statements only."""
+    """Return whether this is one statement whose order does not matter; line feeds only separate statements."""
     plain = item.normal.startswith(_DEFINING) or (item.normal.startswith(_ASSIGNING) and "Call(" not in item.normal)
     return plain and "\n" not in item.normal
 
@@ -165,7 +165,7 @@ def _python(python: str) -> KeyComponent:
 
 @lru_cache(maxsize=64)
 def _options(options: tuple[str, ...]) -> KeyComponent:
-    """Return the component of a kernel's options; a plain kernel has none, as if no kernel was named."""
+    """Return the component of a kernel's options; a plain kernel has none."""
     return _component("kernel", list(options), _shown(shlex.join(options)))
 
 
@@ -182,18 +182,18 @@ def _module(module: FrozenModule) -> KeyComponent:
     except (SyntaxError, ValueError, RecursionError):
         normal = _RAW + module.source
     summary = f"{len(module.source.splitlines())} lines"
-    made = _component(f"module:{module.name}", [NORMALISER, normal, module.is_package], summary, module.source)
-    return dataclasses.replace(made, raw=_digest(["module", _RAW + module.source, module.is_package]))
+    component = _component(f"module:{module.name}", [NORMALISER, normal, module.is_package], summary, module.source)
+    return dataclasses.replace(component, raw=_digest(["module", _RAW + module.source, module.is_package]))
 
 
 def _file(name: str, content: PinnedFiles, format_: str | None) -> KeyComponent:
-    """Return the component of a declared file: names count where the step can see them."""
-    base = (
+    """Return the component of a declared file: its name counts if the step can see it."""
+    basenames = (
         [path.rsplit("/", 1)[-1] for path in content.paths]
         if content.kind != PinnedKind.GLOB and format_ is None
         else []
     )
-    value = [str(content.kind), format_ or "", base, content.digest]
+    value = [str(content.kind), format_ or "", basenames, content.digest]
     count = f"{len(content.members)} files, " if content.kind != PinnedKind.FILE else ""
     members = "\n".join(f"{path}\t{size}\t{digest}" for path, size, digest in content.members)
     return _component(f"input:{name}", value, count + _size(content.bytes, content.digest), members)
@@ -206,7 +206,7 @@ def _outputs(outputs: Iterable[Output]) -> KeyComponent:
 
 @lru_cache(maxsize=256)
 def _variable(name: str, value: str | None) -> KeyComponent:
-    """Return the component of an environment variable; its value may be a secret, so only a digest of it is kept."""
+    """Return the component of an environment variable; only a digest of its value, which may be secret."""
     summary = "unset" if value is None else f"set, {_short(_digest(['value', value]))}"
     return _component(f"envvar:{name}", value, summary)
 

@@ -1,4 +1,4 @@
-"""The DAG: which step feeds which, drawn from declared names, with everything that does not fit together."""
+"""The DAG: which step feeds which, derived from declared names; and all inconsistencies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FILLED_LATER = ("run-id", "date")
 
 @dataclass(frozen=True, slots=True)
 class PipelineGraph:
-    """A pipeline whose inputs are all settled: ``feeds`` gives, per step and input, the step and output behind it."""
+    """A pipeline with resolved inputs: ``feeds`` maps, per step, inputs to the outputs of other steps."""
 
     pipeline: Pipeline
     steps: Mapping[str, Step]
@@ -40,27 +40,27 @@ class PipelineGraph:
 
     def dependants(self, names: Iterable[str]) -> set[str]:
         """Return the steps that need one of ``names``, directly or not."""
-        found = set(names)
+        reached = set(names)
         for name in self.order:
-            if found & set(self.pipeline.needs[name]):
-                found.add(name)
-        return found - set(names)
+            if reached & set(self.pipeline.needs[name]):
+                reached.add(name)
+        return reached - set(names)
 
     def ancestors(self, names: Iterable[str]) -> set[str]:
-        """Return ``names`` and all that they need."""
-        found = set(names)
+        """Return ``names`` and everything that they need."""
+        reached = set(names)
         for name in reversed(self.order):
-            if name in found:
-                found |= set(self.pipeline.needs[name])
-        return found
+            if name in reached:
+                reached |= set(self.pipeline.needs[name])
+        return reached
 
 
 def build_graph(
     reading: ParsedNotebook, values: Mapping[str, Any], kernel: str | None, *, unread: frozenset[str] = frozenset()
 ) -> tuple[PipelineGraph, list[Refused]]:
-    """Settle every input's source and put the steps in order; the errors found on the way come beside the graph.
+    """Resolve every input's source and sort the steps; return the graph and the errors.
 
-    That a step or an output of a name in ``unread`` is not there is no error: another one, told already, is the cause.
+    A missing step or output with a name in ``unread`` is not an error: it is caused by another one, reported already.
     """
     errors: list[Refused] = []
     steps = [_settled(step, values, errors) for step in reading.steps]
@@ -85,16 +85,16 @@ def build_graph(
     if cycle:
         drawn = " → ".join(f"`{name}`" for name in cycle)
         errors.append(
-            BadPipeline(f"the steps form a cycle: {drawn}", "Take one of these inputs away.", by_name[cycle[0]].place)
+            BadPipeline(f"the steps form a cycle: {drawn}", "Remove one of these inputs.", by_name[cycle[0]].place)
         )
     pipeline = Pipeline(tuple(steps), reading.parameters, reading.code, needs, kernel, reading.warnings)
     return PipelineGraph(pipeline, by_name, tuple(order), feeds, files), errors
 
 
-def fill_destination(step: Step, output: Output, words: Mapping[str, str]) -> str:
-    """Return an output's destination with its placeholders filled; those that ``words`` does not hold stay."""
-    known = {**words, "step": step.name, "output-name": output.name}
-    return _PLACEHOLDER.sub(lambda match: known.get(match[1], match[0]), output.destination or "")
+def fill_destination(step: Step, output: Output, values: Mapping[str, str]) -> str:
+    """Return an output's destination with its placeholders replaced; those that ``values`` lacks stay."""
+    replacements = {**values, "step": step.name, "output-name": output.name}
+    return _PLACEHOLDER.sub(lambda match: replacements.get(match[1], match[0]), output.destination or "")
 
 
 def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> Step:
@@ -104,7 +104,7 @@ def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> St
     inputs = []
     for item in step.inputs:
         if isinstance(item.source, ParameterSource):
-            source = _held(item, item.source.parameter, values, errors)
+            source = _parameter_source(item, item.source.parameter, values, errors)
             if source is None:
                 continue
             item = dataclasses.replace(item, source=source)  # noqa: PLW2901 - the same input, settled
@@ -112,10 +112,13 @@ def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> St
     return dataclasses.replace(step, inputs=tuple(inputs))
 
 
-def _held(item: Input, parameter: str, values: Mapping[str, Any], errors: list[Refused]) -> InputSource | None:
+def _parameter_source(
+    item: Input, parameter: str, values: Mapping[str, Any], errors: list[Refused]
+) -> InputSource | None:
     if parameter not in values:
         hint = nearest(parameter, values) or "Declare it in the parameters cell."
-        errors.append(BadPipeline(f"`{item.name}` comes from `{parameter}`, which is no parameter", hint, item.place))
+        message = f"`{item.name}` comes from `{parameter}`, which is not a parameter"
+        errors.append(BadPipeline(message, hint, item.place))
         return None
     value = values[parameter]
     if not isinstance(value, str):
@@ -136,7 +139,7 @@ def _held(item: Input, parameter: str, values: Mapping[str, Any], errors: list[R
 
 
 def _unfit(item: Input, source: InputSource) -> tuple[str, str] | None:
-    """Return why a source cannot come out of a parameter, and the cure."""
+    """Return why a source cannot come from a parameter, and a hint."""
     if isinstance(source, ParameterSource):
         return "which is a parameter again", 'Give it the source itself, for example "./data.csv".'
     if isinstance(source, StepOutput) and item.format is not None:
@@ -151,15 +154,15 @@ def _feeds(
     errors: list[Refused],
     unread: frozenset[str],
 ) -> dict[str, StepOutput]:
-    found: dict[str, StepOutput] = {}
+    feeds: dict[str, StepOutput] = {}
     for item in step.inputs:
         if isinstance(item.source, StepOutput):
             try:
-                found[item.name] = _producer(step, item, item.source, by_name, makers)
+                feeds[item.name] = _producer(step, item, item.source, by_name, makers)
             except BadPipeline as error:
                 if unread.isdisjoint({item.source.step, item.source.output}):
                     errors.append(error)
-    return found
+    return feeds
 
 
 def _producer(
@@ -205,7 +208,7 @@ def _after(step: Step, by_name: Mapping[str, Step], errors: list[Refused], unrea
         if (name not in by_name and name not in unread) or name == step.name:
             hint = nearest(name, set(by_name) - {step.name}) or "It waits for other steps of this notebook."
             errors.append(
-                BadPipeline(f"`after` names `{name}`, which is no other step", hint, step.place_of("after", name))
+                BadPipeline(f"`after` names `{name}`, which is not another step", hint, step.place_of("after", name))
             )
     return [name for name in step.options.after if name in by_name and name != step.name]
 
@@ -229,7 +232,7 @@ def _is_remote(output: Output) -> bool:
 
 
 def _clashes(step: Step) -> list[Refused]:
-    """Return the outputs that are paths and at the same time inputs: the cell could not have both under one name."""
+    """Return errors for path outputs that are inputs too: the cell cannot bind both to one name."""
     inputs = {item.name for item in step.inputs}
     return [
         BadPipeline(f"`{item.name}` is an input and a path to write to", "Rename one of the two.", item.place)
@@ -239,28 +242,28 @@ def _clashes(step: Step) -> list[Refused]:
 
 def _destinations(steps: Iterable[Step], values: Mapping[str, Any]) -> list[Refused]:
     errors: list[Refused] = []
-    words = {name: str(value) for name, value in values.items()}
-    taken: dict[str, Step] = {}
+    texts = {name: str(value) for name, value in values.items()}
+    by_path: dict[str, Step] = {}
     for step, output in [(owner, output) for owner in steps for output in owner.outputs if output.destination]:
-        errors += _unknown_placeholders(output, (*_FILLED_LATER, "step", "output-name", *words))
-        where = _normal(fill_destination(step, output, words))
-        if where in taken:
-            listed = _listed(dict.fromkeys([taken[where].name, step.name]))
+        errors += _unknown_placeholders(output, (*_FILLED_LATER, "step", "output-name", *texts))
+        where = _normal(fill_destination(step, output, texts))
+        if where in by_path:
+            listed = _listed(dict.fromkeys([by_path[where].name, step.name]))
             message = f"`{output.destination}` is a destination twice, in {listed}"
-            hint = "Give each output a place of its own, with {step} or {output-name} for example."
+            hint = "Give each output its own path, with {step} or {output-name} for example."
             errors.append(BadPipeline(message, hint, output.place))
-        taken.setdefault(where, step)
+        by_path.setdefault(where, step)
     return errors
 
 
-def _unknown_placeholders(output: Output, known: Collection[str]) -> list[Refused]:
-    found = dict.fromkeys(_PLACEHOLDER.findall(output.destination or ""))
+def _unknown_placeholders(output: Output, allowed: Collection[str]) -> list[Refused]:
+    placeholders = dict.fromkeys(_PLACEHOLDER.findall(output.destination or ""))
     return [
         BadPipeline(
-            f"`{{{name}}}` in the destination `{output.destination}` is no parameter",
-            nearest(name, known) or f"It may hold {', '.join(f'{{{word}}}' for word in known)}.", output.place,
+            f"`{{{name}}}` in the destination `{output.destination}` is not a parameter",
+            nearest(name, allowed) or f"It may hold {', '.join(f'{{{name}}}' for name in allowed)}.", output.place,
         )
-        for name in found if name not in known
+        for name in placeholders if name not in allowed
     ]  # fmt: skip
 
 
@@ -275,9 +278,9 @@ def _normal(path: str) -> str:
 
 
 def _sorted(names: list[str], needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]]:
-    """Return the names so that needs come first, notebook order otherwise, and a cycle if there is one.
+    """Return the names with needs first, else in notebook order, and a cycle if there is one.
 
-    What has nothing to do with a cycle stands in its right place even so: in a kernel it can be run on its own.
+    Steps outside of a cycle are sorted correctly even so: in a kernel they can be run on their own.
     """
     done: dict[str, None] = {}
     cycle: list[str] = []

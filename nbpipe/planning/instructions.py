@@ -1,4 +1,4 @@
-"""What the state machine of a run tells its driver to do."""
+"""The instructions of a run's state machine to its driver."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from nbpipe.model import Reason, Status
 
 @dataclass(frozen=True, slots=True)
 class DecideExecution:
-    """Find the verdict: all that the execution needs has succeeded."""
+    """Decide the execution: everything that it needs has succeeded."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimKey:
-    """Try to take the execution's key."""
+    """Try to claim the execution's key."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
 class CheckDecision:
-    """Find the verdict again under the claim, and how the awaited runs ended."""
+    """Decide again under the claim, and find out how the awaited runs ended."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseClaim:
-    """Give the claim back."""
+    """Release the claim."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitAttempt:
-    """Start attempt ``number`` (from 1) of an execution whose key this run holds."""
+    """Start attempt ``number`` (from 1) of an execution whose key this run has claimed."""
 
     execution: str
     number: int
@@ -52,7 +52,7 @@ class StopAttempt:
 
 @dataclass(frozen=True, slots=True)
 class NoteExecution:
-    """Tell whoever watches why the execution does not go on."""
+    """Show watchers why the execution is waiting."""
 
     execution: str
     text: str
@@ -60,7 +60,7 @@ class NoteExecution:
 
 @dataclass(frozen=True, slots=True)
 class RecordExecution:
-    """Write the final status."""
+    """Record the final status."""
 
     execution: str
     status: Status

@@ -1,8 +1,8 @@
-"""Which pipeline a notebook is: known by an id, whatever its file is called and wherever it lies.
+"""Which pipeline a notebook is: identified by an id, independent of the path of its file.
 
-A notebook is recognised by its place. One at a place where no pipeline is known is a pipeline that has moved when that
-pipeline's own notebook is gone and the two have their cells in common; it is a copy, and a pipeline of its own, when
-the other notebook is still there. Where several fit, nothing is guessed.
+A notebook is recognised by its path. If no pipeline is known at its path, it is a pipeline that has moved if that
+pipeline's notebook no longer exists and both share their cells; it is a copy, and a new pipeline, if the other notebook
+still exists. If several match, nothing is guessed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 from nbpipe.model import PipelineRecord
 
-# Of their cells, so many must be the same in a notebook that was moved: it may have been edited since.
+# The share of cells that must be the same in a notebook that was moved: it may have been edited since.
 _SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class NotebookTraits:
-    """What a notebook is recognised by: its place in the workspace, the ids of its cells, the names of its steps."""
+    """What identifies a notebook: its path in the workspace, the ids of its cells, the names of its steps."""
 
     notebook: str
     cells: frozenset[str]
@@ -27,9 +27,9 @@ class NotebookTraits:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The pipeline that a notebook is; ``note`` is a sentence to say once, when that is not plain from its place.
+    """The pipeline of a notebook; ``note`` is a sentence to show once, if it does not follow from the path.
 
-    ``known`` tells whether the workspace has it already.
+    ``known`` says whether the workspace has it already.
     """
 
     pipeline: PipelineRecord
@@ -38,8 +38,8 @@ class Identified:
 
 
 def at_its_place(traits: NotebookTraits, pipeline: PipelineRecord) -> Identified:
-    """Return the pipeline known at the notebook's place, with what is known of its cells brought up to date."""
-    # A kernel may tell no ids, and may have run some of the cells only: what is known stays known then.
+    """Return the pipeline known at the notebook's path, with its cells and steps updated."""
+    # A kernel may provide no ids, and may have run only some cells: then keep what is known.
     cells = traits.cells or pipeline.cells
     return Identified(replace(pipeline, cells=cells, steps=traits.steps or pipeline.steps), known=True)
 
@@ -52,37 +52,41 @@ def identify(
     strangers: Callable[[], Iterable[NotebookTraits]],
     new_id: Callable[[], str],
 ) -> Identified:
-    """Return the pipeline that a notebook is at whose place no pipeline is known.
+    """Return the pipeline of a notebook at a path where no pipeline is known.
 
-    ``exists`` tells whether there is a notebook at a place; ``strangers`` returns the traits of the notebooks at whose
-    places no pipeline is known.
+    ``exists`` says whether there is a notebook at a path; ``strangers`` returns the traits of the notebooks at other
+    paths where no pipeline is known.
     """
     new = PipelineRecord(new_id(), traits.notebook, traits.cells, traits.steps)
     alike = [other for other in others if other.notebook and _alike(traits, other)]
-    gone = [other for other in alike if not exists(other.notebook)]
-    if len(gone) == 1:
-        alike_too = {other.notebook for other in strangers() if _alike(other, gone[0])}
+    missing = [other for other in alike if not exists(other.notebook)]
+    if len(missing) == 1:
+        alike_too = {other.notebook for other in strangers() if _alike(other, missing[0])}
         rivals = sorted(alike_too - {traits.notebook})
         if not rivals:
-            moved = replace(gone[0], notebook=traits.notebook, cells=traits.cells, steps=traits.steps)
-            said = f"{traits.notebook} is {gone[0].notebook}, moved or renamed: its history goes on"
-            return Identified(moved, known=True, note=said)
+            moved = replace(missing[0], notebook=traits.notebook, cells=traits.cells, steps=traits.steps)
+            note = f"{traits.notebook} is {missing[0].notebook}, moved or renamed: its history continues"
+            return Identified(moved, known=True, note=note)
         both = " and ".join([traits.notebook, *rivals])
-        return Identified(new, known=False, note=f"{both} both look like {gone[0].notebook}, which is gone: {_STARTS}")
-    if gone:
-        both = " and ".join(sorted(other.notebook for other in gone))
-        return Identified(new, known=False, note=f"{traits.notebook} looks like {both}, which are gone: {_STARTS}")
+        return Identified(
+            new, known=False, note=f"{both} both look like {missing[0].notebook}, which no longer exists: {_STARTS}"
+        )
+    if missing:
+        both = " and ".join(sorted(other.notebook for other in missing))
+        return Identified(
+            new, known=False, note=f"{traits.notebook} looks like {both}, which no longer exist: {_STARTS}"
+        )
     if alike:
-        said = f"{traits.notebook} is a copy of {alike[0].notebook}: it has a history of its own, and reuses results"
-        return Identified(new, known=False, note=said)
+        note = f"{traits.notebook} is a copy of {alike[0].notebook}: it has its own history and reuses results"
+        return Identified(new, known=False, note=note)
     return Identified(new, known=False)
 
 
-_STARTS = "it starts a history of its own, and reuses results by content"
+_STARTS = "it starts its own history and reuses results by content"
 
 
 def _alike(traits: NotebookTraits, other: PipelineRecord) -> bool:
-    """Return whether a notebook has the cells of a pipeline, or where neither tells their ids, the same steps."""
+    """Return whether a notebook has the cells of a pipeline, or, if cell ids are unknown, the same steps."""
     if traits.cells and other.cells:
         return len(traits.cells & other.cells) >= _SHARE * max(len(traits.cells), len(other.cells))
     return bool(traits.steps) and traits.steps == other.steps

@@ -1,4 +1,4 @@
-"""Verdicts: for each step whether it runs, is reused or skipped, and why. Plan and run ask the same function."""
+"""Verdicts: whether each step runs, is reused or is skipped, and why. Plan and run use the same function."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ LookupResult = CachedResult | tuple[Reason, ...]
 
 @dataclass(frozen=True, slots=True)
 class ResultIndex:
-    """What history knows, handed in: ``lookup`` gives a verified hit or the reasons why there is none.
+    """Access to the history: ``lookup`` returns a verified result, or the reasons why there is none.
 
-    ``known`` gives those static keys from which any result was ever made; ``newest`` a step's newest result that still
-    stands; ``latest`` the record to compare with; ``wrong`` what is wrong with the results in such a record.
-    ``refresh`` tells that time has passed: what lies around the notebook is looked at again.
+    ``known`` returns those static keys that any result has; ``newest`` a step's newest valid result; ``latest`` the
+    record to compare with; ``wrong`` what is wrong with the results in such a record. ``refresh`` discards what was
+    cached about the notebook's environment.
     """
 
     lookup: Callable[[str], LookupResult]
@@ -46,7 +46,7 @@ class ResultIndex:
 
 @dataclass(frozen=True, slots=True)
 class StepDecision:
-    """A verdict with what it was made from; ``key`` is None while inputs are not known.
+    """A verdict and its basis; ``key`` is None while inputs are not known.
 
     ``fed`` are the names of the components that come from other steps.
     """
@@ -59,12 +59,12 @@ class StepDecision:
 
     @property
     def static_key(self) -> str | None:
-        """Return the key over what does not come from other steps; None while inputs are not known."""
+        """Return the key over the components that do not come from other steps; None while inputs are not known."""
         return None if self.key is None else key_of(self._fixed)
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
-        """Return the keys that a result may be offered under, each with its static key: by normal form, and as written.
+        """Return the keys under which a result can be reused, each with its static key: by normal form, and as written.
 
         Empty while inputs are not known.
         """
@@ -83,7 +83,7 @@ Upstream = Mapping[StepOutput, Artifact]
 
 @dataclass(slots=True)
 class Planner:
-    """Decides steps of one graph under given circumstances; what it has computed for a step it keeps."""
+    """Decides the steps of one graph under given circumstances, and caches what it computes per step."""
 
     graph: PipelineGraph
     circumstances: Mapping[str, PinnedInputs]
@@ -91,15 +91,15 @@ class Planner:
     forced: Collection[str] = ()
     _fixed: dict[str, tuple[KeyComponent, ...]] = field(default_factory=dict)
     _static: dict[str, str] = field(default_factory=dict)
-    _asked: dict[str, bool] = field(default_factory=dict)
+    _may_have_result: dict[str, bool] = field(default_factory=dict)
 
     def decide(self, name: str, upstream: Upstream) -> StepDecision:
-        """Decide one step, given the artifacts of those outputs that are known by now."""
+        """Decide one step, given the artifacts of the outputs that are known so far."""
         step = self.graph.steps[name]
         skipped = self._condition(step)
         if skipped is not None:
             return StepDecision(name, skipped)
-        fixed = self._known_before(name)
+        fixed = self._fixed_components(name)
         feeds = self.graph.feeds[name]
         unknown = [source for source in feeds.values() if source not in upstream]
         if unknown:
@@ -111,33 +111,33 @@ class Planner:
             name, self._verdict(step, components, key), components, key, frozenset([i.name for i in fed])
         )
 
-    def ask_ahead(self, names: Collection[str]) -> None:
-        """Ask once which of these steps can have a result at all; a run, whose answers change, does not."""
+    def prefetch_static_keys(self, names: Collection[str]) -> None:
+        """Look up once which of these steps can have a result at all; a run, where this changes, does not."""
         keys = {self.static_key(name) for name in names}
-        found = self.past.known(keys)
-        self._asked |= dict.fromkeys(found, True)
-        unknown = {name: key for name in names if (key := self.static_key(name)) not in found}
-        raw = {key: raw_key_of(self._known_before(name)) for name, key in unknown.items()}
+        known = self.past.known(keys)
+        self._may_have_result |= dict.fromkeys(known, True)
+        unknown = {name: key for name in names if (key := self.static_key(name)) not in known}
+        raw = {key: raw_key_of(self._fixed_components(name)) for name, key in unknown.items()}
         written = self.past.known(set(raw.values())) if raw else ()
-        self._asked |= {key: second in written for key, second in raw.items()}
+        self._may_have_result |= {key: second in written for key, second in raw.items()}
 
-    def _known_before(self, name: str) -> tuple[KeyComponent, ...]:
+    def _fixed_components(self, name: str) -> tuple[KeyComponent, ...]:
         """Return the components of a step that do not depend on other steps."""
         if name not in self._fixed:
-            step, around = self.graph.steps[name], self.circumstances[name]
-            self._fixed[name] = fixed_components(step, self.graph.pipeline.code[name], around)
+            step, pinned = self.graph.steps[name], self.circumstances[name]
+            self._fixed[name] = fixed_components(step, self.graph.pipeline.code[name], pinned)
         return self._fixed[name]
 
     def static_key(self, name: str) -> str:
         """Return the key over the components that do not depend on other steps."""
         if name not in self._static:
-            self._static[name] = key_of(self._known_before(name))
+            self._static[name] = key_of(self._fixed_components(name))
         return self._static[name]
 
     def _may_exist(self, name: str, fixed: Iterable[KeyComponent]) -> bool:
         static_key = self.static_key(name)
-        known = self._asked.get(static_key)
-        return bool(self.past.known([static_key, raw_key_of(fixed)])) if known is None else known
+        answer = self._may_have_result.get(static_key)
+        return bool(self.past.known([static_key, raw_key_of(fixed)])) if answer is None else answer
 
     def _condition(self, step: Step) -> SkipVerdict | None:
         text = step.options.when
@@ -155,40 +155,40 @@ class Planner:
         return None
 
     def _declared(self, step: Step) -> Verdict | None:
-        """Return the verdict that was asked for or declared, whatever the inputs are."""
+        """Return the verdict that was requested or declared, independent of the inputs."""
         always = self._always(step)
-        return RunVerdict((always,)) if always else self._kept(step)
+        return RunVerdict((always,)) if always else self._kept_result(step)
 
     def _early(self, step: Step, fixed: tuple[KeyComponent, ...], unknown: Iterable[StepOutput]) -> Verdict:
         declared = self._declared(step)
         if declared:
             return declared
-        known = self._differences(step.name, fixed, whole=False)
+        reasons = self._differences(step.name, fixed, with_inputs=False)
         if not self._may_exist(step.name, fixed):
-            return RunVerdict(known or self._lacking(step.name))
+            return RunVerdict(reasons or self._lacking(step.name))
         waits = dict.fromkeys(source.step for source in unknown)
-        return DependsVerdict(known or tuple(Reason(f"upstream:{name}", None, "not known yet") for name in waits))
+        return DependsVerdict(reasons or tuple(Reason(f"upstream:{name}", None, "not known yet") for name in waits))
 
     def _verdict(self, step: Step, components: tuple[KeyComponent, ...], key: str) -> Verdict:
         declared = self._declared(step)
         if declared:
             return declared
-        # Every result is recorded with its static key: without one of those there is none under the whole key.
-        hopeless = self._asked and not self._asked.get(self.static_key(step.name), True)
-        found = () if hopeless else self._found(components, key)
-        if isinstance(found, CachedResult):
-            accepted = (Reason("accepted", None, found.accepted),) if found.accepted else ()
-            return ReuseVerdict(found, accepted or (Reason("unchanged", None, found.origin.run),))
-        return RunVerdict(found or self._differences(step.name, components, whole=True))
+        # Every result is recorded with its static key: without a match there is none under the complete key.
+        hopeless = self._may_have_result and not self._may_have_result.get(self.static_key(step.name), True)
+        result = () if hopeless else self._looked_up(components, key)
+        if isinstance(result, CachedResult):
+            accepted = (Reason("accepted", None, result.accepted),) if result.accepted else ()
+            return ReuseVerdict(result, accepted or (Reason("unchanged", None, result.origin.run),))
+        return RunVerdict(result or self._differences(step.name, components, with_inputs=True))
 
-    def _found(self, components: tuple[KeyComponent, ...], key: str) -> LookupResult:
-        found = self.past.lookup(key)
-        if isinstance(found, CachedResult):
-            return found
+    def _looked_up(self, components: tuple[KeyComponent, ...], key: str) -> LookupResult:
+        result = self.past.lookup(key)
+        if isinstance(result, CachedResult):
+            return result
         written = self.past.lookup(raw_key_of(components))
-        return written if isinstance(written, CachedResult) else found or written
+        return written if isinstance(written, CachedResult) else result or written
 
-    def _kept(self, step: Step) -> ReuseVerdict | None:
+    def _kept_result(self, step: Step) -> ReuseVerdict | None:
         if step.options.reuse is not ReusePolicy.KEEP:
             return None
         hit = self.past.newest(step.name)
@@ -196,16 +196,16 @@ class Planner:
             return None
         return ReuseVerdict(hit, (Reason("policy", None, "reuse: keep"),))
 
-    def _differences(self, name: str, components: Iterable[KeyComponent], *, whole: bool) -> tuple[Reason, ...]:
+    def _differences(self, name: str, components: Iterable[KeyComponent], *, with_inputs: bool) -> tuple[Reason, ...]:
         before = self.past.latest(name)
         if before is None:
             return self._lacking(name)
-        inputs = () if whole else {f"input:{item}" for item in self.graph.feeds[name]}
+        inputs = () if with_inputs else {f"input:{item}" for item in self.graph.feeds[name]}
         reasons = differences(before.components, components, leave_out=inputs)
-        return reasons if reasons or not whole else self._lacking(name)
+        return reasons if reasons or not with_inputs else self._lacking(name)
 
     def _lacking(self, name: str) -> tuple[Reason, ...]:
-        """Return why there is no result although nothing has changed."""
+        """Return why there is no result although nothing changed."""
         before = self.past.latest(name)
         if before is None:
             return (Reason("first run", None, "no earlier result"),)
@@ -215,7 +215,7 @@ class Planner:
 def differences(
     before: Iterable[KeyComponent], now: Iterable[KeyComponent], leave_out: Collection[str] = ()
 ) -> tuple[Reason, ...]:
-    """Return a reason for each component that is new, gone or changed."""
+    """Return a reason for each component that was added, removed or changed."""
     old, new = _by_name(before), _by_name(now)
     return tuple(
         Reason(name, _summary(old.get(name)), _summary(new.get(name)))
@@ -225,11 +225,11 @@ def differences(
 
 
 def _by_name(components: Iterable[KeyComponent]) -> dict[str, list[KeyComponent]]:
-    """Sort components by name; several may share one, as `import a.b` and `import a.c` do."""
-    found: dict[str, list[KeyComponent]] = {}
+    """Group components by name; several may share one, as `import a.b` and `import a.c` do."""
+    grouped: dict[str, list[KeyComponent]] = {}
     for component in components:
-        found.setdefault(component.name, []).append(component)
-    return found
+        grouped.setdefault(component.name, []).append(component)
+    return grouped
 
 
 def _digests(components: list[KeyComponent] | None) -> list[str]:
@@ -241,8 +241,8 @@ def _summary(components: list[KeyComponent] | None) -> str | None:
 
 
 def plan_steps(planner: Planner, selected: Collection[str]) -> dict[str, StepDecision]:
-    """Decide every selected step in turn; what waits for a step that runs is decided later, or known to run."""
-    planner.ask_ahead(selected)
+    """Decide every selected step in order; steps after one that runs may depend on its outputs."""
+    planner.prefetch_static_keys(selected)
     decisions: dict[str, StepDecision] = {}
     upstream: dict[StepOutput, Artifact] = {}
     for name in planner.graph.order:

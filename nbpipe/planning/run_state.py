@@ -1,7 +1,7 @@
-"""The state of a run: a pure state machine that takes stimuli and gives instructions.
+"""The state of a run: a pure state machine that takes stimuli and returns instructions.
 
-It reads no clock and touches nothing. :meth:`RunState.handle` is its only mutating method; the driver carries out the
-instructions and feeds back what came of them. docs/run-state.md describes phases, stimuli, instructions and invariants.
+It reads no clock and does no I/O. :meth:`RunState.handle` is its only mutating method; the driver carries out the
+instructions and feeds back their results. docs/run-state.md describes phases, stimuli, instructions and invariants.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class RunOver(Exception):
 
 
 class Phase(StrEnum):
-    """How far an execution has come."""
+    """The phases of an execution."""
 
     WAITING = "waiting"
     DECIDING = "deciding"
@@ -105,7 +105,7 @@ class Phase(StrEnum):
 
 _UNDER_WAY = frozenset({Phase.SUBMITTED, Phase.RUNNING})
 _WITH_CLAIM = _UNDER_WAY | {Phase.CHECKING}
-# A stimulus that is not listed may come in any phase.
+# A stimulus that is not listed is valid in any phase.
 _EXPECTED_IN: Mapping[type, frozenset[Phase]] = {
     ExecutionDecided: frozenset({Phase.DECIDING}),
     KeyClaimed: frozenset({Phase.CLAIMING}),
@@ -119,7 +119,7 @@ _EXPECTED_IN: Mapping[type, frozenset[Phase]] = {
 
 @dataclass(slots=True, eq=False)
 class _Execution:
-    """An execution's state; ``failures_before`` counts the failures that had stopped older executions when it joined.
+    """An execution's state; ``failures_before`` counts the failures in the run before it joined.
 
     ``missing`` counts the needs that have not succeeded.
     """
@@ -165,13 +165,13 @@ class RunState:
     _waiting: dict[str, _Execution] = field(default_factory=dict, init=False)
     _blocked: dict[str, _Execution] = field(default_factory=dict, init=False)
     _failed_steps: list[str] = field(default_factory=list, init=False)
-    _begun: bool = field(default=False, init=False)
+    _has_begun: bool = field(default=False, init=False)
     _held: bool = field(default=False, init=False)
     _cancelled: bool = field(default=False, init=False)
     _finished: bool = field(default=False, init=False)
 
     def status(self, execution: str) -> Status | None:
-        """Return an execution's final status, or None while it has none."""
+        """Return an execution's final status, or None until it has one."""
         return self._find(execution).status
 
     def phase(self, execution: str) -> Phase:
@@ -188,10 +188,10 @@ class RunState:
         return self._find(execution).awaited
 
     def handle(self, stimulus: Stimulus) -> list[Instruction]:
-        """Take one stimulus and return what is to be done; one for an execution that has ended changes nothing.
+        """Apply one stimulus and return the instructions; one for an execution that has ended changes nothing.
 
-        Raise ValueError for a stimulus that cannot be, RunOver for executions that come after the end; neither
-        changes anything.
+        Raise ValueError for a stimulus that is invalid in this state, RunOver for executions added after the end;
+        neither changes anything.
         """
         out = self._react(stimulus)
         if out or not isinstance(stimulus, TimePassed):
@@ -199,7 +199,7 @@ class RunState:
         return [*out, *self._finish()]
 
     def validate(self) -> None:
-        """Check the invariants; AssertionError names the execution. Takes time linear in the executions."""
+        """Check the invariants; raise AssertionError with the execution. Takes time linear in the executions."""
         for name, execution in self._executions.items():
             phase, needs = execution.phase, [self._executions[need] for need in execution.new.needs]
             assert (execution.status is not None) == (phase is Phase.ENDED), name
@@ -228,7 +228,7 @@ class RunState:
             case ExecutionsAdded():
                 return self._add(stimulus)
             case RunHeld() | RunReleased():
-                self._begun, self._held = True, isinstance(stimulus, RunHeld)
+                self._has_begun, self._held = True, isinstance(stimulus, RunHeld)
                 return []
             case RunCancelRequested():
                 return self._cancel()
@@ -275,7 +275,7 @@ class RunState:
         if self._finished:
             raise RunOver(f"run `{self.run}` has finished")
         self._refuse_impossible(added)
-        self._begun = True
+        self._has_begun = True
         out: list[Instruction] = []
         for name in added.superseded:
             old = self._executions[name]
@@ -338,7 +338,7 @@ class RunState:
         return [ClaimKey(execution.id)]
 
     def _close_by(self, execution: _Execution, verdict: Verdict) -> list[Instruction]:
-        """End an execution that needs no attempt; a result of this very run is no reuse."""
+        """End an execution that needs no attempt; using a result of this very run is not reuse."""
         if isinstance(verdict, ReuseVerdict):
             status = Status.SUCCEEDED if verdict.hit.origin.run == self.run else Status.REUSED
             return self._close(execution, status, verdict.reasons)
@@ -354,7 +354,8 @@ class RunState:
         if execution.noted:
             return []
         execution.noted = True
-        return [NoteExecution(execution.id, "another step of this run makes this" if own else "another run makes this")]
+        other = "another step of this run" if own else "another run"
+        return [NoteExecution(execution.id, f"{other} is computing this result")]
 
     def _checked(self, execution: _Execution, checked: DecisionChecked) -> list[Instruction]:
         if not isinstance(checked.verdict, RunVerdict):
@@ -390,13 +391,13 @@ class RunState:
         if execution.unwanted:
             return self._close(execution, Status.CANCELLED)
         if execution.overtaken > LOST_TRIES:
-            # Not another run's haste, then: somebody took this very run for dead and closed it.
+            # No race with another run: some process considered this run dead and closed it.
             return self._close(execution, Status.FAILED)
         self._enter(execution, Phase.BLOCKED)
         return [ReleaseClaim(execution.id)]
 
     def _close(self, execution: _Execution, status: Status, reasons: tuple[Reason, ...] = ()) -> list[Instruction]:
-        """End an execution, and let go on or skip what needs it."""
+        """End an execution, and continue or skip those that need it."""
         out = self._end(execution, status, reasons)
         if execution.succeeded:
             return out + self._supply(execution)
@@ -444,7 +445,7 @@ class RunState:
             self._blocked[execution.id] = execution
 
     def _stopped_because(self, execution: _Execution) -> tuple[Reason, ...]:
-        """Return why the execution must not start any more; nothing where it may."""
+        """Return why the execution must no longer start; empty if it may."""
         if execution.failures_before == len(self._failed_steps):
             return ()
         step = self._failed_steps[execution.failures_before]
@@ -469,7 +470,7 @@ class RunState:
         return [StopAttempt(execution.id)]
 
     def _finish(self) -> Iterable[Instruction]:
-        if self._open or self._held or self._finished or not self._begun:
+        if self._open or self._held or self._finished or not self._has_begun:
             return []
         self._finished = True
         return [FinishRun(self._outcome())]

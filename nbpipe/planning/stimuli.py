@@ -1,4 +1,4 @@
-"""What the state machine of a run is told."""
+"""The stimuli of a run's state machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nbpipe.model import Failure, Status, Verdict
 
 @dataclass(frozen=True, slots=True)
 class NewExecution:
-    """An execution that joins the run; ``needs`` are the executions whose data it takes or that it waits for."""
+    """An execution that joins the run; ``needs`` are the executions whose data it uses or that it waits for."""
 
     id: str
     step: str
@@ -19,7 +19,7 @@ class NewExecution:
 
 @dataclass(frozen=True, slots=True)
 class EndedElsewhere:
-    """How the attempt of another run ended that an execution has waited for."""
+    """How another run's attempt ended, for which an execution has waited."""
 
     status: Status
     failure: Failure
@@ -45,7 +45,7 @@ class RunReleased:
 
 @dataclass(frozen=True, slots=True)
 class RunCancelRequested:
-    """Somebody wants the run to stop now."""
+    """The cancellation of the run was requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class TimePassed:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionDecided:
-    """An execution whose inputs are known has its verdict."""
+    """The verdict of an execution whose inputs are known."""
 
     execution: str
     verdict: Verdict
@@ -63,14 +63,14 @@ class ExecutionDecided:
 
 @dataclass(frozen=True, slots=True)
 class KeyClaimed:
-    """This run holds the execution's key."""
+    """This run has claimed the execution's key."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimRefused:
-    """Somebody else holds the execution's key: ``run``, where it is known."""
+    """Another owner has claimed the execution's key: ``run``, if known."""
 
     execution: str
     run: str | None
@@ -78,7 +78,7 @@ class ClaimRefused:
 
 @dataclass(frozen=True, slots=True)
 class DecisionChecked:
-    """The verdict was found again under the claim; ``elsewhere`` is how the awaited runs' attempt ended."""
+    """The verdict under the claim; ``elsewhere`` says how the awaited runs' attempt ended."""
 
     execution: str
     verdict: Verdict
@@ -87,21 +87,21 @@ class DecisionChecked:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionStarted:
-    """An attempt runs."""
+    """An attempt has started."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
 class ResultCommitted:
-    """An attempt's result is visible; the same transaction has freed the claim."""
+    """An attempt's result is committed; the same transaction released the claim."""
 
     execution: str
 
 
 @dataclass(frozen=True, slots=True)
 class CommitOvertaken:
-    """An attempt's commit came too late, because another run took the key over."""
+    """An attempt's commit came too late, because another run took over the key."""
 
     execution: str
 
@@ -118,7 +118,7 @@ class ExecutionAttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionCancelRequested:
-    """Somebody wants one execution to stop now; what does not need it goes on."""
+    """The cancellation of one execution was requested; those that do not need it continue."""
 
     execution: str
 
