@@ -135,7 +135,7 @@ def test_a_workspace_that_cannot_be_made_is_told_in_words(tmp_path):
         ("sources = ['src']", "has the key `sources`"),
         ("source = 'src'", "not a list of folders"),
         ("source = [1]", "not a list of folders"),
-        ("source = ['nowhere']", "'nowhere', which is no folder"),
+        ("source = ['nowhere']", "'nowhere', which is not a folder"),
         ("\udcff", "cannot be read"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Bytes and their meaning: formats, content, stores."""
+"""Data: formats, content digests, datastores."""

@@ -1,4 +1,4 @@
-"""Outputs by content: published from a step's staging folder, checked before reuse, copied out for people."""
+"""Stored outputs: published from a step's staging folder, checked before reuse, copied to a path on request."""
 
 from __future__ import annotations
 
@@ -15,58 +15,60 @@ from nbpipe.model import Artifact, ObjectReference
 
 
 class _ByInode:
-    """Remembers files by what a rename keeps, so that what was moved is not read again, and what was copied is."""
+    """Caches digests by inode and status: a moved file is not read again, a copied one is."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, ...], str] = {}
+        self._digests: dict[tuple[int, ...], str] = {}
 
     def recall(self, path: Path) -> str | None:
-        """Return the digest of a file that was read under any name."""
-        return self._known.get(_inode(path))
+        """Return the digest of a file that was read before, under any name."""
+        return self._digests.get(_inode(path))
 
     def note(self, path: Path, digest: str) -> None:
-        """Keep the digest that the file has now."""
-        self._known[_inode(path)] = digest
+        """Store the file's current digest."""
+        self._digests[_inode(path)] = digest
 
 
 def _inode(path: Path) -> tuple[int, ...]:
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def publish(datastore: Datastore, staged: Path, *, name: str, format: str, store: str = DEFAULT_STORE) -> Artifact:
-    """Put what a step staged into the datastore of that name; the digest is of the bytes on disk, before and after."""
+    """Store a staged output in a datastore, and check that the stored bytes have the digest of the staged ones."""
     stored_as = "file" if format.startswith("file.") else format
     if not staged.exists() or staged.is_dir() != (stored_as == "dir"):
-        found = "nothing was" if not staged.exists() else "a folder was" if staged.is_dir() else "a file was"
-        raise FileMissing(f"output `{name}` is declared as {format}, but {found} written")
-    seen = _ByInode()
-    digest, size = content_digest(staged, seen)
-    made = Artifact(name, stored_as, ObjectReference(store, digest, staged.name, size))
-    datastore.put(staged, made.reference)
-    damage = find_damage(datastore.locate(made.reference), made.reference, folder=made.is_folder, digests=seen)
+        problem = "nothing was" if not staged.exists() else "a folder was" if staged.is_dir() else "a file was"
+        raise FileMissing(f"output `{name}` is declared as {format}, but {problem} written")
+    digests = _ByInode()
+    digest, size = content_digest(staged, digests)
+    artifact = Artifact(name, stored_as, ObjectReference(store, digest, staged.name, size))
+    datastore.put(staged, artifact.reference)
+    damage = find_damage(
+        datastore.locate(artifact.reference), artifact.reference, folder=artifact.is_folder, digests=digests
+    )
     if damage is not None:
-        message = f"output `{name}` did not reach its datastore whole: it {damage}"
+        message = f"output `{name}` was not stored completely: it {damage}"
         raise StoreOutOfReach(message, "Check the store, then run again.")
-    return made
+    return artifact
 
 
 def check(materializer: Materializer, artifact: Artifact, digests: DigestCache) -> str | None:
-    """Return what is wrong with a stored output, None when its bytes are those that were published.
+    """Return what is wrong with a stored output; None if its bytes are those that were published.
 
-    Raise StoreOutOfReach when nobody can tell: its datastore is unknown, or does not let it be read.
+    Raise StoreOutOfReach if that cannot be checked: its datastore is unknown or cannot be read.
     """
     message, reference = f"output `{artifact.name}`", artifact.reference
     try:
         path = materializer.locate(reference)
     except ValueError as error:
-        return f"{message} is recorded wrongly: {error}"
+        return f"{message} has an invalid record: {error}"
     damage = find_damage(path, reference, folder=artifact.is_folder, digests=digests)
     return None if damage is None else f"{message} {damage}"
 
 
 def copy_out(materializer: Materializer, artifact: Artifact, target: Path) -> None:
-    """Write an output's bytes to exactly ``target``, a folder as a folder; what was there is replaced at once."""
+    """Write an output's bytes to exactly ``target``, a folder as a folder, and replace what was there atomically."""
     source = materializer.path(artifact.reference)
     _require_replaceable(source, target)
     try:
@@ -82,12 +84,12 @@ def copy_out(materializer: Materializer, artifact: Artifact, target: Path) -> No
 
 
 def _require_replaceable(source: Path, target: Path) -> None:
-    """Refuse to replace a folder by a file, a file by a folder, or a folder that holds what the copy would not."""
+    """Raise BadUsage if a folder would replace a file or vice versa, or if files in a folder would be lost."""
     if not target.exists():
         return
     if source.is_dir() != target.is_dir():
-        was, wanted = ("folder", "file") if target.is_dir() else ("file", "folder")
-        raise BadUsage(f"`{target}` is a {was}, and the output is a {wanted}", "Name another path.")
+        existing, expected = ("folder", "file") if target.is_dir() else ("file", "folder")
+        raise BadUsage(f"`{target}` is a {existing}, and the output is a {expected}", "Name another path.")
     if target.is_dir():
         ours = {path.relative_to(source) for path in walk(source)}
         lost = sorted(str(path) for path in walk(target) if path.relative_to(target) not in ours)

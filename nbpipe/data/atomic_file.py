@@ -1,6 +1,6 @@
-"""Files written whole or not at all: a draft beside the target takes its name in one step.
+"""Atomic writes of files: a draft beside the target takes its name in one step.
 
-This is the only module that writes so. It is shipped to steps' kernels and imports the standard library alone.
+This is the only module that does so. It is shipped to steps' kernels and imports only the standard library.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# A rename does not replace a folder that holds something, nor a file by a folder or the other way round.
+# A rename does not replace a folder that is not empty, nor a file by a folder or vice versa.
 _IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _MANY = 32
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool) -> None:
-    """Write a file so that every reader finds all of it, or what was there before.
+    """Write a file so that every reader sees either all of it or the previous content.
 
-    The umask takes from ``mode``. A ``durable`` file survives a power cut after the return; of another one, a power
-    cut may leave nothing.
+    The umask applies to ``mode``. A ``durable`` file survives a power cut after the return; any other may be lost.
     """
     with draft_beside(path) as draft:
         create_file(draft, content, mode=mode, durable=durable)
@@ -29,7 +28,7 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool) 
 
 
 def create_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool) -> None:
-    """Write a file that must not be there yet; FileExistsError when it is."""
+    """Write a new file; raise FileExistsError if it exists."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         if durable:
@@ -39,7 +38,7 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool)
 
 @contextmanager
 def draft_beside(target: Path) -> Iterator[Path]:
-    """Return a path for a draft on the target's file system; a draft that was not put in place is removed."""
+    """Yield a path for a draft on the target's file system; remove the draft if it was not put in place."""
     draft = _beside(target)
     try:
         yield draft
@@ -48,10 +47,10 @@ def draft_beside(target: Path) -> Iterator[Path]:
 
 
 def put_in_place(draft: Path, target: Path, *, durable: bool, keep: Callable[[], bool] = lambda: False) -> None:
-    """Return a draft, a file or a folder, the target's name.
+    """Rename a draft, a file or a folder, to the target's name.
 
-    A folder that is there already is moved aside first, for no system call replaces it in one step. Before that,
-    ``keep`` is asked whether it shall stay instead, because somebody has put the same there.
+    An existing folder is moved aside first, because no system call replaces it in one step, unless ``keep`` says that
+    it should stay because somebody else has put the same there.
     """
     if _renamed(draft, target):
         if durable:
@@ -63,10 +62,10 @@ def put_in_place(draft: Path, target: Path, *, durable: bool, keep: Callable[[],
 
 
 def flush(path: Path) -> None:
-    """Bring a file, or a folder with all that is below it, to the disk."""
+    """Flush a file, or a folder with everything below it, to the disk."""
     below = sorted(path.rglob("*")) if path.is_dir() else []
     if len(below) > _MANY:
-        # One flush of everything costs less than one for each of many small files.
+        # One sync costs less than one flush for each of many small files.
         os.sync()
         return
     for each in (*below, path):
@@ -74,7 +73,7 @@ def flush(path: Path) -> None:
 
 
 def _beside(target: Path) -> Path:
-    # A name of its own length: the target's may be as long as a file system takes.
+    # Not derived from the target's name, which may have the maximum length.
     return target.parent / f".{os.urandom(16).hex()}.partial"
 
 
@@ -90,7 +89,7 @@ def _renamed(draft: Path, target: Path) -> bool:
 
 def _swap(draft: Path, target: Path, keep: Callable[[], bool]) -> None:
     aside = _beside(target)
-    # It is gone when somebody else swaps at the same moment.
+    # It is missing if another process swaps concurrently.
     with suppress(FileNotFoundError):
         target.rename(aside)
     try:

@@ -1,4 +1,4 @@
-"""The manifest of an attempt: what says that it succeeded and all its outputs are published. Its last word."""
+"""The manifest of an attempt, written last: it says that the attempt succeeded and all its outputs are published."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class AttemptManifest:
-    """A success; ``run`` and ``step`` are there for whoever looks at the file."""
+    """A success; ``run`` and ``step`` are for people who read the file."""
 
     run: str
     step: str
@@ -21,12 +21,12 @@ class AttemptManifest:
 
 
 def manifest_text(outcome: Outcome, run: str, step: str) -> str:
-    """Return the text of a success."""
+    """Return the manifest of a success as JSON text."""
     return encode_sparse(AttemptManifest(run, step, outcome))
 
 
 def read_manifest(directory: Path, attempt: str, token: int) -> Outcome | None:
-    """Return the success in an attempt's directory; None when there is none, or it is another attempt's."""
+    """Return the outcome of a success in an attempt's directory; None if there is none, or another attempt's."""
     try:
         outcome = decode((directory / NAME).read_bytes(), AttemptManifest).outcome
     except (OSError, ValueError):

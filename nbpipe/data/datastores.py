@@ -1,4 +1,4 @@
-"""Places for bytes, kept by content: an object is put once, whole or not at all, and never changes."""
+"""Content-addressed datastores: an object is stored once, atomically, and never changes."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
-        # Paths are put together as texts: a plan asks about thousands of objects.
+        # Paths are built as text, because a plan checks thousands of objects.
         self._objects = str(self._root).rstrip("/") + "/objects/"
 
     def put(self, staged: Path, reference: ObjectReference) -> None:
-        """Move a file or folder into the store; an equal object that is there already stays."""
+        """Move a file or folder into the store; an existing equal object stays."""
         target, folder = self.locate(reference), staged.is_dir()
 
         def is_there() -> bool:
@@ -47,12 +47,12 @@ class LocalStore:
             with draft_beside(target) as draft:
                 _take(staged, draft)
                 _make_read_only(draft)
-                # Its name must never outlive its bytes.
+                # The name must not become durable before the bytes.
                 flush(draft)
                 put_in_place(draft, target, durable=True, keep=is_there)
 
     def locate(self, reference: ObjectReference) -> Path:
-        """Return where the object lies, whether it is there or not."""
+        """Return the object's path, whether it exists or not."""
         return Path(self._objects + _below(reference))
 
     def url(self, reference: ObjectReference) -> str:
@@ -61,15 +61,15 @@ class LocalStore:
 
 
 class MemoryStore:
-    """Objects in this process's memory, for tests and for what need not last; a reader gets a temporary copy."""
+    """Objects in this process's memory, for tests and temporary data; readers get a temporary copy."""
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], dict[str, bytes] | bytes] = {}
-        self._shown = tempfile.mkdtemp(prefix="nbpipe-memory-")
-        weakref.finalize(self, shutil.rmtree, self._shown, ignore_errors=True)
+        self._folder = tempfile.mkdtemp(prefix="nbpipe-memory-")
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def put(self, staged: Path, reference: ObjectReference) -> None:
-        """Read a file or folder into the store; an equal object that is there already stays."""
+        """Read a file or folder into the store; an existing equal object stays."""
         key = _key(reference)
         with _reaching("the datastore in memory"):
             content: dict[str, bytes] | bytes
@@ -80,24 +80,24 @@ class MemoryStore:
         self._objects.setdefault(key, content)
 
     def locate(self, reference: ObjectReference) -> Path:
-        """Return the path of a copy on disk that lives as long as the store; none is there of what was never put."""
+        """Return the path of a copy on disk that lives as long as the store; it is missing if nothing was stored."""
         key = _key(reference)
-        shown = Path(self._shown, *key)
+        shown = Path(self._folder, *key)
         if key in self._objects and not shown.exists():
             with _reaching("the temporary folder"):
                 _show(self._objects[key], shown)
         return shown
 
     def url(self, reference: ObjectReference) -> str:
-        """Return the object's address, whether it is there or not."""
+        """Return the object's address, whether it exists or not."""
         key, basename = _key(reference)
         return f"memory://{key}/{quote(basename)}"
 
 
-def _show(held: dict[str, bytes] | bytes, path: Path) -> None:
-    files = {"": held} if isinstance(held, bytes) else held
+def _show(stored: dict[str, bytes] | bytes, path: Path) -> None:
+    files = {"": stored} if isinstance(stored, bytes) else stored
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not isinstance(held, bytes):
+    if not isinstance(stored, bytes):
         path.mkdir()
     for name, content in files.items():
         target = path / name
@@ -118,11 +118,11 @@ def _reaching(what: str) -> Iterator[None]:
 
 
 def _key(reference: ObjectReference) -> tuple[str, str]:
-    """Return the hex digits of the digest, and the basename; ValueError unless both are what they must be."""
-    found = _DIGEST.fullmatch(reference.digest)
-    if found is None:
+    """Return the hex digits of the digest, and the basename; raise ValueError if either is invalid."""
+    match = _DIGEST.fullmatch(reference.digest)
+    if match is None:
         raise ValueError(f"not a digest: {reference.digest!r}")
-    return found.group(1), _one_part(reference.basename)
+    return match.group(1), _one_part(reference.basename)
 
 
 def _below(reference: ObjectReference) -> str:
@@ -137,7 +137,7 @@ def _one_part(basename: str) -> str:
 
 
 def _take(staged: Path, fresh: Path) -> None:
-    """Move where a move is the same bytes, else copy: other devices, links, and files that have a second name."""
+    """Move if possible, else copy: across devices, and for symbolic or hard links."""
     if _is_sole(staged):
         try:
             staged.rename(fresh)

@@ -1,8 +1,8 @@
-"""Content as a digest: of bytes, of a file, of a folder, of a list of files.
+"""Digests of content: of bytes, of a file, of a folder, of a list of files.
 
-Every digest is BLAKE3, written ``blake3:<hex>``; the keys of :mod:`nbpipe.planning.fingerprint` are as well. Names made
-from a digest (of a step's folder, a cache's file, a text's row) are the beginning of the same digest's digits. The one
-exception is said where it is made: what a step's kernel computes, which has the standard library alone.
+Every digest is BLAKE3, written ``blake3:<hex>``, as are the keys of :mod:`nbpipe.planning.fingerprint`. Names derived
+from a digest (of a step's folder, a cache file, a stored text) are the first digits of it. The one exception, noted in
+the code, is what a step's kernel computes, which has only the standard library.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ _TREE = b"nbpipe tree 1"
 
 
 class DigestCache(Protocol):
-    """What remembers the digests of files that were read before."""
+    """A cache of the digests of files."""
 
     def recall(self, path: Path) -> str | None:
-        """Return the digest of a file that is still the same, else None."""
+        """Return the cached digest of a file if it is unchanged, else None."""
 
     def note(self, path: Path, digest: str) -> None:
-        """Keep the digest that the file has now."""
+        """Store the file's current digest."""
 
 
 @runtime_checkable
 class PrefetchingDigestCache(Protocol):
-    """A memory that is asked faster for many files at once."""
+    """A cache that looks up many files at once faster."""
 
     def prefetch(self, paths: Iterable[Path]) -> None:
-        """Be ready for questions about these files."""
+        """Load the cached digests of these files."""
 
 
 class NoDigestCache:
-    """A memory that knows nothing: every file is read."""
+    """No cache: every file is read."""
 
     def recall(self, path: Path) -> str | None:
-        """Return nothing."""
+        """Return None."""
 
     def note(self, path: Path, digest: str) -> None:
-        """Keep nothing."""
+        """Do nothing."""
 
 
 def bytes_digest(content: bytes) -> str:
@@ -59,7 +59,7 @@ def bytes_digest(content: bytes) -> str:
 
 
 def short_digest(digest: str, length: int) -> str:
-    """Return the first hex digits of a digest, to make a name of."""
+    """Return the first hex digits of a digest, for use in names."""
     return digest.removeprefix("blake3:")[:length]
 
 
@@ -77,7 +77,7 @@ def file_digest(path: Path) -> str:
 def tree_digest(members: Iterable[Member]) -> str:
     """Return the digest of a folder or a list of files: of their relative paths, sizes and digests, in any order.
 
-    Each part is written with its length, so that no two lists of members are written alike.
+    Each part is prefixed with its length, so that different lists of members have different encodings.
     """
     tree = blake3(_TREE)
     for path, size, digest in sorted(members, key=lambda member: member[0].encode("utf-8", "surrogateescape")):
@@ -87,17 +87,17 @@ def tree_digest(members: Iterable[Member]) -> str:
 
 
 def remembered_digest(path: Path, digests: DigestCache) -> str:
-    """Return a file's digest, read only if it is not remembered."""
-    known = digests.recall(path)
-    if known is not None:
-        return known
+    """Return a file's digest, from the cache if possible."""
+    cached = digests.recall(path)
+    if cached is not None:
+        return cached
     digest = file_digest(path)
     digests.note(path, digest)
     return digest
 
 
 def content_digest(path: Path, digests: DigestCache) -> tuple[str, int]:
-    """Return digest and size of a file or of a whole folder."""
+    """Return the digest and size of a file or folder."""
     if not os.path.isdir(path):  # noqa: PTH112  # half the time, and a plan asks about thousands of files
         return remembered_digest(path, digests), os.stat(path).st_size  # noqa: PTH116  # as above
     members = folder_members(path, digests)
@@ -115,12 +115,12 @@ def folder_members(folder: Path, digests: DigestCache) -> tuple[Member, ...]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Return every file below a folder, links followed; refuses a link into its own parents and what is no file."""
+    """Yield every file below a folder, following links; raise FileMissing for link loops and special files."""
     yield from _walk(folder, ())
 
 
 def refuse_rings(folder: Path) -> None:
-    """Raise FileMissing when a link below the folder leads back to a folder above it."""
+    """Raise FileMissing if a link below the folder leads back to a folder above it."""
     _refuse_rings(folder, ())
 
 
@@ -153,25 +153,27 @@ def _identity(folder: Path, above: tuple[_Identity, ...]) -> _Identity:
 
 
 def require_file(path: Path) -> None:
-    """Raise FileMissing unless the path is a file with bytes to read and a name that can be written down."""
+    """Raise FileMissing unless the path is a regular file with a name in UTF-8."""
     try:
         str(path).encode()
         mode = path.stat().st_mode
     except UnicodeEncodeError:
         raise FileMissing(f"{str(path)!a} has a name that is not UTF-8", "Rename it.") from None
     except OSError as error:
-        found = f"is a link to nothing ({path.readlink()})" if path.is_symlink() else f"is not there ({error.strerror})"
-        raise FileMissing(f"`{path}` {found}", "Put the file there, or change the path.") from None
+        problem = (
+            f"is a link to nothing ({path.readlink()})" if path.is_symlink() else f"is not there ({error.strerror})"
+        )
+        raise FileMissing(f"`{path}` {problem}", "Put the file there, or change the path.") from None
     if not stat.S_ISREG(mode):
         raise FileMissing(f"`{path}` is neither a file nor a folder", "Only files have content that can be kept.")
 
 
-def _status(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def _status(result: os.stat_result) -> tuple[int, int, int]:
+    return result.st_size, result.st_mtime_ns, result.st_ctime_ns
 
 
 def _read_digest(descriptor: int) -> str:
-    # Read, not mapped: a mapped file that somebody cuts short kills the process that reads it.
+    # Read, not mapped: truncating a mapped file would kill the process that reads it.
     digest = blake3(max_threads=blake3.AUTO)
     block = bytearray(_BLOCK)
     view = memoryview(block)

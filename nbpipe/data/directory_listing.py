@@ -1,4 +1,4 @@
-"""What a folder holds, as far as it can matter to a step. Shipped to steps' kernels."""
+"""The contents of a folder that can matter to a step. Shipped to steps' kernels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names_in(folder: str) -> list[str] | None:
 
 
 def code_below(folder: str) -> Iterator[str]:
-    """Return the paths of all files of code and settings below a folder, without environments and hidden folders."""
+    """Yield the paths of all code and settings files below a folder, except in environments and hidden folders."""
     for above, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if _counts(name) and not _is_environment(f"{above}/{name}")]
         yield from (f"{above}/{name}" for name in files if _suffix(name) in _CODE)

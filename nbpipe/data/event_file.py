@@ -1,7 +1,7 @@
-"""What an attempt tells, as numbered pieces in a file that grows: written by its worker, read by whoever watches.
+"""The events of an attempt as numbered pieces in a growing file: written by its worker, read by watchers.
 
-A file, and not messages: it is ordered and complete for whoever comes late, dies or starts anew, and needs no
-connection. A piece is one line with one event; pieces are numbered from 1 in the order in which they were told.
+A file instead of messages: it is ordered and complete for watchers that start late or restart, and needs no connection.
+A piece is one line with one event; pieces are numbered from 1 in the order of the events.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Self
 from nbpipe.model import Metric, StepEvent, StepEventKind
 
 NAME = "events.jsonl"
-# A flood of output is for the executed notebook to cut short; the screen needs no more than this of it.
+# A display needs no more than this of a flood of output.
 _MOST_BYTES = 4 << 20
 _MOST_TEXT = 64 << 10
 _PAUSE = 0.05
@@ -29,19 +29,19 @@ _LARGEST = 1e308
 _NUMBERED = re.compile(rb'\{"number": (\d{1,18}),')
 
 
-def _unheard(_pieces: int) -> None:
-    """Do nothing: nobody waits for pieces."""
+def _ignore_pieces(_pieces: int) -> None:
+    """Do nothing."""
 
 
 class EventFileWriter:
-    """Writes one attempt's events; what comes within a twentieth of a second is joined and written together.
+    """Writes one attempt's events; events within a twentieth of a second are joined and written together.
 
-    The file is made with the first event. ``wrote`` is called with the number of the newest piece whenever some were
-    written; it must return at once.
+    The file is created with the first event. ``wrote`` is called with the number of the newest piece after each write;
+    it must return at once.
     """
 
     def __init__(
-        self, directory: Path, clock: Callable[[], float] = time.time, wrote: Callable[[int], None] = _unheard
+        self, directory: Path, clock: Callable[[], float] = time.time, wrote: Callable[[int], None] = _ignore_pieces
     ) -> None:
         self._path = directory / NAME
         self._file: FileIO | None = None
@@ -72,14 +72,14 @@ class EventFileWriter:
             self._file.close()
         self._announce()
 
-    def tell(self, kind: StepEventKind, cell: int | None, told: Mapping[str, Any]) -> None:
-        """Add an event; text of one stream that follows on itself is one event."""
+    def tell(self, kind: StepEventKind, cell: int | None, content: Mapping[str, Any]) -> None:
+        """Add an event; successive texts of one stream are joined into one event."""
         with self._lock:
             last = self._waiting[-1] if self._waiting else None
-            if kind is StepEventKind.STREAM and last and _continues(last, cell, told):
-                last["told"] = {**told, "text": last["told"]["text"] + told["text"]}
+            if kind is StepEventKind.STREAM and last and _continues(last, cell, content):
+                last["told"] = {**content, "text": last["told"]["text"] + content["text"]}
                 return
-            self._waiting.append({"kind": kind, "cell": cell, "told": dict(told)})
+            self._waiting.append({"kind": kind, "cell": cell, "told": dict(content)})
 
     def _write_often(self) -> None:
         while not self._over.wait(_PAUSE):
@@ -112,13 +112,13 @@ class EventFileWriter:
         self._file.write(line)
 
 
-def _continues(last: Mapping[str, Any], cell: int | None, told: Mapping[str, Any]) -> bool:
-    same = last["kind"] is StepEventKind.STREAM and last["cell"] == cell and last["told"]["name"] == told["name"]
+def _continues(last: Mapping[str, Any], cell: int | None, content: Mapping[str, Any]) -> bool:
+    same = last["kind"] is StepEventKind.STREAM and last["cell"] == cell and last["told"]["name"] == content["name"]
     return same and len(last["told"]["text"]) < _MOST_TEXT
 
 
 class PieceReader:
-    """Reads one attempt's pieces by number; it remembers where each of them begins."""
+    """Reads one attempt's pieces by number; remembers the offset of each."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
@@ -129,8 +129,8 @@ class PieceReader:
     def read(self, after: int, upto: int | None = None) -> list[StepEvent]:
         """Return the pieces after number ``after``, up to number ``upto`` or the newest.
 
-        A line that is not whole yet is a piece that has not come. In the place of pieces that are missing between
-        others, or cannot be read, stands one event that says so, with the number of the last of them.
+        An incomplete last line is ignored. Pieces that are missing between others, or cannot be read, are replaced by
+        one event that says so, with the number of the last of them.
         """
         try:
             with self._path.open("rb") as file:
@@ -145,46 +145,46 @@ class PieceReader:
                 lines = file.read(max(0, size - self._offsets[first])).split(b"\n")
         except FileNotFoundError:
             return []
-        # With a piece beyond the last one wanted, what is missing before it is missing for good.
+        # If a later piece exists, pieces missing before it will not come.
         last = self._numbers[-1] if upto is None else min(upto, self._numbers[-1])
         return list(_without_gaps(lines, after, last))
 
     def _remember(self, content: bytes) -> None:
-        """Note where the whole lines of new content begin; those without a number of their own are skipped."""
-        begins = 0
-        while (ends := content.find(b"\n", begins)) >= 0:
-            match = _NUMBERED.match(content, begins, ends)
+        """Record the offsets of the complete lines in new content; skip those without a new number."""
+        start = 0
+        while (end := content.find(b"\n", start)) >= 0:
+            match = _NUMBERED.match(content, start, end)
             number = int(match[1]) if match else 0
             if number > (self._numbers[-1] if self._numbers else 0):
                 self._numbers.append(number)
-                self._offsets.append(self._end + begins)
-            begins = ends + 1
-        self._end += begins
+                self._offsets.append(self._end + start)
+            start = end + 1
+        self._end += start
 
 
 def _without_gaps(lines: Iterable[bytes], after: int, last: int) -> Iterator[StepEvent]:
-    """Yield the events of some lines, with one in place of each gap between ``after`` and ``last``."""
-    previous, seen = after, 0.0
+    """Yield the events of some lines, and one for each gap between ``after`` and ``last``."""
+    previous, time = after, 0.0
     for event in filter(None, map(_event, lines)):
         if not previous < event.number <= last:
             continue
-        seen = event.time
+        time = event.time
         if event.number > previous + 1:
-            yield _missing(previous + 1, event.number - 1, seen)
+            yield _missing(previous + 1, event.number - 1, time)
         yield event
         previous = event.number
     if previous < last:
-        yield _missing(previous + 1, last, seen)
+        yield _missing(previous + 1, last, time)
 
 
-def _missing(first: int, last: int, seen: float) -> StepEvent:
+def _missing(first: int, last: int, time: float) -> StepEvent:
     which = f"piece {first}" if first == last else f"pieces {first} to {last}"
-    text = f"[nbpipe: {which} of what the step told cannot be read]\n"
-    return StepEvent(last, seen, StepEventKind.STREAM, None, {"name": "stderr", "text": text})
+    text = f"[nbpipe: {which} of the step's output cannot be read]\n"
+    return StepEvent(last, time, StepEventKind.STREAM, None, {"name": "stderr", "text": text})
 
 
 def metrics_of(events: Iterable[StepEvent], run: str, step: str, attempt: str) -> list[Metric]:
-    """Return the numbers among some events of an attempt."""
+    """Return the metrics among some events of an attempt."""
     return [
         Metric(run, step, attempt, e.number, e.told["name"], float(e.told["value"]), e.told.get("step"), e.time)
         for e in events
@@ -193,18 +193,18 @@ def metrics_of(events: Iterable[StepEvent], run: str, step: str, attempt: str) -
 
 
 def event_in(data: object) -> tuple[StepEventKind, dict[str, Any]] | None:
-    """Return the kind and content of an event that a step's kernel displayed; None for what is none of ours.
+    """Return the kind and content of an event that a step's kernel displayed; None for anything else.
 
     The kernel runs the author's code, which may display anything under any name.
     """
     if not isinstance(data, Mapping):
         return None
-    told = {str(name): value for name, value in data.items() if name != "kind"}
-    named = data.get("kind")
-    kind = next((kind for kind in _KINDS if kind == named), None)
-    if kind is None or not all(check(told.get(name)) for name, check in _KINDS[kind].items()):
+    content = {str(name): value for name, value in data.items() if name != "kind"}
+    kind_name = data.get("kind")
+    kind = next((kind for kind in _KINDS if kind == kind_name), None)
+    if kind is None or not all(check(content.get(name)) for name, check in _KINDS[kind].items()):
         return None
-    return kind, told
+    return kind, content
 
 
 def _is_number(value: object) -> bool:
@@ -234,7 +234,7 @@ _KINDS: Mapping[StepEventKind, Mapping[str, Callable[[object], bool]]] = {
 
 
 def _event(line: bytes) -> StepEvent | None:
-    """Return the event of a line; None for a line that is none."""
+    """Return the event of a line; None if it is invalid."""
     try:
         piece = json.loads(line)
         kind = StepEventKind(piece["kind"])

@@ -1,4 +1,4 @@
-"""The author's files and modules pinned to what they are now."""
+"""The author's files and modules, pinned to their current content."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ _TICK = 2.0
 
 
 class PersistentDigestCache:
-    """Digests that outlive the process: trusted only while nothing about a file's status has changed.
+    """A persistent cache of digests: valid only while a file's status is unchanged.
 
-    A file that was touched less than a tick of the file system before it was noted is not kept, for it could change
-    again without its status telling; nor is one on a file system that other hosts change too: its status may be an old
-    one.
+    A file that was changed just before is not cached, because it could change again within the resolution of its
+    timestamps; nor is one on a file system that other hosts change too, because its status may be stale.
     """
 
     def __init__(
@@ -53,46 +52,46 @@ class PersistentDigestCache:
         remember: Callable[[Sequence[CachedDigest]], None],
         clock: Callable[[], float],
     ) -> None:
-        self._ask = recall
+        self._recall = recall
         self._remember = remember
         self._clock = clock
-        self._known: dict[str, CachedDigest | None] = {}
+        self._cached: dict[str, CachedDigest | None] = {}
         self._new: dict[str, CachedDigest] = {}
         self._lock = threading.Lock()
-        self._far = remote_devices()
+        self._remote = remote_devices()
 
     def prefetch(self, paths: Iterable[Path]) -> None:
-        """Ask once for all of these files."""
+        """Look up all of these files at once."""
         with self._lock:
-            unknown = [name for name in map(str, paths) if name not in self._known]
+            unknown = [name for name in map(str, paths) if name not in self._cached]
             if unknown:
-                self._known |= {**dict.fromkeys(unknown), **self._ask(unknown)}
+                self._cached |= {**dict.fromkeys(unknown), **self._recall(unknown)}
 
     def recall(self, path: Path) -> str | None:
-        """Return the digest that was noted for the file, if its status is the same in every part."""
+        """Return the cached digest of the file if its status is unchanged."""
         name = str(path)
-        if name not in self._known:
+        if name not in self._cached:
             self.prefetch([path])
         with self._lock:
-            known = self._known[name]
-        if known is None or known.device in self._far:
+            cached = self._cached[name]
+        if cached is None or cached.device in self._remote:
             return None
-        found = os.stat(name)  # noqa: PTH116  # half the time, and a plan asks about thousands of files
-        now = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        then = (known.device, known.inode, known.size, known.mtime_ns, known.ctime_ns)
-        return known.digest if now == then else None
+        status = os.stat(name)  # noqa: PTH116  # half the time, and a plan asks about thousands of files
+        now = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        then = (cached.device, cached.inode, cached.size, cached.mtime_ns, cached.ctime_ns)
+        return cached.digest if now == then else None
 
     def note(self, path: Path, digest: str) -> None:
-        """Keep a digest for the next process, unless the file is too young or too far away to be sure of it."""
+        """Cache a digest for later processes, unless the file is too new or on a remote file system."""
         entry = _entry(path, digest)
         youngest = max(entry.mtime_ns, entry.ctime_ns) / 1e9
-        if entry.device in self._far or youngest > self._clock() - _TICK:
+        if entry.device in self._remote or youngest > self._clock() - _TICK:
             return
         with self._lock:
-            self._known[entry.path] = self._new[entry.path] = entry
+            self._cached[entry.path] = self._new[entry.path] = entry
 
     def flush(self) -> None:
-        """Hand over what was noted since the last time."""
+        """Store the digests noted since the last flush."""
         with self._lock:
             entries, self._new = list(self._new.values()), {}
         if entries:
@@ -100,14 +99,14 @@ class PersistentDigestCache:
 
 
 def _entry(path: Path, digest: str) -> CachedDigest:
-    found = path.stat()
+    status = path.stat()
     return CachedDigest(
-        str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, digest
+        str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest
     )
 
 
 def pin_files(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
-    """Return a file, folder or glob by content; ``pattern`` is relative to ``base``, and ``~`` is an ordinary name."""
+    """Pin a file, folder or glob by content; ``pattern`` is relative to ``base``, and ``~`` is not expanded."""
     try:
         return _pin(pattern, base, digests)
     except OSError as error:
@@ -117,23 +116,23 @@ def pin_files(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
 
 
 def missing_file_error(pattern: str, base: Path) -> FileMissing | None:
-    """Return the error for a file or folder that is missing, without reading any; None for others and for globs."""
-    whole = Path(os.path.normpath(base.absolute() / pattern))
-    return None if glob.has_magic(pattern) or os.path.lexists(whole) else _missing(pattern, whole)
+    """Return the error for a missing file or folder, without reading any; None if it exists, and for globs."""
+    path = Path(os.path.normpath(base.absolute() / pattern))
+    return None if glob.has_magic(pattern) or os.path.lexists(path) else _missing(pattern, path)
 
 
 def _pin(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
-    # Dots are taken out of the text and links are left in: the step shall see the path that its author wrote.
-    whole = Path(os.path.normpath(base.absolute() / pattern))
-    if whole.is_dir():
-        return _pin_folder(whole, digests)
-    if os.path.lexists(whole):
+    # Normalise dots but keep links: the step should see the path that its author wrote.
+    path = Path(os.path.normpath(base.absolute() / pattern))
+    if path.is_dir():
+        return _pin_folder(path, digests)
+    if os.path.lexists(path):
         if pattern.endswith("/"):
             raise FileMissing(f"`{pattern}` is a file, not a folder", "Leave out the `/` at its end.")
-        return _pin_file(whole, digests)
+        return _pin_file(path, digests)
     if glob.has_magic(pattern):
         return _pin_glob(pattern, base, digests)
-    raise _missing(pattern, whole)
+    raise _missing(pattern, path)
 
 
 def _pin_file(path: Path, digests: DigestCache) -> PinnedFiles:
@@ -149,21 +148,21 @@ def _pin_folder(path: Path, digests: DigestCache) -> PinnedFiles:
 
 def _pin_glob(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
     root = Path(os.path.normpath(base.absolute() / _fixed_part(pattern)))
-    found = [Path(os.path.normpath(base.absolute() / match)) for match in _matches(pattern, base, root)]
-    wanted = sorted({path for path in found if path.is_dir() == pattern.endswith("/")}, key=str)
-    if not wanted:
-        message = "matches only folders" if found else "matches no file"
-        hint = "End the pattern with `/` to mean folders." if found else ""
+    matches = [Path(os.path.normpath(base.absolute() / match)) for match in _matches(pattern, base, root)]
+    paths = sorted({each for each in matches if each.is_dir() == pattern.endswith("/")}, key=str)
+    if not paths:
+        message = "matches only folders" if matches else "matches no file"
+        hint = "End the pattern with `/` to mean folders." if matches else ""
         raise _missing(pattern, root / "*", message=message, hint=hint)
-    members = tuple(member for path in wanted for member in _members_below(path, root, digests))
-    return PinnedFiles(PinnedKind.GLOB, tuple(map(str, wanted)), tree_digest(members), _total(members), members)
+    members = tuple(member for each in paths for member in _members_below(each, root, digests))
+    return PinnedFiles(PinnedKind.GLOB, tuple(map(str, paths)), tree_digest(members), _total(members), members)
 
 
 def _matches(pattern: str, base: Path, root: Path) -> list[str]:
     if "**" in pattern and root.is_dir():
-        # A ring is found by looking first: glob itself would follow it for ages.
+        # Check for link loops first: glob itself would follow them for very long.
         refuse_rings(root)
-    # Not Path.glob, which takes hidden files that a shell, and so an author, leaves out.
+    # Not Path.glob, which includes hidden files, unlike a shell.
     return glob.glob(pattern, root_dir=base.absolute(), recursive=True)  # noqa: PTH207  # see above
 
 
@@ -186,17 +185,17 @@ def _total(members: tuple[Member, ...]) -> int:
     return sum(size for _, size, _ in members)
 
 
-def _missing(pattern: str, whole: Path, message: str = "is not there", hint: str = "") -> FileMissing:
-    folder = whole.parent
+def _missing(pattern: str, path: Path, message: str = "is not there", hint: str = "") -> FileMissing:
+    folder = path.parent
     if pattern.startswith("~"):
         hint = "`~` is not expanded: write the whole path."
     if not folder.is_dir():
         return FileMissing(f"`{pattern}` {message}: there is no folder `{folder}`", hint or _near(folder))
-    return FileMissing(f"`{pattern}` {message}: looked in `{folder}`", hint or _near(whole))
+    return FileMissing(f"`{pattern}` {message}: looked in `{folder}`", hint or _near(path))
 
 
 def _near(path: Path) -> str:
-    """Return the names beside ``path`` that are nearly its own, as advice."""
+    """Return a hint with similar names in the folder of ``path``."""
     if not path.parent.is_dir():
         return "Check the path."
     close = difflib.get_close_matches(path.name, sorted(each.name for each in path.parent.iterdir()), n=3, cutoff=0.6)

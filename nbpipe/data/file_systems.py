@@ -1,4 +1,4 @@
-"""What the kind of a file system says about the files on it, read from Linux's list of mounts."""
+"""Properties of file systems by their kind, read from Linux's list of mounts."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from pathlib import Path
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
-# File systems that several hosts, or a machine and its guests, change at the same time. Each host keeps pages and
-# attributes of its own for a while: no memory is shared between them, and a file's status may be an old one.
+# File systems that several hosts, or a machine and its guests, change concurrently. Each host caches pages and
+# attributes: no memory is shared between them, and a file's status may be stale.
 _OF_SEVERAL_HOSTS = frozenset(
     (
         *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"),
         *("ocfs2", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs"),
     )
 )
-# A layered one may give two openers different files, so they do not share memory. But one kernel makes all changes, so
-# a file's status is true: else every container, whose root is an overlay, would read all files for each plan.
+# On a layered one two processes may open different files, so they do not share memory. But one kernel makes all
+# changes, so a file's status is reliable: else containers, whose root is an overlay, would read all files for a plan.
 _LAYERED = frozenset(("overlay",))
 # A file system in user space that names its program (``fuse.sshfs``), or none (``fuse``), may lie anywhere. ``fuseblk``
-# is a local disk: its status is true, but its program may give no shared memory.
+# is a local disk: its status is reliable, but it may not support shared memory.
 _LOCAL_FUSE = "fuseblk"
 
 
 def shares_memory(path: Path) -> bool:
     """Return whether all who open a file at ``path`` share its mapped memory, as SQLite's write-ahead log needs it.
 
-    A system that lists no mounts is trusted.
+    A system without a list of mounts is trusted.
     """
     kind = kind_of(path.resolve(), _listing())
     return kind not in _OF_SEVERAL_HOSTS and kind not in _LAYERED and not kind.startswith("fuse")
 
 
 def remote_devices() -> frozenset[int]:
-    """Return the device numbers of the file systems whose files may change without their status telling at once."""
-    found = (_device(line) for line in _listing().splitlines() if _is_remote(_kind(line)))
-    return frozenset(device for device in found if device is not None)
+    """Return the device numbers of the file systems on which a file's status may be stale."""
+    devices = (_device(line) for line in _listing().splitlines() if _is_remote(_kind(line)))
+    return frozenset(device for device in devices if device is not None)
 
 
 def kind_of(path: Path, listing: str) -> str:
@@ -45,7 +45,7 @@ def kind_of(path: Path, listing: str) -> str:
         if not _kind(line):
             continue
         point = Path(_unescaped(line.split(" ")[4]))
-        # Of two mounts at one place the later one covers the earlier one.
+        # Of two mounts at one path the later one hides the earlier one.
         if path.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), _kind(line)
     return kind

@@ -1,11 +1,11 @@
-"""Values as files: which format holds a value, and the same value back.
+"""Values as files: choosing a format, writing a value, and reading it back.
 
 This file is shipped to steps' kernels as source. It imports the standard library at the top and other packages on use,
 so that an environment needs only those that its own data need.
 
-What a reader gets is what was saved, type and all; the type is recorded with the data. Three formats have no place for
-it and say here what comes back: ``png`` an ``IPython.display.Image`` with the stored bytes in ``data``, ``json`` and
-``csv``, when an author asks for them by name, what JSON and CSV can say.
+A reader gets exactly what was saved, including its type, which is recorded with the data. Three formats cannot record
+it: ``png`` is read as an ``IPython.display.Image`` with the stored bytes in ``data``; ``json`` and ``csv``, when chosen
+by name, return what JSON and CSV can represent.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from nbpipe.errors import BadUsage, NbpipeError
 
 
 class NotStorable(Exception):
-    """A value that its output's format cannot hold: the output, its type and the cure in one line."""
+    """A value that its output's format cannot store; the message has the output, its type and a hint in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedValue:
-    """What was written: ``note`` is what the author should see, or empty."""
+    """What was written; ``note`` is a message for the author, or empty."""
 
     format: str
     basename: str
@@ -43,7 +43,7 @@ class SavedValue:
 
 @dataclass(frozen=True, slots=True)
 class ValueFormat:
-    """One way to keep a value: ``write`` gives a note and raises Unfit, ``read`` gives the value back."""
+    """A file format for values: ``write`` returns a note or raises UnsupportedValue, ``read`` returns the value."""
 
     suffix: str
     libraries: tuple[str, ...]
@@ -56,7 +56,7 @@ _PATH_FORMAT = re.compile(r"file(\.[A-Za-z0-9][A-Za-z0-9._+-]*)?|dir")
 
 
 def known(format: str) -> bool:
-    """Return whether ``format`` may stand in a declaration."""
+    """Return whether ``format`` is valid in a declaration."""
     return format in FORMATS or format in ALIASES or is_path(format)
 
 
@@ -76,17 +76,17 @@ def is_path(format: str) -> bool:
 
 
 def basename(name: str, suffix: str) -> str:
-    """Return ``name`` with ``suffix`` as a file name, shortened where a file system would refuse it."""
+    """Return ``name`` with ``suffix`` as a file name, shortened if it is too long for a file system."""
     if len(os.fsencode(name + suffix)) <= _MAX_BASENAME:
         return name + suffix
-    # Not BLAKE3, as elsewhere: a kernel has the standard library alone. Readers' keys hold this name.
+    # Not BLAKE3 as elsewhere: a kernel has only the standard library. Readers' keys contain this name.
     mark = "-" + hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
     room = _MAX_BASENAME - len(mark) - len(os.fsencode(suffix))
     return os.fsencode(name)[:room].decode("utf-8", "ignore") + mark + suffix
 
 
 def save(value: Any, *, name: str, format: str | None, folder: Path) -> SavedValue:
-    """Write ``value`` as one flushed file into ``folder`` and get what it became; format None: the type decides."""
+    """Write ``value`` as one flushed file into ``folder`` and return what was written; None: the type decides."""
     if format is not None:
         canonical = ALIASES.get(format, format)
         return _written(value, name, canonical, folder, "")
@@ -109,7 +109,7 @@ def load(path: Path, format: str) -> Any:
 
 
 def load_here(path: Path, format: str, what: str) -> Any:
-    """Return the value as :func:`load` does; BadUsage that names ``what`` when its library or its own class refuses."""
+    """Return the value as :func:`load` does; raise BadUsage that names ``what`` if that fails."""
     try:
         return load(path, format)
     except NbpipeError:
@@ -117,7 +117,7 @@ def load_here(path: Path, format: str, what: str) -> Any:
     except Exception as error:
         message = f"{what} ({format}) cannot be loaded here: {type(error).__name__}: {error}"
         raise BadUsage(
-            message, "%nbpipe pull STEP.OUTPUT --to FILE gives its bytes; %nbpipe verify looks at all."
+            message, "%nbpipe pull STEP.OUTPUT --to FILE writes its bytes; %nbpipe verify checks all outputs."
         ) from error
 
 
@@ -126,15 +126,15 @@ def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> 
     suffix = table_formats.CSV_SUFFIXES.get(kind_of(value), ".csv") if canonical == "csv" else target.suffix
     path = folder / basename(name, suffix)
     try:
-        found = target.write(value, path)
+        format_note = target.write(value, path)
         _flush(path)
-    except Exception as error:  # libraries and the author's own classes raise exceptions of their own
+    except Exception as error:  # libraries and the author's classes may raise anything
         path.unlink(missing_ok=True)
         raise NotStorable(
             f"output `{name}` ({type_name(value)}) cannot be stored as {canonical}: {_reason(error)}"
             f"{_cure(canonical, error)}"
         ) from error
-    return SavedValue(canonical, path.name, note or found)
+    return SavedValue(canonical, path.name, note or format_note)
 
 
 def _cure(canonical: str, error: Exception) -> str:
@@ -146,7 +146,7 @@ def _cure(canonical: str, error: Exception) -> str:
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Return whether the system failed and not the format: a full disk is full in every format."""
+    """Return whether the system failed, not the format: a full disk affects every format."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
 
@@ -155,22 +155,22 @@ def _reason(error: BaseException) -> str:
         return f"the package {(error.name or str(error)).partition('.')[0]} is not installed in this environment"
     try:
         text = str(error).strip().splitlines()
-    except Exception:  # noqa: BLE001 - an author's error whose own text cannot be had
+    except Exception:  # noqa: BLE001 - `str()` of an author's error may fail
         text = []
     name = type(error).__name__
     if not text:
         return name
-    # The built-in ones and ours speak for themselves; of others the class says half of it.
+    # Messages of built-in exceptions and ours are complete; others need their class name.
     return (
         text[0] if type(error).__module__ == "builtins" or isinstance(error, UnsupportedValue) else f"{name}: {text[0]}"
     )
 
 
 def _format(format: str) -> ValueFormat:
-    found = FORMATS.get(ALIASES.get(format, format))
-    if found is None:
+    value_format = FORMATS.get(ALIASES.get(format, format))
+    if value_format is None:
         raise NotStorable(f"there is no format `{format}`; there are: {', '.join(names())}")
-    return found
+    return value_format
 
 
 def _flush(path: Path) -> None:
@@ -182,7 +182,7 @@ def _flush(path: Path) -> None:
             os.close(descriptor)
 
 
-# Which format a type asks for. Libraries are recognised only where the author has imported them already.
+# The default format of each type. Libraries are recognised only if the author has imported them already.
 
 _BY_KIND: Mapping[str, str] = {
     "pandas.DataFrame": "arrow",
@@ -199,7 +199,7 @@ _BY_KIND: Mapping[str, str] = {
 
 
 def _choose(value: Any) -> tuple[str, str]:
-    """Return the format that the type asks for and, for cloudpickle, why."""
+    """Return the default format for a value and, for cloudpickle, the reason."""
     kind = kind_of(value)
     if kind:
         return _BY_KIND[kind], ""
@@ -209,7 +209,7 @@ def _choose(value: Any) -> tuple[str, str]:
         return "safetensors", ""
     if type(value) not in _JSON_TYPES:
         return "cloudpickle", "no other format holds this type"
-    return ("json", "") if _is_plain(value) else ("cloudpickle", "json does not give it back exactly")
+    return ("json", "") if _is_plain(value) else ("cloudpickle", "json does not preserve it exactly")
 
 
 # JSON
@@ -220,7 +220,7 @@ _JSON_DIGITS = 4000
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether JSON gives back exactly this value, types and all (our reader keeps NaN and infinities)."""
+    """Return whether JSON preserves this value with its types (our reader supports NaN and infinities)."""
     try:
         return _plain(value)
     except RecursionError:
@@ -298,7 +298,7 @@ def _write_png(value: Any, path: Path) -> str:
     figure = sys.modules.get("matplotlib.figure")
     data = getattr(value, "data", value)
     if figure is not None and isinstance(value, figure.Figure):
-        # Without the writer's version, so that equal figures are equal bytes.
+        # Without the writer's version, so that equal figures have equal bytes.
         value.savefig(path, format="png", metadata={"Software": None})
     elif isinstance(data, bytes) and data.startswith(b"\x89PNG\r\n\x1a\n"):
         path.write_bytes(data)
@@ -322,7 +322,7 @@ def _write_npy(value: Any, path: Path) -> str:
         raise UnsupportedValue("npy takes a plain numpy array")
     try:
         with warnings.catch_warnings(), path.open("wb") as file:
-            # What a dtype loses on the way is announced only by a warning.
+            # A dtype that is not preserved only causes a warning.
             warnings.simplefilter("error")
             numpy.lib.format.write_array(file, value, allow_pickle=False)
     except UserWarning as warning:
@@ -341,7 +341,7 @@ def _write_npz(value: Any, path: Path) -> str:
     numpy = library("numpy")
     if type(value) is not dict or any(type(item) is not numpy.ndarray for item in value.values()):
         raise UnsupportedValue("npz takes a dict of plain numpy arrays")
-    # Written member by member, as numpy's own function takes some names for options and others for members.
+    # Written member by member, as numpy's own function treats some names as options.
     with zipfile.ZipFile(path, "w") as archive:
         for key, array in value.items():
             with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
@@ -366,9 +366,9 @@ def _write_safetensors(value: Any, path: Path) -> str:
     else:
         raise UnsupportedValue("safetensors takes a torch tensor, a numpy array, or a dict of them")
     shape = type(value).__name__ if isinstance(value, dict) else "one"
-    # One key only: safetensors writes several in an order that changes from file to file.
-    told = {"nbpipe": json.dumps({"shape": shape, "framework": min(kinds), "keys": list(many)})}
-    library(f"safetensors.{min(kinds)}").save_file(tensors, str(path), metadata=told)
+    # A single key: safetensors writes several in a varying order.
+    metadata = {"nbpipe": json.dumps({"shape": shape, "framework": min(kinds), "keys": list(many)})}
+    library(f"safetensors.{min(kinds)}").save_file(tensors, str(path), metadata=metadata)
     if set(_open_safetensors(path, "numpy").keys()) != set(many):
         raise UnsupportedValue("safetensors does not keep its keys")
     return ""
@@ -379,14 +379,16 @@ def _open_safetensors(path: Path, framework: str) -> Any:
 
 
 def _read_safetensors(path: Path) -> Any:
-    told = (_open_safetensors(path, "numpy").metadata() or {}).get("nbpipe")
-    if told is None:
+    text = (_open_safetensors(path, "numpy").metadata() or {}).get("nbpipe")
+    if text is None:
         return library("safetensors.numpy").load_file(str(path))
-    recorded = json.loads(told)
-    found = library(f"safetensors.{recorded['framework']}").load_file(str(path))
+    recorded = json.loads(text)
+    tensors = library(f"safetensors.{recorded['framework']}").load_file(str(path))
     if recorded["shape"] == "one":
-        return found["value"]
-    return (OrderedDict if recorded["shape"] == "OrderedDict" else dict)((key, found[key]) for key in recorded["keys"])
+        return tensors["value"]
+    return (OrderedDict if recorded["shape"] == "OrderedDict" else dict)(
+        (key, tensors[key]) for key in recorded["keys"]
+    )
 
 
 FORMATS: Mapping[str, ValueFormat] = {

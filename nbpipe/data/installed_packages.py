@@ -1,6 +1,6 @@
 """The distributions installed in an environment, read from the names of their folders. Shipped to steps' kernels.
 
-importlib.metadata would read every distribution's metadata; a plan asks for a few versions and must not wait for it.
+importlib.metadata would read every distribution's metadata; a plan needs only a few versions, and must be fast.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def installed(folders: Iterable[str]) -> list[str]:
 
 
 def canonical(name: str) -> str:
-    """Return a distribution's name as all its spellings have it (PEP 503)."""
+    """Return the normalised name of a distribution (PEP 503)."""
     return _SEPARATORS.sub("-", name).lower()
 
 
@@ -45,37 +45,37 @@ class Distribution:
 
 @dataclass(slots=True)
 class InstalledPackages:
-    """What is installed in some folders; each is looked at once. ``digest`` gets the digest of a file or folder."""
+    """The packages installed in some folders, listed once. ``digest`` returns the digest of a file or folder."""
 
     folders: tuple[str, ...]
     digest: Callable[[Path], str]
     _names: dict[str, frozenset[str]] = field(default_factory=dict)
-    _known: dict[str, Distribution] | None = None
+    _distributions: dict[str, Distribution] | None = None
     _owners: dict[str, list[str]] | None = None
     _states: dict[str, str] = field(default_factory=dict)
     _ages: tuple[int, ...] = ()
 
     def refresh(self) -> None:
-        """Forget what is installed, unless nothing was installed or removed since the last time."""
+        """Discard what is cached if packages were installed or removed since the last call."""
         ages = tuple(_age(folder) for folder in self.folders)
         if ages != self._ages:
-            self._ages, self._known, self._owners = ages, None, None
+            self._ages, self._distributions, self._owners = ages, None, None
             self._names.clear()
             self._states.clear()
 
     def state(self, name: str) -> str:
         """Return a distribution's version, or ``absent``.
 
-        What was not installed from an index may change without its version: its list of files counts as well. A module
-        that belongs to no distribution counts by its content.
+        A distribution that was not installed from an index may change without a new version, so its list of files
+        counts too. A module that belongs to no distribution counts by its content.
         """
         if name not in self._states:
-            found = self._all().get(name)
-            self._states[name] = self._version(found) if found else self._content(name)
+            distribution = self._all().get(name)
+            self._states[name] = self._version(distribution) if distribution else self._content(name)
         return self._states[name]
 
     def owners(self, module: str) -> tuple[str, ...]:
-        """Return the distributions that install a top-level module; the module's own name when none says so."""
+        """Return the distributions that contain a top-level module; the module's own name if none does."""
         if canonical(module) in self._all():
             return (canonical(module),)
         if self._owners is None:
@@ -86,12 +86,12 @@ class InstalledPackages:
         return tuple(self._owners.get(module, (module,)))
 
     def importable(self, module: str) -> bool:
-        """Return whether one of the folders has a top-level module of this name."""
+        """Return whether one of the folders contains a top-level module of this name."""
         return any(holds(self._in(folder), module) for folder in self.folders)
 
     def all(self) -> list[str]:
         """Return every distribution as ``name==version``."""
-        return sorted(f"{found.name}=={self.state(found.name)}" for found in self._all().values())
+        return sorted(f"{distribution.name}=={self.state(distribution.name)}" for distribution in self._all().values())
 
     def _in(self, folder: str) -> frozenset[str]:
         if folder not in self._names:
@@ -99,22 +99,22 @@ class InstalledPackages:
         return self._names[folder]
 
     def _all(self) -> dict[str, Distribution]:
-        if self._known is None:
-            self._known = {}
+        if self._distributions is None:
+            self._distributions = {}
             for folder in self.folders:
                 for info in sorted(self._in(folder)):
                     match = _INFO.fullmatch(info)
                     if match:
                         name = canonical(match["name"])
-                        # As on Python's own path, the first folder that has it wins.
-                        self._known.setdefault(name, Distribution(name, match["version"], Path(folder, info)))
-        return self._known
+                        # As on Python's import path, the first folder wins.
+                        self._distributions.setdefault(name, Distribution(name, match["version"], Path(folder, info)))
+        return self._distributions
 
-    def _version(self, found: Distribution) -> str:
-        if not (found.info / "direct_url.json").exists():
-            return found.version
-        record = found.info / "RECORD"
-        return f"{found.version} {self.digest(record)}" if record.exists() else found.version
+    def _version(self, distribution: Distribution) -> str:
+        if not (distribution.info / "direct_url.json").exists():
+            return distribution.version
+        record = distribution.info / "RECORD"
+        return f"{distribution.version} {self.digest(record)}" if record.exists() else distribution.version
 
     def _content(self, name: str) -> str:
         for folder in self.folders:
@@ -125,7 +125,7 @@ class InstalledPackages:
 
 
 def holds(names: frozenset[str], module: str) -> bool:
-    """Return whether one of a folder's names is a module or package of that name."""
+    """Return whether the names in a folder include a module or package of that name."""
     return not names.isdisjoint((module, *(module + suffix for suffix in _SUFFIXES)))
 
 

@@ -1,4 +1,4 @@
-"""Whether a stored object is what was published: the one answer for all who put, reuse, verify or hand out objects."""
+"""Whether a stored object is what was published: one check for storing, reuse, verification and copying."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
 
 
 def find_damage(path: Path, reference: ObjectReference, *, folder: bool, digests: DigestCache) -> str | None:
-    """Return what is wrong with the object at a path, None when it is whole: its kind, its size and its bytes.
+    """Return what is wrong with the object at a path, its kind, size or bytes; None if it is intact.
 
-    Raise StoreOutOfReach when it cannot be looked at, which says nothing about it.
+    Raise StoreOutOfReach if it cannot be read, which says nothing about the object.
     """
     try:
         return _compare(path, reference, folder=folder, digests=digests)
@@ -31,11 +31,11 @@ def find_damage(path: Path, reference: ObjectReference, *, folder: bool, digests
 
 
 def _compare(path: Path, reference: ObjectReference, *, folder: bool, digests: DigestCache) -> str | None:
-    # A plan asks about thousands of objects, and each of pathlib's questions takes twice the time.
-    found = os.stat(path)  # noqa: PTH116  # see above
-    if not (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):
+    # A plan checks thousands of objects, and pathlib would take twice the time.
+    status = os.stat(path)  # noqa: PTH116  # see above
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
         return f"is damaged in its datastore: it is not a {'folder' if folder else 'file'}"
-    size = found.st_size
+    size = status.st_size
     digest = ""
     if folder:
         digest, size = content_digest(path, digests)

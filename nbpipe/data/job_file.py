@@ -1,7 +1,7 @@
-"""The job of an attempt as its kernel reads it: ``job.json``, and the sources of local modules beside all attempts.
+"""The job of an attempt as its kernel reads it: ``job.json``, and the sources of local modules.
 
-A run's local modules are the same for many steps, so each source is stored once in the run's directory, and the job
-refers to it. The environment's values are never written.
+Many steps of a run share local modules, so each source is stored once in the run's directory, and the job refers to it.
+The environment's values are never written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ModuleReference:
 
 @dataclass(frozen=True, slots=True)
 class JobFile:
-    """What a kernel needs to know of its step, and a debugger later; ``ours`` are the folders that nbpipe owns."""
+    """What a kernel, and later a debugger, needs to know about a step; ``ours`` are the folders that nbpipe owns."""
 
     attempt: str
     run: str
@@ -59,18 +59,18 @@ def write_job(job: Job) -> Path:
         ours=(job.store, str(directory.parents[2])),
     )  # fmt: skip
     path = directory / NAME
-    # Read by this attempt's kernel only, which nothing survives that a disk would have to.
+    # Read only by this attempt's kernel, so it need not survive a power cut.
     create_file(path, encode_sparse(content).encode(), mode=0o600, durable=False)
     return path
 
 
 def read_job(directory: Path) -> JobFile:
-    """Return the job in an attempt's directory; raise OSError or ValueError when it cannot be read."""
+    """Return the job in an attempt's directory; raise OSError or ValueError if it cannot be read."""
     return decode((directory / NAME).read_bytes(), JobFile)
 
 
 def module_source(directory: Path, module: ModuleReference) -> str:
-    """Return the source of a module of the attempt in ``directory`` as it was at submit; raise OSError."""
+    """Return the source of a module of the attempt in ``directory`` at submit; raise OSError if it is missing."""
     return RunTexts(directory.parents[1]).get(Path(module.stored).name)
 
 

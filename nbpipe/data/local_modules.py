@@ -1,4 +1,4 @@
-"""Local modules that travel with a step: found beside the notebook, followed import by import, frozen."""
+"""Local modules that are shipped with a step: found beside the notebook, with what they import, and frozen."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _IMPORTERS = frozenset({"import_module", "__import__"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """Where a module lies: ``file`` is None for a folder without ``__init__.py``; ``folders`` hold its submodules."""
+class _ModuleLocation:
+    """A module's location: ``file`` is None for a folder without ``__init__.py``; submodules are in ``folders``."""
 
     file: Path | None
     folders: tuple[Path, ...]
@@ -27,18 +27,18 @@ class _Found:
 def find_modules(names: Iterable[str], roots: Sequence[Path]) -> tuple[FrozenModule, ...]:
     """Return the local modules that an import of ``names`` reaches, at any depth, sorted by name.
 
-    A module is local when it lies below one of ``roots``; the first root that has it wins, as on Python's own path.
+    A module is local when it lies below one of ``roots``; the first root that has it wins, as on Python's import path.
     """
     places = tuple(root.absolute() for root in roots if not _INSTALLED & set(root.absolute().parts))
-    found: dict[str, _Found | None] = {}
+    located: dict[str, _ModuleLocation | None] = {}
     frozen: dict[str, FrozenModule] = {}
     waiting = list(names)
     while waiting:
         name = waiting.pop()
         for part in _with_parents(name):
-            if part in found:
+            if part in located:
                 continue
-            found[part] = place = _locate(part, places, found)
+            located[part] = place = _locate(part, places, located)
             if place is not None and place.file is not None:
                 module, imported = _freeze(part, place.file)
                 frozen[part] = module
@@ -47,27 +47,27 @@ def find_modules(names: Iterable[str], roots: Sequence[Path]) -> tuple[FrozenMod
 
 
 def _with_parents(name: str) -> Iterator[str]:
-    """Return the packages above a dotted name, outermost first, and the name itself; nothing for what is no name."""
+    """Yield the parent packages of a dotted name, outermost first, and the name itself; nothing if it is invalid."""
     parts = name.split(".")
-    # What is built into Python, or is nbpipe itself, never comes from the author's folder.
+    # Built-in modules and nbpipe itself never come from the author's folder.
     if parts[0] in sys.builtin_module_names or parts[0] == "nbpipe":
         return
     if all(part.isidentifier() for part in parts):
         yield from (".".join(parts[: count + 1]) for count in range(len(parts)))
 
 
-def _locate(name: str, roots: tuple[Path, ...], found: dict[str, _Found | None]) -> _Found | None:
+def _locate(name: str, roots: tuple[Path, ...], located: dict[str, _ModuleLocation | None]) -> _ModuleLocation | None:
     parent, _, last = name.rpartition(".")
-    above = found.get(parent) if parent else _Found(None, roots)
+    above = located.get(parent) if parent else _ModuleLocation(None, roots)
     spaces: list[Path] = []
     for folder in above.folders if above else ():
         if (folder / last / "__init__.py").is_file():
-            return _Found(folder / last / "__init__.py", (folder / last,))
+            return _ModuleLocation(folder / last / "__init__.py", (folder / last,))
         if (folder / f"{last}.py").is_file():
-            return _Found(folder / f"{last}.py", ())
+            return _ModuleLocation(folder / f"{last}.py", ())
         if (folder / last).is_dir():
             spaces.append(folder / last)
-    return _Found(None, tuple(spaces)) if spaces else None
+    return _ModuleLocation(None, tuple(spaces)) if spaces else None
 
 
 def _freeze(name: str, file: Path) -> tuple[FrozenModule, list[str]]:
@@ -87,7 +87,7 @@ def _freeze(name: str, file: Path) -> tuple[FrozenModule, list[str]]:
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """Return the dotted names that a module may import, in whatever branch or function."""
+    """Yield the dotted names that a module may import, in any branch or function."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -109,8 +109,8 @@ def _from_imports(node: ast.ImportFrom, package: str) -> Iterator[str]:
     parts = package.split(".") if package else []
     if node.level > len(parts):
         return
-    kept = parts[: len(parts) - node.level + 1] if node.level else []
-    base = ".".join([*kept, *filter(None, [node.module])])
+    base_parts = parts[: len(parts) - node.level + 1] if node.level else []
+    base = ".".join([*base_parts, *filter(None, [node.module])])
     yield base
     yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
 

@@ -1,6 +1,6 @@
-"""References turned into what this machine can use: the local path of an object, and its address for other programs.
+"""Resolves references to the local path of an object, and to its address for other programs.
 
-Nothing else knows where datastores lie. So a workspace may be moved, copied or mounted elsewhere.
+Nothing else knows the locations of datastores, so a workspace may be moved, copied or mounted elsewhere.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from nbpipe.model import ObjectReference
 
 
 class Datastore(Protocol):
-    """A place for objects under their digest; putting the same again changes nothing."""
+    """A store of objects by digest; storing the same object again changes nothing."""
 
     def put(self, staged: Path, reference: ObjectReference) -> None:
-        """Take a file or folder, whole or not at all."""
+        """Store a file or folder atomically."""
 
     def locate(self, reference: ObjectReference) -> Path:
-        """Return the local path to read an object from, whether it is there or not."""
+        """Return the local path to read an object from, whether it exists or not."""
 
     def url(self, reference: ObjectReference) -> str:
-        """Return the object's address as fsspec reads it, whether it is there or not."""
+        """Return the object's address as fsspec reads it, whether it exists or not."""
 
 
 class Materializer:
-    """The datastores that a workspace knows, by name."""
+    """The datastores of a workspace, by name."""
 
     def __init__(self, datastores: Mapping[str, Datastore]) -> None:
         self._datastores = dict(datastores)
 
     def locate(self, reference: ObjectReference) -> Path:
-        """Return the local path to read an object from, whether it is there or not.
+        """Return the local path to read an object from, whether it exists or not.
 
-        Raise StoreOutOfReach when its datastore is unknown.
+        Raise StoreOutOfReach if its datastore is unknown.
         """
         return self._datastore(reference).locate(reference)
 
     def path(self, reference: ObjectReference) -> Path:
-        """Return the local path of an object; raise StoreOutOfReach when it is gone or its datastore is unknown."""
+        """Return the local path of an object; raise StoreOutOfReach if it is missing or its datastore unknown."""
         path = self.locate(reference)
         try:
             path.stat()
@@ -51,15 +51,15 @@ class Materializer:
         return path
 
     def url(self, reference: ObjectReference) -> str:
-        """Return an object's address as fsspec reads it; raise StoreOutOfReach when its datastore is unknown."""
+        """Return an object's address as fsspec reads it; raise StoreOutOfReach if its datastore is unknown."""
         return self._datastore(reference).url(reference)
 
     def _datastore(self, reference: ObjectReference) -> Datastore:
-        found = self._datastores.get(reference.store)
-        if found is None:
-            known = ", ".join(f"`{name}`" for name in sorted(self._datastores))
+        datastore = self._datastores.get(reference.store)
+        if datastore is None:
+            names = ", ".join(f"`{name}`" for name in sorted(self._datastores))
             message = (
                 f"`{reference.basename}` is in the datastore `{reference.store}`, which this workspace does not know"
             )
-            raise StoreOutOfReach(message, f"It knows: {known}.")
-        return found
+            raise StoreOutOfReach(message, f"It knows: {names}.")
+        return datastore

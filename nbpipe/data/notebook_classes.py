@@ -1,10 +1,10 @@
-"""What a notebook defines, kept the same from one step's kernel to the next.
+"""The identity of a notebook's classes and functions across the kernels of its steps.
 
-A step's kernel defines it anew in ``__main__``, so a pickle by reference would need it everywhere, and one by value
-makes a second class that ``isinstance`` and ``==`` do not know, and functions with constants of their own.
-cloudpickle recognises a class by an id that it draws at random; here the id is a mark that follows from the name and
-the definition, so equal definitions are one class and equal values are equal bytes. Functions and constants have such
-marks as well (see :mod:`nbpipe.data.pickles`).
+Each step's kernel defines them again in ``__main__``. A pickle by reference would need them everywhere, and a pickle by
+value creates a second class, unequal for ``isinstance`` and ``==``, and functions with separate constants. cloudpickle
+recognises a class by a random id; here the id is a mark derived from the name and the definition, so that equal
+definitions are one class and equal values have equal bytes. Functions and constants have such marks as well (see
+:mod:`nbpipe.data.pickles`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-# What is defined here, by mark; the marks of functions; and of loaded ones the digests that they came with.
+# The objects defined here by mark; the marks of functions; and the digests that loaded functions came with.
 MARKED: dict[str, Any] = {}
 MARKS: MutableMapping[FunctionType, str] = WeakKeyDictionary()
 DIGESTS: MutableMapping[FunctionType, Mapping[str, str]] = WeakKeyDictionary()
@@ -23,16 +23,15 @@ _LATEST: list[tuple[Mapping[str, Any], Mapping[str, str]]] = []
 
 
 def share_classes(namespace: Mapping[str, Any], definitions: Mapping[str, str]) -> None:
-    """Have what ``namespace`` defines taken for what has the same name and definition in other kernels.
+    """Identify the definitions in ``namespace`` with those of the same name and digest in other kernels.
 
-    ``definitions`` gives the digest of each shared definition by name. Classes are left alone where cloudpickle is
-    missing.
+    ``definitions`` maps the names of shared definitions to their digests. Without cloudpickle, classes are skipped.
     """
-    made = {name: namespace[name] for name in definitions if name in namespace}
+    defined = {name: namespace[name] for name in definitions if name in namespace}
     _LATEST[:] = [(namespace, definitions)]
-    MARKED.update({mark(name, definitions[name]): value for name, value in made.items()})
+    MARKED.update({mark(name, definitions[name]): value for name, value in defined.items()})
     classes: dict[str, type] = {}
-    for name, value in made.items():
+    for name, value in defined.items():
         for within, part in _parts(name, value):
             identity = mark(within, definitions[name])
             if isinstance(part, FunctionType):
@@ -44,13 +43,13 @@ def share_classes(namespace: Mapping[str, Any], definitions: Mapping[str, str]) 
         return
     by_class, by_id, lock = tracker
     with lock:
-        for identity, found in classes.items():
-            by_class[found] = identity
-            by_id[identity] = found
+        for identity, class_ in classes.items():
+            by_class[class_] = identity
+            by_id[identity] = class_
 
 
 def mark(name: str, digest: str) -> str:
-    """Return what stands for a definition in all kernels."""
+    """Return the mark of a definition, which is the same in all kernels."""
     return f"{name}-{digest}"
 
 
@@ -61,13 +60,13 @@ def digests_of(function: FunctionType) -> Mapping[str, str]:
 
 
 def tracked(identity: str) -> type | None:
-    """Return the class of that mark or id, if this process has one."""
+    """Return the class with this mark or id, if this process has one."""
     tracker = _tracker()
     return None if tracker is None else tracker[1].get(identity)
 
 
 def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Return the functions and classes that a definition made, itself and those within it, by qualified name."""
+    """Yield a defined function or class, and those within it, by qualified name."""
     if isinstance(value, FunctionType):
         yield name, value
     elif isinstance(value, type) and value.__module__ == "__main__":
@@ -79,15 +78,15 @@ def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _tracker() -> tuple[Any, Any, Any] | None:
-    """Return cloudpickle's two tables of classes and their lock; private to it, so they may be elsewhere some day."""
+    """Return cloudpickle's two private tables of classes and their lock; None if they cannot be found."""
     try:
-        # Imported here: a kernel needs it only when a class of the notebook's own is around.
+        # Imported here: a kernel needs it only if the notebook defines classes.
         import cloudpickle.cloudpickle as theirs
     except ImportError:
         return None
     names = ("_DYNAMIC_CLASS_TRACKER_BY_CLASS", "_DYNAMIC_CLASS_TRACKER_BY_ID", "_DYNAMIC_CLASS_TRACKER_LOCK")
-    found = [getattr(theirs, name, None) for name in names]
-    return None if None in found else (found[0], found[1], found[2])
+    tables = [getattr(theirs, name, None) for name in names]
+    return None if None in tables else (tables[0], tables[1], tables[2])
 
 
 def main_namespace() -> Mapping[str, Any]:

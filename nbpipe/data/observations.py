@@ -1,4 +1,4 @@
-"""What a step used without declaring it: made from what its kernel tells, and compared with what is so now."""
+"""What a step used without declaring it: derived from its kernel's report, and compared with the present."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ _INTERPRETER = re.compile(r"(python|pypy)[\d.]*|bash|sh|zsh|dash|Rscript|R|julia
 
 @dataclass(slots=True)
 class EnvironmentProbe:
-    """What is around a notebook now. ``base`` is its folder, ``roots`` those of local modules; each is asked once."""
+    """The current environment of a notebook, cached. ``base`` is its folder, ``roots`` those of local modules."""
 
     base: Path
     roots: tuple[Path, ...]
     digests: DigestCache
     packages: InstalledPackages
-    _known: dict[tuple[ObservationKind, str], str] = field(default_factory=dict)
+    _states: dict[tuple[ObservationKind, str], str] = field(default_factory=dict)
     _names: dict[Path, frozenset[str]] = field(default_factory=dict)
 
     def refresh(self) -> None:
-        """Forget what was so: time has passed."""
-        self._known.clear()
+        """Discard what is cached."""
+        self._states.clear()
         self._names.clear()
         self.packages.refresh()
 
     def state(self, kind: ObservationKind, name: str) -> str:
         """Return the state that an observation of this kind and name would have now."""
         key = (kind, name)
-        if key not in self._known:
-            self._known[key] = self._look(kind, name)
-        return self._known[key]
+        if key not in self._states:
+            self._states[key] = self._look(kind, name)
+        return self._states[key]
 
     def differences(self, observed: Iterable[Observation]) -> tuple[Reason, ...]:
-        """Return a reason for each observation that is not so any more."""
+        """Return a reason for each observation that no longer holds."""
         return tuple(
             Reason(
                 f"{item.kind}:{item.name}" if item.name else item.kind, state_summary(item.state), state_summary(now)
@@ -60,7 +60,7 @@ class EnvironmentProbe:
         )
 
     def renewed(self, observed: Iterable[Observation]) -> tuple[Observation, ...]:
-        """Return the same observations as they are now."""
+        """Return the same observations with their current states."""
         return tuple(
             Observation(item.kind, item.name, self.state(item.kind, item.name), ABSENT if item.left == ABSENT else "")
             for item in observed
@@ -110,50 +110,45 @@ class EnvironmentProbe:
 def settle_observations(
     report: Mapping[str, Any], around: EnvironmentProbe, project: Path
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-    """Return the observations that a kernel's report comes to, and what makes its result doubtful.
+    """Return the observations in a kernel's report, and the reasons to doubt its result.
 
-    ``project`` is the folder that holds the notebook and all that moves with it.
+    ``project`` is the folder that contains the notebook and everything that moves with it.
     """
-    found: list[Observation] = []
+    observed: list[Observation] = []
     doubts: list[str] = []
     for name, stamp in report["reads"].items():
         state = _read(around, name, stamp)
         if state is None:
             doubts.append(f"`{name}` changed while the step ran")
         else:
-            found.append(Observation(ObservationKind.READ, name, state))
+            observed.append(Observation(ObservationKind.READ, name, state))
     for name, names in report["listed"].items():
-        left = report["left"].get(name)
-        found.append(Observation(ObservationKind.LISTED, name, _listing(names), _listing(left) if left else ""))
+        own_names = report["left"].get(name)
+        left = _listing(own_names) if own_names else ""
+        observed.append(Observation(ObservationKind.LISTED, name, _listing(names), left))
     for name, state in report["probed"].items():
-        found.append(
-            Observation(
-                ObservationKind.PROBED,
-                name,
-                state,
-                around.state(ObservationKind.PROBED, name) if name in report["left"] else "",
-            )
-        )
-    found += [
+        left = around.state(ObservationKind.PROBED, name) if name in report["left"] else ""
+        observed.append(Observation(ObservationKind.PROBED, name, state, left))
+    observed += [
         Observation(ObservationKind.PACKAGE, name, around.packages.state(name))
         for name in _owners(report, around.packages)
     ]
-    found += [Observation(ObservationKind.MISSING, name, ABSENT) for name in report["missing"]]
+    observed += [Observation(ObservationKind.MISSING, name, ABSENT) for name in report["missing"]]
     if any(_runs_code(words, around.base) for words in report["programs"]):
-        found.append(Observation(ObservationKind.SOURCES, "", around.state(ObservationKind.SOURCES, "")))
+        observed.append(Observation(ObservationKind.SOURCES, "", around.state(ObservationKind.SOURCES, "")))
     if report["reinstalled"] or any(map(_installs, report["programs"])):
         doubts.append("installed packages changed while the step ran")
-    found = list(
-        {(item.kind, item.name): item for each in found for item in _movable(each, around.base, project)}.values()
+    observed = list(
+        {(item.kind, item.name): item for each in observed for item in _movable(each, around.base, project)}.values()
     )
-    return tuple(sorted(found, key=lambda item: (item.kind, item.name))), tuple(doubts)
+    return tuple(sorted(observed, key=lambda item: (item.kind, item.name))), tuple(doubts)
 
 
 def _movable(item: Observation, base: Path, project: Path) -> Iterator[Observation]:
-    """Yield an observation, and beside one of an absolute path in the project the same by its relative path.
+    """Yield an observation; one of an absolute path in the project also by its relative path.
 
-    Nobody can tell whether the code spelled the absolute path out or made it from the working directory. In a copy of
-    the project both must be as they were; where the project was moved, nothing is left at the absolute one.
+    It is unknown whether the code contains the absolute path or derives it from the working directory. In a copy of the
+    project both must be unchanged; if the project was moved, nothing is left at the absolute path.
     """
     if not Path(item.name).is_relative_to(project):
         yield item
@@ -163,7 +158,7 @@ def _movable(item: Observation, base: Path, project: Path) -> Iterator[Observati
 
 
 def state_summary(state: str) -> str:
-    """Return a state in few words."""
+    """Return a short form of a state."""
     return _DIGEST.sub(lambda match: match[0].partition(":")[2][:_SHORT], state)
 
 
@@ -173,7 +168,7 @@ def content_of(path: Path, digests: DigestCache) -> str:
 
 
 def _read(around: EnvironmentProbe, name: str, stamp: Sequence[int]) -> str | None:
-    """Return the digest of a file that is still the one that was read, else None."""
+    """Return the digest of a file if it is unchanged since it was read, else None."""
     path = around.base / name
     if _stamp(path) != tuple(stamp):
         return None
@@ -183,10 +178,10 @@ def _read(around: EnvironmentProbe, name: str, stamp: Sequence[int]) -> str | No
 
 def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _owners(report: Mapping[str, Any], packages: InstalledPackages) -> list[str]:
@@ -200,7 +195,7 @@ def _listing(names: Iterable[str]) -> str:
 
 
 def _runs_code(words: Sequence[str], base: Path) -> bool:
-    """Return whether a program may run code of the author's: an interpreter, or a file that lies around."""
+    """Return whether a command may run the author's code: by an interpreter, or as a file beside the notebook."""
     return any(
         _INTERPRETER.fullmatch(Path(word).name) or ("/" in word and _lies_around(base / word, base))
         for word in _programs(words)
@@ -217,7 +212,7 @@ def _lies_around(program: Path, base: Path) -> bool:
 
 
 def _programs(words: Sequence[str]) -> Iterator[str]:
-    """Return the programs that a command starts: its first words, and those of a command line given to a shell."""
+    """Yield the programs that a command starts: its first words, and those in a shell's command line."""
     *shell, last = words or [""]
     if "-c" in shell and any(Path(word).name in _SHELLS for word in shell):
         for command in re.split(r"[;&|\n]+", last):

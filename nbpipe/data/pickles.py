@@ -1,10 +1,10 @@
-"""Pickles whose reader keeps its own definitions: it gets values of its own classes, and its own functions.
+"""Pickles that are loaded with the reader's own definitions of the same classes and functions.
 
-cloudpickle writes a class or a function of ``__main__`` with all that belongs to it. Loaded as it is, that would
-replace the attributes of a class that the reader has defined the same, and a function would come with other constants
-than the reader's. So functions are written with their mark (:mod:`nbpipe.data.notebook_classes`) in the place of a name
-that cloudpickle sets afterwards, and with the digests of the definitions that they read: what the reader has defined
-the same is taken from there, and is not touched. Plain cloudpickle reads such a pickle too.
+cloudpickle writes a class or a function of ``__main__`` with everything that belongs to it. Loaded as it is, that would
+replace the attributes of a class that the reader has defined equally, and a function would have other constants than
+the reader's. So functions are written with their mark (:mod:`nbpipe.data.notebook_classes`) in place of a name that
+cloudpickle sets afterwards, and with the digests of the definitions that they read: the loader uses the reader's equal
+definitions, unchanged. Plain cloudpickle can load such a pickle too.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MODULE = "cloudpickle.cloudpickle"
 
 
 def writer(cloudpickle: Any, file: IO[bytes]) -> Any:
-    """Return what writes into a file; ``cloudpickle`` is the library."""
+    """Return a pickler that writes into a file; ``cloudpickle`` is the library."""
 
     class Writer(cloudpickle.Pickler):  # type: ignore[misc]  # it is loaded only here
-        """cloudpickle, which marks functions that have a definition."""
+        """cloudpickle's pickler, which adds the marks of functions."""
 
         def reducer_override(self, value: Any) -> Any:
             reduced = super().reducer_override(value)
@@ -39,14 +39,14 @@ def _marked(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]
     make, (code, space, name, *more), state, *rest = reduced
     reached = state[1]["__globals__"]
     digests = digests_of(function)
-    known = {name: digests[name] for name in reached if name in digests}
-    if known:
-        reached[_DIGESTS] = known
+    recorded = {name: digests[name] for name in reached if name in digests}
+    if recorded:
+        reached[_DIGESTS] = recorded
     return (make, (code, space, MARKS.get(function, name), *more), state, *rest)
 
 
 class NotebookUnpickler(pickle.Unpickler):
-    """Loads one pickle."""
+    """Loads one pickle with the reader's own definitions."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
@@ -60,9 +60,9 @@ class NotebookUnpickler(pickle.Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names."""
-        found = super().find_class(module, name)
-        return self._instead[name](found) if module == _MODULE and name in self._instead else found
+        """Return the object that a pickle refers to by name."""
+        value = super().find_class(module, name)
+        return self._instead[name](value) if module == _MODULE and name in self._instead else value
 
     def _is_own(self, value: Any) -> bool:
         return any(value is own for own in self._own)
@@ -73,10 +73,10 @@ class NotebookUnpickler(pickle.Unpickler):
             if isinstance(own, FunctionType):
                 self._own.append(own)
                 return own
-            made = make(code, space, identity, *more)
+            created = make(code, space, identity, *more)
             if identity is not None:
-                MARKS[made] = identity
-            return made
+                MARKS[created] = identity
+            return created
 
         return function
 
@@ -105,7 +105,7 @@ class NotebookUnpickler(pickle.Unpickler):
         return class_
 
     def _class_state(self, set_state: Callable[..., Any]) -> Callable[..., Any]:
-        def class_state(made: type, state: Any) -> Any:
-            return made if self._is_own(made) else set_state(made, state)
+        def class_state(class_: type, state: Any) -> Any:
+            return class_ if self._is_own(class_) else set_state(class_, state)
 
         return class_state

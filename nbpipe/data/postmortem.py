@@ -1,8 +1,8 @@
-"""What is kept of a failing frame, so that a person can look at it later. Shipped to steps' kernels as source.
+"""The variables of a failing frame, kept for later inspection. Shipped to steps' kernels as source.
 
-Plain values, arrays and tables are kept as they are, of all others a short text. It is done within a second or so and
-some megabytes, or left: a failure must not become worse, nor a wait. What sounds like a secret, or holds the value of
-an environment variable, is left out; the folder is for its owner's eyes only.
+Plain values, arrays and tables are kept unchanged, others as a short text. Time and size are limited to about a second
+and some megabytes, so that a failure does not become worse. Names that sound like secrets, and values that contain an
+environment variable's value, are left out; only the owner can read the folder.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _SECRET = re.compile(r"secret|passw|token|api_?key|credential|private_?key", re.
 _ORDINARY = re.compile(r"PATH|HOME|USER|TMPDIR|LANG|LC_\w+|TZ|PWD|SHLVL|_|\w*_NUM_THREADS|JPY_\w+|MPLBACKEND|TERM\w*")
 _UNSAID = {"text": "(left out: its name sounds like a secret)"}
 _SHELLS = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
-# What a variable holds that is shorter than this stands in too many texts by chance.
+# Shorter values of variables appear in too many texts by chance.
 _TELLING = 6
 
 
 class ValueText(str):
-    """A value that could not be kept as it was: its text."""
+    """The text of a value that could not be kept itself."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ class ValueText(str):
 
 @dataclass(frozen=True, slots=True)
 class Postmortem:
-    """A failing frame: the function, its line in its file, and what its names held."""
+    """A failing frame: the function, its line in its file, and the values of its names."""
 
     function: str
     line: int
@@ -59,18 +59,18 @@ class Postmortem:
 
 
 @dataclass(slots=True)
-class _Keeper:
-    """Keeps values one by one; ``told`` is what a reader finds, complete after each of them."""
+class _ValueSaver:
+    """Saves values one by one; ``entries`` are complete after each."""
 
     folder: Path
     hidden: tuple[str, ...]
-    ends: float
-    left: int = _BYTES
-    told: dict[str, dict[str, str]] = field(default_factory=dict)
+    deadline: float
+    bytes_left: int = _BYTES
+    entries: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def keep(self, names: Mapping[str, Any]) -> None:
         for name, value in names.items():
-            if time.monotonic() > self.ends:
+            if time.monotonic() > self.deadline:
                 return
             try:
                 entry = (
@@ -78,51 +78,51 @@ class _Keeper:
                 )
             except Exception as error:  # noqa: BLE001  # an author's class may raise anything when it is looked at
                 entry = {"text": f"(cannot be shown: {type(error).__name__})"}
-            self.told[name] = entry
+            self.entries[name] = entry
 
     def _one(self, value: Any) -> dict[str, str]:
         if _is_plain(value):
             text = repr(value)
-            if len(text) <= self.left and not self._tells(text) and _comes_back(text):
-                self.left -= len(text)
+            if len(text) <= self.bytes_left and not self._reveals(text) and _is_literal(text):
+                self.bytes_left -= len(text)
                 return {"plain": text}
         size, format = _measured(value)
-        if format and size <= self.left:
-            self.left -= size
-            # What its format does not hold is a text like any other value.
+        if format and size <= self.bytes_left:
+            self.bytes_left -= size
+            # A value that its format cannot store is kept as text.
             with contextlib.suppress(formats.NotStorable):
-                saved = formats.save(value, name=f"value-{len(self.told)}", format=format, folder=self.folder)
+                saved = formats.save(value, name=f"value-{len(self.entries)}", format=format, folder=self.folder)
                 (self.folder / saved.basename).chmod(0o600)
                 return {"file": saved.basename, "format": saved.format}
         text = repr(value)
-        return {"text": "(left out: it holds an environment variable)" if self._tells(text) else text[:_SHOWN]}
+        return {"text": "(left out: it holds an environment variable)" if self._reveals(text) else text[:_SHOWN]}
 
-    def _tells(self, text: str) -> bool:
+    def _reveals(self, text: str) -> bool:
         return any(secret in text for secret in self.hidden)
 
 
 def keep_postmortem(
     error: BaseException, folder: Path, own: Callable[[str], bool], known: Collection[str] = ()
 ) -> None:
-    """Keep what can be kept of the innermost frame of the author's own code, of which ``own`` knows the files.
+    """Save the innermost frame of the author's code, in files for which ``own`` is true, as far as possible.
 
-    ``known`` names are left out of a cell's frame: they can be had again without it.
+    ``known`` names are left out of a cell's frame: they can be restored without it.
     """
-    found = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if own(frame.f_code.co_filename)]
-    if not found or not isinstance(error, Exception) or isinstance(error, MemoryError):
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if own(frame.f_code.co_filename)]
+    if not frames or not isinstance(error, Exception) or isinstance(error, MemoryError):
         return
-    frame, line = found[-1]
+    frame, line = frames[-1]
     place = folder / FOLDER
     try:
         place.mkdir(mode=0o700)
     except OSError:
         return
-    keeper = _Keeper(place, tuple(_environment()), time.monotonic() + _SECONDS)
-    # A thread, because nobody can tell how long an author's own code takes to show a value.
-    worker = threading.Thread(target=keeper.keep, args=(_names(frame, known),), daemon=True)
+    saver = _ValueSaver(place, tuple(_environment()), time.monotonic() + _SECONDS)
+    # A thread, because the author's code may take arbitrarily long to represent a value.
+    worker = threading.Thread(target=saver.keep, args=(_names(frame, known),), daemon=True)
     worker.start()
     worker.join(_SECONDS)
-    index = {"function": frame.f_code.co_name, "line": line, "values": dict(keeper.told)}
+    index = {"function": frame.f_code.co_name, "line": line, "values": dict(saver.entries)}
     try:
         create_file(place / _INDEX, json.dumps(index).encode("utf-8", "surrogatepass"), mode=0o600, durable=False)
     except OSError:
@@ -130,7 +130,7 @@ def keep_postmortem(
 
 
 def read_postmortem(folder: Path) -> Postmortem | None:
-    """Return what was kept in an attempt's folder, or None."""
+    """Return the postmortem in an attempt's folder, or None."""
     place = folder / FOLDER
     try:
         index = json.loads((place / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
@@ -161,7 +161,7 @@ def _value(place: Path, entry: Mapping[str, str]) -> Any:
 
 
 def _names(frame: FrameType, known: Collection[str]) -> dict[str, Any]:
-    """Return a frame's names and values; of a cell's frame only what is no code and no name of IPython's."""
+    """Return a frame's names and values; for a cell's frame without code and IPython's names."""
     names = dict(frame.f_locals)
     if frame.f_code.co_name == "<module>":
         code = (ModuleType, FunctionType, type)
@@ -178,13 +178,13 @@ def _environment() -> Iterator[str]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether a value is made of nothing but Python's own plain types, and not of very many."""
-    todo, seen = [(value, 0)], 0
+    """Return whether a value consists only of Python's plain types, and is not too large."""
+    todo, count = [(value, 0)], 0
     while todo:
         item, depth = todo.pop()
-        seen += 1
+        count += 1
         kind = type(item)
-        if seen > _LEAVES or depth > 20:
+        if count > _LEAVES or depth > 20:
             return False
         if kind is dict:
             todo += [(part, depth + 1) for pair in item.items() for part in pair]
@@ -195,7 +195,7 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _comes_back(text: str) -> bool:
+def _is_literal(text: str) -> bool:
     try:
         ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -204,13 +204,13 @@ def _comes_back(text: str) -> bool:
 
 
 def _measured(value: Any) -> tuple[int, str]:
-    """Return about how many bytes an array or a table takes, and its format; no format for anything else."""
+    """Return the approximate size of an array or a table, and its format; an empty format for anything else."""
     kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
     if kind == "numpy.ndarray":
         return (value.nbytes, "npy") if not value.dtype.hasobject else (0, "")
     if kind in ("pandas.DataFrame", "pandas.Series"):
         used = value.memory_usage(index=True)
-        # Texts count as pointers there.
+        # Texts are counted as pointers.
         return int(getattr(used, "sum", lambda: used)()) * 4, "arrow"
     if kind in ("polars.DataFrame", "polars.Series"):
         return int(value.estimated_size()), "arrow"

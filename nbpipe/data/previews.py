@@ -1,7 +1,7 @@
-"""The beginning of a stored output: small, cheap however large the output is, and never more than looked at.
+"""The beginning of a stored output: small and cheap, however large the output is.
 
-Nothing is unpickled, no code of an output's is run, and of a file only its beginning is read or mapped. Whatever is
-damaged becomes a preview that says so.
+Nothing is unpickled, no code of an output is run, and only the beginning of a file is read or mapped. A damaged output
+gets a preview that says so.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DAMAGED = (
     MemoryError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, csv.Error, tokenize.TokenError,
 )  # fmt: skip
 
-_Found = dict[str, Any]
+_Fields = dict[str, Any]
 
 _MEDIA: Mapping[str, bytes] = {
     "image/png": b"\x89PNG\r\n\x1a\n",
@@ -50,7 +50,7 @@ _MEDIA: Mapping[str, bytes] = {
     "image/gif": b"GIF8",
 }
 
-# What a file holds, by its suffix, for outputs that are declared as plain files.
+# The formats of plain file outputs, by suffix.
 _BY_SUFFIX: Mapping[str, str] = {
     ".arrow": "arrow", ".feather": "arrow", ".parquet": "parquet", ".csv": "csv", ".json": "json", ".npy": "npy",
     ".npz": "npz", ".safetensors": "safetensors", ".png": "png", ".jpg": "png", ".jpeg": "png", ".gif": "png",
@@ -59,20 +59,20 @@ _BY_SUFFIX: Mapping[str, str] = {
 
 
 def preview(artifact: Artifact, materializer: Materializer) -> Preview:
-    """Return the beginning of a stored output; one that is gone or damaged is told as such."""
-    given: _Found = {"format": artifact.format, "bytes": artifact.bytes}
+    """Return the preview of a stored output, also if it is missing or damaged."""
+    common: _Fields = {"format": artifact.format, "bytes": artifact.bytes}
     try:
         path = materializer.path(artifact.reference)
-        found = _folder(path) if artifact.is_folder else _file(path, artifact.format)
+        fields = _folder(path) if artifact.is_folder else _file(path, artifact.format)
     except StoreOutOfReach as error:
-        return Preview("missing", error.message, **given)
+        return Preview("missing", error.message, **common)
     except _DAMAGED as error:
-        said = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        return Preview("opaque", f"it cannot be shown: {said}", **given)
-    return Preview(**{"kind": "opaque", "summary": "", **given, **found})
+        message = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        return Preview("opaque", f"it cannot be shown: {message}", **common)
+    return Preview(**{"kind": "opaque", "summary": "", **common, **fields})
 
 
-def _file(path: Path, format: str) -> _Found:
+def _file(path: Path, format: str) -> _Fields:
     chosen = _BY_SUFFIX.get(path.suffix.lower(), "file") if format == "file" else format
     return _READERS.get(chosen, _unknown)(path)
 
@@ -80,7 +80,7 @@ def _file(path: Path, format: str) -> _Found:
 # Tables
 
 
-def _arrow(path: Path) -> _Found:
+def _arrow(path: Path) -> _Fields:
     mapped = library("pyarrow").memory_map(str(path))
     file = library("pyarrow.ipc").open_file(mapped)
     count = sum(file.get_batch(number).num_rows for number in range(file.num_record_batches))
@@ -88,7 +88,7 @@ def _arrow(path: Path) -> _Found:
     return _table(head, count, file.schema)
 
 
-def _parquet(path: Path) -> _Found:
+def _parquet(path: Path) -> _Fields:
     file = library("pyarrow.parquet").ParquetFile(str(path), memory_map=True)
     schema = file.schema_arrow
     batches = file.iter_batches(batch_size=_ROWS, row_groups=[0] if file.num_row_groups else [], columns=_few(schema))
@@ -100,11 +100,11 @@ def _few(schema: Any) -> list[str]:
     return list(dict.fromkeys([*filter(_is_index, schema.names), *schema.names][:_COLUMNS]))
 
 
-def _table(head: Any, count: int, schema: Any) -> _Found:
-    # Read from a damaged file, text would lead out of the mapped bytes.
+def _table(head: Any, count: int, schema: Any) -> _Fields:
+    # In a damaged file, offsets of text may point outside of the mapped bytes.
     head.validate(full=True)
     fields = head.schema
-    # What pandas keeps as its index stands last in the file, and first for people.
+    # pandas stores its index last, but people expect it first.
     order = sorted(range(len(fields)), key=lambda place: not _is_index(fields.field(place).name))[:_COLUMNS]
     columns = tuple((_label(fields.field(place).name), str(fields.field(place).type)) for place in order)
     rows = tuple(tuple(_cell(head.column(place)[row]) for place in order) for row in range(min(_ROWS, head.num_rows)))
@@ -122,25 +122,25 @@ def _label(name: str) -> str:
 
 
 def _cell(scalar: Any) -> str:
-    """Return one value as text; of a long one only the beginning is read."""
+    """Return one value as text; read only the beginning of a long one."""
     if not scalar.is_valid:
         return ""
     if type(scalar).__name__.endswith(("ListScalar", "MapScalar", "ListViewScalar")):
         return f"[{_number(len(scalar), 'item')}]"
     if hasattr(scalar, "as_buffer"):
-        held = scalar.as_buffer()
-        data = held.slice(0, min(held.size, 4 * _CELL)).to_pybytes()
+        buffer = scalar.as_buffer()
+        data = buffer.slice(0, min(buffer.size, 4 * _CELL)).to_pybytes()
         return _short(data.decode("utf-8", "replace"))
     value = scalar.as_py()
     return _short(f"{value:.6g}" if isinstance(value, float) else str(value))
 
 
-def _csv(path: Path) -> _Found:
-    text, whole = _text_of(path, _HEAD)
+def _csv(path: Path) -> _Fields:
+    text, complete = _text_of(path, _HEAD)
     lines = list(islice(csv.reader(io.StringIO(text)), _ROWS + 1))
     columns, *rows = lines or [[]]
-    count = text.count("\n") - 1 if whole else -1
-    summary = _number(len(columns), "column") + (f", {_number(max(count, 0), 'line')}" if whole else "")
+    count = text.count("\n") - 1 if complete else -1
+    summary = _number(len(columns), "column") + (f", {_number(max(count, 0), 'line')}" if complete else "")
     few = tuple(tuple(_short(cell) for cell in row[:_COLUMNS]) for row in rows)
     return {"kind": "table", "summary": summary, "columns": tuple((c, "") for c in columns[:_COLUMNS]), "rows": few}
 
@@ -148,24 +148,24 @@ def _csv(path: Path) -> _Found:
 # Arrays
 
 
-def _npy(path: Path) -> _Found:
+def _npy(path: Path) -> _Fields:
     numpy = library("numpy")
     array = numpy.load(path, mmap_mode="r" if path.stat().st_size > _HEAD else None, allow_pickle=False)
-    found: _Found = {"kind": "array", "summary": _shape(array.shape, str(array.dtype))}
+    fields: _Fields = {"kind": "array", "summary": _shape(array.shape, str(array.dtype))}
     if array.dtype.names or array.ndim not in (0, 1, 2) or array.size == 0:
-        return found
+        return fields
     if array.ndim == 2:
         rows = [[_short(_value(value)) for value in row[:_COLUMNS]] for row in array[:_ROWS]]
-        return {**found, "rows": tuple(map(tuple, rows))}
+        return {**fields, "rows": tuple(map(tuple, rows))}
     values = ", ".join(_short(_value(value)) for value in array.flat[: _ROWS * 2])
-    return {**found, "text": values + (", …" if array.size > _ROWS * 2 else "")}
+    return {**fields, "text": values + (", …" if array.size > _ROWS * 2 else "")}
 
 
 def _value(value: Any) -> str:
     return f"{value:.6g}" if getattr(value, "dtype", None) is not None and value.dtype.kind == "f" else str(value)
 
 
-def _npz(path: Path) -> _Found:
+def _npz(path: Path) -> _Fields:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         lines = [f"{name.removesuffix('.npy')}: {_header(archive, name)}" for name in names[:_FILES]]
@@ -181,13 +181,13 @@ def _header(archive: zipfile.ZipFile, name: str) -> str:
     return _shape(shape, str(dtype))
 
 
-def _safetensors(path: Path) -> _Found:
+def _safetensors(path: Path) -> _Fields:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > _JSON * 4:
             raise ValueError("its header is too long")
-        told = json.loads(file.read(length))
-    tensors = [(name, item) for name, item in told.items() if name != "__metadata__"]
+        header = json.loads(file.read(length))
+    tensors = [(name, item) for name, item in header.items() if name != "__metadata__"]
     lines = [f"{name}: {_shape(item['shape'], str(item['dtype']))}" for name, item in tensors[:_FILES]]
     return {"kind": "array", "summary": _number(len(tensors), "tensor"), "text": _lines(lines, len(tensors))}
 
@@ -199,9 +199,9 @@ def _shape(shape: Any, dtype: str) -> str:
 # Values and texts
 
 
-def _json(path: Path) -> _Found:
-    text, whole = _text_of(path, _JSON)
-    if not whole:
+def _json(path: Path) -> _Fields:
+    text, complete = _text_of(path, _JSON)
+    if not complete:
         return {"kind": "text", "summary": "JSON", "text": text[:_TEXT]}
     value = json.loads(text)
     if isinstance(value, dict):
@@ -218,52 +218,52 @@ def _json_text(value: Any) -> str:
     return short if len(short) <= _CELL else json.dumps(value, indent=1, ensure_ascii=False)
 
 
-def _text(path: Path) -> _Found:
-    text, whole = _text_of(path, _HEAD)
-    summary = _number(text.count("\n") + (not text.endswith("\n")), "line") if whole else "text"
+def _text(path: Path) -> _Fields:
+    text, complete = _text_of(path, _HEAD)
+    summary = _number(text.count("\n") + (not text.endswith("\n")), "line") if complete else "text"
     return {"kind": "text", "summary": summary if text else "empty", "text": text[:_TEXT]}
 
 
-def _unknown(path: Path) -> _Found:
-    """Look at a file of a kind that nobody told: a text is shown as one."""
+def _unknown(path: Path) -> _Fields:
+    """Preview a file of an unknown kind, as text if it is readable."""
     head = _beginning(path, 4096)
     readable = b"\0" not in head and "\ufffd" not in head[:-4].decode("utf-8", "replace")
     return _text(path) if readable else {"kind": "opaque", "summary": "binary", "text": head[:64].hex(" ", 4)}
 
 
-def _pickle(path: Path) -> _Found:
-    """Tell what a pickle makes, by its first instructions: they are read, not followed."""
+def _pickle(path: Path) -> _Fields:
+    """Return the type of a pickled object from its first opcodes, without executing them."""
     names: list[str] = []
     try:
         for opcode, argument, _ in pickletools.genops(_beginning(path, _HEAD)):
             if opcode.name == "STACK_GLOBAL":
                 module, name = names[-2:]
-                # What rebuilds an object says nothing of what it is.
-                told = not module.startswith(("cloudpickle", "copyreg", "builtins")) and not name.startswith("_")
-                return {"kind": "opaque", "summary": f"{module}.{name}" if told else "a pickled object"}
+                # A function that rebuilds an object does not name its type.
+                is_telling = not module.startswith(("cloudpickle", "copyreg", "builtins")) and not name.startswith("_")
+                return {"kind": "opaque", "summary": f"{module}.{name}" if is_telling else "a pickled object"}
             if isinstance(argument, str):
                 names.append(argument)
     except (ValueError, IndexError):
-        # The beginning ends in the middle of an instruction.
+        # The beginning ends in the middle of an opcode.
         names.clear()
     return {"kind": "opaque", "summary": "a pickled object"}
 
 
-def _bin(path: Path) -> _Found:
+def _bin(path: Path) -> _Fields:
     return {"kind": "opaque", "summary": "bytes", "text": _beginning(path, 64).hex(" ", 4)}
 
 
 # Pictures, files and folders
 
 
-def _image(path: Path) -> _Found:
+def _image(path: Path) -> _Fields:
     picture = _picture(path, path.name)
     summary = "a picture" if picture is None else _dimensions(picture)
     return {"kind": "image", "summary": summary, "pictures": () if picture is None else (picture,)}
 
 
 def _picture(path: Path, name: str) -> PreviewImage | None:
-    """Return a picture that is small enough to be shown, made smaller where that can be done."""
+    """Return a picture, scaled down if it is too large; None if that is not possible."""
     head = _beginning(path, 32)
     media = next((media for media, magic in _MEDIA.items() if head.startswith(magic)), None)
     if media is None:
@@ -304,13 +304,13 @@ def _dimensions(picture: PreviewImage) -> str:
     return f"{width} × {height} pixels"
 
 
-def _folder(path: Path) -> _Found:
-    found = list(islice(walk(path), _COUNTED + 1))
-    files = tuple((str(each.relative_to(path)), each.stat().st_size) for each in found[:_FILES])
-    pictures = (_picture(each, str(each.relative_to(path))) for each in found[:_FILES] if _is_picture(each))
+def _folder(path: Path) -> _Fields:
+    paths = list(islice(walk(path), _COUNTED + 1))
+    files = tuple((str(each.relative_to(path)), each.stat().st_size) for each in paths[:_FILES])
+    pictures = (_picture(each, str(each.relative_to(path))) for each in paths[:_FILES] if _is_picture(each))
     few = tuple(islice((picture for picture in pictures if picture is not None), _PICTURES))
-    more = len(found) > _COUNTED
-    summary = f"more than {_COUNTED:,} files" if more else _number(len(found), "file")
+    more = len(paths) > _COUNTED
+    summary = f"more than {_COUNTED:,} files" if more else _number(len(paths), "file")
     return {"kind": "files", "summary": summary, "files": files, "pictures": few}
 
 
@@ -329,8 +329,8 @@ def _beginning(path: Path, length: int) -> bytes:
 def _text_of(path: Path, length: int) -> tuple[str, bool]:
     """Return the beginning of a text, and whether it is all of it."""
     data = _beginning(path, length + 1)
-    whole = len(data) <= length
-    return data[:length].decode("utf-8", "replace"), whole
+    complete = len(data) <= length
+    return data[:length].decode("utf-8", "replace"), complete
 
 
 def _lines(lines: list[str], count: int) -> str:
@@ -345,7 +345,7 @@ def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-_READERS: Mapping[str, Callable[[Path], _Found]] = {
+_READERS: Mapping[str, Callable[[Path], _Fields]] = {
     "arrow": _arrow,
     "parquet": _parquet,
     "csv": _csv,

@@ -1,6 +1,6 @@
 """Long texts that many attempts of a run share, such as the sources of local modules: each is stored once in its run.
 
-A text is named by its digest, so that an attempt refers to it wherever its workspace lies.
+A text is named by its digest, so that references to it stay valid when the workspace moves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.digests import bytes_digest, short_digest
 
-# No step's folder has this name.
+# Never the name of a step's folder.
 FOLDER = "_texts"
 
 
@@ -22,7 +22,7 @@ class RunTexts:
     run: Path
 
     def put(self, text: str) -> str:
-        """Store a text, unless it is there, and return its name."""
+        """Store a text, unless it is stored already, and return its name."""
         content = text.encode("utf-8", "surrogatepass")
         name = short_digest(bytes_digest(content), 40)
         path = self.run / FOLDER / name
@@ -32,5 +32,5 @@ class RunTexts:
         return name
 
     def get(self, name: str) -> str:
-        """Return a stored text; raise OSError when it is not there."""
+        """Return a stored text; raise OSError if it is missing."""
         return (self.run / FOLDER / name).read_bytes().decode("utf-8", "surrogatepass")

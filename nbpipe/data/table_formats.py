@@ -1,7 +1,7 @@
-"""Tables as Arrow, Parquet and CSV files: pandas, polars and pyarrow in, the same type back.
+"""Tables as Arrow, Parquet and CSV files: tables of pandas, polars and pyarrow are read back as the same type.
 
-What Arrow cannot say is recorded in the schema's metadata: which library's table it is, and pandas' labels that are no
-plain strings. What even that does not hold is refused, never changed. Shipped to steps' kernels beside ``formats``.
+What Arrow cannot represent is recorded in the schema's metadata: the table's library, and pandas' labels that are not
+plain strings. Anything else is refused, never changed. Shipped to steps' kernels beside ``formats``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KEY, _COLUMNS = b"nbpipe", b"nbpipe.columns"
 
 
 def write_arrow(value: Any, path: Path) -> str:
-    """Write a table as an uncompressed Arrow IPC file that opens again; Unfit when a reader would get another one."""
+    """Write a table as an uncompressed Arrow IPC file; raise UnsupportedValue if a reader would get another one."""
     pyarrow = library("pyarrow")
     table = _to_table(value)
     _write_ipc(table, path)
@@ -37,14 +37,14 @@ def _write_ipc(table: Any, path: Path) -> None:
 
 
 def read_arrow(path: Path) -> Any:
-    """Return the table that was written, as its own type; the file is mapped, not read, as far as the type allows."""
+    """Return the table that was written, as its own type; the file is mapped if the type allows."""
     ipc, mapped = library("pyarrow.ipc"), library("pyarrow").memory_map(str(path))
     _know_pandas_types(ipc.open_file(mapped).schema)
     return _from_table(ipc.open_file(mapped).read_all())
 
 
 def write_parquet(value: Any, path: Path) -> str:
-    """Write a table as a Parquet file whose footer opens again; Unfit when its column types would change."""
+    """Write a table as a Parquet file; raise UnsupportedValue if its column types would change."""
     parquet = library("pyarrow.parquet")
     table = _to_table(value)
     parquet.write_table(table, str(path))
@@ -64,18 +64,18 @@ def read_parquet(path: Path) -> Any:
 
 
 def _know_pandas_types(schema: Any) -> None:
-    """Have Arrow know pandas' periods and intervals before it opens a pandas table, or it takes them for plain numbers.
+    """Register pandas' periods and intervals with Arrow before it opens a pandas table, else they become numbers.
 
-    pandas tells Arrow of them on first use only, which in a fresh reader comes too late for an index or labels.
+    pandas registers them on first use only, which in a new process is too late for an index or labels.
     """
-    if _told(schema)["type"].startswith("pandas."):
-        # The module is pandas' own: an older or newer one may keep it elsewhere.
+    if _recorded(schema)["type"].startswith("pandas."):
+        # The module is private: other versions of pandas may have it elsewhere.
         with suppress(ModuleNotFoundError):
             library("pandas.core.arrays.arrow.extension_types")
 
 
 def _as_written(table: Any, path: Path) -> Any:
-    """Restore the column types that Parquet does not have, such as seconds: the writer's are in the footer."""
+    """Restore column types that Parquet lacks, such as seconds, from the footer."""
     recorded = (library("pyarrow.parquet").read_metadata(str(path)).metadata or {}).get(b"ARROW:schema")
     if recorded is None:
         return table
@@ -99,33 +99,33 @@ def _to_table(value: Any) -> Any:
         table = library("pyarrow").Table.from_batches([value]) if kind == "pyarrow.RecordBatch" else value
         table = _marked(table, {"type": kind})
     else:
-        raise UnsupportedValue("it is no table")
-    # Chunks are no part of a table's value, and must not be part of its bytes.
+        raise UnsupportedValue("it is not a table")
+    # Chunks are not part of a table's value, and must not affect its bytes.
     return table.combine_chunks() if any(column.num_chunks > 1 for column in table.columns) else table
 
 
-def _marked(table: Any, told: Mapping[str, Any], **more: bytes) -> Any:
-    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(told).encode()}
+def _marked(table: Any, recorded: Mapping[str, Any], **more: bytes) -> Any:
+    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(recorded).encode()}
     if "columns" in more:
         metadata[_COLUMNS] = more["columns"]
     return table.replace_schema_metadata(metadata)
 
 
-def _told(schema: Any) -> Any:
-    """Return what was recorded beside the columns; of a file that others wrote, that it shall be a DataFrame."""
+def _recorded(schema: Any) -> Any:
+    """Return the metadata that nbpipe recorded; for other files, the type DataFrame."""
     return json.loads((schema.metadata or {}).get(_KEY, b'{"type": "pandas.DataFrame"}'))
 
 
 def _from_table(table: Any) -> Any:
-    told = _told(table.schema)
-    if told["type"].startswith("pandas."):
-        return _unpack_pandas(table, told)
-    left = {key: item for key, item in (table.schema.metadata or {}).items() if key != _KEY}
-    bare = table.replace_schema_metadata(left or None)
-    if told["type"].startswith("polars."):
+    recorded = _recorded(table.schema)
+    if recorded["type"].startswith("pandas."):
+        return _unpack_pandas(table, recorded)
+    metadata = {key: item for key, item in (table.schema.metadata or {}).items() if key != _KEY}
+    bare = table.replace_schema_metadata(metadata or None)
+    if recorded["type"].startswith("polars."):
         frame = library("polars").from_arrow(bare)
-        return frame.to_series().alias(told["name"]) if told["type"] == "polars.Series" else frame
-    if told["type"] == "pyarrow.RecordBatch":
+        return frame.to_series().alias(recorded["name"]) if recorded["type"] == "polars.Series" else frame
+    if recorded["type"] == "pyarrow.RecordBatch":
         batches = bare.combine_chunks().to_batches()
         return batches[0] if batches else library("pyarrow").RecordBatch.from_pylist([], schema=bare.schema)
     return bare
@@ -133,7 +133,7 @@ def _from_table(table: Any) -> Any:
 
 def _pack_polars(value: Any) -> Any:
     kind = kind_of(value)
-    # A column without a name would come back with one.
+    # A column without a name would be read back with one.
     frame = value.alias(value.name or "value").to_frame() if kind == "polars.Series" else value
     table = frame.to_arrow()
     head = library("polars").from_arrow(table.slice(0, _HEAD))
@@ -142,7 +142,7 @@ def _pack_polars(value: Any) -> Any:
     return _marked(table, {"type": kind, "name": getattr(value, "name", "")})
 
 
-# pandas: labels that are no plain strings travel as an index of their own, as Arrow has only text for names
+# pandas: labels that are not plain strings are stored as a separate index, as Arrow's names are text
 
 
 def _pack_pandas(value: Any) -> Any:
@@ -150,12 +150,12 @@ def _pack_pandas(value: Any) -> Any:
     frame = value.to_frame() if kind == "pandas.Series" else value
     metadata = {"type": kind, "freq": getattr(frame.index, "freqstr", None)}
     if kind == "pandas.Series":
-        metadata |= _told_name(value.name)
+        metadata |= _name_metadata(value.name)
     if _plain_labels(frame.columns):
         return _marked(library("pyarrow").Table.from_pandas(frame), metadata)
     texts = [str(label) for label in frame.columns]
     texts = texts if len(set(texts)) == len(texts) else [str(number) for number in range(len(texts))]
-    # One column beside the labels: without any, Arrow forgets how many rows there are.
+    # One extra column: without any, Arrow loses the number of rows.
     labels = library("pyarrow").Table.from_pandas(library("pandas").DataFrame({"": False}, index=frame.columns))
     labels = _marked(labels, {"type": "pandas.Index", "freq": getattr(frame.columns, "freqstr", None)})
     sink = library("pyarrow").BufferOutputStream()
@@ -170,27 +170,27 @@ def _plain_labels(columns: Any) -> bool:
     return plain and len(columns) > 0 and all(type(label) is str for label in columns)
 
 
-def _unpack_pandas(table: Any, told: Mapping[str, Any]) -> Any:
-    # In pandas' own blocks, not column by column over the mapped file, which nobody could change in place.
+def _unpack_pandas(table: Any, recorded: Mapping[str, Any]) -> Any:
+    # In pandas' own blocks, not column by column over the mapped file, which would be read-only.
     frame = table.to_pandas()
     labels = (table.schema.metadata or {}).get(_COLUMNS)
     if labels is not None:
         frame.columns = _from_table(library("pyarrow.ipc").open_stream(labels).read_all()).index
-    if told.get("freq") and hasattr(frame.index, "freq") and frame.index.freq is None:
-        frame.index.freq = told["freq"]
+    if recorded.get("freq") and hasattr(frame.index, "freq") and frame.index.freq is None:
+        frame.index.freq = recorded["freq"]
     if _pandas_version() < (3, 0):
-        # Before copy-on-write a column that is the only one of its type stayed the mapped file itself.
+        # Before copy-on-write, the only column of a type was a view of the mapped file.
         frame = frame.copy()
-    if told["type"] != "pandas.Series":
+    if recorded["type"] != "pandas.Series":
         return frame
     series = frame.iloc[:, 0]
-    name = told.get("name", series.name)
+    name = recorded.get("name", series.name)
     series.name = tuple(name) if isinstance(name, list) else name
     return series
 
 
-def _told_name(name: Any) -> dict[str, Any]:
-    """Return a Series' name as JSON can tell it; a name that JSON cannot tell must survive as a column's label."""
+def _name_metadata(name: Any) -> dict[str, Any]:
+    """Return a Series' name as metadata if JSON can represent it; else it must survive as a column label."""
     parts = name if type(name) is tuple else (name,)
     plain = all(type(part) in _PLAIN_NAMES for part in parts)
     return {"name": name} if plain else {}
@@ -201,7 +201,7 @@ def _pandas_version() -> tuple[int, ...]:
 
 
 def _require_same_pandas(value: Any) -> None:
-    """Raise unless Arrow gives the value back: all of it where types hide in objects, else its head."""
+    """Raise unless Arrow preserves the value: all of it if it has columns of objects, else its head."""
     objects = _object_columns(value)
     sample = value if objects or value.index.dtype == object else value.iloc[:_HEAD]
     packed = _pack_pandas(sample)
@@ -232,14 +232,14 @@ def _require_same_items(was: Any, now: Any) -> None:
         raise UnsupportedValue(f"arrow changes the types of the objects in `{was.name}`")
 
 
-# CSV: what a table becomes when its author wants text
+# CSV: tables as text, on request
 
 
 CSV_SUFFIXES: Mapping[str, str] = {"polars.DataFrame": ".polars.csv", "pyarrow.Table": ".pyarrow.csv"}
 
 
 def write_csv(value: Any, path: Path) -> str:
-    """Write a table as CSV and get a note of what CSV does not keep."""
+    """Write a table as CSV and return a note of what CSV does not keep."""
     kind = kind_of(value)
     if kind == "polars.DataFrame":
         value.write_csv(path)
@@ -270,11 +270,11 @@ def _csv_note(notes: list[str]) -> str:
 
 
 def read_csv(path: Path) -> Any:
-    """Return a DataFrame, or the other library's table that the file's name tells of."""
+    """Return a DataFrame, or another library's table according to the file's suffix."""
     if path.name.endswith(".polars.csv"):
         return library("polars").read_csv(path)
     if path.name.endswith(".pyarrow.csv"):
         return library("pyarrow.csv").read_csv(str(path))
-    # What 3.1 does by itself had to be asked for before.
+    # The default since pandas 3.1.
     exactly = {"float_precision": "round_trip"} if _pandas_version() < (3, 1) else {}
     return library("pandas").read_csv(path, **exactly)

@@ -1,4 +1,4 @@
-"""What a value is, told without importing the library that made it. Shipped to steps' kernels beside ``formats``."""
+"""The types of values, found without importing their libraries. Shipped to steps' kernels beside ``formats``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 class UnsupportedValue(Exception):
-    """Why one format does not hold one value."""
+    """Why a format cannot store a value."""
 
 
 def kind_of(value: Any) -> str:
-    """Return ``library.Class`` for a type that has a format of its own, else nothing; subclasses are strangers."""
+    """Return ``library.Class`` for a type with its own format, else an empty text; subclasses have none."""
     for module, classes in _KINDS.items():
-        # An author who has such a value has imported its library already.
+        # A value's library has been imported already.
         loaded = sys.modules.get(module)
         for name in classes:
             if loaded is not None and type(value) is getattr(loaded, name, None):
@@ -34,13 +34,13 @@ def kind_of(value: Any) -> str:
 
 
 def type_name(value: Any) -> str:
-    """Return the type as its author calls it, e.g. ``sklearn.Ridge``."""
+    """Return the type's name as people write it, e.g. ``sklearn.Ridge``."""
     module = type(value).__module__
     return type(value).__qualname__ if module == "builtins" else f"{module.partition('.')[0]}.{type(value).__name__}"
 
 
 def library(module: str) -> Any:
-    """Return a library on use: a kernel's environment holds only those that its own data need."""
+    """Import a library on use: a kernel's environment has only those that its own data need."""
     return importlib.import_module(module)
 
 
@@ -55,6 +55,6 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, Decimal):
         return bool(left.as_tuple() == right.as_tuple())
     if isinstance(left, float):
-        # Not by ==, for which NaN differs from itself and both zeros are one.
+        # Not by ==: NaN differs from itself, and both zeros are equal.
         return left.hex() == float.hex(right)
     return left is right or bool(left == right)

@@ -1,1 +1,1 @@
-"""From a request to everything pinned: the workspace's layout, files, parameters, earlier results."""
+"""Resolves a request: the workspace's layout, pinned files and parameters, earlier results."""

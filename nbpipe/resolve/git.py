@@ -14,7 +14,7 @@ _MAX_PATCH = 1_000_000
 
 
 def git_state(folder: Path) -> GitState | None:
-    """Return the repository's state, or None outside of one, before its first commit, or without git."""
+    """Return the repository's state; None outside of a repository, before its first commit, or without git."""
     commit = _line(folder, "rev-parse", "--verify", "-q", "HEAD")
     if not commit:
         return None
@@ -31,7 +31,7 @@ def git_state(folder: Path) -> GitState | None:
 
 def without_credentials(url: str) -> str:
     """Return a remote's address without user, password, token or query."""
-    # A password may hold an @: the host begins after the last one.
+    # A password may contain an @: the host begins after the last one.
     url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", url)
     url = re.sub(r"^[^/@:]+:[^/@]*@", "", url)
     return re.sub(r"[?#].*$", "", url)
@@ -42,9 +42,9 @@ def _line(folder: Path, *arguments: str) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what a git command prints; it changes nothing, not even git's own index, and runs no hook."""
+    """Return a git command's output; it changes nothing, not even git's index, and runs no hooks."""
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
-    # Inside a git hook these name another repository, or another index.
+    # Inside a git hook these variables refer to another repository or index.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

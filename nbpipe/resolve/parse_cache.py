@@ -1,7 +1,7 @@
-"""Notebooks as they were read before: a memory in the workspace, asked by a command that has just been started.
+"""Cache of parsed notebooks in the workspace, for commands that have just been started.
 
-A reading depends on the cells, on the Python and the IPython that read them, and on nbpipe's own code: all of these
-name it. Whatever is not exactly as it was written counts as never read.
+A parsed notebook depends on the cells, on the versions of Python and IPython, and on nbpipe's own code: its name is a
+digest of all of these. A damaged entry counts as missing.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebo
 from nbpipe.model import Cell
 
 _FORM = "1"
-# Source that is younger may have changed since it was loaded.
+# Newer source files may have changed since they were loaded.
 _YOUNG_SECONDS = 10.0
 _LOADED = time.time()
 
 
 class ParseCache:
-    """What a folder remembers of notebooks; it is made when there is something to remember."""
+    """Parsed notebooks in a folder, which is created with the first entry."""
 
     def __init__(self, folder: Path, now: float) -> None:
         self._folder = folder
         self._now = now
 
     def read(self, notebook: Path, cells: Sequence[Cell]) -> ParsedNotebook:
-        """Return what the cells say: as it was read before, or read now, and remembered."""
+        """Return the parsed cells: from the cache, or parsed now and cached."""
         try:
             name = _name(cells, self._now)
         except (OSError, UnicodeEncodeError):
             return parse_cells(cells)
-        # Relative, so that a workspace that was moved still knows its notebooks.
-        called = os.fsencode(os.path.relpath(notebook, self._folder))
-        path = self._folder / f"{short_digest(bytes_digest(called), 32)}.txt"
-        known = _recall(path, name)
-        if known is not None:
-            return known
+        # Relative, so that the cache stays valid when the workspace moves.
+        relative = os.fsencode(os.path.relpath(notebook, self._folder))
+        path = self._folder / f"{short_digest(bytes_digest(relative), 32)}.txt"
+        cached = _recall(path, name)
+        if cached is not None:
+            return cached
         reading = parse_cells(cells)
         if name is not None and _is_ours(self._folder.parent):
             _remember(path, name, encode_notebook(reading))
@@ -54,7 +54,7 @@ class ParseCache:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether the workspace is there and this user's own: in another one, whoever only looks leaves nothing."""
+    """Return whether the workspace exists and belongs to this user: readers leave nothing in another one."""
     try:
         return folder.stat().st_uid == os.geteuid()
     except OSError:
@@ -70,7 +70,7 @@ def _recall(path: Path, name: str | None) -> ParsedNotebook | None:
 
 
 def _remember(path: Path, name: str, text: str | None) -> None:
-    # Never a reason to fail: a command that cannot remember has read the cells itself.
+    # Failing to cache is not an error: the cells have been parsed.
     with suppress(OSError):
         if text is None:
             path.unlink(missing_ok=True)
@@ -85,10 +85,10 @@ def _head(name: str, text: bytes) -> str:
 
 
 def reading_digest(cells: Iterable[Cell]) -> str | None:
-    """Return the digest of cells and of the code that reads them in this process, however long that has run.
+    """Return the digest of cells and of the code that parses them in this process.
 
-    None where that code cannot be told, because its files may have changed since they were loaded, and for cells that
-    are no valid text.
+    None if that code is unknown, because its files may have changed since they were loaded, and for cells that are not
+    valid text.
     """
     code = _loaded_code()
     try:
@@ -100,7 +100,7 @@ def reading_digest(cells: Iterable[Cell]) -> str | None:
 @cache
 def _loaded_code() -> str | None:
     try:
-        # Some installers keep the time at which a file was written: only the other one tells when it came here.
+        # Some installers preserve the modification time: only the change time says when a file was installed.
         if any(_LOADED - path.stat().st_ctime < _YOUNG_SECONDS for path in _sources()):
             return None
         parts = _code_parts(_LOADED)
@@ -110,7 +110,7 @@ def _loaded_code() -> str | None:
 
 
 def _name(cells: Iterable[Cell], now: float) -> str | None:
-    """Return the digest of all that a reading depends on; None while our own source may be newer than what runs."""
+    """Return the digest of everything that parsing depends on; None while our source may be newer than the code."""
     code = _code_parts(now)
     return None if code is None else _digest([*code, *_cell_parts(cells)])
 
@@ -130,12 +130,12 @@ def _cell_parts(cells: Iterable[Cell]) -> list[bytes]:
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    # Each with its length, so that no two lists of parts are taken alike.
+    # Each with its length, so that different lists of parts have different digests.
     return bytes_digest(b"".join(len(part).to_bytes(8, "big") + part for part in parts))
 
 
 def _sources() -> list[Path]:
-    """Return the files of the modules that a reading is made by."""
+    """Return the source files of the modules that parse notebooks."""
     folders = [Path(folder) for package in (language, model) for folder in package.__path__]
     return [*sorted(path for folder in folders for path in folder.glob("*.py")), Path(errors.__file__)]
 

@@ -1,4 +1,4 @@
-"""What is so at submit: sources settled, files and modules pinned; everything wrong is refused."""
+"""Resolves a request at submit: sources, pinned files and modules; raises all errors together."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
 
 @dataclass(frozen=True, slots=True)
 class PipelineRequest:
-    """What somebody asks of a notebook: its reading, values from outside, and which steps.
+    """A request for a notebook: its parsed cells, values from outside, and which steps.
 
-    ``base`` is the folder that relative paths start from. ``force`` is None for no forcing and empty for all asked for.
-    ``cells`` are the ids of the notebook's cells, where they are known.
+    ``base`` is the folder of relative paths. ``force`` is None for no forcing, and empty for all requested steps.
+    ``whole`` is false if only the requested steps' errors count. ``cells`` are the ids of the cells, if known.
     """
 
     notebook: str
@@ -60,7 +60,7 @@ class PipelineRequest:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
-    """All that planning and running need to know, pinned."""
+    """Everything that planning and running need, pinned."""
 
     request: PipelineRequest
     graph: PipelineGraph
@@ -75,12 +75,12 @@ class ResolvedRequest:
 def resolve_request(
     request: PipelineRequest, place: WorkspaceLayout, environ: Mapping[str, str], digests: PersistentDigestCache
 ) -> ResolvedRequest:
-    """Pin everything a plan depends on; all refusals are raised together, before anything runs."""
+    """Pin everything that a plan depends on; raise all errors together, before anything runs."""
     values, graph, relevant, errors = _declared(request)
     interpreter = _interpreter(request, errors)
-    around = environment_probe(request.base, place.source, interpreter, digests)
+    probe = environment_probe(request.base, place.source, interpreter, digests)
     pins = _Pins(
-        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, around
+        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, probe
     )
     circumstances = {
         step.name: _circumstances(step, graph, values, pins)
@@ -94,14 +94,14 @@ def resolve_request(
     refuse(list(dict.fromkeys(errors)))
     selected, forced = select_steps(graph, request)
     return ResolvedRequest(
-        request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), around
+        request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe
     )
 
 
 def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
-    """Return the steps that are asked for and all they need, each with its needs.
+    """Return the requested steps and everything that they need, each with its needs.
 
-    Raise what can be known at once: no file is read, and no interpreter is started.
+    Raise the errors that can be found without reading files or starting an interpreter.
     """
     _, graph, relevant, errors = _declared(request)
     errors += _absent(graph, relevant, request.base)
@@ -111,12 +111,12 @@ def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
 
 
 def _absent(graph: PipelineGraph, relevant: Collection[str], base: Path) -> list[Refused]:
-    """Return an error for each declared file or folder that is not there; patterns are not looked at."""
+    """Return an error for each declared file or folder that is missing; globs are not checked."""
     errors: list[Refused] = []
     for item in (item for step in relevant if step in graph.files for item in graph.files[step].values()):
-        found = missing_file_error(item.source.pattern, base) if isinstance(item.source, FileSource) else None
-        if found is not None:
-            errors.append(FileMissing(found.message, found.hint, item.place))
+        error = missing_file_error(item.source.pattern, base) if isinstance(item.source, FileSource) else None
+        if error is not None:
+            errors.append(FileMissing(error.message, error.hint, item.place))
     return errors
 
 
@@ -129,10 +129,10 @@ def _declared(request: PipelineRequest) -> tuple[dict[str, Any], PipelineGraph, 
             BadUsage(f"{Path(request.notebook).name} has no step", "Begin a cell with: %%step NAME -i … -o …")
         )
     values = _values(request, errors)
-    # In a kernel only some steps' errors count: there an error must not be left to another one that may not be told.
+    # In a kernel only some steps' errors count, so no error may be left to another one that is not reported.
     unread = request.reading.unread if request.whole else frozenset()
-    graph, found = build_graph(request.reading, values, request.kernel, unread=unread)
-    errors += found
+    graph, graph_errors = build_graph(request.reading, values, request.kernel, unread=unread)
+    errors += graph_errors
     relevant = _relevant(graph, request)
     errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
     return values, graph, relevant, errors
@@ -141,13 +141,13 @@ def _declared(request: PipelineRequest) -> tuple[dict[str, Any], PipelineGraph, 
 def environment_probe(
     base: Path, roots: Iterable[Path], interpreter: Interpreter, digests: PersistentDigestCache
 ) -> EnvironmentProbe:
-    """Return what lies around a notebook that an interpreter runs."""
+    """Return a probe of a notebook's environment with this interpreter."""
     packages = InstalledPackages(site_folders(interpreter.path), lambda path: content_of(path, digests))
     return EnvironmentProbe(base, tuple(roots), digests, packages)
 
 
 def select_steps(graph: PipelineGraph, request: PipelineRequest) -> tuple[set[str], set[str]]:
-    """Return the steps that were asked for with all they need, and those that must run whatever is known."""
+    """Return the requested steps with everything that they need, and those that are forced to run."""
     every = {step.name for step in graph.pipeline.steps}
     for name in [*request.steps, *([request.start] if request.start else []), *(request.force or ())]:
         if name not in every:
@@ -171,7 +171,7 @@ def select_steps(graph: PipelineGraph, request: PipelineRequest) -> tuple[set[st
 
 
 def needs_among(graph: PipelineGraph, selected: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Return what each of some steps needs of the others, in notebook order."""
+    """Return what each selected step needs of the others, in notebook order."""
     names = [step.name for step in graph.pipeline.steps if step.name in selected]
     return {name: tuple(need for need in graph.pipeline.needs[name] if need in selected) for name in names}
 
@@ -188,7 +188,7 @@ def _values(request: PipelineRequest, errors: list[Refused]) -> dict[str, Any]:
 
 
 def _relevant(graph: PipelineGraph, request: PipelineRequest) -> Collection[str]:
-    """Return the steps whose errors count: all of a saved notebook, in a kernel those that are asked for."""
+    """Return the steps whose errors count: all of a saved notebook, in a kernel the requested ones."""
     every = {step.name for step in graph.pipeline.steps}
     if request.whole or not set(request.steps) <= every:
         return every
@@ -205,7 +205,7 @@ def _interpreter(request: PipelineRequest, errors: list[Refused]) -> Interpreter
 
 @dataclass(slots=True)
 class _Pins:
-    """What is so outside of the notebook: files and modules looked up once each, however many steps declare them."""
+    """What is pinned outside of the notebook: each file and module is looked up once for all steps."""
 
     base: Path
     roots: list[Path]
@@ -229,7 +229,7 @@ class _Pins:
         return self.contents[pattern]
 
     def script(self, path: str) -> PinnedFiles | None:
-        """Return a script that the code runs; one that is not there yet is the step's own affair when it runs."""
+        """Return a script that the code runs; a missing one is only an error when the step runs it."""
         if path not in self.contents:
             try:
                 self.contents[path] = pin_files(path, self.base, self.digests)
@@ -242,20 +242,20 @@ class _Pins:
             try:
                 self.modules[names] = find_modules(names, self.roots)
             except Refused as error:
-                if error.message not in {known.message for known in self.errors}:
+                if error.message not in {other.message for other in self.errors}:
                     self.errors.append(type(error)(error.message, error.hint, place))
                 self.modules[names] = ()
         return self.modules[names]
 
     def python(self) -> str:
-        """Return the interpreter as far as it counts."""
+        """Return the interpreter as it counts for reuse."""
         version = self.interpreter.version
         if self.policy.python == "minor":
             version = ".".join(version.split(".")[:2])
         return f"{self.interpreter.implementation} {version} {self.interpreter.platform}"
 
     def packages(self) -> tuple[str, ...] | None:
-        """Return all that is installed where all of it counts."""
+        """Return all installed packages if the policy is strict, else None."""
         return tuple(self.around.packages.all()) if self.policy.packages == "strict" else None
 
     def variables(self, names: tuple[str, ...]) -> Mapping[str, str | None]:
@@ -301,10 +301,10 @@ def _formats(steps: Iterable[Step]) -> list[Refused]:
     for step in steps:
         formats += [(item.format, item.place, item.name) for item in step.outputs]
         formats += [(item.format, item.place, item.name) for item in step.inputs]
-    wanted = {format_: libraries(format_) for format_ in dict.fromkeys(format_ for format_, _, _ in formats) if format_}
-    absent = {library for group in wanted.values() for library in group if not _installed(library)}
+    needed = {format_: libraries(format_) for format_ in dict.fromkeys(format_ for format_, _, _ in formats) if format_}
+    absent = {library for group in needed.values() for library in group if not _installed(library)}
     for format_, place, name in formats:
-        missing = [library for library in wanted.get(format_ or "", ()) if library in absent]
+        missing = [library for library in needed.get(format_ or "", ()) if library in absent]
         if missing:
             message = f"the format `{format_}` of `{name}` needs {' and '.join(missing)}, which is not installed"
             errors.append(FormatUnavailable(message, f"pip install {' '.join(missing)}", place))
@@ -320,7 +320,7 @@ def _installed(library: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A destination on this disk: ``text`` with its parameters filled, ``path`` with dots and links taken out."""
+    """A local destination: ``text`` with its placeholders replaced, ``path`` with dots and links resolved."""
 
     step: str
     output: Output
@@ -328,7 +328,7 @@ class _Target:
     path: str
 
     def touches(self, other: str) -> bool:
-        """Return whether one of the two is, or lies in, the other."""
+        """Return whether one of the two paths is, or is inside of, the other."""
         return _within(self.path, other) or _within(other, self.path)
 
     def refused(self, what: str) -> Refused:
@@ -338,7 +338,7 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class _Protected:
-    """What no destination may overwrite: paths, and a glob's pattern, which new files must not match either."""
+    """What no destination may overwrite: paths, and a glob, which new files must not match either."""
 
     called: str
     paths: tuple[str, ...]
@@ -346,17 +346,17 @@ class _Protected:
 
 
 def _targets(graph: PipelineGraph, values: Mapping[str, Any], base: Path) -> list[_Target]:
-    words = {name: str(value) for name, value in values.items()}
+    parameters = {name: str(value) for name, value in values.items()}
     texts = [
-        (step.name, output, fill_destination(step, output, words))
+        (step.name, output, fill_destination(step, output, parameters))
         for step in graph.pipeline.steps for output in step.outputs if output.destination
     ]  # fmt: skip
-    local = [found for found in texts if ":" not in found[2].split("/", 1)[0]]
+    local = [item for item in texts if ":" not in item[2].split("/", 1)[0]]
     return [_Target(step, output, text, os.path.realpath(base / text)) for step, output, text in local]
 
 
 def _overlapping(targets: Sequence[_Target], relevant: Collection[str]) -> list[Refused]:
-    """Return the destinations that are, or lie in, another one; those with one text are the graph's to tell."""
+    """Return errors for overlapping destinations, except for equal texts, which the graph reports."""
     errors = []
     for first, second in itertools.combinations(targets, 2):
         if not first.touches(second.path) or os.path.normpath(first.text) == os.path.normpath(second.text):
@@ -371,7 +371,7 @@ def _overlapping(targets: Sequence[_Target], relevant: Collection[str]) -> list[
 def _sources(
     graph: PipelineGraph, request: PipelineRequest, contents: Mapping[str, PinnedFiles | None]
 ) -> list[_Protected]:
-    """Return the notebook and what its steps declare to read, even those that are not asked for."""
+    """Return the notebook and the declared inputs of all its steps, requested or not."""
     base = Path(os.path.realpath(request.base))
     patterns: dict[str, str] = {}
     for step in graph.pipeline.steps:
@@ -386,12 +386,12 @@ def _sources(
         _Protected(f"the notebook `{Path(request.notebook).name}` itself", (os.path.realpath(request.notebook),))
     ]
     for pattern, called in patterns.items():
-        whole = os.path.normpath(base / pattern)
+        path = os.path.normpath(base / pattern)
         content = contents.get(pattern)
-        if glob.has_magic(pattern) and not os.path.lexists(whole):
-            protected.append(_Protected(called, tuple(map(os.path.realpath, content.paths)) if content else (), whole))
+        if glob.has_magic(pattern) and not os.path.lexists(path):
+            protected.append(_Protected(called, tuple(map(os.path.realpath, content.paths)) if content else (), path))
         else:
-            protected.append(_Protected(called, (os.path.realpath(whole),)))
+            protected.append(_Protected(called, (os.path.realpath(path),)))
     return protected
 
 
@@ -405,7 +405,7 @@ def _overwritten(target: _Target, sources: Iterable[_Protected]) -> list[Refused
 
 
 def _matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether a path, or a folder that it lies in, is a match of a glob."""
+    """Return whether a path or one of its parents matches a glob."""
     if not pattern:
         return True
     if pattern[0] == "**":
@@ -420,17 +420,17 @@ def _within(inner: str, outer: str) -> bool:
 
 
 def pinned_digests(situation: ResolvedRequest, step: str) -> dict[str, str]:
-    """Return the digests of the files that a step declares, by their patterns, as they were at submit."""
-    around = situation.circumstances[step]
+    """Return the digests at submit of the files that a step declares, by pattern."""
+    pinned = situation.circumstances[step]
     inputs = situation.graph.files[step]
     files = {
-        item.source.pattern: around.files[name] for name, item in inputs.items() if isinstance(item.source, FileSource)
+        item.source.pattern: pinned.files[name] for name, item in inputs.items() if isinstance(item.source, FileSource)
     }
-    return {pattern: content.digest for pattern, content in {**files, **around.hashes}.items()}
+    return {pattern: content.digest for pattern, content in {**files, **pinned.hashes}.items()}
 
 
 def files_unchanged(situation: ResolvedRequest, step: str, digests: PersistentDigestCache) -> bool:
-    """Return whether the files that a step declares are still what they were at submit."""
+    """Return whether the files that a step declares are unchanged since submit."""
     base = situation.request.base
     try:
         return all(

@@ -1,4 +1,4 @@
-"""Past results as the planner sees them: looked up, and verified before they are believed."""
+"""Past results for the planner, verified before they are reused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nbpipe.planning.plan import LookupResult, ResultIndex
 
 @dataclass(slots=True)
 class ReuseLookup:
-    """Lookups for one pipeline: the last run's results are fetched at once, older ones when one of them is missed."""
+    """Lookups for one pipeline: the last run's results are fetched at once, older ones only when needed."""
 
     history: History
     materializer: Materializer
@@ -31,7 +31,7 @@ class ReuseLookup:
     _latest: dict[str, ExecutionRecord] | None = None
 
     def past(self, pipeline: str) -> ResultIndex:
-        """Return the past of one pipeline."""
+        """Return the result index of one pipeline."""
         self._pipeline = pipeline
         last = self.history.runs.last(pipeline)
         if last is not None:
@@ -39,34 +39,34 @@ class ReuseLookup:
         return ResultIndex(self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh)
 
     def lookup(self, key: str) -> LookupResult:
-        """Return the newest result for this key whose bytes are all there and whose surroundings are as they were.
+        """Return the newest result for this key with intact outputs and unchanged observations.
 
-        Where there is none, return why the newest cannot be used.
+        If there is none, return why the newest cannot be used.
         """
         reasons: tuple[Reason, ...] = ()
         for hit in self._candidates(key):
-            found = self.around.differences(hit.observed) or self._whole(hit)
-            if isinstance(found, CachedResult):
-                self._ready[key] = found
-                return found
+            result = self.around.differences(hit.observed) or self._verified(hit)
+            if isinstance(result, CachedResult):
+                self._ready[key] = result
+                return result
             self._ready.pop(key, None)
-            reasons = reasons or found
+            reasons = reasons or result
         return reasons
 
     def known(self, static_keys: Collection[str]) -> set[str]:
-        """Return those keys from whose components a result was ever made."""
+        """Return those static keys that any result has."""
         return self.history.results.static_known(list(static_keys))
 
     def newest(self, step: str) -> CachedResult | None:
-        """Return the newest result of a step that is still whole."""
+        """Return the newest intact result of a step."""
         tried: set[str] = set()
         while (
             hit := self.history.results.newest_result(self._pipeline, step)
         ) is not None and hit.attempt not in tried:
             tried.add(hit.attempt)
-            whole = self._whole(hit)
-            if isinstance(whole, CachedResult):
-                return whole
+            result = self._verified(hit)
+            if isinstance(result, CachedResult):
+                return result
         return None
 
     def latest(self, step: str) -> ExecutionRecord | None:
@@ -74,7 +74,7 @@ class ReuseLookup:
         return self._records().get(step)
 
     def wrong(self, record: ExecutionRecord) -> tuple[Reason, ...]:
-        """Return what has become of a record's outputs, if that is why they are not offered any more."""
+        """Return what is wrong with a record's outputs, if that is why they are not offered any more."""
         return tuple(reason for reason, _ in self._wrong(record.artifacts))
 
     def _candidates(self, key: str) -> Iterator[CachedResult]:
@@ -102,8 +102,8 @@ class ReuseLookup:
         read = [path for hit in results for path in self.around.files(hit.observed)]
         self.digests.prefetch([*stored, *read])
 
-    def _whole(self, hit: CachedResult) -> CachedResult | tuple[Reason, ...]:
-        """Return the result, or why it cannot be used; one that is damaged is never offered again."""
+    def _verified(self, hit: CachedResult) -> CachedResult | tuple[Reason, ...]:
+        """Return the result, or why it cannot be used; a damaged one is put into quarantine."""
         wrong = self._wrong(hit.artifacts)
         damage = [reason for reason, lasting in wrong if lasting]
         if damage:
@@ -112,8 +112,8 @@ class ReuseLookup:
         return tuple(reason for reason, _ in wrong) or hit
 
     def _wrong(self, artifacts: Iterable[Artifact]) -> list[tuple[Reason, bool]]:
-        """Return a reason for each output that cannot be used, and whether it stays so: it is damaged or gone."""
-        found: list[tuple[Reason, bool]] = []
+        """Return a reason for each output that cannot be used, and whether that is permanent (damaged or missing)."""
+        faults: list[tuple[Reason, bool]] = []
         for artifact in artifacts:
             lasting = True
             try:
@@ -121,11 +121,11 @@ class ReuseLookup:
             except StoreOutOfReach as error:
                 message, lasting = error.message, False
             if message is not None:
-                found.append((Reason(f"artifact:{artifact.name}", "stored", message), lasting))
-        return found
+                faults.append((Reason(f"artifact:{artifact.name}", "stored", message), lasting))
+        return faults
 
     def _files(self, artifacts: Iterable[Artifact]) -> Iterator[Path]:
-        """Return where the outputs that are files lie; what is wrong with one is told when it is checked."""
+        """Yield the paths of the file outputs; errors are reported when they are checked."""
         for artifact in artifacts:
             with suppress(StoreOutOfReach, ValueError):
                 if not artifact.is_folder:

@@ -1,4 +1,4 @@
-"""Where a workspace lies on disk, and what its ``nbpipe.toml`` says."""
+"""The location of a workspace on disk, and the settings in its ``nbpipe.toml``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _POLICIES = {"packages": ("observed", "strict"), "python": ("patch", "minor")}
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentPolicy:
-    """How exactly a result's environment must be the same.
+    """How exactly the environment must match for a result to be reused.
 
-    ``packages``: those that the attempt has imported (observed), or all that are installed (strict); ``python``: up to
-    its patch release, or its minor one.
+    ``packages``: those that the attempt imported (observed), or all that are installed (strict); ``python``: the same
+    patch or minor release.
     """
 
     packages: str = "observed"
@@ -32,7 +32,7 @@ class EnvironmentPolicy:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceLayout:
-    """A workspace's folder and the folders that hold local modules."""
+    """A workspace's folder and the folders with local modules."""
 
     root: Path
     source: tuple[Path, ...] = ()
@@ -40,7 +40,7 @@ class WorkspaceLayout:
 
     @property
     def database(self) -> Path:
-        """Return the run store's file."""
+        """Return the path of the run database."""
         return self.root / "history.db"
 
     @property
@@ -50,7 +50,7 @@ class WorkspaceLayout:
 
     @property
     def readings(self) -> Path:
-        """Return the folder that remembers how notebooks were read."""
+        """Return the folder of the parse cache."""
         return self.root / "readings"
 
     @property
@@ -60,47 +60,47 @@ class WorkspaceLayout:
 
     @property
     def base(self) -> Path:
-        """Return the folder that the workspace is of: the one that moves when somebody moves it."""
+        """Return the project's folder, which moves together with the workspace."""
         return self.root.parent if self.root.name == FOLDER else self.root
 
     def relative(self, path: Path) -> str:
-        """Return a path of the author relative to the workspace, by whichever links its folder is reached."""
-        # The last part may be a link of the author's, under whose name the file is known.
+        """Return an author's path relative to the project's folder, with the links in its folder resolved."""
+        # The last part may be a link, whose name identifies the file.
         return Path(os.path.relpath(path.parent.resolve() / path.name, self.base)).as_posix()
 
     def absolute(self, relative: str) -> Path:
-        """Return the path of the author that :meth:`relative` has made relative."""
+        """Return the author's path for a result of :meth:`relative`."""
         return Path(os.path.normpath(self.base / relative))
 
     def path(self, reference: str) -> Path:
-        """Return where a file or folder of the workspace's own lies; references are relative to its folder."""
+        """Return the path of a file or folder in the workspace; references are relative to its folder."""
         return self.root / reference
 
     def located(self, execution: ExecutionRecord) -> ExecutionRecord:
-        """Return an execution as faces see it: with the path of its executed notebook instead of a reference."""
+        """Return an execution for display: with the path of its executed notebook instead of a reference."""
         return execution if execution.notebook is None else replace(
             execution, notebook=str(self.path(execution.notebook))
         )  # fmt: skip
 
     def located_run(self, run: RunRecord) -> RunRecord:
-        """Return a run as faces see it: with the path of its notebook, as it was when the run began."""
+        """Return a run for display: with the path that its notebook had when the run began."""
         return replace(run, notebook=str(self.absolute(run.notebook)))
 
     def attempt_directory(self, run: str, slug: str, attempt: str) -> str:
-        """Return a reference to the directory that belongs to one attempt alone."""
+        """Return the reference of one attempt's own directory."""
         return f"{self.runs.name}/{run}/{slug}/{attempt}"
 
 
 def absolute(path: Path) -> Path:
-    """Return a path from the root without dots; links stay as the author wrote them."""
+    """Return an absolute path without dots; links are not resolved."""
     return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
 
 
 def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
-    """Return the workspace named, or the nearest upward from ``near``, or the one to be made in ``near``."""
+    """Return the workspace ``named``, else the nearest one upward from ``near``, else a new one in ``near``."""
     near = near.resolve()
     settings = next((folder / SETTINGS for folder in (near, *near.parents) if (folder / SETTINGS).is_file()), None)
-    source, policy = _told(settings) if settings else ((), EnvironmentPolicy())
+    source, policy = _read_settings(settings) if settings else ((), EnvironmentPolicy())
     if named is not None:
         return WorkspaceLayout(named.resolve(), source, policy)
     for folder in (near, *near.parents):
@@ -110,9 +110,9 @@ def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
 
 
 def make_workspace(place: WorkspaceLayout) -> None:
-    """Make the folder if it is not there, with an ignore file of its own for git.
+    """Create the workspace's folder if it is missing, with a ``.gitignore``.
 
-    Raise StoreOutOfReach when this user may not write it, or what is in it.
+    Raise StoreOutOfReach if this user may not write to it or its contents.
     """
     try:
         make_folder(place.root)
@@ -132,16 +132,16 @@ def make_workspace(place: WorkspaceLayout) -> None:
 
 
 def closed(path: Path) -> StoreOutOfReach:
-    """Return the error for a file or folder that this user may not use; it names the owner, who can change that."""
-    found = culprit(path)
-    said = f"{path} cannot be used: {found} belongs to {owner_of(found)}, who does not let this user do so"
+    """Return the error for a file or folder that this user may not use; it names the owner."""
+    blocked = culprit(path)
+    message = f"{path} cannot be used: {blocked} belongs to {owner_of(blocked)}, who does not let this user do so"
     return StoreOutOfReach(
-        said, f"Its owner can (chmod g+rwX {found}); or name another workspace with --workspace DIR."
+        message, f"Its owner can (chmod g+rwX {blocked}); or name another workspace with --workspace DIR."
     )
 
 
 def write_settings(folder: Path) -> None:
-    """Write a settings file that says what may stand in it, unless there is one."""
+    """Write a commented settings file, unless there is one."""
     settings = folder / SETTINGS
     if settings.exists():
         return
@@ -165,7 +165,7 @@ python = "patch"
 """
 
 
-def _told(settings: Path) -> tuple[tuple[Path, ...], EnvironmentPolicy]:
+def _read_settings(settings: Path) -> tuple[tuple[Path, ...], EnvironmentPolicy]:
     try:
         table = tomllib.loads(settings.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -185,8 +185,8 @@ def _policy(settings: Path, table: object) -> EnvironmentPolicy:
             hint = nearest(key, _POLICIES) or f"It knows: {', '.join(_POLICIES)}."
             raise BadUsage(f"[reuse] in {settings} has the key `{key}`", hint)
         if value not in allowed:
-            words = " or ".join(f'"{word}"' for word in allowed)
-            raise BadUsage(f"`{key}` in [reuse] of {settings} is {value!r}", f"It may be {words}.")
+            choices = " or ".join(f'"{choice}"' for choice in allowed)
+            raise BadUsage(f"`{key}` in [reuse] of {settings} is {value!r}", f"It may be {choices}.")
     return EnvironmentPolicy(**table)
 
 
@@ -195,5 +195,5 @@ def _source(settings: Path, folders: object) -> tuple[Path, ...]:
         raise BadUsage(f"`source` in {settings} is not a list of folders", 'For example: source = ["src"]')
     for folder in folders:
         if not (settings.parent / folder).is_dir():
-            raise BadUsage(f"`source` in {settings} names {folder!r}, which is no folder")
+            raise BadUsage(f"`source` in {settings} names {folder!r}, which is not a folder")
     return tuple(settings.parent / folder for folder in folders)
