@@ -26,7 +26,7 @@ from nbpipe.data.event_file import PieceReader
 from nbpipe.data.materializer import Materializer
 from nbpipe.execution.attempt.attempt_runner import run_attempt, stop_attempt
 from nbpipe.execution.kernels import standby_kernel
-from nbpipe.model import AttemptStarted, AttemptTold, InputKind, JobInput, JobOutput, Outcome, Status
+from nbpipe.model import AttemptOutputWritten, AttemptStarted, InputKind, JobInput, JobOutput, Outcome, Status
 
 pytestmark = pytest.mark.kernel
 
@@ -352,16 +352,16 @@ class TestKernelsEnd:
     def test_a_kernel_that_can_say_nothing_any_more_succeeds_with_a_note(self, tmp_path):
         outcome = run_attempt(job(tmp_path, "get_ipython().kernel.iopub_thread.stop()", timeout=60))
         assert outcome.status is Status.SUCCEEDED
-        assert outcome.notes == ("the end of what it printed and showed did not arrive",)
+        assert outcome.notes == ("the end of its output did not arrive",)
 
     def test_a_stopped_kernel_is_told_as_that_and_goes_on(self, tmp_path):
         """Somebody may want the machine for a while; the step has lost nothing."""
         with _told_its_number(tmp_path, "import time; time.sleep(0.5)") as (kernel, future, events):
             kernel.suspend()
-            _wait_for(lambda: f"stopped by a signal; this lets it go on: kill -CONT {kernel.pid}" in events())
+            _wait_for(lambda: f"stopped by a signal; to continue it: kill -CONT {kernel.pid}" in events())
             kernel.resume()
             assert future.result(30).status is Status.SUCCEEDED
-            assert "the kernel is going on" in events()
+            assert "the kernel is running again" in events()
 
     @pytest.mark.parametrize("which", ["kernel", "supervisor"])
     def test_what_was_stopped_can_be_cancelled(self, tmp_path, which):
@@ -486,11 +486,11 @@ class TestReports:
 
     def test_it_begins_with_its_directory_and_tells_what_can_be_read_there(self, tmp_path):
         asked = job(tmp_path, "print(1)", "print(2)")
-        heard: list[AttemptStarted | AttemptTold] = []
+        heard: list[AttemptStarted | AttemptOutputWritten] = []
 
-        def report(given: AttemptStarted | AttemptTold) -> None:
+        def report(given: AttemptStarted | AttemptOutputWritten) -> None:
             assert _directory(asked).is_dir()
-            if isinstance(given, AttemptTold):
+            if isinstance(given, AttemptOutputWritten):
                 assert len(PieceReader(_directory(asked)).read(0, given.pieces)) == given.pieces
             heard.append(given)
 
@@ -499,13 +499,13 @@ class TestReports:
         assert isinstance(heard[0], AttemptStarted)
         assert before <= heard[0].at <= time.time()
         assert {given.attempt for given in heard} == {"a1"}
-        told = [given.pieces for given in heard[1:] if isinstance(given, AttemptTold)]
+        told = [given.pieces for given in heard[1:] if isinstance(given, AttemptOutputWritten)]
         assert len(told) == len(heard) - 1
         assert told == sorted(set(told))
         assert told[-1] == 2
 
     def test_a_report_that_fails_does_not_fail_the_step(self, tmp_path):
-        def report(_given: AttemptStarted | AttemptTold) -> None:
+        def report(_given: AttemptStarted | AttemptOutputWritten) -> None:
             raise RuntimeError("nobody there")
 
         asked = job(tmp_path, "print(1)")
@@ -519,7 +519,7 @@ class TestReports:
             stop_attempt("a1")
         else:
             run_attempt(asked)
-        heard: list[AttemptStarted | AttemptTold] = []
+        heard: list[AttemptStarted | AttemptOutputWritten] = []
         outcome = run_attempt(asked, heard.append)
         assert outcome.status is (Status.CANCELLED if why == "stopped" else Status.LOST)
         assert heard == []

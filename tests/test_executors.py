@@ -19,7 +19,7 @@ from nbpipe.compute.shared_executor import SharedExecutor
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.data.event_file import PieceReader
-from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTold, JobOutput, Outcome, Status
+from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, JobOutput, Outcome, Status
 
 pytestmark = [pytest.mark.cluster, pytest.mark.kernel]
 
@@ -56,7 +56,7 @@ def _reports(executor, count: int, seconds: float = 60) -> dict[str, list[Attemp
         for report in executor.wait(1):
             found.setdefault(report.attempt, []).append(report)
     for reports in found.values():
-        order = [(AttemptStarted, AttemptTold, AttemptEnded).index(type(report)) for report in reports]
+        order = [(AttemptStarted, AttemptOutputWritten, AttemptEnded).index(type(report)) for report in reports]
         assert order == sorted(order)
         assert order.count(0) <= 1 >= order.count(2)
         assert _pieces(reports) == sorted(set(_pieces(reports)))
@@ -64,7 +64,7 @@ def _reports(executor, count: int, seconds: float = 60) -> dict[str, list[Attemp
 
 
 def _pieces(reports: list[AttemptReport]) -> list[int]:
-    return [report.pieces for report in reports if isinstance(report, AttemptTold)]
+    return [report.pieces for report in reports if isinstance(report, AttemptOutputWritten)]
 
 
 def _kinds(reports: list[AttemptReport]) -> list[type[AttemptReport]]:
@@ -164,13 +164,13 @@ class TestExecutor:
         reports: list[AttemptReport] = []
         while not _pieces(reports):
             reports += executor.wait(30)
-        assert _kinds(reports) == [AttemptStarted, AttemptTold]
+        assert _kinds(reports) == [AttemptStarted, AttemptOutputWritten]
         assert before <= reports[0].at <= time.time()
         (event,) = PieceReader(Path(asked.directory)).read(0, _pieces(reports)[-1])
         assert (event.number, event.told["text"]) == (1, "so far\n")
         (tmp_path / "go").touch()
         rest = _reports(executor, 1)["watched"]
-        assert _kinds(rest) == [AttemptTold, AttemptEnded]
+        assert _kinds(rest) == [AttemptOutputWritten, AttemptEnded]
         assert [each.told["text"] for each in PieceReader(Path(asked.directory)).read(0)] == ["so far\n", "end\n"]
         assert _pieces(rest)[-1] == 2
 
@@ -282,7 +282,7 @@ def test_reports_that_never_arrived_come_with_the_end(tmp_path):
     executor._started.client.unsubscribe_topic(executor._topic)
     executor.submit(job(tmp_path, "print(1)", "print(2)"))
     reports = executor.wait(60)
-    assert [type(report) for report in reports] == [AttemptStarted, AttemptTold, AttemptEnded]
+    assert [type(report) for report in reports] == [AttemptStarted, AttemptOutputWritten, AttemptEnded]
     assert (reports[1].pieces, reports[2].outcome.status) == (2, Status.SUCCEEDED)
     assert executor.wait(0.2) == []
     executor.close()
@@ -301,20 +301,20 @@ def test_little_of_what_was_reported_stays_with_the_scheduler():
 
 def test_each_run_on_a_shared_executor_hears_of_its_own_attempts(tmp_path):
     shared = SharedExecutor(lambda: DaskExecutor(2))
-    seats = {name: shared.seat() for name in ("left", "right")}
-    for name, seat in seats.items():
+    leases = {name: shared.lease() for name in ("left", "right")}
+    for name, lease in leases.items():
         for number in range(2):
-            seat.submit(job(tmp_path, f"print('{name}')", name=f"{name}{number}"))
-    for name, seat in seats.items():
-        reports = _reports(seat, 2)
+            lease.submit(job(tmp_path, f"print('{name}')", name=f"{name}{number}"))
+    for name, lease in leases.items():
+        reports = _reports(lease, 2)
         assert sorted(reports) == [f"{name}0", f"{name}1"]
-        assert [_kinds(each) for each in reports.values()] == [[AttemptStarted, AttemptTold, AttemptEnded]] * 2
-    seats["left"].submit(_sleeper(tmp_path, "left2"))
+        assert [_kinds(each) for each in reports.values()] == [[AttemptStarted, AttemptOutputWritten, AttemptEnded]] * 2
+    leases["left"].submit(_sleeper(tmp_path, "left2"))
     _wait_for((tmp_path / "left2").exists)
     shared.close()
-    last = _kinds(_reports(seats["left"], 1, 5)["left2"])
+    last = _kinds(_reports(leases["left"], 1, 5)["left2"])
     assert (last[0], last[-1]) == (AttemptStarted, AttemptEnded)
-    assert seats["right"].wait(0) == []
+    assert leases["right"].wait(0) == []
 
 
 def test_only_this_machine_can_reach_the_cluster():

@@ -200,7 +200,7 @@ class TestSteps:
         assert outcome.failure is None
         outputs = [output for cell in cells(tmp_path, outcome) for output in cell.outputs]
         assert 900 < len(outputs) < 1_500
-        assert "things that were shown" in said(tmp_path, outcome)
+        assert "displayed outputs" in said(tmp_path, outcome)
 
     @pytest.mark.parametrize(
         "code",

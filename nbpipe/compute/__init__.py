@@ -1,1 +1,1 @@
-"""Where steps run: compute targets, their executors, and the interpreters of kernels. Dask lives here."""
+"""Where steps run: compute targets, their executors (Dask), and the interpreters of kernels."""

@@ -1,10 +1,10 @@
 """Carries out attempts on a Dask cluster of this machine: one worker process, with a thread for each slot.
 
-A step's kernel is a process of its own, so one worker process is enough; it only waits for kernels. Nothing is started
-before the first attempt is submitted. Retries are the driver's: Dask is told to try nothing twice.
+Each step's kernel is a separate process, so one worker process, which only waits for kernels, is enough. Nothing starts
+before the first attempt is submitted. The driver handles retries, so Dask's are disabled.
 
-What is reported of an attempt while it runs comes as events of a Dask topic, its result as that of a Dask task. The two
-travel apart and an event may be lost, so the result repeats the reports that must have come before it.
+Reports of a running attempt arrive as events of a Dask topic, its outcome as the result of a Dask task. An event may be
+lost or arrive late, so the result repeats the reports that precede it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing import Any
 from nbpipe.compute import outcome_queue, worker_entry_points
 from nbpipe.compute.reports import ReportQueue
 from nbpipe.errors import ClusterOutOfReach
-from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, AttemptTold, Job, Outcome
+from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Job, Outcome
 
 _ADDRESS = "127.0.0.1"
 _RESULT_SECONDS = 60
 _CLOSE_SECONDS = 5
 _RESTART_TIME = "2 minutes"
-# States of a nanny that starts no worker any more.
+# States of a nanny that no longer starts workers.
 _OVER = ("closing", "closed", "failed")
 
 _SCRATCH = "nbpipe-dask-"
@@ -40,16 +40,16 @@ _LOG = logging.getLogger(__name__)
 _WORKER_START = "nbpipe.compute.dask_preload"
 
 _SETTINGS = {
-    # A worker gets what it can run at once; the rest waits where it can be cancelled, and is not lost with a worker.
+    # A worker gets only what it can run at once; the rest stays with the scheduler, where it can be cancelled.
     "distributed.scheduler.worker-saturation": 1.0,
-    # Dask cannot be kept from serving HTTP, but from having anything to serve.
+    # Dask's HTTP server cannot be disabled, but its routes can.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
-    # Events are for whoever listens now; the scheduler keeps this many of each topic.
+    # Events are for current subscribers; the scheduler keeps this many of each topic.
     "distributed.admin.low-level-log-length": 100,
 }
 _SCHEDULER = {
-    # A step whose worker died is the driver's to try again, never Dask's.
+    # The driver retries a step whose worker died, not Dask.
     "allowed_failures": 0,
     "dashboard": False,
     "dashboard_address": f"{_ADDRESS}:0",
@@ -58,7 +58,7 @@ _SCHEDULER = {
 
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """A running cluster, and the scratch folder that goes with it."""
+    """A running cluster and its scratch folder."""
 
     cluster: Any
     client: Any
@@ -67,14 +67,14 @@ class _Started:
 
 @dataclass(frozen=True, slots=True)
 class _Completed:
-    """What a worker returns: how the attempt ended, and the newest report of each kind before that."""
+    """A worker's result: the attempt's outcome, and the newest report of each kind before it."""
 
     outcome: Outcome
     reports: tuple[AttemptReport, ...]
 
 
 class DaskExecutor:
-    """Carries out attempts on a cluster of this machine that is started when the first one comes."""
+    """Carries out attempts on a local cluster, which is started with the first one."""
 
     def __init__(self, slots: int | None = None) -> None:
         self._slots = slots or len(os.sched_getaffinity(0))
@@ -87,15 +87,15 @@ class DaskExecutor:
 
     @property
     def slots(self) -> int:
-        """How many attempts run at the same time."""
+        """Return how many attempts run concurrently."""
         return self._slots
 
     def start(self) -> None:
-        """Start the cluster, unless it runs; ClusterOutOfReach says why it cannot be had."""
+        """Start the cluster, unless it is running; raise ClusterOutOfReach if it cannot be started."""
         self._cluster()
 
     def submit(self, job: Job) -> None:
-        """Have an attempt carried out; its reports arrive by :meth:`wait`."""
+        """Submit an attempt; :meth:`wait` returns its reports."""
         client = self._cluster().client
         self._reports.expect(job.attempt)
         key = f"nbstep-{job.attempt}"
@@ -105,27 +105,27 @@ class DaskExecutor:
         future.add_done_callback(lambda done: self._arrived(job, done))
 
     def wait(self, timeout: float) -> list[AttemptReport]:
-        """Return all reports that have arrived, waiting up to ``timeout`` seconds for the first one."""
+        """Wait up to ``timeout`` seconds for a report, and return all that have arrived."""
         with self._lock:
             if self._started is not None and _is_lost(self._started):
                 self._give_up()
         return self._reports.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
-        """Stop an attempt; its outcome tells when it is gone."""
+        """Cancel an attempt; its outcome is reported when it has stopped."""
         with self._lock:
             pending = self._pending.get(attempt)
             if pending is None or self._started is None:
                 return
             self._cancelled.add(attempt)
             client = self._started.client
-        # The worker's event loop answers, so this gets through while all its threads are busy.
+        # The worker's event loop answers, even while all its threads are busy.
         answers = client.run(_stop, attempt, on_error="ignore")
         if not any(answers.values()):
             pending[1].cancel()
 
     def close(self) -> None:
-        """Stop all attempts and return when nothing of them and of the cluster is left."""
+        """Stop all attempts and the cluster, and wait until they have ended."""
         with self._lock:
             running = list(self._pending)
         for attempt in running:
@@ -135,9 +135,9 @@ class DaskExecutor:
         if started is not None:
             _end(started)
         with self._lock:
-            left = [job for job, _ in self._pending.values()]
+            unfinished = [job for job, _ in self._pending.values()]
             self._pending.clear()
-        for job in left:
+        for job in unfinished:
             self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, ConnectionError("the executor was closed"))))
 
     def _cluster(self) -> _Started:
@@ -146,11 +146,11 @@ class DaskExecutor:
                 self._give_up()
             if self._started is None:
                 self._started = _start(self._slots)
-                self._started.client.subscribe_topic(self._topic, self._heard)
+                self._started.client.subscribe_topic(self._topic, self._receive_event)
             return self._started
 
     def _give_up(self) -> None:
-        """End a cluster that can carry out nothing any more; what it was to carry out is lost."""
+        """Stop a cluster that is no longer usable, and report its attempts as lost."""
         started, self._started = self._started, None
         pending = [job for job, _ in self._pending.values()]
         self._pending.clear()
@@ -160,20 +160,20 @@ class DaskExecutor:
         for job in pending:
             self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, ConnectionError("the cluster was lost"))))
 
-    def _heard(self, event: tuple[float, object]) -> None:
-        """Take an event of our topic; called on the client's event loop."""
+    def _receive_event(self, event: tuple[float, object]) -> None:
+        """Handle an event of the topic; runs on the client's event loop."""
         match event[1]:
             case {"attempt": str(attempt), "at": float(at)}:
                 self._reports.put(AttemptStarted(attempt, at))
             case {"attempt": str(attempt), "pieces": int(pieces)}:
-                self._reports.put(AttemptTold(attempt, pieces))
+                self._reports.put(AttemptOutputWritten(attempt, pieces))
 
     def _arrived(self, job: Job, done: Any) -> None:
         completed = self._completed(job, done)
         with self._lock:
-            known = self._pending.pop(job.attempt, None)
+            pending = self._pending.pop(job.attempt, None)
             self._cancelled.discard(job.attempt)
-        if known is not None:
+        if pending is not None:
             for report in (*completed.reports, AttemptEnded(completed.outcome)):
                 self._reports.put(report)
 
@@ -193,8 +193,8 @@ class DaskExecutor:
 
 
 def _start(slots: int) -> _Started:
-    """Start a cluster that only this machine can reach."""
-    # Half a second that a run in which everything is reused must not pay.
+    """Start a cluster that is reachable only from this machine."""
+    # Imported here: takes half a second, which a run that reuses everything does not need.
     import dask
     import distributed
 
@@ -224,7 +224,7 @@ def _start(slots: int) -> _Started:
 
 
 def _sweep() -> None:
-    """Remove the scratch folders of processes that were killed before they could do it themselves."""
+    """Remove the scratch folders of killed processes."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
         try:
@@ -236,7 +236,7 @@ def _sweep() -> None:
 
 
 def _end(started: _Started) -> None:
-    """End a cluster, in whatever state it is; its worker process is gone afterwards."""
+    """Stop a cluster in any state, and its worker process."""
     mine = {nanny.pid for nanny in started.cluster.workers.values()}
     workers = [child for child in multiprocessing.active_children() if child.pid in mine]
     for part in (started.cluster, started.client):
@@ -248,19 +248,19 @@ def _end(started: _Started) -> None:
         if worker.is_alive():
             worker.kill()
         worker.join(_CLOSE_SECONDS)
-    # Of a cluster that lost a part Dask waits for that part, gives up, and warns when the object is forgotten.
+    # If a cluster has lost a part, Dask waits for it, gives up, and warns when the object is deleted.
     started.cluster.status = type(started.cluster.status).closed
     shutil.rmtree(started.scratch, ignore_errors=True)
 
 
 def _is_lost(started: _Started) -> bool:
-    """Return whether no worker is there and none will come: Dask would wait for one for ever."""
+    """Return whether there is no worker and none will start: Dask would wait forever."""
     return all(nanny.status.name in _OVER for nanny in started.cluster.workers.values())
 
 
 def _nanny() -> type[Any]:
-    """Return the class that starts the worker process, and starts it again when it has died."""
-    # As above: only where a cluster is started.
+    """Return the class that starts the worker process and restarts it when it has died."""
+    # Imported here, as above.
     from distributed import Nanny
 
     class QuietNanny(Nanny):
@@ -272,8 +272,8 @@ def _nanny() -> type[Any]:
 
 
 def _cluster_class() -> type[Any]:
-    """Return the class of a cluster that leaves its nanny time to start a worker again, on a busy machine too."""
-    # As above: only where a cluster is started.
+    """Return the class of a cluster that gives its nanny time to restart a worker, even on a busy machine."""
+    # Imported here, as above.
     import dask
     from distributed import LocalCluster
 
@@ -287,9 +287,9 @@ def _cluster_class() -> type[Any]:
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """Hide the program that is running from new processes of multiprocessing, which import it again otherwise.
+    """Hide the main module from new multiprocessing processes, which would import it.
 
-    They would load the whole command line, or run a script that has no ``if __name__ == "__main__"`` a second time.
+    They would load the whole command line, or run a script without ``if __name__ == "__main__"`` again.
     """
     main = sys.modules["__main__"]
     names: dict[str, Any] = vars(main)
@@ -303,16 +303,16 @@ def _without_main() -> Iterator[None]:
 
 
 def _carry_out(job: Job, topic: str) -> _Completed:
-    """Carry out an attempt and report what it does under ``topic``; runs in a worker's thread."""
-    # As above: only where a cluster is started.
+    """Carry out an attempt and report on it under ``topic``; runs in a worker's thread."""
+    # Imported here, as above.
     from distributed import get_worker
 
     worker = get_worker()
     newest: dict[type, AttemptReport] = {}
 
-    def report(event: AttemptStarted | AttemptTold) -> None:
+    def report(event: AttemptStarted | AttemptOutputWritten) -> None:
         newest[type(event)] = event
-        # Of any thread: it hands the event to the worker's event loop and returns.
+        # Thread-safe: passes the event to the worker's event loop and returns.
         worker.log_event(topic, asdict(event))
 
     outcome: Outcome = worker_entry_points.load_entry_point(worker_entry_points.RUN)(job, report)
@@ -325,7 +325,7 @@ def _stop(attempt: str) -> bool:
 
 
 def _warm_up() -> None:
-    """Load what every attempt needs beside the worker's other work, so that the first one does not wait for it."""
+    """Load what every attempt needs in the background, so that the first one need not wait for it."""
     threading.Thread(
         target=worker_entry_points.load_entry_point, args=(worker_entry_points.RUN,), daemon=True, name="nbpipe-warm-up"
     ).start()

@@ -22,12 +22,12 @@ from jupyter_core.paths import jupyter_path
 from nbpipe.errors import EnvironmentUnavailable, NotSupportedYet
 
 _KERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
-# What ipykernel writes into the kernels that it installs: for debuggers, and of no consequence for what runs.
+# Written by ipykernel into the kernels that it installs: for debuggers, without effect on results.
 _PLAIN_OPTION = "-Xfrozen_modules=off"
 _DEFAULT_NAME = "python3"
 _NONE: Mapping[str, str] = MappingProxyType({})
 _DELIVERED = ("PATH", "HOME", "USER", "TMPDIR")
-# A step has one core unless it asks for more: pools that each take the whole machine get in each other's way.
+# A step has one core by default: thread pools that each use all cores would compete.
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
 _ASK_SECONDS = 60
 _ASK = """\
@@ -42,10 +42,10 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What a step's kernel runs: ``kernel`` is its command line with ``{connection_file}`` in it.
+    """The interpreter of a step's kernel: ``kernel`` is its command line with ``{connection_file}`` in it.
 
-    ``path`` is where it looks for modules. ``options`` are the words of the command line that a plain one has not, and
-    ``env`` the variables that the kernel sets for itself, with ``${NAME}`` for others in them.
+    ``path`` is its import path. ``options`` are additional arguments in the command line, and ``env`` the variables of
+    the kernelspec, which may refer to others as ``${NAME}``.
     """
 
     kernel: tuple[str, ...]
@@ -59,7 +59,7 @@ class Interpreter:
 
 @dataclass(frozen=True, slots=True)
 class _Spec:
-    """An installed kernel: where it lies, and what its ``kernel.json`` says."""
+    """An installed kernel: its folder and the content of its ``kernel.json``."""
 
     name: str
     folder: Path
@@ -67,7 +67,7 @@ class _Spec:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The kernel's command line; a plain ``python`` is this interpreter, as Jupyter has it."""
+        """Return the kernel's command line; a plain ``python`` is this interpreter, as in Jupyter."""
         first, *rest = self.content["argv"]
         if re.fullmatch(rf"python({sys.version_info[0]}(\.{sys.version_info[1]})?)?", first):
             first = sys.executable
@@ -76,23 +76,23 @@ class _Spec:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What the command line has beyond a plain one, wherever the kernel is installed."""
+        """Return the additional arguments in the command line, independent of the kernel's folder."""
         words = tuple(self.content["argv"][1:])
-        ends = len(_KERNEL)
-        at = next((place for place in range(len(words)) if words[place : place + ends] == _KERNEL), None)
+        length = len(_KERNEL)
+        at = next((place for place in range(len(words)) if words[place : place + length] == _KERNEL), None)
         if at is None:
             return words
-        after = words[at + ends :]
+        after = words[at + length :]
         return (*(word for word in words[:at] if word != _PLAIN_OPTION), *((*_KERNEL[:2], *after) if after else ()))
 
     @property
     def env(self) -> Mapping[str, str]:
-        """The variables that the kernel sets."""
+        """Return the environment variables of the kernelspec."""
         return self.content.get("env") or _NONE
 
 
 def find_interpreter(kernel_name: str | None) -> Interpreter:
-    """Return the interpreter of a notebook's kernel: this very one where the notebook names none."""
+    """Return the interpreter of a notebook's kernel, or this one if the notebook names none."""
     spec = _find(kernel_name) if kernel_name else None
     if spec is None:
         if kernel_name in (None, "", _DEFAULT_NAME):
@@ -101,11 +101,11 @@ def find_interpreter(kernel_name: str | None) -> Interpreter:
     if str(spec.content.get("language", "")).lower() != "python":
         raise NotSupportedYet(
             f"the kernel `{spec.name}` runs {spec.content.get('language') or 'an unnamed language'}, not Python",
-            "Steps in other languages are not built yet: choose a Python kernel for the notebook.",
+            "Steps in other languages are not supported yet: choose a Python kernel for the notebook.",
         )
-    # With options or variables of its own, even this interpreter may look for modules elsewhere.
+    # With additional options or variables, even this interpreter may have another import path.
     as_this = _is_this(spec.argv[0]) and not spec.options and not spec.env
-    return _this(spec.argv) if as_this else _asked(spec)
+    return _this(spec.argv) if as_this else _interpreter_of(spec)
 
 
 def _this(command: tuple[str, ...]) -> Interpreter:
@@ -116,12 +116,12 @@ def _this(command: tuple[str, ...]) -> Interpreter:
 
 
 def _is_this(program: str) -> bool:
-    # Not the files behind links: all virtual environments of one Python share that file.
+    # Links are not resolved: all virtual environments of one Python link to the same file.
     return Path(program) == Path(sys.executable)
 
 
 def _find(name: str) -> _Spec | None:
-    """Return the installed kernel of that name; Jupyter looks in the user's folders first, and so does this."""
+    """Return the installed kernel of that name, searching in Jupyter's order: the user's folders first."""
     return next((_read(folder) for folder in _installed() if folder.name.lower() == name.lower()), None)
 
 
@@ -155,11 +155,11 @@ def _are_variables(variables: Any) -> bool:
 
 def _those_there() -> str:
     names = sorted({_DEFAULT_NAME, *(folder.name for folder in _installed())})
-    return f"Kernels that are: {', '.join(names)}. Choose one of them in the notebook's metadata."
+    return f"Installed kernels: {', '.join(names)}. Choose one of them in the notebook's metadata."
 
 
-def _asked(spec: _Spec) -> Interpreter:
-    """Return the interpreter behind another program by asking it."""
+def _interpreter_of(spec: _Spec) -> Interpreter:
+    """Return the interpreter of another kernel by running it."""
     argv = spec.argv
     start = argv[: argv.index("-m")] if "-m" in argv else argv[:1]
     answers = _ask(start, tuple(_substituted(spec.env, os.environ).items()))
@@ -170,13 +170,13 @@ def _asked(spec: _Spec) -> Interpreter:
         )
     if not answers["ipykernel"]:
         raise _no_ipykernel(start[0])
-    known = answers["version"], answers["implementation"], answers["platform"], tuple(answers["path"])
-    return Interpreter(argv, *known, spec.options, spec.env)
+    described = answers["version"], answers["implementation"], answers["platform"], tuple(answers["path"])
+    return Interpreter(argv, *described, spec.options, spec.env)
 
 
 @lru_cache(maxsize=64)
 def _ask(start: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Mapping[str, Any] | str:
-    """Return what an interpreter says about itself, or a half-sentence why it says nothing."""
+    """Return an interpreter's description of itself, or the end of a sentence on why it has none."""
     try:
         environ = {**os.environ, **dict(variables)}
         answer = subprocess.run(
@@ -188,7 +188,7 @@ def _ask(start: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Mapp
     except subprocess.TimeoutExpired:
         return f"did not answer within {_ASK_SECONDS} s"
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
-        return f"is no Python that answers ({error})"
+        return f"is not a working Python ({error})"
     return answers
 
 
@@ -214,20 +214,20 @@ def kernel_environment(
 ) -> dict[str, str]:
     """Return all environment variables of a step's kernel.
 
-    They are what every program needs, the locale, ``names`` as set, and the kernel's ``own``, which come before others.
+    They are basic variables, the locale, the variables in ``names``, and the kernel's ``own``, which take precedence.
     """
     fixed = {"CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0", **dict.fromkeys(_POOLS, "1")}
     delivered = (*_DELIVERED, *key_environment(environ, names))
-    given = {name: environ[name] for name in delivered if name in environ}
-    return fixed | given | _substituted(own, environ)
+    passed = {name: environ[name] for name in delivered if name in environ}
+    return fixed | passed | _substituted(own, environ)
 
 
 def key_environment(
     environ: Mapping[str, str], names: Sequence[str], own: Mapping[str, str] = _NONE
 ) -> dict[str, str | None]:
-    """Return the environment variables that count for reuse; one that is not set is None.
+    """Return the environment variables that count for reuse; None for one that is not set.
 
-    In a kernel's own variables, what is delivered without counting stays a name.
+    In a kernel's own variables, references to variables that do not count are not replaced.
     """
     locale = sorted(name for name in environ if name.startswith("LC_"))
     counting = {name: value for name, value in environ.items() if name not in _DELIVERED}

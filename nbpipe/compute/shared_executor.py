@@ -1,4 +1,4 @@
-"""One executor under several runs: they share its slots, and each hears of its own attempts only."""
+"""One executor for several runs: they share its slots, and each gets the reports of its own attempts."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _PAUSE = 0.5
 
 
 class SharedExecutor:
-    """An executor made when the first attempt comes, for as many runs as take a seat."""
+    """An executor shared by all runs with a lease, and created with the first attempt."""
 
     def __init__(self, make: Callable[[], DaskExecutor]) -> None:
         self._make = make
         self._executor: DaskExecutor | None = None
         self._thread: threading.Thread | None = None
-        self._seats: dict[str, ExecutorLease] = {}
+        self._leases: dict[str, ExecutorLease] = {}
         self._lock = threading.Lock()
 
     @property
     def slots(self) -> int:
-        """How many attempts run at the same time."""
+        """Return how many attempts run concurrently."""
         with self._lock:
             return self._get().slots
 
-    def seat(self) -> ExecutorLease:
-        """Return the executor as one run sees it."""
+    def lease(self) -> ExecutorLease:
+        """Return a new run's lease of the executor."""
         return ExecutorLease(self)
 
     def close(self) -> None:
-        """Stop everything that was started for it; the next attempt starts it anew."""
+        """Stop the executor; the next attempt starts a new one."""
         with self._lock:
             executor, self._executor = self._executor, None
             thread = self._thread
@@ -42,11 +42,11 @@ class SharedExecutor:
             thread.join()
             self._pass_on(executor.wait(0))
 
-    def submit(self, job: Job, seat: ExecutorLease) -> None:
-        """Start an attempt for the run in that seat."""
+    def submit(self, job: Job, lease: ExecutorLease) -> None:
+        """Submit an attempt for the run with this lease."""
         with self._lock:
             executor = self._get()
-            self._seats[job.attempt] = seat
+            self._leases[job.attempt] = lease
         executor.submit(job)
 
     def cancel(self, attempt: str) -> None:
@@ -72,13 +72,13 @@ class SharedExecutor:
         for report in reports:
             with self._lock:
                 ended = isinstance(report, AttemptEnded)
-                seat = self._seats.pop(report.attempt, None) if ended else self._seats.get(report.attempt)
-            if seat is not None:
-                seat.reports.put(report)
+                lease = self._leases.pop(report.attempt, None) if ended else self._leases.get(report.attempt)
+            if lease is not None:
+                lease.reports.put(report)
 
 
 class ExecutorLease:
-    """A run's place at a shared executor; closing it leaves the executor to the others."""
+    """A run's lease of a shared executor; closing it does not stop the executor."""
 
     def __init__(self, shared: SharedExecutor) -> None:
         self._shared = shared
@@ -87,23 +87,23 @@ class ExecutorLease:
 
     @property
     def slots(self) -> int:
-        """How many attempts run at the same time; those of other runs are among them."""
+        """Return how many attempts run concurrently, including those of other runs."""
         return self._shared.slots
 
     def submit(self, job: Job) -> None:
-        """Start an attempt as soon as there is room."""
+        """Submit an attempt."""
         self._mine.add(job.attempt)
         self.reports.expect(job.attempt)
         self._shared.submit(job, self)
 
     def wait(self, timeout: float) -> list[AttemptReport]:
-        """Return the reports of this run's attempts, waiting up to ``timeout`` seconds for the first."""
+        """Wait up to ``timeout`` seconds for a report of this run's attempts, and return all that have arrived."""
         reports = self.reports.wait(timeout)
         self._mine -= {report.attempt for report in reports if isinstance(report, AttemptEnded)}
         return reports
 
     def cancel(self, attempt: str) -> None:
-        """Kill an attempt; its outcome comes through ``wait``."""
+        """Cancel an attempt; its outcome is reported by :meth:`wait`."""
         self._shared.cancel(attempt)
 
     def close(self) -> None:

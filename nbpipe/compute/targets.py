@@ -10,14 +10,14 @@ from nbpipe.compute.dask_executor import DaskExecutor
 
 @dataclass(frozen=True, slots=True)
 class ComputeTarget:
-    """A compute target: its name, and how many steps run there at the same time."""
+    """A compute target: its name, and how many steps run there concurrently."""
 
     name: str
     slots: int
 
 
 def default_target(slots: int | None = None) -> ComputeTarget:
-    """Return the target of steps that name none: this machine, with as many slots as it has cores for us."""
+    """Return the default target: this machine, with a slot for each available core."""
     return ComputeTarget("local", slots or len(os.sched_getaffinity(0)))
 
 

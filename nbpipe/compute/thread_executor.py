@@ -1,4 +1,4 @@
-"""An executor without a cluster: attempts run in threads of this process, their kernels beside it."""
+"""An executor without a cluster: attempts run in threads of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome
 
 
 class ThreadExecutor:
-    """Carries out attempts in ``slots`` threads; for tests, and for places where no cluster can be started."""
+    """Carries out attempts in ``slots`` threads; for tests, and where no cluster can be started."""
 
     def __init__(self, slots: int = 1) -> None:
         self._slots = slots
@@ -22,15 +22,15 @@ class ThreadExecutor:
 
     @property
     def slots(self) -> int:
-        """How many attempts run at the same time."""
+        """Return how many attempts run concurrently."""
         return self._slots
 
     def start(self) -> None:
-        """Return ready to carry out attempts."""
+        """Start the pool of threads."""
         self._pool()
 
     def submit(self, job: Job) -> None:
-        """Have an attempt carried out; its reports arrive by :meth:`wait`."""
+        """Submit an attempt; :meth:`wait` returns its reports."""
         pool = self._pool()
         self._reports.expect(job.attempt)
         future: Future[Outcome] = pool.submit(
@@ -41,18 +41,18 @@ class ThreadExecutor:
         future.add_done_callback(lambda done: self._arrived(job, done))
 
     def wait(self, timeout: float) -> list[AttemptReport]:
-        """Return all reports that have arrived, waiting up to ``timeout`` seconds for the first one."""
+        """Wait up to ``timeout`` seconds for a report, and return all that have arrived."""
         return self._reports.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
-        """Stop an attempt; its outcome tells when it is gone."""
+        """Cancel an attempt; its outcome is reported when it has stopped."""
         with self._lock:
             future = self._futures.get(attempt)
         if future is not None and not future.cancel():
             worker_entry_points.load_entry_point(worker_entry_points.STOP)(attempt)
 
     def close(self) -> None:
-        """Stop all attempts and return when nothing of them is left."""
+        """Stop all attempts and wait until they have ended."""
         with self._lock:
             running = list(self._futures)
         for attempt in running:

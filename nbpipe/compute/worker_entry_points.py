@@ -1,4 +1,4 @@
-"""The worker's entry points by name: this floor must not import the worker's wing, only a worker does."""
+"""The worker's entry points by name: only a worker imports ``nbpipe.execution``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RETIRE = "nbpipe.execution.kernels.standby_kernel:retire_kernels"
 def load_entry_point(name: str) -> Callable[..., Any]:
     """Return the function that ``MODULE:FUNCTION`` names."""
     module, _, function = name.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
+    entry_point: Callable[..., Any] = getattr(import_module(module), function)
+    return entry_point
 
 
 def retire_kernels() -> None:
-    """End what attempts of this process have left for later ones, if there ever was one."""
+    """End the kernels that this process has started for later attempts, if any."""
     if RETIRE.partition(":")[0] in sys.modules:
         load_entry_point(RETIRE)()

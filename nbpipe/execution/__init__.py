@@ -1,1 +1,1 @@
-"""One attempt: its papermill engine, its kernel, and the kernel's own side."""
+"""One attempt: its papermill engine, its kernel, and the code inside the kernel."""

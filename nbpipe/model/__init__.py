@@ -1,12 +1,12 @@
-"""The words of nbpipe as frozen values: what floors hand to one another."""
+"""The model: frozen values that the layers of nbpipe exchange."""
 
 from __future__ import annotations
 
 from nbpipe.model.attempt import (
     AttemptEnded,
+    AttemptOutputWritten,
     AttemptReport,
     AttemptStarted,
-    AttemptTold,
     Failure,
     FailureKind,
     InputKind,
@@ -70,10 +70,10 @@ __all__ = [
     "Artifact",
     "AttemptChanged",
     "AttemptEnded",
+    "AttemptOutputWritten",
     "AttemptRecord",
     "AttemptReport",
     "AttemptStarted",
-    "AttemptTold",
     "CachedResult",
     "Cell",
     "Definition",

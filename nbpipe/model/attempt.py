@@ -1,4 +1,4 @@
-"""One attempt: what a worker is given, what is reported while it runs, and how it ended."""
+"""One attempt: the job that a worker receives, the reports while it runs, and its outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbpipe.model.verdicts import Observation
 
 
 class InputKind(StrEnum):
-    """How the kernel gets an input."""
+    """How the kernel receives an input."""
 
     VALUE = "value"
     VALUES = "values"
@@ -23,12 +23,12 @@ class InputKind(StrEnum):
 
     @property
     def is_list(self) -> bool:
-        """Return whether the kernel gets a list."""
+        """Return whether the kernel receives a list."""
         return self in (InputKind.VALUES, InputKind.PATHS)
 
 
 class FailureKind(StrEnum):
-    """What an attempt failed of."""
+    """Why an attempt failed."""
 
     USER = "user"
     """the author's code raised"""
@@ -47,9 +47,9 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobInput:
-    """An input as the kernel gets it; values are loaded by ``format``.
+    """An input as the kernel receives it; values are loaded by ``format``.
 
-    ``artifact`` is the stored output that it is; None for the author's files.
+    ``artifact`` is the stored output behind it; None for the author's files.
     """
 
     name: str
@@ -61,7 +61,7 @@ class JobInput:
 
 @dataclass(frozen=True, slots=True)
 class JobOutput:
-    """An output that the kernel must leave: format None lets the value's type decide."""
+    """An output that the kernel must produce; with format None the value's type decides."""
 
     name: str
     format: str | None = None
@@ -69,15 +69,14 @@ class JobOutput:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a worker needs for one attempt; ``directory`` belongs to this attempt alone.
+    """Everything that a worker needs for one attempt; ``directory`` belongs to this attempt alone.
 
     ``notebook`` is the one-step notebook as JSON text. ``env``, the kernel's whole environment, is never written to
-    disk. ``kernel`` is its command line with ``{connection_file}`` in it. ``definitions`` gives the digest of each
-    shared definition by the name that it binds. ``imports`` are the modules that the code names, ``roots`` the folders
-    of local modules, ``site`` those of installed ones. ``experiment``
-    and ``parameters`` (those that the step reads) are what its code may ask for. ``memory`` is a limit in
-    bytes for the kernel and all that it starts. ``preload`` names the modules that steps of the run import: what a
-    worker may load ahead.
+    disk. ``kernel`` is its command line with ``{connection_file}`` in it. ``definitions`` maps the
+    names of shared definitions to their digests. ``imports`` are the modules that the code names, ``roots`` the folders
+    of local modules, ``site`` those of installed ones. The step's code can query ``experiment`` and ``parameters``
+    (those that the step reads). ``memory`` is a limit in bytes for the kernel and its child processes. ``preload``
+    names the modules that steps of the run import: a worker may load them in advance.
     """
 
     attempt: str
@@ -108,7 +107,7 @@ class Job:
 class Failure:
     """Why an attempt failed.
 
-    ``cell`` and ``line`` are those of the author's notebook; ``traceback`` is plain text without terminal colours.
+    ``cell`` and ``line`` refer to the author's notebook; ``traceback`` is plain text without terminal colours.
     """
 
     kind: FailureKind
@@ -122,11 +121,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended: artifacts when it succeeded, a failure when not.
+    """How one attempt ended: with artifacts if it succeeded, else with a failure.
 
     ``notebook`` is the name of the executed notebook within the attempt's directory, empty when none was written.
-    ``observed`` was used without being declared, ``written`` was made beside the outputs; ``doubts`` say why nobody can
-    tell what the result was made from: with one of them it serves its own run only.
+    ``observed`` was used without being declared, ``written`` are files written beside the outputs. ``doubts`` are the
+    reasons why the inputs of the result are uncertain: with any of them it is used in its own run only.
     """
 
     attempt: str
@@ -144,15 +143,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """An attempt has begun on a worker, ``at`` seconds since the epoch by the worker's clock."""
+    """An attempt has started on a worker, ``at`` seconds since the epoch by the worker's clock."""
 
     attempt: str
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptTold:
-    """So many numbered pieces of what an attempt told are readable in its directory, counted from 1."""
+class AttemptOutputWritten:
+    """The first ``pieces`` of the attempt's numbered events can be read in its directory."""
 
     attempt: str
     pieces: int
@@ -166,8 +165,8 @@ class AttemptEnded:
 
     @property
     def attempt(self) -> str:
-        """The attempt's id."""
+        """Return the attempt's id."""
         return self.outcome.attempt
 
 
-AttemptReport = AttemptStarted | AttemptTold | AttemptEnded
+AttemptReport = AttemptStarted | AttemptOutputWritten | AttemptEnded

@@ -16,10 +16,10 @@ from nbpipe.history.runs import CancelRequests
 from nbpipe.history.store import History
 from nbpipe.model import (
     AttemptEnded,
+    AttemptOutputWritten,
     AttemptRecord,
     AttemptReport,
     AttemptStarted,
-    AttemptTold,
     ExecutionRecord,
     Failure,
     FailureKind,
@@ -210,7 +210,7 @@ class Driver:
                 self._put_attempt(state, replace(state.attempt, status=Status.RUNNING, started=at))
                 self._put(state, state.stands(Status.RUNNING, started=at))
                 self._feed(machine.ExecutionStarted(state.id))
-            case AttemptTold(_, pieces):
+            case AttemptOutputWritten(_, pieces):
                 self._log.take(state, pieces)
             case AttemptEnded(outcome):
                 self._log.take(state, None)

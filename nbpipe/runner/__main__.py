@@ -1,9 +1,9 @@
 """``python -P -m nbpipe.runner``: carries out the runs that are submitted on standard input.
 
-Each line of standard input is a message of the client, each line of standard output a reply to one
-(:mod:`nbpipe.run.messages`); how a run goes on is in the history, where anybody may follow it. The client is gone when
-standard input closes. What becomes of a run then is part of its submission: a detached one goes on, one that depends on
-its submitter is cancelled, and one of a kernel goes on unless the kernel was shut down.
+Each line of standard input is a message of the client, each line of standard output a reply
+(:mod:`nbpipe.run.messages`); the progress of a run is in the history. The client has disconnected when standard input
+closes. What happens to a run then is part of its submission: a detached run continues, one that depends on its
+submitter is cancelled, and a kernel's run continues unless the kernel was shut down.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LOOK_SECONDS = 0.5
 
 
 def main() -> int:
-    """Carry out runs until the client is gone and they have ended, or nothing has gone on for long."""
+    """Carry out runs until the client has disconnected and they have ended, or until a long idle time."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s")
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    # Whoever reads the replies reads lines of JSON: whatever else is printed here goes to the log.
+    # Replies are lines of JSON: anything else that is printed goes to the log.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lock = threading.Lock()
 
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _cancel_on_signals(service: RunnerService) -> None:
-    """Let an interrupt or SIGTERM cancel all runs, and a second one end the process at once."""
+    """Cancel all runs on SIGINT or SIGTERM; a second signal ends the process at once."""
 
     def cancel(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)

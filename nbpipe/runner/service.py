@@ -1,4 +1,4 @@
-"""The runs under way in a runner: submitted, superseded, cancelled, all on one cluster."""
+"""The active runs of a runner: submitted, extended and cancelled, all on one cluster."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from nbpipe.workspace import ActiveRun, Workspace
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 15.0
-# A kernel is likely to submit more, and then need not wait for a cluster to start.
+# A kernel is likely to submit more, and should not have to wait for a new cluster.
 _KERNEL_SECONDS = 600.0
 
 
 @dataclass(eq=False, slots=True)
 class _Submitted:
-    """What was submitted, and the run that it is carried out in, once that has begun.
+    """A submission, and the run that carries it out, once that has begun.
 
-    ``begun`` is set when the run has, or cannot any more; ``started`` when its steps have. ``joined`` is the submission
-    whose run its steps were added to.
+    ``begin_settled`` is set when the run has begun or cannot begin any more, ``started`` when its steps have.
+    ``joined`` is the submission whose run its steps were added to.
     """
 
     submission: Submission
     thread: threading.Thread = field(init=False)
     cancelled: threading.Event = field(default_factory=threading.Event)
     started: threading.Event = field(default_factory=threading.Event)
-    begun: threading.Event = field(default_factory=threading.Event)
+    begin_settled: threading.Event = field(default_factory=threading.Event)
     run: ActiveRun | None = None
     joined: _Submitted | None = None
     is_held: bool = False
-    _held: ActiveRun | None = None
+    _held_run: ActiveRun | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -47,32 +47,32 @@ class _Submitted:
 
     @property
     def is_alive(self) -> bool:
-        """Return whether its run goes on, or may still begin."""
+        """Return whether its run is active, or may still begin."""
         return self.thread.is_alive() or (self.joined is not None and self.joined.thread.is_alive())
 
     def begin(self, run: ActiveRun) -> None:
-        """Note that the run has begun."""
+        """Record that the run has begun."""
         self.run = run
         self.hold(run)
-        self.begun.set()
+        self.begin_settled.set()
 
     def hold(self, run: ActiveRun) -> None:
-        """Keep a run from ending until it is released, unless the client has released it by now."""
+        """Keep a run from ending until it is released, unless the client has released it already."""
         with self._lock:
             if self.is_held:
-                self._held = run
+                self._held_run = run
                 run.held.set()
 
     def release(self) -> None:
-        """Let the held run end as soon as nothing is left to do in it."""
+        """Let the held run end as soon as nothing is left to do."""
         with self._lock:
             self.is_held = False
-            if self._held is not None:
-                self._held.held.clear()
+            if self._held_run is not None:
+                self._held_run.held.clear()
 
 
 class RunnerService:
-    """Each run has a thread, a workspace and a seat at the cluster of its own."""
+    """Carries out runs, each with its own thread, workspace and lease of the cluster."""
 
     def __init__(self, reply: Callable[[Reply], None]) -> None:
         self._reply = reply
@@ -86,7 +86,7 @@ class RunnerService:
 
     @property
     def is_busy(self) -> bool:
-        """Return whether any run goes on."""
+        """Return whether any run is active."""
         with self._lock:
             self._active = {run: active for run, active in self._active.items() if active.is_alive}
             if self._active:
@@ -95,14 +95,14 @@ class RunnerService:
 
     @property
     def is_finished(self) -> bool:
-        """Return whether nothing goes on and nothing more is to be expected of the client."""
+        """Return whether no run is active and no more are expected from the client."""
         return not self.is_busy and time.monotonic() - self._last_active > self._keep_seconds
 
     def receive(self, line: str) -> None:
-        """Take a client's message; one that cannot be understood is answered, and changes nothing."""
+        """Handle a client's message; refuse one that cannot be decoded."""
         try:
             submission = decode_message(line)
-        except Exception as error:  # noqa: BLE001  # a thread's border: what comes next must still be read
+        except Exception as error:  # noqa: BLE001  # the thread must go on to read later messages
             _LOG.exception("a message could not be read")
             submission = Reply(ReplyKind.REFUSED, "", ErrorPayload.of(_broke_off(error)))
         if isinstance(submission, Reply):
@@ -114,7 +114,7 @@ class RunnerService:
             self.submit(submission)
 
     def submit(self, submission: Submission) -> None:
-        """Begin to carry out a run, in a thread of its own."""
+        """Start to carry out a run in its own thread."""
         active = _Submitted(submission, is_held=submission.holds)
         arguments = (active, self._newest_started)
         active.thread = threading.Thread(target=self._carry_out, args=arguments, name="nbpipe-run", daemon=True)
@@ -134,14 +134,14 @@ class RunnerService:
             active.cancelled.set()
 
     def release(self) -> None:
-        """Let the runs end that are held: nothing more will be added to them for now."""
+        """Release the held runs: nothing more will be added to them for now."""
         with self._lock:
             active = list(self._active.values())
         for submitted in active:
             submitted.release()
 
     def cancel_abandoned(self) -> None:
-        """Cancel the runs that do not outlive the client, now that it is gone."""
+        """Cancel the runs that do not outlive the client, which has disconnected."""
         for active in list(self._active.values()):
             if not active.submission.outlives_client():
                 active.cancelled.set()
@@ -155,18 +155,18 @@ class RunnerService:
         self._cluster.close()
 
     def _carry_out(self, active: _Submitted, previous_started: threading.Event) -> None:
-        # The steps of the run that was submitted first come first: a later run waits for them, not the other way round.
+        # The steps of an earlier run start first: a later run waits for them, not vice versa.
         previous_started.wait(_PATIENCE)
         try:
             self._run(active)
         except NbpipeError as error:
-            _LOG.error("%s", error)  # a sentence for people, who want no stack of ours
+            _LOG.error("%s", error)  # a message for users, without a stack trace
             self._answer(active, error)
-        except BaseException as error:  # noqa: BLE001  # a thread's border: the client must hear of it
+        except BaseException as error:  # noqa: BLE001  # the client must be told
             _LOG.exception("a run broke off")
             self._answer(active, _broke_off(error))
         finally:
-            active.begun.set()
+            active.begin_settled.set()
             active.started.set()
 
     def _run(self, active: _Submitted) -> None:
@@ -183,21 +183,21 @@ class RunnerService:
         with Workspace.open(submission.asked.base, submission.root) as workspace:
             workspace.context.environ = submission.environ
             workspace.runs.run(
-                submission.asked, submission.run_options, lambda _update: active.started.set(), self._cluster.seat,
+                submission.asked, submission.run_options, lambda _update: active.started.set(), self._cluster.lease,
                 began=began, cancelled=active.cancelled.is_set,
             )  # fmt: skip
 
     def _join(self, active: _Submitted) -> _Submitted | None:
-        """Add steps to the run that they are to join, and return its submission, if it goes on.
+        """Add steps to the run that they should join, and return its submission, if it is active.
 
-        What is wrong with the steps is raised.
+        Raise the errors in the steps.
         """
         submission = active.submission
         with self._lock:
             named = self._active.get(submission.joins) if submission.joins else None
         if named is None:
             return None
-        named.begun.wait()
+        named.begin_settled.wait()
         carrier = named.joined or named
         run = carrier.run
         if run is None:

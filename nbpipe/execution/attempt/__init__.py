@@ -1,1 +1,1 @@
-"""One attempt on a worker: its directory, its papermill run, how it ended."""
+"""One attempt on a worker: its directory, its papermill run, its outcome."""

@@ -1,4 +1,4 @@
-"""The directory of one attempt: what the worker lays out for the kernel, and what it finds there afterwards."""
+"""The directory of one attempt: what the worker writes for the kernel, and what the kernel leaves."""
 
 from __future__ import annotations
 
@@ -32,37 +32,37 @@ class StagedOutput:
 
 @dataclass(frozen=True, slots=True)
 class AttemptDirectory:
-    """One attempt's directory, with a word for each thing in it."""
+    """One attempt's directory, with a property for each file in it."""
 
     path: Path
 
     @property
     def job(self) -> Path:
-        """What the kernel is to do; the kernel's side reads it."""
+        """Return the path of the job, which the kernel reads."""
         return self.path / job_file.NAME
 
     @property
     def staging(self) -> Path:
-        """Where the kernel saves outputs."""
+        """Return the folder in which the kernel saves outputs."""
         return self.path / "staging"
 
     @property
     def notebook(self) -> Path:
-        """The executed notebook."""
+        """Return the path of the executed notebook."""
         return self.path / "notebook.ipynb"
 
     @property
     def manifest(self) -> Path:
-        """What says that the attempt succeeded."""
+        """Return the path of the manifest, which says that the attempt succeeded."""
         return self.path / attempt_manifest.NAME
 
     @property
     def log(self) -> Path:
-        """What the kernel process wrote outside of its cells."""
+        """Return the path of what the kernel process wrote outside of its cells."""
         return self.path / "kernel.log"
 
     def claim(self) -> bool:
-        """Take this directory for the one execution that may use it; False when another has done so."""
+        """Claim this directory for one execution; return False if another one has claimed it."""
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             self.staging.mkdir()
@@ -71,26 +71,26 @@ class AttemptDirectory:
         return not (self.job.exists() or self.manifest.exists())
 
     def write_job(self, job: Job) -> None:
-        """Write the job for the kernel; the environment's values stay out of it."""
+        """Write the job for the kernel, without the values of the environment."""
         job_file.write_job(job)
 
     def error(self) -> Mapping[str, Any]:
-        """Return what the kernel wrote about the error of a cell; empty when it wrote nothing."""
+        """Return the kernel's record of a cell's error; empty if there is none."""
         return _read(self.path / _ERROR)
 
     def observed(self) -> Mapping[str, Any]:
-        """Return what the kernel tells of all that the step used without declaring it; empty when it tells nothing."""
+        """Return the kernel's report of what the step used without declaring it; empty if there is none."""
         return _read(self.path / _OBSERVED)
 
     def saved(self) -> tuple[StagedOutput, ...] | None:
-        """Return the outputs that the kernel says it saved, or None when it did not come to its end."""
+        """Return the outputs that the kernel saved, or None if it did not get that far."""
         payload = _read(self.path / _OUTPUTS)
         if "outputs" not in payload:
             return None
         return tuple(self._staged(output) for output in payload["outputs"])
 
     def _staged(self, payload: Mapping[str, Any]) -> StagedOutput:
-        # The kernel runs the author's code, so only the last part of a name is taken from it.
+        # The kernel runs the author's code, so only the last part of a path is used.
         path = self.staging / Path(payload["name"]).name / Path(payload["basename"]).name
         return StagedOutput(payload["name"], payload["format"], path, payload.get("note") or "")
 
@@ -107,7 +107,7 @@ class AttemptDirectory:
         write_file(self.manifest, text.encode(), mode=0o644, durable=True)
 
     def clear(self) -> None:
-        """Remove what was staged, and what the kernel reported of it: the manifest holds all of that."""
+        """Remove staged outputs and the kernel's reports, which the manifest contains."""
         shutil.rmtree(self.staging, ignore_errors=True)
         for name in (_OBSERVED, _OUTPUTS):
             (self.path / name).unlink(missing_ok=True)

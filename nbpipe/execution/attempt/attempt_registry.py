@@ -1,4 +1,4 @@
-"""The attempts that this process is carrying out, and how one of them is stopped from another thread."""
+"""The attempts that this process is carrying out, and stopping them from other threads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class StopReason(StrEnum):
 
 
 class StoppableKernel(Protocol):
-    """What can be interrupted, and killed; both may come late."""
+    """A kernel that can be interrupted and killed, even after it has ended."""
 
     def interrupt(self) -> None:
-        """Ask for an end, and return at once."""
+        """Request an interrupt, and return at once."""
 
     def kill(self) -> None:
-        """Bring about an end, and wait for it a while."""
+        """End the kernel, and wait for that for a while."""
 
 
 class ActiveAttempt:
@@ -38,17 +38,17 @@ class ActiveAttempt:
         self._lock = threading.Lock()
 
     def runs_on(self, kernel: StoppableKernel) -> None:
-        """Name the kernel that a stop has to end."""
+        """Set the kernel that :meth:`stop` ends."""
         with self._lock:
             self._kernel = kernel
 
     def seal(self) -> None:
-        """Close the attempt to later stops: its results become visible now, unless it was stopped already."""
+        """Ignore later stops: the results are published now, unless the attempt was stopped already."""
         with self._lock:
             self._sealed = True
 
     def stop(self, reason: StopReason) -> bool:
-        """Interrupt the kernel now and kill it after a grace; returns at once, False when there is nothing to stop."""
+        """Interrupt the kernel, and kill it after a grace period; return at once, False if it is too late."""
         with self._lock:
             if self._sealed or self.stopped is not None:
                 return self.stopped is not None
@@ -63,7 +63,7 @@ class ActiveAttempt:
 
 
 class AttemptRegistry:
-    """All attempts of this process by name; one that is stopped before it comes is stopped when it comes."""
+    """All attempts of this process by name; one that is stopped before it starts does not start."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class AttemptRegistry:
 
     @contextmanager
     def carrying(self, name: str) -> Iterator[ActiveAttempt]:
-        """Hold attempt ``name`` for as long as it is carried out here."""
+        """Register attempt ``name`` while it is carried out here."""
         with self._lock:
             attempt = ActiveAttempt(StopReason.CANCELLED if name in self._not_to_start else None)
             self._not_to_start.discard(name)
@@ -84,7 +84,7 @@ class AttemptRegistry:
                 del self._here[name]
 
     def stop(self, name: str) -> bool:
-        """Stop attempt ``name``; False when it is not being carried out here (and then it will not start)."""
+        """Stop attempt ``name``; return False if it is not being carried out here (then it will not start)."""
         with self._lock:
             attempt = self._here.get(name)
             if attempt is None:

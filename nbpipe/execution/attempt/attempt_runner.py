@@ -1,7 +1,7 @@
 """One attempt on a worker, from its job to its outcome.
 
-The worker's entry: :func:`run_attempt` runs in a worker's thread, :func:`stop_attempt` may be called from any other.
-Bytes are published before the manifest is written, and the manifest is the last thing: whoever finds one finds all.
+The worker's entry points: :func:`run_attempt` runs in a worker's thread, :func:`stop_attempt` in any other. Outputs are
+published before the manifest, which is written last: if it exists, everything else does.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegi
 from nbpipe.execution.attempt.failure_diagnosis import failure_of, one_line
 from nbpipe.execution.attempt.runtime_bundle import write_bundle
 from nbpipe.execution.observation.observation_result import observation_result
-from nbpipe.model import Artifact, AttemptStarted, AttemptTold, Failure, FailureKind, Job, Outcome, Status
+from nbpipe.model import Artifact, AttemptOutputWritten, AttemptStarted, Failure, FailureKind, Job, Outcome, Status
 
-Report = Callable[[AttemptStarted | AttemptTold], None]
-"""Is told what an attempt does; it may be called from any thread and must return at once."""
+Report = Callable[[AttemptStarted | AttemptOutputWritten], None]
+"""Receives reports of an attempt; may be called from any thread and must return at once."""
 
 _HERE = AttemptRegistry()
 _LOG = logging.getLogger(__name__)
@@ -41,25 +41,25 @@ _sys.path[:] = dict.fromkeys([{library!r}, *_sys.path])
 from nbpipe.execution.kernel_runtime import step_runtime as _nbpipe
 _nbpipe.begin({job!r})
 """
-# The part of it that is the same for every step.
+# The part of the setup that is the same for every step.
 _AHEAD = "import sys; sys.path.insert(0, {library!r}); from nbpipe.execution.kernel_runtime import step_runtime"
 
 
-def _unheard(_report: AttemptStarted | AttemptTold) -> None:
-    """Do nothing: nobody waits for reports."""
+def _ignore_report(_report: AttemptStarted | AttemptOutputWritten) -> None:
+    """Do nothing."""
 
 
-def run_attempt(job: Job, report: Report = _unheard) -> Outcome:
-    """Carry out one attempt and return how it ended; the author's failures and ours are outcomes, never exceptions.
+def run_attempt(job: Job, report: Report = _ignore_report) -> Outcome:
+    """Carry out one attempt and return how it ended; failures are outcomes, never exceptions.
 
-    ``report`` is told when the attempt has its directory, and whenever more pieces of what it tells can be read there.
+    ``report`` is called when the attempt has its directory, and whenever more of its events can be read there.
     """
     started = time.monotonic()
     directory = AttemptDirectory(Path(job.directory))
     with _HERE.carrying(job.attempt) as attempt:
         try:
             ended = _carry_out(job, attempt, directory, _harmless(report), started)
-        except Exception as error:  # noqa: BLE001  # the worker's border: a surprise is told, and the worker lives on
+        except Exception as error:  # noqa: BLE001  # an unexpected error is an outcome, too
             ended = _surprise(error)
     if isinstance(ended, Outcome):
         return ended
@@ -69,20 +69,20 @@ def run_attempt(job: Job, report: Report = _unheard) -> Outcome:
 
 
 def stop_attempt(attempt: str) -> bool:
-    """Stop an attempt that runs in this process; returns at once, False when there is none of that name.
+    """Stop an attempt that runs in this process; return at once, False if there is none of that name.
 
-    One that is not here yet will not start. Its outcome tells ``cancelled`` when its processes are gone.
+    One that has not arrived yet will not start. Its outcome is ``cancelled`` when its processes have ended.
     """
     return _HERE.stop(attempt)
 
 
 def _harmless(report: Report) -> Report:
-    """Return ``report`` in a form that cannot fail the step."""
+    """Return a wrapper of ``report`` that raises no exceptions."""
 
-    def reported(event: AttemptStarted | AttemptTold) -> None:
+    def reported(event: AttemptStarted | AttemptOutputWritten) -> None:
         try:
             report(event)
-        except Exception as error:  # noqa: BLE001  # whoever listens may be gone, which is not the step's trouble
+        except Exception as error:  # noqa: BLE001  # a missing listener must not fail the step
             _LOG.info("a report of attempt %s was lost: %s", event.attempt, error)
 
     return reported
@@ -92,8 +92,8 @@ def _carry_out(
     job: Job, attempt: ActiveAttempt, directory: AttemptDirectory, report: Report, started: float
 ) -> Outcome | Failure:
     if not directory.claim():
-        # A scheduler may start a task twice; whatever the other one is doing, this one leaves it alone.
-        message = "this attempt was begun before, by another worker"
+        # A scheduler may start a task twice; the second one does nothing.
+        message = "this attempt was already started by another worker"
         failure = Failure(FailureKind.LOST, "BegunElsewhere", str(directory.path), message)
         return Outcome(job.attempt, job.token, Status.LOST, time.monotonic() - started, "", failure=failure)
     if attempt.stopped is None:
@@ -104,7 +104,7 @@ def _carry_out(
             _execute(job, attempt, directory, report, progress)
         finally:
             write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), mode=0o644, durable=True)
-        # From here on a stop comes too late; before, it wins.
+        # From here on a stop has no effect; before, it takes precedence.
         attempt.seal()
         return failure_of(job, attempt, progress, directory) or _published(job, directory, started, progress)
     finally:
@@ -118,19 +118,21 @@ def _execute(
     report: Report,
     progress: notebook_engine.NotebookExecution,
 ) -> None:
-    """Run the job's notebook in its kernel, within its time."""
+    """Run the job's notebook in its kernel, with its timeout."""
     directory.write_job(job)
     library = write_bundle(Path(job.store))
     for cell in progress.notebook.cells:
         if cell.metadata.get("nbpipe", {}).get("role") == "setup":
             cell.source = _SETUP.format(library=str(library), job=str(directory.job))
-    # Run so, it leaves no name behind.
+    # With exec, so that it leaves no names behind.
     ahead = f"exec({_AHEAD.format(library=str(library))!r}, {{}})"
     clock = threading.Timer(min(job.timeout or inf, threading.TIMEOUT_MAX), attempt.stop, (StopReason.TIMEOUT,))
     clock.daemon = True
     clock.start()
     try:
-        with EventFileWriter(directory.path, wrote=lambda number: report(AttemptTold(job.attempt, number))) as events:
+        with EventFileWriter(
+            directory.path, wrote=lambda number: report(AttemptOutputWritten(job.attempt, number))
+        ) as events:
             notebook_engine.run_notebook(
                 notebook_engine.ExecutionContext(job, attempt, progress, directory.log, events, ahead)
             )
@@ -141,10 +143,10 @@ def _execute(
 def _published(
     job: Job, directory: AttemptDirectory, started: float, progress: notebook_engine.NotebookExecution
 ) -> Outcome | Failure:
-    """Publish what was staged and sign for it."""
+    """Publish the staged outputs and write the manifest."""
     saved = directory.saved() or ()
     try:
-        made = _publish(job, saved)
+        artifacts = _publish(job, saved)
     except NbpipeError as error:
         return Failure(FailureKind.OUTPUT, error.code, error.message, one_line(str(error)))
     used, written, doubts = observation_result(job, directory)
@@ -152,7 +154,7 @@ def _published(
     notes = (*(staged.note for staged in saved if staged.note), *progress.notes)
     outcome = Outcome(
         job.attempt, job.token, Status.SUCCEEDED, seconds, directory.notebook.name,
-        artifacts=made, notes=notes, observed=used, written=written, doubts=doubts,
+        artifacts=artifacts, notes=notes, observed=used, written=written, doubts=doubts,
     )  # fmt: skip
     directory.sign(job, outcome)
     return outcome
@@ -168,7 +170,7 @@ def _publish(job: Job, saved: tuple[StagedOutput, ...]) -> tuple[Artifact, ...]:
 
 
 def _surprise(error: Exception) -> Failure:
-    """Return a failure that is ours, not the author's."""
+    """Return the failure for an internal error."""
     message = f"nbpipe could not carry out the step: {one_line(str(error)) or type(error).__name__}"
     details = "".join(traceback.format_exception(error))
     return Failure(FailureKind.LOST, type(error).__name__, str(error), message, traceback=details)

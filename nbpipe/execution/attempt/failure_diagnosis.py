@@ -1,4 +1,4 @@
-"""Says how an attempt ended, from what its notebook did and what it left: success is proved, never assumed."""
+"""Determines how an attempt ended, from its notebook's execution and its files: success is proved, never assumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbpipe.execution.attempt.notebook_engine import CellError, NotebookExecutio
 from nbpipe.model import Failure, FailureKind, Job
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
-_ASKED = "StdinNotImplementedError"
+_STDIN_ERROR = "StdinNotImplementedError"
 _ASSIGNED = re.compile(r"\s*(\w+)\s*=")
 
 
@@ -39,10 +39,10 @@ def failure_of(
 
 
 def _cell(progress: NotebookExecution) -> int | None:
-    """Return the author's cell that ran, else the step's first one, which declares what was loaded or saved."""
+    """Return the author's cell that ran, else the step's first one, which has the declaration."""
     every = [cell.metadata.get("nbpipe", {}) for cell in progress.notebook.cells]
-    told = [progress.told, *(about for about in every if about.get("role") == "step")]
-    return next((about["cell"] for about in told if isinstance(about.get("cell"), int)), None)
+    candidates = [progress.cell_metadata, *(metadata for metadata in every if metadata.get("role") == "step")]
+    return next((metadata["cell"] for metadata in candidates if isinstance(metadata.get("cell"), int)), None)
 
 
 def _stopped(job: Job, reason: StopReason, progress: NotebookExecution) -> Failure:
@@ -55,14 +55,14 @@ def _stopped(job: Job, reason: StopReason, progress: NotebookExecution) -> Failu
     return Failure(FailureKind.CANCELLED, "Cancelled", "", "the step was cancelled", _cell(progress), None, traceback)
 
 
-def _memory(job: Job, progress: NotebookExecution, found: str, line: int | None = None) -> Failure:
-    message = f"memory limit: {found}, and {_amount(job.memory or 0)} is what it and all that it starts may take"
+def _memory(job: Job, progress: NotebookExecution, detail: str, line: int | None = None) -> Failure:
+    message = f"memory limit: {detail}, and the limit for it and its child processes is {_amount(job.memory or 0)}"
     traceback = plain(progress.raised.traceback) if progress.raised else ""
-    return Failure(FailureKind.MEMORY, "MemoryLimit", found, message, _cell(progress), line, traceback)
+    return Failure(FailureKind.MEMORY, "MemoryLimit", detail, message, _cell(progress), line, traceback)
 
 
-def _amount(found: int) -> str:
-    return f"{found / (1 << 30):,.1f} GiB" if found >= 1 << 30 else f"{found / (1 << 20):,.0f} MiB"
+def _amount(size: int) -> str:
+    return f"{size / (1 << 30):,.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):,.0f} MiB"
 
 
 def _error(raised: CellError) -> str:
@@ -70,20 +70,20 @@ def _error(raised: CellError) -> str:
 
 
 def _raised(progress: NotebookExecution, raised: CellError, directory: AttemptDirectory) -> Failure:
-    role = progress.told.get("role")
+    role = progress.cell_metadata.get("role")
     line = directory.error().get("line")
     source = progress.notebook.cells[progress.position or 0].source
-    kind, message = _words(raised, role, source, line)
+    kind, message = _kind_and_message(raised, role, source, line)
     shown = line if isinstance(line, int) and role == "step" else None
     traceback = plain(raised.traceback)
     return Failure(kind, raised.ename, plain(raised.evalue), message, _cell(progress), shown, traceback)
 
 
-def _words(raised: CellError, role: str | None, source: str, line: object) -> tuple[FailureKind, str]:
-    """Return the kind of a failure and one line about it."""
+def _kind_and_message(raised: CellError, role: str | None, source: str, line: object) -> tuple[FailureKind, str]:
+    """Return the kind of a failure and a one-line message."""
     error = _error(raised)
-    if raised.ename == _ASKED:
-        return FailureKind.INPUT, "the code asked for keyboard input, and a step has nobody to ask: make it a parameter"
+    if raised.ename == _STDIN_ERROR:
+        return FailureKind.INPUT, "the code asked for keyboard input, which a step cannot receive: make it a parameter"
     if raised.ename == "SystemExit":
         code = one_line(raised.evalue)
         called = f"SystemExit({code})" if code else "SystemExit"
@@ -101,7 +101,7 @@ def _words(raised: CellError, role: str | None, source: str, line: object) -> tu
 
 
 def _loaded(source: str, line: object) -> str:
-    """Return the name of the input whose line failed, quoted."""
+    """Return the quoted name of the input whose line failed."""
     lines = source.splitlines()
     if isinstance(line, int) and 0 < line <= len(lines):
         match = _ASSIGNED.match(lines[line - 1])
@@ -112,7 +112,7 @@ def _loaded(source: str, line: object) -> str:
 
 def _died(progress: NotebookExecution, directory: AttemptDirectory) -> Failure:
     how, message = _death(progress)
-    # One that was too slow to start says nothing about the step: it is tried again.
+    # A kernel that was too slow to start says nothing about the step: the attempt is retried.
     kind = FailureKind.LOST if progress.exit_code is None and progress.position is None else FailureKind.KERNEL
     return Failure(kind, "KernelDied", how, message, _cell(progress), None, plain(directory.log_tail()))
 
@@ -120,7 +120,7 @@ def _died(progress: NotebookExecution, directory: AttemptDirectory) -> Failure:
 def _death(progress: NotebookExecution) -> tuple[str, str]:
     code = progress.exit_code
     if code is None or (progress.trouble and progress.position is not None):
-        return "no answer", f"the kernel is of no use: {one_line(progress.trouble)}"
+        return "no answer", f"the kernel is unusable: {one_line(progress.trouble)}"
     if code < 0:
         name = _signal_name(-code)
         guess = " (out of memory?)" if -code == signal.SIGKILL else ""
@@ -139,7 +139,7 @@ def _signal_name(number: int) -> str:
 
 
 def _left_out(job: Job, saved: Sequence[StagedOutput] | None, cell: int | None) -> Failure | None:
-    """Return the failure of a step that ran, but did not leave all that it declares."""
+    """Return the failure of a step that ran, but did not produce all declared outputs."""
     if saved is None:
         message = "the step ended without saving its outputs"
         return Failure(FailureKind.OUTPUT, "OutputMissing", "", message, cell)
@@ -152,10 +152,10 @@ def _left_out(job: Job, saved: Sequence[StagedOutput] | None, cell: int | None) 
 
 
 def plain(text: str) -> str:
-    """Return a text without a terminal's colours."""
+    """Return a text without terminal colours."""
     return _COLOUR.sub("", text)
 
 
 def one_line(text: str) -> str:
-    """Return the first line of a text that says something."""
+    """Return the first line of a text that is not blank."""
     return next((line.strip() for line in plain(text).splitlines() if line.strip()), "")

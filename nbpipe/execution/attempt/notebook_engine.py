@@ -1,6 +1,6 @@
 """Papermill's side of an attempt: an engine that runs the one-step notebook on the attempt's own kernel.
 
-Papermill's verdict is not taken (it calls ``sys.exit(0)`` a success): :class:`NotebookExecution` says what really ran.
+Papermill's own result is ignored (it counts ``sys.exit(0)`` as a success): :class:`NotebookExecution` has what ran.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from nbpipe.execution.attempt import import_shim  # noqa: F401  # loaded before those below, which are slow without it
+from nbpipe.execution.attempt import import_shim  # noqa: F401  # must come first: it speeds up the imports below
 
 # isort: split
 import nbformat
@@ -37,15 +37,15 @@ from nbpipe.model import Job, StepEventKind
 _ENGINE = "nbpipe-step"
 _START_SECONDS = 60
 _ALIVE_SECONDS = 0.1
-# After a cell's reply its last messages follow at once; when nothing at all comes for this long, nothing will.
+# After a cell's reply its last messages follow at once; after this long without any, none will come.
 _SILENCE_SECONDS = 10
-_LOST_WORDS = "the end of what it printed and showed did not arrive"
-# The kernel's own side of the output, in a namespace of its own; a forked kernel has it.
-_TAME = (
+_LOST_OUTPUT_NOTE = "the end of its output did not arrive"
+# Installs the output limiter in its own namespace; a forked kernel has it already.
+_LIMITER_CODE = (
     "'nbpipe_warm' in __import__('sys').modules or "
     "(lambda space: (exec({source!r}, space), space['install']()))({{'__name__': 'nbpipe_outlet'}})"
 ).format(source=Path(output_limiter.__file__).read_text("utf-8"))
-# Of messages that come when their cell has ended: what can still be shown as it is.
+# The late messages, after the end of their cell, that can still be shown.
 _LATE = ("stream", "display_data")
 _ERROR_MARKER = "papermill-error-cell-tag"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -63,10 +63,10 @@ class CellError:
 
 @dataclass(slots=True)
 class NotebookExecution:
-    """How far a notebook got: ``position`` is the cell begun last, ``died`` tells that its kernel was lost there.
+    """The progress of a notebook: ``position`` is the cell started last, ``died`` whether its kernel died there.
 
-    ``took`` is how many bytes it took when that was more than it may, 0 otherwise; ``oom`` tells that the system had no
-    memory left.
+    ``took`` is the memory in bytes that it used if that exceeded its limit, else 0; ``oom`` says whether the system ran
+    out of memory.
     """
 
     notebook: nbformat.NotebookNode
@@ -81,17 +81,17 @@ class NotebookExecution:
     trouble: str = ""
 
     @property
-    def told(self) -> Mapping[str, Any]:
-        """What nbpipe wrote into the metadata of the cell begun last: its role, and the author's cell."""
+    def cell_metadata(self) -> Mapping[str, Any]:
+        """Return nbpipe's metadata of the cell started last: its role, and the author's cell."""
         if self.position is None:
             return {}
-        told: Mapping[str, Any] = self.notebook.cells[self.position].metadata.get("nbpipe", {})
-        return told
+        metadata: Mapping[str, Any] = self.notebook.cells[self.position].metadata.get("nbpipe", {})
+        return metadata
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionContext:
-    """What one execution works with; ``ahead`` is code that kernels for later steps may run before those come."""
+    """The context of one execution; ``ahead`` is code that kernels for later steps may run in advance."""
 
     job: Job
     attempt: ActiveAttempt
@@ -102,9 +102,9 @@ class ExecutionContext:
 
 
 class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
-    """Runs cells one after the other, in a thread without a running event loop.
+    """Runs cells in order, in a thread without a running event loop.
 
-    It waits for output as long as there is any, and not for kernels that are gone.
+    It waits for output as long as there is any, but not for kernels that have ended.
     """
 
     km: Any
@@ -114,16 +114,16 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
         super().__init__(nb_man, raise_on_iopub_timeout=False, **kwargs)
         self.context = context
         self.on_cell_executed = self._look_for_quit
-        # nbclient gives a cell's output 4 seconds in all after its reply; silence decides here instead.
+        # nbclient waits 4 seconds in total for a cell's output after its reply; here, until there is no more.
         self.iopub_timeout = 10**6
         self._idle_since: float | None = None
         self._earlier: dict[str, tuple[Any, int]] = {}
         self._budget = output_budget.OutputBudget()
-        self._kept: dict[int, output_budget.CellOutputs] = {}
+        self._outputs: dict[int, output_budget.CellOutputs] = {}
 
     def execute(self, **kwargs: Any) -> None:
-        """Run the notebook's cells in the kernel, which is gone afterwards."""
-        # A loop of its own, closed at the end: nbclient would leave one behind in every thread.
+        """Run the notebook's cells in the kernel, and end it."""
+        # A separate event loop, closed at the end: nbclient would leave one behind in every thread.
         asyncio.run(self._execute(**kwargs))
 
     async def _execute(self, **kwargs: Any) -> None:
@@ -132,7 +132,7 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
         await self.async_start_new_kernel_client()
         try:
             if not self.km.known_to_be_forked:
-                await self.async_wait_for_reply(self.kc.execute(_TAME, silent=True, store_history=False))
+                await self.async_wait_for_reply(self.kc.execute(_LIMITER_CODE, silent=True, store_history=False))
             self.nb.metadata["language_info"] = self.kc.language_info
             standby_kernel.HERE.prepare(self.km.spec)
             await self._execute_cells()
@@ -142,7 +142,7 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
             await self._async_cleanup_kernel()
 
     async def _async_cleanup_kernel(self) -> None:
-        """Ask for the kernel's end, and close what led to it while it ends; :meth:`StepKernelManager.end` waits."""
+        """Request the kernel's end, and close its channels meanwhile; :meth:`StepKernelManager.end` waits."""
         kernel, client = self.km, self.kc
         self.km = self.kc = None
         if kernel is None:
@@ -166,27 +166,27 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
                 progress.raised = CellError(error.ename, error.evalue, _last_traceback(cell))
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
             finally:
-                self._kept_of(cell, index).settle()
+                self._outputs_of(cell, index).settle()
                 self.nb_man.cell_complete(cell, cell_index=index)
         progress.finished = progress.raised is None
 
     def process_message(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
-        """Take one message of the running cell: to whoever watches the step run, and into the notebook."""
-        # There may be thousands of a progress bar, and only the newest matters: none is kept in the notebook.
-        return None if self._tell(message, cell) is StepEventKind.PROGRESS else self._take(message, cell, cell_index)
+        """Process one message of the running cell: as an event for watchers, and as output in the notebook."""
+        # A progress bar may send thousands, of which only the newest matters: none is kept in the notebook.
+        return None if self._forward(message, cell) is StepEventKind.PROGRESS else self._take(message, cell, cell_index)
 
-    def _tell(self, message: Mapping[str, Any], cell: Any) -> StepEventKind | None:
-        """Tell of a message while the step runs; return the kind of what was told."""
-        told = cell.metadata.get("nbpipe", {})
-        event = _event(message["msg_type"], message["content"], in_step=told.get("role") == "step")
+    def _forward(self, message: Mapping[str, Any], cell: Any) -> StepEventKind | None:
+        """Write a message as an event, and return the event's kind."""
+        metadata = cell.metadata.get("nbpipe", {})
+        event = _event(message["msg_type"], message["content"], in_step=metadata.get("role") == "step")
         if event is None:
             return None
-        self.context.events.tell(event[0], told.get("cell"), event[1])
+        self.context.events.tell(event[0], metadata.get("cell"), event[1])
         return event[0]
 
     def _take(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
-        """Take a message into the cell's outputs, as far as there is room for it."""
-        outputs, kind, content = self._kept_of(cell, cell_index), message["msg_type"], message["content"]
+        """Add a message to the cell's outputs, within the output budget."""
+        outputs, kind, content = self._outputs_of(cell, cell_index), message["msg_type"], message["content"]
         if kind == "stream" and not self.output_hook_stack[message["parent_header"].get("msg_id")]:
             if self.clear_before_next_output:
                 self._clear_now(cell, cell_index)
@@ -204,18 +204,18 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
         return super().process_message({**message, "content": content}, cell, cell_index)
 
     def _clear_now(self, cell: Any, cell_index: int) -> None:
-        self._kept_of(cell, cell_index).forget()
+        self._outputs_of(cell, cell_index).forget()
         cell.outputs[:] = []
         self.clear_display_id_mapping(cell_index)
         self.clear_before_next_output = False
 
-    def _kept_of(self, cell: Any, index: int) -> output_budget.CellOutputs:
-        if index not in self._kept:
-            self._kept[index] = output_budget.CellOutputs(cell.setdefault("outputs", []), self._budget)
-        return self._kept[index]
+    def _outputs_of(self, cell: Any, index: int) -> output_budget.CellOutputs:
+        if index not in self._outputs:
+            self._outputs[index] = output_budget.CellOutputs(cell.setdefault("outputs", []), self._budget)
+        return self._outputs[index]
 
     def _look_for_quit(self, execute_reply: Mapping[str, Any], **_: Any) -> None:
-        """Take ``quit()`` for what it means: Jupyter leaves that to the front end, and cells after it would run."""
+        """Treat ``quit()`` as an exit: Jupyter leaves that to the front end, and later cells would run."""
         payload = execute_reply["content"].get("payload") or ()
         if any(action.get("source") == "ask_exit" for action in payload):
             self.context.progress.raised = CellError("SystemExit", "", "")
@@ -226,53 +226,53 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
             try:
                 message = await self.kc.iopub_channel.get_msg(timeout=_SILENCE_SECONDS)
             except Empty:
-                # The cell's last message can be lost in a flood; its reply, on another channel, cannot.
+                # A cell's last message can get lost in a flood; its reply, on another channel, cannot.
                 if "shell.execute_reply" in cell.metadata.get("execution", {}):
-                    if _LOST_WORDS not in self.context.progress.notes:
-                        self.context.progress.notes.append(_LOST_WORDS)
+                    if _LOST_OUTPUT_NOTE not in self.context.progress.notes:
+                        self.context.progress.notes.append(_LOST_OUTPUT_NOTE)
                     return
                 continue
             if message["msg_type"] == output_limiter.NOTE:
                 self.context.progress.notes.append(message["content"]["text"])
             parent = message["parent_header"].get("msg_id")
             if parent != parent_msg_id and parent in self._earlier:
-                self._come_late(message, *self._earlier[parent])
+                self._take_late(message, *self._earlier[parent])
             elif parent == parent_msg_id:
                 try:
                     self.process_message(message, cell, cell_index)
                 except CellExecutionComplete:
-                    # The reply, on another channel, was sent before.
+                    # The reply was sent before, on another channel.
                     self._idle_since = time.monotonic()
                     self._earlier[parent_msg_id] = (cell, cell_index)
                     return
 
-    def _come_late(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> None:
-        """Take what a thread or process of an earlier cell says only now."""
+    def _take_late(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> None:
+        """Process late output of a thread or process of an earlier cell."""
         if message["msg_type"] in _LATE:
             self.process_message(message, cell, cell_index)
-            self._kept_of(cell, cell_index).settle()
+            self._outputs_of(cell, cell_index).settle()
 
     async def _async_poll_kernel_alive(self) -> None:
         kernel, stopped = self.km, None
         while kernel.exit_code is None:
             if kernel.stopped != stopped:
                 stopped = kernel.stopped
-                self._tell_stopped(stopped)
+                self._report_stopped(stopped)
             if self._idle_since is not None and time.monotonic() > self._idle_since + _SILENCE_SECONDS:
-                self.context.progress.trouble = "it has run the cell, and gives no answer"
+                self.context.progress.trouble = "it ran the cell, but gives no answer"
                 kernel.kill()
             await asyncio.sleep(_ALIVE_SECONDS)
         self.task_poll_for_reply.cancel()
 
-    def _tell_stopped(self, process: int | None) -> None:
-        """Tell whoever watches the step why nothing comes from it."""
-        message = f"stopped by a signal; this lets it go on: kill -CONT {process}" if process else "going on"
-        told = {"name": "stderr", "text": f"[nbpipe: the kernel is {message}]\n"}
-        self.context.events.tell(StepEventKind.STREAM, self.context.progress.told.get("cell"), told)
+    def _report_stopped(self, process: int | None) -> None:
+        """Tell watchers why the step is not making progress."""
+        message = f"stopped by a signal; to continue it: kill -CONT {process}" if process else "running again"
+        content = {"name": "stderr", "text": f"[nbpipe: the kernel is {message}]\n"}
+        self.context.events.tell(StepEventKind.STREAM, self.context.progress.cell_metadata.get("cell"), content)
 
 
 def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[StepEventKind, Mapping[str, Any]] | None:
-    """Return a kernel's message as an event; outputs count where the author's own cells make them."""
+    """Return a kernel's message as an event; outputs only if they are of the author's own cells."""
     if kind == "display_data" and (ours := event_in(content.get("data", {}).get(MIME))) is not None:
         return ours
     if not in_step:
@@ -288,13 +288,13 @@ def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[Ste
 
 
 def _last_traceback(cell: Any) -> str:
-    """Return the text of a cell's newest error output, with the terminal's colours still in it."""
+    """Return the traceback of a cell's newest error output, including terminal colours."""
     errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
     return "\n".join(errors[-1]["traceback"]) if errors else ""
 
 
 class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes without types
-    """Runs a notebook on a kernel made for it, with exactly the environment and folder of its job."""
+    """Runs a notebook on its own kernel, with exactly the environment and folder of its job."""
 
     @classmethod
     def execute_managed_notebook(
@@ -307,7 +307,7 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
         log_output: bool = False,  # noqa: ARG003  # papermill passes it
         **_: Any,
     ) -> None:
-        """Run the cells and keep what happened in the context's progress."""
+        """Run the cells and record the progress in the context."""
         progress = context.progress
         progress.notebook = nb_man.nb
         spec = _kernel_spec(context.job, context.ahead)
@@ -336,17 +336,17 @@ def _kernel_spec(job: Job, ahead: str) -> StepKernelSpec:
 
 
 def _quiet_logger() -> logging.Logger:
-    """Return papermill's logger, silenced: what it has to say is in the notebook and in the outcome."""
+    """Return papermill's logger, silenced: the notebook and the outcome have the same information."""
     logger = logging.getLogger("papermill")
     logger.setLevel(logging.CRITICAL + 1)
     return logger
 
 
 def run_notebook(context: ExecutionContext) -> None:
-    """Have papermill run the context's notebook; how it went is in the context's progress."""
+    """Run the context's notebook with papermill, and record the progress in the context."""
     _quiet_logger()
     papermill_engines.register(_ENGINE, StepNotebookEngine)
-    # Papermill raises for a cell's error when all is done; the progress knows it already.
+    # Papermill raises a cell's error at the end; the progress has it already.
     with contextlib.suppress(PapermillExecutionError):
         papermill.execute_notebook(
             context.progress.notebook,
@@ -367,9 +367,9 @@ def read(text: str) -> nbformat.NotebookNode:
 
 
 def notebook_text(notebook: nbformat.NotebookNode) -> bytes:
-    """Return an executed notebook as a file, without what papermill wrote into it about itself.
+    """Return an executed notebook as a file, without papermill's metadata.
 
-    It is compact, one cell to a line; only the author's cells keep the times that nbclient took.
+    It is compact, one cell per line; only the author's cells keep the execution times of nbclient.
     """
     notebook.cells = [cell for cell in notebook.cells if _ERROR_MARKER not in cell.metadata.get("tags", [])]
     for part in (notebook, *notebook.cells):
@@ -385,7 +385,7 @@ def notebook_text(notebook: nbformat.NotebookNode) -> bytes:
 
 
 def _joined(outputs: list[Any]) -> list[Any]:
-    """Join the pieces of one stream that follow one another, as a notebook's front end does."""
+    """Join successive outputs of one stream, as a notebook's front end does."""
     joined: list[Any] = []
     texts: list[str] = []
     for output in outputs:

@@ -1,4 +1,4 @@
-"""The kernel's side of nbpipe, laid in the store as plain source, so that a step's environment needs only ipykernel."""
+"""nbpipe's modules for kernels, stored as plain source, so that a step's environment needs only ipykernel."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from nbpipe.data.digests import bytes_digest, short_digest, tree_digest
 _IMPORT = re.compile(r"^from (nbpipe[\w.]*) import (\([^)]*\)|[^(\n]+)", re.MULTILINE)
 _FIRST = "nbpipe.execution.kernel_runtime.step_runtime"
 _DOCSTRING = b'"""What a step\'s kernel has of nbpipe."""\n'
-_TOLD = "context", "log_image", "log_metric", "log_table", "progress"
+_API_NAMES = "context", "log_image", "log_metric", "log_table", "progress"
 _ROOT = (
     _DOCSTRING
-    + f"from nbpipe.execution.kernel_runtime.step_api import {', '.join(_TOLD)}\n__all__ = {list(_TOLD)!r}\n".encode()
+    + f"from nbpipe.execution.kernel_runtime.step_api import {', '.join(_API_NAMES)}\n".encode()
+    + f"__all__ = {list(_API_NAMES)!r}\n".encode()
 )
 
 
 def write_bundle(store: Path) -> Path:
-    """Return the folder to put on a kernel's ``sys.path``; what is missing or damaged in it is written anew."""
+    """Return the folder for a kernel's ``sys.path``, and write missing or damaged files in it."""
     sources = _sources()
     digest = tree_digest((name, len(content), bytes_digest(content)) for name, content in sources.items())
     folder = store / "kernel" / short_digest(digest, 40)
@@ -36,21 +37,21 @@ def write_bundle(store: Path) -> Path:
 
 @lru_cache(maxsize=1)
 def _sources() -> dict[str, bytes]:
-    """Return the kernel's side by file name: the module that kernels import, and what of nbpipe it needs in turn."""
-    found: dict[str, bytes] = {}
+    """Return the bundle by file name: the module that kernels import, and the modules that it needs in turn."""
+    sources: dict[str, bytes] = {}
     waiting = [_FIRST]
     while waiting:
         name = waiting.pop()
         source = _source(name)
         path = name.replace(".", "/")
-        if source is None or f"{path}.py" in found:
-            # A package, or a name in a module: a kernel has only a docstring for packages.
+        if source is None or f"{path}.py" in sources:
+            # A package, or a name in a module: packages consist of a docstring only.
             continue
-        found[f"{path}.py"] = source
-        found |= {f"{parent}/__init__.py": _DOCSTRING for parent in map(str, list(Path(path).parents)[:-1])}
-        found["nbpipe/__init__.py"] = _ROOT
+        sources[f"{path}.py"] = source
+        sources |= {f"{parent}/__init__.py": _DOCSTRING for parent in map(str, list(Path(path).parents)[:-1])}
+        sources["nbpipe/__init__.py"] = _ROOT
         waiting += _imported(source)
-    return found
+    return sources
 
 
 def _source(name: str) -> bytes | None:
@@ -59,7 +60,7 @@ def _source(name: str) -> bytes | None:
 
 
 def _imported(source: bytes) -> Iterator[str]:
-    """Return the dotted names under ``nbpipe`` that a source of ours may import.
+    """Yield the dotted names under ``nbpipe`` that a source may import.
 
     Read by pattern: CPython 3.11's ``ast.parse`` may raise SystemError when several threads use it at once.
     """

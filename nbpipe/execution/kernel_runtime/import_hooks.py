@@ -1,4 +1,4 @@
-"""Has something done to a module as soon as it is loaded, without loading it. Shipped to steps' kernels as source."""
+"""Hooks that change a module when it is loaded, without loading it. Shipped to steps' kernels as source."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Change = Callable[[ModuleType], None]
 
 
 class _Finder:
-    """Finds modules as the finders after it do, and has them changed once they have been executed."""
+    """Finds modules like the finders after it, and changes them after their execution."""
 
     def __init__(self, changes: Mapping[str, Change]) -> None:
         self._changes = changes
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return a module's spec; None for what is not to be changed."""
+        """Return a module's spec; None if it is not to be changed."""
         if name not in self._changes:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
@@ -30,7 +30,7 @@ class _Finder:
 
 
 def when_loaded(changes: Mapping[str, Change]) -> None:
-    """Change these modules: the loaded ones now, the others when they are."""
+    """Change these modules: loaded ones now, others when they are loaded."""
     for name, change in changes.items():
         if name in sys.modules:
             change(sys.modules[name])

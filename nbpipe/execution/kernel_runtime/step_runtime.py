@@ -1,8 +1,8 @@
-"""The kernel's side of a step: what the one-step notebook calls to get its inputs and to leave its outputs.
+"""The runtime of a step in its kernel: the one-step notebook calls it to load inputs and to save outputs.
 
-This file is shipped to steps' kernels as source, so it imports the standard library and what is shipped beside it.
-It reads ``job.json`` in the attempt's directory and leaves ``staging/``, ``outputs.json`` (last, and only if all is
-well) and ``error.json``. Rerun in plain Jupyter, it writes to a temporary folder and leaves the attempt as it was.
+This file is shipped to steps' kernels as source, so it imports only the standard library and what is shipped
+beside it. It reads ``job.json`` in the attempt's directory and writes ``staging/``, ``error.json`` and, last and only
+on success, ``outputs.json``. Rerun in plain Jupyter, it writes to a temporary folder and leaves the attempt unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nbpipe.data.notebook_classes import main_namespace, share_classes
 from nbpipe.execution.kernel_runtime import step_api, tqdm_hook
 from nbpipe.execution.observation import step_observer
 
-# What stands in an attempt's directory once the attempt has ended.
+# Files in an attempt's directory that exist once the attempt has ended.
 _ENDED = ("outputs.json", "manifest.json", "error.json", "notebook.ipynb")
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, ImportError, pickle.PickleError)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
@@ -41,7 +41,7 @@ Stamps = Mapping[str, tuple[int, int, int]]
 
 @dataclass(slots=True)
 class _Step:
-    """The one step of this kernel: what it was given, and where it leaves what it makes."""
+    """The step of this kernel: its inputs, and where it saves its outputs."""
 
     folder: Path
     staging: Path
@@ -50,7 +50,7 @@ class _Step:
     stamps: Mapping[str, Stamps]
     guarded: tuple[tuple[str, str], ...]
     definitions: Mapping[str, str] = field(default_factory=dict)
-    left: str = ""
+    exit_call: str = ""
     had_children: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -60,8 +60,8 @@ _HOOKS: dict[str, Any] = {}
 
 
 def begin(job_path: str) -> None:
-    """Make the kernel the step's: frozen modules, guarded inputs, places for outputs."""
-    # As long as the author has put nothing in its place.
+    """Prepare the kernel for the step: frozen modules, read-only inputs, folders for outputs."""
+    # Before the author can replace it.
     _HOOKS.setdefault("stdout", sys.stdout)
     job = _read_job(Path(job_path))
     job |= {"inputs": _with_formats(job, "inputs"), "outputs": _with_formats(job, "outputs")}
@@ -118,7 +118,7 @@ def _read(name: str, format: str, path: Path) -> Any:
 
 
 def path(name: str) -> Path:
-    """Return the path that the cell writes output ``name`` to; a folder is there already."""
+    """Return the path that the cell writes output ``name`` to; create it if it is a folder."""
     step = _step()
     output = next((output for output in step.outputs if output["name"] == name), None)
     if output is None:
@@ -130,28 +130,28 @@ def path(name: str) -> Path:
 
 
 def save(namespace: Mapping[str, Any]) -> None:
-    """Leave the outputs where the attempt expects them; all of them, or an error that names the first missing one."""
+    """Save all outputs for the attempt, or raise an error that names the first missing one."""
     step = _step()
-    if step.left:
-        raise RuntimeError(f"the step called {step.left} before its end, so it has no outputs")
+    if step.exit_call:
+        raise RuntimeError(f"the step called {step.exit_call} before its end, so it has no outputs")
     for item in step.inputs:
-        # What a child process changed is the step's doing. A file that others changed meanwhile is the driver's to see:
-        # it keeps the result for this run only.
+        # Changes by child processes are the step's fault. The driver detects files that others changed meanwhile, and
+        # uses the result for this run only.
         if step.had_children and _stamps(item["paths"]) != step.stamps[item["name"]]:
             raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
-    _write_whole(step.folder / "observed.json", step_observer.report())
+    _write_json(step.folder / "observed.json", step_observer.report())
     share_classes(namespace, step.definitions)
     for output in step.outputs:
-        _require_made(step, output, namespace)
+        _require_output(step, output, namespace)
     saved = [_save_one(step, output, namespace) for output in step.outputs]
-    for note in (told["note"] for told in saved if told["note"]):
+    for note in (entry["note"] for entry in saved if entry["note"]):
         _say(note)
-    _write_whole(step.folder / "outputs.json", {"outputs": saved})
+    _write_json(step.folder / "outputs.json", {"outputs": saved})
 
 
 def _step() -> _Step:
     if "step" not in _HERE:
-        raise RuntimeError("the step has not begun: run the notebook's first cell")
+        raise RuntimeError("the step has not started: run the notebook's first cell")
     return _HERE["step"]
 
 
@@ -164,7 +164,7 @@ def _read_job(path: Path) -> dict[str, Any]:
 
 
 def _with_formats(job: Mapping[str, Any], named: str) -> tuple[dict[str, Any], ...]:
-    """Return a job's inputs or outputs; JSON leaves out what is empty."""
+    """Return a job's inputs or outputs; empty values are missing in its JSON."""
     return tuple({"format": None, **item} for item in job.get(named, ()))
 
 
@@ -182,12 +182,12 @@ def _read_modules(job: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 
 def _removed(path: Path) -> FileNotFoundError:
-    message = "this step's run was removed, so its inputs are not known any more; run the pipeline"
+    message = "this step's run was removed, so its inputs are no longer known; run the pipeline again"
     return FileNotFoundError(errno.ENOENT, message, str(path))
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
-    """Return where to report and where to save; elsewhere when the attempt has ended and this is a rerun."""
+    """Return the folders for reports and outputs: temporary ones if the attempt has ended and this is a rerun."""
     if not any((folder / name).exists() for name in _ENDED):
         return folder, folder / "staging"
     fresh = Path(tempfile.mkdtemp(prefix="nbpipe-rerun-"))
@@ -196,7 +196,7 @@ def _places(folder: Path) -> tuple[Path, Path]:
 
 
 def _say(text: str) -> None:
-    # A note that cannot be shown, as the author has closed even the kernel's own stream, is no reason to fail.
+    # Must not fail if the author has closed the kernel's own stream.
     with contextlib.suppress(OSError, ValueError):
         _HOOKS["stdout"].write(f"nbpipe: {text}\n")
 
@@ -213,26 +213,26 @@ def _is_path(output: Mapping[str, Any]) -> bool:
     return output["format"] is not None and formats.is_path(output["format"])
 
 
-def _require_made(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
+def _require_output(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
     name = output["name"]
     if not _is_path(output):
         if name not in namespace:
             raise NameError(f"output `{name}` was not bound: no statement of the step gave it a value")
         return
     target = step.staging / name / _basename(output)
-    wanted = "folder" if output["format"] == "dir" else "file"
+    expected = "folder" if output["format"] == "dir" else "file"
     if not os.path.lexists(target):
-        raise FileNotFoundError(f"output `{name}` was not written: write a {wanted} to the path that `{name}` holds")
-    if target.is_dir() != (wanted == "folder"):
-        raise FileNotFoundError(f"output `{name}` was not written as a {wanted}: found another thing at {target}")
+        raise FileNotFoundError(f"output `{name}` was not written: write a {expected} to the path that `{name}` holds")
+    if target.is_dir() != (expected == "folder"):
+        raise FileNotFoundError(f"output `{name}` was not written as a {expected}: found something else at {target}")
     _require_files(name, target)
 
 
 def _require_files(name: str, target: Path) -> None:
-    """Refuse what has no bytes to keep: links to nothing, links in a ring, sockets and pipes."""
-    for found in _files(target, ()):
-        if not (found.exists() and stat.S_ISREG(found.stat().st_mode)):
-            raise FileNotFoundError(f"output `{name}` holds {found.name!r}, which is neither a file nor a folder")
+    """Raise for anything but files and folders: broken links, link loops, sockets and pipes."""
+    for file in _files(target, ()):
+        if not (file.exists() and stat.S_ISREG(file.stat().st_mode)):
+            raise FileNotFoundError(f"output `{name}` holds {file.name!r}, which is neither a file nor a folder")
 
 
 def _files(target: Path, above: tuple[tuple[int, int], ...]) -> list[Path]:
@@ -241,7 +241,7 @@ def _files(target: Path, above: tuple[tuple[int, int], ...]) -> list[Path]:
     here = (target.stat().st_dev, target.stat().st_ino)
     if here in above:
         raise OSError(errno.ELOOP, "a folder holds a link that leads back to itself", str(target))
-    return [found for entry in sorted(target.iterdir()) for found in _files(entry, (*above, here))]
+    return [file for entry in sorted(target.iterdir()) for file in _files(entry, (*above, here))]
 
 
 def _save_one(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any]) -> dict[str, str]:
@@ -253,29 +253,29 @@ def _save_one(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, An
     return {"name": name, "format": saved.format, "basename": saved.basename, "note": saved.note}
 
 
-def _write_whole(target: Path, told: Mapping[str, Any]) -> None:
-    """Write JSON that is there completely or not at all; only this attempt's worker reads it, at once."""
-    write_file(target, json.dumps(told).encode(), durable=False)
+def _write_json(target: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON atomically; not durably, as only this attempt's worker reads it, at once."""
+    write_file(target, json.dumps(content).encode(), durable=False)
 
 
 # Inputs are read-only
 
 
 def _stamps(paths: Sequence[str]) -> Stamps:
-    """Return size, time and identity of every file of an input."""
-    files = [found for path in paths for found in _files(Path(path), ())]
-    return {str(found): _stamp(found) for found in files}
+    """Return the size, time and inode of every file of an input."""
+    files = [file for path in paths for file in _files(Path(path), ())]
+    return {str(file): _stamp(file) for file in files}
 
 
-def _stamp(found: Path) -> tuple[int, int, int]:
+def _stamp(file: Path) -> tuple[int, int, int]:
     try:
-        status = found.stat()
+        status = file.stat()
     except FileNotFoundError:
         return (-1, -1, -1)
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-# For each audited change: where its arguments hold a path and, if any, the descriptor of the folder it is relative to.
+# The index of a path in each audited event's arguments and, if any, of the descriptor of the folder it is relative to.
 _CHANGES: Mapping[str, tuple[tuple[int, int | None], ...]] = {
     "open": ((0, None),),
     "os.truncate": ((0, None),),
@@ -296,7 +296,7 @@ _WITH_ALL_BELOW = frozenset({"os.rename", "shutil.rmtree"})
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse, as an audit hook, what would change a declared input; note when the step starts processes."""
+    """Audit hook: raise for changes to a declared input, and record when the step starts processes."""
     watched = _CHANGES.get(event)
     step = _HERE.get("step")
     if step is not None and event in _CHILDREN:
@@ -307,7 +307,7 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
         return
     for at, folder_at in watched:
         named = _named(arguments, at, folder_at)
-        # To make a folder that is there already is a question, not a change.
+        # Creating a folder that exists already changes nothing.
         if named is not None and not (event == "os.mkdir" and os.path.lexists(named)):
             target = os.path.realpath(named) if event in _FOLLOWING else _unfollowed(named)
             _refuse_inputs(step, target, with_all_below=event in _WITH_ALL_BELOW and at == 0)
@@ -320,7 +320,7 @@ def _opens_to_write(mode: Any, flags: Any) -> bool:
 
 
 def _named(arguments: tuple[Any, ...], at: int, folder_at: int | None) -> str | None:
-    """Return the path that an audited call names; None for a descriptor, which was guarded when it was opened."""
+    """Return the path that an audited call names; None for a descriptor, which was checked when it was opened."""
     named = arguments[at]
     if not isinstance(named, str | bytes | os.PathLike):
         return None
@@ -330,7 +330,7 @@ def _named(arguments: tuple[Any, ...], at: int, folder_at: int | None) -> str | 
 
 
 def _unfollowed(named: str) -> str:
-    """Return a path's real spelling, but of a link itself and not of what it leads to."""
+    """Return a path with the links in its folder resolved, but not a link at its end."""
     path = Path(named)
     return str(Path(os.path.realpath(path.parent), path.name))
 
@@ -343,13 +343,13 @@ def _refuse_inputs(step: _Step, target: str, *, with_all_below: bool) -> None:
             raise PermissionError(errno.EACCES, message, target)
 
 
-# The author's modules as they were at submit
+# The author's modules, as they were at submit
 
 
 class _Frozen(importlib.abc.FileLoader):
-    """Loads one module from the source that the job carries, under the name of the file that it came from.
+    """Loads one module from the source in the job, under its original file name.
 
-    Data files beside it are no code: ``importlib.resources`` and ``pkgutil.get_data`` read them where they are.
+    Data files beside it are not frozen: ``importlib.resources`` and ``pkgutil.get_data`` read them where they are.
     """
 
     def __init__(self, fullname: str, path: str, source: str, *, is_package: bool) -> None:
@@ -367,19 +367,19 @@ class _Frozen(importlib.abc.FileLoader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds frozen modules before any that lie on disk; folders above them that hold no code are namespaces."""
+    """Finds frozen modules before any on disk; parent folders without code are namespace packages."""
 
     def __init__(self, modules: Sequence[Mapping[str, Any]]) -> None:
         self._modules = {item["name"]: item for item in modules}
         self._spaces = dict(above for item in modules for above in _folders_above(item))
 
     def find_spec(self, fullname: str, _path: object, _target: object = None) -> ModuleSpec | None:
-        """Return how to load a frozen module, or None for all others."""
+        """Return the spec of a frozen module, or None for any other."""
         item = self._modules.get(fullname)
         if item is not None:
             package = item["is_package"]
             loader = _Frozen(fullname, item["path"], item["source"], is_package=package)
-            # Beside the frozen submodules, what a package imports by a name made at run time is found where it was.
+            # Submodules that are not frozen, because their names are computed, are found on disk.
             places = [str(Path(item["path"]).parent)] if package else None
             return spec_from_file_location(fullname, item["path"], loader=loader, submodule_search_locations=places)
         if fullname in self._spaces:
@@ -390,7 +390,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _folders_above(item: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the packages above a module with their folders."""
+    """Return the parent packages of a module with their folders."""
     folder = Path(item["path"]).parent.parent if item["is_package"] else Path(item["path"]).parent
     above, name = [], item["name"].rpartition(".")[0]
     while name:
@@ -404,7 +404,7 @@ def _serve(modules: Sequence[Mapping[str, Any]]) -> None:
     sys.meta_path.insert(0, _Finder(modules))
     _HOOKS["modules"] = [item["path"] for item in modules]
     for item in modules:
-        # Tracebacks shall show the code that ran, not what the file holds by then.
+        # Tracebacks should show the code that ran, not the file's current content.
         linecache.cache[item["path"]] = (
             len(item["source"]),
             None,
@@ -413,45 +413,45 @@ def _serve(modules: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-# What a cell's end tells
+# The end of a cell
 
 
 def _watch_shell() -> None:
-    # Here, because IPython is the kernel's: outside of one there is nothing to watch.
+    # Not imported: outside of a kernel there is nothing to watch.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None or _HOOKS.get("shell") is shell:
         return
     _HOOKS["shell"] = shell
-    shell.events.register("post_run_cell", _tell_error)
-    # By itself it would end the kernel some time later, while the next cells already run.
+    shell.events.register("post_run_cell", _write_error)
+    # The original would end the kernel only later, while the next cells already run.
     shell.ask_exit = _leave
 
 
 def _leave() -> NoReturn:
-    _step().left = "quit() or exit()"
+    _step().exit_call = "quit() or exit()"
     raise SystemExit("the step called quit() or exit()")
 
 
-def _tell_error(result: Any) -> None:
-    """Write ``error.json`` when a cell has raised."""
+def _write_error(result: Any) -> None:
+    """Write ``error.json`` if a cell has raised."""
     error = result.error_before_exec or result.error_in_exec
     step = _HERE.get("step")
     if error is None or step is None:
         return
-    if isinstance(error, SystemExit) and not step.left:
-        step.left = "sys.exit()"
+    if isinstance(error, SystemExit) and not step.exit_call:
+        step.exit_call = "sys.exit()"
     shown = "".join(traceback.format_exception_only(error)).strip()
-    told = {"ename": type(error).__name__, "evalue": _words(error, shown), "line": _line(result, error)}
-    _write_whole(step.folder / "error.json", told)
+    record = {"ename": type(error).__name__, "evalue": _error_text(error, shown), "line": _line(result, error)}
+    _write_json(step.folder / "error.json", record)
     modules = frozenset(_HOOKS.get("modules", ()))
     cells = Path(_cell_name(result)).parent
     known = {*step.definitions, *(item["name"] for item in step.inputs)}
     postmortem.keep_postmortem(error, step.folder, lambda file: file in modules or Path(file).parent == cells, known)
 
 
-def _words(error: BaseException, shown: str) -> str:
-    """Return an error's text, by way of the library that bears with an error whose own text cannot be had."""
+def _error_text(error: BaseException, shown: str) -> str:
+    """Return an error's text as formatted by ``traceback``, which handles errors whose ``str()`` fails."""
     if isinstance(error, SyntaxError):
         return str(error.msg)
     kind, separator, message = shown.partition(": ")
@@ -459,7 +459,7 @@ def _words(error: BaseException, shown: str) -> str:
 
 
 def _line(result: Any, error: BaseException) -> int | None:
-    """Return the line in the cell that raised: the innermost one that is the cell's own."""
+    """Return the line in the cell that raised: the innermost one in the cell's own code."""
     name = _cell_name(result)
     if isinstance(error, SyntaxError) and (error.filename == name or result.error_before_exec):
         return error.lineno

@@ -1,6 +1,6 @@
-"""Has tqdm's progress bars tell how far a step has come, whichever kind they are. Shipped to steps' kernels as source.
+"""Reports the progress of tqdm's bars of any kind. Shipped to steps' kernels as source.
 
-The bars themselves, and not the text that they print: a notebook's bar prints none, and the text rounds its numbers.
+It hooks into the bars instead of reading their text: a notebook's bar prints none, and the text rounds the numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PAUSE = 0.1
 
 
 class _Outermost:
-    """Tells of one bar at a time: the first that is open, as loops within its loop have bars of their own."""
+    """Reports one bar at a time: the first open one, as nested loops have their own bars."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -31,16 +31,16 @@ class _Outermost:
         self._process = os.getpid()
 
     def moved(self, bar: Any, *, over: bool) -> None:
-        """Hear that a bar shows a new state, or that it is closed."""
+        """Handle a bar's refresh or closing."""
         if os.getpid() != self._process or getattr(bar, "disable", False):
-            # A forked process has no way to tell.
+            # A forked process cannot report.
             return
         if self._bar() is None:
             self._bar = weakref.ref(bar)
         now = time.monotonic()
         if self._bar() is bar and (over or now >= self._next):
             self._next = now + _PAUSE
-            # A bar counts whatever its author likes.
+            # A bar may count anything.
             with suppress(TypeError, ValueError, OverflowError):
                 self._tell(float(bar.n), None if bar.total is None else float(bar.total), _name(bar))
         if over and self._bar() is bar:
@@ -48,7 +48,7 @@ class _Outermost:
 
 
 def watch(tell: Tell) -> None:
-    """Have the outermost bar told of from now on; tqdm itself is not loaded."""
+    """Report the outermost bar from now on, without loading tqdm."""
     outermost = _Outermost(tell)
     when_loaded({"tqdm.std": lambda module: _watch(module, outermost)})
 

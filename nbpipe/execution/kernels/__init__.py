@@ -1,1 +1,1 @@
-"""The processes of kernels: how they are started, supervised and ended."""
+"""The processes of kernels: starting, supervising and ending them."""

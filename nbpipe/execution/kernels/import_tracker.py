@@ -1,4 +1,4 @@
-"""Learns, while modules are imported, which packages import which others and which environment variables are read."""
+"""Records which packages import which others, and which environment variables are read during imports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
-# Variables that the interpreter, the C library or libraries in C read without asking ``os.environ``.
+# Variables that the interpreter, the C library or C extensions read without ``os.environ``.
 _READ_IN_C = (
     "PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "GOTO_", "MKL_",
     "BLIS_", "VECLIB_", "NUMEXPR_", "NPY_", "NUMPY_", "ARROW_", "POLARS_", "CUDA_HOME",
@@ -22,27 +22,27 @@ _OWN = {"__main__", "__mp_main__", "nbpipe"}
 
 
 def read_in_c(names: Iterable[str]) -> set[str]:
-    """Return those of the variables that a process may have read at its start, or libraries while they were loaded."""
+    """Return those variables that C code may have read at the process's start or while libraries were loaded."""
     return {name for name in names if name.startswith(_READ_IN_C)}
 
 
 class _Environ(os._Environ):  # type: ignore[type-arg]  # noqa: SLF001  # the only class that a process's own may become
-    """The environment of this process, which remembers what it was asked."""
+    """The environment of this process, which records the variables that are read."""
 
-    asked: set[str] = set()  # noqa: RUF012  # one for the process, as the environment is
+    variables_read: set[str] = set()  # noqa: RUF012  # one for the process, as the environment is
 
     def __getitem__(self, name: Any) -> Any:
-        self.asked.add(name)
+        self.variables_read.add(name)
         return super().__getitem__(name)
 
     def __iter__(self) -> Iterator[Any]:
         for name in super().__iter__():
-            self.asked.add(name)
+            self.variables_read.add(name)
             yield name
 
 
 class ImportTracker:
-    """Watches what is imported within ``with``: ``edges`` are the packages that a package imports, by name."""
+    """Context manager that records imports: ``edges`` maps a package to the packages that it imports."""
 
     def __init__(self) -> None:
         self.edges: dict[str, set[str]] = defaultdict(set)
@@ -51,15 +51,15 @@ class ImportTracker:
 
     @property
     def variables(self) -> set[str]:
-        """The environment variables that were read."""
-        return set(_Environ.asked)
+        """Return the environment variables that were read."""
+        return set(_Environ.variables_read)
 
     def closure(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
-        """Get, for each third-party package among the modules, all those that it imports directly or through others."""
+        """Return, for each third-party package among the modules, all that it imports directly or indirectly."""
         return {top: frozenset(self._reached(top)) for top in _third_party(names)}
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
-        """Note, as the first of the finders, who loads a module for the first time; extension modules too do it so."""
+        """Record, as the first finder, who imports a module for the first time, extension modules included."""
         self._note(sys._getframe(1), name)  # noqa: SLF001  # the documented way to ask who calls
 
     def __enter__(self) -> None:
@@ -74,19 +74,19 @@ class ImportTracker:
         builtins.__import__, importlib.import_module, os.environ.__class__ = self._was
         sys.meta_path.remove(self)
         for name in set(sys.modules) - self._before:
-            self._note_held(name)
+            self._note_attributes(name)
 
-    def _note_held(self, name: str) -> None:
-        """Note the modules that a new module holds: extension modules import in C what is loaded already."""
+    def _note_attributes(self, name: str) -> None:
+        """Record the modules among a new module's attributes: extension modules import loaded modules in C."""
         top = name.partition(".")[0]
         for value in tuple(vars(sys.modules[name]).values()) if sys.modules[name] is not None else ():
             if isinstance(value, ModuleType):
-                held = value.__name__.partition(".")[0]
-                if held != top and held not in sys.stdlib_module_names:
-                    self.edges[top].add(held)
+                package = value.__name__.partition(".")[0]
+                if package != top and package not in sys.stdlib_module_names:
+                    self.edges[top].add(package)
 
     def _note(self, frame: FrameType | None, name: str) -> None:
-        """Note an import for the package that asked for it; the standard library asks for others."""
+        """Record an import for the package that requested it, skipping the standard library."""
         top = name.partition(".")[0]
         if top in sys.stdlib_module_names:
             return
@@ -99,15 +99,15 @@ class ImportTracker:
         reached: set[str] = set()
         waiting = [top]
         while waiting:
-            for found in self.edges.get(waiting.pop(), ()):
-                if found not in reached:
-                    reached.add(found)
-                    waiting.append(found)
+            for package in self.edges.get(waiting.pop(), ()):
+                if package not in reached:
+                    reached.add(package)
+                    waiting.append(package)
         return _third_party(reached) - {top}
 
 
 def _noting(note: Callable[[FrameType, str], None], real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an import function that notes who imports what; relative imports stay in their package, so they don't."""
+    """Return an import function that records absolute imports; relative ones stay in their package."""
 
     def noting(name: str, *rest: Any, **named: Any) -> Any:
         level = rest[3] if len(rest) > 3 else named.get("level", 0)

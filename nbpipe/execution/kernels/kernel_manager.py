@@ -1,9 +1,9 @@
-"""Kernels that belong to one attempt: started fast, reached through private sockets, gone when the attempt is.
+"""The kernel of one attempt: started fast, reached through private sockets, and ended with the attempt.
 
 Three things differ from jupyter_client's own manager. The channels are sockets in a fresh directory that only this user
 can enter (TCP channels are plain text that any local user may read). The process is started under a supervisor (see
-:mod:`nbpipe.execution.kernels.supervisor`). And nobody waits for fixed delays: the manager waits until the kernel has
-bound its sockets before it connects, and the client is ready when the kernel's first messages have come through.
+:mod:`nbpipe.execution.kernels.supervisor`). And there are no fixed delays: the manager connects when the kernel has
+bound its sockets, and the client is ready when the kernel's first messages have arrived.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _LOG_BYTES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class StepKernelSpec:
-    """What a step asks of its kernel: ``command`` has ``{connection_file}`` in it, ``env`` is the whole environment.
+    """The requirements of a kernel: ``command`` contains ``{connection_file}``, ``env`` is the whole environment.
 
-    ``memory`` is a limit in bytes for all that it starts, None for any. ``preload`` names what the run's steps import,
-    ``local`` the author's own modules, which are never loaded ahead. ``ahead`` is what a kernel that is started before
-    it is needed runs then: what each step begins with.
+    ``memory`` is a limit in bytes including child processes, None for no limit. ``preload`` names what the run's steps
+    import, ``local`` the author's own modules, which are never preloaded. ``ahead`` is the code that a standby kernel
+    runs in advance: what each step begins with.
     """
 
     command: tuple[str, ...]
@@ -61,7 +61,7 @@ class StepKernelSpec:
 
 
 class KernelStartError(RuntimeError):
-    """The kernel did not come up: ``exit_code`` is how it ended, None when it lives but does not answer."""
+    """The kernel did not start: ``exit_code`` is None if it is alive but does not answer."""
 
     def __init__(self, message: str, exit_code: int | None) -> None:
         super().__init__(message)
@@ -69,19 +69,19 @@ class KernelStartError(RuntimeError):
 
 
 class SupervisedProvisioner(LocalProvisioner):
-    """Stands for the kernel under its supervisor; a signal goes to the supervisor, which knows what to do with it."""
+    """Provisions a kernel under its supervisor, which receives its signals."""
 
     supervisor: SupervisorHandle | None = None
 
     async def launch_kernel(self, cmd: list[str], **_: Any) -> KernelConnectionInfo:  # noqa: ARG002  # it is known
-        """Start the kernel, unless that was done ahead."""
+        """Start the kernel, unless it was started in advance."""
         if isinstance(self.parent, StepKernelManager):
             self.parent.launch()
-        self.process = self.supervisor  # type: ignore[assignment]  # as much of a process as is asked of it
+        self.process = self.supervisor  # type: ignore[assignment]  # implements what is used of a process
         return self.connection_info
 
     async def send_signal(self, signum: int) -> None:
-        """Send a signal to the kernel; the supervisor has a word for each that is meant here."""
+        """Send a signal to the kernel, as a command to the supervisor."""
         if self.supervisor is not None:
             self.supervisor.say(INTERRUPT if signum == signal.SIGINT else END)
 
@@ -90,12 +90,12 @@ class SupervisedProvisioner(LocalProvisioner):
         await self.send_signal(signal.SIGTERM)
 
     async def wait(self) -> int | None:
-        """Wait until the supervisor has ended, and get how the kernel did."""
+        """Wait until the supervisor has ended, and return the kernel's exit code."""
         supervisor, self.process = self.supervisor, None
         if supervisor is None:
             return None
-        ends = time.monotonic() + _END_SECONDS
-        await until(lambda: supervisor.poll() is not None or time.monotonic() > ends, _SHORT_SECONDS)
+        deadline = time.monotonic() + _END_SECONDS
+        await until(lambda: supervisor.poll() is not None or time.monotonic() > deadline, _SHORT_SECONDS)
         return supervisor.poll()
 
 
@@ -104,16 +104,16 @@ class PromptClient(AsyncKernelClient):
 
     def _context_default(self) -> zmq.asyncio.Context:
         context = super()._context_default()
-        # What the kernel prints must not be dropped while this side is busy.
+        # The kernel's output must not be dropped while this process is busy.
         context.setsockopt(zmq.RCVHWM, 0)
         return context
 
     def start_channels(self, *_: bool, **__: bool) -> None:
-        """Open the channels that cells are run through; no others are needed, as the supervisor watches the kernel."""
+        """Open the channels for running cells; the others are not needed, as the supervisor watches the kernel."""
         super().start_channels(stdin=False, hb=False, control=False)
 
     def stop_channels(self) -> None:
-        """Close what was opened; upstream would open the others first."""
+        """Close the open channels; upstream would open the others first."""
         for channel in (self._shell_channel, self._iopub_channel):
             if channel is not None and channel.is_alive():
                 channel.stop()
@@ -123,7 +123,7 @@ class PromptClient(AsyncKernelClient):
     async def _async_wait_for_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # upstream's name
         deadline = time.monotonic() + (timeout or 60)
         self.kernel_info()
-        # Any message means that the subscription is through; ipykernel 7 sends a welcome for this purpose.
+        # Any message means that the subscription is active; ipykernel 7 sends a welcome for this purpose.
         while await _message(self.iopub_channel) is None:
             await self._check_starting(deadline)
             self.kernel_info()
@@ -146,13 +146,13 @@ class PromptClient(AsyncKernelClient):
 
 
 async def until(condition: Callable[[], bool], pause: float = _POLL_SECONDS) -> None:
-    """Return when a condition of another process holds, looking every ``pause`` seconds."""
+    """Wait until a condition holds, polling every ``pause`` seconds."""
     while not condition():  # noqa: ASYNC110  # other processes set no events
         await asyncio.sleep(pause)
 
 
 async def _message(channel: Any) -> dict[str, Any] | None:
-    """Return a channel's next message, or None when none comes for a while."""
+    """Return a channel's next message, or None if none arrives in time."""
     try:
         message: dict[str, Any] = await channel.get_msg(timeout=0.5)
     except Empty:
@@ -173,34 +173,34 @@ class StepKernelManager(AsyncKernelManager):
         self.spec = spec
         self.known_to_be_forked = False
         self.directory = make_socket_directory()
-        self.written: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed at the kernel's end
+        self.log_file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed at the kernel's end
         self.transport = "ipc"
-        # Both absolute: the default is relative, and the kernel runs in another folder than its client.
+        # Absolute: the defaults are relative, and the kernel runs in another folder than its client.
         self.connection_file = f"{self.directory}/kernel.json"
         self.ip = f"{self.directory}/s"
-        # Start-up files, settings and history of the author's own IPython are no part of the step.
+        # The start-up files, settings and history of the author's own IPython are not part of the step.
         settings = Path(self.directory, "ipython")
         settings.mkdir()
         argv = [*spec.command, f"--ipython-dir={settings}", "--HistoryManager.hist_file=:memory:"]
         self._kernel_spec = KernelSpec(argv=argv, display_name="nbpipe step", language="python")
-        self._kept = SupervisedProvisioner(kernel_id="step", kernel_spec=self._kernel_spec, parent=self)
-        self.provisioner = self._kept
+        self._supervised = SupervisedProvisioner(kernel_id="step", kernel_spec=self._kernel_spec, parent=self)
+        self.provisioner = self._supervised
 
     def launch(self) -> None:
-        """Start the kernel's process, unless it was started before."""
-        if self._kept.supervisor is None:
+        """Start the kernel's process, unless it was started already."""
+        if self._supervised.supervisor is None:
             self.write_connection_file()
             command, spec = tuple(self.format_kernel_cmd()), self.spec
             start = supervisor_handle.LaunchRequest(
-                command, spec.env, spec.cwd, self.directory, self.written, spec.memory
+                command, spec.env, spec.cwd, self.directory, self.log_file, spec.memory
             )
-            self._kept.supervisor = zygote_pool.HERE.start(start, spec.preload, spec.local)
+            self._supervised.supervisor = zygote_pool.HERE.start(start, spec.preload, spec.local)
 
     def warm_up(self) -> None:
-        """Have the kernel run what its spec tells to run ahead; returns when it has, or ended, or takes too long."""
-        channel, ends = Path(f"{self.ip}-{self.shell_port}"), time.monotonic() + _WARM_SECONDS
+        """Run the spec's ``ahead`` code in the kernel; return when it has run, the kernel has ended, or time is up."""
+        channel, deadline = Path(f"{self.ip}-{self.shell_port}"), time.monotonic() + _WARM_SECONDS
         while not channel.exists():
-            if self.exit_code is not None or time.monotonic() > ends:
+            if self.exit_code is not None or time.monotonic() > deadline:
                 return
             time.sleep(_POLL_SECONDS)
         content = {"code": self.spec.ahead, "silent": True, "store_history": False, "allow_stdin": False}
@@ -208,55 +208,55 @@ class StepKernelManager(AsyncKernelManager):
             shell.linger = 0
             shell.connect(f"ipc://{channel}")
             self.session.clone().send(shell, "execute_request", content)
-            while self.exit_code is None and time.monotonic() < ends and not shell.poll(_LOOK_MILLISECONDS):
+            while self.exit_code is None and time.monotonic() < deadline and not shell.poll(_LOOK_MILLISECONDS):
                 continue
 
     def still_good(self) -> bool:
-        """Return whether a kernel that was started ahead is what one started now would be."""
-        # Only a forked kernel can be: of another one nobody knows what it has loaded.
-        self.known_to_be_forked = self._kept.supervisor is not None and self._kept.supervisor.still_good()
+        """Return whether a kernel that was started in advance is equivalent to one started now."""
+        # Only a forked kernel can be: what another one has loaded is unknown.
+        self.known_to_be_forked = self._supervised.supervisor is not None and self._supervised.supervisor.still_good()
         return self.known_to_be_forked
 
     @property
     def exit_code(self) -> int | None:
-        """How the kernel ended: its exit code, minus a signal's number, or None while it lives or never started."""
-        supervisor = self._kept.supervisor
+        """Return the kernel's exit code, negative for a signal, or None while it is alive or not started."""
+        supervisor = self._supervised.supervisor
         return None if supervisor is None else supervisor.poll()
 
     @property
     def took(self) -> int:
-        """How many bytes the kernel and what it started took when that was too much; 0 when it never was."""
-        supervisor = self._kept.supervisor
+        """Return the memory in bytes of the kernel and its children if it exceeded the limit, else 0."""
+        supervisor = self._supervised.supervisor
         return 0 if supervisor is None else supervisor.took
 
     @property
     def oom(self) -> bool:
-        """Whether the system ended the kernel because it had no memory left."""
-        supervisor = self._kept.supervisor
+        """Return whether the system killed the kernel for lack of memory."""
+        supervisor = self._supervised.supervisor
         return supervisor is not None and supervisor.oom
 
     def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as Ctrl-C would."""
-        if self._kept.supervisor is not None:
-            self._kept.supervisor.interrupt()
+        if self._supervised.supervisor is not None:
+            self._supervised.supervisor.interrupt()
 
     @property
     def stopped(self) -> int | None:
-        """The number of the kernel's process while it is stopped, by a signal that somebody sent it; else None."""
-        supervisor = self._kept.supervisor
+        """Return the process id of the kernel while it is stopped by a signal, else None."""
+        supervisor = self._supervised.supervisor
         return None if supervisor is None else supervisor.stopped
 
     def kill(self) -> None:
-        """End the kernel and all that it started; returns when that is done, or known to be under way."""
-        supervisor = self._kept.supervisor
+        """End the kernel and its child processes, and wait for that, up to a limit."""
+        supervisor = self._supervised.supervisor
         if supervisor is not None:
             supervisor.end()
             if not supervisor.wait(_END_SECONDS):
                 supervisor.kill()
 
     def end(self) -> None:
-        """Return when the kernel and all that it started are gone and its sockets are removed."""
-        supervisor = self._kept.supervisor
+        """End the kernel and its child processes, wait for that, and remove its sockets."""
+        supervisor = self._supervised.supervisor
         if supervisor is not None:
             supervisor.end()
             supervisor.wait(_END_SECONDS)
@@ -264,13 +264,13 @@ class StepKernelManager(AsyncKernelManager):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def log_tail(self) -> bytes:
-        """Return the end of what the process wrote outside of its cells, and forget it."""
-        with self.written as log:
+        """Return the end of what the process wrote outside of its cells, and delete it."""
+        with self.log_file as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
             return log.read()
 
     async def _async_start_kernel(self, **kw: Any) -> None:
-        # Upstream's own waits a hundredth of a second at its end, for its tests.
+        # Upstream's version sleeps a hundredth of a second at its end.
         command, kw = await self._async_pre_start_kernel(**kw)
         await self._async_launch_kernel(command, **kw)
         await self._async_post_start_kernel(**kw)
@@ -278,10 +278,10 @@ class StepKernelManager(AsyncKernelManager):
     start_kernel = _async_start_kernel
 
     def _connect_control_socket(self) -> None:
-        """Open nothing: what upstream says through it is the supervisor's to hear."""
+        """Do nothing: commands go to the supervisor instead."""
 
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
-        # A client that connects before the kernel has bound waits a tenth of a second before it tries again.
+        # A client that connects before the kernel has bound its sockets retries only after a tenth of a second.
         channels = [Path(f"{self.ip}-{port}") for port in (self.shell_port, self.iopub_port, self.control_port)]
         await until(lambda: all(channel.exists() for channel in channels) or self.exit_code is not None)
         await super()._async_post_start_kernel(**kwargs)
@@ -289,8 +289,8 @@ class StepKernelManager(AsyncKernelManager):
     post_start_kernel = _async_post_start_kernel
 
     async def _async_shutdown_kernel(self, *_: object, **__: object) -> None:
-        await self._kept.kill()
-        await self._kept.wait()
+        await self._supervised.kill()
+        await self._supervised.wait()
         await self._async_cleanup_resources()
 
     shutdown_kernel = _async_shutdown_kernel

@@ -1,7 +1,7 @@
-"""One kernel ahead: while a step runs, the kernel for the next one is started, and waits.
+"""A standby kernel: while a step runs, a kernel for the next step is started in advance.
 
-It is handed out once, and only if what is asked of it is exactly what was asked of the one before it, and if a kernel
-started at that moment would be no other: the same files loaded, nothing hidden by a module of the author's own.
+It is used only if the next step requires exactly the same kernel, and if a kernel started at that moment would be
+equivalent: the same files loaded, and no module hidden by one of the author's.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from nbpipe.execution.kernels import zygote_pool
 from nbpipe.execution.kernels.kernel_manager import StepKernelManager, StepKernelSpec
 
 _PAUSE_SECONDS = 0.02
-# What has begun to start is there sooner than what begins now, unless something is wrong with it.
+# A kernel that is starting is ready sooner than a new one, unless something is wrong with it.
 _PATIENCE_SECONDS = 2.0
 
 
 class StandbyKernel:
-    """The kernel ahead of this process's steps; all of it may be used from any thread."""
+    """The standby kernel of this process's steps; thread-safe."""
 
     def __init__(self) -> None:
         self._kernel: StepKernelManager | None = None
@@ -48,7 +48,7 @@ class StandbyKernel:
             coming.wait(_PATIENCE_SECONDS)
 
     def prepare(self, spec: StepKernelSpec) -> None:
-        """Begin to start a kernel ahead in place of one with another spec, and return at once."""
+        """Start a standby kernel with this spec in the background, replacing one with another spec."""
         with self._lock:
             self._spec = spec
             if self._starting is None:
@@ -56,7 +56,7 @@ class StandbyKernel:
                 self._starting.start()
 
     def retire(self) -> None:
-        """End the kernel ahead, if there is one."""
+        """End the standby kernel, if there is one."""
         with self._lock:
             self._spec = None
             starting = self._starting
@@ -65,7 +65,7 @@ class StandbyKernel:
         self._replace(None)
 
     def _start(self) -> None:
-        # One that is forked too early lacks what its zygote would have loaded for it.
+        # A kernel that is forked too early lacks modules that its zygote is still loading.
         while (spec := self._spec) is not None and zygote_pool.HERE.settled(spec.command, spec.env) is False:
             time.sleep(_PAUSE_SECONDS)
         if spec is not None and zygote_pool.HERE.settled(spec.command, spec.env):
@@ -84,11 +84,11 @@ class StandbyKernel:
             self._coming = there
         try:
             kernel.launch()
-            # The first look touches what the supervisor shares with its zygote; the next one is five times as fast.
+            # The first check copies memory that the supervisor shares with its zygote; the next one is much faster.
             if kernel.still_good():
                 kernel.warm_up()
         except OSError:
-            # What keeps it from starting keeps the step's own kernel too, which tells it.
+            # The step's own kernel will fail for the same reason, and report it.
             _discard(kernel)
         else:
             self._replace(kernel)
@@ -106,13 +106,13 @@ class StandbyKernel:
 
 def _discard(kernel: StepKernelManager) -> None:
     kernel.end()
-    kernel.written.close()
+    kernel.log_file.close()
 
 
 HERE = StandbyKernel()
 
 
 def retire_kernels() -> None:
-    """End all that this process keeps ready for steps to come, and return when it is gone."""
+    """End the standby kernel and all zygotes of this process, and wait for that."""
     HERE.retire()
     zygote_pool.HERE.retire()

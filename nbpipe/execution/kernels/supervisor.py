@@ -1,12 +1,12 @@
-"""The supervisor of one kernel: a small process between worker and kernel that leaves nothing behind.
+"""The supervisor of one kernel: a small process between worker and kernel that cleans up after it.
 
 The supervisor's standard input is its socket to the worker. The worker starts a supervisor as a
 process of its own (:func:`main`) or has a zygote fork one (see :mod:`nbpipe.execution.kernels.zygote`); either way the
-supervisor forks the kernel into a session of its own and waits. It ends the kernel when the worker asks or is gone,
-however it went (the socket closes); an interrupt is handed on to the kernel's process group. When the
-kernel has ended, everything it started is killed too: on Linux the supervisor is the reaper of orphans, so that
+supervisor forks the kernel into a separate session and waits. It ends the kernel when the worker requests it or ends,
+for whatever reason (the socket closes); an interrupt is forwarded to the kernel's process group. When the
+kernel has ended, its child processes are killed too: on Linux the supervisor is the reaper of orphans, so that
 children in sessions of their own do not escape. Then the kernel's private directory is removed, the worker
-is told how the kernel ended, and the supervisor ends the same way.
+gets the kernel's exit status, and the supervisor ends the same way.
 
 Why not PR_SET_PDEATHSIG alone: it follows the *thread* that started the process, it does not reach grandchildren, and
 only Linux has it. Between the supervisor, which has one thread, and the kernel it is right, and used.
@@ -30,12 +30,12 @@ from typing import NoReturn
 from nbpipe.execution.kernels import process_memory
 
 SOCKET = 0
-# What the worker may say, and what it is told.
+# The worker's commands, and the supervisor's messages.
 INTERRUPT = b"i"
 END = b"e"
 CHECK = b"c"
 SUPERVISOR = b"supervisor "
-BEGUN = b"begun\n"
+STARTED = b"begun\n"
 STOPPED = b"stopped "
 CONTINUED = b"continued\n"
 GOOD = b"good\n"
@@ -52,7 +52,7 @@ _HEARTBEAT_SECONDS = 1.0
 
 @dataclass(slots=True)
 class SupervisorRequests:
-    """What the socket and signals have asked for; a kernel that is to end has no use for an interrupt."""
+    """Pending requests from the socket and from signals."""
 
     end: bool = False
     interrupt: bool = False
@@ -61,7 +61,7 @@ class SupervisorRequests:
     _waker: int = -1
 
     def listen(self) -> None:
-        """Begin to hear the signals that may come, and children that end."""
+        """Handle signals, and wake up when a child ends."""
         self.wake, self._waker = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(self._waker, False)
@@ -71,8 +71,8 @@ class SupervisorRequests:
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGHUP, self._end)
 
-    def deafen(self) -> None:
-        """Hear nothing any more, in a forked process that shall be as if nobody had listened."""
+    def stop_listening(self) -> None:
+        """Restore the default signal handling in a forked process."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
@@ -82,14 +82,14 @@ class SupervisorRequests:
 
     @property
     def anything(self) -> bool:
-        """Return whether something was asked for that is still to be done."""
+        """Return whether any request is pending."""
         return self.end or self.interrupt or self.check
 
-    def hear(self, words: bytes | bytearray) -> None:
-        """Take what came over the socket; nothing at all means that the worker is gone."""
-        self.end = self.end or not words or END in words
-        self.interrupt = self.interrupt or INTERRUPT in words
-        self.check = self.check or CHECK in words
+    def receive(self, message: bytes | bytearray) -> None:
+        """Handle a message from the socket; an empty one means that the worker has ended."""
+        self.end = self.end or not message or END in message
+        self.interrupt = self.interrupt or INTERRUPT in message
+        self.check = self.check or CHECK in message
 
     def _interrupt(self, *_: object) -> None:
         self.interrupt = True
@@ -104,7 +104,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def fork_kernel() -> int:
-    """Make this process a supervisor and fork; return the kernel's number, or 0 in the kernel, which is still bare."""
+    """Make this process a supervisor and fork; return the kernel's process id, or 0 in the kernel."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     supervisor_pid = os.getpid()
     kernel = os.fork()
@@ -121,8 +121,8 @@ def fork_kernel() -> int:
 
 
 def execute(command: list[str], env: dict[str, str]) -> NoReturn:
-    """Become the kernel that a command starts."""
-    # Python ignores it, and what is ignored stays so in the kernel.
+    """Replace this process by the kernel that the command starts."""
+    # Python ignores it, and the kernel would inherit that.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         # ipykernel watches the parent named here; it is the supervisor, not the worker.
@@ -138,12 +138,12 @@ def _signal_group(kernel: int, number: int) -> None:
 
 
 def _ended(kernel: int) -> bool:
-    """Return whether the kernel has ended, without taking its status: as a zombie it still holds its group's number."""
+    """Return whether the kernel has ended, without reaping it: a zombie still reserves its process group id."""
     return os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def _reap_others(kernel: int) -> None:
-    """Take the status of adopted orphans that have ended, so that they do not pile up."""
+    """Reap adopted orphans that have ended."""
     for child in process_memory.children(os.getpid()):
         if child != kernel:
             with contextlib.suppress(ChildProcessError):
@@ -151,20 +151,20 @@ def _reap_others(kernel: int) -> None:
 
 
 def announce() -> None:
-    """Tell the worker which process keeps its kernel."""
-    os.write(SOCKET, SUPERVISOR + f"{os.getpid()}\n".encode() + BEGUN)
+    """Send the worker this supervisor's process id."""
+    os.write(SOCKET, SUPERVISOR + f"{os.getpid()}\n".encode() + STARTED)
 
 
 @dataclass(slots=True)
 class KernelActivity:
-    """What the kernel is doing, looked at each second and when it has changed."""
+    """The kernel's activity, checked every second and after changes."""
 
     kernel: int
     _stopped: bool = False
     _looked: float = 0.0
 
-    def feel(self, *, changed: bool) -> None:
-        """Tell the worker when the kernel was stopped or goes on; end one of which nothing but threads is left."""
+    def check(self, *, changed: bool) -> None:
+        """Tell the worker if the kernel was stopped or continued; kill it if its main thread has ended."""
         now = time.monotonic()
         if not changed and now < self._looked + _HEARTBEAT_SECONDS:
             return
@@ -189,8 +189,8 @@ def _watch(
             os.read(requests.wake, 512)
             _reap_others(kernel)
         if SOCKET in ready:
-            requests.hear(_heard())
-        pulse.feel(changed=requests.wake in ready)
+            requests.receive(_receive())
+        pulse.check(changed=requests.wake in ready)
         if requests.check:
             requests.check = False
             _tell(GOOD if good() else OUTDATED)
@@ -202,20 +202,20 @@ def _watch(
             _signal_group(kernel, signal.SIGINT)
 
 
-def _heard() -> bytes:
+def _receive() -> bytes:
     try:
         return os.read(SOCKET, 512)
     except ConnectionError:
         return b""
 
 
-def _tell(words: bytes) -> None:
+def _tell(message: bytes) -> None:
     with contextlib.suppress(OSError):
-        os.write(SOCKET, words)
+        os.write(SOCKET, message)
 
 
 def _sweep(kernel: int) -> int:
-    """Kill what the kernel left and get the kernel's own status."""
+    """Kill the processes that the kernel left, and return the kernel's status."""
     _signal_group(kernel, signal.SIGKILL)
     _, status = os.waitpid(kernel, 0)
     deadline = time.monotonic() + _SWEEP_SECONDS
@@ -246,9 +246,9 @@ def _end_alike(status: int) -> NoReturn:
 def supervise(
     kernel: int, requests: SupervisorRequests, directory: str, memory: int | None, good: Callable[[], bool]
 ) -> NoReturn:
-    """Keep a kernel to its end; ``memory`` is how many bytes it and all that it starts may take.
+    """Supervise a kernel to its end; ``memory`` is its limit in bytes, child processes included.
 
-    ``good`` says whether a kernel that was started ahead is what one started now would be.
+    ``good`` says whether a kernel that was started in advance is equivalent to one started now.
     """
     gauge = process_memory.MemoryWatch(os.getpid(), memory) if memory and _LINUX else None
     before = process_memory.oom_kills()
@@ -266,15 +266,15 @@ def supervise(
 
 
 def main() -> None:
-    """Keep one kernel from its start to its end: the arguments are DIRECTORY, MEMORY (0: any) and its command."""
+    """Start and supervise one kernel; the arguments are DIRECTORY, MEMORY (0: no limit) and its command."""
     directory, memory, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     requests = SupervisorRequests()
     requests.listen()
     announce()
     kernel = fork_kernel()
     if kernel == 0:
-        requests.deafen()
+        requests.stop_listening()
         process_memory.restrain(memory)
         execute(command, dict(os.environ))
-    # Which files it has loaded, nobody knows.
+    # The files that it has loaded are unknown.
     supervise(kernel, requests, directory, memory, lambda: False)

@@ -19,13 +19,13 @@ from typing import IO
 
 import nbpipe
 from nbpipe.execution.kernels.supervisor import (
-    BEGUN,
     CHECK,
     CONTINUED,
     END,
     GOOD,
     INTERRUPT,
     REPORT,
+    STARTED,
     STOPPED,
     SUPERVISOR,
 )
@@ -40,10 +40,10 @@ _ISOLATED = (
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """How a kernel is to be started: ``command`` is complete, ``env`` is the whole environment.
+    """How to start a kernel: ``command`` is complete, ``env`` is the whole environment.
 
-    ``directory`` is removed after the kernel, ``log`` takes what it writes outside of its cells. ``memory`` is the
-    limit in bytes for all that it starts, None for any.
+    ``directory`` is removed after the kernel, ``log`` receives what it writes outside of its cells. ``memory`` is the
+    limit in bytes including child processes, None for no limit.
     """
 
     command: tuple[str, ...]
@@ -55,10 +55,10 @@ class LaunchRequest:
 
 
 class SupervisorHandle:
-    """A kernel's supervisor, seen from the worker; all of it may be used from any thread.
+    """A handle of a kernel's supervisor for the worker; thread-safe.
 
-    ``stopped`` is the process number of a kernel that somebody has stopped, until it goes on. Once the kernel is gone,
-    ``took`` is how many bytes it took if that was more than it may, and ``oom`` whether the system had none left.
+    ``stopped`` is the process id of a kernel while it is stopped by a signal. Once the kernel has ended, ``took`` is
+    the memory in bytes that it used if that exceeded the limit, and ``oom`` says whether the system ran out of memory.
     """
 
     def __init__(self, end: socket.socket, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -68,46 +68,46 @@ class SupervisorHandle:
         self._number: int | None = None
         self._end = end
         self._process = process
-        self._told = bytearray()
+        self._received = bytearray()
         self._exit_code: int | None = None
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        """Return how the kernel ended: its exit code, minus a signal's number, or None while it is there."""
+        """Return the kernel's exit code, negative for a signal, or None while it is alive."""
         with self._lock:
             while self._exit_code is None and readable(self._end, 0):
-                self._hear()
+                self._receive()
             return self._exit_code
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the kernel and all that it started are gone; False when they are not in time."""
+        """Wait until the kernel and its child processes have ended; return False on a timeout."""
         deadline = time.monotonic() + seconds
         while self.poll() is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 return False
-            readable(self._end, left)
+            readable(self._end, remaining)
         return True
 
-    def begun(self, seconds: float) -> bool:
-        """Wait until the supervisor is at work; False when there is none, or none in time."""
+    def wait_for_start(self, seconds: float) -> bool:
+        """Wait until the supervisor has started; return False if it fails or on a timeout."""
         deadline = time.monotonic() + seconds
-        while BEGUN not in self._told and self._exit_code is None:
+        while STARTED not in self._received and self._exit_code is None:
             if not readable(self._end, max(0.0, deadline - time.monotonic())):
                 return False
             with self._lock:
-                self._hear()
-        return BEGUN in self._told
+                self._receive()
+        return STARTED in self._received
 
     def still_good(self) -> bool:
-        """Return whether the kernel lives and is what one started now would be."""
+        """Return whether the kernel is alive and equivalent to one started now."""
         with self._lock:
-            length = len(self._told)
+            length = len(self._received)
             self.say(CHECK)
             while self._exit_code is None and readable(self._end, _ANSWER_SECONDS):
-                self._hear()
-                if len(self._told) > length:
-                    return self._told.endswith(GOOD)
+                self._receive()
+                if len(self._received) > length:
+                    return self._received.endswith(GOOD)
         return False
 
     def interrupt(self) -> None:
@@ -115,24 +115,24 @@ class SupervisorHandle:
         self.say(INTERRUPT)
 
     def end(self) -> None:
-        """Ask for the end of the kernel and of all that it started, without waiting for it."""
+        """Request the end of the kernel and its child processes, without waiting for it."""
         self.say(END)
 
-    def say(self, words: bytes) -> None:
-        """Send a command to the supervisor; one that is gone receives none."""
+    def say(self, command: bytes) -> None:
+        """Send a command to the supervisor, if it is alive."""
         with contextlib.suppress(OSError):
-            self._end.sendall(words)
+            self._end.sendall(command)
 
     def kill(self) -> None:
-        """Kill the supervisor itself, and the kernel with it: for one that was stopped and reads nothing."""
+        """Kill the supervisor, and the kernel with it: for a stopped one, which reads no commands."""
         with self._lock:
-            # As long as it has not closed its end, the number is its own.
+            # As long as its socket is open, the process id is its own.
             if self._exit_code is None and self._number is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._number, signal.SIGKILL)
 
     def let_go(self) -> None:
-        """Close the supervisor's socket, which ends the kernel if nothing else has."""
+        """Close the supervisor's socket, which ends the kernel if it is still alive."""
         if self.poll() is None:
             self.kill()
         with self._lock:
@@ -142,20 +142,20 @@ class SupervisorHandle:
         if self._process is not None:
             self._process.wait()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
-            words = self._end.recv(4096)
+            data = self._end.recv(4096)
         except ConnectionError:
-            words = b""
-        self._told += words
-        for line in self._told[: self._told.rfind(b"\n") + 1].splitlines():
+            data = b""
+        self._received += data
+        for line in self._received[: self._received.rfind(b"\n") + 1].splitlines():
             self._take(bytes(line))
-        _, there, last = self._told.rpartition(REPORT)
+        _, there, last = self._received.rpartition(REPORT)
         if there and last.endswith(b"\n"):
             report = json.loads(last)
             self._exit_code, self.took, self.oom = report["status"], report["took"], report["oom"]
-        elif not words:
-            # A supervisor that tells nothing was killed itself, and its kernel with it.
+        elif not data:
+            # A supervisor without a report was killed itself, and its kernel with it.
             self._exit_code = -signal.SIGKILL
 
     def _take(self, line: bytes) -> None:
@@ -168,15 +168,15 @@ class SupervisorHandle:
 
 
 def readable(end: socket.socket, seconds: float) -> bool:
-    """Wait until a socket has something to tell, its other end's closing included; False when it has not in time."""
-    # Not select(), which knows only the first thousand descriptors of a process.
+    """Wait until a socket is readable or closed by its peer; return False on a timeout."""
+    # Not select(), which is limited to the first thousand descriptors of a process.
     waiting = select.poll()
     waiting.register(end, select.POLLIN)
     return bool(waiting.poll(seconds * 1000))
 
 
 def start(launch: LaunchRequest) -> SupervisorHandle:
-    """Start a supervisor as a process of its own, which starts the kernel by its command."""
+    """Start a supervisor as a new process, which starts the kernel by its command."""
     ours, its = socket.socketpair()
     supervisor = [sys.executable, "-I", "-S", "-c", _ISOLATED, ROOT, launch.directory, str(launch.memory or 0)]
     try:
@@ -212,7 +212,7 @@ def request(launch: LaunchRequest, local: Iterable[str]) -> bytes:
 
 
 def hand_over(zygote: socket.socket, log: IO[bytes]) -> SupervisorHandle:
-    """Have a zygote fork a supervisor; whether it did is told by :meth:`SupervisorHandle.begun`."""
+    """Have a zygote fork a supervisor; :meth:`SupervisorHandle.wait_for_start` returns whether it did."""
     ours, its = socket.socketpair()
     try:
         with its:

@@ -1,24 +1,24 @@
-"""A process that has imported what steps need, and forks a kernel in milliseconds each time it is asked.
+"""A process that has imported what steps need, and forks a kernel in milliseconds on request.
 
 It runs in the step's interpreter and needs ipykernel there. Its standard input is a socket to the worker: each message
-brings two descriptors, a supervisor's socket and a log, for which it forks a supervisor
+passes two descriptors, a supervisor's socket and a log, for which it forks a supervisor
 (:mod:`nbpipe.execution.kernels.supervisor`), which reads its request from the supervisor's socket and forks the kernel.
-What has to be imported once is told on the command line and imported whenever nobody asks for a kernel. The zygote ends
-when the worker's end of the socket closes, and its supervisors have.
+The modules to import are on the command line, and are imported while no kernel is requested. The zygote ends when the
+worker's end of the socket has closed and its supervisors have ended.
 
-Forking is safe in a process of one thread, so it only imports, calls nothing, and looks after each import whether a
-thread was started. Anything unforeseen ends it: the worker has read what it was importing, and leaves that out of the
-next one. A kernel is not forked but started afresh, still by its supervisor, when a file that is loaded here has
-changed, when an environment variable that was read while importing is another one in the request, and when a module
-that is loaded here is hidden by one of the author's own.
+Forking is safe in a process with one thread, so it only imports, calls nothing, and checks after each import whether a
+thread was started. Any error ends it: the worker knows what it was importing, and omits that from the next one. A
+kernel is not forked but started by command, still by its supervisor, if a file that is loaded here has changed, if an
+environment variable that was read during imports differs in the request, or if a module that is loaded here is hidden
+by one of the author's own.
 
-A forked kernel finds two attributes in ``sys.modules["nbpipe_warm"]``, which no other kernel has:
+A forked kernel has a module ``sys.modules["nbpipe_warm"]`` with two attributes:
 
 ``bare``
-    frozenset of the names of all modules that ipykernel alone loads; ``sys.modules`` holds more, for other steps' sake.
+    frozenset of the names of all modules that ipykernel alone loads; ``sys.modules`` contains more, for other steps.
 ``imported``
     dict: for each third-party package that was preloaded, or came with one, the frozenset of all third-party packages
-    that it imported, directly or by way of others, itself left out (top-level names, all of them).
+    that it imported, directly or indirectly, except itself (all as top-level names).
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from nbpipe.execution.output_limits import output_limiter
 WARM = "nbpipe_warm"
 
 _CONTROL = 0
-# What every kernel loads in the end; here, before the first fork, it is loaded once.
+# Modules that every kernel loads eventually: loaded once, before the first fork.
 _BARE = (
     "ipykernel.debugger", "ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "IPython.core.completer",
     "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.logger", "IPython.core.oinspect",
     "IPython.extensions.storemagic", "sqlite3", "pdb", "faulthandler", "unicodedata", "tornado.platform.asyncio",
     "tornado.locks", "tornado.queues", "psutil", "encodings.ascii", "encodings.idna", "encodings.latin_1",
 )  # fmt: skip
-# What nbpipe's own side of the kernel needs of the standard library.
+# What nbpipe's runtime in the kernel needs of the standard library.
 _OURS = ("linecache", "pickle", "zipfile", "importlib.resources", "dataclasses", "importlib.abc")
-# jemalloc, which pyarrow carries, takes its locks before a fork and starts its thread anew in the child.
+# jemalloc, part of pyarrow, takes its locks before a fork and restarts its thread in the child.
 _HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 _INLINE = "module://matplotlib_inline.backend_inline"
 
 
 @dataclass(slots=True)
 class _Loaded:
-    """What this process has imported, and what its kernels must know about it."""
+    """What this process has imported, and the conditions under which kernels may be forked from it."""
 
     bare: frozenset[str]
     watch: ImportTracker
@@ -74,26 +74,26 @@ class _Loaded:
     stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def note(self) -> None:
-        """Remember how the files of newly loaded modules look, and the folders that modules are found in."""
+        """Record the status of the files of newly loaded modules, and of the folders in ``sys.path``."""
         for place in [*sys.path, *_files_of_modules()]:
             if place not in self.stamps:
                 self.stamps[place] = _stamp(place)
 
     def stale(self) -> bool:
-        """Return whether a file that is loaded here, or a folder that modules are found in, has changed."""
+        """Return whether a loaded file or a folder in ``sys.path`` has changed."""
         return any(_stamp(place) != stamp for place, stamp in self.stamps.items())
 
     def suits(self, request: Mapping[str, Any]) -> bool:
-        """Return whether a kernel of this process would be the one that was asked for."""
-        given, had = request["env"], self.environment
-        if any(given.get(name) != had.get(name) for name in self.watch.variables | read_in_c({*given, *had})):
+        """Return whether a kernel forked from this process fits the request."""
+        requested, had = request["env"], self.environment
+        if any(requested.get(name) != had.get(name) for name in self.watch.variables | read_in_c({*requested, *had})):
             return False
         own = {entry.name.partition(".")[0] for entry in os.scandir(request["cwd"])} | set(request["local"])
         return not own & {name.partition(".")[0] for name in set(sys.modules) - self.bare}
 
 
 def _files_of_modules() -> set[str]:
-    # The standard library's files change with the interpreter, whose folder is looked at.
+    # The standard library's files change with the interpreter, whose folder is checked.
     standard = str(Path(os.__file__).parent)
     files = {getattr(module, "__file__", None) or "" for module in tuple(sys.modules.values())}
     return {
@@ -111,22 +111,22 @@ def _stamp(place: str) -> tuple[int, int]:
 
 
 class _Forks:
-    """The zygote's loop: it imports while nobody asks, and forks a supervisor for each who does."""
+    """The zygote's loop: forks a supervisor for each request, and imports modules in between."""
 
-    def __init__(self, wanted: Sequence[str], loaded: _Loaded) -> None:
-        self._wanted = list(wanted)
+    def __init__(self, modules: Sequence[str], loaded: _Loaded) -> None:
+        self._pending = list(modules)
         self._loaded = loaded
         self._supervisors: set[int] = set()
         self._control = socket.socket(fileno=_CONTROL)
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
 
     def serve(self) -> None:
-        """Fork for whoever asks; returns in supervisors only, with its socket and log in place."""
-        self._say(event="ready" if self._wanted else "settled")
+        """Serve requests; return in forked supervisors only, with their socket and log in place."""
+        self._say(event="ready" if self._pending else "settled")
         while True:
-            if self._wanted and not select.select([_CONTROL], [], [], 0)[0]:
-                self._import(self._wanted.pop(0))
-                if not self._wanted:
+            if self._pending and not select.select([_CONTROL], [], [], 0)[0]:
+                self._import(self._pending.pop(0))
+                if not self._pending:
                     self._say(event="settled")
                 continue
             descriptors = self._receive()
@@ -135,8 +135,8 @@ class _Forks:
             if not self._fork(descriptors):
                 return
 
-    def _say(self, **told: str) -> None:
-        self._control.sendall(json.dumps(told).encode() + b"\n")
+    def _say(self, **message: str) -> None:
+        self._control.sendall(json.dumps(message).encode() + b"\n")
 
     def _import(self, name: str) -> None:
         self._say(event="importing", name=name)
@@ -168,7 +168,7 @@ class _Forks:
             return supervisor_pid
         os.setsid()
         socket_end, log = descriptors
-        # The control socket is number 0 no longer: the supervisor's socket is.
+        # The supervisor's socket replaces the control socket as descriptor 0.
         self._control.detach()
         os.dup2(socket_end, supervisor.SOCKET)
         os.dup2(log, 1)
@@ -179,14 +179,14 @@ class _Forks:
 
     def _reap(self) -> None:
         for supervisor_pid in tuple(self._supervisors):
-            # A second signal may come while the first one is answered, and find nothing left.
+            # A second signal may arrive while the first one is handled, and find nothing left.
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(supervisor_pid, os.WNOHANG)[0] == 0:
                     continue
             self._supervisors.discard(supervisor_pid)
 
     def _end(self) -> NoReturn:
-        """End when the last supervisor has: each one learns from its own socket that the worker is gone."""
+        """End after the last supervisor: each detects by its own socket that the worker has ended."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
         for supervisor_pid in self._supervisors:
@@ -196,7 +196,7 @@ class _Forks:
 
 
 def _require_one_thread(imported: str) -> None:
-    """Refuse to go on when an import has started a thread, be it Python's or one that Python knows nothing of."""
+    """Raise RuntimeError if an import has started a thread, whether known to Python or not."""
     names = [thread.read_text("utf-8").strip() for thread in Path("/proc/self/task").glob("*/comm")]
     unsafe = [name for name in names if name not in _HARMLESS_THREADS]
     if len(unsafe) > 1 or threading.active_count() > 1:
@@ -204,19 +204,19 @@ def _require_one_thread(imported: str) -> None:
 
 
 def import_deeply(name: str) -> None:
-    """Import a module by its dotted name; a last part that is a class or a function in one is left out."""
+    """Import a module by its dotted name; ignore a last part that is a class or a function."""
     parts = name.split(".")
     for depth in range(1, len(parts) + 1):
-        found = ".".join(parts[:depth])
-        if importlib.util.find_spec(found) is None:
+        module_name = ".".join(parts[:depth])
+        if importlib.util.find_spec(module_name) is None:
             return
-        module = importlib.import_module(found)
+        module = importlib.import_module(module_name)
         if not hasattr(module, "__path__"):
             return
 
 
 def _load_bare(watch: ImportTracker) -> None:
-    # Nobody debugs a step's kernel, and this library costs every kernel 150 ms; a step that wants it may import it.
+    # Steps' kernels are not debugged, and this library costs every kernel 150 ms; a step may still import it.
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # the documented way to make an import fail
     with watch:
         for name in (*_BARE, *_OURS):
@@ -227,11 +227,11 @@ def _load_bare(watch: ImportTracker) -> None:
 
 
 def main() -> None:
-    """Be a zygote; the arguments name the modules to import. Ends as one of its supervisors or kernels, too."""
+    """Run a zygote; the arguments name the modules to import. Also the main function of its supervisors and kernels."""
     environment = dict(os.environ)
     watch = ImportTracker()
     _load_bare(watch)
-    # As a kernel does before the author's first import, and the library looks once.
+    # As a kernel does before the first import: the library reads it only once.
     os.environ.setdefault("MPLBACKEND", _INLINE)
     loaded = _Loaded(frozenset(sys.modules), watch, environment)
     loaded.note()
@@ -242,12 +242,12 @@ def main() -> None:
 
 
 def keep(loaded: _Loaded) -> tuple[dict[str, Any], supervisor.SupervisorRequests]:
-    """Be the supervisor of the kernel that the socket asks for; returns in the kernel only."""
+    """Supervise the kernel that the socket requests; return in the kernel only."""
     requests = supervisor.SupervisorRequests()
     requests.listen()
     supervisor.announce()
     request = _request(requests)
-    # Decided once: a kernel that was started afresh does not become a forked one when what it hid is gone.
+    # Decided once: a kernel that was started by command does not become a forked one later.
     request["forked"] = forked = os.path.isdir(request["cwd"]) and loaded.suits(request)  # noqa: PTH112  # a plain path
     kernel = supervisor.fork_kernel()
     if kernel:
@@ -265,14 +265,14 @@ def _request(requests: supervisor.SupervisorRequests) -> dict[str, Any]:
         received += more
     line, _, after = received.partition(b"\n")
     if after:
-        requests.hear(after)
+        requests.receive(after)
     request: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
     return request
 
 
 def become_kernel(request: dict[str, Any], requests: supervisor.SupervisorRequests, loaded: _Loaded) -> None:
-    """Make this bare process the kernel that was asked for, and run it to its end."""
-    requests.deafen()
+    """Turn this process into the requested kernel, and run it to its end."""
+    requests.stop_listening()
     os.chdir(request["cwd"])
     process_memory.restrain(request["memory"] or 0)
     if not request["forked"]:
@@ -286,11 +286,11 @@ def become_kernel(request: dict[str, Any], requests: supervisor.SupervisorReques
     sys.orig_argv[:] = request["command"]
     _forget_ourselves()
     _reseed()
-    sys.modules[WARM] = _told(loaded)
+    sys.modules[WARM] = _warm_module(loaded)
     app = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance(parent_handle=supervisor_pid)
     app.initialize(sys.argv[1:])
     if "__mp_main__" in sys.modules:
-        # multiprocessing's other name for what is the author's namespace from now on.
+        # multiprocessing's other name for ``__main__``, which is the author's namespace from now on.
         sys.modules["__mp_main__"] = sys.modules["__main__"]
     output_limiter.install()
     app.start()
@@ -302,20 +302,20 @@ def _launcher() -> str:
 
 
 def _forget_ourselves() -> None:
-    """Leave no module of nbpipe behind: a step gets what is shipped for it, or what its environment has."""
+    """Remove nbpipe's modules: a step uses the shipped bundle, or what its environment has."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "nbpipe"]:
         del sys.modules[name]
 
 
 def _reseed() -> None:
-    """Give this process randomness of its own; Python's own generator is seeded anew in every fork."""
+    """Reseed numpy's generator; Python reseeds its own in every fork."""
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
 
 
-def _told(loaded: _Loaded) -> ModuleType:
-    told = ModuleType(WARM, "What a kernel that was forked has beyond a bare one.")
-    told.bare = loaded.bare  # type: ignore[attr-defined]  # the interface of this module's docstring
-    told.imported = loaded.watch.closure(set(sys.modules) - loaded.bare)  # type: ignore[attr-defined]  # as above
-    return told
+def _warm_module(loaded: _Loaded) -> ModuleType:
+    module = ModuleType(WARM, "What a kernel that was forked has beyond a bare one.")
+    module.bare = loaded.bare  # type: ignore[attr-defined]  # the interface of this module's docstring
+    module.imported = loaded.watch.closure(set(sys.modules) - loaded.bare)  # type: ignore[attr-defined]  # as above
+    return module

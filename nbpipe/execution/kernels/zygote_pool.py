@@ -1,6 +1,6 @@
-"""Kernels from a zygote where that gives the very kernel that was asked for, else started afresh.
+"""Kernels forked from a zygote if that is equivalent, else started by command.
 
-A worker has one zygote for each interpreter and each set of the environment variables that count when a process starts
+A worker has one zygote for each interpreter and each set of environment variables that matter when a process starts
 (see :mod:`nbpipe.execution.kernels.zygote`), and all of them end with it.
 """
 
@@ -20,42 +20,42 @@ from nbpipe.execution.kernels import supervisor_handle
 from nbpipe.execution.kernels.import_tracker import read_in_c
 from nbpipe.execution.kernels.supervisor_handle import LaunchRequest, SupervisorHandle
 
-# What may be loaded before a fork: it starts no thread at import that would be missing afterwards, opens no device, and
-# runs no parallel region. Left out on purpose: polars (its thread pool is started by the import, and a fork has none of
-# its threads), torch, tensorflow and jax (their pools, and CUDA, which no fork survives).
+# What may be loaded before a fork: importing it starts no threads, opens no device, and runs no parallel region.
+# Excluded on purpose: polars (importing it starts a thread pool, whose threads a fork lacks), torch, tensorflow and jax
+# (their pools, and CUDA, which does not survive a fork).
 FORK_SAFE = frozenset({"matplotlib", "numpy", "pandas", "PIL", "pyarrow", "scipy", "sklearn"})
 
 _LOG = logging.getLogger(__name__)
-# Of the worker's environment: ``fresh`` has every kernel started by its command.
+# A variable in the worker's environment: with ``fresh`` every kernel is started by its command.
 _SETTING = "NBPIPE_KERNELS"
 _LAUNCH = ("-m", "ipykernel_launcher")
 _BOOT = (
     "import sys; '' in sys.path[:1] and sys.path.pop(0); sys.path.insert(0, sys.argv.pop(1)); "
     "from nbpipe.execution.kernels import zygote; sys.path.pop(0); zygote.main()"
 )
-# An import that a zygote is in the middle of has to end before it can fork.
+# A zygote has to finish its current import before it can fork.
 _PATIENCE_SECONDS = 20.0
-# A run with more environments than this has its oldest zygote ended.
+# With more environments than this, the oldest zygote is ended.
 _MOST = 6
 _TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What kernels of one zygote have in common: the interpreter, and the variables it was started with."""
+    """What the kernels of one zygote have in common: the interpreter, and variables that it was started with."""
 
     interpreter: tuple[str, ...]
     variables: tuple[tuple[str, str], ...]
 
 
 class _Zygote:
-    """One zygote, seen from the worker: ``importing`` is what it was importing when it was last heard of."""
+    """A handle of one zygote for the worker: ``importing`` is what it was importing according to its last message."""
 
     def __init__(self, key: _Key, launch: LaunchRequest, preload: Sequence[str]) -> None:
         self.importing = ""
         self.ready = False
         self.settled = False
-        self._told = b""
+        self._received = b""
         self.control, its = socket.socketpair()
         with its:
             self.process = subprocess.Popen(
@@ -69,19 +69,19 @@ class _Zygote:
             )
 
     def fork(self, launch: LaunchRequest, request: bytes) -> SupervisorHandle | None:
-        """Return the supervisor of a new kernel; None when this zygote has no more to give."""
+        """Return the supervisor of a new kernel; None if this zygote cannot fork any more."""
         try:
             supervisor = supervisor_handle.hand_over(self.control, launch.log)
         except OSError:
             return None
-        if supervisor.begun(_PATIENCE_SECONDS):
+        if supervisor.wait_for_start(_PATIENCE_SECONDS):
             supervisor.say(request)
             return supervisor
         supervisor.let_go()
         return None
 
     def listen(self) -> None:
-        """Hear what it is doing, or was doing when it ended."""
+        """Read the zygote's messages."""
         while supervisor_handle.readable(self.control, 0):
             try:
                 more = self.control.recv(4096)
@@ -89,18 +89,18 @@ class _Zygote:
                 more = b""
             if not more:
                 return
-            *lines, self._told = (self._told + more).split(b"\n")
+            *lines, self._received = (self._received + more).split(b"\n")
             for message in map(json.loads, lines):
                 self.ready = True
                 self.settled = message["event"] == "settled"
                 self.importing = message["name"] if message["event"] == "importing" else ""
 
     def let_go(self) -> None:
-        """Have it end as soon as its kernels have."""
+        """Let it end when its kernels have ended."""
         self.control.close()
 
     def end(self) -> None:
-        """End it now; kernels that are still there have sockets of their own."""
+        """End it now; its kernels have their own sockets."""
         self.control.close()
         self.process.kill()
         self.process.wait()
@@ -131,17 +131,17 @@ class ZygotePool:
         return supervisor_handle.start(launch)
 
     def settled(self, command: tuple[str, ...], env: Mapping[str, str]) -> bool | None:
-        """Return whether the zygote for such kernels has loaded all that it will; None when there is none."""
+        """Return whether the zygote for such kernels has loaded everything; None if there is none."""
         key = _key(command, env)
         with self._lock:
-            found = self._here.get(key) if key else None
-            if found is None or found.process.poll() is not None:
+            zygote = self._here.get(key) if key else None
+            if zygote is None or zygote.process.poll() is not None:
                 return None
-            found.listen()
-            return found.settled
+            zygote.listen()
+            return zygote.settled
 
     def retire(self) -> None:
-        """End all zygotes, and return when they have ended."""
+        """End all zygotes, and wait for that."""
         with self._lock:
             ending = [*self._here.values(), *self._leaving]
             self._here.clear()
@@ -151,13 +151,13 @@ class ZygotePool:
 
     def _zygote(self, key: _Key, launch: LaunchRequest, preload: Sequence[str]) -> _Zygote | None:
         with self._lock:
-            self._leaving = [zygote for zygote in self._leaving if zygote.process.poll() is None]
-            found = self._here.get(key)
-            if found is None and key not in self._hopeless:
+            self._leaving = [leaving for leaving in self._leaving if leaving.process.poll() is None]
+            zygote = self._here.get(key)
+            if zygote is None and key not in self._hopeless:
                 if len(self._here) >= _MOST:
                     self._leave(next(iter(self._here)))
-                found = self._here[key] = _Zygote(key, launch, tuple(self._safe(preload)))
-            return found
+                zygote = self._here[key] = _Zygote(key, launch, tuple(self._safe(preload)))
+            return zygote
 
     def _safe(self, names: Sequence[str]) -> Iterator[str]:
         for name in names:
@@ -165,7 +165,7 @@ class ZygotePool:
                 yield name
 
     def _give_up(self, zygote: _Zygote) -> None:
-        """Take a zygote for ended; the next one leaves out what this one was importing."""
+        """Give up a zygote that failed; the next one omits what this one was importing."""
         with self._lock:
             zygote.listen()
             if zygote.importing:
@@ -184,13 +184,13 @@ class ZygotePool:
 
 
 def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
-    """Return which zygote a kernel may come from; None when it must be started afresh."""
+    """Return the key of a kernel's zygote; None if the kernel must be started by its command."""
     if os.environ.get(_SETTING) == "fresh":
         return None
     at = command.index("-m") if "-m" in command else 0
     if sys.platform != "linux" or command[at : at + 2] != _LAUNCH:
         return None
-    # The secret of hashing is chosen when a process starts, so all forks of it would share what shall be random.
+    # The hash seed is chosen when a process starts, so all forks of it would share what should be random.
     if not env.get("PYTHONHASHSEED", "").isdigit():
         return None
     if not all(place.startswith("/") for place in env.get("PYTHONPATH", "/").split(":")):
@@ -199,7 +199,7 @@ def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
 
 
 def forks(command: tuple[str, ...], env: Mapping[str, str]) -> bool:
-    """Return whether such kernels may be forked at all."""
+    """Return whether such kernels can be forked at all."""
     return _key(command, env) is not None
 
 

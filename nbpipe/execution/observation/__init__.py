@@ -1,1 +1,1 @@
-"""What a step uses without declaring it: recorded in its kernel, summed up by its worker."""
+"""What a step uses without declaring it: recorded in its kernel, evaluated by its worker."""

@@ -1,6 +1,6 @@
-"""Tells which files polars and pyarrow read and write in native code, where no audit event is raised.
+"""Hooks for the files that polars and pyarrow read and write in native code, which raises no audit events.
 
-Shipped to steps' kernels as source. Below are the functions and classes through which their Python sides name a file.
+Shipped to steps' kernels as source. Below are the Python functions and classes that take the paths.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nbpipe.execution.kernel_runtime.import_hooks import when_loaded
 
 Hear = Callable[[str], None]
 
-# By module: a class in it or none, the beginnings of names, whether they write.
+# By module: a class in it or none, prefixes of names, whether they write.
 _PLACES: Mapping[str, Sequence[tuple[str, tuple[str, ...], bool]]] = {
     "polars": (
         ("", ("read_", "scan_"), False),
@@ -41,20 +41,20 @@ _NAMES = ("source", "path_or_paths", "metadata_path", "file", "path", "where", "
 
 
 def watch(reads: Hear, writes: Hear) -> None:
-    """Have every path told that these libraries read or write from now on."""
+    """Report every path that these libraries read or write from now on."""
     when_loaded(dict.fromkeys(_PLACES, lambda module: _watch(module, reads, writes)))
 
 
 def paths_below(spelled: str) -> Iterator[tuple[str, bool]]:
-    """Return the paths that are read with this one, and whether each is a listed folder: its own, or a pattern's."""
+    """Yield the paths that are read for a file, folder or pattern, and whether each is a folder that is listed."""
     if os.path.isdir(spelled):
         for above, _, files in os.walk(spelled):
             yield above, True
             yield from ((os.path.join(above, file), False) for file in files)
     elif glob.has_magic(spelled) and not os.path.lexists(spelled):
-        found = glob.glob(spelled, recursive=True)
-        yield from ((folder, True) for folder in dict.fromkeys(os.path.dirname(each) or "." for each in found))
-        yield from ((each, False) for each in found)
+        matches = glob.glob(spelled, recursive=True)
+        yield from ((folder, True) for folder in dict.fromkeys(os.path.dirname(each) or "." for each in matches))
+        yield from ((each, False) for each in matches)
     else:
         yield spelled, False
 
@@ -70,7 +70,7 @@ def _watch(module: ModuleType, reads: Hear, writes: Hear) -> None:
 def _replace(holder: Any, name: str, replacement: Callable[..., Any]) -> None:
     setattr(holder, name, replacement)
     home = sys.modules.get(replacement.__module__)
-    # Pickle looks a function up where it was defined, and takes only the very same one.
+    # Pickle looks up a function where it was defined, and requires the same object.
     if isinstance(holder, ModuleType) and home is not None and hasattr(home, name):
         setattr(home, name, replacement)
 

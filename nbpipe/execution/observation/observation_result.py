@@ -1,4 +1,4 @@
-"""What was around a step when it ran, as its worker sees it."""
+"""The observations of a step, evaluated by its worker."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def observation_result(
 
 
 def _project(job: Job) -> Path:
-    """Return the folder that is moved when the workspace is: the one beside it, if the notebook lies there too."""
+    """Return the folder that moves with the workspace: the workspace's parent, if it contains the notebook."""
     notebook, beside = Path(job.cwd), Path(job.store).parent.parent
     return beside if notebook.is_relative_to(beside) else notebook
 
 
 @lru_cache(maxsize=8)
 def _packages(folders: tuple[str, ...], _ages: tuple[int, ...]) -> InstalledPackages:
-    """Return what is installed; who owns which module is worth keeping from one step to the next."""
+    """Return the installed packages, cached from one step to the next."""
     return InstalledPackages(folders, lambda path: content_of(path, NoDigestCache()))
 
 

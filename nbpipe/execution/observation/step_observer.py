@@ -1,13 +1,12 @@
-"""What a step uses without declaring it, seen in its own kernel: files, folders, paths, modules, programs.
+"""Records what a step uses without declaring it, in its kernel: files, folders, paths, modules, programs.
 
-Python tells an audit hook of opened files, listed folders, imports and started programs (PEP 578). It tells nobody of
-questions whether a path is there, so ``os.stat`` is watched beside it. What native code and child programs read stays
-unseen; of a program at least the files that its command names are taken. Shipped to steps' kernels as source.
+Python raises audit events for opened files, listed folders, imports and started programs (PEP 578), but not for checks
+whether a path exists, so ``os.stat`` is hooked too. What native code and child programs read is not visible; for a
+program, the files in its command are recorded. Shipped to steps' kernels as source.
 
-Left out: what belongs to Python, the system or nbpipe (installed modules count by their distributions); what the step
-has made itself; settings and caches of the user (hidden folders in the home folder); what the import system looks
-through. The idea of recording a build step's reads
-and the paths that it probed in vain is that of mkcheck and of Bazel's sandboxes.
+Ignored: what belongs to Python, the system or nbpipe (installed modules count by their distributions); what the step
+created itself; settings and caches of the user (hidden folders in the home folder); what the import system searches.
+The idea of recording a build step's reads and the missing paths that it probed is from mkcheck and Bazel's sandboxes.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ _WARM = "nbpipe_warm"
 _SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/run", "/boot")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND | os.O_CREAT
 _MAKING = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1}
-# What looks for modules and distributions: it looks through folders that do not matter to the step.
+# Code that searches for modules and distributions, in folders that do not matter to the step.
 _IMPORTING = ("<frozen importlib", os.path.dirname(importlib.__file__) + "/", pkgutil.__file__)
-# The system's own realpath asks about each folder above a path: that is spelling, not looking.
+# ``os.path.realpath`` checks each parent of a path, which is not a use of it.
 _SPELLING = frozenset({"realpath", "_joinrealpath"})
 _lstat, _access = os.lstat, os.access
-# Set while a thread is in here: what this does itself is not heard.
+# Set while a thread is in this module, whose own events are ignored.
 _BUSY = threading.local()
 
 
@@ -50,7 +49,7 @@ _HERE: dict[str, Any] = {}
 
 
 def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
-    """Record from now on what the step uses; ``folder`` is its attempt's."""
+    """Start recording what the step uses; ``folder`` is its attempt's."""
     base = os.getcwd()
     frozen = [module["path"] for module in job.get("modules", ())]
     watched = (base, *job.get("roots", ()))
@@ -59,7 +58,7 @@ def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
     _HERE.update(
         recorder=UsageRecorder(base, ignored, watched, known, os.path.join(folder, "children.jsonl")),
         before=frozenset(sys.modules),
-        asked=set(),
+        requested=set(),
         installed=installed(job.get("site", ())),
         site=tuple(job.get("site", ())),
         imports=tuple(job.get("imports", ())),
@@ -80,24 +79,24 @@ def _hook() -> None:
 
 
 def join(settings: Mapping[str, Any]) -> None:
-    """Record for the step that has spawned this process."""
+    """Start recording for the step that has spawned this process."""
     if settings and "recorder" not in _HERE:
         _HERE["recorder"] = UsageRecorder(**settings)
         _hook()
 
 
 def report() -> dict[str, Any]:
-    """Return what the step has used until now, for the worker."""
+    """Stop recording, and return what the step has used, for the worker."""
     recorder: UsageRecorder = _HERE.pop("recorder")
     recorder.take_in_children()
     builtins.__import__ = getattr(builtins.__import__, "real", builtins.__import__)
     importlib.import_module = getattr(importlib.import_module, "real", importlib.import_module)
-    left = {name: _left(recorder, name) for name in (*recorder.probed, *recorder.listed)}
+    own_states = {name: _own_state(recorder, name) for name in (*recorder.probed, *recorder.listed)}
     return {
         "reads": recorder.reads,
         "listed": recorder.listed,
         "probed": recorder.probed,
-        "left": {name: state for name, state in left.items() if state is not None},
+        "left": {name: state for name, state in own_states.items() if state is not None},
         "written": list(recorder.written),
         "packages": sorted(set(_packages())),
         "missing": sorted(_missing(recorder.imports)),
@@ -107,8 +106,8 @@ def report() -> dict[str, Any]:
     }
 
 
-def _left(recorder: UsageRecorder, name: str) -> Any:
-    """Return what the step itself has left where it had found nothing, or in a folder that it had listed."""
+def _own_state(recorder: UsageRecorder, name: str) -> Any:
+    """Return the state that the step itself left of a path that it probed or a folder that it listed, or None."""
     path = os.path.join(recorder.base, name)
     if name not in recorder.listed:
         return "made" if path in recorder.made and os.path.lexists(path) else None
@@ -118,7 +117,7 @@ def _left(recorder: UsageRecorder, name: str) -> Any:
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    """Take an audit event; nothing of what this does itself is heard."""
+    """Handle an audit event, except events of this module itself."""
     recorder: UsageRecorder | None = _HERE.get("recorder")
     handler = _EVENTS.get(event)
     if handler is not None and recorder is not None:
@@ -126,14 +125,14 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _quietly(handler: Callable[..., None], *arguments: Any) -> None:
-    """Take something that happens, unless it happens because of this very module."""
+    """Call a handler, unless this module caused the event."""
     if getattr(_BUSY, "here", False):
         return
     _BUSY.here = True
     try:
         handler(*arguments)
     except (OSError, ValueError):
-        # A path that the system cannot even look for: the step's own call tells what is wrong with it.
+        # An invalid path: the step's own call reports the error.
         return
     finally:
         _BUSY.here = False
@@ -186,11 +185,11 @@ def _read_all(recorder: UsageRecorder, spelled: str) -> None:
         if listed:
             recorder.lists(path)
         else:
-            recorder.asked(path, stamped(path))
+            recorder.looked_at(path, stamped(path))
 
 
 def _write(recorder: UsageRecorder, spelled: str) -> None:
-    # What a folder holds already is not the step's own.
+    # An existing folder may contain files that are not the step's own.
     if not os.path.isdir(spelled):
         recorder.makes(spelled)
 
@@ -219,9 +218,9 @@ def _start(recorder: UsageRecorder, event: str, arguments: tuple[Any, ...]) -> N
         return
     program, words = arguments[0], arguments[1]
     listed = [words] if isinstance(words, str | bytes | os.PathLike) else list(words or ())
-    told = [os.fsdecode(word) for word in (program, *listed) if isinstance(word, str | bytes | os.PathLike)]
+    command = [os.fsdecode(word) for word in (program, *listed) if isinstance(word, str | bytes | os.PathLike)]
     folder = arguments[2] if event == "subprocess.Popen" else None
-    recorder.starts(told, os.fsdecode(folder) if folder else None)
+    recorder.starts(command, os.fsdecode(folder) if folder else None)
 
 
 _EVENTS = {
@@ -241,7 +240,7 @@ _EVENTS = {
 
 
 def _watch_stat() -> None:
-    """Hear of questions whether a path is there, which no audit event tells."""
+    """Record checks whether a path exists, which raise no audit events."""
     os.stat, os.lstat, os.access = _watched(os.stat), _watched(_lstat), _accessed
     _support_as(_access, _accessed)
 
@@ -250,7 +249,7 @@ def _accessed(path: Any, *more: Any, **options: Any) -> bool:
     recorder: UsageRecorder | None = _HERE.get("recorder")
     spelled = _spelled(path)
     if recorder is not None and spelled and options.get("dir_fd") is None:
-        _quietly(recorder.asked, spelled, stamped(spelled))
+        _quietly(recorder.looked_at, spelled, stamped(spelled))
     return _access(path, *more, **options)
 
 
@@ -262,12 +261,12 @@ def _watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result
         if recorder is None or not spelled or _imports(sys._getframe(1)):  # noqa: SLF001  # as above
             return ask(path, *more, **options)
         try:
-            found = ask(path, *more, **options)
+            status = ask(path, *more, **options)
         except (FileNotFoundError, NotADirectoryError):
-            _quietly(recorder.asked, spelled, None)
+            _quietly(recorder.looked_at, spelled, None)
             raise
-        _quietly(recorder.asked, spelled, found)
-        return found
+        _quietly(recorder.looked_at, spelled, status)
+        return status
 
     _support_as(ask, watched)
     return watched
@@ -280,7 +279,7 @@ def _support_as(real: Callable[..., Any], watched: Callable[..., Any]) -> None:
 
 
 def _imports(frame: FrameType) -> bool:
-    """Return whether code that only looks for modules, or spells a path out, is asking."""
+    """Return whether the caller only searches for modules or resolves a path."""
     return frame.f_code.co_name in _SPELLING or frame.f_code.co_filename.startswith(_IMPORTING)
 
 
@@ -298,7 +297,7 @@ def _ignored() -> tuple[str, ...]:
 
 
 def _packages() -> Iterator[str]:
-    """Return the names of the installed top-level modules that the step has imported."""
+    """Yield the names of the installed top-level modules that the step has imported."""
     folders = _HERE["site"]
     used = _used()
     for name, module in list(sys.modules.items()):
@@ -312,30 +311,30 @@ def _packages() -> Iterator[str]:
 
 
 def _used() -> set[str]:
-    """Return the top-level modules that were there before the step, and that it uses all the same.
+    """Return the top-level modules that were loaded before the step, but that it uses.
 
-    A warm kernel holds what other steps import as well: there, what code asks for while the step runs is noted, and
-    the zygote tells what that needs in turn.
+    A forked kernel contains what other steps import as well: there, the imports while the step runs are recorded, and
+    the zygote knows what these need in turn.
     """
     named = {name.partition(".")[0] for name in _HERE["imports"]}
     warm: Any = sys.modules.get(_WARM)
     if warm is None:
         return named
     bare = {name.partition(".")[0] for name in warm.bare}
-    used = named | (_HERE["asked"] - bare)
+    used = named | (_HERE["requested"] - bare)
     needed: set[str] = used.union(*(warm.imported.get(top, ()) for top in used))
     return needed
 
 
 def _noting(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an import function that notes what is asked for, although it is loaded already."""
-    asked: set[str] = _HERE["asked"]
+    """Return an import function that records what is imported, even if it is loaded already."""
+    requested: set[str] = _HERE["requested"]
 
     @wraps(real)
     def noting(name: str, *rest: Any, **named: Any) -> Any:
         level = rest[3] if len(rest) > 3 else named.get("level", 0)
         if not level and not name.startswith("."):
-            asked.add(name.partition(".")[0])
+            requested.add(name.partition(".")[0])
         return real(name, *rest, **named)
 
     vars(noting)["real"] = real
@@ -349,7 +348,7 @@ def _top(origin: str, folder: str) -> str:
 
 
 def _missing(imports: Iterable[str]) -> Iterator[str]:
-    """Return the top-level modules that were asked for and are nowhere."""
+    """Yield the top-level modules that were imported in vain."""
     for name in imports:
         if name not in sys.modules and name not in sys.stdlib_module_names and name.isidentifier():
             yield name

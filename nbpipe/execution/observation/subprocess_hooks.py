@@ -1,7 +1,7 @@
-"""Has the Python processes that a step spawns record what they use, as its forked ones do by themselves.
+"""Makes Python processes that a step spawns record what they use, as forked ones do anyway.
 
-A process of ``multiprocessing`` or joblib is sent over as a pickle: an object goes with it that, taken out at the other
-end, begins to record there. Shipped to steps' kernels as source.
+A process of ``multiprocessing`` or joblib is sent as a pickle: an object is added to it that starts recording when
+unpickled. Shipped to steps' kernels as source.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from nbpipe.execution.kernel_runtime.import_hooks import when_loaded
 
-Told = Mapping[str, Any]
+Settings = Mapping[str, Any]
 
 
 class _Companion:
-    """Calls ``join`` in the process that takes it out of its pickle, with what ``tell`` says while it is put in."""
+    """Calls ``join`` in the process that unpickles it, with what ``tell`` returns when it is pickled."""
 
-    def __init__(self, join: Callable[[Told], None], tell: Callable[[], Told]) -> None:
+    def __init__(self, join: Callable[[Settings], None], tell: Callable[[], Settings]) -> None:
         self._join = join
         self._tell = tell
 
@@ -27,8 +27,8 @@ class _Companion:
         return self._join, (self._tell(),)
 
 
-def accompany(join: Callable[[Told], None], tell: Callable[[], Told]) -> None:
-    """Have ``join`` called in every process that is spawned from now on."""
+def accompany(join: Callable[[Settings], None], tell: Callable[[], Settings]) -> None:
+    """Call ``join`` in every process that is spawned from now on."""
 
     def change(module: ModuleType) -> None:
         process = module.BaseProcess

@@ -1,4 +1,4 @@
-"""Keeps what a step has used: what is none of its business, or its own work, is left out. Shipped as source."""
+"""Records what a step has used, except ignored paths and what it created itself. Shipped as source."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nbpipe.execution.observation.command_paths import paths_named
 
 Stamp = tuple[int, int, int, int, int]
 
-# The real one: whoever hears of questions puts another in its place.
+# The original: step_observer replaces it.
 _stat = os.stat
 _ADDED = "added"
 
 
-def stamp_of(found: os.stat_result) -> Stamp:
-    """Return what tells whether a file is still the one it was."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Return what identifies a version of a file."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass(slots=True)
@@ -43,74 +43,74 @@ class UsageRecorder:
     imports: dict[str, None] = field(default_factory=dict)
     programs: dict[str, None] = field(default_factory=dict)
     made: dict[str, int] = field(default_factory=dict)
-    seen: dict[tuple[str, str], int] = field(default_factory=dict)
+    first_seen: dict[tuple[str, str], int] = field(default_factory=dict)
     extended: dict[str, os.stat_result | None] = field(default_factory=dict)
 
     def opened(self, spelled: str, *, reads: bool, writes: bool, fresh: bool = True) -> None:
-        """Hear that a file is opened; a compiled module stands for its source. One not ``fresh`` keeps what it held."""
+        """Record an opened file; a compiled module counts as its source. One not ``fresh`` keeps its content."""
         if spelled.endswith(".pyc"):
             spelled = _source_of(spelled)
         path = self._path(spelled)
         if path is None:
             return
-        found = stamped(path)
+        status = stamped(path)
         if reads and path in self.extended:
             self._sees(self._name(spelled, path), path, self.extended.pop(path))
             if path in self.made:
                 self.made[path] = time.monotonic_ns()
         elif reads:
-            self.asked(spelled, found)
+            self.looked_at(spelled, status)
         if writes and not (reads or fresh or self._own(path)):
-            # What it held before matters once the step reads it, and a log that is only written to is never read.
-            self.extended[path] = found
+            # Its earlier content matters once the step reads it; a log that is only written to is never read.
+            self.extended[path] = status
         if writes and self.extended.get(path) is not None:
             self._keep("written", self._name(spelled, path), _ADDED)
         elif writes:
             self.makes(spelled)
 
-    def asked(self, spelled: str, found: os.stat_result | None) -> None:
-        """Hear that somebody looks at a path, and what is there."""
+    def looked_at(self, spelled: str, status: os.stat_result | None) -> None:
+        """Record that the step looked at a path, and its status."""
         path = self._path(spelled)
         if path is not None and path not in self.extended and not self._own(path):
-            self._sees(self._name(spelled, path), path, found)
+            self._sees(self._name(spelled, path), path, status)
 
-    def _sees(self, name: str, path: str, found: os.stat_result | None) -> None:
-        if found is None:
+    def _sees(self, name: str, path: str, status: os.stat_result | None) -> None:
+        if status is None:
             self._keep("probed", name, "absent")
-        elif stat.S_ISREG(found.st_mode):
-            self._keep("reads", name, stamp_of(found))
-        elif stat.S_ISDIR(found.st_mode) and not self.base.startswith(path.rstrip("/") + "/") and path != self.base:
+        elif stat.S_ISREG(status.st_mode):
+            self._keep("reads", name, stamp_of(status))
+        elif stat.S_ISDIR(status.st_mode) and not self.base.startswith(path.rstrip("/") + "/") and path != self.base:
             self._keep("probed", name, "folder")
 
     def lists(self, spelled: str) -> None:
-        """Hear that a folder is listed: the names in it count."""
+        """Record a listed folder, with the names in it."""
         path = self._path(spelled)
         if path is None or self._own(path):
             return
         name = self._name(spelled, path)
         if name not in self.listed:
-            found = names_in(path)
-            self._keep(*(("probed", name, "absent") if found is None else ("listed", name, self._foreign(path, found))))
+            names = names_in(path)
+            self._keep(*(("probed", name, "absent") if names is None else ("listed", name, self._foreign(path, names))))
 
     def makes(self, spelled: str) -> None:
-        """Hear that a path is written or made."""
+        """Record a path that is written or created."""
         path = self._path(spelled)
         if path is not None:
             self._keep("written", self._name(spelled, path), None)
             self.made.setdefault(path, time.monotonic_ns())
 
     def starts(self, words: Sequence[str], folder: str | None) -> None:
-        """Hear that a program is started: files that its command names are read."""
+        """Record a started program, and the files in its command as read."""
         self._keep("programs", json.dumps(list(words)), None)
         for spelled, listed in paths_named(words, folder or ""):
-            found = stamped(spelled)
+            status = stamped(spelled)
             if listed:
                 self.lists(spelled)
-            elif found is not None and stat.S_ISREG(found.st_mode):
-                self.asked(spelled, found)
+            elif status is not None and stat.S_ISREG(status.st_mode):
+                self.looked_at(spelled, status)
 
     def for_children(self) -> dict[str, Any]:
-        """Return what a process that is no fork of this one needs to record for it."""
+        """Return the settings with which a spawned process records for this one."""
         same = ("base", "ignored", "watched", "declared", "children", "pid", "made")
         return {name: getattr(self, name) for name in same}
 
@@ -118,7 +118,7 @@ class UsageRecorder:
         now = time.monotonic_ns()
         self._take(kind, name, value, now)
         if os.getpid() != self.pid:
-            # A child's memory is lost with it.
+            # A child process's memory is lost at its end.
             line = json.dumps([kind, name, value, now]) + "\n"
             descriptor = os.open(self.children, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
@@ -128,23 +128,23 @@ class UsageRecorder:
 
     def _take(self, kind: str, name: str, value: Any, now: int) -> None:
         getattr(self, kind).setdefault(name, value)
-        self.seen[kind, name] = min(now, self.seen.get((kind, name), now))
+        self.first_seen[kind, name] = min(now, self.first_seen.get((kind, name), now))
 
     def _path(self, spelled: str) -> str | None:
-        """Return a path from the root, unless it is none of the step's business."""
+        """Return an absolute path, or None if it is ignored."""
         path = os.path.normpath(os.path.join(os.getcwd(), spelled))
         if path in self.declared or self._passed_over(path):
             return None
         return path
 
     def _passed_over(self, path: str) -> bool:
-        """Return whether the longest of the folders that hold a path is one to be ignored."""
+        """Return whether the innermost known folder that contains a path is ignored."""
         ignored = max((len(folder) for folder in self.ignored if _covered(path, folder)), default=-1)
         return ignored > max((len(folder) for folder in self.watched if within(path, folder)), default=-1)
 
     def _own(self, path: str, by: int | None = None) -> bool:
-        """Return whether the step itself has made this, or a folder that holds it, ``by`` a time."""
-        while (made := self.made.get(path)) is None or (by is not None and made > by):
+        """Return whether the step itself has created this or a parent folder, ``by`` a time."""
+        while (created_at := self.made.get(path)) is None or (by is not None and created_at > by):
             above = os.path.dirname(path)
             if above == path:
                 return False
@@ -160,7 +160,7 @@ class UsageRecorder:
         return os.path.relpath(path, self.base)
 
     def take_in_children(self) -> None:
-        """Take over what children have written down; what one process has made is no input to another."""
+        """Read the records of child processes; what one process has created is no input of another."""
         try:
             with open(self.children, encoding="utf-8", errors="surrogatepass") as lines:
                 records = [json.loads(line) for line in lines]
@@ -172,12 +172,14 @@ class UsageRecorder:
                 path = os.path.join(self.base, name)
                 self.made[path] = min(now, self.made.get(path, now))
         for kind, names in (("reads", self.reads), ("listed", self.listed), ("probed", self.probed)):
-            for name in [name for name in names if self._own(os.path.join(self.base, name), self.seen[kind, name])]:
+            for name in [
+                name for name in names if self._own(os.path.join(self.base, name), self.first_seen[kind, name])
+            ]:
                 del names[name]
 
 
 def stamped(path: str) -> os.stat_result | None:
-    """Return what is at a path, without being heard; None when nothing is."""
+    """Return the status of a path without recording it; None if it does not exist."""
     try:
         return _stat(path)
     except (OSError, ValueError):
@@ -185,12 +187,12 @@ def stamped(path: str) -> os.stat_result | None:
 
 
 def within(path: str, folder: str) -> bool:
-    """Return whether a path is a folder, or lies in it."""
+    """Return whether a path is a folder, or is inside of it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _covered(path: str, folder: str) -> bool:
-    """Return whether a path lies in a folder; one that ends in ``/.`` means all hidden names in that folder."""
+    """Return whether a path is inside of a folder; one that ends in ``/.`` means all hidden names in it."""
     return path.startswith(folder) if folder.endswith("/.") else within(path, folder)
 
 

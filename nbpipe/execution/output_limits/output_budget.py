@@ -1,7 +1,7 @@
-"""How much of what a step says is kept in its executed notebook: the beginning, the end, and how much was left out.
+"""Limits a step's output in its executed notebook to its beginning and end, with a note of how much was left out.
 
-A cell keeps 250,000 characters of text from its beginning and as many from its end; what is shown (tables, images) may
-take 4 MB each; a whole notebook keeps 8 MB of all these. So its file stays below 10 MB, and the worker does not grow.
+A cell keeps the first and the last 250,000 characters of text; displayed outputs (tables, images) may take 4 MB each; a
+whole notebook keeps 8 MB of all these. So its file stays below 10 MB, and the worker's memory is limited.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _TAIL = 250_000
 _SHOWN = 4_000_000
 _ALL = 8_000_000
 _ERROR = 50_000
-# What a line and an output take in a notebook's file beside their text.
+# The size of a line and of an output in a notebook's file, without their text.
 _LINE = 12
 _OUTPUT = 200
 _LEFT_OUT = re.compile(r"\n\[nbpipe left out ([\d,]+) lines \(([\d,]+) characters\)\]\n")
 
 
 class OutputBudget:
-    """What a notebook may still take; ``shown`` is what each thing that can be updated takes now."""
+    """The remaining budget of a notebook; ``shown`` is the current size of each output that can be updated."""
 
     def __init__(self) -> None:
         self.left = _ALL
@@ -36,7 +36,7 @@ class OutputBudget:
 
 
 class CellOutputs:
-    """What is kept of one cell; ``outputs`` is the cell's own list."""
+    """The outputs kept of one cell; ``outputs`` is the cell's own list."""
 
     def __init__(self, outputs: list[Any], budget: OutputBudget) -> None:
         self._outputs = outputs
@@ -48,7 +48,7 @@ class CellOutputs:
         self._characters = 0
 
     def say(self, name: str, text: str) -> None:
-        """Take text of the stream ``name``."""
+        """Add text of the stream ``name``."""
         if self._head > 0 and not self._tail:
             first = text[: self._head]
             self._head -= len(first)
@@ -62,7 +62,7 @@ class CellOutputs:
                 self._drop(self._tail.popleft()[1])
 
     def settle(self) -> None:
-        """Put the end that was held back into the outputs, and how much was left out before it."""
+        """Add the end that was held back to the outputs, after a note of how much was left out."""
         while self._tail and self._length > _TAIL:
             name, text = self._tail.popleft()
             over = self._length - _TAIL
@@ -76,7 +76,7 @@ class CellOutputs:
         self._length = self._lines = self._characters = 0
 
     def forget(self) -> None:
-        """Begin anew: the cell has cleared its output."""
+        """Reset: the cell has cleared its output."""
         self._tail.clear()
         self._head = _HEAD
         self._length = self._lines = self._characters = 0
@@ -85,10 +85,10 @@ class CellOutputs:
         self._length -= len(text)
         self._lines += text.count("\n")
         self._characters += len(text)
-        for found in _LEFT_OUT.finditer(text):
-            lines, characters = (int(number.replace(",", "")) for number in found.groups())
+        for match in _LEFT_OUT.finditer(text):
+            lines, characters = (int(number.replace(",", "")) for number in match.groups())
             self._lines += lines - 2
-            self._characters += characters - len(found[0])
+            self._characters += characters - len(match[0])
 
     def _keep(self, name: str, text: str) -> None:
         joins = bool(self._outputs) and self._outputs[-1].get("name") == name
@@ -113,7 +113,7 @@ def _weight(text: str) -> int:
 
 
 def shown(content: Mapping[str, Any], budget: OutputBudget) -> dict[str, Any] | None:
-    """Return displayed content as it may be stored: itself, a line with its size, or None for lack of room."""
+    """Return displayed content within the budget: unchanged, a line with its size, or None."""
     display = (content.get("transient") or {}).get("display_id")
     before = budget.shown.get(display, 0) if display else 0
     data = content["data"]
@@ -130,12 +130,12 @@ def shown(content: Mapping[str, Any], budget: OutputBudget) -> dict[str, Any] | 
 
 
 def fits(state: object) -> bool:
-    """Return whether the state of all widgets is small enough to be kept."""
+    """Return whether the state of all widgets is within the limit."""
     return len(json.dumps(state, default=str)) < _SHOWN
 
 
 def error(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an error as it may be kept: its text and its traceback with their middles left out."""
+    """Return an error with the middle of a long text or traceback left out."""
     lines = [_shortened(line, _ERROR // 10) for line in content["traceback"]]
     if len(lines) > 100:
         lines = [*lines[:50], left_out(len(lines) - 100, sum(map(len, lines[50:-50]))), *lines[-50:]]

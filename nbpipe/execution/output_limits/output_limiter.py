@@ -1,11 +1,10 @@
-"""What a step's kernel does with what the step says: floods are thinned before they leave the process.
+"""Limits the output rate of a step's kernel: floods are thinned before they leave the process.
 
-A forked kernel calls :func:`install` itself; to another one the worker sends this file as text, so it stands alone and
-uses only the standard library. A cell may say some megabytes at once and one more each second; of what is more, the end
-is kept and the rest counted. So neither the kernel nor the worker grows, however fast a step prints. An exception that
-ends a thread in the background is told to the worker. A cell is answered whatever the author puts in the place of
-``sys.stdout`` or ``sys.stderr``: ipykernel flushes what it finds there, and an error of that flush would take the
-place of its answer.
+A forked kernel calls :func:`install` itself; to another one the worker sends this file as text, so it is self-contained
+and uses only the standard library. A cell may print some megabytes at once and one more each second; beyond that, only
+the end is kept and the rest counted. So the memory of kernel and worker is limited, however fast a step prints. An
+exception that ends a background thread is reported to the worker. A cell gets a reply whatever the author assigns to
+``sys.stdout`` or ``sys.stderr``: ipykernel flushes them, and an error of that flush would replace its reply.
 """
 
 from __future__ import annotations
@@ -33,31 +32,31 @@ _BYTES_AT_ONCE = 50_000_000
 _BYTES_EACH_SECOND = 1_000_000
 _FLUSHES_AT_ONCE = 300
 _FLUSHES_EACH_SECOND = 20
-# Where ipykernel flushes the standard streams: before a display, an error and an answer.
+# Where ipykernel flushes the standard streams: before a display, an error and a reply.
 _FLUSHING = ("ipykernel.displayhook", "ipykernel.kernelbase", "ipykernel.zmqshell")
-# ZeroMQ's SNDHWM: of a kernel's output, it drops what comes when 1000 pieces wait to be sent; 0 means never.
+# ZeroMQ's SNDHWM: by default it drops messages while 1000 are waiting to be sent; 0 means never.
 _SEND_LIMIT = 23
 
 
 def left_out(lines: int, characters: int) -> str:
-    """Return the line that stands in place of what was left out."""
+    """Return the line that replaces what was left out."""
     return f"\n[nbpipe left out {lines:,} lines ({characters:,} characters)]\n"
 
 
 class TokenBucket:
-    """An allowance that grows with time: what may be had at once, and how much more each second."""
+    """A token bucket: an amount that is available at once, and how much is added each second."""
 
     def __init__(self, at_once: float, each_second: float, clock: Callable[[], float]) -> None:
         self._most = self._left = at_once
         self._each_second = each_second
         self._clock = clock
-        self._seen = clock()
+        self._updated_at = clock()
 
     def take(self, amount: float) -> bool:
-        """Take so much, if it is there."""
+        """Take an amount, if it is available."""
         now = self._clock()
-        self._left = min(self._most, self._left + (now - self._seen) * self._each_second)
-        self._seen = now
+        self._left = min(self._most, self._left + (now - self._updated_at) * self._each_second)
+        self._updated_at = now
         if amount > self._left:
             return False
         self._left -= amount
@@ -65,13 +64,13 @@ class TokenBucket:
 
 
 class RateLimitedStream:
-    """Stands before a stream: lets text pass as long as there is not too much of it; any thread may write."""
+    """Limits the rate of text written to a stream; thread-safe."""
 
     def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._bucket = TokenBucket(_AT_ONCE, _EACH_SECOND, clock)
         self._credit = 0
-        self._held: list[str] = []
+        self._pending: list[str] = []
         self._length = 0
         self._lines = 0
         self._characters = 0
@@ -83,10 +82,10 @@ class RateLimitedStream:
             raise TypeError(f"write() argument must be str, not {type(text)}")
         length = len(text)
         with self._lock:
-            if not self._held and self._may(length):
+            if not self._pending and self._may(length):
                 self._write(text)
             else:
-                self._held.append(text)
+                self._pending.append(text)
                 self._length += length
                 if self._length >= 2 * _END:
                     self._trim()
@@ -95,23 +94,23 @@ class RateLimitedStream:
         return length
 
     def release(self) -> None:
-        """Let pass what is held back: how much was left out, and the end of it."""
+        """Write what is held back: a note of how much was left out, and the end."""
         with self._lock:
             if self._characters:
                 self._trim()
                 self._write(left_out(self._lines, self._characters))
-            if self._held:
-                self._write("".join(self._held))
+            if self._pending:
+                self._write("".join(self._pending))
             self._forget()
 
     def restart(self) -> None:
-        """Hold nothing, in a forked process: what is held is the parent's to say, and so may be the lock."""
+        """Discard pending text in a forked process: the parent writes it, and may hold the lock."""
         self._lock = threading.RLock()
         self._forget()
 
     def _may(self, length: int) -> bool:
         if length > self._credit:
-            # Many small pieces ask the clock once.
+            # Check the clock once for many small texts.
             more = max(length, _CREDIT)
             if not self._bucket.take(more):
                 return False
@@ -120,31 +119,31 @@ class RateLimitedStream:
         return True
 
     def _trim(self) -> None:
-        """Keep the end of what is held, and count the rest."""
-        whole = "".join(self._held)
-        over = max(0, len(whole) - _END)
-        self._lines += whole.count("\n", 0, over)
+        """Keep the end of the pending text, and count the rest."""
+        text = "".join(self._pending)
+        over = max(0, len(text) - _END)
+        self._lines += text.count("\n", 0, over)
         self._characters += over
-        self._held, self._length = [whole[over:]], len(whole) - over
+        self._pending, self._length = [text[over:]], len(text) - over
 
     def _forget(self) -> None:
-        self._held.clear()
+        self._pending.clear()
         self._length = self._lines = self._characters = 0
 
 
 class _Forgotten(dict[int, list[Any]]):
-    """Takes what is appended to its lists, and keeps nothing."""
+    """Discards what is appended to its lists."""
 
     def __missing__(self, _number: int) -> list[Any]:
         return []
 
 
 def install() -> None:
-    """Put valves before the streams of this kernel, watch its threads, and have it answer every cell."""
+    """Limit the streams of this kernel, watch its threads, and make it reply to every cell."""
     shell = sys.modules["IPython"].get_ipython()
     publisher = shell.kernel.iopub_thread
     publisher.schedule(lambda: publisher.socket.setsockopt(_SEND_LIMIT, 0))
-    # IPython remembers all that cells say and show, for a history that no step ever asks for.
+    # IPython keeps all outputs in a history that steps do not use.
     shell.history_manager.outputs = _Forgotten()
     shell._tee = lambda **_: contextlib.nullcontext()  # noqa: SLF001  # it has no other name
 
@@ -155,7 +154,7 @@ def install() -> None:
         for stream in own.values():
             _tame(stream, shell)
 
-    # Not now: the execution that this belongs to puts the streams' own functions back at its end.
+    # Not now: the current execution restores the streams' own functions at its end.
     shell.events.register("pre_execute", begin)
     _tame_displays(shell, own["stderr"])
     _watch_threads(shell.kernel)
@@ -176,7 +175,7 @@ def _tame(stream: Any, shell: Any) -> None:
         valve.release()
 
     def seldom() -> None:
-        # What is not flushed now is a moment later, by the stream itself.
+        # The stream itself flushes a moment later.
         if not running or flushes.take(1):
             flush()
 
@@ -186,12 +185,12 @@ def _tame(stream: Any, shell: Any) -> None:
     os.register_at_fork(after_in_child=valve.restart)
     os.register_at_fork(after_in_child=running.clear)
     if getattr(stream, "_original_stdstream_copy", None) is not None:
-        # ipykernel copies there what processes write that the step starts; it is in the notebook, and a log may flood.
+        # ipykernel copies the output of child processes there; it is in the notebook already, and may flood the log.
         stream._original_stdstream_copy = os.open(os.devnull, os.O_WRONLY)  # noqa: SLF001  # it has no other name
 
 
 def _tame_displays(shell: Any, errors: Any) -> None:
-    """Leave out what is shown when there is too much of it; the end of the cell tells how much."""
+    """Drop displayed outputs beyond the limit; report how many at the end of the cell."""
     pieces = TokenBucket(_SHOWN_AT_ONCE, _SHOWN_EACH_SECOND, time.monotonic)
     size = TokenBucket(_BYTES_AT_ONCE, _BYTES_EACH_SECOND, time.monotonic)
     dropped: list[int] = []
@@ -205,7 +204,7 @@ def _tame_displays(shell: Any, errors: Any) -> None:
 
     def end() -> None:
         if dropped:
-            errors.write(f"[nbpipe left out {len(dropped):,} things that were shown ({sum(dropped):,} characters)]\n")
+            errors.write(f"[nbpipe left out {len(dropped):,} displayed outputs ({sum(dropped):,} characters)]\n")
             dropped.clear()
 
     shell.display_pub.register_hook(thin)
@@ -226,14 +225,14 @@ def _watch_threads(kernel: Any) -> None:
 
 
 class _OwnStream:
-    """One of the kernel's own streams, for the kernel's own use; a flush reaches what the author put in its place."""
+    """One of the kernel's own streams, for the kernel's own use; a flush also flushes the author's replacement."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self._name = name
         self._stream = stream
 
     def flush(self) -> None:
-        """Flush both, as far as they can be."""
+        """Flush both, ignoring errors."""
         streams: tuple[Any, ...] = (self._stream, getattr(sys, self._name, None))
         for stream in streams:
             with contextlib.suppress(Exception, SystemExit):
@@ -244,7 +243,7 @@ class _OwnStream:
 
 
 class _OwnSystem(ModuleType):
-    """Stands for ``sys`` in the kernel's own modules: its streams are the kernel's own, all else is as it is."""
+    """Replaces ``sys`` in the kernel's own modules: with the kernel's own streams, otherwise unchanged."""
 
     def __init__(self, streams: dict[str, Any]) -> None:
         super().__init__("sys")
@@ -256,7 +255,7 @@ class _OwnSystem(ModuleType):
 
 
 def _keep_streams(streams: dict[str, Any]) -> None:
-    """Have the kernel use its own streams, whatever the author puts in their place."""
+    """Make the kernel use its own streams, even if the author replaces them."""
     system = _OwnSystem(streams)
     for name in _FLUSHING:
         if name in sys.modules:
@@ -264,23 +263,23 @@ def _keep_streams(streams: dict[str, Any]) -> None:
 
 
 def _answering(kernel: Any) -> Callable[..., Awaitable[dict[str, Any]]]:
-    """Return the kernel's way to execute a cell, with an answer also where it fails itself."""
+    """Return a ``do_execute`` that replies even if the kernel's own fails."""
     execute = kernel.do_execute
 
     async def answering(*arguments: Any, **named: Any) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = await execute(*arguments, **named)
-        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:  # noqa: BLE001  # without an answer, whoever asked waits for ever
-            told = _told(error)
-            kernel.send_response(kernel.iopub_socket, "error", told)
-            return {"status": "error", "execution_count": kernel.execution_count, "user_expressions": {}, **told}
+        except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:  # noqa: BLE001  # without a reply, the client would wait forever
+            content = _error_content(error)
+            kernel.send_response(kernel.iopub_socket, "error", content)
+            return {"status": "error", "execution_count": kernel.execution_count, "user_expressions": {}, **content}
         return answer
 
     return answering
 
 
-def _told(error: BaseException) -> dict[str, Any]:
-    """Return an error as a kernel tells it, by way of the library that bears with one whose own text cannot be had."""
+def _error_content(error: BaseException) -> dict[str, Any]:
+    """Return an error as message content, formatted by ``traceback``, which handles errors whose ``str()`` fails."""
     message = "".join(traceback.format_exception_only(error)).strip().partition(": ")[2]
     lines = "".join(traceback.format_exception(error)).splitlines()
     return {"ename": type(error).__name__, "evalue": message, "traceback": lines}
