@@ -168,6 +168,15 @@ def test_what_nbpipe_never_wrote_is_damage_also_where_something_is_written(histo
         history.lost_runs.mark_lost(alive=nobody, now=1.0)
 
 
+def test_two_first_runs_of_a_notebook_at_once_are_runs_of_one_pipeline(history):
+    """Each has looked for the notebook's pipeline before the other one began."""
+    first = begin(history, "x", pipeline=PipelineRecord("one", "a.ipynb", frozenset({"c"})))
+    second = begin(history, "y", pipeline=PipelineRecord("two", "a.ipynb", frozenset({"c", "d"})))
+
+    assert (first.pipeline, second.pipeline) == ("one", "one")
+    assert history.pipelines.all() == [PipelineRecord("one", "a.ipynb", frozenset({"c", "d"}))]
+
+
 def test_a_run_keeps_where_its_pipeline_lay_and_the_pipeline_where_it_was_seen_last(history):
     was = PipelineRecord("p", "old.ipynb", frozenset({"c1"}), frozenset({"a"}))
     now = PipelineRecord("p", "sub/new.ipynb", frozenset({"c1", "c2"}), frozenset({"a", "b"}))

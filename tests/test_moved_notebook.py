@@ -403,6 +403,25 @@ def test_a_renamed_and_moved_project_goes_on(project, tmp_path):
     assert after.verdicts() == REUSED
 
 
+def test_a_kernel_goes_on_under_the_new_name_of_its_notebook(project):
+    """The kernel knows the path at which its notebook was opened, and after a restart only the cells run since."""
+    with project.open() as workspace:
+        whole = request_for(project.path, workspace.layout)
+    old, one_cell = project.path, dataclasses.replace(whole, cells=frozenset(sorted(whole.cells)[:1]))
+    old.rename(project.folder / "better.ipynb")
+    with project.open() as workspace:
+        before = workspace.runs.run(one_cell, RunOptions(), executors=InProcessNotebooks)
+    after = dataclasses.replace(project, name="better.ipynb")
+    assert after.notes() == ["better.ipynb is work.ipynb, moved or renamed: its history continues"]
+    with after.open() as workspace:
+        moved = workspace.runs.run(
+            request_for(after.path, workspace.layout), RunOptions(), executors=InProcessNotebooks
+        )
+        again = workspace.runs.run(one_cell, RunOptions(), executors=InProcessNotebooks)
+
+    assert {report.run.pipeline for report in (before, moved, again)} == {before.run.pipeline}
+
+
 def test_cells_of_a_kernel_that_knows_no_notebook_are_not_taken_for_a_moved_one(project):
     """Such a kernel is known by its folder, where no file ever was."""
     with project.open() as workspace:

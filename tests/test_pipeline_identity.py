@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nbpipe.model import PipelineRecord
-from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, at_its_place, identify
+from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, after_a_move, at_its_place, identify
 
 WORDS = st.text("abcdef", min_size=1, max_size=2)
 SETS = st.frozensets(WORDS, max_size=6)
@@ -56,6 +56,23 @@ def test_a_notebook_at_its_place_is_its_pipeline_whatever_is_in_it():
     assert at_its_place(edited, KNOWN) == Identified(
         replace(KNOWN, cells=frozenset({"other"}), steps=frozenset({"other"})), known=True
     )
+
+
+def test_a_kernel_that_has_run_one_step_of_known_cells_does_not_forget_the_others():
+    partly = traits("n.ipynb", CELLS, ["load"])
+
+    assert at_its_place(partly, KNOWN).pipeline == KNOWN
+
+
+def test_a_kernel_whose_notebook_has_moved_away_is_known_by_the_cells_that_it_ran():
+    moved = replace(KNOWN, notebook="m.ipynb")
+    ran = traits("n.ipynb", ["c1", "c2"], ["load"])
+    other = PipelineRecord("p2", "other.ipynb", frozenset({"d1"}), STEPS)
+
+    assert after_a_move(ran, [other, moved]) == moved
+    assert after_a_move(ran, [other]) is None
+    assert after_a_move(ran, [moved, replace(moved, id="p3")]) is None
+    assert after_a_move(traits("n.ipynb", [], ["load"]), [moved]) is None
 
 
 @pytest.mark.parametrize("cells, steps", [((), STEPS), (CELLS, ()), ((), ())])

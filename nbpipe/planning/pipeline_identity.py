@@ -39,9 +39,19 @@ class Identified:
 
 def at_its_place(traits: NotebookTraits, pipeline: PipelineRecord) -> Identified:
     """Return the pipeline known at the notebook's path, with its cells and steps updated."""
-    # A kernel may provide no ids, and may have run only some cells: then keep what is known.
+    # A kernel may provide no ids, and may have run only some of the steps of these cells: then keep what is known.
     cells = traits.cells or pipeline.cells
-    return Identified(replace(pipeline, cells=cells, steps=traits.steps or pipeline.steps), known=True)
+    steps = traits.steps | pipeline.steps if cells == pipeline.cells else traits.steps or pipeline.steps
+    return Identified(replace(pipeline, cells=cells, steps=steps), known=True)
+
+
+def after_a_move(traits: NotebookTraits, others: Iterable[PipelineRecord]) -> PipelineRecord | None:
+    """Return the pipeline of a kernel's notebook that has moved away from the path that the kernel knows.
+
+    ``traits`` are what the kernel has run of it. None is returned if that fits no pipeline, or several.
+    """
+    fitting = [other for other in others if traits.cells and traits.cells <= other.cells]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def identify(

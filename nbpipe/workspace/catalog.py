@@ -11,8 +11,8 @@ from pathlib import Path
 from nbpipe.errors import Refused
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.notebook_file import read_notebook
-from nbpipe.model import Cell
-from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, at_its_place, identify
+from nbpipe.model import Cell, PipelineRecord
+from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, after_a_move, at_its_place, identify
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.workspace.context import WorkspaceContext
 
@@ -40,15 +40,26 @@ class Catalog:
         place = self.context.layout.relative(Path(request.notebook))
         traits = NotebookTraits(place, request.cells, frozenset(step.name for step in request.reading.steps))
         record = self.context.history.pipelines.at(place)
+        if place.endswith(_SUFFIX) and not self._exists(place):
+            return self._moved_away(traits, record)
         return at_its_place(traits, record) if record is not None else self._identify(traits)
+
+    def _moved_away(self, traits: NotebookTraits, record: PipelineRecord | None) -> Identified:
+        """Return the pipeline of a kernel's notebook whose file is gone: moved or renamed, deleted or never saved."""
+        record = record or after_a_move(traits, self._notebook_pipelines())
+        # The kernel has run only some of its cells, so they say nothing new.
+        return Identified(record, known=True) if record is not None else self._identify(traits)
 
     def _identify(self, traits: NotebookTraits) -> Identified:
         # A kernel without a known notebook is identified by its folder, which is not a file that could have been moved.
-        others = self.context.history.pipelines.all() if self._exists(traits.notebook) else ()
+        others = self._notebook_pipelines() if self._exists(traits.notebook) else ()
         return identify(
-            traits, [other for other in others if other.notebook.endswith(_SUFFIX)], exists=self._exists,
-            strangers=self._strangers, new_id=lambda: secrets.token_hex(8),
-        )  # fmt: skip
+            traits, others, exists=self._exists, strangers=self._strangers, new_id=lambda: secrets.token_hex(8)
+        )
+
+    def _notebook_pipelines(self) -> list[PipelineRecord]:
+        every = self.context.history.pipelines.all()
+        return [pipeline for pipeline in every if pipeline.notebook.endswith(_SUFFIX)]
 
     def _exists(self, place: str) -> bool:
         return self.context.layout.absolute(place).is_file()

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbpipe.compute.targets import default_target, executor_of
@@ -274,7 +274,7 @@ class Runs:
         return Driver(
             run=run,
             history=self.context.history,
-            archive=ResultArchiveWriter(self.context.layout, pinned.pipeline, request.base),
+            archive=ResultArchiveWriter(self.context.layout, replace(pinned.pipeline, id=run.pipeline), request.base),
             executors=executors,
             clock=self.context.clock,
             new_id=lambda: secrets.token_hex(8),
