@@ -67,7 +67,7 @@ VERBS = (
         calls.fmt, (o.NOTEBOOKS,), (o.CHECK, o.LONG, o.SHORT, o.JSON), exclusive=((o.LONG, o.SHORT),),
     ),
     Verb(
-        "defaults", "Set defaults for all steps: retries, timeout, memory, reuse, envvar, run=manual.",
+        "defaults", "Set defaults: retries, timeout, memory, reuse, envvar, run=manual.",
         calls.defaults, (o.DEFAULTS,), faces=Face.NOTEBOOK,
     ),
 )  # fmt: skip
