@@ -14,14 +14,14 @@ from pathlib import Path
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from nbpipe.data.socket_directory import make_socket_directory
+from nbpipe.data import private_directory
 
 
 class PlainKernel:
     """A kernel that runs in ``cwd``, with ``environment`` added to this process's, and a client that is ready."""
 
     def __init__(self, cwd: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._directory = make_socket_directory()
+        self._directory = private_directory.make_for_sockets()
         place = {"connection_file": f"{self._directory}/kernel.json", "ip": f"{self._directory}/s"}
         self.manager = KernelManager(kernel_name="python3", transport="ipc", **place)
         self.manager.start_kernel(cwd=str(cwd), env={**os.environ, **(environment or {})})

@@ -63,6 +63,9 @@ ALLOWED_CALLS = {
 # What only a worker, a kernel or papermill loads, which have those libraries loaded already.
 FACES_OF_OTHERS = ("nbpipe.execution", "nbpipe.magics", "nbpipe.papermill_engine")
 
+# Loaded by its name when a cluster starts, and by its worker process.
+CLUSTER_ONLY = ("nbpipe.compute.private_nodes",)
+
 # Where an exception of any kind is turned into a value: the borders of the house.
 BORDERS = {
     "nbpipe.data.postmortem",  # of a step that has failed: an author's classes raise whatever they like when shown
@@ -136,7 +139,7 @@ def test_the_bare_package_loads_nothing_of_its_own():
 
 def test_importing_any_module_never_loads_the_heaviest_libraries():
     """A floor can be read by a program that runs nothing: heavy libraries load on use, but for the worker's wing."""
-    floors = [name for name in MODULES if not name.startswith(FACES_OF_OTHERS)]
+    floors = [name for name in MODULES if not name.startswith((*FACES_OF_OTHERS, *CLUSTER_ONLY))]
     loaded = loaded_by(f"import {', '.join(floors)}")
 
     assert {"papermill", "nbclient", "distributed", "pyarrow", "pandas"} & loaded == set()
@@ -205,16 +208,15 @@ def calls(tree: ast.AST) -> set[str]:
 
 def test_the_kernel_side_needs_only_the_standard_library(tmp_path):
     """A step's environment needs ipykernel and what the step uses: what is shipped loads without site-packages."""
-    folder = write_bundle(tmp_path)
+    bundle = write_bundle(tmp_path)
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); "
-        "import nbpipe.execution.kernel_runtime.step_runtime as it; print(it.__file__)"
+        "import sys; exec(sys.argv[1]); import nbpipe.execution.kernel_runtime.step_runtime as it; print(it.__file__)"
     )
-    command = [sys.executable, "-I", "-S", "-c", program, str(folder)]
+    command = [sys.executable, "-I", "-S", "-c", program, bundle.loading]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
 
     assert done.stderr == ""
-    assert Path(done.stdout.strip()).is_relative_to(folder)
+    assert Path(done.stdout.strip()).is_relative_to(bundle.path)
 
 
 def test_in_the_wing_only_the_kernel_side_knows_ipython():

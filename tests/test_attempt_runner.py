@@ -204,8 +204,8 @@ class TestSurroundings:
 
     def test_the_kernels_side_is_repaired_when_it_is_damaged(self, tmp_path):
         run_attempt(job(tmp_path, "1"))
-        (source,) = (tmp_path / "store" / "kernel").glob("*/nbpipe/execution/kernel_runtime/step_runtime.py")
-        source.write_text("broken (")
+        (archive,) = (tmp_path / "store" / "kernel").iterdir()
+        archive.write_bytes(archive.read_bytes()[:1000])
         assert run_attempt(job(tmp_path, "1", name="a2")).failure is None
 
     def test_no_slow_grammar_is_loaded(self):

@@ -176,3 +176,70 @@ def test_the_remote_of_a_state_has_no_credentials(repository):
 
     assert git_state(repository).remote == "https://example.org/o/r.git"
     assert "hunter2" not in repr(git_state(repository))
+
+
+EVIL = "touch '{marker}'; cat"
+
+
+def _packed(folder: Path, marker: Path, setting: str, attribute: str = "") -> None:
+    """Make a repository whose own configuration names a command, as one does that somebody has packed."""
+    git(folder, "init", "-q")
+    (folder / "data.txt").write_text("one\n")
+    git(folder, "add", "data.txt")
+    git(folder, "commit", "-q", "-m", "first")
+    if attribute:
+        (folder / ".gitattributes").write_text(f"*.txt {attribute}\n")
+    git(folder, "config", setting, EVIL.format(marker=marker))
+    (folder / "data.txt").write_text("two\n")
+
+
+@pytest.mark.parametrize(
+    "setting, attribute",
+    [
+        ("filter.evil.clean", "filter=evil"),
+        ("filter.evil.process", "filter=evil"),
+        ("filter.a=b.c.clean", "filter=a=b.c"),
+        ("filter.evil.smudge", "filter=evil"),
+        ("diff.evil.textconv", "diff=evil"),
+        ("diff.evil.command", "diff=evil"),
+        ("diff.external", ""),
+        ("core.fsmonitor", ""),
+        ("core.pager", ""),
+    ],
+)
+def test_no_command_of_a_repository_is_run(tmp_path, setting, attribute):
+    marker = tmp_path / "evil"
+    (tmp_path / "work").mkdir()
+    _packed(tmp_path / "work", marker, setting, attribute)
+    marker.unlink(missing_ok=True)
+    state = git_state(tmp_path / "work")
+    assert state is not None
+    assert state.dirty
+    assert "+two" in state.patch
+    assert not marker.exists()
+
+
+def test_a_filter_that_must_succeed_is_not_run_either(tmp_path):
+    marker = tmp_path / "evil"
+    (tmp_path / "work").mkdir()
+    _packed(tmp_path / "work", marker, "filter.evil.clean", "filter=evil")
+    git(tmp_path / "work", "config", "filter.evil.required", "true")
+    state = git_state(tmp_path / "work")
+    assert state is not None
+    assert "+two" in state.patch
+    assert not marker.exists()
+
+
+def test_no_command_of_a_submodule_is_run(tmp_path):
+    marker, inner, work = tmp_path / "evil", tmp_path / "inner", tmp_path / "work"
+    for folder in (inner, work):
+        folder.mkdir()
+    _packed(inner, tmp_path / "unused", "core.pager")
+    git(work, "init", "-q")
+    git(work, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner), "sub")
+    git(work, "commit", "-q", "-m", "first")
+    (work / "sub" / ".gitattributes").write_text("*.txt filter=evil\n")
+    git(work / "sub", "config", "filter.evil.clean", EVIL.format(marker=marker))
+    (work / "sub" / "data.txt").write_text("two\n")
+    assert git_state(work) is not None
+    assert not marker.exists()

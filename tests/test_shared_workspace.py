@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from other_user import STRANGER, User, as_user, needs_other_users
 from scripted_executor import Bench, by_code
 
 from nbpipe.cli import main
@@ -25,52 +25,13 @@ from nbpipe.history.store import History
 from nbpipe.model import Job
 from nbpipe.workspace import Workspace
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be other users")
+pytestmark = needs_other_users
 
 GROUP = 1700
 SOURCES = ["%%step a -o x\nx = 1", "%%step b -i x -o y\ny = x"]
 
 
-class User(NamedTuple):
-    """Somebody: a number, and a group of their own besides the shared one."""
-
-    number: int
-    groups: tuple[int, ...] = (GROUP,)
-
-
-OWNER, OTHER, STRANGER = User(1701), User(65534), User(1703, ())
-
-
-def as_user(user: User, function: Callable[[], Any]) -> Any:
-    """Call a function in a process of that user; get what it returns, or raise what it raises."""
-    with tempfile.TemporaryDirectory() as own:
-        # Not everywhere may everybody write to the system's folder for temporary files.
-        os.chown(own, user.number, user.number)
-        return _in_a_process_of(user, function, own)
-
-
-def _in_a_process_of(user: User, function: Callable[[], Any], own: str) -> Any:
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            tempfile.tempdir = own
-            os.setgroups(user.groups)
-            os.setgid(user.number)
-            os.setuid(user.number)
-            os.umask(0o022)
-            told = (True, function())
-        except BaseException as error:  # noqa: BLE001 - told to the parent, which raises it
-            told = (False, error)
-        os.write(write, pickle.dumps(told))
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        went_well, value = pickle.loads(pipe.read())
-    os.waitpid(child, 0)
-    if not went_well:
-        raise value
-    return value
+OWNER, OTHER = User(1701, (GROUP,)), User(65534, (GROUP,))
 
 
 def said(*words: str) -> tuple[int, str]:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,7 @@ class Kernel:
     def begin(self) -> str | None:
         """Run the first cell of a one-step notebook."""
         return self.run(
-            f"import sys as _sys\n_sys.path.insert(0, {str(self.library)!r})\n"
-            "from nbpipe.execution.kernel_runtime import step_runtime as _nbpipe\n"
+            self.library.loading + "from nbpipe.execution.kernel_runtime import step_runtime as _nbpipe\n"
             f"_nbpipe.begin({str(self.folder / 'job.json')!r})"
         )
 
@@ -341,8 +341,7 @@ def test_it_needs_nothing_but_the_standard_library(tmp_path):
     job |= {"run": "r", "step": "s", "attempt": "a"}
     written(tmp_path / "job.json", json.dumps(job))
     code = (
-        f"import sys; sys.path.insert(0, {str(library)!r})\n"
-        "from nbpipe.execution.kernel_runtime import step_runtime as s\n"
+        library.loading + "from nbpipe.execution.kernel_runtime import step_runtime as s\n"
         f"s.begin({str(tmp_path / 'job.json')!r}); s.save({{'x': [1]}})"
     )
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
@@ -352,8 +351,9 @@ def test_it_needs_nothing_but_the_standard_library(tmp_path):
 
 
 def test_shipped_sources_import_nothing_at_the_top_but_each_other(tmp_path):
-    shipped = list(write_bundle(tmp_path).rglob("*.py"))
-    assert "step_runtime.py" in {path.name for path in shipped}
-    for path in shipped:
-        found = re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+    with zipfile.ZipFile(write_bundle(tmp_path).path) as archive:
+        shipped = {name: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")}
+    assert "nbpipe/execution/kernel_runtime/step_runtime.py" in shipped
+    for path, text in shipped.items():
+        found = re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)
         assert set(found) <= {*sys.stdlib_module_names, "nbpipe"}, path

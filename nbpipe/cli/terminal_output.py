@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.model import ExecutionRecord, PipelineWarning, Status
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import json_output, text_tables
+from nbpipe.views.terminal_text import harmless, harmless_json, harmless_lines
 from nbpipe.workspace import ActiveRun
 
 
@@ -42,7 +42,8 @@ class TerminalOutput:
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print a JSON object on one line."""
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        text = harmless_json(json.dumps(value, ensure_ascii=False))
+        print(text if text == _encodable(text, sys.stdout) else json.dumps(value), flush=True)
 
     def lines(self, lines: Iterable[str]) -> None:
         """Print lines on standard output."""
@@ -131,7 +132,7 @@ class _Bar:
         ended = frozenset(_ENDED) - {Status.REUSED}
         executed = [record for record in update.executions if record.status in ended]
         for line in text_tables.update_lines(executed, update.named_attempts):
-            self._progress.console.print(line, markup=False, highlight=False)
+            self._progress.console.print(harmless_lines(line), markup=False, highlight=False)
         for record in update.executions:
             self._step(record)
 
@@ -142,13 +143,18 @@ class _Bar:
         elif record.status is Status.RUNNING:
             self._running[record.step] = None
         description = ", ".join(self._running) or "waiting"
-        self._progress.update(self._task, completed=len(self._ended), description=description[:60])
+        self._progress.update(self._task, completed=len(self._ended), description=harmless(description[:60]))
 
 
 _ENDED = tuple(status for status in Status if status.terminal)
 
 
 def _printable(text: str, stream: TextIO) -> str:
+    """Return text that steers no terminal, whoever wrote it, and that the stream's encoding can represent."""
+    return _encodable(harmless_lines(text), stream)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
     """Return text that the stream's encoding can represent: a plain C locale must not break a message."""
     encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding, "replace").replace(os.linesep, "\n")
+    return text.encode(encoding, "replace").decode(encoding, "replace")

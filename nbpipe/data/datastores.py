@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from nbpipe.data import private_directory
 from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.integrity import find_damage
@@ -65,8 +65,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], dict[str, bytes] | bytes] = {}
-        self._folder = tempfile.mkdtemp(prefix="nbpipe-memory-")
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder = private_directory.make(private_directory.MEMORY)
+        weakref.finalize(self, private_directory.remove, self._folder)
 
     def put(self, staged: Path, reference: ObjectReference) -> None:
         """Read a file or folder into the store; an existing equal object stays."""

@@ -122,7 +122,7 @@ class DatabaseCopy(Database):
     is_private = True
 
     def __init__(self, path: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="nbpipe-")
+        self._folder = tempfile.TemporaryDirectory(prefix=f"nbpipe-database-{os.getpid()}-")
         self._state: DatabaseFileState | None = None
         self._copies = 0
         self._lock = threading.Lock()

@@ -20,6 +20,7 @@ from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import html_tables, log_text, text_tables
 from nbpipe.views.html import Html
+from nbpipe.views.terminal_text import harmless_lines
 from nbpipe.views.wording import duration, status_words
 from nbpipe.workspace import ActiveRun
 
@@ -30,12 +31,12 @@ class PipelineError(Exception):
     """An error of nbpipe in a notebook: its message and hint, without nbpipe's own traceback."""
 
     def __init__(self, error: NbpipeError) -> None:
-        super().__init__(str(error))
+        super().__init__(harmless_lines(str(error)))
         self.error = error
 
     def _render_traceback_(self) -> list[str]:
         notes = getattr(self.error, "__notes__", [])
-        return [*(note for note in notes if note), f"{self.error.code}: {self.error}"]
+        return [harmless_lines(text) for text in (*notes, f"{self.error.code}: {self.error}") if text]
 
 
 class ErrorDisplay:
@@ -117,14 +118,14 @@ def hint() -> WaitMessage:
 def show_lines(lines: Sequence[str]) -> None:
     """Show plain lines."""
     if lines:
-        text = "\n".join(lines)
+        text = harmless_lines("\n".join(lines))
         display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
 def write_lines(lines: Sequence[str]) -> None:
     """Write plain lines to standard output at once."""
     if lines:
-        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.write(harmless_lines("\n".join(lines)) + "\n")
         sys.stdout.flush()
 
 

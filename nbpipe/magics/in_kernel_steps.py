@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nbpipe.authoring.step_context import StepContext
+from nbpipe.data import private_directory
 from nbpipe.data.formats import basename, is_path, load_here
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.data.postmortem import read_postmortem
@@ -94,7 +94,7 @@ def _bind(session: KernelSession, context: StepContext) -> _Bound:
     _define(session, context, bound)
     share_classes(space, context.digests)
     fresh = {item.name: _value(item) for item in context.inputs}
-    folder = Path(tempfile.mkdtemp(prefix="nbpipe-here-")) if any(map(_is_path, context.outputs)) else Path()
+    folder = Path(private_directory.make(private_directory.HERE)) if any(map(_is_path, context.outputs)) else Path()
     fresh |= {item.name: _place(item, folder) for item in context.outputs if _is_path(item)}
     if context.parameters:
         _quietly(session, context, context.parameters)

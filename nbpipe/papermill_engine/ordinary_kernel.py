@@ -6,7 +6,6 @@ the same time can take one, and the kernel never answers. Sockets in a private f
 
 from __future__ import annotations
 
-import shutil
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from nbpipe.data.socket_directory import make_socket_directory
+from nbpipe.data import private_directory
 
 _PYTHONS = ("ipykernel", "ipykernel_launcher")
 _LOCAL = "local-provisioner"
@@ -28,8 +27,8 @@ class OrdinaryKernelManager(AsyncKernelManager):
 
     async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
         if self._tidy_up is None and self.kernel_spec is not None and hears_sockets(self.kernel_spec):
-            private = make_socket_directory()
-            self._tidy_up = weakref.finalize(self, shutil.rmtree, private, ignore_errors=True)
+            private = private_directory.make_for_sockets()
+            self._tidy_up = weakref.finalize(self, private_directory.remove, private)
             self.transport = "ipc"
             # Both are absolute: the default is relative, and kernel and client may run in different folders.
             self.connection_file = f"{private}/kernel.json"

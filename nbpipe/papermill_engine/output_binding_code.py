@@ -19,7 +19,7 @@ def _nbpipe_bind(text):
     try:
         from nbpipe.data import notebook_classes as classes, formats
     except ImportError:
-        sys.path.insert(0, payload["library"])
+        exec(payload["loading"], {})
         from nbpipe.data import notebook_classes as classes, formats
     classes.share_classes(globals(), payload["definitions"])
     for name, path, format in payload["outputs"]:
@@ -34,7 +34,7 @@ def binding_code(
     artifacts: Sequence[Artifact], reading: ParsedNotebook, store: Path, materializer: Materializer
 ) -> str:
     """Return the binding code; names and paths are in one JSON text, so that none of them becomes code."""
-    library: Path = worker_entry_points.load_entry_point(worker_entry_points.SHIP)(store)
+    loading: str = worker_entry_points.load_entry_point(worker_entry_points.SHIP)(store).loading
     definitions: dict[str, str] = {}
     for code in reading.code.values():
         definitions |= definition_digests(code)
@@ -42,5 +42,5 @@ def binding_code(
         [artifact.name, str(materializer.locate(artifact.reference)), None if artifact.is_path else artifact.format]
         for artifact in artifacts
     ]
-    payload = {"library": str(library), "definitions": definitions, "outputs": outputs}
+    payload = {"loading": loading, "definitions": definitions, "outputs": outputs}
     return _CODE.replace("{payload!r}", repr(json.dumps(payload)))

@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from nbpipe.model import GitState
 
 _TIMEOUT = 5.0
 _MAX_PATCH = 1_000_000
+_PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv")
+# A submodule has a configuration of its own, so git does not look into it.
+_OUTSIDE = "--ignore-submodules=dirty"
+# Where settings come from that travel with a repository.
+_THEIRS = ("local", "worktree")
+_NONE: Mapping[str, str] = MappingProxyType({})
+_FILTER = re.compile(r"filter\..*\.(?:clean|smudge|process|required)", re.DOTALL)
 
 
 def git_state(folder: Path) -> GitState | None:
@@ -18,8 +27,9 @@ def git_state(folder: Path) -> GitState | None:
     commit = _line(folder, "rev-parse", "--verify", "-q", "HEAD")
     if not commit:
         return None
-    status = _git(folder, "status", "--porcelain", "--untracked-files=normal") or ""
-    patch = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv") or "" if status else ""
+    harmless = _without_filters(folder)
+    status = _git(folder, "status", "--porcelain", "--untracked-files=normal", _OUTSIDE, settings=harmless) or ""
+    patch = _git(folder, "diff", "HEAD", *_PLAIN, _OUTSIDE, settings=harmless) or "" if status else ""
     return GitState(
         remote=without_credentials(_line(folder, "config", "--get", "remote.origin.url")),
         branch=_line(folder, "symbolic-ref", "--short", "-q", "HEAD"),
@@ -41,11 +51,29 @@ def _line(folder: Path, *arguments: str) -> str:
     return (_git(folder, *arguments) or "").strip()
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Return a git command's output; it changes nothing, not even git's index, and runs no hooks."""
+def _without_filters(folder: Path) -> dict[str, str]:
+    """Return settings that switch off the filters of the repository itself; those of the user and the system stay.
+
+    A filter is a command that git runs for a file, and a repository that somebody has packed brings its configuration
+    along. Where one is switched off, files that it would change count as changed.
+    """
+    listed = _git(folder, "config", "--show-scope", "--null", "--list", "--includes") or ""
+    fields = listed.split("\0")
+    names = [
+        entry.partition("\n")[0] for scope, entry in zip(fields[::2], fields[1::2], strict=False) if scope in _THEIRS
+    ]
+    return {name: "false" if name.endswith(".required") else "" for name in names if _FILTER.fullmatch(name)}
+
+
+def _git(folder: Path, *arguments: str, settings: Mapping[str, str] = _NONE) -> str | None:
+    """Return what a git command prints; it changes nothing, not even git's own index, and runs nothing else."""
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
     # Inside a git hook these variables refer to another repository or index.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # What a partial clone lacks is fetched by a command that its configuration names.
+    environ |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "", "GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings.items()):
+        environ |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL, env=environ

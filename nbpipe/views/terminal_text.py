@@ -15,12 +15,32 @@ def one_line(text: str) -> str:
 
 
 def harmless(line: str) -> str:
-    """Return a line without effects on a terminal: control characters become �."""
+    """Return a line without effects on a terminal or a page: control characters are written as escapes."""
     return line if line.isascii() and line.isprintable() else "".join(map(_visible, line))
 
 
+def harmless_lines(text: str) -> str:
+    """Return a text of several lines with its line ends and tabs, and otherwise :func:`harmless`."""
+    return "\n".join("\t".join(map(harmless, line.split("\t"))) for line in text.split("\n"))
+
+
+def harmless_json(text: str) -> str:
+    """Return JSON text in which control characters are escaped: it holds the same value, and steers no terminal."""
+    return text if text.isascii() and text.isprintable() else "".join(map(_escaped, text))
+
+
 def _visible(character: str) -> str:
-    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in _INVISIBLE else character
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
 
 
 def width(text: str) -> int:

@@ -36,13 +36,11 @@ _LOG = logging.getLogger(__name__)
 _STATUS = {FailureKind.CANCELLED: Status.CANCELLED, FailureKind.LOST: Status.LOST}
 
 _SETUP = """\
-import sys as _sys
-_sys.path[:] = dict.fromkeys([{library!r}, *_sys.path])
-from nbpipe.execution.kernel_runtime import step_runtime as _nbpipe
+{loading}from nbpipe.execution.kernel_runtime import step_runtime as _nbpipe
 _nbpipe.begin({job!r})
 """
-# The part of the setup that is the same for every step.
-_AHEAD = "import sys; sys.path.insert(0, {library!r}); from nbpipe.execution.kernel_runtime import step_runtime"
+# The part of it that is the same for every step.
+_AHEAD = "{loading}from nbpipe.execution.kernel_runtime import step_runtime"
 
 
 def _ignore_report(_report: AttemptStarted | AttemptOutputWritten) -> None:
@@ -120,12 +118,12 @@ def _execute(
 ) -> None:
     """Run the job's notebook in its kernel, with its timeout."""
     directory.write_job(job)
-    library = write_bundle(Path(job.store))
+    loading = write_bundle(Path(job.store)).loading
     for cell in progress.notebook.cells:
         if cell.metadata.get("nbpipe", {}).get("role") == "setup":
-            cell.source = _SETUP.format(library=str(library), job=str(directory.job))
-    # With exec, so that it leaves no names behind.
-    ahead = f"exec({_AHEAD.format(library=str(library))!r}, {{}})"
+            cell.source = _SETUP.format(loading=loading, job=str(directory.job))
+    # Run so, it leaves no name behind.
+    ahead = f"exec({_AHEAD.format(loading=loading)!r}, {{}})"
     clock = threading.Timer(min(job.timeout or inf, threading.TIMEOUT_MAX), attempt.stop, (StopReason.TIMEOUT,))
     clock.daemon = True
     clock.start()

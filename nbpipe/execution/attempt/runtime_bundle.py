@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import marshal
 import re
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
-from nbpipe.data.digests import bytes_digest, short_digest, tree_digest
+from nbpipe.history.shared_permissions import make_folder
 
 _IMPORT = re.compile(r"^from (nbpipe[\w.]*) import (\([^)]*\)|[^(\n]+)", re.MULTILINE)
 _FIRST = "nbpipe.execution.kernel_runtime.step_runtime"
@@ -20,19 +26,60 @@ _ROOT = (
     + f"from nbpipe.execution.kernel_runtime.step_api import {', '.join(_API_NAMES)}\n".encode()
     + f"__all__ = {list(_API_NAMES)!r}\n".encode()
 )
+# What a kernel runs first. It needs nothing but the standard library, and leaves one name.
+_LOADING = """\
+import sys as _sys
+with open({path!r}, "rb") as _nbpipe:
+    if __import__("hashlib").sha256(_nbpipe.read()).hexdigest() != {digest!r}:
+        raise ImportError("what nbpipe needs in this kernel is not what nbpipe wrote: run the pipeline again")
+_sys.path[:] = dict.fromkeys([{path!r}, *_sys.path])
+"""
 
 
-def write_bundle(store: Path) -> Path:
-    """Return the folder for a kernel's ``sys.path``, and write missing or damaged files in it."""
-    sources = _sources()
-    digest = tree_digest((name, len(content), bytes_digest(content)) for name, content in sources.items())
-    folder = store / "kernel" / short_digest(digest, 40)
-    for name, content in sources.items():
-        path = folder / name
-        if not (path.is_file() and path.read_bytes() == content):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, content, mode=0o644, durable=True)
-    return folder
+@dataclass(frozen=True, slots=True)
+class RuntimeBundle:
+    """The archive to put on a kernel's ``sys.path``, and the SHA-256 of its bytes."""
+
+    path: Path
+    digest: str
+
+    @property
+    def loading(self) -> str:
+        """Code that puts the archive first on ``sys.path``, once it has the bytes that nbpipe gave it."""
+        return _LOADING.format(path=str(self.path), digest=self.digest)
+
+
+def write_bundle(store: Path) -> RuntimeBundle:
+    """Return the bundle for a kernel's ``sys.path``; an archive that is missing or damaged is written anew.
+
+    One archive, and no folder: nothing can be added to it, and Python writes no bytecode beside what it holds. It lies
+    in the store because executed notebooks name it, but what counts is its digest.
+    """
+    content = _archive()
+    digest = hashlib.sha256(content).hexdigest()
+    path = store / "kernel" / f"{digest[:40]}.zip"
+    if path.is_symlink() or not (path.is_file() and path.read_bytes() == content):
+        make_folder(path.parent)
+        write_file(path, content, durable=True)
+    return RuntimeBundle(path, digest)
+
+
+@lru_cache(maxsize=1)
+def _archive() -> bytes:
+    """Return the archive: every source, and what this interpreter compiles it to; another one compiles it itself."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, source in sorted(_sources().items()):
+            archive.writestr(zipfile.ZipInfo(name), source)
+            archive.writestr(zipfile.ZipInfo(f"{name}c"), _compiled(name, source))
+    return buffer.getvalue()
+
+
+def _compiled(name: str, source: bytes) -> bytes:
+    """Return a source as PEP 552's bytecode that is not compared with its source: the archive's digest covers both."""
+    code = compile(source, name, "exec", dont_inherit=True)
+    # Marshalled without references, which depend on what else a process holds: the same bytes in every process.
+    return MAGIC_NUMBER + (1).to_bytes(4, "little") + source_hash(source) + marshal.dumps(code, 2)
 
 
 @lru_cache(maxsize=1)

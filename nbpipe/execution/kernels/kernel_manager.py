@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import tempfile
 import time
@@ -29,7 +28,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Type
 
-from nbpipe.data.socket_directory import make_socket_directory
+from nbpipe.data import private_directory
 from nbpipe.execution.kernels import supervisor_handle, zygote_pool
 from nbpipe.execution.kernels.supervisor import END, INTERRUPT
 from nbpipe.execution.kernels.supervisor_handle import SupervisorHandle
@@ -172,7 +171,7 @@ class StepKernelManager(AsyncKernelManager):
         super().__init__(**kwargs)
         self.spec = spec
         self.known_to_be_forked = False
-        self.directory = make_socket_directory()
+        self.directory = private_directory.make_for_sockets()
         self.log_file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed at the kernel's end
         self.transport = "ipc"
         # Absolute: the defaults are relative, and the kernel runs in another folder than its client.
@@ -261,7 +260,7 @@ class StepKernelManager(AsyncKernelManager):
             supervisor.end()
             supervisor.wait(_END_SECONDS)
             supervisor.let_go()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        private_directory.remove(self.directory)
 
     def log_tail(self) -> bytes:
         """Return the end of what the process wrote outside of its cells, and delete it."""
