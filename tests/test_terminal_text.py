@@ -65,7 +65,10 @@ def output(folder, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("evil", [EVIL["escape"] + EVIL["C1"] + EVIL["delete"], EVIL["bidi"] + EVIL["tag"]])
 def test_no_command_obeys_what_a_name_an_error_or_a_log_holds(tmp_path, evil):
     name = f"n{evil}.ipynb"
-    steps = [f"%%step good -o x\nprint({evil!r})\nx = {evil!r}", f"%%step bad -i x -o y\ny = x\nraise ValueError({evil!r})"]
+    steps = [
+        f"%%step good -o x\nprint({evil!r})\nx = {evil!r}",
+        f"%%step bad -i x -o y\ny = x\nraise ValueError({evil!r})",
+    ]
     write_notebook(tmp_path / name, steps)
     done = [
         output(tmp_path, *words)
