@@ -13,6 +13,7 @@
     │   ├── FileMissing              a declared file or folder is not there
     │   ├── FormatUnavailable        an output's format lacks its library
     │   ├── EnvironmentUnavailable   the notebook's kernel cannot be had
+    │   ├── WorkspaceUntrusted       the workspace is not this user's own, and was not accepted
     │   ├── NotSupportedYet          understood, but not built yet
     │   └── BadUsage                 a verb was called with what it cannot take
     ├── Refusals                     exit 2: several of the above, told together
@@ -159,6 +160,12 @@ class EnvironmentUnavailable(Refused):
     """A kernel or interpreter that cannot be had."""
 
     code = "environment-unavailable"
+
+
+class WorkspaceUntrusted(Refused):
+    """A workspace that nbpipe did not make for this user, and that this user has not accepted."""
+
+    code = "workspace-untrusted"
 
 
 class NotSupportedYet(Refused):

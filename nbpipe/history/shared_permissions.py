@@ -18,7 +18,10 @@ def group_bits(folder: Path) -> int:
 
     A folder that everybody may write, such as the one for temporary files, is not shared.
     """
-    mode = folder.stat().st_mode
+    return _group_bits(folder.stat().st_mode)
+
+
+def _group_bits(mode: int) -> int:
     shared = mode & (stat.S_IWGRP | stat.S_ISGID) and not mode & stat.S_ISVTX
     return mode & _GROUP if shared else 0
 
@@ -48,6 +51,12 @@ def share(path: Path) -> None:
             return
     own = stat.S_IMODE(status.st_mode)
     path.chmod(own | bits | (above.st_mode & stat.S_ISGID) if path.is_dir() else own | bits & _FILE_BITS)
+
+
+def is_shared_with_us(status: os.stat_result) -> bool:
+    """Return whether a folder's owner has set it up on purpose for a group that this user belongs to."""
+    in_group = status.st_gid == os.getegid() or status.st_gid in os.getgroups()
+    return in_group and bool(_group_bits(status.st_mode))
 
 
 def owner_of(path: Path) -> str:

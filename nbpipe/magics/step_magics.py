@@ -72,7 +72,7 @@ class StepMagics(Magics):
 
     def _call(self, asked: Invocation) -> None:
         named = asked[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in asked.verb.options else None
-        with KernelCaller(self.session, asked.verb.name, named, self._carry_out) as caller:
+        with KernelCaller(self.session, asked.verb, named, self._carry_out) as caller:
             response = asked.verb.call(asked, caller)
         if response is not None:
             render(self.session, response)

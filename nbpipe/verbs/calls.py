@@ -32,6 +32,7 @@ from nbpipe.verbs.responses import (
     ReportResponse,
     RunListResponse,
     RunResponse,
+    TrustResponse,
     VerificationResponse,
     WhyResponse,
 )
@@ -118,6 +119,7 @@ def debug(asked: Invocation, caller: Caller) -> DebugResponse:
     """Return the inputs, parameters and code of a step in the newest run that executed or reused it."""
     # A notebook that cannot be read is an error of its own.
     caller.cells()
+    caller.workspace.context.require_trust()
     scene = caller.workspace.results.step_context(caller.notebook, asked[options.STEP])
     return DebugResponse(scene, asked[options.LOCALS])
 
@@ -142,7 +144,9 @@ def pull(asked: Invocation, caller: Caller) -> PullResponse:
     caller.await_output(output.rpartition(".")[2])
     artifact = caller.workspace.results.output(caller.notebook, output)
     path = caller.target(artifact, asked[options.TARGET])
-    if path is not None:
+    if path is None:
+        caller.workspace.context.require_trust()
+    else:
         caller.workspace.results.pull(caller.notebook, output, path)
     return PullResponse(output, artifact, path)
 
@@ -184,6 +188,11 @@ def verify(asked: Invocation, caller: Caller) -> VerificationResponse:
     """Return whether every recorded output is present and intact."""
     full, repair = asked[options.FULL], asked[options.REPAIR]
     return VerificationResponse(Workspace.verify(caller.folder, caller.named_workspace, full=full, repair=repair))
+
+
+def trust(_asked: Invocation, caller: Caller) -> TrustResponse:
+    """Have this user trust the workspace from now on."""
+    return TrustResponse(Workspace.trust(caller.folder, caller.named_workspace))
 
 
 def lint(asked: Invocation, caller: Caller) -> LintResponse:

@@ -21,18 +21,15 @@ from nbpipe.workspace.context import WorkspaceContext
 
 @dataclass(frozen=True, slots=True)
 class PinnedPlan:
-    """A request with everything pinned, the pipeline that it is about, and who decides its steps."""
+    """A request with everything pinned, the pipeline that it is about, and who decides its steps.
+
+    ``warnings`` are advice that stops nothing, and how the notebook was recognised where that has to be said.
+    """
 
     situation: ResolvedRequest
     planner: Planner
     pipeline: PipelineRecord
-    note: str
-
-    @property
-    def warnings(self) -> tuple[PipelineWarning, ...]:
-        """Advice that stops nothing, and how the notebook was recognised where that has to be said."""
-        said = (PipelineWarning("notebook", self.note, ""),) if self.note else ()
-        return (*said, *self.situation.graph.pipeline.warnings)
+    warnings: tuple[PipelineWarning, ...]
 
 
 @dataclass(slots=True)
@@ -91,7 +88,9 @@ class Plans:
         recall = ReuseLookup(context.history, context.materializer, context.digests, situation.around, context.clock)
         past = recall.past(identified.pipeline.id)
         planner = Planner(situation.graph, situation.circumstances, past, situation.forced)
-        return PinnedPlan(situation, planner, identified.pipeline, identified.note)
+        said = (PipelineWarning("notebook", identified.note, ""),) if identified.note else ()
+        warnings = (*context.distrust_warnings(), *said, *situation.graph.pipeline.warnings)
+        return PinnedPlan(situation, planner, identified.pipeline, warnings)
 
     def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedPlan, StepDecision]:
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))

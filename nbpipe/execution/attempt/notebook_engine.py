@@ -81,7 +81,7 @@ class NotebookExecution:
     trouble: str = ""
 
     @property
-    def metadata(self) -> Mapping[str, Any]:
+    def cell_metadata(self) -> Mapping[str, Any]:
         """Return nbpipe's metadata of the cell started last: its role, and the author's cell."""
         if self.position is None:
             return {}
