@@ -77,7 +77,7 @@ def test_a_submission_arrives_as_it_was_sent():
 def test_cells_with_errors_arrive_with_them(source):
     back = decode_submission(encode_submission(submission(source)))
     assert isinstance(back, Submission)
-    assert list(map(str, back.asked.reading.errors)) == list(map(str, parse_cells(cells(source)).errors)) != []
+    assert list(map(str, back.request.reading.errors)) == list(map(str, parse_cells(cells(source)).errors)) != []
 
 
 def test_a_release_arrives_as_one():
@@ -99,7 +99,7 @@ def test_the_runner_does_not_parse_what_the_same_code_has_parsed(monkeypatch):
     told["parsed"]["text"] = json.dumps(text)
     back = decode_submission(json.dumps(told))
     assert isinstance(back, Submission)
-    assert back.asked.reading.steps == ()
+    assert back.request.reading.steps == ()
 
 
 @pytest.mark.parametrize("parsed", [{"digest": "other", "text": "{}"}, {"digest": "same", "text": "{}"}, None])
@@ -107,7 +107,7 @@ def test_the_runner_parses_what_other_code_has_parsed(monkeypatch, parsed):
     monkeypatch.setattr(messages, "reading_digest", lambda _cells: "same")
     back = decode_submission(changed(parsed=parsed))
     assert isinstance(back, Submission)
-    assert back.asked.reading == parse_cells(cells(*SOURCES))
+    assert back.request.reading == parse_cells(cells(*SOURCES))
 
 
 def test_code_that_may_have_changed_since_it_was_loaded_has_no_digest(monkeypatch):

@@ -235,7 +235,7 @@ def test_a_project_elsewhere_verifies_and_a_repair_loses_nothing(elsewhere, full
     found = Workspace.verify(elsewhere.folder, full=full)
     repaired = Workspace.verify(elsewhere.folder, full=full, repair=True)
 
-    assert (found.whole, found.outputs, found.problems) == (True, 3, ())
+    assert (found.is_intact, found.outputs, found.problems) == (True, 3, ())
     assert (repaired.problems, repaired.unknown) == ((), 0)
     assert elsewhere.run() == []
     assert elsewhere.runs() == [2, 1]

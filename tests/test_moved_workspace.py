@@ -57,7 +57,7 @@ def test_a_plan_reuses_everything_and_so_does_a_run(elsewhere):
 @pytest.mark.parametrize("full", [True, False])
 def test_verify_finds_nothing_wrong_and_repair_loses_nothing(elsewhere, full):
     found = Workspace.verify(elsewhere.folder, full=full)
-    assert (found.whole, found.outputs, found.problems) == (True, 3, ())
+    assert (found.is_intact, found.outputs, found.problems) == (True, 3, ())
     repaired = Workspace.verify(elsewhere.folder, full=full, repair=True)
 
     assert (repaired.problems, repaired.unknown) == ((), 0)
@@ -77,7 +77,7 @@ def test_a_lost_history_is_made_from_the_kept_results(elsewhere):
 
     assert Workspace.verify(elsewhere.folder, repair=True).unknown == 2
     assert elsewhere.run() == []
-    assert Workspace.verify(elsewhere.folder, full=True).whole
+    assert Workspace.verify(elsewhere.folder, full=True).is_intact
 
 
 def test_outputs_are_pulled(elsewhere, tmp_path):
@@ -141,10 +141,10 @@ def test_a_result_in_an_unknown_store_is_not_used_and_not_thrown_away(far):
 def test_verify_tells_of_an_unknown_store_and_repair_leaves_its_outputs_alone(far):
     for repair in (False, True):
         found = Workspace.verify(far.folder, repair=repair)
-        assert (found.whole, found.unreachable) == (False, 2)
+        assert (found.is_intact, found.unreachable) == (False, 2)
         assert found.problems[0].said == SAID
         (*_, told) = verified_lines([], 3, 10, unknown=0, unreachable=found.unreachable, repaired=repair)
-        assert told.endswith("2 of them out of reach, left as they are")
+        assert told.endswith("2 of them out of reach, left unchanged")
     assert offered(far) == 2
 
 

@@ -65,7 +65,7 @@ def test_the_lines_tell_all_that_differs():
     assert "outputs that differ: model; the same: report" in text
     assert "+x = rate * 2" in text
     assert "~ a.csv (3 bytes, 11111111 → 4 bytes, 22222222)" in text
-    assert "only in one of them" in text
+    assert "only in one run" in text
     assert "fit: loss   0.5    0.25   -0.25" in text
 
 

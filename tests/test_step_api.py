@@ -218,7 +218,7 @@ def ran(tmp_path_factory):
         report = workspace.runs.run(
             request_for(author.write()), RunOptions(experiment="trial"),
             lambda update: heard.extend(
-                (time.time() - event.time, event) for output in update.told for event in output.events
+                (time.time() - event.time, event) for output in update.attempt_outputs for event in output.events
             ),
             lambda: executor,
         )  # fmt: skip

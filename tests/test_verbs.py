@@ -84,14 +84,14 @@ def test_a_text_means_the_same_in_both_faces(verb, words):
         ("run --to", "`--to` needs a value", "Write --to STEP."),
         ("run --to --detach", "`--to` needs a value", "Write --to STEP."),
         ("run --detach=yes", "`--detach` takes no value", "Write --detach alone."),
-        ("why", "`why` needs STEP", "`why --help` shows how it is written."),
-        ("why a b", "`why` cannot take `b`", "`why --help` shows how it is written."),
+        ("why", "`why` needs STEP", "`why --help` shows the usage."),
+        ("why a b", "`why` cannot take `b`", "`why --help` shows the usage."),
         ("runs --limit 0", "`--limit 0` is not a number of runs", "For example: --limit 50"),
         ("runs --limit ten", "`--limit ten` is not a number of runs", "For example: --limit 50"),
         ("runs --status faild", "no run has the status `faild`", "Did you mean `failed`?"),
         ("fmt --long --short", "`--long` and `--short` exclude each other", "Keep one."),
         ("plam", "there is no verb `plam`", "Did you mean `plan`?"),
-        ("show 'x", "`show 'x` cannot be read: no closing quotation", "Close the quote."),
+        ("show 'x", "`show 'x` cannot be parsed: no closing quotation", "Close the quote."),
     ],
 )
 def test_what_is_wrong_has_one_error(text, message, hint):

@@ -49,7 +49,7 @@ def test_an_intact_workspace_is_whole(bench):
     bench.run()
     found = verify(bench)
 
-    assert (found.whole, found.outputs, found.problems, found.unknown) == (True, 3, (), 0)
+    assert (found.is_intact, found.outputs, found.problems, found.unknown) == (True, 3, (), 0)
     assert found.bytes == sum(artifact.bytes for step in bench.report.steps for artifact in step.artifacts)
 
 
@@ -58,7 +58,7 @@ def test_a_damaged_output_is_found_with_its_run_and_step(bench, full):
     flip(bench.stored("use", "b"))
     found = verify(bench, full=full)
 
-    assert not found.whole
+    assert not found.is_intact
     assert [(problem.where, "`b` is damaged" in problem.said) for problem in found.problems] == [
         ("run 1, step use", True)
     ]
@@ -73,10 +73,10 @@ def test_a_missing_output_is_found(bench):
 def test_repair_offers_damage_no_more_and_then_all_is_well(bench):
     flip(bench.stored("use", "b"))
 
-    assert verify(bench, repair=True).whole
-    assert verify(bench).whole
+    assert verify(bench, repair=True).is_intact
+    assert verify(bench).is_intact
     assert bench.run() == ["use"]
-    assert verify(bench).whole
+    assert verify(bench).is_intact
 
 
 def test_a_lost_database_is_made_from_the_kept_results(bench):
@@ -84,10 +84,10 @@ def test_a_lost_database_is_made_from_the_kept_results(bench):
     number, started = bench.report.run.number, bench.report.run.started
     database(bench).unlink()
     lost = verify(bench)
-    assert (lost.whole, lost.unknown) == (False, 2)
+    assert (lost.is_intact, lost.unknown) == (False, 2)
 
     assert verify(bench, repair=True).unknown == 2
-    assert verify(bench).whole
+    assert verify(bench).is_intact
     assert bench.run() == []
     assert {step.step: step.artifacts for step in bench.report.steps} == before
     with Workspace.open(bench.folder) as workspace:
@@ -111,7 +111,7 @@ def test_a_damaged_database_is_told_and_made_anew_on_request(bench):
         verify(bench)
 
     found = verify(bench, repair=True)
-    assert (found.unknown, found.whole) == (2, True)
+    assert (found.unknown, found.is_intact) == (2, True)
     assert database(bench).with_name("history.db.damaged-1").exists()
     assert bench.run() == []
 
@@ -148,7 +148,7 @@ def test_a_kept_result_that_history_knows_is_read_only_in_full(bench):
     (record,) = (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json")
     record.write_text(record.read_text()[:100])
 
-    assert verify(bench).whole
+    assert verify(bench).is_intact
     assert ["not a kept result" in problem.said for problem in verify(bench, full=True).problems] == [True]
 
 

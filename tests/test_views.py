@@ -85,7 +85,7 @@ def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: obje
         (Reason("policy", None, "reuse: never"), "declared `reuse: never`"),
         (Reason("code"), "the step's code changed"),
         (Reason("code", "12 lines", "12 lines"), "the step's code changed"),
-        (Reason("definition:rmse", "def rmse", None), "the definition of rmse is gone: def rmse"),
+        (Reason("definition:rmse", "def rmse", None), "the definition of rmse was removed: def rmse"),
         (Reason("module:cleaning", None, "cleaning.py"), "the local module cleaning is new: cleaning.py"),
         (Reason("parameter:learning_rate", "0.1", "0.2"), "parameter learning_rate: 0.1 → 0.2"),
         (Reason("input:raw", "1.4 MB", "1.5 MB"), "input raw: 1.4 MB → 1.5 MB"),
@@ -417,4 +417,4 @@ def test_a_diff_of_huge_texts_ends():
     texts = ["\n".join(str(line) for line in range(first, first + 50_000)) for first in (0, 7)]
     changed = component_diff(*(KeyComponent("input:x", "", "", text) for text in texts))
 
-    assert changed[-1] == "… what comes after line 2000 is not compared"
+    assert changed[-1] == "… lines after 2000 are not compared"

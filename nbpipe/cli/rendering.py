@@ -61,7 +61,7 @@ def _detached(caller: ShellCaller, response: r.DetachedResponse) -> int:
         caller.screen.json(json_output.run_object(run, response.steps, 0.0, _urls(caller)))
     else:
         name = Path(run.notebook).name
-        text = f"run {run.number} continues by itself: nbpipe status --follow {name}, nbpipe cancel {name}"
+        text = f"run {run.number} continues in the background: nbpipe status --follow {name}, nbpipe cancel {name}"
         caller.screen.lines([text])
     return 0
 
@@ -101,8 +101,8 @@ def _cancel(caller: ShellCaller, response: r.CancelResponse) -> int:
 
 
 def _why(caller: ShellCaller, response: r.WhyResponse) -> int:
-    told = response.explained
-    parts = (told.step, told.verdict, told.now, told.before, told.last)
+    explanation = response.explained
+    parts = (explanation.step, explanation.verdict, explanation.now, explanation.before, explanation.last)
     if caller.screen.as_json:
         caller.screen.json(why_report.why_object(*parts, url_of=_urls(caller)))
     else:
@@ -120,13 +120,13 @@ def _accept(caller: ShellCaller, response: r.AcceptResponse) -> int:
 
 
 def _log(caller: ShellCaller, response: r.LogResponse) -> int:
-    found = response.found
-    if isinstance(found, Path):
-        text = log_text.text_of(json.loads(found.read_text(encoding="utf-8")))
+    log = response.log
+    if isinstance(log, Path):
+        text = log_text.text_of(json.loads(log.read_text(encoding="utf-8")))
     else:
-        text = log_text.text_of_events(found)
+        text = log_text.text_of_events(log)
     if caller.screen.as_json:
-        notebook = str(found) if isinstance(found, Path) else None
+        notebook = str(log) if isinstance(log, Path) else None
         caller.screen.json({"step": response.step, "notebook": notebook, "log": text})
     else:
         caller.screen.lines([text] if text else [])
@@ -163,7 +163,7 @@ def _comparison(caller: ShellCaller, response: r.ComparisonResponse) -> int:
 def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
     verified = response.verified
     if caller.screen.as_json:
-        caller.screen.json(json_output.verified_object(dataclasses.asdict(verified), whole=verified.whole))
+        caller.screen.json(json_output.verified_object(dataclasses.asdict(verified), is_intact=verified.is_intact))
     else:
         problems = [(problem.where, problem.said) for problem in verified.problems]
         counts = (verified.outputs, verified.bytes)
@@ -176,7 +176,7 @@ def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
                 repaired=verified.repaired,
             )
         )
-    return 0 if verified.whole else 1
+    return 0 if verified.is_intact else 1
 
 
 def _trust(caller: ShellCaller, response: r.TrustResponse) -> int:
@@ -206,13 +206,13 @@ def _lint(caller: ShellCaller, response: r.LintResponse) -> int:
 def _format(caller: ShellCaller, response: r.FormatResponse) -> int:
     screen, count = caller.screen, len(response.notebooks)
     if screen.as_json:
-        told = [{"notebook": str(notebook), "cells": list(cells)} for notebook, cells in response.notebooks]
-        screen.json({"notebooks": told})
+        notebooks = [{"notebook": str(notebook), "cells": list(cells)} for notebook, cells in response.notebooks]
+        screen.json({"notebooks": notebooks})
     else:
-        word = "would change" if response.checked else "changed"
-        screen.lines(f"{word} {path}: cell {_numbers(cells)}" for path, cells in response.notebooks if cells)
+        verb = "would change" if response.checked else "changed"
+        screen.lines(f"{verb} {path}: cell {_numbers(cells)}" for path, cells in response.notebooks if cells)
         if not response.changed:
-            screen.lines([f"{count} notebook{'s' * (count != 1)} left as written"])
+            screen.lines([f"{count} notebook{'s' * (count != 1)} left unchanged"])
     return int(response.checked and response.changed)
 
 

@@ -1,4 +1,4 @@
-"""What the command line shows: tables and a progress bar on a terminal, plain lines elsewhere, JSON when asked."""
+"""The output of the command line: tables and a progress bar on a terminal, plain lines elsewhere, or JSON."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class RunListener(Protocol):
     """Shows a run while its steps change."""
 
     def begin(self, run: ActiveRun) -> None:
-        """Show that the run begins."""
+        """Show that the run has begun."""
 
     def updated(self, update: RunUpdate) -> None:
-        """Show what is new in the run."""
+        """Show the changes in the run."""
 
 
 @dataclass(slots=True)
@@ -37,15 +37,15 @@ class TerminalOutput:
 
     @property
     def columns(self) -> int:
-        """Return the width to write for; a file or a pipe takes long lines."""
+        """Return the output width; files and pipes get long lines."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
 
     def json(self, value: Mapping[str, Any]) -> None:
-        """Print the one JSON object."""
+        """Print a JSON object on one line."""
         print(json.dumps(value, ensure_ascii=False), flush=True)
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Print the result."""
+        """Print lines on standard output."""
         for line in lines:
             print(_printable(line, sys.stdout))
         sys.stdout.flush()
@@ -55,7 +55,7 @@ class TerminalOutput:
         print(_printable(text, sys.stderr), file=sys.stderr, flush=True)
 
     def warnings(self, warnings: Iterable[PipelineWarning]) -> None:
-        """Print advice."""
+        """Print warnings."""
         for warned in warnings:
             where = warned.place.words()
             self.note(f"warning: {where + ': ' if where else ''}{warned.message}. {warned.hint}".rstrip())
@@ -70,7 +70,7 @@ class TerminalOutput:
 
     @contextmanager
     def following(self) -> Iterator[RunListener]:
-        """Return what shows a run while it is active: a progress bar on a terminal, plain lines elsewhere."""
+        """Yield a listener that shows an active run: a progress bar on a terminal, plain lines elsewhere."""
         if sys.stderr.isatty():
             with bar(self) as follower:
                 yield follower
@@ -78,19 +78,19 @@ class TerminalOutput:
             yield PlainRunProgress(self)
 
     def updated(self, update: RunUpdate) -> None:
-        """Print what is new in a run: the output of its steps, failed attempts, new statuses."""
+        """Print the changes in a run: the output of its steps, failed attempts, new statuses."""
         for line in text_tables.update_lines(update.executions, update.named_attempts, update.outputs):
             self.note(line)
 
 
 class PlainRunProgress:
-    """Shows a run as plain lines on standard error: one when a step starts, one when it ends; reuse is in the table."""
+    """Shows a run as plain lines on standard error: one when a step starts, one when it ends; not for reused steps."""
 
     def __init__(self, screen: TerminalOutput) -> None:
         self._screen = screen
 
     def begin(self, run: ActiveRun) -> None:
-        """Print that the run begins, and advice on its notebook."""
+        """Print that the run has begun, and warnings about its notebook."""
         self._screen.warnings(run.warnings)
         self._screen.note(f"run {run.record.number} of {Path(run.record.notebook).name}")
 
@@ -106,7 +106,7 @@ class PlainRunProgress:
 
 @contextmanager
 def bar(screen: TerminalOutput) -> Iterator[RunListener]:
-    """Return a progress bar over the run's steps."""
+    """Yield a progress bar over the run's steps."""
     # Imported here: only a terminal needs it.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -141,14 +141,14 @@ class _Bar:
             self._running.pop(record.step, None)
         elif record.status is Status.RUNNING:
             self._running[record.step] = None
-        told = ", ".join(self._running) or "waiting"
-        self._progress.update(self._task, completed=len(self._ended), description=told[:60])
+        description = ", ".join(self._running) or "waiting"
+        self._progress.update(self._task, completed=len(self._ended), description=description[:60])
 
 
 _ENDED = tuple(status for status in Status if status.terminal)
 
 
 def _printable(text: str, stream: TextIO) -> str:
-    """Return text that the stream's encoding can hold: a plain C locale must not break a message."""
+    """Return text that the stream's encoding can represent: a plain C locale must not break a message."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding, "replace").replace(os.linesep, "\n")

@@ -1,4 +1,4 @@
-"""What a live kernel shows: progress that is kept up to date in place, tables as HTML and text, errors in few lines."""
+"""Displays in a live kernel: progress that is updated in place, tables as HTML and text, short errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = 120
 
 
 class PipelineError(Exception):
-    """An error of nbpipe as a notebook shows it: its sentence and what to do, without our call stack."""
+    """An error of nbpipe in a notebook: its message and hint, without nbpipe's own traceback."""
 
     def __init__(self, error: NbpipeError) -> None:
         super().__init__(str(error))
@@ -39,7 +39,7 @@ class PipelineError(Exception):
 
 
 class ErrorDisplay:
-    """Turns errors of ours into what a notebook shows."""
+    """A context manager that turns nbpipe's errors into the form shown in a notebook."""
 
     def __enter__(self) -> None:
         return None
@@ -52,7 +52,7 @@ class ErrorDisplay:
 
 
 class RunDisplay:
-    """The steps of a run under the cell, one display that is updated in place."""
+    """The steps of a run under the cell, as one display that is updated in place."""
 
     def __init__(self, session: KernelSession) -> None:
         self._session = session
@@ -61,7 +61,7 @@ class RunDisplay:
         self._run: RunRecord | None = None
 
     def begin(self, run: ActiveRun) -> None:
-        """Show advice on the notebook; the run's steps come as they change."""
+        """Show warnings about the notebook; the run's steps are shown when they change."""
         self._run = run.record
         show_warnings(run.warnings)
 
@@ -74,7 +74,7 @@ class RunDisplay:
             self._show(sorted(self._records.values(), key=lambda r: r.position), self._run)
 
     def end(self, report: RunReport) -> None:
-        """Show how the run ended; this stays in the saved notebook."""
+        """Show the finished run, which stays in the saved notebook."""
         numbers = self._session.workspace.runs.origin_numbers(report.steps)
         self._show(report.steps, report.run, numbers, report.seconds)
 
@@ -87,12 +87,12 @@ class RunDisplay:
     ) -> None:
         if run is None:
             return
-        known = numbers or {}
-        lines = text_tables.step_lines(steps, COLUMNS, known)
+        run_numbers = numbers or {}
+        lines = text_tables.step_lines(steps, COLUMNS, run_numbers)
         if seconds is not None:
             lines.append(f"run {run.number} {status_words(run.status)} in {duration(seconds)}")
             lines += text_tables.note_lines(steps)
-        bundle = _bundle(lines, html_tables.run_html(run, steps, known))
+        bundle = _bundle(lines, html_tables.run_html(run, steps, run_numbers))
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         elif _in_place():
@@ -102,7 +102,7 @@ class RunDisplay:
 
 
 def hint() -> WaitMessage:
-    """Return what tells the reader of the running cell what it waits for."""
+    """Return the message under a running cell about the output that it waits for."""
 
     def show(line: str, handle: Any) -> Any:
         bundle = {"text/plain": line}
@@ -122,14 +122,14 @@ def show_lines(lines: Sequence[str]) -> None:
 
 
 def write_lines(lines: Sequence[str]) -> None:
-    """Write plain lines at once, under those before, while the cell runs."""
+    """Write plain lines to standard output at once."""
     if lines:
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
 
 
 def show_warnings(warnings: Iterable[PipelineWarning]) -> None:
-    """Show advice on the notebook."""
+    """Show warnings about the notebook."""
     show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in warnings])
 
 
@@ -139,7 +139,7 @@ def show_table(lines: Sequence[str], html: Html) -> None:
 
 
 def show_outputs(executed: Path) -> None:
-    """Show again, under the step's own cell, what its code printed and displayed in its own kernel."""
+    """Show what a step's code printed and displayed in its kernel, under the step's cell."""
     try:
         notebook = json.loads(executed.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -153,12 +153,12 @@ def show_outputs(executed: Path) -> None:
             display(data, raw=True, metadata=output.get("metadata") or {})  # type: ignore[no-untyped-call]
 
 
-def show_log(found: Path | list[StepEvent]) -> None:
-    """Show what a step printed: from its executed notebook, or what it has told so far."""
-    if isinstance(found, Path):
-        text = log_text.text_of(json.loads(found.read_text(encoding="utf-8"))) or "the step printed nothing"
+def show_log(log: Path | list[StepEvent]) -> None:
+    """Show the output of a step, from its executed notebook or its events so far."""
+    if isinstance(log, Path):
+        text = log_text.text_of(json.loads(log.read_text(encoding="utf-8"))) or "the step printed nothing"
     else:
-        text = log_text.text_of_events(found) or "the step has printed nothing yet"
+        text = log_text.text_of_events(log) or "the step has printed nothing yet"
     show_lines([text])
 
 
@@ -167,5 +167,5 @@ def _bundle(lines: Sequence[str], html: Html) -> dict[str, str]:
 
 
 def _in_place() -> bool:
-    """Return whether a display can be updated: in a kernel it can, on a terminal each one is new text."""
+    """Return whether a display can be updated, as in a kernel; on a terminal each display is new text."""
     return hasattr(get_ipython(), "kernel")

@@ -1,4 +1,4 @@
-"""A kernel as the verbs' caller: its cells as they were last run, and its workspace or a named one."""
+"""A kernel as the verbs' caller: its cells as last run, and its workspace or a named one."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from nbpipe.workspace import Workspace
 
 
 class KernelCaller:
-    """Use it as a context manager: a workspace that the author named is closed with it.
+    """The caller for a kernel; as a context manager, it closes a named workspace that the call has opened.
 
-    ``verb`` is the one that is called; ``blocking`` runs steps while the cell waits for them.
+    ``verb`` is the called one; ``blocking`` runs steps while the cell waits for them.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class KernelCaller:
 
     @property
     def saved(self) -> Path:
-        """Return the notebook's file; raise BadUsage where the kernel is not told it."""
+        """Return the notebook's file; raise BadUsage if the kernel does not know it."""
         if self._session.notebook is None:
             hint = f"In a shell: nbpipe {self._verb.name} NOTEBOOK"
-            raise BadUsage("this kernel is not told which notebook it belongs to", hint)
+            raise BadUsage("this kernel does not know which notebook it belongs to", hint)
         return self._session.notebook
 
     @property
     def reads_file(self) -> bool:
-        """Say that the cells are those that the kernel ran."""
+        """Return False: the cells are those that the kernel ran."""
         return False
 
     def request(
@@ -97,7 +97,7 @@ class KernelCaller:
         refused = any(error.place.step is None for error in request.reading.errors)
         if texts and not request.reading.parameters and not refused:
             message = f"there is no parameter `{next(iter(texts))}`: this kernel knows no parameters cell"
-            raise BadParameter(message, "Mark the cell with `#| parameters`: a kernel is not told tags.")
+            raise BadParameter(message, "Mark the cell with `#| parameters`: a kernel does not know the tags of cells.")
         return request
 
     def cells(self) -> tuple[Cell, ...]:
@@ -112,7 +112,7 @@ class KernelCaller:
             self._blocking(request, run_options)
 
     def show_live(self) -> bool:
-        """Show the card of the run that is going on, if a front end can show one."""
+        """Show the card of the active run, if a front end can show one."""
         session = self._session
         if not is_watched(session.shell) or not session.has_workspace:
             return False
@@ -126,17 +126,17 @@ class KernelCaller:
         return True
 
     def await_submitted(self) -> None:
-        """Return when what was submitted has begun, or does not in time."""
-        self._session.live.begun()
+        """Wait until the submitted runs have begun, up to a time limit."""
+        self._session.live.await_begun()
 
     def await_output(self, name: str) -> None:
-        """Return when nothing more comes of the step that makes an output."""
+        """Wait until the step that produces an output has ended."""
         self._session.outputs.await_made(name)
 
     def target(self, artifact: Artifact, path: Path | None) -> Path | None:  # noqa: ARG002 - the protocol's
-        """Return the named path, from the kernel's folder; an output is bound where none is named."""
+        """Return the named path relative to the kernel's folder; None if the output is to be bound."""
         return None if path is None else self.folder / path
 
     def updated(self, update: RunUpdate) -> None:
-        """Write what is new in a run that is followed."""
+        """Write the changes in a followed run."""
         write_lines(text_tables.update_lines(update.executions, update.named_attempts, update.outputs))

@@ -17,7 +17,7 @@ from nbpipe.views.wording import accepted_line, status_words
 
 
 def render(session: KernelSession, response: r.Response) -> None:
-    """Show a response under the cell."""
+    """Show a response under the cell that called the verb."""
     _RENDERERS[type(response)](session, response)
 
 
@@ -29,11 +29,11 @@ def _plan(_session: KernelSession, response: r.PlanResponse) -> None:
 
 
 def _detached(_session: KernelSession, response: r.DetachedResponse) -> None:
-    show_lines([f"run {response.run.number} continues by itself: %nbpipe status, %nbpipe cancel"])
+    show_lines([f"run {response.run.number} continues in the background: %nbpipe status, %nbpipe cancel"])
 
 
 def _here(session: KernelSession, response: r.HereResponse) -> None:
-    show_lines(run_here(session, response.scene))
+    show_lines(run_here(session, response.step_context))
 
 
 def show_run(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int]) -> None:
@@ -52,13 +52,13 @@ def _cancel(session: KernelSession, response: r.CancelResponse) -> None:
 
 
 def _why(_session: KernelSession, response: r.WhyResponse) -> None:
-    told, numbers = response.explained, response.numbers
-    parts = (told.step, told.verdict, told.now, told.before, told.last)
+    explanation, numbers = response.explained, response.numbers
+    parts = (explanation.step, explanation.verdict, explanation.now, explanation.before, explanation.last)
     show_table(why_report.why_lines(*parts, numbers=numbers), why_report.why_html(*parts, numbers=numbers))
 
 
 def _debug(session: KernelSession, response: r.DebugResponse) -> None:
-    show_lines((bind_locals if response.with_locals else debug)(session, response.scene))
+    show_lines((bind_locals if response.with_locals else debug)(session, response.step_context))
 
 
 def _accept(_session: KernelSession, response: r.AcceptResponse) -> None:
@@ -67,7 +67,7 @@ def _accept(_session: KernelSession, response: r.AcceptResponse) -> None:
 
 
 def _log(_session: KernelSession, response: r.LogResponse) -> None:
-    show_log(response.found)
+    show_log(response.log)
 
 
 def _pull(session: KernelSession, response: r.PullResponse) -> None:
@@ -117,7 +117,7 @@ def _lint(session: KernelSession, response: r.LintResponse) -> None:
 def _format(_session: KernelSession, response: r.FormatResponse) -> None:
     for path, cells in response.notebooks:
         if not cells:
-            show_lines([f"{path.name} is left as written"])
+            show_lines([f"{path.name} is left unchanged"])
         elif response.checked:
             show_lines([f"cell {_numbers(cells)} of {path.name} would change"])
         else:
@@ -125,7 +125,7 @@ def _format(_session: KernelSession, response: r.FormatResponse) -> None:
 
 
 def _changed(path: Path, cells: Sequence[int]) -> str:
-    return f"cell {_numbers(cells)} of {path.name} changed on disk: load it again (Reload Notebook from Disk)"
+    return f"cell {_numbers(cells)} of {path.name} changed on disk: reload it (Reload Notebook from Disk)"
 
 
 def _numbers(cells: Sequence[int]) -> str:
@@ -133,8 +133,8 @@ def _numbers(cells: Sequence[int]) -> str:
 
 
 def _defaults(_session: KernelSession, response: r.DefaultsResponse) -> None:
-    told = " ".join(f"{key}={value}" for key, value in response.values.items())
-    show_lines([f"defaults: {told or 'none'}"])
+    settings = " ".join(f"{key}={value}" for key, value in response.values.items())
+    show_lines([f"defaults: {settings or 'none'}"])
 
 
 _RENDERERS: Mapping[type, Callable[[KernelSession, Any], None]] = {

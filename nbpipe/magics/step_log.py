@@ -1,4 +1,4 @@
-"""The output of a running step, gathered from its events into what a card shows of it."""
+"""The log of a running step, collected from its events for its card."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LONGEST = 4000
 
 @dataclass(slots=True)
 class StepLog:
-    """The newest lines of both streams, the progress, the numbers by name; bounded, however much there is.
+    """The newest lines of both streams, the progress, and the metrics by name, all bounded.
 
-    A line that is still being written, such as a progress bar on standard error, stays below the finished ones.
+    An unfinished line, such as a progress bar on standard error, stays below the finished lines.
     """
 
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
@@ -34,7 +34,7 @@ class StepLog:
             self._activity = None
 
     def activity(self) -> StepActivity:
-        """Return all of it in the form that a card shows."""
+        """Return the log in the form that a card shows."""
         if self._activity is None:
             unfinished = [line.removesuffix("\r") for line in self._open.values() if line.strip("\r")]
             metrics = {name: tuple(points) for name, points in self._metrics.items()}
@@ -46,7 +46,7 @@ class StepLog:
         if event.kind is StepEventKind.STREAM:
             self._write(str(content.get("name", "")), str(content.get("text", "")))
         elif event.kind is StepEventKind.DISPLAY and not content.get("rich"):
-            # Pictures and the error have places of their own on a card.
+            # Pictures and errors are shown elsewhere on a card.
             self._write("display", f"{content.get('text', '')}\n")
         elif event.kind is StepEventKind.PROGRESS:
             total = content.get("total")
@@ -58,15 +58,15 @@ class StepLog:
             del points[:-_POINTS]
 
     def _write(self, stream: str, text: str) -> None:
-        *finished, rest = text.split("\n")
-        begun = self._open.pop(stream, "")
+        *finished, unfinished = text.split("\n")
+        pending = self._open.pop(stream, "")
         for line in finished:
-            self._lines.append(_overwritten(begun + line).removesuffix("\r"))
-            begun = ""
-        self._open[stream] = _overwritten(begun + rest)
+            self._lines.append(_overwritten(pending + line).removesuffix("\r"))
+            pending = ""
+        self._open[stream] = _overwritten(pending + unfinished)
 
 
 def _overwritten(line: str) -> str:
-    """Return a line as a terminal shows it: what comes after a carriage return replaces what was there."""
+    """Return a line as a terminal shows it: text after a carriage return replaces the text before it."""
     body = line.rstrip("\r")
     return body.rpartition("\r")[2][:_LONGEST] + ("\r" if len(body) < len(line) else "")

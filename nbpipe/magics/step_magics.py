@@ -1,4 +1,4 @@
-"""The magics themselves: parse, call, show."""
+"""The magics: parse the line, call the verb, show the response."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nbpipe.verbs.usage import verb_help, verbs_help
 from nbpipe.views import help_text
 
 _VERBS = verbs_in(Face.NOTEBOOK)
-# IPython itself would look for an object of the verb's name.
+# IPython itself would look for an object with the verb's name.
 _HELP = re.compile(r"(\s*%nbpipe\s+\w+)\s*\?{1,2}\s*")
 
 
@@ -47,13 +47,13 @@ class StepMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def step(self, line: str, cell: str | None = None) -> None:
-        """Declare a step and run it with what it needs; its outputs are bound here afterwards."""
+        """Declare a step and run it with the steps it needs; then bind its outputs."""
         self._step(line, cell)
 
     @no_var_expand
     @line_cell_magic
     def nbstep(self, line: str, cell: str | None = None) -> None:
-        """Do what ``%%step`` does, where another extension owns that name."""
+        """Do the same as ``%%step``, in case another extension owns that name."""
         self._step(line, cell)
 
     @no_var_expand
@@ -64,16 +64,16 @@ class StepMagics(Magics):
             words = split(line)
             if not words:
                 return show_lines([f"The verbs: {', '.join(verb.name for verb in _VERBS)}. For example: %nbpipe plan"])
-            asked = parse(words, Face.NOTEBOOK)
-            if isinstance(asked, HelpRequest):
-                verb = asked.verb
+            invocation = parse(words, Face.NOTEBOOK)
+            if isinstance(invocation, HelpRequest):
+                verb = invocation.verb
                 return show_lines([verb_help(verb, Face.NOTEBOOK) if verb else verbs_help(Face.NOTEBOOK)])
-            return self._call(asked)
+            return self._call(invocation)
 
-    def _call(self, asked: Invocation) -> None:
-        named = asked[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in asked.verb.options else None
-        with KernelCaller(self.session, asked.verb, named, self._carry_out) as caller:
-            response = asked.verb.call(asked, caller)
+    def _call(self, invocation: Invocation) -> None:
+        named = invocation[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in invocation.verb.options else None
+        with KernelCaller(self.session, invocation.verb, named, self._carry_out) as caller:
+            response = invocation.verb.call(invocation, caller)
         if response is not None:
             render(self.session, response)
 
@@ -142,7 +142,7 @@ def _ending(report: RunReport) -> NbpipeError:
     """Return the error for a run that did not succeed: the first step that failed, in notebook order."""
     failed = next((step for step in report.steps if step.failure is not None), None)
     if failed is None or failed.failure is None:
-        return StepFailed(f"the run was {report.run.status.value}", "Run the cell again to go on.")
+        return StepFailed(f"the run was {report.run.status.value}", "Run the cell again to continue.")
     failure = failed.failure
     where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
     error = StepFailed(f"step {failed.step} failed: {where}{failure.message}")
@@ -152,10 +152,10 @@ def _ending(report: RunReport) -> NbpipeError:
 
 
 def as_magic(lines: list[str]) -> list[str]:
-    """Return the lines of a cell as IPython shall see them.
+    """Return the transformed lines of a cell for IPython.
 
-    A ``#| step:`` cell becomes ``%%step``, its continued first line is joined, and ``%nbpipe VERB?`` asks for help. A
-    cell that is nearly a step becomes ``%step``, which says so; one without a body gets an empty line as its body.
+    A ``#| step:`` cell becomes ``%%step``, its continued first line is joined, and ``%nbpipe VERB?`` shows help. A
+    misspelled step becomes ``%step``, which raises an error; a cell without a body gets an empty line as its body.
     """
     if help_asked := _HELP.fullmatch("".join(lines)):
         return [f"{help_asked[1]} --help\n"]

@@ -1,4 +1,4 @@
-"""Whether all that history promises is there: every stored output, every kept result, the database itself."""
+"""Verification of a workspace: every stored output, every archived result, the database itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbpipe.run.archive_files import archived_results, archived_runs
 
 @dataclass(frozen=True, slots=True)
 class VerificationProblem:
-    """Something that is not as it was recorded: ``where`` is run, step and output, or a file."""
+    """A difference from the record: ``where`` is run, step and output, or a file; ``said`` describes it."""
 
     where: str
     said: str
@@ -26,11 +26,11 @@ class VerificationProblem:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """What was looked at, what is wrong, and what was done about it.
+    """The result of a verification.
 
-    ``outputs`` counts stored outputs, ``bytes`` what they hold. ``unknown`` are results on disk that the history does
-    not know; with ``repaired`` they were taken in, and what is wrong is offered no more. ``unreachable`` counts the
-    problems that are outputs nobody can look at, as their datastore is not known here: these stay as they are.
+    ``outputs`` and ``bytes`` count the stored outputs and their bytes. ``unknown`` are results on disk that are not in
+    the history. With ``repaired``, these were restored, and damaged results are no longer offered. ``unreachable``
+    counts the problems with outputs in an unknown datastore: these are left unchanged.
     """
 
     outputs: int
@@ -41,8 +41,8 @@ class VerificationReport:
     repaired: bool
 
     @property
-    def whole(self) -> bool:
-        """Say whether nothing is wrong, or nothing any more."""
+    def is_intact(self) -> bool:
+        """Return whether there are no problems, or all were repaired."""
         return not self.unreachable and (self.repaired or (not self.problems and not self.unknown))
 
 
@@ -53,68 +53,72 @@ def _check_outputs(
     problems: list[VerificationProblem],
     quarantined_at: float | None,
 ) -> tuple[dict[Artifact, str | None], int]:
-    """Return what is wrong with each recorded artifact, None where nothing is, and how many uses are out of reach.
+    """Return the problem of each recorded artifact, or None, and the number of uses that are out of reach.
 
-    Each use of a wrong one is added to ``problems``; a time ``quarantined_at`` withdraws the results that use it.
+    Each use of a damaged artifact is added to ``problems``; with a time ``quarantined_at``, its results are withdrawn.
     """
-    seen: dict[Artifact, str | None] = {}
+    problem_of: dict[Artifact, str | None] = {}
     out_of_reach: set[Artifact] = set()
     unreachable = 0
     for attempt, where, artifact in history.results.stored():
-        if artifact not in seen:
+        if artifact not in problem_of:
             try:
-                seen[artifact] = check(materializer, artifact, digests)
+                problem_of[artifact] = check(materializer, artifact, digests)
             except StoreOutOfReach as error:
-                seen[artifact] = error.message
+                problem_of[artifact] = error.message
                 out_of_reach.add(artifact)
-        problem = seen[artifact]
+        problem = problem_of[artifact]
         if problem is not None:
             problems.append(VerificationProblem(where, problem))
             unreachable += artifact in out_of_reach
             if quarantined_at is not None and artifact not in out_of_reach:
                 history.results.quarantine(attempt, problem, quarantined_at)
-    return seen, unreachable
+    return problem_of, unreachable
 
 
 def verify_workspace(
     history: History,
     materializer: Materializer,
-    place: WorkspaceLayout,
+    layout: WorkspaceLayout,
     digests: DigestCache,
     *,
     repair: bool,
     now: float,
     full: bool = False,
 ) -> VerificationReport:
-    """Return whether every recorded output is whole, and which kept results history does not know.
+    """Check every recorded output, and find archived results that are not in the history.
 
-    With ``full`` the kept results that history knows are read as well; with ``repair`` what can be mended is.
+    With ``full``, archived results that are in the history are read as well; with ``repair``, problems are repaired.
     """
     problems: list[VerificationProblem] = []
     checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
-    known = history.archive.known_attempts()
-    kept: list[ArchivedResult] = []
-    for path, found in archived_results(place, () if full else known):
-        if isinstance(found, str):
-            problems.append(VerificationProblem(str(path), found))
-        elif found.attempt.id not in known:
-            kept.append(found)
-    unknown = history.archive.restore(kept, archived_runs(place)) if repair and kept else len(kept)
+    known_attempts = history.archive.known_attempts()
+    unknown_results: list[ArchivedResult] = []
+    for path, result in archived_results(layout, () if full else known_attempts):
+        if isinstance(result, str):
+            problems.append(VerificationProblem(str(path), result))
+        elif result.attempt.id not in known_attempts:
+            unknown_results.append(result)
+    unknown = (
+        history.archive.restore(unknown_results, archived_runs(layout))
+        if repair and unknown_results
+        else len(unknown_results)
+    )
     size = sum(artifact.bytes for artifact in checked)
     return VerificationReport(len(checked), size, tuple(problems), unknown, unreachable, repair)
 
 
-def set_aside(place: WorkspaceLayout) -> Path | None:
-    """Move a damaged database out of the way, so that a new one can be made; None when there is none."""
-    if not place.database.exists():
+def set_aside(layout: WorkspaceLayout) -> Path | None:
+    """Move a damaged database aside, so that a new one can be created; return None if there is none."""
+    if not layout.database.exists():
         return None
     number = 1
-    while (aside := place.database.with_name(f"{place.database.name}.damaged-{number}")).exists():
+    while (aside := layout.database.with_name(f"{layout.database.name}.damaged-{number}")).exists():
         number += 1
     try:
-        place.database.rename(aside)
+        layout.database.rename(aside)
         for beside in ("-wal", "-shm", "-journal"):
-            Path(f"{place.database}{beside}").unlink(missing_ok=True)
+            Path(f"{layout.database}{beside}").unlink(missing_ok=True)
     except OSError as error:
-        raise HistoryOutOfReach(f"the damaged history {place.database} cannot be moved: {error.strerror}") from error
+        raise HistoryOutOfReach(f"the damaged history {layout.database} cannot be moved: {error.strerror}") from error
     return aside

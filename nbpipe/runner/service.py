@@ -180,10 +180,10 @@ class RunnerService:
             active.begin(run)
             self._reply(Reply(ReplyKind.BEGAN, run.record.id))
 
-        with Workspace.open(submission.asked.base, submission.root) as workspace:
+        with Workspace.open(submission.request.base, submission.root) as workspace:
             workspace.context.environ = submission.environ
             workspace.runs.run(
-                submission.asked, submission.run_options, lambda _update: active.started.set(), self._cluster.lease,
+                submission.request, submission.run_options, lambda _update: active.started.set(), self._cluster.lease,
                 began=began, cancelled=active.cancelled.is_set,
             )  # fmt: skip
 
@@ -204,7 +204,7 @@ class RunnerService:
             return None
         active.hold(run)
         try:
-            joined = run.extend(submission.asked, active.id, submission.gesture, submission.environ)
+            joined = run.extend(submission.request, active.id, submission.gesture, submission.environ)
         except Exception:
             # The run's workspace is closed when it ends, which may have been just now.
             if run.is_over:

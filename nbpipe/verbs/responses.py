@@ -1,4 +1,4 @@
-"""What the verbs answer: values with all that a face needs to show them."""
+"""The verbs' responses: values with everything that a face needs to show them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PlanResponse:
 
 @dataclass(frozen=True, slots=True)
 class ReportResponse:
-    """A run that this call carried out to its end."""
+    """A run that this call has completed."""
 
     report: RunReport
     numbers: Mapping[str, int]
@@ -36,7 +36,7 @@ class ReportResponse:
 
 @dataclass(frozen=True, slots=True)
 class DetachedResponse:
-    """A run that continues by itself."""
+    """A run that continues in the background."""
 
     run: RunRecord
     steps: Sequence[ExecutionRecord]
@@ -46,12 +46,12 @@ class DetachedResponse:
 class HereResponse:
     """A step to run in the author's kernel."""
 
-    scene: StepContext
+    step_context: StepContext
 
 
 @dataclass(frozen=True, slots=True)
 class RunResponse:
-    """A recorded run as it stands at the time ``now``; ``followed`` to its end if that was asked for."""
+    """A recorded run in its state at the time ``now``; ``followed`` if ``--follow`` was given."""
 
     run: RunRecord
     steps: Sequence[ExecutionRecord]
@@ -83,15 +83,15 @@ class WhyResponse:
 
 @dataclass(frozen=True, slots=True)
 class DebugResponse:
-    """What a recorded step was given; with ``with_locals`` also what was kept of the frame that failed."""
+    """The context of a recorded step; with ``with_locals``, the saved variables of the frame that failed."""
 
-    scene: StepContext
+    step_context: StepContext
     with_locals: bool
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptResponse:
-    """The result that stands from now on."""
+    """The result that was accepted."""
 
     accepted: AcceptedResult
     numbers: Mapping[str, int]
@@ -99,10 +99,10 @@ class AcceptResponse:
 
 @dataclass(frozen=True, slots=True)
 class LogResponse:
-    """A step's executed notebook, or what it has told so far."""
+    """A step's executed notebook, or its events so far."""
 
     step: str
-    found: Path | list[StepEvent]
+    log: Path | list[StepEvent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class RunListResponse:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResponse:
-    """Two runs to be shown side by side."""
+    """Two runs for comparison."""
 
     left: ComparedRun
     right: ComparedRun
@@ -133,7 +133,7 @@ class ComparisonResponse:
 
 @dataclass(frozen=True, slots=True)
 class VerificationResponse:
-    """What a look at all stored outputs has found."""
+    """The result of verifying all stored outputs."""
 
     verified: VerificationReport
 
@@ -147,7 +147,7 @@ class TrustResponse:
 
 @dataclass(frozen=True, slots=True)
 class LintResponse:
-    """Advice on ``steps`` steps; ``fixed`` are the cells that were rewritten, None if that was not asked for."""
+    """Advice on ``steps`` steps; ``fixed`` are the cells that were rewritten, None without ``--fix``."""
 
     steps: int
     warnings: Sequence[PipelineWarning]
@@ -157,7 +157,7 @@ class LintResponse:
 
 @dataclass(frozen=True, slots=True)
 class FormatResponse:
-    """The cells of each notebook whose declarations changed, or would change where ``checked`` only."""
+    """The cells of each notebook whose declarations changed, or would change if only ``checked``."""
 
     notebooks: Sequence[tuple[Path, Sequence[int]]]
     checked: bool
@@ -170,7 +170,7 @@ class FormatResponse:
 
 @dataclass(frozen=True, slots=True)
 class InitResponse:
-    """A workspace's folder, and the settings that guard step cells against linters."""
+    """A workspace's folder, and the linter settings for step cells."""
 
     root: Path
     guarded: LinterSettingsReport

@@ -1,4 +1,4 @@
-"""Plans, steps and runs as tables: rows of texts, and plain lines no wider than the terminal."""
+"""Plans, steps and runs as tables: rows of text, and plain lines no wider than the terminal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PlanRow:
 
 
 def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
-    """Return a plan as texts under PLAN_HEADER; ``numbers`` tells run numbers by run id."""
+    """Return a plan as rows under PLAN_HEADER; ``numbers`` are run numbers by run id."""
     return [
         (
             one_line(row.name),
@@ -69,7 +69,7 @@ def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) 
 
 
 def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
-    """Return steps as texts under STEP_HEADER; their runs are named where they are not all of one run."""
+    """Return steps as rows under STEP_HEADER; their runs are named if they are not all from one run."""
     records = list(steps)
     is_mixed = len({record.run for record in records}) > 1
     return [
@@ -86,7 +86,7 @@ def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_
 
 
 def run_rows(runs: Iterable[RunRecord], now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS) -> list[Row]:
-    """Return runs as texts under RUN_HEADER; ``now`` is in seconds since the epoch, ``ran`` tells which steps ran."""
+    """Return runs as rows under RUN_HEADER; ``now`` is in seconds since the epoch, ``ran`` are the steps that ran."""
     return [
         (
             str(run.number),
@@ -106,8 +106,8 @@ def plan_summary(plan: Iterable[PlanRow]) -> str:
     verdicts = [row.verdict for row in plan]
     counts = Counter(VERDICTS[type(verdict)][1] for verdict in verdicts)
     saved = sum(verdict.hit.seconds for verdict in verdicts if isinstance(verdict, ReuseVerdict))
-    told = [f"{counts[word]} {word}" for _, word in VERDICTS.values() if counts[word]]
-    return (", ".join(told) or "no steps") + (f" (saves {duration(saved)})" if saved else "")
+    parts = [f"{counts[word]} {word}" for _, word in VERDICTS.values() if counts[word]]
+    return (", ".join(parts) or "no steps") + (f" (saves {duration(saved)})" if saved else "")
 
 
 def steps_summary(steps: Iterable[ExecutionRecord]) -> str:
@@ -115,8 +115,8 @@ def steps_summary(steps: Iterable[ExecutionRecord]) -> str:
     records = list(steps)
     counts = Counter(record.status for record in records)
     saved = sum(record.saved_seconds for record in records if record.status is Status.REUSED)
-    told = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
-    return (", ".join(told) or "no steps") + (f" (saved {duration(saved)})" if saved else "")
+    parts = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
+    return (", ".join(parts) or "no steps") + (f" (saved {duration(saved)})" if saved else "")
 
 
 def plan_lines(plan: Sequence[PlanRow], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
@@ -132,17 +132,17 @@ def step_lines(steps: Sequence[ExecutionRecord], columns: int, numbers: Mapping[
 def verified_lines(
     problems: Sequence[tuple[str, str]], outputs: int, stored: int, *, unknown: int, unreachable: int, repaired: bool
 ) -> list[str]:
-    """Return what a look at all stored outputs has found: a line for each problem (where, what), and a summary."""
-    found = [f"{one_line(where)}: {one_line(said)}" for where, said in problems]
-    wrong = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
-    told = f"{outputs} stored output{'' if outputs == 1 else 's'}, {size(stored)}: {wrong}"
+    """Return the result of a verification: a line for each problem (where, what), and a summary."""
+    lines = [f"{one_line(where)}: {one_line(problem)}" for where, problem in problems]
+    problem_count = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
+    summary = f"{outputs} stored output{'' if outputs == 1 else 's'}, {size(stored)}: {problem_count}"
     if unknown:
-        done = "taken in" if repaired else "on disk that the history does not know (--repair takes them in)"
-        told += f", {unknown} result{'s' if unknown > 1 else ''} {done}"
+        place = "restored" if repaired else "on disk that the history does not have (--repair restores them)"
+        summary += f", {unknown} result{'s' if unknown > 1 else ''} {place}"
     if unreachable:
-        told += f", {unreachable} of them out of reach, left as they are"
-    mended = repaired and len(problems) > unreachable
-    return [*found, told + (", repaired: damaged results are invalidated" if mended else "")]
+        summary += f", {unreachable} of them out of reach, left unchanged"
+    invalidated = repaired and len(problems) > unreachable
+    return [*lines, summary + (", repaired: damaged results are invalidated" if invalidated else "")]
 
 
 def trust_lines(root: str, reasons: str, holds: str) -> list[str]:
@@ -154,7 +154,7 @@ def trust_lines(root: str, reasons: str, holds: str) -> list[str]:
 
 
 def metric_lines(metrics: Iterable[Metric]) -> list[str]:
-    """Return a line for each metric: its last value, how many there are, and the attempt that alone logged it."""
+    """Return a line for each metric: its last value, the number of values, and its attempt if it is an earlier one."""
     last: dict[tuple[str, str], tuple[int, Metric]] = {}
     for metric in metrics:
         count, _ = last.get((metric.step, metric.name), (0, metric))
@@ -180,15 +180,15 @@ def step_line(record: ExecutionRecord) -> str:
 def update_lines(
     executions: Iterable[ExecutionRecord],
     attempts: Iterable[tuple[str, AttemptRecord]],
-    told: Iterable[tuple[str, AttemptRecord, Iterable[StepEvent]]] = (),
+    outputs: Iterable[tuple[str, AttemptRecord, Iterable[StepEvent]]] = (),
 ) -> list[str]:
-    """Return what is new in a run as plain lines: what each attempt printed and how it failed, then new step states.
+    """Return the changes in a run as plain lines: the output and failure of each attempt, then new step states.
 
     Attempts come with the names of their steps.
     """
     changed = {execution.id: execution for execution in executions}
     lines: dict[str, list[str]] = {}
-    for step, attempt, events in told:
+    for step, attempt, events in outputs:
         lines.setdefault(attempt.id, []).extend(line for event in events for line in event_lines(step, event))
     for step, attempt in attempts:
         lines.setdefault(attempt.id, []).extend(_attempt_lines(step, attempt, changed.get(attempt.execution)))
@@ -197,7 +197,7 @@ def update_lines(
 
 
 def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord | None) -> list[str]:
-    """Return a line about an attempt that failed or was lost; the last one's failure is the step's own."""
+    """Return a line about a failed or lost attempt; the failure of the last attempt is shown with the step."""
     is_last = execution is not None and execution.status.terminal and execution.attempts == attempt.number
     if attempt.failure is None or is_last:
         return []
@@ -206,22 +206,22 @@ def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord
 
 
 def event_lines(step: str, event: StepEvent) -> list[str]:
-    """Return what a running step told as plain lines, its name before each."""
-    told = event.told
+    """Return an event of a running step as plain lines that begin with the step's name."""
+    content = event.told
     if event.kind in (StepEventKind.STREAM, StepEventKind.DISPLAY, StepEventKind.ERROR):
         return [
-            f"{one_line(step)} | {harmless(line)}" for line in plain(str(told["text"])).splitlines() if line.strip()
+            f"{one_line(step)} | {harmless(line)}" for line in plain(str(content["text"])).splitlines() if line.strip()
         ]
     if event.kind is StepEventKind.METRIC:
-        return [one_line(f"{step} | {told['name']} = {told['value']}")]
+        return [one_line(f"{step} | {content['name']} = {content['value']}")]
     if event.kind is StepEventKind.PROGRESS:
-        share = f" of {float(told['total']):g}" if told.get("total") else ""
-        return [one_line(f"{step} | {told.get('description') or ''} {float(told['done']):g}{share}")]
+        share = f" of {float(content['total']):g}" if content.get("total") else ""
+        return [one_line(f"{step} | {content.get('description') or ''} {float(content['done']):g}{share}")]
     return []
 
 
 def note_lines(steps: Iterable[ExecutionRecord]) -> list[str]:
-    """Return a line for each remark on a step that was executed."""
+    """Return a line for each note on an executed step."""
     executed = (step for step in steps if step.attempts)
     return [f"note on {one_line(step.step)}: {one_line(note)}" for step in executed for note in step.notes]
 
@@ -234,9 +234,9 @@ def run_lines(
 
 
 def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
-    """Return a table as plain lines of at most ``columns``; what does not fit ends in ….
+    """Return a table as plain lines of at most ``columns``; longer lines are cut and end in ….
 
-    A column in which no row has anything is left out.
+    Columns without any values are left out.
     """
     table = without_empty(header, rows)
     widths = _widths(table, columns)
@@ -244,13 +244,13 @@ def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
 
 
 def without_empty(header: Row, rows: Sequence[Row]) -> list[Row]:
-    """Return header and rows without the columns in which no row has anything."""
+    """Return header and rows without the columns in which all rows are empty."""
     shown = [place for place, _ in enumerate(header) if not rows or any(row[place] for row in rows)]
     return [tuple(row[place] for place in shown) for row in (header, *rows)]
 
 
 def _widths(table: Sequence[Row], columns: int) -> list[int]:
-    """Return each column's width: what it needs, but on a narrow line at most its share, so that the last is seen."""
+    """Return each column's width; on a narrow line at most its share, so that the last column stays visible."""
     needed = [max(map(width, cells)) for cells in zip(*table, strict=True)]
     room = columns - len(_GAP) * (len(needed) - 1)
     if sum(needed) <= room:

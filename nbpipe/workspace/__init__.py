@@ -1,4 +1,4 @@
-"""The façade that every face talks to: a workspace, open, with one service for each concern."""
+"""The façade for all faces: an open workspace, with one service for each concern."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the workspace holds by name: its pipelines, and the notebooks that they are written in."""
+"""The catalog of a workspace: its pipelines and their notebooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, at_its
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.workspace.context import WorkspaceContext
 
-# A folder of a workspace may hold anything; where it holds more notebooks than this, not all are compared.
+# If a workspace's folder contains more notebooks than this, not all are compared.
 _MOST_NOTEBOOKS = 500
 _SUFFIX = ".ipynb"
 
@@ -28,22 +28,22 @@ class Catalog:
     context: WorkspaceContext
 
     def pipeline(self, notebook: str) -> Identified:
-        """Return the pipeline that a notebook is, read from its file where its place is not known."""
+        """Return the pipeline of a notebook; the file is read if its path is unknown."""
         place = self.context.layout.relative(Path(notebook))
-        known = self.context.history.pipelines.at(place)
-        if known is not None:
-            return Identified(known, known=True)
+        record = self.context.history.pipelines.at(place)
+        if record is not None:
+            return Identified(record, known=True)
         return self._identify(_traits(Path(notebook), place))
 
     def pipeline_of(self, request: PipelineRequest) -> Identified:
-        """Return the pipeline that a request is about."""
+        """Return the pipeline of a request."""
         place = self.context.layout.relative(Path(request.notebook))
         traits = NotebookTraits(place, request.cells, frozenset(step.name for step in request.reading.steps))
-        known = self.context.history.pipelines.at(place)
-        return at_its_place(traits, known) if known is not None else self._identify(traits)
+        record = self.context.history.pipelines.at(place)
+        return at_its_place(traits, record) if record is not None else self._identify(traits)
 
     def _identify(self, traits: NotebookTraits) -> Identified:
-        # A kernel that is told no notebook is known by its folder: it is no file, which could have been moved.
+        # A kernel without a known notebook is identified by its folder, which is not a file that could have been moved.
         others = self.context.history.pipelines.all() if self._exists(traits.notebook) else ()
         return identify(
             traits, [other for other in others if other.notebook.endswith(_SUFFIX)], exists=self._exists,
@@ -54,7 +54,7 @@ class Catalog:
         return self.context.layout.absolute(place).is_file()
 
     def _strangers(self) -> Iterator[NotebookTraits]:
-        """Yield the traits of the notebooks below the workspace's folder that are no known pipeline's."""
+        """Yield the traits of the notebooks below the workspace's folder that do not belong to a known pipeline."""
         layout = self.context.layout
         known = {pipeline.notebook for pipeline in self.context.history.pipelines.all()}
         for path in _notebooks(layout.base):
@@ -84,11 +84,11 @@ def _traits(path: Path, place: str) -> NotebookTraits:
 
 
 def _step_names(cells: Collection[Cell]) -> frozenset[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for cell in cells:
         if marker(cell.source) == "step":
             try:
-                found.add(read_step(cell).name)
+                names.add(read_step(cell).name)
             except Refused:
                 continue
-    return frozenset(found)
+    return frozenset(names)

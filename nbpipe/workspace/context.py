@@ -1,4 +1,4 @@
-"""What the services of a workspace share: its folders, its history, its store, and the world around it."""
+"""The context that the services of a workspace share: its folders, history, store, clock and environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nbpipe.run.recovery import recover_runs
 
 @dataclass(slots=True)
 class WorkspaceContext:
-    """An open workspace, without its services. ``clock`` gives seconds since the epoch.
+    """An open workspace without its services; ``clock`` returns seconds since the epoch.
 
     One with a reason for ``distrust`` is only looked into: nothing is loaded from it that could act.
     """
@@ -34,7 +34,7 @@ class WorkspaceContext:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def recover(self) -> None:
-        """Bring to an end what dead processes have left behind."""
+        """End the runs that dead processes have left behind."""
         if self.distrust:
             return
         recover_runs(self.layout, self.history, self.digests, alive=is_alive, now=self.clock())

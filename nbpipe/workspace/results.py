@@ -1,4 +1,4 @@
-"""What steps have made: outputs, executed notebooks, what they printed, and what they were given."""
+"""The results of steps: outputs, executed notebooks, logs and recorded contexts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Results:
     runs: Runs
 
     def output(self, notebook: str, name: str) -> Artifact:
-        """Return the newest stored output called ``OUTPUT`` or ``STEP.OUTPUT``."""
+        """Return the newest stored output with the name ``OUTPUT`` or ``STEP.OUTPUT``."""
         step, dot, output = name.rpartition(".")
         pipeline = self.catalog.pipeline(notebook).pipeline.id
         artifact = self.context.history.executions.find_output(pipeline, step if dot else None, output)
@@ -37,15 +37,15 @@ class Results:
         return artifact
 
     def pull(self, notebook: str, name: str, target: Path) -> Artifact:
-        """Copy a stored output to exactly that path."""
+        """Copy a stored output to this path."""
         artifact = self.output(notebook, name)
         copy_out(self.context.materializer, artifact, target)
         return artifact
 
     def log(self, notebook: str, step: str) -> Path | list[StepEvent]:
-        """Return the executed notebook of a step's newest attempt, or what it has told so far when there is none yet.
+        """Return the executed notebook of a step's newest attempt, or the attempt's events if there is none (yet).
 
-        Of an attempt whose worker was lost there never will be one.
+        An attempt whose worker was lost never gets an executed notebook.
         """
         run, execution = self.runs.require_step(notebook, step)
         attempts = self.runs.attempts(run.id, step)
@@ -64,30 +64,30 @@ class Results:
             raise BadUsage(f"step `{step}` did not run in run {run.number}: it is {status.value}")
         executed = Path(execution.notebook)
         if not executed.is_file():
-            cure = f"Run it again with --force {step}."
-            raise BadUsage(f"the executed notebook of step `{step}` in run {run.number} is gone: {executed}", cure)
+            message = f"the executed notebook of step `{step}` in run {run.number} no longer exists: {executed}"
+            raise BadUsage(message, f"Run it again with --force {step}.")
         return executed
 
     def step_context(self, notebook: str, step: str) -> StepContext:
-        """Return what a step found in the newest run that executed or reused it; raise BadUsage without one."""
+        """Return a step's context in the newest run that executed or reused it; raise BadUsage if there is none."""
         history, layout = self.context.history, self.context.layout
         pipeline = self.catalog.pipeline(notebook).pipeline.id
         names: list[str] = []
         for run in history.runs.newest(limit=_LOOKED_BACK, wanted=RunFilter(pipeline)):
             executions = [layout.located(execution) for execution in history.executions.of_run(run.id)]
             names = names or [execution.step for execution in executions]
-            found = next((each for each in executions if each.step == step and each.notebook), None)
-            if found is not None and found.status.terminal:
+            execution = next((each for each in executions if each.step == step and each.notebook), None)
+            if execution is not None and execution.status.terminal:
                 return recorded_step_context(
-                    layout.located_run(run), found, materializer=self.context.materializer,
+                    layout.located_run(run), execution, materializer=self.context.materializer,
                     digests=self.context.digests,
                 )  # fmt: skip
         message = f"step `{step}` has not been executed in this workspace"
-        raise BadUsage(message, nearest(step, names) or "`--here` runs it with what it would find now.")
+        raise BadUsage(message, nearest(step, names) or "`--here` runs it with its present inputs.")
 
     def _outputs_hint(self, notebook: str, name: str) -> str:
         newest = self.runs.newest(notebook)
         if newest is None:
             return f"Run the notebook first: nbpipe run {notebook}"
         names = [f"{each.step}.{artifact.name}" for each in newest[1] for artifact in each.artifacts]
-        return nearest(name, names) or (f"There are: {', '.join(names[:10])}." if names else "The last run made none.")
+        return nearest(name, names) or (f"Outputs: {', '.join(names[:10])}." if names else "The last run has none.")

@@ -1,4 +1,4 @@
-"""A workspace on disk, open: its services, its verification, and requests for its notebooks."""
+"""An open workspace on disk: its services, its verification, and requests for its notebooks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AcceptedWorkspace:
 
 @dataclass(slots=True)
 class Workspace:
-    """One workspace on disk, open, with a service for each concern. Use it as a context manager, or ``close`` it."""
+    """An open workspace with a service for each concern; use it as a context manager, or ``close`` it."""
 
     context: WorkspaceContext
     catalog: Catalog
@@ -62,9 +62,9 @@ class Workspace:
 
     @classmethod
     def open(cls, near: Path, named: Path | None = None) -> Self:
-        """Return the workspace of a notebook in folder ``near``, or the one named, opened; it is made if absent.
+        """Open the workspace of a notebook in folder ``near``, or the named one; create it if it does not exist.
 
-        Raise WorkspaceUntrusted if there is one that this user has neither made nor accepted.
+        Raise WorkspaceUntrusted if this user has neither made nor accepted it.
         """
         layout = find_workspace(near, named)
         require_writable(layout)
@@ -74,7 +74,7 @@ class Workspace:
 
     @classmethod
     def read(cls, near: Path, named: Path | None = None) -> Self:
-        """Return the workspace, opened to look into it; nothing is written in another user's or an untrusted one."""
+        """Open the workspace for reading; nothing is written to one of another user, or one that is not trusted."""
         layout = find_workspace(near, named)
         distrust = objections(layout.root)
         if distrust:
@@ -110,20 +110,20 @@ class Workspace:
 
     @classmethod
     def create(cls, folder: Path, named: Path | None = None) -> Self:
-        """Make a workspace in a folder, with a settings file if it has none, and open it."""
+        """Create a workspace in a folder, with a settings file if it has none, and open it."""
         if not folder.is_dir():
-            raise BadUsage(f"there is no folder {folder}", "Make it first.")
+            raise BadUsage(f"there is no folder {folder}", "Create it first.")
         write_settings(folder)
         return cls.open(folder, named)
 
     @property
     def layout(self) -> WorkspaceLayout:
-        """Where the workspace lies on disk."""
+        """The paths of the workspace on disk."""
         return self.context.layout
 
     @property
     def materializer(self) -> Materializer:
-        """What turns references to stored outputs into paths and addresses."""
+        """The materializer, which resolves references to stored outputs to paths and URLs."""
         return self.context.materializer
 
     @property
@@ -136,7 +136,7 @@ class Workspace:
         return self.context.clock()
 
     def close(self) -> None:
-        """Write what is remembered and close the run store."""
+        """Write cached digests and close the run store."""
         try:
             self.context.digests.flush()
         finally:
@@ -149,9 +149,9 @@ class Workspace:
         self.close()
 
     def launch(self, submission: Submission) -> tuple[RunRecord, list[ExecutionRecord]]:
-        """Hand a run to a process of its own, and return it once it has begun; what keeps it from that is raised.
+        """Submit a run to a process of its own, and return it once it has begun; raise the error if it cannot begin.
 
-        Its lifetime says what becomes of it when this process ends.
+        The submission's lifetime decides whether it continues when this process exits.
         """
         return self.runs.show(launch(dataclasses.replace(submission, environ=dict(self.context.environ))))
 
@@ -159,44 +159,44 @@ class Workspace:
     def verify(
         cls, near: Path, named: Path | None = None, *, full: bool = False, repair: bool = False
     ) -> VerificationReport:
-        """Return whether all that is recorded is there, all bytes read again with ``full``.
+        """Verify everything that is recorded; with ``full``, read all bytes again.
 
-        With ``repair`` what is wrong is offered no more, and a lost or damaged history is made anew from kept results.
+        With ``repair``, damaged results are no longer offered, and a lost or damaged history is rebuilt from archives.
         """
         damaged: list[VerificationProblem] = []
         try:
             workspace = cls.open(near, named)
-            damaged += [VerificationProblem("history", said) for said in workspace.context.history.damage()]
+            damaged += [VerificationProblem("history", message) for message in workspace.context.history.damage()]
         except HistoryDamaged as error:
             if not repair:
                 raise
             damaged.append(VerificationProblem("history", error.message))
-            workspace = cls._anew(near, named)
+            workspace = cls._open_with_new_history(near, named)
         else:
             if damaged and repair:
                 workspace.close()
-                workspace = cls._anew(near, named)
+                workspace = cls._open_with_new_history(near, named)
         with workspace:
             context = workspace.context
             digests = NoDigestCache() if full else context.digests
-            found = verify_workspace(
+            report = verify_workspace(
                 context.history, context.materializer, context.layout, digests, repair=repair, now=context.clock(),
                 full=full,
             )  # fmt: skip
-        return dataclasses.replace(found, problems=(*damaged, *found.problems))
+        return dataclasses.replace(report, problems=(*damaged, *report.problems))
 
     @classmethod
-    def _anew(cls, near: Path, named: Path | None) -> Self:
-        """Open the workspace with a new history, the old one set aside."""
+    def _open_with_new_history(cls, near: Path, named: Path | None) -> Self:
+        """Open the workspace with a new history, after moving the old one aside."""
         set_aside(find_workspace(near, named))
         return cls.open(near, named)
 
 
-def request_for(path: Path, place: WorkspaceLayout | None = None) -> PipelineRequest:
-    """Return the request for all steps of a saved notebook; a workspace remembers how the notebook was read before."""
+def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRequest:
+    """Return the request for all steps of a saved notebook; with a layout, the workspace's parse cache is used."""
     path = absolute(path)
     notebook = read_notebook(path)
-    cache = ParseCache(place.readings, time.time()) if place and is_trusted(place.root) else None
+    cache = ParseCache(layout.readings, time.time()) if layout and is_trusted(layout.root) else None
     reading = cache.read(path, notebook.cells) if cache else parse_cells(notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)
