@@ -192,7 +192,7 @@ def test_a_digest_that_is_none_is_told_and_the_step_runs(bench):
     connection.close()
 
     assert bench.run() == ["use"]
-    assert "recorded wrongly" in (bench.step("use").reasons[0].now or "")
+    assert "has an invalid record" in (bench.step("use").reasons[0].now or "")
 
 
 def test_the_command_tells_by_its_exit_code_and_its_json(bench):

@@ -7,10 +7,11 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbpipe.data.atomic_file import write_file
 from nbpipe.errors import BadUsage, StoreOutOfReach
-from nbpipe.history.shared_permissions import culprit, make_folder, may, owner_of, share
 from nbpipe.language.source_text import nearest
 from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.permissions import close_to_all, culprit, make_folder, may, owner_of
 from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
@@ -120,8 +121,8 @@ def make_workspace(place: WorkspaceLayout) -> None:
         mark_new(place.root)
         ignore = place.root / ".gitignore"
         if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
-            share(ignore)
+            write_file(ignore, b"*\n", durable=False)
+        close_to_all(place.root)
     except PermissionError:
         raise closed(place.root) from None
     except OSError as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
 from nbpipe.errors import WorkspaceUntrusted
-from nbpipe.history.shared_permissions import is_shared_with_us, make_folder, owner_of
+from nbpipe.permissions import close_to_all, is_shared_with_us, make_folder, owner_of
 from nbpipe.resolve.git import is_tracked
 from nbpipe.resolve.user_key import user_key
 
@@ -120,9 +120,7 @@ def mark_new(root: Path) -> None:
 def accept(root: Path) -> tuple[Objection, ...]:
     """Mark a workspace as accepted by this user, whatever was to be said against it, and return that."""
     found = objections(root)
-    status = root.stat()
-    if Objection.OPEN_TO_ALL in found and status.st_uid == os.geteuid():
-        root.chmod(stat.S_IMODE(status.st_mode) & ~stat.S_IRWXO)
+    close_to_all(root)
     before = _valid_mark(root) or _Mark(secrets.token_hex(16))
     _write(root, _Mark(before.id, before.accepted | set(found) - {Objection.UNMARKED, Objection.OPEN_TO_ALL}))
     return found

@@ -1,4 +1,7 @@
-"""Permissions of files in shared folders: a folder that is shared with its group passes that on."""
+"""Permissions of what nbpipe makes: its owner's alone, and the group's where the folder above is shared with it.
+
+Whatever the umask says, nobody else has any. It is shipped to steps' kernels and imports only the standard library.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +12,69 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-_GROUP = stat.S_IRWXG
-_FILE_BITS = stat.S_IRGRP | stat.S_IWGRP
+_FOLDER = stat.S_IRWXU
+_FILE = stat.S_IRUSR | stat.S_IWUSR
 
 
 def group_bits(folder: Path) -> int:
     """Return a folder's group permissions if it is shared: its group may write, or owns new files in it.
 
-    A folder that everybody may write, such as the one for temporary files, is not shared.
+    A folder that everybody may write is not shared: it was not set up for a group.
     """
     return _group_bits(folder.stat().st_mode)
 
 
 def _group_bits(mode: int) -> int:
-    shared = mode & (stat.S_IWGRP | stat.S_ISGID) and not mode & stat.S_ISVTX
-    return mode & _GROUP if shared else 0
+    shared = mode & (stat.S_IWGRP | stat.S_ISGID) and not mode & (stat.S_ISVTX | stat.S_IWOTH)
+    return mode & stat.S_IRWXG if shared else 0
 
 
-def make_folder(path: Path, mode: int = 0o777) -> None:
-    """Create a folder and its missing parents; each inherits the group permissions of its parent."""
+def make_folder(path: Path) -> None:
+    """Create a folder and its missing parents, for its owner and those with whom the folder above is shared."""
     if path.is_dir():
         return
     make_folder(path.parent)
     with suppress(FileExistsError):
-        path.mkdir(mode)
-        share(path)
+        path.mkdir(_FOLDER)
+        protect(path, _FOLDER)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path))
 
 
-def share(path: Path) -> None:
-    """Give a file or folder of ours the group and the group permissions of the shared folder above."""
-    bits, above, status = group_bits(path.parent), path.parent.stat(), path.stat()
-    if not bits or status.st_uid != os.geteuid():
+def open_private(path: Path, flags: int) -> int:
+    """Return a descriptor of a file, which is created for its owner and those with whom its folder is shared."""
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, _FILE)
+    if flags & os.O_EXCL or os.fstat(descriptor).st_size == 0:
+        protect(path, _FILE)
+    return descriptor
+
+
+def protect(path: Path, mode: int) -> None:
+    """Give a file or folder of ours its owner's mode, and the same to the group with which the folder above is shared.
+
+    Nobody else gets any permission.
+    """
+    above, status = path.parent.stat(), path.stat()
+    if status.st_uid != os.geteuid():
         return
-    if status.st_gid != above.st_gid:
+    bits = _group_bits(above.st_mode)
+    if bits and status.st_gid != above.st_gid:
         try:
             os.chown(path, -1, above.st_gid)
         except PermissionError:
             # A user outside of the group cannot share with it, and must not share with another one instead.
-            return
-    own = stat.S_IMODE(status.st_mode)
-    path.chmod(own | bits | (above.st_mode & stat.S_ISGID) if path.is_dir() else own | bits & _FILE_BITS)
+            bits = 0
+    passed_on = above.st_mode & stat.S_ISGID if bits and stat.S_ISDIR(status.st_mode) else 0
+    wanted = mode | (mode >> 3 & bits) | passed_on
+    if stat.S_IMODE(path.stat().st_mode) != wanted:
+        path.chmod(wanted)
+
+
+def close_to_all(folder: Path) -> None:
+    """Take from everybody but the owner and the group what they may do in a folder of ours."""
+    status = folder.stat()
+    if status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXO:
+        folder.chmod(stat.S_IMODE(status.st_mode) & ~stat.S_IRWXO)
 
 
 def is_shared_with_us(status: os.stat_result) -> bool:
