@@ -13,6 +13,7 @@
     │   ├── FileMissing              a declared file or folder does not exist
     │   ├── FormatUnavailable        the library for an output's format is missing
     │   ├── EnvironmentUnavailable   the notebook's kernel is not available
+    │   ├── WorkspaceUntrusted       the workspace is not this user's own, and was not accepted
     │   ├── NotSupportedYet          part of the language, but not implemented yet
     │   └── BadUsage                 a verb was called with invalid arguments
     ├── Refusals                     exit 2: several of the above, raised together
@@ -161,6 +162,12 @@ class EnvironmentUnavailable(Refused):
     """A kernel or interpreter that is not available."""
 
     code = "environment-unavailable"
+
+
+class WorkspaceUntrusted(Refused):
+    """A workspace that nbpipe did not make for this user, and that this user has not accepted."""
+
+    code = "workspace-untrusted"
 
 
 class NotSupportedYet(Refused):

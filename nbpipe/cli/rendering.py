@@ -179,6 +179,15 @@ def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
     return 0 if verified.is_intact else 1
 
 
+def _trust(caller: ShellCaller, response: r.TrustResponse) -> int:
+    accepted = response.accepted
+    if caller.screen.as_json:
+        caller.screen.json({"workspace": str(accepted.root), "reasons": accepted.reasons, "holds": accepted.holds})
+    else:
+        caller.screen.lines(text_tables.trust_lines(str(accepted.root), accepted.reasons, accepted.holds))
+    return 0
+
+
 def _lint(caller: ShellCaller, response: r.LintResponse) -> int:
     screen, notebook, fixed = caller.screen, caller.saved, response.fixed
     if screen.as_json:
@@ -237,6 +246,7 @@ _RENDERERS: Mapping[type, Callable[[ShellCaller, Any], int]] = {
     r.RunListResponse: _runs,
     r.ComparisonResponse: _comparison,
     r.VerificationResponse: _verification,
+    r.TrustResponse: _trust,
     r.LintResponse: _lint,
     r.FormatResponse: _format,
     r.InitResponse: _init,

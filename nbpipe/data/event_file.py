@@ -7,6 +7,7 @@ A piece is one line with one event; pieces are numbered from 1 in the order of t
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nbpipe.model import Metric, StepEvent, StepEventKind
+from nbpipe.permissions import open_private
 
 NAME = "events.jsonl"
 # A display needs no more than this of a flood of output.
@@ -108,7 +110,7 @@ class EventFileWriter:
         line = json.dumps({"number": self._number, "time": self._clock(), **event}, ensure_ascii=True).encode() + b"\n"
         self._written += len(line)
         if self._file is None:
-            self._file = self._path.open("ab", buffering=0)
+            self._file = os.fdopen(open_private(self._path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
         self._file.write(line)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from nbpipe.errors import BadParameter, BadUsage
+from nbpipe.errors import BadParameter, BadUsage, WorkspaceUntrusted
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import write_lines
 from nbpipe.magics.front_end_detection import is_watched
@@ -15,6 +15,7 @@ from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions
+from nbpipe.verbs.syntax import Verb
 from nbpipe.views import text_tables
 from nbpipe.workspace import Workspace
 
@@ -22,13 +23,13 @@ from nbpipe.workspace import Workspace
 class KernelCaller:
     """The caller for a kernel; as a context manager, it closes a named workspace that the call has opened.
 
-    ``verb`` is the name of the called verb; ``blocking`` runs steps while the cell waits for them.
+    ``verb`` is the called one; ``blocking`` runs steps while the cell waits for them.
     """
 
     def __init__(
         self,
         session: KernelSession,
-        verb: str,
+        verb: Verb,
         named_workspace: Path | None,
         blocking: Callable[[PipelineRequest, RunOptions], None],
     ) -> None:
@@ -47,11 +48,17 @@ class KernelCaller:
 
     @property
     def workspace(self) -> Workspace:
-        """Return the kernel's workspace, or the named one."""
-        if self.named_workspace is None:
-            return self._session.workspace
-        if self._other is None:
+        """Return the kernel's workspace, or the named one; an untrusted one is opened only to look into it."""
+        if self._other is not None:
+            return self._other
+        try:
+            if self.named_workspace is None:
+                return self._session.workspace
             self._other = Workspace.open(self.folder, self.named_workspace)
+        except WorkspaceUntrusted:
+            if not self._verb.reads_only:
+                raise
+            self._other = Workspace.read(self.folder, self.named_workspace)
         return self._other
 
     @property
@@ -68,7 +75,7 @@ class KernelCaller:
     def saved(self) -> Path:
         """Return the notebook's file; raise BadUsage if the kernel does not know it."""
         if self._session.notebook is None:
-            hint = f"In a shell: nbpipe {self._verb} NOTEBOOK"
+            hint = f"In a shell: nbpipe {self._verb.name} NOTEBOOK"
             raise BadUsage("this kernel does not know which notebook it belongs to", hint)
         return self._session.notebook
 
@@ -107,7 +114,7 @@ class KernelCaller:
     def show_live(self) -> bool:
         """Show the card of the active run, if a front end can show one."""
         session = self._session
-        if not is_watched(session.shell):
+        if not is_watched(session.shell) or not session.has_workspace:
             return False
         view = session.live.newest()
         if view is None:

@@ -21,6 +21,7 @@ from nbpipe.magics.run_view import RunView
 from nbpipe.model import Cell, ExecutionRecord, ObjectReference, RunRecord
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import find_workspace
+from nbpipe.resolve.workspace_trust import is_trusted
 from nbpipe.run.driver import Executor
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.reports import RunReport
@@ -69,8 +70,11 @@ class KernelSession:
 
     @property
     def has_workspace(self) -> bool:
-        """Return whether the workspace exists already."""
-        return self._workspace is not None or find_workspace(self.base).database.exists()
+        """Return whether there is a workspace already, and one that is trusted."""
+        if self._workspace is not None:
+            return True
+        layout = find_workspace(self.base)
+        return layout.database.exists() and is_trusted(layout.root)
 
     def close(self) -> None:
         """Stop the cluster and close the workspace."""

@@ -103,6 +103,11 @@ def _verification(_session: KernelSession, response: r.VerificationResponse) -> 
     )
 
 
+def _trust(_session: KernelSession, response: r.TrustResponse) -> None:
+    accepted = response.accepted
+    show_lines(text_tables.trust_lines(str(accepted.root), accepted.reasons, accepted.holds))
+
+
 def _lint(session: KernelSession, response: r.LintResponse) -> None:
     if response.fixed and session.notebook is not None:
         show_lines([_changed(session.notebook, response.fixed)])
@@ -146,6 +151,7 @@ _RENDERERS: Mapping[type, Callable[[KernelSession, Any], None]] = {
     r.RunListResponse: _runs,
     r.ComparisonResponse: _comparison,
     r.VerificationResponse: _verification,
+    r.TrustResponse: _trust,
     r.LintResponse: _lint,
     r.FormatResponse: _format,
     r.DefaultsResponse: _defaults,

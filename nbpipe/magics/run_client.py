@@ -408,6 +408,9 @@ def _submitting(view: RunView) -> Iterator[None]:
     try:
         yield
         done = True
+    except NbpipeError as error:
+        done = True
+        view.fail(error)
     finally:
         if not done:
             view.fail(OutOfReach("the run was not submitted: the cell was interrupted", "Run the cell again."))

@@ -72,7 +72,7 @@ class StepMagics(Magics):
 
     def _call(self, invocation: Invocation) -> None:
         named = invocation[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in invocation.verb.options else None
-        with KernelCaller(self.session, invocation.verb.name, named, self._carry_out) as caller:
+        with KernelCaller(self.session, invocation.verb, named, self._carry_out) as caller:
             response = invocation.verb.call(invocation, caller)
         if response is not None:
             render(self.session, response)

@@ -7,10 +7,12 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbpipe.data.atomic_file import write_file
 from nbpipe.errors import BadUsage, StoreOutOfReach
-from nbpipe.history.shared_permissions import culprit, make_folder, may, owner_of, share
 from nbpipe.language.source_text import nearest
 from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.permissions import close_to_all, culprit, make_folder, may, owner_of
+from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
@@ -112,20 +114,26 @@ def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
 def make_workspace(place: WorkspaceLayout) -> None:
     """Create the workspace's folder if it is missing, with a ``.gitignore``.
 
-    Raise StoreOutOfReach if this user may not write to it or its contents.
+    A new one is marked as this user's. Raise StoreOutOfReach if this user may not write to it or its contents.
     """
     try:
         make_folder(place.root)
+        mark_new(place.root)
         ignore = place.root / ".gitignore"
         if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
-            share(ignore)
+            write_file(ignore, b"*\n", durable=False)
+        close_to_all(place.root)
     except PermissionError:
         raise closed(place.root) from None
     except OSError as error:
         raise StoreOutOfReach(
             f"the workspace {place.root} cannot be made: {error.strerror}", "Name another with --workspace DIR."
         ) from None
+    require_writable(place)
+
+
+def require_writable(place: WorkspaceLayout) -> None:
+    """Raise StoreOutOfReach if this user may not write to what there is of the workspace."""
     for folder in (place.root, place.runs, place.store, place.store / "objects"):
         if folder.exists() and not may(folder, os.W_OK):
             raise closed(folder)

@@ -12,7 +12,6 @@ from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import NbpipeError
-from nbpipe.history.shared_permissions import make_folder
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
     Artifact,
@@ -28,6 +27,7 @@ from nbpipe.model import (
     StepCode,
     StepOutput,
 )
+from nbpipe.permissions import make_folder
 from nbpipe.planning.graph import fill_destination
 from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
@@ -59,7 +59,7 @@ class AttemptJobFactory:
         graph, step_inputs = self.resolved.graph, self.resolved.circumstances[step]
         declared = graph.steps[step]
         directory = self.layout.path(self.directory(step, attempt))
-        make_folder(directory, 0o700)
+        make_folder(directory)
         return Job(
             attempt=attempt,
             token=token,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.errors import NbpipeError, OutOfReach
+from nbpipe.permissions import open_private
 from nbpipe.run.messages import (
     ErrorPayload,
     ReleaseRuns,
@@ -153,7 +154,7 @@ class RunnerClient:
         return self._runner
 
     def _start(self, base: Path) -> _Runner:
-        with (self._root / LOG_FILE).open("ab") as log:
+        with os.fdopen(open_private(self._root / LOG_FILE, os.O_WRONLY | os.O_APPEND), "ab") as log:
             process = subprocess.Popen(
                 # Files beside the notebook must not stand in for libraries.
                 [sys.executable, "-P", "-m", _PROGRAM], cwd=base, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

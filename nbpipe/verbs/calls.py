@@ -32,6 +32,7 @@ from nbpipe.verbs.responses import (
     ReportResponse,
     RunListResponse,
     RunResponse,
+    TrustResponse,
     VerificationResponse,
     WhyResponse,
 )
@@ -118,6 +119,7 @@ def debug(invocation: Invocation, caller: Caller) -> DebugResponse:
     """Return the inputs, parameters and code of a step in the newest run that executed or reused it."""
     # Raises an error if the notebook cannot be read.
     caller.cells()
+    caller.workspace.context.require_trust()
     step_context = caller.workspace.results.step_context(caller.notebook, invocation[options.STEP])
     return DebugResponse(step_context, invocation[options.LOCALS])
 
@@ -142,7 +144,9 @@ def pull(invocation: Invocation, caller: Caller) -> PullResponse:
     caller.await_output(output.rpartition(".")[2])
     artifact = caller.workspace.results.output(caller.notebook, output)
     path = caller.target(artifact, invocation[options.TARGET])
-    if path is not None:
+    if path is None:
+        caller.workspace.context.require_trust()
+    else:
         caller.workspace.results.pull(caller.notebook, output, path)
     return PullResponse(output, artifact, path)
 
@@ -184,6 +188,11 @@ def verify(invocation: Invocation, caller: Caller) -> VerificationResponse:
     """Return whether every recorded output is present and intact."""
     full, repair = invocation[options.FULL], invocation[options.REPAIR]
     return VerificationResponse(Workspace.verify(caller.folder, caller.named_workspace, full=full, repair=repair))
+
+
+def trust(_invocation: Invocation, caller: Caller) -> TrustResponse:
+    """Have this user trust the workspace from now on."""
+    return TrustResponse(Workspace.trust(caller.folder, caller.named_workspace))
 
 
 def lint(invocation: Invocation, caller: Caller) -> LintResponse:

@@ -14,6 +14,7 @@ from nbpipe.run.acceptance import AcceptedResult
 from nbpipe.run.reports import Explanation, PlanResult, RunReport
 from nbpipe.run.verification import VerificationReport
 from nbpipe.views.run_comparison import ComparedRun
+from nbpipe.workspace import AcceptedWorkspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,13 @@ class VerificationResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustResponse:
+    """A workspace that its user trusts from now on."""
+
+    accepted: AcceptedWorkspace
+
+
+@dataclass(frozen=True, slots=True)
 class LintResponse:
     """Advice on ``steps`` steps; ``fixed`` are the cells that were rewritten, None without ``--fix``."""
 
@@ -178,5 +186,5 @@ class DefaultsResponse:
 Response: TypeAlias = (
     PlanResponse | ReportResponse | DetachedResponse | HereResponse | RunResponse | CancelResponse | WhyResponse
     | DebugResponse | AcceptResponse | LogResponse | PullResponse | RunListResponse | ComparisonResponse
-    | VerificationResponse | LintResponse | FormatResponse | InitResponse | DefaultsResponse
+    | VerificationResponse | TrustResponse | LintResponse | FormatResponse | InitResponse | DefaultsResponse
 )  # fmt: skip

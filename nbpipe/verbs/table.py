@@ -60,6 +60,10 @@ VERBS = (
         calls.verify, (o.ANY_NOTEBOOK,), (o.FULL, o.REPAIR, o.WORKSPACE, o.JSON),
     ),
     Verb(
+        "trust", "Accept a workspace that nbpipe did not make for this user.",
+        calls.trust, (o.ANY_NOTEBOOK,), (o.WORKSPACE, o.JSON),
+    ),
+    Verb(
         "lint", "Check the notebook without planning or running it.",
         calls.lint, (o.NOTEBOOK,), (o.PARAM, o.FIX, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(

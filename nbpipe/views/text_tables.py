@@ -145,6 +145,14 @@ def verified_lines(
     return [*lines, summary + (", repaired: damaged results are invalidated" if invalidated else "")]
 
 
+def trust_lines(root: str, reasons: str, holds: str) -> list[str]:
+    """Return which workspace is trusted from now on, what was to be said against it, and what it holds."""
+    return [
+        f"this user trusts {one_line(root)} from now on: {holds}",
+        f"accepted: {one_line(reasons)}" if reasons else "it was trusted already",
+    ]
+
+
 def metric_lines(metrics: Iterable[Metric]) -> list[str]:
     """Return a line for each metric: its last value, the number of values, and its attempt if it is an earlier one."""
     last: dict[tuple[str, str], tuple[int, Metric]] = {}

@@ -21,18 +21,15 @@ from nbpipe.workspace.context import WorkspaceContext
 
 @dataclass(frozen=True, slots=True)
 class PinnedPlan:
-    """A resolved request, its planner and its pipeline; ``note`` says how the notebook was recognised, if it moved."""
+    """A resolved request, its planner and its pipeline.
+
+    ``warnings`` are about the notebook and the workspace, and say how the notebook was recognised, if it moved.
+    """
 
     resolved: ResolvedRequest
     planner: Planner
     pipeline: PipelineRecord
-    note: str
-
-    @property
-    def warnings(self) -> tuple[PipelineWarning, ...]:
-        """Warnings about the notebook, and how it was recognised if that has to be reported."""
-        notes = (PipelineWarning("notebook", self.note, ""),) if self.note else ()
-        return (*notes, *self.resolved.graph.pipeline.warnings)
+    warnings: tuple[PipelineWarning, ...]
 
 
 @dataclass(slots=True)
@@ -91,7 +88,9 @@ class Plans:
         recall = ReuseLookup(context.history, context.materializer, context.digests, resolved.around, context.clock)
         past = recall.past(identified.pipeline.id)
         planner = Planner(resolved.graph, resolved.circumstances, past, resolved.forced)
-        return PinnedPlan(resolved, planner, identified.pipeline, identified.note)
+        notes = (PipelineWarning("notebook", identified.note, ""),) if identified.note else ()
+        warnings = (*context.distrust_warnings(), *notes, *resolved.graph.pipeline.warnings)
+        return PinnedPlan(resolved, planner, identified.pipeline, warnings)
 
     def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedPlan, StepDecision]:
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))

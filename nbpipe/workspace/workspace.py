@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.file_systems import shares_memory
 from nbpipe.data.materializer import Materializer
-from nbpipe.errors import BadUsage, HistoryDamaged
+from nbpipe.errors import BadUsage, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database import is_ours
 from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
@@ -21,7 +22,15 @@ from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.resolve.parse_cache import ParseCache
 from nbpipe.resolve.resolved_request import PipelineRequest
-from nbpipe.resolve.workspace_layout import WorkspaceLayout, absolute, find_workspace, make_workspace, write_settings
+from nbpipe.resolve.workspace_layout import (
+    WorkspaceLayout,
+    absolute,
+    find_workspace,
+    make_workspace,
+    require_writable,
+    write_settings,
+)
+from nbpipe.resolve.workspace_trust import Objection, accept, is_trusted, objections, reason_words, require_trust
 from nbpipe.run.runner_client import launch
 from nbpipe.run.submission import Submission
 from nbpipe.run.verification import VerificationProblem, VerificationReport, set_aside, verify_workspace
@@ -30,6 +39,15 @@ from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import Plans
 from nbpipe.workspace.results import Results
 from nbpipe.workspace.runs import Runs
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedWorkspace:
+    """A workspace that its user trusts from now on: what was to be said against it, and what it holds, in words."""
+
+    root: Path
+    reasons: str
+    holds: str
 
 
 @dataclass(slots=True)
@@ -44,24 +62,46 @@ class Workspace:
 
     @classmethod
     def open(cls, near: Path, named: Path | None = None) -> Self:
-        """Open the workspace of a notebook in folder ``near``, or the named one; create it if it does not exist."""
+        """Open the workspace of a notebook in folder ``near``, or the named one; create it if it does not exist.
+
+        Raise WorkspaceUntrusted if this user has neither made nor accepted it.
+        """
         layout = find_workspace(near, named)
+        require_writable(layout)
+        require_trust(layout.root)
         make_workspace(layout)
         return cls._opened(layout, History.open(layout.database, shares_memory=shares_memory(layout.database)))
 
     @classmethod
     def read(cls, near: Path, named: Path | None = None) -> Self:
-        """Open the workspace for reading; nothing is written to a workspace of another user."""
+        """Open the workspace for reading; nothing is written to one of another user, or one that is not trusted."""
         layout = find_workspace(near, named)
+        distrust = objections(layout.root)
+        if distrust:
+            return cls._opened(layout, History.copied(layout.database), distrust)
         if is_ours(layout.database):
             make_workspace(layout)
         return cls._opened(layout, History.read(layout.database, shares_memory=shares_memory(layout.database)))
 
     @classmethod
-    def _opened(cls, layout: WorkspaceLayout, history: History) -> Self:
+    def trust(cls, near: Path, named: Path | None = None) -> AcceptedWorkspace:
+        """Have this user trust a workspace from now on, whatever is to be said against it."""
+        layout = find_workspace(near, named)
+        if not layout.root.is_dir():
+            raise BadUsage(f"there is no workspace {layout.root}", "The first run makes one, which needs no trust.")
+        require_writable(layout)
+        with contextlib.suppress(HistoryOutOfReach), cls.read(near, named) as opened:
+            newest = opened.context.history.runs.last()
+            outputs = {artifact for _, _, artifact in opened.context.history.results.stored()}
+            holds = f"{newest.number if newest else 0} runs, {len(outputs)} stored outputs"
+            return AcceptedWorkspace(layout.root, reason_words(layout.root, accept(layout.root)), holds)
+        return AcceptedWorkspace(layout.root, reason_words(layout.root, accept(layout.root)), "an unreadable history")
+
+    @classmethod
+    def _opened(cls, layout: WorkspaceLayout, history: History, distrust: tuple[Objection, ...] = ()) -> Self:
         digests = PersistentDigestCache(history.digests.recall, history.digests.remember, time.time)
         materializer = Materializer({DEFAULT_STORE: LocalStore(layout.store)})
-        context = WorkspaceContext(layout, history, materializer, digests)
+        context = WorkspaceContext(layout, history, materializer, digests, distrust)
         context.recover()
         catalog = Catalog(context)
         plans = Plans(context, catalog)
@@ -156,8 +196,7 @@ def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRe
     """Return the request for all steps of a saved notebook; with a layout, the workspace's parse cache is used."""
     path = absolute(path)
     notebook = read_notebook(path)
-    reading = (
-        ParseCache(layout.readings, time.time()).read(path, notebook.cells) if layout else parse_cells(notebook.cells)
-    )
+    cache = ParseCache(layout.readings, time.time()) if layout and is_trusted(layout.root) else None
+    reading = cache.read(path, notebook.cells) if cache else parse_cells(notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)

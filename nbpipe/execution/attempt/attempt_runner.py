@@ -101,7 +101,7 @@ def _carry_out(
         try:
             _execute(job, attempt, directory, report, progress)
         finally:
-            write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), mode=0o644, durable=True)
+            write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), durable=True)
         # From here on a stop has no effect; before, it takes precedence.
         attempt.seal()
         return failure_of(job, attempt, progress, directory) or _published(job, directory, started, progress)

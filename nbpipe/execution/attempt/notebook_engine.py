@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from nbpipe.data.atomic_file import write_file
 from nbpipe.execution.attempt import import_shim  # noqa: F401  # must come first: it speeds up the imports below
 
 # isort: split
@@ -327,7 +328,7 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
             kernel.end()
             progress.took, progress.oom = kernel.took, kernel.oom
             if message := kernel.log_tail():
-                context.log_path.write_bytes(message)
+                write_file(context.log_path, message, durable=False)
 
 
 def _kernel_spec(job: Job, ahead: str) -> StepKernelSpec:
