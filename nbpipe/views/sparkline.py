@@ -27,7 +27,8 @@ def line(points: Points, width: float, height: float) -> Sparkline | None:
     Where each has a step, the steps are the way to the right, else their order is.
     """
     few = [*points[:: len(points) // _LOOKED_AT + 1], *points[-1:]] if len(points) > _LOOKED_AT else points
-    given = _thinned([(at, value) for at, value in few if math.isfinite(value)])
+    finite = [(at, value) for at, value in few if math.isfinite(value)]
+    given = [finite[number] for number in thinned([value for _, value in finite], _MOST)]
     if len(given) < 2:
         return None
     stepped = all(at is not None and math.isfinite(at) for at, _ in given)
@@ -38,17 +39,17 @@ def line(points: Points, width: float, height: float) -> Sparkline | None:
     return Sparkline(corners, (xs[-1], ys[-1]))
 
 
-def _thinned(given: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
-    """Return so many points that each has a place: of neighbours the lowest and the highest, in their order."""
-    if len(given) <= _MOST:
-        return given
-    size = math.ceil(len(given) / (_MOST // 2))
-    kept = []
-    for start in range(0, len(given), size):
-        near = range(start, min(start + size, len(given)))
-        ends = {min(near, key=lambda at: given[at][1]), max(near, key=lambda at: given[at][1])}
-        kept += [given[at] for at in sorted(ends)]
-    return kept if kept[-1] is given[-1] else [*kept, given[-1]]
+def thinned(values: Sequence[float], most: int) -> list[int]:
+    """Return the places of about ``most`` of some values: the first, the last, of neighbours the lowest and highest."""
+    if len(values) <= most:
+        return list(range(len(values)))
+    size = math.ceil(len(values) / (most // 2))
+    kept = {0, len(values) - 1}
+    for start in range(0, len(values), size):
+        near = range(start, min(start + size, len(values)))
+        finite = [place for place in near if math.isfinite(values[place])] or near[:1]
+        kept |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
+    return sorted(kept)
 
 
 def _scaled(values: Sequence[float], low: float, high: float) -> list[float]:
