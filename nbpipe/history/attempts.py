@@ -17,14 +17,14 @@ from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
     ExecutionRecord,
-    MetricLogged,
+    MetricsLogged,
     OutputWritten,
     RunFact,
     RunGrown,
     Status,
 )
 
-Told = RunGrown | MetricLogged | OutputWritten
+Told = RunGrown | MetricsLogged | OutputWritten
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from nbpipe.model import StepEvent, StepEventKind
+from nbpipe.model import MetricPoint, StepEvent, StepEventKind
 from nbpipe.views.card_state import StepActivity
+from nbpipe.views.sparkline import thinned
 
 _LINES = 300
-_POINTS = 2000
+_POINTS = 1000
 _LONGEST = 4000
 
 
@@ -24,7 +25,7 @@ class StepLog:
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
     _open: dict[str, str] = field(default_factory=dict)
     _progress: tuple[float, float | None, str] | None = None
-    _metrics: dict[str, list[tuple[float | None, float]]] = field(default_factory=dict)
+    _metrics: dict[str, _Curve] = field(default_factory=dict)
     _activity: StepActivity | None = None
 
     def take(self, events: Iterable[StepEvent]) -> None:
@@ -37,8 +38,9 @@ class StepLog:
         """Return the log in the form that a card shows."""
         if self._activity is None:
             unfinished = [line.removesuffix("\r") for line in self._open.values() if line.strip("\r")]
-            metrics = {name: tuple(points) for name, points in self._metrics.items()}
-            self._activity = StepActivity((*self._lines, *unfinished), self._progress, metrics)
+            metrics = {name: curve.points() for name, curve in self._metrics.items()}
+            counts = {name: curve.count for name, curve in self._metrics.items()}
+            self._activity = StepActivity((*self._lines, *unfinished), self._progress, metrics, counts)
         return self._activity
 
     def _add(self, event: StepEvent) -> None:
@@ -53,9 +55,8 @@ class StepLog:
             description = str(content.get("description", ""))
             self._progress = (float(content["done"]), None if total is None else float(total), description)
         elif event.kind is StepEventKind.METRIC:
-            points = self._metrics.setdefault(str(content["name"]), [])
-            points.append((content.get("step"), float(content["value"])))
-            del points[:-_POINTS]
+            for point in content["points"]:
+                self._metrics.setdefault(point.name, _Curve()).add(point)
 
     def _write(self, stream: str, text: str) -> None:
         *finished, unfinished = text.split("\n")
@@ -64,6 +65,29 @@ class StepLog:
             self._lines.append(_overwritten(pending + line).removesuffix("\r"))
             pending = ""
         self._open[stream] = _overwritten(pending + unfinished)
+
+
+class _Curve:
+    """The numbers of one name as a curve of at most 1,000 points, however many there are."""
+
+    __slots__ = ("_points", "count")
+
+    def __init__(self) -> None:
+        self._points: list[MetricPoint] = []
+        self.count = 0
+
+    def add(self, point: MetricPoint) -> None:
+        """Add a number."""
+        self.count = point.ordinal
+        self._points.append(point)
+        if len(self._points) > _POINTS:
+            places = thinned([each.value for each in self._points], _POINTS // 2)
+            self._points = [self._points[place] for place in places]
+
+    def points(self) -> tuple[tuple[float | None, float], ...]:
+        """Return the curve's points; where not each has a step, they are placed by their order."""
+        stepped = all(point.at is not None for point in self._points)
+        return tuple((point.at if stepped else point.ordinal, point.value) for point in self._points)
 
 
 def _overwritten(line: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbpipe.data.event_file import PieceReader, metrics_of
 from nbpipe.history.attempts import Told
-from nbpipe.model import MetricLogged, OutputWritten
+from nbpipe.model import OutputWritten
 from nbpipe.run.execution_state import ExecutionState
 
 
@@ -32,8 +32,7 @@ class PendingEvents:
         if not events:
             return
         last = events[-1].number
-        metrics = metrics_of(events, attempt.run, state.step, attempt.id)
-        self._entries += [MetricLogged(metric) for metric in metrics]
+        self._entries += metrics_of(events, attempt.run, state.step, attempt.id)
         self._entries.append(OutputWritten(attempt.id, attempt.pieces + 1, last))
         state.attempt = replace(attempt, pieces=last)
 

@@ -13,7 +13,7 @@ from nbpipe.errors import NbpipeError
 from nbpipe.history.attempts import RunChanges, Told
 from nbpipe.history.claims import Claim
 from nbpipe.history.store import History
-from nbpipe.model import AttemptRecord, MetricLogged, Outcome, OutputWritten, Status
+from nbpipe.model import AttemptRecord, Outcome, OutputWritten, Status
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import SubmittedAttempt, keep_result, read_submitted
 
@@ -42,8 +42,7 @@ def _unlogged_entries(layout: WorkspaceLayout, history: History, attempt: Attemp
         return []
     step = next((execution.step for execution in history.executions.get([attempt.execution])), "")
     metrics = metrics_of(events, attempt.run, step, attempt.id)
-    entries: list[Told] = [MetricLogged(metric) for metric in metrics]
-    return [*entries, OutputWritten(attempt.id, attempt.pieces + 1, events[-1].number)]
+    return [*metrics, OutputWritten(attempt.id, attempt.pieces + 1, events[-1].number)]
 
 
 def _adopt(

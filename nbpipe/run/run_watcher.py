@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from nbpipe.data.event_file import PieceReader
 from nbpipe.errors import HistoryOutOfReach
-from nbpipe.history.event_log import BATCH
 from nbpipe.history.store import History
 from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
     ExecutionChanged,
     ExecutionRecord,
+    MetricsLogged,
     OutputWritten,
     RunChanged,
     RunEvent,
@@ -89,9 +89,8 @@ class RunWatcher:
         events: list[RunEvent] = []
         while batch := self.history.log.read(self.id, self.picture.after):
             self.picture.take(batch)
-            events += batch
-            if len(batch) < BATCH:
-                break
+            # The picture has a summary of the numbers, and the pieces have them for a card.
+            events += [event for event in batch if not isinstance(event.fact, MetricsLogged)]
         if not events:
             return RunUpdate(self.run)
         return self._update(events)

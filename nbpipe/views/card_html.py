@@ -226,17 +226,17 @@ def _count(number: float) -> str:
 def _metrics(activity: StepActivity) -> Html:
     shown = list(activity.metrics.items())[:_METRICS]
     more = len(activity.metrics) - len(shown)
-    remainder = [element("div", f"and {more} more", class_="nbpipe-metric")] if more > 0 else []
-    return Html.join([*(_metric(name, points) for name, points in shown if points), *remainder])
+    rest = [element("div", f"and {more} more", class_="nbpipe-metric")] if more > 0 else []
+    return Html.join([*(_metric(name, points, activity.count(name)) for name, points in shown if points), *rest])
 
 
-def _metric(name: str, points: Points) -> Html:
+def _metric(name: str, points: Points, count: int) -> Html:
     last = f"{points[-1][1]:.4g}"
     return element(
         "div",
         element("span", Html.line(name), class_="nbpipe-label"),
         element("span", last, class_="nbpipe-value"),
-        _spark(points, f"{name}: {last}, the last of {len(points)} values"),
+        _spark(points, f"{name}: {last}, the last of {count:,} values"),
         class_="nbpipe-metric",
     )
 
@@ -254,12 +254,15 @@ def _spark(points: Points, label: str) -> Html:
     )  # fmt: skip
 
 
-def metric_words(points: Points) -> str:
-    """Return a metric's last value and its range, e.g. ``0.12 (40 values, 0.12 to 1.9)``."""
+def metric_words(points: Points, count: int) -> str:
+    """Return a number's last value and its history in words, e.g. ``0.12 (40 values, 0.12 to 1.9)``.
+
+    ``count`` is how many numbers the points stand for.
+    """
     last, finite = f"{points[-1][1]:.4g}", [value for _, value in points if math.isfinite(value)]
     if len(points) < 2 or not finite:
         return last
-    return f"{last} ({len(points)} values, {min(finite):.4g} to {max(finite):.4g})"
+    return f"{last} ({count:,} values, {min(finite):.4g} to {max(finite):.4g})"
 
 
 # Outputs and actions

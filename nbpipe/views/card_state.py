@@ -22,15 +22,24 @@ _WHY_COLUMNS = 160
 _WAITED_FOR = 4
 
 _NONE: Mapping[str, tuple[tuple[float | None, float], ...]] = MappingProxyType({})
+_NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class StepActivity:
-    """The activity of a running step: the newest lines of its output, its progress, its metrics by name."""
+    """What a running step has told so far: the newest lines of its output, how far it is, its numbers by name.
+
+    ``metrics`` are points of a curve; ``counts`` says of how many numbers each is, where that is more than its points.
+    """
 
     tail: tuple[str, ...] = ()
     progress: tuple[float, float | None, str] | None = None
     metrics: Mapping[str, tuple[tuple[float | None, float], ...]] = field(default_factory=lambda: _NONE)
+    counts: Mapping[str, int] = field(default_factory=lambda: _NO_COUNTS)
+
+    def count(self, name: str) -> int:
+        """Return how many numbers were logged under a name."""
+        return max(self.counts.get(name, 0), len(self.metrics[name]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,9 @@ def verified_object(verified: Mapping[str, Any], *, is_intact: bool) -> dict[str
 def run_object(
     run: RunRecord, steps: Iterable[ExecutionRecord], seconds: float, url_of: UrlOf, metrics: Iterable[Metric] = ()
 ) -> dict[str, Any]:
-    """Return a run with the metrics of its steps; a step's ``run`` names its run, which may be another one."""
-    measured = metrics_object(metrics)
+    """Return a run with the metrics of its steps; a step may be of another run, as its ``run`` tells."""
+    logged = list(metrics)
+    measured, counts = metrics_object(logged), metric_counts(logged)
     listed = list(steps)
     return {
         "run": run.id,
@@ -79,7 +80,14 @@ def run_object(
         "saved_seconds": sum(step.saved_seconds for step in listed if step.run == run.id),
         "parameters": dict(run.parameters),
         "tags": dict(run.tags),
-        "steps": [{**step_object(step, url_of), "metrics": measured.get(step.step, {})} for step in listed],
+        "steps": [
+            {
+                **step_object(step, url_of),
+                "metrics": measured.get(step.step, {}),
+                "metric_counts": counts.get(step.step, {}),
+            }
+            for step in listed
+        ],
     }
 
 
@@ -96,6 +104,14 @@ def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[s
             point["attempt"] = metric.earlier_attempt
         values_by_step.setdefault(metric.step, {}).setdefault(metric.name, []).append(point)
     return values_by_step
+
+
+def metric_counts(metrics: Iterable[Metric]) -> dict[str, dict[str, int]]:
+    """Return by step and name how many values were logged; of very many, not each is recorded."""
+    counts: dict[str, dict[str, int]] = {}
+    for metric in metrics:
+        counts.setdefault(metric.step, {})[metric.name] = metric.ordinal
+    return counts
 
 
 def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:

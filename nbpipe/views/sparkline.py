@@ -27,7 +27,8 @@ def line(points: Points, width: float, height: float) -> Sparkline | None:
     The horizontal axis is the step if every value has one, otherwise the order of the values.
     """
     few = [*points[:: len(points) // _LOOKED_AT + 1], *points[-1:]] if len(points) > _LOOKED_AT else points
-    points_drawn = _thinned([(at, value) for at, value in few if math.isfinite(value)])
+    finite = [(at, value) for at, value in few if math.isfinite(value)]
+    points_drawn = [finite[number] for number in thinned([value for _, value in finite], _MOST)]
     if len(points_drawn) < 2:
         return None
     stepped = all(at is not None and math.isfinite(at) for at, _ in points_drawn)
@@ -38,17 +39,17 @@ def line(points: Points, width: float, height: float) -> Sparkline | None:
     return Sparkline(corners, (xs[-1], ys[-1]))
 
 
-def _thinned(points: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
-    """Return at most as many points as can be drawn: the lowest and the highest of each group of neighbours."""
-    if len(points) <= _MOST:
-        return points
-    size = math.ceil(len(points) / (_MOST // 2))
-    thinned = []
-    for start in range(0, len(points), size):
-        near = range(start, min(start + size, len(points)))
-        extremes = {min(near, key=lambda at: points[at][1]), max(near, key=lambda at: points[at][1])}
-        thinned += [points[at] for at in sorted(extremes)]
-    return thinned if thinned[-1] is points[-1] else [*thinned, points[-1]]
+def thinned(values: Sequence[float], most: int) -> list[int]:
+    """Return the places of about ``most`` of some values: the first, the last, of neighbours the lowest and highest."""
+    if len(values) <= most:
+        return list(range(len(values)))
+    size = math.ceil(len(values) / (most // 2))
+    kept = {0, len(values) - 1}
+    for start in range(0, len(values), size):
+        near = range(start, min(start + size, len(values)))
+        finite = [place for place in near if math.isfinite(values[place])] or near[:1]
+        kept |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
+    return sorted(kept)
 
 
 def _scaled(values: Sequence[float], low: float, high: float) -> list[float]:

@@ -194,15 +194,15 @@ def _activity(state: CardState, record: ExecutionRecord) -> StepActivity:
 
 def _metrics(activity: StepActivity) -> list[Html]:
     rows = [
-        element("tr", *(element("td", cell, style=_CELL) for cell in _metric_cells(name, points)))
+        element("tr", *(element("td", cell, style=_CELL) for cell in _metric_cells(name, points, activity.count(name))))
         for name, points in activity.metrics.items()
         if points
     ]
     return [element("table", element("tbody", *rows), style=_TABLE)] if rows else []
 
 
-def _metric_cells(name: str, points: Points) -> tuple[Html, ...]:
-    return Html.line(name), _spark(name, points), Html(metric_words(points))
+def _metric_cells(name: str, points: Points, count: int) -> tuple[Html, ...]:
+    return Html.line(name), _spark(name, points), Html(metric_words(points, count))
 
 
 def _spark(name: str, points: Points) -> Html:
@@ -243,7 +243,9 @@ def _log(state: CardState, record: ExecutionRecord) -> list[Html]:
 
 def _detail_lines(state: CardState, record: ExecutionRecord) -> Iterator[str]:
     activity = _activity(state, record)
-    yield from (one_line(f"{name} = {metric_words(points)}") for name, points in activity.metrics.items() if points)
+    for name, points in activity.metrics.items():
+        if points:
+            yield one_line(f"{name} = {metric_words(points, activity.count(name))}")
     for artifact in record.artifacts:
         preview = state.previews.get(f"{record.step}.{artifact.name}")
         yield one_line(f"{artifact.name}: {title(artifact, preview)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from nbpipe.model import (
     AttemptRecord,
     ExecutionRecord,
     Metric,
+    MetricPoint,
     ReuseVerdict,
     RunRecord,
     Status,
@@ -154,19 +156,27 @@ def trust_lines(root: str, reasons: str, holds: str) -> list[str]:
 
 
 def metric_lines(metrics: Iterable[Metric]) -> list[str]:
-    """Return a line for each metric: its last value, the number of values, and its attempt if it is an earlier one."""
-    last: dict[tuple[str, str], tuple[int, Metric]] = {}
+    """Return a line for each metric: its last value, how many there are, and the attempt that alone logged it.
+
+    Of one with more values than are recorded the line also has the first, the lowest and the highest.
+    """
+    logged: dict[tuple[str, str], list[Metric]] = {}
     for metric in metrics:
-        count, _ = last.get((metric.step, metric.name), (0, metric))
-        last[metric.step, metric.name] = count + 1, metric
-    return [_metric_line(metric, count) for count, metric in last.values()]
+        logged.setdefault((metric.step, metric.name), []).append(metric)
+    return [_metric_line(each) for each in logged.values()]
 
 
-def _metric_line(metric: Metric, count: int) -> str:
-    notes = [f"the last of {count} values"] if count > 1 else []
-    if metric.earlier_attempt is not None:
-        notes.append(f"attempt {metric.earlier_attempt}")
-    return one_line(f"{metric.step}: {metric.name} = {metric.value:g}" + (f" ({', '.join(notes)})" if notes else ""))
+def _metric_line(metrics: Sequence[Metric]) -> str:
+    first, last = metrics[0], metrics[-1]
+    count = max(last.ordinal, len(metrics))
+    notes = [f"the last of {count:,} values"] if count > 1 else []
+    if count > len(metrics):
+        comparable = [metric.value for metric in metrics if not math.isnan(metric.value)] or [math.nan]
+        notes.append(f"of which {len(metrics):,} are recorded")
+        notes.append(f"the first {first.value:g}, from {min(comparable):g} to {max(comparable):g}")
+    if last.earlier_attempt is not None:
+        notes.append(f"attempt {last.earlier_attempt}")
+    return one_line(f"{last.step}: {last.name} = {last.value:g}" + (f" ({', '.join(notes)})" if notes else ""))
 
 
 def step_line(record: ExecutionRecord) -> str:
@@ -213,11 +223,23 @@ def event_lines(step: str, event: StepEvent) -> list[str]:
             f"{one_line(step)} | {harmless(line)}" for line in plain(str(content["text"])).splitlines() if line.strip()
         ]
     if event.kind is StepEventKind.METRIC:
-        return [one_line(f"{step} | {content['name']} = {content['value']}")]
+        return _point_lines(step, content["points"])
     if event.kind is StepEventKind.PROGRESS:
         share = f" of {float(content['total']):g}" if content.get("total") else ""
         return [one_line(f"{step} | {content.get('description') or ''} {float(content['done']):g}{share}")]
     return []
+
+
+def _point_lines(step: str, points: Iterable[MetricPoint]) -> list[str]:
+    """Return a line for each name among some numbers, with the last of them."""
+    logged: dict[str, list[MetricPoint]] = {}
+    for point in points:
+        logged.setdefault(point.name, []).append(point)
+    lines = []
+    for name, (*before, last) in logged.items():
+        count = f" (the last of {last.ordinal - before[0].ordinal + 1:,} values)" if before else ""
+        lines.append(one_line(f"{step} | {name} = {last.value}{count}"))
+    return lines
 
 
 def note_lines(steps: Iterable[ExecutionRecord]) -> list[str]:

@@ -337,12 +337,19 @@ def _newest_metrics(attempts: Sequence[AttemptRecord], logged: Mapping[str, list
         fresh = [metric for metric in logged.get(attempt.id, ()) if metric.name not in names]
         names |= {metric.name for metric in fresh}
         earlier = attempt.number if attempt is not attempts[-1] else None
-        metrics += [dataclasses.replace(metric, earlier_attempt=earlier) for metric in fresh]
+        metrics += [dataclasses.replace(metric, earlier_attempt=earlier) for metric in fresh] if earlier else fresh
     return metrics
 
 
 def _of_step(execution: ExecutionRecord, metrics: Iterable[Metric]) -> list[Metric]:
-    return [dataclasses.replace(metric, run=execution.run, step=execution.step) for metric in metrics]
+    """Return metrics as those of an execution, which may have reused the result of another run."""
+    owner = execution.run, execution.step
+    return [
+        metric
+        if (metric.run, metric.step) == owner
+        else dataclasses.replace(metric, run=execution.run, step=execution.step)
+        for metric in metrics
+    ]
 
 
 def _own_executor(opened: list[Executor]) -> Executor:

@@ -17,7 +17,7 @@ from pathlib import Path
 from nbpipe.data.artifacts import publish
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.datastores import LocalStore
-from nbpipe.data.event_file import EventFileWriter
+from nbpipe.data.event_writer import EventFileWriter
 from nbpipe.errors import NbpipeError
 from nbpipe.execution.attempt import notebook_engine
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput

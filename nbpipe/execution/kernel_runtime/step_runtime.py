@@ -80,7 +80,7 @@ def begin(job_path: str) -> None:
         sys.addaudithook(_guard)
         tqdm_hook.watch(step_api.progress)
     _watch_shell()
-    step_api.enter(_context(job))
+    step_api.enter(_context(job), folder if folder == Path(job_path).parent else None)
     step_observer.begin(job, str(folder), [spelling for spelling, _ in guarded])
 
 
@@ -424,8 +424,13 @@ def _watch_shell() -> None:
         return
     _HOOKS["shell"] = shell
     shell.events.register("post_run_cell", _write_error)
+    shell.events.register("post_run_cell", _show_newest_records)
     # The original would end the kernel only later, while the next cells already run.
     shell.ask_exit = _leave
+
+
+def _show_newest_records(_result: Any) -> None:
+    step_api.show_newest()
 
 
 def _leave() -> NoReturn:
