@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.compute.environments import Interpreter, find_interpreter, key_environment
-from nbpipe.data.file_pinning import PersistentDigestCache, find_modules, missing_file_error, pin_files
+from nbpipe.data.file_pinning import (
+    PersistentDigestCache,
+    find_modules,
+    missing_file_error,
+    pin_files,
+    shadowed_modules,
+)
 from nbpipe.data.formats import libraries
 from nbpipe.data.installed_packages import InstalledPackages, site_folders
 from nbpipe.data.observations import EnvironmentProbe, content_of
 from nbpipe.errors import (
+    BadCode,
     BadPipeline,
     BadUsage,
     FileMissing,
@@ -27,11 +34,13 @@ from nbpipe.errors import (
 from nbpipe.language.notebook_parser import ParsedNotebook, unbound_errors
 from nbpipe.language.parameters import settle_parameters
 from nbpipe.language.source_text import nearest
-from nbpipe.model import FileSource, FrozenModule, PinnedFiles, PinnedKind, Step
+from nbpipe.model import FileSource, FrozenModule, PinnedFiles, PinnedKind, PipelineWarning, Step
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph
 from nbpipe.resolve.destinations import destination_errors
 from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
+
+_RENAME = "Rename the module, or import it from a package of your own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ class ResolvedRequest:
     selected: frozenset[str]
     forced: frozenset[str]
     around: EnvironmentProbe
+    warnings: tuple[PipelineWarning, ...] = ()
 
 
 def resolve_request(
@@ -90,8 +100,9 @@ def resolve_request(
     refuse(list(dict.fromkeys(errors)))
     selected, forced = select_steps(graph, request)
     return ResolvedRequest(
-        request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe
-    )
+        request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe,
+        tuple(pins.warnings),
+    )  # fmt: skip
 
 
 def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
@@ -212,6 +223,7 @@ class _Pins:
     policy: EnvironmentPolicy
     around: EnvironmentProbe
     contents: dict[str, PinnedFiles | None] = field(default_factory=dict)
+    warnings: list[PipelineWarning] = field(default_factory=list)
     modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
     environments: dict[tuple[str, ...], Mapping[str, str | None]] = field(default_factory=dict)
 
@@ -237,11 +249,22 @@ class _Pins:
         if names not in self.modules:
             try:
                 self.modules[names] = find_modules(names, self.roots)
+                self._note_shadowed(self.modules[names], place)
             except Refused as error:
                 if error.message not in {other.message for other in self.errors}:
                     self.errors.append(type(error)(error.message, error.hint, place))
                 self.modules[names] = ()
         return self.modules[names]
+
+    def _note_shadowed(self, modules: tuple[FrozenModule, ...], place: SourceLocation) -> None:
+        """Warn of modules beside the notebook that stand in for others, as in Python; refuse those of other folders."""
+        for module, other in shadowed_modules(modules, self.interpreter.path):
+            own = Path(module.path)
+            message = f"`{module.name}` is {own}, and hides {other}"
+            if (own.parent.parent if module.is_package else own.parent) == self.base.absolute():
+                self.warnings.append(PipelineWarning("shadowed-module", message, _RENAME, place))
+            else:
+                raise BadCode(f"{message}, which a folder of `source` must not", _RENAME)
 
     def python(self) -> str:
         """Return the interpreter as it counts for reuse."""

@@ -12,6 +12,7 @@ from nbpipe.errors import BadUsage, StoreOutOfReach
 from nbpipe.language.source_text import nearest
 from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.permissions import close_to_all, culprit, make_folder, may, owner_of
+from nbpipe.resolve.upward_search import UpwardSearch
 from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
@@ -39,6 +40,7 @@ class WorkspaceLayout:
     root: Path
     source: tuple[Path, ...] = ()
     policy: EnvironmentPolicy = EnvironmentPolicy()
+    passed_over: tuple[str, ...] = ()
 
     @property
     def database(self) -> Path:
@@ -100,15 +102,12 @@ def absolute(path: Path) -> Path:
 
 def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
     """Return the workspace ``named``, else the nearest one upward from ``near``, else a new one in ``near``."""
-    near = near.resolve()
-    settings = next((folder / SETTINGS for folder in (near, *near.parents) if (folder / SETTINGS).is_file()), None)
-    source, policy = _read_settings(settings) if settings else ((), EnvironmentPolicy())
-    if named is not None:
-        return WorkspaceLayout(named.resolve(), source, policy)
-    for folder in (near, *near.parents):
-        if (folder / SETTINGS).is_file() or (folder / FOLDER).is_dir():
-            return WorkspaceLayout(folder / FOLDER, source, policy)
-    return WorkspaceLayout(near / FOLDER, source, policy)
+    search = UpwardSearch(near.resolve())
+    near = search.near
+    folder = search.first(SETTINGS)
+    source, policy = _read_settings(folder / SETTINGS) if folder else ((), EnvironmentPolicy())
+    root = named.resolve() if named is not None else (search.first(SETTINGS, FOLDER) or near) / FOLDER
+    return WorkspaceLayout(root, source, policy, tuple(search.passed_over))
 
 
 def make_workspace(place: WorkspaceLayout) -> None:

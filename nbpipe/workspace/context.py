@@ -44,8 +44,10 @@ class WorkspaceContext:
         if self.distrust:
             raise WorkspaceUntrusted(untrusted_words(self.layout.root, self.distrust), trust_hint(self.layout.root))
 
-    def distrust_warnings(self) -> tuple[PipelineWarning, ...]:
-        """Return the warning that the workspace is only looked into; none if it is trusted."""
+    def warnings(self) -> tuple[PipelineWarning, ...]:
+        """Return warnings about which workspace and settings are used, and which are not."""
         root = self.layout.root
-        warning = PipelineWarning("workspace", untrusted_words(root, self.distrust), trust_hint(root))
-        return (warning,) if self.distrust else ()
+        untrusted = PipelineWarning("workspace", untrusted_words(root, self.distrust), trust_hint(root))
+        hint = "If it is to be used, let it and the folders down to the notebook belong to you."
+        passed_over = [PipelineWarning("workspace", sentence, hint) for sentence in self.layout.passed_over]
+        return (*([untrusted] if self.distrust else []), *passed_over)

@@ -89,7 +89,7 @@ class Plans:
         past = recall.past(identified.pipeline.id)
         planner = Planner(resolved.graph, resolved.circumstances, past, resolved.forced)
         notes = (PipelineWarning("notebook", identified.note, ""),) if identified.note else ()
-        warnings = (*context.distrust_warnings(), *notes, *resolved.graph.pipeline.warnings)
+        warnings = (*context.warnings(), *notes, *resolved.warnings, *resolved.graph.pipeline.warnings)
         return PinnedPlan(resolved, planner, identified.pipeline, warnings)
 
     def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedPlan, StepDecision]:
