@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.compute import outcome_queue, worker_entry_points
+from nbpipe.compute import outcomes, worker_entry_points
 from nbpipe.compute.reports import ReportQueue
 from nbpipe.errors import ClusterOutOfReach
 from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Job, Outcome
@@ -138,7 +138,7 @@ class DaskExecutor:
             unfinished = [job for job, _ in self._pending.values()]
             self._pending.clear()
         for job in unfinished:
-            self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, ConnectionError("the executor was closed"))))
+            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, ConnectionError("the executor was closed"))))
 
     def _cluster(self) -> _Started:
         with self._lock:
@@ -158,7 +158,7 @@ class DaskExecutor:
         if started is not None:
             _end(started)
         for job in pending:
-            self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, ConnectionError("the cluster was lost"))))
+            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, ConnectionError("the cluster was lost"))))
 
     def _receive_event(self, event: tuple[float, object]) -> None:
         """Handle an event of the topic; runs on the client's event loop."""
@@ -179,16 +179,14 @@ class DaskExecutor:
 
     def _completed(self, job: Job, done: Any) -> _Completed:
         if done.status == "cancelled" and job.attempt in self._cancelled:
-            return _Completed(outcome_queue.cancelled_outcome(job), ())
+            return _Completed(outcomes.cancelled_outcome(job), ())
         if done.status != "finished":
             error = done.exception() if done.status == "error" else None
-            return _Completed(
-                outcome_queue.lost_outcome(job, error or ConnectionError(f"its task is {done.status}")), ()
-            )
+            return _Completed(outcomes.lost_outcome(job, error or ConnectionError(f"its task is {done.status}")), ())
         try:
             completed: _Completed = done.result(timeout=_RESULT_SECONDS)
         except (OSError, RuntimeError) as error:
-            return _Completed(outcome_queue.lost_outcome(job, error), ())
+            return _Completed(outcomes.lost_outcome(job, error), ())
         return completed
 
 
