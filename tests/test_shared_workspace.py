@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from notebook_author import write_notebook
 from scripted_executor import Bench, by_code
 
 from nbpipe.cli import main
@@ -125,7 +126,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Load all that is used: other users may not be able to read where Python lies."""
     folder = tmp_path_factory.mktemp("warm")
     run(folder)
-    "".encode("ascii"), "".encode("idna")
+    "".encode("ascii"), "".encode("idna"), "".encode("utf-8-sig")
     for words in (["runs"], ["status"], ["show", "1"], ["compare", "1", "1"], ["logs"]):
         target = {"status": [str(folder / "work.ipynb")], "logs": [str(folder / "work.ipynb"), "a"]}
         assert said(*words, *target.get(words[0], []), "--workspace", str(folder / ".nbpipe"))[0] == 0
@@ -165,9 +166,11 @@ def test_what_a_step_printed_is_read_where_the_folder_is_shared(ground: Path, mo
     assert as_user(OTHER, lambda: said("logs", str(folder / "work.ipynb"), "a"))[0] == 0
 
 
-def test_what_is_closed_is_named_with_its_owner(ground: Path) -> None:
+@pytest.mark.parametrize("verb", ["logs", "debug"])
+def test_what_is_closed_is_named_with_its_owner(ground: Path, verb: str) -> None:
     folder = project(ground, 0o755)
-    code, text = as_user(OTHER, lambda: said("logs", str(folder / "work.ipynb"), "a"))
+    write_notebook(folder / "work.ipynb", SOURCES).chmod(0o644)
+    code, text = as_user(OTHER, lambda: said(verb, str(folder / "work.ipynb"), "a"))
     assert code == 3
     assert re.search("/a/[0-9a-f]{16} belongs to user 1701", text)
     assert "Traceback" not in text

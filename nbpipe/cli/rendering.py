@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,13 +119,9 @@ def _accept(caller: ShellCaller, response: r.AcceptResponse) -> int:
 
 
 def _log(caller: ShellCaller, response: r.LogResponse) -> int:
-    log = response.log
-    if isinstance(log, Path):
-        text = log_text.text_of(json.loads(log.read_text(encoding="utf-8")))
-    else:
-        text = log_text.text_of_events(log)
+    text, path = log_text.text_of_log(response.log), response.log.executed_notebook
     if caller.screen.as_json:
-        notebook = str(log) if isinstance(log, Path) else None
+        notebook = None if path is None else str(path)
         caller.screen.json({"step": response.step, "notebook": notebook, "log": text})
     else:
         caller.screen.lines([text] if text else [])

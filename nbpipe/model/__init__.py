@@ -37,6 +37,7 @@ from nbpipe.model.declarations import (
 )
 from nbpipe.model.events import (
     AttemptChanged,
+    AttemptLog,
     ExecutionChanged,
     Metric,
     MetricLogged,
@@ -70,6 +71,7 @@ __all__ = [
     "Artifact",
     "AttemptChanged",
     "AttemptEnded",
+    "AttemptLog",
     "AttemptOutputWritten",
     "AttemptRecord",
     "AttemptReport",

@@ -11,7 +11,7 @@ from pathlib import Path
 from nbpipe.errors import Refused
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.notebook_file import read_notebook
-from nbpipe.model import Cell
+from nbpipe.model import Cell, PipelineRecord
 from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, at_its_place, identify
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.workspace.context import WorkspaceContext
@@ -38,9 +38,21 @@ class Catalog:
     def pipeline_of(self, request: PipelineRequest) -> Identified:
         """Return the pipeline of a request."""
         place = self.context.layout.relative(Path(request.notebook))
-        traits = NotebookTraits(place, request.cells, frozenset(step.name for step in request.reading.steps))
+        steps = frozenset(step.name for step in request.reading.steps)
         record = self.context.history.pipelines.at(place)
+        if record is None or record.steps - steps:
+            steps |= self._other_steps(place, record)
+        traits = NotebookTraits(place, request.cells, steps)
         return at_its_place(traits, record) if record is not None else self._identify(traits)
+
+    def _other_steps(self, place: str, record: PipelineRecord | None) -> frozenset[str]:
+        """Return the steps of the saved notebook, or those recorded if there is none.
+
+        A kernel knows only the cells that were run in it.
+        """
+        if self._exists(place):
+            return _traits(self.context.layout.absolute(place), place).steps
+        return frozenset() if record is None else record.steps
 
     def _identify(self, traits: NotebookTraits) -> Identified:
         # A kernel without a known notebook is identified by its folder, which is not a file that could have been moved.
