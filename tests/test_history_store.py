@@ -382,6 +382,23 @@ def test_latest_steps_are_those_of_the_newest_run_in_which_each_was_done(history
     assert history.executions.latest(pipeline("c.ipynb").id) == {}
 
 
+def test_the_newest_execution_of_a_step_is_found_however_many_runs_came_after_it(history):
+    begin(history, "x", notebook="a.ipynb")
+    put(history, record("x", "c", Status.FAILED, notebook="runs/x/c.ipynb"))
+    for number in range(60):
+        begin(history, f"later{number}", notebook="a.ipynb")
+        put(history, record(f"later{number}", "other", notebook="o.ipynb"))
+    begin(history, "y", notebook="a.ipynb")
+    put(history, record("y", "c", Status.SKIPPED, notebook=None))
+
+    executed = history.executions.newest_executed(pipeline().id, "c")
+    newest = history.executions.newest_of_step(pipeline().id, "c")
+
+    assert (executed.run, executed.status) == ("x", Status.FAILED)
+    assert (newest.run, newest.status) == ("y", Status.SKIPPED)
+    assert history.executions.newest_of_step(pipeline().id, "unknown") is None
+
+
 def test_an_output_comes_from_the_newest_run_that_has_it(history):
     for run, notebook in (("x", "a.ipynb"), ("y", "a.ipynb"), ("z", "b.ipynb"), ("w", "a.ipynb")):
         begin(history, run, notebook=notebook)

@@ -177,8 +177,8 @@ def test_a_project_elsewhere_has_its_status_logs_and_outputs(elsewhere, tmp_path
 
     assert (run.number, [step.status for step in steps]) == (1, [Status.SUCCEEDED] * 3)
     assert Path(run.notebook) == elsewhere.path.resolve()
-    assert isinstance(log, Path)
-    assert log.is_relative_to(elsewhere.folder.resolve())
+    assert log.executed_notebook is not None
+    assert log.executed_notebook.is_relative_to(elsewhere.folder.resolve())
     assert (tmp_path / "note.txt").read_text() == "4"
 
 

@@ -9,10 +9,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from notebook_author import write_notebook
 from sample_pipelines import word
 from scripted_executor import Bench
 from test_reuse_lookup import flip
 
+from nbpipe.cli.command import outcome
+from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.views.text_tables import verified_lines
 from nbpipe.workspace import Workspace
@@ -146,6 +149,21 @@ def test_verify_tells_of_an_unknown_store_and_repair_leaves_its_outputs_alone(fa
         (*_, told) = verified_lines([], 3, 10, unknown=0, unreachable=found.unreachable, repaired=repair)
         assert told.endswith("2 of them out of reach, left unchanged")
     assert offered(far) == 2
+
+
+@pytest.mark.parametrize("verb", ["show", "status", "why"])
+def test_an_output_in_an_unknown_store_has_no_uri_and_the_rest_of_the_record_is_shown(far, verb, capsys):
+    path = str(write_notebook(far.folder / far.notebook, far.sources))
+    words = {"show": ["show", "1"], "status": ["status", path], "why": ["why", path, "make"]}[verb]
+    code = outcome([*words, "--json", "--workspace", str(far.folder / ".nbpipe")], TerminalOutput(as_json=True))
+    shown, noted = capsys.readouterr()
+    told = json.loads(shown)
+    steps = {step["name"]: step for step in told.get("steps", [told.get("last")])}
+
+    assert code == 0
+    assert (steps["make"]["outputs"]["a"]["uri"], steps["make"]["outputs"]["a"]["format"]) == (None, "json")
+    assert verb == "why" or steps["use"]["outputs"]["b"]["uri"].startswith("file:///")
+    assert noted.count("`a.json` is in the datastore `lake`") == 1
 
 
 def test_what_needs_the_bytes_of_an_unknown_store_says_what_is_known(far, tmp_path):

@@ -58,12 +58,6 @@ def test_a_notebook_at_its_place_is_its_pipeline_whatever_is_in_it():
     )
 
 
-def test_a_kernel_that_has_run_one_step_of_known_cells_does_not_forget_the_others():
-    partly = traits("n.ipynb", CELLS, ["load"])
-
-    assert at_its_place(partly, KNOWN).pipeline == KNOWN
-
-
 def test_a_kernel_whose_notebook_has_moved_away_is_known_by_the_cells_that_it_ran():
     moved = replace(KNOWN, notebook="m.ipynb")
     ran = traits("n.ipynb", ["c1", "c2"], ["load"])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from notebook_author import write_notebook
 from other_user import STRANGER, User, as_user, needs_other_users
 from scripted_executor import Bench, by_code
 
@@ -92,7 +93,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Load all that is used: other users may not be able to read where Python lies."""
     folder = tmp_path_factory.mktemp("warm")
     run(folder)
-    "".encode("ascii"), "".encode("idna")
+    "".encode("ascii"), "".encode("idna"), "".encode("utf-8-sig")
     for words in (["runs"], ["status"], ["show", "1"], ["compare", "1", "1"], ["logs"]):
         target = {"status": [str(folder / "work.ipynb")], "logs": [str(folder / "work.ipynb"), "a"]}
         assert said(*words, *target.get(words[0], []), "--workspace", str(folder / ".nbpipe"))[0] == 0
@@ -132,9 +133,11 @@ def test_what_a_step_printed_is_read_where_the_folder_is_shared(ground: Path, mo
     assert as_user(OTHER, lambda: said("logs", str(folder / "work.ipynb"), "a"))[0] == 0
 
 
-def test_what_is_closed_is_named_with_its_owner(ground: Path) -> None:
+@pytest.mark.parametrize("verb", ["logs", "debug"])
+def test_what_is_closed_is_named_with_its_owner(ground: Path, verb: str) -> None:
     folder = project(ground, 0o755)
-    code, text = as_user(OTHER, lambda: said("logs", str(folder / "work.ipynb"), "a"))
+    write_notebook(folder / "work.ipynb", SOURCES).chmod(0o644)
+    code, text = as_user(OTHER, lambda: said(verb, str(folder / "work.ipynb"), "a"))
     assert code == 3
     assert re.search(r"/\.nbpipe is closed to this user and belongs to user 1701", text)
     assert "Traceback" not in text

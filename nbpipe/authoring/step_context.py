@@ -112,6 +112,8 @@ def recorded_step_context(
     try:
         document = json.loads(executed.read_text(encoding="utf-8"))
         job = read_job(executed.parent)
+    except PermissionError:
+        raise
     except (OSError, ValueError):
         message = f"the record of step `{record.step}` in run {run.number} no longer exists: {executed.parent}"
         raise BadUsage(message, f"Run it again with --force {record.step}.") from None

@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from nbpipe import __version__
@@ -16,7 +15,7 @@ from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.streams import lenient
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import NbpipeError
-from nbpipe.resolve.workspace_layout import closed
+from nbpipe.resolve.workspace_layout import owner_named
 from nbpipe.verbs import options
 from nbpipe.verbs.parser import parse
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
@@ -40,13 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def outcome(words: Sequence[str], screen: TerminalOutput) -> int:
     """Run a command and return its exit code."""
     try:
-        return _carry_out(words, screen)
+        with owner_named():
+            return _carry_out(words, screen)
     except NbpipeError as error:
         return screen.refused(error)
-    except PermissionError as error:
-        if not isinstance(error.filename, str):
-            raise
-        return screen.refused(closed(Path(error.filename)))
     except KeyboardInterrupt:
         screen.note("cancelled")
         return 130

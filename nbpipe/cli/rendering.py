@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from nbpipe.cli.debugging import render_debug
 from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.compute.targets import default_target
-from nbpipe.model import FailureKind, Status
+from nbpipe.errors import StoreOutOfReach
+from nbpipe.model import FailureKind, ObjectReference, Status
 from nbpipe.verbs import responses as r
 from nbpipe.views import json_output, log_text, text_tables, why_report
 from nbpipe.views.run_comparison import comparison_lines, comparison_object
@@ -79,7 +79,19 @@ def _run_object(caller: ShellCaller, response: r.RunResponse) -> dict[str, Any]:
 
 
 def _urls(caller: ShellCaller) -> json_output.UrlOf:
-    return caller.workspace.materializer.url
+    """Return a function from references to URLs, which prints each problem once and returns None instead."""
+    problems: set[str] = set()
+
+    def url(reference: ObjectReference) -> str | None:
+        try:
+            return caller.workspace.materializer.url(reference)
+        except StoreOutOfReach as error:
+            if str(error) not in problems:
+                caller.screen.note(f"warning: {error}")
+            problems.add(str(error))
+            return None
+
+    return url
 
 
 def _run_lines(screen: TerminalOutput, response: r.RunResponse) -> None:
@@ -120,13 +132,9 @@ def _accept(caller: ShellCaller, response: r.AcceptResponse) -> int:
 
 
 def _log(caller: ShellCaller, response: r.LogResponse) -> int:
-    log = response.log
-    if isinstance(log, Path):
-        text = log_text.text_of(json.loads(log.read_text(encoding="utf-8")))
-    else:
-        text = log_text.text_of_events(log)
+    text, path = log_text.text_of_log(response.log), response.log.executed_notebook
     if caller.screen.as_json:
-        notebook = str(log) if isinstance(log, Path) else None
+        notebook = None if path is None else str(path)
         caller.screen.json({"step": response.step, "notebook": notebook, "log": text})
     else:
         caller.screen.lines([text] if text else [])

@@ -90,4 +90,5 @@ def _show_again(session: KernelSession) -> None:
     last = None if live else session.workspace.runs.newest(session.identity)
     if last is not None:
         run, steps = last
-        show_run(run, steps, session.workspace.runs.origin_numbers(steps))
+        runs = session.workspace.runs
+        show_run(run, steps, runs.origin_numbers(steps), runs.metrics(run.id, steps))

@@ -15,7 +15,7 @@ from IPython.display import display
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.output_bindings import WaitMessage
-from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, StepEvent
+from nbpipe.model import AttemptLog, ExecutionRecord, PipelineWarning, RunRecord
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import html_tables, log_text, text_tables
@@ -154,13 +154,10 @@ def show_outputs(executed: Path) -> None:
             display(data, raw=True, metadata=output.get("metadata") or {})  # type: ignore[no-untyped-call]
 
 
-def show_log(log: Path | list[StepEvent]) -> None:
-    """Show the output of a step, from its executed notebook or its events so far."""
-    if isinstance(log, Path):
-        text = log_text.text_of(json.loads(log.read_text(encoding="utf-8"))) or "the step printed nothing"
-    else:
-        text = log_text.text_of_events(log) or "the step has printed nothing yet"
-    show_lines([text])
+def show_log(log: AttemptLog) -> None:
+    """Show the output of a step, or its output so far."""
+    nothing = "the step has printed nothing yet" if log.executed_notebook is None else "the step printed nothing"
+    show_lines([log_text.text_of_log(log) or nothing])
 
 
 def _bundle(lines: Sequence[str], html: Html) -> dict[str, str]:

@@ -9,9 +9,10 @@ from typing import Any
 from nbpipe.magics.display import COLUMNS, show_lines, show_log, show_table, show_warnings
 from nbpipe.magics.in_kernel_steps import bind_locals, debug, run_here
 from nbpipe.magics.kernel_session import KernelSession
-from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.model import ExecutionRecord, Metric, RunRecord
 from nbpipe.verbs import responses as r
 from nbpipe.views import html_tables, text_tables, why_report
+from nbpipe.views.html import Html
 from nbpipe.views.run_comparison import comparison_html, comparison_lines
 from nbpipe.views.wording import accepted_line, status_words
 
@@ -36,14 +37,19 @@ def _here(session: KernelSession, response: r.HereResponse) -> None:
     show_lines(run_here(session, response.step_context))
 
 
-def show_run(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int]) -> None:
-    """Show a recorded run as a table."""
+def show_run(
+    run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int], metrics: Sequence[Metric]
+) -> None:
+    """Show a recorded run as a table, with its metrics."""
     lines = [f"run {run.number} {status_words(run.status)}", *text_tables.step_lines(steps, COLUMNS, numbers)]
-    show_table(lines, html_tables.run_html(run, steps, numbers))
+    metric_lines = text_tables.metric_lines(metrics)
+    html = [html_tables.run_html(run, steps, numbers)]
+    html += [html_tables.lines_html(metric_lines)] if metric_lines else []
+    show_table([*lines, *metric_lines], Html.join(html))
 
 
 def _run(_session: KernelSession, response: r.RunResponse) -> None:
-    show_run(response.run, response.steps, response.numbers)
+    show_run(response.run, response.steps, response.numbers, response.metrics)
 
 
 def _cancel(session: KernelSession, response: r.CancelResponse) -> None:

@@ -21,6 +21,7 @@ from nbpipe.magics.quick_fix_offer import QuickFixOffer
 from nbpipe.magics.rendering import render
 from nbpipe.model import Cell, FailureKind, Status
 from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.resolve.workspace_layout import owner_named
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
 from nbpipe.verbs.options import DEBUG_WORKSPACE
@@ -60,7 +61,7 @@ class StepMagics(Magics):
     @line_magic
     def nbpipe(self, line: str) -> Any:
         """Plan, run and explain the steps declared in this kernel: ``%nbpipe plan | run | status | why …``."""
-        with ErrorDisplay():
+        with ErrorDisplay(), owner_named():
             words = split(line)
             if not words:
                 return show_lines([f"The verbs: {', '.join(verb.name for verb in _VERBS)}. For example: %nbpipe plan"])

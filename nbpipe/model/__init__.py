@@ -37,6 +37,7 @@ from nbpipe.model.declarations import (
 )
 from nbpipe.model.events import (
     AttemptChanged,
+    AttemptLog,
     ExecutionChanged,
     Metric,
     MetricPoint,
@@ -72,6 +73,7 @@ __all__ = [
     "Artifact",
     "AttemptChanged",
     "AttemptEnded",
+    "AttemptLog",
     "AttemptOutputWritten",
     "AttemptRecord",
     "AttemptReport",

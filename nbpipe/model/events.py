@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbpipe.model.records import AttemptRecord, ExecutionRecord
@@ -55,6 +56,15 @@ class MetricPoint(NamedTuple):
     at: int | None
     time: float
     ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLog:
+    """The output of an attempt: its executed notebook with the path, or its events while there is none."""
+
+    executed_notebook: Path | None
+    notebook_json: Mapping[str, Any]
+    events: tuple[StepEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

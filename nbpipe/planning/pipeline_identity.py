@@ -39,10 +39,9 @@ class Identified:
 
 def at_its_place(traits: NotebookTraits, pipeline: PipelineRecord) -> Identified:
     """Return the pipeline known at the notebook's path, with its cells and steps updated."""
-    # A kernel may provide no ids, and may have run only some of the steps of these cells: then keep what is known.
+    # A kernel may provide no ids, and may have run only some cells: then keep what is known.
     cells = traits.cells or pipeline.cells
-    steps = traits.steps | pipeline.steps if cells == pipeline.cells else traits.steps or pipeline.steps
-    return Identified(replace(pipeline, cells=cells, steps=steps), known=True)
+    return Identified(replace(pipeline, cells=cells, steps=traits.steps or pipeline.steps), known=True)
 
 
 def after_a_move(traits: NotebookTraits, others: Iterable[PipelineRecord]) -> PipelineRecord | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -145,6 +147,17 @@ def closed(path: Path) -> StoreOutOfReach:
     return StoreOutOfReach(
         message, f"Its owner can (chmod g+rwX {blocked}); or name another workspace with --workspace DIR."
     )
+
+
+@contextlib.contextmanager
+def owner_named() -> Iterator[None]:
+    """Raise StoreOutOfReach with the owner's name if the block may not use a file or folder."""
+    try:
+        yield
+    except PermissionError as error:
+        if not isinstance(error.filename, str):
+            raise
+        raise closed(Path(error.filename)) from None
 
 
 def write_settings(folder: Path) -> None:

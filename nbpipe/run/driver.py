@@ -449,7 +449,7 @@ class Driver:
         state.attempt = self._attempts[record.id] = record
 
     def _save(self) -> None:
-        entries = self._log.drain(self.run.id)
+        entries = self._log.drain()
         changes = RunChanges(
             list(self._changed.values()), tuple(self._superseded), list(self._attempts.values()), entries
         )

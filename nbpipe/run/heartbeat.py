@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -36,11 +35,6 @@ class Heartbeat:
     ) -> None:
         self._over.set()
         self._thread.join()
-
-    @staticmethod
-    def pause(seconds: float) -> None:
-        """Wait a moment for another run."""
-        time.sleep(seconds)
 
     def _beat(self) -> None:
         while not self._over.wait(_EVERY):

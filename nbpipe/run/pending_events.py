@@ -40,7 +40,7 @@ class PendingEvents:
         """Add an entry."""
         self._entries.append(entry)
 
-    def drain(self, _run: str) -> Sequence[Told]:
+    def drain(self) -> Sequence[Told]:
         """Return the entries since the last call."""
         entries, self._entries = self._entries, []
         return entries

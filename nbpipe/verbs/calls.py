@@ -133,7 +133,7 @@ def accept(invocation: Invocation, caller: Caller) -> AcceptResponse:
 
 
 def logs(invocation: Invocation, caller: Caller) -> LogResponse:
-    """Return the output of a step in its newest run, or its output so far."""
+    """Return the output of a step's newest execution, whatever run it is from, or its output so far."""
     step = invocation[options.STEP]
     return LogResponse(step, caller.workspace.results.log(caller.notebook, step))
 

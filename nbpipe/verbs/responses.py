@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from nbpipe.authoring.linter_settings import LinterSettingsReport
 from nbpipe.authoring.step_context import StepContext
-from nbpipe.model import Artifact, ExecutionRecord, Metric, PipelineWarning, RunRecord, StepEvent
+from nbpipe.model import Artifact, AttemptLog, ExecutionRecord, Metric, PipelineWarning, RunRecord
 from nbpipe.run.acceptance import AcceptedResult
 from nbpipe.run.reports import Explanation, PlanResult, RunReport
 from nbpipe.run.verification import VerificationReport
@@ -99,10 +99,10 @@ class AcceptResponse:
 
 @dataclass(frozen=True, slots=True)
 class LogResponse:
-    """A step's executed notebook, or its events so far."""
+    """The output of a step, or its output so far."""
 
     step: str
-    log: Path | list[StepEvent]
+    log: AttemptLog
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from nbpipe.model import (
 )
 from nbpipe.views.wording import VERDICTS
 
-# Returns the URL of a stored output's bytes, as understood by fsspec.
-UrlOf = Callable[[ObjectReference], str]
+# Returns the URL of a stored output's bytes, as understood by fsspec; None if its datastore is unknown.
+UrlOf = Callable[[ObjectReference], str | None]
 
 
 def plan_object(

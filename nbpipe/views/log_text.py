@@ -6,11 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from nbpipe.model import StepEvent, StepEventKind
+from nbpipe.model import AttemptLog, StepEvent, StepEventKind
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _OURS = frozenset({"setup", "inputs", "parameters"})
+
+
+def text_of_log(log: AttemptLog) -> str:
+    """Return the output of an attempt as plain text, harmless on a terminal."""
+    return text_of_events(log.events) if log.executed_notebook is None else text_of(log.notebook_json)
 
 
 def text_of(notebook: Mapping[str, Any]) -> str:

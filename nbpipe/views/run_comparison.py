@@ -16,6 +16,8 @@ from nbpipe.views.text_diff import component_diff
 from nbpipe.views.wording import duration, failure_line, sentence, status_words
 
 _ABSENT = "–"
+# The earlier attempts of two metrics that both come from the newest attempt.
+_OWN = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,9 @@ class ComparedRun:
         return next((step for step in self.steps if step.step == name), None)
 
     @property
-    def last_metrics(self) -> dict[tuple[str, str], float]:
-        """Return the last value of each metric by its step and name."""
-        return {(metric.step, metric.name): metric.value for metric in self.metrics}
+    def last_metrics(self) -> dict[tuple[str, str], Metric]:
+        """Return the last point of each metric by its step and name."""
+        return {(metric.step, metric.name): metric for metric in self.metrics}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class StepComparison:
     right: ExecutionRecord | None
     differences: tuple[ComponentDifference, ...]
     outputs: Mapping[str, tuple[str | None, str | None]]
-    metrics: Mapping[str, tuple[float | None, float | None]]
+    metrics: Mapping[str, tuple[Metric | None, Metric | None]]
 
 
 def pairs(left: ComparedRun, right: ComparedRun) -> list[StepComparison]:
@@ -225,12 +227,17 @@ def _metric_lines(
     return ["", *text_tables.lines(_metric_header(left, right), rows, columns)] if rows else []
 
 
-def _value(value: float | None) -> str:
-    return _ABSENT if value is None else f"{value:.6g}"
+def _value(metric: Metric | None) -> str:
+    if metric is None:
+        return _ABSENT
+    attempt = metric.earlier_attempt
+    return f"{metric.value:.6g}" + ("" if attempt is None else f" (attempt {attempt})")
 
 
-def _change(was: float | None, now: float | None) -> str:
-    return f"{now - was:+.3g}" if was is not None and now is not None and was != now else ""
+def _change(was: Metric | None, now: Metric | None) -> str:
+    if was is None or now is None or was.value == now.value or (was.earlier_attempt, now.earlier_attempt) != _OWN:
+        return ""
+    return f"{now.value - was.value:+.3g}"
 
 
 def _diffs(comparisons: Iterable[StepComparison]) -> list[tuple[str, tuple[str, ...]]]:
@@ -273,9 +280,21 @@ def _step_object(pair: StepComparison) -> dict[str, Any]:
         ],
         "outputs": {name: {"same": was == now, "digests": [was, now]} for name, (was, now) in pair.outputs.items()},
         "metrics": {name: [_finite(was), _finite(now)] for name, (was, now) in pair.metrics.items()},
+        "metric_attempts": {
+            name: attempts
+            for name, sides in pair.metrics.items()
+            if any(attempts := list(map(_earlier_attempt, sides)))
+        },
     }
 
 
-def _finite(value: float | None) -> float | str | None:
-    """Return a number for JSON; numbers that are not finite become text."""
-    return value if value is None or math.isfinite(value) else str(value)
+def _finite(metric: Metric | None) -> float | str | None:
+    """Return a metric's value for JSON; numbers that are not finite become text."""
+    if metric is None:
+        return None
+    return metric.value if math.isfinite(metric.value) else str(metric.value)
+
+
+def _earlier_attempt(metric: Metric | None) -> int | None:
+    """Return the number of the earlier attempt that logged a metric; None if the newest one did."""
+    return metric.earlier_attempt if metric is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbpipe.errors import Refused
@@ -38,10 +38,13 @@ class Catalog:
     def pipeline_of(self, request: PipelineRequest) -> Identified:
         """Return the pipeline of a request."""
         place = self.context.layout.relative(Path(request.notebook))
-        traits = NotebookTraits(place, request.cells, frozenset(step.name for step in request.reading.steps))
+        steps = frozenset(step.name for step in request.reading.steps)
         record = self.context.history.pipelines.at(place)
+        traits = NotebookTraits(place, request.cells, steps)
         if place.endswith(_SUFFIX) and not self._exists(place):
             return self._moved_away(traits, record)
+        if record is None or record.steps - steps:
+            traits = replace(traits, steps=steps | self._other_steps(place, record))
         return at_its_place(traits, record) if record is not None else self._identify(traits)
 
     def _moved_away(self, traits: NotebookTraits, record: PipelineRecord | None) -> Identified:
@@ -49,6 +52,15 @@ class Catalog:
         record = record or after_a_move(traits, self._notebook_pipelines())
         # The kernel has run only some of its cells, so they say nothing new.
         return Identified(record, known=True) if record is not None else self._identify(traits)
+
+    def _other_steps(self, place: str, record: PipelineRecord | None) -> frozenset[str]:
+        """Return the steps of the saved notebook, or those recorded if there is none.
+
+        A kernel knows only the cells that were run in it.
+        """
+        if self._exists(place):
+            return _traits(self.context.layout.absolute(place), place).steps
+        return frozenset() if record is None else record.steps
 
     def _identify(self, traits: NotebookTraits) -> Identified:
         # A kernel without a known notebook is identified by its folder, which is not a file that could have been moved.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +10,11 @@ from nbpipe.authoring.step_context import StepContext, recorded_step_context
 from nbpipe.data.artifacts import copy_out
 from nbpipe.data.event_file import PieceReader
 from nbpipe.errors import BadUsage
-from nbpipe.history.runs import RunFilter
 from nbpipe.language.source_text import nearest
-from nbpipe.model import Artifact, StepEvent
+from nbpipe.model import Artifact, AttemptLog
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.runs import Runs
-
-_LOOKED_BACK = 50
 
 
 @dataclass(slots=True)
@@ -42,16 +40,17 @@ class Results:
         copy_out(self.context.materializer, artifact, target)
         return artifact
 
-    def log(self, notebook: str, step: str) -> Path | list[StepEvent]:
-        """Return the executed notebook of a step's newest attempt, or the attempt's events if there is none (yet).
+    def log(self, notebook: str, step: str) -> AttemptLog:
+        """Return the output of a step's newest attempt.
 
         An attempt whose worker was lost never gets an executed notebook.
         """
         run, execution = self.runs.require_step(notebook, step)
         attempts = self.runs.attempts(run.id, step)
         if not attempts or (execution.notebook and Path(execution.notebook).is_file()):
-            return self.executed_notebook(notebook, step)
-        return PieceReader(self.context.layout.path(attempts[-1].directory)).read(0)
+            executed = self.executed_notebook(notebook, step)
+            return AttemptLog(executed, json.loads(executed.read_text(encoding="utf-8")))
+        return AttemptLog(None, {}, tuple(PieceReader(self.context.layout.path(attempts[-1].directory)).read(0)))
 
     def executed_notebook(self, notebook: str, step: str) -> Path:
         """Return the executed notebook of a step's newest attempt, or of the one that it was reused from."""
@@ -72,18 +71,16 @@ class Results:
         """Return a step's context in the newest run that executed or reused it; raise BadUsage if there is none."""
         history, layout = self.context.history, self.context.layout
         pipeline = self.catalog.pipeline(notebook).pipeline.id
-        names: list[str] = []
-        for run in history.runs.newest(limit=_LOOKED_BACK, wanted=RunFilter(pipeline)):
-            executions = [layout.located(execution) for execution in history.executions.of_run(run.id)]
-            names = names or [execution.step for execution in executions]
-            execution = next((each for each in executions if each.step == step and each.notebook), None)
-            if execution is not None and execution.status.terminal:
-                return recorded_step_context(
-                    layout.located_run(run), execution, materializer=self.context.materializer,
-                    digests=self.context.digests,
-                )  # fmt: skip
-        message = f"step `{step}` has not been executed in this workspace"
-        raise BadUsage(message, nearest(step, names) or "`--here` runs it with its present inputs.")
+        execution = history.executions.newest_executed(pipeline, step)
+        run = history.runs.get(execution.run) if execution else None
+        if execution is None or run is None:
+            names = [name for name in history.executions.newest(pipeline) if name != step]
+            message = f"step `{step}` has not been executed in this workspace"
+            raise BadUsage(message, nearest(step, names) or "`--here` runs it with its present inputs.")
+        return recorded_step_context(
+            layout.located_run(run), layout.located(execution), materializer=self.context.materializer,
+            digests=self.context.digests,
+        )  # fmt: skip
 
     def _outputs_hint(self, notebook: str, name: str) -> str:
         newest = self.runs.newest(notebook)

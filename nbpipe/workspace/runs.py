@@ -246,13 +246,15 @@ class Runs:
         return self.numbers(execution.origin.run for execution in executions if execution.origin)
 
     def require_step(self, notebook: str, step: str) -> tuple[RunRecord, ExecutionRecord]:
-        """Return a step's execution in the newest run of a notebook; raise BadUsage if there is none."""
-        run, executions = self.last(notebook)
-        execution = next((execution for execution in executions if execution.step == step), None)
-        if execution is None:
-            names = [execution.step for execution in executions]
-            raise BadUsage(f"there is no step `{step}` in run {run.number}", nearest(step, names))
-        return run, execution
+        """Return a step's newest execution, with its run; raise BadUsage if there is none."""
+        newest, _ = self.last(notebook)
+        execution = self.context.history.executions.newest_of_step(newest.pipeline, step)
+        run = self.context.history.runs.get(execution.run) if execution else None
+        if execution is None or run is None:
+            names = sorted(self.context.history.executions.newest(newest.pipeline))
+            message = f"no run of {Path(notebook).name} has a step `{step}`"
+            raise BadUsage(message, nearest(step, names) or f"There are: {', '.join(names)}.")
+        return self.context.layout.located_run(run), self.context.layout.located(execution)
 
     def _located(self, run: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
         layout = self.context.layout
