@@ -94,6 +94,13 @@ class AttemptRepository(Repository):
         with self._database.reading() as connection:
             return [attempt_from(row) for row in connection.execute(query)]
 
+    def executed_notebooks(self) -> list[tuple[str, str]]:
+        """Return the path of each executed notebook, relative to the workspace, and the digest of its bytes."""
+        query = select(attempts.c.directory, attempts.c.notebook, attempts.c.notebook_digest)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(attempts.c.notebook != "", attempts.c.notebook_digest != "")).all()
+        return [(f"{row.directory}/{row.notebook}", row.notebook_digest) for row in rows]
+
     def get(self, attempt: str) -> AttemptRecord | None:
         """Return one attempt."""
         with self._database.reading() as connection:

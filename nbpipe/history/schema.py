@@ -166,6 +166,7 @@ attempts = Table(
     _time_or_none("ended"),
     _time("seconds"),
     _text("notebook"),
+    _text("notebook_digest"),
     _number("pieces"),
     _text_or_none("failure"),
     _text("artifacts"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -139,12 +137,8 @@ def show_table(lines: Sequence[str], html: Html) -> None:
     display(_bundle(lines, html), raw=True)  # type: ignore[no-untyped-call]
 
 
-def show_outputs(executed: Path) -> None:
-    """Show what a step's code printed and displayed in its kernel, under the step's cell."""
-    try:
-        notebook = json.loads(executed.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
+def show_outputs(notebook: Mapping[str, Any]) -> None:
+    """Show again, under the step's own cell, what its code printed and displayed in its own kernel."""
     for output in log_text.shown(notebook):
         if output["output_type"] == "stream":
             stream = sys.stderr if output.get("name") == "stderr" else sys.stdout

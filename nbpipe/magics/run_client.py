@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
@@ -25,7 +22,7 @@ from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.runner_client import LOG_FILE, RunnerClient
 from nbpipe.run.submission import Lifetime, RunOptions, Submission, new_run_id
 from nbpipe.views.card_state import CardState
-from nbpipe.views.html import Html
+from nbpipe.views.html import Html, element
 from nbpipe.views.rich_outputs import rich_outputs
 from nbpipe.workspace import Workspace
 
@@ -214,8 +211,17 @@ class RunClient:
             return ()
         cached = self._displays_by_notebook
         if record.notebook not in cached:
-            cached[record.notebook] = rich_outputs(read_executed(record.notebook))
+            cached[record.notebook] = self._rich_outputs(record.notebook)
         return cached[record.notebook]
+
+    def _rich_outputs(self, notebook: str) -> tuple[Html, ...]:
+        """Return what an executed notebook displayed; of one that was changed, that it was."""
+        try:
+            return rich_outputs(self._workspace().results.read_executed(notebook))
+        except NbpipeError as error:
+            return (element("div", error.message),)
+        except (OSError, ValueError):
+            return ()
 
     def _previews(self, view: RunView, focus: str | None) -> dict[str, Preview]:
         """Return a preview of each output of a successful step."""
@@ -414,15 +420,6 @@ def _submitting(view: RunView) -> Iterator[None]:
     finally:
         if not done:
             view.fail(OutOfReach("the run was not submitted: the cell was interrupted", "Run the cell again."))
-
-
-def read_executed(path: str) -> dict[str, Any]:
-    """Return an executed notebook; an empty one if it cannot be read."""
-    try:
-        notebook: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return notebook
 
 
 def _texts(request: PipelineRequest, selected: Collection[str]) -> dict[str, StepDescription]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from pathlib import Path
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -121,7 +121,8 @@ class StepMagics(Magics):
         progress.end(report)
         for step in report.steps:
             if step.step == cell and step.notebook is not None:
-                show_outputs(Path(step.notebook))
+                with contextlib.suppress(OSError, ValueError):
+                    show_outputs(self.session.workspace.results.read_executed(step.notebook))
         if report.run.status is not Status.SUCCEEDED:
             self.session.unbind(report)
             raise _ending(report)

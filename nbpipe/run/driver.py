@@ -381,7 +381,7 @@ class Driver:
         return replace(
             state.attempt, status=outcome.status, ended=self.clock(), seconds=outcome.seconds,
             notebook=outcome.notebook, failure=state.failure if outcome.status is not Status.SUCCEEDED else None,
-            artifacts=outcome.artifacts,
+            artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest,
         )  # fmt: skip
 
     def _commit(self, state: ExecutionState, outcome: Outcome) -> None:

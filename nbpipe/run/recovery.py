@@ -58,7 +58,7 @@ def _adopt(
     doubts = outcome.doubts if _same(layout, submitted, digests) else (*outcome.doubts, _CHANGED)
     attempt = replace(
         result.attempt, status=Status.SUCCEEDED, started=now - outcome.seconds, ended=now, seconds=outcome.seconds,
-        notebook=outcome.notebook, artifacts=outcome.artifacts,
+        notebook=outcome.notebook, artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest,
     )  # fmt: skip
     recorded = history.attempts.get(attempt.id)
     attempt = replace(attempt, pieces=recorded.pieces if recorded else 0)

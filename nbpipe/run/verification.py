@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbpipe.data.artifacts import check
-from nbpipe.data.digests import DigestCache
+from nbpipe.data.digests import DigestCache, bytes_digest
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.rebuild_archive import ArchivedResult
@@ -76,6 +76,23 @@ def _check_outputs(
     return problem_of, unreachable
 
 
+def _check_notebooks(history: History, layout: WorkspaceLayout, *, repair: bool) -> list[VerificationProblem]:
+    """Return the executed notebooks that were changed after their attempts; with ``repair`` they are set aside."""
+    problems: list[VerificationProblem] = []
+    for reference, digest in history.attempts.executed_notebooks():
+        path = layout.path(reference)
+        try:
+            if not path.is_file() or bytes_digest(path.read_bytes()) == digest:
+                continue
+            if repair:
+                path.rename(path.with_name(f"{path.name}.changed"))
+        except OSError as error:
+            problems.append(VerificationProblem(str(path), f"cannot be read: {error.strerror}"))
+        else:
+            problems.append(VerificationProblem(str(path), "the executed notebook was changed after its run"))
+    return problems
+
+
 def verify_workspace(
     history: History,
     materializer: Materializer,
@@ -92,6 +109,7 @@ def verify_workspace(
     """
     problems: list[VerificationProblem] = []
     checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
+    problems += _check_notebooks(history, layout, repair=repair)
     known_attempts = history.archive.known_attempts()
     unknown_results: list[ArchivedResult] = []
     for path, result in archived_results(layout, () if full else known_attempts):

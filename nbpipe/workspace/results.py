@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nbpipe.authoring.step_context import StepContext, recorded_step_context
 from nbpipe.data.artifacts import copy_out
+from nbpipe.data.digests import bytes_digest
 from nbpipe.data.event_file import PieceReader
-from nbpipe.errors import BadUsage
+from nbpipe.errors import BadUsage, StoreOutOfReach
 from nbpipe.language.source_text import nearest
 from nbpipe.model import Artifact, AttemptLog
 from nbpipe.workspace.catalog import Catalog
@@ -49,8 +51,18 @@ class Results:
         attempts = self.runs.attempts(run.id, step)
         if not attempts or (execution.notebook and Path(execution.notebook).is_file()):
             executed = self.executed_notebook(notebook, step)
-            return AttemptLog(executed, json.loads(executed.read_text(encoding="utf-8")))
+            return AttemptLog(executed, self.read_executed(executed))
         return AttemptLog(None, {}, tuple(PieceReader(self.context.layout.path(attempts[-1].directory)).read(0)))
+
+    def read_executed(self, path: str | Path) -> dict[str, Any]:
+        """Return an executed notebook; raise StoreOutOfReach if its bytes are not those of its attempt's end."""
+        content = Path(path).read_bytes()
+        attempt = self.context.history.attempts.get(Path(path).parent.name)
+        if attempt is None or attempt.notebook_digest not in ("", bytes_digest(content)):
+            message = f"the executed notebook {path} was changed after its run, so it is not shown"
+            raise StoreOutOfReach(message, "`nbpipe verify --repair` sets it aside; --force runs the step again.")
+        notebook: dict[str, Any] = json.loads(content)
+        return notebook
 
     def executed_notebook(self, notebook: str, step: str) -> Path:
         """Return the executed notebook of a step's newest attempt, or of the one that it was reused from."""

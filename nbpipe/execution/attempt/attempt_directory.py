@@ -13,6 +13,7 @@ from typing import Any
 
 from nbpipe.data import attempt_manifest, job_file
 from nbpipe.data.atomic_file import write_file
+from nbpipe.data.digests import bytes_digest
 from nbpipe.model import Job, Outcome
 from nbpipe.permissions import make_folder
 
@@ -101,6 +102,13 @@ class AttemptDirectory:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             return log.read().decode("utf-8", "replace").strip()
         return ""
+
+    def notebook_digest(self) -> str:
+        """Return the digest of the executed notebook; empty if there is none."""
+        try:
+            return bytes_digest(self.notebook.read_bytes())
+        except OSError:
+            return ""
 
     def sign(self, job: Job, outcome: Outcome) -> None:
         """Write the manifest, which says that the attempt succeeded and all its outputs are published."""

@@ -63,7 +63,10 @@ def run_attempt(job: Job, report: Report = _ignore_report) -> Outcome:
         return ended
     status = _STATUS.get(ended.kind, Status.FAILED)
     executed = directory.notebook.name if directory.notebook.is_file() else ""
-    return Outcome(job.attempt, job.token, status, time.monotonic() - started, executed, failure=ended)
+    digest = directory.notebook_digest()
+    return Outcome(
+        job.attempt, job.token, status, time.monotonic() - started, executed, failure=ended, notebook_digest=digest
+    )
 
 
 def stop_attempt(attempt: str) -> bool:
@@ -153,6 +156,7 @@ def _published(
     outcome = Outcome(
         job.attempt, job.token, Status.SUCCEEDED, seconds, directory.notebook.name,
         artifacts=artifacts, notes=notes, observed=used, written=written, doubts=doubts,
+        notebook_digest=directory.notebook_digest(),
     )  # fmt: skip
     directory.sign(job, outcome)
     return outcome
