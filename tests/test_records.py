@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -284,6 +286,30 @@ def test_a_follower_sees_the_last_of_what_came_at_once(tmp_path):
     (event,) = PieceReader(tmp_path).read(0)
     assert event_lines("s", event) == ["s | m = 49.0 (the last of 50 values)", "s | one = 0.25"]
     assert len(metrics_of([event], "r", "s", "a")[0].metrics()) == 51
+
+
+@kernel
+def test_a_rerun_of_the_executed_notebook_leaves_the_attempt_as_it_was(tmp_path):
+    author = Author(tmp_path, step("nbpipe.log_metric('m', 1)"))
+    author.run()
+    (notebook,) = author.folder.glob(".nbpipe/runs/*/s/*/notebook.ipynb")
+    before = {file: file.read_bytes() for file in notebook.parent.iterdir() if file.is_file()}
+    again = tmp_path / "again.ipynb"
+    command = ["-m", "papermill", "--engine", "nbclient", "-k", "python3", str(notebook), str(again)]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+
+    assert {file: file.read_bytes() for file in notebook.parent.iterdir() if file.is_file()} == before
+    assert "m = 1" in again.read_text()
+
+
+def test_progress_of_bars_that_end_together_is_that_of_each(tmp_path):
+    with EventFileWriter(tmp_path):
+        writer = RecordWriter(tmp_path / record_file.NAME)
+        for n in range(1, 101):
+            writer.write({"kind": "progress", "done": n, "total": 100.0, "description": "outer"})
+        writer.write({"kind": "progress", "done": 2.0, "total": None, "description": "endless"})
+    told = [(event.told["description"], event.told["done"]) for event in PieceReader(tmp_path).read(0)]
+    assert told[-2:] == [("outer", 100), ("endless", 2.0)]
 
 
 def test_the_limiter_knows_what_a_record_is_shown_as():

@@ -27,13 +27,14 @@ WHOLE = 1_000
 
 _BLOCK = 1 << 20
 _POINTS = 2_000
+_BARS = 20
 # fallocate's FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE.
 _PUNCH = 3
 _PAGE = 4096
 
 
 class RecordReader:
-    """Reads the records of one attempt as events: metrics in batches, of progress the newest."""
+    """Reads the records of one attempt as events: metrics in batches, of progress the newest of each description."""
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = directory / NAME
@@ -91,18 +92,21 @@ class RecordReader:
     def _events_of(self, lines: Iterable[bytes]) -> list[Event]:
         found: list[Event] = []
         points: list[MetricPoint] = []
-        progress: Event | None = None
+        progress: dict[str | None, Event] = {}
         for kind, content in filter(None, map(_record, lines)):
             if kind is StepEventKind.METRIC:
                 points += self._points(content)
             elif kind is StepEventKind.PROGRESS:
-                progress = kind, content
+                # Of each bar; those whose descriptions change all the time are few that matter.
+                described = content.get("description")
+                progress.pop(described, None)
+                progress[described] = kind, content
             else:
                 key = kind, content["name"]
                 shown = self._displayed.setdefault(key, _Displayed()).add(content)
                 found += [*_batches(points), *([(kind, shown)] if shown is not None else [])]
                 points = []
-        return [*found, *_batches(points), *([progress] if progress else [])]
+        return [*found, *_batches(points), *list(progress.values())[-_BARS:]]
 
     def _points(self, content: Mapping[str, Any]) -> list[MetricPoint]:
         name, at = content["name"], content.get("step")

@@ -67,6 +67,8 @@ def begin(job_path: str) -> None:
     job |= {"inputs": _with_formats(job, "inputs"), "outputs": _with_formats(job, "outputs")}
     modules = _read_modules(job, Path(job_path).parent)
     folder, staging = _places(Path(job_path).parent)
+    # Before inputs are read-only: one of them may hold the attempt's directory.
+    step_api.enter(_context(job), folder if folder == Path(job_path).parent else None)
     paths = [(path, item["name"]) for item in job["inputs"] for path in item["paths"]]
     guarded = {(spelling, name) for path, name in paths for spelling in (os.path.realpath(path), _unfollowed(path))}
     stamps = {item["name"]: _stamps(item["paths"]) for item in job["inputs"]}
@@ -80,7 +82,6 @@ def begin(job_path: str) -> None:
         sys.addaudithook(_guard)
         tqdm_hook.watch(step_api.progress)
     _watch_shell()
-    step_api.enter(_context(job), folder if folder == Path(job_path).parent else None)
     step_observer.begin(job, str(folder), [spelling for spelling, _ in guarded])
 
 
