@@ -269,6 +269,9 @@ def test_the_log_of_a_step_is_that_of_its_newest_execution_whatever_run_it_is_fr
     with Workspace.open(bench.folder) as workspace:
         assert log_text.text_of_log(workspace.results.log(notebook, "add")) == "add in run 1"
         assert log_text.text_of_log(workspace.results.log(notebook, "aside")) == "aside in run 2"
+        last = workspace.plans.why(bench.request(), "add").last
+        assert last is not None
+        assert last.run == workspace.runs.show("1")[0].id
         with pytest.raises(BadUsage, match=r"no run of work\.ipynb has a step `ad`"):
             workspace.results.log(notebook, "ad")
 

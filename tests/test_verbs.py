@@ -70,6 +70,9 @@ def test_a_text_means_the_same_in_both_faces(verb, words):
     if verb == "fmt" and "cannot take" in str(notebook):
         # In a shell it takes any number of notebooks; in a notebook, the one.
         return
+    if shell[0] == "refused" and any(f"`{name}`" in str(shell[2]) for name in ONE_FACE):
+        # What is likened to an option of the shell alone has another hint in a notebook.
+        shell, notebook = shell[:2], notebook[:2]
     assert shell == notebook
 
 
@@ -96,6 +99,15 @@ def test_a_text_means_the_same_in_both_faces(verb, words):
 )
 def test_what_is_wrong_has_one_error(text, message, hint):
     assert read(text, Face.SHELL) == read(text, Face.NOTEBOOK) == ("refused", message, hint)
+
+
+@pytest.mark.parametrize("face", [Face.SHELL, Face.NOTEBOOK])
+def test_a_misspelled_option_is_likened_only_to_options_that_are_allowed_there(face):
+    for verb in verbs_in(face):
+        for option in verb.options:
+            _, _, hint = read(f"{verb.name} {option.name}x", face)
+            likened = [other.name for other in verb.options if f"`{other.name}`" in str(hint)]
+            assert all(face in other.faces for other in verb.options if other.name in likened), (verb.name, hint)
 
 
 def test_values_are_read():

@@ -68,6 +68,9 @@ RUN = RunRecord(
 )
 
 
+ACCEPTED = "accepted by ada on 2026-11-28 03:43 although changed: module:cleaning, definition:rmse, parameter:rate"
+
+
 def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: object) -> ExecutionRecord:
     """Make a step's record."""
     told = {
@@ -96,6 +99,7 @@ def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: obje
         (Reason("hash:conf/a:b.yml"), "the hashed file conf/a:b.yml changed"),
         (Reason("artifact:model"), "the stored output model is missing or damaged"),
         (Reason("artifact:model", None, "has 3 bytes, not 5"), "the stored output model has 3 bytes, not 5"),
+        (Reason("accepted", None, ACCEPTED), ACCEPTED),
         (Reason("when", None, "size > 3"), "its condition is false: size > 3"),
         (Reason("upstream:prepare"), "known when prepare is done"),
         (Reason("upstream:prepare", None, "failed"), "prepare failed"),
@@ -236,6 +240,12 @@ def test_both_attempts_of_a_retried_step_are_told_in_their_order():
         "train | two",
         "✓ succeeded train (attempt 2) in 3.2 s",
     ]
+
+
+def test_a_followed_run_names_the_runs_that_it_reuses_by_their_numbers():
+    reused = step(status=Status.REUSED, attempts=0, origin=ResultOrigin("20261128-x", "train"), saved_seconds=2.0)
+
+    assert update_lines([reused], [], numbers={"20261128-x": 1}) == ["↺ reused train: from run 1, saved 2.0 s"]
 
 
 def test_the_failure_of_the_last_attempt_is_told_once():

@@ -112,4 +112,4 @@ class ShellCaller:
 
     def updated(self, update: RunUpdate) -> None:
         """Print the changes in a followed run."""
-        self.screen.updated(update)
+        self.screen.updated(update, self.workspace.runs.origin_numbers(update.executions))

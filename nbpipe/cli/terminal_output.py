@@ -77,9 +77,9 @@ class TerminalOutput:
         else:
             yield PlainRunProgress(self)
 
-    def updated(self, update: RunUpdate) -> None:
+    def updated(self, update: RunUpdate, numbers: Mapping[str, int]) -> None:
         """Print the changes in a run: the output of its steps, failed attempts, new statuses."""
-        for line in text_tables.update_lines(update.executions, update.named_attempts, update.outputs):
+        for line in text_tables.update_lines(update.executions, update.named_attempts, update.outputs, numbers):
             self.note(line)
 
 

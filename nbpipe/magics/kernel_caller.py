@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from nbpipe.errors import BadParameter, BadUsage
+from nbpipe.errors import BadUsage
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import write_lines
 from nbpipe.magics.front_end_detection import is_watched
@@ -86,12 +86,7 @@ class KernelCaller:
         force: tuple[str, ...] | None = None,
     ) -> PipelineRequest:
         """Return the request for steps of the kernel's cells."""
-        request = self._session.request(steps, texts=texts or {}, start=start, force=force)
-        refused = any(error.place.step is None for error in request.reading.errors)
-        if texts and not request.reading.parameters and not refused:
-            message = f"there is no parameter `{next(iter(texts))}`: this kernel knows no parameters cell"
-            raise BadParameter(message, "Mark the cell with `#| parameters`: a kernel does not know the tags of cells.")
-        return request
+        return self._session.request(steps, texts=texts or {}, start=start, force=force)
 
     def cells(self) -> tuple[Cell, ...]:
         """Return the cells as the kernel last ran them."""
@@ -132,4 +127,5 @@ class KernelCaller:
 
     def updated(self, update: RunUpdate) -> None:
         """Write the changes in a followed run."""
-        write_lines(text_tables.update_lines(update.executions, update.named_attempts, update.outputs))
+        numbers = self.workspace.runs.origin_numbers(update.executions)
+        write_lines(text_tables.update_lines(update.executions, update.named_attempts, update.outputs, numbers))

@@ -119,7 +119,7 @@ class _Parse:
             if option is not None and option.arity is Arity.NONE:
                 option = None
         if option is None:
-            names = [option.name for option in self.verb.options]
+            names = [option.name for option in self.verb.options if self.face in option.faces]
             hint = nearest(name, names) or f"`{self.verb.name} --help` lists the options."
             raise BadUsage(f"`{self.verb.name}` has no option `{name}`", hint)
         if self.face not in option.faces:

@@ -161,11 +161,11 @@ def _metric_line(metric: Metric, count: int) -> str:
     return one_line(f"{metric.step}: {metric.name} = {metric.value:g}" + (f" ({', '.join(notes)})" if notes else ""))
 
 
-def step_line(record: ExecutionRecord) -> str:
+def step_line(record: ExecutionRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
     """Return one line about a step that has changed."""
     attempt = f" (attempt {record.attempts})" if record.attempts > 1 else ""
     took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
-    why = step_explanation(record)
+    why = step_explanation(record, numbers)
     return f"{status_words(record.status)} {one_line(record.step)}{attempt}{took}" + (f": {why}" if why else "")
 
 
@@ -173,6 +173,7 @@ def update_lines(
     executions: Iterable[ExecutionRecord],
     attempts: Iterable[tuple[str, AttemptRecord]],
     outputs: Iterable[tuple[str, AttemptRecord, Iterable[StepEvent]]] = (),
+    numbers: Mapping[str, int] = NO_NUMBERS,
 ) -> list[str]:
     """Return the changes in a run as plain lines: the output and failure of each attempt, then new step states.
 
@@ -184,7 +185,7 @@ def update_lines(
         lines.setdefault(attempt.id, []).extend(line for event in events for line in event_lines(step, event))
     for step, attempt in attempts:
         lines.setdefault(attempt.id, []).extend(_attempt_lines(step, attempt, changed.get(attempt.execution)))
-    states = [step_line(execution) for execution in changed.values() if execution.current]
+    states = [step_line(execution, numbers) for execution in changed.values() if execution.current]
     return [*(line for of_attempt in lines.values() for line in of_attempt), *states]
 
 

@@ -133,8 +133,8 @@ def _sentence(reason: Reason) -> str:
     was, now = _summary(reason.was), _summary(reason.now)
     if reason.component in _FIXED:
         return _FIXED[reason.component]
-    if reason.component in _SENTENCES and now:
-        return now
+    if reason.component in _SENTENCES and reason.now:
+        return reason.now
     if reason.component == "policy":
         return f"declared `{now}`" if now else "declared so"
     if kind == "artifact":

@@ -57,8 +57,7 @@ class Plans:
         """Return why a step would run or be reused, compared with its nearest earlier result."""
         pinned, decision = self._decide(request, step)
         history, layout = self.context.history, self.context.layout
-        last = history.runs.last(pinned.pipeline.id)
-        recorded = history.executions.of_step(last.id, step) if last else None
+        recorded = history.executions.newest_of_step(pinned.pipeline.id, step)
         before = history.executions.latest(pinned.pipeline.id).get(step)
         return Explanation(
             step, decision.verdict, layout.located(before) if before else None, decision.components,
