@@ -43,7 +43,11 @@ class Catalog:
         if record is None or record.steps - steps:
             steps |= self._other_steps(place, record)
         traits = NotebookTraits(place, request.cells, steps)
-        return at_its_place(traits, record) if record is not None else self._identify(traits)
+        return (
+            at_its_place(traits, record, self.context.history.pipelines.all)
+            if record is not None
+            else self._identify(traits)
+        )
 
     def _other_steps(self, place: str, record: PipelineRecord | None) -> frozenset[str]:
         """Return the steps of the saved notebook, or those recorded if there is none.
