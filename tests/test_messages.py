@@ -12,6 +12,7 @@ from sample_cells import cells
 
 from nbpipe.errors import BadPipeline, NbpipeError, OutOfReach, Refusals, SourceLocation, StepFailed, UndeclaredName
 from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import PipelineWarning
 from nbpipe.resolve import parse_cache
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run import messages
@@ -149,9 +150,13 @@ def test_a_reply_that_cannot_be_understood_is_a_refusal():
     assert decode_reply('{"version": 2, "run": "r1"}').run == "r1"
 
 
+MOVED = PipelineWarning("notebook", "b.ipynb is a.ipynb, moved or renamed", "")
+UNUSED = PipelineWarning("unused-input", "the input `x` is not used", "Leave it out.", SourceLocation(3, step="make"))
+
+
 def test_replies_arrive_as_they_were_sent():
     error = ErrorPayload.of(BadPipeline("a", "b", SourceLocation(1, 2, 3, "make")))
-    for reply in (Reply(ReplyKind.BEGAN, "r1"), Reply(ReplyKind.BROKE_OFF, "r1", error)):
+    for reply in (Reply(ReplyKind.BEGAN, "r1", warnings=(MOVED, UNUSED)), Reply(ReplyKind.BROKE_OFF, "r1", error)):
         assert decode_reply(encode_reply(reply)) == reply
 
 

@@ -386,6 +386,22 @@ def test_when_two_notebooks_look_like_the_one_that_is_gone_nothing_is_guessed(pr
         assert [run.number for run in workspace.runs.find(RunFilter())] == [3, 2, 1]
 
 
+def test_two_notebooks_that_swap_their_names_say_so_once(project):
+    other = Project(project.folder, "other.ipynb", ("%%step plot -o p:json\np = 1",))
+    write_notebook(other.path, other.cells)
+    # Two notebooks of a front end never share an id.
+    other.path.write_text(other.path.read_text().replace("cell-", "other-"))
+    other.run()
+    content = other.path.read_bytes()
+    project.path.replace(other.path)
+    project.path.write_bytes(content)
+
+    assert len(project.notes()) == 1
+    assert "work.ipynb has the cells of other.ipynb" in project.notes()[0]
+    notes = [note for each in (project, other, project, other) for note in said(each.report())]
+    assert len(notes) == 1
+
+
 def test_a_notebook_that_comes_back_has_its_history(project):
     content = project.path.read_bytes()
     project.path.unlink()

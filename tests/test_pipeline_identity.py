@@ -74,6 +74,16 @@ def test_what_a_kernel_does_not_tell_stays_known(cells, steps):
     assert at_its_place(traits("n.ipynb", cells, steps), KNOWN) == Identified(KNOWN, known=True)
 
 
+def test_notebooks_that_have_swapped_their_names_keep_the_histories_of_their_names_and_one_says_so():
+    other = PipelineRecord("p2", "m.ipynb", frozenset({"d1", "d2"}), frozenset({"plot"}))
+    first = at_its_place(traits("n.ipynb", other.cells, other.steps), KNOWN, lambda: [KNOWN, other])
+    second = at_its_place(traits("m.ipynb"), other, lambda: [first.pipeline, other])
+
+    assert first.note == "n.ipynb has the cells of m.ipynb: it continues the history of the notebook with this name"
+    assert (first.pipeline.id, second.pipeline.id, second.note) == ("p1", "p2", "")
+    assert at_its_place(traits("n.ipynb", ["new"]), KNOWN, lambda: [KNOWN, other]).note == ""
+
+
 # Moved and renamed
 
 

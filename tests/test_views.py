@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import artifact_of
 
+from nbpipe.errors import SourceLocation
 from nbpipe.model import (
     AttemptRecord,
     CachedResult,
@@ -18,6 +19,7 @@ from nbpipe.model import (
     ExecutionRecord,
     Failure,
     KeyComponent,
+    PipelineWarning,
     Reason,
     ResultOrigin,
     ReuseVerdict,
@@ -55,6 +57,7 @@ from nbpipe.views.wording import (
     size,
     status_words,
     verdict_line,
+    warning_line,
 )
 
 HIT = CachedResult("blake3:00", "a1", ResultOrigin("5f0e7c9a11", "train"), 12.2, "notebook.ipynb", ())
@@ -78,6 +81,12 @@ def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: obje
         "origin": None, "notebook": None, "artifacts": (), "failure": None,
     }  # fmt: skip
     return ExecutionRecord(f"e-{name}", "5f0e7c9a11", name, 0, status, **{**told, **changes})
+
+
+def test_a_warning_about_the_whole_notebook_names_no_place():
+    assert warning_line(PipelineWarning("notebook", "c.ipynb is a copy", "")) == "c.ipynb is a copy."
+    placed = PipelineWarning("unused", "`x` is not used", "Leave it out.", SourceLocation(3))
+    assert warning_line(placed) == "cell 3: `x` is not used. Leave it out."
 
 
 @pytest.mark.parametrize(

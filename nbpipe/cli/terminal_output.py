@@ -16,6 +16,7 @@ from nbpipe.model import ExecutionRecord, PipelineWarning, Status
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import json_output, text_tables
 from nbpipe.views.terminal_text import harmless, harmless_json, harmless_lines
+from nbpipe.views.wording import warning_line
 from nbpipe.workspace import ActiveRun
 
 
@@ -58,8 +59,7 @@ class TerminalOutput:
     def warnings(self, warnings: Iterable[PipelineWarning]) -> None:
         """Print warnings."""
         for warned in warnings:
-            where = warned.place.words()
-            self.note(f"warning: {where + ': ' if where else ''}{warned.message}. {warned.hint}".rstrip())
+            self.note(f"warning: {warning_line(warned)}")
 
     def refused(self, error: NbpipeError) -> int:
         """Print an error, and return the exit code."""

@@ -19,7 +19,7 @@ from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import html_tables, log_text, text_tables
 from nbpipe.views.html import Html
 from nbpipe.views.terminal_text import harmless_lines
-from nbpipe.views.wording import duration, status_words
+from nbpipe.views.wording import duration, status_words, warning_line
 from nbpipe.workspace import ActiveRun
 
 COLUMNS = 120
@@ -129,7 +129,7 @@ def write_lines(lines: Sequence[str]) -> None:
 
 def show_warnings(warnings: Iterable[PipelineWarning]) -> None:
     """Show warnings about the notebook."""
-    show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in warnings])
+    show_lines([f"warning: {warning_line(warning)}" for warning in warnings])
 
 
 def show_table(lines: Sequence[str], html: Html) -> None:

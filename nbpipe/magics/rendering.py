@@ -14,7 +14,7 @@ from nbpipe.verbs import responses as r
 from nbpipe.views import html_tables, text_tables, why_report
 from nbpipe.views.html import Html
 from nbpipe.views.run_comparison import comparison_html, comparison_lines
-from nbpipe.views.wording import accepted_line, status_words
+from nbpipe.views.wording import accepted_line, status_words, warning_line
 
 
 def render(session: KernelSession, response: r.Response) -> None:
@@ -117,7 +117,7 @@ def _trust(_session: KernelSession, response: r.TrustResponse) -> None:
 def _lint(session: KernelSession, response: r.LintResponse) -> None:
     if response.fixed and session.notebook is not None:
         show_lines([_changed(session.notebook, response.fixed)])
-    show_lines([f"{w.place.words()}: {w.message}. {w.hint}" for w in response.warnings] or ["no warnings"])
+    show_lines([warning_line(warning) for warning in response.warnings] or ["no warnings"])
 
 
 def _format(_session: KernelSession, response: r.FormatResponse) -> None:

@@ -14,7 +14,7 @@ from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.run_view import RunView, StepDescription
 from nbpipe.magics.watched_run import WatchedRun
-from nbpipe.model import Artifact, Cell, Preview, Status, step_needs
+from nbpipe.model import Artifact, Cell, PipelineWarning, Preview, Status, step_needs
 from nbpipe.resolve.resolved_request import PipelineRequest, declared_needs
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.messages import Reply
@@ -61,6 +61,7 @@ class RunClient:
         self._lock = threading.RLock()
         self._watcher: threading.Thread | None = None
         self._numbers: dict[str, int] = {}
+        self._shown_warnings: set[PipelineWarning] = set()
         self._displays_by_notebook: dict[str, tuple[Html, ...]] = {}
         self._previews_by_artifact: dict[Artifact, Preview] = {}
         self._gesture = 0
@@ -319,6 +320,8 @@ class RunClient:
     def _replied(self, reply: Reply) -> None:
         self._unanswered.pop(reply.run, None)
         for view in [view for view in self._views if view.request == reply.run]:
+            view.warnings = tuple(warning for warning in reply.warnings if warning not in self._shown_warnings)
+            self._shown_warnings.update(reply.warnings)
             if reply.error is not None:
                 view.fail(reply.error.to_error())
             elif view.watched is None:

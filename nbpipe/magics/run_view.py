@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.watched_run import WatchedRun
-from nbpipe.model import ExecutionRecord, RunRecord, Status, StepCell
+from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, Status, StepCell
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views.card_state import CardState, StepActivity
 
@@ -54,7 +55,7 @@ class RunView:
     ``request`` is the id of the request in the run's log; empty for a whole run. ``watched`` is None until it is known
     which run carries out the request. ``texts`` describes the submitted steps; ``alone`` says that the run has
     parameter values of its own, so that it does not correspond to the cells; ``stumbles`` counts failed attempts to
-    follow it.
+    follow it; ``warnings`` are shown on the first card.
     """
 
     picture: Picture
@@ -67,6 +68,8 @@ class RunView:
     alone: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
     stumbles: int = 0
+    warnings: tuple[PipelineWarning, ...] = ()
+    _first_card: CardHandle | None = None
     _cards: list[tuple[CardHandle, str | None]] = field(default_factory=list)
     _unwanted: set[str] = field(default_factory=set)
     _is_undrawn: bool = True
@@ -136,6 +139,7 @@ class RunView:
     def add(self, card: CardHandle, focus: str | None) -> None:
         """Show the run on another card."""
         with self.changed:
+            self._first_card = self._first_card or card
             self._cards.append((card, focus))
         self._show(card, focus, ended=self.over)
 
@@ -213,6 +217,8 @@ class RunView:
         is_drawn = False
         try:
             state = self.picture(self, focus)
+            if self.warnings and card is self._first_card:
+                state = dataclasses.replace(state, warnings=self.warnings)
             (card.end if ended else card.update)(state)
             is_drawn = True
         finally:

@@ -17,7 +17,7 @@ from nbpipe.codec import convert, encode_exact
 from nbpipe.errors import NbpipeError, OutOfReach, Refusals, Refused
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
-from nbpipe.model import Cell
+from nbpipe.model import Cell, PipelineWarning
 from nbpipe.resolve.parse_cache import reading_digest
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.submission import Lifetime, RunOptions, Submission
@@ -69,13 +69,15 @@ class ErrorPayload:
 class Reply:
     """The reply to the submission of ``run``, which is empty if the submission is unknown.
 
-    ``joined`` is the run that its steps were added to; empty if they are a run of their own.
+    ``joined`` is the run that its steps were added to; empty if they are a run of their own. ``warnings`` are those
+    about the notebook.
     """
 
     kind: ReplyKind
     run: str
     error: ErrorPayload | None = None
     joined: str = ""
+    warnings: tuple[PipelineWarning, ...] = ()
     version: int = VERSION
 
 

@@ -173,12 +173,14 @@ class RunnerService:
         submission = active.submission
         active.joined = self._join(active)
         if active.joined is not None:
-            self._reply(Reply(ReplyKind.JOINED, active.id, joined=active.joined.id))
+            run = active.joined.run
+            warnings = run.warnings if run is not None else ()
+            self._reply(Reply(ReplyKind.JOINED, active.id, joined=active.joined.id, warnings=warnings))
             return
 
         def began(run: ActiveRun) -> None:
             active.begin(run)
-            self._reply(Reply(ReplyKind.BEGAN, run.record.id))
+            self._reply(Reply(ReplyKind.BEGAN, run.record.id, warnings=run.warnings))
 
         with Workspace.open(submission.request.base, submission.root) as workspace:
             workspace.context.environ = submission.environ

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nbpipe.errors import SourceLocation
 from nbpipe.model import Artifact, ExecutionRecord, Failure, FailureKind, Status
-from nbpipe.views.card_state import CardState, StepActivity, remaining_seconds, waits_for
+from nbpipe.views.card_state import CardState, StepActivity, notes, remaining_seconds, waits_for
 from nbpipe.views.html import Html, element
 from nbpipe.views.log_text import plain
 from nbpipe.views.preview_view import glimpse_html, title
@@ -43,7 +43,7 @@ def card_html(state: CardState, chosen: str | None) -> CardHtml:
     activity = state.activities.get(record.step, StepActivity()) if record is not None else StepActivity()
     return CardHtml(
         head=_head(state),
-        note=Html.line(state.note),
+        note=Html.join(element("div", Html.line(note)) for note in notes(state)),
         facts=_facts(state, record),
         error=_error(state, record),
         progress=_progress(state, record, activity),

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from nbpipe.model import ExecutionRecord, Preview, RunRecord, Status
+from nbpipe.model import ExecutionRecord, PipelineWarning, Preview, RunRecord, Status
 from nbpipe.views.html import Html
 from nbpipe.views.log_text import plain
 from nbpipe.views.status_icons import MARKS
 from nbpipe.views.terminal_text import fit, harmless, one_line
-from nbpipe.views.wording import duration, step_explanation
+from nbpipe.views.wording import duration, step_explanation, warning_line
 
 # Above this number of steps a card opens as a list; the graph is drawn on request.
 GRAPH_STEPS = 60
@@ -49,7 +49,7 @@ class CardState:
     ``run`` is None while it is being submitted. ``steps`` are in notebook order. ``focus`` is the step of this cell,
     or None for a whole run. ``previews`` have keys ``step.output``; ``numbers`` are run numbers by id.
     ``note`` is a sentence about the run, ``error_line`` the text of the failing line in the author's cell,
-    ``displays`` the HTML that the step of this cell displayed.
+    ``displays`` the HTML that the step of this cell displayed, ``warnings`` those about the notebook.
     """
 
     run: RunRecord | None
@@ -63,6 +63,7 @@ class CardState:
     note: str = ""
     error_line: str = ""
     displays: tuple[Html, ...] = ()
+    warnings: tuple[PipelineWarning, ...] = ()
 
     def step(self, name: str | None) -> ExecutionRecord | None:
         """Return the record of a step."""
@@ -84,6 +85,12 @@ class CardState:
 
 # The details of a step: its label, the time taken or saved, its start if it is running, and its explanation.
 Detail = tuple[str, str, float | None, str]
+
+
+def notes(state: CardState) -> list[str]:
+    """Return the sentences about the run and its notebook."""
+    warnings = [f"warning: {warning_line(warning)}" for warning in state.warnings]
+    return [*warnings, *([state.note] if state.note else [])]
 
 
 def letters(steps: Sequence[ExecutionRecord]) -> str:

@@ -12,7 +12,7 @@ from nbpipe.errors import SourceLocation
 from nbpipe.model import ExecutionRecord, Status
 from nbpipe.views import html_tables, text_tables
 from nbpipe.views.card_html import error_title, metric_words, trace_lines
-from nbpipe.views.card_state import GRAPH_STEPS, CardState, StepActivity, label, log_lines
+from nbpipe.views.card_state import GRAPH_STEPS, CardState, StepActivity, label, log_lines, notes
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.graph_svg import alt_text, data_uri, still_svg
 from nbpipe.views.html import Html, element
@@ -98,8 +98,7 @@ def _run_time(state: CardState) -> str:
 
 
 def _sentences(state: CardState, record: ExecutionRecord | None) -> Iterator[str]:
-    if state.note:
-        yield one_line(state.note)
+    yield from map(one_line, notes(state))
     if record is None:
         return
     if record.status is Status.REUSED and record.origin is not None:

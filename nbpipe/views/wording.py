@@ -11,6 +11,7 @@ from nbpipe.model import (
     DependsVerdict,
     ExecutionRecord,
     Failure,
+    PipelineWarning,
     Reason,
     ReuseVerdict,
     RunVerdict,
@@ -216,6 +217,12 @@ def failure_line(failure: Failure) -> str:
     where = SourceLocation(cell=failure.cell, line=failure.line).words()
     message = one_line(failure.message) or one_line(f"{failure.ename}: {failure.evalue}")
     return f"{where}: {message}" if where else message
+
+
+def warning_line(warning: PipelineWarning) -> str:
+    """Return a warning in one line, e.g. ``cell 3: the input `x` is not used. Leave it out.``."""
+    where = warning.place.words()
+    return one_line(f"{where + ': ' if where else ''}{warning.message}. {warning.hint}")
 
 
 def step_explanation(record: ExecutionRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:

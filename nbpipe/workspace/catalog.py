@@ -45,7 +45,9 @@ class Catalog:
             return self._moved_away(traits, record)
         if record is None or record.steps - steps:
             traits = replace(traits, steps=steps | self._other_steps(place, record))
-        return at_its_place(traits, record) if record is not None else self._identify(traits)
+        if record is None:
+            return self._identify(traits)
+        return at_its_place(traits, record, self.context.history.pipelines.all)
 
     def _moved_away(self, traits: NotebookTraits, record: PipelineRecord | None) -> Identified:
         """Return the pipeline of a kernel's notebook whose file is gone: moved or renamed, deleted or never saved."""

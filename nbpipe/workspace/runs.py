@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbpipe.compute.targets import default_target, executor_of
@@ -47,6 +47,7 @@ class ActiveRun:
     steps: int
     warnings: tuple[PipelineWarning, ...]
     _increments: _Increments
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def extend(
         self, request: PipelineRequest, name: str, gesture: int = 0, environ: Mapping[str, str] | None = None
@@ -55,7 +56,12 @@ class ActiveRun:
 
         ``name`` is the id of the request in the run's log; ``environ`` are the environment variables of the steps.
         """
-        return not self.is_over and self.driver.extend(self._increments.make(request, name, gesture, environ))
+        if self.is_over:
+            return False
+        increment = self._increments.make(request, name, gesture, environ)
+        with self._lock:
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *increment.planner.graph.pipeline.warnings)))
+        return self.driver.extend(increment)
 
     @property
     def is_over(self) -> bool:
