@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nbpipe.execution.attempt import import_shim  # noqa: F401  # the figures should not include the cost of JupyterLab's packages
+from nbpipe.execution.attempt import slow_import_blocker  # noqa: F401  # the figures should not include the cost of JupyterLab's packages
 
 # isort: split
 import nbformat

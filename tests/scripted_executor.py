@@ -16,7 +16,7 @@ from sample_pipelines import cells
 from stored import path_in
 
 from nbpipe.compute import outcomes
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.notebook_parser import parse_cells

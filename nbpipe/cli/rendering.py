@@ -40,7 +40,7 @@ def _plan(caller: ShellCaller, response: r.PlanResponse) -> int:
     return 0
 
 
-def _report(caller: ShellCaller, response: r.ReportResponse) -> int:
+def _report(caller: ShellCaller, response: r.RunReportResponse) -> int:
     screen, report = caller.screen, response.report
     if screen.as_json:
         screen.json(json_output.run_object(report.run, report.steps, report.seconds, _urls(caller), response.metrics))
@@ -66,7 +66,7 @@ def _detached(caller: ShellCaller, response: r.DetachedResponse) -> int:
     return 0
 
 
-def _run(caller: ShellCaller, response: r.RunResponse) -> int:
+def _run(caller: ShellCaller, response: r.RecordedRunResponse) -> int:
     if caller.screen.as_json:
         caller.screen.json(_run_object(caller, response))
     else:
@@ -74,7 +74,7 @@ def _run(caller: ShellCaller, response: r.RunResponse) -> int:
     return _RUN_EXIT.get(response.run.status, 1) if response.followed else 0
 
 
-def _run_object(caller: ShellCaller, response: r.RunResponse) -> dict[str, Any]:
+def _run_object(caller: ShellCaller, response: r.RecordedRunResponse) -> dict[str, Any]:
     return json_output.run_object(response.run, response.steps, response.seconds, _urls(caller), response.metrics)
 
 
@@ -94,7 +94,7 @@ def _urls(caller: ShellCaller) -> json_output.UrlOf:
     return url
 
 
-def _run_lines(screen: TerminalOutput, response: r.RunResponse) -> None:
+def _run_lines(screen: TerminalOutput, response: r.RecordedRunResponse) -> None:
     run = response.run
     head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(response.seconds)}, {run.notebook}"]
     head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
@@ -242,9 +242,9 @@ def _numbers(cells: Sequence[int]) -> str:
 
 _RENDERERS: Mapping[type, Callable[[ShellCaller, Any], int]] = {
     r.PlanResponse: _plan,
-    r.ReportResponse: _report,
+    r.RunReportResponse: _report,
     r.DetachedResponse: _detached,
-    r.RunResponse: _run,
+    r.RecordedRunResponse: _run,
     r.CancelResponse: _cancel,
     r.WhyResponse: _why,
     r.DebugResponse: render_debug,

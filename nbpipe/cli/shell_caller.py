@@ -15,7 +15,7 @@ from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import absolute, find_workspace
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions
-from nbpipe.verbs.responses import ReportResponse
+from nbpipe.verbs.responses import RunReportResponse
 from nbpipe.workspace import Workspace, request_for
 
 
@@ -84,12 +84,12 @@ class ShellCaller:
         """Return the cells of the saved notebook."""
         return tuple(read_notebook(absolute(self.saved)).cells)
 
-    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> ReportResponse:
+    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> RunReportResponse:
         """Run the steps while a progress bar, or plain lines, show their progress."""
         with self.screen.following() as follower:
             report = self.workspace.runs.run(request, run_options, follower.updated, began=follower.begin)
         numbers = self.workspace.runs.origin_numbers(report.steps)
-        return ReportResponse(report, numbers, self.workspace.runs.metrics(report.run.id, report.steps))
+        return RunReportResponse(report, numbers, self.workspace.runs.metrics(report.run.id, report.steps))
 
     def show_live(self) -> bool:
         """Return False: a shell shows a run only with ``--follow``."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from nbpipe.compute import local_cluster, outcomes, worker_entry_points
 from nbpipe.compute.local_cluster import LocalCluster
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Job, Outcome
 
 _RESULT_SECONDS = 60

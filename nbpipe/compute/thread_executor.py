@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from nbpipe.compute import outcomes, worker_entry_points
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome
 
 

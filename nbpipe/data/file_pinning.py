@@ -20,7 +20,7 @@ from nbpipe.data.digests import (
     require_file,
     tree_digest,
 )
-from nbpipe.data.file_systems import remote_devices
+from nbpipe.data.file_system_kind import remote_devices
 from nbpipe.data.local_modules import find_modules, shadowed_modules
 from nbpipe.errors import FileMissing
 from nbpipe.history.digest_cache import CachedDigest

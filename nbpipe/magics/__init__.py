@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbpipe.magics.await_transformer import NAME, AwaitTransformer, await_function
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import ErrorDisplay, hint
-from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.ipython_completer import offer, offer_no_more
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.output_binder import OutputBinder

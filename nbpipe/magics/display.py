@@ -50,7 +50,7 @@ class ErrorDisplay:
             raise PipelineError(error) from None
 
 
-class RunDisplay:
+class RunTableDisplay:
     """The steps of a run under the cell, as one display that is updated in place."""
 
     def __init__(self, session: KernelSession) -> None:

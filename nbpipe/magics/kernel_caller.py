@@ -9,7 +9,7 @@ from typing import Self
 from nbpipe.errors import BadUsage, WorkspaceUntrusted
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import write_lines
-from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.resolved_request import PipelineRequest

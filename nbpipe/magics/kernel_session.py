@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
-from nbpipe.magics.front_end_detection import deleted_cells, names_cells
+from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
 from nbpipe.magics.kernel_cells import KernelCells, session_notebook
 from nbpipe.magics.output_bindings import OutputBindings, WaitMessage
 from nbpipe.magics.run_client import RunClient

@@ -48,7 +48,7 @@ def show_run(
     show_table([*lines, *metric_lines], Html.join(html))
 
 
-def _run(_session: KernelSession, response: r.RunResponse) -> None:
+def _run(_session: KernelSession, response: r.RecordedRunResponse) -> None:
     show_run(response.run, response.steps, response.numbers, response.metrics)
 
 
@@ -147,7 +147,7 @@ _RENDERERS: Mapping[type, Callable[[KernelSession, Any], None]] = {
     r.PlanResponse: _plan,
     r.DetachedResponse: _detached,
     r.HereResponse: _here,
-    r.RunResponse: _run,
+    r.RecordedRunResponse: _run,
     r.CancelResponse: _cancel,
     r.WhyResponse: _why,
     r.DebugResponse: _debug,

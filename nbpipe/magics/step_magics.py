@@ -12,8 +12,8 @@ from nbpipe.errors import NbpipeError, Refusals, StepFailed
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.misspelled_steps import misspelled
 from nbpipe.magics.card_actions import show_card
-from nbpipe.magics.display import ErrorDisplay, RunDisplay, show_lines, show_outputs
-from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.display import ErrorDisplay, RunTableDisplay, show_lines, show_outputs
+from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.in_kernel_steps import run_here
 from nbpipe.magics.kernel_caller import KernelCaller
 from nbpipe.magics.kernel_session import KernelSession
@@ -29,7 +29,7 @@ from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
 from nbpipe.verbs.table import verbs_in
 from nbpipe.verbs.usage import verb_help, verbs_help
-from nbpipe.views import help_text
+from nbpipe.views import language_help
 
 _VERBS = verbs_in(Face.NOTEBOOK)
 # IPython itself would look for an object with the verb's name.
@@ -116,7 +116,7 @@ class StepMagics(Magics):
             raise
 
     def _carry_out(self, request: PipelineRequest, run_options: RunOptions, cell: str | None = None) -> None:
-        progress = RunDisplay(self.session)
+        progress = RunTableDisplay(self.session)
         report = self.session.run(request, run_options, progress.updated, progress.begin)
         progress.end(report)
         for step in report.steps:
@@ -132,7 +132,7 @@ class StepMagics(Magics):
 
 
 # What `%%step?` and `%nbpipe?` show.
-StepMagics.step.__doc__ = StepMagics.nbstep.__doc__ = help_text.STEP
+StepMagics.step.__doc__ = StepMagics.nbstep.__doc__ = language_help.STEP
 StepMagics.nbpipe.__doc__ = verbs_help(Face.NOTEBOOK)
 
 

@@ -29,7 +29,7 @@ from nbpipe.papermill_engine.output_binding_code import binding_code
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import absolute
 from nbpipe.run.reports import RunReport
-from nbpipe.run.run_watcher import AttemptOutput, RunUpdate
+from nbpipe.run.run_watcher import NewAttemptEvents, RunUpdate
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
 
@@ -263,7 +263,7 @@ class NotebookRun:
             for place in self.schedule.steps[step]:
                 self._live.pop(place, None)
 
-    def _add_live(self, output: AttemptOutput) -> None:
+    def _add_live(self, output: NewAttemptEvents) -> None:
         for place in self.schedule.steps[output.step]:
             own = [event for event in output.events if event.cell == place + 1]
             cell_outputs.live_outputs(own, self._live.setdefault(place, []))

@@ -248,7 +248,7 @@ class Driver:
                 self._submit(self._table.by_id[execution], number)
             case machine.StopAttempt(execution):
                 self._stop(self._table.by_id[execution])
-            case machine.NoteExecution(execution, text):
+            case machine.NoteBlocked(execution, text):
                 state = self._table.by_id[execution]
                 note = _STOPPING if self._is_replacing(state) else text
                 self._put(state, state.stands(Status.QUEUED, notes=(note,)))
@@ -316,7 +316,7 @@ class Driver:
                 return
         self._feed(machine.DecisionChecked(state.id, again.verdict, elsewhere))
 
-    def _ended_elsewhere(self, state: ExecutionState) -> machine.EndedElsewhere | None:
+    def _ended_elsewhere(self, state: ExecutionState) -> machine.AwaitedAttemptEnded | None:
         """Return the ending of the attempt that this execution awaited, if it belongs to the same pipeline."""
         awaited = self.state.awaited(state.id)
         if not self.attach or state.key is None or not awaited:
@@ -325,7 +325,7 @@ class Driver:
         if attempt is None or attempt.failure is None or attempt.status not in (Status.FAILED, Status.CANCELLED):
             return None
         state.failure, state.elsewhere = attempt.failure, attempt
-        return machine.EndedElsewhere(attempt.status, attempt.failure)
+        return machine.AwaitedAttemptEnded(attempt.status, attempt.failure)
 
     def _release(self, state: ExecutionState) -> None:
         if state.claim is not None:

@@ -10,7 +10,7 @@ from nbpipe.model import Artifact, Job, Step, StepOutput
 from nbpipe.planning.plan import Planner
 
 
-class StepJobs(Protocol):
+class JobFactory(Protocol):
     """The work of a driver for a step outside of the history: jobs, pinned files and delivery."""
 
     def job(self, step: str, *, attempt: str, token: int, upstream: Mapping[StepOutput, Artifact]) -> Job:
@@ -38,7 +38,7 @@ class RunIncrement:
     """
 
     planner: Planner
-    jobs: StepJobs
+    jobs: JobFactory
     selected: frozenset[str]
     requested: frozenset[str]
     request: str = ""

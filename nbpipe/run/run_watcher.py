@@ -27,7 +27,7 @@ from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptOutput:
+class NewAttemptEvents:
     """The events of an attempt since the last look."""
 
     step: str
@@ -46,7 +46,7 @@ class RunUpdate:
     run: RunRecord | None
     executions: tuple[ExecutionRecord, ...] = ()
     attempts: tuple[AttemptRecord, ...] = ()
-    attempt_outputs: tuple[AttemptOutput, ...] = ()
+    attempt_outputs: tuple[NewAttemptEvents, ...] = ()
     status_changed: bool = False
     steps: Mapping[str, str] = field(default_factory=dict)
 
@@ -140,7 +140,7 @@ class RunWatcher:
         owners = dict.fromkeys(self.picture.attempts[each].execution for each in attempts)
         return {owner: self.picture.executions[owner].step for owner in owners}
 
-    def _read(self, fact: OutputWritten) -> AttemptOutput | None:
+    def _read(self, fact: OutputWritten) -> NewAttemptEvents | None:
         attempt = self.picture.attempts.get(fact.attempt)
         execution = self.picture.executions.get(attempt.execution) if attempt else None
         if attempt is None or execution is None:
@@ -150,4 +150,4 @@ class RunWatcher:
         events = self._readers[attempt.id].read(fact.first - 1, fact.last)
         if attempt.status.terminal:
             self._readers.pop(attempt.id)
-        return AttemptOutput(execution.step, attempt, tuple(events))
+        return NewAttemptEvents(execution.step, attempt, tuple(events))

@@ -10,7 +10,7 @@ from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions
-from nbpipe.verbs.responses import ReportResponse
+from nbpipe.verbs.responses import RunReportResponse
 from nbpipe.workspace import Workspace
 
 
@@ -54,7 +54,7 @@ class Caller(Protocol):
     def cells(self) -> tuple[Cell, ...]:
         """Return the notebook's cells."""
 
-    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> ReportResponse | None:
+    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> RunReportResponse | None:
         """Run the steps and return the report; None if the run continues and the face shows it itself."""
 
     def show_live(self) -> bool:

@@ -29,9 +29,9 @@ from nbpipe.verbs.responses import (
     LogResponse,
     PlanResponse,
     PullResponse,
-    ReportResponse,
+    RecordedRunResponse,
     RunListResponse,
-    RunResponse,
+    RunReportResponse,
     TrustResponse,
     VerificationResponse,
     WhyResponse,
@@ -52,7 +52,7 @@ def plan(invocation: Invocation, caller: Caller) -> PlanResponse:
     return PlanResponse(planned, caller.workspace.runs.numbers(origins))
 
 
-def run(invocation: Invocation, caller: Caller) -> ReportResponse | DetachedResponse | HereResponse | None:
+def run(invocation: Invocation, caller: Caller) -> RunReportResponse | DetachedResponse | HereResponse | None:
     """Run the pipeline, or some of its steps."""
     if invocation[options.HERE]:
         return _here(invocation, caller)
@@ -81,10 +81,10 @@ def cancel(_invocation: Invocation, caller: Caller) -> CancelResponse:
     workspace = caller.workspace
     ended = workspace.runs.cancel(caller.notebook)
     now = workspace.now()
-    return CancelResponse([RunResponse(run, workspace.runs.show(run.id)[1], {}, (), now) for run in ended])
+    return CancelResponse([RecordedRunResponse(run, workspace.runs.show(run.id)[1], {}, (), now) for run in ended])
 
 
-def status(invocation: Invocation, caller: Caller) -> RunResponse | None:
+def status(invocation: Invocation, caller: Caller) -> RecordedRunResponse | None:
     """Return the newest run with the latest state of every step; with ``--follow``, after that run has ended."""
     if caller.show_live():
         return None
@@ -163,17 +163,17 @@ def runs(invocation: Invocation, caller: Caller) -> RunListResponse:
     return RunListResponse(records, workspace.runs.executed_steps(run.id for run in records), workspace.now())
 
 
-def show(invocation: Invocation, caller: Caller) -> RunResponse:
+def show(invocation: Invocation, caller: Caller) -> RecordedRunResponse:
     """Return one run."""
     return _recorded(caller.workspace, *caller.workspace.runs.show(invocation[options.RUN]))
 
 
 def _recorded(
     workspace: Workspace, run: RunRecord, steps: list[ExecutionRecord], *, followed: bool = False
-) -> RunResponse:
+) -> RecordedRunResponse:
     numbers = workspace.runs.numbers({step.run for step in steps} | {step.origin.run for step in steps if step.origin})
     metrics = workspace.runs.metrics(run.id, steps)
-    return RunResponse(run, steps, numbers, metrics, workspace.now(), followed)
+    return RecordedRunResponse(run, steps, numbers, metrics, workspace.now(), followed)
 
 
 def compare(invocation: Invocation, caller: Caller) -> ComparisonResponse:

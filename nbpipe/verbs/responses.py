@@ -26,7 +26,7 @@ class PlanResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportResponse:
+class RunReportResponse:
     """A run that this call has completed."""
 
     report: RunReport
@@ -50,7 +50,7 @@ class HereResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class RunResponse:
+class RecordedRunResponse:
     """A recorded run in its state at the time ``now``; ``followed`` if ``--follow`` was given."""
 
     run: RunRecord
@@ -70,7 +70,7 @@ class RunResponse:
 class CancelResponse:
     """The runs that were cancelled."""
 
-    runs: Sequence[RunResponse]
+    runs: Sequence[RecordedRunResponse]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class DefaultsResponse:
 
 
 Response: TypeAlias = (
-    PlanResponse | ReportResponse | DetachedResponse | HereResponse | RunResponse | CancelResponse | WhyResponse
-    | DebugResponse | AcceptResponse | LogResponse | PullResponse | RunListResponse | ComparisonResponse
-    | VerificationResponse | TrustResponse | LintResponse | FormatResponse | InitResponse | DefaultsResponse
+    PlanResponse | RunReportResponse | DetachedResponse | HereResponse | RecordedRunResponse | CancelResponse
+    | WhyResponse | DebugResponse | AcceptResponse | LogResponse | PullResponse | RunListResponse
+    | ComparisonResponse | VerificationResponse | TrustResponse | LintResponse | FormatResponse | InitResponse | DefaultsResponse
 )  # fmt: skip

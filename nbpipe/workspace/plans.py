@@ -20,7 +20,7 @@ from nbpipe.workspace.context import WorkspaceContext
 
 
 @dataclass(frozen=True, slots=True)
-class PinnedPlan:
+class PinnedRequest:
     """A resolved request, its planner and its pipeline.
 
     ``warnings`` are about the notebook and the workspace, and say how the notebook was recognised, if it moved.
@@ -76,7 +76,7 @@ class Plans:
             pinned.resolved, plan_steps(pinned.planner, pinned.resolved.selected), step, self.context.materializer
         )
 
-    def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedPlan:
+    def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
         """Return a request with everything pinned that a plan depends on; raise the notebook's errors.
 
         ``environ`` are the environment variables of the client, by default the workspace's own.
@@ -89,8 +89,8 @@ class Plans:
         planner = Planner(resolved.graph, resolved.circumstances, past, resolved.forced)
         notes = (PipelineWarning("notebook", identified.note, ""),) if identified.note else ()
         warnings = (*context.warnings(), *notes, *resolved.warnings, *resolved.graph.pipeline.warnings)
-        return PinnedPlan(resolved, planner, identified.pipeline, warnings)
+        return PinnedRequest(resolved, planner, identified.pipeline, warnings)
 
-    def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedPlan, StepDecision]:
+    def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedRequest, StepDecision]:
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))
         return pinned, plan_steps(pinned.planner, pinned.resolved.selected)[step]

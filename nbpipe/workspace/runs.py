@@ -29,7 +29,7 @@ from nbpipe.run.run_watcher import RunUpdate, RunWatcher
 from nbpipe.run.submission import RunOptions, new_run_id
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
-from nbpipe.workspace.plans import PinnedPlan, Plans
+from nbpipe.workspace.plans import PinnedRequest, Plans
 
 Executors = Callable[[], Executor]
 Watch = Callable[[RunUpdate], None]
@@ -119,7 +119,7 @@ class Runs:
         ended, executions = self._located(done)
         return RunReport(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
 
-    def _start(self, driver: Driver, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions) -> ActiveRun:
+    def _start(self, driver: Driver, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions) -> ActiveRun:
         increments = _Increments(self, driver.run, driver, options)
         driver.extend(increments.of(request, pinned, driver.run.id, 0))
         record = self.context.layout.located_run(driver.run)
@@ -267,7 +267,7 @@ class Runs:
         executions = self.context.history.executions.of_run(run.id)
         return layout.located_run(run), [layout.located(execution) for execution in executions]
 
-    def _begin(self, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions) -> RunRecord:
+    def _begin(self, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions) -> RunRecord:
         now = self.context.clock()
         run = options.run or new_run_id(now)
         return self.context.history.runs.begin(
@@ -277,7 +277,7 @@ class Runs:
         )  # fmt: skip
 
     def _driver(
-        self, run: RunRecord, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions, executors: Executors
+        self, run: RunRecord, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions, executors: Executors
     ) -> Driver:
         return Driver(
             run=run,
@@ -308,7 +308,7 @@ class _Increments:
     def of(
         self,
         request: PipelineRequest,
-        pinned: PinnedPlan,
+        pinned: PinnedRequest,
         name: str,
         gesture: int,
         environ: Mapping[str, str] | None = None,

@@ -12,7 +12,7 @@ from typing import Self
 from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.file_pinning import PersistentDigestCache
-from nbpipe.data.file_systems import shares_memory
+from nbpipe.data.file_system_kind import shares_memory
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import BadUsage, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database import is_ours

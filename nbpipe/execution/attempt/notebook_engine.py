@@ -17,7 +17,7 @@ from queue import Empty
 from typing import Any
 
 from nbpipe.data.atomic_file import write_file
-from nbpipe.execution.attempt import import_shim  # noqa: F401  # must come first: it speeds up the imports below
+from nbpipe.execution.attempt import slow_import_blocker  # noqa: F401  # must come first: it speeds up the imports below
 
 # isort: split
 import nbformat
