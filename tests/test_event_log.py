@@ -428,6 +428,17 @@ def by_hand(history: History, statement: str) -> None:
         connection.commit()
 
 
+def test_a_lost_end_of_a_log_is_damage_for_whoever_follows_the_run(history):
+    """The entry that says that the run has ended would be waited for without end."""
+    history.runs.end("x", Status.SUCCEEDED, 103.0)
+    last = history.log.read("x")[-1].number
+    by_hand(history, f"DELETE FROM events WHERE run = 'x' AND number = {last}")
+
+    assert history.log.read("x")[-1].number == last - 1
+    with pytest.raises(HistoryDamaged, match=f"the log of run x has a gap: entry {last} is missing"):
+        history.log.read("x", last - 1)
+
+
 def test_a_missing_entry_is_damage_and_named(history):
     succeed(history, "x", "a")
     begin(history, "whole")

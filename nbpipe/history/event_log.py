@@ -66,7 +66,15 @@ class EventLog(Repository):
                 if size > _BATCH_BYTES:
                     break
             rows.close()
+            if not found and after < self._written(connection, run):
+                # Whoever follows the run would wait for its end for ever.
+                raise HistoryDamaged(_gap(run, after + 1), _LOOK)
         return found
+
+    @staticmethod
+    def _written(connection: Connection, run: str) -> int:
+        """Return how many entries a run's log has been given."""
+        return connection.scalar(select(runs.c.events).where(runs.c.id == run)) or 0
 
     def damage(self) -> list[str]:
         """Return the errors in the runs' logs: for each, the first entry that is missing or cannot be read."""

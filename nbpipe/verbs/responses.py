@@ -186,5 +186,6 @@ class DefaultsResponse:
 Response: TypeAlias = (
     PlanResponse | RunReportResponse | DetachedResponse | HereResponse | RecordedRunResponse | CancelResponse
     | WhyResponse | DebugResponse | AcceptResponse | LogResponse | PullResponse | RunListResponse
-    | ComparisonResponse | VerificationResponse | TrustResponse | LintResponse | FormatResponse | InitResponse | DefaultsResponse
+    | ComparisonResponse | VerificationResponse | TrustResponse | LintResponse | FormatResponse | InitResponse
+    | DefaultsResponse
 )  # fmt: skip
