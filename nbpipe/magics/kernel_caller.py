@@ -109,10 +109,13 @@ class KernelCaller:
     def show_live(self) -> bool:
         """Show the card of the active run, if a front end can show one."""
         session = self._session
-        if not is_watched(session.shell) or not session.has_workspace:
+        if not is_watched(session.shell):
             return False
+        # What has just been submitted may have no workspace yet.
         view = session.live.newest()
         if view is None:
+            if not session.has_workspace:
+                return False
             newest = session.workspace.runs.newest(session.identity)
             if newest is None or newest[0].status.terminal:
                 return False
