@@ -151,7 +151,7 @@ class DaskExecutor:
 
 def _carry_out(job: Job, topic: str) -> _Completed:
     """Carry out an attempt and report on it under ``topic``; runs in a worker's thread."""
-    # Imported here, as above.
+    # Imported here: only a worker, which has loaded Dask, gets here.
     from distributed import get_worker
 
     worker = get_worker()
