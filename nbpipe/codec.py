@@ -21,6 +21,8 @@ ALWAYS: Mapping[str, bool] = {"always written": True}
 """The metadata of a field that is written even if it has its default, such as a version."""
 
 _T = TypeVar("_T")
+# The largest window, in gzip's container with its checksum.
+_GZIP = 31
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
@@ -63,6 +65,21 @@ def unpack(packed: bytes) -> str:
     try:
         return zlib.decompress(packed).decode("ascii")
     except (zlib.error, TypeError) as error:
+        raise ValueError(error) from error
+
+
+def gzip_text(text: str) -> bytes:
+    """Return ASCII JSON as the content of a gzip file, the same for the same text."""
+    # Most of such a text is digests, which no higher level makes smaller.
+    compressor = zlib.compressobj(1, wbits=_GZIP)
+    return compressor.compress(text.encode("ascii")) + compressor.flush()
+
+
+def gunzip_text(content: bytes) -> str:
+    """Return the text in a gzip file; raise ValueError if it is damaged or something else."""
+    try:
+        return zlib.decompress(content, wbits=_GZIP).decode("ascii")
+    except zlib.error as error:
         raise ValueError(error) from error
 
 

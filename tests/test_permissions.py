@@ -62,7 +62,7 @@ def test_a_workspace_after_a_run_is_closed_to_all_others(tmp_path, mask, mode, f
     assert "IndexError" in ended.stdout
     workspace = project / ".nbpipe"
     names = {path.name for path in workspace.rglob("*")}
-    assert {"history.db", "trusted", "objects", "record.json", "notebook.ipynb", "events.jsonl", "part"} <= names
+    assert {"history.db", "trusted", "objects", "record.json.gz", "notebook.ipynb", "events.jsonl", "part"} <= names
     assert too_wide(workspace, forbidden) == []
 
 

@@ -16,6 +16,7 @@ import pytest
 from scripted_executor import Bench, by_code
 from test_reuse_lookup import flip
 
+from nbpipe.codec import gunzip_text
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
 from nbpipe.history.rebuild_archive import archive_text, read_archived_result
 from nbpipe.history.runs import RunFilter
@@ -134,8 +135,8 @@ def test_a_result_that_was_not_offered_is_not_offered_after_a_repair(bench):
 
 
 def test_a_kept_result_that_is_torn_is_a_problem_and_no_result(bench):
-    for record in (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json"):
-        record.write_text(record.read_text()[:100])
+    for record in (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json.gz"):
+        record.write_bytes(record.read_bytes()[:100])
     database(bench).unlink()
     found = verify(bench, repair=True)
 
@@ -145,22 +146,23 @@ def test_a_kept_result_that_is_torn_is_a_problem_and_no_result(bench):
 
 
 def test_a_kept_result_that_history_knows_is_read_only_in_full(bench):
-    (record,) = (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json")
-    record.write_text(record.read_text()[:100])
+    (record,) = (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json.gz")
+    record.write_bytes(record.read_bytes()[:100])
 
     assert verify(bench).is_intact
     assert ["not a kept result" in problem.said for problem in verify(bench, full=True).problems] == [True]
 
 
 def test_a_kept_result_reads_back_as_it_was(bench):
-    (path,) = (bench.folder / ".nbpipe" / "runs").glob("*/make/*/record.json")
-    kept = read_archived_result(path.read_text())
+    (path,) = (bench.folder / ".nbpipe" / "runs").glob("*/make/*/record.json.gz")
+    text = gunzip_text(path.read_bytes())
+    kept = read_archived_result(text)
     recorded = bench.step("make")
 
     assert kept.execution == dataclasses.replace(recorded, notebook=kept.execution.notebook)
     assert recorded.notebook == str(bench.folder / ".nbpipe" / (kept.execution.notebook or ""))
     assert read_archived_result(archive_text(kept)) == kept
-    for torn in ("", "[]", "{}", '{"version": 99}', path.read_text().replace('"offers"', '"other"')):
+    for torn in ("", "[]", "{}", '{"version": 99}', text.replace('"offers"', '"other"')):
         with pytest.raises(ValueError, match=r".*"):
             read_archived_result(torn)
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nbpipe.codec import decode, encode_sparse
+from nbpipe.codec import decode, encode_sparse, gunzip_text, gzip_text
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.attempt_manifest import NAME as MANIFEST
 from nbpipe.data.attempt_manifest import read_manifest
@@ -31,7 +31,7 @@ from nbpipe.model import AttemptRecord, Outcome, PipelineRecord, RunRecord, Stat
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.execution_state import ExecutionState
 
-_RESULT = "record.json"
+_RESULT = "record.json.gz"
 _SUBMITTED = "submitted.json"
 _RUN = "run.json"
 # Shorter texts are stored in place, since a reference is about this long.
@@ -109,7 +109,7 @@ class ResultArchiveWriter:
 def keep_result(layout: WorkspaceLayout, result: ArchivedResult) -> None:
     """Write a committed result into its attempt's folder, replacing its manifest and the submitted record."""
     folder = layout.path(result.attempt.directory)
-    write_file(folder / _RESULT, archive_text(_with_shared_texts(layout, result)).encode(), durable=False)
+    write_file(folder / _RESULT, gzip_text(archive_text(_with_shared_texts(layout, result))), durable=False)
     for superseded in (_SUBMITTED, MANIFEST):
         (folder / superseded).unlink(missing_ok=True)
 
@@ -135,7 +135,7 @@ def archived_results(
         if folder.name in known_attempts or not path.is_file():
             continue
         try:
-            yield path, _with_own_texts(layout, read_archived_result(path.read_text(encoding="utf-8")))
+            yield path, _with_own_texts(layout, read_archived_result(gunzip_text(path.read_bytes())))
         except (OSError, ValueError) as error:
             yield path, f"is not a kept result: {error}"
 
