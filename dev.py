@@ -7,8 +7,9 @@
     python3 dev.py test          set up .venv, then run the tests
     python3 dev.py check         set up .venv, then ruff, mypy and the import contracts
 
-Arguments after `quickstart` or `test` are passed on: ``python3 dev.py test -k fingerprint``. The setup is repeated
-only if pyproject.toml, the interpreter or the path of the clone has changed.
+Arguments after `quickstart` or `test` are passed on: ``python3 dev.py test -k fingerprint``. Two test files run at a
+time; ``-n 0`` runs them one after the other, as ``--pdb`` needs. The setup is repeated only if pyproject.toml, the
+interpreter or the path of the clone has changed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ EXTRAS = {"quickstart": "examples", "test": "test", "check": "test"}
 
 COMMANDS = {
     "quickstart": (("-m", "nbpipe", "run", "notebooks/quickstart.ipynb"),),
-    "test": (("-m", "pytest"),),
+    # A file's tests stay together: they share its servers.
+    "test": (("-m", "pytest", "-n", "2", "--dist", "loadfile"),),
     "check": (
         ("-m", "ruff", "check"),
         ("-m", "ruff", "format", "--check"),
