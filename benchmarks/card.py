@@ -1,11 +1,11 @@
-"""What the card under a cell costs its kernel: the share of a core at eight updates a second of a run of many steps.
+"""The cost of a card for its kernel: the share of a core at eight updates a second of a run of many steps.
 
 ::
 
     python benchmarks/card.py [STEPS]
 
-The kernel is a real one, so all that is sent is encoded and sent. One update has a few steps change their status, the
-log move on, and the numbers and the progress of the step in focus grow.
+The kernel is real, so all messages are encoded and sent. Each update changes the status of a few steps, the log, and
+the metrics and the progress of the step in focus.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ RUN = RunRecord("r", 1, "p", "/work/many.ipynb", "many", Status.RUNNING, 1000.0,
 WHY = (Reason("parameter:rate", "0.1", "0.2"),)
 
 def record(n, at):
-    """Get a step of a run in which twenty steps run at once."""
+    """Return a step of a run in which twenty steps run at once."""
     status = Status.SUCCEEDED if n < at else Status.RUNNING if n < at + 20 else Status.QUEUED
-    begun = status is not Status.QUEUED
+    has_begun = status is not Status.QUEUED
     return ExecutionRecord(
-        f"e{{n}}", "r", NAMES[n], n, status, int(begun), 1.5 if status is Status.SUCCEEDED else 0.0, 0.0,
-        WHY if begun else (), (),
-        None, None, None, (), None, 1000.0 + n if begun else None,
+        f"e{{n}}", "r", NAMES[n], n, status, int(has_begun), 1.5 if status is Status.SUCCEEDED else 0.0, 0.0,
+        WHY if has_begun else (), (),
+        None, None, None, (), None, 1000.0 + n if has_begun else None,
     )
 
 def state(turn):
@@ -42,8 +42,8 @@ def state(turn):
     tail = tuple(f"epoch {{n}}: the loss is {{1 / (n + 1):.6f}} and goes on" for n in range(10 * turn, 10 * turn + 200))
     points = tuple((float(n), 1 / (n + 1)) for n in range(turn + 100))
     focus = NAMES[min(at + 5, COUNT - 1)]
-    told = {{focus: StepActivity(tail, (turn, 400.0, "epochs"), {{"loss": points, "accuracy": points}})}}
-    return CardState(RUN, steps, NEEDS, focus, told, {{}}, {{}}, 1000.0 + turn / 8)
+    activities = {{focus: StepActivity(tail, (turn, 400.0, "epochs"), {{"loss": points, "accuracy": points}})}}
+    return CardState(RUN, steps, NEEDS, focus, activities, {{}}, {{}}, 1000.0 + turn / 8)
 
 states = [state(turn) for turn in range(81)]
 card = CardWidget(print)
@@ -65,7 +65,7 @@ print(f"{{spent / took:.1%}} of a core at 8 a second (of which {{rest:.1%}} is t
 
 
 def main(count: int) -> None:
-    """Measure, and print what was found."""
+    """Measure and print the results."""
     manager, client = start_new_kernel()
     try:
         client.execute_interactive(PREPARE.format(count=count), timeout=120)

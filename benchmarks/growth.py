@@ -1,8 +1,8 @@
-"""What a long run costs the processes that carry it: ``python benchmarks/growth.py [STEPS]``.
+"""The growth of a run's processes over many steps: ``python benchmarks/growth.py [STEPS]``.
 
-A chain of bare steps (500 unless told) runs in one command; every fiftieth step it is looked at how many descriptors,
-threads and MiB the command and its worker have, and how many processes there are. Nothing of it may grow: the last line
-compares the end with the fiftieth step.
+A chain of minimal steps (500 by default) runs in one command. After every fiftieth step, the script prints the
+descriptors, threads and MiB of the command and its worker, and the number of processes. None of these should grow: the
+last line compares the end with the fiftieth step.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ LOOKS = 40
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The command and its worker at one moment; memory is each one's own, in MiB."""
+class Measurement:
+    """The command and its worker at one moment; memory is their unique memory in MiB."""
 
     done: int
     seconds: float
@@ -35,21 +35,21 @@ class Seen:
     processes: int
 
     def line(self) -> str:
-        """Get it as one line of a table."""
+        """Return the measurement as a line of the table."""
         both = [f"{a:6.0f} {b:6.0f}" for a, b in (self.descriptors, self.threads, self.memory)]
         return f"{self.done:5} {self.seconds:6.0f} s  {'   '.join(both)}   {self.processes:6}"
 
 
 def write(path: Path, steps: int) -> None:
-    """Write a notebook with a chain of bare steps."""
+    """Write a notebook with a chain of minimal steps."""
     cells = ["%%step s0 -o v0\nv0 = 0"]
     cells += [f"%%step s{n} -i v{n - 1} -o v{n}\nv{n} = v{n - 1} + 1" for n in range(1, steps)]
-    made = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]  # theirs
-    nbformat.write(nbformat.v4.new_notebook(cells=made), path)  # type: ignore[no-untyped-call]  # theirs
+    nodes = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]  # theirs
+    nbformat.write(nbformat.v4.new_notebook(cells=nodes), path)  # type: ignore[no-untyped-call]  # theirs
 
 
 def done(database: Path) -> int:
-    """Get how many steps have succeeded."""
+    """Return how many steps have succeeded."""
     if not database.exists():
         return 0
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
@@ -61,8 +61,8 @@ def done(database: Path) -> int:
         connection.close()
 
 
-def look(command: psutil.Process, count: int, begun: float) -> Seen:
-    """Look at the processes of a run, several times: between two steps there is least of everything."""
+def look(command: psutil.Process, count: int, started_at: float) -> Measurement:
+    """Measure the processes of a run several times and return the minima, which are reached between steps."""
     looks = []
     for _ in range(LOOKS):
         below = command.children(recursive=True)
@@ -71,27 +71,27 @@ def look(command: psutil.Process, count: int, begun: float) -> Seen:
         time.sleep(0.02)
     least = [min(each) for each in zip(*looks, strict=True)]
     memory = [each.memory_full_info().uss / (1 << 20) for each in (command, worker)]
-    return Seen(
-        count, time.monotonic() - begun,
+    return Measurement(
+        count, time.monotonic() - started_at,
         (least[0], least[1]), (least[2], least[3]), (memory[0], memory[1]), least[4],
     )  # fmt: skip
 
 
-def followed(process: subprocess.Popen[bytes], database: Path, steps: int) -> list[Seen]:
-    """Look at a run until it is over."""
-    command, begun, seen = psutil.Process(process.pid), time.monotonic(), []
+def followed(process: subprocess.Popen[bytes], database: Path, steps: int) -> list[Measurement]:
+    """Measure a run until it has ended."""
+    command, started_at, measurements = psutil.Process(process.pid), time.monotonic(), []
     while process.poll() is None:
         count = done(database)
-        if count >= EVERY * (len(seen) + 1) and count < steps:
-            seen.append(look(command, count, begun))
-            print(seen[-1].line(), flush=True)
+        if count >= EVERY * (len(measurements) + 1) and count < steps:
+            measurements.append(look(command, count, started_at))
+            print(measurements[-1].line(), flush=True)
         time.sleep(0.05)
-    print(f"exit code {process.returncode}, {time.monotonic() - begun:.0f} s")
-    return seen
+    print(f"exit code {process.returncode}, {time.monotonic() - started_at:.0f} s")
+    return measurements
 
 
 def main(steps: int) -> None:
-    """Run the chain and print what was seen."""
+    """Run the chain and print the measurements."""
     with tempfile.TemporaryDirectory(prefix="nbpipe-benchmark-") as folder:
         path = Path(folder, "long.ipynb")
         write(path, steps)
@@ -99,9 +99,9 @@ def main(steps: int) -> None:
         print("               command worker  command worker  command worker")
         call = [sys.executable, "-m", "nbpipe", "run", str(path), "--json"]
         with subprocess.Popen(call, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            seen = followed(process, Path(folder, ".nbpipe", "history.db"), steps)
-    if len(seen) > 1:
-        first, last = seen[0], seen[-1]
+            measurements = followed(process, Path(folder, ".nbpipe", "history.db"), steps)
+    if len(measurements) > 1:
+        first, last = measurements[0], measurements[-1]
         steps_between = last.done - first.done
         for name in ("descriptors", "threads", "memory"):
             command, worker = (b - a for a, b in zip(getattr(first, name), getattr(last, name), strict=True))

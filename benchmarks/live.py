@@ -1,8 +1,8 @@
-"""What a live notebook costs: ``python benchmarks/live.py`` prints medians.
+"""The cost of a live notebook: ``python benchmarks/live.py`` prints medians.
 
-One real kernel is sent cells as a front end sends them. Measured are how long the kernel is busy with a step cell
-(the first one, later ones, one that joins or is reused), how long after a step prints a line the card tells of it, and
-how much of one core the kernel spends on watching a run of 300 steps. Beside it stands what an empty cell takes.
+A real kernel receives cells as from a front end. Measured are how long the kernel is busy with a step cell (the first
+one, later ones, one that joins or is reused), the time from a printed line to its display on the card, and the share of
+a core that the kernel spends on watching a run of 300 steps. The time for an empty cell is printed for comparison.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEPS = 300
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print all costs."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
         kernel = Kernel(Path(folder))
@@ -57,24 +57,25 @@ def busy(kernel: Kernel) -> None:
 
 def delays(kernel: Kernel) -> None:
     """Print how long a line takes from the step to the card."""
-    found: list[float] = []
+    seconds: list[float] = []
     seen: set[str] = set()
 
     def note(message: dict[str, Any]) -> None:
         now = time.time()
-        told = json.dumps(message["content"], default=str)
-        found.extend(now - float(at) for at in re.findall(r"@at=(\d+\.\d+)", told) if at not in seen)
-        seen.update(re.findall(r"@at=(\d+\.\d+)", told))
+        content = json.dumps(message["content"], default=str)
+        seconds.extend(now - float(at) for at in re.findall(r"@at=(\d+\.\d+)", content) if at not in seen)
+        seen.update(re.findall(r"@at=(\d+\.\d+)", content))
 
     kernel.hearers.append(note)
     body = "import time\nfor n in range(30):\n    print(f'@at={time.time()}', flush=True)\n    time.sleep(0.3)\nz = 1"
     kernel.run("print", f"%%step prints -o z\n{body}")
     kernel.hearers.remove(note)
-    print(f"from a print to the card {statistics.median(found):7.3f} s (at most {max(found):.3f}, of {len(found)})")
+    median, most = statistics.median(seconds), max(seconds)
+    print(f"from a print to the card {median:7.3f} s (at most {most:.3f}, of {len(seconds)})")
 
 
 def watching(kernel: Kernel) -> None:
-    """Print what the kernel spends on a run of many steps."""
+    """Print the kernel's processor time for watching a run of many steps."""
     kernel.execute("manual", "%nbpipe defaults run=manual")
     for n in range(STEPS):
         kernel.execute(f"w{n}", f"%%step w{n} -o b{n}\nb{n} = {n}")

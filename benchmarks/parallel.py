@@ -1,10 +1,10 @@
-"""What a wide run costs, and how soon its first step runs: ``python benchmarks/parallel.py [ROUNDS]``.
+"""The cost of a wide run and the time until its first step runs: ``python benchmarks/parallel.py [ROUNDS]``.
 
-One step feeds 40, which feed one that takes all of their outputs; none computes anything. ``nbpipe run`` carries them
-out on two cores in a workspace that has nothing, as a command of its own. Beside it, in the same rounds: papermill for
-notebooks of one such cell, one after the other, and two at a time in two processes; both are told as what 42 of them
-would take. The start is the time from the command's beginning until the first step's own code runs, beside the same of
-``python -m papermill``. Told are medians of the rounds and their ratios.
+One step feeds 40 steps, which feed one step that reads all of their outputs; none computes anything. ``nbpipe run``
+executes them as a command on two cores in an empty workspace. For comparison, the same rounds run papermill on
+notebooks with one such cell, one after the other and two at a time in two processes; both are extrapolated to 42
+notebooks. The start is the time from the start of the command until the first step's code runs, compared with
+``python -m papermill``. The script prints the medians of the rounds and their ratios.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROUNDS = 5
 
 @dataclass
 class Times:
-    """Seconds of each kind, one for each round."""
+    """The measured seconds of each kind, one per round."""
 
     run: list[float] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Times:
 
 
 def pipeline(path: Path) -> None:
-    """Write one source, many steps beside one another, and one sink."""
+    """Write one source, many parallel steps, and one sink."""
     middle = [f"%%step m{number} -i x -o y{number}:json\ny{number} = x + {number}" for number in range(WIDE)]
     names = [f"y{number}" for number in range(WIDE)]
     sink = f"%%step sink -i {','.join(names)} -o total:json\ntotal = sum([{', '.join(names)}])"
@@ -50,48 +50,48 @@ def pipeline(path: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Get an environment in which both commands find this nbpipe, and may write bytecode."""
-    found = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return found | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), *sys.path]))}
+    """Return an environment in which both commands find this nbpipe and may write bytecode."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), *sys.path]))}
 
 
 def limited() -> None:
-    """Keep this process, and all that it starts, on as many cores as are asked for."""
+    """Restrict this process and its children to the given number of cores."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
 
 
 def by_nbpipe() -> tuple[float, float]:
-    """Get how long the run takes, and how long until its first step runs."""
+    """Return how long the run takes, and how long until its first step runs."""
     with tempfile.TemporaryDirectory(prefix="nbpipe-benchmark-") as folder:
         path = Path(folder, "wide.ipynb")
         pipeline(path)
         call = [sys.executable, "-m", "nbpipe", "run", str(path), "--json"]
-        begun, begun_at = time.perf_counter(), time.time()
+        started, started_at = time.perf_counter(), time.time()
         done = subprocess.run(call, check=True, capture_output=True, env=environment(), cwd=folder)
-        took = time.perf_counter() - begun
-        told = json.loads(done.stdout)
-        if told["status"] != "succeeded":
-            sys.exit(f"the run ended {told['status']}")
+        took = time.perf_counter() - started
+        report = json.loads(done.stdout)
+        if report["status"] != "succeeded":
+            sys.exit(f"the run ended {report['status']}")
         pulled = Path(folder, "x.json")
         call = [sys.executable, "-m", "nbpipe", "pull", str(path), "source.x", "--to", str(pulled)]
         subprocess.run(call, check=True, capture_output=True, env=environment(), cwd=folder)
-        return took, json.loads(pulled.read_text(encoding="utf-8")) - begun_at
+        return took, json.loads(pulled.read_text(encoding="utf-8")) - started_at
 
 
 def papermill_start() -> float:
-    """Get how long it takes from papermill's command until the notebook's code runs."""
+    """Return the time from the start of papermill's command until the notebook's code runs."""
     with tempfile.TemporaryDirectory(prefix="nbpipe-benchmark-") as folder:
         path, out = Path(folder, "step.ipynb"), Path(folder, "out.ipynb")
         write(path, ["import time\nprint(time.time())"])
-        begun = time.time()
+        started_at = time.time()
         call = [sys.executable, "-m", "papermill", "--no-progress-bar", str(path), str(out)]
         subprocess.run(call, check=True, capture_output=True, env=environment())
         (output,) = json.loads(out.read_text(encoding="utf-8"))["cells"][0]["outputs"]
-        return float("".join(output["text"])) - begun
+        return float("".join(output["text"])) - started_at
 
 
 def execute(number: int) -> None:
-    """Run one cell by papermill."""
+    """Run one cell with papermill."""
     with tempfile.TemporaryDirectory(prefix="nbpipe-benchmark-") as folder:
         path = Path(folder, "step.ipynb")
         write(path, [f"x = 1\ny = x + {number}"])
@@ -99,11 +99,11 @@ def execute(number: int) -> None:
 
 
 def main(rounds: int) -> None:
-    """Print what a wide run and its start cost."""
+    """Print the cost of a wide run and of its start."""
     limited()
     times = Times()
     with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
-        # Both processes load their libraries before anything is measured.
+        # Both processes load their libraries before the measurements.
         list(pool.map(execute, range(2 * CORES)))
         for _ in range(rounds):
             took, start = by_nbpipe()
@@ -118,10 +118,10 @@ def main(rounds: int) -> None:
 
 
 def show(times: Times, rounds: int) -> None:
-    """Print the medians, and how nbpipe's compare."""
+    """Print the medians and their ratios to nbpipe's."""
     run, start, theirs, one, two = (
-        statistics.median(found)
-        for found in (times.run, times.start, times.papermill_start, times.one_by_one, times.two_at_once)
+        statistics.median(seconds)
+        for seconds in (times.run, times.start, times.papermill_start, times.one_by_one, times.two_at_once)
     )
     print(f"1 → {WIDE} → 1 steps on {CORES} cores, median of {rounds} rounds")
     print(f"{'':44}{'seconds':>9}{'nbpipe is':>12}")

@@ -1,10 +1,10 @@
-"""How long a plan takes when nothing has changed: ``python benchmarks/plan.py [STEPS …]``.
+"""The time of a plan when nothing has changed: ``python benchmarks/plan.py [STEPS …]``.
 
 For each size a notebook is generated (layers of ten parallel steps with two inputs each, shared imports, a helper, a
-parameter) and carried out once by an executor that publishes artifacts without starting kernels, so that history and
-store are real. Timed are ``nbpipe plan`` as a command of its own, against the same command on a notebook of one step
-(the start-up), and in this process each phase of the planning. Seconds of the processor are told beside those of the
-clock: on a busy machine only they mean something.
+parameter) and executed once by an executor that publishes artifacts without starting kernels, so that history and
+store are real. The script measures ``nbpipe plan`` as a command, compared with the same command on a notebook of one
+step (the start-up), and each phase of the planning in this process. Processor time is printed besides wall time,
+because on a busy machine only processor time is meaningful.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.notebook_file import read_notebook
@@ -50,7 +50,7 @@ SCALE = 10.0
 
 
 def scaled(values, factor=SCALE):
-    """Get the values, scaled by a factor and cut at the limit."""
+    """Return the values, scaled by a factor and cut at the limit."""
     total = 0.0
     for value in values:
         total += min(abs(value) * factor, limit)
@@ -59,7 +59,7 @@ def scaled(values, factor=SCALE):
 
 
 class Instant:
-    """Carries out attempts at once: publishes what each output holds without a kernel."""
+    """An executor that publishes the outputs of attempts at once, without a kernel."""
 
     slots = 1
 
@@ -67,7 +67,7 @@ class Instant:
         self._reports = ReportQueue()
 
     def submit(self, job: Job) -> None:
-        """Publish the job's outputs; each holds its step's and its own name."""
+        """Publish the job's outputs; each contains the names of its step and its output."""
         store, staging = LocalStore(Path(job.store)), Path(job.directory) / "staging"
         staging.mkdir(parents=True)
         artifacts = []
@@ -81,7 +81,7 @@ class Instant:
         self._reports.put(AttemptEnded(outcome))
 
     def wait(self, timeout: float) -> list[AttemptReport]:
-        """Get what attempts report."""
+        """Return the reports of attempts."""
         return self._reports.wait(timeout)
 
     def cancel(self, attempt: str) -> None:
@@ -92,7 +92,7 @@ class Instant:
 
 
 def notebook(path: Path, steps: int) -> None:
-    """Write a notebook of so many steps."""
+    """Write a notebook with this number of steps."""
     sources: list[tuple[str, list[str]]] = [
         ("limit = 100.0  # the largest value that counts", ["parameters"]),
         (SHARED, []),
@@ -111,7 +111,7 @@ def notebook(path: Path, steps: int) -> None:
 
 
 def step_source(number: int) -> str:
-    """Get a step's cell: in the first layer it starts from nothing, later from two steps of the layer before."""
+    """Return a step's cell: without inputs in the first layer, then with inputs from two steps of the layer before."""
     layer, place = divmod(number, LAYER)
     if layer == 0:
         return (
@@ -130,13 +130,13 @@ def step_source(number: int) -> str:
 
 
 def used() -> float:
-    """Get the processor's seconds that this process and its children have used."""
-    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in found)
+    """Return the processor time in seconds of this process and its children."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in usages)
 
 
 def clocked(work: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Get the median seconds that some work takes, of the clock and of the processor."""
+    """Return the median wall and processor seconds of some work."""
     times = []
     for _ in range(repeats):
         begin, used_before = time.perf_counter(), used()
@@ -146,7 +146,7 @@ def clocked(work: Callable[[], Any], repeats: int) -> tuple[float, float]:
 
 
 def seconds_of(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Get the processor's seconds that some work takes, the least of three, and its last result."""
+    """Return the processor seconds of some work, the minimum of three, and its last result."""
     times, result = [], None
     for _ in range(3):
         begin = used()
@@ -156,7 +156,7 @@ def seconds_of(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def command(path: Path) -> None:
-    """Plan a notebook as a person does; every step must be reused."""
+    """Plan a notebook with the command; every step must be reused."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), *sys.path]))
     call = [sys.executable, "-m", "nbpipe", "plan", str(path), "--json"]
@@ -167,7 +167,7 @@ def command(path: Path) -> None:
 
 
 def phases(path: Path) -> dict[str, float]:
-    """Get the processor's seconds of each phase of a plan: the file, its language, what is pinned, verdicts."""
+    """Return the processor seconds of each phase of a plan: reading, parsing, pinning, deciding."""
     with Workspace.open(path.parent) as workspace:
         context = workspace.context
         load, saved = seconds_of(lambda: read_notebook(path))
@@ -189,7 +189,7 @@ def phases(path: Path) -> dict[str, float]:
 
 
 def prepare(folder: Path, steps: int) -> tuple[Path, float]:
-    """Get a notebook whose steps all have results, and how long it took to make them."""
+    """Return a notebook whose steps all have results, and the time that it took to create them."""
     folder.mkdir()
     path = folder / "pipeline.ipynb"
     notebook(path, steps)
@@ -214,20 +214,20 @@ def main(sizes: tuple[int, ...]) -> None:
         print(f"nbpipe plan, nothing changed; start-up (one step): {start:.2f} s, processor {start_cpu:.2f} s")
         print("  ".join(f"{head:>9}" for head in HEADS), flush=True)
         for steps in sizes:
-            path, made = prepare(Path(folder) / str(steps), steps)
+            path, seconds = prepare(Path(folder) / str(steps), steps)
             time.sleep(_TICK)
             command(path)
-            print(line(path, steps, made=made, start=start, start_cpu=start_cpu), flush=True)
+            print(line(path, steps, seconds=seconds, start=start, start_cpu=start_cpu), flush=True)
 
 
-def line(path: Path, steps: int, *, made: float, start: float, start_cpu: float) -> str:
-    """Get the line of the table for a notebook."""
+def line(path: Path, steps: int, *, seconds: float, start: float, start_cpu: float) -> str:
+    """Return the line of the table for a notebook."""
     took, cpu = clocked(lambda: command(path), REPEATS)
     inside = phases(path)
     cells = [
         f"{steps:,}", f"{took:.2f} s", f"{took - start:.2f} s", f"{cpu - start_cpu:.2f} s",
         f"{(cpu - start_cpu) / steps * 1e3:.2f} ms",
-        *(f"{inside[name]:.2f} s" for name in ("load", "read", "link+pin", "decide")), f"{made:.1f} s",
+        *(f"{inside[name]:.2f} s" for name in ("load", "read", "link+pin", "decide")), f"{seconds:.1f} s",
     ]  # fmt: skip
     return "  ".join(f"{cell:>{max(9, len(head))}}" for head, cell in zip(HEADS, cells, strict=True))
 

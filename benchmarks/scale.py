@@ -1,9 +1,9 @@
-"""Whether the cost of a run grows with its steps and no faster: ``python benchmarks/scale.py [STEPS …]``.
+"""Check that the cost of a run grows linearly with its steps: ``python benchmarks/scale.py [STEPS …]``.
 
-For each size a notebook is generated and carried out by an executor that starts no kernels, in a process of its own.
-Told are, for each step, the processor's seconds and the bytes on disk without outputs, and how much the memory of the
-process that drives the run grows while it goes on, from the first tenth of the steps to the last. Beside them stands
-how often the value of the size before they are: where costs are linear, that is 1.
+For each size a notebook is generated and executed by an executor that starts no kernels, in a process of its own.
+The script prints the processor time and the bytes on disk without outputs per step, and the growth of the driver's
+memory from the first tenth of the steps to the last. Next to each value is its ratio to that of the previous size: if
+costs are linear, the ratio is 1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZES = (100, 1_000, 10_000)
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a run cost: for each step seconds and bytes, for each thousand steps megabytes of memory."""
+    """The cost of a run: seconds and bytes per step, megabytes of memory per thousand steps."""
 
     seconds: float
     disk: float
@@ -36,7 +36,7 @@ class Costs:
 
 
 class Watched(Instant):
-    """Notes the memory of this process when a tenth of the attempts, and when all of them, have come."""
+    """An executor that records the memory of this process after a tenth of the attempts and after all of them."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Watched(Instant):
 
 
 def carry_out(folder: Path, steps: int) -> None:
-    """Carry out a notebook of so many steps and leave its costs in a file beside it."""
+    """Run a notebook with this number of steps and write its costs to a file beside it."""
     folder.mkdir()
     path = folder / "pipeline.ipynb"
     notebook(path, steps)
@@ -72,7 +72,7 @@ def carry_out(folder: Path, steps: int) -> None:
 
 
 def size(workspace: Path) -> int:
-    """Return the bytes of all files of a workspace but for outputs."""
+    """Return the bytes of all files of a workspace except outputs."""
     total = 0
     for place, folders, names in os.walk(workspace):
         if Path(place) == workspace and "store" in folders:
@@ -84,7 +84,7 @@ def size(workspace: Path) -> int:
 
 
 def costs_of(folder: Path, steps: int) -> Costs:
-    """Return what a run of so many steps costs."""
+    """Return the cost of a run with this number of steps."""
     process = multiprocessing.get_context("spawn").Process(target=carry_out, args=(folder, steps))
     process.start()
     process.join()

@@ -1,11 +1,11 @@
-"""What a step costs: ``python benchmarks/steps.py [ROUNDS]``.
+"""The cost of a step: ``python benchmarks/steps.py [ROUNDS]``.
 
-A chain of 25 steps is run by ``nbpipe run``, and so is one of a single step: the difference, divided by 24, is what one
-step more costs: its inputs, its outputs, its record in history and its executed notebook. Beside it, in the same
-rounds: ``papermill.execute_notebook`` once for each of a few steps (its kernel is started by the notebook's kernelspec,
-as ever), and the floor, the same cells one after the other in one running kernel through nbclient. Both for cells that
-import nothing and for cells that import pandas and scikit-learn. Told are medians of the rounds, and at the end how
-much memory an idle kernel takes, and a zygote: all of its pages, those that it shares divided, and its own alone.
+``nbpipe run`` executes a chain of 25 steps and a chain of one step. The difference, divided by 24, is the cost of one
+more step with its inputs, its outputs, its record in history and its executed notebook. For comparison, the same rounds
+run ``papermill.execute_notebook`` once for each of a few steps (with a kernel from the notebook's kernelspec), and as
+the floor the same cells one after the other in one running kernel through nbclient. All of this is done for cells
+without imports and for cells that import pandas and scikit-learn. The script prints the medians of the rounds, and the
+memory of an idle kernel and a zygote: resident, proportional and unique.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nbpipe.execution.attempt import import_shim  # noqa: F401  # nobody's figures shall hold what JupyterLab's packages cost
+from nbpipe.execution.attempt import slow_import_blocker  # noqa: F401  # the figures should not include the cost of JupyterLab's packages
 
 # isort: split
 import nbformat
@@ -43,7 +43,7 @@ USES = {"nothing": "", "pandas, sklearn": "pd.DataFrame({'a': [1]}), LinearRegre
 
 
 def body(kind: str, number: int) -> str:
-    """Get the code of one step of the chain."""
+    """Return the code of one step of the chain."""
     before = f"x{number - 1}" if number else "0"
     return f"{USES[kind]}x{number} = {before} + 1\nprint(x{number})"
 
@@ -52,8 +52,8 @@ def write(path: Path, cells: list[str]) -> None:
     """Write a notebook."""
     code = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]  # theirs
     metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
-    made = nbformat.v4.new_notebook(cells=code, metadata=metadata)  # type: ignore[no-untyped-call]  # theirs
-    nbformat.write(made, path)  # type: ignore[no-untyped-call]  # theirs
+    notebook = nbformat.v4.new_notebook(cells=code, metadata=metadata)  # type: ignore[no-untyped-call]  # theirs
+    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]  # theirs
 
 
 def pipeline(path: Path, kind: str, steps: int) -> None:
@@ -63,30 +63,30 @@ def pipeline(path: Path, kind: str, steps: int) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Get how long something takes."""
-    begun = time.perf_counter()
+    """Return how long something takes."""
+    started = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def run(kind: str, steps: int) -> float:
-    """Get how long ``nbpipe run`` takes, in a workspace that has nothing."""
+    """Return how long ``nbpipe run`` takes in an empty workspace."""
     with tempfile.TemporaryDirectory(prefix="nbpipe-benchmark-") as folder:
         path = Path(folder, "chain.ipynb")
         pipeline(path, kind, steps)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), *sys.path]))
         call = [sys.executable, "-m", "nbpipe", "run", str(path), "--json"]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         done = subprocess.run(call, check=True, capture_output=True, env=environment)
-        took = time.perf_counter() - begun
+        took = time.perf_counter() - started
         if json.loads(done.stdout)["status"] != "succeeded":
             sys.exit("the chain did not succeed")
         return took
 
 
 def by_papermill(kind: str) -> float:
-    """Get how long papermill takes for one step."""
+    """Return how long papermill takes for one step."""
     with tempfile.TemporaryDirectory(prefix="nbpipe-benchmark-") as folder:
         path = Path(folder, "step.ipynb")
         write(path, [IMPORTS[kind] + body(kind, 0)])
@@ -94,12 +94,12 @@ def by_papermill(kind: str) -> float:
 
 
 def by_one_kernel(kind: str) -> float:
-    """Get how long one more cell takes in a kernel that runs."""
+    """Return how long one more cell takes in a running kernel."""
 
     def cells(number: int) -> float:
         code = [IMPORTS[kind] or "1", *(body(kind, n) for n in range(number))]
-        made = [nbformat.v4.new_code_cell(cell) for cell in code]  # type: ignore[no-untyped-call]  # theirs
-        notebook = nbformat.v4.new_notebook(cells=made)  # type: ignore[no-untyped-call]  # theirs
+        nodes = [nbformat.v4.new_code_cell(cell) for cell in code]  # type: ignore[no-untyped-call]  # theirs
+        notebook = nbformat.v4.new_notebook(cells=nodes)  # type: ignore[no-untyped-call]  # theirs
         client = NotebookClient(notebook, kernel_name="python3")
         with client.setup_kernel():
             client.execute_cell(notebook.cells[0], 0)
@@ -109,13 +109,13 @@ def by_one_kernel(kind: str) -> float:
 
 
 def memory(process: psutil.Process) -> str:
-    """Get a process's memory in MiB: resident, proportional, its own."""
-    found = process.memory_full_info()
-    return "/".join(f"{amount / (1 << 20):.0f}" for amount in (found.rss, found.pss, found.uss))
+    """Return a process's memory in MiB: resident, proportional, unique."""
+    usage = process.memory_full_info()
+    return "/".join(f"{amount / (1 << 20):.0f}" for amount in (usage.rss, usage.pss, usage.uss))
 
 
 def memories() -> Iterator[str]:
-    """Get what kernels and zygotes take while they wait."""
+    """Yield the memory of idle kernels and zygotes."""
     environ = kernel_environment(os.environ, ())
     for kind, preload in (("nothing", ()), ("pandas, sklearn", ("pandas", "sklearn.linear_model"))):
         with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +138,7 @@ def memories() -> Iterator[str]:
 
 
 def main(rounds: int) -> None:
-    """Print what a step costs each way."""
+    """Print the cost of a step in each way."""
     print(f"{'imports':16}{'nbpipe':>10}{'papermill':>12}{'ratio':>8}{'floor':>10}   of {rounds} rounds, seconds")
     for kind in IMPORTS:
         ours, theirs, floor = [], [], []

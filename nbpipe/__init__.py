@@ -1,6 +1,6 @@
 """nbpipe: pipelines written as notebook cells.
 
-Loads nothing else: a notebook, a shell completion or a worker that only asks for the version waits for no library.
+Importing the package loads no other module, so a completion or a request for the version does not wait for libraries.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Get a public name from the module where it lives, importing that on first use."""
+    """Return a public name, importing its module on first use."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LATE[name]), name)
 
 
 def __dir__() -> list[str]:
-    """Get the public names."""
+    """Return the public names."""
     return sorted(__all__)

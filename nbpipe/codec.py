@@ -1,8 +1,8 @@
 """Typed JSON: dataclasses of this package as JSON text, and back, checked against their types.
 
-The text is plain ASCII: what UTF-8 cannot hold, such as the lone surrogates of a file name, is escaped, and NaN stays
-NaN. Paths are text. What is read is checked field by field by msgspec, which only this module knows, so that a damaged
-file is an error and never a wrong value.
+The text is plain ASCII: characters that UTF-8 cannot encode, such as lone surrogates in file names, are escaped. NaN
+stays NaN. Paths are text. Decoded values are checked field by field by msgspec, which only this module uses, so that a
+damaged file is an error and never a wrong value.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any, TypeVar
 import msgspec
 
 ALWAYS: Mapping[str, bool] = {"always written": True}
-"""The metadata of a field that is written even where it has its default, such as a version."""
+"""The metadata of a field that is written even if it has its default, such as a version."""
 
 _T = TypeVar("_T")
+# The largest window, in gzip's container with its checksum.
+_GZIP = 31
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
@@ -33,20 +35,20 @@ def encode(value: object) -> str:
 
 
 def encode_exact(value: object) -> str:
-    """Return ``value`` as :func:`encode` does; raise TypeError when it holds what cannot be read back."""
+    """Return ``value`` as :func:`encode` does; raise TypeError if part of it could not be decoded again."""
     return _ENCODER.encode(msgspec.to_builtins(value, enc_hook=_path_only))
 
 
 def encode_sparse(value: object) -> str:
-    """Return ``value`` as :func:`encode` does, without the fields that have their default, at every depth.
+    """Return ``value`` as :func:`encode` does, without fields that have their default, at every depth.
 
-    A field that is declared with :data:`ALWAYS` as its metadata is written nevertheless.
+    Fields that are declared with :data:`ALWAYS` as their metadata are always written.
     """
     return _ENCODER.encode(msgspec.to_builtins(_sparse(value), enc_hook=_path_or_repr))
 
 
 def decode(text: str | bytes, kind: type[_T]) -> _T:
-    """Return the value of type ``kind`` that the JSON text holds; raise ValueError when it holds something else."""
+    """Return the value of type ``kind`` in a JSON text; raise ValueError if it contains something else."""
     try:
         return convert(json.loads(text), kind)
     except RecursionError as error:
@@ -66,8 +68,23 @@ def unpack(packed: bytes) -> str:
         raise ValueError(error) from error
 
 
+def gzip_text(text: str) -> bytes:
+    """Return ASCII JSON as the content of a gzip file, the same for the same text."""
+    # Most of such a text is digests, which no higher level makes smaller.
+    compressor = zlib.compressobj(1, wbits=_GZIP)
+    return compressor.compress(text.encode("ascii")) + compressor.flush()
+
+
+def gunzip_text(content: bytes) -> str:
+    """Return the text in a gzip file; raise ValueError if it is damaged or something else."""
+    try:
+        return zlib.decompress(content, wbits=_GZIP).decode("ascii")
+    except zlib.error as error:
+        raise ValueError(error) from error
+
+
 def convert(content: object, kind: type[_T]) -> _T:
-    """Return parsed JSON as a value of type ``kind``; raise ValueError when it is something else."""
+    """Return parsed JSON as a value of type ``kind``; raise ValueError if it is something else."""
     try:
         return msgspec.convert(content, kind, dec_hook=_path_from)
     except msgspec.ValidationError as error:
@@ -92,8 +109,8 @@ def _path_from(kind: type, value: object) -> Path:
 
 def _sparse(value: object) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        known = ((name, getattr(value, name), default) for name, default in _defaults(type(value)))
-        return {name: _sparse(item) for name, item, default in known if default is MISSING or item != default}
+        values = ((name, getattr(value, name), default) for name, default in _defaults(type(value)))
+        return {name: _sparse(item) for name, item, default in values if default is MISSING or item != default}
     if isinstance(value, tuple | list):
         return [_sparse(item) for item in value]
     return value

@@ -1,27 +1,28 @@
-"""The one error tree: everything nbpipe refuses or cannot reach, as values that survive pickle and JSON.
+"""The tree of all errors that nbpipe raises; they survive pickle and JSON.
 
 ::
 
     NbpipeError
     ├── Refused                      exit 2: nothing ran
-    │   ├── NotebookUnreadable       the file is no notebook, or not one we can read
+    │   ├── NotebookUnreadable       the file is missing, or is not a readable notebook
     │   ├── BadDirective             a declaration does not follow the grammar
     │   ├── BadCode                  a cell's Python cannot be compiled
-    │   ├── BadParameter             a parameter's declaration or value
+    │   ├── BadParameter             a parameter's declaration or value is invalid
     │   ├── BadPipeline              steps do not fit together (cycle, unknown input, …)
-    │   ├── UndeclaredName           the code reads what nobody gives it
-    │   ├── FileMissing              a declared file or folder is not there
-    │   ├── FormatUnavailable        an output's format lacks its library
-    │   ├── EnvironmentUnavailable   the notebook's kernel cannot be had
-    │   ├── NotSupportedYet          understood, but not built yet
-    │   └── BadUsage                 a verb was called with what it cannot take
-    ├── Refusals                     exit 2: several of the above, told together
+    │   ├── UndeclaredName           the code uses a name that is never defined
+    │   ├── FileMissing              a declared file or folder does not exist
+    │   ├── FormatUnavailable        the library for an output's format is missing
+    │   ├── EnvironmentUnavailable   the notebook's kernel is not available
+    │   ├── WorkspaceUntrusted       the workspace is not this user's own, and was not accepted
+    │   ├── NotSupportedYet          part of the language, but not implemented yet
+    │   └── BadUsage                 a verb was called with invalid arguments
+    ├── Refusals                     exit 2: several of the above, raised together
     ├── OutOfReach                   exit 3: store, workspace or cluster
     │   ├── HistoryOutOfReach        the run store cannot be opened or written
     │   │   └── HistoryDamaged       the run store's file is damaged
     │   ├── StoreOutOfReach          a datastore cannot be read or written
     │   └── ClusterOutOfReach        the compute target cannot be started or was lost
-    └── StepFailed                   exit 1: raised where a notebook must stop
+    └── StepFailed                   exit 1: raised in a notebook so that it stops
 
 A failing cell is not an exception here: it is a :class:`nbpipe.model.Failure`.
 """
@@ -35,7 +36,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class SourceLocation:
-    """Where in the notebook: cell counted from 1, line and column counted from 1 inside the cell."""
+    """A position in the notebook: cell, line and column are counted from 1, line and column inside the cell."""
 
     cell: int | None = None
     line: int | None = None
@@ -43,22 +44,22 @@ class SourceLocation:
     step: str | None = None
 
     def words(self) -> str:
-        """Return the place as a person would say it, e.g. ``cell 3 (step train), line 2``."""
+        """Return the location in words, e.g. ``cell 3 (step train), line 2``."""
         if self.cell is None:
             return f"step {self.step}" if self.step else ""
-        said = f"cell {self.cell}" + (f" (step {self.step})" if self.step else "")
+        text = f"cell {self.cell}" + (f" (step {self.step})" if self.step else "")
         if self.line is not None:
-            said += f", line {self.line}"
+            text += f", line {self.line}"
         if self.column is not None:
-            said += f", column {self.column}"
-        return said
+            text += f", column {self.column}"
+        return text
 
 
 NO_LOCATION = SourceLocation()
 
 
 class NbpipeError(Exception):
-    """What was asked, what was found and, in ``hint``, what to do."""
+    """The base of all errors: ``message`` says what is wrong, ``hint`` what to do."""
 
     code: ClassVar[str] = "nbpipe"
     exit_code: ClassVar[int] = 1
@@ -71,8 +72,8 @@ class NbpipeError(Exception):
 
     def __str__(self) -> str:
         where = self.place.words()
-        said = f"{where}: {self.message}" if where else self.message
-        return f"{said}\n  {self.hint}" if self.hint else said
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{text}\n  {self.hint}" if self.hint else text
 
     def to_json(self) -> dict[str, Any]:
         """Return the error as a JSON object."""
@@ -86,18 +87,20 @@ class NbpipeError(Exception):
         }
 
     @staticmethod
-    def from_json(told: Mapping[str, Any]) -> NbpipeError:
-        """Return an error back that another process has told as JSON."""
+    def from_json(payload: Mapping[str, Any]) -> NbpipeError:
+        """Return an error that another process has sent as JSON."""
         kinds: list[type[NbpipeError]] = [Refused, OutOfReach, HistoryOutOfReach]
         every = [kind for above in kinds for kind in (above, *above.__subclasses__())]
-        kind = next((kind for kind in every if kind.code == told["code"]), NbpipeError)
+        kind = next((kind for kind in every if kind.code == payload["code"]), NbpipeError)
         return kind(
-            told["message"], told["hint"], SourceLocation(told["cell"], told["line"], told["column"], told.get("step"))
+            payload["message"],
+            payload["hint"],
+            SourceLocation(payload["cell"], payload["line"], payload["column"], payload.get("step")),
         )
 
 
 class Refused(NbpipeError):
-    """Bad input, found before anything ran."""
+    """Invalid input, found before anything ran."""
 
     code = "refused"
     exit_code = 2
@@ -110,7 +113,7 @@ class NotebookUnreadable(Refused):
 
 
 class BadDirective(Refused):
-    """A declaration that the grammar does not take."""
+    """A declaration that does not follow the grammar."""
 
     code = "bad-directive"
 
@@ -122,7 +125,7 @@ class BadCode(Refused):
 
 
 class BadParameter(Refused):
-    """A parameter's declaration, name, type or value."""
+    """An invalid declaration, name, type or value of a parameter."""
 
     code = "bad-parameter"
 
@@ -134,7 +137,7 @@ class BadPipeline(Refused):
 
 
 class UndeclaredName(Refused):
-    """A name that the code reads and that nothing gives it; ``add`` is the input that would, where there is one."""
+    """A name that the code uses and nothing defines; ``add`` is the input that would define it, if there is one."""
 
     code = "undeclared-name"
 
@@ -156,25 +159,31 @@ class FormatUnavailable(Refused):
 
 
 class EnvironmentUnavailable(Refused):
-    """A kernel or interpreter that cannot be had."""
+    """A kernel or interpreter that is not available."""
 
     code = "environment-unavailable"
 
 
+class WorkspaceUntrusted(Refused):
+    """A workspace that nbpipe did not make for this user, and that this user has not accepted."""
+
+    code = "workspace-untrusted"
+
+
 class NotSupportedYet(Refused):
-    """Part of the language that is understood but not built."""
+    """A part of the language that is not implemented yet."""
 
     code = "not-supported-yet"
 
 
 class BadUsage(Refused):
-    """A verb, an option or a name that the verb cannot take."""
+    """An invalid verb, option or argument."""
 
     code = "bad-usage"
 
 
 class Refusals(NbpipeError):
-    """Several refusals at once, so that one look at the notebook mends them all."""
+    """Several refusals, raised together so that all of them can be fixed at once."""
 
     code = "refused"
     exit_code = 2
@@ -188,7 +197,7 @@ class Refusals(NbpipeError):
 
 
 class OutOfReach(NbpipeError):
-    """Something of ours that must be there and is not."""
+    """A part of nbpipe, such as a store or a cluster, that is not available."""
 
     code = "out-of-reach"
     exit_code = 3
@@ -201,7 +210,7 @@ class HistoryOutOfReach(OutOfReach):
 
 
 class HistoryDamaged(HistoryOutOfReach):
-    """The run store's file is not what was written."""
+    """The run store's file is damaged."""
 
     code = "history-damaged"
 
@@ -222,14 +231,14 @@ class ClusterOutOfReach(OutOfReach):
 
 
 class StepFailed(NbpipeError):
-    """A step's failure, raised in a notebook so that its ending is true."""
+    """A step's failure, raised in a notebook so that the cell fails."""
 
     code = "step-failed"
     exit_code = 1
 
 
 def refuse(errors: list[Refused]) -> None:
-    """Raise what was found: nothing, the one error, or all of them together."""
+    """Raise the only error itself, or several errors together; do nothing if there are none."""
     if len(errors) == 1:
         raise errors[0]
     if errors:

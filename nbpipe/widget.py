@@ -1,7 +1,7 @@
-"""The card under a running cell: Python draws its regions, ``static/card.js`` places them, keeps time and asks.
+"""The card under a running cell: Python renders its regions, ``static/card.js`` places them and handles clicks.
 
-A model's traits are what a front end is sent, and what it finds when it comes later; what only grows or changes in a
-few places (the log, the words about each step) travels as the difference, and whole to who asks for all.
+A model's traits are sent to the front end, also to one that connects later. The log and the details of the steps are
+sent as differences, or in full when a front end requests everything.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from nbpipe.views.static_card import static_card
 from nbpipe.views.status_icons import MARKS
 
 _STATIC = Path(__file__).parent / "static"
-# What wants to be seen first is counted first.
+# Failed and running steps are listed first.
 _ORDER = sorted(MARKS, key=lambda status: (status is not Status.FAILED, status is not Status.RUNNING, status.terminal))
 _MARKS = {MARKS[status].letter: [status.value, MARKS[status].path] for status in _ORDER}
 _REGIONS = tuple(field.name for field in fields(CardHtml))
-# A front end counts seconds by its own clock; how far that is from the kernel's is told so often.
+# A front end counts seconds by its own clock; this is how often it gets the kernel's time.
 _CLOCK_SECONDS = 10.0
-_KEPT = 30
+_OPEN_MODELS = 30
 LINGER_SECONDS = 60.0
 ACTIONS = frozenset({"cancel", "rerun", "force", "why", "open", "debug"})
 
 
 class _Model(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without types
-    """What the front end sees of a card."""
+    """The state of a card in the front end."""
 
     _esm = _STATIC / "card.js"
     _css = _STATIC / "card.css"
@@ -63,19 +63,19 @@ class _Model(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without typ
 
 
 class CardWidget:
-    """A live card. ``act`` is told of a pressed button: what is asked, and for which step.
+    """A live card. ``act`` is called with the action of a pressed button and its step.
 
-    Call :meth:`update` as often as the state changes, up to some eight times a second, from any thread.
+    Call :meth:`update` whenever the state changes, up to about eight times a second, from any thread.
     """
 
-    _kept: ClassVar[deque[_Model]] = deque()
+    _open_models: ClassVar[deque[_Model]] = deque()
     _lingering: ClassVar[set[CardWidget]] = set()
 
     def __init__(self, act: Callable[[str, str], None]) -> None:
         self._act = act
         self._lock = threading.RLock()
         self._model = _Model()
-        self._model.on_msg(self._asked)
+        self._model.on_msg(self._on_message)
         self._handle: Any = None
         self._over = False
         self._state: CardState | None = None
@@ -86,11 +86,11 @@ class CardWidget:
 
     def show(self) -> None:
         """Display the card under the running cell."""
-        bundle = _view("nbpipe: this is seen while the kernel lives", self._model)
+        bundle = _view("nbpipe: shown while the kernel is alive", self._model)
         self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def update(self, state: CardState) -> None:
-        """Show a new state; only what differs from the one before is sent."""
+        """Show a new state; only the differences from the last one are sent."""
         with self._lock:
             if not self._over:
                 self._lingering.discard(self)
@@ -98,15 +98,15 @@ class CardWidget:
                 self._send(whole=False)
 
     def tell(self, html: Html) -> None:
-        """Show the answer to what was asked."""
+        """Show the response to an action."""
         with self._lock:
             if not self._over:
                 self._model.answer = html.text
 
     def end(self, state: CardState) -> None:
-        """Put the finished picture in the card's place, which is what the saved notebook keeps; then nothing more.
+        """Replace the card with its static version, which stays in the saved notebook.
 
-        The card of a step that failed first stays a while for its buttons, with the picture for whoever cannot show it.
+        The card of a failed step keeps its buttons for a while, with the static version as its fallback.
         """
         with self._lock:
             if self._over:
@@ -124,12 +124,12 @@ class CardWidget:
 
     @classmethod
     def finish_all(cls, _info: object = None) -> None:
-        """Put the finished pictures in the places of the cards that have stayed for their buttons."""
+        """Replace the cards that have kept their buttons with their static versions."""
         for card in list(cls._lingering):
             card.finish()
 
     def finish(self, expected: CardState | None = None) -> None:
-        """Put the finished picture in the card's place now, unless it shows another state than expected by now."""
+        """Replace the card with its static version, unless it no longer shows the expected state."""
         with self._lock:
             state = self._state
             self._lingering.discard(self)
@@ -145,20 +145,20 @@ class CardWidget:
             self._keep()
 
     def _keep(self) -> None:
-        """Keep the model for a while: a page loaded anew meanwhile knows the card, but not its display's id."""
-        self._kept.append(self._model)
-        while len(self._kept) > _KEPT:
-            self._kept.popleft().close()
+        """Keep the model open for a while: a page that is reloaded knows the card, but not its display's id."""
+        self._open_models.append(self._model)
+        while len(self._open_models) > _OPEN_MODELS:
+            self._open_models.popleft().close()
 
     def _send(self, *, whole: bool) -> None:
-        """Set what has changed; one message carries all of it."""
+        """Set the traits that have changed, in one message."""
         state = self._state
         if state is None:
             return
         chosen = self._chosen or state.focus
         shown = card_html(state, chosen)
         steps = [record.step for record in state.steps]
-        told = state.told.get(chosen or "", StepActivity())
+        activity = state.activities.get(chosen or "", StepActivity())
         model = self._model
         with model.hold_sync():
             self._draw(state, steps)
@@ -170,25 +170,25 @@ class CardWidget:
             changed = self._details.changes(state.steps, state.numbers, whole=whole)
             if changed:
                 model.details = changed
-            added = self._log.changes(chosen, told.tail, whole=whole)
+            added = self._log.changes(chosen, activity.tail, whole=whole)
             if added:
                 model.log = added
             if whole or not 0 <= state.now - model.clock < _CLOCK_SECONDS:
                 model.clock = state.now
 
     def _draw(self, state: CardState, steps: list[str]) -> None:
-        """Send the graph when it is new; that of very many steps when it is asked for."""
-        known = self._model.graph
+        """Send the graph if it has changed; a graph of very many steps is sent on request."""
+        graph = self._model.graph
         drawn = len(steps) <= GRAPH_STEPS or self._drawn
-        if known.get("names") == steps and bool(known.get("svg")) == (drawn and len(steps) > 1):
+        if graph.get("names") == steps and bool(graph.get("svg")) == (drawn and len(steps) > 1):
             return
         number = {name: place for place, name in enumerate(steps)}
         needs = [[number[need] for need in state.needs.get(name, ()) if need in number] for name in steps]
         svg = live_svg(layout(steps, state.needs)).text if drawn and len(steps) > 1 else ""
         self._model.graph = {"names": steps, "needs": needs, "svg": svg, "list": len(steps) > GRAPH_STEPS}
 
-    def _asked(self, _model: Any, content: Any, _buffers: Any) -> None:
-        """Take a message of the front end, which may be anything."""
+    def _on_message(self, _model: Any, content: Any, _buffers: Any) -> None:
+        """Handle a message of the front end, which may have any content."""
         if not isinstance(content, Mapping):
             return
         ask, step = content.get("ask"), content.get("step")
@@ -207,7 +207,7 @@ class CardWidget:
 
 
 class _MendModel(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without types
-    """What the front end sees of an offer to mend a cell."""
+    """The state of a quick fix in the front end."""
 
     _esm = _STATIC / "quick_fix.js"
     _css = _STATIC / "card.css"
@@ -216,18 +216,18 @@ class _MendModel(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without
 
 
 class QuickFixWidget:
-    """A button under a cell that was refused: it writes ``source`` into the cell. ``close`` takes it away."""
+    """A button under a refused cell that writes ``source`` into the cell; ``close`` removes it."""
 
     def __init__(self, label: str, source: str) -> None:
         self._model = _MendModel(label=label, source=source)
         self._model.on_msg(lambda *_: self.close("written into the cell: run it again"))
         self._handle: Any = display(_view(label, self._model), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
-    def close(self, said: str = "") -> None:
-        """Leave these words in the button's place."""
+    def close(self, message: str = "") -> None:
+        """Replace the button with a message."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            handle.update({"text/plain": said}, raw=True)
+            handle.update({"text/plain": message}, raw=True)
             self._model.close()
 
 
@@ -237,23 +237,23 @@ def _view(text: str, model: anywidget.AnyWidget) -> dict[str, Any]:
 
 
 class _Details:
-    """The words about each step, as far as they have changed."""
+    """The changes in the details of the steps."""
 
     def __init__(self) -> None:
-        self._seen: list[Any] = []
+        self._states: list[Any] = []
         self._number = 0
 
     def changes(self, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int], *, whole: bool) -> dict[str, Any]:
         """Return what differs from the last time, or all; nothing is an empty dict."""
         states = [_state_of(record) for record in steps]
-        if len(states) != len(self._seen):
+        if len(states) != len(self._states):
             whole = True
         changed: dict[str, Detail] = {
             str(place): detail(steps[place], numbers)
             for place, state in enumerate(states)
-            if whole or state != self._seen[place]
+            if whole or state != self._states[place]
         }
-        self._seen = states
+        self._states = states
         if not changed:
             return {}
         self._number += 1
@@ -265,35 +265,35 @@ def _state_of(record: ExecutionRecord) -> tuple[Any, ...]:
 
 
 class _Log:
-    """The newest lines of one step's output: how many have gone at the top, and which have come."""
+    """The changes in the newest lines of a step's output: how many were dropped at the top, and which were added."""
 
     def __init__(self) -> None:
         self._step: str | None = None
-        self._given: tuple[str, ...] = ()
+        self._tail: tuple[str, ...] = ()
         self._lines: list[str] = []
         self._number = 0
 
     def changes(self, step: str | None, tail: tuple[str, ...], *, whole: bool) -> dict[str, Any]:
         """Return what differs from the last time, or all; nothing is an empty dict."""
-        if step == self._step and tail == self._given and not whole:
+        if step == self._step and tail == self._tail and not whole:
             return {}
         lines, before = log_lines(tail), self._lines
         fresh = whole or step != self._step
-        kept = 0 if fresh else _kept(before, lines)
+        unchanged = 0 if fresh else _unchanged(before, lines)
         drop = 0 if fresh else _dropped(before, lines)
-        self._step, self._given, self._lines = step, tail, lines
+        self._step, self._tail, self._lines = step, tail, lines
         self._number += 1
-        return {"number": self._number, "whole": fresh, "drop": drop, "keep": kept, "add": lines[kept:]}
+        return {"number": self._number, "whole": fresh, "drop": drop, "keep": unchanged, "add": lines[unchanged:]}
 
 
 def _dropped(before: list[str], lines: list[str]) -> int:
-    """Return how many of the lines shown have gone at the top: what is left of them, but the last, begins the new."""
+    """Return how many shown lines were dropped at the top: the remaining ones, except the last, begin the new lines."""
     drops = (drop for drop in range(len(before)) if before[drop:-1] == lines[: len(before) - 1 - drop])
     return next(drops, 0)
 
 
-def _kept(before: list[str], lines: list[str]) -> int:
-    """Return how many of the new lines are shown already; the last one shown may have been written over."""
+def _unchanged(before: list[str], lines: list[str]) -> int:
+    """Return how many of the new lines are shown already; the last shown line may have been overwritten."""
     rest = before[_dropped(before, lines) :]
     same = 0
     for old, new in zip(rest, lines, strict=False):

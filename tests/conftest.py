@@ -36,26 +36,28 @@ GROUPS = {
     "slow": (True, ""),
 }
 
-COLLECTED = pytest.StashKey[Counter[str]]()
+# How many tests of each group ran or were skipped, here or in a worker of pytest-xdist.
+REPORTED: Counter[str] = Counter()
 
 
-def pytest_collection_modifyitems(config, items) -> None:
+def pytest_collection_modifyitems(items) -> None:
     """Skip tests whose real part is missing, with the reason."""
-    counts: Counter[str] = Counter()
     for item in items:
         for group, (present, reason) in GROUPS.items():
-            if item.get_closest_marker(group) is None:
-                continue
-            counts[group] += 1
-            if not present:
+            if not present and item.get_closest_marker(group) is not None:
                 item.add_marker(pytest.mark.skip(reason=f"{group}: {reason}"))
-    config.stash[COLLECTED] = counts
 
 
-def pytest_terminal_summary(terminalreporter, config) -> None:
+def pytest_runtest_logreport(report) -> None:
+    """Count each test once."""
+    if report.when == "setup":
+        REPORTED.update(group for group in GROUPS if group in report.keywords)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
     """Say for each group how many tests it has, or why they could not run."""
-    counts = config.stash.get(COLLECTED, Counter())
     terminalreporter.section("groups that need real parts")
     for group, (present, reason) in GROUPS.items():
         told = "run" if present else f"SKIPPED: {reason}"
-        terminalreporter.write_line(f"{group:9} {counts[group]:4} tests {told}" if counts[group] else f"{group:9} none")
+        count = REPORTED[group]
+        terminalreporter.write_line(f"{group:9} {count:4} tests {told}" if count else f"{group:9} none")

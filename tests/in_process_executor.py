@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data import formats
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore

@@ -10,7 +10,7 @@ import sqlite3
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from notebook_author import write_notebook
 from stored import path_in
 
 from nbpipe.cli import main
-from nbpipe.data.event_file import EventFileWriter
+from nbpipe.data.digests import bytes_digest
+from nbpipe.data.event_writer import EventFileWriter
 from nbpipe.errors import NbpipeError
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory
 from nbpipe.execution.attempt.runtime_bundle import write_bundle
@@ -28,6 +29,7 @@ from nbpipe.model import (
     AttemptOutputWritten,
     AttemptStarted,
     Job,
+    MetricPoint,
     Outcome,
     Status,
     StepEventKind,
@@ -63,10 +65,10 @@ class Recorded(InProcess):
         directory.write_job(job)
         write_bundle(Path(job.store))
         with EventFileWriter(directory.path, wrote=lambda pieces: self._wrote(job.attempt, pieces)) as events:
-            events.tell(StepEventKind.METRIC, 1, {"name": "score", "value": 0.5, "step": None})
+            events.tell(StepEventKind.METRIC, 1, {"points": [MetricPoint("score", 0.5, None, 1_790_000_000.0, 1)]})
             events.tell(StepEventKind.STREAM, 1, {"name": "stdout", "text": f"{job.step} says\n"})
         _write_executed(directory.notebook, job)
-        outcome = self._outcome(job)
+        outcome = replace(self._outcome(job), notebook_digest=bytes_digest(directory.notebook.read_bytes()))
         if outcome.status is Status.SUCCEEDED:
             directory.sign(job, outcome)
         directory.clear()
@@ -362,7 +364,11 @@ def attack(base: Path, folder: Path, seed: int) -> Result:
     _look(folder, result, first=True)
     _run(folder, result)
     verify = ("verify", "--workspace", str(folder / ".nbpipe"))
-    _checked(result, "verify", *said(*verify))
+    code, text = said(*verify)
+    _checked(result, "verify", code, text)
+    if code == 2 and "trusted" in result.damage and "nbpipe trust" in text:
+        # A damaged mark is none: whoever made the workspace has to accept it again.
+        _checked(result, "trust", *said("trust", "--workspace", str(folder / ".nbpipe")))
     code, text = said(*verify, "--repair")
     _checked(result, "repair", code, text)
     result.repaired = code == 0

@@ -15,8 +15,8 @@ from typing import Any
 from sample_pipelines import cells
 from stored import path_in
 
-from nbpipe.compute import outcome_queue
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute import outcomes
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.language.notebook_parser import parse_cells
@@ -109,7 +109,7 @@ class Kernelless:
             failure = Failure(FailureKind.USER, "ValueError", str(error), str(error), 1, 2)
             self._end(job, Status.FAILED, begin, failure=failure)
         except Lose as error:
-            self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, error)))
+            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, error)))
         else:
             self._end(job, Status.SUCCEEDED, begin, artifacts=artifacts)
 
@@ -122,7 +122,7 @@ class Kernelless:
 
     def _end(self, job: Job, status: Status, begin: float, **more: Any) -> None:
         if job.attempt in self.stopped:
-            self._reports.put(AttemptEnded(outcome_queue.cancelled_outcome(job)))
+            self._reports.put(AttemptEnded(outcomes.cancelled_outcome(job)))
             return
         seconds = time.monotonic() - begin
         outcome = Outcome(job.attempt, job.token, status, seconds, "notebook.ipynb", **more)

@@ -110,9 +110,9 @@ class Dropping(MemoryStore):
 
 def test_a_short_object_is_noticed_at_once(tmp_path):
     """REUSE F25."""
-    with pytest.raises(StoreOutOfReach, match="did not reach its datastore whole"):
+    with pytest.raises(StoreOutOfReach, match="was not stored completely"):
         artifacts.publish(Dropping(), staged(tmp_path / "s", {"x.json": "[1]"}) / "x.json", name="x", format="json")
-    with pytest.raises(StoreOutOfReach, match="did not reach its datastore whole"):
+    with pytest.raises(StoreOutOfReach, match="was not stored completely"):
         artifacts.publish(Dropping(), staged(tmp_path / "f", {"a": "1", "b": "2"}), name="f", format="dir")
 
 

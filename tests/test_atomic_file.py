@@ -42,11 +42,11 @@ def test_a_file_is_written_and_replaced_and_nothing_else_is_left(tmp_path, durab
     assert names(tmp_path) == ["x"]
 
 
-def test_the_umask_takes_from_the_mode(tmp_path):
+def test_a_file_is_its_owner_s_unless_a_mode_is_given_from_which_the_umask_takes(tmp_path):
     before = os.umask(0o027)
     try:
-        write_file(tmp_path / "plain", b"", durable=False)
-        write_file(tmp_path / "own", b"", mode=0o600, durable=False)
+        write_file(tmp_path / "plain", b"", mode=0o666, durable=False)
+        write_file(tmp_path / "own", b"", durable=False)
     finally:
         os.umask(before)
 

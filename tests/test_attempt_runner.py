@@ -361,7 +361,7 @@ class TestKernelsEnd:
             _wait_for(lambda: f"stopped by a signal; to continue it: kill -CONT {kernel.pid}" in events())
             kernel.resume()
             assert future.result(30).status is Status.SUCCEEDED
-            assert "the kernel is going on" in events()
+            assert "the kernel is running again" in events()
 
     @pytest.mark.parametrize("which", ["kernel", "supervisor"])
     def test_what_was_stopped_can_be_cancelled(self, tmp_path, which):

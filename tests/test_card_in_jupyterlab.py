@@ -75,10 +75,10 @@ def running(number, focus, done):
         for place, s in enumerate(state.steps)
     )
     tail = tuple(f"epoch {n}: \\x1b[31mloss {1 / (n + 1):.4f}\\x1b[0m" for n in range(done + 1))
-    points = {name: tuple(v[:done + 1]) for name, v in state.told[focus].metrics.items()}
+    points = {name: tuple(v[:done + 1]) for name, v in state.activities[focus].metrics.items()}
     told = {focus: StepActivity(tail, (done, 30, "epochs"), points)}
     run = dataclasses.replace(state.run, status=Status.RUNNING, ended=None, started=now - 14)
-    return dataclasses.replace(state, run=run, steps=steps, told=told, previews={}, now=now)
+    return dataclasses.replace(state, run=run, steps=steps, activities=told, previews={}, now=now)
 '''
 
 

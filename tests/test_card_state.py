@@ -65,7 +65,7 @@ def state(status: Status, *, live: bool | None = None, **changes: Any) -> CardSt
     overall = Status.RUNNING if going else Status.FAILED if status is Status.FAILED else Status.SUCCEEDED
     given: dict[str, Any] = {
         "run": run(overall), "steps": steps, "needs": {"train": ("load",), "report": ("train",)}, "focus": "train",
-        "told": {"train": StepActivity(("one", "two"), None, {"loss": ((0, 1.0), (1, 0.5))})},
+        "activities": {"train": StepActivity(("one", "two"), None, {"loss": ((0, 1.0), (1, 0.5))})},
         "previews": {"train.df": SHOWN}, "numbers": {"r0": 12}, "now": 1012.0,
     }  # fmt: skip
     return CardState(**(given | changes))
@@ -124,7 +124,7 @@ def test_a_failed_step_shows_the_error_and_the_failing_line():
 
 def test_a_running_step_tells_how_far_it_is_and_how_long_it_takes_still():
     told = {"train": StepActivity((), (12.0, 40.0, "epochs"))}
-    page = live_page(state(Status.RUNNING, told=told))
+    page = live_page(state(Status.RUNNING, activities=told))
 
     assert "epochs · 12 of 40 (30 %) · about 28 s left" in page.text
     assert ("parameter rate: 0.1 → 0.2") in page.text
@@ -135,7 +135,7 @@ def test_a_running_step_tells_how_far_it_is_and_how_long_it_takes_still():
 
 
 def test_what_has_no_known_end_has_a_bar_without_one():
-    page = live_page(state(Status.RUNNING, told={"train": StepActivity((), (12.5, None, ""))}))
+    page = live_page(state(Status.RUNNING, activities={"train": StepActivity((), (12.5, None, ""))}))
 
     assert "12.5" in page.text
     assert any("data-endless" in attributes for _, attributes in page.elements)
@@ -145,7 +145,7 @@ def test_what_has_no_known_end_has_a_bar_without_one():
 @pytest.mark.parametrize("progress", [(math.nan, 2.0, ""), (1.0, math.inf, ""), (5.0, 2.0, ""), (-1.0, 2.0, "x")])
 def test_progress_that_makes_no_sense_does_no_harm(progress):
     page = live_page(
-        state(Status.RUNNING, told={"train": StepActivity((), progress, {"m": ((0, math.nan), (1, math.inf))})})
+        state(Status.RUNNING, activities={"train": StepActivity((), progress, {"m": ((0, math.nan), (1, math.inf))})})
     )
 
     widths = [attributes["style"] or "" for tag, attributes in page.elements if "style" in attributes and tag == "span"]
@@ -373,9 +373,9 @@ def test_an_update_sends_only_what_differs():
     card.update(state(Status.RUNNING))
     assert listener.heard() == set()
     told = {"train": StepActivity(("one", "two", "three"), None, {"loss": ((0, 1.0), (1, 0.5))})}
-    card.update(state(Status.RUNNING, told=told))
+    card.update(state(Status.RUNNING, activities=told))
     assert listener.heard() == {"log"}
-    card.update(state(Status.SUCCEEDED, told=told))
+    card.update(state(Status.SUCCEEDED, activities=told))
     assert {"statuses", "details", "head", "actions", "count"} <= listener.heard()
     assert card._model.graph["names"] == ["load", "train", "report"]
     card.end(state(Status.SUCCEEDED))

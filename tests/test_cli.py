@@ -252,7 +252,7 @@ def test_logs_that_are_gone_say_so_and_why_names_runs_by_number(tmp_path):
     assert "from run 1" in explained.stdout
     assert ran["run"][:8] not in explained.stdout
     assert logs.returncode == 2
-    assert "is gone" in logs.stderr
+    assert "no longer exists" in logs.stderr
     assert "--force one" in logs.stderr
     assert "Traceback" not in logs.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nbpipe.codec import decode, encode, encode_sparse
+from nbpipe.codec import decode, encode, encode_sparse, gunzip_text, gzip_text
 from nbpipe.history.rebuild_archive import ArchivedResult, ArchivedRun
 from nbpipe.history.results import ReuseEntry
 from nbpipe.model import (
@@ -167,6 +168,16 @@ def test_a_text_that_was_cut_or_changed_is_a_record_or_a_value_error(data, recor
             assert isinstance(decode(damaged, type(record)), type(record))
         except ValueError:
             continue
+
+
+@given(st.text(st.characters(max_codepoint=127)), st.data())
+def test_a_compressed_text_is_read_as_it_was_or_a_value_error(text, data):
+    content = gzip_text(text)
+    place = data.draw(st.integers(0, len(content) - 1))
+
+    assert gunzip_text(content) == gzip.decompress(content).decode() == text
+    with pytest.raises(ValueError, match=r".*"):
+        gunzip_text(content[:place])
 
 
 def test_what_json_cannot_say_is_shown():

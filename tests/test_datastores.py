@@ -85,7 +85,7 @@ class Contract:
         reference = reference_to(staged := staged_file(tmp_path / "in"))
         store.put(staged, reference)
 
-        assert stat.S_IMODE(store.locate(reference).stat().st_mode) == 0o444
+        assert stat.S_IMODE(store.locate(reference).stat().st_mode) == 0o400
 
     def test_what_is_absent_has_a_place_and_is_not_there(self, store):
         assert not store.locate(ObjectReference("default", ABSENT, "x", 1)).exists()

@@ -80,4 +80,4 @@ def test_meaning_and_code_stay_and_twice_is_once(data, style, flag):
     assert once.endswith("model = 1")
     assert fmt(once, style) == once
     if style == "auto":
-        assert len(once.split("\n")[0]) <= WIDTH
+        assert len(once.splitlines()[0]) <= WIDTH

@@ -111,7 +111,7 @@ def test_cancel_stops_a_run_in_another_terminal_which_ends_with_130(tmp_path):
 def test_where_nothing_goes_on_there_is_nothing_to_cancel(tmp_path):
     write_notebook(tmp_path / "n.ipynb", ["%%step s -o a\na = 1"])
     done = nbpipe(tmp_path, "cancel", "n.ipynb")
-    assert (done.returncode, "no run of n.ipynb is going on" in done.stderr) == (2, True)
+    assert (done.returncode, "no run of n.ipynb is active" in done.stderr) == (2, True)
 
 
 def test_a_run_whose_runner_was_killed_is_lost_and_no_cancel_waits_for_it(tmp_path):

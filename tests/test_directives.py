@@ -342,7 +342,7 @@ def test_an_error_says_what_is_wrong_and_points_at_it(source: str, said: str, at
         ("%%step train -i 'raw:csv=./a b.csv'", "Only the path stands in quotes: raw:csv='./a b.csv'"),
         ("%%step train -i '/a b.csv'", "data='/a b.csv'"),
         ("%%step train -i raw:dir=./a", "write raw=./a"),
-        ("%%step train # why", "A declaration holds no comment"),
+        ("%%step train # why", "A declaration cannot contain a comment"),
         ("%%time\n%%step train", "Leave `%%time` out"),
         ("%%step train\n%%capture out\nx = 1", "Leave `%%capture` out"),
     ],

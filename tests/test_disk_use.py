@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from scripted_executor import Bench
 
+from nbpipe.codec import gunzip_text
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
 
 MODULE = "def more(x):\n    return x + 1\n" + "# as long as modules are\n" * 2_000
-MOST_RECORD = 3_000
-MOST_FOLDER = 6_000
-MOST_STEP = 10_000
+MOST_RECORD = 2_000
+MOST_FOLDER = 5_500
+MOST_STEP = 9_500
 KERNEL_STEPS = 4
-KEPT = ["job.json", "notebook.ipynb", "record.json"]
+KEPT = ["job.json", "notebook.ipynb", "record.json.gz"]
 
 
 def chain(folder: Path, steps: int) -> Bench:
@@ -60,12 +61,13 @@ def test_an_attempts_folder_is_small_and_its_modules_are_stored_once(tmp_path):
     with Workspace.open(bench.folder) as workspace:
         report = workspace.runs.run(bench.request(), RunOptions(), None, lambda: executor)
     executor.close()
-    folders = [path.parent for path in (bench.folder / ".nbpipe" / "runs").glob("*/*/*/record.json")]
+    folders = [path.parent for path in (bench.folder / ".nbpipe" / "runs").glob("*/*/*/record.json.gz")]
 
     assert report.run.status.value == "succeeded"
     assert len(folders) == KERNEL_STEPS
     assert max(map(size, folders)) < MOST_FOLDER
     assert all(sorted(path.name for path in folder.iterdir()) == KEPT for folder in folders)
-    assert MODULE not in "".join(path.read_text() for folder in folders for path in folder.iterdir())
+    texts = [(folder / name).read_text() for folder in folders for name in KEPT[:2]]
+    assert MODULE not in "".join([*texts, *(gunzip_text((folder / KEPT[2]).read_bytes()) for folder in folders)])
     shared = {json.loads((folder / "job.json").read_text())["modules"][0]["stored"] for folder in folders}
     assert {(folders[0] / name).read_text() for name in shared} == {MODULE}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from notebook_author import write_notebook
 from scripted_executor import Bench, Fail, Kernelless, Lose, by_code
 
 from nbpipe.errors import BadUsage, ClusterOutOfReach, HistoryOutOfReach
@@ -20,6 +22,7 @@ from nbpipe.history.store import History
 from nbpipe.model import AttemptRecord, Job, Status
 from nbpipe.run.process_identity import is_alive
 from nbpipe.run.submission import RunOptions
+from nbpipe.views import log_text
 from nbpipe.workspace import ActiveRun, Workspace
 
 MAKE = "%%step make -o a\na = 3"
@@ -257,6 +260,41 @@ def test_a_step_that_runs_has_no_log_yet(bench):
 
     bench.run(work=work)
     assert said["make"] == "step `make` has not ended in run 1: it is running"
+
+
+def test_the_log_of_a_step_is_that_of_its_newest_execution_whatever_run_it_is_from(bench):
+    notebook = bench.request().notebook
+    bench.run(work=printing)
+    bench.run(steps=("aside",), force=())
+    with Workspace.open(bench.folder) as workspace:
+        assert log_text.text_of_log(workspace.results.log(notebook, "add")) == "add in run 1"
+        assert log_text.text_of_log(workspace.results.log(notebook, "aside")) == "aside in run 2"
+        last = workspace.plans.why(bench.request(), "add").last
+        assert last is not None
+        assert last.run == workspace.runs.show("1")[0].id
+        with pytest.raises(BadUsage, match=r"no run of work\.ipynb has a step `ad`"):
+            workspace.results.log(notebook, "ad")
+
+
+def printing(job: Job, output: str) -> str:
+    """Leave an executed notebook in which the step has printed its name."""
+    number = len(list(Path(job.directory).parents[2].iterdir()))
+    cell = {"outputs": [{"output_type": "stream", "text": f"{job.step} in run {number}"}]}
+    Path(job.directory, "notebook.ipynb").write_text(json.dumps({"cells": [cell]}))
+    return by_code(job, output)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_kernel_in_which_one_cell_was_run_knows_the_latest_state_of_every_step(bench, saved):
+    if saved:
+        write_notebook(bench.folder / bench.notebook, bench.sources)
+    bench.run()
+    bench.sources = [ASIDE]
+    bench.run(steps=("aside",), whole=False, force=())
+    with Workspace.open(bench.folder) as workspace:
+        run, steps = workspace.runs.latest(bench.request().notebook)
+    assert run.number == 2
+    assert sorted(step.step for step in steps) == ["add", "aside", "double", "make"]
 
 
 def test_the_watcher_sees_every_step_start_and_end(bench):

@@ -30,7 +30,9 @@ from nbpipe.model import (
     ExecutionRecord,
     KeyComponent,
     Metric,
-    MetricLogged,
+    MetricPoint,
+    MetricsLogged,
+    MetricSummary,
     Observation,
     ObservationKind,
     OutputWritten,
@@ -60,10 +62,32 @@ def facts(history: History, run: str = "x") -> list[object]:
     return [event.fact for event in history.log.read(run)]
 
 
-def told(run: str, execution: str, name: str, first: int, last: int) -> list[MetricLogged | OutputWritten]:
-    """Return what an attempt has told: each piece is a number."""
-    metrics = [Metric(run, execution, name, piece, "loss", piece / 2, None, 1.0) for piece in range(first, last + 1)]
-    return [*map(MetricLogged, metrics), OutputWritten(name, first, last)]
+def told(run: str, execution: str, name: str, first: int, last: int) -> list[MetricsLogged | OutputWritten]:
+    """Return what an attempt has told: pieces of two numbers each, the second of them one of many."""
+    pieces = range(first, last + 1)
+    numbers = [
+        (
+            MetricPoint("loss", piece / 2, None, 1.0, piece),
+            MetricPoint("seen", -float(piece), piece, 1.0, piece * 1_000),
+        )
+        for piece in pieces
+    ]
+    logged = [MetricsLogged(run, execution, name, *each) for each in zip(pieces, numbers, strict=True)]
+    return [*logged, OutputWritten(name, first, last)]
+
+
+def summaries(metrics: Sequence[Metric]) -> dict[str, MetricSummary]:
+    """Return the few numbers that a picture keeps."""
+    values: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        values.setdefault(metric.name, []).append(metric)
+    return {
+        name: MetricSummary(
+            each[-1].ordinal, each[0].value, each[-1].value, min(one.value for one in each),
+            max(one.value for one in each),
+        )
+        for name, each in values.items()
+    }  # fmt: skip
 
 
 # The log and the tables
@@ -147,7 +171,7 @@ class RunsModel(RuleBasedStateMachine):
         if pieces:
             self.pieces[known.id] = first + pieces - 1
             logged = self.metrics.setdefault(known.id, [])
-            logged += [fact.metric for fact in more if isinstance(fact, MetricLogged)]
+            logged += [each for fact in more if isinstance(fact, MetricsLogged) for each in fact.metrics()]
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data())
@@ -189,7 +213,7 @@ class RunsModel(RuleBasedStateMachine):
         assert picture.attempts == {each.id: each for each in attempts}
         mine = {each.id for each in attempts}
         assert picture.pieces == {name: last for name, last in self.pieces.items() if name in mine}
-        assert picture.metrics == {name: logged for name, logged in self.metrics.items() if name in mine}
+        assert picture.metrics == {name: summaries(logged) for name, logged in self.metrics.items() if name in mine}
         assert sorted(map(repr, self.history.log.metrics(run))) == sorted(
             repr(metric) for name in mine for metric in self.metrics.get(name, ())
         )
@@ -239,18 +263,55 @@ def test_the_end_of_a_lost_run_is_told_last(history):
 
 def test_a_number_is_read_as_it_was_logged(history):
     attempt(history, "t", "x", "a")
-    metrics = [
-        Metric("x", "a", "t", 1, "loss", 0.5, None, 1.0),
-        Metric("x", "a", "t", 2, "loss", float("inf"), 3, 2.0),
-        Metric("x", "a", "t", 3, "\udc80", -0.0, 0, 3.0),
+    points = (
+        MetricPoint("loss", 0.5, None, 1.0, 1),
+        MetricPoint("loss", float("inf"), 3, 2.0, 200_000),
+        MetricPoint("\udc80", -0.0, 0, 3.0, 1),
+    )
+    nan = MetricPoint("loss", float("nan"), None, 4.0, 200_001)
+    history.attempts.record("x", RunChanges(told=[MetricsLogged("x", "a", "t", 7, points)]), 3.0)
+    history.attempts.record("x", RunChanges(told=[MetricsLogged("x", "a", "t", 8, (nan,))]), 4.0)
+
+    *same, last = history.log.metrics("x")
+
+    assert same == [
+        Metric("x", "a", "t", 7, "loss", 0.5, None, 1.0),
+        Metric("x", "a", "t", 7, "loss", float("inf"), 3, 2.0, ordinal=200_000),
+        Metric("x", "a", "t", 7, "\udc80", -0.0, 0, 3.0),
     ]
-    history.attempts.record("x", RunChanges(told=[MetricLogged(metric) for metric in metrics]), 3.0)
-    history.attempts.record("x", RunChanges(told=[MetricLogged(replace(metrics[0], value=float("nan")))]), 4.0)
+    assert repr(same[2].value) == "-0.0"
+    assert math.isnan(last.value)
+    assert (last.number, last.ordinal) == (8, 200_001)
 
-    *same, nan = history.log.metrics("x")
 
-    assert same == metrics
-    assert math.isnan(nan.value)
+def test_what_a_picture_keeps_of_numbers_does_not_grow_with_them(history):
+    attempt(history, "t", "x", "a")
+    for part in range(3):
+        ordinals = range(part * 5_000 + 1, part * 5_000 + 5_001)
+        points = tuple(MetricPoint("loss", float(-n if n % 2 else n), n, 1.0, n) for n in ordinals)
+        points = (*points[:-1], points[-1]._replace(value=float("nan"))) if part == 1 else points
+        history.attempts.record("x", RunChanges(told=[MetricsLogged("x", "a", "t", part + 1, points)]), 3.0)
+    picture = RunPicture()
+    picture.take(history.log.read("x"))
+
+    assert picture.metrics == {"t": {"loss": MetricSummary(15_000, -1.0, 15_000.0, -14_999.0, 15_000.0)}}
+
+
+def test_entries_with_many_numbers_are_read_some_at_a_time(history):
+    """A reader that starts late does not hold all the numbers of a run at once."""
+    attempt(history, "t", "x", "a")
+    noise = [math.sin(n * 12.9898) * 43758.5453 for n in range(20_000)]
+    points = tuple(MetricPoint("loss", value, None, value, n + 1) for n, value in enumerate(noise))
+    for number in range(9):
+        history.attempts.record("x", RunChanges(told=[MetricsLogged("x", "a", "t", number, points)]), 3.0)
+    batches, after = [], 0
+    while batch := history.log.read("x", after):
+        batches.append(len(batch))
+        after = batch[-1].number
+
+    assert len(batches) > 2
+    assert sum(batches) == after == 12
+    assert len(history.log.metrics("x")) == 180_000
 
 
 # Readers
@@ -365,6 +426,17 @@ def by_hand(history: History, statement: str) -> None:
         connection.create_function("unpack", 1, unpack)
         connection.execute(statement)
         connection.commit()
+
+
+def test_a_lost_end_of_a_log_is_damage_for_whoever_follows_the_run(history):
+    """The entry that says that the run has ended would be waited for without end."""
+    history.runs.end("x", Status.SUCCEEDED, 103.0)
+    last = history.log.read("x")[-1].number
+    by_hand(history, f"DELETE FROM events WHERE run = 'x' AND number = {last}")  # noqa: S608  # our own number
+
+    assert history.log.read("x")[-1].number == last - 1
+    with pytest.raises(HistoryDamaged, match=f"the log of run x has a gap: entry {last} is missing"):
+        history.log.read("x", last - 1)
 
 
 def test_a_missing_entry_is_damage_and_named(history):

@@ -187,7 +187,7 @@ def test_a_parameter_can_hold_an_inputs_source(held, source):
         ('where = "./x.csv"', "x.csv", "there is no step `x`"),
         ('where = "./x.csv"', "", "neither"),
         ('where = "./x.csv"', "param:where", "a parameter again"),
-        ('where = "./x.csv"', "ftp:x", "no kind of source"),
+        ('where = "./x.csv"', "ftp:x", "not a known kind of source"),
         ('where = "./x.csv"', "nowhere.x", "there is no step `nowhere`"),
         ("where = 3", 3, "holds 3 and not a source"),
         ("where = None", None, "holds None and not a source"),

@@ -14,20 +14,20 @@ from nbpipe.model import Cell
 from nbpipe.verbs.syntax import Face
 from nbpipe.verbs.table import verbs_in
 from nbpipe.verbs.usage import verbs_help
-from nbpipe.views import help_text
+from nbpipe.views import language_help
 
 VERBS = verbs_help(Face.NOTEBOOK)
 
 
-@pytest.mark.parametrize("card", [help_text.STEP, VERBS])
+@pytest.mark.parametrize("card", [language_help.STEP, VERBS])
 def test_a_card_fits_on_a_screen(card):
     assert len(card.splitlines()) <= 40
     assert max(map(len, card.splitlines())) <= 100
 
 
 def test_the_card_names_every_key_and_format():
-    assert [key for key in WORKING if not re.search(rf"\b{key}\b", help_text.STEP)] == []
-    assert [name for name in FORMATS if not re.search(rf"\b{name}\b", help_text.STEP)] == []
+    assert [key for key in WORKING if not re.search(rf"\b{key}\b", language_help.STEP)] == []
+    assert [name for name in FORMATS if not re.search(rf"\b{name}\b", language_help.STEP)] == []
 
 
 def test_the_card_names_every_verb_and_option():
@@ -39,7 +39,7 @@ def test_the_card_names_every_verb_and_option():
 
 
 def test_the_examples_of_the_card_are_read():
-    shown = re.findall(r"^    %%step.*\n(?:    .*\n)+", help_text.STEP, re.MULTILINE)
+    shown = re.findall(r"^    %%step.*\n(?:    .*\n)+", language_help.STEP, re.MULTILINE)
     plain = [re.sub(r"^    ", "", text, flags=re.MULTILINE) for text in shown]
     readings = [parse_cells([Cell(1, text)]) for text in plain]
     assert readings[0].steps[0].outputs[1].format == readings[1].steps[0].outputs[1].format == "json"

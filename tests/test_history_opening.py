@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 import pytest
 from sample_history import begin
 
-from nbpipe.data import file_systems
+from nbpipe.data import file_system_kind
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.schema import SCHEMA_VERSION
 from nbpipe.history.store import History
@@ -181,4 +181,4 @@ def test_a_local_file_is_logged_ahead(tmp_path):
     with History.open(tmp_path / "history.db") as history, history._database.reading() as connection:
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
 
-    assert mode == ("wal" if file_systems.shares_memory(tmp_path) else "delete")
+    assert mode == ("wal" if file_system_kind.shares_memory(tmp_path) else "delete")

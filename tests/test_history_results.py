@@ -170,7 +170,7 @@ def test_attempts_are_listed_first_to_last_with_how_they_ended(history):
 def test_an_attempt_belongs_to_a_run(history):
     with pytest.raises(HistoryOutOfReach, match="no run unknown"):
         attempt(history, "t", "unknown", "a")
-    with pytest.raises(HistoryOutOfReach, match="refused"):
+    with pytest.raises(HistoryOutOfReach, match="could not be read or written"):
         history.attempts.record("x", RunChanges(attempts=[attempt_record("t", "x", "unknown")]), 101.0)
 
 

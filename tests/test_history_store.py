@@ -15,6 +15,7 @@ from sample_history import artifact, begin, nobody, pipeline, put, record, reuse
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.attempts import RunChanges
+from nbpipe.history.column_types import leads_inside
 from nbpipe.history.digest_cache import CachedDigest
 from nbpipe.history.runs import CancelRequests, RunFilter
 from nbpipe.history.store import History
@@ -57,7 +58,7 @@ RECORDS = st.builds(
     components=st.lists(st.builds(KeyComponent, ANY, ANY, ANY, ANY | LONG), max_size=3).map(tuple),
     key=st.none() | PLAIN,
     origin=st.none() | st.builds(ResultOrigin, PLAIN, PLAIN, PLAIN),
-    notebook=st.none() | PLAIN,
+    notebook=st.none() | PLAIN.filter(leads_inside),
     artifacts=st.lists(
         st.builds(Artifact, PLAIN, PLAIN, st.builds(ObjectReference, PLAIN, PLAIN, PLAIN, COUNT)),
         max_size=3,
@@ -151,7 +152,7 @@ def test_a_run_is_found_by_id_then_number_then_unique_beginning(history):
 
 def test_a_name_that_is_no_text_is_refused_and_no_damage(history):
     for asked in (history.runs.get, lambda name: history.executions.of_step("x", name)):
-        with pytest.raises(HistoryOutOfReach, match="refused") as caught:
+        with pytest.raises(HistoryOutOfReach, match="could not be read or written") as caught:
             asked("\udc80")
         assert not isinstance(caught.value, HistoryDamaged)
 
@@ -162,10 +163,19 @@ def test_what_nbpipe_never_wrote_is_damage_also_where_something_is_written(histo
     with history._database.writing() as connection:
         connection.exec_driver_sql("UPDATE executions SET reasons = 'no json'")
 
-    with pytest.raises(HistoryDamaged, match="never wrote"):
+    with pytest.raises(HistoryDamaged, match="did not write"):
         history.executions.of_run("x")
-    with pytest.raises(HistoryDamaged, match="never wrote"):
+    with pytest.raises(HistoryDamaged, match="did not write"):
         history.lost_runs.mark_lost(alive=nobody, now=1.0)
+
+
+def test_two_first_runs_of_a_notebook_at_once_are_runs_of_one_pipeline(history):
+    """Each has looked for the notebook's pipeline before the other one began."""
+    first = begin(history, "x", pipeline=PipelineRecord("one", "a.ipynb", frozenset({"c"})))
+    second = begin(history, "y", pipeline=PipelineRecord("two", "a.ipynb", frozenset({"c", "d"})))
+
+    assert (first.pipeline, second.pipeline) == ("one", "one")
+    assert history.pipelines.all() == [PipelineRecord("one", "a.ipynb", frozenset({"c", "d"}))]
 
 
 def test_a_run_keeps_where_its_pipeline_lay_and_the_pipeline_where_it_was_seen_last(history):
@@ -371,6 +381,23 @@ def test_latest_steps_are_those_of_the_newest_run_in_which_each_was_done(history
 
     assert latest == {"a": reused("y", "a", "x"), "b": record("x", "b"), "gone": record("x", "gone")}
     assert history.executions.latest(pipeline("c.ipynb").id) == {}
+
+
+def test_the_newest_execution_of_a_step_is_found_however_many_runs_came_after_it(history):
+    begin(history, "x", notebook="a.ipynb")
+    put(history, record("x", "c", Status.FAILED, notebook="runs/x/c.ipynb"))
+    for number in range(60):
+        begin(history, f"later{number}", notebook="a.ipynb")
+        put(history, record(f"later{number}", "other", notebook="o.ipynb"))
+    begin(history, "y", notebook="a.ipynb")
+    put(history, record("y", "c", Status.SKIPPED, notebook=None))
+
+    executed = history.executions.newest_executed(pipeline().id, "c")
+    newest = history.executions.newest_of_step(pipeline().id, "c")
+
+    assert (executed.run, executed.status) == ("x", Status.FAILED)
+    assert (newest.run, newest.status) == ("y", Status.SKIPPED)
+    assert history.executions.newest_of_step(pipeline().id, "unknown") is None
 
 
 def test_an_output_comes_from_the_newest_run_that_has_it(history):

@@ -77,7 +77,7 @@ class TestInAKernel:
         assert "%nbpipe debug bad --locals" in shown
         shown, error = lab.run("locals", "%nbpipe debug bad --locals")
         assert error == ""
-        assert "half() held at line 5" in shown
+        assert "the variables of half() at line 5" in shown
         assert lab.run("look", "bad_locals.kept, bad_locals.n")[0] == "([3, 'text'], 3)"
 
     def test_any_recorded_step_can_be_debugged_and_one_that_never_ran_is_answered(self, lab):

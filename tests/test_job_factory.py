@@ -125,7 +125,7 @@ def test_the_environment_is_delivered_but_written_nowhere(workshop, tmp_path):
 
 
 def test_destinations_are_filled_in(workshop):
-    step = workshop.situation.graph.steps["train"]
+    step = workshop.resolved.graph.steps["train"]
     output = step.output("model")
     for text, filled in {
         "./{run-id}/{step}/{output-name}.bin": "./r1/train/model.bin", "./{date}/{name}-{depth}": "./2026-07-01/best-3",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -297,6 +298,22 @@ def test_two_notebooks_share_a_workspace(kernel, tmp_path):
         assert kernel.run("read", "slow_out").text.endswith("1")
         assert other.run("read", "slow_out").text.endswith("1")
         assert attempts(tmp_path, "slow") == 1
+    finally:
+        other.close()
+
+
+def test_a_copied_notebook_says_so_once_on_the_first_card(kernel, tmp_path):
+    cells = [(f"id{number}", f"%%step s{number} -o x{number}\nx{number} = {number}") for number in range(2)]
+    write_notebook(tmp_path / "n.ipynb", [source for _, source in cells])
+    kernel.run_all(cells)
+    shutil.copyfile(tmp_path / "n.ipynb", tmp_path / "copy.ipynb")
+    other = Kernel(tmp_path, JPY_SESSION_NAME="copy.ipynb")
+    try:
+        other.run("load", "%load_ext nbpipe")
+        first, second = other.run_all(cells)
+        note = "warning: copy.ipynb is a copy of n.ipynb: it has its own history and reuses results."
+        assert [shown.text.count(note) for shown in (first, second)] == [1, 0]
+        assert note not in other.run(*cells[0]).text
     finally:
         other.close()
 

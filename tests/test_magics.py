@@ -173,10 +173,10 @@ def test_what_this_kernel_does_not_do_is_answered_clearly(lab):
     answers = {
         "gc": "`%nbpipe gc` is not supported yet",
         "init": "a verb of the command line",
-        "cancel": "is going on",
+        "cancel": "is active",
         "plan --json": "`--json` is for the command line",
         "runs --workspace x": "`--workspace` is for the command line",
-        "run -p lr=5": "Mark the cell with `#| parameters`: a kernel is not told tags.",
+        "run -p lr=5": "There is no parameters cell: begin one with `#| parameters`",
     }
     # The run of the cells before goes on for a moment, in case that more of them come.
     ends = time.monotonic() + 60

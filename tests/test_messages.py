@@ -12,6 +12,7 @@ from sample_cells import cells
 
 from nbpipe.errors import BadPipeline, NbpipeError, OutOfReach, Refusals, SourceLocation, StepFailed, UndeclaredName
 from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import PipelineWarning
 from nbpipe.resolve import parse_cache
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run import messages
@@ -77,7 +78,7 @@ def test_a_submission_arrives_as_it_was_sent():
 def test_cells_with_errors_arrive_with_them(source):
     back = decode_submission(encode_submission(submission(source)))
     assert isinstance(back, Submission)
-    assert list(map(str, back.asked.reading.errors)) == list(map(str, parse_cells(cells(source)).errors)) != []
+    assert list(map(str, back.request.reading.errors)) == list(map(str, parse_cells(cells(source)).errors)) != []
 
 
 def test_a_release_arrives_as_one():
@@ -99,7 +100,7 @@ def test_the_runner_does_not_parse_what_the_same_code_has_parsed(monkeypatch):
     told["parsed"]["text"] = json.dumps(text)
     back = decode_submission(json.dumps(told))
     assert isinstance(back, Submission)
-    assert back.asked.reading.steps == ()
+    assert back.request.reading.steps == ()
 
 
 @pytest.mark.parametrize("parsed", [{"digest": "other", "text": "{}"}, {"digest": "same", "text": "{}"}, None])
@@ -107,7 +108,7 @@ def test_the_runner_parses_what_other_code_has_parsed(monkeypatch, parsed):
     monkeypatch.setattr(messages, "reading_digest", lambda _cells: "same")
     back = decode_submission(changed(parsed=parsed))
     assert isinstance(back, Submission)
-    assert back.asked.reading == parse_cells(cells(*SOURCES))
+    assert back.request.reading == parse_cells(cells(*SOURCES))
 
 
 def test_code_that_may_have_changed_since_it_was_loaded_has_no_digest(monkeypatch):
@@ -149,9 +150,13 @@ def test_a_reply_that_cannot_be_understood_is_a_refusal():
     assert decode_reply('{"version": 2, "run": "r1"}').run == "r1"
 
 
+MOVED = PipelineWarning("notebook", "b.ipynb is a.ipynb, moved or renamed", "")
+UNUSED = PipelineWarning("unused-input", "the input `x` is not used", "Leave it out.", SourceLocation(3, step="make"))
+
+
 def test_replies_arrive_as_they_were_sent():
     error = ErrorPayload.of(BadPipeline("a", "b", SourceLocation(1, 2, 3, "make")))
-    for reply in (Reply(ReplyKind.BEGAN, "r1"), Reply(ReplyKind.BROKE_OFF, "r1", error)):
+    for reply in (Reply(ReplyKind.BEGAN, "r1", warnings=(MOVED, UNUSED)), Reply(ReplyKind.BROKE_OFF, "r1", error)):
         assert decode_reply(encode_reply(reply)) == reply
 
 

@@ -177,8 +177,8 @@ def test_a_project_elsewhere_has_its_status_logs_and_outputs(elsewhere, tmp_path
 
     assert (run.number, [step.status for step in steps]) == (1, [Status.SUCCEEDED] * 3)
     assert Path(run.notebook) == elsewhere.path.resolve()
-    assert isinstance(log, Path)
-    assert log.is_relative_to(elsewhere.folder.resolve())
+    assert log.executed_notebook is not None
+    assert log.executed_notebook.is_relative_to(elsewhere.folder.resolve())
     assert (tmp_path / "note.txt").read_text() == "4"
 
 
@@ -235,7 +235,7 @@ def test_a_project_elsewhere_verifies_and_a_repair_loses_nothing(elsewhere, full
     found = Workspace.verify(elsewhere.folder, full=full)
     repaired = Workspace.verify(elsewhere.folder, full=full, repair=True)
 
-    assert (found.whole, found.outputs, found.problems) == (True, 3, ())
+    assert (found.is_intact, found.outputs, found.problems) == (True, 3, ())
     assert (repaired.problems, repaired.unknown) == ((), 0)
     assert elsewhere.run() == []
     assert elsewhere.runs() == [2, 1]
@@ -386,6 +386,22 @@ def test_when_two_notebooks_look_like_the_one_that_is_gone_nothing_is_guessed(pr
         assert [run.number for run in workspace.runs.find(RunFilter())] == [3, 2, 1]
 
 
+def test_two_notebooks_that_swap_their_names_say_so_once(project):
+    other = Project(project.folder, "other.ipynb", ("%%step plot -o p:json\np = 1",))
+    write_notebook(other.path, other.cells)
+    # Two notebooks of a front end never share an id.
+    other.path.write_text(other.path.read_text().replace("cell-", "other-"))
+    other.run()
+    content = other.path.read_bytes()
+    project.path.replace(other.path)
+    project.path.write_bytes(content)
+
+    assert len(project.notes()) == 1
+    assert "work.ipynb has the cells of other.ipynb" in project.notes()[0]
+    notes = [note for each in (project, other, project, other) for note in said(each.report())]
+    assert len(notes) == 1
+
+
 def test_a_notebook_that_comes_back_has_its_history(project):
     content = project.path.read_bytes()
     project.path.unlink()
@@ -401,6 +417,25 @@ def test_a_renamed_and_moved_project_goes_on(project, tmp_path):
 
     assert after.notes() == ["better.ipynb is work.ipynb, moved or renamed: its history continues"]
     assert after.verdicts() == REUSED
+
+
+def test_a_kernel_goes_on_under_the_new_name_of_its_notebook(project):
+    """The kernel knows the path at which its notebook was opened, and after a restart only the cells run since."""
+    with project.open() as workspace:
+        whole = request_for(project.path, workspace.layout)
+    old, one_cell = project.path, dataclasses.replace(whole, cells=frozenset(sorted(whole.cells)[:1]))
+    old.rename(project.folder / "better.ipynb")
+    with project.open() as workspace:
+        before = workspace.runs.run(one_cell, RunOptions(), executors=InProcessNotebooks)
+    after = dataclasses.replace(project, name="better.ipynb")
+    assert after.notes() == ["better.ipynb is work.ipynb, moved or renamed: its history continues"]
+    with after.open() as workspace:
+        moved = workspace.runs.run(
+            request_for(after.path, workspace.layout), RunOptions(), executors=InProcessNotebooks
+        )
+        again = workspace.runs.run(one_cell, RunOptions(), executors=InProcessNotebooks)
+
+    assert {report.run.pipeline for report in (before, moved, again)} == {before.run.pipeline}
 
 
 def test_cells_of_a_kernel_that_knows_no_notebook_are_not_taken_for_a_moved_one(project):

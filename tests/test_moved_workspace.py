@@ -9,10 +9,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from notebook_author import write_notebook
 from sample_pipelines import word
 from scripted_executor import Bench
 from test_reuse_lookup import flip
 
+from nbpipe.cli.command import outcome
+from nbpipe.cli.terminal_output import TerminalOutput
+from nbpipe.codec import pack, unpack
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.views.text_tables import verified_lines
 from nbpipe.workspace import Workspace
@@ -57,7 +61,7 @@ def test_a_plan_reuses_everything_and_so_does_a_run(elsewhere):
 @pytest.mark.parametrize("full", [True, False])
 def test_verify_finds_nothing_wrong_and_repair_loses_nothing(elsewhere, full):
     found = Workspace.verify(elsewhere.folder, full=full)
-    assert (found.whole, found.outputs, found.problems) == (True, 3, ())
+    assert (found.is_intact, found.outputs, found.problems) == (True, 3, ())
     repaired = Workspace.verify(elsewhere.folder, full=full, repair=True)
 
     assert (repaired.problems, repaired.unknown) == ((), 0)
@@ -77,7 +81,7 @@ def test_a_lost_history_is_made_from_the_kept_results(elsewhere):
 
     assert Workspace.verify(elsewhere.folder, repair=True).unknown == 2
     assert elsewhere.run() == []
-    assert Workspace.verify(elsewhere.folder, full=True).whole
+    assert Workspace.verify(elsewhere.folder, full=True).is_intact
 
 
 def test_outputs_are_pulled(elsewhere, tmp_path):
@@ -113,6 +117,10 @@ def far(tmp_path):
             told = json.dumps([[*made[:2], "lake", *made[3:]] for made in json.loads(text)])
             connection.execute("UPDATE attempts SET artifacts = ? WHERE id = ?", (told, attempt))
         connection.execute("UPDATE outputs SET store = 'lake' WHERE execution = ?", (execution,))
+        for run, number, packed in connection.execute("SELECT run, number, fact FROM events").fetchall():
+            if json.loads(told := unpack(packed)).get("step") == "make" or f'"execution":"{execution}"' in told:
+                fact = pack(told.replace('"store":"default"', '"store":"lake"'))
+                connection.execute("UPDATE events SET fact = ? WHERE (run, number) = (?, ?)", (fact, run, number))
     connection.close()
     yield bench
     bench.executor.close()
@@ -141,11 +149,26 @@ def test_a_result_in_an_unknown_store_is_not_used_and_not_thrown_away(far):
 def test_verify_tells_of_an_unknown_store_and_repair_leaves_its_outputs_alone(far):
     for repair in (False, True):
         found = Workspace.verify(far.folder, repair=repair)
-        assert (found.whole, found.unreachable) == (False, 2)
+        assert (found.is_intact, found.unreachable) == (False, 2)
         assert found.problems[0].said == SAID
         (*_, told) = verified_lines([], 3, 10, unknown=0, unreachable=found.unreachable, repaired=repair)
-        assert told.endswith("2 of them out of reach, left as they are")
+        assert told.endswith("2 of them out of reach, left unchanged")
     assert offered(far) == 2
+
+
+@pytest.mark.parametrize("verb", ["show", "status", "why"])
+def test_an_output_in_an_unknown_store_has_no_uri_and_the_rest_of_the_record_is_shown(far, verb, capsys):
+    path = str(write_notebook(far.folder / far.notebook, far.sources))
+    words = {"show": ["show", "1"], "status": ["status", path], "why": ["why", path, "make"]}[verb]
+    code = outcome([*words, "--json", "--workspace", str(far.folder / ".nbpipe")], TerminalOutput(as_json=True))
+    shown, noted = capsys.readouterr()
+    told = json.loads(shown)
+    steps = {step["name"]: step for step in told.get("steps", [told.get("last")])}
+
+    assert code == 0
+    assert (steps["make"]["outputs"]["a"]["uri"], steps["make"]["outputs"]["a"]["format"]) == (None, "json")
+    assert verb == "why" or steps["use"]["outputs"]["b"]["uri"].startswith("file:///")
+    assert noted.count("`a.json` is in the datastore `lake`") == 1
 
 
 def test_what_needs_the_bytes_of_an_unknown_store_says_what_is_known(far, tmp_path):

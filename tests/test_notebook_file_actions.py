@@ -21,9 +21,9 @@ def test_fmt_lays_out_the_saved_notebook_and_says_to_load_it_again(tmp_path):
         before = path.read_bytes()
         assert "cell 1 of n.ipynb would change" in lab.run("fmt", "%nbpipe fmt --check")[0]
         assert path.read_bytes() == before
-        assert "load it again" in lab.run("fmt", "%nbpipe fmt")[0]
+        assert "reload it" in lab.run("fmt", "%nbpipe fmt")[0]
         assert json.loads(path.read_bytes())["cells"][0]["source"].startswith("%%step train\n#| in: features, raw:csv=")
-        assert "left as written" in lab.run("fmt", "%nbpipe fmt")[0]
+        assert "left unchanged" in lab.run("fmt", "%nbpipe fmt")[0]
     finally:
         lab.close()
 

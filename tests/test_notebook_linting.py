@@ -34,7 +34,7 @@ def found(folder: Path, *cells: str) -> list[tuple[str, int | None, int | None, 
     (folder / "ruff.toml").write_text('[lint]\nselect = ["F", "E501", "ERA"]\n')
     path = write_notebook(folder / "n.ipynb", cells, parameters=0)
     linted = ruff_warnings(path, parse_cells(read_notebook(path).cells), ruff)
-    assert linted.said == ""
+    assert linted.note == ""
     return [(w.code, w.place.cell, w.place.line, w.message) for w in linted.warnings]
 
 
@@ -66,8 +66,8 @@ def test_a_ruff_that_does_not_answer_is_told(tmp_path):
     ruff = find_ruff()
     if ruff is None:
         pytest.skip("ruff is not installed")
-    assert "could not be asked" in ruff_warnings(path, parse_cells(read_notebook(path).cells), ruff).said
-    assert "could not be asked" in ruff_warnings(path, parse_cells(()), str(tmp_path / "no-ruff")).said
+    assert "could not be run" in ruff_warnings(path, parse_cells(read_notebook(path).cells), ruff).note
+    assert "could not be run" in ruff_warnings(path, parse_cells(()), str(tmp_path / "no-ruff")).note
 
 
 def test_undeclared_names_are_declared_in_the_file_and_nothing_else_is_touched(tmp_path):

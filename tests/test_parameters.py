@@ -238,6 +238,12 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name():
     assert len(several.value.errors) == 3
 
 
+def test_a_value_for_a_notebook_without_parameters_is_refused_with_how_to_declare_one():
+    with pytest.raises(BadParameter, match="there is no parameter `x`") as caught:
+        settle_parameters((), {"x": "1"}, {})
+    assert "`#| parameters`" in caught.value.hint
+
+
 def test_text_wins_over_values_and_values_over_defaults():
     known = parameters("a = 1", "b = 1", "c = 1")
     assert settle_parameters(known.values(), {"a": "3"}, {"a": 2, "b": 2}) == {"a": 3, "b": 2, "c": 1}

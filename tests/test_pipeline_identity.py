@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nbpipe.model import PipelineRecord
-from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, at_its_place, identify
+from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, after_a_move, at_its_place, identify
 
 WORDS = st.text("abcdef", min_size=1, max_size=2)
 SETS = st.frozensets(WORDS, max_size=6)
@@ -58,9 +58,30 @@ def test_a_notebook_at_its_place_is_its_pipeline_whatever_is_in_it():
     )
 
 
+def test_a_kernel_whose_notebook_has_moved_away_is_known_by_the_cells_that_it_ran():
+    moved = replace(KNOWN, notebook="m.ipynb")
+    ran = traits("n.ipynb", ["c1", "c2"], ["load"])
+    other = PipelineRecord("p2", "other.ipynb", frozenset({"d1"}), STEPS)
+
+    assert after_a_move(ran, [other, moved]) == moved
+    assert after_a_move(ran, [other]) is None
+    assert after_a_move(ran, [moved, replace(moved, id="p3")]) is None
+    assert after_a_move(traits("n.ipynb", [], ["load"]), [moved]) is None
+
+
 @pytest.mark.parametrize("cells, steps", [((), STEPS), (CELLS, ()), ((), ())])
 def test_what_a_kernel_does_not_tell_stays_known(cells, steps):
     assert at_its_place(traits("n.ipynb", cells, steps), KNOWN) == Identified(KNOWN, known=True)
+
+
+def test_notebooks_that_have_swapped_their_names_keep_the_histories_of_their_names_and_one_says_so():
+    other = PipelineRecord("p2", "m.ipynb", frozenset({"d1", "d2"}), frozenset({"plot"}))
+    first = at_its_place(traits("n.ipynb", other.cells, other.steps), KNOWN, lambda: [KNOWN, other])
+    second = at_its_place(traits("m.ipynb"), other, lambda: [first.pipeline, other])
+
+    assert first.note == "n.ipynb has the cells of m.ipynb: it continues the history of the notebook with this name"
+    assert (first.pipeline.id, second.pipeline.id, second.note) == ("p1", "p2", "")
+    assert at_its_place(traits("n.ipynb", ["new"]), KNOWN, lambda: [KNOWN, other]).note == ""
 
 
 # Moved and renamed

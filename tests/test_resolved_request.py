@@ -191,6 +191,36 @@ def test_two_destinations_have_places_of_their_own(tmp_path, first, second):
     assert f"`{second}`" in error.message
 
 
+LED_AWAY = {
+    "upward": ("./out/{name}.json", "../../x"),
+    "upward and back into a sibling": ("./out/{name}.json", "../out2/x"),
+    "by an absolute path, with no folder before it": ("{name}/x.json", "/etc"),
+    "upward, with no folder before it": ("{name}/x.json", "../elsewhere"),
+    "through a link": ("./out/{name}.json", "link/x"),
+    "to the folder itself": ("./out/{name}", "."),
+    "upward after other placeholders": ("./out/{step}/{name}.json", "../two/x"),
+}
+
+
+@pytest.mark.parametrize("destination, value", LED_AWAY.values(), ids=LED_AWAY)
+def test_a_value_leads_no_destination_out_of_the_folder_that_it_names(tmp_path, destination, value):
+    """`-p name=../../x` overwrote a file outside."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path)
+    source = f"%%step one -o x:json={destination}\nx = 1"
+    (error,) = refused(tmp_path, source, parameters="name = 'fine'", texts={"name": value})
+
+    assert (error.code, error.place.step) == ("bad-pipeline", "one")
+    assert f"the destination `{destination}` of `x` becomes `" in error.message
+    assert "write the folder itself into the declaration" in error.hint
+
+
+@pytest.mark.parametrize("value", ["x", "deep/x", "a..b", "deep/../x", "ü ☃"])
+def test_a_value_names_what_is_in_the_folder(tmp_path, value):
+    source = "%%step one -o x:json=./out/{name}.json\nx = 1"
+    assert surveyed(tmp_path, source, parameters="name = 'fine'", texts={"name": value}).values == {"name": value}
+
+
 def test_destinations_beside_the_inputs_are_fine(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.csv").write_text("1")

@@ -226,6 +226,6 @@ def test_a_plan_reads_the_records_of_earlier_steps_only_when_something_is_missin
     assert {word(decision) for decision in bench.plan().decisions.values()} == {"reuse"}
     with (
         History.open(bench.folder / ".nbpipe" / "history.db") as history,
-        pytest.raises(HistoryDamaged, match="never wrote"),
+        pytest.raises(HistoryDamaged, match="did not write"),
     ):
         history.executions.latest(bench.report.run.pipeline)

@@ -65,7 +65,7 @@ def test_the_lines_tell_all_that_differs():
     assert "outputs that differ: model; the same: report" in text
     assert "+x = rate * 2" in text
     assert "~ a.csv (3 bytes, 11111111 → 4 bytes, 22222222)" in text
-    assert "only in one of them" in text
+    assert "only in one run" in text
     assert "fit: loss   0.5    0.25   -0.25" in text
 
 
@@ -79,6 +79,18 @@ def test_the_object_has_values_side_by_side_and_is_json():
     assert [item["component"] for item in first["differences"]] == ["code", "parameter:rate", "input:raw"]
     assert {name: item["same"] for name, item in first["outputs"].items()} == {"model": False, "report": True}
     assert first["metrics"] == {"loss": [0.5, 0.25], "score": [None, "nan"]}
+
+
+def test_what_only_an_earlier_attempt_logged_is_marked():
+    first = dataclasses.replace(metric("r1", "only_first", 7.0), earlier_attempt=1)
+    left, right = dataclasses.replace(BEFORE, metrics=[first]), dataclasses.replace(AFTER, metrics=())
+    (told, _) = comparison_object(left, right)["steps"]
+
+    assert "fit: only_first  7 (attempt 1)  –" in "\n".join(comparison_lines(left, right, 200))
+    assert (told["metrics"], told["metric_attempts"]) == ({"only_first": [7.0, None]}, {"only_first": [1, None]})
+    assert comparison_object(BEFORE, AFTER)["steps"][0]["metric_attempts"] == {}
+    again = dataclasses.replace(AFTER, metrics=[metric("r2", "only_first", 8.0)])
+    assert "fit: only_first  7 (attempt 1)  8\n" in "\n".join([*comparison_lines(left, again, 200), ""])
 
 
 def test_a_run_compared_with_itself_differs_in_nothing():

@@ -26,7 +26,7 @@ from nbpipe.planning.instructions import (
     DecideExecution,
     FinishRun,
     Instruction,
-    NoteExecution,
+    NoteBlocked,
     RecordExecution,
     ReleaseClaim,
     StopAttempt,
@@ -34,10 +34,10 @@ from nbpipe.planning.instructions import (
 )
 from nbpipe.planning.run_state import LOG_LENGTH, LOST_TRIES, Phase, RunOver, RunState
 from nbpipe.planning.stimuli import (
+    AwaitedAttemptEnded,
     ClaimRefused,
     CommitOvertaken,
     DecisionChecked,
-    EndedElsewhere,
     ExecutionAttemptEnded,
     ExecutionCancelRequested,
     ExecutionDecided,
@@ -58,7 +58,7 @@ REUSE = ReuseVerdict(CachedResult("k", "a", ResultOrigin("r0", "s"), 1.0, "", ()
 OWN = ReuseVerdict(CachedResult("k", "a", ResultOrigin("r1", "s"), 1.0, "", ()), (Reason("unchanged", None, "r1"),))
 SKIP = SkipVerdict((Reason("when", None, "false"),))
 BROKEN = Failure("user", "ValueError", "no", "no")
-FAILED_THERE = EndedElsewhere(Status.FAILED, BROKEN)
+FAILED_THERE = AwaitedAttemptEnded(Status.FAILED, BROKEN)
 STOPPED = (Reason("stopped", None, "`bad` failed, so nothing new starts"),)
 
 
@@ -432,7 +432,7 @@ class TestOtherRuns:
 
         assert handle(run, ExecutionDecided("a", RUN), ClaimRefused("a", "r2")) == [
             ClaimKey("a"),
-            NoteExecution("a", "another run is computing this result"),
+            NoteBlocked("a", "another run is computing this result"),
         ]
         assert handle(run, TimePassed(), TimePassed()) == [DecideExecution("a")]
         assert handle(run, ExecutionDecided("a", RUN), ClaimRefused("a", "r3"), TimePassed()) == [
@@ -449,7 +449,7 @@ class TestOtherRuns:
         run = begun({"a": ()})
         handle(run, ExecutionDecided("a", RUN))
 
-        assert handle(run, ClaimRefused("a", None)) == [NoteExecution("a", "another run is computing this result")]
+        assert handle(run, ClaimRefused("a", None)) == [NoteBlocked("a", "another run is computing this result")]
         assert run.awaited("a") == frozenset()
 
     def test_another_execution_of_this_run_is_waited_for_and_its_ending_is_not_taken(self):
@@ -457,7 +457,7 @@ class TestOtherRuns:
         run = begun({"a": ()}, attach=True)
         handle(run, ExecutionDecided("a", RUN))
 
-        note = NoteExecution("a", "another step of this run is computing this result")
+        note = NoteBlocked("a", "another step of this run is computing this result")
         assert handle(run, ClaimRefused("a", "r1")) == [note]
         assert run.awaited("a") == frozenset()
         assert handle(run, TimePassed()) == [DecideExecution("a")]
@@ -476,7 +476,7 @@ class TestOtherRuns:
     def test_an_attached_execution_ends_as_it_did_elsewhere(self, status):
         run = begun({"a": (), "b": ("a",)}, attach=True, a=3)
         handle(run, ExecutionDecided("a", RUN), KeyClaimed("a"))
-        out = handle(run, DecisionChecked("a", RUN, EndedElsewhere(status, BROKEN)))
+        out = handle(run, DecisionChecked("a", RUN, AwaitedAttemptEnded(status, BROKEN)))
 
         assert out[:2] == [ReleaseClaim("a"), RecordExecution("a", status, ())]
         assert recorded(out) == {"a": status, "b": Status.SKIPPED}
@@ -486,7 +486,9 @@ class TestOtherRuns:
         run = begun({"a": ()}, attach=True)
         handle(run, ExecutionDecided("a", RUN), KeyClaimed("a"))
 
-        assert handle(run, DecisionChecked("a", RUN, EndedElsewhere(Status.LOST, BROKEN))) == [SubmitAttempt("a", 1)]
+        assert handle(run, DecisionChecked("a", RUN, AwaitedAttemptEnded(Status.LOST, BROKEN))) == [
+            SubmitAttempt("a", 1)
+        ]
 
     def test_whoever_is_not_attached_tries_what_failed_elsewhere(self):
         run = begun({"a": ()})
@@ -851,7 +853,7 @@ class Runs(RuleBasedStateMachine):
                 world.attempts += 1
                 assert number == world.attempts
                 world.waits_for = "start"
-            case NoteExecution():
+            case NoteBlocked():
                 world.notes += 1
                 assert world.notes == 1
             case StopAttempt():
@@ -931,7 +933,7 @@ class Runs(RuleBasedStateMachine):
     def check(self, data: st.DataObject, verdict: RunVerdict | ReuseVerdict, elsewhere: Status | None) -> None:
         """Find the verdict again under the claim."""
         name = data.draw(st.sampled_from(self.waiting("check")))
-        self.feed(DecisionChecked(name, verdict, EndedElsewhere(elsewhere, BROKEN) if elsewhere else None))
+        self.feed(DecisionChecked(name, verdict, AwaitedAttemptEnded(elsewhere, BROKEN) if elsewhere else None))
         world = self.worlds[name]
         if verdict is REUSE:
             assert world.record is Status.REUSED

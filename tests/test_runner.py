@@ -182,7 +182,7 @@ def test_a_runner_that_cannot_be_started_is_one_error(tmp_path):
     made = submission(tmp_path, QUICK, run="")
     with Workspace.open(tmp_path) as workspace:
         (tmp_path / ".nbpipe" / "runner.log").mkdir()
-        with pytest.raises(OutOfReach, match="no process could be started to carry the run"):
+        with pytest.raises(OutOfReach, match="no process could be started to carry out the run"):
             workspace.launch(made)
 
 
@@ -195,9 +195,9 @@ def test_steps_join_the_run_that_their_predecessor_has_joined(runner, tmp_path):
     cells = [named(step) for step in ("one", "two", "three")]
     made = submission(tmp_path, *cells, holds=True)
     for run, step, joins in (("r1", "one", ""), ("r2", "two", "r1"), ("r3", "three", "r2")):
-        asked = dataclasses.replace(made.asked, steps=(step,), whole=False)
+        asked = dataclasses.replace(made.request, steps=(step,), whole=False)
         options = RunOptions(run=run)
-        runner.send(encode_submission(dataclasses.replace(made, asked=asked, run_options=options, joins=joins)))
+        runner.send(encode_submission(dataclasses.replace(made, request=asked, run_options=options, joins=joins)))
     replies = [runner.reply() for _ in range(3)]
     assert replies == [
         Reply(ReplyKind.BEGAN, "r1"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from notebook_author import write_notebook
 from other_user import STRANGER, User, as_user, needs_other_users
 from scripted_executor import Bench, by_code
 
@@ -63,13 +64,19 @@ def run(folder: Path) -> list[str]:
     return Bench(folder, SOURCES).run(work=work)
 
 
-def project(ground: Path, mode: int) -> Path:
-    """Make a folder of the owner and the shared group, in which the owner has run a notebook once."""
+def project(ground: Path, mode: int, *, opened: bool = False) -> Path:
+    """Make a folder of the owner and the shared group, in which the owner has run a notebook once.
+
+    With ``opened`` the owner has then let everybody read the workspace.
+    """
     folder = ground / "project"
     folder.mkdir()
     os.chown(folder, OWNER.number, GROUP)
     folder.chmod(mode)
     as_user(OWNER, lambda: run(folder))
+    workspace = folder / ".nbpipe"
+    for path in [workspace, *workspace.rglob("*")] if opened else []:
+        path.chmod(path.stat().st_mode | (0o005 if path.is_dir() else 0o004))
     return folder
 
 
@@ -86,7 +93,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Load all that is used: other users may not be able to read where Python lies."""
     folder = tmp_path_factory.mktemp("warm")
     run(folder)
-    "".encode("ascii"), "".encode("idna")
+    "".encode("ascii"), "".encode("idna"), "".encode("utf-8-sig")
     for words in (["runs"], ["status"], ["show", "1"], ["compare", "1", "1"], ["logs"]):
         target = {"status": [str(folder / "work.ipynb")], "logs": [str(folder / "work.ipynb"), "a"]}
         assert said(*words, *target.get(words[0], []), "--workspace", str(folder / ".nbpipe"))[0] == 0
@@ -99,7 +106,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.mark.parametrize("mode", [0o755, 0o2750, 0o2755, 0o2775, 0o770])
 def test_another_user_reads_and_leaves_nothing_behind(ground: Path, mode: int) -> None:
-    folder = project(ground, mode)
+    folder = project(ground, mode, opened=mode == 0o755)
     name, before, target = str(folder / "work.ipynb"), tree(folder), ground / "pulled"
     target.mkdir()
     os.chown(target, OTHER.number, OTHER.number)
@@ -126,11 +133,13 @@ def test_what_a_step_printed_is_read_where_the_folder_is_shared(ground: Path, mo
     assert as_user(OTHER, lambda: said("logs", str(folder / "work.ipynb"), "a"))[0] == 0
 
 
-def test_what_is_closed_is_named_with_its_owner(ground: Path) -> None:
+@pytest.mark.parametrize("verb", ["logs", "debug"])
+def test_what_is_closed_is_named_with_its_owner(ground: Path, verb: str) -> None:
     folder = project(ground, 0o755)
-    code, text = as_user(OTHER, lambda: said("logs", str(folder / "work.ipynb"), "a"))
+    write_notebook(folder / "work.ipynb", SOURCES).chmod(0o644)
+    code, text = as_user(OTHER, lambda: said(verb, str(folder / "work.ipynb"), "a"))
     assert code == 3
-    assert re.search("/a/[0-9a-f]{16} belongs to user 1701", text)
+    assert re.search(r"/\.nbpipe is closed to this user and belongs to user 1701", text)
     assert "Traceback" not in text
 
 
@@ -197,7 +206,7 @@ def test_a_plan_in_a_folder_of_somebody_else_needs_no_workspace(ground: Path) ->
 
 
 def test_a_reader_sees_what_is_written_meanwhile(ground: Path) -> None:
-    folder = project(ground, 0o755)
+    folder = project(ground, 0o2750)
     database = folder / ".nbpipe" / "history.db"
     read, write = os.pipe()
 

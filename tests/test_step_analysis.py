@@ -128,9 +128,9 @@ def test_names_of_the_kernel_are_given():
         (("%%step a -o df\ndf = 1", "def f(): return df", "%%step s -o x\nx = f()"), "`df` is an output of `a`"),
         (
             ("%%step s -o x\ny = 1", "%%step s --append\nx = y + zzz"),
-            "cell 2 (step s), line 2, column 9: `zzz` is read",
+            "cell 2 (step s), line 2, column 9: `zzz` is used but never defined",
         ),
-        (("%%step s -o x\n'é'; x = zzz",), "line 2, column 10: `zzz` is read"),
+        (("%%step s -o x\n'é'; x = zzz",), "line 2, column 10: `zzz` is used but never defined"),
         (("%%step s -o zzz\nzzz = zzz + 1",), None),
         (("%%step s -o x\nx = (",), "cell 1 (step s), line 2, column 5: the code is not valid Python"),
         (("%%step s -o x\nreturn 1",), "'return' outside function"),

@@ -15,13 +15,11 @@ from notebook_author import Author
 
 import nbpipe
 from nbpipe.compute.thread_executor import ThreadExecutor
-from nbpipe.data.event_file import (
-    NAME,
-    EventFileWriter,
-    PieceReader,
-    event_in,
-    metrics_of,
-)
+from nbpipe.data import record_file
+from nbpipe.data.event_file import NAME, PieceReader, metrics_of
+from nbpipe.data.event_writer import EventFileWriter
+from nbpipe.data.record_file import RecordWriter
+from nbpipe.data.record_reader import event_in
 from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
@@ -30,20 +28,28 @@ from nbpipe.workspace import Workspace, request_for
 
 def told(events: list[StepEvent]) -> list[tuple[str, object]]:
     """Get kinds and contents."""
-    return [(event.kind, event.told.get("text", event.told.get("value"))) for event in events]
+    return [(event.kind, event.told.get("text")) for event in events]
+
+
+def recorder(folder: Path) -> RecordWriter:
+    """Get what a step's kernel records with."""
+    return RecordWriter(folder / record_file.NAME)
+
+
+def metric(value: float, step: int | None = None) -> dict[str, object]:
+    return {"kind": "metric", "name": "m", "value": value, "step": step, "time": 1.0}
 
 
 def test_what_is_told_is_read_in_order_with_streams_joined(tmp_path):
     with EventFileWriter(tmp_path) as events:
         events.tell(StepEventKind.STREAM, 2, {"name": "stdout", "text": "a"})
         events.tell(StepEventKind.STREAM, 2, {"name": "stdout", "text": "b"})
-        events.tell(StepEventKind.METRIC, 2, {"name": "m", "value": 1.0, "step": None})
         events.tell(StepEventKind.STREAM, 2, {"name": "stderr", "text": "c"})
         events.tell(StepEventKind.STREAM, 3, {"name": "stderr", "text": "d"})
     found = PieceReader(tmp_path).read(0)
 
-    assert told(found) == [("stream", "ab"), ("metric", 1.0), ("stream", "c"), ("stream", "d")]
-    assert [event.number for event in found] == [1, 2, 3, 4]
+    assert told(found) == [("stream", "ab"), ("stream", "c"), ("stream", "d")]
+    assert [event.number for event in found] == [1, 2, 3]
 
 
 def test_a_tail_gives_each_event_once_and_waits_for_a_whole_line(tmp_path):
@@ -66,13 +72,14 @@ def test_a_flood_is_cut_and_counted_but_numbers_are_not(tmp_path):
     with EventFileWriter(tmp_path) as events:
         for number in range(200):
             events.tell(StepEventKind.DISPLAY, 1, {"text": "x" * 50_000})
-            events.tell(StepEventKind.METRIC, 1, {"name": "m", "value": float(number), "step": number})
+            recorder(tmp_path).write(metric(float(number), number))
     found = PieceReader(tmp_path).read(0)
 
     assert (tmp_path / NAME).stat().st_size < 10 << 20
     assert found[-1].kind is StepEventKind.CUT
     assert found[-1].told["count"] + sum(event.kind is StepEventKind.DISPLAY for event in found) == 200
-    assert [metric.value for metric in metrics_of(found, "r", "s", "a")] == [float(n) for n in range(200)]
+    logged = [each for fact in metrics_of(found, "r", "s", "a") for each in fact.metrics()]
+    assert [each.value for each in logged] == [float(n) for n in range(200)]
 
 
 def write_pieces(folder: Path, count: int) -> list[bytes]:
@@ -170,13 +177,14 @@ def test_a_metric_is_a_number(value):
 
 @pytest.mark.parametrize("step", [1.5, "1", 10**30])
 def test_the_step_of_a_metric_is_a_whole_number(step):
-    with pytest.raises(TypeError, match="no whole number"):
+    with pytest.raises(TypeError, match="not a whole number"):
         nbpipe.log_metric("m", 1.0, step=step)
 
 
 FOREIGN = [
     None, [], "metric", {"kind": "metric"}, {"kind": "metric", "name": 1, "value": 1.0}, {"kind": ["metric"]},
     {"kind": "metric", "name": "m", "value": "many"}, {"kind": "metric", "name": "m", "value": 10**400},
+    {"kind": "metric", "name": "m", "value": True},
     {"kind": "metric", "name": "m", "value": 1, "step": 2**70}, {"kind": "progress", "done": None}, {"kind": "cut"},
     {"kind": "stream", "text": "x"}, {"kind": "progress", "done": 1, "description": 2},
 ]  # fmt: skip
@@ -218,7 +226,7 @@ def ran(tmp_path_factory):
         report = workspace.runs.run(
             request_for(author.write()), RunOptions(experiment="trial"),
             lambda update: heard.extend(
-                (time.time() - event.time, event) for output in update.told for event in output.events
+                (time.time() - event.time, event) for output in update.attempt_outputs for event in output.events
             ),
             lambda: executor,
         )  # fmt: skip

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
 CELLS = (
     "#| parameters\nrate = 0.5",
-    "%%step one -o x\nprint('said')\nx = rate",
+    "%%step one -o x\nimport nbpipe\nprint('said')\nnbpipe.log_metric('loss', 0.125)\nx = rate",
     "%%step two -i x -o y\ny = x",
 )
 
@@ -89,6 +89,8 @@ def test_options_that_mean_something_here_are_taken(lab):
         "lint --fix": "",
         "fmt --check --long": "would change",
         "compare 1 1": "run 1",
+        "show 1": "one: loss = 0.125",
+        "status": "one: loss = 0.125",
     }
     for call, text in calls.items():
         shown, error = lab.run("verb", f"%nbpipe {call}")

@@ -16,6 +16,7 @@ import pytest
 from scripted_executor import Bench, by_code
 from test_reuse_lookup import flip
 
+from nbpipe.codec import gunzip_text
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
 from nbpipe.history.rebuild_archive import archive_text, read_archived_result
 from nbpipe.history.runs import RunFilter
@@ -49,7 +50,7 @@ def test_an_intact_workspace_is_whole(bench):
     bench.run()
     found = verify(bench)
 
-    assert (found.whole, found.outputs, found.problems, found.unknown) == (True, 3, (), 0)
+    assert (found.is_intact, found.outputs, found.problems, found.unknown) == (True, 3, (), 0)
     assert found.bytes == sum(artifact.bytes for step in bench.report.steps for artifact in step.artifacts)
 
 
@@ -58,7 +59,7 @@ def test_a_damaged_output_is_found_with_its_run_and_step(bench, full):
     flip(bench.stored("use", "b"))
     found = verify(bench, full=full)
 
-    assert not found.whole
+    assert not found.is_intact
     assert [(problem.where, "`b` is damaged" in problem.said) for problem in found.problems] == [
         ("run 1, step use", True)
     ]
@@ -73,10 +74,10 @@ def test_a_missing_output_is_found(bench):
 def test_repair_offers_damage_no_more_and_then_all_is_well(bench):
     flip(bench.stored("use", "b"))
 
-    assert verify(bench, repair=True).whole
-    assert verify(bench).whole
+    assert verify(bench, repair=True).is_intact
+    assert verify(bench).is_intact
     assert bench.run() == ["use"]
-    assert verify(bench).whole
+    assert verify(bench).is_intact
 
 
 def test_a_lost_database_is_made_from_the_kept_results(bench):
@@ -84,10 +85,10 @@ def test_a_lost_database_is_made_from_the_kept_results(bench):
     number, started = bench.report.run.number, bench.report.run.started
     database(bench).unlink()
     lost = verify(bench)
-    assert (lost.whole, lost.unknown) == (False, 2)
+    assert (lost.is_intact, lost.unknown) == (False, 2)
 
     assert verify(bench, repair=True).unknown == 2
-    assert verify(bench).whole
+    assert verify(bench).is_intact
     assert bench.run() == []
     assert {step.step: step.artifacts for step in bench.report.steps} == before
     with Workspace.open(bench.folder) as workspace:
@@ -111,7 +112,7 @@ def test_a_damaged_database_is_told_and_made_anew_on_request(bench):
         verify(bench)
 
     found = verify(bench, repair=True)
-    assert (found.unknown, found.whole) == (2, True)
+    assert (found.unknown, found.is_intact) == (2, True)
     assert database(bench).with_name("history.db.damaged-1").exists()
     assert bench.run() == []
 
@@ -134,8 +135,8 @@ def test_a_result_that_was_not_offered_is_not_offered_after_a_repair(bench):
 
 
 def test_a_kept_result_that_is_torn_is_a_problem_and_no_result(bench):
-    for record in (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json"):
-        record.write_text(record.read_text()[:100])
+    for record in (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json.gz"):
+        record.write_bytes(record.read_bytes()[:100])
     database(bench).unlink()
     found = verify(bench, repair=True)
 
@@ -145,26 +146,27 @@ def test_a_kept_result_that_is_torn_is_a_problem_and_no_result(bench):
 
 
 def test_a_kept_result_that_history_knows_is_written_anew_by_a_repair(bench):
-    (record,) = (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json")
-    before = read_archived_result(record.read_text())
-    record.write_text(record.read_text()[:100])
+    (record,) = (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json.gz")
+    before = read_archived_result(gunzip_text(record.read_bytes()))
+    record.write_bytes(record.read_bytes()[:100])
 
     assert ["not a kept result" in problem.said for problem in verify(bench).problems] == [True]
-    assert verify(bench, repair=True).whole
-    after = read_archived_result(record.read_text())
+    assert verify(bench, repair=True).is_intact
+    after = read_archived_result(gunzip_text(record.read_bytes()))
     assert (after.execution.artifacts, after.offers) == (before.execution.artifacts, before.offers)
     assert verify(bench).problems == ()
 
 
 def test_a_kept_result_reads_back_as_it_was(bench):
-    (path,) = (bench.folder / ".nbpipe" / "runs").glob("*/make/*/record.json")
-    kept = read_archived_result(path.read_text())
+    (path,) = (bench.folder / ".nbpipe" / "runs").glob("*/make/*/record.json.gz")
+    text = gunzip_text(path.read_bytes())
+    kept = read_archived_result(text)
     recorded = bench.step("make")
 
     assert kept.execution == dataclasses.replace(recorded, notebook=kept.execution.notebook)
     assert recorded.notebook == str(bench.folder / ".nbpipe" / (kept.execution.notebook or ""))
     assert read_archived_result(archive_text(kept)) == kept
-    for torn in ("", "[]", "{}", '{"version": 99}', path.read_text().replace('"offers"', '"other"')):
+    for torn in ("", "[]", "{}", '{"version": 99}', text.replace('"offers"', '"other"')):
         with pytest.raises(ValueError, match=r".*"):
             read_archived_result(torn)
 
@@ -196,7 +198,7 @@ def test_a_digest_that_is_none_is_told_and_the_step_runs(bench):
     connection.close()
 
     assert bench.run() == ["use"]
-    assert "recorded wrongly" in (bench.step("use").reasons[0].now or "")
+    assert "has an invalid record" in (bench.step("use").reasons[0].now or "")
 
 
 def test_the_command_tells_by_its_exit_code_and_its_json(bench):

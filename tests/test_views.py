@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import artifact_of
 
+from nbpipe.errors import SourceLocation
 from nbpipe.model import (
     AttemptRecord,
     CachedResult,
@@ -18,6 +19,7 @@ from nbpipe.model import (
     ExecutionRecord,
     Failure,
     KeyComponent,
+    PipelineWarning,
     Reason,
     ResultOrigin,
     ReuseVerdict,
@@ -55,6 +57,7 @@ from nbpipe.views.wording import (
     size,
     status_words,
     verdict_line,
+    warning_line,
 )
 
 HIT = CachedResult("blake3:00", "a1", ResultOrigin("5f0e7c9a11", "train"), 12.2, "notebook.ipynb", ())
@@ -68,6 +71,9 @@ RUN = RunRecord(
 )
 
 
+ACCEPTED = "accepted by ada on 2026-11-28 03:43 although changed: module:cleaning, definition:rmse, parameter:rate"
+
+
 def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: object) -> ExecutionRecord:
     """Make a step's record."""
     told = {
@@ -75,6 +81,12 @@ def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: obje
         "origin": None, "notebook": None, "artifacts": (), "failure": None,
     }  # fmt: skip
     return ExecutionRecord(f"e-{name}", "5f0e7c9a11", name, 0, status, **{**told, **changes})
+
+
+def test_a_warning_about_the_whole_notebook_names_no_place():
+    assert warning_line(PipelineWarning("notebook", "c.ipynb is a copy", "")) == "c.ipynb is a copy."
+    placed = PipelineWarning("unused", "`x` is not used", "Leave it out.", SourceLocation(3))
+    assert warning_line(placed) == "cell 3: `x` is not used. Leave it out."
 
 
 @pytest.mark.parametrize(
@@ -85,7 +97,7 @@ def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: obje
         (Reason("policy", None, "reuse: never"), "declared `reuse: never`"),
         (Reason("code"), "the step's code changed"),
         (Reason("code", "12 lines", "12 lines"), "the step's code changed"),
-        (Reason("definition:rmse", "def rmse", None), "the definition of rmse is gone: def rmse"),
+        (Reason("definition:rmse", "def rmse", None), "the definition of rmse was removed: def rmse"),
         (Reason("module:cleaning", None, "cleaning.py"), "the local module cleaning is new: cleaning.py"),
         (Reason("parameter:learning_rate", "0.1", "0.2"), "parameter learning_rate: 0.1 → 0.2"),
         (Reason("input:raw", "1.4 MB", "1.5 MB"), "input raw: 1.4 MB → 1.5 MB"),
@@ -96,6 +108,7 @@ def step(name: str = "train", status: Status = Status.SUCCEEDED, **changes: obje
         (Reason("hash:conf/a:b.yml"), "the hashed file conf/a:b.yml changed"),
         (Reason("artifact:model"), "the stored output model is missing or damaged"),
         (Reason("artifact:model", None, "has 3 bytes, not 5"), "the stored output model has 3 bytes, not 5"),
+        (Reason("accepted", None, ACCEPTED), ACCEPTED),
         (Reason("when", None, "size > 3"), "its condition is false: size > 3"),
         (Reason("upstream:prepare"), "known when prepare is done"),
         (Reason("upstream:prepare", None, "failed"), "prepare failed"),
@@ -236,6 +249,12 @@ def test_both_attempts_of_a_retried_step_are_told_in_their_order():
         "train | two",
         "✓ succeeded train (attempt 2) in 3.2 s",
     ]
+
+
+def test_a_followed_run_names_the_runs_that_it_reuses_by_their_numbers():
+    reused = step(status=Status.REUSED, attempts=0, origin=ResultOrigin("20261128-x", "train"), saved_seconds=2.0)
+
+    assert update_lines([reused], [], numbers={"20261128-x": 1}) == ["↺ reused train: from run 1, saved 2.0 s"]
 
 
 def test_the_failure_of_the_last_attempt_is_told_once():
@@ -417,4 +436,4 @@ def test_a_diff_of_huge_texts_ends():
     texts = ["\n".join(str(line) for line in range(first, first + 50_000)) for first in (0, 7)]
     changed = component_diff(*(KeyComponent("input:x", "", "", text) for text in texts))
 
-    assert changed[-1] == "… what comes after line 2000 is not compared"
+    assert changed[-1] == "… lines after 2000 are not compared"

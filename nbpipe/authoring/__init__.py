@@ -1,1 +1,1 @@
-"""What helps to write a notebook: linting, linter settings, edits of its file, advice, a step's context."""
+"""Tools for notebook authors: linting, linter settings, edits of the notebook's file, advice, a step's context."""

@@ -1,7 +1,7 @@
-"""Settings that keep ruff, black and nbQA from harming step cells, written where a project keeps such settings.
+"""Settings that keep ruff, black and nbQA from breaking step cells, written to the files that these tools read.
 
-ruff does not look into a cell under a magic of ours: to it, an import that only steps use is unused, and ``ruff check
---fix`` would take it out. What a file says already is never changed: what cannot be put beside it is told instead.
+ruff does not look into a cell with one of nbpipe's magics: it reports an import that only steps use as unused, and
+``ruff check --fix`` would remove it. Existing settings are never changed; conflicting ones are reported instead.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from nbpipe.errors import NbpipeError
 
 _MAGICS = ("step", "nbstep")
 _TOOLS = ("autoflake", "black", "flake8", "isort", "pylint", "pyupgrade", "ruff", "ruff check")
-_RUFF = "ruff does not see into %%step cells: an import that only steps use must not be taken out."
+_RUFF = "ruff does not look into %%step cells: keep imports that only steps use."
 _BLACK = "black formats %%step cells like other cells."
 _NBQA = "nbQA shows %%step cells to its tools."
 
 
 @dataclass(frozen=True, slots=True)
 class LinterSetting:
-    """One key that must hold some words: its table, and a comment that says why it is there."""
+    """A key that must contain some values: its table, and a comment that explains it."""
 
     table: tuple[str, ...]
     key: str
-    words: tuple[str, ...]
+    values: tuple[str, ...]
     why: str
 
     @property
     def line(self) -> str:
         """Return the setting as TOML."""
         key = self.key if re.fullmatch(r"[\w-]+", self.key) else f'"{self.key}"'
-        words = ", ".join(f'"{word}"' for word in self.words)
-        return f"{key} = [{words}]"
+        values = ", ".join(f'"{value}"' for value in self.values)
+        return f"{key} = [{values}]"
 
 
 @dataclass(frozen=True, slots=True)
 class LinterSettingsReport:
-    """What was written, and what the author must add because a setting of theirs stands there."""
+    """The settings that were written, and those that the author must add because of their own settings."""
 
     wrote: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
 
 def write_linter_settings(folder: Path) -> LinterSettingsReport:
-    """Write the guard into the settings that count for a folder, each where its tool looks for it."""
+    """Write the linter settings for a folder, each to the file that its tool reads."""
     folder = folder.resolve()
     ruff, black, nbqa = (_file(folder, tool) for tool in ("ruff", "black", "nbqa"))
     above = ("tool", "ruff") if ruff.name == "pyproject.toml" else ()
-    wanted = [
+    required = [
         (ruff, LinterSetting((*above, "lint"), "unfixable", ("F401",), _RUFF)),
         (ruff, LinterSetting((*above, "lint", "per-file-ignores"), "*.ipynb", ("F401", "F821"), _RUFF)),
         (black, LinterSetting(("tool", "black"), "python-cell-magics", _MAGICS, _BLACK)),
@@ -62,8 +62,8 @@ def write_linter_settings(folder: Path) -> LinterSettingsReport:
     wrote: list[str] = []
     missing: list[str] = []
     inside = _boundary(folder)
-    for path in dict.fromkeys(path for path, _ in wanted):
-        settings = [setting for where, setting in wanted if where == path]
+    for path in dict.fromkeys(path for path, _ in required):
+        settings = [setting for where, setting in required if where == path]
         report = _put(path, settings, writable=path.is_relative_to(inside))
         wrote += report.wrote
         missing += report.missing
@@ -71,12 +71,12 @@ def write_linter_settings(folder: Path) -> LinterSettingsReport:
 
 
 def _boundary(folder: Path) -> Path:
-    """Return the folder of the repository, whose settings are the author's project's; else the folder itself."""
+    """Return the root folder of the repository, or the folder itself if it is not in a repository."""
     return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 
 def _file(folder: Path, tool: str) -> Path:
-    """Return the file that a tool takes its settings from: a new one nearer by would hide all that stands there."""
+    """Return the file that a tool reads its settings from: a new, nearer file would hide all settings in it."""
     names = (".ruff.toml", "ruff.toml", "pyproject.toml") if tool == "ruff" else ("pyproject.toml",)
     there = [above / name for above in (folder, *folder.parents) for name in names if (above / name).is_file()]
     for path in there:
@@ -89,21 +89,21 @@ def _file(folder: Path, tool: str) -> Path:
 
 def _tools(path: Path) -> Mapping[str, Any]:
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return tools if isinstance(tools, dict) else {}
 
 
 def _put(path: Path, settings: Sequence[LinterSetting], *, writable: bool) -> LinterSettingsReport:
-    """Put settings into one file, each beside what stands there; one that is not ours to write is only told."""
+    """Add settings to a file; report those that conflict with its content, and all if it is not ``writable``."""
     try:
         content = path.read_bytes() if path.is_file() else None
         text = (content or b"").decode("utf-8")
         tomllib.loads(text)
     except (OSError, ValueError) as error:
         return LinterSettingsReport(
-            missing=(f"{path} cannot be read ({error}); see docs/linting.md for what should stand there",)
+            missing=(f"{path} cannot be read ({error}); see docs/linting.md for the settings that it needs",)
         )
     fresh, missing = text, list[str]()
     done: dict[str, None] = {}
@@ -111,11 +111,11 @@ def _put(path: Path, settings: Sequence[LinterSetting], *, writable: bool) -> Li
         holds = _holding(tomllib.loads(fresh), setting)
         if holds is True:
             continue
-        made = _added(fresh, setting) if holds is None and writable else None
-        if made is None:
+        extended = _added(fresh, setting) if holds is None and writable else None
+        if extended is None:
             missing.append(f"add to [{_name(setting.table)}] in {path}: {setting.line}")
         else:
-            fresh = made
+            fresh = extended
             done[f"[{_name(setting.table)}]"] = None
     if fresh == text:
         return LinterSettingsReport(missing=tuple(missing))
@@ -123,13 +123,11 @@ def _put(path: Path, settings: Sequence[LinterSetting], *, writable: bool) -> Li
         replace_file(path, fresh.encode(), expected=content)
     except NbpipeError as error:
         return LinterSettingsReport(missing=(error.message,))
-    return LinterSettingsReport(
-        (f"wrote what keeps linters off step cells into {path}: {', '.join(done)}",), tuple(missing)
-    )
+    return LinterSettingsReport((f"wrote linter settings for step cells to {path}: {', '.join(done)}",), tuple(missing))
 
 
 def _holding(document: Mapping[str, Any], setting: LinterSetting) -> bool | None:
-    """Return whether the words are there; None when the key is not."""
+    """Return whether the values are present; None if the key is absent."""
     table: Any = document
     for part in setting.table:
         table = table.get(part, {}) if isinstance(table, dict) else None
@@ -138,26 +136,26 @@ def _holding(document: Mapping[str, Any], setting: LinterSetting) -> bool | None
     value = table.get(setting.key)
     if value is None:
         return None
-    return isinstance(value, list) and set(setting.words) <= set(value)
+    return isinstance(value, list) and set(setting.values) <= set(value)
 
 
 def _added(text: str, setting: LinterSetting) -> str | None:
-    """Return the text with a setting in it, under its table's header or in a new table; None where neither can be."""
-    wanted = _with(tomllib.loads(text), setting)
+    """Return the text with a setting added, under its table's header or in a new table; None if neither is possible."""
+    expected = _with(tomllib.loads(text), setting)
     ending = "\r\n" if "\r\n" in text else "\n"
     why = "" if f"# {setting.why}" in text else f"# {setting.why}{ending}"
     block = f"{why}{setting.line}{ending}"
     header = re.search(_header(setting), text, re.MULTILINE)
     gap = "" if not text else ending if text.endswith("\n") else ending * 2
-    tries = [f"{text}{gap}[{_name(setting.table)}]{ending}{block}"]
+    candidates = [f"{text}{gap}[{_name(setting.table)}]{ending}{block}"]
     if header is not None:
         head = text[: header.end()]
-        tries.insert(0, f"{head}{'' if head.endswith(chr(10)) else ending}{block}{text[header.end() :]}")
-    return next((made for made in tries if _reads(made) == wanted), None)
+        candidates.insert(0, f"{head}{'' if head.endswith(chr(10)) else ending}{block}{text[header.end() :]}")
+    return next((candidate for candidate in candidates if _reads(candidate) == expected), None)
 
 
 def _header(setting: LinterSetting) -> str:
-    """Return a pattern for a table's header, and our comment under it."""
+    """Return a pattern for a table's header and nbpipe's comment under it."""
     parts = r"\s*\.\s*".join(rf"[\"']?{re.escape(part)}[\"']?" for part in setting.table)
     return rf"^[ \t]*\[[ \t]*{parts}[ \t]*\][ \t]*(?:#[^\n]*)?(?:\r?\n(?:# {re.escape(setting.why)}\r?\n)?|\Z)"
 
@@ -166,7 +164,7 @@ def _with(document: dict[str, Any], setting: LinterSetting) -> dict[str, Any]:
     table = document
     for part in setting.table:
         table = table.setdefault(part, {})
-    table[setting.key] = list(setting.words)
+    table[setting.key] = list(setting.values)
     return document
 
 

@@ -1,4 +1,4 @@
-"""Notebook files changed in place: whole or not at all, and only in the cells that are meant."""
+"""Edits of notebook files: atomic, and only in the given cells."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MARK = "\ufeff"
 
 
 def formatted_cells(path: Path, style: str = "auto") -> dict[int, str]:
-    """Return the new sources of the step cells whose declaration is laid out otherwise in a style, by their numbers.
+    """Return the new sources of the step cells whose declaration changes in a style, by their numbers.
 
-    What cannot be read is refused, all of it together.
+    Errors in declarations are raised together.
     """
     errors: list[Refused] = []
 
@@ -32,21 +32,21 @@ def formatted_cells(path: Path, style: str = "auto") -> dict[int, str]:
             errors.append(error)
             return cell.source
 
-    found = changed_cells(path, change)
+    sources = changed_cells(path, change)
     refuse(errors)
-    return found
+    return sources
 
 
 def changed_cells(path: Path, change: Callable[[Cell], str]) -> dict[int, str]:
-    """Return the new sources of those code cells that a change makes different, by their numbers."""
-    made = {cell.number: (cell.source, change(cell)) for cell in read_notebook(path).cells}
-    return {number: fresh for number, (source, fresh) in made.items() if fresh != source}
+    """Return the new sources of the code cells that a function changes, by their numbers."""
+    versions = {cell.number: (cell.source, change(cell)) for cell in read_notebook(path).cells}
+    return {number: fresh for number, (source, fresh) in versions.items() if fresh != source}
 
 
 def rewrite_notebook(path: Path, sources: dict[int, str]) -> None:
-    """Give cells of a notebook file new sources; it is replaced at once, and keeps its permissions.
+    """Replace the sources of cells in a notebook file, atomically and with its permissions kept.
 
-    Raise NotebookUnreadable when that cannot be done without touching more.
+    Raise NotebookUnreadable if that is not possible without other changes.
     """
     if not sources:
         return
@@ -54,12 +54,12 @@ def rewrite_notebook(path: Path, sources: dict[int, str]) -> None:
     text = content.decode("utf-8")
     mark, text = (_MARK, text[1:]) if text.startswith(_MARK) else ("", text)
     if json.loads(text).get("nbformat") != 4:
-        raise NotebookUnreadable(f"{path} is no notebook of format 4", "Save it as format 4 from Jupyter.")
+        raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
     replace_file(path, (mark + with_new_sources(text, sources)).encode(), expected=content)
 
 
 def replace_file(path: Path, content: bytes, *, expected: bytes | None = None) -> None:
-    """Write a file whole or not at all, through links, its permissions kept; ``expected`` is what it must hold now."""
+    """Replace a file atomically, through links, keeping its permissions; ``expected`` is its required old content."""
     target = Path(os.path.realpath(path))
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
     try:
@@ -67,13 +67,13 @@ def replace_file(path: Path, content: bytes, *, expected: bytes | None = None) -
             create_file(draft, content, mode=0o600, durable=True)
             draft.chmod(mode)
             if expected is not None and target.read_bytes() != expected:
-                raise StoreOutOfReach(f"{path} was saved by somebody else meanwhile", "Try again.")
+                raise StoreOutOfReach(f"{path} was changed by another program meanwhile", "Try again.")
             put_in_place(draft, target, durable=False)
     except OSError as error:
         raise StoreOutOfReach(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _umask() -> int:
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

@@ -1,4 +1,4 @@
-"""What ruff says about a notebook whose step cells it can see, and mends that can be written into the file."""
+"""Linting of a notebook by ruff, with its step cells visible to ruff, and quick fixes for the notebook's file."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _UNDEFINED = re.compile(r"Undefined name `(\w+)`")
 
 @dataclass(frozen=True, slots=True)
 class LintResult:
-    """What ruff found; ``said`` is why it could not be asked, or empty."""
+    """The findings of ruff; ``note`` says why ruff could not be run, or is empty."""
 
     warnings: tuple[PipelineWarning, ...] = ()
-    said: str = ""
+    note: str = ""
 
 
 def find_ruff() -> str | None:
-    """Return the ruff that belongs to this Python, or the one on the PATH."""
+    """Return the ruff of this Python environment, or the one on the PATH."""
     beside = Path(sys.executable).with_name("ruff")
     return str(beside) if beside.is_file() else shutil.which("ruff")
 
 
 def ruff_warnings(path: Path, reading: ParsedNotebook, ruff: str) -> LintResult:
-    """Return what ruff says about a notebook file, by its settings for that file.
+    """Return ruff's findings about a notebook file, with the author's settings for that file.
 
-    Step cells are code to it, with their declarations as comments. What it cannot know is left out: names that
-    declarations bind, and definitions that stand further down.
+    ruff sees step cells as code, with their declarations as comments. Findings about names that ruff cannot know are
+    omitted: names that declarations bind, and definitions further down.
     """
     cells = {cell.number: cell for cell in read_notebook(path).cells}
     shown = {number: _visible(cell) for number, cell in cells.items()}
@@ -53,19 +53,21 @@ def ruff_warnings(path: Path, reading: ParsedNotebook, ruff: str) -> LintResult:
     try:
         text = _document(path, {number: source for number, (source, _) in shown.items()})
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_SECONDS, check=False)
-        found = json.loads(done.stdout or "[]") if done.returncode == 0 else None
+        findings = json.loads(done.stdout or "[]") if done.returncode == 0 else None
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        return LintResult(said=f"ruff could not be asked: {error}")
-    if found is None:
-        return LintResult(said=f"ruff could not be asked: {done.stderr.strip()}")
-    known = _known(reading)
+        return LintResult(note=f"ruff could not be run: {error}")
+    if findings is None:
+        return LintResult(note=f"ruff could not be run: {done.stderr.strip()}")
+    names = _bound_names(reading)
     steps = {piece.cell: step.name for step in reading.steps for piece in step.pieces}
-    told = [_warned(item, steps) for item in found if _counts(item, shown, steps, known)]
-    return LintResult(tuple(sorted(told, key=lambda w: (w.place.cell or 0, w.place.line or 0, w.place.column or 0))))
+    warnings = [_warned(item, steps) for item in findings if _counts(item, shown, steps, names)]
+    return LintResult(
+        tuple(sorted(warnings, key=lambda w: (w.place.cell or 0, w.place.line or 0, w.place.column or 0)))
+    )
 
 
 def _visible(cell: Cell) -> tuple[str, range]:
-    """Return a cell as ruff shall see it, and the lines (from 1) of its declaration, which are comments then."""
+    """Return a cell as ruff gets it, and the lines (from 1) of its declaration, which become comments."""
     if marker(cell.source) != "step":
         return cell.source, range(0)
     try:
@@ -85,8 +87,8 @@ def _document(path: Path, sources: Mapping[int, str]) -> str:
     return json.dumps(document)
 
 
-def _known(reading: ParsedNotebook) -> frozenset[str]:
-    """Return the names that steps leave in the kernel, with the parameters."""
+def _bound_names(reading: ParsedNotebook) -> frozenset[str]:
+    """Return the names that steps bind in the kernel, and the parameters."""
     outputs = {output.name for step in reading.steps for output in step.outputs}
     return frozenset(outputs | {parameter.name for parameter in reading.parameters})
 
@@ -95,16 +97,16 @@ def _counts(
     item: Mapping[str, Any],
     shown: Mapping[int, tuple[str, range]],
     steps: Mapping[int, str],
-    known: Collection[str],
+    names: Collection[str],
 ) -> bool:
     cell, row = item.get("cell") or 0, item["location"]["row"]
     if cell in shown and row in shown[cell][1]:
         return False
     if item.get("code") != "F821":
         return True
-    # In a step's own code nbpipe knows better than ruff which names are there.
+    # In the code of steps, nbpipe itself checks for undefined names.
     name = _UNDEFINED.match(item["message"])
-    return cell not in steps and not (name is not None and name[1] in known)
+    return cell not in steps and not (name is not None and name[1] in names)
 
 
 def _warned(item: Mapping[str, Any], steps: Mapping[int, str]) -> PipelineWarning:
@@ -120,20 +122,20 @@ def _hint(item: Mapping[str, Any]) -> str:
 
 
 def quick_fixed_cells(path: Path) -> dict[int, str]:
-    """Return the new sources of the cells of a notebook file that can be mended: undeclared names are declared.
+    """Return the new sources of the cells of a notebook file in which missing inputs can be declared.
 
-    A mend that would make another error, such as a cycle, is left out.
+    A fix that would cause another error, such as a cycle, is left out.
     """
     cells = list(read_notebook(path).cells)
     before = {cell.number: cell.source for cell in cells}
     tried: set[str] = set()
-    while (mended := _mended(cells, tried)) is not None:
-        cells = mended
+    while (fixed := _fixed_cells(cells, tried)) is not None:
+        cells = fixed
     return {cell.number: cell.source for cell in cells if cell.source != before[cell.number]}
 
 
-def _mended(cells: Sequence[Cell], tried: set[str]) -> list[Cell] | None:
-    """Return the cells with one error less, or None when no error that was not tried can be mended."""
+def _fixed_cells(cells: Sequence[Cell], tried: set[str]) -> list[Cell] | None:
+    """Return the cells with one error fixed, or None if no untried error can be fixed."""
     errors = _errors(cells)
     for error in errors:
         if str(error) in tried:

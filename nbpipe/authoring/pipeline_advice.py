@@ -1,4 +1,4 @@
-"""Advice that needs more than the notebook's text: what its steps really did in their last runs."""
+"""Advice based on what the steps did in their last runs, beyond the notebook's text."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from nbpipe.history.store import History
 from nbpipe.model import ExecutionRecord, ObservationKind, PipelineWarning, Step
 from nbpipe.resolve.resolved_request import ResolvedRequest
 
-# A value that was another one in each of so many runs is taken for one that never comes again.
+# A value that was different in each of this many runs is assumed to change every run.
 _EVERY = 3
 _LISTED = 10
 _VOLATILE = ("parameter", "envvar")
 
 
-def pipeline_advice(situation: ResolvedRequest, history: History, pipeline: str) -> tuple[PipelineWarning, ...]:
+def pipeline_advice(resolved: ResolvedRequest, history: History, pipeline: str) -> tuple[PipelineWarning, ...]:
     """Return advice on the selected steps: undeclared reads and writes, files behind parameters, volatile values."""
     latest = history.executions.latest(pipeline)
-    found: list[PipelineWarning] = []
-    for step in situation.graph.pipeline.steps:
-        if step.name not in situation.selected:
+    warnings: list[PipelineWarning] = []
+    for step in resolved.graph.pipeline.steps:
+        if step.name not in resolved.selected:
             continue
-        found += _behind_parameters(step, situation)
+        warnings += _behind_parameters(step, resolved)
         if step.name in latest:
-            found += _reads(step, latest[step.name], situation)
-            found += _writes(step, latest[step.name])
-            found += _volatile(step, history.executions.recent(pipeline, step.name, _EVERY))
-    return tuple(found)
+            warnings += _reads(step, latest[step.name], resolved)
+            warnings += _writes(step, latest[step.name])
+            warnings += _volatile(step, history.executions.recent(pipeline, step.name, _EVERY))
+    return tuple(warnings)
 
 
-def _reads(step: Step, record: ExecutionRecord, situation: ResolvedRequest) -> Iterator[PipelineWarning]:
-    """Return advice for each undeclared file or folder; one behind a parameter has advice of its own."""
-    base = situation.request.base
-    behind = {str(value) for value in situation.values.values() if isinstance(value, str)}
+def _reads(step: Step, record: ExecutionRecord, resolved: ResolvedRequest) -> Iterator[PipelineWarning]:
+    """Return advice for each undeclared file or folder, except those named by parameters, which get other advice."""
+    base = resolved.request.base
+    behind = {str(value) for value in resolved.values.values() if isinstance(value, str)}
     kinds = (ObservationKind.READ, ObservationKind.LISTED)
     read = {item.name for item in record.observed if item.kind in kinds} - behind
     used = [
@@ -48,38 +48,38 @@ def _reads(step: Step, record: ExecutionRecord, situation: ResolvedRequest) -> I
         source += "/" if item.kind is ObservationKind.LISTED else ""
         yield PipelineWarning(
             "undeclared-read", f"`{step.name}` {what} `{item.name}` without declaring it",
-            f"Add `-i {_identifier(item.name)}={source}`: then it counts before the step runs, and travels with it.",
+            f"Add `-i {_identifier(item.name)}={source}`: then it counts as an input, also before the step has run.",
             step.place,
         )  # fmt: skip
     if len(used) > _LISTED:
         more = f"`{step.name}` read {len(used) - _LISTED} more files without declaring them"
-        yield PipelineWarning("undeclared-read", more, "Declare the folder that they lie in.", step.place)
+        yield PipelineWarning("undeclared-read", more, "Declare the folder that contains them.", step.place)
 
 
 def _is_named_twice(name: str, names: Collection[str], base: Path) -> bool:
-    """Return whether a path is absolute and stands among the names by its relative path too."""
+    """Return whether a path is absolute and its relative path is among the names as well."""
     return name.startswith("/") and os.path.relpath(name, base) in names
 
 
 def _writes(step: Step, record: ExecutionRecord) -> Iterator[PipelineWarning]:
-    """Return advice for what a step wrote around the notebook: reuse does not bring it back."""
+    """Return advice for files that a step wrote beside the notebook, which reuse does not restore."""
     beside = [name for name in record.written if not name.startswith("/")]
     for name in beside[:_LISTED]:
         yield PipelineWarning(
-            "undeclared-write", f"`{step.name}` wrote `{name}` beside its outputs, and reuse does not bring it back",
-            f"Declare `-o {_identifier(name)}:{_path_format(name)}` and write to the path that the name holds.",
+            "undeclared-write", f"`{step.name}` wrote `{name}` beside its outputs, and reuse does not restore it",
+            f"Declare `-o {_identifier(name)}:{_path_format(name)}` and write to the path in that variable.",
             step.place,
         )  # fmt: skip
 
 
-def _behind_parameters(step: Step, situation: ResolvedRequest) -> Iterator[PipelineWarning]:
-    """Return advice for each parameter that names a file which the step may read behind it."""
-    for name in situation.graph.pipeline.code[step.name].parameters:
-        value = situation.values.get(name)
-        if isinstance(value, str) and _is_there(situation.request.base, value):
+def _behind_parameters(step: Step, resolved: ResolvedRequest) -> Iterator[PipelineWarning]:
+    """Return advice for each parameter that names a file, which the step may read."""
+    for name in resolved.graph.pipeline.code[step.name].parameters:
+        value = resolved.values.get(name)
+        if isinstance(value, str) and _is_there(resolved.request.base, value):
             yield PipelineWarning(
                 "file-behind-parameter", f"`{step.name}` reads the parameter `{name}`, which names `{value}`",
-                f"Add `-i data=param:{name}`: then what lies there counts, not only its name.", step.place,
+                f"Add `-i data=param:{name}`: then the file's content counts, not only its name.", step.place,
             )  # fmt: skip
 
 
@@ -91,18 +91,18 @@ def _is_there(base: Path, value: str) -> bool:
 
 
 def _volatile(step: Step, records: list[ExecutionRecord]) -> Iterator[PipelineWarning]:
-    """Return advice for each value that was another one in each of the last runs."""
+    """Return advice for each value that was different in each of the last runs."""
     if len(records) < _EVERY:
         return
-    seen = [{component.name: component.digest for component in record.components} for record in records]
-    for name in seen[0]:
+    digests_by_run = [{component.name: component.digest for component in record.components} for record in records]
+    for name in digests_by_run[0]:
         kind, _, what = name.partition(":")
-        values = [components.get(name) for components in seen]
+        values = [components.get(name) for components in digests_by_run]
         if kind in _VOLATILE and None not in values and len(set(values)) == len(values):
             called = "parameter" if kind == "parameter" else "environment variable"
             yield PipelineWarning(
                 "changes-every-run", f"the {called} `{what}` changes every run, so `{step.name}` is never reused",
-                "Leave out what changes and does not matter: a temporary folder, a build number, the time.", step.place,
+                "Remove values that change but do not matter: temporary folders, build numbers, times.", step.place,
             )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a step's code found when it ran, or would find now: its inputs where they lie, parameters, definitions, code."""
+"""The context of a step when it ran, or now: the paths of its inputs, its parameters, definitions and code."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from nbpipe.resolve.resolved_request import ResolvedRequest
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.job_factory import definition_digests, inputs_of
 
-# An attempt's directory lies at runs/RUN/STEP/ATTEMPT in its workspace.
+# An attempt's directory is runs/RUN/STEP/ATTEMPT in its workspace.
 _DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """All that a step's code has around it.
+    """The context of a step's code.
 
-    ``parameters`` and ``definitions`` are Python; ``digests`` are those of the definitions by name. ``run`` and
-    ``folder`` are those of the recorded attempt, None for what would be so now. ``notes`` say what is not as it was.
+    ``parameters`` and ``definitions`` are Python code; ``digests`` are those of the definitions by name. ``run`` and
+    ``folder`` are those of the recorded attempt, None for the present context. ``notes`` name what has changed since.
     """
 
     step: str
@@ -60,22 +60,22 @@ class StepContext:
     notes: tuple[str, ...] = ()
 
     @property
-    def kept(self) -> tuple[str, ...]:
-        """Return the names that were kept of the frame that failed."""
+    def saved_locals(self) -> tuple[str, ...]:
+        """Return the names of the saved variables of the frame that failed."""
         return names_kept(self.folder) if self.folder and self.failure else ()
 
     @property
     def line(self) -> tuple[int, int] | None:
-        """Return the cell and the line of the failure, where it has a line in the step's own code."""
+        """Return the cell and line of the failure, if it is in the step's own code."""
         failure = self.failure
         return (failure.cell, failure.line) if failure and failure.cell and failure.line else None
 
 
 def current_step_context(
-    situation: ResolvedRequest, decisions: Mapping[str, StepDecision], step: str, materializer: Materializer
+    resolved: ResolvedRequest, decisions: Mapping[str, StepDecision], step: str, materializer: Materializer
 ) -> StepContext:
-    """Return what a step would find now; raise BadUsage with the steps whose results are missing."""
-    graph, around = situation.graph, situation.circumstances[step]
+    """Return the present context of a step; raise BadUsage with the steps whose results are missing."""
+    graph, step_inputs = resolved.graph, resolved.circumstances[step]
     declared, code = graph.steps[step], graph.pipeline.code[step]
     upstream: dict[StepOutput, Artifact] = {}
     for name, decision in decisions.items():
@@ -86,15 +86,15 @@ def current_step_context(
         outputs = ", ".join(f"`{source.output}` of `{source.step}`" for source in missing)
         first = " ".join(dict.fromkeys(source.step or "" for source in missing))
         raise BadUsage(
-            f"step `{step}` needs {outputs}, and there is no recorded result that is up to date",
-            f"Run what it needs first: %nbpipe run {first}",
+            f"step `{step}` needs {outputs}, but there is no up-to-date result",
+            f"Run the missing steps first: %nbpipe run {first}",
         )
-    document = json.loads(render_step_notebook(declared, code, around.values, graph.pipeline.kernel))
+    document = json.loads(render_step_notebook(declared, code, step_inputs.values, graph.pipeline.kernel))
     return StepContext(
         step=step,
-        inputs=inputs_of(situation, step, upstream, materializer),
+        inputs=inputs_of(resolved, step, upstream, materializer),
         outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
-        values={name: around.values[name] for name in code.parameters},
+        values={name: step_inputs.values[name] for name in code.parameters},
         parameters=_source(document, "parameters"),
         definitions=_source(document, "shared"),
         digests=definition_digests(code),
@@ -103,19 +103,22 @@ def current_step_context(
 
 
 def recorded_step_context(
-    run: RunRecord, record: ExecutionRecord, *, materializer: Materializer, digests: DigestCache
+    run: RunRecord, record: ExecutionRecord, digest: str | None, *, materializer: Materializer, digests: DigestCache
 ) -> StepContext:
-    """Return what a step found in its recorded attempt; raise BadUsage when that is no longer there.
+    """Return the context of a step's recorded attempt; raise BadUsage if that no longer exists.
 
-    Stored inputs are verified: a damaged one is an error. ``notes`` name the declared files that have changed since.
+    Raise StoreOutOfReach if its executed notebook does not have the recorded ``digest``, since its code may be run.
+    Stored inputs are verified; a damaged one is an error. ``notes`` name the declared files that have changed since.
     """
     executed = Path(record.notebook or "")
     try:
-        document = read_executed(executed)
+        document = read_executed(executed, digest)
         job = read_job(executed.parent)
+    except PermissionError:
+        raise
     except (OSError, ValueError):
-        said = f"what step `{record.step}` was given in run {run.number} is gone: {executed.parent}"
-        raise BadUsage(said, f"Run it again with --force {record.step}.") from None
+        message = f"the record of step `{record.step}` in run {run.number} no longer exists: {executed.parent}"
+        raise BadUsage(message, f"Run it again with --force {record.step}.") from None
     workspace = _MovedWorkspace(WorkspaceLayout(Path(job.ours[0]).parent).base, _workspace_of(executed.parent))
     inputs = tuple(_where_it_is(item, workspace, materializer, digests) for item in job.inputs)
     notes = [*_changes(inputs, record.components, digests), *_edited(job, executed.parent, workspace)]
@@ -136,16 +139,16 @@ def recorded_step_context(
 
 
 def _source(document: Mapping[str, Any], role: str) -> str:
-    return next((_text(cell) for cell in document["cells"] if _told(cell).get("role") == role), "")
+    return next((_text(cell) for cell in document["cells"] if _metadata(cell).get("role") == role), "")
 
 
 def _pieces(document: Mapping[str, Any]) -> Iterable[StepCell]:
     for cell in document["cells"]:
-        if _told(cell).get("role") == "step":
-            yield StepCell(_told(cell).get("cell") or 0, _text(cell))
+        if _metadata(cell).get("role") == "step":
+            yield StepCell(_metadata(cell).get("cell") or 0, _text(cell))
 
 
-def _told(cell: Mapping[str, Any]) -> Mapping[str, Any]:
+def _metadata(cell: Mapping[str, Any]) -> Mapping[str, Any]:
     metadata: Mapping[str, Any] = cell.get("metadata", {}).get("nbpipe", {})
     return metadata
 
@@ -157,13 +160,13 @@ def _text(cell: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _MovedWorkspace:
-    """The folder that a workspace is of: where it lay when an attempt ran, and where it lies now."""
+    """The base folder of a workspace: its path when an attempt ran, and its path now."""
 
     then: Path
     now: Path
 
     def path(self, recorded: str) -> Path:
-        """Return where a recorded path of the author's lies now; one outside of the workspace stays where it was."""
+        """Return the present path for a recorded path of the author's; paths outside the workspace do not change."""
         try:
             return self.now / Path(recorded).relative_to(self.then)
         except ValueError:
@@ -177,17 +180,17 @@ def _workspace_of(attempt_directory: Path) -> Path:
 def _where_it_is(
     item: JobInput, workspace: _MovedWorkspace, materializer: Materializer, digests: DigestCache
 ) -> JobInput:
-    """Return an input with the path that it has now; raise BadUsage for a stored one that is not what it was."""
+    """Return an input with its present path; raise BadUsage for a stored one that is damaged."""
     if item.artifact is None:
         return replace(item, paths=tuple(str(workspace.path(path)) for path in item.paths))
     damage = check(materializer, item.artifact, digests)
     if damage:
-        raise BadUsage(f"input `{item.name}` cannot be used: {damage}", "Run the step that makes it again.")
+        raise BadUsage(f"input `{item.name}` cannot be used: {damage}", "Run the step that produces it again.")
     return replace(item, paths=(str(materializer.locate(item.artifact.reference)),))
 
 
 def _changes(inputs: Iterable[JobInput], components: Iterable[KeyComponent], digests: DigestCache) -> Iterable[str]:
-    """Return a note for each of the author's files that is not what it was."""
+    """Return a note for each of the author's files that has changed."""
     recorded = {component.name: component for component in components}
     for item in inputs:
         component = recorded.get(f"input:{item.name}")
@@ -196,7 +199,7 @@ def _changes(inputs: Iterable[JobInput], components: Iterable[KeyComponent], dig
 
 
 def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> Iterable[str]:
-    """Return a note when declared files are not what they were, as far as the record tells."""
+    """Return a note if declared files differ from the record."""
     members = sorted(line.rsplit("\t", 1)[-1] for line in component.text.splitlines())
     paths = [Path(path) for path in item.paths]
     try:
@@ -207,14 +210,14 @@ def _changed(item: JobInput, component: KeyComponent, digests: DigestCache) -> I
         else:
             same = component.summary.endswith(pin_files(item.paths[0], Path("/"), digests).digest.partition(":")[2][:8])
     except (NbpipeError, OSError) as error:
-        yield f"input `{item.name}` cannot be had: {error}"
+        yield f"input `{item.name}` is not available: {error}"
     else:
         if not same:
             yield f"input `{item.name}` ({', '.join(item.paths[:3])}) has changed since the run"
 
 
 def _edited(job: JobFile, directory: Path, workspace: _MovedWorkspace) -> Iterable[str]:
-    """Return a note for each local module that is not what it was."""
+    """Return a note for each local module that has changed."""
     for module in job.modules:
         try:
             source = workspace.path(module.path).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``nbpipe VERB NOTEBOOK`` in a shell: words in, a truthful exit code out."""
+"""``nbpipe VERB NOTEBOOK`` in a shell: parse the words, call the verb, return the exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from nbpipe import __version__
@@ -16,7 +15,7 @@ from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.streams import lenient
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import NbpipeError
-from nbpipe.resolve.workspace_layout import closed
+from nbpipe.resolve.workspace_layout import owner_named
 from nbpipe.verbs import options
 from nbpipe.verbs.parser import parse
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
@@ -24,29 +23,26 @@ from nbpipe.verbs.usage import verb_help, verbs_help
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     with lenient():
         screen = TerminalOutput("--json" in words)
-        found = completions(words, os.environ)
-        code = outcome(words, screen) if found is None else 0
-        if found is not None:
-            screen.lines(found)
-    # Whatever is left goes with the process: looking through all of it at exit takes longer than loading some modules.
+        completed = completions(words, os.environ)
+        code = outcome(words, screen) if completed is None else 0
+        if completed is not None:
+            screen.lines(completed)
+    # The process ends here: a collection of all objects at exit takes longer than loading some modules.
     gc.freeze()
     sys.exit(code)
 
 
 def outcome(words: Sequence[str], screen: TerminalOutput) -> int:
-    """Carry out a command, and return its exit code."""
+    """Run a command and return its exit code."""
     try:
-        return _carry_out(words, screen)
+        with owner_named():
+            return _carry_out(words, screen)
     except NbpipeError as error:
         return screen.refused(error)
-    except PermissionError as error:
-        if not isinstance(error.filename, str):
-            raise
-        return screen.refused(closed(Path(error.filename)))
     except KeyboardInterrupt:
         screen.note("cancelled")
         return 130
@@ -56,20 +52,20 @@ def _carry_out(words: Sequence[str], screen: TerminalOutput) -> int:
     if words[:1] == ["--version"]:
         screen.lines([f"nbpipe, version {__version__}"])
         return 0
-    asked = parse(words, Face.SHELL)
-    if isinstance(asked, HelpRequest):
-        screen.lines([verb_help(asked.verb, Face.SHELL) if asked.verb else verbs_help(Face.SHELL)])
+    invocation = parse(words, Face.SHELL)
+    if isinstance(invocation, HelpRequest):
+        screen.lines([verb_help(invocation.verb, Face.SHELL) if invocation.verb else verbs_help(Face.SHELL)])
         return 0
-    with _caller(asked, screen) as caller:
-        response = asked.verb.call(asked, caller)
+    with _caller(invocation, screen) as caller:
+        response = invocation.verb.call(invocation, caller)
     # The session that `debug` starts opens the workspace itself.
     return 0 if response is None else render(caller, response)
 
 
-def _caller(asked: Invocation, screen: TerminalOutput) -> ShellCaller:
-    """Return the caller for the notebook and the workspace that are named, if any."""
+def _caller(invocation: Invocation, screen: TerminalOutput) -> ShellCaller:
+    """Return the caller for the named notebook and workspace, if any."""
     notebooks = (options.NOTEBOOK, options.ANY_NOTEBOOK)
-    notebook = next((asked[argument] for argument in notebooks if argument in asked.verb.arguments), None)
+    notebook = next((invocation[argument] for argument in notebooks if argument in invocation.verb.arguments), None)
     workspaces = (options.WORKSPACE, options.DEBUG_WORKSPACE)
-    named = next((asked[option] for option in workspaces if option in asked.verb.options), None)
-    return ShellCaller(screen, notebook, named, reads_only=asked.verb.reads_only)
+    named = next((invocation[option] for option in workspaces if option in invocation.verb.options), None)
+    return ShellCaller(screen, notebook, named, reads_only=invocation.verb.reads_only)

@@ -15,27 +15,27 @@ from nbpipe.verbs.syntax import Face
 
 
 def completions(words: Sequence[str], environ: Mapping[str, str]) -> list[str] | None:
-    """Return what may stand at the cursor; None if no shell asks for that.
+    """Return the completions at the cursor; None if this is not a completion request of a shell.
 
-    bash hands over the command's name, the word at the cursor as it divides words, and the word before it.
+    bash passes the command's name, the word at the cursor as bash splits words, and the word before it.
     """
     line, point = environ.get("COMP_LINE"), environ.get("COMP_POINT", "")
     if line is None or not point.isdecimal() or len(words) != 3:
         return None
-    begun = line[: int(point)]
+    typed = line[: int(point)]
     try:
-        before = shlex.split(begun)[1:]
+        before = shlex.split(typed)[1:]
     except ValueError:
         return []
-    fragment = "" if not before or begun[-1].isspace() else before.pop()
-    found = complete(before, fragment, Face.SHELL, _known(before))
-    # To bash, `=` ends a word: what it has before that stays.
-    kept = len(fragment) - len(words[1]) if fragment.endswith(words[1]) else 0
-    return [word[kept:] for word in found]
+    fragment = "" if not before or typed[-1].isspace() else before.pop()
+    candidates = complete(before, fragment, Face.SHELL, _names_in_notebook(before))
+    # bash splits words at `=`: it keeps the part before that.
+    shared = len(fragment) - len(words[1]) if fragment.endswith(words[1]) else 0
+    return [word[shared:] for word in candidates]
 
 
-def _known(words: Sequence[str]) -> CompletionNames:
-    """Return what can be named in the notebook on the line; nothing where it cannot be read."""
+def _names_in_notebook(words: Sequence[str]) -> CompletionNames:
+    """Return the names in the notebook on the line; none if it cannot be read."""
     notebook = next((Path(word) for word in words if word.endswith(".ipynb")), None)
     if notebook is None:
         return CompletionNames()

@@ -18,55 +18,58 @@ from nbpipe.views.wording import failure_line
 
 
 def render_debug(caller: ShellCaller, response: DebugResponse) -> int:
-    """Show what a step was given, or start a session with it; return the exit code."""
-    screen, scene = caller.screen, response.scene
+    """Show the context of a step, or start a session with it; return the exit code."""
+    screen, context = caller.screen, response.step_context
     if screen.as_json:
-        screen.json(scene_object(scene))
+        screen.json(context_object(context))
     elif sys.stdin.isatty() and sys.stdout.isatty():
-        _session(caller, scene.step, with_locals=response.with_locals)
+        _session(caller, context.step, with_locals=response.with_locals)
     else:
-        screen.lines(scene_lines(scene))
-        screen.note(f"On a terminal this starts a session. In a notebook: %load_ext nbpipe, %nbpipe debug {scene.step}")
+        screen.lines(context_lines(context))
+        screen.note(
+            f"On a terminal this starts a session. In a notebook: %load_ext nbpipe, %nbpipe debug {context.step}"
+        )
     return 0
 
 
 def _session(caller: ShellCaller, step: str, *, with_locals: bool) -> None:
-    """Start IPython in the notebook's folder; it is a process of its own, for it owns the terminal."""
+    """Start IPython in the notebook's folder, in a process of its own because it takes over the terminal."""
     named, notebook = caller.named_workspace, absolute(caller.saved)
     workspace = f" --workspace {shlex.quote(str(absolute(named)))}" if named else ""
-    asked = [f"%nbpipe debug {step}{workspace}"]
-    asked += [f"%nbpipe debug {step} --locals{workspace}"] if with_locals else []
-    command = [sys.executable, "-m", "IPython", "--no-banner", "--ext=nbpipe", "-i", "-c", "\n".join(reversed(asked))]
+    commands = [f"%nbpipe debug {step}{workspace}"]
+    commands += [f"%nbpipe debug {step} --locals{workspace}"] if with_locals else []
+    options = ["--no-banner", "--ext=nbpipe", "-i", "-c", "\n".join(reversed(commands))]
+    command = [sys.executable, "-m", "IPython", *options]
     subprocess.run(command, cwd=notebook.parent, env={**os.environ, "JPY_SESSION_NAME": notebook.name}, check=False)
 
 
-def scene_lines(scene: StepContext) -> list[str]:
-    """Get what a recorded step was given as plain lines, its code last."""
-    failed = f", which failed: {failure_line(scene.failure)}" if scene.failure else ""
-    lines = [f"step {scene.step} as in run {scene.run.number if scene.run else '?'}{failed}"]
-    lines += [f"  {item.name} ({item.format or item.kind}): {', '.join(item.paths)}" for item in scene.inputs]
-    lines += [f"  {line}" for line in scene.parameters.splitlines()]
-    lines += [f"note: {note}" for note in scene.notes]
-    return [*lines, "", *_code(scene).splitlines()]
+def context_lines(context: StepContext) -> list[str]:
+    """Return the context of a recorded step as plain lines, its code last."""
+    failed = f", which failed: {failure_line(context.failure)}" if context.failure else ""
+    lines = [f"step {context.step} as in run {context.run.number if context.run else '?'}{failed}"]
+    lines += [f"  {item.name} ({item.format or item.kind}): {', '.join(item.paths)}" for item in context.inputs]
+    lines += [f"  {line}" for line in context.parameters.splitlines()]
+    lines += [f"note: {note}" for note in context.notes]
+    return [*lines, "", *_code(context).splitlines()]
 
 
-def scene_object(scene: StepContext) -> dict[str, Any]:
-    """Get the same as JSON."""
+def context_object(context: StepContext) -> dict[str, Any]:
+    """Return the context of a recorded step as JSON."""
     return {
-        "step": scene.step,
-        "run": scene.run.id if scene.run else None,
+        "step": context.step,
+        "run": context.run.id if context.run else None,
         "inputs": {
-            item.name: {"paths": list(item.paths), "kind": item.kind, "format": item.format} for item in scene.inputs
+            item.name: {"paths": list(item.paths), "kind": item.kind, "format": item.format} for item in context.inputs
         },
-        "parameters": dict(scene.values),
-        "definitions": scene.definitions,
-        "code": _code(scene),
-        "locals": list(scene.kept),
-        "notes": list(scene.notes),
-        "error": json_output.failure_object(scene.failure),
+        "parameters": dict(context.values),
+        "definitions": context.definitions,
+        "code": _code(context),
+        "locals": list(context.saved_locals),
+        "notes": list(context.notes),
+        "error": json_output.failure_object(context.failure),
     }
 
 
-def _code(scene: StepContext) -> str:
-    said = f"{scene.failure.ename}: {scene.failure.evalue}" if scene.failure else ""
-    return debug_cell(scene.pieces, scene.line, " ".join(said.split()))
+def _code(context: StepContext) -> str:
+    error = f"{context.failure.ename}: {context.failure.evalue}" if context.failure else ""
+    return debug_cell(context.pieces, context.line, " ".join(error.split()))

@@ -11,8 +11,8 @@ from nbpipe.cli.debugging import render_debug
 from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.compute.targets import default_target
-from nbpipe.data.executed_notebook import read_executed
-from nbpipe.model import FailureKind, Status
+from nbpipe.errors import StoreOutOfReach
+from nbpipe.model import FailureKind, ObjectReference, Status
 from nbpipe.verbs import responses as r
 from nbpipe.views import json_output, log_text, text_tables, why_report
 from nbpipe.views.run_comparison import comparison_lines, comparison_object
@@ -40,7 +40,7 @@ def _plan(caller: ShellCaller, response: r.PlanResponse) -> int:
     return 0
 
 
-def _report(caller: ShellCaller, response: r.ReportResponse) -> int:
+def _report(caller: ShellCaller, response: r.RunReportResponse) -> int:
     screen, report = caller.screen, response.report
     if screen.as_json:
         screen.json(json_output.run_object(report.run, report.steps, report.seconds, _urls(caller), response.metrics))
@@ -61,12 +61,12 @@ def _detached(caller: ShellCaller, response: r.DetachedResponse) -> int:
         caller.screen.json(json_output.run_object(run, response.steps, 0.0, _urls(caller)))
     else:
         name = Path(run.notebook).name
-        text = f"run {run.number} continues by itself: nbpipe status --follow {name}, nbpipe cancel {name}"
+        text = f"run {run.number} continues in the background: nbpipe status --follow {name}, nbpipe cancel {name}"
         caller.screen.lines([text])
     return 0
 
 
-def _run(caller: ShellCaller, response: r.RunResponse) -> int:
+def _run(caller: ShellCaller, response: r.RecordedRunResponse) -> int:
     if caller.screen.as_json:
         caller.screen.json(_run_object(caller, response))
     else:
@@ -74,15 +74,27 @@ def _run(caller: ShellCaller, response: r.RunResponse) -> int:
     return _RUN_EXIT.get(response.run.status, 1) if response.followed else 0
 
 
-def _run_object(caller: ShellCaller, response: r.RunResponse) -> dict[str, Any]:
+def _run_object(caller: ShellCaller, response: r.RecordedRunResponse) -> dict[str, Any]:
     return json_output.run_object(response.run, response.steps, response.seconds, _urls(caller), response.metrics)
 
 
 def _urls(caller: ShellCaller) -> json_output.UrlOf:
-    return caller.workspace.materializer.url
+    """Return a function from references to URLs, which prints each problem once and returns None instead."""
+    problems: set[str] = set()
+
+    def url(reference: ObjectReference) -> str | None:
+        try:
+            return caller.workspace.materializer.url(reference)
+        except StoreOutOfReach as error:
+            if str(error) not in problems:
+                caller.screen.note(f"warning: {error}")
+            problems.add(str(error))
+            return None
+
+    return url
 
 
-def _run_lines(screen: TerminalOutput, response: r.RunResponse) -> None:
+def _run_lines(screen: TerminalOutput, response: r.RecordedRunResponse) -> None:
     run = response.run
     head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(response.seconds)}, {run.notebook}"]
     head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
@@ -101,8 +113,8 @@ def _cancel(caller: ShellCaller, response: r.CancelResponse) -> int:
 
 
 def _why(caller: ShellCaller, response: r.WhyResponse) -> int:
-    told = response.explained
-    parts = (told.step, told.verdict, told.now, told.before, told.last)
+    explanation = response.explained
+    parts = (explanation.step, explanation.verdict, explanation.now, explanation.before, explanation.last)
     if caller.screen.as_json:
         caller.screen.json(why_report.why_object(*parts, url_of=_urls(caller)))
     else:
@@ -120,10 +132,9 @@ def _accept(caller: ShellCaller, response: r.AcceptResponse) -> int:
 
 
 def _log(caller: ShellCaller, response: r.LogResponse) -> int:
-    found = response.found
-    text = log_text.text_of(read_executed(found)) if isinstance(found, Path) else log_text.text_of_events(found)
+    text, path = log_text.text_of_log(response.log), response.log.executed_notebook
     if caller.screen.as_json:
-        notebook = str(found) if isinstance(found, Path) else None
+        notebook = None if path is None else str(path)
         caller.screen.json({"step": response.step, "notebook": notebook, "log": text})
     else:
         caller.screen.lines([text] if text else [])
@@ -160,7 +171,7 @@ def _comparison(caller: ShellCaller, response: r.ComparisonResponse) -> int:
 def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
     verified = response.verified
     if caller.screen.as_json:
-        caller.screen.json(json_output.verified_object(dataclasses.asdict(verified), whole=verified.whole))
+        caller.screen.json(json_output.verified_object(dataclasses.asdict(verified), is_intact=verified.is_intact))
     else:
         problems = [(problem.where, problem.said) for problem in verified.problems]
         counts = (verified.outputs, verified.bytes)
@@ -173,7 +184,16 @@ def _verification(caller: ShellCaller, response: r.VerificationResponse) -> int:
                 repaired=verified.repaired,
             )
         )
-    return 0 if verified.whole else 1
+    return 0 if verified.is_intact else 1
+
+
+def _trust(caller: ShellCaller, response: r.TrustResponse) -> int:
+    accepted = response.accepted
+    if caller.screen.as_json:
+        caller.screen.json({"workspace": str(accepted.root), "reasons": accepted.reasons, "holds": accepted.holds})
+    else:
+        caller.screen.lines(text_tables.trust_lines(str(accepted.root), accepted.reasons, accepted.holds))
+    return 0
 
 
 def _lint(caller: ShellCaller, response: r.LintResponse) -> int:
@@ -194,13 +214,13 @@ def _lint(caller: ShellCaller, response: r.LintResponse) -> int:
 def _format(caller: ShellCaller, response: r.FormatResponse) -> int:
     screen, count = caller.screen, len(response.notebooks)
     if screen.as_json:
-        told = [{"notebook": str(notebook), "cells": list(cells)} for notebook, cells in response.notebooks]
-        screen.json({"notebooks": told})
+        notebooks = [{"notebook": str(notebook), "cells": list(cells)} for notebook, cells in response.notebooks]
+        screen.json({"notebooks": notebooks})
     else:
-        word = "would change" if response.checked else "changed"
-        screen.lines(f"{word} {path}: cell {_numbers(cells)}" for path, cells in response.notebooks if cells)
+        verb = "would change" if response.checked else "changed"
+        screen.lines(f"{verb} {path}: cell {_numbers(cells)}" for path, cells in response.notebooks if cells)
         if not response.changed:
-            screen.lines([f"{count} notebook{'s' * (count != 1)} left as written"])
+            screen.lines([f"{count} notebook{'s' * (count != 1)} left unchanged"])
     return int(response.checked and response.changed)
 
 
@@ -222,9 +242,9 @@ def _numbers(cells: Sequence[int]) -> str:
 
 _RENDERERS: Mapping[type, Callable[[ShellCaller, Any], int]] = {
     r.PlanResponse: _plan,
-    r.ReportResponse: _report,
+    r.RunReportResponse: _report,
     r.DetachedResponse: _detached,
-    r.RunResponse: _run,
+    r.RecordedRunResponse: _run,
     r.CancelResponse: _cancel,
     r.WhyResponse: _why,
     r.DebugResponse: render_debug,
@@ -234,6 +254,7 @@ _RENDERERS: Mapping[type, Callable[[ShellCaller, Any], int]] = {
     r.RunListResponse: _runs,
     r.ComparisonResponse: _comparison,
     r.VerificationResponse: _verification,
+    r.TrustResponse: _trust,
     r.LintResponse: _lint,
     r.FormatResponse: _format,
     r.InitResponse: _init,

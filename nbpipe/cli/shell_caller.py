@@ -1,4 +1,4 @@
-"""A shell as the verbs' caller: one saved notebook, or none, and the workspace near it or named."""
+"""A shell as the verbs' caller: a saved notebook, if any, and the nearest or the named workspace."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import absolute, find_workspace
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions
-from nbpipe.verbs.responses import ReportResponse
+from nbpipe.verbs.responses import RunReportResponse
 from nbpipe.workspace import Workspace, request_for
 
 
 class ShellCaller:
-    """Use it as a context manager: it closes the workspace that the call has opened."""
+    """The caller for a shell; as a context manager, it closes the workspace that the call has opened."""
 
     def __init__(
         self, screen: TerminalOutput, notebook: Path | None, named_workspace: Path | None, *, reads_only: bool = False
@@ -48,7 +48,7 @@ class ShellCaller:
 
     @property
     def folder(self) -> Path:
-        """Return the notebook's folder, else the one that the command runs in."""
+        """Return the notebook's folder, or the current folder without a notebook."""
         return Path.cwd() if self._notebook is None else absolute(self._notebook).parent
 
     @property
@@ -58,14 +58,14 @@ class ShellCaller:
 
     @property
     def saved(self) -> Path:
-        """Return the notebook's file as it was written on the command line."""
+        """Return the notebook's file as given on the command line."""
         if self._notebook is None:
             raise BadUsage("no notebook is named")
         return self._notebook
 
     @property
     def reads_file(self) -> bool:
-        """Say that cells are read from the file."""
+        """Return True: cells are read from the file."""
         return True
 
     def request(
@@ -84,32 +84,32 @@ class ShellCaller:
         """Return the cells of the saved notebook."""
         return tuple(read_notebook(absolute(self.saved)).cells)
 
-    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> ReportResponse:
-        """Run the steps while a progress bar, or lines, tell how it goes."""
+    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> RunReportResponse:
+        """Run the steps while a progress bar, or plain lines, show their progress."""
         with self.screen.following() as follower:
             report = self.workspace.runs.run(request, run_options, follower.updated, began=follower.begin)
         numbers = self.workspace.runs.origin_numbers(report.steps)
-        return ReportResponse(report, numbers, self.workspace.runs.metrics(report.run.id, report.steps))
+        return RunReportResponse(report, numbers, self.workspace.runs.metrics(report.run.id, report.steps))
 
     def show_live(self) -> bool:
-        """Say that a shell shows a run only when it is asked to follow it."""
+        """Return False: a shell shows a run only with ``--follow``."""
         return False
 
     def await_submitted(self) -> None:
-        """Return at once: a shell submits nothing without waiting for its beginning."""
+        """Return at once: a shell always waits until a submitted run has begun."""
 
     def await_output(self, name: str) -> None:
-        """Return at once: what is pulled in a shell is there already."""
+        """Return at once: in a shell only existing outputs are pulled."""
 
     def target(self, artifact: Artifact, path: Path | None) -> Path:
-        """Return the named path, else the output's own name in the folder that the command runs in."""
+        """Return the named path, or the output's own name in the current folder."""
         if path is not None:
             return path
         path = Path(artifact.basename)
         if path.exists():
-            raise BadUsage(f"{path} is there already", "Name the path to write with --to FILE.")
+            raise BadUsage(f"{path} already exists", "Name the path to write with --to FILE.")
         return path
 
     def updated(self, update: RunUpdate) -> None:
-        """Print what is new in a run that is followed."""
-        self.screen.updated(update)
+        """Print the changes in a followed run."""
+        self.screen.updated(update, self.workspace.runs.origin_numbers(update.executions))

@@ -1,4 +1,4 @@
-"""Standard streams that never stand in a command's way: what a closed, full or abandoned one cannot take is lost."""
+"""Standard streams that never make a command fail: output to a closed, full or abandoned stream is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TextIO, cast
 
 
 class _Lenient:
-    """Writes to a stream for as long as it takes what is written; it is told once when it does not."""
+    """Writes to a stream until it fails; the failure is reported once."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream = stream
@@ -33,11 +33,11 @@ class _Lenient:
             self._lose(error)
 
     def _lose(self, error: OSError) -> None:
-        # What is still buffered, and what other code writes there, must fail no more.
+        # Neither buffered text nor later writes of other code may fail again.
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, self._stream.fileno())
         os.close(sink)
-        # Whoever read our output and left has seen enough.
+        # A reader that has closed the pipe needs no more output.
         if not isinstance(error, BrokenPipeError) and self._name == "output":
             sys.stderr.write(f"warning: standard output cannot be written: {error.strerror}\n")
             sys.stderr.flush()
@@ -45,7 +45,7 @@ class _Lenient:
 
 @contextmanager
 def lenient() -> Iterator[None]:
-    """Make standard input, output and error usable, whatever state they were handed over in."""
+    """Make standard input, output and error usable, whatever state they are inherited in."""
     _occupy()
     before = sys.stdin, sys.stdout, sys.stderr
     sys.stdin = before[0] or _opened(0, "r")
@@ -60,7 +60,7 @@ def lenient() -> Iterator[None]:
 
 
 def _occupy() -> None:
-    """Open the null device where a standard stream is closed: else a file of ours takes its number, and its output."""
+    """Open the null device for closed standard streams, so that no other file gets their number and output."""
     for number in range(3):
         try:
             os.fstat(number)

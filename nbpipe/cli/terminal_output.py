@@ -1,9 +1,8 @@
-"""What the command line shows: tables and a progress bar on a terminal, plain lines elsewhere, JSON when asked."""
+"""The output of the command line: tables and a progress bar on a terminal, plain lines elsewhere, or JSON."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,8 @@ from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.model import ExecutionRecord, PipelineWarning, Status
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import json_output, text_tables
+from nbpipe.views.terminal_text import harmless, harmless_json, harmless_lines
+from nbpipe.views.wording import warning_line
 from nbpipe.workspace import ActiveRun
 
 
@@ -23,10 +24,10 @@ class RunListener(Protocol):
     """Shows a run while its steps change."""
 
     def begin(self, run: ActiveRun) -> None:
-        """Show that the run begins."""
+        """Show that the run has begun."""
 
     def updated(self, update: RunUpdate) -> None:
-        """Show what is new in the run."""
+        """Show the changes in the run."""
 
 
 @dataclass(slots=True)
@@ -37,15 +38,16 @@ class TerminalOutput:
 
     @property
     def columns(self) -> int:
-        """Return the width to write for; a file or a pipe takes long lines."""
+        """Return the output width; files and pipes get long lines."""
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
 
     def json(self, value: Mapping[str, Any]) -> None:
-        """Print the one JSON object."""
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        """Print a JSON object on one line."""
+        text = harmless_json(json.dumps(value, ensure_ascii=False))
+        print(text if text == _encodable(text, sys.stdout) else json.dumps(value), flush=True)
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Print the result."""
+        """Print lines on standard output."""
         for line in lines:
             print(_printable(line, sys.stdout))
         sys.stdout.flush()
@@ -55,10 +57,9 @@ class TerminalOutput:
         print(_printable(text, sys.stderr), file=sys.stderr, flush=True)
 
     def warnings(self, warnings: Iterable[PipelineWarning]) -> None:
-        """Print advice."""
+        """Print warnings."""
         for warned in warnings:
-            where = warned.place.words()
-            self.note(f"warning: {where + ': ' if where else ''}{warned.message}. {warned.hint}".rstrip())
+            self.note(f"warning: {warning_line(warned)}")
 
     def refused(self, error: NbpipeError) -> int:
         """Print an error, and return the exit code."""
@@ -70,27 +71,27 @@ class TerminalOutput:
 
     @contextmanager
     def following(self) -> Iterator[RunListener]:
-        """Return what shows a run while it is active: a progress bar on a terminal, plain lines elsewhere."""
+        """Yield a listener that shows an active run: a progress bar on a terminal, plain lines elsewhere."""
         if sys.stderr.isatty():
             with bar(self) as follower:
                 yield follower
         else:
             yield PlainRunProgress(self)
 
-    def updated(self, update: RunUpdate) -> None:
-        """Print what is new in a run: the output of its steps, failed attempts, new statuses."""
-        for line in text_tables.update_lines(update.executions, update.named_attempts, update.outputs):
+    def updated(self, update: RunUpdate, numbers: Mapping[str, int]) -> None:
+        """Print the changes in a run: the output of its steps, failed attempts, new statuses."""
+        for line in text_tables.update_lines(update.executions, update.named_attempts, update.outputs, numbers):
             self.note(line)
 
 
 class PlainRunProgress:
-    """Shows a run as plain lines on standard error: one when a step starts, one when it ends; reuse is in the table."""
+    """Shows a run as plain lines on standard error: one when a step starts, one when it ends; not for reused steps."""
 
     def __init__(self, screen: TerminalOutput) -> None:
         self._screen = screen
 
     def begin(self, run: ActiveRun) -> None:
-        """Print that the run begins, and advice on its notebook."""
+        """Print that the run has begun, and warnings about its notebook."""
         self._screen.warnings(run.warnings)
         self._screen.note(f"run {run.record.number} of {Path(run.record.notebook).name}")
 
@@ -106,7 +107,7 @@ class PlainRunProgress:
 
 @contextmanager
 def bar(screen: TerminalOutput) -> Iterator[RunListener]:
-    """Return a progress bar over the run's steps."""
+    """Yield a progress bar over the run's steps."""
     # Imported here: only a terminal needs it.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -131,7 +132,7 @@ class _Bar:
         ended = frozenset(_ENDED) - {Status.REUSED}
         executed = [record for record in update.executions if record.status in ended]
         for line in text_tables.update_lines(executed, update.named_attempts):
-            self._progress.console.print(line, markup=False, highlight=False)
+            self._progress.console.print(harmless_lines(line), markup=False, highlight=False)
         for record in update.executions:
             self._step(record)
 
@@ -141,14 +142,19 @@ class _Bar:
             self._running.pop(record.step, None)
         elif record.status is Status.RUNNING:
             self._running[record.step] = None
-        told = ", ".join(self._running) or "waiting"
-        self._progress.update(self._task, completed=len(self._ended), description=told[:60])
+        description = ", ".join(self._running) or "waiting"
+        self._progress.update(self._task, completed=len(self._ended), description=harmless(description[:60]))
 
 
 _ENDED = tuple(status for status in Status if status.terminal)
 
 
 def _printable(text: str, stream: TextIO) -> str:
-    """Return text that the stream's encoding can hold: a plain C locale must not break a message."""
+    """Return text that steers no terminal, whoever wrote it, and that the stream's encoding can represent."""
+    return _encodable(harmless_lines(text), stream)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """Return text that the stream's encoding can represent: a plain C locale must not break a message."""
     encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding, "replace").replace(os.linesep, "\n")
+    return text.encode(encoding, "replace").decode(encoding, "replace")

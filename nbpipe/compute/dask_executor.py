@@ -15,9 +15,9 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nbpipe.compute import local_cluster, outcome_queue, worker_entry_points
+from nbpipe.compute import local_cluster, outcomes, worker_entry_points
 from nbpipe.compute.local_cluster import LocalCluster
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Job, Outcome
 
 _RESULT_SECONDS = 60
@@ -96,7 +96,7 @@ class DaskExecutor:
             unfinished = [job for job, _ in self._pending.values()]
             self._pending.clear()
         for job in unfinished:
-            self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, ConnectionError("the executor was closed"))))
+            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, ConnectionError("the executor was closed"))))
 
     def _cluster(self) -> LocalCluster:
         with self._lock:
@@ -117,7 +117,7 @@ class DaskExecutor:
         if started is not None:
             started.end()
         for job in pending:
-            self._reports.put(AttemptEnded(outcome_queue.lost_outcome(job, ConnectionError("the cluster was lost"))))
+            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, ConnectionError("the cluster was lost"))))
 
     def _receive_event(self, event: tuple[float, object]) -> None:
         """Handle an event of the topic; runs on the client's event loop."""
@@ -138,22 +138,20 @@ class DaskExecutor:
 
     def _completed(self, job: Job, done: Any) -> _Completed:
         if done.status == "cancelled" and job.attempt in self._cancelled:
-            return _Completed(outcome_queue.cancelled_outcome(job), ())
+            return _Completed(outcomes.cancelled_outcome(job), ())
         if done.status != "finished":
             error = done.exception() if done.status == "error" else None
-            return _Completed(
-                outcome_queue.lost_outcome(job, error or ConnectionError(f"its task is {done.status}")), ()
-            )
+            return _Completed(outcomes.lost_outcome(job, error or ConnectionError(f"its task is {done.status}")), ())
         try:
             completed: _Completed = done.result(timeout=_RESULT_SECONDS)
         except (OSError, RuntimeError) as error:
-            return _Completed(outcome_queue.lost_outcome(job, error), ())
+            return _Completed(outcomes.lost_outcome(job, error), ())
         return completed
 
 
 def _carry_out(job: Job, topic: str) -> _Completed:
     """Carry out an attempt and report on it under ``topic``; runs in a worker's thread."""
-    # Imported here, as above.
+    # Imported here: only a worker, which has loaded Dask, gets here.
     from distributed import get_worker
 
     worker = get_worker()

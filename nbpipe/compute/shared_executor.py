@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from nbpipe.compute.dask_executor import DaskExecutor
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.model import AttemptEnded, AttemptReport, Job
 
 _PAUSE = 0.5

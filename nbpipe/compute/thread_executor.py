@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from nbpipe.compute import outcome_queue, worker_entry_points
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute import outcomes, worker_entry_points
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome
 
 
@@ -73,7 +73,7 @@ class ThreadExecutor:
         with self._lock:
             self._futures.pop(job.attempt, None)
         if done.cancelled():
-            self._reports.put(AttemptEnded(outcome_queue.cancelled_outcome(job)))
+            self._reports.put(AttemptEnded(outcomes.cancelled_outcome(job)))
             return
         error = done.exception()
-        self._reports.put(AttemptEnded(done.result() if error is None else outcome_queue.lost_outcome(job, error)))
+        self._reports.put(AttemptEnded(done.result() if error is None else outcomes.lost_outcome(job, error)))

@@ -1,6 +1,7 @@
 """Atomic writes of files: a draft beside the target takes its name in one step.
 
-This is the only module that does so. It is shipped to steps' kernels and imports only the standard library.
+This is the only module that does so. It is shipped to steps' kernels and imports only the standard library and what is
+shipped as well.
 """
 
 from __future__ import annotations
@@ -12,24 +13,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from nbpipe.permissions import open_private
+
 # A rename does not replace a folder that is not empty, nor a file by a folder or vice versa.
 _IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _MANY = 32
 
 
-def write_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool) -> None:
+def write_file(path: Path, content: bytes, *, mode: int | None = None, durable: bool) -> None:
     """Write a file so that every reader sees either all of it or the previous content.
 
-    The umask applies to ``mode``. A ``durable`` file survives a power cut after the return; any other may be lost.
+    Without a ``mode`` it is its owner's, and the group's with which its folder is shared. A ``durable`` file survives a
+    power cut after the return; any other may be lost.
     """
     with draft_beside(path) as draft:
         create_file(draft, content, mode=mode, durable=durable)
         put_in_place(draft, path, durable=durable)
 
 
-def create_file(path: Path, content: bytes, *, mode: int = 0o666, durable: bool) -> None:
+def create_file(path: Path, content: bytes, *, mode: int | None = None, durable: bool) -> None:
     """Write a new file; raise FileExistsError if it exists."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(open_private(path, flags) if mode is None else os.open(path, flags, mode), "wb") as file:
         file.write(content)
         if durable:
             file.flush()

@@ -16,8 +16,8 @@ from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.integrity import find_damage
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.history.shared_permissions import make_folder
 from nbpipe.model import ObjectReference
+from nbpipe.permissions import make_folder, protect
 
 DEFAULT_STORE = "default"
 
@@ -103,7 +103,7 @@ def _show(stored: dict[str, bytes] | bytes, path: Path) -> None:
         target = path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-        target.chmod(0o444)
+        target.chmod(0o400)
 
 
 @contextmanager
@@ -158,5 +158,6 @@ def _is_sole(staged: Path) -> bool:
 
 
 def _make_read_only(draft: Path) -> None:
+    # From the top down, because each inherits from the folder above.
     for path in (draft, *(draft.rglob("*") if draft.is_dir() else ())):
-        path.chmod(0o755 if path.is_dir() else 0o444)
+        protect(path, 0o700 if path.is_dir() else 0o400)

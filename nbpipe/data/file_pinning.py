@@ -20,8 +20,8 @@ from nbpipe.data.digests import (
     require_file,
     tree_digest,
 )
-from nbpipe.data.file_systems import remote_devices
-from nbpipe.data.local_modules import find_modules
+from nbpipe.data.file_system_kind import remote_devices
+from nbpipe.data.local_modules import find_modules, shadowed_modules
 from nbpipe.errors import FileMissing
 from nbpipe.history.digest_cache import CachedDigest
 from nbpipe.model import PinnedFiles, PinnedKind
@@ -33,6 +33,7 @@ __all__ = [
     "file_digest",
     "find_modules",
     "pin_files",
+    "shadowed_modules",
     "tree_digest",
 ]
 

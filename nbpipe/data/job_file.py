@@ -60,7 +60,7 @@ def write_job(job: Job) -> Path:
     )  # fmt: skip
     path = directory / NAME
     # Read only by this attempt's kernel, so it need not survive a power cut.
-    create_file(path, encode_sparse(content).encode(), mode=0o600, durable=False)
+    create_file(path, encode_sparse(content).encode(), durable=False)
     return path
 
 

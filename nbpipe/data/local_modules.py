@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import decode_source
 from pathlib import Path
 
@@ -44,6 +45,27 @@ def find_modules(names: Iterable[str], roots: Sequence[Path]) -> tuple[FrozenMod
                 frozen[part] = module
                 waiting += imported
     return tuple(frozen[name] for name in sorted(frozen))
+
+
+def shadowed_modules(modules: Iterable[FrozenModule], path: Iterable[str]) -> Iterator[tuple[FrozenModule, Path]]:
+    """Yield the local modules that also exist on an interpreter's import path, each with the file or folder there.
+
+    An editable installation is the local module itself, and is none of them.
+    """
+    folders = [Path(folder) for folder in path if folder]
+    for module in modules:
+        if "." in module.name:
+            continue
+        own = Path(module.path).parent if module.is_package else Path(module.path)
+        names = (module.name, *(module.name + suffix for suffix in (".py", *EXTENSION_SUFFIXES)))
+        others = (folder / name for folder in folders for name in names if _is_module(folder / name))
+        other = next((other for other in others if not other.samefile(own)), None)
+        if other is not None:
+            yield module, other
+
+
+def _is_module(path: Path) -> bool:
+    return path.is_file() or (path / "__init__.py").is_file()
 
 
 def _with_parents(name: str) -> Iterator[str]:

@@ -114,43 +114,34 @@ def settle_observations(
 
     ``project`` is the folder that contains the notebook and everything that moves with it.
     """
-    observations: list[Observation] = []
+    observed: list[Observation] = []
     doubts: list[str] = []
     for name, stamp in report["reads"].items():
         state = _read(around, name, stamp)
         if state is None:
             doubts.append(f"`{name}` changed while the step ran")
         else:
-            observations.append(Observation(ObservationKind.READ, name, state))
+            observed.append(Observation(ObservationKind.READ, name, state))
     for name, names in report["listed"].items():
         own_names = report["left"].get(name)
-        observations.append(
-            Observation(ObservationKind.LISTED, name, _listing(names), _listing(own_names) if own_names else "")
-        )
+        left = _listing(own_names) if own_names else ""
+        observed.append(Observation(ObservationKind.LISTED, name, _listing(names), left))
     for name, state in report["probed"].items():
-        observations.append(
-            Observation(
-                ObservationKind.PROBED,
-                name,
-                state,
-                around.state(ObservationKind.PROBED, name) if name in report["left"] else "",
-            )
-        )
-    observations += [
+        left = around.state(ObservationKind.PROBED, name) if name in report["left"] else ""
+        observed.append(Observation(ObservationKind.PROBED, name, state, left))
+    observed += [
         Observation(ObservationKind.PACKAGE, name, around.packages.state(name))
         for name in _owners(report, around.packages)
     ]
-    observations += [Observation(ObservationKind.MISSING, name, ABSENT) for name in report["missing"]]
+    observed += [Observation(ObservationKind.MISSING, name, ABSENT) for name in report["missing"]]
     if any(_runs_code(words, around.base) for words in report["programs"]):
-        observations.append(Observation(ObservationKind.SOURCES, "", around.state(ObservationKind.SOURCES, "")))
+        observed.append(Observation(ObservationKind.SOURCES, "", around.state(ObservationKind.SOURCES, "")))
     if report["reinstalled"] or any(map(_installs, report["programs"])):
         doubts.append("installed packages changed while the step ran")
-    observations = list(
-        {
-            (item.kind, item.name): item for each in observations for item in _movable(each, around.base, project)
-        }.values()
+    observed = list(
+        {(item.kind, item.name): item for each in observed for item in _movable(each, around.base, project)}.values()
     )
-    return tuple(sorted(observations, key=lambda item: (item.kind, item.name))), tuple(doubts)
+    return tuple(sorted(observed, key=lambda item: (item.kind, item.name))), tuple(doubts)
 
 
 def _movable(item: Observation, base: Path, project: Path) -> Iterator[Observation]:

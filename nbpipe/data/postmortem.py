@@ -34,7 +34,6 @@ _LEAVES = 20_000
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _SECRET = re.compile(r"secret|passw|token|api_?key|credential|private_?key", re.IGNORECASE)
 _ORDINARY = re.compile(r"PATH|HOME|USER|TMPDIR|LANG|LC_\w+|TZ|PWD|SHLVL|_|\w*_NUM_THREADS|JPY_\w+|MPLBACKEND|TERM\w*")
-_UNSAID = {"text": "(left out: its name sounds like a secret)"}
 _SHELLS = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
 # Shorter values of variables appear in too many texts by chance.
 _TELLING = 6

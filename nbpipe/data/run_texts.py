@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.digests import bytes_digest, short_digest
+from nbpipe.permissions import make_folder
 
 # Never the name of a step's folder.
 FOLDER = "_texts"
@@ -27,8 +28,8 @@ class RunTexts:
         name = short_digest(bytes_digest(content), 40)
         path = self.run / FOLDER / name
         if not (path.is_file() and path.read_bytes() == content):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(path, content, mode=0o600, durable=False)
+            make_folder(path.parent)
+            write_file(path, content, durable=False)
         return name
 
     def get(self, name: str) -> str:

@@ -17,14 +17,14 @@ from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
     ExecutionRecord,
-    MetricLogged,
+    MetricsLogged,
     OutputWritten,
     RunFact,
     RunGrown,
     Status,
 )
 
-Told = RunGrown | MetricLogged | OutputWritten
+Told = RunGrown | MetricsLogged | OutputWritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,13 @@ class AttemptRepository(Repository):
         query = select(attempts).where(attempts.c.run == run).order_by(attempts.c.execution, attempts.c.number)
         with self._database.reading() as connection:
             return [attempt_from(row) for row in connection.execute(query)]
+
+    def executed_notebooks(self) -> list[tuple[str, str]]:
+        """Return the path of each executed notebook, relative to the workspace, and the digest of its bytes."""
+        query = select(attempts.c.directory, attempts.c.notebook, attempts.c.notebook_digest)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(attempts.c.notebook != "", attempts.c.notebook_digest != "")).all()
+        return [(f"{row.directory}/{row.notebook}", row.notebook_digest) for row in rows]
 
     def get(self, attempt: str) -> AttemptRecord | None:
         """Return one attempt."""

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from nbpipe.errors import REPAIR, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database_copy import DatabaseFileState, copy_database, state_of
-from nbpipe.history.shared_permissions import barred, make_folder, may, owner_of, share
+from nbpipe.permissions import barred, make_folder, may, open_private, owner_of
 
 BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
@@ -279,10 +279,9 @@ def _require_readable(path: Path) -> None:
 def _make(path: Path) -> None:
     """Create an empty file if there is none: the files that SQLite creates beside it inherit its mode."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+        os.close(open_private(path, os.O_RDWR | os.O_EXCL))
     except FileExistsError:
         return
-    share(path)
 
 
 def _share_beside(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The log of the runs: every change of a run, an execution or an attempt, and every number that was logged.
+"""The log of the runs: every change of a run, an execution or an attempt, and the numbers that were logged.
 
 An entry is written in the transaction of its change (:func:`append`), so the log and the tables cannot differ.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from nbpipe.codec import decode, encode_sparse, pack, unpack
+from nbpipe.codec import decode, encode, encode_sparse, pack, unpack
 from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history.database import Repository
 from nbpipe.history.schema import attempts, events, logs_metric, runs
@@ -22,7 +22,7 @@ from nbpipe.model import (
     ExecutionChanged,
     ExecutionRecord,
     Metric,
-    MetricLogged,
+    MetricsLogged,
     OutputWritten,
     RunChanged,
     RunEvent,
@@ -30,8 +30,9 @@ from nbpipe.model import (
     RunGrown,
 )
 
-# How many entries are read at once; followers of a run come back for the rest.
+# How many entries are read at once, and about how many compressed bytes of them; readers come back for the rest.
 BATCH = 5_000
+_BATCH_BYTES = 1 << 20
 
 
 class EventKind(StrEnum):
@@ -49,22 +50,37 @@ class EventLog(Repository):
     """What happened in each run, in order."""
 
     def read(self, run: str, after: int = 0, limit: int = BATCH) -> list[RunEvent]:
-        """Return up to ``limit`` entries of a run's log that come after entry ``after``.
+        """Return up to ``limit`` entries of a run's log that come after entry ``after``, fewer if they are large.
 
-        Raise HistoryDamaged if an entry is missing or cannot be read.
+        An empty list says that there are no more. Raise HistoryDamaged if an entry is missing or cannot be read.
         """
         query = select(events).where(events.c.run == run, events.c.number > after)
         with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(events.c.number).limit(limit)).all()
-            return [_event_from(row, expected) for expected, row in enumerate(rows, after + 1)]
+            rows = connection.execute(query.order_by(events.c.number).limit(limit))
+            found, size = [], 0
+            for expected, row in enumerate(rows, after + 1):
+                found.append(_event_from(row, expected))
+                size += len(row.fact)
+                if size > _BATCH_BYTES:
+                    break
+            rows.close()
+            if not found and after < self._written(connection, run):
+                # Whoever follows the run would wait for its end for ever.
+                raise HistoryDamaged(gap_damage(run, after + 1), REPAIR)
+        return found
+
+    @staticmethod
+    def _written(connection: Connection, run: str) -> int:
+        """Return how many entries a run's log has been given."""
+        return connection.scalar(select(runs.c.events).where(runs.c.id == run)) or 0
 
     def metrics(self, run: str) -> list[Metric]:
         """Return the numbers that a run's attempts logged, in the order in which they were logged."""
         query = select(events).where(events.c.run == run, logs_metric)
         with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(events.c.number)).all()
-            facts = [_event_from(row, row.number).fact for row in rows]
-        return [fact.metric for fact in facts if isinstance(fact, MetricLogged)]
+            rows = connection.execute(query.order_by(events.c.number))
+            facts = (_event_from(row, row.number).fact for row in rows)
+            return [metric for fact in facts if isinstance(fact, MetricsLogged) for metric in fact.metrics()]
 
 
 def append(connection: Connection, run: str, facts: Sequence[RunFact], now: float) -> None:
@@ -93,7 +109,9 @@ def execution_changed(record: ExecutionRecord) -> ExecutionChanged:
 
 def _row_of(fact: RunFact) -> dict[str, Any]:
     kind, attempt, value = _parts(fact)
-    return {"kind": kind.value, "attempt": attempt, "fact": pack(encode_sparse(value))}
+    # Numbers are many and leave nothing out.
+    text = encode(value) if kind is EventKind.METRIC else encode_sparse(value)
+    return {"kind": kind.value, "attempt": attempt, "fact": pack(text)}
 
 
 def _parts(fact: RunFact) -> tuple[EventKind, str | None, object]:
@@ -106,8 +124,8 @@ def _parts(fact: RunFact) -> tuple[EventKind, str | None, object]:
             return EventKind.EXECUTION, None, execution
         case AttemptChanged(attempt):
             return EventKind.ATTEMPT, attempt.id, attempt
-        case MetricLogged(metric):
-            return EventKind.METRIC, metric.attempt, metric
+        case MetricsLogged():
+            return EventKind.METRIC, fact.attempt, fact
         case OutputWritten(name, _, _):
             return EventKind.OUTPUT, name, fact
 
@@ -143,6 +161,6 @@ def fact_from(kind: EventKind, text: str) -> RunFact:
         case EventKind.ATTEMPT:
             return AttemptChanged(decode(text, AttemptRecord))
         case EventKind.METRIC:
-            return MetricLogged(decode(text, Metric))
+            return decode(text, MetricsLogged)
         case EventKind.OUTPUT:
             return decode(text, OutputWritten)

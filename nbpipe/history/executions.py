@@ -7,7 +7,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Subquery, bindparam, delete, false, func, insert, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Subquery,
+    bindparam,
+    delete,
+    false,
+    func,
+    insert,
+    select,
+    true,
+    update,
+)
 
 from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history import event_log, text_pool
@@ -77,6 +91,15 @@ class ExecutionRepository(Repository):
                         newest_by_step[record.step] = row.number, record
         return {step: record for step, (_, record) in newest_by_step.items()}
 
+    def newest_of_step(self, pipeline: str, step: str) -> ExecutionRecord | None:
+        """Return the step's execution in the newest run of the pipeline with this step, with any status."""
+        return self._newest(pipeline, executions.c.step == step)
+
+    def newest_executed(self, pipeline: str, step: str) -> ExecutionRecord | None:
+        """Return the step's newest execution that has ended and has an executed notebook."""
+        ended = executions.c.status.in_([status.value for status in Status if status.terminal])
+        return self._newest(pipeline, (executions.c.step == step) & ended & executions.c.notebook.is_not(None))
+
     def recent(self, pipeline: str, step: str, limit: int) -> list[ExecutionRecord]:
         """Return the step's executions in the newest runs in which it has its outputs, newest first."""
         query = select(executions).where(_done(pipeline), executions.c.step == step)
@@ -106,6 +129,17 @@ class ExecutionRepository(Repository):
         with self._database.writing() as connection:
             statement = update(executions).where(executions.c.id == execution)
             connection.execute(statement.values(cancel_asked=now))
+
+    def _newest(self, pipeline: str, condition: ColumnElement[bool]) -> ExecutionRecord | None:
+        with self._database.reading() as connection:
+            rows: list[Row[Any]] = []
+            # One query for each, because the index begins with pipeline and ``done``.
+            for done in (True, False):
+                query = select(executions).where(
+                    _done(pipeline, done=done), condition, executions.c.current.is_(true())
+                )
+                rows += connection.execute(query.order_by(executions.c.number.desc()).limit(1)).all()
+            return _records(connection, [max(rows, key=lambda row: row.number)])[0] if rows else None
 
     def _read(self, query: Select[Any]) -> list[ExecutionRecord]:
         with self._database.reading() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -25,6 +26,20 @@ class PipelineRepository(Repository):
         """Return all pipelines."""
         with self._database.reading() as connection:
             return [pipeline_from(row) for row in connection.execute(select(pipelines).order_by(pipelines.c.id))]
+
+
+def register(connection: Connection, record: PipelineRecord) -> str:
+    """Write the pipeline of a run that begins, inside the caller's transaction, and return its id.
+
+    Two first runs of a notebook may begin at once, each with a new pipeline: the second one joins the first one's.
+    """
+    others = select(pipelines.c.id).where(pipelines.c.notebook == record.notebook, pipelines.c.id != record.id)
+    known = connection.scalar(select(pipelines.c.id).where(pipelines.c.id == record.id))
+    present = connection.scalar(others) if known is None else None
+    if present is not None:
+        record = replace(record, id=present)
+    keep(connection, record)
+    return record.id
 
 
 def keep(connection: Connection, record: PipelineRecord) -> None:

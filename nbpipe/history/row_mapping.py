@@ -223,6 +223,7 @@ def attempt_from(row: Row[Any]) -> AttemptRecord:
         ended=row.ended,
         seconds=row.seconds,
         notebook=row.notebook,
+        notebook_digest=row.notebook_digest,
         pieces=row.pieces,
         failure=failure_from(row.failure),
         artifacts=artifacts_from_json(row.artifacts),

@@ -53,9 +53,9 @@ class RunRepository(Repository):
         """Record a new run, with the workspace's next number, and its pipeline; return the run's record."""
         with self._database.writing() as connection:
             number = next_number(connection, "run")
-            pipelines.keep(connection, pipeline)
+            pipeline_id = pipelines.register(connection, pipeline)
             record = RunRecord(
-                run, number, pipeline.id, pipeline.notebook, experiment, Status.RUNNING, now, None,
+                run, number, pipeline_id, pipeline.notebook, experiment, Status.RUNNING, now, None,
                 parameters, tags, git, owner,
             )  # fmt: skip
             insert_run(connection, record)

@@ -175,6 +175,7 @@ attempts = Table(
     _time_or_none("ended"),
     Column("seconds", StoredDuration(), nullable=False),
     _text("notebook"),
+    _text("notebook_digest"),
     _number("pieces"),
     _text_or_none("failure"),
     _text("artifacts"),

@@ -61,7 +61,12 @@ class History:
 
         The owner of the file gets the history itself; other users get a private copy, and leave nothing behind.
         """
-        return cls.open(path, shares_memory=shares_memory) if is_ours(path) else cls._opened(DatabaseCopy(path))
+        return cls.open(path, shares_memory=shares_memory) if is_ours(path) else cls.copied(path)
+
+    @classmethod
+    def copied(cls, path: Path) -> Self:
+        """Return a private copy of the history in this file: nothing is written to the file or beside it."""
+        return cls._opened(DatabaseCopy(path))
 
     @classmethod
     def _opened(cls, database: Database) -> Self:

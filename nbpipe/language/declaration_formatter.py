@@ -11,7 +11,7 @@ from typing import Any
 
 from nbpipe.errors import NO_LOCATION, Refused
 from nbpipe.language.directives import FLAGS, SHORT, DeclarationText, marker, read_declaration_text, read_step
-from nbpipe.language.source_text import SourceSpan, split_commas
+from nbpipe.language.source_text import LocatedText, split_commas
 from nbpipe.model import Cell
 
 STYLES = ("auto", "long", "short")
@@ -84,7 +84,7 @@ def _pipe(written: DeclarationText, lines: list[str]) -> str:
     return "# |" if any(line.startswith("# |") for line in own) else "#|"
 
 
-def _value(key: str, span: SourceSpan) -> str:
+def _value(key: str, span: LocatedText) -> str:
     if key in FLAGS and span.text.lstrip("-") == key:
         return ""
     return ", ".join(item.text for item in split_commas(span)) if key in _LISTS else span.text

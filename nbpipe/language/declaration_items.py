@@ -8,7 +8,7 @@ import unicodedata
 from typing import Any
 
 from nbpipe.errors import BadDirective
-from nbpipe.language.source_text import SourceSpan, find_top_level, nearest, split_commas, unquote
+from nbpipe.language.source_text import LocatedText, find_top_level, nearest, split_commas, unquote
 from nbpipe.model import FileSource, Input, InputSource, Output, ParameterSource, RemoteSource, StepOutput
 
 FORMATS = (
@@ -21,7 +21,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _FORMAT = re.compile(r"[A-Za-z][\w.+-]*\Z")
 
 
-def identifier(span: SourceSpan, what: str) -> str:
+def identifier(span: LocatedText, what: str) -> str:
     """Return the name as Python sees it: identifiers are compared in Unicode's form NFKC."""
     text = span.text
     if not text.isidentifier() or keyword.iskeyword(text):
@@ -51,14 +51,14 @@ def _a(what: str) -> str:
     return f"an {what}" if what[0] in "aeiou" else f"a {what}"
 
 
-def inputs_in(span: SourceSpan | None) -> tuple[Input, ...]:
+def inputs_in(span: LocatedText | None) -> tuple[Input, ...]:
     """Read the value of ``in``; empty if there is none."""
     if span is None:
         return ()
     return _unique([_input(item) for item in split_commas(span)])
 
 
-def outputs_in(span: SourceSpan | None) -> tuple[Output, ...]:
+def outputs_in(span: LocatedText | None) -> tuple[Output, ...]:
     """Read the value of ``out``; empty if there is none."""
     if span is None:
         return ()
@@ -74,7 +74,7 @@ def _unique(items: list[Any]) -> tuple[Any, ...]:
     return tuple(items)
 
 
-def _named(item: SourceSpan, what: str) -> tuple[str, str | None, SourceSpan | None]:
+def _named(item: LocatedText, what: str) -> tuple[str, str | None, LocatedText | None]:
     """Split ``NAME[:FORMAT][=REST]``."""
     equals = find_top_level(item, "=")
     left = item.part(0, equals) if equals >= 0 else item
@@ -97,7 +97,7 @@ def _path_hint(text: str) -> str:
     return f"Give it one: data={text}"
 
 
-def _format(span: SourceSpan) -> str:
+def _format(span: LocatedText) -> str:
     text = span.text
     base = text.partition(".")[0]
     if not _FORMAT.match(text) or (text not in (*FORMATS, *ALIASES) and not (base == "file" and len(text) > 5)):
@@ -120,7 +120,7 @@ def input_text(item: Input) -> str:
     return f"{item.name}{f':{item.format}' if item.format else ''}={quoted}"
 
 
-def _input(item: SourceSpan) -> Input:
+def _input(item: LocatedText) -> Input:
     name, format_, rest = _named(item, "input name")
     if format_ is not None and rest is None:
         hint = f"The format is recorded with the data: write {name} alone."
@@ -134,7 +134,7 @@ def _input(item: SourceSpan) -> Input:
     return Input(name, source, format_, item.place())
 
 
-def read_source(span: SourceSpan) -> InputSource:
+def read_source(span: LocatedText) -> InputSource:
     """Read an input's source, the text after ``=``; also the value of a ``param:`` input's parameter."""
     inner = unquote(span)
     text = inner.text
@@ -155,7 +155,7 @@ def read_source(span: SourceSpan) -> InputSource:
     raise inner.wrong(f"`{text}` is neither STEP.OUTPUT nor a path", f"A file needs a slash: ./{text}")
 
 
-def _output(item: SourceSpan) -> Output:
+def _output(item: LocatedText) -> Output:
     name, format_, rest = _named(item, "output name")
     destination = unquote(rest).text if rest is not None else None
     if destination is not None and "/" not in destination:
@@ -163,11 +163,11 @@ def _output(item: SourceSpan) -> Output:
     return Output(name, format_, destination, item.place())
 
 
-def names_in(span: SourceSpan) -> tuple[str, ...]:
+def names_in(span: LocatedText) -> tuple[str, ...]:
     """Read names between commas."""
     return tuple(identifier(item, "name") for item in split_commas(span))
 
 
-def paths_in(span: SourceSpan) -> tuple[str, ...]:
+def paths_in(span: LocatedText) -> tuple[str, ...]:
     """Read paths between commas, without their quotes."""
     return tuple(unquote(item).text for item in split_commas(span))

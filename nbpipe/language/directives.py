@@ -14,7 +14,7 @@ from nbpipe.language.declaration_items import identifier, inputs_in, name_hint, 
 from nbpipe.language.ipython_syntax import without_magic
 from nbpipe.language.misspelled_steps import misspelled
 from nbpipe.language.name_analysis import magic_texts
-from nbpipe.language.source_text import SourceSpan, comments_of, lines_of, nearest, split_commas
+from nbpipe.language.source_text import LocatedText, comments_of, lines_of, nearest, split_commas
 from nbpipe.model import Cell, Input, Output, StepOptions
 
 SHORT = {"i": "in", "o": "out", "p": "param"}
@@ -137,8 +137,8 @@ class DeclarationText:
 
     head: str
     name: str
-    name_span: SourceSpan
-    options: Mapping[str, SourceSpan]
+    name_span: LocatedText
+    options: Mapping[str, LocatedText]
     first: int
     used: int
     after: int
@@ -179,7 +179,7 @@ def read_step(cell: Cell) -> StepDeclaration:
     )
 
 
-def _key_places(options: Mapping[str, SourceSpan]) -> dict[str, SourceLocation]:
+def _key_places(options: Mapping[str, LocatedText]) -> dict[str, SourceLocation]:
     """Return the place of each key, and of each item of keys that list several."""
     places = {key: span.place() for key, span in options.items()}
     for key, read_item in _LISTED.items():
@@ -188,7 +188,7 @@ def _key_places(options: Mapping[str, SourceSpan]) -> dict[str, SourceLocation]:
     return places
 
 
-def read_defaults(span: SourceSpan) -> dict[str, Any]:
+def read_defaults(span: LocatedText) -> dict[str, Any]:
     """Read ``%nbpipe defaults KEY=VALUE …``: defaults for keys of steps, and ``run``."""
     defaults: dict[str, Any] = {}
     for match in re.finditer(r"\S+", span.text):
@@ -212,7 +212,7 @@ def _first_line(lines: list[str]) -> tuple[int, str]:
     return 1, ""
 
 
-def _header(cell: Cell, lines: list[str], first: int) -> tuple[SourceSpan, int, int]:
+def _header(cell: Cell, lines: list[str], first: int) -> tuple[LocatedText, int, int]:
     """Return the declaration after ``%%step`` or ``#| step:``, its start column and its number of lines, joined."""
     line = lines[first - 1]
     magic, pipe = _MAGIC_LINE.match(line), _STEP_PIPE.match(line)
@@ -232,7 +232,7 @@ def _no_pipe(line: str) -> int | None:
 
 def _joined(
     cell: int, lines: list[str], index: int, start: int, continuation_start: Callable[[str], int | None]
-) -> tuple[SourceSpan, int]:
+) -> tuple[LocatedText, int]:
     """Return the text of a line from ``start``, joined with its continuation lines, and the number of lines."""
     text, segments, used = lines[index][start:], [(0, index + 1, start + 1)], 1
     while text.rstrip().endswith("\\"):
@@ -244,10 +244,10 @@ def _joined(
         segments.append((len(text), index + used + 1, begin + 1))
         text += following[begin:]
         used += 1
-    return SourceSpan(text, tuple(segments), cell), used
+    return LocatedText(text, tuple(segments), cell), used
 
 
-def _name(header: SourceSpan) -> tuple[SourceSpan, str]:
+def _name(header: LocatedText) -> tuple[LocatedText, str]:
     match = re.match(r"\s*([^\s]+)", header.text)
     if match is None or match[1].startswith("-"):
         raise header.wrong("the step has no name", "Write a name first: %%step NAME -i … -o …")
@@ -255,7 +255,7 @@ def _name(header: SourceSpan) -> tuple[SourceSpan, str]:
     return span, identifier(span, "step name")
 
 
-def _options(header: SourceSpan, name: SourceSpan) -> dict[str, SourceSpan]:
+def _options(header: LocatedText, name: LocatedText) -> dict[str, LocatedText]:
     """Split the magic's line into its options: each value runs to the next option."""
     offset = header.text.index(name.text) + len(name.text)
     matches = [match for match in _OPTION.finditer(_without_quoted(header.text)) if match.start() >= offset]
@@ -264,7 +264,7 @@ def _options(header: SourceSpan, name: SourceSpan) -> dict[str, SourceSpan]:
         comment = name_hint(between.text, "") if between.text.startswith("#") else ""
         hint = comment or "Inputs are -i NAME, outputs -o NAME."
         raise between.wrong(f"`{between.text}` belongs to no option", hint)
-    options: dict[str, SourceSpan] = {}
+    options: dict[str, LocatedText] = {}
     for index, match in enumerate(matches):
         following = matches[index + 1] if index + 1 < len(matches) else None
         where = header.part(match.start(), match.end())
@@ -278,7 +278,7 @@ def _without_quoted(text: str) -> str:
     return _QUOTED.sub(lambda match: "_" * len(match[0]), text)
 
 
-def _key(where: SourceSpan, name: str, *, short: bool) -> str:
+def _key(where: LocatedText, name: str, *, short: bool) -> str:
     if short and name in SHORT:
         return SHORT[name]
     allowed = (*KEYS, "append", "here")
@@ -291,7 +291,7 @@ def _key(where: SourceSpan, name: str, *, short: bool) -> str:
     raise where.wrong(f"there is no option `{spelled}{name}`", hint or f"The options are {', '.join(choices)}.")
 
 
-def _add(options: dict[str, SourceSpan], key: str, value: SourceSpan, *, has_value: bool) -> None:
+def _add(options: dict[str, LocatedText], key: str, value: LocatedText, *, has_value: bool) -> None:
     if key in options:
         line = options[key].place().line
         raise value.wrong(f"`{key}` is given twice, first on line {line}", "Keep one of them.")
@@ -302,7 +302,7 @@ def _add(options: dict[str, SourceSpan], key: str, value: SourceSpan, *, has_val
     options[key] = value
 
 
-def _add_line(options: dict[str, SourceSpan], span: SourceSpan) -> None:
+def _add_line(options: dict[str, LocatedText], span: LocatedText) -> None:
     match = _KEY_LINE.match(span.text)
     flag = span.text.strip()
     if flag in FLAGS and flag in KEYS:
@@ -338,7 +338,7 @@ def _stray(lines: list[str], after: int, step: SourceLocation) -> None:
             )  # fmt: skip
 
 
-def _only_data(options: Mapping[str, SourceSpan]) -> None:
+def _only_data(options: Mapping[str, LocatedText]) -> None:
     for key, span in options.items():
         if key not in ("append", "here", "in", "out"):
             raise span.wrong(
@@ -347,11 +347,11 @@ def _only_data(options: Mapping[str, SourceSpan]) -> None:
             )
 
 
-def _item_name(span: SourceSpan) -> str:
+def _item_name(span: LocatedText) -> str:
     return identifier(span, "name")
 
 
-_LISTED: Mapping[str, Callable[[SourceSpan], str]] = {
+_LISTED: Mapping[str, Callable[[LocatedText], str]] = {
     "param": _item_name,
     "after": _item_name,
     "hash": option_values.text,
@@ -367,7 +367,7 @@ _EXAMPLE = {
     "memory": "For example: --memory 2GiB",
 }
 
-_READERS: Mapping[str, Callable[[SourceSpan], Any]] = {
+_READERS: Mapping[str, Callable[[LocatedText], Any]] = {
     "param": names_in,
     "after": names_in,
     "retries": option_values.count,
@@ -381,7 +381,7 @@ _READERS: Mapping[str, Callable[[SourceSpan], Any]] = {
 }
 
 
-def _to_options(options: Mapping[str, SourceSpan]) -> StepOptions:
+def _to_options(options: Mapping[str, LocatedText]) -> StepOptions:
     read = {{"param": "params"}.get(key, key): _READERS[key](span) for key, span in options.items() if key in _READERS}
     later = tuple(
         (key, span.place()) for key, span in options.items() if key in LATER and (key, span.text) != ("kind", "python")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nbpipe.language.source_text import SourceSpan, nearest, unquote
+from nbpipe.language.source_text import LocatedText, nearest, unquote
 from nbpipe.model import ReusePolicy
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -16,14 +16,14 @@ _LEAST = 100 * 10**6
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 
-def count(span: SourceSpan) -> int:
+def count(span: LocatedText) -> int:
     """Read a whole number that is not negative."""
     if not re.fullmatch(r"\d{1,6}", span.text):
         raise span.wrong(f"`{span.text}` is not a whole number", "For example: 2")
     return int(span.text)
 
 
-def duration(span: SourceSpan) -> float:
+def duration(span: LocatedText) -> float:
     """Read ``90s``, ``10m``, ``2h`` or ``1h30m`` as seconds."""
     text = unquote(span).text
     if not re.fullmatch(f"(?:{_DURATION.pattern}\\s*)+", text):
@@ -34,7 +34,7 @@ def duration(span: SourceSpan) -> float:
     return seconds
 
 
-def size(span: SourceSpan) -> int:
+def size(span: LocatedText) -> int:
     """Read ``500MB`` or ``2GiB`` as bytes."""
     text = unquote(span).text
     match = _SIZE.fullmatch(text)
@@ -46,7 +46,7 @@ def size(span: SourceSpan) -> int:
     return amount
 
 
-def one_of(span: SourceSpan, choices: Sequence[str]) -> str:
+def one_of(span: LocatedText, choices: Sequence[str]) -> str:
     """Read one of several choices."""
     if span.text not in choices:
         raise span.wrong(
@@ -55,11 +55,11 @@ def one_of(span: SourceSpan, choices: Sequence[str]) -> str:
     return span.text
 
 
-def reuse(span: SourceSpan) -> ReusePolicy:
+def reuse(span: LocatedText) -> ReusePolicy:
     """Read a reuse policy."""
     return ReusePolicy(one_of(span, [policy.value for policy in ReusePolicy]))
 
 
-def text(span: SourceSpan) -> str:
+def text(span: LocatedText) -> str:
     """Read free text, without its quotes."""
     return unquote(span).text

@@ -65,6 +65,11 @@ def bound_names(source: str) -> frozenset[str]:
     return frozenset(name for name in names if name) if names and all(names) else frozenset()
 
 
+_NO_PARAMETERS = (
+    "There is no parameters cell: begin one with `#| parameters`, or tag it `parameters` in a saved notebook."
+)
+
+
 def settle_parameters(
     parameters: Iterable[Parameter], texts: Mapping[str, str], values: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -73,9 +78,7 @@ def settle_parameters(
     errors: list[Refused] = []
     for name in {**texts, **values}:
         if name not in by_name:
-            hint = nearest(name, by_name) or (
-                f"There are: {', '.join(by_name)}." if by_name else "The notebook declares none."
-            )
+            hint = nearest(name, by_name) or (f"There are: {', '.join(by_name)}." if by_name else _NO_PARAMETERS)
             errors.append(BadParameter(f"there is no parameter `{name}`", hint))
     settled: dict[str, Any] = {}
     for name, parameter in by_name.items():

@@ -20,7 +20,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
-class SourceSpan:
+class LocatedText:
     """Text with the place of each of its characters: ``segments`` are (offset, line, column) of its parts."""
 
     text: str
@@ -36,23 +36,23 @@ class SourceSpan:
                 start, line, column = segment
         return SourceLocation(self.cell, line, column + offset - start, self.step)
 
-    def part(self, start: int, end: int | None = None) -> SourceSpan:
+    def part(self, start: int, end: int | None = None) -> LocatedText:
         """Return the stripped span between two offsets, with its places."""
         raw = self.text[start:end]
         begin = start + len(raw) - len(raw.lstrip())
         if len(self.segments) == 1:
             offset, line, column = self.segments[0]
-            return SourceSpan(raw.strip(), ((0, line, column + begin - offset),), self.cell, self.step)
+            return LocatedText(raw.strip(), ((0, line, column + begin - offset),), self.cell, self.step)
         inside = [(max(offset - begin, 0), *self._at(max(offset, begin))) for offset, _, _ in self.segments]
-        return SourceSpan(raw.strip(), tuple(sorted({(0, *self._at(begin)), *inside})), self.cell, self.step)
+        return LocatedText(raw.strip(), tuple(sorted({(0, *self._at(begin)), *inside})), self.cell, self.step)
 
     def _at(self, offset: int) -> tuple[int, int]:
         place = self.place(offset)
         return (place.line or 1, place.column or 1)
 
-    def named(self, step: str | None) -> SourceSpan:
+    def named(self, step: str | None) -> LocatedText:
         """Return the same span as part of step ``step``."""
-        return SourceSpan(self.text, self.segments, self.cell, step)
+        return LocatedText(self.text, self.segments, self.cell, step)
 
     def wrong(self, message: str, hint: str = "", offset: int = 0) -> BadDirective:
         """Return the error that points at this span."""
@@ -76,12 +76,12 @@ def comments_of(source: str) -> dict[int, str]:
     return comments
 
 
-def line_span(text: str, cell: int, line: int, column: int = 1) -> SourceSpan:
+def line_span(text: str, cell: int, line: int, column: int = 1) -> LocatedText:
     """Return the span of a part of one line."""
-    return SourceSpan(text, ((0, line, column),), cell)
+    return LocatedText(text, ((0, line, column),), cell)
 
 
-def split_commas(span: SourceSpan) -> list[SourceSpan]:
+def split_commas(span: LocatedText) -> list[LocatedText]:
     """Split at the commas outside quotes and brackets; raise BadDirective for an empty item."""
     items, start = [], 0
     for offset in [*_top_level(span, ","), len(span.text)]:
@@ -95,12 +95,12 @@ def split_commas(span: SourceSpan) -> list[SourceSpan]:
     return items
 
 
-def find_top_level(span: SourceSpan, character: str) -> int:
+def find_top_level(span: LocatedText, character: str) -> int:
     """Return the offset of the first ``character`` outside quotes and brackets, or -1."""
     return next(iter(_top_level(span, character)), -1)
 
 
-def _top_level(span: SourceSpan, character: str) -> list[int]:
+def _top_level(span: LocatedText, character: str) -> list[int]:
     if _PLAIN.fullmatch(span.text):
         return [offset for offset, letter in enumerate(span.text) if letter == character]
     candidates: list[tuple[int, frozenset[int]]] = []
@@ -125,11 +125,11 @@ def _top_level(span: SourceSpan, character: str) -> list[int]:
     return [offset for offset, around in candidates if around <= set(opened)]
 
 
-def unquote(span: SourceSpan) -> SourceSpan:
+def unquote(span: LocatedText) -> LocatedText:
     """Return the span inside the quotes, or the span itself if it has none."""
     text = span.text
     if len(text) >= 2 and text[0] in QUOTES and text.find(text[0], 1) == len(text) - 1:
-        return SourceSpan(
+        return LocatedText(
             text[1:-1],
             tuple((max(o - 1, 0), line, col + (o == 0)) for o, line, col in span.segments),
             span.cell,

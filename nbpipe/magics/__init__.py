@@ -1,4 +1,4 @@
-"""nbpipe in a live kernel: ``%load_ext nbpipe`` gives ``%%step``, ``%%nbstep`` and ``%nbpipe``."""
+"""nbpipe in a live kernel: ``%load_ext nbpipe`` provides ``%%step``, ``%%nbstep`` and ``%nbpipe``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbpipe.magics.await_transformer import NAME, AwaitTransformer, await_function
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import ErrorDisplay, hint
-from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.ipython_completer import offer, offer_no_more
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.output_binder import OutputBinder
@@ -26,7 +26,7 @@ _HOOKS = "_nbpipe_hooks"
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What the extension has put into the kernel."""
+    """What the extension has registered in the kernel."""
 
     session: KernelSession
     hooks: list[tuple[str, Any]]
@@ -34,7 +34,7 @@ class _Loaded:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Give the kernel its magics, remember from now on which cells it ran, and show what goes on of its notebook."""
+    """Register the magics, record the cells that are run from now on, and show the notebook's active runs."""
     if hasattr(shell, _HOOKS):
         return
     session = KernelSession(shell, hint)
@@ -65,7 +65,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Take the magics away and stop what was started for them."""
+    """Unregister the magics and stop what was started for them."""
     loaded: _Loaded | None = getattr(shell, _HOOKS, None)
     if loaded is None:
         return
@@ -83,11 +83,12 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def _show_again(session: KernelSession) -> None:
-    """Show the runs of this notebook that go on, or else its last one: a kernel that was restarted knows of neither."""
+    """Show the active runs of this notebook, or else its last run, since a restarted kernel does not know them."""
     live = session.workspace.runs.live(session.identity)
     for run in live:
         show_card(session, session.live.watch(run.id), None)
     last = None if live else session.workspace.runs.newest(session.identity)
     if last is not None:
         run, steps = last
-        show_run(run, steps, session.workspace.runs.origin_numbers(steps))
+        runs = session.workspace.runs
+        show_run(run, steps, runs.origin_numbers(steps), runs.metrics(run.id, steps))

@@ -1,7 +1,7 @@
-"""Makes a cell wait for the outputs that it reads: a statement of ours is put before the cell's own.
+"""The AST transformer that makes a cell wait for the outputs that it reads, by inserting a statement before its code.
 
-IPython shows the errors of its event callbacks and runs the cell all the same, so nothing else can keep it from
-running without its data. The statement raises in the cell's place, and an interrupt reaches it as it does the cell.
+IPython only prints errors of its event callbacks and still runs the cell, so a callback could not prevent it from
+running without its data. The inserted statement raises in the cell itself, and an interrupt reaches it like the cell.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nbpipe.language.name_analysis import name_usage
 from nbpipe.magics.output_bindings import OutputBindings
 
 NAME = "__nbpipe_await__"
-_WORD = re.compile(r"[^\W\d]\w*")
+_NAME_PATTERN = re.compile(r"[^\W\d]\w*")
 _EXPANDED = re.compile(r"\$\w+|\{[^{}]*\}")
 _SHELL = ("system", "getoutput")
 _MAGICS = ("run_line_magic", "run_cell_magic", *_SHELL)
@@ -24,19 +24,19 @@ _NOT_PYTHON = frozenset({
     "writefile", "file", "cd", "env", "set_env", "ls", "pip", "conda", "mamba", "uv", "system", "sx", "matplotlib",
     "config", "alias", "reset", "who", "whos", "who_ls", "history", "load", "run",
 })  # fmt: skip
-# These know themselves what they need.
+# These magics wait by themselves.
 _OURS = ("step", "nbstep", "nbpipe", "load_ext", "reload_ext", "unload_ext")
 
 
 class AwaitTransformer(ast.NodeTransformer):
-    """An AST transformer as IPython takes them."""
+    """An AST transformer for IPython."""
 
     def __init__(self, outputs: OutputBindings) -> None:
         self._outputs = outputs
 
     def visit(self, node: ast.AST) -> ast.AST:
-        """Return the cell with a wait before it, where it reads what is not there yet."""
-        if not isinstance(node, ast.Module) or not self._outputs.known:
+        """Return the cell with a wait before it, if it reads outputs that are not ready."""
+        if not isinstance(node, ast.Module) or not self._outputs.names:
             return node
         read, binds = _read_and_bound(node)
         awaited = self._outputs.read_by(None, read)
@@ -47,7 +47,7 @@ class AwaitTransformer(ast.NodeTransformer):
 
 
 def await_function(outputs: OutputBindings, shown: Callable[[], Any]) -> Callable[..., None]:
-    """Return the function that the statement calls; ``shown`` gives a context that turns our errors into displays."""
+    """Return the function that the statement calls; ``shown`` returns a context manager that displays errors."""
 
     def wait(*names: str) -> None:
         with shown():
@@ -57,15 +57,15 @@ def await_function(outputs: OutputBindings, shown: Callable[[], Any]) -> Callabl
 
 
 def _read_and_bound(node: ast.Module) -> tuple[set[str], set[str]]:
-    """Return the names that a cell may read and those that it binds; of one nested too deeply, all that it mentions."""
+    """Return the names that a cell may read and those that it binds; for too deeply nested code, all its names."""
     try:
-        told = name_usage(node.body)
-        read = told.early | told.unsure | _mentioned(node)
+        usage = name_usage(node.body)
+        read = usage.early | usage.unsure | _mentioned(node)
         if _calls_what_it_defines(node):
-            read |= told.later - told.binds
-        return set(read), set(told.binds)
+            read |= usage.later - usage.binds
+        return set(read), set(usage.binds)
     except RecursionError:
-        # IPython would drop a transformer that raises, and no cell would ever wait again.
+        # IPython removes a transformer that raises; then no cell would wait any more.
         return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}, set()
 
 
@@ -75,7 +75,7 @@ def _wait_for(names: Iterable[str]) -> ast.stmt:
 
 
 def _first(body: list[ast.stmt]) -> int:
-    """Return the place behind a docstring and `from __future__` lines, which must come first."""
+    """Return the index after `from __future__` imports, which must come first."""
     place = 0
     while place < len(body) and (
         isinstance(body[place], ast.ImportFrom) and getattr(body[place], "module", "") == "__future__"
@@ -85,7 +85,7 @@ def _first(body: list[ast.stmt]) -> int:
 
 
 def _calls_what_it_defines(tree: ast.Module) -> bool:
-    """Return whether a function that the cell defines may be called by the cell itself, or by what it is handed to."""
+    """Return whether a function that the cell defines may be called while the cell runs."""
     outside = list(_outside_of_functions(tree))
     defined = {node.name for node in outside if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     loaded = {node.id for node in outside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
@@ -105,17 +105,19 @@ def _outside_of_functions(tree: ast.AST) -> Iterable[ast.AST]:
 
 
 def _mentioned(tree: ast.Module) -> set[str]:
-    """Return the words in the texts of line magics and shell lines, which are not Python yet."""
-    found: set[str] = set()
+    """Return the names in the texts of line magics and shell lines, which are not parsed as Python."""
+    words: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _MAGICS:
             texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
             if texts and texts[0] not in _OURS:
                 other = node.func.attr in _SHELL or texts[0] in _NOT_PYTHON
-                found.update(word for text in texts for word in (_expanded(text) if other else _WORD.findall(text)))
-    return found
+                words.update(
+                    word for text in texts for word in (_expanded(text) if other else _NAME_PATTERN.findall(text))
+                )
+    return words
 
 
 def _expanded(text: str) -> list[str]:
-    """Return the words that IPython puts values for into a text that is not Python."""
-    return [word for part in _EXPANDED.findall(text) for word in _WORD.findall(part)]
+    """Return the names that IPython expands in a text that is not Python."""
+    return [word for part in _EXPANDED.findall(text) for word in _NAME_PATTERN.findall(part)]

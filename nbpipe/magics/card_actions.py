@@ -1,4 +1,4 @@
-"""Cards under cells, and what their buttons do."""
+"""Cards under cells, and the actions of their buttons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbpipe.widget import CardWidget
 
 
 def show_card(session: KernelSession, view: RunView, focus: str | None) -> None:
-    """Show a run on a card under the cell that runs now; ``focus`` is the cell's step, None for the whole run."""
+    """Show a run on a card under the running cell; ``focus`` is the cell's step, or None for the whole run."""
     shown = _Shown(session, view, focus)
     shown.card = CardWidget(shown.act)
     shown.card.show()
@@ -24,7 +24,7 @@ def show_card(session: KernelSession, view: RunView, focus: str | None) -> None:
 
 @dataclass(slots=True)
 class _Shown:
-    """A card with the run that it shows now."""
+    """A card with the run that it shows."""
 
     session: KernelSession
     view: RunView
@@ -32,7 +32,7 @@ class _Shown:
     card: CardWidget | None = None
 
     def act(self, action: str, step: str) -> None:
-        """Do what a button asks for; errors are shown on the card."""
+        """Perform a button's action; errors are shown on the card."""
         try:
             answer = self._act(action, step or self.focus or "")
         except NbpipeError as error:
@@ -64,7 +64,7 @@ class _Shown:
         return why_html(*parts, numbers=workspace.runs.numbers(explanation.runs))
 
     def _again(self, step: str, *, force: tuple[str, ...] | None) -> None:
-        """Submit the step as its cell is now; the card shows the new run from now on."""
+        """Submit the step with its present cell; the card then shows the new run."""
         request = self.session.request([step], force=force)
         if self.view.goes_on_with(step):
             self.view.cancel(step)

@@ -1,45 +1,44 @@
-"""What a live kernel shows: progress that is kept up to date in place, tables as HTML and text, errors in few lines."""
+"""Displays in a live kernel: progress that is updated in place, tables as HTML and text, short errors."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from nbpipe.data.executed_notebook import read_executed
-from nbpipe.errors import NbpipeError, StoreOutOfReach
+from nbpipe.errors import NbpipeError
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.output_bindings import WaitMessage
-from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, StepEvent
+from nbpipe.model import AttemptLog, ExecutionRecord, PipelineWarning, RunRecord
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import html_tables, log_text, text_tables
 from nbpipe.views.html import Html
-from nbpipe.views.wording import duration, status_words
+from nbpipe.views.terminal_text import harmless_lines
+from nbpipe.views.wording import duration, status_words, warning_line
 from nbpipe.workspace import ActiveRun
 
 COLUMNS = 120
 
 
 class PipelineError(Exception):
-    """An error of nbpipe as a notebook shows it: its sentence and what to do, without our call stack."""
+    """An error of nbpipe in a notebook: its message and hint, without nbpipe's own traceback."""
 
     def __init__(self, error: NbpipeError) -> None:
-        super().__init__(str(error))
+        super().__init__(harmless_lines(str(error)))
         self.error = error
 
     def _render_traceback_(self) -> list[str]:
         notes = getattr(self.error, "__notes__", [])
-        return [*(note for note in notes if note), f"{self.error.code}: {self.error}"]
+        return [harmless_lines(text) for text in (*notes, f"{self.error.code}: {self.error}") if text]
 
 
 class ErrorDisplay:
-    """Turns errors of ours into what a notebook shows."""
+    """A context manager that turns nbpipe's errors into the form shown in a notebook."""
 
     def __enter__(self) -> None:
         return None
@@ -51,8 +50,8 @@ class ErrorDisplay:
             raise PipelineError(error) from None
 
 
-class RunDisplay:
-    """The steps of a run under the cell, one display that is updated in place."""
+class RunTableDisplay:
+    """The steps of a run under the cell, as one display that is updated in place."""
 
     def __init__(self, session: KernelSession) -> None:
         self._session = session
@@ -61,7 +60,7 @@ class RunDisplay:
         self._run: RunRecord | None = None
 
     def begin(self, run: ActiveRun) -> None:
-        """Show advice on the notebook; the run's steps come as they change."""
+        """Show warnings about the notebook; the run's steps are shown when they change."""
         self._run = run.record
         show_warnings(run.warnings)
 
@@ -74,7 +73,7 @@ class RunDisplay:
             self._show(sorted(self._records.values(), key=lambda r: r.position), self._run)
 
     def end(self, report: RunReport) -> None:
-        """Show how the run ended; this stays in the saved notebook."""
+        """Show the finished run, which stays in the saved notebook."""
         numbers = self._session.workspace.runs.origin_numbers(report.steps)
         self._show(report.steps, report.run, numbers, report.seconds)
 
@@ -87,12 +86,12 @@ class RunDisplay:
     ) -> None:
         if run is None:
             return
-        known = numbers or {}
-        lines = text_tables.step_lines(steps, COLUMNS, known)
+        run_numbers = numbers or {}
+        lines = text_tables.step_lines(steps, COLUMNS, run_numbers)
         if seconds is not None:
             lines.append(f"run {run.number} {status_words(run.status)} in {duration(seconds)}")
             lines += text_tables.note_lines(steps)
-        bundle = _bundle(lines, html_tables.run_html(run, steps, known))
+        bundle = _bundle(lines, html_tables.run_html(run, steps, run_numbers))
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         elif _in_place():
@@ -102,7 +101,7 @@ class RunDisplay:
 
 
 def hint() -> WaitMessage:
-    """Return what tells the reader of the running cell what it waits for."""
+    """Return the message under a running cell about the output that it waits for."""
 
     def show(line: str, handle: Any) -> Any:
         bundle = {"text/plain": line}
@@ -117,20 +116,20 @@ def hint() -> WaitMessage:
 def show_lines(lines: Sequence[str]) -> None:
     """Show plain lines."""
     if lines:
-        text = "\n".join(lines)
+        text = harmless_lines("\n".join(lines))
         display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
 def write_lines(lines: Sequence[str]) -> None:
-    """Write plain lines at once, under those before, while the cell runs."""
+    """Write plain lines to standard output at once."""
     if lines:
-        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.write(harmless_lines("\n".join(lines)) + "\n")
         sys.stdout.flush()
 
 
 def show_warnings(warnings: Iterable[PipelineWarning]) -> None:
-    """Show advice on the notebook."""
-    show_lines([f"warning: {w.place.words()}: {w.message}. {w.hint}" for w in warnings])
+    """Show warnings about the notebook."""
+    show_lines([f"warning: {warning_line(warning)}" for warning in warnings])
 
 
 def show_table(lines: Sequence[str], html: Html) -> None:
@@ -138,12 +137,8 @@ def show_table(lines: Sequence[str], html: Html) -> None:
     display(_bundle(lines, html), raw=True)  # type: ignore[no-untyped-call]
 
 
-def show_outputs(executed: Path) -> None:
+def show_outputs(notebook: Mapping[str, Any]) -> None:
     """Show again, under the step's own cell, what its code printed and displayed in its own kernel."""
-    try:
-        notebook = read_executed(executed)
-    except (OSError, StoreOutOfReach):
-        return
     for output in log_text.shown(notebook):
         if output["output_type"] == "stream":
             stream = sys.stderr if output.get("name") == "stderr" else sys.stdout
@@ -153,13 +148,10 @@ def show_outputs(executed: Path) -> None:
             display(data, raw=True, metadata=output.get("metadata") or {})  # type: ignore[no-untyped-call]
 
 
-def show_log(found: Path | list[StepEvent]) -> None:
-    """Show what a step printed: from its executed notebook, or what it has told so far."""
-    if isinstance(found, Path):
-        text = log_text.text_of(read_executed(found)) or "the step printed nothing"
-    else:
-        text = log_text.text_of_events(found) or "the step has printed nothing yet"
-    show_lines([text])
+def show_log(log: AttemptLog) -> None:
+    """Show the output of a step, or its output so far."""
+    nothing = "the step has printed nothing yet" if log.executed_notebook is None else "the step printed nothing"
+    show_lines([log_text.text_of_log(log) or nothing])
 
 
 def _bundle(lines: Sequence[str], html: Html) -> dict[str, str]:
@@ -167,5 +159,5 @@ def _bundle(lines: Sequence[str], html: Html) -> dict[str, str]:
 
 
 def _in_place() -> bool:
-    """Return whether a display can be updated: in a kernel it can, on a terminal each one is new text."""
+    """Return whether a display can be updated, as in a kernel; on a terminal each display is new text."""
     return hasattr(get_ipython(), "kernel")

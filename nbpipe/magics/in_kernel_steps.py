@@ -1,4 +1,4 @@
-"""A step in the author's own kernel: what it was given is bound here, its code is offered as a cell, or run at once."""
+"""Steps in the author's own kernel: their context is bound, and their code is run or offered as a new cell."""
 
 from __future__ import annotations
 
@@ -26,58 +26,60 @@ _LISTED = 12
 
 @dataclass(slots=True)
 class _Bound:
-    """What was bound in the kernel, in words, and which names of the author's were replaced."""
+    """Descriptions of the names that were bound in the kernel, and the author's names that were replaced."""
 
-    said: list[str] = field(default_factory=list)
+    descriptions: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
 
 
-def debug(session: KernelSession, scene: StepContext) -> list[str]:
-    """Bind what a recorded step was given, offer its code as a new cell, and get what to tell about it."""
-    bound = _bind(session, scene)
-    failure = scene.failure
-    said = f"{failure.ename}: {failure.evalue}".rstrip(": ") if failure else ""
-    code = debug_cell(scene.pieces, scene.line, " ".join(said.split()))
+def debug(session: KernelSession, context: StepContext) -> list[str]:
+    """Bind a recorded step's context, offer its code as a new cell, and return lines that describe it."""
+    bound = _bind(session, context)
+    failure = context.failure
+    error = f"{failure.ename}: {failure.evalue}".rstrip(": ") if failure else ""
+    code = debug_cell(context.pieces, context.line, " ".join(error.split()))
     session.shell.set_next_input(code)
-    run = f"run {scene.run.number}" if scene.run else "now"
-    lines = [f"step {scene.step} as in {run}" + (f", which failed: {failure_line(failure)}" if failure else "")]
-    lines += _told(bound, scene)
-    if scene.kept:
-        lines.append(f"kept of the frame that failed: {_listed(scene.kept)} (%nbpipe debug {scene.step} --locals)")
+    run = f"run {context.run.number}" if context.run else "now"
+    lines = [f"step {context.step} as in {run}" + (f", which failed: {failure_line(failure)}" if failure else "")]
+    lines += _report(bound, context)
+    if context.saved_locals:
+        lines.append(
+            f"saved from the frame that failed: {_listed(context.saved_locals)} (%nbpipe debug {context.step} --locals)"
+        )
     return [*lines, "its code is in the new cell below"]
 
 
-def bind_locals(session: KernelSession, scene: StepContext) -> list[str]:
-    """Bind what was kept of the frame that failed as one object, and get what to tell about it."""
-    kept = read_postmortem(scene.folder) if scene.folder and scene.failure else None
-    if kept is None:
-        raise BadUsage(f"nothing was kept of a failing frame of step `{scene.step}`", f"%nbpipe debug {scene.step}")
-    name = f"{scene.step}_locals"
+def bind_locals(session: KernelSession, context: StepContext) -> list[str]:
+    """Bind the saved variables of the frame that failed as one object, and return lines that describe it."""
+    postmortem = read_postmortem(context.folder) if context.folder and context.failure else None
+    if postmortem is None:
+        raise BadUsage(f"step `{context.step}` has no saved frame of a failure", f"%nbpipe debug {context.step}")
+    name = f"{context.step}_locals"
     replaced = name in session.shell.user_ns
-    session.shell.user_ns[name] = SimpleNamespace(**kept.held)
-    where = "the cell" if kept.function == "<module>" else f"{kept.function}()"
-    lines = [f"{name} is bound: what {where} held at line {kept.line}: {_listed(kept.held)}"]
+    session.shell.user_ns[name] = SimpleNamespace(**postmortem.held)
+    where = "the cell" if postmortem.function == "<module>" else f"{postmortem.function}()"
+    lines = [f"{name} is bound: the variables of {where} at line {postmortem.line}: {_listed(postmortem.held)}"]
     return [*lines, f"replaced here: {name}"] if replaced else lines
 
 
-def run_here(session: KernelSession, scene: StepContext) -> list[str]:
-    """Run a step's code in this kernel with its inputs; nothing is stored. StepFailed when it raises."""
-    bound = _bind(session, scene)
-    session.outputs.forget(item.name for item in scene.outputs)
-    if any(_awaits(session, piece) for piece in scene.pieces):
-        # A cell that awaits cannot run inside another one.
-        session.shell.set_next_input(debug_cell(scene.pieces))
-        return [f"step {scene.step} awaits: run its code in the new cell below", *_told(bound, scene)]
-    for piece in scene.pieces:
-        _execute(session, scene, piece)
-    unbound = [item.name for item in scene.outputs if item.name not in session.shell.user_ns]
-    lines = [f"step {scene.step} ran here, and nothing was stored", *_told(bound, scene)]
+def run_here(session: KernelSession, context: StepContext) -> list[str]:
+    """Run a step's code in this kernel with its inputs, without storing anything; raise StepFailed if it fails."""
+    bound = _bind(session, context)
+    session.outputs.forget(item.name for item in context.outputs)
+    if any(_awaits(session, piece) for piece in context.pieces):
+        # A cell with a top-level await cannot run inside another cell.
+        session.shell.set_next_input(debug_cell(context.pieces))
+        return [f"step {context.step} awaits: run its code in the new cell below", *_report(bound, context)]
+    for piece in context.pieces:
+        _execute(session, context, piece)
+    unbound = [item.name for item in context.outputs if item.name not in session.shell.user_ns]
+    lines = [f"step {context.step} ran here, and nothing was stored", *_report(bound, context)]
     return [*lines, f"not bound by its code: {', '.join(unbound)}"] if unbound else lines
 
 
-def _execute(session: KernelSession, scene: StepContext, piece: StepCell) -> None:
+def _execute(session: KernelSession, context: StepContext, piece: StepCell) -> None:
     if not _ran(session, piece.source, silent=False):
-        raise StepFailed(f"step {scene.step} failed here, and nothing was stored")
+        raise StepFailed(f"step {context.step} failed here, and nothing was stored")
 
 
 def _awaits(session: KernelSession, piece: StepCell) -> bool:
@@ -86,40 +88,40 @@ def _awaits(session: KernelSession, piece: StepCell) -> bool:
     return bool(shell.should_run_async(piece.source, transformed_cell=plain))
 
 
-def _bind(session: KernelSession, scene: StepContext) -> _Bound:
+def _bind(session: KernelSession, context: StepContext) -> _Bound:
     space, bound = session.shell.user_ns, _Bound()
     before = dict(space)
-    _define(session, scene, bound)
-    share_classes(space, scene.digests)
-    fresh = {item.name: _value(item) for item in scene.inputs}
-    folder = Path(private_directory.make(private_directory.HERE)) if any(map(_is_path, scene.outputs)) else Path()
-    fresh |= {item.name: _place(item, folder) for item in scene.outputs if _is_path(item)}
-    if scene.parameters:
-        _quietly(session, scene, scene.parameters)
+    _define(session, context, bound)
+    share_classes(space, context.digests)
+    fresh = {item.name: _value(item) for item in context.inputs}
+    folder = Path(private_directory.make(private_directory.HERE)) if any(map(_is_path, context.outputs)) else Path()
+    fresh |= {item.name: _place(item, folder) for item in context.outputs if _is_path(item)}
+    if context.parameters:
+        _quietly(session, context, context.parameters)
     space.update(fresh)
-    names = [*fresh, *scene.values]
+    names = [*fresh, *context.values]
     bound.replaced += [name for name in names if name in before and not _same(before[name], space[name])]
     session.outputs.forget(fresh)
-    bound.said += [f"{item.name} ({item.format or item.kind})" for item in scene.inputs]
-    bound.said += [f"{name} = {space[name]!r}"[:60] for name in scene.values if name in space]
-    bound.said += [f"{item.name} → {fresh[item.name]}" for item in scene.outputs if _is_path(item)]
+    bound.descriptions += [f"{item.name} ({item.format or item.kind})" for item in context.inputs]
+    bound.descriptions += [f"{name} = {space[name]!r}"[:60] for name in context.values if name in space]
+    bound.descriptions += [f"{item.name} → {fresh[item.name]}" for item in context.outputs if _is_path(item)]
     return bound
 
 
-def _define(session: KernelSession, scene: StepContext, bound: _Bound) -> None:
-    """Make the step's definitions, unless all of them are here as they were: a class made anew is another class."""
-    code = session.reading().code.get(scene.step)
+def _define(session: KernelSession, context: StepContext, bound: _Bound) -> None:
+    """Execute the step's definitions, unless all are unchanged: defining a class again creates a different class."""
+    code = session.reading().code.get(context.step)
     now, space = definition_digests(code) if code else {}, session.shell.user_ns
-    differing = [name for name, digest in scene.digests.items() if name not in space or now.get(name) != digest]
-    if not differing or not scene.definitions:
+    differing = [name for name, digest in context.digests.items() if name not in space or now.get(name) != digest]
+    if not differing or not context.definitions:
         return
     bound.replaced += [name for name in differing if name in space]
-    _quietly(session, scene, scene.definitions)
+    _quietly(session, context, context.definitions)
 
 
-def _quietly(session: KernelSession, scene: StepContext, source: str) -> None:
+def _quietly(session: KernelSession, context: StepContext, source: str) -> None:
     if not _ran(session, source, silent=True):
-        raise StepFailed(f"what step {scene.step} is given could not be made in this kernel")
+        raise StepFailed(f"the definitions and parameters of step {context.step} could not be executed in this kernel")
 
 
 def _ran(session: KernelSession, source: str, *, silent: bool) -> bool:
@@ -128,7 +130,7 @@ def _ran(session: KernelSession, source: str, *, silent: bool) -> bool:
 
 
 def _value(item: JobInput) -> Any:
-    """Return an input as the step's kernel gets it: its value, its Path, or a list of them."""
+    """Return an input in the form that the step's kernel gets: a value, a Path, or a list of them."""
     paths = [Path(path) for path in item.paths]
     what = f"input `{item.name}`"
     read = paths if item.format is None else [load_here(path, item.format, what) for path in paths]
@@ -140,7 +142,7 @@ def _is_path(output: JobOutput) -> bool:
 
 
 def _place(output: JobOutput, folder: Path) -> Path:
-    """Return a path to write to, as the step's kernel gives one, below a temporary folder."""
+    """Return a path to write to below a temporary folder, in place of the step's own."""
     format = output.format or ""
     target = folder / output.name / basename(output.name, format.removeprefix("file") if format != "dir" else "")
     (target if format == "dir" else target.parent).mkdir(parents=True)
@@ -151,13 +153,13 @@ def _same(was: Any, now: Any) -> bool:
     return was is now or (type(was) is type(now) and isinstance(was, _SAME) and repr(was) == repr(now))
 
 
-def _told(bound: _Bound, scene: StepContext) -> list[str]:
-    lines = [f"bound: {_listed(bound.said)}"] if bound.said else []
+def _report(bound: _Bound, context: StepContext) -> list[str]:
+    lines = [f"bound: {_listed(bound.descriptions)}"] if bound.descriptions else []
     lines += [f"replaced here: {_listed(bound.replaced)}"] if bound.replaced else []
-    return [*lines, *(f"note: {note}" for note in scene.notes)]
+    return [*lines, *(f"note: {note}" for note in context.notes)]
 
 
 def _listed(names: Iterable[str]) -> str:
-    found = list(names)
-    more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return ", ".join(found[:_LISTED]) + more
+    listed = list(names)
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return ", ".join(listed[:_LISTED]) + more

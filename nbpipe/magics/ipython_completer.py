@@ -1,4 +1,4 @@
-"""Tab completion of ``%%step``, ``#| key:`` lines and ``%nbpipe`` in whatever front end asks the kernel."""
+"""Tab completion of ``%%step``, ``#| key:`` lines and ``%nbpipe``, for all front ends of the kernel."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _QUOTED = frozenset(" ,'\"")
 
 
 def offer(shell: InteractiveShell, session: KernelSession) -> None:
-    """Have IPython's completer ask us about each place where somebody presses Tab."""
+    """Add nbpipe's matcher to IPython's completer."""
     shell.Completer.custom_matchers.append(_matcher(session))
 
 
 def offer_no_more(shell: InteractiveShell) -> None:
-    """Take that back."""
-    others = [asked for asked in shell.Completer.custom_matchers if getattr(asked, "__name__", "") != _NAME]
+    """Remove nbpipe's matcher from IPython's completer."""
+    others = [matcher for matcher in shell.Completer.custom_matchers if getattr(matcher, "__name__", "") != _NAME]
     shell.Completer.custom_matchers[:] = others
 
 
@@ -39,19 +39,19 @@ def _matcher(session: KernelSession) -> Callable[[CompletionContext], Any]:
         source = context.full_text
         if "step" not in source and "%nbpipe" not in source:
             return _nothing()
-        place = (source, context.cursor_line, context.cursor_position, known(session))
+        place = (source, context.cursor_line, context.cursor_position, completion_names(session))
         offered = complete_line(*place) or complete(*place)
         if offered is None:
             return _nothing()
         words = [SimpleCompletion(text=word, type="nbpipe") for word in offered.words]
         return SimpleMatcherResult(completions=words, matched_fragment=offered.fragment, suppress=True, ordered=True)
 
-    made: Callable[[CompletionContext], Any] = nbpipe_matcher
-    return made
+    matcher: Callable[[CompletionContext], Any] = nbpipe_matcher
+    return matcher
 
 
-def known(session: KernelSession) -> CompletionNames:
-    """Return what can be named in this kernel now; nothing where its cells cannot be read."""
+def completion_names(session: KernelSession) -> CompletionNames:
+    """Return the names to complete in this kernel; only paths if its cells cannot be parsed."""
     paths = partial(_paths, session.base)
     try:
         reading = session.reading()
@@ -61,12 +61,12 @@ def known(session: KernelSession) -> CompletionNames:
     return CompletionNames(steps, tuple(parameter.name for parameter in reading.parameters), paths)
 
 
-def _paths(base: Path, begun: str) -> list[str]:
-    """Return the files and folders whose names go on from there; a name that would need quotes is left out."""
-    folder, slash, name = begun.rpartition("/")
+def _paths(base: Path, prefix: str) -> list[str]:
+    """Return the files and folders that begin with a prefix, without names that would need quotes."""
+    folder, slash, name = prefix.rpartition("/")
     try:
-        with os.scandir(base / (folder + slash)) as found:
-            entries = [(entry.name, entry.is_dir()) for entry in islice(found, _LOOKED_AT)]
+        with os.scandir(base / (folder + slash)) as listing:
+            entries = [(entry.name, entry.is_dir()) for entry in islice(listing, _LOOKED_AT)]
     except OSError:
         return []
     fitting = sorted(entry for entry in entries if entry[0].startswith(name) and not (_QUOTED & set(entry[0])))

@@ -1,4 +1,4 @@
-"""A kernel as the verbs' caller: its cells as they were last run, and its workspace or a named one."""
+"""A kernel as the verbs' caller: its cells as last run, and its workspace or a named one."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from nbpipe.errors import BadParameter, BadUsage
+from nbpipe.errors import BadUsage, WorkspaceUntrusted
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import write_lines
-from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions
+from nbpipe.verbs.syntax import Verb
 from nbpipe.views import text_tables
 from nbpipe.workspace import Workspace
 
 
 class KernelCaller:
-    """Use it as a context manager: a workspace that the author named is closed with it.
+    """The caller for a kernel; as a context manager, it closes a named workspace that the call has opened.
 
-    ``verb`` is the name of the verb that is called; ``blocking`` runs steps while the cell waits for them.
+    ``verb`` is the called one; ``blocking`` runs steps while the cell waits for them.
     """
 
     def __init__(
         self,
         session: KernelSession,
-        verb: str,
+        verb: Verb,
         named_workspace: Path | None,
         blocking: Callable[[PipelineRequest, RunOptions], None],
     ) -> None:
@@ -47,11 +48,17 @@ class KernelCaller:
 
     @property
     def workspace(self) -> Workspace:
-        """Return the kernel's workspace, or the named one."""
-        if self.named_workspace is None:
-            return self._session.workspace
-        if self._other is None:
+        """Return the kernel's workspace, or the named one; an untrusted one is opened only to look into it."""
+        if self._other is not None:
+            return self._other
+        try:
+            if self.named_workspace is None:
+                return self._session.workspace
             self._other = Workspace.open(self.folder, self.named_workspace)
+        except WorkspaceUntrusted:
+            if not self._verb.reads_only:
+                raise
+            self._other = Workspace.read(self.folder, self.named_workspace)
         return self._other
 
     @property
@@ -66,15 +73,15 @@ class KernelCaller:
 
     @property
     def saved(self) -> Path:
-        """Return the notebook's file; raise BadUsage where the kernel is not told it."""
+        """Return the notebook's file; raise BadUsage if the kernel does not know it."""
         if self._session.notebook is None:
-            hint = f"In a shell: nbpipe {self._verb} NOTEBOOK"
-            raise BadUsage("this kernel is not told which notebook it belongs to", hint)
+            hint = f"In a shell: nbpipe {self._verb.name} NOTEBOOK"
+            raise BadUsage("this kernel does not know which notebook it belongs to", hint)
         return self._session.notebook
 
     @property
     def reads_file(self) -> bool:
-        """Say that the cells are those that the kernel ran."""
+        """Return False: the cells are those that the kernel ran."""
         return False
 
     def request(
@@ -86,12 +93,7 @@ class KernelCaller:
         force: tuple[str, ...] | None = None,
     ) -> PipelineRequest:
         """Return the request for steps of the kernel's cells."""
-        request = self._session.request(steps, texts=texts or {}, start=start, force=force)
-        refused = any(error.place.step is None for error in request.reading.errors)
-        if texts and not request.reading.parameters and not refused:
-            message = f"there is no parameter `{next(iter(texts))}`: this kernel knows no parameters cell"
-            raise BadParameter(message, "Mark the cell with `#| parameters`: a kernel is not told tags.")
-        return request
+        return self._session.request(steps, texts=texts or {}, start=start, force=force)
 
     def cells(self) -> tuple[Cell, ...]:
         """Return the cells as the kernel last ran them."""
@@ -105,12 +107,15 @@ class KernelCaller:
             self._blocking(request, run_options)
 
     def show_live(self) -> bool:
-        """Show the card of the run that is going on, if a front end can show one."""
+        """Show the card of the active run, if a front end can show one."""
         session = self._session
         if not is_watched(session.shell):
             return False
+        # What has just been submitted may have no workspace yet.
         view = session.live.newest()
         if view is None:
+            if not session.has_workspace:
+                return False
             newest = session.workspace.runs.newest(session.identity)
             if newest is None or newest[0].status.terminal:
                 return False
@@ -119,17 +124,18 @@ class KernelCaller:
         return True
 
     def await_submitted(self) -> None:
-        """Return when what was submitted has begun, or does not in time."""
-        self._session.live.begun()
+        """Wait until the submitted runs have begun, up to a time limit."""
+        self._session.live.await_begun()
 
     def await_output(self, name: str) -> None:
-        """Return when nothing more comes of the step that makes an output."""
+        """Wait until the step that produces an output has ended."""
         self._session.outputs.await_made(name)
 
     def target(self, artifact: Artifact, path: Path | None) -> Path | None:  # noqa: ARG002 - the protocol's
-        """Return the named path, from the kernel's folder; an output is bound where none is named."""
+        """Return the named path relative to the kernel's folder; None if the output is to be bound."""
         return None if path is None else self.folder / path
 
     def updated(self, update: RunUpdate) -> None:
-        """Write what is new in a run that is followed."""
-        write_lines(text_tables.update_lines(update.executions, update.named_attempts, update.outputs))
+        """Write the changes in a followed run."""
+        numbers = self.workspace.runs.origin_numbers(update.executions)
+        write_lines(text_tables.update_lines(update.executions, update.named_attempts, update.outputs, numbers))

@@ -1,4 +1,4 @@
-"""The cells that this kernel has run, as last run: what a plan in a kernel is made from."""
+"""The cells that this kernel has run, as last run: the source of its plans."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BEFORE = "before:"
 
 
 class KernelCells:
-    """Cells by their id where the front end tells one, else each run is a cell of its own.
+    """Cells by the ids that the front end sends; without ids, each executed input is a cell of its own.
 
-    A kernel is told no tags. The notebook file has them where it can be found; under papermill the injected cell
-    begins with a comment of its own, and the cell whose names it binds again is the parameters cell. ``named`` says
-    that a front end tells ids.
-    A cell's number is the one that its reader sees beside it: ``[n]`` of its last execution; ``count`` tells that of a
-    cell that is about to run.
+    A kernel does not get the tags of cells. They are read from the notebook file if it can be found; under papermill
+    the injected cell begins with a special comment, and the cell whose names it rebinds is the parameters cell.
+    ``named`` says that the front end sends ids.
+    A cell's number is the one shown beside it: ``[n]`` of its last execution; ``count`` returns that of a cell that is
+    about to run.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class KernelCells:
         for number, source in enumerate(before_us, 1):
             if not source.strip() or misplaced(Cell(number, source)) is not None:
                 continue
-            known = ids.get(source.strip(), "")
-            self._keep(f"id:{known}" if known else f"{_BEFORE}{number}", Cell(number, source, known))
+            cell_id = ids.get(source.strip(), "")
+            self._keep(f"id:{cell_id}" if cell_id else f"{_BEFORE}{number}", Cell(number, source, cell_id))
 
     def before(self, info: Any) -> None:
-        """Keep the cell that is about to run; forget those that were deleted since the last one ran."""
+        """Record the cell that is about to run; forget cells that were deleted since the last one ran."""
         for deleted in self._deleted():
             self._cells.pop(f"id:{deleted}", None)
         source = info.raw_cell or ""
@@ -57,17 +57,17 @@ class KernelCells:
             self._current = ""
             return
         number = self._number = self._count()
-        known = getattr(info, "cell_id", None)
-        self._keep(f"id:{known}" if known else f"run:{number}", Cell(number, source, known or ""))
+        cell_id = getattr(info, "cell_id", None)
+        self._keep(f"id:{cell_id}" if cell_id else f"run:{number}", Cell(number, source, cell_id or ""))
 
     def after(self, result: Any) -> None:
-        """Forget a cell that does not even compile: it has defined nothing."""
+        """Forget a cell that does not compile, since it has defined nothing."""
         if result.error_before_exec is not None and self._current and marker(self.source) != "step":
             self._cells.pop(self._current, None)
 
     @property
     def source(self) -> str:
-        """Return the text of the cell that runs now."""
+        """Return the source of the running cell."""
         cell = self._cells.get(self._current)
         return cell.source if cell else ""
 
@@ -81,7 +81,7 @@ class KernelCells:
         return error
 
     def declare(self, source: str) -> Cell:
-        """Return the running step cell; one that was called by a program instead of a cell is kept under its text."""
+        """Return the running step cell; a magic that was called by a program is recorded under its source."""
         stacked = misplaced(self._cells[self._current]) if self._current in self._cells else None
         if stacked is not None:
             self._cells.pop(self._current)
@@ -91,7 +91,7 @@ class KernelCells:
         return self._cells[self._current]
 
     def all(self) -> tuple[Cell, ...]:
-        """Return the cells with the tags that can be known."""
+        """Return the cells with their known tags."""
         self._saved = _file_cells(self._notebook)
         tags = {cell.id: cell.tags for cell in self._saved}
         cells = [dataclasses.replace(cell, tags=tags.get(cell.id, frozenset())) for cell in self._cells.values()]
@@ -99,25 +99,25 @@ class KernelCells:
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of the notebook's cells: those that :meth:`all` found saved last, else of those that ran."""
+        """The ids of the cells in the saved notebook, as last read by :meth:`all`, else of the cells that ran."""
         saved = frozenset(cell.id for cell in self._saved)
         return saved or frozenset(cell.id for cell in self._cells.values() if cell.id)
 
     def forget(self, cell: Cell) -> None:
-        """Forget a step cell that was refused, so that it does not stand in the way of others."""
-        self._cells = {key: kept for key, kept in self._cells.items() if kept is not cell}
+        """Forget a refused step cell, so that it does not affect other steps."""
+        self._cells = {key: other for key, other in self._cells.items() if other is not cell}
 
     def _keep(self, key: str, cell: Cell) -> None:
         if self._terminal:
             self._drop(self._replaced(cell), "")
         elif self._named:
-            # What ran before us may be an earlier text of this cell: nobody told which cell it was.
+            # An input that ran before the extension was loaded may be an earlier version of this cell: it has no id.
             self._drop(self._replaced(cell), _BEFORE)
         self._cells[key] = cell
         self._current = key
 
     def _replaced(self, cell: Cell) -> Callable[[Cell], bool]:
-        """Return what an input without a known cell replaces: the same text, step, or definitions of the same names."""
+        """Return a predicate for the cells that an input without an id replaces: same text, step, or defined names."""
         name, names, text = _step_name(cell), bound_names(cell.source), cell.source.strip()
         if name:
             return lambda other: _step_name(other) == name
@@ -130,11 +130,11 @@ class KernelCells:
 
 
 def session_notebook(folder: Path) -> Path | None:
-    """Return the notebook that this kernel belongs to, where the server or the editor tells."""
-    told = os.environ.get("JPY_SESSION_NAME") or os.environ.get("__vsc_ipynb_file__")  # noqa: SIM112  # VS Code spells it so
-    if not told:
+    """Return the notebook that this kernel belongs to, if the server or the editor names it."""
+    name = os.environ.get("JPY_SESSION_NAME") or os.environ.get("__vsc_ipynb_file__")  # noqa: SIM112  # VS Code spells it so
+    if not name:
         return None
-    path = folder / Path(told).name
+    path = folder / Path(name).name
     return path if path.is_file() else None
 
 
@@ -149,7 +149,7 @@ def _step_name(cell: Cell) -> str | None:
 
 
 def _file_cells(notebook: Path | None) -> tuple[Cell, ...]:
-    """Return the cells of the saved notebook that have an id; none where it cannot be read."""
+    """Return the cells of the saved notebook that have an id; none if it cannot be read."""
     try:
         return tuple(cell for cell in read_notebook(notebook).cells if cell.id) if notebook else ()
     except Refused:
@@ -157,7 +157,7 @@ def _file_cells(notebook: Path | None) -> tuple[Cell, ...]:
 
 
 def _with_parameters(cells: list[Cell]) -> list[Cell]:
-    """Tag papermill's injected cell, and the cell above it whose names it binds again."""
+    """Tag papermill's injected cell, and the cell above it whose names it rebinds."""
     for place, cell in enumerate(cells):
         if not cell.source.lstrip().startswith(_INJECTED) or not bound_names(cell.source):
             continue

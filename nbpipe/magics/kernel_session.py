@@ -1,4 +1,4 @@
-"""One kernel's dealings with its workspace: declare, run, submit, bind outputs."""
+"""The session of a kernel with its workspace: parsing, running, submitting, binding outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
-from nbpipe.magics.front_end_detection import deleted_cells, names_cells
+from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
 from nbpipe.magics.kernel_cells import KernelCells, session_notebook
 from nbpipe.magics.output_bindings import OutputBindings, WaitMessage
 from nbpipe.magics.run_client import RunClient
@@ -21,6 +21,7 @@ from nbpipe.magics.run_view import RunView
 from nbpipe.model import Cell, ExecutionRecord, ObjectReference, RunRecord
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import find_workspace
+from nbpipe.resolve.workspace_trust import is_trusted
 from nbpipe.run.driver import Executor
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.reports import RunReport
@@ -30,7 +31,7 @@ from nbpipe.workspace import ActiveRun, Workspace
 
 
 class KernelSession:
-    """The workspace, the cluster and the cells of one kernel; the first two are opened when first needed."""
+    """The workspace, the cluster and the cells of a kernel; workspace and cluster are opened on first use."""
 
     def __init__(self, shell: InteractiveShell, hint: Callable[[], WaitMessage]) -> None:
         self.shell = shell
@@ -38,7 +39,7 @@ class KernelSession:
         self.notebook = session_notebook(self.base)
         inputs = shell.history_manager.input_hist_raw if shell.history_manager else [""]
         terminal = not hasattr(shell, "kernel")
-        # Not execution_count: IPython 9 counts on before it tells that a cell is about to run, IPython 8 afterwards.
+        # Not execution_count: IPython 9 increments it before the pre_run_cell event, IPython 8 after it.
         self.cells = KernelCells(
             inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal,
             named=names_cells(shell),
@@ -53,12 +54,12 @@ class KernelSession:
 
     @property
     def identity(self) -> str:
-        """Return the notebook's name in the history; a kernel that is told none is known by its folder."""
+        """Return the notebook's name in the history; a kernel without a known notebook is named after its folder."""
         return str(self.notebook or self.base / "(kernel)")
 
     @property
     def workspace(self) -> Workspace:
-        """Return the workspace nearest to the notebook, made anew if it was deleted meanwhile; asked by any thread."""
+        """Return the workspace nearest to the notebook, recreated if it was deleted; any thread may call it."""
         with self._opening:
             if self._workspace is not None and not self._workspace.is_in_place:
                 self._workspace.close()
@@ -69,8 +70,11 @@ class KernelSession:
 
     @property
     def has_workspace(self) -> bool:
-        """Return whether there is a workspace already."""
-        return self._workspace is not None or find_workspace(self.base).database.exists()
+        """Return whether there is a workspace already, and one that is trusted."""
+        if self._workspace is not None:
+            return True
+        layout = find_workspace(self.base)
+        return layout.database.exists() and is_trusted(layout.root)
 
     def close(self) -> None:
         """Stop the cluster and close the workspace."""
@@ -84,15 +88,15 @@ class KernelSession:
             self._workspace = None
 
     def reading(self) -> ParsedNotebook:
-        """Return what the cells say that this kernel has run."""
+        """Return the parsed cells that this kernel has run."""
         return self.parse(self.cells.all())
 
     def parse(self, cells: tuple[Cell, ...]) -> ParsedNotebook:
-        """Return what cells of this kernel say; they are read once for as long as they stay as they are."""
-        known = self._parsed
-        if known is None or known[0] != cells:
-            known = self._parsed = cells, parse_cells(cells)
-        return known[1]
+        """Return parsed cells of this kernel; the result is cached while the cells do not change."""
+        parsed = self._parsed
+        if parsed is None or parsed[0] != cells:
+            parsed = self._parsed = cells, parse_cells(cells)
+        return parsed[1]
 
     def request(self, steps: Iterable[str] = (), reading: ParsedNotebook | None = None, **more: Any) -> PipelineRequest:
         """Return the request for steps of this kernel's cells; errors count only where these steps need it."""
@@ -105,14 +109,14 @@ class KernelSession:
     def submit(
         self, request: PipelineRequest, cells: tuple[Cell, ...], run_options: RunOptions | None = None
     ) -> RunView:
-        """Hand steps to the process that carries this kernel's runs; their outputs are expected from now on."""
+        """Submit steps to the runner of this kernel, and expect their outputs from now on."""
         live = self.live
         view = live.submit(request, cells) if run_options is None else live.submit_alone(request, cells, run_options)
         for step in request.reading.steps:
             if step.name not in view.texts:
                 continue
-            asked = step.name in request.steps or not request.steps
-            expect = self.outputs.expect if asked else self.outputs.expect_too
+            is_requested = step.name in request.steps or not request.steps
+            expect = self.outputs.expect if is_requested else self.outputs.expect_too
             names = [output.name for output in step.outputs]
             expect(names, step.name, view, definition_digests(request.reading.code[step.name]))
         return view
@@ -124,7 +128,7 @@ class KernelSession:
         watch: Callable[[RunUpdate], None],
         began: Callable[[ActiveRun], None],
     ) -> RunReport:
-        """Run steps to their end and bind the outputs that they made or reused."""
+        """Run steps to their end and bind their outputs."""
         report = self.workspace.runs.run(request, run_options, watch, self._executors, began=began)
         self.workspace.context.digests.flush()
         for code in request.reading.code.values():
@@ -135,17 +139,17 @@ class KernelSession:
         return report
 
     def launch(self, request: PipelineRequest, run_options: RunOptions) -> tuple[RunRecord, list[ExecutionRecord]]:
-        """Hand a run of the cells as they are to a process of its own."""
+        """Submit a run of the present cells to a process of its own."""
         workspace = self.workspace
         return workspace.launch(Submission(self.cells.all(), request, run_options, workspace.layout.root))
 
     def unbind(self, report: RunReport) -> None:
-        """Take away the names of outputs that steps failed to make."""
-        made = {artifact.name for step in report.steps for artifact in step.artifacts}
+        """Unbind the names of outputs that failed steps did not produce."""
+        produced = {artifact.name for step in report.steps for artifact in step.artifacts}
         failed = {step.step for step in report.steps if step.failure is not None}
         for step in self.reading().steps:
             for output in step.outputs if step.name in failed else ():
-                if output.name not in made:
+                if output.name not in produced:
                     self.outputs.unbind(output.name)
 
     def _path_of(self, reference: ObjectReference) -> Path:
@@ -158,6 +162,6 @@ class KernelSession:
 
 
 def _connection_file(shell: InteractiveShell) -> str:
-    """Return the file that exists for as long as the kernel does, over restarts too; empty on a terminal."""
+    """Return the kernel's connection file, which exists as long as the kernel, across restarts; empty on a terminal."""
     application = getattr(getattr(shell, "kernel", None), "parent", None)
     return str(getattr(application, "abs_connection_file", ""))

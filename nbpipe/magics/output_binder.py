@@ -1,4 +1,4 @@
-"""Brings outputs that have come into the namespace, in the thread that runs the cells and between two of them."""
+"""Binds outputs that are ready in the namespace, in the thread that runs the cells and between two cells."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from nbpipe.magics.output_bindings import OutputBindings
 
 
 class OutputBinder:
-    """Told by any thread that something may have come; binds it when the kernel has a moment."""
+    """Notified by any thread that outputs may be ready; binds them when the kernel is idle."""
 
     def __init__(self, shell: Any, outputs: OutputBindings) -> None:
         self._loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
         self._outputs = outputs
-        self._asked = threading.Event()
+        self._scheduled = threading.Event()
 
     def tell(self) -> None:
-        """Have the kernel look, unless it is to look already."""
-        if self._loop is not None and not self._asked.is_set() and self._outputs.has_come():
-            self._asked.set()
+        """Schedule a check in the kernel's thread, unless one is scheduled already."""
+        if self._loop is not None and not self._scheduled.is_set() and self._outputs.has_come():
+            self._scheduled.set()
             self._loop.add_callback(self._look)
 
     def before(self, _info: object) -> None:
-        """Look before a cell runs."""
+        """Bind outputs before a cell runs."""
         self._outputs.bind_ready()
 
     def _look(self) -> None:
-        self._asked.clear()
+        self._scheduled.clear()
         self._outputs.bind_ready()

@@ -1,4 +1,4 @@
-"""The steps' outputs in the user's namespace: bound when they are there, waited for by the cell that reads them."""
+"""The steps' outputs in the user's namespace: bound when they are ready, awaited by the cell that reads them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from nbpipe.model import Artifact, ExecutionRecord, ObjectReference, Status
 from nbpipe.views.terminal_text import fit
 from nbpipe.views.wording import duration, failure_line
 
-# What is larger, or needs a library that nobody has loaded, is loaded by the cell that reads it.
+# Larger outputs, and those that need a library that is not loaded, are loaded by the cell that reads them.
 _AT_ONCE_BYTES = 32 << 20
 _HINT_SECONDS = 0.5
 _PAUSE = 0.2
-_SAID_COLUMNS = 500
+_FAILURE_COLUMNS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """Where a name will come from: a step of a run that goes on, or has ended without the name being bound yet."""
+    """The source of an expected name: a step of a run that is active, or has ended but is not bound yet."""
 
     step: str
     view: RunView
@@ -38,7 +38,7 @@ class _Expected:
 
 
 class OutputBindings:
-    """What outputs this kernel has, and which it will have."""
+    """The outputs that are bound or expected in this kernel."""
 
     def __init__(
         self, namespace: dict[str, Any], hint: Callable[[], WaitMessage], path_of: Callable[[ObjectReference], Path]
@@ -53,7 +53,7 @@ class OutputBindings:
         self._refused: set[ObjectReference] = set()
 
     def expect(self, names: Iterable[str], step: str, view: RunView, classes: Mapping[str, str]) -> None:
-        """Expect outputs of a step: whoever reads one of these names from now on waits for it."""
+        """Expect outputs of a step: cells that read these names wait for them from now on."""
         for name in names:
             self._own.discard(name)
             self._renewed.pop(name, None)
@@ -61,7 +61,7 @@ class OutputBindings:
             self._expected[name] = _Expected(step, view, classes)
 
     def expect_too(self, names: Iterable[str], step: str, view: RunView, classes: Mapping[str, str]) -> None:
-        """Expect outputs of a step that another one needs: names that are bound are renewed if the result is new."""
+        """Expect outputs of a step that another one needs: bound names are rebound if the result is new."""
         for name in names:
             if name in self._bound or (name in self._expected and self._expected[name].view is not view):
                 self._renewed[name] = _Expected(step, view, classes)
@@ -69,7 +69,7 @@ class OutputBindings:
                 self._expected[name] = _Expected(step, view, classes)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Expect these names no more: the user's code binds them."""
+        """Stop expecting these names, because the user's code binds them."""
         for name in names:
             if self._expected.pop(name, None) or self._renewed.pop(name, None) or self._bound.pop(name, None):
                 self._own.add(name)
@@ -80,12 +80,12 @@ class OutputBindings:
         return frozenset(self._expected)
 
     @property
-    def known(self) -> frozenset[str]:
-        """Return the names that outputs have, or will have."""
+    def names(self) -> frozenset[str]:
+        """Return the names of bound and expected outputs."""
         return frozenset(self._expected) | frozenset(self._renewed) | frozenset(self._bound)
 
     def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
-        """Give the notebook an output under its name: the value, or the path of a file or folder."""
+        """Bind an output to its name in the notebook: the value, or the path of a file or folder."""
         name = artifact.name
         if not again and self._bound.get(name) == artifact.reference and name in self._namespace:
             self._expected.pop(name, None)
@@ -107,20 +107,20 @@ class OutputBindings:
             raise
 
     def unbind(self, name: str) -> None:
-        """Take a name away that an earlier result had."""
+        """Unbind a name that an earlier result was bound to."""
         if self._bound.pop(name, None) is not None:
             self._namespace.pop(name, None)
 
     def has_come(self) -> bool:
-        """Return whether anything has come that costs nothing to load; asked by any thread, so nothing is changed."""
+        """Return whether outputs are ready that are cheap to load; any thread may call it, so it changes nothing."""
         renewed = list(self._renewed.values())
         return bool(self._light()) or any(expected.view.is_done(expected.step) for expected in renewed)
 
     def bind_ready(self) -> None:
-        """Bind what has come and costs nothing to load."""
+        """Bind outputs that are ready and cheap to load."""
         for artifact, classes in self._ready():
             share_classes(self._namespace, classes)
-            # What cannot be loaded is told by the cell that reads it.
+            # If an output cannot be loaded, the cell that reads it reports the error.
             with contextlib.suppress(NbpipeError):
                 self.bind(artifact)
 
@@ -134,21 +134,21 @@ class OutputBindings:
         return self._light()
 
     def _light(self) -> list[tuple[Artifact, Mapping[str, str]]]:
-        found: list[tuple[Artifact, Mapping[str, str]]] = []
+        ready: list[tuple[Artifact, Mapping[str, str]]] = []
         for name, expected in list(self._expected.items()):
             artifact = _output(expected.view.succeeded(expected.step), name)
             if artifact is not None and artifact.reference not in self._refused and _is_light(artifact):
-                found.append((artifact, expected.classes))
-        return found
+                ready.append((artifact, expected.classes))
+        return ready
 
     def await_made(self, name: str) -> None:
-        """Return when nothing more comes of the step that makes an output; nothing is bound."""
+        """Wait until the step that produces an output has ended, without binding anything."""
         expected = self._expected.get(name) or self._renewed.get(name)
         if expected is not None:
             self._wait(name, expected)
 
     def await_names(self, names: Iterable[str]) -> None:
-        """Bind these names, waiting for the steps that make them; StepFailed when one does not come."""
+        """Bind these names, waiting for their steps; raise StepFailed if an output is not produced."""
         for name in names:
             if name in self._expected:
                 self._await(name, self._expected[name])
@@ -156,7 +156,7 @@ class OutputBindings:
                 self._await_renewal(name, self._renewed[name])
 
     def _await_renewal(self, name: str, expected: _Expected) -> None:
-        """Wait until it is known whether a name that is bound has a new result; without one it stays as it is."""
+        """Wait until it is known whether a bound name has a new result; without one it is not changed."""
         self._wait(name, expected)
         self._ready()
         if name in self._expected:
@@ -182,9 +182,9 @@ class OutputBindings:
                     hint.say(name, step, view.record(step), time.monotonic() - begin)
 
     def read_by(self, code: CodeType | None, names: Iterable[str]) -> list[str]:
-        """Return the expected names among some that a cell reads, and among those that functions it calls read."""
+        """Return the expected names among those that a cell, and the functions it calls, read."""
         awaited = self._expected.keys() | self._renewed.keys()
-        found = awaited & set(names)
+        names_read = awaited & set(names)
         todo: list[CodeType] = [code] if code is not None else []
         seen: set[CodeType] = set()
         functions = [self._namespace.get(name) for name in names]
@@ -197,20 +197,20 @@ class OutputBindings:
             todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
             for name in code.co_names:
                 if name in awaited:
-                    found.add(name)
+                    names_read.add(name)
                 value = self._namespace.get(name)
                 if isinstance(value, FunctionType) and value.__globals__ is self._namespace:
                     todo.append(value.__code__)
-        return sorted(found)
+        return sorted(names_read)
 
 
 class WaitMessage:
-    """Tells whoever waits what for; nothing is shown of a short wait."""
+    """The message about what a cell waits for; short waits show none."""
 
     def __init__(self, show: Callable[[str, Any], Any]) -> None:
         self._show = show
         self._handle: Any = None
-        self._said = ""
+        self._summary = ""
         self._next = 0.0
 
     def __enter__(self) -> Self:
@@ -218,23 +218,23 @@ class WaitMessage:
 
     def __exit__(self, *_: object) -> None:
         if self._handle is not None:
-            self._show(self._said, self._handle)
+            self._show(self._summary, self._handle)
 
     def say(self, name: str, step: str, record: ExecutionRecord | None, seconds: float) -> None:
-        """Show what is waited for, brought up to date once a second."""
-        self._said = f"waited {duration(seconds)} for `{name}`, an output of {step}"
+        """Show what the cell waits for, updated once a second."""
+        self._summary = f"waited {duration(seconds)} for `{name}`, an output of {step}"
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1.0
         state = record.status.value if record else "submitted"
         line = f"waiting for `{name}`, an output of {step} ({state}, {duration(seconds)}); "
-        line += "interrupt the kernel to stop waiting: the step goes on"
+        line += "interrupt the kernel to stop waiting; the step continues"
         self._handle = self._show(line, self._handle)
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let an interrupt end what waits; in a cell that awaits it would only be noted for the cell's next await."""
+    """Let an interrupt end the waiting; in an async cell it would otherwise only take effect at the next await."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -260,11 +260,11 @@ def _is_light(artifact: Artifact) -> bool:
 def _missing(name: str, step: str, view: RunView) -> StepFailed:
     record = view.record(step)
     if view.error is not None:
-        return StepFailed(f"`{name}` is not there: {view.error}")
+        return StepFailed(f"`{name}` is not available: {view.error}")
     if record is None or record.failure is None or record.status is not Status.FAILED:
         ended = record or view.run
-        state = ended.status.value if ended else "gone"
+        state = ended.status.value if ended else "unknown"
         return StepFailed(f"`{name}` is an output of step {step}, which is {state}", "Run its cell again.")
-    said = fit(failure_line(record.failure), _SAID_COLUMNS)
-    return StepFailed(f"`{name}` is an output of step {step}, which failed: {said}",
-                      "Mend the step's cell and run it again.")  # fmt: skip
+    failure = fit(failure_line(record.failure), _FAILURE_COLUMNS)
+    return StepFailed(f"`{name}` is an output of step {step}, which failed: {failure}",
+                      "Fix the step's cell and run it again.")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Offers to write into a refused cell what it lacks."""
+"""Quick fixes for refused cells: a button that adds missing inputs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nbpipe.widget import QuickFixWidget
 
 
 class QuickFixOffer:
-    """The offer under the cell that was refused last; it is gone when the next cell runs."""
+    """The quick fix under the cell that was refused last; it is removed when the next cell runs."""
 
     def __init__(self) -> None:
         self._offer: QuickFixWidget | None = None
 
     def offer(self, cell: Cell, errors: Iterable[NbpipeError]) -> None:
-        """Offer to declare what these errors of the cell miss, where that can be told."""
+        """Offer to declare the inputs that are missing according to the cell's errors, if they are known."""
         added: list[str] = []
         for error in errors:
             source = declare_missing_input(cell, error)
@@ -29,7 +29,7 @@ class QuickFixOffer:
             self._offer = QuickFixWidget(f"Add {', '.join(dict.fromkeys(added))} to the cell's inputs", cell.source)
 
     def withdraw(self, _info: object = None) -> None:
-        """Take the offer away."""
+        """Remove the offer."""
         offer, self._offer = self._offer, None
         if offer is not None:
             offer.close()

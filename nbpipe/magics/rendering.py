@@ -9,15 +9,16 @@ from typing import Any
 from nbpipe.magics.display import COLUMNS, show_lines, show_log, show_table, show_warnings
 from nbpipe.magics.in_kernel_steps import bind_locals, debug, run_here
 from nbpipe.magics.kernel_session import KernelSession
-from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.model import ExecutionRecord, Metric, RunRecord
 from nbpipe.verbs import responses as r
 from nbpipe.views import html_tables, text_tables, why_report
+from nbpipe.views.html import Html
 from nbpipe.views.run_comparison import comparison_html, comparison_lines
-from nbpipe.views.wording import accepted_line, status_words
+from nbpipe.views.wording import accepted_line, status_words, warning_line
 
 
 def render(session: KernelSession, response: r.Response) -> None:
-    """Show a response under the cell."""
+    """Show a response under the cell that called the verb."""
     _RENDERERS[type(response)](session, response)
 
 
@@ -29,21 +30,26 @@ def _plan(_session: KernelSession, response: r.PlanResponse) -> None:
 
 
 def _detached(_session: KernelSession, response: r.DetachedResponse) -> None:
-    show_lines([f"run {response.run.number} continues by itself: %nbpipe status, %nbpipe cancel"])
+    show_lines([f"run {response.run.number} continues in the background: %nbpipe status, %nbpipe cancel"])
 
 
 def _here(session: KernelSession, response: r.HereResponse) -> None:
-    show_lines(run_here(session, response.scene))
+    show_lines(run_here(session, response.step_context))
 
 
-def show_run(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int]) -> None:
-    """Show a recorded run as a table."""
+def show_run(
+    run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int], metrics: Sequence[Metric]
+) -> None:
+    """Show a recorded run as a table, with its metrics."""
     lines = [f"run {run.number} {status_words(run.status)}", *text_tables.step_lines(steps, COLUMNS, numbers)]
-    show_table(lines, html_tables.run_html(run, steps, numbers))
+    metric_lines = text_tables.metric_lines(metrics)
+    html = [html_tables.run_html(run, steps, numbers)]
+    html += [html_tables.lines_html(metric_lines)] if metric_lines else []
+    show_table([*lines, *metric_lines], Html.join(html))
 
 
-def _run(_session: KernelSession, response: r.RunResponse) -> None:
-    show_run(response.run, response.steps, response.numbers)
+def _run(_session: KernelSession, response: r.RecordedRunResponse) -> None:
+    show_run(response.run, response.steps, response.numbers, response.metrics)
 
 
 def _cancel(session: KernelSession, response: r.CancelResponse) -> None:
@@ -52,13 +58,13 @@ def _cancel(session: KernelSession, response: r.CancelResponse) -> None:
 
 
 def _why(_session: KernelSession, response: r.WhyResponse) -> None:
-    told, numbers = response.explained, response.numbers
-    parts = (told.step, told.verdict, told.now, told.before, told.last)
+    explanation, numbers = response.explained, response.numbers
+    parts = (explanation.step, explanation.verdict, explanation.now, explanation.before, explanation.last)
     show_table(why_report.why_lines(*parts, numbers=numbers), why_report.why_html(*parts, numbers=numbers))
 
 
 def _debug(session: KernelSession, response: r.DebugResponse) -> None:
-    show_lines((bind_locals if response.with_locals else debug)(session, response.scene))
+    show_lines((bind_locals if response.with_locals else debug)(session, response.step_context))
 
 
 def _accept(_session: KernelSession, response: r.AcceptResponse) -> None:
@@ -67,7 +73,7 @@ def _accept(_session: KernelSession, response: r.AcceptResponse) -> None:
 
 
 def _log(_session: KernelSession, response: r.LogResponse) -> None:
-    show_log(response.found)
+    show_log(response.log)
 
 
 def _pull(session: KernelSession, response: r.PullResponse) -> None:
@@ -103,16 +109,21 @@ def _verification(_session: KernelSession, response: r.VerificationResponse) -> 
     )
 
 
+def _trust(_session: KernelSession, response: r.TrustResponse) -> None:
+    accepted = response.accepted
+    show_lines(text_tables.trust_lines(str(accepted.root), accepted.reasons, accepted.holds))
+
+
 def _lint(session: KernelSession, response: r.LintResponse) -> None:
     if response.fixed and session.notebook is not None:
         show_lines([_changed(session.notebook, response.fixed)])
-    show_lines([f"{w.place.words()}: {w.message}. {w.hint}" for w in response.warnings] or ["no warnings"])
+    show_lines([warning_line(warning) for warning in response.warnings] or ["no warnings"])
 
 
 def _format(_session: KernelSession, response: r.FormatResponse) -> None:
     for path, cells in response.notebooks:
         if not cells:
-            show_lines([f"{path.name} is left as written"])
+            show_lines([f"{path.name} is left unchanged"])
         elif response.checked:
             show_lines([f"cell {_numbers(cells)} of {path.name} would change"])
         else:
@@ -120,7 +131,7 @@ def _format(_session: KernelSession, response: r.FormatResponse) -> None:
 
 
 def _changed(path: Path, cells: Sequence[int]) -> str:
-    return f"cell {_numbers(cells)} of {path.name} changed on disk: load it again (Reload Notebook from Disk)"
+    return f"cell {_numbers(cells)} of {path.name} changed on disk: reload it (Reload Notebook from Disk)"
 
 
 def _numbers(cells: Sequence[int]) -> str:
@@ -128,15 +139,15 @@ def _numbers(cells: Sequence[int]) -> str:
 
 
 def _defaults(_session: KernelSession, response: r.DefaultsResponse) -> None:
-    told = " ".join(f"{key}={value}" for key, value in response.values.items())
-    show_lines([f"defaults: {told or 'none'}"])
+    settings = " ".join(f"{key}={value}" for key, value in response.values.items())
+    show_lines([f"defaults: {settings or 'none'}"])
 
 
 _RENDERERS: Mapping[type, Callable[[KernelSession, Any], None]] = {
     r.PlanResponse: _plan,
     r.DetachedResponse: _detached,
     r.HereResponse: _here,
-    r.RunResponse: _run,
+    r.RecordedRunResponse: _run,
     r.CancelResponse: _cancel,
     r.WhyResponse: _why,
     r.DebugResponse: _debug,
@@ -146,6 +157,7 @@ _RENDERERS: Mapping[type, Callable[[KernelSession, Any], None]] = {
     r.RunListResponse: _runs,
     r.ComparisonResponse: _comparison,
     r.VerificationResponse: _verification,
+    r.TrustResponse: _trust,
     r.LintResponse: _lint,
     r.FormatResponse: _format,
     r.DefaultsResponse: _defaults,

@@ -1,23 +1,20 @@
-"""Runs that go on beside the kernel: submitted without waiting, watched, shown on cards, taken up again."""
+"""The runs of a kernel in the runner: submitted without waiting, watched, and shown on cards."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.magics.run_view import RunView, StepDescription
 from nbpipe.magics.watched_run import WatchedRun
-from nbpipe.model import Artifact, Cell, Preview, Status, step_needs
+from nbpipe.model import Artifact, Cell, PipelineWarning, Preview, Status, step_needs
 from nbpipe.resolve.resolved_request import PipelineRequest, declared_needs
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.messages import Reply
@@ -25,14 +22,14 @@ from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.runner_client import LOG_FILE, RunnerClient
 from nbpipe.run.submission import Lifetime, RunOptions, Submission, new_run_id
 from nbpipe.views.card_state import CardState
-from nbpipe.views.html import Html
+from nbpipe.views.html import Html, element
 from nbpipe.views.rich_outputs import rich_outputs
 from nbpipe.workspace import Workspace
 
 _LOOK_SECONDS = 0.15
-# Cells that are run together, by Run All, shall be one run.
+# Cells that are run together, as by Run All, are one run.
 _QUIET_SECONDS = 0.06
-# The cells of one gesture follow each other at once: a kernel that has been idle for so long has begun a new one.
+# The cells of one gesture follow each other at once: after this idle time, a cell begins a new gesture.
 _GESTURE_SECONDS = 0.3
 _BEGIN_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
@@ -41,7 +38,7 @@ _STUMBLES = 3
 
 @dataclass(slots=True)
 class _Waiting:
-    """A submission that more steps may still join."""
+    """A submission that other steps may still join."""
 
     cells: tuple[Cell, ...]
     request: PipelineRequest
@@ -51,7 +48,7 @@ class _Waiting:
 
 
 class RunClient:
-    """All runs of one kernel that go on beside it."""
+    """All active runs of a kernel."""
 
     def __init__(self, workspace: Callable[[], Workspace], notebook: str, connection_file: str) -> None:
         self._workspace = workspace
@@ -64,6 +61,7 @@ class RunClient:
         self._lock = threading.RLock()
         self._watcher: threading.Thread | None = None
         self._numbers: dict[str, int] = {}
+        self._shown_warnings: set[PipelineWarning] = set()
         self._displays_by_notebook: dict[str, tuple[Html, ...]] = {}
         self._previews_by_artifact: dict[Artifact, Preview] = {}
         self._gesture = 0
@@ -72,16 +70,16 @@ class RunClient:
         self.landed: Callable[[], None] = lambda: None
 
     def submit(self, request: PipelineRequest, cells: tuple[Cell, ...]) -> RunView:
-        """Submit steps of a kernel's cells with what they need; they join the run of this kernel that goes on.
+        """Submit steps of a kernel's cells with the steps they need; they join the kernel's active run.
 
-        What is wrong with the notebook's words is raised; the rest is told by the run.
+        Errors in the notebook's text are raised; other errors are reported by the run.
         """
         needs = declared_needs(request)
         texts = _texts(request, needs)
         with self._lock:
-            known = self._same(request, texts)
-            if known is not None:
-                return known
+            existing = self._same(request, texts)
+            if existing is not None:
+                return existing
             if self._waiting is not None and self._may_join(self._waiting, request):
                 return self._join(self._waiting, request, cells, texts=texts, needs=needs)
             self._flush()
@@ -92,7 +90,7 @@ class RunClient:
             return view
 
     def submit_alone(self, request: PipelineRequest, cells: tuple[Cell, ...], run_options: RunOptions) -> RunView:
-        """Submit a run of its own, with run_options that no other has."""
+        """Submit a run of its own, with its own options."""
         needs = declared_needs(request)
         with self._lock:
             self._flush()
@@ -103,30 +101,30 @@ class RunClient:
             return view
 
     def watch(self, run: str) -> RunView:
-        """Return a view of a whole run, whoever carries it."""
+        """Return a view of a whole run, whichever process carries it out."""
         with self._lock:
-            whole = (view for view in self._views if not (view.request or view.over))
-            known = next((view for view in whole if view.watched is not None and view.watched.id == run), None)
-            return known or self._look_after(RunView(self.picture, self._watched(run)))
+            whole_runs = (view for view in self._views if not (view.request or view.over))
+            existing = next((view for view in whole_runs if view.watched is not None and view.watched.id == run), None)
+            return existing or self._look_after(RunView(self.picture, self._watched(run)))
 
     def begin_cell(self) -> None:
-        """Note that a cell begins: the runs that go on are held until no cell has run for a moment."""
+        """Note that a cell begins: active runs are held until no cell has run for a moment."""
         with self._lock:
             self._is_busy = True
             self._release_timer.cancel()
 
     def end_cell(self) -> None:
-        """Note that a cell has ended; the next one of the same gesture follows at once."""
+        """Note that a cell has ended; the next cell of the same gesture follows at once."""
         with self._lock:
             self._is_busy = False
             self._release_soon()
 
     def newest(self) -> RunView | None:
-        """Return the view of the run under way that was submitted last."""
+        """Return the view of the active run that was submitted last."""
         return next((view for view in reversed(self._views) if not view.over), None)
 
     def picture(self, view: RunView, focus: str | None) -> CardState:
-        """Return what a card with this focus shows of a run."""
+        """Return the state of a card with this focus."""
         steps = view.steps()
         origins = {step.origin.run for step in steps if step.origin}
         if origins - self._numbers.keys():
@@ -135,13 +133,13 @@ class RunClient:
             focus = steps[0].step
         note = str(view.error) if view.error else _queued_because(view, focus)
         return CardState(
-            run=view.run, steps=steps, needs={**view.needs, **step_needs(steps)}, focus=focus, told=view.activity(),
-            previews=self._previews(view, focus), numbers=self._numbers, now=time.time(), note=note,
-            error_line=view.failing_line(focus), displays=self._displays(view, focus),
+            run=view.run, steps=steps, needs={**view.needs, **step_needs(steps)}, focus=focus,
+            activities=view.activity(), previews=self._previews(view, focus), numbers=self._numbers, now=time.time(),
+            note=note, error_line=view.failing_line(focus), displays=self._displays(view, focus),
         )  # fmt: skip
 
     def close(self) -> None:
-        """Leave to themselves the runs that go on."""
+        """Disconnect from the active runs, which continue."""
         with self._lock:
             self._flush()
             self._release_timer.cancel()
@@ -149,19 +147,19 @@ class RunClient:
             views, self._views = self._views, []
             watcher = self._watcher
         if watcher is not None and watcher is not threading.current_thread():
-            # It reads a workspace that is about to be closed.
+            # It reads the workspace, which is about to be closed.
             watcher.join(_CLOSE_SECONDS)
         for view in views:
             view.leave()
         if runner is not None:
             runner.close()
 
-    def begun(self, patience: float = _BEGIN_SECONDS) -> None:
-        """Return when what was submitted has begun, or has not in time."""
+    def await_begun(self, patience: float = _BEGIN_SECONDS) -> None:
+        """Wait until the submitted runs have begun, up to a time limit."""
         self._flush()
-        ends = time.monotonic() + patience
+        deadline = time.monotonic() + patience
         for view in list(self._views):
-            while view.run is None and not view.error and time.monotonic() < ends:
+            while view.run is None and not view.error and time.monotonic() < deadline:
                 with view.changed:
                     view.changed.wait(_LOOK_SECONDS)
 
@@ -179,7 +177,7 @@ class RunClient:
                     self._runner.release()
 
     def _joinable(self) -> str:
-        """Return the run of this kernel that goes on and takes more steps, or the request that may become it."""
+        """Return the id of the kernel's run that accepts more steps, or of the request that may become one."""
         for view in reversed(self._views):
             if view.request and not (view.over or view.alone or view.error):
                 return view.request if view.watched is None else view.watched.id
@@ -195,10 +193,10 @@ class RunClient:
         return view
 
     def _watched(self, run: str) -> WatchedRun:
-        """Return a run to watch: the one that another view has already, if any."""
+        """Return a run to watch, shared with another view if possible."""
         watched = (view.watched for view in self._views if view.watched is not None and not view.over)
-        known = next((each for each in watched if each.id == run), None)
-        return known or WatchedRun(self._workspace().runs.watch(run))
+        existing = next((each for each in watched if each.id == run), None)
+        return existing or WatchedRun(self._workspace().runs.watch(run))
 
     def _attach(self, view: RunView, run: str) -> None:
         try:
@@ -208,17 +206,26 @@ class RunClient:
             view.fail(error)
 
     def _displays(self, view: RunView, focus: str | None) -> tuple[Html, ...]:
-        """Return what a step displayed that has ended."""
+        """Return the rich displays of an ended step."""
         record = view.record(focus) if focus else None
         if record is None or not record.status.terminal or record.notebook is None:
             return ()
-        known = self._displays_by_notebook
-        if record.notebook not in known:
-            known[record.notebook] = rich_outputs(read_executed(record.notebook))
-        return known[record.notebook]
+        cached = self._displays_by_notebook
+        if record.notebook not in cached:
+            cached[record.notebook] = self._rich_outputs(record.notebook)
+        return cached[record.notebook]
+
+    def _rich_outputs(self, notebook: str) -> tuple[Html, ...]:
+        """Return what an executed notebook displayed; of one that was changed, that it was."""
+        try:
+            return rich_outputs(self._workspace().results.read_executed(notebook))
+        except NbpipeError as error:
+            return (element("div", error.message),)
+        except (OSError, ValueError):
+            return ()
 
     def _previews(self, view: RunView, focus: str | None) -> dict[str, Preview]:
-        """Return a look at each output of a step that has its outputs."""
+        """Return a preview of each output of a successful step."""
         record = view.succeeded(focus) if focus else None
         previews: dict[str, Preview] = {}
         for artifact in record.artifacts if record else ():
@@ -228,9 +235,9 @@ class RunClient:
         return previews
 
     def _same(self, request: PipelineRequest, texts: Mapping[str, StepDescription]) -> RunView | None:
-        """Return the view of a run that carries out just these steps already.
+        """Return the view of a run that is already carrying out the same steps.
 
-        The newest view that has any of them decides: what it has replaced is on its way out.
+        The newest view that has any of them decides, because it has superseded older ones.
         """
         if request.force is not None or request.start is not None:
             return None
@@ -267,7 +274,7 @@ class RunClient:
         waiting.request = dataclasses.replace(request, steps=steps)
         waiting.cells = cells
         view.texts = {**view.texts, **texts}
-        # The earlier one goes last: interrupted in between, the cells are submitted all the same.
+        # The earlier timer is cancelled last, so that the cells are submitted even after an interrupt in between.
         waiting.timer = self._timer()
         before.cancel()
         return view
@@ -302,7 +309,7 @@ class RunClient:
             self._release_soon()
 
     def _submit_again(self, request: str) -> bool:
-        """Hand over once more what a runner that has ended had not begun; return False if that was done before."""
+        """Submit a request again that an exited runner had not begun; return False if that was done before."""
         with self._lock:
             submission = self._unanswered.pop(request, None)
             if submission is None or self._runner is None:
@@ -313,44 +320,48 @@ class RunClient:
     def _replied(self, reply: Reply) -> None:
         self._unanswered.pop(reply.run, None)
         for view in [view for view in self._views if view.request == reply.run]:
+            view.warnings = tuple(warning for warning in reply.warnings if warning not in self._shown_warnings)
+            self._shown_warnings.update(reply.warnings)
             if reply.error is not None:
                 view.fail(reply.error.to_error())
             elif view.watched is None:
                 self._attach(view, reply.joined or reply.run)
 
     def _runner_ended(self, carried: frozenset[str]) -> None:
-        """Take note that the process has ended that carried these requests.
+        """Handle the exit of the runner that carried these requests.
 
-        What it left is found lost; what it had not begun is handed to the next one.
+        Runs that had begun are recorded as lost; requests that had not begun are submitted again.
         """
         views = [view for view in self._views if view.request in carried and not view.over]
         if not views:
             return
-        gone = OutOfReach("the process that was to carry the run ended", f"See {LOG_FILE}, and run the cell again.")
-        begun: Collection[str] = ()
+        error_for_views = OutOfReach(
+            "the run's process exited unexpectedly", f"See {LOG_FILE}, and run the cell again."
+        )
+        recorded: Collection[str] = ()
         try:
             workspace = self._workspace()
             workspace.runs.live(self._notebook)
-            begun = workspace.runs.numbers(carried)
+            recorded = workspace.runs.numbers(carried)
         except NbpipeError as error:
-            gone = OutOfReach(error.message, error.hint)
+            error_for_views = OutOfReach(error.message, error.hint)
         finally:
             for view in views:
-                if view.watched is None and view.request in begun:
+                if view.watched is None and view.request in recorded:
                     self._attach(view, view.request)
                 elif view.watched is None and not self._submit_again(view.request):
-                    view.fail(gone)
+                    view.fail(error_for_views)
 
     def _look(self) -> None:
         try:
             while self._look_once():
                 time.sleep(_LOOK_SECONDS)
         finally:
-            # Whatever ended this thread, somebody may still wait for another run.
+            # Whatever ended this thread, a cell may still wait for another run.
             self._watch_on()
 
     def _look_once(self) -> bool:
-        """Look at all runs; False when none goes on, and whoever comes then has to start a thread."""
+        """Look at all active runs; return False if there are none, and the thread ends."""
         with self._lock:
             views = [view for view in self._views if not view.over]
             if not views:
@@ -358,7 +369,7 @@ class RunClient:
                 return False
         for watched in {id(view.watched): view.watched for view in views}.values():
             _look_at(watched, [view for view in views if view.watched is watched])
-        # The kernel's loop may be closed: then nobody runs cells any more.
+        # The kernel's loop may be closed: then no more cells are run.
         with contextlib.suppress(RuntimeError):
             self.landed()
         return True
@@ -373,12 +384,12 @@ class RunClient:
 
 
 def _look_at(watched: WatchedRun | None, views: Sequence[RunView]) -> None:
-    """Look at a run for its views; one that cannot be followed is over for all who wait for it, whatever the reason."""
+    """Look at a run for its views; if it cannot be followed, its views are over, whatever the reason."""
     for view in views:
         view.stumbles += 1
     try:
         update = watched.look() if watched is not None else RunUpdate(None)
-        # A view that cannot be drawn keeps none of the others from it.
+        # A view that cannot be drawn does not prevent others from being drawn.
         with contextlib.ExitStack() as every:
             for view in views:
                 every.callback(_take, view, update)
@@ -388,7 +399,7 @@ def _look_at(watched: WatchedRun | None, views: Sequence[RunView]) -> None:
     finally:
         for view in views:
             if view.stumbles > _STUMBLES:
-                view.give_up(OutOfReach("the run cannot be followed any more", "%nbpipe status tells how it stands."))
+                view.give_up(OutOfReach("the run can no longer be followed", "`%nbpipe status` shows its state."))
 
 
 def _take(view: RunView, update: RunUpdate) -> None:
@@ -401,27 +412,21 @@ def _take(view: RunView, update: RunUpdate) -> None:
 
 @contextlib.contextmanager
 def _submitting(view: RunView) -> Iterator[None]:
-    """Let nobody wait for a run that could not be handed over: whatever goes wrong meanwhile ends it."""
+    """Fail the view if its run could not be submitted, whatever the reason, so that no cell waits for it."""
     done = False
     try:
         yield
         done = True
+    except NbpipeError as error:
+        done = True
+        view.fail(error)
     finally:
         if not done:
             view.fail(OutOfReach("the run was not submitted: the cell was interrupted", "Run the cell again."))
 
 
-def read_executed(path: str) -> dict[str, Any]:
-    """Return an executed notebook; an empty one where it cannot be read any more."""
-    try:
-        notebook: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return notebook
-
-
 def _texts(request: PipelineRequest, selected: Collection[str]) -> dict[str, StepDescription]:
-    """Return what each step is: its cells, and the definitions and values that it reaches."""
+    """Return a description of each step: its cells, and the definitions and values that it uses."""
     texts: dict[str, StepDescription] = {}
     reading = request.reading
     values = {parameter.name: parameter.default for parameter in reading.parameters} | dict(reading.injected)
@@ -435,7 +440,7 @@ def _texts(request: PipelineRequest, selected: Collection[str]) -> dict[str, Ste
 
 
 def _queued_because(view: RunView, focus: str | None) -> str:
-    """Return what a step that has not begun waits for."""
+    """Return a sentence about what a queued step waits for."""
     record = view.record(focus) if focus else None
     if focus is None or (record is not None and record.status is not Status.QUEUED):
         return ""

@@ -1,8 +1,9 @@
-"""What was submitted to a run at once, as this kernel follows it, with the cards that show it."""
+"""A kernel's view of a run, or of the part that was submitted at once, with the cards that show it."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from nbpipe.errors import NbpipeError
 from nbpipe.magics.watched_run import WatchedRun
-from nbpipe.model import ExecutionRecord, RunRecord, Status, StepCell
+from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, Status, StepCell
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views.card_state import CardState, StepActivity
 
@@ -19,22 +20,22 @@ class CardHandle(Protocol):
     """A card under a cell."""
 
     def update(self, state: CardState) -> None:
-        """Bring the card up to date."""
+        """Show a new state."""
 
     def end(self, state: CardState) -> None:
-        """Leave a picture that needs no kernel."""
+        """Replace the card with a static version that needs no kernel."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepDescription:
-    """What a step is: the cells of its code, and the definitions and the parameters' values that it reaches."""
+    """A step's identity: the cells of its code, and the definitions and parameter values that it uses."""
 
     pieces: tuple[StepCell, ...]
     definitions: Mapping[str, str]
     values: Mapping[str, str]
 
     def __eq__(self, other: object) -> bool:
-        """Return whether it is the same step; where its cells stand does not count."""
+        """Return whether it is the same step, regardless of the position of its cells."""
         return isinstance(other, StepDescription) and self._compared() == other._compared()
 
     __hash__ = None  # type: ignore[assignment]
@@ -44,17 +45,17 @@ class StepDescription:
 
 
 Picture = Callable[["RunView", str | None], CardState]
-"""Return what a card with this focus shows of a run."""
+"""Returns the state of a card with this focus."""
 
 
 @dataclass(eq=False, slots=True)
 class RunView:
-    """The part of a run that was submitted here at once, or a whole run; changed by one thread, read by any.
+    """The part of a run that was submitted at once, or a whole run; changed by one thread, read by any.
 
-    ``request`` is the id under which the run's log tells which executions stand for the steps; empty where the whole
-    run is shown. ``watched`` is None until it is known which run carries the request out. ``texts`` tells of each step
-    that is to be carried out what it was at submit; ``alone`` says that it was given values of its own, so that it is
-    no run of what the cells say; ``stumbles`` counts surprises in following it.
+    ``request`` is the id of the request in the run's log; empty for a whole run. ``watched`` is None until it is known
+    which run carries out the request. ``texts`` describes the submitted steps; ``alone`` says that the run has
+    parameter values of its own, so that it does not correspond to the cells; ``stumbles`` counts failed attempts to
+    follow it; ``warnings`` are shown on the first card.
     """
 
     picture: Picture
@@ -67,6 +68,8 @@ class RunView:
     alone: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
     stumbles: int = 0
+    warnings: tuple[PipelineWarning, ...] = ()
+    _first_card: CardHandle | None = None
     _cards: list[tuple[CardHandle, str | None]] = field(default_factory=list)
     _unwanted: set[str] = field(default_factory=set)
     _is_undrawn: bool = True
@@ -77,7 +80,7 @@ class RunView:
         return self.watched.run if self.watched else None
 
     def record(self, step: str) -> ExecutionRecord | None:
-        """Return the execution that stands for a step; None while there is none."""
+        """Return the execution of a step for this request; None if there is none yet."""
         if self.watched is None:
             return None
         if self.request:
@@ -89,9 +92,9 @@ class RunView:
         return self.watched.execution(step)
 
     def steps(self) -> tuple[ExecutionRecord, ...]:
-        """Return the executions to show, in notebook order: those that stand for the request's steps, and the others.
+        """Return the executions to show, in notebook order: those of the request's steps, and the others.
 
-        An older execution of one of the request's steps is not shown in the place of one that is yet to come.
+        For a step of the request whose execution is still to come, no older execution is shown.
         """
         shown = {record.step: record for record in self.watched.current()} if self.watched else {}
         for step in self.texts:
@@ -103,23 +106,23 @@ class RunView:
         return tuple(sorted(shown.values(), key=lambda record: (record.position, record.step)))
 
     def attach(self, watched: WatchedRun) -> None:
-        """Note which run carries the request out."""
+        """Set the run that carries out the request."""
         with self.changed:
             self.watched = watched
             self._is_undrawn = True
             self.changed.notify_all()
 
     def is_done(self, step: str) -> bool:
-        """Return whether nothing more comes of a step."""
+        """Return whether a step has ended, or its run can no longer be followed."""
         record = self.record(step)
         return self.over or self.error is not None or (record is not None and record.status.terminal)
 
     def goes_on_with(self, step: str) -> bool:
-        """Return whether the run is to carry out this step, or does."""
+        """Return whether the step is pending or active in this run."""
         return step in self.texts and not self.is_done(step)
 
     def failing_line(self, step: str | None) -> str:
-        """Return the text of the line at which a step failed; empty where it is not known."""
+        """Return the text of the line at which a step failed; empty if it is unknown."""
         record = self.record(step) if step else None
         failure = record.failure if record else None
         text = self.texts.get(step) if step else None
@@ -130,22 +133,23 @@ class RunView:
         return lines[failure.line - 1].strip() if 0 < failure.line <= len(lines) else ""
 
     def activity(self) -> dict[str, StepActivity]:
-        """Return what the steps have told, by step."""
+        """Return the activities of the steps by name."""
         return self.watched.activity(self.steps()) if self.watched else {}
 
     def add(self, card: CardHandle, focus: str | None) -> None:
-        """Show the run on one more card."""
+        """Show the run on another card."""
         with self.changed:
+            self._first_card = self._first_card or card
             self._cards.append((card, focus))
         self._show(card, focus, ended=self.over)
 
     def drop(self, card: CardHandle) -> None:
-        """Show the run on this card no more."""
+        """Stop showing the run on a card."""
         with self.changed:
             self._cards = [shown for shown in self._cards if shown[0] is not card]
 
     def take(self, update: RunUpdate) -> None:
-        """Take in what is new in the run, and bring the cards up to date."""
+        """Process the changes in the run, and update the cards."""
         if self._unwanted:
             self._ask()
         over = self.error is not None or (self.run is not None and self.run.status.terminal)
@@ -158,13 +162,13 @@ class RunView:
         self._show_all(ended=over)
 
     def fail(self, error: NbpipeError) -> None:
-        """Note that the run was refused or lost; nothing more comes of it."""
+        """Note that the run was refused or lost."""
         with self.changed:
             self.error = self.error or error
             self.changed.notify_all()
 
     def give_up(self, error: NbpipeError) -> None:
-        """Note that the run cannot be followed any more, and leave what is known of it on the cards."""
+        """Note that the run can no longer be followed, and leave its last known state on the cards."""
         self.fail(error)
         with self.changed:
             self.over = True
@@ -172,16 +176,16 @@ class RunView:
         self._show_all(ended=True)
 
     def leave(self) -> None:
-        """Leave pictures of the run as it is now: nobody follows it from here any more."""
+        """Make the cards static: the run is no longer followed from here."""
         self._show_all(ended=True)
 
     def cancel(self, step: str) -> None:
-        """Ask for one step to stop, or with no name for the whole run, as soon as it has begun."""
+        """Request the cancellation of a step, or with an empty name of the run, as soon as it has begun."""
         with self.changed:
             self._unwanted.add(step)
 
     def _ask(self) -> None:
-        """Ask whoever carries the run, which has to have begun for that, to stop what is not wanted."""
+        """Send the requested cancellations to the run, once it has begun."""
         watched = self.watched
         if watched is None or watched.run is None:
             return
@@ -193,7 +197,7 @@ class RunView:
             watched.cancel(record.id if record else "")
 
     def succeeded(self, step: str) -> ExecutionRecord | None:
-        """Return a step's record if it has its outputs."""
+        """Return a step's record if it succeeded or was reused."""
         record = self.record(step)
         return record if record and record.status in (Status.SUCCEEDED, Status.REUSED) else None
 
@@ -203,7 +207,7 @@ class RunView:
             return tuple(self._cards)
 
     def _show_all(self, *, ended: bool) -> None:
-        # One that cannot be drawn keeps none of the others from it.
+        # A card that cannot be drawn does not prevent others from being drawn.
         with contextlib.ExitStack() as every:
             for card, focus in self.cards():
                 done = focus is not None and self.is_done(focus)
@@ -213,9 +217,11 @@ class RunView:
         is_drawn = False
         try:
             state = self.picture(self, focus)
+            if self.warnings and card is self._first_card:
+                state = dataclasses.replace(state, warnings=self.warnings)
             (card.end if ended else card.update)(state)
             is_drawn = True
         finally:
-            # One that cannot be drawn is not tried again: others may be.
+            # A card that cannot be drawn is not tried again.
             if ended or not is_drawn:
                 self.drop(card)

@@ -1,4 +1,4 @@
-"""The output of a running step, gathered from its events into what a card shows of it."""
+"""The log of a running step, collected from its events for its card."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from nbpipe.model import StepEvent, StepEventKind
+from nbpipe.model import MetricPoint, StepEvent, StepEventKind
 from nbpipe.views.card_state import StepActivity
+from nbpipe.views.sparkline import thinned
 
 _LINES = 300
-_POINTS = 2000
+_POINTS = 1000
 _LONGEST = 4000
 
 
 @dataclass(slots=True)
 class StepLog:
-    """The newest lines of both streams, the progress, the numbers by name; bounded, however much there is.
+    """The newest lines of both streams, the progress, and the metrics by name, all bounded.
 
-    A line that is still being written, such as a progress bar on standard error, stays below the finished ones.
+    An unfinished line, such as a progress bar on standard error, stays below the finished lines.
     """
 
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
     _open: dict[str, str] = field(default_factory=dict)
     _progress: tuple[float, float | None, str] | None = None
-    _metrics: dict[str, list[tuple[float | None, float]]] = field(default_factory=dict)
+    _metrics: dict[str, _Curve] = field(default_factory=dict)
     _activity: StepActivity | None = None
 
     def take(self, events: Iterable[StepEvent]) -> None:
@@ -34,11 +35,12 @@ class StepLog:
             self._activity = None
 
     def activity(self) -> StepActivity:
-        """Return all of it in the form that a card shows."""
+        """Return the log in the form that a card shows."""
         if self._activity is None:
             unfinished = [line.removesuffix("\r") for line in self._open.values() if line.strip("\r")]
-            metrics = {name: tuple(points) for name, points in self._metrics.items()}
-            self._activity = StepActivity((*self._lines, *unfinished), self._progress, metrics)
+            metrics = {name: curve.points() for name, curve in self._metrics.items()}
+            counts = {name: curve.count for name, curve in self._metrics.items()}
+            self._activity = StepActivity((*self._lines, *unfinished), self._progress, metrics, counts)
         return self._activity
 
     def _add(self, event: StepEvent) -> None:
@@ -46,27 +48,49 @@ class StepLog:
         if event.kind is StepEventKind.STREAM:
             self._write(str(content.get("name", "")), str(content.get("text", "")))
         elif event.kind is StepEventKind.DISPLAY and not content.get("rich"):
-            # Pictures and the error have places of their own on a card.
+            # Pictures and errors are shown elsewhere on a card.
             self._write("display", f"{content.get('text', '')}\n")
         elif event.kind is StepEventKind.PROGRESS:
             total = content.get("total")
             description = str(content.get("description", ""))
             self._progress = (float(content["done"]), None if total is None else float(total), description)
         elif event.kind is StepEventKind.METRIC:
-            points = self._metrics.setdefault(str(content["name"]), [])
-            points.append((content.get("step"), float(content["value"])))
-            del points[:-_POINTS]
+            for point in content["points"]:
+                self._metrics.setdefault(point.name, _Curve()).add(point)
 
     def _write(self, stream: str, text: str) -> None:
-        *finished, rest = text.split("\n")
-        begun = self._open.pop(stream, "")
+        *finished, unfinished = text.split("\n")
+        pending = self._open.pop(stream, "")
         for line in finished:
-            self._lines.append(_overwritten(begun + line).removesuffix("\r"))
-            begun = ""
-        self._open[stream] = _overwritten(begun + rest)
+            self._lines.append(_overwritten(pending + line).removesuffix("\r"))
+            pending = ""
+        self._open[stream] = _overwritten(pending + unfinished)
+
+
+class _Curve:
+    """The numbers of one name as a curve of at most 1,000 points, however many there are."""
+
+    __slots__ = ("_points", "count")
+
+    def __init__(self) -> None:
+        self._points: list[MetricPoint] = []
+        self.count = 0
+
+    def add(self, point: MetricPoint) -> None:
+        """Add a number."""
+        self.count = point.ordinal
+        self._points.append(point)
+        if len(self._points) > _POINTS:
+            places = thinned([each.value for each in self._points], _POINTS // 2)
+            self._points = [self._points[place] for place in places]
+
+    def points(self) -> tuple[tuple[float | None, float], ...]:
+        """Return the curve's points; where not each has a step, they are placed by their order."""
+        stepped = all(point.at is not None for point in self._points)
+        return tuple((point.at if stepped else point.ordinal, point.value) for point in self._points)
 
 
 def _overwritten(line: str) -> str:
-    """Return a line as a terminal shows it: what comes after a carriage return replaces what was there."""
+    """Return a line as a terminal shows it: text after a carriage return replaces the text before it."""
     body = line.rstrip("\r")
     return body.rpartition("\r")[2][:_LONGEST] + ("\r" if len(body) < len(line) else "")

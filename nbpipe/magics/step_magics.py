@@ -1,9 +1,9 @@
-"""The magics themselves: parse, call, show."""
+"""The magics: parse the line, call the verb, show the response."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from pathlib import Path
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -12,8 +12,8 @@ from nbpipe.errors import NbpipeError, Refusals, StepFailed
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.misspelled_steps import misspelled
 from nbpipe.magics.card_actions import show_card
-from nbpipe.magics.display import ErrorDisplay, RunDisplay, show_lines, show_outputs
-from nbpipe.magics.front_end_detection import is_watched
+from nbpipe.magics.display import ErrorDisplay, RunTableDisplay, show_lines, show_outputs
+from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.in_kernel_steps import run_here
 from nbpipe.magics.kernel_caller import KernelCaller
 from nbpipe.magics.kernel_session import KernelSession
@@ -21,6 +21,7 @@ from nbpipe.magics.quick_fix_offer import QuickFixOffer
 from nbpipe.magics.rendering import render
 from nbpipe.model import Cell, FailureKind, Status
 from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.resolve.workspace_layout import owner_named
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
 from nbpipe.verbs.options import DEBUG_WORKSPACE
@@ -28,10 +29,10 @@ from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
 from nbpipe.verbs.table import verbs_in
 from nbpipe.verbs.usage import verb_help, verbs_help
-from nbpipe.views import help_text
+from nbpipe.views import language_help
 
 _VERBS = verbs_in(Face.NOTEBOOK)
-# IPython itself would look for an object of the verb's name.
+# IPython itself would look for an object with the verb's name.
 _HELP = re.compile(r"(\s*%nbpipe\s+\w+)\s*\?{1,2}\s*")
 
 
@@ -47,33 +48,33 @@ class StepMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def step(self, line: str, cell: str | None = None) -> None:
-        """Declare a step and run it with what it needs; its outputs are bound here afterwards."""
+        """Declare a step and run it with the steps it needs; then bind its outputs."""
         self._step(line, cell)
 
     @no_var_expand
     @line_cell_magic
     def nbstep(self, line: str, cell: str | None = None) -> None:
-        """Do what ``%%step`` does, where another extension owns that name."""
+        """Do the same as ``%%step``, in case another extension owns that name."""
         self._step(line, cell)
 
     @no_var_expand
     @line_magic
     def nbpipe(self, line: str) -> Any:
         """Plan, run and explain the steps declared in this kernel: ``%nbpipe plan | run | status | why …``."""
-        with ErrorDisplay():
+        with ErrorDisplay(), owner_named():
             words = split(line)
             if not words:
                 return show_lines([f"The verbs: {', '.join(verb.name for verb in _VERBS)}. For example: %nbpipe plan"])
-            asked = parse(words, Face.NOTEBOOK)
-            if isinstance(asked, HelpRequest):
-                verb = asked.verb
+            invocation = parse(words, Face.NOTEBOOK)
+            if isinstance(invocation, HelpRequest):
+                verb = invocation.verb
                 return show_lines([verb_help(verb, Face.NOTEBOOK) if verb else verbs_help(Face.NOTEBOOK)])
-            return self._call(asked)
+            return self._call(invocation)
 
-    def _call(self, asked: Invocation) -> None:
-        named = asked[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in asked.verb.options else None
-        with KernelCaller(self.session, asked.verb.name, named, self._carry_out) as caller:
-            response = asked.verb.call(asked, caller)
+    def _call(self, invocation: Invocation) -> None:
+        named = invocation[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in invocation.verb.options else None
+        with KernelCaller(self.session, invocation.verb, named, self._carry_out) as caller:
+            response = invocation.verb.call(invocation, caller)
         if response is not None:
             render(self.session, response)
 
@@ -115,12 +116,13 @@ class StepMagics(Magics):
             raise
 
     def _carry_out(self, request: PipelineRequest, run_options: RunOptions, cell: str | None = None) -> None:
-        progress = RunDisplay(self.session)
+        progress = RunTableDisplay(self.session)
         report = self.session.run(request, run_options, progress.updated, progress.begin)
         progress.end(report)
         for step in report.steps:
             if step.step == cell and step.notebook is not None:
-                show_outputs(Path(step.notebook))
+                with contextlib.suppress(OSError, ValueError):
+                    show_outputs(self.session.workspace.results.read_executed(step.notebook))
         if report.run.status is not Status.SUCCEEDED:
             self.session.unbind(report)
             raise _ending(report)
@@ -130,7 +132,7 @@ class StepMagics(Magics):
 
 
 # What `%%step?` and `%nbpipe?` show.
-StepMagics.step.__doc__ = StepMagics.nbstep.__doc__ = help_text.STEP
+StepMagics.step.__doc__ = StepMagics.nbstep.__doc__ = language_help.STEP
 StepMagics.nbpipe.__doc__ = verbs_help(Face.NOTEBOOK)
 
 
@@ -142,7 +144,7 @@ def _ending(report: RunReport) -> NbpipeError:
     """Return the error for a run that did not succeed: the first step that failed, in notebook order."""
     failed = next((step for step in report.steps if step.failure is not None), None)
     if failed is None or failed.failure is None:
-        return StepFailed(f"the run was {report.run.status.value}", "Run the cell again to go on.")
+        return StepFailed(f"the run was {report.run.status.value}", "Run the cell again to continue.")
     failure = failed.failure
     where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
     error = StepFailed(f"step {failed.step} failed: {where}{failure.message}")
@@ -152,10 +154,10 @@ def _ending(report: RunReport) -> NbpipeError:
 
 
 def as_magic(lines: list[str]) -> list[str]:
-    """Return the lines of a cell as IPython shall see them.
+    """Return the transformed lines of a cell for IPython.
 
-    A ``#| step:`` cell becomes ``%%step``, its continued first line is joined, and ``%nbpipe VERB?`` asks for help. A
-    cell that is nearly a step becomes ``%step``, which says so; one without a body gets an empty line as its body.
+    A ``#| step:`` cell becomes ``%%step``, its continued first line is joined, and ``%nbpipe VERB?`` shows help. A
+    misspelled step becomes ``%step``, which raises an error; a cell without a body gets an empty line as its body.
     """
     if help_asked := _HELP.fullmatch("".join(lines)):
         return [f"{help_asked[1]} --help\n"]

@@ -1,4 +1,4 @@
-"""A run that this kernel watches, once for all cards and cells that it matters to."""
+"""A run that this kernel watches, shared by all its cards and cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbpipe.views.card_state import StepActivity
 
 @dataclass(eq=False, slots=True)
 class WatchedRun:
-    """How a run stands, and the output of the newest attempt of each execution; any thread may call it."""
+    """The state of a run, and the output of the newest attempt of each execution; thread-safe."""
 
     watcher: RunWatcher
     _logs: dict[str, tuple[int, StepLog]] = field(default_factory=dict)
@@ -31,12 +31,12 @@ class WatchedRun:
         return self.watcher.run
 
     def look(self) -> RunUpdate:
-        """Take in what is new in the run's log, and return it."""
+        """Process the changes in the run's log, and return them."""
         with self._lock:
             update = self.watcher.look()
             for attempt in update.attempts:
                 self._log_of(attempt)
-            for output in update.told:
+            for output in update.attempt_outputs:
                 log = self._log_of(output.attempt)
                 if log is not None:
                     log.take(output.events)
@@ -56,17 +56,17 @@ class WatchedRun:
         return self.watcher.execution_with(execution)
 
     def stands_for(self, request: str) -> Mapping[str, str] | None:
-        """Return the executions that stand for a request's steps, by step; None while that is not in the log."""
+        """Return the execution of each step of a request; None while the request is not in the log."""
         return self.watcher.picture.requests.get(request)
 
     def activity(self, executions: Iterable[ExecutionRecord]) -> dict[str, StepActivity]:
         """Return the output, progress and metrics of the newest attempts of these executions, by step."""
         with self._lock:
             logs = {execution.step: self._logs.get(execution.id) for execution in executions}
-            return {step: known[1].activity() for step, known in logs.items() if known is not None}
+            return {step: entry[1].activity() for step, entry in logs.items() if entry is not None}
 
     def cancel(self, execution: str) -> None:
-        """Ask whoever carries the run to stop one of its executions, or with no id all of it."""
+        """Request the cancellation of an execution, or with an empty id of the whole run."""
         self.watcher.cancel(execution)
 
     def _log_of(self, attempt: AttemptRecord) -> StepLog | None:

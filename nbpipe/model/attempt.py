@@ -123,7 +123,8 @@ class Failure:
 class Outcome:
     """How one attempt ended: with artifacts if it succeeded, else with a failure.
 
-    ``notebook`` is the name of the executed notebook within the attempt's directory, empty when none was written.
+    ``notebook`` is the name of the executed notebook within the attempt's directory, empty when none was written;
+    ``notebook_digest`` that of its bytes.
     ``observed`` was used without being declared, ``written`` are files written beside the outputs. ``doubts`` are the
     reasons why the inputs of the result are uncertain: with any of them it is used in its own run only.
     """
@@ -139,6 +140,7 @@ class Outcome:
     observed: tuple[Observation, ...] = ()
     written: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    notebook_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

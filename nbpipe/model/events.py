@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from nbpipe.model.records import AttemptRecord, ExecutionRecord
 from nbpipe.model.status import Status
@@ -21,11 +22,11 @@ class StepEventKind(StrEnum):
     ERROR = "error"
     """``text``"""
     METRIC = "metric"
-    """``name``, ``value``, ``step``"""
+    """``points``: the arguments of one :class:`MetricPoint` each"""
     TABLE = "table"
-    """``name``, ``columns``"""
+    """``name``, ``columns``, ``rows``, ``count`` of all its rows, ``ordinal``: its place among those of its name"""
     IMAGE = "image"
-    """``name``"""
+    """``name``, ``bytes``, ``ordinal``"""
     PROGRESS = "progress"
     """``done``, ``total``, ``description``"""
     CUT = "cut"
@@ -43,9 +44,32 @@ class StepEvent:
     told: Mapping[str, Any]
 
 
+class MetricPoint(NamedTuple):
+    """A number that a step logged: ``at`` is the step that the code passed with it.
+
+    ``ordinal`` counts the values of this name in its attempt from 1. Of very many not each is recorded, but the last
+    one is: its ordinal says how many there were.
+    """
+
+    name: str
+    value: float
+    at: int | None
+    time: float
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLog:
+    """The output of an attempt: its executed notebook with the path, or its events while there is none."""
+
+    executed_notebook: Path | None
+    notebook_json: Mapping[str, Any]
+    events: tuple[StepEvent, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that a step logged: ``number`` is that of its event, ``at`` the step that the code passed with it.
+    """A recorded number with where it is from: ``number`` is that of its event, the rest as in :class:`MetricPoint`.
 
     ``earlier_attempt`` is for display only: the number of the attempt that logged it, unless that is the newest of its
     execution.
@@ -60,6 +84,21 @@ class Metric:
     at: int | None = None
     time: float = 0.0
     earlier_attempt: int | None = None
+    ordinal: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSummary:
+    """The values of one name that an attempt logged, in a few numbers; ``count`` includes those not recorded.
+
+    NaN is neither the lowest nor the highest, unless there is nothing else.
+    """
+
+    count: int
+    first: float
+    last: float
+    lowest: float
+    highest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +132,21 @@ class AttemptChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricLogged:
-    """A running attempt has logged a number."""
+class MetricsLogged:
+    """A running attempt has logged numbers, here in their order; ``number`` is that of the event that tells them."""
 
-    metric: Metric
+    run: str
+    step: str
+    attempt: str
+    number: int
+    points: tuple[MetricPoint, ...]
+
+    def metrics(self) -> list[Metric]:
+        """Return each number with where it is from."""
+        return [
+            Metric(self.run, self.step, self.attempt, self.number, name, value, at, time, ordinal=ordinal)
+            for name, value, at, time, ordinal in self.points
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +158,7 @@ class OutputWritten:
     last: int
 
 
-RunFact = RunChanged | RunGrown | ExecutionChanged | AttemptChanged | MetricLogged | OutputWritten
+RunFact = RunChanged | RunGrown | ExecutionChanged | AttemptChanged | MetricsLogged | OutputWritten
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,7 @@ class AttemptRecord:
     pieces: int = 0
     failure: Failure | None = None
     artifacts: tuple[Artifact, ...] = field(default=())
+    notebook_digest: str = ""
 
     @property
     def executed_notebook(self) -> str | None:

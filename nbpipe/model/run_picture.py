@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nbpipe.model.events import (
     AttemptChanged,
     ExecutionChanged,
-    Metric,
-    MetricLogged,
+    MetricsLogged,
+    MetricSummary,
     OutputWritten,
     RunChanged,
     RunEvent,
@@ -21,14 +22,17 @@ from nbpipe.model.status import Status
 
 @dataclass(slots=True)
 class RunPicture:
-    """A run reconstructed from its log. ``after`` is the number of the last entry that was applied."""
+    """A run reconstructed from its log. ``after`` is the number of the last entry that was applied.
+
+    ``metrics`` are found by attempt and name.
+    """
 
     after: int = 0
     status: Status | None = None
     ended: float | None = None
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)
     attempts: dict[str, AttemptRecord] = field(default_factory=dict)
-    metrics: dict[str, list[Metric]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, MetricSummary]] = field(default_factory=dict)
     pieces: dict[str, int] = field(default_factory=dict)
     requests: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _current: dict[str, str] = field(default_factory=dict)
@@ -63,8 +67,8 @@ class RunPicture:
                 self._keep(execution)
             case AttemptChanged(attempt):
                 self.attempts[attempt.id] = attempt
-            case MetricLogged(metric):
-                self.metrics.setdefault(metric.attempt, []).append(metric)
+            case MetricsLogged():
+                _summarize(event.fact, self.metrics.setdefault(event.fact.attempt, {}))
             case OutputWritten(attempt, _, last):
                 self.pieces[attempt] = last
                 if attempt in self.attempts:
@@ -76,3 +80,17 @@ class RunPicture:
             self._current[execution.step] = execution.id
         elif self._current.get(execution.step) == execution.id:
             del self._current[execution.step]
+
+
+def _summarize(logged: MetricsLogged, summaries: dict[str, MetricSummary]) -> None:
+    """Add numbers to what is known of their names."""
+    values: dict[str, list[float]] = {}
+    for point in logged.points:
+        values.setdefault(point.name, []).append(point.value)
+    ordinals = {point.name: point.ordinal for point in logged.points}
+    for name, new in values.items():
+        before = summaries.get(name)
+        known = new if before is None else [before.lowest, before.highest, *new]
+        comparable = [value for value in known if not math.isnan(value)] or [math.nan]
+        first = new[0] if before is None else before.first
+        summaries[name] = MetricSummary(ordinals[name], first, new[-1], min(comparable), max(comparable))

@@ -1,7 +1,7 @@
-"""``papermill --engine nbpipe``: a notebook's steps as a parallel pipeline with reuse, its other cells as ever.
+"""``papermill --engine nbpipe``: a notebook's steps run as a parallel pipeline with reuse, its other cells as usual.
 
 Papermill loads every registered engine when it is imported, so this module imports nothing else; the rest of the
-engine is imported when a notebook has steps.
+engine is imported only for notebooks with steps.
 """
 
 from __future__ import annotations
@@ -24,5 +24,5 @@ class NbpipeEngine(NBClientEngine):  # type: ignore[misc]  # papermill comes wit
         """Run all cells; each step's outputs appear in its cell while it runs."""
         if not any(cell.cell_type == "code" and _STEP.match(cell.source) for cell in nb_man.nb.cells):
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
-        run = getattr(import_module(_LATE["run_notebook"]), "run_notebook")  # noqa: B009  # the gate goes by name
+        run = getattr(import_module(_LATE["run_notebook"]), "run_notebook")  # noqa: B009  # imported late, by name
         return run(nb_man, kernel_name, options)

@@ -1,4 +1,4 @@
-"""What a step's cells show in papermill's notebook: a line on how it went, and what its code printed and displayed."""
+"""The outputs of a step's cells in papermill's notebook: a status line, and what its code printed and displayed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbpipe.views.wording import duration, status_words, step_explanation
 
 
 def status_output(record: ExecutionRecord, numbers: Mapping[str, int]) -> NotebookNode:
-    """Return the line on how a step stands, as the first output of its first cell."""
+    """Return the status line of a step, the first output of its first cell."""
     took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
     why = step_explanation(record, numbers)
     text = f"step {record.step} {status_words(record.status)}{took}" + (f": {why}" if why else "")
@@ -24,7 +24,7 @@ def status_output(record: ExecutionRecord, numbers: Mapping[str, int]) -> Notebo
 
 
 def live_outputs(events: Iterable[StepEvent], shown: list[NotebookNode]) -> None:
-    """Add what a running step tells to what is shown of it."""
+    """Add the events of a running step to its shown outputs."""
     for event in events:
         if event.kind is StepEventKind.STREAM:
             last = shown[-1] if shown else None
@@ -37,7 +37,7 @@ def live_outputs(events: Iterable[StepEvent], shown: list[NotebookNode]) -> None
 
 
 def executed_outputs(notebook: str | None, count: int) -> list[list[NotebookNode]]:
-    """Return the outputs of a step's cells from its executed notebook, in the step's order, if that is there."""
+    """Return the outputs of a step's cells in order, from its executed notebook; empty if that cannot be read."""
     try:
         content = json.loads(Path(notebook).read_text(encoding="utf-8")) if notebook else {}
     except (OSError, ValueError):
@@ -51,7 +51,7 @@ def executed_outputs(notebook: str | None, count: int) -> list[list[NotebookNode
 
 
 def require_error(outputs: list[list[NotebookNode]], failure: Failure | None) -> None:
-    """Make a failed step's cells hold an error that papermill recognizes: it ignores ``sys.exit(0)``."""
+    """Make sure that a failed step's cells contain an error that papermill recognizes: it ignores ``sys.exit(0)``."""
     if failure is None:
         return
     for cell in outputs:
@@ -63,13 +63,13 @@ def require_error(outputs: list[list[NotebookNode]], failure: Failure | None) ->
 
 
 def refusal_output(code: str, message: str) -> NotebookNode:
-    """Return what was refused before anything ran as an error output."""
+    """Return an error output for a refusal before anything ran."""
     return _output("error", ename=code, evalue=message, traceback=[f"{code}: {message}"])
 
 
 def _output(kind: str, **more: Any) -> NotebookNode:
-    made: NotebookNode = new_output(kind, **more)  # type: ignore[no-untyped-call]  # theirs
-    return made
+    output: NotebookNode = new_output(kind, **more)  # type: ignore[no-untyped-call]  # theirs
+    return output
 
 
 def _node(output: Mapping[str, Any]) -> NotebookNode:

@@ -1,4 +1,4 @@
-"""The cells of a notebook that papermill runs: which are steps, and which outputs the others read."""
+"""The schedule of a notebook's cells under papermill: which are steps, and which outputs the others read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OURS = re.compile(r"\s*(?:%load_ext\s+nbpipe\b|%nbpipe\b|$)")
 
 @dataclass(frozen=True, slots=True)
 class CellSchedule:
-    """The order of the cells: ``steps`` gives the places (from 0) of each step's cells, in the step's order."""
+    """The order of the cells; ``steps`` maps each step to the indices (from 0) of its cells, in order."""
 
     cells: tuple[Cell, ...]
     reading: ParsedNotebook
@@ -26,11 +26,11 @@ class CellSchedule:
 
     @property
     def step_places(self) -> frozenset[int]:
-        """Return the places of all step cells."""
+        """Return the indices of all step cells."""
         return frozenset(place for places in self.steps.values() for place in places)
 
     def needed(self, place: int, source: str) -> tuple[StepOutput, ...]:
-        """Return the outputs that an ordinary cell reads: of steps above it, the last where several share a name."""
+        """Return the outputs of earlier steps that an ordinary cell reads; for a shared name, that of the last step."""
         try:
             names = name_usage(parse_cell(source, SourceLocation(place + 1)).body)
         except (Refused, RecursionError):
@@ -59,5 +59,5 @@ def cell_schedule(cells: tuple[Cell, ...], reading: ParsedNotebook) -> CellSched
 
 
 def is_for_nbpipe(source: str) -> bool:
-    """Return whether a cell has nothing but lines for nbpipe, which runs the notebook already."""
+    """Return whether a cell consists only of lines for nbpipe, which is already running the notebook."""
     return bool(source.strip()) and all(_OURS.match(line) for line in source.splitlines())

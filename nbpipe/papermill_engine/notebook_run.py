@@ -1,7 +1,7 @@
-"""Carries out a notebook with steps under papermill: the pipeline in a thread, the other cells one after the other.
+"""The run of a notebook with steps under papermill: the pipeline in a thread, the other cells one after the other.
 
-An ordinary cell runs when those above it have run and the outputs that it reads are there. Papermill's notebook is
-changed by this thread alone; updates of the pipeline come from its thread through a queue.
+An ordinary cell runs when the cells above it have run and the outputs that it reads are ready. Only this thread changes
+papermill's notebook; updates of the pipeline come from its thread through a queue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nbpipe.papermill_engine.output_binding_code import binding_code
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import absolute
 from nbpipe.run.reports import RunReport
-from nbpipe.run.run_watcher import AttemptOutput, RunUpdate
+from nbpipe.run.run_watcher import NewAttemptEvents, RunUpdate
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
 
@@ -38,7 +38,7 @@ _DONE = (Status.SUCCEEDED, Status.REUSED)
 
 
 def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> None:
-    """Carry out all cells; what fails is in the notebook, where papermill finds it."""
+    """Run all cells; failures are recorded in the notebook, where papermill finds them."""
     path = _path(options.get("input_path"))
     cells = code_cells(nb_man.nb.cells)
     reading = parse_cells(cells)
@@ -58,10 +58,10 @@ def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> N
 
 
 def _path(name: object) -> Path | None:
-    """Return the notebook's path where it is a file of this machine."""
+    """Return the notebook's path if it is a local file."""
     if not isinstance(name, str) or "://" in name or name == "-":
         return None
-    # Papermill may have changed the folder since; it remembers where relative paths start.
+    # Papermill may have changed the current folder; its handler has the one that relative paths start from.
     handler = papermill_io.get_handler(name)
     path = absolute(Path(getattr(handler, "_cwd", None) or Path.cwd()) / name)
     return path if path.is_file() else None
@@ -72,7 +72,7 @@ def _kernel(nb_man: Any, kernel_name: str) -> str | None:
 
 
 def _refuse(nb_man: Any, error: NbpipeError) -> None:
-    """Put each refusal into the cell that it is about: nothing has run, and papermill fails."""
+    """Put each refusal into its cell; nothing has run, and papermill fails."""
     for one in error.errors if isinstance(error, Refusals) else (error,):
         place = min(max((one.place.cell or 1) - 1, 0), len(nb_man.nb.cells) - 1)
         place = next((at for at in (place, *_code_places(nb_man.nb)) if nb_man.nb.cells[at].cell_type == "code"), 0)
@@ -88,7 +88,7 @@ def _code_places(nb: Any) -> Iterator[int]:
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes without types
-    """Runs ordinary cells; each message of a kernel also brings the steps' cells up to date."""
+    """Runs ordinary cells; each message of the kernel also triggers an update of the steps' cells."""
 
     def __init__(self, nb_man: Any, on_message: Callable[[], None], **options: Any) -> None:
         super().__init__(nb_man, **options)
@@ -102,7 +102,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill comes
 
 @dataclass(slots=True)
 class NotebookRun:
-    """One notebook under way."""
+    """The state of a notebook's run."""
 
     nb_man: Any
     kernel_name: str
@@ -168,7 +168,7 @@ class NotebookRun:
                 return
 
     def _client(self, stack: contextlib.ExitStack) -> _Client:
-        """Return the kernel of the ordinary cells, started when the first of them runs."""
+        """Return the client of the ordinary cells' kernel, which is started for the first of them."""
         options = {
             name: self.options[name] for name in ("log_output", "stdout_file", "stderr_file") if name in self.options
         }
@@ -201,7 +201,7 @@ class NotebookRun:
         self.nb_man.cell_complete(cell, cell_index=place)
 
     def _bind(self, client: _Client, needed: Sequence[StepOutput]) -> None:
-        """Give the kernel the outputs that its next cell reads, each once."""
+        """Bind the outputs that the next cell reads in the kernel, each once."""
         fresh = [source for source in needed if source not in self._bound]
         artifacts = [artifact for source in fresh if (artifact := self._artifact(source)) is not None]
         if artifacts:
@@ -227,7 +227,7 @@ class NotebookRun:
         )
 
     def _take_updates(self, seconds: float) -> None:
-        """Bring the steps' cells up to date with the pipeline, waiting for the first update."""
+        """Apply the pipeline's updates to the steps' cells, waiting up to ``seconds`` for the first one."""
         with contextlib.suppress(queue.Empty):
             update = self._updates.get(timeout=seconds) if seconds else self._updates.get_nowait()
             while True:
@@ -236,7 +236,7 @@ class NotebookRun:
         self.nb_man.autosave_cell()
 
     def _take(self, update: RunUpdate | None) -> None:
-        """Show what is new: once a step is tried again, what the attempt before has told is shown no more."""
+        """Show an update; once a step is retried, the output of the previous attempt is dropped."""
         if update is None:
             return
         for record in update.executions:
@@ -244,10 +244,10 @@ class NotebookRun:
             self._steps[record.id] = record.step
         for attempt in update.attempts:
             self._begin(attempt)
-        for output in update.told:
+        for output in update.attempt_outputs:
             self._add_live(output)
         changed = [record.step for record in update.executions]
-        for step in dict.fromkeys((*(output.step for output in update.told), *changed)):
+        for step in dict.fromkeys((*(output.step for output in update.attempt_outputs), *changed)):
             self._show(self._records[step])
 
     def _wait(self, thread: threading.Thread) -> None:
@@ -256,20 +256,20 @@ class NotebookRun:
         self._take_updates(0)
 
     def _begin(self, attempt: AttemptRecord) -> None:
-        """Drop what earlier attempts of a step have told, once a new one has begun."""
+        """Drop the output of earlier attempts of a step, once a new one has begun."""
         step = self._steps[attempt.execution]
         if self._attempts.get(step, 0) < attempt.number:
             self._attempts[step] = attempt.number
             for place in self.schedule.steps[step]:
                 self._live.pop(place, None)
 
-    def _add_live(self, output: AttemptOutput) -> None:
+    def _add_live(self, output: NewAttemptEvents) -> None:
         for place in self.schedule.steps[output.step]:
             own = [event for event in output.events if event.cell == place + 1]
             cell_outputs.live_outputs(own, self._live.setdefault(place, []))
 
     def _show(self, record: ExecutionRecord) -> None:
-        """Bring a step's cells up to date."""
+        """Update a step's cells."""
         places = self.schedule.steps[record.step]
         first = self.nb_man.nb.cells[places[0]]
         if record.status is Status.RUNNING and record.step not in self._started:
@@ -300,7 +300,7 @@ class NotebookRun:
             self.nb_man.cell_complete(cell, cell_index=place)
 
     def _end(self) -> None:
-        """Write into the notebook which run this was."""
+        """Write the run's id, number and status into the notebook's metadata."""
         if self._report is not None:
             run = self._report.run
             self.nb_man.nb.metadata["nbpipe"] = {"run": run.id, "number": run.number, "status": run.status.value}

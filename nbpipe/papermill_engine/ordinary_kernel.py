@@ -1,7 +1,7 @@
-"""The kernel of a notebook's ordinary cells, reached in a way that no other process can get between.
+"""The kernel of a notebook's ordinary cells, connected through sockets in a private folder.
 
-jupyter_client picks TCP ports by binding and letting go: before the kernel has bound them, the cluster that starts at
-the same time can take one, and the kernel never answers. A socket in a private folder is nobody else's.
+jupyter_client picks TCP ports by binding and releasing them. Before the kernel binds them, the cluster that starts at
+the same time can take one, and the kernel never answers. Sockets in a private folder cannot be taken.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOCAL = "local-provisioner"
 
 
 class OrdinaryKernelManager(AsyncKernelManager):
-    """Manages the kernel that the notebook's kernelspec names, as ever but for its sockets."""
+    """Manages the kernel of the notebook's kernelspec, with its own sockets."""
 
     _tidy_up: Callable[[], object] | None = None
 
@@ -30,7 +30,7 @@ class OrdinaryKernelManager(AsyncKernelManager):
             private = private_directory.make_for_sockets()
             self._tidy_up = weakref.finalize(self, private_directory.remove, private)
             self.transport = "ipc"
-            # Both absolute: the default is relative, and the kernel may run in another folder than its client.
+            # Both are absolute: the default is relative, and kernel and client may run in different folders.
             self.connection_file = f"{private}/kernel.json"
             self.ip = f"{private}/s"
         return await super()._async_pre_start_kernel(**kwargs)
@@ -46,7 +46,7 @@ class OrdinaryKernelManager(AsyncKernelManager):
 
 
 def hears_sockets(spec: KernelSpec) -> bool:
-    """Return whether a kernel is known to take sockets of this machine: ipykernel's, started here."""
+    """Return whether a kernel is known to support IPC sockets: a local ipykernel."""
     provisioner = spec.metadata.get("kernel_provisioner", {}).get("provisioner_name", _LOCAL)
     named = any(spec.argv[at : at + 2] == ["-m", name] for at in range(len(spec.argv)) for name in _PYTHONS)
     return named and provisioner == _LOCAL and bool(zmq.has("ipc"))

@@ -1,4 +1,4 @@
-"""The code that gives a kernel of ordinary cells the outputs of steps, under their names."""
+"""The code that binds outputs of steps in the kernel of ordinary cells."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ del _nbpipe_bind
 def binding_code(
     artifacts: Sequence[Artifact], reading: ParsedNotebook, store: Path, materializer: Materializer
 ) -> str:
-    """Return the code; names and paths are in one JSON text, so none of them becomes code."""
+    """Return the binding code; names and paths are in one JSON text, so that none of them becomes code."""
     loading: str = worker_entry_points.load_entry_point(worker_entry_points.SHIP)(store).loading
     definitions: dict[str, str] = {}
     for code in reading.code.values():
         definitions |= definition_digests(code)
     outputs = [
-        [made.name, str(materializer.locate(made.reference)), None if made.is_path else made.format]
-        for made in artifacts
+        [artifact.name, str(materializer.locate(artifact.reference)), None if artifact.is_path else artifact.format]
+        for artifact in artifacts
     ]
     payload = {"loading": loading, "definitions": definitions, "outputs": outputs}
     return _CODE.replace("{payload!r}", repr(json.dumps(payload)))

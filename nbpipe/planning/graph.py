@@ -97,6 +97,13 @@ def fill_destination(step: Step, output: Output, values: Mapping[str, str]) -> s
     return _PLACEHOLDER.sub(lambda match: replacements.get(match[1], match[0]), output.destination or "")
 
 
+def fixed_beginning(output: Output, parameters: Collection[str]) -> str | None:
+    """Return an output's destination up to its first parameter; None if it has none."""
+    destination = output.destination or ""
+    places = [match.start() for match in _PLACEHOLDER.finditer(destination) if match[1] in parameters]
+    return destination[: places[0]] if places else None
+
+
 def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> Step:
     """Replace ``param:NAME`` by the source that the parameter holds."""
     if not any(isinstance(item.source, ParameterSource) for item in step.inputs):

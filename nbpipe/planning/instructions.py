@@ -51,7 +51,7 @@ class StopAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteExecution:
+class NoteBlocked:
     """Show watchers why the execution is waiting."""
 
     execution: str
@@ -81,7 +81,7 @@ Instruction = (
     | ReleaseClaim
     | SubmitAttempt
     | StopAttempt
-    | NoteExecution
+    | NoteBlocked
     | RecordExecution
     | FinishRun
 )

@@ -37,11 +37,33 @@ class Identified:
     note: str = ""
 
 
-def at_its_place(traits: NotebookTraits, pipeline: PipelineRecord) -> Identified:
-    """Return the pipeline known at the notebook's path, with its cells and steps updated."""
+def at_its_place(
+    traits: NotebookTraits, pipeline: PipelineRecord, others: Callable[[], Iterable[PipelineRecord]] = tuple
+) -> Identified:
+    """Return the pipeline known at the notebook's path, with its cells and steps updated.
+
+    If the notebook has none of the pipeline's cells but those of one of the ``others``, that is noted: notebooks may
+    have swapped their names.
+    """
     # A kernel may provide no ids, and may have run only some cells: then keep what is known.
     cells = traits.cells or pipeline.cells
-    return Identified(replace(pipeline, cells=cells, steps=traits.steps or pipeline.steps), known=True)
+    at_place = replace(pipeline, cells=cells, steps=traits.steps or pipeline.steps)
+    if not traits.cells or not pipeline.cells or traits.cells & pipeline.cells:
+        return Identified(at_place, known=True)
+    alike = [other.notebook for other in others() if other.id != pipeline.id and other.cells and _alike(traits, other)]
+    if not alike:
+        return Identified(at_place, known=True)
+    note = f"{traits.notebook} has the cells of {alike[0]}: it continues the history of the notebook with this name"
+    return Identified(at_place, known=True, note=note)
+
+
+def after_a_move(traits: NotebookTraits, others: Iterable[PipelineRecord]) -> PipelineRecord | None:
+    """Return the pipeline of a kernel's notebook that has moved away from the path that the kernel knows.
+
+    ``traits`` are what the kernel has run of it. None is returned if that fits no pipeline, or several.
+    """
+    fitting = [other for other in others if traits.cells and traits.cells <= other.cells]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def identify(

@@ -19,17 +19,17 @@ from nbpipe.planning.instructions import (
     DecideExecution,
     FinishRun,
     Instruction,
-    NoteExecution,
+    NoteBlocked,
     RecordExecution,
     ReleaseClaim,
     StopAttempt,
     SubmitAttempt,
 )
 from nbpipe.planning.stimuli import (
+    AwaitedAttemptEnded,
     ClaimRefused,
     CommitOvertaken,
     DecisionChecked,
-    EndedElsewhere,
     ExecutionAttemptEnded,
     ExecutionCancelRequested,
     ExecutionDecided,
@@ -49,13 +49,13 @@ from nbpipe.planning.stimuli import (
 __all__ = [
     "LOG_LENGTH",
     "LOST_TRIES",
+    "AwaitedAttemptEnded",
     "CheckDecision",
     "ClaimKey",
     "ClaimRefused",
     "CommitOvertaken",
     "DecideExecution",
     "DecisionChecked",
-    "EndedElsewhere",
     "ExecutionAttemptEnded",
     "ExecutionCancelRequested",
     "ExecutionDecided",
@@ -66,7 +66,7 @@ __all__ = [
     "Instruction",
     "KeyClaimed",
     "NewExecution",
-    "NoteExecution",
+    "NoteBlocked",
     "Phase",
     "RecordExecution",
     "ReleaseClaim",
@@ -355,7 +355,7 @@ class RunState:
             return []
         execution.noted = True
         other = "another step of this run" if own else "another run"
-        return [NoteExecution(execution.id, f"{other} is computing this result")]
+        return [NoteBlocked(execution.id, f"{other} is computing this result")]
 
     def _checked(self, execution: _Execution, checked: DecisionChecked) -> list[Instruction]:
         if not isinstance(checked.verdict, RunVerdict):

@@ -18,7 +18,7 @@ class NewExecution:
 
 
 @dataclass(frozen=True, slots=True)
-class EndedElsewhere:
+class AwaitedAttemptEnded:
     """How another run's attempt ended, for which an execution has waited."""
 
     status: Status
@@ -82,7 +82,7 @@ class DecisionChecked:
 
     execution: str
     verdict: Verdict
-    elsewhere: EndedElsewhere | None = None
+    elsewhere: AwaitedAttemptEnded | None = None
 
 
 @dataclass(frozen=True, slots=True)

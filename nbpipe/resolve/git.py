@@ -39,6 +39,14 @@ def git_state(folder: Path) -> GitState | None:
     )
 
 
+def is_tracked(path: Path) -> bool:
+    """Return whether git tracks a file or folder, or anything in it; False outside of a repository and without git."""
+    above = next((folder / ".git" for folder in path.absolute().parents if os.path.lexists(folder / ".git")), None)
+    if above is None or (above.is_dir() and not (above / "index").exists()):
+        return False
+    return bool(_git(path.parent, "--literal-pathspecs", "ls-files", "--cached", "-z", "--", path.name))
+
+
 def without_credentials(url: str) -> str:
     """Return a remote's address without user, password, token or query."""
     # A password may contain an @: the host begins after the last one.

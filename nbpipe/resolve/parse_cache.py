@@ -21,6 +21,7 @@ from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
 from nbpipe.model import Cell
+from nbpipe.permissions import make_folder
 
 _FORM = "1"
 # Newer source files may have changed since they were loaded.
@@ -75,7 +76,7 @@ def _remember(path: Path, name: str, text: str | None) -> None:
         if text is None:
             path.unlink(missing_ok=True)
             return
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         payload = text.encode("ascii")
         write_file(path, _head(name, payload).encode("ascii") + b"\n" + payload, durable=False)
 

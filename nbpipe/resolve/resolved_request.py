@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import fnmatch
-import glob
 import importlib.util
-import itertools
-import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nbpipe.compute.environments import Interpreter, find_interpreter, key_environment
-from nbpipe.data.file_pinning import PersistentDigestCache, find_modules, missing_file_error, pin_files
+from nbpipe.data.file_pinning import (
+    PersistentDigestCache,
+    find_modules,
+    missing_file_error,
+    pin_files,
+    shadowed_modules,
+)
 from nbpipe.data.formats import libraries
 from nbpipe.data.installed_packages import InstalledPackages, site_folders
 from nbpipe.data.observations import EnvironmentProbe, content_of
 from nbpipe.errors import (
+    BadCode,
     BadPipeline,
     BadUsage,
     FileMissing,
@@ -31,10 +34,13 @@ from nbpipe.errors import (
 from nbpipe.language.notebook_parser import ParsedNotebook, unbound_errors
 from nbpipe.language.parameters import settle_parameters
 from nbpipe.language.source_text import nearest
-from nbpipe.model import FileSource, FrozenModule, Output, PinnedFiles, PinnedKind, Step
+from nbpipe.model import FileSource, FrozenModule, PinnedFiles, PinnedKind, PipelineWarning, Step
 from nbpipe.planning.fingerprint import PinnedInputs
-from nbpipe.planning.graph import PipelineGraph, build_graph, fill_destination
+from nbpipe.planning.graph import PipelineGraph, build_graph
+from nbpipe.resolve.destinations import destination_errors
 from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
+
+_RENAME = "Rename the module, or import it from a package of your own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class ResolvedRequest:
     selected: frozenset[str]
     forced: frozenset[str]
     around: EnvironmentProbe
+    warnings: tuple[PipelineWarning, ...] = ()
 
 
 def resolve_request(
@@ -87,15 +94,15 @@ def resolve_request(
         for step in graph.pipeline.steps if step.name in relevant
     }  # fmt: skip
     errors += _formats(step for step in graph.pipeline.steps if step.name in relevant)
-    targets = _targets(graph, values, request.base)
-    errors += _overlapping(targets, relevant)
-    sources = _sources(graph, request, pins.contents)
-    errors += [error for target in targets if target.step in relevant for error in _overwritten(target, sources)]
+    errors += destination_errors(
+        graph, values, relevant, base=request.base, notebook=Path(request.notebook), contents=pins.contents
+    )
     refuse(list(dict.fromkeys(errors)))
     selected, forced = select_steps(graph, request)
     return ResolvedRequest(
-        request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe
-    )
+        request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe,
+        tuple(pins.warnings),
+    )  # fmt: skip
 
 
 def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
@@ -216,6 +223,7 @@ class _Pins:
     policy: EnvironmentPolicy
     around: EnvironmentProbe
     contents: dict[str, PinnedFiles | None] = field(default_factory=dict)
+    warnings: list[PipelineWarning] = field(default_factory=list)
     modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
     environments: dict[tuple[str, ...], Mapping[str, str | None]] = field(default_factory=dict)
 
@@ -241,11 +249,22 @@ class _Pins:
         if names not in self.modules:
             try:
                 self.modules[names] = find_modules(names, self.roots)
+                self._note_shadowed(self.modules[names], place)
             except Refused as error:
                 if error.message not in {other.message for other in self.errors}:
                     self.errors.append(type(error)(error.message, error.hint, place))
                 self.modules[names] = ()
         return self.modules[names]
+
+    def _note_shadowed(self, modules: tuple[FrozenModule, ...], place: SourceLocation) -> None:
+        """Warn of modules beside the notebook that stand in for others, as in Python; refuse those of other folders."""
+        for module, other in shadowed_modules(modules, self.interpreter.path):
+            own = Path(module.path)
+            message = f"`{module.name}` is {own}, and hides {other}"
+            if (own.parent.parent if module.is_package else own.parent) == self.base.absolute():
+                self.warnings.append(PipelineWarning("shadowed-module", message, _RENAME, place))
+            else:
+                raise BadCode(f"{message}, which a folder of `source` must not", _RENAME)
 
     def python(self) -> str:
         """Return the interpreter as it counts for reuse."""
@@ -316,107 +335,6 @@ def _installed(library: str) -> bool:
         return importlib.util.find_spec(library) is not None
     except (ImportError, ValueError):
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """A local destination: ``text`` with its placeholders replaced, ``path`` with dots and links resolved."""
-
-    step: str
-    output: Output
-    text: str
-    path: str
-
-    def touches(self, other: str) -> bool:
-        """Return whether one of the two paths is, or is inside of, the other."""
-        return _within(self.path, other) or _within(other, self.path)
-
-    def refused(self, what: str) -> Refused:
-        message = f"the destination `{self.output.destination}` of `{self.output.name}` {what}"
-        return BadPipeline(message, "Write to another path.", self.output.place)
-
-
-@dataclass(frozen=True, slots=True)
-class _Protected:
-    """What no destination may overwrite: paths, and a glob, which new files must not match either."""
-
-    called: str
-    paths: tuple[str, ...]
-    pattern: str | None = None
-
-
-def _targets(graph: PipelineGraph, values: Mapping[str, Any], base: Path) -> list[_Target]:
-    parameters = {name: str(value) for name, value in values.items()}
-    texts = [
-        (step.name, output, fill_destination(step, output, parameters))
-        for step in graph.pipeline.steps for output in step.outputs if output.destination
-    ]  # fmt: skip
-    local = [item for item in texts if ":" not in item[2].split("/", 1)[0]]
-    return [_Target(step, output, text, os.path.realpath(base / text)) for step, output, text in local]
-
-
-def _overlapping(targets: Sequence[_Target], relevant: Collection[str]) -> list[Refused]:
-    """Return errors for overlapping destinations, except for equal texts, which the graph reports."""
-    errors = []
-    for first, second in itertools.combinations(targets, 2):
-        if not first.touches(second.path) or os.path.normpath(first.text) == os.path.normpath(second.text):
-            continue
-        refused, other = (second, first) if second.step in relevant else (first, second)
-        if refused.step in relevant:
-            what = f"`{other.output.destination}`, the destination of `{other.output.name}` of `{other.step}`"
-            errors.append(refused.refused(f"is, holds or lies in {what}"))
-    return errors
-
-
-def _sources(
-    graph: PipelineGraph, request: PipelineRequest, contents: Mapping[str, PinnedFiles | None]
-) -> list[_Protected]:
-    """Return the notebook and the declared inputs of all its steps, requested or not."""
-    base = Path(os.path.realpath(request.base))
-    patterns: dict[str, str] = {}
-    for step in graph.pipeline.steps:
-        for name, item in graph.files[step.name].items():
-            if isinstance(item.source, FileSource):
-                patterns.setdefault(
-                    item.source.pattern, f"`{item.source.pattern}`, the input `{name}` of `{step.name}`"
-                )
-        for pattern in step.options.hash:
-            patterns.setdefault(pattern, f"`{pattern}`, which `{step.name}` hashes")
-    protected = [
-        _Protected(f"the notebook `{Path(request.notebook).name}` itself", (os.path.realpath(request.notebook),))
-    ]
-    for pattern, called in patterns.items():
-        path = os.path.normpath(base / pattern)
-        content = contents.get(pattern)
-        if glob.has_magic(pattern) and not os.path.lexists(path):
-            protected.append(_Protected(called, tuple(map(os.path.realpath, content.paths)) if content else (), path))
-        else:
-            protected.append(_Protected(called, (os.path.realpath(path),)))
-    return protected
-
-
-def _overwritten(target: _Target, sources: Iterable[_Protected]) -> list[Refused]:
-    return [
-        target.refused(f"would overwrite {source.called}")
-        for source in sources
-        if any(map(target.touches, source.paths))
-        or (source.pattern is not None and _matched(target.path.split("/"), source.pattern.split("/")))
-    ]
-
-
-def _matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether a path or one of its parents matches a glob."""
-    if not pattern:
-        return True
-    if pattern[0] == "**":
-        return any(_matched(parts[place:], pattern[1:]) for place in range(len(parts) + (len(pattern) > 1)))
-    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
-        return False
-    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matched(parts[1:], pattern[1:])
-
-
-def _within(inner: str, outer: str) -> bool:
-    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 def pinned_digests(situation: ResolvedRequest, step: str) -> dict[str, str]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbpipe.data.atomic_file import write_file
 from nbpipe.errors import REPAIR, BadUsage, HistoryDamaged, StoreOutOfReach
 from nbpipe.history.column_types import leads_inside
-from nbpipe.history.shared_permissions import culprit, make_folder, may, owner_of, share
 from nbpipe.language.source_text import nearest
 from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.permissions import close_to_all, culprit, make_folder, may, owner_of
+from nbpipe.resolve.upward_search import UpwardSearch
+from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
@@ -39,6 +44,7 @@ class WorkspaceLayout:
     root: Path
     source: tuple[Path, ...] = ()
     policy: EnvironmentPolicy = EnvironmentPolicy()
+    passed_over: tuple[str, ...] = ()
 
     @property
     def database(self) -> Path:
@@ -108,35 +114,38 @@ def absolute(path: Path) -> Path:
 
 def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
     """Return the workspace ``named``, else the nearest one upward from ``near``, else a new one in ``near``."""
-    near = near.resolve()
-    settings = next((folder / SETTINGS for folder in (near, *near.parents) if (folder / SETTINGS).is_file()), None)
-    source, policy = _read_settings(settings) if settings else ((), EnvironmentPolicy())
-    if named is not None:
-        return WorkspaceLayout(named.resolve(), source, policy)
-    for folder in (near, *near.parents):
-        if (folder / SETTINGS).is_file() or (folder / FOLDER).is_dir():
-            return WorkspaceLayout(folder / FOLDER, source, policy)
-    return WorkspaceLayout(near / FOLDER, source, policy)
+    search = UpwardSearch(near.resolve())
+    near = search.near
+    folder = search.first(SETTINGS)
+    source, policy = _read_settings(folder / SETTINGS) if folder else ((), EnvironmentPolicy())
+    root = named.resolve() if named is not None else (search.first(SETTINGS, FOLDER) or near) / FOLDER
+    return WorkspaceLayout(root, source, policy, tuple(search.passed_over))
 
 
 def make_workspace(place: WorkspaceLayout) -> None:
     """Create the workspace's folder if it is missing, with a ``.gitignore``.
 
-    Raise StoreOutOfReach if this user may not write to it or its contents.
+    A new one is marked as this user's. Raise StoreOutOfReach if this user may not write to it or its contents.
     """
     try:
         make_folder(place.root)
         require_folders(place)
+        mark_new(place.root)
         ignore = place.root / ".gitignore"
         if not os.path.lexists(ignore):
-            ignore.write_text("*\n", encoding="utf-8")
-            share(ignore)
+            write_file(ignore, b"*\n", durable=False)
+        close_to_all(place.root)
     except PermissionError:
         raise closed(place.root) from None
     except OSError as error:
         raise StoreOutOfReach(
             f"the workspace {place.root} cannot be made: {error.strerror}", "Name another with --workspace DIR."
         ) from None
+    require_writable(place)
+
+
+def require_writable(place: WorkspaceLayout) -> None:
+    """Raise StoreOutOfReach if this user may not write to what there is of the workspace."""
     for folder in (place.root, place.runs, place.store, place.store / "objects"):
         if folder.exists() and not may(folder, os.W_OK):
             raise closed(folder)
@@ -156,6 +165,17 @@ def closed(path: Path) -> StoreOutOfReach:
     return StoreOutOfReach(
         message, f"Its owner can (chmod g+rwX {blocked}); or name another workspace with --workspace DIR."
     )
+
+
+@contextlib.contextmanager
+def owner_named() -> Iterator[None]:
+    """Raise StoreOutOfReach with the owner's name if the block may not use a file or folder."""
+    try:
+        yield
+    except PermissionError as error:
+        if not isinstance(error.filename, str):
+            raise
+        raise closed(Path(error.filename)) from None
 
 
 def write_settings(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""An old result that its author lets stand for new code: checked, then offered under the new keys, on record."""
+"""Accepting an old result for new code: it is checked, offered under the new keys, and the acceptance is recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nbpipe.planning.plan import Planner, StepDecision
 
 @dataclass(frozen=True, slots=True)
 class AcceptedResult:
-    """A result that stands from now on: what it was made by, what had changed since, and the words on record."""
+    """An accepted result: its origin, what had changed since, and the recorded text."""
 
     step: str
     hit: CachedResult
@@ -25,25 +25,25 @@ class AcceptedResult:
 
 
 def accept_result(
-    decision: StepDecision, planner: Planner, around: EnvironmentProbe, history: History, *, user: str, now: float
+    decision: StepDecision, planner: Planner, probe: EnvironmentProbe, history: History, *, user: str, now: float
 ) -> AcceptedResult:
-    """Let the newest result of a step stand for what the step is now; BadUsage when that cannot be."""
+    """Accept the newest result of a step for its present code; raise BadUsage if that is not possible."""
     name, verdict = decision.step, decision.verdict
     if isinstance(verdict, ReuseVerdict):
         raise BadUsage(f"step `{name}` is up to date: there is nothing to accept")
     if isinstance(verdict, SkipVerdict):
         raise BadUsage(f"step `{name}` is skipped: there is nothing to accept")
     if not decision.keys:
-        raise BadUsage(f"what `{name}` takes in is not known yet", "Run the steps that it needs, then accept.")
+        raise BadUsage(f"the inputs of `{name}` are not known yet", "Run the steps that it needs, then accept.")
     step = planner.graph.steps[name]
     if isinstance(verdict, RunVerdict) and verdict.reasons and verdict.reasons[0].component in ("policy", "forced"):
-        raise BadUsage(f"step `{name}` always runs, so nothing can stand for it", "Take `reuse: never` away.")
+        raise BadUsage(f"step `{name}` always runs, so no result can be accepted", "Remove `reuse: never`.")
     hit = planner.past.newest(name)
     if hit is None or not step.outputs:
-        raise BadUsage(f"there is no result of `{name}` that could stand", f"Run it: nbpipe run NOTEBOOK {name}")
+        raise BadUsage(f"there is no result of `{name}` to accept", f"Run it: nbpipe run NOTEBOOK {name}")
     _require_outputs(step, hit.artifacts)
     before = planner.past.latest(name)
-    observed = around.renewed(before.observed if before else ())
+    observed = probe.renewed(before.observed if before else ())
     changed = ", ".join(dict.fromkeys(reason.component for reason in verdict.reasons)) or "nothing that is known"
     record = f"accepted by {user} on {time.strftime('%Y-%m-%d %H:%M', time.localtime(now))} although changed: {changed}"
     entries = [ReuseEntry(key, static, observed) for key, static in decision.keys]
@@ -52,24 +52,24 @@ def accept_result(
 
 
 def _require_outputs(step: Step, artifacts: Iterable[Artifact]) -> None:
-    """Raise BadUsage unless the result has all that the step declares now, in its format."""
-    there = {artifact.name: artifact for artifact in artifacts}
+    """Raise BadUsage unless the result has all outputs that the step now declares, in their formats."""
+    artifacts_by_name = {artifact.name: artifact for artifact in artifacts}
     for output in step.outputs:
-        found = there.get(output.name)
-        if found is None:
+        artifact = artifacts_by_name.get(output.name)
+        if artifact is None:
             raise BadUsage(
                 f"the last result of `{step.name}` has no output `{output.name}`, which the step declares now",
                 f"Run the step: nbpipe run NOTEBOOK {step.name}",
             )
-        if not _same_format(output, found):
+        if not _same_format(output, artifact):
             raise BadUsage(
-                f"the last result of `{step.name}` has `{output.name}` as {found.format}, not as {output.format}",
+                f"the last result of `{step.name}` has `{output.name}` as {artifact.format}, not as {output.format}",
                 f"Run the step: nbpipe run NOTEBOOK {step.name}",
             )
 
 
-def _same_format(output: Output, found: Artifact) -> bool:
+def _same_format(output: Output, artifact: Artifact) -> bool:
     if output.format is None:
-        return not found.is_path
-    kept, _, suffix = output.format.partition(".")
-    return found.format == kept and (not suffix or found.basename.endswith(f".{suffix}"))
+        return not artifact.is_path
+    format_name, _, suffix = output.format.partition(".")
+    return artifact.format == format_name and (not suffix or artifact.basename.endswith(f".{suffix}"))

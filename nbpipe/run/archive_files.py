@@ -1,7 +1,7 @@
-"""The files beside a run's executed notebooks from which a lost database, or a broken run, is made good.
+"""The archive files beside a run's executed notebooks, from which a lost database or a broken run is recovered.
 
-The run's folder holds the run once, and long texts that its results share. An attempt's folder holds what its driver
-knew when it was submitted, and later, in the place of that and of the worker's manifest, the committed result.
+The run's folder contains a record of the run, and long texts that its results share. An attempt's folder contains the
+driver's record of the submitted attempt; the committed result later replaces that and the worker's manifest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nbpipe.codec import decode, encode_sparse
+from nbpipe.codec import decode, encode_sparse, gunzip_text, gzip_text
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.attempt_manifest import NAME as MANIFEST
 from nbpipe.data.attempt_manifest import read_manifest
@@ -30,19 +30,19 @@ from nbpipe.model import AttemptRecord, Outcome, PipelineRecord, RunRecord, Stat
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.execution_state import ExecutionState
 
-_RESULT = "record.json"
+_RESULT = "record.json.gz"
 _SUBMITTED = "submitted.json"
 _RUN = "run.json"
-# A reference is as long.
+# Shorter texts are stored in place, since a reference is about this long.
 _LONG_TEXT = 200
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedAttempt:
-    """What a driver knew when it submitted an attempt: its result but for the outcome, and the files that it declares.
+    """A driver's record of a submitted attempt: its result without the outcome, and the declared files.
 
-    ``base`` is the folder of relative ``files``, itself relative to the workspace; these are digests by pattern.
+    ``files`` are digests by pattern; ``base`` is the folder of relative patterns, itself relative to the workspace.
     """
 
     result: ArchivedResult
@@ -52,7 +52,7 @@ class SubmittedAttempt:
 
 @dataclass(slots=True)
 class ResultArchiveWriter:
-    """Writes the files of one workspace; ``base`` is the folder of the notebook whose runs they are of."""
+    """Writes the archive files of a workspace; ``base`` is the folder of the notebook."""
 
     layout: WorkspaceLayout
     pipeline: PipelineRecord
@@ -60,7 +60,7 @@ class ResultArchiveWriter:
     _written: set[str] = field(default_factory=set)
 
     def keep_submitted(self, run: RunRecord, state: ExecutionState, files: Mapping[str, str], now: float) -> None:
-        """Write what whoever comes next needs to take an attempt over; without it, the attempt is made again."""
+        """Write what recovery needs to adopt an attempt; without it, the step runs again."""
         if state.attempt is None:
             return
         result = ArchivedResult(state.stands(Status.RUNNING), state.attempt, state.entries(), now)
@@ -72,30 +72,30 @@ class ResultArchiveWriter:
             )
             write_file(folder / _SUBMITTED, encode_sparse(submitted).encode(), durable=False)
         except OSError as error:
-            _LOG.warning("the attempt in %s could not be noted: %s", folder, error)
+            _LOG.warning("the submitted attempt in %s could not be recorded: %s", folder, error)
 
     def keep(self, run: RunRecord, state: ExecutionState, entries: Sequence[ReuseEntry], now: float) -> None:
-        """Write a committed result beside its notebook; one that cannot be is missed only if the history is lost."""
+        """Write a committed result beside its notebook; it is needed only if the history is lost."""
         if state.attempt is None:
             return
         try:
             self._keep_run(run)
             keep_result(self.layout, ArchivedResult(state.record, state.attempt, tuple(entries), now))
         except OSError as error:
-            _LOG.warning("the record of step %s could not be kept: %s", state.step, error)
+            _LOG.warning("the record of step %s could not be written: %s", state.step, error)
 
     def keep_ending(self, run: RunRecord) -> None:
-        """Write how a run ended; a run in which nothing was executed has no folder and needs none."""
+        """Write the ending of a run; a run that executed nothing has no folder and needs none."""
         folder = self.layout.runs / run.id
         if not folder.is_dir():
             return
         try:
             write_file(folder / _RUN, archive_text(ArchivedRun(run, self.pipeline)).encode(), durable=False)
         except OSError as error:
-            _LOG.warning("the record of run %s could not be kept: %s", run.number, error)
+            _LOG.warning("the record of run %s could not be written: %s", run.number, error)
 
     def finished(self, attempt: AttemptRecord) -> Outcome | None:
-        """Return the success of an attempt whose worker could not tell of it any more."""
+        """Return the outcome of a successful attempt whose worker could not report it."""
         return read_manifest(self.layout.path(attempt.directory), attempt.id, attempt.token)
 
     def _keep_run(self, run: RunRecord) -> None:
@@ -106,15 +106,15 @@ class ResultArchiveWriter:
 
 
 def keep_result(layout: WorkspaceLayout, result: ArchivedResult) -> None:
-    """Write a committed result into its attempt's folder, in the place of its manifest and of what was submitted."""
+    """Write a committed result into its attempt's folder, replacing its manifest and the submitted record."""
     folder = layout.path(result.attempt.directory)
-    write_file(folder / _RESULT, archive_text(_with_shared_texts(layout, result)).encode(), durable=False)
+    write_file(folder / _RESULT, gzip_text(archive_text(_with_shared_texts(layout, result))), durable=False)
     for superseded in (_SUBMITTED, MANIFEST):
         (folder / superseded).unlink(missing_ok=True)
 
 
 def read_submitted(layout: WorkspaceLayout, attempt: AttemptRecord) -> SubmittedAttempt | None:
-    """Return what was known when an attempt was submitted; None where that cannot be read."""
+    """Return the record of a submitted attempt; None if it cannot be read."""
     try:
         submitted = decode((layout.path(attempt.directory) / _SUBMITTED).read_bytes(), SubmittedAttempt)
         return replace(submitted, result=_with_own_texts(layout, submitted.result))
@@ -123,13 +123,13 @@ def read_submitted(layout: WorkspaceLayout, attempt: AttemptRecord) -> Submitted
 
 
 def archived_results(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedResult | str]]:
-    """Yield every result that is kept in a workspace, with its file; in place of one that cannot be read, why."""
+    """Yield every archived result of a workspace with its file, or the reason why it cannot be read."""
     for folder in attempt_folders(layout.runs):
         path = folder / _RESULT
         if not os.path.lexists(path):
             continue
         try:
-            result = read_archived_result(path.read_text(encoding="utf-8"))
+            result = read_archived_result(gunzip_text(path.read_bytes()))
         except (OSError, ValueError) as error:
             yield path, f"is not a kept result: {error}"
             continue
@@ -141,12 +141,12 @@ def archived_results(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedRe
 
 
 def archived_runs(layout: WorkspaceLayout) -> dict[str, ArchivedRun]:
-    """Return the runs that are kept in a workspace, by id; one that cannot be read is left out."""
+    """Return the archived runs of a workspace by id, without unreadable ones."""
     return {path.parent.name: record for path, record in run_files(layout) if isinstance(record, ArchivedRun)}
 
 
 def run_files(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedRun | str]]:
-    """Yield every run that is kept in a workspace, with its file; in place of one that cannot be read, why."""
+    """Yield every archived run of a workspace with its file, or the reason why it cannot be read."""
     for path in sorted(layout.runs.glob(f"*/{_RUN}")):
         try:
             record = read_archived_run(path.read_text(encoding="utf-8"))
@@ -157,7 +157,7 @@ def run_files(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedRun | str
 
 
 def keep_run(layout: WorkspaceLayout, record: ArchivedRun) -> None:
-    """Write a run into its folder."""
+    """Write the record of a run into its folder."""
     write_file(layout.runs / record.run.id / _RUN, archive_text(record).encode(), durable=False)
 
 
@@ -172,20 +172,22 @@ def _with_shared_texts(layout: WorkspaceLayout, result: ArchivedResult) -> Archi
 
 
 def _with_own_texts(layout: WorkspaceLayout, result: ArchivedResult) -> ArchivedResult:
-    """Return a result with the texts that its run stores; what is lost of them only shortens a comparison."""
+    """Return a result with the texts stored in its run; lost texts only shorten comparisons."""
     if not result.texts:
         return result
     texts = RunTexts(layout.runs / result.attempt.run)
-    found: dict[str, str] = {}
+    texts_by_name: dict[str, str] = {}
     for name, stored in result.texts.items():
         with suppress(OSError, ValueError):
-            found[name] = texts.get(Path(stored).name)
-    components = tuple(replace(item, text=found.get(item.name, item.text)) for item in result.execution.components)
+            texts_by_name[name] = texts.get(Path(stored).name)
+    components = tuple(
+        replace(item, text=texts_by_name.get(item.name, item.text)) for item in result.execution.components
+    )
     return replace(result, execution=replace(result.execution, components=components), texts={})
 
 
 def attempt_folders(folder: Path, depth: int = 3) -> Iterator[Path]:
-    """Yield the folders of all attempts: those of a run lie in a folder for each of its steps."""
+    """Yield the folders of all attempts, which lie in RUN/STEP/ATTEMPT."""
     if depth == 0:
         yield folder
         return

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to cancel: the run stops its kernels first and is cancelled then."""
+"""Cancellation by Ctrl-C, SIGTERM or another process: the run first stops its kernels and is then cancelled."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _LOOK_SECONDS = 0.25
 
 
 class CancellationPoller:
-    """Gets what somebody has asked elsewhere to stop; looks four times a second at most."""
+    """Polls for cancellations that were requested elsewhere, four times a second at most."""
 
     def __init__(self, look: Callable[[], CancelRequests]) -> None:
         self._look = look
-        self._asked = CancelRequests()
+        self._requests = CancelRequests()
         self._next = 0.0
 
     def __call__(self) -> CancelRequests:
-        """Get what was asked so far."""
+        """Return the requests so far."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LOOK_SECONDS
-            self._asked = self._look()
-        return self._asked
+            self._requests = self._look()
+        return self._requests
 
 
 @contextmanager
 def watch_signals() -> Iterator[Callable[[], bool]]:
-    """Get a function that says whether a signal came; a second one breaks off at once."""
+    """Yield a function that returns whether a signal was received; a second signal raises KeyboardInterrupt."""
     came: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:

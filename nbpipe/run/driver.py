@@ -1,4 +1,4 @@
-"""The loop that carries out a run: it does what the state machine says, and writes what becomes of it."""
+"""The loop that carries out a run: it performs the state machine's instructions and records the results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from nbpipe.run.pending_events import PendingEvents
 from nbpipe.run.process_identity import is_alive
 
 _PAUSE = 0.05
-# So many attempts are submitted for each slot: one that runs, and one that starts as soon as that has ended.
+# Attempts that are submitted for each slot: one that runs, and one that starts as soon as that has ended.
 _AHEAD = 2
 _LOG = logging.getLogger(__name__)
 _STOPPING = "an older version of this step is being stopped"
@@ -50,31 +50,31 @@ _LOST = Failure(FailureKind.LOST, "RunBrokenOff", "", "the run broke off")
 
 
 class Executor(Protocol):
-    """What carries attempts: Dask, or threads of this process."""
+    """The executor of attempts: Dask, or threads of this process."""
 
     @property
     def slots(self) -> int:
-        """How many attempts run at the same time."""
+        """The number of attempts that run at the same time."""
 
     def submit(self, job: Job) -> None:
-        """Start an attempt as soon as there is room."""
+        """Start an attempt as soon as a slot is free."""
 
     def wait(self, timeout: float) -> Sequence[AttemptReport]:
-        """Return what has come of the attempts, waiting up to ``timeout`` seconds for the first report."""
+        """Return reports about the attempts, waiting up to ``timeout`` seconds for the first one."""
 
     def cancel(self, attempt: str) -> None:
-        """Kill an attempt; that it has ended comes through ``wait``."""
+        """Kill an attempt; its end is reported by ``wait``."""
 
     def close(self) -> None:
-        """Stop everything that was started for it."""
+        """Stop everything that the executor has started."""
 
 
 @dataclass(slots=True)
 class Driver:
-    """Carries out one run. ``clock`` gives seconds since the epoch, ``new_id`` texts that never repeat.
+    """Carries out one run. ``clock`` returns seconds since the epoch, ``new_id`` unique ids.
 
-    ``interrupted`` is asked whether to stop, ``requested`` what somebody else wants stopped. ``watch`` is called
-    whenever something new is in the run's log. While ``held``, the run goes on though nothing is left to do in it.
+    ``interrupted`` returns whether to stop the run, ``requested`` the cancellations requested elsewhere. ``watch`` is
+    called whenever the run's log has new entries. While ``held`` is set, the run does not finish.
     """
 
     run: RunRecord
@@ -115,9 +115,9 @@ class Driver:
         return self._is_over
 
     def extend(self, increment: RunIncrement) -> bool:
-        """Add steps to the run, from any thread; return False when it takes none.
+        """Add steps to the run, from any thread; return False if it does not accept them.
 
-        A run that is over takes none, and one that was cancelled only those of a gesture that was cancelled with it.
+        A run that is over accepts none; a cancelled run accepts only those of a gesture that was cancelled with it.
         """
         with self._lock:
             if self._is_over or (self._cancelled and increment.gesture > self._gesture):
@@ -152,7 +152,7 @@ class Driver:
         self._feed(machine.TimePassed())
 
     def _close(self) -> bool:
-        """Let the run finish, unless somebody may still add to it or just has."""
+        """Let the run finish, unless it is held or steps have just been added."""
         with self._lock:
             if self._increments or (self.held.is_set() and not self._cancelled):
                 return False
@@ -176,7 +176,7 @@ class Driver:
             self._fresh.add(id(increment.planner))
             growth = grow(increment, self._table, self.run.id, self.new_id)
             for state in growth.replaced:
-                # An execution that has ended is known here without its components: history still has them.
+                # The record of an ended execution has no components here; they are in the history.
                 state.record = replace(state.record, current=False)
                 self._superseded.append(state.id)
             for state in growth.added:
@@ -230,7 +230,7 @@ class Driver:
     def _has_room(self) -> bool:
         """Return whether one more attempt would start soon.
 
-        What waits for room is neither claimed nor prepared, so a wide run holds no more at a time than a narrow one.
+        Other executions are neither claimed nor prepared yet, so that wide runs do not hold many claims at a time.
         """
         return len(self._running) < (_AHEAD * self._executor.slots if self._executor is not None else 1)
 
@@ -248,7 +248,7 @@ class Driver:
                 self._submit(self._table.by_id[execution], number)
             case machine.StopAttempt(execution):
                 self._stop(self._table.by_id[execution])
-            case machine.NoteExecution(execution, text):
+            case machine.NoteBlocked(execution, text):
                 state = self._table.by_id[execution]
                 note = _STOPPING if self._is_replacing(state) else text
                 self._put(state, state.stands(Status.QUEUED, notes=(note,)))
@@ -263,7 +263,7 @@ class Driver:
             self._feed(machine.ExecutionDecided(state.id, state.decision.verdict))
 
     def _decision(self, state: ExecutionState) -> StepDecision:
-        """Decide an execution's step by what lies around its notebook now."""
+        """Decide an execution's step by the present state of files and results."""
         planner = state.increment.planner
         if id(planner) not in self._fresh:
             planner.past.refresh()
@@ -271,7 +271,7 @@ class Driver:
         return planner.decide(state.step, self._table.upstream(state.record.needs))
 
     def _is_delivered(self, state: ExecutionState) -> bool:
-        """Fill the destinations of a step whose result is there; return False when that went wrong."""
+        """Fill the destinations of a reused step; return False if that failed."""
         verdict = state.decision.verdict if state.decision else None
         if not isinstance(verdict, ReuseVerdict):
             return True
@@ -307,7 +307,7 @@ class Driver:
         self._feed(machine.KeyClaimed(state.id))
 
     def _check(self, state: ExecutionState) -> None:
-        """Decide again under the claim: whoever held the key may have finished between our look and our claim."""
+        """Decide again under the claim, since the previous holder of the key may have finished in between."""
         again = self._decision(state)
         elsewhere = None if isinstance(again.verdict, ReuseVerdict) else self._ended_elsewhere(state)
         if isinstance(again.verdict, ReuseVerdict):
@@ -316,16 +316,16 @@ class Driver:
                 return
         self._feed(machine.DecisionChecked(state.id, again.verdict, elsewhere))
 
-    def _ended_elsewhere(self, state: ExecutionState) -> machine.EndedElsewhere | None:
-        """Return how the attempt ended that this execution has waited for, where it was this pipeline's own."""
+    def _ended_elsewhere(self, state: ExecutionState) -> machine.AwaitedAttemptEnded | None:
+        """Return the ending of the attempt that this execution awaited, if it belongs to the same pipeline."""
         awaited = self.state.awaited(state.id)
         if not self.attach or state.key is None or not awaited:
             return None
-        found = self.history.attempts.newest_at(state.key, awaited, self.run.pipeline)
-        if found is None or found.failure is None or found.status not in (Status.FAILED, Status.CANCELLED):
+        attempt = self.history.attempts.newest_at(state.key, awaited, self.run.pipeline)
+        if attempt is None or attempt.failure is None or attempt.status not in (Status.FAILED, Status.CANCELLED):
             return None
-        state.failure, state.elsewhere = found.failure, found
-        return machine.EndedElsewhere(found.status, found.failure)
+        state.failure, state.elsewhere = attempt.failure, attempt
+        return machine.AwaitedAttemptEnded(attempt.status, attempt.failure)
 
     def _release(self, state: ExecutionState) -> None:
         if state.claim is not None:
@@ -371,7 +371,7 @@ class Driver:
                 return
             outcome = replace(outcome, status=Status.FAILED, failure=_not_delivered(problem))
         state.outcome = outcome
-        state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without a reason")
+        state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without an error")
         self._put_attempt(state, self._ending(state, outcome))
         self._feed(machine.ExecutionAttemptEnded(state.id, outcome.status, state.failure))
 
@@ -381,7 +381,7 @@ class Driver:
         return replace(
             state.attempt, status=outcome.status, ended=self.clock(), seconds=outcome.seconds,
             notebook=outcome.notebook, failure=state.failure if outcome.status is not Status.SUCCEEDED else None,
-            artifacts=outcome.artifacts,
+            artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest,
         )  # fmt: skip
 
     def _commit(self, state: ExecutionState, outcome: Outcome) -> None:
@@ -393,7 +393,7 @@ class Driver:
         state.outcome, state.failure = replace(outcome, notes=notes), None
         entries = () if doubts else state.entries(outcome.observed)
         attempt = self._ending(state, outcome)
-        # What was told of it comes before its end in the log.
+        # In the log, the events of the attempt come before its end.
         self._save()
         record = replace(state.ended(Status.SUCCEEDED, self.clock()), notebook=attempt.executed_notebook)
         done = self.history.attempts.commit(attempt, record, offers=entries, claim=state.claim, now=self.clock())
@@ -406,16 +406,16 @@ class Driver:
         self._feed(machine.ResultCommitted(state.id))
 
     def _nondeterministic(self, state: ExecutionState, outcome: Outcome) -> tuple[str, ...]:
-        """Return a note when the same key has made other bytes before."""
+        """Return a note if the same key has produced different bytes before."""
         before = self.history.results.lookup([state.key]).get(state.key) if state.key else None
         if before is None or before.observed != outcome.observed:
             return ()
-        made = {artifact.name: artifact.digest for artifact in outcome.artifacts}
-        other = [f"`{old.name}`" for old in before.artifacts if made.get(old.name, old.digest) != old.digest]
-        return (f"not deterministic: {', '.join(other)} came out otherwise than before",) if other else ()
+        digests = {artifact.name: artifact.digest for artifact in outcome.artifacts}
+        other = [f"`{old.name}`" for old in before.artifacts if digests.get(old.name, old.digest) != old.digest]
+        return (f"not deterministic: {', '.join(other)} differ from an earlier result",) if other else ()
 
     def _overtaken(self, state: ExecutionState, outcome: Outcome) -> None:
-        """Drop a late attempt: another run holds the key by now, so its result is what we wait for."""
+        """Drop a late attempt: another run holds the key, so this run waits for its result."""
         state.outcome = None
         state.failure = Failure(FailureKind.LOST, "ClaimLost", "", "another run took this step over")
         lost = replace(outcome, status=Status.LOST, artifacts=())
@@ -430,7 +430,7 @@ class Driver:
             record = state.reused(status, now)
             state.offered = True
         elif status is Status.SUCCEEDED:
-            # It was written by the commit.
+            # The commit has recorded it.
             record = state.record
         else:
             record = state.ended(status, now)
@@ -449,8 +449,10 @@ class Driver:
         state.attempt = self._attempts[record.id] = record
 
     def _save(self) -> None:
-        told = self._log.drain(self.run.id)
-        changes = RunChanges(list(self._changed.values()), tuple(self._superseded), list(self._attempts.values()), told)
+        entries = self._log.drain()
+        changes = RunChanges(
+            list(self._changed.values()), tuple(self._superseded), list(self._attempts.values()), entries
+        )
         if changes:
             self.history.attempts.record(self.run.id, changes, self.clock())
             self._changed.clear()
@@ -461,7 +463,7 @@ class Driver:
             self.watch()
 
     def _abandon(self) -> None:
-        """Leave nothing going on behind a run that breaks off: neither attempts nor claims, and no step is open."""
+        """Clean up a run that breaks off: stop attempts, release claims, and end open steps as lost."""
         with self._lock:
             self._is_over = True
         now = self.clock()
@@ -476,13 +478,13 @@ class Driver:
                     self._put(state, replace(state.record, status=Status.LOST, ended=now))
             self._save()
         except OutOfReach as error:
-            # What is left is found by the next process: claims run out, and the run's owner is dead.
-            _LOG.warning("a run that broke off could not be tidied up: %s", error)
+            # The next process recovers the rest: claims expire, and the run's owner is dead.
+            _LOG.warning("a run that broke off could not be cleaned up: %s", error)
 
     def _stop_quietly(self, state: ExecutionState) -> None:
         try:
             self._stop(state)
-        except Exception as error:  # noqa: BLE001  # the executor's border: it may be what broke, and is told already
+        except Exception as error:  # noqa: BLE001  # the border of the executor, which may be what failed
             _LOG.warning("an attempt of a run that broke off could not be stopped: %s", error)
 
 

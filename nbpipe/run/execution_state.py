@@ -1,4 +1,4 @@
-"""An execution of a run that goes on, as its driver knows it."""
+"""The driver's state of the executions of a run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from nbpipe.run.increment import RunIncrement
 
 @dataclass(slots=True)
 class ExecutionState:
-    """What was decided about an execution, what it claims, and what is known of it.
+    """The decision, claim and record of an execution.
 
-    ``record`` is how it stands; of an execution that has ended, only what those that need it are told. ``static_key``
-    tells whether a later request means the same work; ``gesture`` numbers the gesture of the user that asked for it.
-    ``replaces`` is the older execution of the step that it takes the place of.
+    ``record`` is its present record; of an ended execution it keeps only what dependent executions need. ``static_key``
+    identifies the work, so that a later request can be recognised as the same; ``gesture`` is the number of the user's
+    gesture that requested it. ``replaces`` is the older execution of the same step.
     """
 
     record: ExecutionRecord
@@ -63,24 +63,24 @@ class ExecutionState:
 
     @property
     def token(self) -> int:
-        """The token of the claim; 0 for an execution whose key nobody needs to claim."""
+        """The token of the claim; 0 for an execution without a claim."""
         return self.claim.token if self.claim else 0
 
     def entries(self, observed: tuple[Observation, ...] = ()) -> tuple[ReuseEntry, ...]:
         """Return the keys under which a result may be offered."""
         return tuple(ReuseEntry(key, static, observed) for key, static in self.decision.keys) if self.decision else ()
 
-    def stands(self, status: Status, **known: object) -> ExecutionRecord:
-        """Return the record of the execution with this status, and with what was decided about it."""
+    def stands(self, status: Status, **fields: object) -> ExecutionRecord:
+        """Return the record of the execution with this status and its decision."""
         decision = self.decision
         attempts = self.attempt.number if self.attempt else 0
         values: dict[str, object] = {"status": status, "attempts": attempts, "notes": ()}
         if decision is not None:
             values |= {"reasons": decision.verdict.reasons, "components": decision.components, "key": decision.key}
-        return replace(self.record, **(values | known))  # type: ignore[arg-type]  # the fields' own types
+        return replace(self.record, **(values | fields))  # type: ignore[arg-type]  # the fields' own types
 
     def reused(self, status: Status, now: float) -> ExecutionRecord:
-        """Return the record of an execution for which an earlier result stands."""
+        """Return the record of an execution that reuses an earlier result."""
         verdict = self.decision.verdict if self.decision else None
         if not isinstance(verdict, ReuseVerdict):
             raise TypeError(f"{self.step} was not decided to be reused")
@@ -91,7 +91,7 @@ class ExecutionState:
         )  # fmt: skip
 
     def ended(self, status: Status, now: float) -> ExecutionRecord:
-        """Return the record of an execution that has ended, with what its last attempt has left."""
+        """Return the record of an ended execution, with the results of its last attempt."""
         outcome, failure = self.outcome, self.failure if status is not Status.SUCCEEDED else None
         if outcome is None:
             executed = self.elsewhere.executed_notebook if self.elsewhere else None
@@ -105,7 +105,7 @@ class ExecutionState:
         )  # fmt: skip
 
     def settle(self) -> None:
-        """Forget what only matters while the execution goes on: a run may have many thousands."""
+        """Drop what only matters while the execution is active, since a run may have many thousands."""
         self.decision = self.outcome = self.pieces = self.attempt = self.failure = self.elsewhere = None
         self.record = replace(
             self.record, reasons=(), components=(), observed=(), written=(), notes=(), failure=None, origin=None
@@ -120,13 +120,13 @@ class ExecutionTable:
     current: dict[str, ExecutionState] = field(default_factory=dict)
 
     def add(self, state: ExecutionState) -> None:
-        """Add an execution, in the place of an earlier one of its step."""
+        """Add an execution, replacing an earlier one of its step."""
         self.by_id[state.id] = self.current[state.step] = state
 
     def upstream(self, needs: Mapping[str, str] | tuple[str, ...]) -> dict[StepOutput, Artifact]:
-        """Return the outputs of the executions that one needs, as far as there are any."""
-        found: dict[StepOutput, Artifact] = {}
+        """Return the existing outputs of the needed executions."""
+        artifacts: dict[StepOutput, Artifact] = {}
         for need in needs:
             state = self.by_id[need]
-            found |= {StepOutput(artifact.name, state.step): artifact for artifact in state.record.artifacts}
-        return found
+            artifacts |= {StepOutput(artifact.name, state.step): artifact for artifact in state.record.artifacts}
+        return artifacts

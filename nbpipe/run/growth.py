@@ -1,4 +1,4 @@
-"""Which executions an increment adds to a run, and which of the run's own stand for its steps already."""
+"""The growth of a run: which executions an increment adds, and which existing ones serve its steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DONE = (Status.SUCCEEDED, Status.REUSED)
 
 @dataclass(frozen=True, slots=True)
 class RunGrowth:
-    """The executions that an increment adds to a run, and those that they replace."""
+    """The executions that an increment adds to a run, and those that it replaces."""
 
     added: tuple[ExecutionState, ...]
     replaced: tuple[ExecutionState, ...]
@@ -22,43 +22,43 @@ class RunGrowth:
 
 
 def grow(increment: RunIncrement, table: ExecutionTable, run: str, new_id: Callable[[], str]) -> RunGrowth:
-    """Add to the run's executions those that an increment needs and the run does not have."""
+    """Add the executions that an increment needs and the run does not have yet."""
     added: list[ExecutionState] = []
     replaced: list[ExecutionState] = []
     needs = increment.planner.graph.pipeline.needs
     positions = {step.name: place for place, step in enumerate(increment.planner.graph.pipeline.steps)}
     for step in increment.steps:
         needed = tuple(table.current[need].id for need in needs[step.name] if need in increment.selected)
-        known = table.current.get(step.name)
-        if known is not None and _is_same(known, increment, needed) and _stands(known, increment, table):
+        current = table.current.get(step.name)
+        if current is not None and _is_same(current, increment, needed) and _stands(current, increment, table):
             continue
-        if known is not None:
-            replaced.append(known)
+        if current is not None:
+            replaced.append(current)
         record = ExecutionRecord(new_id(), run, step.name, positions[step.name], Status.QUEUED, needs=needed)
         state = ExecutionState(record, increment, increment.planner.static_key(step.name), increment.gesture)
-        state.replaces = known
+        state.replaces = current
         table.add(state)
         added.append(state)
     stands = {step.name: table.current[step.name].id for step in increment.steps}
     return RunGrowth(tuple(added), tuple(replaced), RunGrown(increment.request, stands))
 
 
-def _is_same(known: ExecutionState, increment: RunIncrement, needed: Collection[str]) -> bool:
-    """Return whether an execution is of the step as it is asked for now, fed by the same executions."""
-    same = known.static_key == increment.planner.static_key(known.step)
-    return same and set(known.record.needs) == set(needed) and known.step not in increment.planner.forced
+def _is_same(current: ExecutionState, increment: RunIncrement, needed: Collection[str]) -> bool:
+    """Return whether an execution does the requested work, with the same upstream executions."""
+    same = current.static_key == increment.planner.static_key(current.step)
+    return same and set(current.record.needs) == set(needed) and current.step not in increment.planner.forced
 
 
-def _stands(known: ExecutionState, increment: RunIncrement, table: ExecutionTable) -> bool:
-    """Return whether nothing else need be executed for a step: it is under way, or its result is up to date."""
-    status, asked = known.record.status, known.step in increment.asked
+def _stands(current: ExecutionState, increment: RunIncrement, table: ExecutionTable) -> bool:
+    """Return whether an existing execution serves a step: it is active, or its result is up to date."""
+    status, is_requested = current.record.status, current.step in increment.requested
     if not status.terminal:
         return True
     if status not in _DONE:
-        # One failure is not repeated for each of the steps that need it.
-        return not asked and known.gesture == increment.gesture
-    if not known.offered:
-        # Its result serves this run only, and is made again for whoever asks for it by name.
-        return not asked
-    decision = increment.planner.decide(known.step, table.upstream(known.record.needs))
+        # A failed step is not retried for each of the steps that need it.
+        return not is_requested and current.gesture == increment.gesture
+    if not current.offered:
+        # Its result is not reused outside this run, so it is recomputed when it is requested by name.
+        return not is_requested
+    decision = increment.planner.decide(current.step, table.upstream(current.record.needs))
     return isinstance(decision.verdict, ReuseVerdict)

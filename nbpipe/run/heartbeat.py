@@ -1,10 +1,9 @@
-"""Keeps a run's claims alive while it works."""
+"""The heartbeat that renews the claims of a run while it is active."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -18,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """A thread that renews all claims of one owner until it is left."""
+    """A context manager with a thread that renews all claims of an owner."""
 
     def __init__(self, history: History, owner: str, clock: Callable[[], float]) -> None:
         self._history = history
@@ -37,15 +36,10 @@ class Heartbeat:
         self._over.set()
         self._thread.join()
 
-    @staticmethod
-    def pause(seconds: float) -> None:
-        """Wait a moment for another run."""
-        time.sleep(seconds)
-
     def _beat(self) -> None:
         while not self._over.wait(_EVERY):
             try:
                 self._history.claims.renew(self._owner, now=self._clock(), lease=LEASE)
             except OutOfReach as error:
-                # A lease outlives several missed beats; when none comes through, the commit is refused by its token.
+                # A lease outlives several missed renewals; if all fail, the token makes the commit fail.
                 _LOG.warning("the claims of this run could not be renewed: %s", error)

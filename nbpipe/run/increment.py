@@ -1,4 +1,4 @@
-"""What is added to a run at once: the steps of one resolved request."""
+"""An increment of a run: the steps of one resolved request."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from nbpipe.model import Artifact, Job, Step, StepOutput
 from nbpipe.planning.plan import Planner
 
 
-class StepJobs(Protocol):
-    """What a driver needs made or done for a step outside of history."""
+class JobFactory(Protocol):
+    """The work of a driver for a step outside of the history: jobs, pinned files and delivery."""
 
     def job(self, step: str, *, attempt: str, token: int, upstream: Mapping[StepOutput, Artifact]) -> Job:
-        """Return the job of one attempt; its directory is made."""
+        """Return the job of an attempt, and create its directory."""
 
     def directory(self, step: str, attempt: str) -> str:
         """Return an attempt's directory, relative to the workspace's folder."""
 
     def unchanged(self, step: str) -> bool:
-        """Return whether the files that the step declares are still what they were at submit."""
+        """Return whether the step's declared files are unchanged since it was submitted."""
 
     def pinned(self, step: str) -> Mapping[str, str]:
         """Return the digests of the files that the step declares, by pattern."""
 
     def deliver(self, step: str, artifacts: Iterable[Artifact]) -> str | None:
-        """Fill the step's destinations; return what went wrong."""
+        """Fill the step's destinations; return an error message if that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunIncrement:
-    """Steps that are to be executed, with all that they need.
+    """Steps to execute, with all steps that they need.
 
-    ``asked`` are those that the user named or ran the cell of; the others are there because they are needed.
-    ``request`` is the id under which the run's log tells what has become of them.
+    ``requested`` are the steps that the user named or whose cell was run; the others are needed by these.
+    ``request`` is the id of the request in the run's log.
     """
 
     planner: Planner
-    jobs: StepJobs
+    jobs: JobFactory
     selected: frozenset[str]
-    asked: frozenset[str]
+    requested: frozenset[str]
     request: str = ""
     gesture: int = 0
 
     @property
     def steps(self) -> list[Step]:
-        """The steps in the order in which each comes after those that it needs."""
+        """The steps in topological order."""
         graph = self.planner.graph
         return [graph.steps[name] for name in graph.order if name in self.selected]

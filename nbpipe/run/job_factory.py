@@ -1,4 +1,4 @@
-"""What a step's attempt is made of: the rendered notebook, its inputs where they lie, its environment, its folder."""
+"""The jobs of a run: for each attempt the rendered notebook, the paths of its inputs, its environment, its folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import NbpipeError
-from nbpipe.history.shared_permissions import make_folder
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
     Artifact,
@@ -28,6 +27,7 @@ from nbpipe.model import (
     StepCode,
     StepOutput,
 )
+from nbpipe.permissions import make_folder
 from nbpipe.planning.graph import fill_destination
 from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
@@ -38,12 +38,12 @@ _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("
 
 @dataclass(frozen=True, slots=True)
 class AttemptJobFactory:
-    """Makes the jobs of one run and puts its outputs where the notebook wants them; ``imports`` are all its steps'."""
+    """Creates the jobs of a run and delivers its outputs to their destinations; ``imports`` are those of all steps."""
 
     run: str
     date: str
-    place: WorkspaceLayout
-    situation: ResolvedRequest
+    layout: WorkspaceLayout
+    resolved: ResolvedRequest
     digests: PersistentDigestCache
     materializer: Materializer
     environ: Mapping[str, str]
@@ -52,51 +52,53 @@ class AttemptJobFactory:
 
     def directory(self, step: str, attempt: str) -> str:
         """Return an attempt's directory, relative to the workspace's folder."""
-        return self.place.attempt_directory(self.run, slug(step), attempt)
+        return self.layout.attempt_directory(self.run, slug(step), attempt)
 
     def job(self, step: str, *, attempt: str, token: int, upstream: Mapping[StepOutput, Artifact]) -> Job:
-        """Return the job of one attempt; its directory is made."""
-        graph, around = self.situation.graph, self.situation.circumstances[step]
+        """Return the job of an attempt, and create its directory."""
+        graph, step_inputs = self.resolved.graph, self.resolved.circumstances[step]
         declared = graph.steps[step]
-        directory = self.place.path(self.directory(step, attempt))
-        make_folder(directory, 0o700)
+        directory = self.layout.path(self.directory(step, attempt))
+        make_folder(directory)
         return Job(
             attempt=attempt,
             token=token,
             run=self.run,
             step=step,
-            notebook=render_step_notebook(declared, graph.pipeline.code[step], around.values, graph.pipeline.kernel),
+            notebook=render_step_notebook(
+                declared, graph.pipeline.code[step], step_inputs.values, graph.pipeline.kernel
+            ),
             directory=str(directory),
-            store=str(self.place.store),
-            cwd=str(self.situation.request.base),
-            kernel=self.situation.interpreter.kernel,
-            env=kernel_environment(self.environ, declared.options.envvar, self.situation.interpreter.env),
-            inputs=inputs_of(self.situation, step, upstream, self.materializer),
+            store=str(self.layout.store),
+            cwd=str(self.resolved.request.base),
+            kernel=self.resolved.interpreter.kernel,
+            env=kernel_environment(self.environ, declared.options.envvar, self.resolved.interpreter.env),
+            inputs=inputs_of(self.resolved, step, upstream, self.materializer),
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
-            modules=around.modules,
+            modules=step_inputs.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
             imports=graph.pipeline.code[step].imports,
-            roots=tuple(str(root) for root in self.place.source),
-            site=self.situation.around.packages.folders,
+            roots=tuple(str(root) for root in self.layout.source),
+            site=self.resolved.around.packages.folders,
             experiment=self.experiment,
-            parameters={name: around.values[name] for name in graph.pipeline.code[step].parameters},
+            parameters={name: step_inputs.values[name] for name in graph.pipeline.code[step].parameters},
             timeout=declared.options.timeout,
             memory=declared.options.memory,
             preload=self.imports,
         )
 
     def unchanged(self, step: str) -> bool:
-        """Say whether the step's declared files are still what they were at submit."""
-        return files_unchanged(self.situation, step, self.digests)
+        """Return whether the step's declared files are unchanged since it was submitted."""
+        return files_unchanged(self.resolved, step, self.digests)
 
     def deliver(self, step: str, artifacts: Iterable[Artifact]) -> str | None:
-        """Copy outputs to the destinations that the step names; get a sentence when one cannot be written."""
-        declared = self.situation.graph.steps[step]
+        """Copy outputs to the step's destinations; return an error message if one cannot be written."""
+        declared = self.resolved.graph.steps[step]
         for artifact in artifacts:
             output = declared.output(artifact.name)
             if output is None or output.destination is None:
                 continue
-            target = self.situation.request.base / self.destination(declared, output)
+            target = self.resolved.request.base / self.destination(declared, output)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy_out(self.materializer, artifact, target)
@@ -108,29 +110,29 @@ class AttemptJobFactory:
 
     def pinned(self, step: str) -> Mapping[str, str]:
         """Return the digests of the files that the step declares, by pattern."""
-        return pinned_digests(self.situation, step)
+        return pinned_digests(self.resolved, step)
 
     def destination(self, step: Step, output: Output) -> str:
-        """Get an output's destination with its placeholders filled."""
-        values = {name: str(value) for name, value in self.situation.values.items()}
+        """Return an output's destination with its placeholders filled."""
+        values = {name: str(value) for name, value in self.resolved.values.items()}
         return fill_destination(step, output, {**values, "run-id": self.run, "date": self.date})
 
 
 def inputs_of(
-    situation: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
+    resolved: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
 ) -> tuple[JobInput, ...]:
-    """Get a step's inputs where they lie."""
-    feeds, files = situation.graph.feeds[step], situation.circumstances[step].files
+    """Return a step's inputs with their paths."""
+    feeds, files = resolved.graph.feeds[step], resolved.circumstances[step].files
     return tuple(
         _from_artifact(item.name, upstream[feeds[item.name]], materializer)
         if item.name in feeds
         else _from_files(item, files[item.name])
-        for item in situation.graph.steps[step].inputs
+        for item in resolved.graph.steps[step].inputs
     )
 
 
 def definition_digests(code: StepCode) -> dict[str, str]:
-    """Get the digest of each definition that a step reaches, by the names that it binds."""
+    """Return the digest of each definition that a step uses, by the names that the definition binds."""
     return {
         name: bytes_digest(definition.normal.encode("utf-8", "surrogatepass"))
         for definition in code.definitions
@@ -139,16 +141,16 @@ def definition_digests(code: StepCode) -> dict[str, str]:
 
 
 def slug(name: str) -> str:
-    """Get a folder name for a step: itself where every file system takes it, else with a digest that tells it apart."""
+    """Return a folder name for a step: its own name if every file system accepts it, otherwise one with a digest."""
     if _SAFE.fullmatch(name) and name not in _RESERVED:
         return name
     plain = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")[:40]
-    # The hyphen, which no name holds, keeps it apart from every name that is its own folder.
+    # No step name contains a hyphen, so this differs from the folders of all other steps.
     return f"{plain or 'step'}-{short_digest(bytes_digest(name.encode()), 10)}"
 
 
 def _from_artifact(name: str, artifact: Artifact, materializer: Materializer) -> JobInput:
-    # Not asked whether it is there: the step that misses an input says so, and the run goes on.
+    # Its presence is not checked here: a step with a missing input fails by itself, and the run continues.
     path = str(materializer.locate(artifact.reference))
     if artifact.is_path:
         return JobInput(name, InputKind.PATH, (path,), artifact=artifact)

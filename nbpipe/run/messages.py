@@ -1,7 +1,7 @@
 """Messages between the runner and its clients: each is a JSON object on a line of its own.
 
-A client sends :class:`SubmitRun` and receives :class:`Reply`. Both carry the version of this schema: a kernel may be
-older than the runner that it starts, when nbpipe was upgraded in between.
+A client sends :class:`SubmitRun` and receives :class:`Reply`. Both contain the version of this schema, because a kernel
+may be older than the runner that it starts if nbpipe was upgraded in between.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nbpipe.codec import convert, encode_exact
 from nbpipe.errors import NbpipeError, OutOfReach, Refusals, Refused
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
-from nbpipe.model import Cell
+from nbpipe.model import Cell, PipelineWarning
 from nbpipe.resolve.parse_cache import reading_digest
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.submission import Lifetime, RunOptions, Submission
@@ -25,7 +25,7 @@ from nbpipe.run.submission import Lifetime, RunOptions, Submission
 M = TypeVar("M")
 
 VERSION = 1
-# A release is a short message, in which its kind comes first.
+# In a release message, which is short, its kind comes first.
 _HEAD = 40
 
 
@@ -40,7 +40,7 @@ class ReplyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorPayload:
-    """An error as a value; ``errors`` are the single ones where several were raised together."""
+    """An error as a value; ``errors`` are the individual errors if several were raised together."""
 
     code: str
     message: str
@@ -67,21 +67,23 @@ class ErrorPayload:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of the submission of ``run``, which is empty where the submission is not known.
+    """The reply to the submission of ``run``, which is empty if the submission is unknown.
 
-    ``joined`` is the run that its steps were added to, empty where they are a run of their own.
+    ``joined`` is the run that its steps were added to; empty if they are a run of their own. ``warnings`` are those
+    about the notebook.
     """
 
     kind: ReplyKind
     run: str
     error: ErrorPayload | None = None
     joined: str = ""
+    warnings: tuple[PipelineWarning, ...] = ()
     version: int = VERSION
 
 
 @dataclass(frozen=True, slots=True)
 class RequestPayload:
-    """A request without the parsed cells, which are sent beside it."""
+    """A request without the parsed cells, which are sent separately."""
 
     notebook: str
     base: Path
@@ -97,7 +99,7 @@ class RequestPayload:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCells:
-    """The cells as the client has parsed them, and a digest of the cells and of the code that parsed them."""
+    """The cells as parsed by the client, and a digest of the cells and of the parser's code."""
 
     digest: str
     text: str
@@ -124,7 +126,7 @@ class SubmitRun:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRuns:
-    """Nothing more will be added for now to the runs that the client holds."""
+    """A message that the client will not add more steps to its held runs for now."""
 
     releases: Literal[True] = True
     version: int = VERSION
@@ -132,7 +134,7 @@ class ReleaseRuns:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What any version of a message has."""
+    """The fields that every version of a message has."""
 
     version: int
     run: str = ""
@@ -140,7 +142,7 @@ class _Header:
 
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
-    """Why a line is no message, and the run that it names, if any."""
+    """The reason why a line is not a valid message, and the run that it names, if any."""
 
     run: str
     error: OutOfReach
@@ -148,12 +150,12 @@ class _Unreadable:
 
 def encode_submission(submission: Submission) -> str:
     """Return the line that submits a run."""
-    asked = submission.asked
-    request = {each.name: getattr(asked, each.name) for each in fields(RequestPayload)}
+    request = submission.request
+    payload = {each.name: getattr(request, each.name) for each in fields(RequestPayload)}
     message = SubmitRun(
         run=submission.run_options.run,
         cells=submission.cells,
-        request=RequestPayload(**request),
+        request=RequestPayload(**payload),
         options=submission.run_options,
         root=submission.root,
         environ=submission.environ,
@@ -162,32 +164,32 @@ def encode_submission(submission: Submission) -> str:
         joins=submission.joins,
         gesture=submission.gesture,
         holds=submission.holds,
-        parsed=_parsed(submission.cells, asked.reading),
+        parsed=_parsed(submission.cells, request.reading),
     )
     return _encode(message)
 
 
 def encode_release() -> str:
-    """Return the line that tells that nothing more will be added for now."""
+    """Return the line for :class:`ReleaseRuns`."""
     return _encode(ReleaseRuns())
 
 
 def decode_message(line: str) -> Submission | ReleaseRuns | Reply:
-    """Return a client's message, or the reply to a line that is none."""
+    """Return a client's message, or the reply to an invalid line."""
     released = _decode(line, ReleaseRuns, "the message") if '"releases"' in line[:_HEAD] else None
     return released if isinstance(released, ReleaseRuns) else decode_submission(line)
 
 
 def decode_submission(line: str) -> Submission | Reply:
-    """Return the submission, or the reply to a line that is none."""
+    """Return the submission, or the reply to an invalid line."""
     sent = _decode(line, SubmitRun, "the submission")
     if isinstance(sent, _Unreadable):
         return Reply(ReplyKind.REFUSED, sent.run, ErrorPayload.of(sent.error))
-    request = {each.name: getattr(sent.request, each.name) for each in fields(sent.request)}
-    asked = PipelineRequest(reading=_reading(sent.cells, sent.parsed), **request)
+    values = {each.name: getattr(sent.request, each.name) for each in fields(sent.request)}
+    request = PipelineRequest(reading=_reading(sent.cells, sent.parsed), **values)
     return Submission(
         sent.cells,
-        asked,
+        request,
         sent.options,
         sent.root,
         sent.environ,
@@ -205,7 +207,7 @@ def encode_reply(reply: Reply) -> str:
 
 
 def decode_reply(line: str) -> Reply:
-    """Return the reply; for a line that is none, a refusal that says so."""
+    """Return the reply; for an invalid line, a reply that refuses with its error."""
     sent = _decode(line, Reply, "the runner's reply")
     return Reply(ReplyKind.REFUSED, sent.run, ErrorPayload.of(sent.error)) if isinstance(sent, _Unreadable) else sent
 
@@ -217,7 +219,7 @@ def _parsed(cells: tuple[Cell, ...], reading: ParsedNotebook) -> ParsedCells | N
 
 
 def _reading(cells: tuple[Cell, ...], parsed: ParsedCells | None) -> ParsedNotebook:
-    """Return the cells as the client has parsed them, or parse them here if other code has."""
+    """Return the cells as parsed by the client, or parse them here if the client's parser differs."""
     if parsed is not None and parsed.digest == reading_digest(cells):
         try:
             return decode_notebook(parsed.text)
@@ -240,8 +242,10 @@ def _decode(line: str, kind: type[M], called: str) -> M | _Unreadable:
     except ValueError as error:
         return _Unreadable("", OutOfReach(f"{called} cannot be understood: {error}"))
     if header.version != VERSION:
-        said = f"{called} has version {header.version}, and only version {VERSION} is understood"
-        return _Unreadable(header.run, OutOfReach(said, "nbpipe was replaced while it was in use: restart the kernel."))
+        message = f"{called} has version {header.version}, and only version {VERSION} is understood"
+        return _Unreadable(
+            header.run, OutOfReach(message, "nbpipe was replaced while it was in use: restart the kernel.")
+        )
     try:
         return convert(content, kind)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What running attempts have told, taken from their directories into the run's log."""
+"""The events of running attempts on their way from the attempts' directories to the run's log."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 
 from nbpipe.data.event_file import PieceReader, metrics_of
 from nbpipe.history.attempts import Told
-from nbpipe.model import MetricLogged, OutputWritten
+from nbpipe.model import OutputWritten
 from nbpipe.run.execution_state import ExecutionState
 
 
 @dataclass(slots=True)
 class PendingEvents:
-    """Entries for the run's log that are not written yet."""
+    """Entries for the run's log that have not been written yet."""
 
-    _told: list[Told] = field(default_factory=list)
+    _entries: list[Told] = field(default_factory=list)
 
     @staticmethod
     def reader(directory: str) -> PieceReader:
-        """Return a reader of what the attempt in this directory tells."""
+        """Return a reader of the events of the attempt in this directory."""
         return PieceReader(Path(directory))
 
     def take(self, state: ExecutionState, upto: int | None) -> None:
-        """Take what an attempt has told up to a piece, or all of it; its numbers become entries of their own."""
+        """Take an attempt's events up to a piece, or all of them; metrics become entries of their own."""
         attempt = state.attempt
         if attempt is None or state.pieces is None:
             return
@@ -32,16 +32,15 @@ class PendingEvents:
         if not events:
             return
         last = events[-1].number
-        metrics = metrics_of(events, attempt.run, state.step, attempt.id)
-        self._told += [MetricLogged(metric) for metric in metrics]
-        self._told.append(OutputWritten(attempt.id, attempt.pieces + 1, last))
+        self._entries += metrics_of(events, attempt.run, state.step, attempt.id)
+        self._entries.append(OutputWritten(attempt.id, attempt.pieces + 1, last))
         state.attempt = replace(attempt, pieces=last)
 
     def add(self, entry: Told) -> None:
-        """Take an entry that is complete."""
-        self._told.append(entry)
+        """Add an entry."""
+        self._entries.append(entry)
 
-    def drain(self, _run: str) -> Sequence[Told]:
-        """Return the entries that have come since the last time."""
-        told, self._told = self._told, []
-        return told
+    def drain(self) -> Sequence[Told]:
+        """Return the entries since the last call."""
+        entries, self._entries = self._entries, []
+        return entries

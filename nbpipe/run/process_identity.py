@@ -1,4 +1,4 @@
-"""Who drives a run: a process told apart from every other, so that a dead owner needs no manual unlock."""
+"""The identity of the process that drives a run, so that the claims of a dead process need no manual unlock."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def this_owner(run: str) -> str:
-    """Get the owner text of a run driven by this process: host, boot, process id, its start, run, user."""
+    """Return the owner text of a run driven by this process: host, boot, process id, its start, run, user."""
     process = str(os.getpid()), _started(os.getpid()) or ""
     return "|".join((socket.gethostname(), _boot(), *process, run, this_user().replace("|", "")))
 
 
 def is_alive(owner: str) -> bool:
-    """Say whether the owner may still live; on another host only its lease can tell, so it counts as alive."""
+    """Return whether the owner may be alive; an owner on another host counts as alive until its lease expires."""
     parts = owner.split("|")
     if len(parts) != 6 or not parts[0]:
         return False
@@ -28,7 +28,7 @@ def is_alive(owner: str) -> bool:
 
 
 def this_user() -> str:
-    """Get the name of the user who works here; a container may know none for the user's number."""
+    """Return the name of the current user, or the user id if it has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -43,7 +43,7 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Get when a process started in clock ticks; a pid alone is used again sooner or later."""
+    """Return the start of a process in clock ticks, because process ids are reused."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return None if fields[0] in ("Z", "X") else fields[19]
@@ -54,7 +54,7 @@ def _started(pid: int) -> str | None:
 
 
 def _signalled(pid: int) -> str | None:
-    """Get an answer where there is no /proc: the process exists or not."""
+    """Return whether a process exists, on systems without /proc: an empty text if it does, otherwise None."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

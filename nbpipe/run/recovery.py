@@ -1,4 +1,4 @@
-"""What attempts had finished when their run broke off: taken over by whoever comes next, so it is not made twice."""
+"""Recovery of runs that broke off: results that their attempts had finished are adopted, not computed again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbpipe.errors import NbpipeError
 from nbpipe.history.attempts import RunChanges, Told
 from nbpipe.history.claims import Claim
 from nbpipe.history.store import History
-from nbpipe.model import AttemptRecord, MetricLogged, Outcome, OutputWritten, Status
+from nbpipe.model import AttemptRecord, Outcome, OutputWritten, Status
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import SubmittedAttempt, keep_result, read_submitted
 
@@ -23,11 +23,11 @@ _CHANGED = "a declared file may have changed while the step ran"
 def recover_runs(
     layout: WorkspaceLayout, history: History, digests: DigestCache, *, alive: Callable[[str], bool], now: float
 ) -> list[str]:
-    """End the runs whose owner is dead, and return them; what their attempts had finished is adopted before that."""
+    """End the runs whose owner is dead and return them, after adopting the results that their attempts had finished."""
     for attempt in history.lost_runs.abandoned(alive=alive):
-        told = _left_untold(layout, history, attempt)
-        if told:
-            history.attempts.record(attempt.run, RunChanges(told=told), now)
+        entries = _unlogged_entries(layout, history, attempt)
+        if entries:
+            history.attempts.record(attempt.run, RunChanges(told=entries), now)
         outcome = read_manifest(layout.path(attempt.directory), attempt.id, attempt.token)
         submitted = read_submitted(layout, attempt) if outcome is not None else None
         if outcome is not None and submitted is not None:
@@ -35,15 +35,14 @@ def recover_runs(
     return history.lost_runs.mark_lost(alive=alive, now=now)
 
 
-def _left_untold(layout: WorkspaceLayout, history: History, attempt: AttemptRecord) -> list[Told]:
-    """Return entries for what an attempt has told since its driver died."""
+def _unlogged_entries(layout: WorkspaceLayout, history: History, attempt: AttemptRecord) -> list[Told]:
+    """Return log entries for the events of an attempt since its driver died."""
     events = PieceReader(layout.path(attempt.directory)).read(attempt.pieces)
     if not events:
         return []
     step = next((execution.step for execution in history.executions.get([attempt.execution])), "")
     metrics = metrics_of(events, attempt.run, step, attempt.id)
-    told: list[Told] = [MetricLogged(metric) for metric in metrics]
-    return [*told, OutputWritten(attempt.id, attempt.pieces + 1, events[-1].number)]
+    return [*metrics, OutputWritten(attempt.id, attempt.pieces + 1, events[-1].number)]
 
 
 def _adopt(
@@ -59,7 +58,7 @@ def _adopt(
     doubts = outcome.doubts if _same(layout, submitted, digests) else (*outcome.doubts, _CHANGED)
     attempt = replace(
         result.attempt, status=Status.SUCCEEDED, started=now - outcome.seconds, ended=now, seconds=outcome.seconds,
-        notebook=outcome.notebook, artifacts=outcome.artifacts,
+        notebook=outcome.notebook, artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest,
     )  # fmt: skip
     recorded = history.attempts.get(attempt.id)
     attempt = replace(attempt, pieces=recorded.pieces if recorded else 0)
@@ -77,7 +76,7 @@ def _adopt(
 
 
 def _same(layout: WorkspaceLayout, submitted: SubmittedAttempt, digests: DigestCache) -> bool:
-    """Return whether the files that the step declares are what they were when it was submitted."""
+    """Return whether the step's declared files are unchanged since the attempt was submitted."""
     base = layout.absolute(submitted.base)
     try:
         return all(

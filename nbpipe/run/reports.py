@@ -1,4 +1,4 @@
-"""What a workspace answers: a plan, a run that is over, why a step is what it is."""
+"""The reports of a workspace: a plan, a finished run, the explanation of a step's verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbpipe.planning.plan import StepDecision
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """A plan: decisions in notebook order, what each step needs, and advice that stops nothing."""
+    """A plan: decisions in notebook order, the needs of each step, and warnings."""
 
     notebook: str
     decisions: Mapping[str, StepDecision]
@@ -21,7 +21,7 @@ class PlanResult:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A run that is over."""
+    """A finished run."""
 
     run: RunRecord
     steps: tuple[ExecutionRecord, ...]
@@ -30,13 +30,13 @@ class RunReport:
 
     @property
     def saved_seconds(self) -> float:
-        """Get the seconds that reuse saved."""
+        """Return the seconds saved by reuse."""
         return sum(step.saved_seconds for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a step is what it is: the verdict now, components then and now, and its newest recorded run."""
+    """The explanation of a step: its verdict now, its components then and now, and its newest recorded execution."""
 
     step: str
     verdict: Verdict
@@ -46,7 +46,7 @@ class Explanation:
 
     @property
     def runs(self) -> list[str]:
-        """Get the runs that an explanation may name."""
+        """Return the runs that the explanation may name."""
         records = [record for record in (self.before, self.last) if record is not None]
-        found = [run for record in records for run in (record.run, *([record.origin.run] if record.origin else []))]
-        return [*found, *([self.verdict.hit.origin.run] if isinstance(self.verdict, ReuseVerdict) else [])]
+        runs = [run for record in records for run in (record.run, *([record.origin.run] if record.origin else []))]
+        return [*runs, *([self.verdict.hit.origin.run] if isinstance(self.verdict, ReuseVerdict) else [])]

@@ -1,4 +1,4 @@
-"""A run as it goes, for whoever watches it: read from its log, whoever carries it and wherever that is."""
+"""Watching a run through its log, whichever process carries it out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from nbpipe.data.event_file import PieceReader
 from nbpipe.errors import HistoryOutOfReach
-from nbpipe.history.event_log import BATCH
 from nbpipe.history.store import History
 from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
     ExecutionChanged,
     ExecutionRecord,
+    MetricsLogged,
     OutputWritten,
     RunChanged,
     RunEvent,
@@ -27,8 +27,8 @@ from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptOutput:
-    """What one attempt has told since the last look."""
+class NewAttemptEvents:
+    """The events of an attempt since the last look."""
 
     step: str
     attempt: AttemptRecord
@@ -37,16 +37,16 @@ class AttemptOutput:
 
 @dataclass(frozen=True, slots=True)
 class RunUpdate:
-    """What is new in a run: executions that have changed, attempts that have, and what attempts have told.
+    """The changes in a run: changed executions, changed attempts, and new output of attempts.
 
-    ``run`` is the run as it stands, None while it has not begun. ``steps`` names the step of each of the attempts, by
-    its execution.
+    ``run`` is the run's present record, None before it has begun. ``steps`` maps the execution of each attempt to the
+    name of its step.
     """
 
     run: RunRecord | None
     executions: tuple[ExecutionRecord, ...] = ()
     attempts: tuple[AttemptRecord, ...] = ()
-    told: tuple[AttemptOutput, ...] = ()
+    attempt_outputs: tuple[NewAttemptEvents, ...] = ()
     status_changed: bool = False
     steps: Mapping[str, str] = field(default_factory=dict)
 
@@ -57,13 +57,13 @@ class RunUpdate:
 
     @property
     def outputs(self) -> list[tuple[str, AttemptRecord, tuple[StepEvent, ...]]]:
-        """Return what attempts have told, each with the name of its step."""
-        return [(output.step, output.attempt, output.events) for output in self.told]
+        """Return the new output of attempts, each with the name of its step."""
+        return [(output.step, output.attempt, output.events) for output in self.attempt_outputs]
 
     @property
     def is_empty(self) -> bool:
-        """Return whether nothing is new."""
-        return not (self.executions or self.attempts or self.told or self.status_changed)
+        """Return whether there are no changes."""
+        return not (self.executions or self.attempts or self.attempt_outputs or self.status_changed)
 
     @property
     def is_over(self) -> bool:
@@ -73,7 +73,7 @@ class RunUpdate:
 
 @dataclass(slots=True)
 class RunWatcher:
-    """Watches one run from the beginning of its log; ``picture`` is what the log has told so far."""
+    """Watches a run from the beginning of its log; ``picture`` is the state according to the log so far."""
 
     history: History
     layout: WorkspaceLayout
@@ -83,15 +83,14 @@ class RunWatcher:
     _readers: dict[str, PieceReader] = field(default_factory=dict)
 
     def look(self) -> RunUpdate:
-        """Return what is new; raise HistoryOutOfReach when the run's history was deleted."""
+        """Return the changes since the last look; raise HistoryOutOfReach if the run's history was deleted."""
         if not self.history.is_in_place():
-            raise HistoryOutOfReach("the workspace was deleted while the run went on", "Run the cell again.")
+            raise HistoryOutOfReach("the workspace was deleted while the run was active", "Run the cell again.")
         events: list[RunEvent] = []
         while batch := self.history.log.read(self.id, self.picture.after):
             self.picture.take(batch)
-            events += batch
-            if len(batch) < BATCH:
-                break
+            # The picture has a summary of the numbers, and the pieces have them for a card.
+            events += [event for event in batch if not isinstance(event.fact, MetricsLogged)]
         if not events:
             return RunUpdate(self.run)
         return self._update(events)
@@ -102,16 +101,16 @@ class RunWatcher:
 
     def execution(self, step: str) -> ExecutionRecord | None:
         """Return a step's current execution."""
-        found = self.picture.execution(step)
-        return None if found is None else self.layout.located(found)
+        execution = self.picture.execution(step)
+        return None if execution is None else self.layout.located(execution)
 
     def execution_with(self, execution: str) -> ExecutionRecord | None:
         """Return the execution with this id."""
-        found = self.picture.executions.get(execution)
-        return None if found is None else self.layout.located(found)
+        record = self.picture.executions.get(execution)
+        return None if record is None else self.layout.located(record)
 
     def cancel(self, execution: str) -> None:
-        """Ask whoever carries the run to stop one of its executions, or with no id all of it."""
+        """Request the cancellation of an execution, or with an empty id of the whole run."""
         if execution:
             self.history.executions.ask_cancel(execution, time.time())
         else:
@@ -121,8 +120,8 @@ class RunWatcher:
         changed = [event.fact for event in events]
         status_changed = any(isinstance(fact, RunChanged) for fact in changed)
         if self.run is None:
-            found = self.history.runs.get(self.id)
-            self.run = None if found is None else self.layout.located_run(found)
+            record = self.history.runs.get(self.id)
+            self.run = None if record is None else self.layout.located_run(record)
         if self.run is not None:
             self.run = replace(self.run, status=self.picture.status or Status.RUNNING, ended=self.picture.ended)
         executions = dict.fromkeys(fact.execution.id for fact in changed if isinstance(fact, ExecutionChanged))
@@ -141,7 +140,7 @@ class RunWatcher:
         owners = dict.fromkeys(self.picture.attempts[each].execution for each in attempts)
         return {owner: self.picture.executions[owner].step for owner in owners}
 
-    def _read(self, fact: OutputWritten) -> AttemptOutput | None:
+    def _read(self, fact: OutputWritten) -> NewAttemptEvents | None:
         attempt = self.picture.attempts.get(fact.attempt)
         execution = self.picture.executions.get(attempt.execution) if attempt else None
         if attempt is None or execution is None:
@@ -151,4 +150,4 @@ class RunWatcher:
         events = self._readers[attempt.id].read(fact.first - 1, fact.last)
         if attempt.status.terminal:
             self._readers.pop(attempt.id)
-        return AttemptOutput(execution.step, attempt, tuple(events))
+        return NewAttemptEvents(execution.step, attempt, tuple(events))

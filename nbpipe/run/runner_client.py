@@ -1,4 +1,4 @@
-"""The runner as its clients see it: a program that is started when something is submitted, and again when it ended."""
+"""The client of the runner, a program that is started on the first submission, and again if it has exited."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.errors import NbpipeError, OutOfReach
+from nbpipe.permissions import open_private
 from nbpipe.run.messages import (
     ErrorPayload,
     ReleaseRuns,
@@ -35,12 +36,12 @@ OnReply = Callable[[Reply], None]
 """Called with each reply about a run."""
 
 OnExit = Callable[[frozenset[str]], None]
-"""Called with the runs that were submitted to a runner which has ended."""
+"""Called with the runs that were submitted to a runner that has exited."""
 
 
 @dataclass(slots=True)
 class _Runner:
-    """One process, the runs that were submitted to it, and those of them that were not answered yet."""
+    """A runner process, the runs that were submitted to it, and those without a reply yet."""
 
     process: subprocess.Popen[str]
     runs: set[str] = field(default_factory=set)
@@ -54,29 +55,29 @@ class _Runner:
             self.unanswered.add(run)
 
     def add(self, run: str) -> bool:
-        """Note that a run was submitted; return False if the process ended before that."""
+        """Note that a run was submitted; return False if the process has already exited."""
         with self.lock:
             self.runs.add(run)
             return not self.has_ended
 
     def attribute(self, reply: Reply) -> list[Reply]:
-        """Return a reply for each run that it is about; one that names none is about all that were not answered."""
+        """Return the reply for each run that it is about; one without a run is about all runs without a reply."""
         with self.lock:
             about = {reply.run} if reply.run else set(self.unanswered)
             self.unanswered -= about
         return [dataclasses.replace(reply, run=run) for run in about]
 
     def end(self) -> frozenset[str]:
-        """Note that the process has ended, and return the runs that were submitted to it."""
+        """Note that the process has exited, and return the runs that were submitted to it."""
         with self.lock:
             self.has_ended = True
             return frozenset(self.runs)
 
 
 class RunnerClient:
-    """Submits runs to a runner, which is started with the first one, and again when it has ended.
+    """Submits runs to a runner, which is started for the first one, and again if it has exited.
 
-    The callbacks are called by threads, and a thread submits: a process that is only starting keeps nobody waiting.
+    A thread submits, and threads call the callbacks, so that nothing waits for a process that is starting.
     """
 
     def __init__(self, root: Path, on_reply: OnReply, on_exit: OnExit) -> None:
@@ -89,15 +90,15 @@ class RunnerClient:
         self._writer.start()
 
     def submit(self, submission: Submission) -> None:
-        """Submit a run that has an id, without waiting for that."""
+        """Submit a run that has an id, without waiting."""
         self._submissions.put(submission)
 
     def release(self) -> None:
-        """Tell that nothing more will be added for now to the runs that are held."""
+        """Tell the runner that no more steps will be added to the held runs for now."""
         self._submissions.put(ReleaseRuns())
 
     def close(self) -> None:
-        """Let go of the runner once all is submitted: it ends by itself, as its runs do."""
+        """Disconnect from the runner after everything is submitted; it exits after its runs."""
         self._submissions.put(None)
         self._writer.join(_CLOSE_SECONDS)
 
@@ -116,7 +117,7 @@ class RunnerClient:
 
     def _write_release(self) -> None:
         stdin = self._runner.process.stdin if self._runner is not None else None
-        # A runner that has ended holds nothing.
+        # A runner that has exited holds no runs.
         with contextlib.suppress(OSError, ValueError):
             if stdin is not None:
                 stdin.write(encode_release() + "\n")
@@ -129,11 +130,11 @@ class RunnerClient:
         except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
             raise OutOfReach(f"the run cannot be handed to another process: {error}") from error
         try:
-            runner = self._write(run, line, submission.asked.base)
+            runner = self._write(run, line, submission.request.base)
         except BrokenPipeError:
-            # It has ended just now, as it does when nothing goes on for long.
+            # It has just exited, as it does after some time without runs.
             self._runner = None
-            runner = self._write(run, line, submission.asked.base)
+            runner = self._write(run, line, submission.request.base)
         if not runner.add(run):
             self._on_exit(frozenset({run}))
 
@@ -148,12 +149,12 @@ class RunnerClient:
         except BrokenPipeError:
             raise
         except OSError as error:
-            message = f"no process could be started to carry the run: {error}"
-            raise OutOfReach(message, "See whether this machine lets processes start.") from error
+            message = f"no process could be started to carry out the run: {error}"
+            raise OutOfReach(message, "Check whether this machine can start processes.") from error
         return self._runner
 
     def _start(self, base: Path) -> _Runner:
-        with (self._root / LOG_FILE).open("ab") as log:
+        with os.fdopen(open_private(self._root / LOG_FILE, os.O_WRONLY | os.O_APPEND), "ab") as log:
             process = subprocess.Popen(
                 # Files beside the notebook must not stand in for libraries.
                 [sys.executable, "-P", "-m", _PROGRAM], cwd=base, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -174,7 +175,7 @@ class RunnerClient:
 
 
 def launch(submission: Submission) -> str:
-    """Submit one run to a runner of its own and return its id once it has begun; raise what keeps it from that."""
+    """Submit a run to a runner of its own and return its id once it has begun; raise the error if it cannot begin."""
     run = submission.run_options.run or new_run_id(time.time())
     replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
     client = RunnerClient(submission.root, replies.put, lambda runs: replies.put(None) if run in runs else None)
@@ -186,7 +187,7 @@ def launch(submission: Submission) -> str:
         if submission.lifetime is not Lifetime.SUBMITTER:
             client.close()
     if reply is None:
-        message = "the process that was to carry the run ended before the run began"
+        message = "the run's process exited before the run began"
         raise OutOfReach(message, f"See {submission.root / LOG_FILE}.")
     if reply.error is not None:
         client.close()
@@ -195,5 +196,5 @@ def launch(submission: Submission) -> str:
 
 
 def _environment() -> dict[str, str]:
-    # Without bytecode every start would compile all libraries again.
+    # Without bytecode, every start would compile all libraries again.
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

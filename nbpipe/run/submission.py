@@ -1,4 +1,4 @@
-"""A run as one process hands it to another: the cells as they are now, and what was asked of them."""
+"""Submissions of runs to another process: the cells as they are now, and the request."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nbpipe.resolve.resolved_request import PipelineRequest
 
 
 def new_run_id(now: float) -> str:
-    """Get an id that no other run has, sorted by the time ``now``."""
+    """Return a unique run id; ids sort by the time ``now``."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run shall be carried out.
+    """The options of a run.
 
-    ``run`` is the id that the run shall have, empty for any. With ``attach`` what another run of the notebook is busy
-    with is waited for, and ends here as it ends there.
+    ``run`` is the id for the run, empty for a new one. With ``attach``, steps that another run of the notebook is
+    executing are awaited, and end with the same status.
     """
 
     keep_going: bool = False
@@ -34,7 +34,7 @@ class RunOptions:
 
 
 class Lifetime(StrEnum):
-    """What a run that goes on in a runner depends on."""
+    """The lifetime of a run in a runner: what it depends on."""
 
     DETACHED = "detached"
     SUBMITTER = "submitter"
@@ -43,17 +43,17 @@ class Lifetime(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Cells, what is asked of them, and the workspace ``root``; later edits of the notebook change nothing in it.
+    """Cells, the request, and the workspace ``root``; later edits of the notebook do not affect it.
 
-    ``environ`` is the environment that the steps see. While the run that ``joins`` names goes on, the steps are added
-    to it; else they are a run of their own. ``gesture`` numbers the gesture of the user that they belong to; with
-    ``holds`` the run goes on until the client tells that no more will come for now.
-    When the client is gone, ``lifetime`` decides: a run of a kernel goes on while the kernel's ``connection_file`` is
-    there, which a kernel keeps when it is restarted and removes when it is shut down.
+    ``environ`` is the environment of the steps. While the run named by ``joins`` is active, the steps are added to it;
+    otherwise they are a run of their own. ``gesture`` is the number of the user's gesture that they belong to. With
+    ``holds``, the run stays open until the client releases it.
+    After the client has disconnected, ``lifetime`` decides: a run of a kernel continues while the kernel's
+    ``connection_file`` exists, which a kernel keeps when it is restarted and removes when it is shut down.
     """
 
     cells: tuple[Cell, ...]
-    asked: PipelineRequest
+    request: PipelineRequest
     run_options: RunOptions
     root: Path
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Submission:
     holds: bool = field(default=False, kw_only=True)
 
     def outlives_client(self) -> bool:
-        """Return whether the run goes on although its client has closed the connection."""
+        """Return whether the run continues after its client has disconnected."""
         if self.lifetime is Lifetime.KERNEL:
             return bool(self.connection_file) and Path(self.connection_file).exists()
         return self.lifetime is Lifetime.DETACHED

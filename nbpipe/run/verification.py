@@ -1,4 +1,4 @@
-"""Whether all that history promises is there: every stored output, every kept result, the database itself."""
+"""Verification of a workspace: every stored output, every archived result, the database itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nbpipe.history.store import History
 from nbpipe.model import Artifact
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import archived_results, archived_runs, run_files
-from nbpipe.run.workspace_repair import mend_result, mend_run, set_aside, unreadable
+from nbpipe.run.workspace_repair import damaged_notebooks, rewrite_result, rewrite_run, set_aside
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationProblem:
-    """Something that is not as it was recorded: ``where`` is run, step and output, or a file."""
+    """A difference from the record: ``where`` is run, step and output, or a file; ``said`` describes it."""
 
     where: str
     said: str
@@ -26,11 +26,11 @@ class VerificationProblem:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """What was looked at, what is wrong, and what was done about it.
+    """The result of a verification.
 
-    ``outputs`` counts stored outputs, ``bytes`` what they hold. ``unknown`` are results on disk that the history does
-    not know; with ``repaired`` they were taken in, and what is wrong is offered no more. ``unreachable`` counts the
-    problems that are outputs nobody can look at, as their datastore is not known here: these stay as they are.
+    ``outputs`` and ``bytes`` count the stored outputs and their bytes. ``unknown`` are results on disk that are not in
+    the history. With ``repaired``, these were restored, and damaged results are no longer offered. ``unreachable``
+    counts the problems with outputs in an unknown datastore: these are left unchanged.
     """
 
     outputs: int
@@ -41,8 +41,8 @@ class VerificationReport:
     repaired: bool
 
     @property
-    def whole(self) -> bool:
-        """Say whether nothing is wrong, or nothing any more."""
+    def is_intact(self) -> bool:
+        """Return whether there are no problems, or all were repaired."""
         return not self.unreachable and (self.repaired or (not self.problems and not self.unknown))
 
 
@@ -53,79 +53,89 @@ def _check_outputs(
     problems: list[VerificationProblem],
     quarantined_at: float | None,
 ) -> tuple[dict[Artifact, str | None], int]:
-    """Return what is wrong with each recorded artifact, None where nothing is, and how many uses are out of reach.
+    """Return the problem of each recorded artifact, or None, and the number of uses that are out of reach.
 
-    Each use of a wrong one is added to ``problems``; a time ``quarantined_at`` withdraws the results that use it.
+    Each use of a damaged artifact is added to ``problems``; with a time ``quarantined_at``, its results are withdrawn.
     """
-    seen: dict[Artifact, str | None] = {}
+    problem_of: dict[Artifact, str | None] = {}
     out_of_reach: set[Artifact] = set()
     unreachable = 0
     for attempt, where, artifact in history.results.stored():
-        if artifact not in seen:
+        if artifact not in problem_of:
             try:
-                seen[artifact] = check(materializer, artifact, digests)
+                problem_of[artifact] = check(materializer, artifact, digests)
             except StoreOutOfReach as error:
-                seen[artifact] = error.message
+                problem_of[artifact] = error.message
                 out_of_reach.add(artifact)
-        problem = seen[artifact]
+        problem = problem_of[artifact]
         if problem is not None:
             problems.append(VerificationProblem(where, problem))
             unreachable += artifact in out_of_reach
             if quarantined_at is not None and artifact not in out_of_reach:
                 history.results.quarantine(attempt, problem, quarantined_at)
-    return seen, unreachable
+    return problem_of, unreachable
+
+
+def _check_notebooks(history: History, layout: WorkspaceLayout, *, repair: bool) -> list[VerificationProblem]:
+    """Return the executed notebooks that were changed or cannot be read; with ``repair`` they are set aside."""
+    problems = []
+    for path, message in damaged_notebooks(layout, history.attempts.executed_notebooks()):
+        problems.append(VerificationProblem(str(path), message))
+        if repair:
+            set_aside(path)
+    return problems
 
 
 def verify_workspace(
     history: History,
     materializer: Materializer,
-    place: WorkspaceLayout,
+    layout: WorkspaceLayout,
     digests: DigestCache,
     *,
     repair: bool,
     now: float,
 ) -> VerificationReport:
-    """Return whether everything recorded is whole, and how many results the history lacks; ``repair`` mends it."""
+    """Check every recorded output, executed notebook and archived file; with ``repair``, repair the problems.
+
+    Archived results that are not in the history are counted, or restored.
+    """
     problems: list[VerificationProblem] = []
-    _check_run_files(history, place, problems, repair=repair)
-    for path, said in unreadable(place):
-        problems.append(VerificationProblem(str(path), said))
-        if repair:
-            set_aside(path)
-    unknown = _check_results(history, place, problems, repair=repair)
+    _check_run_files(history, layout, problems, repair=repair)
+    problems += _check_notebooks(history, layout, repair=repair)
+    unknown = _check_results(history, layout, problems, repair=repair)
     checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
     size = sum(artifact.bytes for artifact in checked)
     return VerificationReport(len(checked), size, tuple(problems), unknown, unreachable, repair)
 
 
 def _check_run_files(
-    history: History, place: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
+    history: History, layout: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
 ) -> None:
-    for path, record in run_files(place):
+    for path, record in run_files(layout):
         if isinstance(record, str):
             problems.append(VerificationProblem(str(path), record))
             if repair:
-                mend_run(place, history, path)
+                rewrite_run(layout, history, path)
 
 
 def _check_results(
-    history: History, place: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
+    history: History, layout: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
 ) -> int:
-    """Compare the kept results with the history, and return how many it does not know."""
-    known = history.archive.known_attempts()
-    kept: list[ArchivedResult] = []
-    for path, found in archived_results(place):
-        if isinstance(found, ArchivedResult):
-            kept.append(found)
+    """Compare the archived results with the history, and return how many it does not have."""
+    known_attempts = history.archive.known_attempts()
+    results: list[ArchivedResult] = []
+    for path, result in archived_results(layout):
+        if isinstance(result, ArchivedResult):
+            results.append(result)
             continue
-        problems.append(VerificationProblem(str(path), found))
+        problems.append(VerificationProblem(str(path), result))
         if repair:
-            mend_result(place, history, path)
-    misoffered = history.archive.misoffered(result for result in kept if result.attempt.id in known)
+            rewrite_result(layout, history, path)
+    misoffered = history.archive.misoffered(result for result in results if result.attempt.id in known_attempts)
     for result in misoffered:
         where = f"attempt {result.attempt.id} of step {result.execution.step}"
         problems.append(VerificationProblem(where, "is not offered for reuse as it was committed"))
     if repair and misoffered:
         history.archive.offer_again(misoffered)
-    unknown = [result for result in kept if result.attempt.id not in known]
-    return history.archive.restore(unknown, archived_runs(place)) if repair and unknown else len(unknown)
+    unknown = [result for result in results if result.attempt.id not in known_attempts]
+    return history.archive.restore(unknown, archived_runs(layout)) if repair and unknown else len(unknown)

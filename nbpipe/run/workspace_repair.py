@@ -1,14 +1,13 @@
-"""What lies in a workspace's folders and is not what nbpipe puts there, and how it is mended."""
+"""The repair of a workspace's files: what is not as nbpipe writes it is set aside, and written again if possible."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nbpipe.data.attempt_manifest import NAME as MANIFEST
-from nbpipe.data.executed_notebook import read_executed
+from nbpipe.data.executed_notebook import damage_of_executed
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.rebuild_archive import ArchivedRun
 from nbpipe.history.salvage import read_damaged
@@ -24,7 +23,7 @@ _DEPTHS = {"runs": 3, "store": 3, "readings": 0}
 
 
 def misplaced(layout: WorkspaceLayout) -> Iterator[tuple[Path, str]]:
-    """Yield each link, and each thing that is a file where a folder must be or the reverse, with what is wrong."""
+    """Yield each link, and each file in the place of a folder or the reverse, with the problem."""
     files = [layout.root / ".gitignore", layout.database, *(Path(f"{layout.database}{kind}") for kind in _BESIDE)]
     for path in files:
         if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
@@ -34,7 +33,7 @@ def misplaced(layout: WorkspaceLayout) -> Iterator[tuple[Path, str]]:
 
 
 def _misplaced_below(path: Path, depth: int) -> Iterator[tuple[Path, str]]:
-    """Yield what is no folder down to a depth, and the links in the last folders."""
+    """Yield what is not a folder down to a depth, and the links in the last folders."""
     if not os.path.lexists(path):
         return
     if not stat.S_ISDIR(path.lstat().st_mode):
@@ -53,21 +52,18 @@ def _misplaced_below(path: Path, depth: int) -> Iterator[tuple[Path, str]]:
             yield each, "is not a file"
 
 
-_SUFFIXES = (".json", ".jsonl", ".txt", ".zip")
+_SUFFIXES = (".json", ".jsonl", ".gz", ".ipynb", ".txt", ".zip")
 
 
-def unreadable(layout: WorkspaceLayout) -> Iterator[tuple[Path, str]]:
-    """Yield the executed notebooks and the events that cannot be read, with what is wrong."""
+def damaged_notebooks(layout: WorkspaceLayout, recorded: Iterable[tuple[str, str]]) -> Iterator[tuple[Path, str]]:
+    """Yield the executed notebooks that are damaged, or are not those of the ``recorded`` digests, with the problem."""
+    digests = {layout.root / reference: digest for reference, digest in recorded}
     for folder in attempt_folders(layout.runs):
         path = folder / _NOTEBOOK
         if os.path.lexists(path):
-            try:
-                read_executed(path)
-            except (OSError, StoreOutOfReach) as error:
-                yield path, str(error).partition("\n")[0]
-        for name in ("events.jsonl", MANIFEST):
-            if os.path.lexists(folder / name) and not (folder / name).is_file():
-                yield folder / name, "is not a file"
+            problem = damage_of_executed(path, digests.get(path, ""))
+            if problem is not None:
+                yield path, problem
 
 
 def set_aside(path: Path) -> Path:
@@ -83,7 +79,7 @@ def set_aside(path: Path) -> Path:
 
 
 def rebuild_history(layout: WorkspaceLayout, shares_memory: bool, now: float) -> None:  # noqa: FBT001
-    """Set a damaged database aside, and make a new one of all that is whole in it."""
+    """Set a damaged database aside, and create a new one from everything that is intact in it."""
     aside = _set_database_aside(layout)
     if aside is None or not aside.is_file() or aside.is_symlink():
         return
@@ -92,7 +88,7 @@ def rebuild_history(layout: WorkspaceLayout, shares_memory: bool, now: float) ->
         with History.open(layout.database, shares_memory=shares_memory) as history:
             history.salvage.take_over(contents, runs, now)
     except HistoryOutOfReach:
-        # What cannot be put together again is made from the kept results alone.
+        # The archived results alone will be restored.
         _set_database_aside(layout)
 
 
@@ -112,16 +108,16 @@ def _set_database_aside(layout: WorkspaceLayout) -> Path | None:
     return aside
 
 
-def mend_result(layout: WorkspaceLayout, history: History, path: Path) -> None:
-    """Write the record of an attempt anew from the history; set one aside that the history does not know."""
+def rewrite_result(layout: WorkspaceLayout, history: History, path: Path) -> None:
+    """Set the damaged record of an attempt aside, and write it again if the history has the attempt."""
     set_aside(path)
     result = history.archive.committed(path.parent.name)
     if result is not None and layout.path(result.attempt.directory) == path.parent:
         keep_result(layout, result)
 
 
-def mend_run(layout: WorkspaceLayout, history: History, path: Path) -> None:
-    """Write the record of a run anew from the history; set one aside that the history does not know."""
+def rewrite_run(layout: WorkspaceLayout, history: History, path: Path) -> None:
+    """Set the damaged record of a run aside, and write it again if the history has the run."""
     set_aside(path)
     run = history.runs.get(path.parent.name)
     pipeline = next((each for each in history.pipelines.all() if run and each.id == run.pipeline), None)

@@ -173,17 +173,19 @@ class RunnerService:
         submission = active.submission
         active.joined = self._join(active)
         if active.joined is not None:
-            self._reply(Reply(ReplyKind.JOINED, active.id, joined=active.joined.id))
+            run = active.joined.run
+            warnings = run.warnings if run is not None else ()
+            self._reply(Reply(ReplyKind.JOINED, active.id, joined=active.joined.id, warnings=warnings))
             return
 
         def began(run: ActiveRun) -> None:
             active.begin(run)
-            self._reply(Reply(ReplyKind.BEGAN, run.record.id))
+            self._reply(Reply(ReplyKind.BEGAN, run.record.id, warnings=run.warnings))
 
-        with Workspace.open(submission.asked.base, submission.root) as workspace:
+        with Workspace.open(submission.request.base, submission.root) as workspace:
             workspace.context.environ = submission.environ
             workspace.runs.run(
-                submission.asked, submission.run_options, lambda _update: active.started.set(), self._cluster.lease,
+                submission.request, submission.run_options, lambda _update: active.started.set(), self._cluster.lease,
                 began=began, cancelled=active.cancelled.is_set,
             )  # fmt: skip
 
@@ -204,7 +206,7 @@ class RunnerService:
             return None
         active.hold(run)
         try:
-            joined = run.extend(submission.asked, active.id, submission.gesture, submission.environ)
+            joined = run.extend(submission.request, active.id, submission.gesture, submission.environ)
         except Exception:
             # The run's workspace is closed when it ends, which may have been just now.
             if run.is_over:

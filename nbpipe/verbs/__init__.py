@@ -1,1 +1,1 @@
-"""The verbs: what can be asked in a shell and in a notebook, how it is written, and the call behind each."""
+"""The verbs of the shell and the notebook: their syntax, and the call behind each."""

@@ -1,4 +1,4 @@
-"""What the call behind a verb needs of the face that calls it."""
+"""The interface of a face, shell or notebook, to the call behind a verb."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions
-from nbpipe.verbs.responses import ReportResponse
+from nbpipe.verbs.responses import RunReportResponse
 from nbpipe.workspace import Workspace
 
 
 class Caller(Protocol):
-    """A shell that names a saved notebook, or a kernel with the cells that it ran."""
+    """A shell with a saved notebook, or a kernel with the cells that it has run."""
 
     @property
     def workspace(self) -> Workspace:
@@ -23,19 +23,19 @@ class Caller(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Return the folder that the workspace is looked for from."""
+        """Return the folder in which the search for the workspace starts."""
 
     @property
     def named_workspace(self) -> Path | None:
-        """Return the workspace that the author named instead, if any."""
+        """Return the workspace that was named explicitly, if any."""
 
     @property
     def notebook(self) -> str:
-        """Return the notebook's name in the history, empty if the call is about no notebook."""
+        """Return the notebook's name in the history; empty if the call is not about a notebook."""
 
     @property
     def saved(self) -> Path:
-        """Return the notebook's file; raise BadUsage where it is not known."""
+        """Return the notebook's file; raise BadUsage if it is unknown."""
 
     @property
     def reads_file(self) -> bool:
@@ -49,25 +49,25 @@ class Caller(Protocol):
         start: str | None = None,
         force: tuple[str, ...] | None = None,
     ) -> PipelineRequest:
-        """Return the request for steps of the notebook, all of them if none is named."""
+        """Return the request for steps of the notebook, or for all steps if none is named."""
 
     def cells(self) -> tuple[Cell, ...]:
         """Return the notebook's cells."""
 
-    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> ReportResponse | None:
-        """Run the steps and return how that ended; None where the run continues and the face shows it itself."""
+    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> RunReportResponse | None:
+        """Run the steps and return the report; None if the run continues and the face shows it itself."""
 
     def show_live(self) -> bool:
-        """Show the run that is going on as it changes, and say so; False where the face cannot or there is none."""
+        """Show the active run as it changes; return False if the face cannot, or if no run is active."""
 
     def await_submitted(self) -> None:
-        """Return when what was submitted from here has begun."""
+        """Wait until the runs that were submitted from here have begun."""
 
     def await_output(self, name: str) -> None:
-        """Return when a step that is going on has made an output of this name."""
+        """Wait until an active step has produced the output of this name."""
 
     def target(self, artifact: Artifact, path: Path | None) -> Path | None:
-        """Return the path to copy an output to, ``path`` if one was named; None where the output is bound instead."""
+        """Return the path to copy an output to, ``path`` if one was named; None if the output is bound instead."""
 
     def updated(self, update: RunUpdate) -> None:
-        """Show what is new in a run that is followed."""
+        """Show the changes in a followed run."""

@@ -1,4 +1,4 @@
-"""The calls behind the verbs: each takes one invocation and its caller, and returns what a face shows."""
+"""The calls behind the verbs: each takes an invocation and its caller, and returns the response to show."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from nbpipe.verbs.responses import (
     LogResponse,
     PlanResponse,
     PullResponse,
-    ReportResponse,
+    RecordedRunResponse,
     RunListResponse,
-    RunResponse,
+    RunReportResponse,
+    TrustResponse,
     VerificationResponse,
     WhyResponse,
 )
@@ -42,60 +43,60 @@ from nbpipe.workspace import Workspace
 _PAUSE = 0.2
 
 
-def plan(asked: Invocation, caller: Caller) -> PlanResponse:
+def plan(invocation: Invocation, caller: Caller) -> PlanResponse:
     """Return what would run, what is reused, and why."""
-    request = caller.request(texts=asked[options.PARAM])
+    request = caller.request(texts=invocation[options.PARAM])
     planned = caller.workspace.plans.plan(request)
     verdicts = [decision.verdict for decision in planned.decisions.values()]
     origins = [verdict.hit.origin.run for verdict in verdicts if isinstance(verdict, ReuseVerdict)]
     return PlanResponse(planned, caller.workspace.runs.numbers(origins))
 
 
-def run(asked: Invocation, caller: Caller) -> ReportResponse | DetachedResponse | HereResponse | None:
+def run(invocation: Invocation, caller: Caller) -> RunReportResponse | DetachedResponse | HereResponse | None:
     """Run the pipeline, or some of its steps."""
-    if asked[options.HERE]:
-        return _here(asked, caller)
-    steps = (*asked[options.STEPS], *asked[options.TO])
-    texts, start, force = asked[options.PARAM], asked[options.FROM], asked[options.FORCE]
+    if invocation[options.HERE]:
+        return _here(invocation, caller)
+    steps = (*invocation[options.STEPS], *invocation[options.TO])
+    texts, start, force = invocation[options.PARAM], invocation[options.FROM], invocation[options.FORCE]
     request = caller.request(steps, texts=texts, start=start, force=force)
-    run_options = RunOptions(asked[options.KEEP_GOING], asked[options.EXPERIMENT], asked[options.TAG])
-    if asked[options.DETACH]:
+    run_options = RunOptions(invocation[options.KEEP_GOING], invocation[options.EXPERIMENT], invocation[options.TAG])
+    if invocation[options.DETACH]:
         workspace = caller.workspace
         submission = Submission(caller.cells(), request, run_options, workspace.layout.root)
         return DetachedResponse(*workspace.launch(submission))
     return caller.carry_out(request, run_options)
 
 
-def _here(asked: Invocation, caller: Caller) -> HereResponse:
-    steps = asked[options.STEPS]
+def _here(invocation: Invocation, caller: Caller) -> HereResponse:
+    steps = invocation[options.STEPS]
     if len(steps) != 1:
         raise BadUsage("`--here` runs one step", "For example: %nbpipe run train --here")
-    request = caller.request(steps, texts=asked[options.PARAM])
+    request = caller.request(steps, texts=invocation[options.PARAM])
     return HereResponse(caller.workspace.plans.step_context(request, steps[0]))
 
 
-def cancel(_asked: Invocation, caller: Caller) -> CancelResponse:
+def cancel(_invocation: Invocation, caller: Caller) -> CancelResponse:
     """Cancel the notebook's active runs, and return when they have stopped."""
     caller.await_submitted()
     workspace = caller.workspace
     ended = workspace.runs.cancel(caller.notebook)
     now = workspace.now()
-    return CancelResponse([RunResponse(run, workspace.runs.show(run.id)[1], {}, (), now) for run in ended])
+    return CancelResponse([RecordedRunResponse(run, workspace.runs.show(run.id)[1], {}, (), now) for run in ended])
 
 
-def status(asked: Invocation, caller: Caller) -> RunResponse | None:
-    """Return the newest run with the latest state of every step; with ``--follow``, when that run is over."""
+def status(invocation: Invocation, caller: Caller) -> RecordedRunResponse | None:
+    """Return the newest run with the latest state of every step; with ``--follow``, after that run has ended."""
     if caller.show_live():
         return None
     runs = caller.workspace.runs
     newest, _ = runs.last(caller.notebook)
-    if asked[options.FOLLOW]:
+    if invocation[options.FOLLOW]:
         _follow(caller, newest)
-    return _recorded(caller.workspace, *runs.latest(caller.notebook, newest.id), followed=asked[options.FOLLOW])
+    return _recorded(caller.workspace, *runs.latest(caller.notebook, newest.id), followed=invocation[options.FOLLOW])
 
 
 def _follow(caller: Caller, run: RunRecord) -> None:
-    """Have the caller show what is new in the run until it is over."""
+    """Have the caller show the changes in the run until it has ended."""
     watcher = caller.workspace.runs.watch(run.id)
     while True:
         update = watcher.look()
@@ -106,98 +107,106 @@ def _follow(caller: Caller, run: RunRecord) -> None:
         caller.workspace.context.recover()
 
 
-def why(asked: Invocation, caller: Caller) -> WhyResponse:
+def why(invocation: Invocation, caller: Caller) -> WhyResponse:
     """Return how a step differs from its nearest earlier run."""
-    step = asked[options.STEP]
-    request = caller.request((step,), texts=asked[options.PARAM])
+    step = invocation[options.STEP]
+    request = caller.request((step,), texts=invocation[options.PARAM])
     explained = caller.workspace.plans.why(request, step)
     return WhyResponse(explained, caller.workspace.runs.numbers(explained.runs))
 
 
-def debug(asked: Invocation, caller: Caller) -> DebugResponse:
+def debug(invocation: Invocation, caller: Caller) -> DebugResponse:
     """Return the inputs, parameters and code of a step in the newest run that executed or reused it."""
-    # A notebook that cannot be read is an error of its own.
+    # Raises an error if the notebook cannot be read.
     caller.cells()
-    scene = caller.workspace.results.step_context(caller.notebook, asked[options.STEP])
-    return DebugResponse(scene, asked[options.LOCALS])
+    caller.workspace.context.require_trust()
+    step_context = caller.workspace.results.step_context(caller.notebook, invocation[options.STEP])
+    return DebugResponse(step_context, invocation[options.LOCALS])
 
 
-def accept(asked: Invocation, caller: Caller) -> AcceptResponse:
-    """Let a step's last result stand for its new code."""
-    step = asked[options.STEP]
-    request = caller.request((step,), texts=asked[options.PARAM])
+def accept(invocation: Invocation, caller: Caller) -> AcceptResponse:
+    """Accept a step's last result for its new code."""
+    step = invocation[options.STEP]
+    request = caller.request((step,), texts=invocation[options.PARAM])
     accepted = caller.workspace.plans.accept(request, step)
     return AcceptResponse(accepted, caller.workspace.runs.numbers([accepted.hit.origin.run]))
 
 
-def logs(asked: Invocation, caller: Caller) -> LogResponse:
-    """Return what a step printed in its newest run, or has printed so far."""
-    step = asked[options.STEP]
+def logs(invocation: Invocation, caller: Caller) -> LogResponse:
+    """Return the output of a step's newest execution, whatever run it is from, or its output so far."""
+    step = invocation[options.STEP]
     return LogResponse(step, caller.workspace.results.log(caller.notebook, step))
 
 
-def pull(asked: Invocation, caller: Caller) -> PullResponse:
-    """Copy a stored output to a path, or leave it to the face to bind it."""
-    output = asked[options.OUTPUT]
+def pull(invocation: Invocation, caller: Caller) -> PullResponse:
+    """Copy a stored output to a path, or let the face bind it."""
+    output = invocation[options.OUTPUT]
     caller.await_output(output.rpartition(".")[2])
     artifact = caller.workspace.results.output(caller.notebook, output)
-    path = caller.target(artifact, asked[options.TARGET])
-    if path is not None:
+    path = caller.target(artifact, invocation[options.TARGET])
+    if path is None:
+        caller.workspace.context.require_trust()
+    else:
         caller.workspace.results.pull(caller.notebook, output, path)
     return PullResponse(output, artifact, path)
 
 
-def runs(asked: Invocation, caller: Caller) -> RunListResponse:
+def runs(invocation: Invocation, caller: Caller) -> RunListResponse:
     """Return the newest runs of the notebook, or of the workspace."""
     workspace = caller.workspace
-    notebook = "" if asked[options.ALL] else caller.notebook
-    wanted = RunFilter(
-        workspace.catalog.pipeline(notebook).pipeline.id if notebook else None, asked[options.OF_EXPERIMENT],
-        asked[options.OF_STATUS], asked[options.OF_STEP], asked[options.OF_TAG],
+    notebook = "" if invocation[options.ALL] else caller.notebook
+    run_filter = RunFilter(
+        workspace.catalog.pipeline(notebook).pipeline.id if notebook else None, invocation[options.OF_EXPERIMENT],
+        invocation[options.OF_STATUS], invocation[options.OF_STEP], invocation[options.OF_TAG],
     )  # fmt: skip
-    found = workspace.runs.find(wanted, asked[options.LIMIT])
-    return RunListResponse(found, workspace.runs.executed_steps(run.id for run in found), workspace.now())
+    records = workspace.runs.find(run_filter, invocation[options.LIMIT])
+    return RunListResponse(records, workspace.runs.executed_steps(run.id for run in records), workspace.now())
 
 
-def show(asked: Invocation, caller: Caller) -> RunResponse:
+def show(invocation: Invocation, caller: Caller) -> RecordedRunResponse:
     """Return one run."""
-    return _recorded(caller.workspace, *caller.workspace.runs.show(asked[options.RUN]))
+    return _recorded(caller.workspace, *caller.workspace.runs.show(invocation[options.RUN]))
 
 
 def _recorded(
     workspace: Workspace, run: RunRecord, steps: list[ExecutionRecord], *, followed: bool = False
-) -> RunResponse:
+) -> RecordedRunResponse:
     numbers = workspace.runs.numbers({step.run for step in steps} | {step.origin.run for step in steps if step.origin})
     metrics = workspace.runs.metrics(run.id, steps)
-    return RunResponse(run, steps, numbers, metrics, workspace.now(), followed)
+    return RecordedRunResponse(run, steps, numbers, metrics, workspace.now(), followed)
 
 
-def compare(asked: Invocation, caller: Caller) -> ComparisonResponse:
-    """Return two runs to be shown side by side."""
+def compare(invocation: Invocation, caller: Caller) -> ComparisonResponse:
+    """Return two runs for comparison."""
     recorded = caller.workspace.runs.recorded
     return ComparisonResponse(
-        ComparedRun(*recorded(asked[options.RUN])), ComparedRun(*recorded(asked[options.OTHER_RUN]))
+        ComparedRun(*recorded(invocation[options.RUN])), ComparedRun(*recorded(invocation[options.OTHER_RUN]))
     )
 
 
-def verify(asked: Invocation, caller: Caller) -> VerificationResponse:
+def verify(invocation: Invocation, caller: Caller) -> VerificationResponse:
     """Return whether every recorded output is present and intact."""
-    full, repair = asked[options.FULL], asked[options.REPAIR]
+    full, repair = invocation[options.FULL], invocation[options.REPAIR]
     return VerificationResponse(Workspace.verify(caller.folder, caller.named_workspace, full=full, repair=repair))
 
 
-def lint(asked: Invocation, caller: Caller) -> LintResponse:
+def trust(_invocation: Invocation, caller: Caller) -> TrustResponse:
+    """Have this user trust the workspace from now on."""
+    return TrustResponse(Workspace.trust(caller.folder, caller.named_workspace))
+
+
+def lint(invocation: Invocation, caller: Caller) -> LintResponse:
     """Check the notebook without planning or running it."""
-    fixed = _rewritten(caller.saved, quick_fixed_cells) if asked[options.FIX] else None
-    request = caller.request(texts=asked[options.PARAM])
-    found = caller.workspace.plans.check(request)
+    fixed = _rewritten(caller.saved, quick_fixed_cells) if invocation[options.FIX] else None
+    request = caller.request(texts=invocation[options.PARAM])
+    warnings = caller.workspace.plans.check(request)
     linted = LintResult()
     if caller.reads_file:
         ruff = find_ruff()
         linted = (
-            ruff_warnings(caller.saved, request.reading, ruff) if ruff else LintResult(said="ruff is not installed")
+            ruff_warnings(caller.saved, request.reading, ruff) if ruff else LintResult(note="ruff is not installed")
         )
-    return LintResponse(len(request.reading.steps), (*found, *linted.warnings), fixed, linted.said)
+    return LintResponse(len(request.reading.steps), (*warnings, *linted.warnings), fixed, linted.note)
 
 
 def _rewritten(path: Path, change: Callable[[Path], dict[int, str]]) -> list[int]:
@@ -207,16 +216,16 @@ def _rewritten(path: Path, change: Callable[[Path], dict[int, str]]) -> list[int
     return sorted(sources)
 
 
-def fmt(asked: Invocation, caller: Caller) -> FormatResponse:
-    """Lay out the declarations of steps."""
-    style = "long" if asked[options.LONG] else "short" if asked[options.SHORT] else "auto"
-    notebooks = asked[options.NOTEBOOKS] or (caller.saved,)
+def fmt(invocation: Invocation, caller: Caller) -> FormatResponse:
+    """Format the declarations of steps."""
+    style = "long" if invocation[options.LONG] else "short" if invocation[options.SHORT] else "auto"
+    notebooks = invocation[options.NOTEBOOKS] or (caller.saved,)
     changed: list[tuple[Path, list[int]]] = []
     refused: list[Refused] = []
     for notebook in notebooks:
         try:
             cells = formatted_cells(notebook, style)
-            if not asked[options.CHECK]:
+            if not invocation[options.CHECK]:
                 rewrite_notebook(notebook, cells)
         except Refused as error:
             refused.append(_named(error, notebook, several=len(notebooks) > 1))
@@ -225,25 +234,25 @@ def fmt(asked: Invocation, caller: Caller) -> FormatResponse:
         else:
             changed.append((notebook, sorted(cells)))
     refuse(refused)
-    return FormatResponse(changed, asked[options.CHECK])
+    return FormatResponse(changed, invocation[options.CHECK])
 
 
 def _named(error: Refused, notebook: Path, *, several: bool) -> Refused:
-    """Return an error that says which of several notebooks it is about."""
+    """Return an error that names its notebook if there are several."""
     return type(error)(f"{error.message} ({notebook})", error.hint, error.place) if several else error
 
 
-def init(asked: Invocation, caller: Caller) -> InitResponse:
-    """Make a workspace in a folder, and guard step cells against linters."""
-    folder = asked[options.FOLDER] or Path()
+def init(invocation: Invocation, caller: Caller) -> InitResponse:
+    """Create a workspace in a folder, and configure linters for step cells."""
+    folder = invocation[options.FOLDER] or Path()
     folder = folder.parent if folder.suffix == ".ipynb" else folder
     with Workspace.create(folder, caller.named_workspace) as opened:
         root = opened.layout.root
     return InitResponse(root, write_linter_settings(folder))
 
 
-def defaults(_asked: Invocation, caller: Caller) -> DefaultsResponse:
-    """Return the defaults of the notebook's steps; the cell that sets them is read with all others."""
+def defaults(_invocation: Invocation, caller: Caller) -> DefaultsResponse:
+    """Return the defaults of the notebook's steps; the cell that sets them is parsed with all others."""
     reading = caller.request().reading
     refused = [error for error in reading.errors if error.place.step is None]
     if refused:

@@ -1,4 +1,4 @@
-"""What may stand at the cursor after ``nbpipe`` and ``%nbpipe``: verbs, options and their values."""
+"""Completion after ``nbpipe`` and ``%nbpipe``: verbs, options and their values."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nbpipe.verbs.table import verb_named, verbs_in
 _LINE = re.compile(r"\s*%nbpipe\s+")
 
 
-def complete_line(source: str, line: int, column: int, known: CompletionNames) -> Completions | None:
-    """Return what may stand in a cell at a line (from 0) and column; None where that is no ``%nbpipe`` line."""
+def complete_line(source: str, line: int, column: int, names: CompletionNames) -> Completions | None:
+    """Return the completions in a cell at a line (from 0) and column; None if that is not a ``%nbpipe`` line."""
     lines = lines_of(source)
     before = lines[line][:column] if line < len(lines) else ""
     called = _LINE.match(before)
@@ -25,18 +25,18 @@ def complete_line(source: str, line: int, column: int, known: CompletionNames) -
         return None
     words = before[called.end() :].split()
     fragment = "" if before[-1].isspace() else words.pop() if words else ""
-    found = complete(words, fragment, Face.NOTEBOOK, known)
-    return Completions(fragment, found) if found else None
+    candidates = complete(words, fragment, Face.NOTEBOOK, names)
+    return Completions(fragment, candidates) if candidates else None
 
 
-def complete(before: Sequence[str], fragment: str, face: Face, known: CompletionNames) -> tuple[str, ...]:
-    """Return the words that begin with ``fragment`` and may stand after these words."""
+def complete(before: Sequence[str], fragment: str, face: Face, names: CompletionNames) -> tuple[str, ...]:
+    """Return the words that begin with ``fragment`` and may follow these words."""
     return tuple(
-        dict.fromkeys(word for word in _candidates(before, fragment, face, known) if word.startswith(fragment))
+        dict.fromkeys(word for word in _candidates(before, fragment, face, names) if word.startswith(fragment))
     )
 
 
-def _candidates(before: Sequence[str], fragment: str, face: Face, known: CompletionNames) -> Iterable[str]:
+def _candidates(before: Sequence[str], fragment: str, face: Face, names: CompletionNames) -> Iterable[str]:
     if not before:
         return [verb.name for verb in verbs_in(face)]
     verb = verb_named(before[0])
@@ -47,19 +47,19 @@ def _candidates(before: Sequence[str], fragment: str, face: Face, known: Complet
         name, equals, value = fragment.partition("=")
         option = verb.option_named(name)
         if equals and option is not None and face in option.faces:
-            return [f"{name}={word}" for word in _values(option, value, known)]
+            return [f"{name}={word}" for word in _values(option, value, names)]
         return _option_words(verb, face, before)
     if waiting is not None:
-        return _values(waiting, fragment, known)
+        return _values(waiting, fragment, names)
     arguments = verb.arguments_in(face)
     place = min(count, len(arguments) - 1)
     if place < 0 or (count > place and not arguments[place].arity.several):
         return ()
-    return _values(arguments[place], fragment, known)
+    return _values(arguments[place], fragment, names)
 
 
 def _position(verb: Verb, words: Sequence[str]) -> tuple[Option[Any] | None, int]:
-    """Return the option that waits for a value, if any, and the number of words that are known by their position."""
+    """Return the option that expects a value, if any, and the number of positional words."""
     waiting: Option[Any] | None = None
     count = 0
     for word in words:
@@ -86,21 +86,21 @@ def _option_words(verb: Verb, face: Face, before: Sequence[str]) -> list[str]:
     return [*shorts, *(option.name for option in fresh), "--help"]
 
 
-def _values(parameter: Parameter[Any], begun: str, known: CompletionNames) -> Iterable[str]:
+def _values(parameter: Parameter[Any], prefix: str, names: CompletionNames) -> Iterable[str]:
     match parameter.kind:
         case ValueKind.STEP:
-            return known.steps
+            return names.steps
         case ValueKind.OUTPUT:
-            return known.outputs
+            return names.outputs
         case ValueKind.PARAMETER:
-            return [f"{name}=" for name in known.parameters]
+            return [f"{name}=" for name in names.parameters]
         case ValueKind.RUN_STATUS:
             return [status.value for status in RUN_STATUSES]
         case ValueKind.DEFAULT:
-            key, equals, _ = begun.partition("=")
+            key, equals, _ = prefix.partition("=")
             return [f"{key}={value}" for value in DEFAULT_VALUES.get(key, ())] if equals else _defaults()
         case ValueKind.PATH:
-            return known.paths(begun)
+            return names.paths(prefix)
     return ()
 
 

@@ -1,4 +1,4 @@
-"""The arguments and options of the verbs, each written once, and how their words become values."""
+"""The arguments and options of the verbs, each defined once, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ def _paths(words: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _parameter_values(words: Sequence[str]) -> Mapping[str, str]:
-    """Return the texts by name; raise BadUsage for a name that no parameter can have, or one that is there twice."""
-    found: dict[str, str] = {}
+    """Return the texts by name; raise BadUsage for an invalid or a repeated name."""
+    texts: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
             raise BadUsage(f"`{word}` is not NAME=VALUE", "For example: -p learning_rate=0.05")
-        if name in found:
+        if name in texts:
             raise BadUsage(f"the parameter `{name}` is given twice", "Keep one.")
-        found[name] = value
-    return found
+        texts[name] = value
+    return texts
 
 
 def _tags(words: Sequence[str]) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    tags: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise BadUsage(f"the tag `{word}` is not KEY=VALUE", "For example: --tag author=ada")
-        if key in found:
+        if key in tags:
             raise BadUsage(f"the tag `{key}` is given twice", "Keep one.")
-        found[key] = value
-    return found
+        tags[key] = value
+    return tags
 
 
 def _forced(words: Sequence[str]) -> tuple[str, ...] | None:
-    """Return None for no forcing, nothing for all steps that are asked for; a bare ``--force`` is an empty word."""
+    """Return the forced steps: None if nothing is forced, empty (a bare ``--force``) for all requested steps."""
     return tuple(word for word in words if word) if words else None
 
 
@@ -106,29 +106,29 @@ DEFAULTS = Argument("KEY=VALUE", _names, Arity.MANY, ValueKind.DEFAULT)
 
 PARAM = Option(
     "NAME=VALUE", _parameter_values, Arity.MANY, ValueKind.PARAMETER,
-    name="--param", short="-p", help="A parameter's value.",
+    name="--param", short="-p", help="Set a parameter.",
 )  # fmt: skip
 TO = Option(
     "STEP", _names, Arity.MANY, ValueKind.STEP,
-    name="--to", help="Up to this step: it and all that it needs.",
+    name="--to", help="Run this step and the steps it needs.",
 )  # fmt: skip
 FROM = Option(
     "STEP", _text_or_none, Arity.ONE, ValueKind.STEP,
-    name="--from", help="From this step: it and all steps after it, forced.",
+    name="--from", help="Run this step and the steps after it, forced.",
 )  # fmt: skip
 FORCE = Option(
     "[STEP...]", _forced, Arity.MANY, ValueKind.STEP,
-    name="--force", help="Run again even if results are there.", lists_names=True,
+    name="--force", help="Run again even if there are results.", lists_names=True,
 )  # fmt: skip
-KEEP_GOING = _switch("--keep-going", "Continue with what does not depend on a failed step.")
+KEEP_GOING = _switch("--keep-going", "Continue with the steps that do not depend on a failed step.")
 DETACH = _switch("--detach", "Return at once; the run continues without its terminal or notebook.")
 HERE = _switch("--here", "Run one step in this kernel, and store nothing.", Face.NOTEBOOK)
-EXPERIMENT = Option("NAME", _text, Arity.ONE, name="--experiment", help="The group of runs that this one belongs to.")
-TAG = Option("KEY=VALUE", _tags, Arity.MANY, name="--tag", help="A note on the run.")
-FOLLOW = _switch("--follow", "Keep showing until the run is over.")
-LOCALS = _switch("--locals", "Also bind what was kept of the frame that failed.")
+EXPERIMENT = Option("NAME", _text, Arity.ONE, name="--experiment", help="The experiment that the run belongs to.")
+TAG = Option("KEY=VALUE", _tags, Arity.MANY, name="--tag", help="A tag for the run.")
+FOLLOW = _switch("--follow", "Show updates until the run has ended.")
+LOCALS = _switch("--locals", "Also bind the saved variables of the frame that failed.")
 TARGET = Option("FILE", _path_or_none, Arity.ONE, ValueKind.PATH, name="--to", help="The path to write.")
-ALL = _switch("--all", "The runs of all notebooks of the workspace.")
+ALL = _switch("--all", "List the runs of all notebooks of the workspace.")
 OF_EXPERIMENT = Option("NAME", _text_or_none, Arity.ONE, name="--experiment", help="Only runs of this experiment.")
 OF_STATUS = Option(
     "STATUS", _run_status, Arity.ONE, ValueKind.RUN_STATUS,
@@ -139,14 +139,14 @@ OF_STEP = Option(
     "STEP", _text_or_none, Arity.ONE, ValueKind.STEP, name="--step", help="Only runs in which this step ran."
 )
 LIMIT = Option("N", _count, Arity.ONE, name="--limit", help=f"At most N runs, newest first; {_LISTED_RUNS} by default.")
-FULL = _switch("--full", "Read all bytes again, also of files that look unchanged.")
+FULL = _switch("--full", "Read all bytes again, even of files that look unchanged.")
 REPAIR = _switch("--repair", "Invalidate damaged results; rebuild a lost history.")
-FIX = _switch("--fix", "Declare, in the notebook file, names that steps read and other steps make.")
-CHECK = _switch("--check", "Write nothing; exit 1 if a notebook would change.")
+FIX = _switch("--fix", "Add missing inputs to the declarations in the notebook file.")
+CHECK = _switch("--check", "Write nothing; exit with 1 if a notebook would change.")
 LONG = _switch("--long", "Write every declaration as `#| key: value` lines.")
 SHORT = _switch("--short", "Write every declaration on the first line.")
 
-_WORKSPACE_HELP = "Another folder that holds everything."
+_WORKSPACE_HELP = "Use this workspace folder."
 
 
 def _workspace(faces: Face) -> Option[Path | None]:
@@ -155,6 +155,6 @@ def _workspace(faces: Face) -> Option[Path | None]:
 
 
 WORKSPACE = _workspace(Face.SHELL)
-# The session that `nbpipe debug` starts in a shell is a kernel that is told the workspace.
+# The IPython session that `nbpipe debug` starts gets the workspace as an option of the magic.
 DEBUG_WORKSPACE = _workspace(Face.BOTH)
 JSON = _switch("--json", "Print one JSON object on standard output.", Face.SHELL)

@@ -1,4 +1,4 @@
-"""From words to one typed invocation, or one error: the same in a shell and in a notebook."""
+"""The parser of command lines: words become a typed invocation or an error, the same in a shell and a notebook."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ HELP = ("--help", "-h")
 
 
 def split(text: str) -> list[str]:
-    """Return the words of a line as a shell would hand them over; raise BadUsage for a quote that is not closed."""
+    """Return the words of a line, split as in a shell; raise BadUsage for an unclosed quote."""
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise BadUsage(f"`{text}` cannot be read: {str(error).lower()}", "Close the quote.") from None
+        raise BadUsage(f"`{text}` cannot be parsed: {str(error).lower()}", "Close the quote.") from None
 
 
 def parse(words: Sequence[str], face: Face) -> Invocation | HelpRequest:
-    """Return what the words ask for; raise BadUsage for what no verb takes."""
+    """Return the parsed invocation or request for help; raise BadUsage for invalid words."""
     if not words or words[0] in HELP:
         return HelpRequest()
     verb = find_verb(words[0], face)
@@ -35,7 +35,7 @@ def parse(words: Sequence[str], face: Face) -> Invocation | HelpRequest:
 
 
 def find_verb(name: str, face: Face) -> Verb:
-    """Return the verb with this name; raise BadUsage when there is none here."""
+    """Return the verb with this name; raise BadUsage if this face has none."""
     verb = verb_named(name)
     if verb is not None and face in verb.faces:
         return verb
@@ -48,7 +48,7 @@ def find_verb(name: str, face: Face) -> Verb:
 
 
 def is_option(word: str) -> bool:
-    """Return whether a word is written as an option is: a dash, or a negative number, is a value."""
+    """Return whether a word is an option; a lone dash and a negative number are values."""
     return len(word) > 1 and word[0] == "-" and not word[1].isdigit()
 
 
@@ -59,15 +59,15 @@ def _elsewhere(message: str, written: str, faces: Face) -> BadUsage:
 
 @dataclass(slots=True)
 class _Parse:
-    """One verb's words on their way to values."""
+    """The parser's state for the words of one verb."""
 
     verb: Verb
     face: Face
-    _given: dict[Parameter[Any], list[str]] = field(default_factory=dict)
+    _words_by_parameter: dict[Parameter[Any], list[str]] = field(default_factory=dict)
     _positional: list[str] = field(default_factory=list)
 
     def invocation(self, words: Sequence[str]) -> Invocation:
-        """Return the values of all that the verb takes."""
+        """Return the values of all arguments and options of the verb."""
         rest = list(words)
         while rest:
             word = rest.pop(0)
@@ -81,35 +81,37 @@ class _Parse:
         self._take_arguments()
         self._refuse_exclusive()
         every = (*self.verb.arguments, *self.verb.options)
-        return Invocation(self.verb, {parameter: parameter.read(self._given.get(parameter, ())) for parameter in every})
+        return Invocation(
+            self.verb, {parameter: parameter.read(self._words_by_parameter.get(parameter, ())) for parameter in every}
+        )
 
     def _take_option(self, word: str, rest: list[str]) -> None:
         option, value = self._option(word)
-        given = self._given.setdefault(option, [])
+        values = self._words_by_parameter.setdefault(option, [])
         if option.arity is Arity.NONE:
             if value is not None:
                 raise BadUsage(f"`{option.name}` takes no value", f"Write {option.name} alone.")
-            given.append(option.name)
+            values.append(option.name)
             return
-        if option.arity is Arity.ONE and given:
+        if option.arity is Arity.ONE and values:
             raise BadUsage(f"`{option.name}` is given twice", "Keep one.")
         if option.lists_names and value is None:
-            # A notebook's name, which may follow in a shell, is no identifier.
+            # A notebook's path, which may follow in a shell, is not an identifier.
             names = 0
             while rest and rest[0].isidentifier():
-                given.append(rest.pop(0))
+                values.append(rest.pop(0))
                 names += 1
             if not names:
-                given.append("")
+                values.append("")
             return
         if value is None and rest and not is_option(rest[0]):
             value = rest.pop(0)
         if not value:
             raise BadUsage(f"`{option.name}` needs a value", f"Write {option.name} {option.metavar}.")
-        given.append(value)
+        values.append(value)
 
     def _option(self, word: str) -> tuple[Option[Any], str | None]:
-        """Return the option that a word names, and the value that is written in the same word, if any."""
+        """Return the option that a word names, and the value in the same word, if any."""
         name, equals, value = word.partition("=")
         option = self.verb.option_named(name)
         if option is None and not word.startswith("--"):
@@ -117,7 +119,7 @@ class _Parse:
             if option is not None and option.arity is Arity.NONE:
                 option = None
         if option is None:
-            names = [option.name for option in self.verb.options]
+            names = [option.name for option in self.verb.options if self.face in option.faces]
             hint = nearest(name, names) or f"`{self.verb.name} --help` lists the options."
             raise BadUsage(f"`{self.verb.name}` has no option `{name}`", hint)
         if self.face not in option.faces:
@@ -128,19 +130,19 @@ class _Parse:
         words = self._positional
         for argument in self.verb.arguments_in(self.face):
             count = len(words) if argument.arity.several else 1
-            self._given[argument] = words[:count]
+            self._words_by_parameter[argument] = words[:count]
             words = words[count:]
-            if argument.arity.required and not self._given[argument]:
+            if argument.arity.required and not self._words_by_parameter[argument]:
                 raise BadUsage(f"`{self.verb.name}` needs {argument.metavar}", self._hint)
         if words:
             raise BadUsage(f"`{self.verb.name}` cannot take `{words[0]}`", self._hint)
 
     @property
     def _hint(self) -> str:
-        return f"`{self.verb.name} --help` shows how it is written."
+        return f"`{self.verb.name} --help` shows the usage."
 
     def _refuse_exclusive(self) -> None:
         for group in self.verb.exclusive:
-            given = [option.name for option in group if option in self._given]
-            if len(given) > 1:
-                raise BadUsage(f"`{given[0]}` and `{given[1]}` exclude each other", "Keep one.")
+            present = [option.name for option in group if option in self._words_by_parameter]
+            if len(present) > 1:
+                raise BadUsage(f"`{present[0]}` and `{present[1]}` exclude each other", "Keep one.")

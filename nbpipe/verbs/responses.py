@@ -1,4 +1,4 @@
-"""What the verbs answer: values with all that a face needs to show them."""
+"""The verbs' responses: values with everything that a face needs to show them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 
 from nbpipe.authoring.linter_settings import LinterSettingsReport
 from nbpipe.authoring.step_context import StepContext
-from nbpipe.model import Artifact, ExecutionRecord, Metric, PipelineWarning, RunRecord, StepEvent
+from nbpipe.model import Artifact, AttemptLog, ExecutionRecord, Metric, PipelineWarning, RunRecord
 from nbpipe.run.acceptance import AcceptedResult
 from nbpipe.run.reports import Explanation, PlanResult, RunReport
 from nbpipe.run.verification import VerificationReport
 from nbpipe.views.run_comparison import ComparedRun
+from nbpipe.workspace import AcceptedWorkspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class PlanResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportResponse:
-    """A run that this call carried out to its end."""
+class RunReportResponse:
+    """A run that this call has completed."""
 
     report: RunReport
     numbers: Mapping[str, int]
@@ -35,7 +36,7 @@ class ReportResponse:
 
 @dataclass(frozen=True, slots=True)
 class DetachedResponse:
-    """A run that continues by itself."""
+    """A run that continues in the background."""
 
     run: RunRecord
     steps: Sequence[ExecutionRecord]
@@ -45,12 +46,12 @@ class DetachedResponse:
 class HereResponse:
     """A step to run in the author's kernel."""
 
-    scene: StepContext
+    step_context: StepContext
 
 
 @dataclass(frozen=True, slots=True)
-class RunResponse:
-    """A recorded run as it stands at the time ``now``; ``followed`` to its end if that was asked for."""
+class RecordedRunResponse:
+    """A recorded run in its state at the time ``now``; ``followed`` if ``--follow`` was given."""
 
     run: RunRecord
     steps: Sequence[ExecutionRecord]
@@ -69,7 +70,7 @@ class RunResponse:
 class CancelResponse:
     """The runs that were cancelled."""
 
-    runs: Sequence[RunResponse]
+    runs: Sequence[RecordedRunResponse]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +83,15 @@ class WhyResponse:
 
 @dataclass(frozen=True, slots=True)
 class DebugResponse:
-    """What a recorded step was given; with ``with_locals`` also what was kept of the frame that failed."""
+    """The context of a recorded step; with ``with_locals``, the saved variables of the frame that failed."""
 
-    scene: StepContext
+    step_context: StepContext
     with_locals: bool
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptResponse:
-    """The result that stands from now on."""
+    """The result that was accepted."""
 
     accepted: AcceptedResult
     numbers: Mapping[str, int]
@@ -98,10 +99,10 @@ class AcceptResponse:
 
 @dataclass(frozen=True, slots=True)
 class LogResponse:
-    """A step's executed notebook, or what it has told so far."""
+    """The output of a step, or its output so far."""
 
     step: str
-    found: Path | list[StepEvent]
+    log: AttemptLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class RunListResponse:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResponse:
-    """Two runs to be shown side by side."""
+    """Two runs for comparison."""
 
     left: ComparedRun
     right: ComparedRun
@@ -132,14 +133,21 @@ class ComparisonResponse:
 
 @dataclass(frozen=True, slots=True)
 class VerificationResponse:
-    """What a look at all stored outputs has found."""
+    """The result of verifying all stored outputs."""
 
     verified: VerificationReport
 
 
 @dataclass(frozen=True, slots=True)
+class TrustResponse:
+    """A workspace that its user trusts from now on."""
+
+    accepted: AcceptedWorkspace
+
+
+@dataclass(frozen=True, slots=True)
 class LintResponse:
-    """Advice on ``steps`` steps; ``fixed`` are the cells that were rewritten, None if that was not asked for."""
+    """Advice on ``steps`` steps; ``fixed`` are the cells that were rewritten, None without ``--fix``."""
 
     steps: int
     warnings: Sequence[PipelineWarning]
@@ -149,7 +157,7 @@ class LintResponse:
 
 @dataclass(frozen=True, slots=True)
 class FormatResponse:
-    """The cells of each notebook whose declarations changed, or would change where ``checked`` only."""
+    """The cells of each notebook whose declarations changed, or would change if only ``checked``."""
 
     notebooks: Sequence[tuple[Path, Sequence[int]]]
     checked: bool
@@ -162,7 +170,7 @@ class FormatResponse:
 
 @dataclass(frozen=True, slots=True)
 class InitResponse:
-    """A workspace's folder, and the settings that guard step cells against linters."""
+    """A workspace's folder, and the linter settings for step cells."""
 
     root: Path
     guarded: LinterSettingsReport
@@ -176,7 +184,8 @@ class DefaultsResponse:
 
 
 Response: TypeAlias = (
-    PlanResponse | ReportResponse | DetachedResponse | HereResponse | RunResponse | CancelResponse | WhyResponse
-    | DebugResponse | AcceptResponse | LogResponse | PullResponse | RunListResponse | ComparisonResponse
-    | VerificationResponse | LintResponse | FormatResponse | InitResponse | DefaultsResponse
+    PlanResponse | RunReportResponse | DetachedResponse | HereResponse | RecordedRunResponse | CancelResponse
+    | WhyResponse | DebugResponse | AcceptResponse | LogResponse | PullResponse | RunListResponse
+    | ComparisonResponse | VerificationResponse | TrustResponse | LintResponse | FormatResponse | InitResponse
+    | DefaultsResponse
 )  # fmt: skip

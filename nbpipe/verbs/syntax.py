@@ -1,4 +1,4 @@
-"""How a verb is written: its arguments and options, where each is available, and one parsed invocation."""
+"""The syntax of a verb: its arguments and options, where each is available, and the parsed invocation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Face(Flag):
 
     @property
     def program(self) -> str:
-        """Return how a call begins there."""
+        """Return the first word of a call."""
         return "%nbpipe" if self is Face.NOTEBOOK else "nbpipe"
 
 
 class ValueKind(Enum):
-    """What a value names, for completion."""
+    """The kind of thing that a value names, for completion."""
 
     TEXT = auto()
     STEP = auto()
@@ -49,18 +49,18 @@ class Arity(Enum):
 
     @property
     def required(self) -> bool:
-        """Return whether at least one value must be there."""
+        """Return whether at least one value is required."""
         return self in (Arity.ONE, Arity.SOME)
 
     @property
     def several(self) -> bool:
-        """Return whether more than one value may be there."""
+        """Return whether more than one value is allowed."""
         return self in (Arity.MANY, Arity.SOME)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parameter(Generic[T]):
-    """What an argument and an option have in common; ``read`` turns its words, none if it is absent, into a value."""
+    """The base of arguments and options; ``read`` turns its words (none if it is absent) into a value."""
 
     metavar: str
     read: Callable[[Sequence[str]], T]
@@ -71,21 +71,21 @@ class Parameter(Generic[T]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Argument(Parameter[T]):
-    """A word that is known by its position."""
+    """A positional argument."""
 
     @property
     def usage(self) -> str:
-        """Return how it is written, e.g. ``[STEP...]``."""
+        """Return the usage text, e.g. ``[STEP...]``."""
         text = self.metavar + "..." * self.arity.several
         return text if self.arity.required else f"[{text}]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Option(Parameter[T]):
-    """A word that begins with a dash, and its values.
+    """An option and its values.
 
-    Each use of an option with ``Arity.MANY`` gives one value. With ``lists_names`` it takes the names that follow it,
-    or none.
+    Each use of an option with ``Arity.MANY`` gives one value. With ``lists_names`` it takes all names that follow it,
+    if any.
     """
 
     name: str = ""
@@ -95,16 +95,16 @@ class Option(Parameter[T]):
 
     @property
     def usage(self) -> str:
-        """Return how it is written in short, e.g. ``-p NAME=VALUE``."""
+        """Return the short usage text, e.g. ``-p NAME=VALUE``."""
         return f"{self.short or self.name} {self.metavar}".rstrip()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verb:
-    """One verb: its name, what it takes, a sentence of help, and the call behind it.
+    """One verb: its name, its arguments and options, a sentence of help, and the call behind it.
 
-    At most one option of each group in ``exclusive`` may be given. One that ``reads_only`` needs no right to write the
-    workspace, and writes nothing into one that belongs to another user.
+    At most one option of each group in ``exclusive`` may be given. A verb that ``reads_only`` needs only read
+    permission, and writes nothing to a workspace of another user.
     """
 
     name: str
@@ -117,11 +117,11 @@ class Verb:
     reads_only: bool = False
 
     def arguments_in(self, face: Face) -> tuple[Argument[Any], ...]:
-        """Return the arguments that it takes there."""
+        """Return the arguments that are available there."""
         return tuple(argument for argument in self.arguments if face in argument.faces)
 
     def options_in(self, face: Face) -> tuple[Option[Any], ...]:
-        """Return the options that it takes there."""
+        """Return the options that are available there."""
         return tuple(option for option in self.options if face in option.faces)
 
     def option_named(self, word: str) -> Option[Any] | None:
@@ -131,7 +131,7 @@ class Verb:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A verb with the values of all that it takes; what was not given has its default."""
+    """A verb with the values of all its arguments and options, or their defaults."""
 
     verb: Verb
     values: Mapping[Parameter[Any], Any] = field(default_factory=dict)
@@ -144,6 +144,6 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class HelpRequest:
-    """Somebody asks for help about a verb, or about all of them."""
+    """A request for help about a verb, or about all verbs."""
 
     verb: Verb | None = None

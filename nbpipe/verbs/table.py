@@ -1,4 +1,4 @@
-"""The table of verbs: shells, notebooks, completion, help and the documentation's tests all read it."""
+"""The table of verbs, used by shells, notebooks, completion, help and the tests of the documentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nbpipe.verbs.syntax import Face, Verb
 
 VERBS = (
     Verb(
-        "init", "Make a workspace in a folder, and guard step cells against linters.",
+        "init", "Create a workspace in a folder, and configure linters for step cells.",
         calls.init, (o.FOLDER,), (o.WORKSPACE, o.JSON), faces=Face.SHELL,
     ),
     Verb(
@@ -33,46 +33,50 @@ VERBS = (
         "why", "Show how a step differs from its nearest earlier run.",
         calls.why, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
-        "debug", "Look into a failed step: its inputs bound, its code ready to run.",
+        "debug", "Debug a failed step: bind its inputs and load its code.",
         calls.debug, (o.NOTEBOOK, o.STEP), (o.LOCALS, o.DEBUG_WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "accept", "Keep a step's last result after an edit that does not affect it.",
         calls.accept, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON),
     ),
     Verb(
-        "logs", "Show what a step printed, or has printed so far.",
+        "logs", "Show the output of a step, also while it runs.",
         calls.logs, (o.NOTEBOOK, o.STEP), (o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
-        "pull", "Get a stored output: bound in a notebook, copied to a file in a shell.",
+        "pull", "Load a stored output in a notebook, or copy it to a file in a shell.",
         calls.pull, (o.NOTEBOOK, o.OUTPUT), (o.TARGET, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "runs", "List the newest runs and the steps that ran.",
         calls.runs, (o.ANY_NOTEBOOK,),
         (o.ALL, o.OF_EXPERIMENT, o.OF_STATUS, o.OF_TAG, o.OF_STEP, o.LIMIT, o.WORKSPACE, o.JSON), reads_only=True),
-    Verb("show", "Show one run: its number, its id, or the beginning of its id.",
+    Verb("show", "Show one run, given by its number, its id, or the beginning of its id.",
          calls.show, (o.RUN,), (o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "compare", "Show two runs side by side.",
         calls.compare, (o.RUN, o.OTHER_RUN), (o.WORKSPACE, o.JSON), reads_only=True,
     ),
     Verb(
-        "verify", "Check that every recorded output is there and unchanged.",
+        "verify", "Check that every recorded output is present and unchanged.",
         calls.verify, (o.ANY_NOTEBOOK,), (o.FULL, o.REPAIR, o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "trust", "Accept a workspace that nbpipe did not make for this user.",
+        calls.trust, (o.ANY_NOTEBOOK,), (o.WORKSPACE, o.JSON),
     ),
     Verb(
         "lint", "Check the notebook without planning or running it.",
         calls.lint, (o.NOTEBOOK,), (o.PARAM, o.FIX, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
-        "fmt", "Lay out the declarations of steps in the notebook file.",
+        "fmt", "Format the declarations of steps in the notebook file.",
         calls.fmt, (o.NOTEBOOKS,), (o.CHECK, o.LONG, o.SHORT, o.JSON), exclusive=((o.LONG, o.SHORT),),
     ),
     Verb(
-        "defaults", "Set for all steps: retries, timeout, memory, reuse, envvar, run=manual.",
+        "defaults", "Set defaults: retries, timeout, memory, reuse, envvar, run=manual.",
         calls.defaults, (o.DEFAULTS,), faces=Face.NOTEBOOK,
     ),
 )  # fmt: skip
 
-# What the contract names and this version does not have: every face gives the same answer to it.
+# Verbs of the language that this version does not implement: every face reports the same error for them.
 LATER_VERBS = (
     "datasets", "datastores", "compute", "env", "pin", "unpin", "publish", "schedule", "gc", "propose",
 )  # fmt: skip

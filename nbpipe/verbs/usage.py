@@ -1,4 +1,4 @@
-"""Help about the verbs, written from their table."""
+"""Help texts of the verbs, generated from their table."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _EXAMPLES = {
     Face.NOTEBOOK: ("%nbpipe plan", "%nbpipe run train -p learning_rate=0.05"),
 }
 _MORE = {
-    Face.SHELL: "`nbpipe VERB --help` tells more about a verb. `nbpipe --version` prints the version.",
-    Face.NOTEBOOK: "`%nbpipe VERB?` tells more about a verb; `nbpipe VERB NOTEBOOK` does the same in a shell.\n"
-    "`%%step?` shows how a step is written.",
+    Face.SHELL: "`nbpipe VERB --help` shows more about a verb. `nbpipe --version` prints the version.",
+    Face.NOTEBOOK: "`%nbpipe VERB?` shows more about a verb; `nbpipe VERB NOTEBOOK` does the same in a shell.\n"
+    "`%%step?` shows the syntax of a step.",
 }
 
 
@@ -38,7 +38,7 @@ def verbs_help(face: Face) -> str:
 
 
 def verb_help(verb: Verb, face: Face) -> str:
-    """Return help about one verb: how it is written, what it does, and its options."""
+    """Return help about one verb: its usage, its purpose and its options."""
     options = verb.options_in(face)
     written = f"{face.program} {_synopsis(verb, face)}" + (" [OPTIONS]" if options else "")
     lines = [f"Usage: {written}", "", verb.help]
@@ -63,7 +63,7 @@ def _option_lines(options: Sequence[Option[Any]]) -> list[str]:
 
 
 def _wrapped(words: Iterable[str], indent: int) -> list[str]:
-    """Return words that are not broken themselves, in lines of a screen's width."""
+    """Return words wrapped into lines of the screen's width."""
     lines: list[str] = []
     for word in words:
         if lines and len(lines[-1]) + 2 + len(word) <= _WIDTH:

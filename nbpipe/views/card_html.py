@@ -1,4 +1,4 @@
-"""The regions of a live card as HTML: each is sent when it differs from the last one sent."""
+"""The regions of a live card as HTML; each is sent only when it has changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nbpipe.errors import SourceLocation
 from nbpipe.model import Artifact, ExecutionRecord, Failure, FailureKind, Status
-from nbpipe.views.card_state import CardState, StepActivity, left_seconds, waits_for
+from nbpipe.views.card_state import CardState, StepActivity, notes, remaining_seconds, waits_for
 from nbpipe.views.html import Html, element
 from nbpipe.views.log_text import plain
 from nbpipe.views.preview_view import glimpse_html, title
@@ -25,7 +25,7 @@ _TRACE_COLUMNS = 400
 
 @dataclass(frozen=True, slots=True)
 class CardHtml:
-    """A card in pieces of HTML; an empty one is not shown."""
+    """The regions of a card; an empty one is not shown."""
 
     head: Html
     note: Html
@@ -38,12 +38,12 @@ class CardHtml:
 
 
 def card_html(state: CardState, chosen: str | None) -> CardHtml:
-    """Return a card's regions; those below the head are about the chosen step, if any."""
+    """Return a card's regions; those below the head describe the chosen step, if any."""
     record = state.step(chosen)
-    activity = state.told.get(record.step, StepActivity()) if record is not None else StepActivity()
+    activity = state.activities.get(record.step, StepActivity()) if record is not None else StepActivity()
     return CardHtml(
         head=_head(state),
-        note=Html.line(state.note),
+        note=Html.join(element("div", Html.line(note)) for note in notes(state)),
         facts=_facts(state, record),
         error=_error(state, record),
         progress=_progress(state, record, activity),
@@ -59,23 +59,23 @@ def card_html(state: CardState, chosen: str | None) -> CardHtml:
 def _head(state: CardState) -> Html:
     run = [element("span", f"run {state.run.number}", class_="nbpipe-run")] if state.run is not None else []
     name = state.focus or (state.run.notebook.rpartition("/")[2] if state.run is not None else "pipeline")
-    return Html.join([_pill(state.status, _word(state)), _title(name), _clock(state), *run, _strip(state)])
+    return Html.join([_pill(state.status, _status_label(state)), _title(name), _clock(state), *run, _strip(state)])
 
 
-def _pill(status: Status, word: str) -> Html:
-    return element("span", icon(status), element("span", word), class_="nbpipe-pill", data_status=status.value)
+def _pill(status: Status, label: str) -> Html:
+    return element("span", icon(status), element("span", label), class_="nbpipe-pill", data_status=status.value)
 
 
 def _title(name: str) -> Html:
     return element("span", Html.line(name), class_="nbpipe-title")
 
 
-def _word(state: CardState) -> str:
+def _status_label(state: CardState) -> str:
     return "submitting" if state.run is None else state.status.value
 
 
 def _clock(state: CardState) -> Html:
-    """Return the time that it took, or an element that counts by itself."""
+    """Return the time that was taken, or an element that counts up in the front end."""
     record = state.step(state.focus)
     if record is not None:
         return _step_clock(record)
@@ -101,7 +101,7 @@ def _ticking(since: float) -> Html:
 
 
 def _strip(state: CardState) -> Html:
-    """Return the numbers of steps by status as a line of coloured parts; the counter has them in words."""
+    """Return the numbers of steps by status as a coloured bar; the counter shows them in words."""
     if len(state.steps) < 2:
         return Html()
     counts = Counter(record.status for record in state.steps)
@@ -119,7 +119,7 @@ _STRIP = (
 )  # fmt: skip
 
 
-# What is known of the chosen step
+# The facts about the chosen step
 
 
 def _facts(state: CardState, record: ExecutionRecord | None) -> Html:
@@ -164,7 +164,7 @@ def _error(state: CardState, record: ExecutionRecord | None) -> Html:
 
 
 def error_title(failure: Failure) -> str:
-    """Return what was raised, or what else went wrong, in one line."""
+    """Return the exception, or another reason for the failure, in one line."""
     raised = f"{failure.ename}: {failure.evalue}" if failure.evalue else failure.ename
     return one_line(raised if failure.kind == FailureKind.USER else failure.message or raised)
 
@@ -183,7 +183,7 @@ def _trace(failure: Failure) -> Html:
     return element("details", element("summary", "traceback"), trace, data_key="trace")
 
 
-# How far it is, and its numbers
+# Progress and metrics
 
 
 def _progress(state: CardState, record: ExecutionRecord | None, activity: StepActivity) -> Html:
@@ -192,10 +192,10 @@ def _progress(state: CardState, record: ExecutionRecord | None, activity: StepAc
     done, total, name = activity.progress
     if not math.isfinite(done) or (total is not None and not math.isfinite(total)):
         return Html()
-    left = left_seconds(record, activity.progress, state.now)
-    words = " · ".join(filter(None, [one_line(name), amount(done, total), _left(left)]))
+    remaining = remaining_seconds(record, activity.progress, state.now)
+    caption = " · ".join(filter(None, [one_line(name), amount(done, total), _remaining_time(remaining)]))
     bar = _bar(name or record.step, done / total) if total else _endless_bar()
-    return Html.join([bar, element("div", words, class_="nbpipe-words")])
+    return Html.join([bar, element("div", caption, class_="nbpipe-words")])
 
 
 def _bar(name: str, share: float) -> Html:
@@ -210,12 +210,12 @@ def _endless_bar() -> Html:
     return element("div", element("span"), class_="nbpipe-bar", data_endless="", role="progressbar")
 
 
-def _left(seconds: float | None) -> str:
+def _remaining_time(seconds: float | None) -> str:
     return "" if seconds is None else f"about {duration(round(seconds))} left"
 
 
 def amount(done: float, total: float | None) -> str:
-    """Return how far something is, e.g. ``12 of 40 (30 %)``."""
+    """Return the progress in words, e.g. ``12 of 40 (30 %)``."""
     return f"{_count(done)} of {_count(total)} ({done / total:.0%})".replace("%)", " %)") if total else _count(done)
 
 
@@ -227,16 +227,16 @@ def _metrics(activity: StepActivity) -> Html:
     shown = list(activity.metrics.items())[:_METRICS]
     more = len(activity.metrics) - len(shown)
     rest = [element("div", f"and {more} more", class_="nbpipe-metric")] if more > 0 else []
-    return Html.join([*(_metric(name, points) for name, points in shown if points), *rest])
+    return Html.join([*(_metric(name, points, activity.count(name)) for name, points in shown if points), *rest])
 
 
-def _metric(name: str, points: Points) -> Html:
+def _metric(name: str, points: Points, count: int) -> Html:
     last = f"{points[-1][1]:.4g}"
     return element(
         "div",
         element("span", Html.line(name), class_="nbpipe-label"),
         element("span", last, class_="nbpipe-value"),
-        _spark(points, f"{name}: {last}, the last of {len(points)} values"),
+        _spark(points, f"{name}: {last}, the last of {count:,} values"),
         class_="nbpipe-metric",
     )
 
@@ -254,15 +254,18 @@ def _spark(points: Points, label: str) -> Html:
     )  # fmt: skip
 
 
-def metric_words(points: Points) -> str:
-    """Return a number's last value and its history in words, e.g. ``0.12 (40 values, 0.12 to 1.9)``."""
+def metric_words(points: Points, count: int) -> str:
+    """Return a number's last value and its history in words, e.g. ``0.12 (40 values, 0.12 to 1.9)``.
+
+    ``count`` is how many numbers the points stand for.
+    """
     last, finite = f"{points[-1][1]:.4g}", [value for _, value in points if math.isfinite(value)]
     if len(points) < 2 or not finite:
         return last
-    return f"{last} ({len(points)} values, {min(finite):.4g} to {max(finite):.4g})"
+    return f"{last} ({count:,} values, {min(finite):.4g} to {max(finite):.4g})"
 
 
-# What it made, and what can be done
+# Outputs and actions
 
 
 def _outputs(state: CardState, record: ExecutionRecord | None) -> Html:
@@ -281,8 +284,8 @@ def _output(state: CardState, record: ExecutionRecord, artifact: Artifact) -> Ht
 
 
 _LABELS = {
-    "cancel": ("Cancel", "Stop the run; what is done is kept"),
-    "rerun": ("Run again", "Run this step again; what is up to date is reused"),
+    "cancel": ("Cancel", "Stop the run; finished results are kept"),
+    "rerun": ("Run again", "Run this step again; up-to-date results are reused"),
     "force": ("Force", "Run this step even though nothing changed"),
     "debug": ("Debug", "Load this step's inputs and code into this notebook's kernel"),
     "why": ("Why?", "What changed since the nearest earlier result"),
@@ -291,7 +294,7 @@ _LABELS = {
 
 
 def actions(state: CardState, record: ExecutionRecord | None) -> tuple[str, ...]:
-    """Return the actions that make sense now."""
+    """Return the actions that apply to the current state."""
     offered = ["cancel"] if state.live and state.run is not None else []
     if not state.live and (record is None or record.status.terminal):
         offered.append("rerun")

@@ -1,7 +1,7 @@
-"""A graph as positions: layers from left to right, few crossings, long chains wrapped like lines of text.
+"""Graph layout: layers from left to right, few crossings, long chains wrapped like lines of text.
 
-Longest-path ranks, bends where an edge passes a rank, barycentre sweeps that keep the best order, and for each rank the
-heights that are nearest to its neighbours' without an overlap. The same graph gives the same picture.
+Ranks are longest paths; an edge bends where it passes a rank; barycentre sweeps keep the best order; the heights in a
+rank are as near as possible to its neighbours' without overlap. The same graph gives the same picture.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from itertools import pairwise
 
 Point = tuple[float, float]
 
-# An edge that passes more ranks than all of this is drawn without bends: a bend costs as much as a box.
+# The longest edges are drawn without bends beyond this number in all: a bend costs as much as a box.
 _MOST_BENDS = 3_000
 _SWEEPS = 12
 _ALIGNMENTS = 6
-# Lines between two bands of a wrapped graph: how far they are apart, and how many there is room for.
+# Lines between two bands of a wrapped graph: their distance, and how many there is room for.
 _LANE = 5.0
 _LANES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutSpacing:
-    """Room for boxes: ``across`` is between ranks, ``down`` between boxes of one rank; ``width`` of all is wrapped."""
+    """Sizes and gaps: ``across`` between ranks, ``down`` between boxes of a rank; graphs wrap at ``width``."""
 
     box: float = 160.0
     height: float = 38.0
@@ -35,7 +35,7 @@ class LayoutSpacing:
 
 @dataclass(frozen=True, slots=True)
 class NodeBox:
-    """A node's place: ``x`` and ``y`` are its left upper corner; ``band`` is the line that its rank was wrapped to."""
+    """A node's position: ``x`` and ``y`` are its upper left corner; ``band`` is the band that its rank is in."""
 
     name: str
     x: float
@@ -46,7 +46,7 @@ class NodeBox:
 
 @dataclass(frozen=True, slots=True)
 class EdgeLine:
-    """A line from a box to one that needs it, through ``points``."""
+    """A line from a box to a box that depends on it, through ``points``."""
 
     source: str
     target: str
@@ -55,7 +55,7 @@ class EdgeLine:
 
 @dataclass(frozen=True, slots=True)
 class GraphLayout:
-    """A drawn graph: boxes in the order of the nodes given."""
+    """A laid-out graph, with boxes in the order of the nodes."""
 
     width: float
     height: float
@@ -64,13 +64,13 @@ class GraphLayout:
     spacing: LayoutSpacing
 
 
-# A place in a rank: a node by its number (bends have numbers beyond those of the nodes).
+# The entries of a rank are numbers of nodes; bends have numbers beyond those of the nodes.
 _Ranks = list[list[int]]
 
 
 @dataclass(slots=True)
 class _Drawing:
-    """What the passes hand on: each place's rank, its neighbours to the left and to the right."""
+    """The state shared by the passes: ranks, and the neighbours of each node to the left and to the right."""
 
     ranks: _Ranks
     before: dict[int, list[int]]
@@ -81,9 +81,9 @@ class _Drawing:
 def layout(
     nodes: Sequence[str], needs: Mapping[str, Sequence[str]], spacing: LayoutSpacing | None = None
 ) -> GraphLayout:
-    """Return the positions of nodes and of the lines to what they need; ``needs`` is acyclic, unknown names skipped.
+    """Return the positions of nodes and of the lines from their needs; ``needs`` is acyclic, unknown names are skipped.
 
-    Where nodes are wrapped, a line may lead from the end of one band to the beginning of a later one.
+    If nodes are wrapped, a line may lead from the end of one band to the beginning of a later one.
     """
     space = spacing or LayoutSpacing()
     number = {name: place for place, name in enumerate(nodes)}
@@ -99,7 +99,7 @@ def layout(
 
 
 def _ranked(count: int, edges: Iterable[tuple[int, int]]) -> list[int]:
-    """Return each node's rank: behind all that it needs, and as near to what needs it as that allows."""
+    """Return each node's rank: after all nodes it needs, and as near as possible to the nodes that need it."""
     before: list[list[int]] = [[] for _ in range(count)]
     after: list[list[int]] = [[] for _ in range(count)]
     for source, target in edges:
@@ -116,7 +116,7 @@ def _ranked(count: int, edges: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def _order(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]]) -> list[int]:
-    """Return the nodes so that each comes after what it needs."""
+    """Return the nodes in topological order."""
     missing = [len(needs) for needs in before]
     order = [node for node, count in enumerate(missing) if not count]
     for node in order:
@@ -125,14 +125,14 @@ def _order(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]]) -> l
             if not missing[later]:
                 order.append(later)
     if len(order) < len(before):
-        raise ValueError("the graph has a ring")
+        raise ValueError("the graph has a cycle")
     return order
 
 
 def _with_bends(
     ranked: Sequence[int], edges: Sequence[tuple[int, int]]
 ) -> tuple[_Drawing, dict[tuple[int, int], list[int]]]:
-    """Give each edge a place in every rank that it passes; get them by edge, the edge's own ends included."""
+    """Add a bend for each edge to every rank that it passes; return the chain of nodes and bends of each edge."""
     ranks: _Ranks = [[] for _ in range(max(ranked, default=-1) + 1)]
     for node, rank in enumerate(ranked):
         ranks[rank].append(node)
@@ -157,7 +157,7 @@ def _with_bends(
 
 
 def _longest_allowed(spans: Sequence[int]) -> int:
-    """Return the length up to which edges are given bends, so that there are not too many of these."""
+    """Return the length up to which edges get bends, to limit their number."""
     room, longest = _MOST_BENDS, 1
     for span in sorted(spans):
         room -= span - 1
@@ -183,15 +183,15 @@ def _untangle(drawing: _Drawing) -> None:
             place = {node: at for at, node in enumerate(fixed)}
             middle = {node: _middle(toward.get(node, ()), place, at) for at, node in enumerate(free)}
             free.sort(key=middle.__getitem__)
-        found = _crossings(drawing)
-        if found < fewest:
-            best, fewest = [list(rank) for rank in drawing.ranks], found
+        crossings = _crossings(drawing)
+        if crossings < fewest:
+            best, fewest = [list(rank) for rank in drawing.ranks], crossings
     drawing.ranks[:] = best
 
 
 def _middle(neighbours: Sequence[int], place: Mapping[int, int], now: int) -> float:
-    found = [place[node] for node in neighbours if node in place]
-    return sum(found) / len(found) if found else float(now)
+    positions = [place[node] for node in neighbours if node in place]
+    return sum(positions) / len(positions) if positions else float(now)
 
 
 def _crossings(drawing: _Drawing) -> int:
@@ -199,31 +199,31 @@ def _crossings(drawing: _Drawing) -> int:
     count = 0
     for left, right in pairwise(drawing.ranks):
         place = {node: at for at, node in enumerate(right)}
-        seen: list[int] = []
+        passed: list[int] = []
         for node in left:
-            ends = sorted(place[other] for other in drawing.after.get(node, ()))
-            # Those that were seen already and end further down are crossed.
-            count += sum(len(seen) - _after(seen, end) for end in ends)
-            for end in ends:
-                insort(seen, end)
+            targets = sorted(place[other] for other in drawing.after.get(node, ()))
+            # Lines that come earlier and end further down are crossed.
+            count += sum(len(passed) - _after(passed, target) for target in targets)
+            for target in targets:
+                insort(passed, target)
     return count
 
 
-def _after(seen: Sequence[int], end: int) -> int:
-    return bisect_left(seen, end + 1)
+def _after(passed: Sequence[int], target: int) -> int:
+    return bisect_left(passed, target + 1)
 
 
 # Heights
 
 
 def _columns(ranks: int, space: LayoutSpacing) -> int:
-    """Return how many ranks stand in one band; a wrapped graph needs room at its sides for lines from band to band."""
+    """Return how many ranks fit into a band; a wrapped graph needs room at its sides for lines between bands."""
     step = space.box + space.across
     return ranks if ranks * step - space.across <= space.width else max(1, int((space.width - space.across) // step))
 
 
 def _aligned(drawing: _Drawing, space: LayoutSpacing, columns: int) -> dict[int, float]:
-    """Return the middle of each place: as near to its neighbours' in the same band as order and room allow."""
+    """Return the middle of each node: as near to its neighbours' in the same band as order and room allow."""
     band = {node: place // columns for place, rank in enumerate(drawing.ranks) for node in rank}
     sizes = {node: space.height if node < drawing.nodes else 2.0 for rank in drawing.ranks for node in rank}
     offsets = [_offsets(rank, sizes, space.down) for rank in drawing.ranks]
@@ -236,13 +236,13 @@ def _aligned(drawing: _Drawing, space: LayoutSpacing, columns: int) -> dict[int,
         numbered = list(zip(drawing.ranks, offsets, strict=True))
         for rank, line in numbered if rightwards else numbered[::-1]:
             near = ([heights[o] for o in toward.get(node, ()) if band[o] == band[node]] for node in rank)
-            wanted = [_mean(found, heights[node]) for node, found in zip(rank, near, strict=True)]
-            heights.update(zip(rank, _nearest(wanted, line), strict=True))
+            preferred = [_mean(neighbours, heights[node]) for node, neighbours in zip(rank, near, strict=True)]
+            heights.update(zip(rank, _nearest(preferred, line), strict=True))
     return heights
 
 
 def _offsets(rank: Sequence[int], sizes: Mapping[int, float], gap: float) -> list[float]:
-    """Return the middles of a rank's places when they are packed."""
+    """Return the middles of a rank's nodes when they are packed."""
     middles, at = [], 0.0
     for node in rank:
         middles.append(at + sizes[node] / 2)
@@ -254,10 +254,10 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
 
-def _nearest(wanted: Sequence[float], packed: Sequence[float]) -> list[float]:
-    """Return the heights nearest to those wanted that keep the order and the packed distances (pooled neighbours)."""
+def _nearest(preferred: Sequence[float], packed: Sequence[float]) -> list[float]:
+    """Return the heights nearest to the preferred ones that keep order and distances (pool adjacent violators)."""
     pools: list[tuple[float, int]] = []
-    for height, offset in zip(wanted, packed, strict=True):
+    for height, offset in zip(preferred, packed, strict=True):
         total, count = height - offset, 1
         while pools and pools[-1][0] / pools[-1][1] > total / count:
             more, others = pools.pop()
@@ -271,7 +271,7 @@ def _nearest(wanted: Sequence[float], packed: Sequence[float]) -> list[float]:
 
 
 class _Placed:
-    """Ranks as columns, wrapped to bands where they are too many for the width."""
+    """Ranks as columns, wrapped into bands if there are too many for the width."""
 
     def __init__(self, drawing: _Drawing, heights: Mapping[int, float], space: LayoutSpacing, columns: int) -> None:
         self._space = space
@@ -283,7 +283,7 @@ class _Placed:
         self._lane = 0
 
     def _stack(self, drawing: _Drawing) -> list[tuple[float, float]]:
-        """Return for each band how far it is moved down, and where its lower end is."""
+        """Return for each band its vertical offset and its lower end."""
         bands, top = [], 0.0
         for first in range(0, len(drawing.ranks), self._columns):
             nodes = [node for rank in drawing.ranks[first : first + self._columns] for node in rank]
@@ -300,7 +300,7 @@ class _Placed:
         edges: Sequence[tuple[int, int]],
         chains: Mapping[tuple[int, int], Sequence[int]],
     ) -> GraphLayout:
-        """Return the finished picture."""
+        """Return the finished layout."""
         boxes = tuple(
             NodeBox(name, self._x(node), self._y(node) - self._space.height / 2, ranked[node], self._band(node))
             for node, name in enumerate(nodes)
@@ -320,16 +320,16 @@ class _Placed:
         return self._heights[node] + self._bands[self._band(node)][0]
 
     def _line(self, chain: Sequence[int]) -> Iterable[Point]:
-        """Return the points of a line: through its bends, and in the lane under a band where it goes on in another."""
+        """Return the points of a line: through its bends, and through the lane under a band to continue in another."""
         yield self._x(chain[0]) + self._space.box, self._y(chain[0])
         for left, right in pairwise(chain):
             if self._band(left) != self._band(right):
-                yield from self._around(left, right)
+                yield from self._detour(left, right)
             yield self._x(right), self._y(right)
             if right != chain[-1]:
                 yield self._x(right) + self._space.box, self._y(right)
 
-    def _around(self, left: int, right: int) -> Iterable[Point]:
+    def _detour(self, left: int, right: int) -> Iterable[Point]:
         shift = _LANE * (1 + self._lane % _LANES)
         self._lane += 1
         lane = self._bands[self._band(left)][1] + self._space.down + shift - _LANE

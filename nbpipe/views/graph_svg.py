@@ -1,4 +1,4 @@
-"""A laid-out graph as SVG: a live one that a style sheet colours, and a still one that needs nothing around it."""
+"""A laid-out graph as SVG: a live one that a style sheet colours, and a static, self-contained one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif"
 
 
 def live_svg(graph: GraphLayout) -> Html:
-    """Return a graph whose boxes are buttons: ``data-step`` is a node's number, statuses are set from outside."""
+    """Return a graph whose boxes are buttons; ``data-step`` is a node's number, the front end sets the statuses."""
     number = {box.name: place for place, box in enumerate(graph.boxes)}
     lines = [
         element(
@@ -36,7 +36,7 @@ def live_svg(graph: GraphLayout) -> Html:
 
 
 def still_svg(graph: GraphLayout, statuses: Mapping[str, Status], labels: Mapping[str, str]) -> Html:
-    """Return a finished graph as an SVG document; ``labels`` stand under the names."""
+    """Return a static graph as an SVG document with ``labels`` under the names."""
     lines = [
         part
         for edge in graph.edges
@@ -52,7 +52,7 @@ def still_svg(graph: GraphLayout, statuses: Mapping[str, Status], labels: Mappin
 
 
 def data_uri(svg: Html) -> str:
-    """Return an SVG as the address of an image, which untrusted notebooks keep."""
+    """Return an SVG as a data URI for an image, which untrusted notebooks display."""
     return "data:image/svg+xml;base64," + b64encode(svg.text.encode()).decode("ascii")
 
 
@@ -118,6 +118,6 @@ def _tip(edge: EdgeLine) -> str:
     return f"M{x:.1f} {y:.1f}l-6 -3.5v7z"
 
 
-def labelled(names: Sequence[str], told: Mapping[str, str]) -> str:
-    """Return in words what a picture shows, for people who do not see it."""
-    return one_line("; ".join(f"{name}: {told.get(name, '')}" for name in names))
+def alt_text(names: Sequence[str], labels: Mapping[str, str]) -> str:
+    """Return the alternative text of a graph: the label of each step."""
+    return one_line("; ".join(f"{name}: {labels.get(name, '')}" for name in names))

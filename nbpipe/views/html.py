@@ -1,4 +1,4 @@
-"""HTML as a type of its own: made from escaped texts and from other HTML, so that no text becomes markup."""
+"""HTML as a type of its own, built from escaped text and other HTML, so that no text becomes markup."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NoReturn, Self
 
 from nbpipe.views.terminal_text import harmless, one_line
 
-# Elements without content: of HTML, which have no end, and of SVG, which end themselves.
+# Elements without content: void elements of HTML, and self-closing ones of SVG.
 _VOID = frozenset({"br", "img"})
 _SELF_CLOSING = frozenset({"circle", "path", "polyline", "rect"})
 
 
 class Html:
-    """A fragment of HTML; ``Html(text)`` is a text, escaped, with its lines as they are.
+    """A fragment of HTML; ``Html(text)`` is escaped text with its line breaks.
 
-    It is no string, and neither ``str`` nor an f-string takes it: ``text`` is for the place where a page is sent.
+    It cannot be converted by ``str`` or an f-string; ``text`` is only for sending or writing a page.
     """
 
     __slots__ = ("_markup",)
@@ -26,7 +26,7 @@ class Html:
 
     @classmethod
     def line(cls, text: str) -> Self:
-        """Return a text as one line, its white space joined."""
+        """Return a text as one line with normalized white space."""
         return cls(one_line(text))
 
     @classmethod
@@ -36,7 +36,7 @@ class Html:
 
     @classmethod
     def trusted(cls, markup: str) -> Self:
-        """Return markup as it is: for what the author of a notebook displays, and for nothing made from other texts."""
+        """Return markup unescaped; only for what the author of a notebook displays, never for other texts."""
         html = cls()
         html._markup = markup
         return html
@@ -47,7 +47,7 @@ class Html:
         return self._markup
 
     def __html__(self) -> str:
-        """Return the markup, as template engines and IPython ask for it."""
+        """Return the markup, for template engines and IPython."""
         return self._markup
 
     def __bool__(self) -> bool:
@@ -70,9 +70,9 @@ class Html:
 
 
 def element(tag: str, /, *content: Html | str, **attributes: str | None) -> Html:
-    """Return an element; strings are texts, and are escaped.
+    """Return an element; strings in its content are escaped.
 
-    ``data_step`` is the attribute ``data-step``, ``class_`` is ``class``. An attribute that is None is left out.
+    ``data_step`` becomes the attribute ``data-step``, ``class_`` becomes ``class``. Attributes with None are omitted.
     """
     opening = tag + "".join(_attribute(name, value) for name, value in attributes.items() if value is not None)
     if tag in _VOID:

@@ -1,4 +1,4 @@
-"""Plans and runs as small HTML fragments that stay readable in a saved notebook, with no script and in any theme."""
+"""Plans and runs as HTML fragments that stay readable in a saved notebook, without scripts and in any theme."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nbpipe.views.text_tables import (
 )
 from nbpipe.views.wording import NO_NUMBERS, status_words
 
-# Colours come from the theme around the fragment: only lines and faded text, never a background of our own.
+# Colours come from the surrounding theme: only lines and faded text, never a background.
 _TABLE = "border-collapse:collapse;color:inherit;background:none;font-size:0.95em"
 _CAPTION = "text-align:left;caption-side:top;padding:0.2em 0;color:inherit"
 _HEAD = "text-align:left;padding:0.2em 1em 0.2em 0;border-bottom:1px solid currentColor;font-weight:600;opacity:0.75"
@@ -48,7 +48,7 @@ def runs_html(runs: Sequence[RunRecord], now: float, ran: Mapping[str, Sequence[
 
 
 def table_html(header: Row, rows: Iterable[Row], caption: str) -> Html:
-    """Return any table as HTML, without empty columns."""
+    """Return a table as HTML, without empty columns."""
     shown, *body_rows = without_empty(header, list(rows))
     head = [element("th", Html.line(cell), scope="col", style=_HEAD) for cell in shown]
     body = [element("tr", *(element("td", Html.line(cell), style=_CELL) for cell in row)) for row in body_rows]
@@ -62,5 +62,5 @@ def table_html(header: Row, rows: Iterable[Row], caption: str) -> Html:
 
 
 def lines_html(lines: Iterable[str]) -> Html:
-    """Return plain lines, one under the other as they are."""
+    """Return plain lines as preformatted HTML."""
     return element("pre", "\n".join(map(harmless, lines)), style=_LINES)

@@ -1,4 +1,4 @@
-"""Plans, runs and errors as the JSON objects that other programs read; their names are a contract."""
+"""Plans, runs and errors as JSON objects for other programs; their keys are a stable interface."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from nbpipe.model import (
 )
 from nbpipe.views.wording import VERDICTS
 
-# Returns the address of a stored output's bytes, as fsspec reads it.
-UrlOf = Callable[[ObjectReference], str]
+# Returns the URL of a stored output's bytes, as understood by fsspec; None if its datastore is unknown.
+UrlOf = Callable[[ObjectReference], str | None]
 
 
 def plan_object(
@@ -43,7 +43,7 @@ def plan_object(
 
 
 def verdict_object(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict with its reasons, the origin of a reused result, and the seconds that this saves."""
+    """Return a verdict with its reasons, the origin of a reused result, and the seconds saved."""
     hit = verdict.hit if isinstance(verdict, ReuseVerdict) else None
     return {
         "verdict": VERDICTS[type(verdict)][1],
@@ -58,16 +58,17 @@ def accepted_object(step: str, hit: CachedResult, reasons: Iterable[Reason], rec
     return {"step": step, "origin": _origin(hit.origin), "reasons": reason_objects(reasons), "accepted": record}
 
 
-def verified_object(verified: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
-    """Return what the verification of a workspace has found."""
-    return {"whole": whole, **verified}
+def verified_object(verified: Mapping[str, Any], *, is_intact: bool) -> dict[str, Any]:
+    """Return the result of verifying a workspace."""
+    return {"whole": is_intact, **verified}
 
 
 def run_object(
     run: RunRecord, steps: Iterable[ExecutionRecord], seconds: float, url_of: UrlOf, metrics: Iterable[Metric] = ()
 ) -> dict[str, Any]:
     """Return a run with the metrics of its steps; a step may be of another run, as its ``run`` tells."""
-    measured = metrics_object(metrics)
+    logged = list(metrics)
+    measured, counts = metrics_object(logged), metric_counts(logged)
     listed = list(steps)
     return {
         "run": run.id,
@@ -79,23 +80,38 @@ def run_object(
         "saved_seconds": sum(step.saved_seconds for step in listed if step.run == run.id),
         "parameters": dict(run.parameters),
         "tags": dict(run.tags),
-        "steps": [{**step_object(step, url_of), "metrics": measured.get(step.step, {})} for step in listed],
+        "steps": [
+            {
+                **step_object(step, url_of),
+                "metrics": measured.get(step.step, {}),
+                "metric_counts": counts.get(step.step, {}),
+            }
+            for step in listed
+        ],
     }
 
 
 def metrics_object(metrics: Iterable[Metric]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return metrics by step and name, the values of each in their order.
+    """Return metrics by step and name, the values of each in order.
 
-    A value that only an earlier attempt than the newest has logged names that ``attempt``.
+    A metric that only an earlier attempt has logged contains the number of that ``attempt``.
     """
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    values_by_step: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for metric in metrics:
         value = metric.value if math.isfinite(metric.value) else str(metric.value)
         point = {"value": value, "step": metric.at, "time": metric.time}
         if metric.earlier_attempt is not None:
             point["attempt"] = metric.earlier_attempt
-        found.setdefault(metric.step, {}).setdefault(metric.name, []).append(point)
-    return found
+        values_by_step.setdefault(metric.step, {}).setdefault(metric.name, []).append(point)
+    return values_by_step
+
+
+def metric_counts(metrics: Iterable[Metric]) -> dict[str, dict[str, int]]:
+    """Return by step and name how many values were logged; of very many, not each is recorded."""
+    counts: dict[str, dict[str, int]] = {}
+    for metric in metrics:
+        counts.setdefault(metric.step, {})[metric.name] = metric.ordinal
+    return counts
 
 
 def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
@@ -140,7 +156,7 @@ def artifact_object(artifact: Artifact, url_of: UrlOf) -> dict[str, Any]:
 
 
 def errors_object(error: NbpipeError) -> dict[str, Any]:
-    """Return the errors for which something was refused."""
+    """Return errors."""
     errors = error.errors if isinstance(error, Refusals) else (error,)
     return {"errors": [one.to_json() for one in errors]}
 

@@ -1,4 +1,4 @@
-"""What changed in a component that lists things: the files of a folder, the versions of packages."""
+"""Differences between component texts that are lists, such as the files of a folder or the versions of packages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LISTING = frozenset({"input", "hash", "packages"})
 
 
 def is_listing(component: KeyComponent | None) -> bool:
-    """Return whether a component lists things: a name, a tab and what it is, on each line."""
+    """Return whether a component's text is a list: each line has a name, a tab and its value."""
     return component is not None and bool(component.text) and component.name.partition(":")[0] in _LISTING
 
 
@@ -27,19 +27,19 @@ def members_diff(was: KeyComponent, now: KeyComponent, *, max_lines: int = 60, c
         else:
             lines.append(f"~ {name} ({old} → {new})")
     shown = [fit(one_line(line), columns) for line in lines[:max_lines]]
-    left = len(lines) - len(shown)
-    return (*shown, *([f"… and {left} more"] if left else []))
+    omitted = len(lines) - len(shown)
+    return (*shown, *([f"… and {omitted} more"] if omitted else []))
 
 
 def _members(component: KeyComponent) -> dict[str, str]:
-    found = {}
+    members = {}
     for line in component.text.splitlines():
-        name, *told = line.split("\t")
-        found[name] = ", ".join(_said(part) for part in told)
-    return found
+        name, *fields = line.split("\t")
+        members[name] = ", ".join(_field_text(part) for part in fields)
+    return members
 
 
-def _said(part: str) -> str:
+def _field_text(part: str) -> str:
     if part.startswith("blake3:"):
         return part.partition(":")[2][:_SHORT]
     return f"{int(part):,} bytes" if part.isdecimal() else part

@@ -1,4 +1,4 @@
-"""What a step printed, out of its executed notebook."""
+"""The output of a step, from its executed notebook or its events."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from nbpipe.model import StepEvent, StepEventKind
+from nbpipe.model import AttemptLog, StepEvent, StepEventKind
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _OURS = frozenset({"setup", "inputs", "parameters"})
+
+
+def text_of_log(log: AttemptLog) -> str:
+    """Return the output of an attempt as plain text, harmless on a terminal."""
+    return text_of_events(log.events) if log.executed_notebook is None else text_of(log.notebook_json)
 
 
 def text_of(notebook: Mapping[str, Any]) -> str:
@@ -20,11 +25,11 @@ def text_of(notebook: Mapping[str, Any]) -> str:
 
 
 def text_of_events(events: Iterable[StepEvent]) -> str:
-    """Return what a step has told while it ran, as :func:`text_of` has it of a step that ended."""
-    return plain("".join(part for event in events for part in _told(event))).rstrip("\n")
+    """Return the output in a running step's events, in the form of :func:`text_of`."""
+    return plain("".join(part for event in events for part in _event_text(event))).rstrip("\n")
 
 
-def _told(event: StepEvent) -> Iterator[str]:
+def _event_text(event: StepEvent) -> Iterator[str]:
     if event.kind is StepEventKind.STREAM:
         yield str(event.told["text"])
     elif event.kind in (StepEventKind.DISPLAY, StepEventKind.ERROR):
@@ -34,14 +39,14 @@ def _told(event: StepEvent) -> Iterator[str]:
 
 
 def shown(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Return what the author's cells printed and displayed, as notebook outputs; their error is told elsewhere."""
+    """Return what the author's cells printed and displayed as notebook outputs, without errors."""
     for cell in notebook.get("cells", []):
         if cell.get("metadata", {}).get("nbpipe", {}).get("role") == "step":
             yield from (output for output in cell.get("outputs", []) if output.get("output_type") != "error")
 
 
 def plain(text: str) -> str:
-    """Return text without terminal colours, control characters and marks that turn the direction of writing."""
+    """Return text without terminal colours, control characters and bidirectional marks."""
     return _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))
 
 
@@ -58,5 +63,5 @@ def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
 
 
 def joined(text: Any) -> Any:
-    """Return text that a notebook file may hold as a list of lines; what is no text stays what it is."""
+    """Return text that a notebook file may store as a list of lines; anything else is returned unchanged."""
     return "".join(text) if isinstance(text, list) and all(isinstance(line, str) for line in text) else text

@@ -1,4 +1,4 @@
-"""The beginning of an output as HTML and as plain lines: the same in a live card and in a saved notebook."""
+"""Previews of outputs as HTML and as plain lines, for live cards and saved notebooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MEDIA = frozenset({"image/png", "image/jpeg", "image/gif"})
 _COLUMNS = 60
 _LINES = 24
 
-# Colours come from what is around: a saved notebook is read in any theme, and where styles are stripped.
+# Colours come from the surroundings: a saved notebook is read in any theme, and also without styles.
 _TABLE = "border-collapse:collapse;color:inherit;background:none;font-size:0.92em;margin:4px 0"
 _HEAD = "text-align:left;padding:2px 12px 2px 0;border-bottom:1px solid currentColor;font-weight:600"
 _CELL = "text-align:left;padding:2px 12px 2px 0;white-space:nowrap"
@@ -27,12 +27,12 @@ _IMAGE = "max-width:100%;max-height:360px;background:#fff"
 
 def title(artifact: Artifact, preview: Preview | None) -> str:
     """Return an output's shape, format and size in words."""
-    told = [preview.summary if preview is not None else "", artifact.format, size(artifact.bytes)]
-    return one_line(" · ".join(text for text in told if text))
+    facts = [preview.summary if preview is not None else "", artifact.format, size(artifact.bytes)]
+    return one_line(" · ".join(text for text in facts if text))
 
 
 def glimpse_html(preview: Preview) -> Html:
-    """Return what is in an output; empty when its summary says it all."""
+    """Return a preview of an output's content; empty if its summary is complete."""
     parts = [*map(_picture, preview.pictures)]
     if preview.columns or preview.rows:
         parts.append(_table(preview))
@@ -44,7 +44,7 @@ def glimpse_html(preview: Preview) -> Html:
 
 
 def glimpse_lines(preview: Preview) -> list[str]:
-    """Return what is in an output as plain lines."""
+    """Return a preview of an output's content as plain lines."""
     if preview.columns or preview.rows:
         heads = [[one_line(name) for name, _ in preview.columns]] if preview.columns else []
         return _aligned([*heads, *([one_line(cell) for cell in row] for row in preview.rows)])

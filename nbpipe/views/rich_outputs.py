@@ -1,4 +1,4 @@
-"""What a step's cells displayed, for the cell that declares the step: pictures, tables, formulas, as HTML."""
+"""The rich displays of a step's cells as HTML, for the cell that declares the step: pictures, tables, formulas."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SOURCES = ("text/markdown", "text/latex")
 
 
 def rich_outputs(notebook: Mapping[str, Any]) -> tuple[Html, ...]:
-    """Return each rich display of an executed one-step notebook as HTML; plain text is with what the step printed.
+    """Return each rich display of an executed one-step notebook as HTML; plain text belongs to the printed output.
 
-    The HTML of a display is the author's own and stays as it is. Together they take up to four million characters.
+    The HTML of a display is the author's own and is not changed. Together they take up to four million characters.
     """
-    room, displays, left = _ROOM, list[Html](), 0
+    room, displays, omitted = _ROOM, list[Html](), 0
     for output in shown(notebook):
         html = next(_forms(output.get("data") or {}), Html())
         size = len(html.text)
@@ -29,14 +29,14 @@ def rich_outputs(notebook: Mapping[str, Any]) -> tuple[Html, ...]:
             displays.append(html)
             room -= size
         else:
-            left += bool(html)
-    if left:
-        displays.append(element("div", f"{left} more displays are in the executed notebook"))
+            omitted += bool(html)
+    if omitted:
+        displays.append(element("div", f"{omitted} more displays are in the executed notebook"))
     return tuple(displays)
 
 
 def _forms(data: Mapping[str, Any]) -> Iterator[Html]:
-    """Return a display's forms that a saved notebook can show anywhere, best first."""
+    """Return the representations of a display that a saved notebook can show anywhere, best first."""
     if isinstance(html := joined(data.get("text/html")), str):
         yield Html.trusted(html)
     if isinstance(svg := joined(data.get("image/svg+xml")), str):

@@ -1,4 +1,4 @@
-"""Two runs side by side: statuses, what each step was made from, its outputs and metrics."""
+"""Comparison of two runs: statuses, components of the reuse keys, outputs and metrics."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from nbpipe.views.text_diff import component_diff
 from nbpipe.views.wording import duration, failure_line, sentence, status_words
 
 _ABSENT = "–"
+# The earlier attempts of two metrics that both come from the newest attempt.
+_OWN = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """One of the two runs, with all that is known of it."""
+    """One of the two runs, with its steps and metrics."""
 
     run: RunRecord
     steps: Sequence[ExecutionRecord]
     metrics: Sequence[Metric] = ()
 
     def step(self, name: str) -> ExecutionRecord | None:
-        """Return the step of that name, if the run has it."""
+        """Return the step with this name, if the run has it."""
         return next((step for step in self.steps if step.step == name), None)
 
     @property
-    def last_metrics(self) -> dict[tuple[str, str], float]:
-        """Return the last value of each metric by its step and name."""
-        return {(metric.step, metric.name): metric.value for metric in self.metrics}
+    def last_metrics(self) -> dict[tuple[str, str], Metric]:
+        """Return the last point of each metric by its step and name."""
+        return {(metric.step, metric.name): metric for metric in self.metrics}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,14 @@ class ComponentDifference:
 
 @dataclass(frozen=True, slots=True)
 class StepComparison:
-    """One step in both runs: None where a run does not have it. ``outputs``: whether the bytes are the same."""
+    """One step in both runs, None if a run does not have it; ``outputs`` are the digests in both."""
 
     name: str
     left: ExecutionRecord | None
     right: ExecutionRecord | None
     differences: tuple[ComponentDifference, ...]
     outputs: Mapping[str, tuple[str | None, str | None]]
-    metrics: Mapping[str, tuple[float | None, float | None]]
+    metrics: Mapping[str, tuple[Metric | None, Metric | None]]
 
 
 def pairs(left: ComparedRun, right: ComparedRun) -> list[StepComparison]:
@@ -81,32 +83,32 @@ def comparison_object(left: ComparedRun, right: ComparedRun) -> dict[str, Any]:
 
 def comparison_lines(left: ComparedRun, right: ComparedRun, columns: int) -> list[str]:
     """Return the comparison as plain lines: the runs, the steps, then a diff for each text that differs."""
-    found = pairs(left, right)
+    comparisons = pairs(left, right)
     return [
         *text_tables.lines(_run_header(left, right), _run_rows(left.run, right.run), columns),
         "",
-        *text_tables.lines(_step_header(left, right), _step_rows(left, right, found), columns),
-        *_metric_lines(left, right, found, columns),
-        *(line for title, diff in _diffs(found) for line in ("", title, *(f"  {text}" for text in diff))),
+        *text_tables.lines(_step_header(left, right), _step_rows(left, right, comparisons), columns),
+        *_metric_lines(left, right, comparisons, columns),
+        *(line for title, diff in _diffs(comparisons) for line in ("", title, *(f"  {text}" for text in diff))),
     ]
 
 
 def comparison_html(left: ComparedRun, right: ComparedRun) -> Html:
     """Return the comparison as HTML tables, with a diff under them for each text that differs."""
-    found = pairs(left, right)
+    comparisons = pairs(left, right)
     runs = f"Run {left.run.number} and run {right.run.number}"
     parts = [
         html_tables.table_html(_run_header(left, right), _run_rows(left.run, right.run), runs),
-        html_tables.table_html(_step_header(left, right), _step_rows(left, right, found), "Steps"),
+        html_tables.table_html(_step_header(left, right), _step_rows(left, right, comparisons), "Steps"),
     ]
-    if rows := _metric_rows(found):
+    if rows := _metric_rows(comparisons):
         parts.append(html_tables.table_html(_metric_header(left, right), rows, "Metrics"))
-    parts += [html_tables.lines_html([title, *diff]) for title, diff in _diffs(found)]
+    parts += [html_tables.lines_html([title, *diff]) for title, diff in _diffs(comparisons)]
     return Html.join(parts)
 
 
 def _differences(was: ExecutionRecord | None, now: ExecutionRecord | None) -> tuple[ComponentDifference, ...]:
-    """Return the components that differ; of a step that was not decided in one of the runs nothing can be told."""
+    """Return the components that differ; none if the step was not decided in one of the runs."""
     if was is None or now is None or not was.components or not now.components:
         return ()
     before = {component.name: component for component in was.components}
@@ -157,7 +159,7 @@ def _run_rows(left: RunRecord, right: RunRecord) -> list[text_tables.Row]:
             if was != now or type(was) is not type(now)
         ),
     ]
-    # What is the same on both sides, and is no news, is left out.
+    # Rows that are equal on both sides are left out.
     return [row for row in rows if row[1] != row[2] or row[0] in ("status", "time")]
 
 
@@ -168,17 +170,20 @@ def _took(run: RunRecord) -> str:
 def _commit(git: GitState | None) -> str:
     if git is None:
         return _ABSENT
-    told = f"{git.commit[:8]} ({git.branch})" if git.branch else git.commit[:8]
-    return one_line(told + (" with changes" if git.dirty else ""))
+    text = f"{git.commit[:8]} ({git.branch})" if git.branch else git.commit[:8]
+    return one_line(text + (" with changes" if git.dirty else ""))
 
 
 def _step_header(left: ComparedRun, right: ComparedRun) -> text_tables.Row:
     return ("step", f"run {left.run.number}", f"run {right.run.number}", "what differs")
 
 
-def _step_rows(left: ComparedRun, right: ComparedRun, found: Iterable[StepComparison]) -> list[text_tables.Row]:
+def _step_rows(left: ComparedRun, right: ComparedRun, comparisons: Iterable[StepComparison]) -> list[text_tables.Row]:
     numbers = (left.run.number, right.run.number)
-    return [(one_line(pair.name), _ended(pair.left), _ended(pair.right), _told(pair, numbers)) for pair in found]
+    return [
+        (one_line(pair.name), _ended(pair.left), _ended(pair.right), _difference_text(pair, numbers))
+        for pair in comparisons
+    ]
 
 
 def _ended(record: ExecutionRecord | None) -> str:
@@ -187,51 +192,58 @@ def _ended(record: ExecutionRecord | None) -> str:
     return status_words(record.status) + (f" {duration(record.seconds)}" if record.attempts else "")
 
 
-def _told(pair: StepComparison, numbers: tuple[int, int]) -> str:
+def _difference_text(pair: StepComparison, numbers: tuple[int, int]) -> str:
     if pair.left is None or pair.right is None:
-        return "only in one of them"
-    told = [sentence(difference.reason) for difference in pair.differences]
-    told += [
+        return "only in one run"
+    parts = [sentence(difference.reason) for difference in pair.differences]
+    parts += [
         f"run {number} failed: {failure_line(record.failure)}"
         for number, record in zip(numbers, (pair.left, pair.right), strict=True)
         if record.failure is not None
     ]
     equal = [name for name, (was, now) in pair.outputs.items() if was == now]
     other = [name for name in pair.outputs if name not in equal]
-    told += [f"outputs that differ: {', '.join(other)}"] if other else []
-    told += ["the same outputs" if not other else f"the same: {', '.join(equal)}"] if equal else []
-    return one_line("; ".join(told))
+    parts += [f"outputs that differ: {', '.join(other)}"] if other else []
+    parts += ["the same outputs" if not other else f"the same: {', '.join(equal)}"] if equal else []
+    return one_line("; ".join(parts))
 
 
 def _metric_header(left: ComparedRun, right: ComparedRun) -> text_tables.Row:
     return ("metric", f"run {left.run.number}", f"run {right.run.number}", "change")
 
 
-def _metric_rows(found: Iterable[StepComparison]) -> list[text_tables.Row]:
+def _metric_rows(comparisons: Iterable[StepComparison]) -> list[text_tables.Row]:
     return [
         (one_line(f"{pair.name}: {name}"), _value(was), _value(now), _change(was, now))
-        for pair in found
+        for pair in comparisons
         for name, (was, now) in pair.metrics.items()
     ]
 
 
-def _metric_lines(left: ComparedRun, right: ComparedRun, found: Sequence[StepComparison], columns: int) -> list[str]:
-    rows = _metric_rows(found)
+def _metric_lines(
+    left: ComparedRun, right: ComparedRun, comparisons: Sequence[StepComparison], columns: int
+) -> list[str]:
+    rows = _metric_rows(comparisons)
     return ["", *text_tables.lines(_metric_header(left, right), rows, columns)] if rows else []
 
 
-def _value(value: float | None) -> str:
-    return _ABSENT if value is None else f"{value:.6g}"
+def _value(metric: Metric | None) -> str:
+    if metric is None:
+        return _ABSENT
+    attempt = metric.earlier_attempt
+    return f"{metric.value:.6g}" + ("" if attempt is None else f" (attempt {attempt})")
 
 
-def _change(was: float | None, now: float | None) -> str:
-    return f"{now - was:+.3g}" if was is not None and now is not None and was != now else ""
+def _change(was: Metric | None, now: Metric | None) -> str:
+    if was is None or now is None or was.value == now.value or (was.earlier_attempt, now.earlier_attempt) != _OWN:
+        return ""
+    return f"{now.value - was.value:+.3g}"
 
 
-def _diffs(found: Iterable[StepComparison]) -> list[tuple[str, tuple[str, ...]]]:
+def _diffs(comparisons: Iterable[StepComparison]) -> list[tuple[str, tuple[str, ...]]]:
     return [
         (one_line(f"{pair.name}: {sentence(difference.reason)}"), difference.diff)
-        for pair in found
+        for pair in comparisons
         for difference in pair.differences
         if difference.diff
     ]
@@ -268,9 +280,21 @@ def _step_object(pair: StepComparison) -> dict[str, Any]:
         ],
         "outputs": {name: {"same": was == now, "digests": [was, now]} for name, (was, now) in pair.outputs.items()},
         "metrics": {name: [_finite(was), _finite(now)] for name, (was, now) in pair.metrics.items()},
+        "metric_attempts": {
+            name: attempts
+            for name, sides in pair.metrics.items()
+            if any(attempts := list(map(_earlier_attempt, sides)))
+        },
     }
 
 
-def _finite(value: float | None) -> float | str | None:
-    """Return a number as JSON can say it: what is not finite is a text."""
-    return value if value is None or math.isfinite(value) else str(value)
+def _finite(metric: Metric | None) -> float | str | None:
+    """Return a metric's value for JSON; numbers that are not finite become text."""
+    if metric is None:
+        return None
+    return metric.value if math.isfinite(metric.value) else str(metric.value)
+
+
+def _earlier_attempt(metric: Metric | None) -> int | None:
+    """Return the number of the earlier attempt that logged a metric; None if the newest one did."""
+    return metric.earlier_attempt if metric is not None else None

@@ -1,7 +1,7 @@
-"""A finished card as it stays in the saved notebook: the same facts with no script, style sheet, kernel or network.
+"""The static card in a saved notebook: the same facts without scripts, style sheets, a kernel or a network.
 
-Pictures are data addresses, for untrusted notebooks lose inline drawings; beside the graph stands a table, and beside
-the HTML a plain text, so that it is read in any theme, on a code host, in a diff and aloud.
+Pictures are data URIs, because untrusted notebooks lose inline SVG. A table accompanies the graph and plain text the
+HTML, so the card is readable in any theme, on a code host, in a diff and with a screen reader.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from nbpipe.errors import SourceLocation
 from nbpipe.model import ExecutionRecord, Status
 from nbpipe.views import html_tables, text_tables
 from nbpipe.views.card_html import error_title, metric_words, trace_lines
-from nbpipe.views.card_state import GRAPH_STEPS, CardState, StepActivity, label, log_lines
+from nbpipe.views.card_state import GRAPH_STEPS, CardState, StepActivity, label, log_lines, notes
 from nbpipe.views.dag_layout import layout
-from nbpipe.views.graph_svg import data_uri, labelled, still_svg
+from nbpipe.views.graph_svg import alt_text, data_uri, still_svg
 from nbpipe.views.html import Html, element
 from nbpipe.views.preview_view import glimpse_html, glimpse_lines, title
 from nbpipe.views.sparkline import Points, line
@@ -38,12 +38,12 @@ _SPARK = (140.0, 30.0)
 
 
 def static_card(state: CardState) -> dict[str, str]:
-    """Return what is displayed in place of the card, by MIME type."""
+    """Return the display data that replaces the card, by MIME type."""
     return {"text/html": static_card_html(state).text, "text/plain": static_card_text(state)}
 
 
 def static_card_html(state: CardState) -> Html:
-    """Return a card's last state as HTML with nothing but inline styles."""
+    """Return a card's last state as HTML with inline styles only."""
     record = state.step(state.focus)
     parts = [element("div", headline(state), style=_HEAD)]
     parts += [_line(sentence) for sentence in _sentences(state, record)]
@@ -65,7 +65,7 @@ def static_card_text(state: CardState) -> str:
     """Return a card's last state as plain text with the same facts."""
     record = state.step(state.focus)
     lines = [headline(state), *_sentences(state, record)]
-    if _tells_all(state):
+    if _shows_all_steps(state):
         lines += ["", *text_tables.step_lines(state.steps, _COLUMNS, state.numbers)]
     for failed in _failed(state):
         lines += ["", *_error_lines(state, failed)]
@@ -75,18 +75,18 @@ def static_card_text(state: CardState) -> str:
 
 
 def headline(state: CardState) -> str:
-    """Return how it ended in one line, e.g. ``✓ train succeeded in 12 s · run 14``."""
+    """Return the outcome in one line, e.g. ``✓ train succeeded in 12 s · run 14``."""
     record = state.step(state.focus)
     run = f" · run {state.run.number}" if state.run is not None else ""
     if record is None:
         name = state.focus or "pipeline"
-        return f"{name}: {status_words(state.status)}{_run_time(state)}{run}" if state.focus else _whole(state)
+        return f"{name}: {status_words(state.status)}{_run_time(state)}{run}" if state.focus else _run_headline(state)
     took = f" in {duration(record.seconds)}" if record.attempts and record.status.terminal else ""
-    symbol, word = status_words(record.status).split(" ", 1)
-    return one_line(f"{symbol} {record.step} {word}{took}{run}")
+    symbol, status = status_words(record.status).split(" ", 1)
+    return one_line(f"{symbol} {record.step} {status}{took}{run}")
 
 
-def _whole(state: CardState) -> str:
+def _run_headline(state: CardState) -> str:
     number = f" {state.run.number}" if state.run is not None else ""
     return f"run{number} {status_words(state.status)}{_run_time(state)}: {text_tables.steps_summary(state.steps)}"
 
@@ -98,8 +98,7 @@ def _run_time(state: CardState) -> str:
 
 
 def _sentences(state: CardState, record: ExecutionRecord | None) -> Iterator[str]:
-    if state.note:
-        yield one_line(state.note)
+    yield from map(one_line, notes(state))
     if record is None:
         return
     if record.status is Status.REUSED and record.origin is not None:
@@ -115,13 +114,13 @@ def _sentences(state: CardState, record: ExecutionRecord | None) -> Iterator[str
 def _graph(state: CardState) -> list[Html]:
     """Return the graph as a picture and the steps as a table; nothing for a single step, or while other steps run.
 
-    A saved file would keep saying that they run.
+    Otherwise a saved file would show those steps as running forever.
     """
-    if not _tells_all(state):
+    if not _shows_all_steps(state):
         return []
     rows = text_tables.step_rows(state.steps[:_TABLE_STEPS], state.numbers)
-    left = len(state.steps) - len(rows)
-    caption = text_tables.steps_summary(state.steps) + (f"; the first {_TABLE_STEPS} are shown" if left else "")
+    omitted = len(state.steps) - len(rows)
+    caption = text_tables.steps_summary(state.steps) + (f"; the first {_TABLE_STEPS} are shown" if omitted else "")
     steps = html_tables.table_html(text_tables.STEP_HEADER, rows, caption)
     if len(state.steps) > GRAPH_STEPS:
         return [steps]
@@ -129,11 +128,11 @@ def _graph(state: CardState) -> list[Html]:
     statuses = {record.step: record.status for record in state.steps}
     labels = {record.step: label(record) for record in state.steps}
     svg = still_svg(layout(names, state.needs), statuses, labels)
-    alt = f"graph of the steps: {labelled(names, labels)}"
+    alt = f"graph of the steps: {alt_text(names, labels)}"
     return [_line(element("img", src=data_uri(svg), alt=alt, style=_IMAGE)), steps]
 
 
-def _tells_all(state: CardState) -> bool:
+def _shows_all_steps(state: CardState) -> bool:
     return len(state.steps) > 1 and not (state.focus is not None and state.live)
 
 
@@ -189,20 +188,20 @@ def _error_lines(state: CardState, record: ExecutionRecord) -> list[str]:
 
 
 def _activity(state: CardState, record: ExecutionRecord) -> StepActivity:
-    return state.told.get(record.step, StepActivity())
+    return state.activities.get(record.step, StepActivity())
 
 
 def _metrics(activity: StepActivity) -> list[Html]:
     rows = [
-        element("tr", *(element("td", cell, style=_CELL) for cell in _metric_cells(name, points)))
+        element("tr", *(element("td", cell, style=_CELL) for cell in _metric_cells(name, points, activity.count(name))))
         for name, points in activity.metrics.items()
         if points
     ]
     return [element("table", element("tbody", *rows), style=_TABLE)] if rows else []
 
 
-def _metric_cells(name: str, points: Points) -> tuple[Html, ...]:
-    return Html.line(name), _spark(name, points), Html(metric_words(points))
+def _metric_cells(name: str, points: Points, count: int) -> tuple[Html, ...]:
+    return Html.line(name), _spark(name, points), Html(metric_words(points, count))
 
 
 def _spark(name: str, points: Points) -> Html:
@@ -243,7 +242,9 @@ def _log(state: CardState, record: ExecutionRecord) -> list[Html]:
 
 def _detail_lines(state: CardState, record: ExecutionRecord) -> Iterator[str]:
     activity = _activity(state, record)
-    yield from (one_line(f"{name} = {metric_words(points)}") for name, points in activity.metrics.items() if points)
+    for name, points in activity.metrics.items():
+        if points:
+            yield one_line(f"{name} = {metric_words(points, activity.count(name))}")
     for artifact in record.artifacts:
         preview = state.previews.get(f"{record.step}.{artifact.name}")
         yield one_line(f"{artifact.name}: {title(artifact, preview)}")

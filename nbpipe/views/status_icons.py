@@ -1,4 +1,4 @@
-"""How a status looks: a shape of its own, a word, and a colour that only underlines them."""
+"""The icons of statuses: each has its own shape and word, and a colour that only supports them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbpipe.views.html import Html, element
 
 @dataclass(frozen=True, slots=True)
 class StatusIcon:
-    """A status in one letter (to be sent), as lines in a square of 16 by 16, and as a colour for any background."""
+    """A status as one letter (in messages), as an SVG path in a 16 by 16 square, and as a colour for any background."""
 
     letter: str
     path: str
@@ -38,6 +38,6 @@ MARKS: Mapping[Status, StatusIcon] = MappingProxyType(
 
 
 def icon(status: Status) -> Html:
-    """Return a status's shape as an inline SVG that takes its colour from the text around it."""
+    """Return a status's icon as an inline SVG in the colour of the surrounding text."""
     shape = element("path", d=MARKS[status].path)
     return element("svg", shape, class_="nbpipe-icon", viewBox="0 0 16 16", width="16", height="16", aria_hidden="true")

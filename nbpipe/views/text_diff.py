@@ -1,4 +1,4 @@
-"""What changed inside a component: a short unified diff."""
+"""Short unified diffs of component texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import unified_diff
 from nbpipe.model import KeyComponent
 from nbpipe.views.terminal_text import fit, harmless
 
-# More than this is not compared line by line: the time grows with the square.
+# Lines beyond this are not compared, because the time grows quadratically.
 _COMPARED_LINES = 2_000
 
 
@@ -16,7 +16,7 @@ def component_diff(
 ) -> tuple[str, ...]:
     """Return the lines in which two versions of a component differ, each at most ``columns`` wide.
 
-    Empty when there is no text to compare or nothing differs. What is beyond ``max_lines`` is counted, not shown.
+    Empty if there is no text to compare or nothing differs. Lines beyond ``max_lines`` are counted, not shown.
     """
     before, after = _lines(was), _lines(now)
     if before == after:
@@ -24,12 +24,12 @@ def component_diff(
     compared = (before[:_COMPARED_LINES], after[:_COMPARED_LINES])
     changed = list(unified_diff(*compared, "before", "now", lineterm="", n=2))
     shown = [fit(line, columns) for line in changed[:max_lines]]
-    left = len(changed) - len(shown)
+    omitted = len(changed) - len(shown)
     beyond = max(len(before), len(after)) > _COMPARED_LINES
     return (
         *shown,
-        *([f"… and {left} more line{'s' if left > 1 else ''}"] if left else []),
-        *([f"… what comes after line {_COMPARED_LINES} is not compared"] if beyond else []),
+        *([f"… and {omitted} more line{'s' if omitted > 1 else ''}"] if omitted else []),
+        *([f"… lines after {_COMPARED_LINES} are not compared"] if beyond else []),
     )
 
 

@@ -1,7 +1,8 @@
-"""Plans, steps and runs as tables: rows of texts, and plain lines no wider than the terminal."""
+"""Plans, steps and runs as tables: rows of text, and plain lines no wider than the terminal."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from nbpipe.model import (
     AttemptRecord,
     ExecutionRecord,
     Metric,
+    MetricPoint,
     ReuseVerdict,
     RunRecord,
     Status,
@@ -56,7 +58,7 @@ class PlanRow:
 
 
 def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
-    """Return a plan as texts under PLAN_HEADER; ``numbers`` tells run numbers by run id."""
+    """Return a plan as rows under PLAN_HEADER; ``numbers`` are run numbers by run id."""
     return [
         (
             one_line(row.name),
@@ -69,7 +71,7 @@ def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) 
 
 
 def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
-    """Return steps as texts under STEP_HEADER; their runs are named where they are not all of one run."""
+    """Return steps as rows under STEP_HEADER; their runs are named if they are not all from one run."""
     records = list(steps)
     is_mixed = len({record.run for record in records}) > 1
     return [
@@ -86,7 +88,7 @@ def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_
 
 
 def run_rows(runs: Iterable[RunRecord], now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS) -> list[Row]:
-    """Return runs as texts under RUN_HEADER; ``now`` is in seconds since the epoch, ``ran`` tells which steps ran."""
+    """Return runs as rows under RUN_HEADER; ``now`` is in seconds since the epoch, ``ran`` are the steps that ran."""
     return [
         (
             str(run.number),
@@ -106,8 +108,8 @@ def plan_summary(plan: Iterable[PlanRow]) -> str:
     verdicts = [row.verdict for row in plan]
     counts = Counter(VERDICTS[type(verdict)][1] for verdict in verdicts)
     saved = sum(verdict.hit.seconds for verdict in verdicts if isinstance(verdict, ReuseVerdict))
-    told = [f"{counts[word]} {word}" for _, word in VERDICTS.values() if counts[word]]
-    return (", ".join(told) or "no steps") + (f" (saves {duration(saved)})" if saved else "")
+    parts = [f"{counts[word]} {word}" for _, word in VERDICTS.values() if counts[word]]
+    return (", ".join(parts) or "no steps") + (f" (saves {duration(saved)})" if saved else "")
 
 
 def steps_summary(steps: Iterable[ExecutionRecord]) -> str:
@@ -115,8 +117,8 @@ def steps_summary(steps: Iterable[ExecutionRecord]) -> str:
     records = list(steps)
     counts = Counter(record.status for record in records)
     saved = sum(record.saved_seconds for record in records if record.status is Status.REUSED)
-    told = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
-    return (", ".join(told) or "no steps") + (f" (saved {duration(saved)})" if saved else "")
+    parts = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
+    return (", ".join(parts) or "no steps") + (f" (saved {duration(saved)})" if saved else "")
 
 
 def plan_lines(plan: Sequence[PlanRow], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
@@ -132,64 +134,81 @@ def step_lines(steps: Sequence[ExecutionRecord], columns: int, numbers: Mapping[
 def verified_lines(
     problems: Sequence[tuple[str, str]], outputs: int, stored: int, *, unknown: int, unreachable: int, repaired: bool
 ) -> list[str]:
-    """Return what a look at all stored outputs has found: a line for each problem (where, what), and a summary."""
-    found = [f"{one_line(where)}: {one_line(said)}" for where, said in problems]
-    wrong = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
-    told = f"{outputs} stored output{'' if outputs == 1 else 's'}, {size(stored)}: {wrong}"
+    """Return the result of a verification: a line for each problem (where, what), and a summary."""
+    lines = [f"{one_line(where)}: {one_line(problem)}" for where, problem in problems]
+    problem_count = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
+    summary = f"{outputs} stored output{'' if outputs == 1 else 's'}, {size(stored)}: {problem_count}"
     if unknown:
-        done = "taken in" if repaired else "on disk that the history does not know (--repair takes them in)"
-        told += f", {unknown} result{'s' if unknown > 1 else ''} {done}"
+        place = "restored" if repaired else "on disk that the history does not have (--repair restores them)"
+        summary += f", {unknown} result{'s' if unknown > 1 else ''} {place}"
     if unreachable:
-        told += f", {unreachable} of them out of reach, left as they are"
-    mended = repaired and len(problems) > unreachable
-    return [*found, told + (", repaired: damaged results are invalidated" if mended else "")]
+        summary += f", {unreachable} of them out of reach, left unchanged"
+    invalidated = repaired and len(problems) > unreachable
+    return [*lines, summary + (", repaired: damaged results are invalidated" if invalidated else "")]
+
+
+def trust_lines(root: str, reasons: str, holds: str) -> list[str]:
+    """Return which workspace is trusted from now on, what was to be said against it, and what it holds."""
+    return [
+        f"this user trusts {one_line(root)} from now on: {holds}",
+        f"accepted: {one_line(reasons)}" if reasons else "it was trusted already",
+    ]
 
 
 def metric_lines(metrics: Iterable[Metric]) -> list[str]:
-    """Return a line for each metric: its last value, how many there are, and the attempt that alone logged it."""
-    last: dict[tuple[str, str], tuple[int, Metric]] = {}
+    """Return a line for each metric: its last value, how many there are, and the attempt that alone logged it.
+
+    Of one with more values than are recorded the line also has the first, the lowest and the highest.
+    """
+    logged: dict[tuple[str, str], list[Metric]] = {}
     for metric in metrics:
-        count, _ = last.get((metric.step, metric.name), (0, metric))
-        last[metric.step, metric.name] = count + 1, metric
-    return [_metric_line(metric, count) for count, metric in last.values()]
+        logged.setdefault((metric.step, metric.name), []).append(metric)
+    return [_metric_line(each) for each in logged.values()]
 
 
-def _metric_line(metric: Metric, count: int) -> str:
-    notes = [f"the last of {count} values"] if count > 1 else []
-    if metric.earlier_attempt is not None:
-        notes.append(f"attempt {metric.earlier_attempt}")
-    return one_line(f"{metric.step}: {metric.name} = {metric.value:g}" + (f" ({', '.join(notes)})" if notes else ""))
+def _metric_line(metrics: Sequence[Metric]) -> str:
+    first, last = metrics[0], metrics[-1]
+    count = max(last.ordinal, len(metrics))
+    notes = [f"the last of {count:,} values"] if count > 1 else []
+    if count > len(metrics):
+        comparable = [metric.value for metric in metrics if not math.isnan(metric.value)] or [math.nan]
+        notes.append(f"of which {len(metrics):,} are recorded")
+        notes.append(f"the first {first.value:g}, from {min(comparable):g} to {max(comparable):g}")
+    if last.earlier_attempt is not None:
+        notes.append(f"attempt {last.earlier_attempt}")
+    return one_line(f"{last.step}: {last.name} = {last.value:g}" + (f" ({', '.join(notes)})" if notes else ""))
 
 
-def step_line(record: ExecutionRecord) -> str:
+def step_line(record: ExecutionRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
     """Return one line about a step that has changed."""
     attempt = f" (attempt {record.attempts})" if record.attempts > 1 else ""
     took = f" in {duration(record.seconds)}" if record.status in (Status.SUCCEEDED, Status.FAILED) else ""
-    why = step_explanation(record)
+    why = step_explanation(record, numbers)
     return f"{status_words(record.status)} {one_line(record.step)}{attempt}{took}" + (f": {why}" if why else "")
 
 
 def update_lines(
     executions: Iterable[ExecutionRecord],
     attempts: Iterable[tuple[str, AttemptRecord]],
-    told: Iterable[tuple[str, AttemptRecord, Iterable[StepEvent]]] = (),
+    outputs: Iterable[tuple[str, AttemptRecord, Iterable[StepEvent]]] = (),
+    numbers: Mapping[str, int] = NO_NUMBERS,
 ) -> list[str]:
-    """Return what is new in a run as plain lines: what each attempt printed and how it failed, then new step states.
+    """Return the changes in a run as plain lines: the output and failure of each attempt, then new step states.
 
     Attempts come with the names of their steps.
     """
     changed = {execution.id: execution for execution in executions}
     lines: dict[str, list[str]] = {}
-    for step, attempt, events in told:
+    for step, attempt, events in outputs:
         lines.setdefault(attempt.id, []).extend(line for event in events for line in event_lines(step, event))
     for step, attempt in attempts:
         lines.setdefault(attempt.id, []).extend(_attempt_lines(step, attempt, changed.get(attempt.execution)))
-    states = [step_line(execution) for execution in changed.values() if execution.current]
+    states = [step_line(execution, numbers) for execution in changed.values() if execution.current]
     return [*(line for of_attempt in lines.values() for line in of_attempt), *states]
 
 
 def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord | None) -> list[str]:
-    """Return a line about an attempt that failed or was lost; the last one's failure is the step's own."""
+    """Return a line about a failed or lost attempt; the failure of the last attempt is shown with the step."""
     is_last = execution is not None and execution.status.terminal and execution.attempts == attempt.number
     if attempt.failure is None or is_last:
         return []
@@ -198,22 +217,34 @@ def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord
 
 
 def event_lines(step: str, event: StepEvent) -> list[str]:
-    """Return what a running step told as plain lines, its name before each."""
-    told = event.told
+    """Return an event of a running step as plain lines that begin with the step's name."""
+    content = event.told
     if event.kind in (StepEventKind.STREAM, StepEventKind.DISPLAY, StepEventKind.ERROR):
         return [
-            f"{one_line(step)} | {harmless(line)}" for line in plain(str(told["text"])).splitlines() if line.strip()
+            f"{one_line(step)} | {harmless(line)}" for line in plain(str(content["text"])).splitlines() if line.strip()
         ]
     if event.kind is StepEventKind.METRIC:
-        return [one_line(f"{step} | {told['name']} = {told['value']}")]
+        return _point_lines(step, content["points"])
     if event.kind is StepEventKind.PROGRESS:
-        share = f" of {float(told['total']):g}" if told.get("total") else ""
-        return [one_line(f"{step} | {told.get('description') or ''} {float(told['done']):g}{share}")]
+        share = f" of {float(content['total']):g}" if content.get("total") else ""
+        return [one_line(f"{step} | {content.get('description') or ''} {float(content['done']):g}{share}")]
     return []
 
 
+def _point_lines(step: str, points: Iterable[MetricPoint]) -> list[str]:
+    """Return a line for each name among some numbers, with the last of them."""
+    logged: dict[str, list[MetricPoint]] = {}
+    for point in points:
+        logged.setdefault(point.name, []).append(point)
+    lines = []
+    for name, (*before, last) in logged.items():
+        count = f" (the last of {last.ordinal - before[0].ordinal + 1:,} values)" if before else ""
+        lines.append(one_line(f"{step} | {name} = {last.value}{count}"))
+    return lines
+
+
 def note_lines(steps: Iterable[ExecutionRecord]) -> list[str]:
-    """Return a line for each remark on a step that was executed."""
+    """Return a line for each note on an executed step."""
     executed = (step for step in steps if step.attempts)
     return [f"note on {one_line(step.step)}: {one_line(note)}" for step in executed for note in step.notes]
 
@@ -226,9 +257,9 @@ def run_lines(
 
 
 def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
-    """Return a table as plain lines of at most ``columns``; what does not fit ends in ….
+    """Return a table as plain lines of at most ``columns``; longer lines are cut and end in ….
 
-    A column in which no row has anything is left out.
+    Columns without any values are left out.
     """
     table = without_empty(header, rows)
     widths = _widths(table, columns)
@@ -236,13 +267,13 @@ def lines(header: Row, rows: Sequence[Row], columns: int) -> list[str]:
 
 
 def without_empty(header: Row, rows: Sequence[Row]) -> list[Row]:
-    """Return header and rows without the columns in which no row has anything."""
+    """Return header and rows without the columns in which all rows are empty."""
     shown = [place for place, _ in enumerate(header) if not rows or any(row[place] for row in rows)]
     return [tuple(row[place] for place in shown) for row in (header, *rows)]
 
 
 def _widths(table: Sequence[Row], columns: int) -> list[int]:
-    """Return each column's width: what it needs, but on a narrow line at most its share, so that the last is seen."""
+    """Return each column's width; on a narrow line at most its share, so that the last column stays visible."""
     needed = [max(map(width, cells)) for cells in zip(*table, strict=True)]
     room = columns - len(_GAP) * (len(needed) - 1)
     if sum(needed) <= room:

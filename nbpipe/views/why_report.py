@@ -1,4 +1,4 @@
-"""Why a step runs or is reused: its verdict, what changed with a diff of the text, and how its last run went."""
+"""Why a step runs or is reused: its verdict, the changes with a diff of the text, and the outcome of its last run."""
 
 from __future__ import annotations
 
@@ -44,11 +44,13 @@ def why_object(
     url_of: json_output.UrlOf,
 ) -> dict[str, Any]:
     """Return the explanation as JSON."""
-    told = json_output.verdict_object(verdict)
-    told["reasons"] = [{**reason, "diff": list(_diff(reason["component"], before, now))} for reason in told["reasons"]]
+    explanation = json_output.verdict_object(verdict)
+    explanation["reasons"] = [
+        {**reason, "diff": list(_diff(reason["component"], before, now))} for reason in explanation["reasons"]
+    ]
     return {
         "step": step,
-        **told,
+        **explanation,
         "compared_with": before.run if before else None,
         "last": json_output.step_object(last, url_of) if last else None,
     }
@@ -63,7 +65,7 @@ def why_html(
     *,
     numbers: Mapping[str, int] = NO_NUMBERS,
 ) -> Html:
-    """Return the explanation as HTML: a table of what changed, and a diff under it for each text."""
+    """Return the explanation as HTML: a table of the changes, and a diff for each text."""
     rows = [(reason.component, reason.was or "", reason.now or "") for reason in verdict.reasons]
     caption = f"{step}: {verdict_line(verdict, numbers)}"
     if before is not None:

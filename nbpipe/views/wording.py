@@ -1,4 +1,4 @@
-"""Statuses, reasons, verdicts, durations and sizes in the words that every face uses."""
+"""The wording of statuses, reasons, verdicts, durations and sizes, shared by all faces."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nbpipe.model import (
     DependsVerdict,
     ExecutionRecord,
     Failure,
+    PipelineWarning,
     Reason,
     ReuseVerdict,
     RunVerdict,
@@ -44,12 +45,12 @@ VERDICTS: Mapping[type[Verdict], tuple[str, str]] = MappingProxyType(
     }
 )
 
-# How much of a summary is worth a place in a sentence.
+# Summaries are cut to this width in sentences.
 SUMMARY_COLUMNS = 60
 
 NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
 
-# Components that are told by one fixed sentence.
+# Components that are described by a fixed phrase.
 _FIXED: Mapping[str, str] = MappingProxyType(
     {
         "first run": "first run",
@@ -58,10 +59,10 @@ _FIXED: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Components whose present summary is a whole sentence by itself.
-_TOLD: frozenset[str] = frozenset({"stopped", "result", "accepted"})
+# Components whose present summary is a sentence of its own.
+_SENTENCES: frozenset[str] = frozenset({"stopped", "result", "accepted"})
 
-_WHOLE: Mapping[str, str] = MappingProxyType(
+_SUBJECTS: Mapping[str, str] = MappingProxyType(
     {
         "code": "the step's code",
         "outputs": "the declared outputs",
@@ -93,7 +94,7 @@ _ENDED_BADLY = frozenset({"failed", "cancelled", "lost", "skipped"})
 
 
 def status_words(status: Status) -> str:
-    """Return a status as symbol and word, e.g. ``✓ succeeded``: readable without colour."""
+    """Return a status as symbol and word, e.g. ``✓ succeeded``, so that it is readable without colour."""
     return f"{SYMBOLS[status]} {status.value}"
 
 
@@ -101,14 +102,14 @@ def duration(seconds: float) -> str:
     """Return a length of time, e.g. ``0.4 s``, ``12 s``, ``2 min 5 s``, ``1 h 3 min``."""
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
     for size, unit, small, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // small
-            return f"{whole // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
-    raise AssertionError(whole)
+        if total >= size:
+            remainder = total % size // small
+            return f"{total // size} {unit}" + (f" {remainder} {small_unit}" if remainder else "")
+    raise AssertionError(total)
 
 
 def size(count: int) -> str:
@@ -133,8 +134,8 @@ def _sentence(reason: Reason) -> str:
     was, now = _summary(reason.was), _summary(reason.now)
     if reason.component in _FIXED:
         return _FIXED[reason.component]
-    if reason.component in _TOLD and now:
-        return now
+    if reason.component in _SENTENCES and reason.now:
+        return reason.now
     if reason.component == "policy":
         return f"declared `{now}`" if now else "declared so"
     if kind == "artifact":
@@ -157,7 +158,7 @@ def _was(ending: str) -> str:
 def _subject(kind: str, name: str) -> str:
     if name and kind in _NAMED:
         return f"{_NAMED[kind]} {name}"
-    return _WHOLE.get(kind, kind) if not name else f"{kind} {name}"
+    return _SUBJECTS.get(kind, kind) if not name else f"{kind} {name}"
 
 
 def _change(subject: str, was: str | None, now: str | None) -> str:
@@ -166,17 +167,17 @@ def _change(subject: str, was: str | None, now: str | None) -> str:
     if was is None:
         return f"{subject} is new" + (f": {now}" if now else "")
     if now is None:
-        return f"{subject} is gone" + (f": {was}" if was else "")
+        return f"{subject} was removed" + (f": {was}" if was else "")
     return f"{subject} changed" if was == now else f"{subject}: {was or 'empty'} → {now or 'empty'}"
 
 
-def reasons(given: tuple[Reason, ...]) -> str:
+def reasons(several: tuple[Reason, ...]) -> str:
     """Return several reasons in one line, joined by semicolons."""
-    return "; ".join(map(sentence, given))
+    return "; ".join(map(sentence, several))
 
 
 def run_name(run: str, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Return a run as people call it: ``run 3``, or the head of its id where its number is not known."""
+    """Return the name of a run, e.g. ``run 3``, or the beginning of its id if its number is unknown."""
     return f"run {numbers[run]}" if run in numbers else f"run {one_line(run)[:8]}"
 
 
@@ -186,13 +187,13 @@ def verdict_words(verdict: Verdict) -> str:
 
 
 def explanation(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Return why a verdict is what it is, without its name, e.g. ``from run 3, saves 12 s``."""
+    """Return the reasons for a verdict without its name, e.g. ``from run 3, saves 12 s``."""
     why = reasons(verdict.reasons)
     if not isinstance(verdict, ReuseVerdict):
         return why
     hit = verdict.hit
-    told = f"from {run_name(hit.origin.run, numbers)}, saves {duration(hit.seconds)}"
-    return f"{told} ({why})" if why else told
+    origin = f"from {run_name(hit.origin.run, numbers)}, saves {duration(hit.seconds)}"
+    return f"{origin} ({why})" if why else origin
 
 
 def verdict_line(verdict: Verdict, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
@@ -208,22 +209,28 @@ def accepted_line(
     step: str, hit: CachedResult, why: tuple[Reason, ...], numbers: Mapping[str, int] = NO_NUMBERS
 ) -> str:
     """Return an accepted result in one line."""
-    return f"the result of {run_name(hit.origin.run, numbers)} stands for {step}, although: {reasons(why)}"
+    return f"the result of {run_name(hit.origin.run, numbers)} is accepted for {step}, although: {reasons(why)}"
 
 
 def failure_line(failure: Failure) -> str:
     """Return a failure in one line, e.g. ``cell 3, line 2: ValueError: no such column``."""
     where = SourceLocation(cell=failure.cell, line=failure.line).words()
-    told = one_line(failure.message) or one_line(f"{failure.ename}: {failure.evalue}")
-    return f"{where}: {told}" if where else told
+    message = one_line(failure.message) or one_line(f"{failure.ename}: {failure.evalue}")
+    return f"{where}: {message}" if where else message
+
+
+def warning_line(warning: PipelineWarning) -> str:
+    """Return a warning in one line, e.g. ``cell 3: the input `x` is not used. Leave it out.``."""
+    where = warning.place.words()
+    return one_line(f"{where + ': ' if where else ''}{warning.message}. {warning.hint}")
 
 
 def step_explanation(record: ExecutionRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Return what is worth saying about a step of a run: its failure, where it was reused from, or why it ran."""
+    """Return an explanation of a step of a run: its failure, its origin if it was reused, or why it ran."""
     if record.failure is not None:
         return failure_line(record.failure)
     why = reasons(record.reasons)
     if record.status is not Status.REUSED or record.origin is None:
         return why
-    told = f"from {run_name(record.origin.run, numbers)}, saved {duration(record.saved_seconds)}"
-    return f"{told} ({why})" if why else told
+    origin = f"from {run_name(record.origin.run, numbers)}, saved {duration(record.saved_seconds)}"
+    return f"{origin} ({why})" if why else origin

@@ -1,9 +1,9 @@
-"""The façade that every face talks to: a workspace, open, with one service for each concern."""
+"""The façade for all faces: an open workspace, with one service for each concern."""
 
 from __future__ import annotations
 
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.runs import ActiveRun
-from nbpipe.workspace.workspace import Workspace, request_for
+from nbpipe.workspace.workspace import AcceptedWorkspace, Workspace, request_for
 
-__all__ = ["ActiveRun", "Workspace", "WorkspaceContext", "request_for"]
+__all__ = ["AcceptedWorkspace", "ActiveRun", "Workspace", "WorkspaceContext", "request_for"]

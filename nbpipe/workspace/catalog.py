@@ -1,22 +1,22 @@
-"""What the workspace holds by name: its pipelines, and the notebooks that they are written in."""
+"""The catalog of a workspace: its pipelines and their notebooks."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbpipe.errors import Refused
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.notebook_file import read_notebook
-from nbpipe.model import Cell
-from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, at_its_place, identify
+from nbpipe.model import Cell, PipelineRecord
+from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, after_a_move, at_its_place, identify
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.workspace.context import WorkspaceContext
 
-# A folder of a workspace may hold anything; where it holds more notebooks than this, not all are compared.
+# If a workspace's folder contains more notebooks than this, not all are compared.
 _MOST_NOTEBOOKS = 500
 _SUFFIX = ".ipynb"
 
@@ -28,33 +28,58 @@ class Catalog:
     context: WorkspaceContext
 
     def pipeline(self, notebook: str) -> Identified:
-        """Return the pipeline that a notebook is, read from its file where its place is not known."""
+        """Return the pipeline of a notebook; the file is read if its path is unknown."""
         place = self.context.layout.relative(Path(notebook))
-        known = self.context.history.pipelines.at(place)
-        if known is not None:
-            return Identified(known, known=True)
+        record = self.context.history.pipelines.at(place)
+        if record is not None:
+            return Identified(record, known=True)
         return self._identify(_traits(Path(notebook), place))
 
     def pipeline_of(self, request: PipelineRequest) -> Identified:
-        """Return the pipeline that a request is about."""
+        """Return the pipeline of a request."""
         place = self.context.layout.relative(Path(request.notebook))
-        traits = NotebookTraits(place, request.cells, frozenset(step.name for step in request.reading.steps))
-        known = self.context.history.pipelines.at(place)
-        return at_its_place(traits, known) if known is not None else self._identify(traits)
+        steps = frozenset(step.name for step in request.reading.steps)
+        record = self.context.history.pipelines.at(place)
+        traits = NotebookTraits(place, request.cells, steps)
+        if place.endswith(_SUFFIX) and not self._exists(place):
+            return self._moved_away(traits, record)
+        if record is None or record.steps - steps:
+            traits = replace(traits, steps=steps | self._other_steps(place, record))
+        if record is None:
+            return self._identify(traits)
+        return at_its_place(traits, record, self.context.history.pipelines.all)
+
+    def _moved_away(self, traits: NotebookTraits, record: PipelineRecord | None) -> Identified:
+        """Return the pipeline of a kernel's notebook whose file is gone: moved or renamed, deleted or never saved."""
+        record = record or after_a_move(traits, self._notebook_pipelines())
+        # The kernel has run only some of its cells, so they say nothing new.
+        return Identified(record, known=True) if record is not None else self._identify(traits)
+
+    def _other_steps(self, place: str, record: PipelineRecord | None) -> frozenset[str]:
+        """Return the steps of the saved notebook, or those recorded if there is none.
+
+        A kernel knows only the cells that were run in it.
+        """
+        if self._exists(place):
+            return _traits(self.context.layout.absolute(place), place).steps
+        return frozenset() if record is None else record.steps
 
     def _identify(self, traits: NotebookTraits) -> Identified:
-        # A kernel that is told no notebook is known by its folder: it is no file, which could have been moved.
-        others = self.context.history.pipelines.all() if self._exists(traits.notebook) else ()
+        # A kernel without a known notebook is identified by its folder, which is not a file that could have been moved.
+        others = self._notebook_pipelines() if self._exists(traits.notebook) else ()
         return identify(
-            traits, [other for other in others if other.notebook.endswith(_SUFFIX)], exists=self._exists,
-            strangers=self._strangers, new_id=lambda: secrets.token_hex(8),
-        )  # fmt: skip
+            traits, others, exists=self._exists, strangers=self._strangers, new_id=lambda: secrets.token_hex(8)
+        )
+
+    def _notebook_pipelines(self) -> list[PipelineRecord]:
+        every = self.context.history.pipelines.all()
+        return [pipeline for pipeline in every if pipeline.notebook.endswith(_SUFFIX)]
 
     def _exists(self, place: str) -> bool:
         return self.context.layout.absolute(place).is_file()
 
     def _strangers(self) -> Iterator[NotebookTraits]:
-        """Yield the traits of the notebooks below the workspace's folder that are no known pipeline's."""
+        """Yield the traits of the notebooks below the workspace's folder that do not belong to a known pipeline."""
         layout = self.context.layout
         known = {pipeline.notebook for pipeline in self.context.history.pipelines.all()}
         for path in _notebooks(layout.base):
@@ -84,11 +109,11 @@ def _traits(path: Path, place: str) -> NotebookTraits:
 
 
 def _step_names(cells: Collection[Cell]) -> frozenset[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for cell in cells:
         if marker(cell.source) == "step":
             try:
-                found.add(read_step(cell).name)
+                names.add(read_step(cell).name)
             except Refused:
                 continue
-    return frozenset(found)
+    return frozenset(names)

@@ -1,4 +1,4 @@
-"""What the services of a workspace share: its folders, its history, its store, and the world around it."""
+"""The context that the services of a workspace share: its folders, history, store, clock and environment."""
 
 from __future__ import annotations
 
@@ -9,23 +9,45 @@ from dataclasses import dataclass, field
 
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
+from nbpipe.errors import WorkspaceUntrusted
 from nbpipe.history.store import History
+from nbpipe.model import PipelineWarning
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
+from nbpipe.resolve.workspace_trust import Objection, trust_hint, untrusted_words
 from nbpipe.run.process_identity import is_alive
 from nbpipe.run.recovery import recover_runs
 
 
 @dataclass(slots=True)
 class WorkspaceContext:
-    """An open workspace, without its services. ``clock`` gives seconds since the epoch."""
+    """An open workspace without its services; ``clock`` returns seconds since the epoch.
+
+    One with a reason for ``distrust`` is only looked into: nothing is loaded from it that could act.
+    """
 
     layout: WorkspaceLayout
     history: History
     materializer: Materializer
     digests: PersistentDigestCache
+    distrust: tuple[Objection, ...] = ()
     clock: Callable[[], float] = time.time
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def recover(self) -> None:
-        """Bring to an end what dead processes have left behind."""
+        """End the runs that dead processes have left behind."""
+        if self.distrust:
+            return
         recover_runs(self.layout, self.history, self.digests, alive=is_alive, now=self.clock())
+
+    def require_trust(self) -> None:
+        """Raise WorkspaceUntrusted if nothing may be loaded from the workspace."""
+        if self.distrust:
+            raise WorkspaceUntrusted(untrusted_words(self.layout.root, self.distrust), trust_hint(self.layout.root))
+
+    def warnings(self) -> tuple[PipelineWarning, ...]:
+        """Return warnings about which workspace and settings are used, and which are not."""
+        root = self.layout.root
+        untrusted = PipelineWarning("workspace", untrusted_words(root, self.distrust), trust_hint(root))
+        hint = "If it is to be used, let it and the folders down to the notebook belong to you."
+        passed_over = [PipelineWarning("workspace", sentence, hint) for sentence in self.layout.passed_over]
+        return (*([untrusted] if self.distrust else []), *passed_over)

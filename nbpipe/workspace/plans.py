@@ -1,4 +1,4 @@
-"""What would run and why: plans, explanations, advice, and results that are accepted for new code."""
+"""Plans, explanations, advice, and the acceptance of results for new code."""
 
 from __future__ import annotations
 
@@ -20,19 +20,16 @@ from nbpipe.workspace.context import WorkspaceContext
 
 
 @dataclass(frozen=True, slots=True)
-class PinnedPlan:
-    """A request with everything pinned, the pipeline that it is about, and who decides its steps."""
+class PinnedRequest:
+    """A resolved request, its planner and its pipeline.
 
-    situation: ResolvedRequest
+    ``warnings`` are about the notebook and the workspace, and say how the notebook was recognised, if it moved.
+    """
+
+    resolved: ResolvedRequest
     planner: Planner
     pipeline: PipelineRecord
-    note: str
-
-    @property
-    def warnings(self) -> tuple[PipelineWarning, ...]:
-        """Advice that stops nothing, and how the notebook was recognised where that has to be said."""
-        said = (PipelineWarning("notebook", self.note, ""),) if self.note else ()
-        return (*said, *self.situation.graph.pipeline.warnings)
+    warnings: tuple[PipelineWarning, ...]
 
 
 @dataclass(slots=True)
@@ -43,22 +40,21 @@ class Plans:
     catalog: Catalog
 
     def check(self, request: PipelineRequest) -> tuple[PipelineWarning, ...]:
-        """Return advice about a notebook; what is wrong with it is raised."""
+        """Return warnings about a notebook; raise its errors."""
         pinned = self.pin(request)
-        return (*pinned.warnings, *pipeline_advice(pinned.situation, self.context.history, pinned.pipeline.id))
+        return (*pinned.warnings, *pipeline_advice(pinned.resolved, self.context.history, pinned.pipeline.id))
 
     def plan(self, request: PipelineRequest) -> PlanResult:
-        """Return what would run, what is reused, and why; nothing is executed."""
+        """Return what would run, what is reused, and why, without executing anything."""
         pinned = self.pin(request)
-        decisions = plan_steps(pinned.planner, pinned.situation.selected)
-        return PlanResult(request.notebook, decisions, pinned.situation.graph.pipeline.needs, pinned.warnings)
+        decisions = plan_steps(pinned.planner, pinned.resolved.selected)
+        return PlanResult(request.notebook, decisions, pinned.resolved.graph.pipeline.needs, pinned.warnings)
 
     def why(self, request: PipelineRequest, step: str) -> Explanation:
-        """Return why a step would run or be reused now, compared with its nearest earlier result."""
+        """Return why a step would run or be reused, compared with its nearest earlier result."""
         pinned, decision = self._decide(request, step)
         history, layout = self.context.history, self.context.layout
-        last = history.runs.last(pinned.pipeline.id)
-        recorded = history.executions.of_step(last.id, step) if last else None
+        recorded = history.executions.newest_of_step(pinned.pipeline.id, step)
         before = history.executions.latest(pinned.pipeline.id).get(step)
         return Explanation(
             step, decision.verdict, layout.located(before) if before else None, decision.components,
@@ -66,33 +62,35 @@ class Plans:
         )  # fmt: skip
 
     def accept(self, request: PipelineRequest, step: str) -> AcceptedResult:
-        """Let a step's newest result stand for what the step is now; raise BadUsage when that cannot be."""
+        """Accept a step's newest result for its present code; raise BadUsage if that is not possible."""
         pinned, decision = self._decide(request, step)
         return accept_result(
-            decision, pinned.planner, pinned.situation.around, self.context.history, user=this_user(),
+            decision, pinned.planner, pinned.resolved.around, self.context.history, user=this_user(),
             now=self.context.clock(),
         )  # fmt: skip
 
     def step_context(self, request: PipelineRequest, step: str) -> StepContext:
-        """Return what a step would find now: inputs from results that are up to date, else raise BadUsage."""
+        """Return a step's context now, with inputs from up-to-date results; raise BadUsage if one is missing."""
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))
         return current_step_context(
-            pinned.situation, plan_steps(pinned.planner, pinned.situation.selected), step, self.context.materializer
+            pinned.resolved, plan_steps(pinned.planner, pinned.resolved.selected), step, self.context.materializer
         )
 
-    def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedPlan:
-        """Return a request with everything pinned that a plan depends on; what is wrong is raised.
+    def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
+        """Return a request with everything pinned that a plan depends on; raise the notebook's errors.
 
-        ``environ`` are the environment variables of whoever asks, by default the workspace's own.
+        ``environ`` are the environment variables of the client, by default the workspace's own.
         """
         context = self.context
-        situation = resolve_request(request, context.layout, environ or context.environ, context.digests)
+        resolved = resolve_request(request, context.layout, environ or context.environ, context.digests)
         identified = self.catalog.pipeline_of(request)
-        recall = ReuseLookup(context.history, context.materializer, context.digests, situation.around, context.clock)
+        recall = ReuseLookup(context.history, context.materializer, context.digests, resolved.around, context.clock)
         past = recall.past(identified.pipeline.id)
-        planner = Planner(situation.graph, situation.circumstances, past, situation.forced)
-        return PinnedPlan(situation, planner, identified.pipeline, identified.note)
+        planner = Planner(resolved.graph, resolved.circumstances, past, resolved.forced)
+        notes = (PipelineWarning("notebook", identified.note, ""),) if identified.note else ()
+        warnings = (*context.warnings(), *notes, *resolved.warnings, *resolved.graph.pipeline.warnings)
+        return PinnedRequest(resolved, planner, identified.pipeline, warnings)
 
-    def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedPlan, StepDecision]:
+    def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedRequest, StepDecision]:
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))
-        return pinned, plan_steps(pinned.planner, pinned.situation.selected)[step]
+        return pinned, plan_steps(pinned.planner, pinned.resolved.selected)[step]

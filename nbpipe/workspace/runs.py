@@ -1,4 +1,4 @@
-"""The runs of a workspace: carried out, handed over, watched, cancelled, and looked at again."""
+"""The runs of a workspace: executing, submitting, watching, cancelling and querying them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbpipe.compute.targets import default_target, executor_of
@@ -29,7 +29,7 @@ from nbpipe.run.run_watcher import RunUpdate, RunWatcher
 from nbpipe.run.submission import RunOptions, new_run_id
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
-from nbpipe.workspace.plans import PinnedPlan, Plans
+from nbpipe.workspace.plans import PinnedRequest, Plans
 
 Executors = Callable[[], Executor]
 Watch = Callable[[RunUpdate], None]
@@ -40,23 +40,28 @@ _PAUSE = 0.1
 
 @dataclass(slots=True)
 class ActiveRun:
-    """A run that is being carried out in this process; other threads may add steps to it."""
+    """A run that this process carries out; other threads may add steps to it."""
 
     record: RunRecord
     driver: Driver
     steps: int
     warnings: tuple[PipelineWarning, ...]
     _increments: _Increments
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def extend(
         self, request: PipelineRequest, name: str, gesture: int = 0, environ: Mapping[str, str] | None = None
     ) -> bool:
-        """Add steps to the run, with what they need; return False when it is over. What is wrong is raised.
+        """Add steps to the run, with the steps they need; return False if it is over. Raise the notebook's errors.
 
-        ``name`` is the id under which the run's log tells which executions stand for them; ``environ`` are the
-        environment variables that they see.
+        ``name`` is the id of the request in the run's log; ``environ`` are the environment variables of the steps.
         """
-        return not self.is_over and self.driver.extend(self._increments.make(request, name, gesture, environ))
+        if self.is_over:
+            return False
+        increment = self._increments.make(request, name, gesture, environ)
+        with self._lock:
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *increment.planner.graph.pipeline.warnings)))
+        return self.driver.extend(increment)
 
     @property
     def is_over(self) -> bool:
@@ -65,7 +70,7 @@ class ActiveRun:
 
     @property
     def held(self) -> threading.Event:
-        """While this is set the run goes on though nothing is left to do in it: more may come."""
+        """The event that keeps the run open for more steps while it is set."""
         return self.driver.held
 
 
@@ -87,16 +92,16 @@ class Runs:
         began: Callable[[ActiveRun], None] = lambda _active: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> RunReport:
-        """Carry out a run to its end; a step's failure is in the report, only what is out of reach is raised.
+        """Carry out a run to its end. Failures of steps are in the report; only OutOfReach is raised.
 
-        An executor that ``executors`` gives stays open; without it one is made for this run and closed. ``watch`` is
-        told what is new in the run's log, in this thread; ``cancelled`` is asked whether to stop.
+        An executor from ``executors`` stays open; by default one is created for this run and closed. ``watch`` is
+        called with the changes in the run's log, in this thread; ``cancelled`` returns whether to stop.
         """
         begin = time.monotonic()
         pinned = self.plans.pin(request)
         record = self._begin(request, pinned, options)
-        made: list[Executor] = []
-        driver = self._driver(record, request, pinned, options, executors or (lambda: _own_executor(made)))
+        own_executors: list[Executor] = []
+        driver = self._driver(record, request, pinned, options, executors or (lambda: _own_executor(own_executors)))
         status = Status.LOST
         try:
             began(self._start(driver, request, pinned, options))
@@ -105,7 +110,7 @@ class Runs:
                 driver.watch = lambda: watch(watcher.look())
             status = self._carry_out(driver, cancelled)
         finally:
-            for executor in made:
+            for executor in own_executors:
                 executor.close()
             self.context.history.runs.end(record.id, status, self.context.clock())
         done = self.context.history.runs.get(record.id) or record
@@ -114,11 +119,11 @@ class Runs:
         ended, executions = self._located(done)
         return RunReport(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
 
-    def _start(self, driver: Driver, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions) -> ActiveRun:
+    def _start(self, driver: Driver, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions) -> ActiveRun:
         increments = _Increments(self, driver.run, driver, options)
         driver.extend(increments.of(request, pinned, driver.run.id, 0))
         record = self.context.layout.located_run(driver.run)
-        return ActiveRun(record, driver, len(pinned.situation.selected), pinned.warnings, increments)
+        return ActiveRun(record, driver, len(pinned.resolved.selected), pinned.warnings, increments)
 
     def _carry_out(self, driver: Driver, cancelled: Callable[[], bool]) -> Status:
         with watch_signals() as interrupted:
@@ -127,35 +132,35 @@ class Runs:
             return driver.carry_out()
 
     def cancel(self, notebook: str, patience: float = CANCEL_SECONDS) -> list[RunRecord]:
-        """Cancel all active runs of a notebook, and return when they have ended.
+        """Cancel all active runs of a notebook, and wait until they have ended.
 
-        Raise BadUsage when there is none, ClusterOutOfReach when one does not end.
+        Raise BadUsage if there is none, ClusterOutOfReach if one does not end.
         """
         history = self.context.history
         live = history.runs.live(self.catalog.pipeline(notebook).pipeline.id)
         if not live:
-            raise BadUsage(f"no run of {Path(notebook).name} is going on")
+            raise BadUsage(f"no run of {Path(notebook).name} is active")
         for run in live:
             history.runs.ask_cancel(run.id, self.context.clock())
-        ends = time.monotonic() + patience
+        deadline = time.monotonic() + patience
         while any(not run.status.terminal for run in live):
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 numbers = ", ".join(str(run.number) for run in live if not run.status.terminal)
-                raise ClusterOutOfReach(f"run {numbers} was asked to stop and has not ended yet", "Look again later.")
+                raise ClusterOutOfReach(f"run {numbers} was asked to stop and has not ended yet", "Try again later.")
             time.sleep(_PAUSE)
             self.context.recover()
             live = [history.runs.get(run.id) or run for run in live]
         return [self.context.layout.located_run(run) for run in live]
 
     def watch(self, run: str) -> RunWatcher:
-        """Return a way to watch a run, whoever carries it."""
+        """Return a watcher of a run, whichever process carries it out."""
         return RunWatcher(self.context.history, self.context.layout, run)
 
     def live(self, notebook: str) -> list[RunRecord]:
         """Return the active runs of a notebook, oldest first."""
         self.context.recover()
-        found = self.context.history.runs.live(self.catalog.pipeline(notebook).pipeline.id)
-        return [self.context.layout.located_run(run) for run in found]
+        runs = self.context.history.runs.live(self.catalog.pipeline(notebook).pipeline.id)
+        return [self.context.layout.located_run(run) for run in runs]
 
     def newest(self, notebook: str) -> tuple[RunRecord, list[ExecutionRecord]] | None:
         """Return the newest run of a notebook, if there is one."""
@@ -164,17 +169,17 @@ class Runs:
 
     def last(self, notebook: str) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Return the newest run of a notebook; raise BadUsage when there is none."""
-        found = self.newest(notebook)
-        if found is None:
+        newest = self.newest(notebook)
+        if newest is None:
             raise BadUsage(
                 f"{Path(notebook).name} has not been run in this workspace", f"Run it: nbpipe run {notebook}"
             )
-        return found
+        return newest
 
     def latest(self, notebook: str, run: str = "") -> tuple[RunRecord, list[ExecutionRecord]]:
-        """Return a notebook's newest run, or the one named, and the latest executions of the steps that it has not.
+        """Return a notebook's newest run, or the named one, with the latest executions of steps that are not in it.
 
-        Raise BadUsage when the notebook has not been run.
+        Raise BadUsage if the notebook has not been run.
         """
         record, executions = self.show(run) if run else self.last(notebook)
         names = self.catalog.pipeline(notebook).pipeline.steps - {each.step for each in executions}
@@ -191,23 +196,23 @@ class Runs:
         return self._located(run)
 
     def recorded(self, reference: str) -> tuple[RunRecord, list[ExecutionRecord], list[Metric]]:
-        """Return a run with its executions and the numbers that they logged."""
+        """Return a run with its executions and their metrics."""
         run, executions = self.show(reference)
         return run, executions, self.metrics(run.id, executions)
 
-    def find(self, wanted: RunFilter, limit: int = 50) -> list[RunRecord]:
-        """Return the newest runs that are wanted, newest first."""
-        found = self.context.history.runs.newest(limit=limit, wanted=wanted)
-        return [self.context.layout.located_run(run) for run in found]
+    def find(self, run_filter: RunFilter, limit: int = 50) -> list[RunRecord]:
+        """Return the runs that match a filter, newest first."""
+        runs = self.context.history.runs.newest(limit=limit, wanted=run_filter)
+        return [self.context.layout.located_run(run) for run in runs]
 
     def executed_steps(self, runs: Iterable[str]) -> dict[str, list[str]]:
         """Return the names of the steps that were executed in each of these runs, in notebook order."""
         return self.context.history.executions.tried_in(list(runs))
 
     def execution(self, run: str, step: str) -> ExecutionRecord | None:
-        """Return a step's current execution in a run; None if the run does not have it, or has not begun."""
-        found = self.context.history.executions.of_step(run, step)
-        return None if found is None else self.context.layout.located(found)
+        """Return a step's current execution in a run; None if there is none."""
+        execution = self.context.history.executions.of_step(run, step)
+        return None if execution is None else self.context.layout.located(execution)
 
     def attempts(self, run: str, step: str) -> list[AttemptRecord]:
         """Return the attempts of a step's current execution in a run, first to last."""
@@ -215,10 +220,10 @@ class Runs:
         return [] if execution is None else self.context.history.attempts.of_execution(execution.id)
 
     def metrics(self, run: str, executions: Iterable[ExecutionRecord] | None = None) -> list[Metric]:
-        """Return the numbers that a run's steps logged, in order; of a reused step, those of the attempt it is from.
+        """Return the metrics of a run's steps in order; for a reused step, those of its original attempt.
 
-        Of a step with several attempts they are those of its newest attempt, and after them those whose names only
-        earlier attempts logged, marked as theirs.
+        For a step with several attempts, the metrics of its newest attempt come first, followed by those with names
+        that only earlier attempts logged, marked with their attempt.
         """
         history = self.context.history
         recorded = history.executions.of_run(run) if executions is None else list(executions)
@@ -230,13 +235,13 @@ class Runs:
         for each in dict.fromkeys(each.run for each in recorded) if logged else ():
             for attempt in history.attempts.of_run(each):
                 attempts.setdefault(attempt.execution, []).append(attempt)
-        found: list[Metric] = []
+        metrics: list[Metric] = []
         for execution in recorded:
             if execution.origin:
-                found += _of_step(execution, logged.get(execution.origin.attempt, []))
+                metrics += _of_step(execution, logged.get(execution.origin.attempt, []))
             else:
-                found += _of_step(execution, _newest_metrics(attempts.get(execution.id, []), logged))
-        return found
+                metrics += _of_step(execution, _newest_metrics(attempts.get(execution.id, []), logged))
+        return metrics
 
     def numbers(self, runs: Iterable[str]) -> dict[str, int]:
         """Return the numbers of runs by their ids."""
@@ -247,35 +252,37 @@ class Runs:
         return self.numbers(execution.origin.run for execution in executions if execution.origin)
 
     def require_step(self, notebook: str, step: str) -> tuple[RunRecord, ExecutionRecord]:
-        """Return a step's execution in the newest run of a notebook; raise BadUsage when it has none."""
-        run, executions = self.last(notebook)
-        found = next((execution for execution in executions if execution.step == step), None)
-        if found is None:
-            names = [execution.step for execution in executions]
-            raise BadUsage(f"there is no step `{step}` in run {run.number}", nearest(step, names))
-        return run, found
+        """Return a step's newest execution, with its run; raise BadUsage if there is none."""
+        newest, _ = self.last(notebook)
+        execution = self.context.history.executions.newest_of_step(newest.pipeline, step)
+        run = self.context.history.runs.get(execution.run) if execution else None
+        if execution is None or run is None:
+            names = sorted(self.context.history.executions.newest(newest.pipeline))
+            message = f"no run of {Path(notebook).name} has a step `{step}`"
+            raise BadUsage(message, nearest(step, names) or f"There are: {', '.join(names)}.")
+        return self.context.layout.located_run(run), self.context.layout.located(execution)
 
     def _located(self, run: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
         layout = self.context.layout
         executions = self.context.history.executions.of_run(run.id)
         return layout.located_run(run), [layout.located(execution) for execution in executions]
 
-    def _begin(self, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions) -> RunRecord:
+    def _begin(self, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions) -> RunRecord:
         now = self.context.clock()
         run = options.run or new_run_id(now)
         return self.context.history.runs.begin(
             run=run, pipeline=pinned.pipeline, experiment=options.experiment or Path(request.notebook).stem,
-            parameters=pinned.situation.values, tags=options.tags, git=git_state(request.base), owner=this_owner(run),
+            parameters=pinned.resolved.values, tags=options.tags, git=git_state(request.base), owner=this_owner(run),
             now=now,
         )  # fmt: skip
 
     def _driver(
-        self, run: RunRecord, request: PipelineRequest, pinned: PinnedPlan, options: RunOptions, executors: Executors
+        self, run: RunRecord, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions, executors: Executors
     ) -> Driver:
         return Driver(
             run=run,
             history=self.context.history,
-            archive=ResultArchiveWriter(self.context.layout, pinned.pipeline, request.base),
+            archive=ResultArchiveWriter(self.context.layout, replace(pinned.pipeline, id=run.pipeline), request.base),
             executors=executors,
             clock=self.context.clock,
             new_id=lambda: secrets.token_hex(8),
@@ -286,7 +293,7 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class _Increments:
-    """Makes increments of one run out of requests."""
+    """Creates increments of a run from requests."""
 
     runs: Runs
     record: RunRecord
@@ -301,27 +308,27 @@ class _Increments:
     def of(
         self,
         request: PipelineRequest,
-        pinned: PinnedPlan,
+        pinned: PinnedRequest,
         name: str,
         gesture: int,
         environ: Mapping[str, str] | None = None,
     ) -> RunIncrement:
-        situation = pinned.situation
-        asked = frozenset(request.steps) or situation.selected
-        jobs = self._jobs(situation, environ or self.runs.context.environ)
-        return RunIncrement(pinned.planner, jobs, situation.selected, asked, name, gesture)
+        resolved = pinned.resolved
+        requested = frozenset(request.steps) or resolved.selected
+        jobs = self._jobs(resolved, environ or self.runs.context.environ)
+        return RunIncrement(pinned.planner, jobs, resolved.selected, requested, name, gesture)
 
-    def _jobs(self, situation: ResolvedRequest, environ: Mapping[str, str]) -> AttemptJobFactory:
+    def _jobs(self, resolved: ResolvedRequest, environ: Mapping[str, str]) -> AttemptJobFactory:
         context, record = self.runs.context, self.record
         date = time.strftime("%Y-%m-%d", time.localtime(record.started))
-        code = situation.graph.pipeline.code
-        steps = [step for step in situation.graph.pipeline.steps if step.name in situation.selected]
+        code = resolved.graph.pipeline.code
+        steps = [step for step in resolved.graph.pipeline.steps if step.name in resolved.selected]
         imports = tuple(dict.fromkeys(name for step in steps for name in code[step.name].imports))
         return AttemptJobFactory(
             record.id,
             date,
             context.layout,
-            situation,
+            resolved,
             context.digests,
             context.materializer,
             environ,
@@ -331,22 +338,29 @@ class _Increments:
 
 
 def _newest_metrics(attempts: Sequence[AttemptRecord], logged: Mapping[str, list[Metric]]) -> list[Metric]:
-    """Return the metrics of the last of some attempts, then of each earlier one those that no later one has logged."""
-    found: list[Metric] = []
+    """Return the metrics of the last attempt, then those of earlier attempts that no later one has logged."""
+    metrics: list[Metric] = []
     names: set[str] = set()
     for attempt in reversed(attempts):
         fresh = [metric for metric in logged.get(attempt.id, ()) if metric.name not in names]
         names |= {metric.name for metric in fresh}
         earlier = attempt.number if attempt is not attempts[-1] else None
-        found += [dataclasses.replace(metric, earlier_attempt=earlier) for metric in fresh]
-    return found
+        metrics += [dataclasses.replace(metric, earlier_attempt=earlier) for metric in fresh] if earlier else fresh
+    return metrics
 
 
 def _of_step(execution: ExecutionRecord, metrics: Iterable[Metric]) -> list[Metric]:
-    return [dataclasses.replace(metric, run=execution.run, step=execution.step) for metric in metrics]
+    """Return metrics as those of an execution, which may have reused the result of another run."""
+    owner = execution.run, execution.step
+    return [
+        metric
+        if (metric.run, metric.step) == owner
+        else dataclasses.replace(metric, run=execution.run, step=execution.step)
+        for metric in metrics
+    ]
 
 
-def _own_executor(made: list[Executor]) -> Executor:
+def _own_executor(opened: list[Executor]) -> Executor:
     executor = executor_of(default_target())
-    made.append(executor)
+    opened.append(executor)
     return executor

@@ -1,7 +1,8 @@
-"""A workspace on disk, open: its services, its verification, and requests for its notebooks."""
+"""An open workspace on disk: its services, its verification, and requests for its notebooks."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from typing import Self
 from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.file_pinning import PersistentDigestCache
-from nbpipe.data.file_systems import shares_memory
+from nbpipe.data.file_system_kind import shares_memory
 from nbpipe.data.materializer import Materializer
-from nbpipe.errors import BadUsage, HistoryDamaged
+from nbpipe.errors import BadUsage, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database import is_ours
 from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
@@ -21,7 +22,15 @@ from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.resolve.parse_cache import ParseCache
 from nbpipe.resolve.resolved_request import PipelineRequest
-from nbpipe.resolve.workspace_layout import WorkspaceLayout, absolute, find_workspace, make_workspace, write_settings
+from nbpipe.resolve.workspace_layout import (
+    WorkspaceLayout,
+    absolute,
+    find_workspace,
+    make_workspace,
+    require_writable,
+    write_settings,
+)
+from nbpipe.resolve.workspace_trust import Objection, accept, is_trusted, objections, reason_words, require_trust
 from nbpipe.run.runner_client import launch
 from nbpipe.run.submission import Submission
 from nbpipe.run.verification import VerificationProblem, VerificationReport, verify_workspace
@@ -33,9 +42,18 @@ from nbpipe.workspace.results import Results
 from nbpipe.workspace.runs import Runs
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedWorkspace:
+    """A workspace that its user trusts from now on: what was to be said against it, and what it holds, in words."""
+
+    root: Path
+    reasons: str
+    holds: str
+
+
 @dataclass(slots=True)
 class Workspace:
-    """One workspace on disk, open, with a service for each concern. Use it as a context manager, or ``close`` it."""
+    """An open workspace with a service for each concern; use it as a context manager, or ``close`` it."""
 
     context: WorkspaceContext
     catalog: Catalog
@@ -45,24 +63,46 @@ class Workspace:
 
     @classmethod
     def open(cls, near: Path, named: Path | None = None) -> Self:
-        """Return the workspace of a notebook in folder ``near``, or the one named, opened; it is made if absent."""
+        """Open the workspace of a notebook in folder ``near``, or the named one; create it if it does not exist.
+
+        Raise WorkspaceUntrusted if this user has neither made nor accepted it.
+        """
         layout = find_workspace(near, named)
+        require_writable(layout)
+        require_trust(layout.root)
         make_workspace(layout)
         return cls._opened(layout, History.open(layout.database, shares_memory=shares_memory(layout.database)))
 
     @classmethod
     def read(cls, near: Path, named: Path | None = None) -> Self:
-        """Return the workspace, opened to look into it; in another user's, nothing is written."""
+        """Open the workspace for reading; nothing is written to one of another user, or one that is not trusted."""
         layout = find_workspace(near, named)
+        distrust = objections(layout.root)
+        if distrust:
+            return cls._opened(layout, History.copied(layout.database), distrust)
         if is_ours(layout.database):
             make_workspace(layout)
         return cls._opened(layout, History.read(layout.database, shares_memory=shares_memory(layout.database)))
 
     @classmethod
-    def _opened(cls, layout: WorkspaceLayout, history: History) -> Self:
+    def trust(cls, near: Path, named: Path | None = None) -> AcceptedWorkspace:
+        """Have this user trust a workspace from now on, whatever is to be said against it."""
+        layout = find_workspace(near, named)
+        if not layout.root.is_dir():
+            raise BadUsage(f"there is no workspace {layout.root}", "The first run makes one, which needs no trust.")
+        require_writable(layout)
+        with contextlib.suppress(HistoryOutOfReach), cls.read(near, named) as opened:
+            newest = opened.context.history.runs.last()
+            outputs = {artifact for _, _, artifact in opened.context.history.results.stored()}
+            holds = f"{newest.number if newest else 0} runs, {len(outputs)} stored outputs"
+            return AcceptedWorkspace(layout.root, reason_words(layout.root, accept(layout.root)), holds)
+        return AcceptedWorkspace(layout.root, reason_words(layout.root, accept(layout.root)), "an unreadable history")
+
+    @classmethod
+    def _opened(cls, layout: WorkspaceLayout, history: History, distrust: tuple[Objection, ...] = ()) -> Self:
         digests = PersistentDigestCache(history.digests.recall, history.digests.remember, time.time)
         materializer = Materializer({DEFAULT_STORE: LocalStore(layout.store)})
-        context = WorkspaceContext(layout, history, materializer, digests)
+        context = WorkspaceContext(layout, history, materializer, digests, distrust)
         context.recover()
         catalog = Catalog(context)
         plans = Plans(context, catalog)
@@ -71,20 +111,20 @@ class Workspace:
 
     @classmethod
     def create(cls, folder: Path, named: Path | None = None) -> Self:
-        """Make a workspace in a folder, with a settings file if it has none, and open it."""
+        """Create a workspace in a folder, with a settings file if it has none, and open it."""
         if not folder.is_dir():
-            raise BadUsage(f"there is no folder {folder}", "Make it first.")
+            raise BadUsage(f"there is no folder {folder}", "Create it first.")
         write_settings(folder)
         return cls.open(folder, named)
 
     @property
     def layout(self) -> WorkspaceLayout:
-        """Where the workspace lies on disk."""
+        """The paths of the workspace on disk."""
         return self.context.layout
 
     @property
     def materializer(self) -> Materializer:
-        """What turns references to stored outputs into paths and addresses."""
+        """The materializer, which resolves references to stored outputs to paths and URLs."""
         return self.context.materializer
 
     @property
@@ -97,7 +137,7 @@ class Workspace:
         return self.context.clock()
 
     def close(self) -> None:
-        """Write what is remembered and close the run store."""
+        """Write cached digests and close the run store."""
         try:
             self.context.digests.flush()
         finally:
@@ -110,9 +150,9 @@ class Workspace:
         self.close()
 
     def launch(self, submission: Submission) -> tuple[RunRecord, list[ExecutionRecord]]:
-        """Hand a run to a process of its own, and return it once it has begun; what keeps it from that is raised.
+        """Submit a run to a process of its own, and return it once it has begun; raise the error if it cannot begin.
 
-        Its lifetime says what becomes of it when this process ends.
+        The submission's lifetime decides whether it continues when this process exits.
         """
         return self.runs.show(launch(dataclasses.replace(submission, environ=dict(self.context.environ))))
 
@@ -120,19 +160,21 @@ class Workspace:
     def verify(
         cls, near: Path, named: Path | None = None, *, full: bool = False, repair: bool = False
     ) -> VerificationReport:
-        """Return whether all that is recorded is there, all bytes read again with ``full``.
+        """Verify everything that is recorded; with ``full``, read all bytes again.
 
-        With ``repair`` what is wrong is offered no more, and a lost or damaged history is made anew from kept results.
+        With ``repair``, damaged results are no longer offered, and a damaged history is rebuilt from intact parts.
         """
         layout = find_workspace(near, named)
-        damaged = [VerificationProblem(str(path), said) for path, said in misplaced(layout)]
+        require_writable(layout)
+        require_trust(layout.root)
+        damaged = [VerificationProblem(str(path), message) for path, message in misplaced(layout)]
         if repair:
             for path, _ in list(misplaced(layout)):
                 set_aside(path)
-        wrong = _history_damage(layout, repair=repair)
-        if wrong and repair:
+        errors = _history_damage(layout, repair=repair)
+        if errors and repair:
             rebuild_history(layout, shares_memory(layout.database), time.time())
-        damaged += [VerificationProblem("history", said) for said in wrong]
+        damaged += [VerificationProblem("history", message) for message in errors]
         with cls.open(near, named) as workspace:
             context = workspace.context
             digests = NoDigestCache() if full else context.digests
@@ -143,7 +185,7 @@ class Workspace:
 
 
 def _history_damage(layout: WorkspaceLayout, *, repair: bool) -> list[str]:
-    """Return what is wrong in the database; raise HistoryDamaged if it cannot be opened, unless it is repaired."""
+    """Return the errors in the database; raise HistoryDamaged if it cannot be opened, unless it is repaired."""
     make_workspace(layout)
     try:
         with History.open(layout.database, shares_memory=shares_memory(layout.database)) as history:
@@ -154,12 +196,11 @@ def _history_damage(layout: WorkspaceLayout, *, repair: bool) -> list[str]:
         return [error.message]
 
 
-def request_for(path: Path, place: WorkspaceLayout | None = None) -> PipelineRequest:
-    """Return the request for all steps of a saved notebook; a workspace remembers how the notebook was read before."""
+def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRequest:
+    """Return the request for all steps of a saved notebook; with a layout, the workspace's parse cache is used."""
     path = absolute(path)
     notebook = read_notebook(path)
-    reading = (
-        ParseCache(place.readings, time.time()).read(path, notebook.cells) if place else parse_cells(notebook.cells)
-    )
+    cache = ParseCache(layout.readings, time.time()) if layout and is_trusted(layout.root) else None
+    reading = cache.read(path, notebook.cells) if cache else parse_cells(notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)

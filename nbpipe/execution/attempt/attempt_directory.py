@@ -13,7 +13,9 @@ from typing import Any
 
 from nbpipe.data import attempt_manifest, job_file
 from nbpipe.data.atomic_file import write_file
+from nbpipe.data.digests import bytes_digest
 from nbpipe.model import Job, Outcome
+from nbpipe.permissions import make_folder
 
 _LOG_TAIL_BYTES = 4000
 # What the kernel leaves for its worker.
@@ -63,9 +65,9 @@ class AttemptDirectory:
 
     def claim(self) -> bool:
         """Claim this directory for one execution; return False if another one has claimed it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         try:
-            self.staging.mkdir()
+            self.staging.mkdir(0o700)
         except FileExistsError:
             return False
         return not (self.job.exists() or self.manifest.exists())
@@ -101,10 +103,17 @@ class AttemptDirectory:
             return log.read().decode("utf-8", "replace").strip()
         return ""
 
+    def notebook_digest(self) -> str:
+        """Return the digest of the executed notebook; empty if there is none."""
+        try:
+            return bytes_digest(self.notebook.read_bytes())
+        except OSError:
+            return ""
+
     def sign(self, job: Job, outcome: Outcome) -> None:
         """Write the manifest, which says that the attempt succeeded and all its outputs are published."""
         text = attempt_manifest.manifest_text(outcome, job.run, job.step)
-        write_file(self.manifest, text.encode(), mode=0o644, durable=True)
+        write_file(self.manifest, text.encode(), durable=True)
 
     def clear(self) -> None:
         """Remove staged outputs and the kernel's reports, which the manifest contains."""

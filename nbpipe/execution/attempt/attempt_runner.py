@@ -17,7 +17,7 @@ from pathlib import Path
 from nbpipe.data.artifacts import publish
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.datastores import LocalStore
-from nbpipe.data.event_file import EventFileWriter
+from nbpipe.data.event_writer import EventFileWriter
 from nbpipe.errors import NbpipeError
 from nbpipe.execution.attempt import notebook_engine
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
@@ -63,7 +63,10 @@ def run_attempt(job: Job, report: Report = _ignore_report) -> Outcome:
         return ended
     status = _STATUS.get(ended.kind, Status.FAILED)
     executed = directory.notebook.name if directory.notebook.is_file() else ""
-    return Outcome(job.attempt, job.token, status, time.monotonic() - started, executed, failure=ended)
+    digest = directory.notebook_digest()
+    return Outcome(
+        job.attempt, job.token, status, time.monotonic() - started, executed, failure=ended, notebook_digest=digest
+    )
 
 
 def stop_attempt(attempt: str) -> bool:
@@ -101,7 +104,7 @@ def _carry_out(
         try:
             _execute(job, attempt, directory, report, progress)
         finally:
-            write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), mode=0o644, durable=True)
+            write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), durable=True)
         # From here on a stop has no effect; before, it takes precedence.
         attempt.seal()
         return failure_of(job, attempt, progress, directory) or _published(job, directory, started, progress)
@@ -153,6 +156,7 @@ def _published(
     outcome = Outcome(
         job.attempt, job.token, Status.SUCCEEDED, seconds, directory.notebook.name,
         artifacts=artifacts, notes=notes, observed=used, written=written, doubts=doubts,
+        notebook_digest=directory.notebook_digest(),
     )  # fmt: skip
     directory.sign(job, outcome)
     return outcome

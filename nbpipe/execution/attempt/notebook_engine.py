@@ -16,7 +16,8 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from nbpipe.execution.attempt import import_shim  # noqa: F401  # must come first: it speeds up the imports below
+from nbpipe.data.atomic_file import write_file
+from nbpipe.execution.attempt import slow_import_blocker  # noqa: F401  # must come first: it speeds up the imports below
 
 # isort: split
 import nbformat
@@ -26,7 +27,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from nbpipe.data.event_file import EventFileWriter, event_in
+from nbpipe.data.event_writer import EventFileWriter
 from nbpipe.execution.attempt.attempt_registry import ActiveAttempt
 from nbpipe.execution.kernel_runtime.step_api import MIME
 from nbpipe.execution.kernels import standby_kernel
@@ -81,7 +82,7 @@ class NotebookExecution:
     trouble: str = ""
 
     @property
-    def metadata(self) -> Mapping[str, Any]:
+    def cell_metadata(self) -> Mapping[str, Any]:
         """Return nbpipe's metadata of the cell started last: its role, and the author's cell."""
         if self.position is None:
             return {}
@@ -119,6 +120,7 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
         self._idle_since: float | None = None
         self._earlier: dict[str, tuple[Any, int]] = {}
         self._budget = output_budget.OutputBudget()
+        self._record_budget = output_budget.OutputBudget(output_budget.RECORDS)
         self._outputs: dict[int, output_budget.CellOutputs] = {}
 
     def execute(self, **kwargs: Any) -> None:
@@ -159,6 +161,7 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
             if self.context.attempt.stopped or progress.raised:
                 return
             progress.position = index
+            self.context.events.begin_cell(progress.cell_metadata.get("cell"))
             self.nb_man.cell_start(cell, index)
             try:
                 await self.async_execute_cell(cell, index)
@@ -172,17 +175,11 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
 
     def process_message(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
         """Process one message of the running cell: as an event for watchers, and as output in the notebook."""
-        # A progress bar may send thousands, of which only the newest matters: none is kept in the notebook.
-        return None if self._forward(message, cell) is StepEventKind.PROGRESS else self._take(message, cell, cell_index)
-
-    def _forward(self, message: Mapping[str, Any], cell: Any) -> StepEventKind | None:
-        """Write a message as an event, and return the event's kind."""
         metadata = cell.metadata.get("nbpipe", {})
-        event = _event(message["msg_type"], message["content"], in_step=metadata.get("role") == "step")
-        if event is None:
-            return None
-        self.context.events.tell(event[0], metadata.get("cell"), event[1])
-        return event[0]
+        event = _event(message["msg_type"], message["content"]) if metadata.get("role") == "step" else None
+        if event is not None:
+            self.context.events.tell(event[0], metadata.get("cell"), event[1])
+        return self._take(message, cell, cell_index)
 
     def _take(self, message: Mapping[str, Any], cell: Any, cell_index: int) -> Any:
         """Add a message to the cell's outputs, within the output budget."""
@@ -192,7 +189,9 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
                 self._clear_now(cell, cell_index)
             return outputs.say(content["name"], content["text"])
         if kind in ("display_data", "execute_result", "update_display_data"):
-            content = output_budget.shown(content, self._budget)
+            # What a step records has its share, whatever else it displays.
+            budget = self._record_budget if _is_record(content) else self._budget
+            content = output_budget.shown(content, budget)
             if content is None:
                 return None
         elif kind == "error":
@@ -271,17 +270,18 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
         self.context.events.tell(StepEventKind.STREAM, self.context.progress.cell_metadata.get("cell"), content)
 
 
-def _event(kind: str, content: Mapping[str, Any], *, in_step: bool) -> tuple[StepEventKind, Mapping[str, Any]] | None:
-    """Return a kernel's message as an event; outputs only if they are of the author's own cells."""
-    if kind == "display_data" and (ours := event_in(content.get("data", {}).get(MIME))) is not None:
-        return ours
-    if not in_step:
-        return None
+def _is_record(content: Mapping[str, Any]) -> bool:
+    """Return whether a display is what the notebook shows of a record, which arrives in a file of its own."""
+    return MIME in content["data"]
+
+
+def _event(kind: str, content: Mapping[str, Any]) -> tuple[StepEventKind, Mapping[str, Any]] | None:
+    """Return a message of one of the author's own cells as an event."""
     if kind == "stream":
         return StepEventKind.STREAM, {"name": content["name"], "text": content["text"]}
     if kind == "error":
         return StepEventKind.ERROR, {"text": f"{content['ename']}: {content['evalue']}"}
-    if kind in ("display_data", "execute_result"):
+    if kind in ("display_data", "execute_result") and not _is_record(content):
         rich = len(content["data"]) > 1
         return StepEventKind.DISPLAY, {"text": str(content["data"].get("text/plain", "")), "rich": rich}
     return None
@@ -327,7 +327,7 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
             kernel.end()
             progress.took, progress.oom = kernel.took, kernel.oom
             if message := kernel.log_tail():
-                context.log_path.write_bytes(message)
+                write_file(context.log_path, message, durable=False)
 
 
 def _kernel_spec(job: Job, ahead: str) -> StepKernelSpec:

@@ -15,7 +15,7 @@ from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
-from nbpipe.history.shared_permissions import make_folder
+from nbpipe.permissions import make_folder
 
 _IMPORT = re.compile(r"^from (nbpipe[\w.]*) import (\([^)]*\)|[^(\n]+)", re.MULTILINE)
 _FIRST = "nbpipe.execution.kernel_runtime.step_runtime"

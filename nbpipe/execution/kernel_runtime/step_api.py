@@ -1,23 +1,38 @@
 """The API of a running step: log metrics, tables, images and progress, and query the run. In its kernel.
 
-``import nbpipe`` in a step provides these functions. Events are sent as display data of nbpipe's own MIME type, so they
-are in the executed notebook too, with a plain text. Outside of a run, the functions do nothing.
+``import nbpipe`` in a step provides these functions. Each call writes a record to the attempt's file of records, for
+the run's history. The executed notebook shows some of them, as display data of nbpipe's own MIME type with a plain
+text. Outside of a run, the functions do nothing.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
+import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from nbpipe.data.record_file import NAME, RecordWriter
 
 MIME = "application/vnd.nbpipe.event+json"
 _ROWS = 1000
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_CURRENT: dict[str, RunContext] = {}
+_CURRENT: dict[str, Any] = {}
+
+VARIABLE = "NBPIPE_RECORDS"
+"""The environment variable that tells processes which a step starts where its file of records is."""
+
+_TABLE_BYTES = 4_000_000
+# So many records are displayed of each name, and of all.
+_SHOWN_OF_EACH = 100
+_SHOWN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +48,23 @@ class RunContext:
     parameters: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
 
+_OUTSIDE = RunContext()
+
+
 def context() -> RunContext:
     """Return the run that this code is part of: run, experiment, step, inputs (paths by name), parameters."""
-    return _CURRENT.get("here", RunContext())
+    here: RunContext = _CURRENT.get("here", _OUTSIDE)
+    return here
 
 
-def enter(here: RunContext) -> None:
-    """Make this process part of a run."""
-    _CURRENT["here"] = here
+def enter(here: RunContext, directory: Path | None) -> None:
+    """Make this process part of a run; without an attempt's directory nothing is recorded."""
+    _CURRENT.update(here=here, records=None)
+    os.environ.pop(VARIABLE, None)
+    path = None if directory is None else directory / NAME
+    if path is not None and path.exists():
+        _CURRENT["records"] = RecordWriter(path)
+        os.environ[VARIABLE] = str(path)
 
 
 def log_metric(name: str, value: float, step: int | None = None) -> None:
@@ -50,42 +74,109 @@ def log_metric(name: str, value: float, step: int | None = None) -> None:
         raise TypeError(f"the metric {name!r} is a {kind}; a metric is a number: float(value) makes one of most things")
     if step is not None and not (isinstance(step, int) and abs(step) < 1 << 63):
         raise TypeError(f"the step {step!r} of the metric {name!r} is not a whole number, or is too large")
-    number = float(value)
-    shown = number if math.isfinite(number) else str(number)
-    place = "" if step is None else f" (step {step})"
-    _display({"kind": "metric", "name": str(name), "value": shown, "step": step}, f"{name} = {number:g}{place}")
+    number, place = float(value), None if step is None else int(step)
+    record = {"kind": "metric", "name": str(name), "value": number, "step": place, "time": time.time()}
+    if _write(record):
+        _DISPLAYS.show(record)
 
 
 def log_table(name: str, table: Any) -> None:
-    """Record a small table: a list of dicts, a dict of lists, or a DataFrame; only the first 1,000 rows are kept."""
+    """Record a small table: a list of dicts, a dict of lists, or a DataFrame.
+
+    Only the first 1,000 rows are kept, fewer of one that would take more than 4 MB.
+    """
     columns, rows = _table(name, table)
-    event = {"kind": "table", "name": str(name), "columns": columns, "rows": rows[:_ROWS], "count": len(rows)}
-    _display(event, f"{name}: {len(rows)} rows of {', '.join(columns)}")
+    kept = rows[:_ROWS]
+    while kept and len(json.dumps(kept)) > _TABLE_BYTES:
+        kept = kept[: len(kept) // 2]
+    record = {"kind": "table", "name": str(name), "columns": columns, "rows": kept, "count": len(rows)}
+    if _write(record):
+        _DISPLAYS.show(record)
 
 
 def log_image(name: str, image: Any) -> None:
     """Record a picture: a matplotlib figure, a PIL image, or PNG bytes."""
     data = _png(name, image)
-    # Imported here: only needed for images.
-    import base64
-
-    png = base64.b64encode(data).decode("ascii")
-    _display({"kind": "image", "name": str(name), "bytes": len(data)}, f"{name}: a picture of {len(data):,} bytes", png)
+    record = {"kind": "image", "name": str(name), "bytes": len(data)}
+    if _write(record):
+        _DISPLAYS.show(record, data)
 
 
 def progress(done: float, total: float | None = None, description: str = "") -> None:
     """Report the step's progress, with a description."""
-    share = f" of {total:g}" if total else ""
-    event = {"kind": "progress", "done": float(done), "total": None if total is None else float(total)}
-    _display({**event, "description": str(description)}, f"{description} {done:g}{share}".lstrip())
+    amount = None if total is None else float(total)
+    _write({"kind": "progress", "done": float(done), "total": amount, "description": str(description)})
 
 
-def _display(event: dict[str, Any], text: str, png: str | None = None) -> None:
+def show_newest() -> None:
+    """Display the newest record of each name that has more than the notebook shows one by one."""
+    _DISPLAYS.show_newest()
+
+
+def _write(record: dict[str, Any]) -> bool:
+    """Write a record for the run's history, and return whether the notebook may show it."""
+    if "records" not in _CURRENT and (path := os.environ.get(VARIABLE)):
+        # A process that the step has started.
+        _CURRENT["records"] = RecordWriter(Path(path))
+    writer = _CURRENT.get("records")
+    if writer is not None:
+        writer.write(record)
+    return context().active
+
+
+class _Displays:
+    """What the notebook shows of records: the first ones of each name, and the newest once a cell has ended."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._total = 0
+        self._counts: dict[tuple[str, str], int] = {}
+        self._newest: dict[tuple[str, str], tuple[dict[str, Any], bytes | None]] = {}
+
+    def show(self, record: dict[str, Any], png: bytes | None = None) -> None:
+        """Display a record now, or keep it as the newest of its name."""
+        key = record["kind"], record["name"]
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        if os.getpid() != self._process:
+            # A forked process cannot display anything.
+            return
+        if count <= _SHOWN_OF_EACH and self._total < _SHOWN:
+            self._total += 1
+            _display(record, png)
+        elif key in self._newest or len(self._newest) < _SHOWN:
+            self._newest[key] = record, png
+
+    def show_newest(self) -> None:
+        """Display what is kept."""
+        newest, self._newest = self._newest, {}
+        for record, png in newest.values():
+            _display(record, png)
+
+
+_DISPLAYS = _Displays()
+
+
+def _display(record: dict[str, Any], png: bytes | None) -> None:
     display = sys.modules.get("IPython.display")
-    if not context().active or display is None:
+    if display is None:
         return
-    bundle = {MIME: event, "text/plain": text} | ({"image/png": png} if png else {})
+    event = {name: _plain(value) if name == "value" else value for name, value in record.items() if name != "time"}
+    bundle = {MIME: event, "text/plain": _text(record)}
+    if png is not None:
+        # Imported here: only needed for images.
+        import base64
+
+        bundle["image/png"] = base64.b64encode(png).decode("ascii")
     display.display(bundle, raw=True)
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    name = record["name"]
+    if record["kind"] == "metric":
+        return f"{name} = {record['value']:g}" + ("" if record["step"] is None else f" (step {record['step']})")
+    if record["kind"] == "table":
+        return f"{name}: {record['count']} rows of {', '.join(record['columns'])}"
+    return f"{name}: a picture of {record['bytes']:,} bytes"
 
 
 def _table(name: str, table: Any) -> tuple[list[str], list[list[Any]]]:

@@ -67,6 +67,8 @@ def begin(job_path: str) -> None:
     job |= {"inputs": _with_formats(job, "inputs"), "outputs": _with_formats(job, "outputs")}
     modules = _read_modules(job, Path(job_path).parent)
     folder, staging = _places(Path(job_path).parent)
+    # Before inputs are read-only: one of them may hold the attempt's directory.
+    step_api.enter(_context(job), folder if folder == Path(job_path).parent else None)
     paths = [(path, item["name"]) for item in job["inputs"] for path in item["paths"]]
     guarded = {(spelling, name) for path, name in paths for spelling in (os.path.realpath(path), _unfollowed(path))}
     stamps = {item["name"]: _stamps(item["paths"]) for item in job["inputs"]}
@@ -80,7 +82,6 @@ def begin(job_path: str) -> None:
         sys.addaudithook(_guard)
         tqdm_hook.watch(step_api.progress)
     _watch_shell()
-    step_api.enter(_context(job))
     step_observer.begin(job, str(folder), [spelling for spelling, _ in guarded])
 
 
@@ -424,8 +425,13 @@ def _watch_shell() -> None:
         return
     _HOOKS["shell"] = shell
     shell.events.register("post_run_cell", _write_error)
+    shell.events.register("post_run_cell", _show_newest_records)
     # The original would end the kernel only later, while the next cells already run.
     shell.ask_exit = _leave
+
+
+def _show_newest_records(_result: Any) -> None:
+    step_api.show_newest()
 
 
 def _leave() -> NoReturn:

@@ -156,7 +156,7 @@ def announce() -> None:
 
 
 @dataclass(slots=True)
-class KernelActivity:
+class KernelStateWatch:
     """The kernel's activity, checked every second and after changes."""
 
     kernel: int
@@ -181,7 +181,7 @@ class KernelActivity:
 def _watch(
     kernel: int, requests: SupervisorRequests, gauge: process_memory.MemoryWatch | None, good: Callable[[], bool]
 ) -> None:
-    pulse = KernelActivity(kernel)
+    pulse = KernelStateWatch(kernel)
     while not _ended(kernel):
         pause = 0.0 if requests.anything else _HEARTBEAT_SECONDS if gauge is None else gauge.pause
         ready, _, _ = select.select([SOCKET, requests.wake], [], [], pause)

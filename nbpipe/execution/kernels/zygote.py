@@ -44,7 +44,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from nbpipe.execution.kernels import process_memory, supervisor
-from nbpipe.execution.kernels.import_tracker import ImportTracker, read_in_c
+from nbpipe.execution.kernels.import_graph_recorder import ImportGraphRecorder, read_in_c
 from nbpipe.execution.output_limits import output_limiter
 
 WARM = "nbpipe_warm"
@@ -69,7 +69,7 @@ class _Loaded:
     """What this process has imported, and the conditions under which kernels may be forked from it."""
 
     bare: frozenset[str]
-    watch: ImportTracker
+    watch: ImportGraphRecorder
     environment: dict[str, str]
     stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -215,7 +215,7 @@ def import_deeply(name: str) -> None:
             return
 
 
-def _load_bare(watch: ImportTracker) -> None:
+def _load_bare(watch: ImportGraphRecorder) -> None:
     # Steps' kernels are not debugged, and this library costs every kernel 150 ms; a step may still import it.
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # the documented way to make an import fail
     with watch:
@@ -229,7 +229,7 @@ def _load_bare(watch: ImportTracker) -> None:
 def main() -> None:
     """Run a zygote; the arguments name the modules to import. Also the main function of its supervisors and kernels."""
     environment = dict(os.environ)
-    watch = ImportTracker()
+    watch = ImportGraphRecorder()
     _load_bare(watch)
     # As a kernel does before the first import: the library reads it only once.
     os.environ.setdefault("MPLBACKEND", _INLINE)

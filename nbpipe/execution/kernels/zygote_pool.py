@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nbpipe.execution.kernels import supervisor_handle
-from nbpipe.execution.kernels.import_tracker import read_in_c
+from nbpipe.execution.kernels.import_graph_recorder import read_in_c
 from nbpipe.execution.kernels.supervisor_handle import LaunchRequest, SupervisorHandle
 
 # What may be loaded before a fork: importing it starts no threads, opens no device, and runs no parallel region.

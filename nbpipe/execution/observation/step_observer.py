@@ -28,7 +28,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from nbpipe.data.directory_listing import names_in
 from nbpipe.data.installed_packages import installed
 from nbpipe.execution.observation import native_io_hooks
-from nbpipe.execution.observation.subprocess_hooks import accompany
+from nbpipe.execution.observation.multiprocessing_hook import accompany
 from nbpipe.execution.observation.usage_recorder import UsageRecorder, stamped, within
 
 # What the zygote leaves in the kernels that it forks (nbpipe.execution.kernels.zygote).

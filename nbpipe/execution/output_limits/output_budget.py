@@ -1,7 +1,8 @@
 """Limits a step's output in its executed notebook to its beginning and end, with a note of how much was left out.
 
 A cell keeps the first and the last 250,000 characters of text; displayed outputs (tables, images) may take 4 MB each; a
-whole notebook keeps 8 MB of all these. So its file stays below 10 MB, and the worker's memory is limited.
+whole notebook keeps 8 MB of all these, and as much of what it shows of the step's records. So its file stays below
+20 MB, and the worker's memory is limited.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from nbpipe.execution.output_limits.output_limiter import left_out
 _HEAD = 250_000
 _TAIL = 250_000
 _SHOWN = 4_000_000
-_ALL = 8_000_000
+ALL = 8_000_000
+RECORDS = 8_000_000
 _ERROR = 50_000
 # The size of a line and of an output in a notebook's file, without their text.
 _LINE = 12
@@ -30,8 +32,8 @@ _LEFT_OUT = re.compile(r"\n\[nbpipe left out ([\d,]+) lines \(([\d,]+) character
 class OutputBudget:
     """The remaining budget of a notebook; ``shown`` is the current size of each output that can be updated."""
 
-    def __init__(self) -> None:
-        self.left = _ALL
+    def __init__(self, size: int = ALL) -> None:
+        self.left = size
         self.shown: dict[str, int] = {}
 
 

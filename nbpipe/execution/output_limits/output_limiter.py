@@ -21,6 +21,8 @@ from types import ModuleType
 from typing import Any
 
 NOTE = "nbpipe_note"
+RECORD = "application/vnd.nbpipe.event+json"
+"""The MIME type of what the notebook shows of a record."""
 
 _AT_ONCE = 2_000_000
 _EACH_SECOND = 1_000_000
@@ -189,15 +191,28 @@ def _tame(stream: Any, shell: Any) -> None:
         stream._original_stdstream_copy = os.open(os.devnull, os.O_WRONLY)  # noqa: SLF001  # it has no other name
 
 
+class _DisplayLimit:
+    """Limits how many outputs are displayed, and their size."""
+
+    def __init__(self) -> None:
+        self._pieces = TokenBucket(_SHOWN_AT_ONCE, _SHOWN_EACH_SECOND, time.monotonic)
+        self._size = TokenBucket(_BYTES_AT_ONCE, _BYTES_EACH_SECOND, time.monotonic)
+
+    def take(self, size: int) -> bool:
+        """Return whether an output of this size may be displayed."""
+        return self._pieces.take(1) and self._size.take(size)
+
+
 def _tame_displays(shell: Any, errors: Any) -> None:
     """Drop displayed outputs beyond the limit; report how many at the end of the cell."""
-    pieces = TokenBucket(_SHOWN_AT_ONCE, _SHOWN_EACH_SECOND, time.monotonic)
-    size = TokenBucket(_BYTES_AT_ONCE, _BYTES_EACH_SECOND, time.monotonic)
+    # What a step records is not pushed out of its notebook by what else it displays.
+    records, others = _DisplayLimit(), _DisplayLimit()
     dropped: list[int] = []
 
     def thin(message: dict[str, Any]) -> dict[str, Any] | None:
-        amount = sum(len(value) for value in message["content"].get("data", {}).values() if isinstance(value, str))
-        if pieces.take(1) and size.take(amount):
+        data = message["content"].get("data", {})
+        amount = sum(len(value) for value in data.values() if isinstance(value, str))
+        if (records if RECORD in data else others).take(amount):
             return message
         dropped.append(amount)
         return None

@@ -1,14 +1,14 @@
-"""The language on one screen, as ``%%step?`` shows it."""
+"""The syntax of steps on one screen, shown by ``%%step?``."""
 
 from __future__ import annotations
 
 STEP = """\
-A step of the pipeline: what goes in, what comes out, and the code between.
+A step of the pipeline: its inputs, its outputs, and the code between them.
 
     %%step train -i features, raw:csv=./data/raw.csv -o model, report:json
     model, report = fit(features, raw, learning_rate)
 
-The same in lines, friendly to linters (first line also: #| step: train):
+The same as #| lines, which suit linters (the first line may also be #| step: train):
 
     %%step train
     #| in: features, raw:csv=./data/raw.csv
@@ -18,22 +18,22 @@ The same in lines, friendly to linters (first line also: #| step: train):
 -i, in     NAME                 the output of that name of another step
            NAME=STEP.OUTPUT     one output of that step
            NAME=./path          a file, folder/ or glob, bound as Path (NAME:csv=… loads it)
-           NAME=param:P         whatever source the parameter P holds
--o, out    NAME                 a value, kept in the format of its type
+           NAME=param:P         the path in the parameter P
+-o, out    NAME                 a value, stored in the format of its type
            NAME:json            in this format: arrow parquet csv json npy npz safetensors png bin
                                 text cloudpickle
            NAME:file.csv, :dir  a Path to write to
-           …=./out/{step}.csv   copied there as well
--p, param  names of parameters  (found from the code)
+           …=./out/{step}.csv   also copied to this path
+-p, param  names of parameters  (by default found in the code)
 after      steps to wait for           when     a condition on parameters
 retries    2                           timeout  90s, 10m, 2h
 memory     2GiB                        reuse    auto, never, keep
-salt       any text, to run again      hash     more files that count
+salt       any text; a change reruns   hash     more files that count
 envvar     environment variables that the step sees
 
---append   goes on with a step in another cell
---here     runs the cell in this kernel, and stores nothing
+--append   continues a step in another cell
+--here     runs the cell in this kernel and stores nothing
 
 The code sees its inputs, the parameters, and the imports, functions, classes and
-constants of the notebook's ordinary cells. Nothing else: it runs in a kernel of its own.
+constants of the notebook's ordinary cells, but nothing else: it runs in its own kernel.
 %nbpipe? shows the verbs."""

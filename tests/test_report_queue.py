@@ -8,7 +8,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbpipe.compute.reports import ReportQueue
+from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Outcome, Status
 
 

@@ -41,7 +41,7 @@ class _Environ(os._Environ):  # type: ignore[type-arg]  # noqa: SLF001  # the on
             yield name
 
 
-class ImportTracker:
+class ImportGraphRecorder:
     """Context manager that records imports: ``edges`` maps a package to the packages that it imports."""
 
     def __init__(self) -> None:

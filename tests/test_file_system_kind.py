@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbpipe.data import file_systems
+from nbpipe.data import file_system_kind
 
 MOUNTS = """\
 1 0 8:1 / / rw - ext4 /dev/sda1 rw
@@ -32,7 +32,7 @@ a line of another shape
     ],
 )
 def test_the_innermost_mount_tells_the_file_system(path, kind):
-    assert file_systems.kind_of(Path(path), MOUNTS) == kind
+    assert file_system_kind.kind_of(Path(path), MOUNTS) == kind
 
 
 KINDS = {
@@ -47,14 +47,14 @@ KINDS = {
 def test_each_kind_is_judged_for_the_database_and_for_remembered_digests(monkeypatch, tmp_path, kind, shares, remote):
     """A layered file system and a local disk in user space share no memory, but what they say of a file is so."""
     (tmp_path / "mounts").write_text(f"7 1 0:42 / / rw - {kind} what rw\nmalformed\n8 1 x:y / /z rw - {kind} w rw\n")
-    monkeypatch.setattr(file_systems, "_MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(file_system_kind, "_MOUNTS", tmp_path / "mounts")
 
-    assert file_systems.shares_memory(tmp_path) is shares
-    assert (os.makedev(0, 42) in file_systems.remote_devices()) is remote
+    assert file_system_kind.shares_memory(tmp_path) is shares
+    assert (os.makedev(0, 42) in file_system_kind.remote_devices()) is remote
 
 
 def test_a_system_that_lists_no_mounts_is_trusted(monkeypatch, tmp_path):
-    monkeypatch.setattr(file_systems, "_MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(file_system_kind, "_MOUNTS", tmp_path / "none")
 
-    assert file_systems.shares_memory(tmp_path)
-    assert file_systems.remote_devices() == frozenset()
+    assert file_system_kind.shares_memory(tmp_path)
+    assert file_system_kind.remote_devices() == frozenset()

@@ -1,0 +1,160 @@
+"""Whether a workspace is this user's own, and why one is not used.
+
+A workspace holds what steps and notebooks load: pickles, HTML, parsed notebooks. So one is used only if nbpipe made it
+for this user, if this user has accepted it, or if its owner shares it with a group of theirs on purpose. The first two
+are said by a mark in the workspace, which nobody can write without this user's key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import shlex
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from nbpipe.data.atomic_file import write_file
+from nbpipe.errors import WorkspaceUntrusted
+from nbpipe.permissions import close_to_all, is_shared_with_us, make_folder, owner_of
+from nbpipe.resolve.git import is_tracked
+from nbpipe.resolve.user_key import user_key
+
+MARKS = "trusted"
+# What is loaded from a workspace or believed of it; a folder with none of these is still to become one.
+_CONTENT = frozenset(
+    {"history.db", "history.db-wal", "history.db-shm", "history.db-journal", "readings", "runs", "store"}
+)
+_LONGEST_MARK = 300
+
+
+class Objection(StrEnum):
+    """Why a workspace is not used; all but the last can be accepted."""
+
+    UNMARKED = "unmarked"
+    FOREIGN = "foreign"
+    TRACKED = "tracked"
+    OPEN_TO_ALL = "open"
+
+
+_REASONS = {
+    Objection.UNMARKED: "it was not made by nbpipe for this user",
+    Objection.FOREIGN: "it belongs to {owner}",
+    Objection.TRACKED: "git tracks it, so it may hold what others have committed",
+    Objection.OPEN_TO_ALL: "everybody may write to it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A workspace's random id, and what its user has accepted of it."""
+
+    id: str
+    accepted: frozenset[str] = frozenset()
+
+    def text(self) -> str:
+        """Return the mark as the line in its file."""
+        said = f"{self.id} {','.join(sorted(self.accepted)) or '-'}"
+        return f"{said} {_mac(said)}\n"
+
+
+def objections(root: Path) -> tuple[Objection, ...]:
+    """Return why a workspace is not to be used; nothing if it is trusted, or not there yet."""
+    try:
+        status = root.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError:
+        return (Objection.UNMARKED,)
+    mark = _valid_mark(root)
+    accepted = mark.accepted if mark else frozenset[str]()
+    found: list[Objection] = [] if not status.st_mode & stat.S_IWOTH else [Objection.OPEN_TO_ALL]
+    if status.st_uid != os.geteuid():
+        if Objection.FOREIGN not in accepted and not is_shared_with_us(status):
+            found.append(Objection.FOREIGN)
+    elif mark is None and not _is_new(root):
+        found.append(Objection.UNMARKED)
+    if Objection.TRACKED not in accepted and is_tracked(root):
+        found.append(Objection.TRACKED)
+    return tuple(found)
+
+
+def is_trusted(root: Path) -> bool:
+    """Return whether what a workspace holds may be loaded."""
+    return not objections(root)
+
+
+def require_trust(root: Path) -> None:
+    """Raise WorkspaceUntrusted if a workspace is not to be used."""
+    found = objections(root)
+    if found:
+        raise WorkspaceUntrusted(untrusted_words(root, found), trust_hint(root))
+
+
+def untrusted_words(root: Path, found: Collection[Objection]) -> str:
+    """Return in words that a workspace is not used, and why."""
+    return f"the workspace {root} is not trusted: {reason_words(root, found)}"
+
+
+def reason_words(root: Path, found: Collection[Objection]) -> str:
+    """Return objections in words; empty if there are none."""
+    return ", and ".join(_REASONS[each].format(owner=owner_of(root)) for each in found)
+
+
+def trust_hint(root: Path) -> str:
+    """Return what to do about a workspace that is not trusted."""
+    command = f"nbpipe trust --workspace {shlex.quote(str(root))}"
+    return f"If you know where it is from, accept it: {command} (in a notebook: %nbpipe trust); otherwise remove it."
+
+
+def mark_new(root: Path) -> None:
+    """Mark a workspace that holds nothing yet as made for this user; any other one stays as it is."""
+    if root.stat().st_uid == os.geteuid() and _is_new(root) and _valid_mark(root) is None:
+        _write(root, _Mark(secrets.token_hex(16)))
+
+
+def accept(root: Path) -> tuple[Objection, ...]:
+    """Mark a workspace as accepted by this user, whatever was to be said against it, and return that."""
+    found = objections(root)
+    close_to_all(root)
+    before = _valid_mark(root) or _Mark(secrets.token_hex(16))
+    _write(root, _Mark(before.id, before.accepted | set(found) - {Objection.UNMARKED, Objection.OPEN_TO_ALL}))
+    return found
+
+
+def _is_new(root: Path) -> bool:
+    return _CONTENT.isdisjoint(os.listdir(root))  # noqa: PTH208  # names are enough
+
+
+def _valid_mark(root: Path) -> _Mark | None:
+    """Return this user's mark in a workspace; None if there is none, or one that was not made with this user's key."""
+    try:
+        descriptor = os.open(_mark_path(root), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            identifier, accepted, mac = file.read(_LONGEST_MARK).decode("ascii").split()
+    except (OSError, ValueError):
+        return None
+    if not hmac.compare_digest(mac, _mac(f"{identifier} {accepted}")):
+        return None
+    return _Mark(identifier, frozenset(accepted.split(",")) - {"-"})
+
+
+def _write(root: Path, mark: _Mark) -> None:
+    path = _mark_path(root)
+    if path.parent.is_symlink():
+        path.parent.unlink()
+    make_folder(path.parent)
+    write_file(path, mark.text().encode(), mode=0o600, durable=False)
+
+
+def _mark_path(root: Path) -> Path:
+    # Named by the key too: a user with two keys, such as in a container, can accept a workspace with each.
+    return root / MARKS / f"{os.geteuid()}-{_mac('name')[:16]}"
+
+
+def _mac(text: str) -> str:
+    return hmac.new(user_key(), f"nbpipe workspace {text}".encode(), hashlib.sha256).hexdigest()
