@@ -9,18 +9,21 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_executor import Bench, by_code
+from scripted_executor import Bench, Fail, by_code
 from test_reuse_lookup import flip
 
 from nbpipe.codec import gunzip_text
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
+from nbpipe.history.attempts import RunChanges
 from nbpipe.history.rebuild_archive import archive_text, read_archived_result
 from nbpipe.history.runs import RunFilter
 from nbpipe.history.store import History
+from nbpipe.model import Job, MetricPoint, MetricsLogged
 from nbpipe.run.verification import VerificationReport
 from nbpipe.workspace import Workspace
 
@@ -226,3 +229,52 @@ def _foreign(bench: Bench) -> None:
 def test_the_database_answers_for_itself(bench):
     with History.open(database(bench)) as history:
         assert history.damage() == []
+
+
+def _failing(job: Job, output: str) -> str:
+    raise Fail(f"no {output}") if job.step == "use" else AssertionError(job.step)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3], ids=["executed", "reused", "failed"])
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0], ids=["first", "middle", "last"])
+def test_a_damaged_entry_of_a_log_costs_only_itself(bench, number, place):
+    bench.run()
+    bench.run(work=_failing, force=("use",))
+    with Workspace.open(bench.folder) as workspace:
+        before = {run.number: workspace.runs.show(run.id) for run in workspace.runs.find(RunFilter())}
+    run = before[number][0].id
+    with sqlite3.connect(database(bench)) as connection:
+        (count,) = connection.execute("SELECT events FROM runs WHERE id = ?", (run,)).fetchone()
+        damaged = 1 + round(place * (count - 1))
+        connection.execute("UPDATE events SET fact = x'00' WHERE run = ? AND number = ?", (run, damaged))
+    connection.close()
+
+    assert not verify(bench).is_intact
+    assert verify(bench, repair=True).is_intact
+    assert verify(bench).problems == ()
+    with Workspace.open(bench.folder) as workspace:
+        assert {run.number: workspace.runs.show(run.id) for run in workspace.runs.find(RunFilter())} == before
+        assert len(workspace.context.history.log.read(run)) >= count - 1
+    assert bench.run(work=by_code) == []
+
+
+def test_a_log_of_any_length_is_verified_and_rebuilt_in_little_memory(bench):
+    chance = random.Random(1)  # noqa: S311  # values, not secrets
+    with Workspace.open(bench.folder) as workspace:
+        (run,) = workspace.runs.find(RunFilter())
+        attempt = workspace.context.history.attempts.of_run(run.id)[0].id
+        for _ in range(30):
+            points = [MetricPoint(chance.randbytes(20_000).hex(), 0.5, None, 1.0, 1) for _ in range(20)]
+            metrics = [MetricsLogged(run.id, "make", attempt, 1, (point,)) for point in points]
+            workspace.context.history.attempts.record(run.id, RunChanges(told=metrics), 1.0)
+    with sqlite3.connect(database(bench)) as connection:
+        connection.execute("UPDATE events SET fact = x'00' WHERE number = 2")
+        (stored,) = connection.execute("SELECT sum(length(fact)) FROM events").fetchone()
+    connection.close()
+    tracemalloc.start()
+    try:
+        assert verify(bench, repair=True).is_intact
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < stored / 2

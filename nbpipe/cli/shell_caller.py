@@ -28,7 +28,7 @@ class ShellCaller:
         self.screen = screen
         self.named_workspace = named_workspace
         self._notebook = notebook
-        self._open = Workspace.read if reads_only else Workspace.open
+        self._reads_only = reads_only
         self._workspace: Workspace | None = None
 
     def __enter__(self) -> Self:
@@ -43,7 +43,8 @@ class ShellCaller:
     def workspace(self) -> Workspace:
         """Return the workspace, opened on first use."""
         if self._workspace is None:
-            self._workspace = self._open(self.folder, self.named_workspace)
+            open_ = Workspace.read if self._reads_only else Workspace.open
+            self._workspace = open_(self.folder, self.named_workspace)
         return self._workspace
 
     @property
@@ -77,7 +78,8 @@ class ShellCaller:
         force: tuple[str, ...] | None = None,
     ) -> PipelineRequest:
         """Return the request for steps of the saved notebook."""
-        request = request_for(self.saved, find_workspace(self.folder, self.named_workspace))
+        layout = find_workspace(self.folder, self.named_workspace)
+        request = request_for(self.saved, layout, reads_only=self._reads_only)
         return dataclasses.replace(request, steps=tuple(steps), texts=texts or {}, start=start, force=force)
 
     def cells(self) -> tuple[Cell, ...]:

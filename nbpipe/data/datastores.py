@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import weakref
@@ -15,13 +16,14 @@ from nbpipe.data import private_directory
 from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.integrity import find_damage
-from nbpipe.errors import StoreOutOfReach
+from nbpipe.errors import REPAIR, StoreOutOfReach
 from nbpipe.model import ObjectReference
 from nbpipe.permissions import make_folder, protect
 
 DEFAULT_STORE = "default"
 
 _DIGEST = re.compile(r"blake3:([0-9a-f]{64})")
+_FAN = 2
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -52,8 +54,14 @@ class LocalStore:
                 put_in_place(draft, target, durable=True, keep=is_there)
 
     def locate(self, reference: ObjectReference) -> Path:
-        """Return the object's path, whether it exists or not."""
-        return Path(self._objects + _below(reference))
+        """Return the object's path, whether it exists or not; raise StoreOutOfReach if a link leads to it."""
+        below = _below(reference)
+        key = below.index("/", _FAN + 1)
+        for folder in (self._objects[:-1], self._objects + below[:_FAN], self._objects + below[:key]):
+            # A plan checks thousands of objects, and pathlib would take several times as long.
+            if os.path.islink(folder):  # noqa: PTH114  # see above
+                raise StoreOutOfReach(f"the datastore `{self._root}` is damaged: {folder} is a link", REPAIR)
+        return Path(self._objects + below)
 
     def url(self, reference: ObjectReference) -> str:
         """Return the object's address. Nothing in it is quoted: fsspec takes what follows ``file://`` as the path."""
@@ -127,7 +135,7 @@ def _key(reference: ObjectReference) -> tuple[str, str]:
 
 def _below(reference: ObjectReference) -> str:
     key, basename = _key(reference)
-    return f"{key[:2]}/{key}/{basename}"
+    return f"{key[:_FAN]}/{key}/{basename}"
 
 
 def _one_part(basename: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
-import stat
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from sqlalchemy.exc import DBAPIError
 
 from nbpipe.errors import REPAIR, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database_copy import DatabaseFileState, copy_database, state_of
+from nbpipe.history.database_identity import beside, require_own
 from nbpipe.permissions import barred, make_folder, may, open_private, owner_of
 
 BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
-_MAGIC, _HEADER_BYTES = b"SQLite format 3\0", 100
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_IN_MEMORY = "/dev/shm"  # noqa: S108  # the folder made in it is private
 # Older SQLite libraries take 999 values in one statement.
 _CHUNK = 900
 
@@ -79,8 +81,8 @@ class Database:
         """Return the database file, created if missing and checked to be writable."""
         with translated_errors(path):
             make_folder(path.parent)
-            require_database(path)
             _require_writable(path)
+            require_own(path)
             _make(path)
         return path
 
@@ -123,11 +125,14 @@ class DatabaseCopy(Database):
     is_private = True
 
     def __init__(self, path: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix=f"nbpipe-database-{os.getpid()}-")
+        self._folder = _temporary_folder()
         self._state: DatabaseFileState | None = None
         self._copies = 0
         self._lock = threading.Lock()
-        super().__init__(path, shares_memory=True)
+        with ExitStack() as stack:
+            stack.callback(self._folder.cleanup)
+            super().__init__(path, shares_memory=True)
+            stack.pop_all()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -150,21 +155,50 @@ class DatabaseCopy(Database):
 
     def _prepared(self, path: Path) -> Path:
         _require_readable(path)
-        require_database(path)
+        with translated_errors(path):
+            require_own(path)
+            now, state = time.time(), state_of(path)
+            try:
+                copy = self._copied(path, state)
+            except OSError as error:
+                if error.errno not in _NO_SPACE:
+                    raise
+                self._folder.cleanup()
+                self._folder = _temporary_folder(_IN_MEMORY)
+                copy = self._copied(path, state)
+        self._state = state if state.is_settled(now) else None
+        return copy
+
+    def _copied(self, path: Path, state: DatabaseFileState) -> Path:
         self._copies += 1
         copy = Path(self._folder.name, str(self._copies))
-        with translated_errors(path):
-            now, state = time.time(), state_of(path)
-            if state.file:
-                copy_database(path, copy)
-        self._state = state if state.is_settled(now) else None
+        if state.file:
+            copy_database(path, copy)
         return copy
 
     def _renew(self) -> None:
         with self._lock:
-            if self._state is None or state_of(self.path) != self._state:
-                self._readers.dispose()
-                self._use(self._prepared(self.path))
+            state = state_of(self.path)
+            # One that has just been created has no tables yet.
+            if self._state == state or (state.file and not state.is_filled):
+                return
+            before = Path(self._folder.name, str(self._copies))
+            self._readers.dispose()
+            self._use(self._prepared(self.path))
+            # Connections of other threads that still use it keep it until they are closed.
+            for each in (before, *beside(before)):
+                each.unlink(missing_ok=True)
+
+
+def _temporary_folder(folder: str | None = None) -> tempfile.TemporaryDirectory[str]:
+    """Make a private folder for a copy; in memory if the disk is full."""
+    prefix = f"nbpipe-database-{os.getpid()}-"
+    try:
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=folder, ignore_cleanup_errors=True)
+    except OSError:
+        if folder == _IN_MEMORY or not Path(_IN_MEMORY).is_dir():
+            raise
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=_IN_MEMORY, ignore_cleanup_errors=True)
 
 
 class Repository:
@@ -228,38 +262,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def is_ours(path: Path) -> bool:
-    """Return whether this user owns the database, or the folder to create it in, and may write all of its files."""
-    if barred(path) != path:
-        return False
-    folder = next(above for above in path.absolute().parents if above.exists())
-    files = [file for file in (path, *_beside(path)) if file.exists()]
-    owned = (path if path.exists() else folder).stat().st_uid == os.geteuid()
-    return owned and all(may(one, os.W_OK) for one in (folder, *files))
-
-
-def _beside(path: Path) -> list[Path]:
-    return [path.with_name(path.name + kind) for kind in ("-wal", "-shm", "-journal")]
-
-
-def require_database(path: Path) -> None:
-    """Raise HistoryDamaged unless the path is missing, empty, or a file that begins as a database of ours does.
-
-    Nothing is opened by SQLite, which would change another program's database, or create one through a link.
-    """
-    for each in (path, *_beside(path)):
-        if os.path.lexists(each) and not stat.S_ISREG(each.lstat().st_mode):
-            raise HistoryDamaged(f"the history {path} is damaged: {each} is a link or a folder, not a file", REPAIR)
-    if not path.exists() or not may(path, os.R_OK):
-        return
-    with path.open("rb") as file:
-        head = file.read(_HEADER_BYTES)
-    if head and not (head.startswith(_MAGIC) and len(head) == _HEADER_BYTES and {head[18], head[19]} <= {1, 2}):
-        raise HistoryDamaged(f"the history {path} is damaged: it is not a database", REPAIR)
-
-
 def _require_writable(path: Path) -> None:
-    for one in (path.parent, path, *_beside(path)):
+    for one in (path.parent, path, *beside(path)):
         if one.exists() and not may(one, os.W_OK):
             raise HistoryOutOfReach(
                 f"the history {path} cannot be written: {one} is read-only here and belongs to {owner_of(one)}",
@@ -287,7 +291,7 @@ def _make(path: Path) -> None:
 def _share_beside(path: Path) -> None:
     """Give the files that SQLite has created beside a database the database's group."""
     group = path.stat().st_gid
-    for one in _beside(path):
+    for one in beside(path):
         with suppress(FileNotFoundError, PermissionError):
             status = one.stat()
             if status.st_gid != group and status.st_uid == os.geteuid():

@@ -24,6 +24,11 @@ class DatabaseFileState(NamedTuple):
     file: tuple[int, ...]
     log: tuple[int, ...]
 
+    @property
+    def is_filled(self) -> bool:
+        """Return whether the file has any content."""
+        return bool(self.file) and self.file[2] > 0
+
     def is_settled(self, now: float) -> bool:
         """Return whether any change after ``now`` would be visible."""
         return all(status[-1] / 1e9 < now - _TICK_SECONDS for status in self if status)

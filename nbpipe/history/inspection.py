@@ -5,9 +5,12 @@ It reads with SQLite alone, so that one damaged row, or one damaged page, hides 
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from array import array
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +39,7 @@ from nbpipe.model import (
     ExecutionRecord,
     OutputWritten,
     RunChanged,
+    RunFact,
     Status,
 )
 
@@ -47,16 +51,36 @@ _CACHES = ("claims", "remembered")
 class RunLog:
     """What the log of one run says: the last state of the run, of its executions and of its attempts.
 
-    ``events`` are the entries that can be read; the log is ``whole`` if none is missing.
+    ``numbers`` are those of the entries that can be read, ascending; the log is ``whole`` if none is missing.
     """
 
-    events: list[Row] = field(default_factory=list)
+    numbers: array[int] = field(default_factory=lambda: array("q"))
     whole: bool = True
     status: Status | None = None
     ended: float | None = None
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)
     attempts: dict[str, AttemptRecord] = field(default_factory=dict)
     pieces: dict[str, int] = field(default_factory=dict)
+    _latest: dict[str, int] = field(default_factory=dict)
+
+    def take(self, number: int, fact: RunFact) -> None:
+        """Note what an entry says, unless a later one has said it; those behind a damaged page come last first."""
+        self.numbers.append(number)
+        match fact:
+            case RunChanged(status, ended) if self._is_latest("run", number):
+                self.status, self.ended = status, ended
+            case ExecutionChanged(record) if self._is_latest(record.id, number):
+                self.executions[record.id] = record
+            case AttemptChanged(attempt) if self._is_latest(attempt.id, number):
+                self.attempts[attempt.id] = attempt
+            case OutputWritten(name, _, last) if last > self.pieces.get(name, 0):
+                self.pieces[name] = last
+
+    def _is_latest(self, about: str, number: int) -> bool:
+        latest = number > self._latest.get(about, 0)
+        if latest:
+            self._latest[about] = number
+        return latest
 
 
 @dataclass(slots=True)
@@ -131,21 +155,29 @@ def raw_rows(connection: sqlite3.Connection, table: Table, problems: list[str]) 
     """Yield the rows of a table that can be read, from both of its ends where a page between them cannot."""
     columns = [column.name for column in table.columns]
     keys = [column.name for column in table.primary_key]
+    try:
+        for values in connection.execute(_ordered(table, columns, "ASC")):
+            yield dict(zip(columns, values, strict=True))
+    except sqlite3.Error as error:
+        problems.append(f"table {table.name}: {error}")
+    else:
+        return
     seen: set[Any] = set()
-    for direction in ("ASC", "DESC"):
-        order = ", ".join(f"{key} {direction}" for key in (keys if table.name == "events" else ["rowid"]))
-        query = f"SELECT {', '.join(columns)} FROM {table.name} NOT INDEXED ORDER BY {order}"  # noqa: S608  # ours
-        try:
-            for values in connection.execute(query):
-                row = dict(zip(columns, values, strict=True))
-                key = tuple(row[name] for name in keys)
-                if direction == "ASC" or key not in seen:
-                    seen.add(key)
-                    yield row
-        except sqlite3.Error as error:
-            problems.append(f"table {table.name}: {error}")
-        else:
-            return
+    with contextlib.suppress(sqlite3.Error):
+        seen.update(connection.execute(_ordered(table, keys, "ASC")))
+    try:
+        for values in connection.execute(_ordered(table, columns, "DESC")):
+            row = dict(zip(columns, values, strict=True))
+            if tuple(row[name] for name in keys) not in seen:
+                yield row
+    except sqlite3.Error as error:
+        problems.append(f"table {table.name}: {error}")
+
+
+def _ordered(table: Table, columns: Sequence[str], direction: str) -> str:
+    keys = [column.name for column in table.primary_key] if table.name == "events" else ["rowid"]
+    order = ", ".join(f"{key} {direction}" for key in keys)
+    return f"SELECT {', '.join(columns)} FROM {table.name} NOT INDEXED ORDER BY {order}"  # noqa: S608  # ours
 
 
 def _read_table(connection: sqlite3.Connection, table: Table, contents: DatabaseContents) -> None:
@@ -214,44 +246,39 @@ def _decode(table: str, values: Row) -> None:
 
 def _read_logs(connection: sqlite3.Connection, contents: DatabaseContents) -> None:
     table = metadata.tables["events"]
-    for row in sorted(raw_rows(connection, table, contents.problems), key=_event_order):
+    for row in raw_rows(connection, table, contents.problems):
         values, error = _checked(table, row)
         log = contents.logs[str(row["run"])]
         if error is None:
             error = _take(log, values)
-        if error is None:
-            log.events.append(values)
-        else:
+        if error is not None:
             log.whole = False
             contents.problems.append(entry_damage(row["run"], row["number"], error))
     for run, row in {**contents.damaged["runs"], **contents.rows["runs"]}.items():
         log = contents.logs[run]
-        numbers = [event["number"] for event in log.events]
-        if log.whole and (numbers != list(range(1, len(numbers) + 1)) or row.get("events") != len(numbers)):
+        log.numbers = numbers = array("q", sorted(log.numbers))
+        missing = next((at for at, number in enumerate(numbers, 1) if number != at), len(numbers) + 1)
+        if log.whole and (missing <= len(numbers) or row.get("events") != len(numbers)):
             log.whole = False
-            missing = next((at for at, number in enumerate(numbers, 1) if number != at), len(numbers) + 1)
             contents.problems.append(gap_damage(run, missing))
 
 
-def _event_order(row: Row) -> tuple[str, int]:
-    number = row["number"]
-    return str(row["run"]), number if isinstance(number, int) else 0
+def intact_events(connection: sqlite3.Connection, contents: DatabaseContents) -> Iterator[Row]:
+    """Yield the entries of the logs that can be read, numbered anew without gaps; in no order if a page is damaged."""
+    connection.text_factory = _text_or_undecodable
+    for row in raw_rows(connection, metadata.tables["events"], []):
+        log, number = contents.logs.get(str(row["run"])), row["number"]
+        if log is not None and isinstance(number, int):
+            position = bisect_left(log.numbers, number)
+            if position < len(log.numbers) and log.numbers[position] == number:
+                yield row | {"number": position + 1}
 
 
 def _take(log: RunLog, row: Row) -> str | None:
     try:
-        fact = fact_from(EventKind(row["kind"]), unpack(row["fact"]))
+        log.take(row["number"], fact_from(EventKind(row["kind"]), unpack(row["fact"])))
     except ValueError as error:
         return str(error)
-    match fact:
-        case RunChanged(status, ended):
-            log.status, log.ended = status, ended
-        case ExecutionChanged(record):
-            log.executions[record.id] = record
-        case AttemptChanged(attempt):
-            log.attempts[attempt.id] = attempt
-        case OutputWritten(name, _, last):
-            log.pieces[name] = last
     return None
 
 

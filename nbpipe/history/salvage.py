@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, insert, select
 
 from nbpipe.history import event_log, pipelines
 from nbpipe.history.database import Repository
-from nbpipe.history.inspection import DatabaseContents, Row, RunLog, executions_of, read_contents
+from nbpipe.history.inspection import DatabaseContents, Row, RunLog, executions_of, intact_events, read_contents
 from nbpipe.history.rebuild_archive import ArchivedRun, lost_run
 from nbpipe.history.row_mapping import (
     attempt_from,
@@ -28,31 +29,47 @@ from nbpipe.history.sequences import raise_to
 from nbpipe.model import AttemptChanged, AttemptRecord, ExecutionRecord, PipelineRecord, RunChanged, Status
 
 _TABLES = metadata.tables
+_BATCH = 100
 
 
-def read_damaged(path: Path) -> DatabaseContents:
-    """Return everything that can be read from a database that may be damaged in any way."""
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            return read_contents(connection)
-    except sqlite3.Error as error:
-        return DatabaseContents(problems=[str(error)])
+@contextmanager
+def damaged_database(path: Path) -> Iterator[DamagedDatabase]:
+    """Yield everything that can be read from a database that may be damaged in any way."""
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            contents = read_contents(connection)
+        except sqlite3.Error as error:
+            contents = DatabaseContents(problems=[str(error)])
+        yield DamagedDatabase(contents, intact_events(connection, contents))
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedDatabase:
+    """What can be read from a damaged database; the entries of its logs apart, since they may be very many."""
+
+    contents: DatabaseContents
+    events: Iterator[Row]
 
 
 class SalvageRepository(Repository):
     """Takes what is whole of a damaged database over into a new one."""
 
-    def take_over(self, contents: DatabaseContents, archived: Mapping[str, ArchivedRun], now: float) -> None:
+    def take_over(self, damaged: DamagedDatabase, archived: Mapping[str, ArchivedRun], now: float) -> None:
         """Write everything that is known of the runs of a damaged database, in one transaction.
 
         ``archived`` are the kept records of runs by id; they stand for the values that are lost.
         """
+        contents = damaged.contents
         with self._database.writing() as connection:
             _insert(connection, "pipelines", contents.rows["pipelines"].values())
             _insert(connection, "texts", contents.rows["texts"].values())
             known = executions_of(contents)
-            for run in _run_ids(contents):
+            runs = _run_ids(contents)
+            for run in runs:
                 _take_run(connection, contents, run, archived.get(run), known)
+            events = (row for row in damaged.events if row["run"] in runs)
+            for batch in iter(lambda: list(islice(events, _BATCH)), []):
+                _insert(connection, "events", batch)
             _take_entries(connection, contents)
             for run, log in contents.logs.items():
                 _complete_log(connection, run, log, known, now)
@@ -60,10 +77,10 @@ class SalvageRepository(Repository):
                 _raise_plausibly(connection, name, row["value"])
 
 
-def _run_ids(contents: DatabaseContents) -> list[str]:
+def _run_ids(contents: DatabaseContents) -> dict[str, None]:
     ids = dict.fromkeys([*contents.rows["runs"], *contents.damaged["runs"], *contents.logs])
     column = _TABLES["runs"].c.id.type
-    return [run for run in ids if column.accepts(run)]  # type: ignore[attr-defined]  # ours
+    return {run: None for run in ids if column.accepts(run)}  # type: ignore[attr-defined]  # ours
 
 
 def _insert(connection: Connection, table: str, rows: Any) -> None:
@@ -81,7 +98,7 @@ def _take_run(
 ) -> None:
     log = contents.logs[run]
     row = _run_row(contents, run, archived or lost_run(run))
-    row |= {"events": len(log.events)}
+    row |= {"events": len(log.numbers)}
     if log.whole and log.status is not None:
         row |= {"status": log.status.value, "ended": log.ended}
     if row["pipeline"] not in contents.rows["pipelines"]:
@@ -89,8 +106,6 @@ def _take_run(
         pipelines.keep(connection, replace(pipeline, id=row["pipeline"]))
     row["number"] = _free_number(connection, row["number"])
     connection.execute(insert(_TABLES["runs"]).values(row))
-    events = [event | {"number": number} for number, event in enumerate(log.events, 1)]
-    _insert(connection, "events", events)
     place = {"number": row["number"], "pipeline": row["pipeline"]}
     for record in _executions_of_run(run, log, known):
         _take_execution(connection, contents, record, place)

@@ -9,7 +9,7 @@ from sqlalchemy import false, update
 
 from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
-from nbpipe.history.database import Database, DatabaseCopy, is_ours
+from nbpipe.history.database import Database, DatabaseCopy
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
@@ -56,15 +56,7 @@ class History:
         return cls._opened(Database(path, shares_memory=shares_memory))
 
     @classmethod
-    def read(cls, path: Path, *, shares_memory: bool = True) -> Self:
-        """Return the history in this file for reading.
-
-        The owner of the file gets the history itself; other users get a private copy, and leave nothing behind.
-        """
-        return cls.open(path, shares_memory=shares_memory) if is_ours(path) else cls.copied(path)
-
-    @classmethod
-    def copied(cls, path: Path) -> Self:
+    def read(cls, path: Path) -> Self:
         """Return a private copy of the history in this file: nothing is written to the file or beside it."""
         return cls._opened(DatabaseCopy(path))
 

@@ -84,11 +84,11 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 
 def _show_again(session: KernelSession) -> None:
     """Show the active runs of this notebook, or else its last run, since a restarted kernel does not know them."""
-    live = session.workspace.runs.live(session.identity)
+    workspace = session.readable
+    live = workspace.runs.live(session.identity)
     for run in live:
         show_card(session, session.live.watch(run.id), None)
-    last = None if live else session.workspace.runs.newest(session.identity)
+    last = None if live else workspace.runs.newest(session.identity)
     if last is not None:
         run, steps = last
-        runs = session.workspace.runs
-        show_run(run, steps, runs.origin_numbers(steps), runs.metrics(run.id, steps))
+        show_run(run, steps, workspace.runs.origin_numbers(steps), workspace.runs.metrics(run.id, steps))

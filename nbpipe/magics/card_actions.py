@@ -48,7 +48,7 @@ class _Shown:
         elif action == "why":
             return self._why(step)
         elif action == "open":
-            executed = self.session.workspace.results.executed_notebook(self.session.identity, step)
+            executed = self.session.readable.results.executed_notebook(self.session.identity, step)
             return lines_html([f"the executed notebook: {executed}"])
         elif action == "debug":
             return lines_html([f"%nbpipe debug {step}"])
@@ -58,7 +58,7 @@ class _Shown:
         self.view.cancel(step)
 
     def _why(self, step: str) -> Html:
-        workspace = self.session.workspace
+        workspace = self.session.readable
         explanation = workspace.plans.why(self.session.request([step]), step)
         parts = (explanation.step, explanation.verdict, explanation.now, explanation.before, explanation.last)
         return why_html(*parts, numbers=workspace.runs.numbers(explanation.runs))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from nbpipe.errors import BadUsage, WorkspaceUntrusted
+from nbpipe.errors import BadUsage
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import write_lines
 from nbpipe.magics.front_end_metadata import is_watched
@@ -48,17 +48,12 @@ class KernelCaller:
 
     @property
     def workspace(self) -> Workspace:
-        """Return the kernel's workspace, or the named one; an untrusted one is opened only to look into it."""
-        if self._other is not None:
-            return self._other
-        try:
-            if self.named_workspace is None:
-                return self._session.workspace
-            self._other = Workspace.open(self.folder, self.named_workspace)
-        except WorkspaceUntrusted:
-            if not self._verb.reads_only:
-                raise
-            self._other = Workspace.read(self.folder, self.named_workspace)
+        """Return the kernel's workspace, or the named one, opened for reading if the verb only reads."""
+        if self.named_workspace is None:
+            return self._session.readable if self._verb.reads_only else self._session.workspace
+        if self._other is None:
+            open_ = Workspace.read if self._verb.reads_only else Workspace.open
+            self._other = open_(self.folder, self.named_workspace)
         return self._other
 
     @property
@@ -116,7 +111,7 @@ class KernelCaller:
         if view is None:
             if not session.has_workspace:
                 return False
-            newest = session.workspace.runs.newest(session.identity)
+            newest = session.readable.runs.newest(session.identity)
             if newest is None or newest[0].status.terminal:
                 return False
             view = session.live.watch(newest[0].id)

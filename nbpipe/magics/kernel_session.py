@@ -45,8 +45,9 @@ class KernelSession:
             named=names_cells(shell),
         )  # fmt: skip
         self.outputs = OutputBindings(shell.user_ns, hint, self._path_of)
-        self.live = RunClient(lambda: self.workspace, self.identity, _connection_file(shell))
+        self.live = RunClient(lambda: self.workspace, lambda: self.readable, self.identity, _connection_file(shell))
         self._workspace: Workspace | None = None
+        self._readable: Workspace | None = None
         self._opening = threading.Lock()
         self._executor: Executor | None = None
         self._parsed: tuple[tuple[Cell, ...], ParsedNotebook] | None = None
@@ -61,12 +62,22 @@ class KernelSession:
     def workspace(self) -> Workspace:
         """Return the workspace nearest to the notebook, recreated if it was deleted; any thread may call it."""
         with self._opening:
-            if self._workspace is not None and not self._workspace.is_in_place:
-                self._workspace.close()
-                self._workspace = None
-            if self._workspace is None:
-                self._workspace = Workspace.open(self.base)
+            self._workspace = _in_place(self._workspace) or Workspace.open(self.base)
             return self._workspace
+
+    @property
+    def readable(self) -> Workspace:
+        """Return the workspace for reading: it is not created, and nothing is written to it; any thread may call it."""
+        with self._opening:
+            self._workspace = _in_place(self._workspace)
+            if self._workspace is not None:
+                return self._workspace
+            opened = _in_place(self._readable)
+            if opened is not None and opened.context.distrust and is_trusted(opened.layout.root):
+                opened.close()
+                opened = None
+            self._readable = opened or Workspace.read(self.base)
+            return self._readable
 
     @property
     def has_workspace(self) -> bool:
@@ -83,9 +94,10 @@ class KernelSession:
         if self._executor is not None:
             self._executor.close()
             self._executor = None
-        if self._workspace is not None:
-            self._workspace.close()
-            self._workspace = None
+        for opened in (self._workspace, self._readable):
+            if opened is not None:
+                opened.close()
+        self._workspace = self._readable = None
 
     def reading(self) -> ParsedNotebook:
         """Return the parsed cells that this kernel has run."""
@@ -153,12 +165,20 @@ class KernelSession:
                     self.outputs.unbind(output.name)
 
     def _path_of(self, reference: ObjectReference) -> Path:
-        return self.workspace.materializer.path(reference)
+        return self.readable.materializer.path(reference)
 
     def _executors(self) -> Executor:
         if self._executor is None:
             self._executor = executor_of(default_target())
         return self._executor
+
+
+def _in_place(workspace: Workspace | None) -> Workspace | None:
+    """Return an open workspace; close it and return None if it was deleted or replaced."""
+    if workspace is None or workspace.is_in_place:
+        return workspace
+    workspace.close()
+    return None
 
 
 def _connection_file(shell: InteractiveShell) -> str:

@@ -50,8 +50,15 @@ class _Waiting:
 class RunClient:
     """All active runs of a kernel."""
 
-    def __init__(self, workspace: Callable[[], Workspace], notebook: str, connection_file: str) -> None:
-        self._workspace = workspace
+    def __init__(
+        self,
+        workspace: Callable[[], Workspace],
+        readable: Callable[[], Workspace],
+        notebook: str,
+        connection_file: str,
+    ) -> None:
+        self._writable = workspace
+        self._readable = readable
         self._notebook = notebook
         self._connection_file = connection_file
         self._runner: RunnerClient | None = None
@@ -128,7 +135,7 @@ class RunClient:
         steps = view.steps()
         origins = {step.origin.run for step in steps if step.origin}
         if origins - self._numbers.keys():
-            self._numbers |= self._workspace().runs.numbers(origins)
+            self._numbers |= self._readable().runs.numbers(origins)
         if focus is None and len(steps) == 1:
             focus = steps[0].step
         note = str(view.error) if view.error else _queued_because(view, focus)
@@ -196,7 +203,7 @@ class RunClient:
         """Return a run to watch, shared with another view if possible."""
         watched = (view.watched for view in self._views if view.watched is not None and not view.over)
         existing = next((each for each in watched if each.id == run), None)
-        return existing or WatchedRun(self._workspace().runs.watch(run))
+        return existing or WatchedRun(self._readable().runs.watch(run), lambda: self._writable().runs.watch(run))
 
     def _attach(self, view: RunView, run: str) -> None:
         try:
@@ -218,7 +225,7 @@ class RunClient:
     def _rich_outputs(self, notebook: str) -> tuple[Html, ...]:
         """Return what an executed notebook displayed; of one that was changed, that it was."""
         try:
-            return rich_outputs(self._workspace().results.read_executed(notebook))
+            return rich_outputs(self._readable().results.read_executed(notebook))
         except NbpipeError as error:
             return (element("div", error.message),)
         except (OSError, ValueError):
@@ -230,7 +237,7 @@ class RunClient:
         previews: dict[str, Preview] = {}
         for artifact in record.artifacts if record else ():
             if artifact not in self._previews_by_artifact:
-                self._previews_by_artifact[artifact] = preview(artifact, self._workspace().materializer)
+                self._previews_by_artifact[artifact] = preview(artifact, self._readable().materializer)
             previews[f"{focus}.{artifact.name}"] = self._previews_by_artifact[artifact]
         return previews
 
@@ -293,7 +300,7 @@ class RunClient:
     def _send(
         self, cells: tuple[Cell, ...], request: PipelineRequest, run_options: RunOptions, joins: str = ""
     ) -> None:
-        root = self._workspace().layout.root
+        root = self._writable().layout.root
         submission = Submission(
             cells, request, run_options, root, dict(os.environ), joins, self._gesture, Lifetime.KERNEL,
             self._connection_file, holds=True,
@@ -340,7 +347,7 @@ class RunClient:
         )
         recorded: Collection[str] = ()
         try:
-            workspace = self._workspace()
+            workspace = self._readable()
             workspace.runs.live(self._notebook)
             recorded = workspace.runs.numbers(carried)
         except NbpipeError as error:

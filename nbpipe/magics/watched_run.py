@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nbpipe.magics.step_log import StepLog
@@ -14,9 +14,13 @@ from nbpipe.views.card_state import StepActivity
 
 @dataclass(eq=False, slots=True)
 class WatchedRun:
-    """The state of a run, and the output of the newest attempt of each execution; thread-safe."""
+    """The state of a run, and the output of the newest attempt of each execution; thread-safe.
+
+    ``watcher`` only reads; ``canceller`` returns one that writes.
+    """
 
     watcher: RunWatcher
+    canceller: Callable[[], RunWatcher]
     _logs: dict[str, tuple[int, StepLog]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -67,7 +71,7 @@ class WatchedRun:
 
     def cancel(self, execution: str) -> None:
         """Request the cancellation of an execution, or with an empty id of the whole run."""
-        self.watcher.cancel(execution)
+        self.canceller().cancel(execution)
 
     def _log_of(self, attempt: AttemptRecord) -> StepLog | None:
         """Return the log of an attempt, empty for a new one; None if a newer attempt of its execution has begun."""

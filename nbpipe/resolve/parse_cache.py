@@ -38,13 +38,7 @@ class ParseCache:
 
     def read(self, notebook: Path, cells: Sequence[Cell]) -> ParsedNotebook:
         """Return the parsed cells: from the cache, or parsed now and cached."""
-        try:
-            name = _name(cells, self._now)
-        except (OSError, UnicodeEncodeError):
-            return parse_cells(cells)
-        # Relative, so that the cache stays valid when the workspace moves.
-        relative = os.fsencode(os.path.relpath(notebook, self._folder))
-        path = self._folder / f"{short_digest(bytes_digest(relative), 32)}.txt"
+        path, name = self._entry(notebook, cells)
         cached = _recall(path, name)
         if cached is not None:
             return cached
@@ -52,6 +46,20 @@ class ParseCache:
         if name is not None and _is_ours(self._folder.parent):
             _remember(path, name, encode_notebook(reading))
         return reading
+
+    def recall(self, notebook: Path, cells: Sequence[Cell]) -> ParsedNotebook:
+        """Return the parsed cells: from the cache, or parsed now; nothing is written."""
+        return _recall(*self._entry(notebook, cells)) or parse_cells(cells)
+
+    def _entry(self, notebook: Path, cells: Sequence[Cell]) -> tuple[Path, str | None]:
+        """Return the file of a notebook's entry and the name that a valid one has; None if nothing can be cached."""
+        # Relative, so that the cache stays valid when the workspace moves.
+        relative = os.fsencode(os.path.relpath(notebook, self._folder))
+        path = self._folder / f"{short_digest(bytes_digest(relative), 32)}.txt"
+        try:
+            return path, _name(cells, self._now)
+        except (OSError, UnicodeEncodeError):
+            return path, None
 
 
 def _is_ours(folder: Path) -> bool:

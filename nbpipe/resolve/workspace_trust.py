@@ -88,6 +88,11 @@ def is_trusted(root: Path) -> bool:
     return not objections(root)
 
 
+def is_marked(root: Path) -> bool:
+    """Return whether a workspace has this user's mark."""
+    return _valid_mark(root) is not None
+
+
 def require_trust(root: Path) -> None:
     """Raise WorkspaceUntrusted if a workspace is not to be used."""
     found = objections(root)

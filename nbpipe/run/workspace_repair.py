@@ -10,7 +10,7 @@ from pathlib import Path
 from nbpipe.data.executed_notebook import damage_of_executed
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.rebuild_archive import ArchivedRun
-from nbpipe.history.salvage import read_damaged
+from nbpipe.history.salvage import damaged_database
 from nbpipe.history.store import History
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import archived_runs, attempt_folders, keep_result, keep_run
@@ -83,10 +83,12 @@ def rebuild_history(layout: WorkspaceLayout, shares_memory: bool, now: float) ->
     aside = _set_database_aside(layout)
     if aside is None or not aside.is_file() or aside.is_symlink():
         return
-    contents, runs = read_damaged(aside), archived_runs(layout)
     try:
-        with History.open(layout.database, shares_memory=shares_memory) as history:
-            history.salvage.take_over(contents, runs, now)
+        with (
+            damaged_database(aside) as damaged,
+            History.open(layout.database, shares_memory=shares_memory) as history,
+        ):
+            history.salvage.take_over(damaged, archived_runs(layout), now)
     except HistoryOutOfReach:
         # The archived results alone will be restored.
         _set_database_aside(layout)

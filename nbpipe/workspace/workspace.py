@@ -15,7 +15,6 @@ from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.file_system_kind import shares_memory
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import BadUsage, HistoryDamaged, HistoryOutOfReach
-from nbpipe.history.database import is_ours
 from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
@@ -30,7 +29,15 @@ from nbpipe.resolve.workspace_layout import (
     require_writable,
     write_settings,
 )
-from nbpipe.resolve.workspace_trust import Objection, accept, is_trusted, objections, reason_words, require_trust
+from nbpipe.resolve.workspace_trust import (
+    Objection,
+    accept,
+    is_marked,
+    is_trusted,
+    objections,
+    reason_words,
+    require_trust,
+)
 from nbpipe.run.runner_client import launch
 from nbpipe.run.submission import Submission
 from nbpipe.run.verification import VerificationProblem, VerificationReport, verify_workspace
@@ -75,14 +82,9 @@ class Workspace:
 
     @classmethod
     def read(cls, near: Path, named: Path | None = None) -> Self:
-        """Open the workspace for reading; nothing is written to one of another user, or one that is not trusted."""
+        """Open the workspace for reading: nothing is written to it, and nothing is created, whoever owns it."""
         layout = find_workspace(near, named)
-        distrust = objections(layout.root)
-        if distrust:
-            return cls._opened(layout, History.copied(layout.database), distrust)
-        if is_ours(layout.database):
-            make_workspace(layout)
-        return cls._opened(layout, History.read(layout.database, shares_memory=shares_memory(layout.database)))
+        return cls._opened(layout, History.read(layout.database), objections(layout.root))
 
     @classmethod
     def trust(cls, near: Path, named: Path | None = None) -> AcceptedWorkspace:
@@ -165,17 +167,13 @@ class Workspace:
         With ``repair``, damaged results are no longer offered, and a damaged history is rebuilt from intact parts.
         """
         layout = find_workspace(near, named)
-        require_writable(layout)
         require_trust(layout.root)
         damaged = [VerificationProblem(str(path), message) for path, message in misplaced(layout)]
         if repair:
-            for path, _ in list(misplaced(layout)):
-                set_aside(path)
-        errors = _history_damage(layout, repair=repair)
-        if errors and repair:
-            rebuild_history(layout, shares_memory(layout.database), time.time())
-        damaged += [VerificationProblem("history", message) for message in errors]
-        with cls.open(near, named) as workspace:
+            damaged += _repaired_history(layout)
+        with (cls.open if repair else cls.read)(near, named) as workspace:
+            if not repair:
+                damaged += _history_problems(workspace.context.history)
             context = workspace.context
             digests = NoDigestCache() if full else context.digests
             report = verify_workspace(
@@ -184,23 +182,38 @@ class Workspace:
         return dataclasses.replace(report, problems=(*damaged, *report.problems))
 
 
-def _history_damage(layout: WorkspaceLayout, *, repair: bool) -> list[str]:
-    """Return the errors in the database; raise HistoryDamaged if it cannot be opened, unless it is repaired."""
+def _history_problems(history: History) -> list[VerificationProblem]:
+    return [VerificationProblem("history", message) for message in history.damage()]
+
+
+def _repaired_history(layout: WorkspaceLayout) -> list[VerificationProblem]:
+    """Set aside what is misplaced, rebuild a damaged database, and return the problems that it had."""
+    require_writable(layout)
+    for path, _ in list(misplaced(layout)):
+        set_aside(path)
     make_workspace(layout)
     try:
         with History.open(layout.database, shares_memory=shares_memory(layout.database)) as history:
-            return history.damage()
+            problems = _history_problems(history)
     except HistoryDamaged as error:
-        if not repair:
-            raise
-        return [error.message]
+        problems = [VerificationProblem("history", error.message)]
+    if problems:
+        rebuild_history(layout, shares_memory(layout.database), time.time())
+    return problems
 
 
-def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRequest:
-    """Return the request for all steps of a saved notebook; with a layout, the workspace's parse cache is used."""
+def request_for(path: Path, layout: WorkspaceLayout | None = None, *, reads_only: bool = False) -> PipelineRequest:
+    """Return the request for all steps of a saved notebook; with a layout, the workspace's parse cache is used.
+
+    Nothing is added to the cache by a caller that ``reads_only``, or in a workspace that could not be made yet.
+    """
     path = absolute(path)
     notebook = read_notebook(path)
     cache = ParseCache(layout.readings, time.time()) if layout and is_trusted(layout.root) else None
-    reading = cache.read(path, notebook.cells) if cache else parse_cells(notebook.cells)
+    if cache is None:
+        reading = parse_cells(notebook.cells)
+    else:
+        keeps = layout is not None and not reads_only and is_marked(layout.root)
+        reading = (cache.read if keeps else cache.recall)(path, notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)
