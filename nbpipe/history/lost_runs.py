@@ -1,11 +1,11 @@
-"""Runs whose process died, marked as lost."""
+"""Runs whose process died: they end as lost, or as their steps did if all of them had ended."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, true
 
 from nbpipe.history import attempts, executions, runs
 from nbpipe.history.database import Repository
@@ -14,7 +14,7 @@ from nbpipe.history.schema import attempts as attempt_rows
 from nbpipe.history.schema import claims
 from nbpipe.history.schema import executions as execution_rows
 from nbpipe.history.schema import runs as run_rows
-from nbpipe.model import AttemptRecord, Failure, FailureKind, Status
+from nbpipe.model import AttemptRecord, Failure, FailureKind, Status, run_outcome
 
 _FAILURE = Failure(FailureKind.LOST, "", "", "the process that carried the run exited unexpectedly")
 
@@ -32,7 +32,11 @@ class LostRunRepository(Repository):
         return [attempt_from(row) for row in rows if row.owner in dead]
 
     def mark_lost(self, *, alive: Callable[[str], bool], now: float) -> list[str]:
-        """Mark unfinished runs whose owner is dead as lost, with everything unfinished in them; return their ids."""
+        """End unfinished runs whose owner is dead, and return their ids.
+
+        What is unfinished in them is marked as lost, and so is the run. Where nothing was unfinished, the process died
+        while it waited for more steps.
+        """
         going_on = run_rows.c.status.in_(GOING_ON)
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -60,6 +64,14 @@ def _lose(connection: Connection, run: str, now: float) -> bool:
     attempts.write(connection, run, lost, now)
     open_ = select(execution_rows).where(execution_rows.c.run == run, execution_rows.c.status.in_(GOING_ON))
     records = [replace(each, status=Status.LOST, ended=now) for each in executions.read(connection, open_)]
+    status = Status.LOST if records or unfinished else _outcome(connection, run)
     executions.write(connection, records, now)
     # Followers of the log stop at the run's end, so everything that ends with it is logged before.
-    return runs.end(connection, run, Status.LOST, now)
+    return runs.end(connection, run, status, now)
+
+
+def _outcome(connection: Connection, run: str) -> Status:
+    """Return the outcome of a run whose executions have all ended; of one without any, that it is lost."""
+    of_run = execution_rows.c.run == run, execution_rows.c.current.is_(true())
+    statuses = connection.scalars(select(execution_rows.c.status).where(*of_run)).all()
+    return run_outcome(map(Status, statuses)) if statuses else Status.LOST

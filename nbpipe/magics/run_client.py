@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
+from nbpipe.magics.gestures import Gestures
 from nbpipe.magics.run_view import RunView, StepDescription
 from nbpipe.magics.watched_run import WatchedRun
 from nbpipe.model import Artifact, Cell, PipelineWarning, Preview, Status, step_needs
@@ -29,8 +30,6 @@ from nbpipe.workspace import Workspace
 _LOOK_SECONDS = 0.15
 # Cells that are run together, as by Run All, are one run.
 _QUIET_SECONDS = 0.06
-# The cells of one gesture follow each other at once: after this idle time, a cell begins a new gesture.
-_GESTURE_SECONDS = 0.3
 _BEGIN_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 _STUMBLES = 3
@@ -50,8 +49,11 @@ class _Waiting:
 class RunClient:
     """All active runs of a kernel."""
 
-    def __init__(self, workspace: Callable[[], Workspace], notebook: str, connection_file: str) -> None:
+    def __init__(
+        self, workspace: Callable[[], Workspace], notebook: str, connection_file: str, gestures: Gestures
+    ) -> None:
         self._workspace = workspace
+        self._gestures = gestures
         self._notebook = notebook
         self._connection_file = connection_file
         self._runner: RunnerClient | None = None
@@ -64,9 +66,6 @@ class RunClient:
         self._shown_warnings: set[PipelineWarning] = set()
         self._displays_by_notebook: dict[str, tuple[Html, ...]] = {}
         self._previews_by_artifact: dict[Artifact, Preview] = {}
-        self._gesture = 0
-        self._is_busy = False
-        self._release_timer = threading.Timer(_GESTURE_SECONDS, self._release)
         self.landed: Callable[[], None] = lambda: None
 
     def submit(self, request: PipelineRequest, cells: tuple[Cell, ...]) -> RunView:
@@ -107,17 +106,11 @@ class RunClient:
             existing = next((view for view in whole_runs if view.watched is not None and view.watched.id == run), None)
             return existing or self._look_after(RunView(self.picture, self._watched(run)))
 
-    def begin_cell(self) -> None:
-        """Note that a cell begins: active runs are held until no cell has run for a moment."""
+    def release(self) -> None:
+        """Let the active runs end as soon as nothing is left to do in them: their gesture is over."""
         with self._lock:
-            self._is_busy = True
-            self._release_timer.cancel()
-
-    def end_cell(self) -> None:
-        """Note that a cell has ended; the next cell of the same gesture follows at once."""
-        with self._lock:
-            self._is_busy = False
-            self._release_soon()
+            if self._runner is not None:
+                self._runner.release()
 
     def newest(self) -> RunView | None:
         """Return the view of the active run that was submitted last."""
@@ -142,7 +135,6 @@ class RunClient:
         """Disconnect from the active runs, which continue."""
         with self._lock:
             self._flush()
-            self._release_timer.cancel()
             runner, self._runner = self._runner, None
             views, self._views = self._views, []
             watcher = self._watcher
@@ -162,19 +154,6 @@ class RunClient:
             while view.run is None and not view.error and time.monotonic() < deadline:
                 with view.changed:
                     view.changed.wait(_LOOK_SECONDS)
-
-    def _release_soon(self) -> None:
-        self._release_timer.cancel()
-        self._release_timer = threading.Timer(_GESTURE_SECONDS, self._release)
-        self._release_timer.daemon = True
-        self._release_timer.start()
-
-    def _release(self) -> None:
-        with self._lock:
-            if not self._is_busy:
-                self._gesture += 1
-                if self._runner is not None:
-                    self._runner.release()
 
     def _joinable(self) -> str:
         """Return the id of the kernel's run that accepts more steps, or of the request that may become one."""
@@ -295,7 +274,7 @@ class RunClient:
     ) -> None:
         root = self._workspace().layout.root
         submission = Submission(
-            cells, request, run_options, root, dict(os.environ), joins, self._gesture, Lifetime.KERNEL,
+            cells, request, run_options, root, dict(os.environ), joins, self._gestures.number, Lifetime.KERNEL,
             self._connection_file, holds=True,
         )  # fmt: skip
         if self._runner is None:
@@ -305,8 +284,7 @@ class RunClient:
 
     def _hand_over(self, runner: RunnerClient, submission: Submission) -> None:
         runner.submit(submission)
-        if not self._is_busy:
-            self._release_soon()
+        self._gestures.extend()
 
     def _submit_again(self, request: str) -> bool:
         """Submit a request again that an exited runner had not begun; return False if that was done before."""

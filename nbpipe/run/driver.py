@@ -74,7 +74,7 @@ class Driver:
     """Carries out one run. ``clock`` returns seconds since the epoch, ``new_id`` unique ids.
 
     ``interrupted`` returns whether to stop the run, ``requested`` the cancellations requested elsewhere. ``watch`` is
-    called whenever the run's log has new entries. While ``held`` is set, the run does not finish.
+    called whenever the run's log has new entries.
     """
 
     run: RunRecord
@@ -88,7 +88,6 @@ class Driver:
     watch: Callable[[], None] = lambda: None
     interrupted: Callable[[], bool] = lambda: False
     requested: Callable[[], CancelRequests] = CancelRequests
-    held: threading.Event = field(default_factory=threading.Event)
     _table: ExecutionTable = field(default_factory=ExecutionTable)
     _running: dict[str, ExecutionState] = field(default_factory=dict)
     _executor: Executor | None = None
@@ -105,6 +104,7 @@ class Driver:
     _gesture: int = 0
     _refused: set[str] = field(default_factory=set)
     _is_over: bool = False
+    _is_held: bool = False
     _is_unseen: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _woken: threading.Event = field(default_factory=threading.Event)
@@ -126,6 +126,17 @@ class Driver:
             self._increments.append(increment)
         self._woken.set()
         return True
+
+    def hold(self) -> None:
+        """Keep the run from finishing when nothing is left to do; any thread may call it."""
+        with self._lock:
+            self._is_held = True
+
+    def release(self) -> None:
+        """Let the run finish when nothing is left to do; any thread may call it."""
+        with self._lock:
+            self._is_held = False
+        self._woken.set()
 
     def carry_out(self) -> Status:
         """Run all steps to their end and return the run's status."""
@@ -154,7 +165,7 @@ class Driver:
     def _close(self) -> bool:
         """Let the run finish, unless it is held or steps have just been added."""
         with self._lock:
-            if self._increments or (self.held.is_set() and not self._cancelled):
+            if self._increments or (self._is_held and not self._cancelled):
                 return False
             self._is_over = True
         self._feed(machine.RunReleased())

@@ -68,10 +68,13 @@ class ActiveRun:
         """Return whether the run takes no more steps."""
         return self.driver.is_over
 
-    @property
-    def held(self) -> threading.Event:
-        """The event that keeps the run open for more steps while it is set."""
-        return self.driver.held
+    def hold(self) -> None:
+        """Keep the run open for more steps."""
+        self.driver.hold()
+
+    def release(self) -> None:
+        """Let the run end as soon as nothing is left to do."""
+        self.driver.release()
 
 
 @dataclass(slots=True)
