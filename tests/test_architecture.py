@@ -75,6 +75,7 @@ BORDERS = {
     "nbpipe.execution.attempt.attempt_runner",  # the worker: a surprise of ours becomes a lost attempt
     "nbpipe.language.notebook_file",  # nbformat raises whatever it meets in an old or broken notebook
     "nbpipe.magics",  # the author's kernel
+    "nbpipe.magics.cell_run",  # its thread: what is raised there is raised again in the cell that waits
     "nbpipe.papermill_engine.notebook_run",  # its thread: what is raised there is raised again where papermill sees it
     "nbpipe.run.driver",  # the executor's loop
     "nbpipe.runner.service",  # its threads: the client that submitted a run is told what broke it off

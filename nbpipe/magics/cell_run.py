@@ -12,7 +12,7 @@ from nbpipe.errors import OutOfReach
 from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, run_outcome
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.cancellation import watch_signals
-from nbpipe.run.driver import Executor
+from nbpipe.run.executor import Executor
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions, new_run_id

@@ -24,7 +24,7 @@ from nbpipe.model import Cell, ExecutionRecord, ObjectReference, PipelineWarning
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import find_workspace
 from nbpipe.resolve.workspace_trust import is_trusted
-from nbpipe.run.driver import Executor
+from nbpipe.run.executor import Executor
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
