@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from sqlalchemy import Connection, delete, select, true
@@ -31,11 +31,11 @@ class LostRunRepository(Repository):
         dead = {owner for owner in {row.owner for row in rows} if not alive(owner)}
         return [attempt_from(row) for row in rows if row.owner in dead]
 
-    def mark_lost(self, *, alive: Callable[[str], bool], now: float) -> list[str]:
+    def mark_lost(self, *, alive: Callable[[str], bool], now: float, interrupted: Collection[str] = ()) -> list[str]:
         """End unfinished runs whose owner is dead, and return their ids.
 
-        What is unfinished in them is marked as lost, and so is the run. Where nothing was unfinished, the process died
-        while it waited for more steps.
+        What is unfinished in them is marked as lost, and so is the run. A run in which nothing was unfinished ends as
+        its steps did: its process died while it waited for more. ``interrupted`` are runs in which something was.
         """
         going_on = run_rows.c.status.in_(GOING_ON)
         with self._database.reading() as connection:
@@ -47,13 +47,13 @@ class LostRunRepository(Repository):
         if not suspects:
             return []
         with self._database.writing() as connection:
-            lost = [row.id for row in suspects if _lose(connection, row.id, now)]
+            lost = [row.id for row in suspects if _lose(connection, row.id, now, was_interrupted=row.id in interrupted)]
             for owner in dead:
                 connection.execute(delete(claims).where(claims.c.owner == owner))
             return lost
 
 
-def _lose(connection: Connection, run: str, now: float) -> bool:
+def _lose(connection: Connection, run: str, now: float, *, was_interrupted: bool) -> bool:
     present = connection.scalar(select(run_rows.c.status).where(run_rows.c.id == run).with_for_update())
     # Another process may have been faster.
     if present is None or Status(present).terminal:
@@ -64,7 +64,7 @@ def _lose(connection: Connection, run: str, now: float) -> bool:
     attempts.write(connection, run, lost, now)
     open_ = select(execution_rows).where(execution_rows.c.run == run, execution_rows.c.status.in_(GOING_ON))
     records = [replace(each, status=Status.LOST, ended=now) for each in executions.read(connection, open_)]
-    status = Status.LOST if records or unfinished else _outcome(connection, run)
+    status = Status.LOST if was_interrupted or records or unfinished else _outcome(connection, run)
     executions.write(connection, records, now)
     # Followers of the log stop at the run's end, so everything that ends with it is logged before.
     return runs.end(connection, run, status, now)
