@@ -126,7 +126,7 @@ def execution_from(
         attempts=row.attempts,
         seconds=row.seconds,
         saved_seconds=row.saved_seconds,
-        reasons=tuple(Reason(*reason) for reason in json.loads(row.reasons)),
+        reasons=tuple(Reason(*reason) for reason in _list(row.reasons)),
         components=components,
         key=row.key,
         origin=None if row.origin_run is None else ResultOrigin(row.origin_run, row.origin_step, row.origin_attempt),
@@ -135,12 +135,17 @@ def execution_from(
         failure=failure_from(row.failure),
         started=row.started,
         ended=row.ended,
-        notes=tuple(json.loads(row.notes)),
+        notes=tuple(_list(row.notes)),
         observed=observed,
-        written=tuple(json.loads(row.written)),
-        needs=tuple(json.loads(row.needs)),
+        written=tuple(_list(row.written)),
+        needs=tuple(_list(row.needs)),
         current=row.current,
     )
+
+
+def _list(stored: str) -> list[Any]:
+    # Most lists are empty, and parsing takes twenty times longer than this comparison.
+    return [] if stored == "[]" else json.loads(stored)
 
 
 def output_to_row(record: ExecutionRecord, position: int) -> dict[str, Any]:
