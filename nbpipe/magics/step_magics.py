@@ -24,6 +24,7 @@ from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import owner_named
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
+from nbpipe.verbs.calls import call
 from nbpipe.verbs.options import DEBUG_WORKSPACE
 from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
@@ -74,7 +75,7 @@ class StepMagics(Magics):
     def _call(self, invocation: Invocation) -> None:
         named = invocation[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in invocation.verb.options else None
         with KernelCaller(self.session, invocation.verb, named, self._carry_out) as caller:
-            response = invocation.verb.call(invocation, caller)
+            response = call(invocation, caller)
         if response is not None:
             render(self.session, response)
 
