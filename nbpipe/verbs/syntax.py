@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
 from typing import Any, Generic, TypeVar
 
-
 T = TypeVar("T")
 
 

@@ -20,6 +20,7 @@ from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.resolve.found_workspace import FoundWorkspace, look_up_workspace
 from nbpipe.resolve.parse_cache import ParseCache
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import (
@@ -30,7 +31,7 @@ from nbpipe.resolve.workspace_layout import (
     require_writable,
     write_settings,
 )
-from nbpipe.resolve.workspace_trust import Objection, accept, is_trusted, objections, reason_words, require_trust
+from nbpipe.resolve.workspace_trust import Objection, accept, objections, reason_words
 from nbpipe.run.runner_client import launch
 from nbpipe.run.submission import Submission
 from nbpipe.run.verification import VerificationProblem, VerificationReport, set_aside, verify_workspace
@@ -66,19 +67,28 @@ class Workspace:
 
         Raise WorkspaceUntrusted if this user has neither made nor accepted it.
         """
-        layout = find_workspace(near, named)
+        return cls.open_found(look_up_workspace(near, named))
+
+    @classmethod
+    def open_found(cls, found: FoundWorkspace) -> Self:
+        """Open a workspace that was looked up, as :meth:`open` does."""
+        layout = found.layout
         require_writable(layout)
-        require_trust(layout.root)
+        found.require_trust()
         make_workspace(layout)
         return cls._opened(layout, History.open(layout.database, shares_memory=shares_memory(layout.database)))
 
     @classmethod
     def read(cls, near: Path, named: Path | None = None) -> Self:
         """Open the workspace for reading; nothing is written to one of another user, or one that is not trusted."""
-        layout = find_workspace(near, named)
-        distrust = objections(layout.root)
-        if distrust:
-            return cls._opened(layout, History.copied(layout.database), distrust)
+        return cls.read_found(look_up_workspace(near, named))
+
+    @classmethod
+    def read_found(cls, found: FoundWorkspace) -> Self:
+        """Open a workspace that was looked up for reading, as :meth:`read` does."""
+        layout = found.layout
+        if found.distrust:
+            return cls._opened(layout, History.copied(layout.database), found.distrust)
         if is_ours(layout.database):
             make_workspace(layout)
         return cls._opened(layout, History.read(layout.database, shares_memory=shares_memory(layout.database)))
@@ -194,9 +204,14 @@ class Workspace:
 
 def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRequest:
     """Return the request for all steps of a saved notebook; with a layout, the workspace's parse cache is used."""
+    return request_in(path, FoundWorkspace(layout, objections(layout.root)) if layout else None)
+
+
+def request_in(path: Path, found: FoundWorkspace | None) -> PipelineRequest:
+    """Return the request for all steps of a saved notebook; a trusted workspace's parse cache is used."""
     path = absolute(path)
     notebook = read_notebook(path)
-    cache = ParseCache(layout.readings, time.time()) if layout and is_trusted(layout.root) else None
+    cache = ParseCache(found.layout.readings, time.time()) if found and not found.distrust else None
     reading = cache.read(path, notebook.cells) if cache else parse_cells(notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)
