@@ -45,7 +45,7 @@ def encode_sparse(value: object) -> str:
 
     Fields that are declared with :data:`ALWAYS` as their metadata are always written.
     """
-    return _ENCODER.encode(msgspec.to_builtins(_sparse(value), enc_hook=_path_or_repr))
+    return _ENCODER.encode(_sparse(value))
 
 
 def decode(text: str | bytes, kind: type[_T]) -> _T:
@@ -128,12 +128,15 @@ def _path_from(kind: type, value: object) -> Path:
 
 
 def _sparse(value: object) -> Any:
+    """Return a value as what JSON has; enums that are texts or numbers are written as these."""
+    if isinstance(value, str | int | float):
+        return value
     if isinstance(value, tuple | list):
         return [_sparse(item) for item in value]
     kind: Any = type(value)
     defaults = _defaults(kind)
     if defaults is None:
-        return value
+        return msgspec.to_builtins(value, enc_hook=_path_or_repr)
     written: dict[str, Any] = {}
     for name, default in defaults:
         item = getattr(value, name)
