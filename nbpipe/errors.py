@@ -221,6 +221,9 @@ class StoreOutOfReach(OutOfReach):
     code = "store-out-of-reach"
 
 
+REPAIR = "Repair the workspace: nbpipe verify --repair"
+
+
 class ClusterOutOfReach(OutOfReach):
     """A compute target cannot be started, or was lost."""
 

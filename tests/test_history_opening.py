@@ -161,9 +161,19 @@ def test_a_place_that_cannot_hold_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
 
-    for path in (tmp_path / "file" / "history.db", tmp_path / "folder"):
-        with pytest.raises(HistoryOutOfReach, match="cannot be opened"):
-            History.open(path)
+    with pytest.raises(HistoryOutOfReach, match="cannot be opened"):
+        History.open(tmp_path / "file" / "history.db")
+    with pytest.raises(HistoryDamaged, match="a link or a folder"):
+        History.open(tmp_path / "folder")
+
+
+def test_nothing_is_made_through_a_link(tmp_path):
+    (tmp_path / "history.db").symlink_to(tmp_path / "elsewhere.db")
+
+    for open_ in (History.open, History.read):
+        with pytest.raises(HistoryDamaged, match="a link or a folder"):
+            open_(tmp_path / "history.db")
+    assert not (tmp_path / "elsewhere.db").exists()
 
 
 def test_a_local_file_is_logged_ahead(tmp_path):

@@ -15,6 +15,7 @@ from sample_history import artifact, begin, nobody, pipeline, put, record, reuse
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.attempts import RunChanges
+from nbpipe.history.column_types import leads_inside
 from nbpipe.history.digest_cache import CachedDigest
 from nbpipe.history.runs import CancelRequests, RunFilter
 from nbpipe.history.store import History
@@ -57,7 +58,7 @@ RECORDS = st.builds(
     components=st.lists(st.builds(KeyComponent, ANY, ANY, ANY, ANY | LONG), max_size=3).map(tuple),
     key=st.none() | PLAIN,
     origin=st.none() | st.builds(ResultOrigin, PLAIN, PLAIN, PLAIN),
-    notebook=st.none() | PLAIN,
+    notebook=st.none() | PLAIN.filter(leads_inside),
     artifacts=st.lists(
         st.builds(Artifact, PLAIN, PLAIN, st.builds(ObjectReference, PLAIN, PLAIN, PLAIN, COUNT)),
         max_size=3,

@@ -15,6 +15,7 @@ from scripted_executor import Bench
 from test_reuse_lookup import flip
 
 from nbpipe.cli.command import outcome
+from nbpipe.codec import pack, unpack
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.views.text_tables import verified_lines
 from nbpipe.workspace import Workspace
@@ -115,6 +116,10 @@ def far(tmp_path):
             told = json.dumps([[*made[:2], "lake", *made[3:]] for made in json.loads(text)])
             connection.execute("UPDATE attempts SET artifacts = ? WHERE id = ?", (told, attempt))
         connection.execute("UPDATE outputs SET store = 'lake' WHERE execution = ?", (execution,))
+        for run, number, packed in connection.execute("SELECT run, number, fact FROM events").fetchall():
+            if json.loads(told := unpack(packed)).get("step") == "make" or f'"execution":"{execution}"' in told:
+                fact = pack(told.replace('"store":"default"', '"store":"lake"'))
+                connection.execute("UPDATE events SET fact = ? WHERE (run, number) = (?, ?)", (fact, run, number))
     connection.close()
     yield bench
     bench.executor.close()

@@ -145,12 +145,16 @@ def test_a_kept_result_that_is_torn_is_a_problem_and_no_result(bench):
     assert bench.run() == ["use"]
 
 
-def test_a_kept_result_that_history_knows_is_read_only_in_full(bench):
+def test_a_kept_result_that_history_knows_is_written_anew_by_a_repair(bench):
     (record,) = (bench.folder / ".nbpipe" / "runs").glob("*/use/*/record.json.gz")
+    before = read_archived_result(gunzip_text(record.read_bytes()))
     record.write_bytes(record.read_bytes()[:100])
 
-    assert verify(bench).is_intact
-    assert ["not a kept result" in problem.said for problem in verify(bench, full=True).problems] == [True]
+    assert ["not a kept result" in problem.said for problem in verify(bench).problems] == [True]
+    assert verify(bench, repair=True).is_intact
+    after = read_archived_result(gunzip_text(record.read_bytes()))
+    assert (after.execution.artifacts, after.offers) == (before.execution.artifacts, before.offers)
+    assert verify(bench).problems == ()
 
 
 def test_a_kept_result_reads_back_as_it_was(bench):

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbpipe.data.artifacts import check
 from nbpipe.data.digests import DigestCache, content_digest
+from nbpipe.data.executed_notebook import read_executed
 from nbpipe.data.file_pinning import pin_files
 from nbpipe.data.job_file import JobFile, module_source, read_job
 from nbpipe.data.materializer import Materializer
@@ -102,15 +103,16 @@ def current_step_context(
 
 
 def recorded_step_context(
-    run: RunRecord, record: ExecutionRecord, *, materializer: Materializer, digests: DigestCache
+    run: RunRecord, record: ExecutionRecord, digest: str | None, *, materializer: Materializer, digests: DigestCache
 ) -> StepContext:
     """Return the context of a step's recorded attempt; raise BadUsage if that no longer exists.
 
+    Raise StoreOutOfReach if its executed notebook does not have the recorded ``digest``, since its code may be run.
     Stored inputs are verified; a damaged one is an error. ``notes`` name the declared files that have changed since.
     """
     executed = Path(record.notebook or "")
     try:
-        document = json.loads(executed.read_text(encoding="utf-8"))
+        document = read_executed(executed, digest)
         job = read_job(executed.parent)
     except PermissionError:
         raise

@@ -46,7 +46,7 @@ class PieceReader:
                 file.seek(self._offsets[first])
                 size = self._end if stop == len(self._numbers) else self._offsets[stop]
                 lines = file.read(max(0, size - self._offsets[first])).split(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return []
         # If a later piece exists, pieces missing before it will not come.
         last = self._numbers[-1] if upto is None else min(upto, self._numbers[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import tempfile
 import threading
 import time
@@ -17,19 +18,24 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
+from nbpipe.errors import REPAIR, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database_copy import DatabaseFileState, copy_database, state_of
 from nbpipe.permissions import barred, make_folder, may, open_private, owner_of
 
 BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
+_MAGIC, _HEADER_BYTES = b"SQLite format 3\0", 100
 # Older SQLite libraries take 999 values in one statement.
 _CHUNK = 900
 
-_REPAIR = "Rebuild it from the results on disk: nbpipe verify --repair"
-_DAMAGED = ("not a database", "malformed", "corrupt", "could not decode", "can't decode")
+_DAMAGED = (
+    "not a database", "malformed", "corrupt", "could not decode", "can't decode", "unsupported file format",
+    "no such table", "no such column", "has no column", "datatype mismatch",
+)  # fmt: skip
 
+_CONTRADICTION = ("constraint failed",)
 _CAUSES = (
+    (_CONTRADICTION, "could not be read or written: what it holds contradicts itself", REPAIR),
     (
         ("locked", "busy"),
         f"has been kept busy by another process for {BUSY_SECONDS:.0f} s",
@@ -43,7 +49,7 @@ _CAUSES = (
     (
         _DAMAGED,
         "is damaged",
-        _REPAIR,
+        REPAIR,
     ),
     (
         ("readonly", "read-only"),
@@ -73,6 +79,7 @@ class Database:
         """Return the database file, created if missing and checked to be writable."""
         with translated_errors(path):
             make_folder(path.parent)
+            require_database(path)
             _require_writable(path)
             _make(path)
         return path
@@ -101,12 +108,6 @@ class Database:
     def is_in_place(self) -> bool:
         """Return whether the file at the path is still the one that was opened: SQLite keeps using a deleted one."""
         return self._file == _identity(self.path)
-
-    def damage(self) -> list[str]:
-        """Return the errors that SQLite finds in its file; empty if there are none."""
-        with self.reading() as connection:
-            lines = connection.exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
-        return [str(line) for line in lines if line != "ok"]
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -149,6 +150,7 @@ class DatabaseCopy(Database):
 
     def _prepared(self, path: Path) -> Path:
         _require_readable(path)
+        require_database(path)
         self._copies += 1
         copy = Path(self._folder.name, str(self._copies))
         with translated_errors(path):
@@ -206,14 +208,14 @@ def _reporting_damage(path: Path) -> Iterator[None]:
     except (ValueError, LookupError) as error:
         # Everything that nbpipe writes can be read.
         message = f"the history {path} is damaged: it contains data that nbpipe did not write ({error})"
-        raise HistoryDamaged(message, _REPAIR) from error
+        raise HistoryDamaged(message, REPAIR) from error
 
 
 def _out_of_reach(path: Path, cause: str) -> HistoryOutOfReach:
     lowered = cause.lower()
     for needles, description, hint in _CAUSES:
         if any(needle in lowered for needle in needles):
-            kind = HistoryDamaged if needles is _DAMAGED else HistoryOutOfReach
+            kind = HistoryDamaged if needles in (_DAMAGED, _CONTRADICTION) else HistoryOutOfReach
             return kind(f"the history {path} {description} ({cause})", hint)
     return HistoryOutOfReach(f"the history {path} could not be read or written: {cause}")
 
@@ -238,6 +240,22 @@ def is_ours(path: Path) -> bool:
 
 def _beside(path: Path) -> list[Path]:
     return [path.with_name(path.name + kind) for kind in ("-wal", "-shm", "-journal")]
+
+
+def require_database(path: Path) -> None:
+    """Raise HistoryDamaged unless the path is missing, empty, or a file that begins as a database of ours does.
+
+    Nothing is opened by SQLite, which would change another program's database, or create one through a link.
+    """
+    for each in (path, *_beside(path)):
+        if os.path.lexists(each) and not stat.S_ISREG(each.lstat().st_mode):
+            raise HistoryDamaged(f"the history {path} is damaged: {each} is a link or a folder, not a file", REPAIR)
+    if not path.exists() or not may(path, os.R_OK):
+        return
+    with path.open("rb") as file:
+        head = file.read(_HEADER_BYTES)
+    if head and not (head.startswith(_MAGIC) and len(head) == _HEADER_BYTES and {head[18], head[19]} <= {1, 2}):
+        raise HistoryDamaged(f"the history {path} is damaged: it is not a database", REPAIR)
 
 
 def _require_writable(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from nbpipe.codec import decode, encode, encode_sparse, pack, unpack
-from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
+from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history.database import Repository
 from nbpipe.history.schema import attempts, events, logs_metric, runs
 from nbpipe.model import (
@@ -29,8 +29,6 @@ from nbpipe.model import (
     RunFact,
     RunGrown,
 )
-
-_LOOK = "Check it with: nbpipe verify"
 
 # How many entries are read at once, and about how many compressed bytes of them; readers come back for the rest.
 BATCH = 5_000
@@ -68,29 +66,13 @@ class EventLog(Repository):
             rows.close()
             if not found and after < self._written(connection, run):
                 # Whoever follows the run would wait for its end for ever.
-                raise HistoryDamaged(_gap(run, after + 1), _LOOK)
+                raise HistoryDamaged(gap_damage(run, after + 1), REPAIR)
         return found
 
     @staticmethod
     def _written(connection: Connection, run: str) -> int:
         """Return how many entries a run's log has been given."""
         return connection.scalar(select(runs.c.events).where(runs.c.id == run)) or 0
-
-    def damage(self) -> list[str]:
-        """Return the errors in the runs' logs: for each, the first entry that is missing or cannot be read."""
-        with self._database.reading() as connection:
-            written = {row.id: row.events for row in connection.execute(select(runs.c.id, runs.c.events))}
-            counts = dict.fromkeys(written, 0)
-            wrong: dict[str, str] = {}
-            for row in connection.execute(select(events).order_by(events.c.run, events.c.number)):
-                counts[row.run] = counts.get(row.run, 0) + 1
-                if row.run not in wrong:
-                    try:
-                        _event_from(row, counts[row.run])
-                    except HistoryDamaged as error:
-                        wrong[row.run] = error.message
-        cut = {run: _gap(run, counts[run] + 1) for run, expected in written.items() if counts[run] < expected}
-        return list((cut | wrong).values())
 
     def metrics(self, run: str) -> list[Metric]:
         """Return the numbers that a run's attempts logged, in the order in which they were logged."""
@@ -108,7 +90,8 @@ def append(connection: Connection, run: str, facts: Sequence[RunFact], now: floa
     statement = update(runs).where(runs.c.id == run).values(events=runs.c.events + len(facts))
     last = connection.execute(statement.returning(runs.c.events)).scalar()
     if last is None:
-        raise HistoryOutOfReach(f"the history holds no run {run}, so its events cannot be recorded")
+        message = f"the history is damaged: it holds no run {run}, so its events cannot be recorded"
+        raise HistoryDamaged(message, REPAIR)
     first = last - len(facts) + 1
     rows = [{"run": run, "number": number, "time": now, **_row_of(fact)} for number, fact in enumerate(facts, first)]
     connection.execute(insert(events), rows)
@@ -149,20 +132,25 @@ def _parts(fact: RunFact) -> tuple[EventKind, str | None, object]:
 
 def _event_from(row: Row[Any], expected: int) -> RunEvent:
     if row.number != expected:
-        raise HistoryDamaged(_gap(row.run, expected), _LOOK)
+        raise HistoryDamaged(gap_damage(row.run, expected), REPAIR)
     try:
-        return RunEvent(row.number, row.time, _fact_from(EventKind(row.kind), unpack(row.fact)))
+        return RunEvent(row.number, row.time, fact_from(EventKind(row.kind), unpack(row.fact)))
     except ValueError as error:
-        raise HistoryDamaged(
-            f"entry {row.number} of the log of run {row.run} is not what nbpipe wrote ({error})", _LOOK
-        ) from error
+        raise HistoryDamaged(entry_damage(row.run, row.number, error), REPAIR) from error
 
 
-def _gap(run: str, missing: int) -> str:
+def entry_damage(run: object, number: object, error: object) -> str:
+    """Return the sentence about an entry that cannot be read."""
+    return f"entry {number} of the log of run {run} is not what nbpipe wrote ({error})"
+
+
+def gap_damage(run: str, missing: int) -> str:
+    """Return the sentence about an entry that is missing."""
     return f"the log of run {run} has a gap: entry {missing} is missing"
 
 
-def _fact_from(kind: EventKind, text: str) -> RunFact:
+def fact_from(kind: EventKind, text: str) -> RunFact:
+    """Return what an entry of this kind says; raise ValueError if its text says something else."""
     match kind:
         case EventKind.RUN:
             return decode(text, RunChanged)

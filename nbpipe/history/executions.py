@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from nbpipe.errors import HistoryOutOfReach
+from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history import event_log, text_pool
 from nbpipe.history.database import Repository, chunks
 from nbpipe.history.row_mapping import artifact_from, execution_from, execution_to_row, output_to_row
@@ -247,7 +247,8 @@ def _places(connection: Connection, run_ids: Iterable[str]) -> dict[str, dict[st
         columns.update((row.id, {"number": row.number, "pipeline": row.pipeline}) for row in rows)
     for run in ids:
         if run not in columns:
-            raise HistoryOutOfReach(f"the history holds no run {run}, so its executions cannot be recorded")
+            message = f"the history is damaged: it holds no run {run}, so its executions cannot be recorded"
+            raise HistoryDamaged(message, REPAIR)
     return columns
 
 

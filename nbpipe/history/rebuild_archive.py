@@ -10,17 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from sqlalchemy import Connection, select, true
+from sqlalchemy import Connection, delete, select, true
 
 from nbpipe.codec import ALWAYS, decode, encode_sparse
 from nbpipe.history import attempts, event_log, executions, pipelines
 from nbpipe.history.database import Repository
 from nbpipe.history.results import ReuseEntry, add_reuse_entries
+from nbpipe.history.row_mapping import attempt_from
 from nbpipe.history.runs import insert_run
 from nbpipe.history.schema import attempts as attempt_rows
+from nbpipe.history.schema import entries as entry_rows
 from nbpipe.history.schema import executions as execution_rows
 from nbpipe.history.schema import runs as run_rows
 from nbpipe.history.sequences import raise_to
+from nbpipe.history.text_pool import load_observed
 from nbpipe.model import AttemptRecord, ExecutionRecord, PipelineRecord, RunChanged, RunRecord, Status
 
 
@@ -75,6 +78,46 @@ class ArchiveRepository(Repository):
         with self._database.reading() as connection:
             return set(connection.scalars(select(attempt_rows.c.id)))
 
+    def misoffered(self, results: Iterable[ArchivedResult]) -> list[ArchivedResult]:
+        """Return the results that are not offered as they were committed, except those in quarantine."""
+        with self._database.reading() as connection:
+            entries = connection.execute(select(entry_rows).where(entry_rows.c.accepted.is_(None))).all()
+            observed = load_observed(connection, [row.observed for row in entries])
+            quarantined = select(attempt_rows.c.id).where(attempt_rows.c.quarantined.is_not(None))
+            withdrawn = set(connection.scalars(quarantined))
+        offered: dict[str, set[ReuseEntry]] = {}
+        for row in entries:
+            offers = offered.setdefault(row.attempt, set())
+            if row.offered:
+                offers.add(ReuseEntry(row.key, row.static_key, observed[row.observed]))
+        return [
+            result for result in results
+            if result.attempt.id not in withdrawn and offered.get(result.attempt.id, set()) != set(result.offers)
+        ]  # fmt: skip
+
+    def offer_again(self, results: Iterable[ArchivedResult]) -> None:
+        """Offer results as they were committed, and in no other way."""
+        with self._database.writing() as connection:
+            for result in results:
+                theirs = (entry_rows.c.attempt == result.attempt.id) & entry_rows.c.accepted.is_(None)
+                connection.execute(delete(entry_rows).where(theirs))
+                add_reuse_entries(connection, result.attempt.id, result.offers, now=result.committed)
+
+    def committed(self, attempt: str) -> ArchivedResult | None:
+        """Return what is recorded of a committed attempt; None if there is no such attempt."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(attempt_rows).where(attempt_rows.c.id == attempt)).first()
+            if row is None or row.status != Status.SUCCEEDED.value:
+                return None
+            of_attempt = select(execution_rows).where(execution_rows.c.id == row.execution)
+            (execution,) = executions.read(connection, of_attempt)
+            theirs = (entry_rows.c.attempt == attempt) & entry_rows.c.accepted.is_(None)
+            entries = connection.execute(select(entry_rows).where(theirs, entry_rows.c.offered.is_(true()))).all()
+            observed = load_observed(connection, [entry.observed for entry in entries])
+        offers = tuple(ReuseEntry(entry.key, entry.static_key, observed[entry.observed]) for entry in entries)
+        record = attempt_from(row)
+        return ArchivedResult(execution, record, offers, record.ended or 0.0)
+
     def restore(self, results: Iterable[ArchivedResult], runs: Mapping[str, ArchivedRun]) -> int:
         """Record the missing attempts in one transaction, oldest first, and return how many there were.
 
@@ -93,7 +136,7 @@ class ArchiveRepository(Repository):
 def _restore(connection: Connection, result: ArchivedResult, archived: ArchivedRun | None) -> bool:
     execution, attempt, when = result.execution, result.attempt, result.committed
     if connection.scalar(select(run_rows.c.id).where(run_rows.c.id == attempt.run)) is None:
-        _restore_run(connection, archived or _lost_run(attempt.run), when)
+        _restore_run(connection, archived or lost_run(attempt.run), when)
     elif not executions.may_become(executions.status_of(connection, execution.id), execution.status):
         return False
     # What it needed was restored before, or is lost; the log has what exists.
@@ -129,7 +172,8 @@ def _restore_run(connection: Connection, archived: ArchivedRun, when: float) -> 
     event_log.append(connection, run.id, [RunChanged(run.status, run.ended)], run.ended or when)
 
 
-def _lost_run(run: str) -> ArchivedRun:
+def lost_run(run: str) -> ArchivedRun:
+    """Return a placeholder for a run of which only results are known."""
     pipeline = PipelineRecord(f"unknown-{run}", "")
     return ArchivedRun(
         RunRecord(run, 0, pipeline.id, "", "", Status.LOST, 0.0, None, {}, {}, None, ""), pipeline

@@ -40,7 +40,8 @@ class ResultRepository(Repository):
     def candidates(self, key: str) -> list[CachedResult]:
         """Return all results that are offered under a key, newest first; they differ in their observations."""
         with self._database.reading() as connection:
-            return _hits(connection, (entries.c.key == key) & _OFFERED)
+            # A damaged index may lead to the row of another key.
+            return [hit for hit in _hits(connection, (entries.c.key == key) & _OFFERED) if hit.key == key]
 
     def accept(self, attempt: str, offers: Sequence[ReuseEntry], accepted: str, now: float) -> None:
         """Offer an earlier attempt's result under other keys too; ``accepted`` says who accepted it, and why."""
@@ -87,8 +88,9 @@ class ResultRepository(Repository):
         query = query.where(attempts.c.status == Status.SUCCEEDED.value, attempts.c.quarantined.is_(None))
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(runs.c.number, executions.c.position, attempts.c.number)).all()
-        for row in rows:
-            for artifact in artifacts_from_json(row.artifacts):
+            produced = [(row, artifacts_from_json(row.artifacts)) for row in rows]
+        for row, artifacts in produced:
+            for artifact in artifacts:
                 yield row.id, f"run {row.run_number}, step {row.step}", artifact
 
     def quarantine(self, attempt: str, why: str, now: float) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Row
@@ -32,12 +33,13 @@ from nbpipe.model import (
 GOING_ON = tuple(status.value for status in Status if not status.terminal)
 DONE = frozenset((Status.SUCCEEDED, Status.REUSED))
 
+_NONE = "[]"
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=repr)
 
 
 def to_json(value: object) -> str:
     """Return ``value`` as compact ASCII JSON; what JSON cannot represent becomes its ``repr``."""
-    return "[]" if value == () else _ENCODER.encode(value)
+    return _NONE if value == () else _ENCODER.encode(value)
 
 
 def pipeline_to_row(record: PipelineRecord) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def pipeline_to_row(record: PipelineRecord) -> dict[str, Any]:
 
 def pipeline_from(row: Row[Any]) -> PipelineRecord:
     """Return the pipeline."""
-    return PipelineRecord(row.id, row.notebook, frozenset(json.loads(row.cells)), frozenset(json.loads(row.steps)))
+    return PipelineRecord(row.id, row.notebook, frozenset(_texts(row.cells)), frozenset(_texts(row.steps)))
 
 
 def run_from(row: Row[Any], patch: str) -> RunRecord:
@@ -66,9 +68,9 @@ def run_from(row: Row[Any], patch: str) -> RunRecord:
         status=Status(row.status),
         started=row.started,
         ended=row.ended,
-        parameters=json.loads(row.parameters),
-        tags=json.loads(row.tags),
-        git=None if row.git is None else GitState(**json.loads(row.git), patch=patch),
+        parameters=decode(row.parameters, dict[str, Any]),
+        tags=decode(row.tags, dict[str, str]),
+        git=None if row.git is None else replace(decode(row.git, GitState), patch=patch),
         owner=row.owner,
     )
 
@@ -126,7 +128,7 @@ def execution_from(
         attempts=row.attempts,
         seconds=row.seconds,
         saved_seconds=row.saved_seconds,
-        reasons=tuple(Reason(*reason) for reason in _list(row.reasons)),
+        reasons=_reasons(row.reasons),
         components=components,
         key=row.key,
         origin=None if row.origin_run is None else ResultOrigin(row.origin_run, row.origin_step, row.origin_attempt),
@@ -135,17 +137,12 @@ def execution_from(
         failure=failure_from(row.failure),
         started=row.started,
         ended=row.ended,
-        notes=tuple(_list(row.notes)),
+        notes=_texts(row.notes),
         observed=observed,
-        written=tuple(_list(row.written)),
-        needs=tuple(_list(row.needs)),
+        written=_texts(row.written),
+        needs=_texts(row.needs),
         current=row.current,
     )
-
-
-def _list(stored: str) -> list[Any]:
-    # Most lists are empty, and parsing takes twenty times longer than this comparison.
-    return [] if stored == "[]" else json.loads(stored)
 
 
 def output_to_row(record: ExecutionRecord, position: int) -> dict[str, Any]:
@@ -175,7 +172,13 @@ def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
 
 def artifacts_from_json(stored: str) -> tuple[Artifact, ...]:
     """Return an attempt's artifacts."""
-    return tuple(Artifact(name, format, ObjectReference(*parts)) for name, format, *parts in json.loads(stored))
+    if stored == _NONE:
+        return ()
+    parts = decode(stored, tuple[tuple[str, str, str, str, str, int], ...])
+    return tuple(
+        Artifact(name, format, ObjectReference(store, digest, basename, size))
+        for name, format, store, digest, basename, size in parts
+    )
 
 
 def hit_from(
@@ -227,6 +230,12 @@ def attempt_from(row: Row[Any]) -> AttemptRecord:
     )
 
 
+def attempt_from_values(values: Mapping[str, Any]) -> AttemptRecord:
+    """Return the attempt of a row that is no longer in its table."""
+    row: Any = SimpleNamespace(**values)
+    return attempt_from(row)
+
+
 def failure_to_json(failure: Failure | None) -> str | None:
     """Return the failure as JSON text."""
     return None if failure is None else to_json(dataclasses.asdict(failure))
@@ -235,3 +244,13 @@ def failure_to_json(failure: Failure | None) -> str | None:
 def failure_from(stored: str | None) -> Failure | None:
     """Return the failure."""
     return None if stored is None else decode(stored, Failure)
+
+
+def _texts(stored: str) -> tuple[str, ...]:
+    return () if stored == _NONE else decode(stored, tuple[str, ...])
+
+
+def _reasons(stored: str) -> tuple[Reason, ...]:
+    if stored == _NONE:
+        return ()
+    return tuple(Reason(*parts) for parts in decode(stored, tuple[tuple[str, str | None, str | None], ...]))

@@ -129,7 +129,14 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
     """Write a new run inside the caller's transaction."""
     texts = text_pool.TextPool()
     git = record.git
-    row = {
+    patch = texts.add(git.patch) if git and git.patch else None
+    texts.store(connection)
+    connection.execute(insert(runs).values(run_to_row(record) | {"patch": patch}))
+
+
+def run_to_row(record: RunRecord) -> dict[str, Any]:
+    """Return the row of a run, without the patch of its repository, which is stored separately."""
+    return {
         "id": record.id,
         "number": record.number,
         "pipeline": record.pipeline,
@@ -140,13 +147,11 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
         "ended": record.ended,
         "parameters": to_json(record.parameters),
         "tags": to_json(record.tags),
-        "git": git_to_json(git),
-        "patch": texts.add(git.patch) if git and git.patch else None,
+        "git": git_to_json(record.git),
+        "patch": None,
         "owner": record.owner,
         "events": 0,
     }
-    texts.store(connection)
-    connection.execute(insert(runs).values(row))
 
 
 def end(connection: Connection, run: str, status: Status, now: float) -> bool:

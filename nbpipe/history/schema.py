@@ -11,21 +11,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import (
-    DDL,
-    BigInteger,
-    Boolean,
-    Column,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    event,
-    literal_column,
+from sqlalchemy import DDL, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, event, literal_column
+
+from nbpipe.history.column_types import (
+    StoredBytes,
+    StoredDuration,
+    StoredFlag,
+    StoredInteger,
+    StoredName,
+    StoredNumber,
+    StoredPath,
+    StoredText,
+    StoredTime,
 )
 
 SCHEMA_VERSION = 1
@@ -34,27 +31,39 @@ metadata = MetaData()
 
 
 def _text(name: str, **options: Any) -> Column[str]:
-    return Column(name, Text, nullable=False, **options)
+    return Column(name, StoredText(), nullable=False, **options)
 
 
 def _text_or_none(name: str) -> Column[str | None]:
-    return Column(name, Text, nullable=True)
+    return Column(name, StoredText(optional=True), nullable=True)
 
 
-def _number(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False)
+def _number(name: str, **options: Any) -> Column[int]:
+    return Column(name, StoredNumber(), nullable=False, **options)
+
+
+def _integer(name: str) -> Column[int]:
+    return Column(name, StoredInteger(), nullable=False)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, StoredFlag(), nullable=False)
 
 
 def _time(name: str) -> Column[float]:
-    return Column(name, Double, nullable=False)
+    return Column(name, StoredTime(), nullable=False)
 
 
 def _time_or_none(name: str) -> Column[float | None]:
-    return Column(name, Double, nullable=True)
+    return Column(name, StoredTime(optional=True), nullable=True)
+
+
+def _reference(name: str, target: str, **options: Any) -> Column[str]:
+    return Column(name, StoredText(), ForeignKey(target), nullable=False, **options)
 
 
 def _text_reference(name: str) -> Column[str | None]:
-    return Column(name, Text, ForeignKey("texts.digest"), nullable=True)
+    return Column(name, StoredText(optional=True), ForeignKey("texts.digest"), nullable=True)
 
 
 meta = Table("meta", metadata, _text("name", primary_key=True), _text("value"))
@@ -62,7 +71,7 @@ meta = Table("meta", metadata, _text("name", primary_key=True), _text("value"))
 counters = Table("counters", metadata, _text("name", primary_key=True), _number("value"))
 
 # Compressed: an uncompressed list of components would waste most of its page.
-texts = Table("texts", metadata, _text("digest", primary_key=True), Column("text", LargeBinary, nullable=False))
+texts = Table("texts", metadata, _text("digest", primary_key=True), Column("text", StoredBytes(), nullable=False))
 
 pipelines = Table(
     "pipelines",
@@ -77,9 +86,9 @@ pipelines = Table(
 runs = Table(
     "runs",
     metadata,
-    _text("id", primary_key=True),
-    Column("number", BigInteger, nullable=False, unique=True),
-    Column("pipeline", Text, ForeignKey("pipelines.id"), nullable=False),
+    Column("id", StoredName(), primary_key=True),
+    _number("number", unique=True),
+    _reference("pipeline", "pipelines.id"),
     _text("notebook"),
     _text("experiment"),
     _text("status"),
@@ -102,24 +111,24 @@ executions = Table(
     "executions",
     metadata,
     _text("id", primary_key=True),
-    Column("run", Text, ForeignKey("runs.id"), nullable=False),
+    Column("run", StoredName(), ForeignKey("runs.id"), nullable=False),
     _text("step"),
     _text("pipeline"),
     _number("number"),
     _number("position"),
     _text("status"),
-    Column("current", Boolean, nullable=False),
-    Column("done", Boolean, nullable=False),
+    _flag("current"),
+    _flag("done"),
     _number("attempts"),
-    _time("seconds"),
-    _time("saved_seconds"),
+    Column("seconds", StoredDuration(), nullable=False),
+    Column("saved_seconds", StoredDuration(), nullable=False),
     _text("reasons"),
     _text_reference("components"),
     _text_or_none("key"),
     _text_or_none("origin_run"),
     _text_or_none("origin_step"),
     _text_or_none("origin_attempt"),
-    _text_or_none("notebook"),
+    Column("notebook", StoredPath(optional=True), nullable=True),
     _text_or_none("failure"),
     _time_or_none("started"),
     _time_or_none("ended"),
@@ -137,7 +146,7 @@ executions = Table(
 outputs = Table(
     "outputs",
     metadata,
-    Column("execution", Text, ForeignKey("executions.id"), primary_key=True),
+    _reference("execution", "executions.id", primary_key=True),
     _text("name", primary_key=True),
     _text("pipeline"),
     _number("number"),
@@ -155,16 +164,16 @@ attempts = Table(
     "attempts",
     metadata,
     _text("id", primary_key=True),
-    Column("execution", Text, ForeignKey("executions.id"), nullable=False),
-    Column("run", Text, ForeignKey("runs.id"), nullable=False),
+    _reference("execution", "executions.id"),
+    Column("run", StoredName(), ForeignKey("runs.id"), nullable=False),
     _number("number"),
     _text_or_none("key"),
     _number("token"),
-    _text("directory"),
+    Column("directory", StoredPath(), nullable=False),
     _text("status"),
     _time_or_none("started"),
     _time_or_none("ended"),
-    _time("seconds"),
+    Column("seconds", StoredDuration(), nullable=False),
     _text("notebook"),
     _text("notebook_digest"),
     _number("pieces"),
@@ -187,12 +196,12 @@ event.listen(
 events = Table(
     "events",
     metadata,
-    Column("run", Text, ForeignKey("runs.id"), primary_key=True),
-    Column("number", BigInteger, primary_key=True),
+    _reference("run", "runs.id", primary_key=True),
+    _number("number", primary_key=True),
     _time("time"),
     _text("kind"),
     _text_or_none("attempt"),
-    # Compressed: JSON of this length takes half as much.
+    # Compressed: JSON of this length takes half as much. Checked where it is unpacked, which names the entry.
     Column("fact", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -210,10 +219,10 @@ entries = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     _text("key"),
-    Column("attempt", Text, ForeignKey("attempts.id"), nullable=False),
+    _reference("attempt", "attempts.id"),
     _text_or_none("static_key"),
     _time("committed"),
-    Column("offered", Boolean, nullable=False),
+    _flag("offered"),
     _text_reference("observed"),
     _text_or_none("accepted"),
     Index("entries_by_key", "key", "offered", "id"),
@@ -239,8 +248,8 @@ remembered = Table(
     _text("path", primary_key=True),
     _text("device"),
     _text("inode"),
-    _number("size"),
-    _number("mtime_ns"),
-    _number("ctime_ns"),
+    _integer("size"),
+    _integer("mtime_ns"),
+    _integer("ctime_ns"),
     _text("digest"),
 )

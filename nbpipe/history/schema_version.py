@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, inspect, select
 
-from nbpipe.errors import HistoryOutOfReach
+from nbpipe.errors import REPAIR, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.schema import SCHEMA_VERSION, counters, meta, metadata
 
 _VERSION = "version"
+_DIGITS = 4
 # The name that versions before the first release used.
 _BEFORE_FIRST = "schema"
 
@@ -24,8 +26,9 @@ def create_or_check(connection: Connection, path: Path, *, newest: int = SCHEMA_
 
 def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -> None:
     """Raise HistoryOutOfReach for a database with an older, a newer or a foreign schema."""
-    if meta.name not in inspect(connection).get_table_names():
-        raise _foreign(path)
+    names = set(inspect(connection).get_table_names())
+    if meta.name not in names:
+        raise _damaged(path) if _is_ours(names) else _foreign(path)
     stored = {row.name: row.value for row in connection.execute(select(meta.c.name, meta.c.value))}
     version = stored.get(_VERSION, "")
     if _VERSION not in stored and _BEFORE_FIRST in stored:
@@ -33,8 +36,8 @@ def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -
             f"the history {path} was written by an older nbpipe, whose workspaces this one cannot read",
             f"Move the folder {path.parent} away, or name another workspace with --workspace DIR.",
         )
-    if not version.isdecimal():
-        raise _foreign(path)
+    if not version.isdecimal() or len(version) > _DIGITS:
+        raise _damaged(path) if _is_ours(names) else _foreign(path)
     if int(version) > newest:
         raise HistoryOutOfReach(
             f"the history {path} was written by a newer nbpipe (its schema is {version}, this one knows {newest})",
@@ -45,6 +48,15 @@ def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -
             f"the history {path} was written by an older nbpipe (its schema is {version}, this one knows {newest})",
             f"Move the folder {path.parent} away, or name another workspace with --workspace DIR.",
         )
+
+
+def _is_ours(names: Collection[str]) -> bool:
+    """Return whether these are most of the tables of a history."""
+    return len(metadata.tables.keys() & names) > len(metadata.tables) // 2
+
+
+def _damaged(path: Path) -> HistoryDamaged:
+    return HistoryDamaged(f"the history {path} is damaged: it does not say which version of nbpipe wrote it", REPAIR)
 
 
 def _foreign(path: Path) -> HistoryOutOfReach:

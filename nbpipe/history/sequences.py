@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, update
 
+from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history.schema import counters
 
 
@@ -16,5 +17,7 @@ def raise_to(connection: Connection, name: str, value: int) -> None:
 def next_number(connection: Connection, name: str) -> int:
     """Return the counter's next value; two writers never get the same one."""
     step = update(counters).where(counters.c.name == name).values(value=counters.c.value + 1)
-    number: int = connection.execute(step.returning(counters.c.value)).scalar_one()
+    number: int | None = connection.scalar(step.returning(counters.c.value))
+    if number is None:
+        raise HistoryDamaged(f"the history is damaged: it does not count any {name} more", REPAIR)
     return number

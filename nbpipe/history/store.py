@@ -13,11 +13,13 @@ from nbpipe.history.database import Database, DatabaseCopy, is_ours
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.lost_runs import LostRunRepository
 from nbpipe.history.pipelines import PipelineRepository
 from nbpipe.history.rebuild_archive import ArchiveRepository
 from nbpipe.history.results import ResultRepository
 from nbpipe.history.runs import RunRepository
+from nbpipe.history.salvage import SalvageRepository
 from nbpipe.history.schema import meta
 from nbpipe.history.schema_version import create_or_check
 
@@ -41,6 +43,7 @@ class History:
         self.lost_runs = LostRunRepository(database)
         self.digests = DigestRepository(database)
         self.archive = ArchiveRepository(database)
+        self.salvage = SalvageRepository(database)
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:
@@ -81,8 +84,8 @@ class History:
         return cls(database)
 
     def damage(self) -> list[str]:
-        """Return the errors in the database's file and in the log of its runs; empty if there are none."""
-        return self._database.damage() or self.log.damage()
+        """Return what is wrong in the database: in its file, its rows and the logs of its runs; empty if nothing is."""
+        return InspectionRepository(self._database).damage()
 
     @property
     def is_private(self) -> bool:

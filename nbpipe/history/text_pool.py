@@ -9,7 +9,7 @@ from typing import Any
 from blake3 import blake3
 from sqlalchemy import Connection, select
 
-from nbpipe.codec import pack, unpack
+from nbpipe.codec import convert, pack, unpack
 from nbpipe.history.database import chunks, insert_absent
 from nbpipe.history.row_mapping import to_json
 from nbpipe.history.schema import texts
@@ -17,6 +17,8 @@ from nbpipe.model import KeyComponent, Observation, ObservationKind
 
 # Shorter texts are read faster as part of their list, although some lists repeat them.
 _LONG = 2048
+_COMPONENTS = tuple[tuple[str, str, str, str, bool], ...]
+_OBSERVED = tuple[tuple[ObservationKind, str, str, str], ...]
 
 
 class TextPool:
@@ -29,7 +31,7 @@ class TextPool:
         """Return the name under which ``value`` will be stored."""
         # JSON escapes what not every database stores in a text: NUL and lone surrogates.
         text = to_json(value)
-        digest = blake3(text.encode("ascii")).hexdigest()[:40]
+        digest = _digest(text)
         self._by_digest[digest] = text
         return digest
 
@@ -59,7 +61,8 @@ class TextPool:
 
 def load_components(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[KeyComponent, ...]]:
     """Return the lists of components by name; None is the name of the empty list."""
-    lists = load(connection, [name for name in names if name is not None])
+    named = [name for name in names if name is not None]
+    lists = {name: components_from(value) for name, value in load(connection, named).items()}
     inner = load(connection, [text for rows in lists.values() for *_, text, apart in rows if apart])
     components: dict[str | None, tuple[KeyComponent, ...]] = {None: ()}
     for name, rows in lists.items():
@@ -70,13 +73,21 @@ def load_components(connection: Connection, names: Iterable[str | None]) -> dict
     return components
 
 
+def components_from(value: object) -> tuple[tuple[str, str, str, str, bool], ...]:
+    """Return a stored list of components; raise ValueError if the value is something else."""
+    return convert(value, _COMPONENTS)
+
+
 def load_observed(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[Observation, ...]]:
     """Return the lists of observations by name; None is the name of the empty list."""
     lists = load(connection, [name for name in names if name is not None])
     empty: dict[str | None, tuple[Observation, ...]] = {None: ()}
-    return empty | {
-        name: tuple(Observation(ObservationKind(kind), *parts) for kind, *parts in rows) for name, rows in lists.items()
-    }
+    return empty | {name: observed_from(value) for name, value in lists.items()}
+
+
+def observed_from(value: object) -> tuple[Observation, ...]:
+    """Return a stored list of observations; raise ValueError if the value is something else."""
+    return tuple(Observation(*parts) for parts in convert(value, _OBSERVED))
 
 
 def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
@@ -84,5 +95,20 @@ def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for chunk in chunks(names):
         rows = connection.execute(select(texts.c.digest, texts.c.text).where(texts.c.digest.in_(chunk))).all()
-        values.update((row.digest, json.loads(unpack(row.text))) for row in rows)
+        values.update((row.digest, text_from(row.digest, row.text)) for row in rows)
+    lost = next((name for name in names if name not in values), None)
+    if lost is not None:
+        raise ValueError(f"the text {lost} is missing")
     return values
+
+
+def text_from(digest: str, packed: bytes) -> Any:
+    """Return the value of a stored text; raise ValueError if it is not the one that the digest names."""
+    text = unpack(packed)
+    if _digest(text) != digest:
+        raise ValueError(f"the text {digest} is another one")
+    return json.loads(text)
+
+
+def _digest(text: str) -> str:
+    return blake3(text.encode("ascii")).hexdigest()[:40]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
-from nbpipe.errors import BadUsage, StoreOutOfReach
+from nbpipe.errors import REPAIR, BadUsage, HistoryDamaged, StoreOutOfReach
+from nbpipe.history.column_types import leads_inside
 from nbpipe.language.source_text import nearest
 from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.permissions import close_to_all, culprit, make_folder, may, owner_of
@@ -79,8 +81,16 @@ class WorkspaceLayout:
         return Path(os.path.normpath(self.base / relative))
 
     def path(self, reference: str) -> Path:
-        """Return the path of a file or folder in the workspace; references are relative to its folder."""
-        return self.root / reference
+        """Return the path of a file or folder in the workspace; references are relative to its folder.
+
+        Raise HistoryDamaged for a reference that leads out of it, by its text or by a link.
+        """
+        path = self.root / reference
+        inside = leads_inside(reference) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root))
+        if not inside:
+            message = f"a record names {reference!r:.200}, which is not in the workspace {self.root}"
+            raise HistoryDamaged(message, REPAIR)
+        return path
 
     def located(self, execution: ExecutionRecord) -> ExecutionRecord:
         """Return an execution for display: with the path of its executed notebook instead of a reference."""
@@ -119,9 +129,10 @@ def make_workspace(place: WorkspaceLayout) -> None:
     """
     try:
         make_folder(place.root)
+        require_folders(place)
         mark_new(place.root)
         ignore = place.root / ".gitignore"
-        if not ignore.exists():
+        if not os.path.lexists(ignore):
             write_file(ignore, b"*\n", durable=False)
         close_to_all(place.root)
     except PermissionError:
@@ -138,6 +149,13 @@ def require_writable(place: WorkspaceLayout) -> None:
     for folder in (place.root, place.runs, place.store, place.store / "objects"):
         if folder.exists() and not may(folder, os.W_OK):
             raise closed(folder)
+
+
+def require_folders(place: WorkspaceLayout) -> None:
+    """Raise StoreOutOfReach if a link, or a file, is where the workspace has a folder: it may lead anywhere."""
+    for folder in (place.runs, place.store, place.store / "objects", place.readings):
+        if os.path.lexists(folder) and not stat.S_ISDIR(folder.lstat().st_mode):
+            raise StoreOutOfReach(f"the workspace is damaged: {folder} is not a folder", REPAIR)
 
 
 def closed(path: Path) -> StoreOutOfReach:

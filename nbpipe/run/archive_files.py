@@ -6,10 +6,9 @@ driver's record of the submitted attempt; the committed result later replaces th
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,32 +122,43 @@ def read_submitted(layout: WorkspaceLayout, attempt: AttemptRecord) -> Submitted
         return None
 
 
-def archived_results(
-    layout: WorkspaceLayout, known_attempts: Collection[str] = ()
-) -> Iterator[tuple[Path, ArchivedResult | str]]:
-    """Yield every archived result of a workspace with its file, or the reason why it cannot be read.
-
-    The folders of ``known_attempts`` are skipped.
-    """
-    for folder in _attempt_folders(layout.runs):
+def archived_results(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedResult | str]]:
+    """Yield every archived result of a workspace with its file, or the reason why it cannot be read."""
+    for folder in attempt_folders(layout.runs):
         path = folder / _RESULT
-        if folder.name in known_attempts or not path.is_file():
+        if not os.path.lexists(path):
             continue
         try:
-            yield path, _with_own_texts(layout, read_archived_result(gunzip_text(path.read_bytes())))
+            result = read_archived_result(gunzip_text(path.read_bytes()))
         except (OSError, ValueError) as error:
             yield path, f"is not a kept result: {error}"
+            continue
+        attempt, ids = result.attempt, (folder.parents[1].name, folder.name)
+        if (attempt.run, attempt.id) == ids and layout.root / attempt.directory == folder:
+            yield path, _with_own_texts(layout, result)
+        else:
+            yield path, "is the result of another attempt"
 
 
 def archived_runs(layout: WorkspaceLayout) -> dict[str, ArchivedRun]:
     """Return the archived runs of a workspace by id, without unreadable ones."""
-    runs: dict[str, ArchivedRun] = {}
-    for path in layout.runs.glob(f"*/{_RUN}"):
+    return {path.parent.name: record for path, record in run_files(layout) if isinstance(record, ArchivedRun)}
+
+
+def run_files(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedRun | str]]:
+    """Yield every archived run of a workspace with its file, or the reason why it cannot be read."""
+    for path in sorted(layout.runs.glob(f"*/{_RUN}")):
         try:
-            runs[path.parent.name] = read_archived_run(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, json.JSONDecodeError):
-            continue
-    return runs
+            record = read_archived_run(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            yield path, f"is not a kept run: {error}"
+        else:
+            yield path, record if record.run.id == path.parent.name else "is the record of another run"
+
+
+def keep_run(layout: WorkspaceLayout, record: ArchivedRun) -> None:
+    """Write the record of a run into its folder."""
+    write_file(layout.runs / record.run.id / _RUN, archive_text(record).encode(), durable=False)
 
 
 def _with_shared_texts(layout: WorkspaceLayout, result: ArchivedResult) -> ArchivedResult:
@@ -176,15 +186,15 @@ def _with_own_texts(layout: WorkspaceLayout, result: ArchivedResult) -> Archived
     return replace(result, execution=replace(result.execution, components=components), texts={})
 
 
-def _attempt_folders(folder: Path, depth: int = 3) -> Iterator[Path]:
+def attempt_folders(folder: Path, depth: int = 3) -> Iterator[Path]:
     """Yield the folders of all attempts, which lie in RUN/STEP/ATTEMPT."""
     if depth == 0:
         yield folder
         return
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:
         return
     for name in names:
-        yield from _attempt_folders(folder / name, depth - 1)
+        yield from attempt_folders(folder / name, depth - 1)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from nbpipe.data.artifacts import check
-from nbpipe.data.digests import DigestCache, bytes_digest
+from nbpipe.data.digests import DigestCache
 from nbpipe.data.materializer import Materializer
-from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
+from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.rebuild_archive import ArchivedResult
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
-from nbpipe.run.archive_files import archived_results, archived_runs
+from nbpipe.run.archive_files import archived_results, archived_runs, run_files
+from nbpipe.run.workspace_repair import damaged_notebooks, rewrite_result, rewrite_run, set_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +77,12 @@ def _check_outputs(
 
 
 def _check_notebooks(history: History, layout: WorkspaceLayout, *, repair: bool) -> list[VerificationProblem]:
-    """Return the executed notebooks that were changed after their attempts; with ``repair`` they are set aside."""
-    problems: list[VerificationProblem] = []
-    for reference, digest in history.attempts.executed_notebooks():
-        path = layout.path(reference)
-        try:
-            if not path.is_file() or bytes_digest(path.read_bytes()) == digest:
-                continue
-            if repair:
-                path.rename(path.with_name(f"{path.name}.changed"))
-        except OSError as error:
-            problems.append(VerificationProblem(str(path), f"cannot be read: {error.strerror}"))
-        else:
-            problems.append(VerificationProblem(str(path), "the executed notebook was changed after its run"))
+    """Return the executed notebooks that were changed or cannot be read; with ``repair`` they are set aside."""
+    problems = []
+    for path, message in damaged_notebooks(layout, history.attempts.executed_notebooks()):
+        problems.append(VerificationProblem(str(path), message))
+        if repair:
+            set_aside(path)
     return problems
 
 
@@ -101,42 +94,48 @@ def verify_workspace(
     *,
     repair: bool,
     now: float,
-    full: bool = False,
 ) -> VerificationReport:
-    """Check every recorded output, and find archived results that are not in the history.
+    """Check every recorded output, executed notebook and archived file; with ``repair``, repair the problems.
 
-    With ``full``, archived results that are in the history are read as well; with ``repair``, problems are repaired.
+    Archived results that are not in the history are counted, or restored.
     """
     problems: list[VerificationProblem] = []
-    checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
+    _check_run_files(history, layout, problems, repair=repair)
     problems += _check_notebooks(history, layout, repair=repair)
-    known_attempts = history.archive.known_attempts()
-    unknown_results: list[ArchivedResult] = []
-    for path, result in archived_results(layout, () if full else known_attempts):
-        if isinstance(result, str):
-            problems.append(VerificationProblem(str(path), result))
-        elif result.attempt.id not in known_attempts:
-            unknown_results.append(result)
-    unknown = (
-        history.archive.restore(unknown_results, archived_runs(layout))
-        if repair and unknown_results
-        else len(unknown_results)
-    )
+    unknown = _check_results(history, layout, problems, repair=repair)
+    checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
     size = sum(artifact.bytes for artifact in checked)
     return VerificationReport(len(checked), size, tuple(problems), unknown, unreachable, repair)
 
 
-def set_aside(layout: WorkspaceLayout) -> Path | None:
-    """Move a damaged database aside, so that a new one can be created; return None if there is none."""
-    if not layout.database.exists():
-        return None
-    number = 1
-    while (aside := layout.database.with_name(f"{layout.database.name}.damaged-{number}")).exists():
-        number += 1
-    try:
-        layout.database.rename(aside)
-        for beside in ("-wal", "-shm", "-journal"):
-            Path(f"{layout.database}{beside}").unlink(missing_ok=True)
-    except OSError as error:
-        raise HistoryOutOfReach(f"the damaged history {layout.database} cannot be moved: {error.strerror}") from error
-    return aside
+def _check_run_files(
+    history: History, layout: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
+) -> None:
+    for path, record in run_files(layout):
+        if isinstance(record, str):
+            problems.append(VerificationProblem(str(path), record))
+            if repair:
+                rewrite_run(layout, history, path)
+
+
+def _check_results(
+    history: History, layout: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
+) -> int:
+    """Compare the archived results with the history, and return how many it does not have."""
+    known_attempts = history.archive.known_attempts()
+    results: list[ArchivedResult] = []
+    for path, result in archived_results(layout):
+        if isinstance(result, ArchivedResult):
+            results.append(result)
+            continue
+        problems.append(VerificationProblem(str(path), result))
+        if repair:
+            rewrite_result(layout, history, path)
+    misoffered = history.archive.misoffered(result for result in results if result.attempt.id in known_attempts)
+    for result in misoffered:
+        where = f"attempt {result.attempt.id} of step {result.execution.step}"
+        problems.append(VerificationProblem(where, "is not offered for reuse as it was committed"))
+    if repair and misoffered:
+        history.archive.offer_again(misoffered)
+    unknown = [result for result in results if result.attempt.id not in known_attempts]
+    return history.archive.restore(unknown, archived_runs(layout)) if repair and unknown else len(unknown)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nbpipe.authoring.step_context import StepContext, recorded_step_context
 from nbpipe.data.artifacts import copy_out
-from nbpipe.data.digests import bytes_digest
 from nbpipe.data.event_file import PieceReader
-from nbpipe.errors import BadUsage, StoreOutOfReach
+from nbpipe.data.executed_notebook import read_executed
+from nbpipe.errors import BadUsage
 from nbpipe.language.source_text import nearest
 from nbpipe.model import Artifact, AttemptLog
 from nbpipe.workspace.catalog import Catalog
@@ -55,14 +54,13 @@ class Results:
         return AttemptLog(None, {}, tuple(PieceReader(self.context.layout.path(attempts[-1].directory)).read(0)))
 
     def read_executed(self, path: str | Path) -> dict[str, Any]:
-        """Return an executed notebook; raise StoreOutOfReach if its bytes are not those of its attempt's end."""
-        content = Path(path).read_bytes()
-        attempt = self.context.history.attempts.get(Path(path).parent.name)
-        if attempt is None or attempt.notebook_digest not in ("", bytes_digest(content)):
-            message = f"the executed notebook {path} was changed after its run, so it is not shown"
-            raise StoreOutOfReach(message, "`nbpipe verify --repair` sets it aside; --force runs the step again.")
-        notebook: dict[str, Any] = json.loads(content)
-        return notebook
+        """Return an executed notebook; raise StoreOutOfReach if it was changed after its run or is damaged."""
+        return read_executed(Path(path), self._recorded_digest(Path(path)))
+
+    def _recorded_digest(self, path: Path) -> str | None:
+        """Return the recorded digest of an executed notebook, empty if its attempt recorded none."""
+        attempt = self.context.history.attempts.get(path.parent.name)
+        return None if attempt is None else attempt.notebook_digest
 
     def executed_notebook(self, notebook: str, step: str) -> Path:
         """Return the executed notebook of a step's newest attempt, or of the one that it was reused from."""
@@ -89,9 +87,10 @@ class Results:
             names = [name for name in history.executions.newest(pipeline) if name != step]
             message = f"step `{step}` has not been executed in this workspace"
             raise BadUsage(message, nearest(step, names) or "`--here` runs it with its present inputs.")
+        located = layout.located(execution)
         return recorded_step_context(
-            layout.located_run(run), layout.located(execution), materializer=self.context.materializer,
-            digests=self.context.digests,
+            layout.located_run(run), located, self._recorded_digest(Path(located.notebook or "")),
+            materializer=self.context.materializer, digests=self.context.digests,
         )  # fmt: skip
 
     def _outputs_hint(self, notebook: str, name: str) -> str:

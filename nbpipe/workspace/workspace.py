@@ -34,7 +34,8 @@ from nbpipe.resolve.workspace_layout import (
 from nbpipe.resolve.workspace_trust import Objection, accept, objections, reason_words
 from nbpipe.run.runner_client import launch
 from nbpipe.run.submission import Submission
-from nbpipe.run.verification import VerificationProblem, VerificationReport, set_aside, verify_workspace
+from nbpipe.run.verification import VerificationProblem, VerificationReport, verify_workspace
+from nbpipe.run.workspace_repair import misplaced, rebuild_history, set_aside
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import Plans
@@ -171,35 +172,39 @@ class Workspace:
     ) -> VerificationReport:
         """Verify everything that is recorded; with ``full``, read all bytes again.
 
-        With ``repair``, damaged results are no longer offered, and a lost or damaged history is rebuilt from archives.
+        With ``repair``, damaged results are no longer offered, and a damaged history is rebuilt from intact parts.
         """
-        damaged: list[VerificationProblem] = []
-        try:
-            workspace = cls.open(near, named)
-            damaged += [VerificationProblem("history", message) for message in workspace.context.history.damage()]
-        except HistoryDamaged as error:
-            if not repair:
-                raise
-            damaged.append(VerificationProblem("history", error.message))
-            workspace = cls._open_with_new_history(near, named)
-        else:
-            if damaged and repair:
-                workspace.close()
-                workspace = cls._open_with_new_history(near, named)
-        with workspace:
+        found = look_up_workspace(near, named)
+        layout = found.layout
+        require_writable(layout)
+        found.require_trust()
+        damaged = [VerificationProblem(str(path), message) for path, message in misplaced(layout)]
+        if repair:
+            for path, _ in list(misplaced(layout)):
+                set_aside(path)
+        errors = _history_damage(layout, repair=repair)
+        if errors and repair:
+            rebuild_history(layout, shares_memory(layout.database), time.time())
+        damaged += [VerificationProblem("history", message) for message in errors]
+        with cls.open(near, named) as workspace:
             context = workspace.context
             digests = NoDigestCache() if full else context.digests
             report = verify_workspace(
-                context.history, context.materializer, context.layout, digests, repair=repair, now=context.clock(),
-                full=full,
-            )  # fmt: skip
+                context.history, context.materializer, layout, digests, repair=repair, now=context.clock()
+            )
         return dataclasses.replace(report, problems=(*damaged, *report.problems))
 
-    @classmethod
-    def _open_with_new_history(cls, near: Path, named: Path | None) -> Self:
-        """Open the workspace with a new history, after moving the old one aside."""
-        set_aside(find_workspace(near, named))
-        return cls.open(near, named)
+
+def _history_damage(layout: WorkspaceLayout, *, repair: bool) -> list[str]:
+    """Return the errors in the database; raise HistoryDamaged if it cannot be opened, unless it is repaired."""
+    make_workspace(layout)
+    try:
+        with History.open(layout.database, shares_memory=shares_memory(layout.database)) as history:
+            return history.damage()
+    except HistoryDamaged as error:
+        if not repair:
+            raise
+        return [error.message]
 
 
 def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRequest:
