@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ ALWAYS: Mapping[str, bool] = {"always written": True}
 _T = TypeVar("_T")
 # The largest window, in gzip's container with its checksum.
 _GZIP = 31
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
@@ -44,20 +45,39 @@ def encode_sparse(value: object) -> str:
 
     Fields that are declared with :data:`ALWAYS` as their metadata are always written.
     """
-    return _ENCODER.encode(msgspec.to_builtins(_sparse(value), enc_hook=_path_or_repr))
+    return _ENCODER.encode(_sparse(value))
 
 
 def decode(text: str | bytes, kind: type[_T]) -> _T:
     """Return the value of type ``kind`` in a JSON text; raise ValueError if it contains something else."""
+    try:
+        decoder: msgspec.json.Decoder[_T] = _decoder(cast("Any", kind))
+        return decoder.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        # It is damaged, or JSON only as Python writes it, such as NaN and lone surrogates.
+        return _decode_as_python(text, kind)
+
+
+def _decode_as_python(text: str | bytes, kind: type[_T]) -> _T:
     try:
         return convert(json.loads(text), kind)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
+@lru_cache(maxsize=256)
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, dec_hook=_path_from)
+
+
 def pack(text: str) -> bytes:
     """Return ASCII JSON compressed."""
-    return zlib.compress(text.encode("ascii"))
+    content = text.encode("ascii")
+    # With the memory for long texts, clearing it would take most of the time for short ones. Matches reach back as far
+    # as the window, but for the 262 bytes that zlib looks ahead.
+    window = min(max((len(content) + 262).bit_length(), 9), zlib.MAX_WBITS)
+    compressor = zlib.compressobj(wbits=window, memLevel=min(window - 6, zlib.DEF_MEM_LEVEL))
+    return compressor.compress(content) + compressor.flush()
 
 
 def unpack(packed: bytes) -> str:
@@ -108,17 +128,27 @@ def _path_from(kind: type, value: object) -> Path:
 
 
 def _sparse(value: object) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        values = ((name, getattr(value, name), default) for name, default in _defaults(type(value)))
-        return {name: _sparse(item) for name, item, default in values if default is MISSING or item != default}
+    """Return a value as what JSON has; enums that are texts or numbers are written as these."""
+    if isinstance(value, str | int | float):
+        return value
     if isinstance(value, tuple | list):
         return [_sparse(item) for item in value]
-    return value
+    kind: Any = type(value)
+    defaults = _defaults(kind)
+    if defaults is None:
+        return msgspec.to_builtins(value, enc_hook=_path_or_repr)
+    written: dict[str, Any] = {}
+    for name, default in defaults:
+        item = getattr(value, name)
+        if default is MISSING or not (item is default or item == default):
+            written[name] = item if type(item) in _PLAIN else _sparse(item)
+    return written
 
 
 @lru_cache(maxsize=256)
-def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:
-    return tuple((each.name, _default(each)) for each in fields(kind))
+def _defaults(kind: Any) -> tuple[tuple[str, object], ...] | None:
+    """Return the fields of a dataclass with their defaults; None for another type."""
+    return tuple((each.name, _default(each)) for each in fields(kind)) if is_dataclass(kind) else None
 
 
 def _default(each: Field[Any]) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import Counter
 from importlib.util import find_spec
 
@@ -12,6 +13,9 @@ from hypothesis import settings
 
 # Kernels started by tests inherit the environment: without bytecode each would compile all its libraries again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A worker of pytest-xdist lacks what multiprocessing looks for before it starts a process.
+sys.modules["__main__"].__dict__.setdefault("__spec__", None)
 
 # A busy machine must not fail a property for being slow.
 settings.register_profile("nbpipe", deadline=None)

@@ -75,6 +75,7 @@ BORDERS = {
     "nbpipe.execution.attempt.attempt_runner",  # the worker: a surprise of ours becomes a lost attempt
     "nbpipe.language.notebook_file",  # nbformat raises whatever it meets in an old or broken notebook
     "nbpipe.magics",  # the author's kernel
+    "nbpipe.magics.cell_run",  # its thread: what is raised there is raised again in the cell that waits
     "nbpipe.papermill_engine.notebook_run",  # its thread: what is raised there is raised again where papermill sees it
     "nbpipe.run.driver",  # the executor's loop
     "nbpipe.runner.service",  # its threads: the client that submitted a run is told what broke it off
@@ -128,6 +129,19 @@ def test_imports_are_light(statement):
     loaded = loaded_by(statement)
 
     assert [name for name in HEAVY if name in loaded] == []
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["run", "--help"], ["nbpipe", "ru", "nbpipe"]])
+def test_what_only_tells_something_loads_no_database(words):
+    """The version, help and completion load neither the history nor what a verb calls."""
+    completing = (
+        "import os; os.environ |= {'COMP_LINE': 'nbpipe ru', 'COMP_POINT': '9'}; " if words[0] == "nbpipe" else ""
+    )
+    program = f"{completing}import contextlib, io; from nbpipe.cli.command import outcome; out = io.StringIO()\n"
+    program += f"with contextlib.redirect_stdout(out): assert outcome({words}) == 0\nassert out.getvalue()"
+    loaded = loaded_by(f"exec({program!r})")
+
+    assert {"sqlalchemy", "msgspec", "nbpipe.history", "nbpipe.verbs.calls"} & loaded == set()
 
 
 def test_the_bare_package_loads_nothing_of_its_own():

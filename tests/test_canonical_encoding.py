@@ -96,7 +96,7 @@ class Grade(IntEnum):
         ("\ud800", "lr", "Unicode"),
         ({None: 1}, "lr", "the key None"), ({(1, 2): 1}, "lr", "the key (1, 2)"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )  # fmt: skip
 def test_what_has_no_canonical_form_is_an_error_that_names_its_path(value, where, what):
     with pytest.raises(ValueError, match=f"^{re.escape(where)} .*{re.escape(what)}"):

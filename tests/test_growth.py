@@ -106,7 +106,7 @@ class Going:
     def _run(self, asked: PipelineRequest, held: bool) -> None:  # noqa: FBT001  # a thread's arguments have no names
         def began(active: ActiveRun) -> None:
             if held:
-                active.held.set()
+                active.hold()
             self._active.append(active)
             self._began.set()
 
@@ -153,7 +153,7 @@ class Going:
     def finish(self) -> dict[str, str]:
         """Let the run end, and return how its steps ended; its log then tells what its tables tell."""
         self.executor.closed.clear()
-        self.active.held.clear()
+        self.active.release()
         assert self._thread is not None
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()

@@ -41,9 +41,17 @@ def kernel(tmp_path) -> Iterator[Kernel]:
     kernel.close()
 
 
+def command(process: psutil.Process) -> str:
+    """Get a process's command line; nothing of one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def runners() -> list[psutil.Process]:
     """Get the processes that carry runs for kernels of this test."""
-    return [p for p in psutil.Process().children(recursive=True) if "nbpipe.runner" in " ".join(p.cmdline())]
+    return [each for each in psutil.Process().children(recursive=True) if "nbpipe.runner" in command(each)]
 
 
 def test_cells_that_ran_before_the_extension_was_loaded_count_as_last_run(tmp_path):

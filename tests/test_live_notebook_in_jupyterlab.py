@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from notebook_author import write_notebook
+
+from nbpipe.history.runs import RunFilter
+from nbpipe.workspace import Workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
@@ -48,6 +52,15 @@ while not pathlib.Path("go").exists():
 model = {"weights": [3.1, 40.0]}
 """
 REPORT = "%%step report -i model, corr -o text\ntext = f'{model} {corr:.2f}'"
+
+
+def until_over(folder: Path) -> None:
+    """Wait until no run is active: what is run after that belongs to another gesture."""
+    deadline = time.monotonic() + 60
+    with Workspace.open(folder) as workspace:
+        while any(not run.status.terminal for run in workspace.runs.find(RunFilter())):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def write(folder: Path, name: str, *cells: str) -> str:
@@ -110,6 +123,7 @@ def test_run_all_runs_the_pipeline_beside_the_kernel_and_the_file_keeps_pictures
         assert [WIDGET in bundle for bundle in bundles(saved, place)] == [False]
         assert "succeeded" in "".join(bundles(saved, place)[0]["text/plain"])
     assert "widgets" not in saved["metadata"]
+    until_over(lab.folder)
     notebook.run_all(count=6)
     for place in range(1, 5):
         ends(notebook, place, "reused")

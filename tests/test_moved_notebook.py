@@ -17,6 +17,7 @@ from notebook_author import write_notebook
 from sample_pipelines import word
 
 from nbpipe.authoring.step_context import StepContext
+from nbpipe.codec import gunzip_text
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.installed_packages import InstalledPackages
 from nbpipe.data.observations import EnvironmentProbe, settle_observations
@@ -272,7 +273,8 @@ def test_a_workspace_with_a_name_of_its_own_moves_with_the_project(tmp_path):
 def test_no_record_tells_where_the_project_lies(project):
     """But for the command line and the folders that one attempt was given."""
     database = (project.folder / ".nbpipe" / "history.db").read_bytes()
-    archived = [path.read_text() for path in project.folder.rglob(".nbpipe/runs/**/r*.json")]
+    archived = [path.read_text() for path in project.folder.rglob(".nbpipe/runs/**/run.json")]
+    archived += [gunzip_text(path.read_bytes()) for path in project.folder.rglob(".nbpipe/runs/**/record.json.gz")]
 
     assert str(project.folder).encode() not in database
     assert len(archived) == 4

@@ -15,7 +15,6 @@ from scripted_executor import Bench
 from test_reuse_lookup import flip
 
 from nbpipe.cli.command import outcome
-from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.codec import pack, unpack
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.views.text_tables import verified_lines
@@ -160,7 +159,7 @@ def test_verify_tells_of_an_unknown_store_and_repair_leaves_its_outputs_alone(fa
 def test_an_output_in_an_unknown_store_has_no_uri_and_the_rest_of_the_record_is_shown(far, verb, capsys):
     path = str(write_notebook(far.folder / far.notebook, far.sources))
     words = {"show": ["show", "1"], "status": ["status", path], "why": ["why", path, "make"]}[verb]
-    code = outcome([*words, "--json", "--workspace", str(far.folder / ".nbpipe")], TerminalOutput(as_json=True))
+    code = outcome([*words, "--json", "--workspace", str(far.folder / ".nbpipe")])
     shown, noted = capsys.readouterr()
     told = json.loads(shown)
     steps = {step["name"]: step for step in told.get("steps", [told.get("last")])}

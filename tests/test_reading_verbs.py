@@ -112,7 +112,7 @@ def test_nothing_is_written_about_a_run_that_broke_off(project: Path) -> None:
     for verb in VERBS:
         code, text = call(project, verb)
         assert (verb, code in (0, 1), "Traceback" in text) == (verb, True, False), text
-    assert "lost" in call(project, "status")[1]
+    assert "running" not in call(project, "status")[1]
     assert tree(project) == before
 
 

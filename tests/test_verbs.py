@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from nbpipe.cli.command import outcome
 from nbpipe.cli.completion import completions
-from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import BadUsage
 from nbpipe.model import Status
 from nbpipe.verbs import options
+from nbpipe.verbs.calls import CALLS
 from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest
 from nbpipe.verbs.table import LATER_VERBS, VERBS, verb_named, verbs_in
@@ -176,6 +176,11 @@ def test_help_names_every_verb_and_option(face):
             assert option.usage in every
 
 
+def test_every_verb_has_a_call():
+    """The table names what can be called, all of it and nothing else."""
+    assert list(CALLS) == [verb.name for verb in VERBS]
+
+
 def test_the_documentation_names_every_verb_and_option_and_no_other():
     text = documentation()
     rows = set(re.findall(r"^\| `nbpipe (\w+)", text, re.MULTILINE))
@@ -188,14 +193,14 @@ def test_the_documentation_names_every_verb_and_option_and_no_other():
 @pytest.mark.parametrize("verb", [None, *verbs_in(Face.SHELL)], ids=lambda verb: verb.name if verb else "all")
 def test_help_is_printed_whatever_else_is_said(verb, capsys):
     words = ["--help"] if verb is None else [verb.name, "--nonsense", "--help"]
-    assert outcome(words, TerminalOutput(as_json=False)) == 0
+    assert outcome(words) == 0
     assert (verb.help if verb else "nbpipe plan") in capsys.readouterr().out
 
 
 def test_the_command_alone_shows_help_and_its_version_is_told(capsys):
-    assert outcome([], TerminalOutput(as_json=False)) == 0
+    assert outcome([]) == 0
     assert "run NOTEBOOK [STEP...]" in capsys.readouterr().out
-    assert outcome(["--version"], TerminalOutput(as_json=False)) == 0
+    assert outcome(["--version"]) == 0
     assert re.fullmatch(r"nbpipe, version \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 

@@ -18,12 +18,14 @@ from other_user import STRANGER, as_user, needs_other_users
 from scripted_executor import Bench
 
 from nbpipe.cli import main
+from nbpipe.cli.command import outcome
 from nbpipe.errors import WorkspaceUntrusted
 from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook_codec import encode_notebook
-from nbpipe.resolve import parse_cache, user_key, workspace_trust
+from nbpipe.resolve import parse_cache, user_key
+from nbpipe.resolve.found_workspace import look_up_workspace
 from nbpipe.resolve.workspace_layout import find_workspace
 from nbpipe.workspace import Workspace, request_for
 
@@ -299,11 +301,28 @@ def test_without_a_home_the_key_is_derived_from_the_user():
     assert user_key._derived_key(0) not in keys
 
 
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_command_asks_git_once_for_a_workspace(tmp_path, verb, monkeypatch):
+    """The request and the opening of the workspace go by one answer."""
+    real, asked, bench = shutil.which("git"), tmp_path / "asked", ran(tmp_path / "project")
+    assert real is not None
+    subprocess.run([real, "init", "-q", bench.folder], check=True)
+    subprocess.run([real, "-C", bench.folder, "add", bench.notebook], check=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text(f'#!/bin/sh\necho "$@" >> {asked}\nexec {real} "$@"\n')
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+    assert outcome([verb, str(bench.folder / bench.notebook)]) == 0
+
+    assert asked.read_text().count("ls-files") == 1
+
+
 def test_opening_a_trusted_workspace_costs_next_to_nothing(tmp_path):
-    root = ran(tmp_path).folder / ".nbpipe"
+    folder = ran(tmp_path).folder
     begin = time.perf_counter()
     for _ in range(100):
-        workspace_trust.require_trust(root)
+        look_up_workspace(folder).require_trust()
     assert (time.perf_counter() - begin) / 100 < 0.005
 
 

@@ -11,12 +11,13 @@ from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import BadUsage
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Artifact, Cell
+from nbpipe.resolve.found_workspace import FoundWorkspace, look_up_workspace
 from nbpipe.resolve.resolved_request import PipelineRequest
-from nbpipe.resolve.workspace_layout import absolute, find_workspace
+from nbpipe.resolve.workspace_layout import absolute
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions
 from nbpipe.verbs.responses import RunReportResponse
-from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace import Workspace, request_in
 
 
 class ShellCaller:
@@ -30,6 +31,7 @@ class ShellCaller:
         self._notebook = notebook
         self._reads_only = reads_only
         self._workspace: Workspace | None = None
+        self._looked_up: FoundWorkspace | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -43,9 +45,16 @@ class ShellCaller:
     def workspace(self) -> Workspace:
         """Return the workspace, opened on first use."""
         if self._workspace is None:
-            open_ = Workspace.read if self._reads_only else Workspace.open
-            self._workspace = open_(self.folder, self.named_workspace)
+            open_ = Workspace.read_found if self._reads_only else Workspace.open_found
+            self._workspace = open_(self._found)
         return self._workspace
+
+    @property
+    def _found(self) -> FoundWorkspace:
+        """The workspace's folders, looked up once, for the request and for its opening."""
+        if self._looked_up is None:
+            self._looked_up = look_up_workspace(self.folder, self.named_workspace)
+        return self._looked_up
 
     @property
     def folder(self) -> Path:
@@ -78,8 +87,7 @@ class ShellCaller:
         force: tuple[str, ...] | None = None,
     ) -> PipelineRequest:
         """Return the request for steps of the saved notebook."""
-        layout = find_workspace(self.folder, self.named_workspace)
-        request = request_for(self.saved, layout, reads_only=self._reads_only)
+        request = request_in(self.saved, self._found, reads_only=self._reads_only)
         return dataclasses.replace(request, steps=tuple(steps), texts=texts or {}, start=start, force=force)
 
     def cells(self) -> tuple[Cell, ...]:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
+from nbpipe.cli.printed_text import encodable, print_lines, printable
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.model import ExecutionRecord, PipelineWarning, Status
 from nbpipe.run.run_watcher import RunUpdate
@@ -44,17 +45,15 @@ class TerminalOutput:
     def json(self, value: Mapping[str, Any]) -> None:
         """Print a JSON object on one line."""
         text = harmless_json(json.dumps(value, ensure_ascii=False))
-        print(text if text == _encodable(text, sys.stdout) else json.dumps(value), flush=True)
+        print(text if text == encodable(text, sys.stdout) else json.dumps(value), flush=True)
 
     def lines(self, lines: Iterable[str]) -> None:
         """Print lines on standard output."""
-        for line in lines:
-            print(_printable(line, sys.stdout))
-        sys.stdout.flush()
+        print_lines(lines)
 
     def note(self, text: str) -> None:
         """Print a message on standard error."""
-        print(_printable(text, sys.stderr), file=sys.stderr, flush=True)
+        print(printable(text, sys.stderr), file=sys.stderr, flush=True)
 
     def warnings(self, warnings: Iterable[PipelineWarning]) -> None:
         """Print warnings."""
@@ -147,14 +146,3 @@ class _Bar:
 
 
 _ENDED = tuple(status for status in Status if status.terminal)
-
-
-def _printable(text: str, stream: TextIO) -> str:
-    """Return text that steers no terminal, whoever wrote it, and that the stream's encoding can represent."""
-    return _encodable(harmless_lines(text), stream)
-
-
-def _encodable(text: str, stream: TextIO) -> str:
-    """Return text that the stream's encoding can represent: a plain C locale must not break a message."""
-    encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding, "replace")

@@ -7,6 +7,7 @@ the machine or another program of this one, is refused before a word is read. No
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from nbpipe.compute import machine_limits
 from nbpipe.data import private_directory
 from nbpipe.errors import ClusterOutOfReach
 
@@ -67,27 +69,41 @@ class LocalCluster:
         private_directory.remove(self.scratch)
 
 
-def start(slots: int) -> LocalCluster:
+def start(slots: int, tries: int = 3) -> LocalCluster:
     """Return a new cluster of one worker process with ``slots`` threads.
 
-    Raise ClusterOutOfReach if this machine does not let it start.
+    Raise ClusterOutOfReach if this machine does not let it start: at once for a limit of the machine, and otherwise,
+    as when its worker was killed, after some tries.
     """
+    machine_limits.raise_open_files()
+    private_directory.sweep()
+    try:
+        return _start(slots)
+    except (OSError, RuntimeError) as error:
+        limit = machine_limits.limit_behind(error)
+        if limit is not None:
+            raise limit from error
+        if tries == 1:
+            raise ClusterOutOfReach(
+                f"the local Dask cluster could not be started: {error}",
+                "See whether this machine lets processes start.",
+            ) from error
+        _LOG.warning("the local Dask cluster is started again: %s", error)
+    return start(slots, tries - 1)
+
+
+def _start(slots: int) -> LocalCluster:
     # Half a second that a run in which everything is reused must not pay.
     import dask
     import distributed
 
-    private_directory.sweep()
     scratch = private_directory.make(private_directory.DASK)
     security = distributed.Security.temporary()  # type: ignore[no-untyped-call]  # theirs
-    try:
-        with dask.config.set(_SETTINGS):
-            cluster = import_module(_NODES).PatientCluster(**_specification(slots, scratch, security))
+    with contextlib.ExitStack() as failed, dask.config.set(_SETTINGS):
+        failed.callback(private_directory.remove, scratch)
+        cluster = import_module(_NODES).PatientCluster(**_specification(slots, scratch, security))
         client = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]  # theirs
-    except (OSError, RuntimeError) as error:
-        private_directory.remove(scratch)
-        raise ClusterOutOfReach(
-            f"the local Dask cluster could not be started: {error}", "See whether this machine lets processes start."
-        ) from error
+        failed.pop_all()
     return LocalCluster(cluster, client, scratch)
 
 

@@ -1,11 +1,11 @@
-"""Runs whose process died, marked as lost."""
+"""Runs whose process died: they end as lost, or as their steps did if all of them had ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, true
 
 from nbpipe.history import attempts, executions, runs
 from nbpipe.history.database import Repository
@@ -14,7 +14,7 @@ from nbpipe.history.schema import attempts as attempt_rows
 from nbpipe.history.schema import claims
 from nbpipe.history.schema import executions as execution_rows
 from nbpipe.history.schema import runs as run_rows
-from nbpipe.model import AttemptRecord, Failure, FailureKind, Status
+from nbpipe.model import AttemptRecord, Failure, FailureKind, Status, run_outcome
 
 _FAILURE = Failure(FailureKind.LOST, "", "", "the process that carried the run exited unexpectedly")
 
@@ -31,8 +31,12 @@ class LostRunRepository(Repository):
         dead = {owner for owner in {row.owner for row in rows} if not alive(owner)}
         return [attempt_from(row) for row in rows if row.owner in dead]
 
-    def mark_lost(self, *, alive: Callable[[str], bool], now: float) -> list[str]:
-        """Mark unfinished runs whose owner is dead as lost, with everything unfinished in them; return their ids."""
+    def mark_lost(self, *, alive: Callable[[str], bool], now: float, interrupted: Collection[str] = ()) -> list[str]:
+        """End unfinished runs whose owner is dead, and return their ids.
+
+        What is unfinished in them is marked as lost, and so is the run. A run in which nothing was unfinished ends as
+        its steps did: its process died while it waited for more. ``interrupted`` are runs in which something was.
+        """
         going_on = run_rows.c.status.in_(GOING_ON)
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -43,13 +47,13 @@ class LostRunRepository(Repository):
         if not suspects:
             return []
         with self._database.writing() as connection:
-            lost = [row.id for row in suspects if _lose(connection, row.id, now)]
+            lost = [row.id for row in suspects if _lose(connection, row.id, now, was_interrupted=row.id in interrupted)]
             for owner in dead:
                 connection.execute(delete(claims).where(claims.c.owner == owner))
             return lost
 
 
-def _lose(connection: Connection, run: str, now: float) -> bool:
+def _lose(connection: Connection, run: str, now: float, *, was_interrupted: bool) -> bool:
     present = connection.scalar(select(run_rows.c.status).where(run_rows.c.id == run).with_for_update())
     # Another process may have been faster.
     if present is None or Status(present).terminal:
@@ -60,6 +64,14 @@ def _lose(connection: Connection, run: str, now: float) -> bool:
     attempts.write(connection, run, lost, now)
     open_ = select(execution_rows).where(execution_rows.c.run == run, execution_rows.c.status.in_(GOING_ON))
     records = [replace(each, status=Status.LOST, ended=now) for each in executions.read(connection, open_)]
+    status = Status.LOST if was_interrupted or records or unfinished else _outcome(connection, run)
     executions.write(connection, records, now)
     # Followers of the log stop at the run's end, so everything that ends with it is logged before.
-    return runs.end(connection, run, Status.LOST, now)
+    return runs.end(connection, run, status, now)
+
+
+def _outcome(connection: Connection, run: str) -> Status:
+    """Return the outcome of a run whose executions have all ended; of one without any, that it is lost."""
+    of_run = execution_rows.c.run == run, execution_rows.c.current.is_(true())
+    statuses = connection.scalars(select(execution_rows.c.status).where(*of_run)).all()
+    return run_outcome(map(Status, statuses)) if statuses else Status.LOST

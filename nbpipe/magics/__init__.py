@@ -51,9 +51,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         ("pre_run_cell", landing.before),
         ("pre_run_cell", magics.mending.withdraw),
         ("pre_run_cell", CardWidget.finish_all),
-        ("pre_run_cell", lambda _info: session.live.begin_cell()),
+        ("pre_run_cell", lambda _info: session.gestures.begin_cell()),
         ("post_run_cell", session.cells.after),
-        ("post_run_cell", lambda _result: session.live.end_cell()),
+        ("post_run_cell", lambda _result: session.gestures.end_cell()),
     ]
     offer(shell, session)
     for event, hook in hooks:

@@ -20,7 +20,6 @@ from nbpipe.views import html_tables, log_text, text_tables
 from nbpipe.views.html import Html
 from nbpipe.views.terminal_text import harmless_lines
 from nbpipe.views.wording import duration, status_words, warning_line
-from nbpipe.workspace import ActiveRun
 
 COLUMNS = 120
 
@@ -51,18 +50,22 @@ class ErrorDisplay:
 
 
 class RunTableDisplay:
-    """The steps of a run under the cell, as one display that is updated in place."""
+    """The steps of a run under the cell, as one display that is updated in place.
 
-    def __init__(self, session: KernelSession) -> None:
+    ``is_part`` says that they are only a part of the run, which may be given more.
+    """
+
+    def __init__(self, session: KernelSession, *, is_part: bool = False) -> None:
         self._session = session
+        self._is_part = is_part
         self._records: dict[str, ExecutionRecord] = {}
         self._handle: Any = None
         self._run: RunRecord | None = None
 
-    def begin(self, run: ActiveRun) -> None:
+    def begin(self, run: RunRecord, warnings: Iterable[PipelineWarning]) -> None:
         """Show warnings about the notebook; the run's steps are shown when they change."""
-        self._run = run.record
-        show_warnings(run.warnings)
+        self._run = run
+        show_warnings(warnings)
 
     def updated(self, update: RunUpdate) -> None:
         """Show the steps' new states."""
@@ -73,7 +76,7 @@ class RunTableDisplay:
             self._show(sorted(self._records.values(), key=lambda r: r.position), self._run)
 
     def end(self, report: RunReport) -> None:
-        """Show the finished run, which stays in the saved notebook."""
+        """Show the finished steps, which stay in the saved notebook."""
         numbers = self._session.workspace.runs.origin_numbers(report.steps)
         self._show(report.steps, report.run, numbers, report.seconds)
 
@@ -89,7 +92,8 @@ class RunTableDisplay:
         run_numbers = numbers or {}
         lines = text_tables.step_lines(steps, COLUMNS, run_numbers)
         if seconds is not None:
-            lines.append(f"run {run.number} {status_words(run.status)} in {duration(seconds)}")
+            ended = f"{status_words(run.status)} in {duration(seconds)}"
+            lines.append(f"{ended}, as part of run {run.number}" if self._is_part else f"run {run.number} {ended}")
             lines += text_tables.note_lines(steps)
         bundle = _bundle(lines, html_tables.run_html(run, steps, run_numbers))
         if self._handle is None:

@@ -13,21 +13,26 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.magics.cell_run import CellRun
 from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
+from nbpipe.magics.gestures import Gestures
 from nbpipe.magics.kernel_cells import KernelCells, session_notebook
 from nbpipe.magics.output_bindings import OutputBindings, WaitMessage
 from nbpipe.magics.run_client import RunClient
 from nbpipe.magics.run_view import RunView
-from nbpipe.model import Cell, ExecutionRecord, ObjectReference, RunRecord
+from nbpipe.model import Cell, ExecutionRecord, ObjectReference, PipelineWarning, RunRecord
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import find_workspace
 from nbpipe.resolve.workspace_trust import is_trusted
-from nbpipe.run.driver import Executor
+from nbpipe.run.executor import Executor
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions, Submission
 from nbpipe.workspace import ActiveRun, Workspace
+
+Began = Callable[[RunRecord, tuple[PipelineWarning, ...]], None]
+"""Is called with a run that has begun, and the warnings about its notebook."""
 
 
 class KernelSession:
@@ -45,7 +50,11 @@ class KernelSession:
             named=names_cells(shell),
         )  # fmt: skip
         self.outputs = OutputBindings(shell.user_ns, hint, self._path_of)
-        self.live = RunClient(lambda: self.workspace, lambda: self.readable, self.identity, _connection_file(shell))
+        self.gestures = Gestures(self._gesture_ended)
+        self.live = RunClient(
+            lambda: self.workspace, lambda: self.readable, self.identity, _connection_file(shell), self.gestures
+        )
+        self._cell_run: CellRun | None = None
         self._workspace: Workspace | None = None
         self._readable: Workspace | None = None
         self._opening = threading.Lock()
@@ -90,7 +99,9 @@ class KernelSession:
     def close(self) -> None:
         """Stop the cluster and close the workspace."""
         atexit.unregister(self.close)
+        self.gestures.close()
         self.live.close()
+        self._finish_cell_run()
         if self._executor is not None:
             self._executor.close()
             self._executor = None
@@ -133,22 +144,43 @@ class KernelSession:
             expect(names, step.name, view, definition_digests(request.reading.code[step.name]))
         return view
 
+    def run_cell(self, request: PipelineRequest, watch: Callable[[RunUpdate], None], began: Began) -> RunReport:
+        """Run the step of a cell to its end and bind its outputs; the cells of one gesture are one run."""
+        workspace, run = self.workspace, self._cell_run
+        name = run.extend(request) if run is not None and run.runs is workspace.runs else None
+        if run is None or name is None:
+            self._finish_cell_run()
+            run = self._cell_run = CellRun(workspace.runs, self._executors)
+            name = run.begin(request)
+        began(run.record, run.take_warnings())
+        report = run.wait(name, watch)
+        self._bind(request, report)
+        return report
+
     def run(
         self,
         request: PipelineRequest,
         run_options: RunOptions,
         watch: Callable[[RunUpdate], None],
-        began: Callable[[ActiveRun], None],
+        began: Began,
     ) -> RunReport:
-        """Run steps to their end and bind their outputs."""
-        report = self.workspace.runs.run(request, run_options, watch, self._executors, began=began)
+        """Carry out a run of its own to its end and bind its outputs."""
+        self._finish_cell_run()
+
+        def announce(active: ActiveRun) -> None:
+            began(active.record, active.warnings)
+
+        report = self.workspace.runs.run(request, run_options, watch, self._executors, began=announce)
+        self._bind(request, report)
+        return report
+
+    def _bind(self, request: PipelineRequest, report: RunReport) -> None:
         self.workspace.context.digests.flush()
         for code in request.reading.code.values():
             share_classes(self.shell.user_ns, definition_digests(code))
         for step in report.steps:
             for artifact in step.artifacts:
                 self.outputs.bind(artifact)
-        return report
 
     def launch(self, request: PipelineRequest, run_options: RunOptions) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Submit a run of the present cells to a process of its own."""
@@ -163,6 +195,16 @@ class KernelSession:
             for output in step.outputs if step.name in failed else ():
                 if output.name not in produced:
                     self.outputs.unbind(output.name)
+
+    def _gesture_ended(self) -> None:
+        self.live.release()
+        if self._cell_run is not None:
+            self._cell_run.release()
+
+    def _finish_cell_run(self) -> None:
+        run, self._cell_run = self._cell_run, None
+        if run is not None:
+            run.finish()
 
     def _path_of(self, reference: ObjectReference) -> Path:
         return self.readable.materializer.path(reference)

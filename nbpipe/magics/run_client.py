@@ -10,27 +10,23 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nbpipe.data.previews import preview
 from nbpipe.errors import NbpipeError, OutOfReach
+from nbpipe.magics.card_pictures import CardPictures
+from nbpipe.magics.gestures import Gestures
 from nbpipe.magics.run_view import RunView, StepDescription
 from nbpipe.magics.watched_run import WatchedRun
-from nbpipe.model import Artifact, Cell, PipelineWarning, Preview, Status, step_needs
+from nbpipe.model import Cell, PipelineWarning
 from nbpipe.resolve.resolved_request import PipelineRequest, declared_needs
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.messages import Reply
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.runner_client import LOG_FILE, RunnerClient
 from nbpipe.run.submission import Lifetime, RunOptions, Submission, new_run_id
-from nbpipe.views.card_state import CardState
-from nbpipe.views.html import Html, element
-from nbpipe.views.rich_outputs import rich_outputs
 from nbpipe.workspace import Workspace
 
 _LOOK_SECONDS = 0.15
 # Cells that are run together, as by Run All, are one run.
 _QUIET_SECONDS = 0.06
-# The cells of one gesture follow each other at once: after this idle time, a cell begins a new gesture.
-_GESTURE_SECONDS = 0.3
 _BEGIN_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 _STUMBLES = 3
@@ -56,24 +52,21 @@ class RunClient:
         readable: Callable[[], Workspace],
         notebook: str,
         connection_file: str,
+        gestures: Gestures,
     ) -> None:
         self._writable = workspace
         self._readable = readable
+        self._gestures = gestures
         self._notebook = notebook
         self._connection_file = connection_file
         self._runner: RunnerClient | None = None
         self._unanswered: dict[str, Submission] = {}
         self._views: list[RunView] = []
+        self._picture = CardPictures(readable).picture
         self._waiting: _Waiting | None = None
         self._lock = threading.RLock()
         self._watcher: threading.Thread | None = None
-        self._numbers: dict[str, int] = {}
         self._shown_warnings: set[PipelineWarning] = set()
-        self._displays_by_notebook: dict[str, tuple[Html, ...]] = {}
-        self._previews_by_artifact: dict[Artifact, Preview] = {}
-        self._gesture = 0
-        self._is_busy = False
-        self._release_timer = threading.Timer(_GESTURE_SECONDS, self._release)
         self.landed: Callable[[], None] = lambda: None
 
     def submit(self, request: PipelineRequest, cells: tuple[Cell, ...]) -> RunView:
@@ -112,44 +105,22 @@ class RunClient:
         with self._lock:
             whole_runs = (view for view in self._views if not (view.request or view.over))
             existing = next((view for view in whole_runs if view.watched is not None and view.watched.id == run), None)
-            return existing or self._look_after(RunView(self.picture, self._watched(run)))
+            return existing or self._look_after(RunView(self._picture, self._watched(run)))
 
-    def begin_cell(self) -> None:
-        """Note that a cell begins: active runs are held until no cell has run for a moment."""
+    def release(self) -> None:
+        """Let the active runs end as soon as nothing is left to do in them: their gesture is over."""
         with self._lock:
-            self._is_busy = True
-            self._release_timer.cancel()
-
-    def end_cell(self) -> None:
-        """Note that a cell has ended; the next cell of the same gesture follows at once."""
-        with self._lock:
-            self._is_busy = False
-            self._release_soon()
+            if self._runner is not None:
+                self._runner.release()
 
     def newest(self) -> RunView | None:
         """Return the view of the active run that was submitted last."""
         return next((view for view in reversed(self._views) if not view.over), None)
 
-    def picture(self, view: RunView, focus: str | None) -> CardState:
-        """Return the state of a card with this focus."""
-        steps = view.steps()
-        origins = {step.origin.run for step in steps if step.origin}
-        if origins - self._numbers.keys():
-            self._numbers |= self._readable().runs.numbers(origins)
-        if focus is None and len(steps) == 1:
-            focus = steps[0].step
-        note = str(view.error) if view.error else _queued_because(view, focus)
-        return CardState(
-            run=view.run, steps=steps, needs={**view.needs, **step_needs(steps)}, focus=focus,
-            activities=view.activity(), previews=self._previews(view, focus), numbers=self._numbers, now=time.time(),
-            note=note, error_line=view.failing_line(focus), displays=self._displays(view, focus),
-        )  # fmt: skip
-
     def close(self) -> None:
         """Disconnect from the active runs, which continue."""
         with self._lock:
             self._flush()
-            self._release_timer.cancel()
             runner, self._runner = self._runner, None
             views, self._views = self._views, []
             watcher = self._watcher
@@ -170,19 +141,6 @@ class RunClient:
                 with view.changed:
                     view.changed.wait(_LOOK_SECONDS)
 
-    def _release_soon(self) -> None:
-        self._release_timer.cancel()
-        self._release_timer = threading.Timer(_GESTURE_SECONDS, self._release)
-        self._release_timer.daemon = True
-        self._release_timer.start()
-
-    def _release(self) -> None:
-        with self._lock:
-            if not self._is_busy:
-                self._gesture += 1
-                if self._runner is not None:
-                    self._runner.release()
-
     def _joinable(self) -> str:
         """Return the id of the kernel's run that accepts more steps, or of the request that may become one."""
         for view in reversed(self._views):
@@ -192,7 +150,7 @@ class RunClient:
 
     def _new_view(self, texts: Mapping[str, StepDescription], needs: Mapping[str, tuple[str, ...]]) -> RunView:
         request = new_run_id(time.time())
-        return self._look_after(RunView(self.picture, request=request, texts=texts, needs=needs))
+        return self._look_after(RunView(self._picture, request=request, texts=texts, needs=needs))
 
     def _look_after(self, view: RunView) -> RunView:
         self._views = [each for each in self._views if not each.over] + [view]
@@ -211,35 +169,6 @@ class RunClient:
                 view.attach(self._watched(run))
         except NbpipeError as error:
             view.fail(error)
-
-    def _displays(self, view: RunView, focus: str | None) -> tuple[Html, ...]:
-        """Return the rich displays of an ended step."""
-        record = view.record(focus) if focus else None
-        if record is None or not record.status.terminal or record.notebook is None:
-            return ()
-        cached = self._displays_by_notebook
-        if record.notebook not in cached:
-            cached[record.notebook] = self._rich_outputs(record.notebook)
-        return cached[record.notebook]
-
-    def _rich_outputs(self, notebook: str) -> tuple[Html, ...]:
-        """Return what an executed notebook displayed; of one that was changed, that it was."""
-        try:
-            return rich_outputs(self._readable().results.read_executed(notebook))
-        except NbpipeError as error:
-            return (element("div", error.message),)
-        except (OSError, ValueError):
-            return ()
-
-    def _previews(self, view: RunView, focus: str | None) -> dict[str, Preview]:
-        """Return a preview of each output of a successful step."""
-        record = view.succeeded(focus) if focus else None
-        previews: dict[str, Preview] = {}
-        for artifact in record.artifacts if record else ():
-            if artifact not in self._previews_by_artifact:
-                self._previews_by_artifact[artifact] = preview(artifact, self._readable().materializer)
-            previews[f"{focus}.{artifact.name}"] = self._previews_by_artifact[artifact]
-        return previews
 
     def _same(self, request: PipelineRequest, texts: Mapping[str, StepDescription]) -> RunView | None:
         """Return the view of a run that is already carrying out the same steps.
@@ -302,7 +231,7 @@ class RunClient:
     ) -> None:
         root = self._writable().layout.root
         submission = Submission(
-            cells, request, run_options, root, dict(os.environ), joins, self._gesture, Lifetime.KERNEL,
+            cells, request, run_options, root, dict(os.environ), joins, self._gestures.number, Lifetime.KERNEL,
             self._connection_file, holds=True,
         )  # fmt: skip
         if self._runner is None:
@@ -312,8 +241,7 @@ class RunClient:
 
     def _hand_over(self, runner: RunnerClient, submission: Submission) -> None:
         runner.submit(submission)
-        if not self._is_busy:
-            self._release_soon()
+        self._gestures.extend()
 
     def _submit_again(self, request: str) -> bool:
         """Submit a request again that an exited runner had not begun; return False if that was done before."""
@@ -444,14 +372,3 @@ def _texts(request: PipelineRequest, selected: Collection[str]) -> dict[str, Ste
             read = {name: repr(values.get(name)) for name in code.parameters}
             texts[step.name] = StepDescription(step.pieces, definition_digests(code), read)
     return texts
-
-
-def _queued_because(view: RunView, focus: str | None) -> str:
-    """Return a sentence about what a queued step waits for."""
-    record = view.record(focus) if focus else None
-    if focus is None or (record is not None and record.status is not Status.QUEUED):
-        return ""
-    if record is not None and record.notes:
-        return record.notes[0]
-    open_ = [need for need in view.needs.get(focus, ()) if not view.is_done(need)]
-    return f"waits for {', '.join(open_)}" if open_ else ""

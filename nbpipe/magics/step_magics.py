@@ -24,6 +24,7 @@ from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import owner_named
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
+from nbpipe.verbs.calls import call
 from nbpipe.verbs.options import DEBUG_WORKSPACE
 from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
@@ -74,7 +75,7 @@ class StepMagics(Magics):
     def _call(self, invocation: Invocation) -> None:
         named = invocation[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in invocation.verb.options else None
         with KernelCaller(self.session, invocation.verb, named, self._carry_out) as caller:
-            response = invocation.verb.call(invocation, caller)
+            response = call(invocation, caller)
         if response is not None:
             render(self.session, response)
 
@@ -106,7 +107,7 @@ class StepMagics(Magics):
             if is_watched(self.shell):
                 show_card(self.session, self.session.submit(request, cells), name)
             else:
-                self._carry_out(request, RunOptions(), name)
+                self._run_cell(request, name)
         except NbpipeError as error:
             own = [one for one in _each(error) if one.exit_code == 2 and one.place.cell == current.number]
             if own:
@@ -115,14 +116,23 @@ class StepMagics(Magics):
                 self.mending.offer(current, own)
             raise
 
-    def _carry_out(self, request: PipelineRequest, run_options: RunOptions, cell: str | None = None) -> None:
+    def _run_cell(self, request: PipelineRequest, name: str) -> None:
+        progress = RunTableDisplay(self.session, is_part=True)
+        report = self.session.run_cell(request, progress.updated, progress.begin)
+        progress.end(report)
+        for step in report.steps:
+            if step.step == name and step.notebook is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    show_outputs(self.session.workspace.results.read_executed(step.notebook))
+        self._raise_failure(report)
+
+    def _carry_out(self, request: PipelineRequest, run_options: RunOptions) -> None:
         progress = RunTableDisplay(self.session)
         report = self.session.run(request, run_options, progress.updated, progress.begin)
         progress.end(report)
-        for step in report.steps:
-            if step.step == cell and step.notebook is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    show_outputs(self.session.workspace.results.read_executed(step.notebook))
+        self._raise_failure(report)
+
+    def _raise_failure(self, report: RunReport) -> None:
         if report.run.status is not Status.SUCCEEDED:
             self.session.unbind(report)
             raise _ending(report)

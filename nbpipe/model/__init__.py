@@ -54,7 +54,7 @@ from nbpipe.model.events import (
 from nbpipe.model.preview import Preview, PreviewImage
 from nbpipe.model.records import AttemptRecord, ExecutionRecord, GitState, PipelineRecord, RunRecord, step_needs
 from nbpipe.model.run_picture import RunPicture
-from nbpipe.model.status import ReusePolicy, Status
+from nbpipe.model.status import ReusePolicy, Status, run_outcome
 from nbpipe.model.verdicts import (
     CachedResult,
     DependsVerdict,
@@ -137,5 +137,6 @@ __all__ = [
     "StepOptions",
     "StepOutput",
     "Verdict",
+    "run_outcome",
     "step_needs",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 
-from nbpipe.model import Reason, ReuseVerdict, RunVerdict, SkipVerdict, Status, Verdict
+from nbpipe.model import Reason, ReuseVerdict, RunVerdict, SkipVerdict, Status, Verdict, run_outcome
 from nbpipe.planning.instructions import (
     CheckDecision,
     ClaimKey,
@@ -476,12 +476,9 @@ class RunState:
         return [FinishRun(self._outcome())]
 
     def _outcome(self) -> Status:
-        statuses = {execution.status for execution in self._executions.values() if not execution.superseded}
-        if Status.CANCELLED in statuses and (self._cancelled or Status.FAILED not in statuses):
-            return Status.CANCELLED
-        if Status.FAILED not in statuses:
-            return Status.SUCCEEDED
-        return Status.PARTIAL if self.keep_going else Status.FAILED
+        executions = (execution for execution in self._executions.values() if not execution.superseded)
+        statuses = (execution.status for execution in executions if execution.status is not None)
+        return run_outcome(statuses, is_cancelled=self._cancelled, keeps_going=self.keep_going)
 
 
 def _upstream(need: _Execution) -> tuple[Reason, ...]:

@@ -19,7 +19,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
-from nbpipe.errors import WorkspaceUntrusted
 from nbpipe.permissions import close_to_all, is_shared_with_us, make_folder, owner_of
 from nbpipe.resolve.git import is_tracked
 from nbpipe.resolve.user_key import user_key
@@ -91,13 +90,6 @@ def is_trusted(root: Path) -> bool:
 def is_marked(root: Path) -> bool:
     """Return whether a workspace has this user's mark."""
     return _valid_mark(root) is not None
-
-
-def require_trust(root: Path) -> None:
-    """Raise WorkspaceUntrusted if a workspace is not to be used."""
-    found = objections(root)
-    if found:
-        raise WorkspaceUntrusted(untrusted_words(root, found), trust_hint(root))
 
 
 def untrusted_words(root: Path, found: Collection[Objection]) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from nbpipe.errors import OutOfReach
 from nbpipe.history.attempts import RunChanges
@@ -23,7 +21,6 @@ from nbpipe.model import (
     ExecutionRecord,
     Failure,
     FailureKind,
-    Job,
     Outcome,
     Reason,
     ReuseVerdict,
@@ -35,9 +32,10 @@ from nbpipe.planning.plan import StepDecision
 from nbpipe.planning.run_state import RunState
 from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
+from nbpipe.run.executor import Executor
 from nbpipe.run.growth import grow
 from nbpipe.run.heartbeat import LEASE, Heartbeat
-from nbpipe.run.increment import RunIncrement
+from nbpipe.run.intake import RunIntake
 from nbpipe.run.pending_events import PendingEvents
 from nbpipe.run.process_identity import is_alive
 
@@ -49,32 +47,12 @@ _STOPPING = "an older version of this step is being stopped"
 _LOST = Failure(FailureKind.LOST, "RunBrokenOff", "", "the run broke off")
 
 
-class Executor(Protocol):
-    """The executor of attempts: Dask, or threads of this process."""
-
-    @property
-    def slots(self) -> int:
-        """The number of attempts that run at the same time."""
-
-    def submit(self, job: Job) -> None:
-        """Start an attempt as soon as a slot is free."""
-
-    def wait(self, timeout: float) -> Sequence[AttemptReport]:
-        """Return reports about the attempts, waiting up to ``timeout`` seconds for the first one."""
-
-    def cancel(self, attempt: str) -> None:
-        """Kill an attempt; its end is reported by ``wait``."""
-
-    def close(self) -> None:
-        """Stop everything that the executor has started."""
-
-
 @dataclass(slots=True)
 class Driver:
     """Carries out one run. ``clock`` returns seconds since the epoch, ``new_id`` unique ids.
 
     ``interrupted`` returns whether to stop the run, ``requested`` the cancellations requested elsewhere. ``watch`` is
-    called whenever the run's log has new entries. While ``held`` is set, the run does not finish.
+    called whenever the run's log has new entries.
     """
 
     run: RunRecord
@@ -88,12 +66,11 @@ class Driver:
     watch: Callable[[], None] = lambda: None
     interrupted: Callable[[], bool] = lambda: False
     requested: Callable[[], CancelRequests] = CancelRequests
-    held: threading.Event = field(default_factory=threading.Event)
+    intake: RunIntake = field(default_factory=RunIntake)
     _table: ExecutionTable = field(default_factory=ExecutionTable)
     _running: dict[str, ExecutionState] = field(default_factory=dict)
     _executor: Executor | None = None
     _todo: deque[machine.Instruction] = field(default_factory=deque)
-    _increments: deque[RunIncrement] = field(default_factory=deque)
     _changed: dict[str, ExecutionRecord] = field(default_factory=dict)
     _superseded: list[str] = field(default_factory=list)
     _attempts: dict[str, AttemptRecord] = field(default_factory=dict)
@@ -101,31 +78,8 @@ class Driver:
     _unclaimed: deque[ExecutionState] = field(default_factory=deque)
     _fresh: set[int] = field(default_factory=set)
     _status: Status | None = None
-    _cancelled: bool = False
-    _gesture: int = 0
     _refused: set[str] = field(default_factory=set)
-    _is_over: bool = False
     _is_unseen: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _woken: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def is_over(self) -> bool:
-        """Return whether the run takes no more steps."""
-        return self._is_over
-
-    def extend(self, increment: RunIncrement) -> bool:
-        """Add steps to the run, from any thread; return False if it does not accept them.
-
-        A run that is over accepts none; a cancelled run accepts only those of a gesture that was cancelled with it.
-        """
-        with self._lock:
-            if self._is_over or (self._cancelled and increment.gesture > self._gesture):
-                return False
-            self._gesture = max(self._gesture, increment.gesture)
-            self._increments.append(increment)
-        self._woken.set()
-        return True
 
     def carry_out(self) -> Status:
         """Run all steps to their end and return the run's status."""
@@ -145,7 +99,7 @@ class Driver:
         self._perform_all()
         self._save()
         self._stop_what_is_unwanted()
-        if not self._todo and not self._increments:
+        if not self._todo and self.intake.is_empty:
             if self.state.is_idle and self._close():
                 return
             self._wait()
@@ -153,10 +107,8 @@ class Driver:
 
     def _close(self) -> bool:
         """Let the run finish, unless it is held or steps have just been added."""
-        with self._lock:
-            if self._increments or (self.held.is_set() and not self._cancelled):
-                return False
-            self._is_over = True
+        if not self.intake.close():
+            return False
         self._feed(machine.RunReleased())
         self._perform_all()
         return self._status is not None
@@ -166,13 +118,11 @@ class Driver:
             for report in self._executor.wait(_PAUSE):
                 self._hear(report)
         else:
-            self._woken.wait(_PAUSE)
-            self._woken.clear()
+            self.intake.wait(_PAUSE)
         self._fresh.clear()
 
     def _grow(self) -> None:
-        while self._increments:
-            increment = self._increments.popleft()
+        while (increment := self.intake.take()) is not None:
             self._fresh.add(id(increment.planner))
             growth = grow(increment, self._table, self.run.id, self.new_id)
             for state in growth.replaced:
@@ -192,9 +142,8 @@ class Driver:
 
     def _stop_what_is_unwanted(self) -> None:
         requests = self.requested()
-        if not self._cancelled and (requests.whole or self.interrupted()):
-            with self._lock:
-                self._cancelled = True
+        if not self.intake.is_cancelled and (requests.whole or self.interrupted()):
+            self.intake.cancel()
             self._feed(machine.RunCancelRequested())
         for execution in requests.executions - self._refused:
             if execution in self._table.by_id:
@@ -464,8 +413,7 @@ class Driver:
 
     def _abandon(self) -> None:
         """Clean up a run that breaks off: stop attempts, release claims, and end open steps as lost."""
-        with self._lock:
-            self._is_over = True
+        self.intake.abandon()
         now = self.clock()
         try:
             for state in self._running.values():

@@ -27,14 +27,13 @@ from nbpipe.run.increment import RunIncrement
 class ExecutionState:
     """The decision, claim and record of an execution.
 
-    ``record`` is its present record; of an ended execution it keeps only what dependent executions need. ``static_key``
-    identifies the work, so that a later request can be recognised as the same; ``gesture`` is the number of the user's
-    gesture that requested it. ``replaces`` is the older execution of the same step.
+    ``record`` is its present record; of an ended execution it keeps only what dependent executions need.
+    ``gesture`` is the number of the user's gesture that requested it. ``replaces`` is the older execution of the same
+    step.
     """
 
     record: ExecutionRecord
     increment: RunIncrement
-    static_key: str
     gesture: int
     decision: StepDecision | None = None
     claim: Claim | None = None
@@ -55,6 +54,11 @@ class ExecutionState:
     def step(self) -> str:
         """The step's name."""
         return self.record.step
+
+    @property
+    def static_key(self) -> str:
+        """The key that identifies the work, so that a later request can be recognised as the same."""
+        return self.increment.planner.static_key(self.step)
 
     @property
     def key(self) -> str | None:

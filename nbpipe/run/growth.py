@@ -35,7 +35,7 @@ def grow(increment: RunIncrement, table: ExecutionTable, run: str, new_id: Calla
         if current is not None:
             replaced.append(current)
         record = ExecutionRecord(new_id(), run, step.name, positions[step.name], Status.QUEUED, needs=needed)
-        state = ExecutionState(record, increment, increment.planner.static_key(step.name), increment.gesture)
+        state = ExecutionState(record, increment, increment.gesture)
         state.replaces = current
         table.add(state)
         added.append(state)

@@ -24,7 +24,8 @@ def recover_runs(
     layout: WorkspaceLayout, history: History, digests: DigestCache, *, alive: Callable[[str], bool], now: float
 ) -> list[str]:
     """End the runs whose owner is dead and return them, after adopting the results that their attempts had finished."""
-    for attempt in history.lost_runs.abandoned(alive=alive):
+    abandoned = history.lost_runs.abandoned(alive=alive)
+    for attempt in abandoned:
         entries = _unlogged_entries(layout, history, attempt)
         if entries:
             history.attempts.record(attempt.run, RunChanges(told=entries), now)
@@ -32,7 +33,7 @@ def recover_runs(
         submitted = read_submitted(layout, attempt) if outcome is not None else None
         if outcome is not None and submitted is not None:
             _adopt(layout, history, submitted, outcome, digests=digests, now=now)
-    return history.lost_runs.mark_lost(alive=alive, now=now)
+    return history.lost_runs.mark_lost(alive=alive, now=now, interrupted={attempt.run for attempt in abandoned})
 
 
 def _unlogged_entries(layout: WorkspaceLayout, history: History, attempt: AttemptRecord) -> list[Told]:

@@ -18,6 +18,7 @@ from nbpipe.model import (
     OutputWritten,
     RunChanged,
     RunEvent,
+    RunGrown,
     RunPicture,
     RunRecord,
     Status,
@@ -39,6 +40,7 @@ class NewAttemptEvents:
 class RunUpdate:
     """The changes in a run: changed executions, changed attempts, and new output of attempts.
 
+    ``requests`` maps the id of each request that was added to the executions of its steps.
     ``run`` is the run's present record, None before it has begun. ``steps`` maps the execution of each attempt to the
     name of its step.
     """
@@ -49,6 +51,7 @@ class RunUpdate:
     attempt_outputs: tuple[NewAttemptEvents, ...] = ()
     status_changed: bool = False
     steps: Mapping[str, str] = field(default_factory=dict)
+    requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def named_attempts(self) -> list[tuple[str, AttemptRecord]]:
@@ -134,6 +137,7 @@ class RunWatcher:
             tuple(output for fact in written if (output := self._read(fact)) is not None),
             status_changed,
             self._steps_of(attempts),
+            {fact.request: fact.executions for fact in changed if isinstance(fact, RunGrown)},
         )
 
     def _steps_of(self, attempts: Iterable[str]) -> dict[str, str]:

@@ -61,14 +61,14 @@ class _Submitted:
         with self._lock:
             if self.is_held:
                 self._held_run = run
-                run.held.set()
+                run.hold()
 
     def release(self) -> None:
         """Let the held run end as soon as nothing is left to do."""
         with self._lock:
             self.is_held = False
             if self._held_run is not None:
-                self._held_run.held.clear()
+                self._held_run.release()
 
 
 class RunnerService:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nbpipe.authoring.linter_settings import write_linter_settings
@@ -30,6 +30,7 @@ from nbpipe.verbs.responses import (
     PlanResponse,
     PullResponse,
     RecordedRunResponse,
+    Response,
     RunListResponse,
     RunReportResponse,
     TrustResponse,
@@ -258,3 +259,17 @@ def defaults(_invocation: Invocation, caller: Caller) -> DefaultsResponse:
     if refused:
         raise refused[0]
     return DefaultsResponse(reading.defaults)
+
+
+CALLS: Mapping[str, Callable[[Invocation, Caller], Response | None]] = {
+    function.__name__: function
+    for function in (
+        init, plan, run, cancel, status, why, debug, accept, logs, pull, runs, show, compare, verify, trust, lint, fmt,
+        defaults,
+    )
+}  # fmt: skip
+
+
+def call(invocation: Invocation, caller: Caller) -> Response | None:
+    """Return the response to an invocation; None if the face shows it itself."""
+    return CALLS[invocation.verb.name](invocation, caller)

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
 from typing import Any, Generic, TypeVar
 
-from nbpipe.verbs.caller import Caller
-from nbpipe.verbs.responses import Response
-
 T = TypeVar("T")
 
 
@@ -101,7 +98,7 @@ class Option(Parameter[T]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verb:
-    """One verb: its name, its arguments and options, a sentence of help, and the call behind it.
+    """One verb: its name, its arguments and options, and a sentence of help.
 
     At most one option of each group in ``exclusive`` may be given. A verb that ``reads_only`` needs only read
     permission, and writes nothing to a workspace of another user.
@@ -109,7 +106,6 @@ class Verb:
 
     name: str
     help: str
-    call: Callable[[Invocation, Caller], Response | None]
     arguments: tuple[Argument[Any], ...] = ()
     options: tuple[Option[Any], ...] = ()
     exclusive: tuple[tuple[Option[Any], ...], ...] = ()

@@ -1,78 +1,80 @@
-"""The table of verbs, used by shells, notebooks, completion, help and the tests of the documentation."""
+"""The table of verbs, used by shells, notebooks, completion, help and the tests of the documentation.
+
+The call behind a verb is found by its name in :mod:`nbpipe.verbs.calls`, so that help and completion do not load it.
+"""
 
 from __future__ import annotations
 
-from nbpipe.verbs import calls
 from nbpipe.verbs import options as o
 from nbpipe.verbs.syntax import Face, Verb
 
 VERBS = (
     Verb(
         "init", "Create a workspace in a folder, and configure linters for step cells.",
-        calls.init, (o.FOLDER,), (o.WORKSPACE, o.JSON), faces=Face.SHELL,
+        (o.FOLDER,), (o.WORKSPACE, o.JSON), faces=Face.SHELL,
     ),
     Verb(
         "plan", "Show what would run, what is reused, and why.",
-        calls.plan, (o.NOTEBOOK,), (o.PARAM, o.WORKSPACE, o.JSON), reads_only=True),
+        (o.NOTEBOOK,), (o.PARAM, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "run", "Run the pipeline, or the named steps and what they need.",
-        calls.run, (o.NOTEBOOK, o.STEPS),
+        (o.NOTEBOOK, o.STEPS),
         (o.TO, o.FROM, o.PARAM, o.FORCE, o.KEEP_GOING, o.DETACH, o.HERE, o.EXPERIMENT, o.TAG, o.WORKSPACE, o.JSON),
         exclusive=tuple((o.HERE, other) for other in (o.TO, o.FROM, o.FORCE, o.KEEP_GOING, o.DETACH, o.EXPERIMENT,
                                                       o.TAG)),
     ),
     Verb(
         "cancel", "Cancel the notebook's active runs, and wait until they have stopped.",
-        calls.cancel, (o.NOTEBOOK,), (o.WORKSPACE, o.JSON),
+        (o.NOTEBOOK,), (o.WORKSPACE, o.JSON),
     ),
     Verb(
         "status", "Show the newest run.",
-        calls.status, (o.NOTEBOOK,), (o.FOLLOW, o.WORKSPACE, o.JSON), reads_only=True,
+        (o.NOTEBOOK,), (o.FOLLOW, o.WORKSPACE, o.JSON), reads_only=True,
     ),
     Verb(
         "why", "Show how a step differs from its nearest earlier run.",
-        calls.why, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON), reads_only=True),
+        (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "debug", "Debug a failed step: bind its inputs and load its code.",
-        calls.debug, (o.NOTEBOOK, o.STEP), (o.LOCALS, o.DEBUG_WORKSPACE, o.JSON), reads_only=True),
+        (o.NOTEBOOK, o.STEP), (o.LOCALS, o.DEBUG_WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "accept", "Keep a step's last result after an edit that does not affect it.",
-        calls.accept, (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON),
+        (o.NOTEBOOK, o.STEP), (o.PARAM, o.WORKSPACE, o.JSON),
     ),
     Verb(
         "logs", "Show the output of a step, also while it runs.",
-        calls.logs, (o.NOTEBOOK, o.STEP), (o.WORKSPACE, o.JSON), reads_only=True),
+        (o.NOTEBOOK, o.STEP), (o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "pull", "Load a stored output in a notebook, or copy it to a file in a shell.",
-        calls.pull, (o.NOTEBOOK, o.OUTPUT), (o.TARGET, o.WORKSPACE, o.JSON), reads_only=True),
+        (o.NOTEBOOK, o.OUTPUT), (o.TARGET, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "runs", "List the newest runs and the steps that ran.",
-        calls.runs, (o.ANY_NOTEBOOK,),
+        (o.ANY_NOTEBOOK,),
         (o.ALL, o.OF_EXPERIMENT, o.OF_STATUS, o.OF_TAG, o.OF_STEP, o.LIMIT, o.WORKSPACE, o.JSON), reads_only=True),
     Verb("show", "Show one run, given by its number, its id, or the beginning of its id.",
-         calls.show, (o.RUN,), (o.WORKSPACE, o.JSON), reads_only=True),
+         (o.RUN,), (o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "compare", "Show two runs side by side.",
-        calls.compare, (o.RUN, o.OTHER_RUN), (o.WORKSPACE, o.JSON), reads_only=True,
+        (o.RUN, o.OTHER_RUN), (o.WORKSPACE, o.JSON), reads_only=True,
     ),
     Verb(
         "verify", "Check that every recorded output is present and unchanged.",
-        calls.verify, (o.ANY_NOTEBOOK,), (o.FULL, o.REPAIR, o.WORKSPACE, o.JSON),
+        (o.ANY_NOTEBOOK,), (o.FULL, o.REPAIR, o.WORKSPACE, o.JSON),
     ),
     Verb(
         "trust", "Accept a workspace that nbpipe did not make for this user.",
-        calls.trust, (o.ANY_NOTEBOOK,), (o.WORKSPACE, o.JSON),
+        (o.ANY_NOTEBOOK,), (o.WORKSPACE, o.JSON),
     ),
     Verb(
         "lint", "Check the notebook without planning or running it.",
-        calls.lint, (o.NOTEBOOK,), (o.PARAM, o.FIX, o.WORKSPACE, o.JSON), reads_only=True),
+        (o.NOTEBOOK,), (o.PARAM, o.FIX, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "fmt", "Format the declarations of steps in the notebook file.",
-        calls.fmt, (o.NOTEBOOKS,), (o.CHECK, o.LONG, o.SHORT, o.JSON), exclusive=((o.LONG, o.SHORT),),
+        (o.NOTEBOOKS,), (o.CHECK, o.LONG, o.SHORT, o.JSON), exclusive=((o.LONG, o.SHORT),),
     ),
     Verb(
         "defaults", "Set defaults: retries, timeout, memory, reuse, envvar, run=manual.",
-        calls.defaults, (o.DEFAULTS,), faces=Face.NOTEBOOK,
+        (o.DEFAULTS,), faces=Face.NOTEBOOK,
     ),
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ def one_line(text: str) -> str:
 
 def harmless(line: str) -> str:
     """Return a line without effects on a terminal or a page: control characters are written as escapes."""
-    return line if line.isascii() and line.isprintable() else "".join(map(_visible, line))
+    return line if line.isprintable() else "".join(map(_visible, line))
 
 
 def harmless_lines(text: str) -> str:
@@ -26,7 +26,7 @@ def harmless_lines(text: str) -> str:
 
 def harmless_json(text: str) -> str:
     """Return JSON text in which control characters are escaped: it holds the same value, and steers no terminal."""
-    return text if text.isascii() and text.isprintable() else "".join(map(_escaped, text))
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def _visible(character: str) -> str:

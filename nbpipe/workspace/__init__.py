@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.runs import ActiveRun
-from nbpipe.workspace.workspace import AcceptedWorkspace, Workspace, request_for
+from nbpipe.workspace.workspace import AcceptedWorkspace, Workspace, request_for, request_in
 
-__all__ = ["AcceptedWorkspace", "ActiveRun", "Workspace", "WorkspaceContext", "request_for"]
+__all__ = ["AcceptedWorkspace", "ActiveRun", "Workspace", "WorkspaceContext", "request_for", "request_in"]

@@ -20,7 +20,8 @@ from nbpipe.resolve.git import git_state
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest
 from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.cancellation import CancellationPoller, watch_signals
-from nbpipe.run.driver import Driver, Executor
+from nbpipe.run.driver import Driver
+from nbpipe.run.executor import Executor
 from nbpipe.run.increment import RunIncrement
 from nbpipe.run.job_factory import AttemptJobFactory
 from nbpipe.run.process_identity import this_owner
@@ -61,17 +62,20 @@ class ActiveRun:
         increment = self._increments.make(request, name, gesture, environ)
         with self._lock:
             self.warnings = tuple(dict.fromkeys((*self.warnings, *increment.planner.graph.pipeline.warnings)))
-        return self.driver.extend(increment)
+        return self.driver.intake.add(increment)
 
     @property
     def is_over(self) -> bool:
         """Return whether the run takes no more steps."""
-        return self.driver.is_over
+        return self.driver.intake.is_over
 
-    @property
-    def held(self) -> threading.Event:
-        """The event that keeps the run open for more steps while it is set."""
-        return self.driver.held
+    def hold(self) -> None:
+        """Keep the run open for more steps."""
+        self.driver.intake.hold()
+
+    def release(self) -> None:
+        """Let the run end as soon as nothing is left to do."""
+        self.driver.intake.release()
 
 
 @dataclass(slots=True)
@@ -121,7 +125,7 @@ class Runs:
 
     def _start(self, driver: Driver, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions) -> ActiveRun:
         increments = _Increments(self, driver.run, driver, options)
-        driver.extend(increments.of(request, pinned, driver.run.id, 0))
+        driver.intake.add(increments.of(request, pinned, driver.run.id, 0))
         record = self.context.layout.located_run(driver.run)
         return ActiveRun(record, driver, len(pinned.resolved.selected), pinned.warnings, increments)
 

@@ -19,6 +19,7 @@ from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.resolve.found_workspace import FoundWorkspace, look_up_workspace
 from nbpipe.resolve.parse_cache import ParseCache
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import (
@@ -29,15 +30,7 @@ from nbpipe.resolve.workspace_layout import (
     require_writable,
     write_settings,
 )
-from nbpipe.resolve.workspace_trust import (
-    Objection,
-    accept,
-    is_marked,
-    is_trusted,
-    objections,
-    reason_words,
-    require_trust,
-)
+from nbpipe.resolve.workspace_trust import Objection, accept, is_marked, objections, reason_words
 from nbpipe.run.runner_client import launch
 from nbpipe.run.submission import Submission
 from nbpipe.run.verification import VerificationProblem, VerificationReport, verify_workspace
@@ -74,17 +67,26 @@ class Workspace:
 
         Raise WorkspaceUntrusted if this user has neither made nor accepted it.
         """
-        layout = find_workspace(near, named)
+        return cls.open_found(look_up_workspace(near, named))
+
+    @classmethod
+    def open_found(cls, found: FoundWorkspace) -> Self:
+        """Open a workspace that was looked up, as :meth:`open` does."""
+        layout = found.layout
         require_writable(layout)
-        require_trust(layout.root)
+        found.require_trust()
         make_workspace(layout)
         return cls._opened(layout, History.open(layout.database, shares_memory=shares_memory(layout.database)))
 
     @classmethod
     def read(cls, near: Path, named: Path | None = None) -> Self:
         """Open the workspace for reading: nothing is written to it, and nothing is created, whoever owns it."""
-        layout = find_workspace(near, named)
-        return cls._opened(layout, History.read(layout.database), objections(layout.root))
+        return cls.read_found(look_up_workspace(near, named))
+
+    @classmethod
+    def read_found(cls, found: FoundWorkspace) -> Self:
+        """Open a workspace that was looked up for reading, as :meth:`read` does."""
+        return cls._opened(found.layout, History.read(found.layout.database), found.distrust)
 
     @classmethod
     def trust(cls, near: Path, named: Path | None = None) -> AcceptedWorkspace:
@@ -166,8 +168,9 @@ class Workspace:
 
         With ``repair``, damaged results are no longer offered, and a damaged history is rebuilt from intact parts.
         """
-        layout = find_workspace(near, named)
-        require_trust(layout.root)
+        found = look_up_workspace(near, named)
+        layout = found.layout
+        found.require_trust()
         damaged = [VerificationProblem(str(path), message) for path, message in misplaced(layout)]
         if repair:
             damaged += _repaired_history(layout)
@@ -202,18 +205,23 @@ def _repaired_history(layout: WorkspaceLayout) -> list[VerificationProblem]:
     return problems
 
 
-def request_for(path: Path, layout: WorkspaceLayout | None = None, *, reads_only: bool = False) -> PipelineRequest:
-    """Return the request for all steps of a saved notebook; with a layout, the workspace's parse cache is used.
+def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRequest:
+    """Return the request for all steps of a saved notebook; with a layout, the workspace's parse cache is used."""
+    return request_in(path, FoundWorkspace(layout, objections(layout.root)) if layout else None)
+
+
+def request_in(path: Path, found: FoundWorkspace | None, *, reads_only: bool = False) -> PipelineRequest:
+    """Return the request for all steps of a saved notebook; a trusted workspace's parse cache is used.
 
     Nothing is added to the cache by a caller that ``reads_only``, or in a workspace that could not be made yet.
     """
     path = absolute(path)
     notebook = read_notebook(path)
-    cache = ParseCache(layout.readings, time.time()) if layout and is_trusted(layout.root) else None
-    if cache is None:
+    if found is None or found.distrust:
         reading = parse_cells(notebook.cells)
     else:
-        keeps = layout is not None and not reads_only and is_marked(layout.root)
+        cache = ParseCache(found.layout.readings, time.time())
+        keeps = not reads_only and is_marked(found.layout.root)
         reading = (cache.read if keeps else cache.recall)(path, notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)

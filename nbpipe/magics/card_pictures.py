@@ -1,0 +1,81 @@
+"""What cards show of a run: its steps, and for one step its displays and a preview of each output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nbpipe.data.previews import preview
+from nbpipe.errors import NbpipeError
+from nbpipe.magics.run_view import RunView
+from nbpipe.model import Artifact, Preview, Status, step_needs
+from nbpipe.views.card_state import CardState
+from nbpipe.views.html import Html, element
+from nbpipe.views.rich_outputs import rich_outputs
+from nbpipe.workspace import Workspace
+
+
+@dataclass(eq=False, slots=True)
+class CardPictures:
+    """Makes the states of cards; what was read for one card is kept for the next."""
+
+    workspace: Callable[[], Workspace]
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _displays_by_notebook: dict[str, tuple[Html, ...]] = field(default_factory=dict)
+    _previews_by_artifact: dict[Artifact, Preview] = field(default_factory=dict)
+
+    def picture(self, view: RunView, focus: str | None) -> CardState:
+        """Return the state of a card with this focus."""
+        steps = view.steps()
+        origins = {step.origin.run for step in steps if step.origin}
+        if origins - self._numbers.keys():
+            self._numbers |= self.workspace().runs.numbers(origins)
+        if focus is None and len(steps) == 1:
+            focus = steps[0].step
+        note = str(view.error) if view.error else _queued_because(view, focus)
+        return CardState(
+            run=view.run, steps=steps, needs={**view.needs, **step_needs(steps)}, focus=focus,
+            activities=view.activity(), previews=self._previews(view, focus), numbers=self._numbers, now=time.time(),
+            note=note, error_line=view.failing_line(focus), displays=self._displays(view, focus),
+        )  # fmt: skip
+
+    def _displays(self, view: RunView, focus: str | None) -> tuple[Html, ...]:
+        """Return the rich displays of an ended step."""
+        record = view.record(focus) if focus else None
+        if record is None or not record.status.terminal or record.notebook is None:
+            return ()
+        cached = self._displays_by_notebook
+        if record.notebook not in cached:
+            cached[record.notebook] = self._rich_outputs(record.notebook)
+        return cached[record.notebook]
+
+    def _rich_outputs(self, notebook: str) -> tuple[Html, ...]:
+        """Return what an executed notebook displayed; of one that was changed, that it was."""
+        try:
+            return rich_outputs(self.workspace().results.read_executed(notebook))
+        except NbpipeError as error:
+            return (element("div", error.message),)
+        except (OSError, ValueError):
+            return ()
+
+    def _previews(self, view: RunView, focus: str | None) -> dict[str, Preview]:
+        """Return a preview of each output of a successful step."""
+        record = view.succeeded(focus) if focus else None
+        previews: dict[str, Preview] = {}
+        for artifact in record.artifacts if record else ():
+            if artifact not in self._previews_by_artifact:
+                self._previews_by_artifact[artifact] = preview(artifact, self.workspace().materializer)
+            previews[f"{focus}.{artifact.name}"] = self._previews_by_artifact[artifact]
+        return previews
+
+
+def _queued_because(view: RunView, focus: str | None) -> str:
+    """Return a sentence about what a queued step waits for."""
+    record = view.record(focus) if focus else None
+    if focus is None or (record is not None and record.status is not Status.QUEUED):
+        return ""
+    if record is not None and record.notes:
+        return record.notes[0]
+    open_ = [need for need in view.needs.get(focus, ()) if not view.is_done(need)]
+    return f"waits for {', '.join(open_)}" if open_ else ""
