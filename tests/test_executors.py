@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import psutil
@@ -287,6 +288,19 @@ def test_reports_that_never_arrived_come_with_the_end(tmp_path):
     assert (reports[1].pieces, reports[2].outcome.status) == (2, Status.SUCCEEDED)
     assert executor.wait(0.2) == []
     executor.close()
+
+
+def test_a_result_that_is_cancelled_while_it_is_fetched_is_a_lost_attempt(tmp_path):
+    """A client that is closed cancels its tasks, between the end of one and the question for its result."""
+
+    class Closing:
+        status = "finished"
+
+        def result(self, timeout: str) -> None:
+            raise CancelledError(timeout)
+
+    completed = DaskExecutor(1)._completed(job(tmp_path, "1"), Closing())
+    assert (completed.outcome.status, completed.outcome.failure.kind) == (Status.LOST, "lost")
 
 
 def test_little_of_what_was_reported_stays_with_the_scheduler():

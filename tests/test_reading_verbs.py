@@ -99,6 +99,8 @@ def killed_writer(folder: Path) -> None:
 
 
 def test_nothing_is_written_for_the_owner(project: Path) -> None:
+    # Cells and files that no cache has yet.
+    write_notebook(project / NOTEBOOK, [*CELLS, "1 + 1"])
     before = tree(project)
     for verb in VERBS:
         code, text = call(project, verb)
@@ -116,15 +118,22 @@ def test_nothing_is_written_about_a_run_that_broke_off(project: Path) -> None:
     assert tree(project) == before
 
 
-def test_no_workspace_is_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", [(), (".nbpipe",)], ids=["", "empty"])
+def test_no_workspace_and_no_key_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     folder = tmp_path / "new"
     folder.mkdir()
     write_notebook(folder / NOTEBOOK, CELLS)
+    for name in made:
+        (folder / name).mkdir()
     before = tree(folder)
     for verb in VERBS:
         code, text = call(folder, verb)
         assert (verb, code, "Traceback" in text) == (verb, 2 if verb in NEEDS_A_RUN else 0, False), text
     assert tree(folder) == before
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_mount_that_is_read_only_is_enough(read_only: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -139,12 +140,14 @@ class DaskExecutor:
     def _completed(self, job: Job, done: Any) -> _Completed:
         if done.status == "cancelled" and job.attempt in self._cancelled:
             return _Completed(outcomes.cancelled_outcome(job), ())
-        if done.status != "finished":
-            error = done.exception() if done.status == "error" else None
-            return _Completed(outcomes.lost_outcome(job, error or ConnectionError(f"its task is {done.status}")), ())
         try:
+            if done.status != "finished":
+                error = done.exception() if done.status == "error" else None
+                lost = outcomes.lost_outcome(job, error or ConnectionError(f"its task is {done.status}"))
+                return _Completed(lost, ())
             completed: _Completed = done.result(timeout=_RESULT_SECONDS)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, CancelledError) as error:
+            # The client may be closed, which cancels its tasks, between their end and this question.
             return _Completed(outcomes.lost_outcome(job, error), ())
         return completed
 

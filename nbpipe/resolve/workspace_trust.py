@@ -129,6 +129,9 @@ def _is_new(root: Path) -> bool:
 
 def _valid_mark(root: Path) -> _Mark | None:
     """Return this user's mark in a workspace; None if there is none, or one that was not made with this user's key."""
+    if not os.path.lexists(root / MARKS):
+        # Without a question, no key is made for the user.
+        return None
     try:
         descriptor = os.open(_mark_path(root), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
