@@ -79,8 +79,8 @@ class Database:
         """Return the database file, created if missing and checked to be writable."""
         with translated_errors(path):
             make_folder(path.parent)
-            require_database(path)
             _require_writable(path)
+            require_database(path)
             _make(path)
         return path
 
