@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -144,7 +145,8 @@ class DaskExecutor:
             return _Completed(outcomes.lost_outcome(job, error or ConnectionError(f"its task is {done.status}")), ())
         try:
             completed: _Completed = done.result(timeout=_RESULT_SECONDS)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, CancelledError) as error:
+            # Of a finished task too, when the cluster is closed meanwhile.
             return _Completed(outcomes.lost_outcome(job, error), ())
         return completed
 
