@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from notebook_author import Author
 
-from nbpipe.data import record_file
+from nbpipe.data import metric_series, record_file
 from nbpipe.data.event_file import PieceReader, metrics_of
 from nbpipe.data.event_writer import EventFileWriter
 from nbpipe.data.record_file import RecordWriter
@@ -263,6 +263,26 @@ def test_tables_beyond_the_bound_are_the_first_ones_and_the_last(tmp_path):
     tables = [event.told for event in PieceReader(tmp_path).read(0)]
     assert [table["rows"][0][0] for table in tables] == [*range(1_000), 1_499]
     assert tables[-1]["ordinal"] == 1_500
+
+
+def test_the_last_values_beyond_the_bound_are_recorded_wherever_the_series_ends(tmp_path):
+    ends = metric_series.WHOLE + 13
+    with EventFileWriter(tmp_path):
+        lines = (json.dumps({"kind": "metric", "name": "m", "value": ends - n}) for n in range(1, ends + 1))
+        (tmp_path / record_file.NAME).write_text("\n".join(lines) + "\n")
+    points = _points(PieceReader(tmp_path).read(0))
+    assert [point.ordinal for point in points[: metric_series.WHOLE]] == list(range(1, metric_series.WHOLE + 1))
+    assert points[-1].ordinal == ends
+    assert len(points) < ends
+
+
+def test_a_link_in_place_of_the_file_is_not_followed(tmp_path):
+    other = tmp_path / "other"
+    other.write_text("not a record\n")
+    (tmp_path / record_file.NAME).symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        EventFileWriter(tmp_path)
+    assert other.read_text() == "not a record\n"
 
 
 def test_the_space_of_what_was_read_is_given_back(tmp_path):

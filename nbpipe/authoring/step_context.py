@@ -154,7 +154,7 @@ def _metadata(cell: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _text(cell: Mapping[str, Any]) -> str:
-    source = cell["source"]
+    source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
 
 

@@ -147,7 +147,7 @@ class DaskExecutor:
                 return _Completed(lost, ())
             completed: _Completed = done.result(timeout=_RESULT_SECONDS)
         except (OSError, RuntimeError, CancelledError) as error:
-            # The client may be closed, which cancels its tasks, between their end and this question.
+            # Of a finished task too, when the cluster is closed meanwhile.
             return _Completed(outcomes.lost_outcome(job, error), ())
         return completed
 

@@ -53,14 +53,14 @@ def _is_executed(document: object) -> bool:
 
 
 def _is_cell(cell: object) -> bool:
-    if not isinstance(cell, dict) or not isinstance(cell.get("source"), str | list):
+    if not isinstance(cell, dict):
         return False
-    metadata, outputs = cell.get("metadata", {}), cell.get("outputs", [])
+    source, metadata, outputs = cell.get("source", ""), cell.get("metadata", {}), cell.get("outputs", [])
     return (
         isinstance(metadata, dict)
         and isinstance(metadata.get("nbpipe", {}), dict)
         and isinstance(outputs, list)
         and all(isinstance(output, dict) and isinstance(output.get("data", {}), dict) for output in outputs)
         and all(isinstance(line, str) for output in outputs for line in output.get("traceback", []))
-        and (isinstance(cell["source"], str) or all(isinstance(line, str) for line in cell["source"]))
+        and (isinstance(source, str) or (isinstance(source, list) and all(isinstance(line, str) for line in source)))
     )
