@@ -233,12 +233,13 @@ def is_ours(path: Path) -> bool:
     if barred(path) != path:
         return False
     folder = next(above for above in path.absolute().parents if above.exists())
-    files = [file for file in (path, *_beside(path)) if file.exists()]
+    files = [file for file in (path, *beside(path)) if file.exists()]
     owned = (path if path.exists() else folder).stat().st_uid == os.geteuid()
     return owned and all(may(one, os.W_OK) for one in (folder, *files))
 
 
-def _beside(path: Path) -> list[Path]:
+def beside(path: Path) -> list[Path]:
+    """Return the files that SQLite may keep beside a database."""
     return [path.with_name(path.name + kind) for kind in ("-wal", "-shm", "-journal")]
 
 
@@ -247,7 +248,7 @@ def require_database(path: Path) -> None:
 
     Nothing is opened by SQLite, which would change another program's database, or create one through a link.
     """
-    for each in (path, *_beside(path)):
+    for each in (path, *beside(path)):
         if os.path.lexists(each) and not stat.S_ISREG(each.lstat().st_mode):
             raise HistoryDamaged(f"the history {path} is damaged: {each} is a link or a folder, not a file", REPAIR)
     if not path.exists() or not may(path, os.R_OK):
@@ -259,7 +260,7 @@ def require_database(path: Path) -> None:
 
 
 def _require_writable(path: Path) -> None:
-    for one in (path.parent, path, *_beside(path)):
+    for one in (path.parent, path, *beside(path)):
         if one.exists() and not may(one, os.W_OK):
             raise HistoryOutOfReach(
                 f"the history {path} cannot be written: {one} is read-only here and belongs to {owner_of(one)}",
@@ -287,7 +288,7 @@ def _make(path: Path) -> None:
 def _share_beside(path: Path) -> None:
     """Give the files that SQLite has created beside a database the database's group."""
     group = path.stat().st_gid
-    for one in _beside(path):
+    for one in beside(path):
         with suppress(FileNotFoundError, PermissionError):
             status = one.stat()
             if status.st_gid != group and status.st_uid == os.geteuid():
