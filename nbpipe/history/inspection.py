@@ -9,7 +9,6 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Table
@@ -22,8 +21,8 @@ from nbpipe.history.event_log import EventKind, entry_damage, fact_from, gap_dam
 from nbpipe.history.row_mapping import (
     DONE,
     artifact_from,
+    as_row,
     attempt_from,
-    attempt_from_values,
     execution_from,
     pipeline_from,
     run_from,
@@ -94,7 +93,7 @@ def read_contents(connection: sqlite3.Connection) -> DatabaseContents:
     factory, connection.text_factory = connection.text_factory, _text_or_undecodable
     try:
         contents = DatabaseContents()
-        contents.problems += [*_structure(connection)]
+        contents.problems += _structure(connection)
         for table in metadata.sorted_tables:
             if table.name != "events":
                 _read_table(connection, table, contents)
@@ -188,7 +187,7 @@ def _checked(table: Table, row: Mapping[str, Any]) -> tuple[Row, str | None]:
 
 def _decode(table: str, values: Row) -> None:
     """Raise ValueError if a row of values of the right types does not say what such a row can say."""
-    row: Any = SimpleNamespace(**values)
+    row = as_row(values)
     match table:
         case "pipelines":
             pipeline_from(row)
@@ -295,22 +294,18 @@ def executions_of(contents: DatabaseContents) -> dict[str, ExecutionRecord]:
         outputs[row["execution"]].append(row)
     return {
         key: execution_from(
-            _namespace(row),
+            as_row(row),
             (),
-            [artifact_from(_namespace(each)) for each in sorted(outputs[key], key=lambda each: each["position"])],
+            [artifact_from(as_row(each)) for each in sorted(outputs[key], key=lambda each: each["position"])],
         )
         for key, row in contents.rows["executions"].items()
     }
 
 
-def _namespace(row: Row) -> Any:
-    return SimpleNamespace(**row)
-
-
 def _check_runs(contents: DatabaseContents) -> None:
     """Compare what the tables say with what the logs say: both are written in the same transactions."""
     executions = executions_of(contents)
-    attempts = {key: attempt_from_values(row) for key, row in contents.rows["attempts"].items()}
+    attempts = {key: attempt_from(as_row(row)) for key, row in contents.rows["attempts"].items()}
     for run, log in contents.logs.items():
         row = contents.rows["runs"].get(run)
         if not log.whole:
