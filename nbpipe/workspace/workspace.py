@@ -178,15 +178,15 @@ class Workspace:
         layout = found.layout
         require_writable(layout)
         found.require_trust()
-        damaged = [VerificationProblem(str(path), message) for path, message in misplaced(layout)]
-        if repair:
-            for path, _ in list(misplaced(layout)):
-                set_aside(path)
+        astray = list(misplaced(layout))
+        damaged = [VerificationProblem(str(path), message) for path, message in astray]
+        for path, _ in astray if repair else ():
+            set_aside(path)
         errors = _history_damage(layout, repair=repair)
         if errors and repair:
             rebuild_history(layout, shares_memory(layout.database), time.time())
         damaged += [VerificationProblem("history", message) for message in errors]
-        with cls.open(near, named) as workspace:
+        with cls.open_found(found) as workspace:
             context = workspace.context
             digests = NoDigestCache() if full else context.digests
             report = verify_workspace(
