@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from nbpipe.errors import REPAIR, HistoryDamaged, HistoryOutOfReach
-from nbpipe.history.database_copy import DatabaseFileState, copy_database, state_of
+from nbpipe.history.database_copy import DatabaseFileState, copy_database, immutable, state_of
 from nbpipe.permissions import barred, make_folder, may, open_private, owner_of
 
 BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
-_MAGIC, _HEADER_BYTES = b"SQLite format 3\0", 100
+# Whoever has created a file closes it before another thread opens it: that would drop the other's locks.
+_CREATING = threading.Lock()
 # Older SQLite libraries take 999 values in one statement.
 _CHUNK = 900
 
@@ -77,7 +78,7 @@ class Database:
 
     def _prepared(self, path: Path) -> Path:
         """Return the database file, created if missing and checked to be writable."""
-        with translated_errors(path):
+        with _CREATING, translated_errors(path):
             make_folder(path.parent)
             _require_writable(path)
             require_database(path)
@@ -193,9 +194,9 @@ def translated_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _out_of_reach(path, str(error.orig)) from error
+        raise _out_of_reach(path, error.orig) from error
     except (sqlite3.Error, OSError, UnicodeError) as error:
-        raise _out_of_reach(path, str(error)) from error
+        raise _out_of_reach(path, error) from error
 
 
 @contextmanager
@@ -211,8 +212,11 @@ def _reporting_damage(path: Path) -> Iterator[None]:
         raise HistoryDamaged(message, REPAIR) from error
 
 
-def _out_of_reach(path: Path, cause: str) -> HistoryOutOfReach:
+def _out_of_reach(path: Path, error: BaseException | None) -> HistoryOutOfReach:
+    cause = str(error)
     lowered = cause.lower()
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY" and _not_writable(path) is None:
+        return HistoryDamaged(f"the history {path} is damaged: it says that it is read-only ({cause})", REPAIR)
     for needles, description, hint in _CAUSES:
         if any(needle in lowered for needle in needles):
             kind = HistoryDamaged if needles in (_DAMAGED, _CONTRADICTION) else HistoryOutOfReach
@@ -246,26 +250,29 @@ def beside(path: Path) -> list[Path]:
 def require_database(path: Path) -> None:
     """Raise HistoryDamaged unless the path is missing, empty, or a file that begins as a database of ours does.
 
-    Nothing is opened by SQLite, which would change another program's database, or create one through a link.
+    Opened in the usual way, SQLite would change another program's database, or create one through a link.
     """
     for each in (path, *beside(path)):
         if os.path.lexists(each) and not stat.S_ISREG(each.lstat().st_mode):
             raise HistoryDamaged(f"the history {path} is damaged: {each} is a link or a folder, not a file", REPAIR)
     if not path.exists() or not may(path, os.R_OK):
         return
-    with path.open("rb") as file:
-        head = file.read(_HEADER_BYTES)
-    if head and not (head.startswith(_MAGIC) and len(head) == _HEADER_BYTES and {head[18], head[19]} <= {1, 2}):
-        raise HistoryDamaged(f"the history {path} is damaged: it is not a database", REPAIR)
+    with translated_errors(path), closing(immutable(path)) as connection:
+        connection.execute("PRAGMA schema_version").fetchone()
+
+
+def _not_writable(path: Path) -> Path | None:
+    every = (path.parent, path, *beside(path))
+    return next((one for one in every if one.exists() and not may(one, os.W_OK)), None)
 
 
 def _require_writable(path: Path) -> None:
-    for one in (path.parent, path, *beside(path)):
-        if one.exists() and not may(one, os.W_OK):
-            raise HistoryOutOfReach(
-                f"the history {path} cannot be written: {one} is read-only here and belongs to {owner_of(one)}",
-                f"Its owner can let the group write it (chmod g+rw {one}); or name another workspace.",
-            )
+    one = _not_writable(path)
+    if one is not None:
+        raise HistoryOutOfReach(
+            f"the history {path} cannot be written: {one} is read-only here and belongs to {owner_of(one)}",
+            f"Its owner can let the group write it (chmod g+rw {one}); or name another workspace.",
+        )
 
 
 def _require_readable(path: Path) -> None:
