@@ -223,10 +223,12 @@ def _read_logs(connection: sqlite3.Connection, contents: DatabaseContents) -> No
         else:
             log.whole = False
             contents.problems.append(entry_damage(row["run"], row["number"], error))
-    for run, row in {**contents.damaged["runs"], **contents.rows["runs"]}.items():
+    rows = {**contents.damaged["runs"], **contents.rows["runs"]}
+    for run in [*rows, *(contents.logs.keys() - rows.keys())]:
         log = contents.logs[run]
         numbers = [event["number"] for event in log.events]
-        if log.whole and (numbers != list(range(1, len(numbers) + 1)) or row.get("events") != len(numbers)):
+        length = rows[run].get("events") if run in rows else len(numbers)
+        if log.whole and (numbers != list(range(1, len(numbers) + 1)) or length != len(numbers)):
             log.whole = False
             missing = next((at for at, number in enumerate(numbers, 1) if number != at), len(numbers) + 1)
             contents.problems.append(gap_damage(run, missing))
@@ -245,6 +247,8 @@ def _take(log: RunLog, row: Row) -> str | None:
     match fact:
         case RunChanged(status, ended):
             log.status, log.ended = status, ended
+        case ExecutionChanged(record) | AttemptChanged(record) if record.run != row["run"]:
+            return f"it is of run {record.run!r:.60}"
         case ExecutionChanged(record):
             log.executions[record.id] = record
         case AttemptChanged(attempt):
