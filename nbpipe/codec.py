@@ -82,10 +82,7 @@ def pack(text: str) -> bytes:
 
 def unpack(packed: bytes) -> str:
     """Return the text that :func:`pack` compressed; raise ValueError when it is something else."""
-    try:
-        return zlib.decompress(packed).decode("ascii")
-    except (zlib.error, TypeError) as error:
-        raise ValueError(error) from error
+    return _decompressed(packed, zlib.MAX_WBITS)
 
 
 def gzip_text(text: str) -> bytes:
@@ -97,10 +94,7 @@ def gzip_text(text: str) -> bytes:
 
 def gunzip_text(content: bytes) -> str:
     """Return the text in a gzip file; raise ValueError if it is damaged or something else."""
-    try:
-        return zlib.decompress(content, wbits=_GZIP).decode("ascii")
-    except zlib.error as error:
-        raise ValueError(error) from error
+    return _decompressed(content, _GZIP)
 
 
 def convert(content: object, kind: type[_T]) -> _T:
@@ -109,6 +103,13 @@ def convert(content: object, kind: type[_T]) -> _T:
         return msgspec.convert(content, kind, dec_hook=_path_from)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
+
+
+def _decompressed(content: bytes, wbits: int) -> str:
+    try:
+        return zlib.decompress(content, wbits=wbits).decode("ascii")
+    except (zlib.error, TypeError) as error:
+        raise ValueError(error) from error
 
 
 def _path_or_repr(value: object) -> str:

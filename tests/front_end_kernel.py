@@ -48,6 +48,7 @@ class Kernel:
         self.sent = ""
         self.cells: dict[str, Shown] = {}
         self._executions: dict[str, Shown] = {}
+        self._shown: list[Shown] = []
         self.hearers: list[Callable[[dict[str, Any]], None]] = []
 
     @property
@@ -68,6 +69,7 @@ class Kernel:
         """Run a cell and return when the kernel is done with it, whatever goes on beside it."""
         begin = time.monotonic()
         sent, shown = self.send(cell, source, **metadata), Shown()
+        self._shown.append(shown)
         self.cells[cell] = shown
         self.hear(lambda: bool(shown.seconds), sent, shown, begin)
         return shown
@@ -84,6 +86,7 @@ class Kernel:
         shown = [Shown() for _ in cells]
         for (cell, source), each in zip(cells, shown, strict=True):
             self.cells[cell] = each
+            self._shown.append(each)
             self._executions[self.send(cell, source)] = each
         self.hear(lambda: all(each.seconds and not each.is_live for each in shown), begin=begin)
         return shown
@@ -105,7 +108,8 @@ class Kernel:
         kind, told = message["msg_type"], message["content"]
         if kind == "update_display_data":
             name = told["transient"]["display_id"]
-            for cell in (*self.cells.values(), *self._executions.values()):
+            # Also of what another execution of the same cell has taken the place of.
+            for cell in (*self._shown, *self.cells.values()):
                 if name in cell.bundles:
                     cell.bundles[name] = told["data"]
         parent = message["parent_header"].get("msg_id")

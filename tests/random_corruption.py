@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import shutil
 import sqlite3
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import command_in_process
 from in_process_executor import InProcess, carry_out
 from notebook_author import write_notebook
 from stored import path_in
 
-from nbpipe.cli import main
 from nbpipe.data.digests import bytes_digest
 from nbpipe.data.event_writer import EventFileWriter
 from nbpipe.errors import NbpipeError
@@ -125,16 +124,11 @@ def _value(path: Path) -> Any:
 
 
 def said(*words: str) -> tuple[int, str]:
-    """Call the command line in this process, and get its exit code and all that it wrote."""
-    text = io.StringIO()
+    """Call the command line in this process, and get its exit code and all that it wrote, or a traceback."""
     try:
-        with redirect_stdout(text), redirect_stderr(text):
-            main(words)
-    except SystemExit as ended:
-        return int(str(ended.code or 0)), text.getvalue()
+        return command_in_process.said(*words)
     except BaseException:  # noqa: BLE001  # a traceback is what is looked for
-        return -1, text.getvalue() + traceback.format_exc()
-    raise AssertionError("it never returns")
+        return -1, traceback.format_exc()
 
 
 # Damage to one file.

@@ -129,6 +129,17 @@ def test_another_programs_database_is_refused(tmp_path, statement):
         History.open(path)
 
 
+def test_a_history_that_says_itself_that_it_is_read_only_is_damaged(tmp_path):
+    path = tmp_path / "history.db"
+    History.open(path).close()
+    with path.open("r+b") as file:
+        file.seek(18)
+        file.write(b"\x07")
+
+    with pytest.raises(HistoryDamaged, match="says that it is read-only"):
+        History.open(path)
+
+
 @pytest.mark.parametrize("folder_mode", [0o555, 0o777])
 def test_a_read_only_history_is_refused(tmp_path, folder_mode):
     """Before anything is planned with it, also where only the file itself may not be written."""

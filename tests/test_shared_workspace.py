@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_in_process import said
 from notebook_author import write_notebook
 from other_user import STRANGER, User, as_user, needs_other_users
 from scripted_executor import Bench, by_code
 
-from nbpipe.cli import main
 from nbpipe.errors import HistoryOutOfReach, OutOfReach
 from nbpipe.history.runs import RunFilter
 from nbpipe.history.store import History
@@ -33,17 +31,6 @@ SOURCES = ["%%step a -o x\nx = 1", "%%step b -i x -o y\ny = x"]
 
 
 OWNER, OTHER = User(1701, (GROUP,)), User(65534, (GROUP,))
-
-
-def said(*words: str) -> tuple[int, str]:
-    """Call the command line in this process, and get its exit code and all that it wrote."""
-    text = io.StringIO()
-    try:
-        with redirect_stdout(text), redirect_stderr(text):
-            main(words)
-    except SystemExit as ended:
-        return int(str(ended.code or 0)), text.getvalue()
-    raise AssertionError("it never returns")
 
 
 def tree(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -34,26 +34,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def outcome(words: Sequence[str]) -> int:
     """Run a command and return its exit code."""
-    told = _told(words)
-    if told is not None:
-        print_lines(told)
-        return 0
-    code: int = import_module(_VERB_CALL).call_verb(words)
+    completed = completions(words, os.environ)
+    if completed is not None:
+        return _tell(completed)
+    if words[:1] == ["--version"]:
+        return _tell([f"nbpipe, version {__version__}"])
+    as_json = "--json" in words
+    code: int
+    try:
+        parsed = parse(words, Face.SHELL)
+    except NbpipeError as error:
+        code = import_module(_VERB_CALL).refuse(error, as_json=as_json)
+        return code
+    if isinstance(parsed, HelpRequest):
+        return _tell([verb_help(parsed.verb, Face.SHELL) if parsed.verb else verbs_help(Face.SHELL)])
+    code = import_module(_VERB_CALL).call_verb(parsed, as_json=as_json)
     return code
 
 
-def _told(words: Sequence[str]) -> list[str] | None:
-    """Return what a request for completion, help or the version is answered with; None for any other command."""
-    completed = completions(words, os.environ)
-    if completed is not None:
-        return completed
-    if words[:1] == ["--version"]:
-        return [f"nbpipe, version {__version__}"]
-    try:
-        parsed = parse(words, Face.SHELL)
-    except NbpipeError:
-        # It is shown as the errors of verbs are.
-        return None
-    if not isinstance(parsed, HelpRequest):
-        return None
-    return [verb_help(parsed.verb, Face.SHELL) if parsed.verb else verbs_help(Face.SHELL)]
+def _tell(lines: Sequence[str]) -> int:
+    print_lines(lines)
+    return 0

@@ -29,7 +29,7 @@ class ShellCaller:
         self.screen = screen
         self.named_workspace = named_workspace
         self._notebook = notebook
-        self._reads_only = reads_only
+        self._open = Workspace.read_found if reads_only else Workspace.open_found
         self._workspace: Workspace | None = None
         self._looked_up: FoundWorkspace | None = None
 
@@ -45,8 +45,7 @@ class ShellCaller:
     def workspace(self) -> Workspace:
         """Return the workspace, opened on first use."""
         if self._workspace is None:
-            open_ = Workspace.read_found if self._reads_only else Workspace.open_found
-            self._workspace = open_(self._found)
+            self._workspace = self._open(self._found)
         return self._workspace
 
     @property
@@ -87,7 +86,7 @@ class ShellCaller:
         force: tuple[str, ...] | None = None,
     ) -> PipelineRequest:
         """Return the request for steps of the saved notebook."""
-        request = request_in(self.saved, self._found, reads_only=self._reads_only)
+        request = request_in(self.saved, self._found)
         return dataclasses.replace(request, steps=tuple(steps), texts=texts or {}, start=start, force=force)
 
     def cells(self) -> tuple[Cell, ...]:

@@ -1,8 +1,6 @@
-"""A verb called in a shell: the words are parsed, the verb is called, and its response is shown."""
+"""A verb called in a shell: it is called, and its response or its error is shown."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from nbpipe.cli.rendering import render
 from nbpipe.cli.shell_caller import ShellCaller
@@ -11,17 +9,20 @@ from nbpipe.errors import NbpipeError
 from nbpipe.resolve.workspace_layout import owner_named
 from nbpipe.verbs import options
 from nbpipe.verbs.calls import call
-from nbpipe.verbs.parser import parse
-from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
+from nbpipe.verbs.syntax import Invocation
 
 
-def call_verb(words: Sequence[str]) -> int:
-    """Call the verb that the words name, and return the command's exit code."""
-    screen = TerminalOutput("--json" in words)
+def refuse(error: NbpipeError, *, as_json: bool) -> int:
+    """Show why words are no call of a verb, and return the command's exit code."""
+    return TerminalOutput(as_json).refused(error)
+
+
+def call_verb(invocation: Invocation, *, as_json: bool) -> int:
+    """Call a verb, and return the command's exit code."""
+    screen = TerminalOutput(as_json)
     try:
         with owner_named():
-            invocation = parse(words, Face.SHELL)
-            return 0 if isinstance(invocation, HelpRequest) else _carry_out(invocation, screen)
+            return _carry_out(invocation, screen)
     except NbpipeError as error:
         return screen.refused(error)
     except KeyboardInterrupt:

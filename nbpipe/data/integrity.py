@@ -31,9 +31,9 @@ def find_damage(path: Path, reference: ObjectReference, *, folder: bool, digests
 
 
 def _compare(path: Path, reference: ObjectReference, *, folder: bool, digests: DigestCache) -> str | None:
-    # A plan checks thousands of objects, and pathlib would take twice the time.
-    # A link may lead anywhere: nothing of ours is one.
-    status = os.lstat(path)  # see above
+    # A plan checks thousands of objects, and pathlib would take twice the time. A link may lead anywhere: nothing of
+    # ours is one.
+    status = os.lstat(path)
     if not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
         return f"is damaged in its datastore: it is not a {'folder' if folder else 'file'}"
     size = status.st_size

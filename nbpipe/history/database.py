@@ -27,6 +27,8 @@ BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _IN_MEMORY = "/dev/shm"  # noqa: S108  # the folder made in it is private
+# Whoever has created a file closes it before another thread opens it: that would drop the other's locks.
+_CREATING = threading.Lock()
 # Older SQLite libraries take 999 values in one statement.
 _CHUNK = 900
 
@@ -79,7 +81,7 @@ class Database:
 
     def _prepared(self, path: Path) -> Path:
         """Return the database file, created if missing and checked to be writable."""
-        with translated_errors(path):
+        with _CREATING, translated_errors(path):
             make_folder(path.parent)
             _require_writable(path)
             require_own(path)
@@ -227,9 +229,9 @@ def translated_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _out_of_reach(path, str(error.orig)) from error
+        raise _out_of_reach(path, error.orig) from error
     except (sqlite3.Error, OSError, UnicodeError) as error:
-        raise _out_of_reach(path, str(error)) from error
+        raise _out_of_reach(path, error) from error
 
 
 @contextmanager
@@ -245,8 +247,11 @@ def _reporting_damage(path: Path) -> Iterator[None]:
         raise HistoryDamaged(message, REPAIR) from error
 
 
-def _out_of_reach(path: Path, cause: str) -> HistoryOutOfReach:
+def _out_of_reach(path: Path, error: BaseException | None) -> HistoryOutOfReach:
+    cause = str(error)
     lowered = cause.lower()
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY" and _not_writable(path) is None:
+        return HistoryDamaged(f"the history {path} is damaged: it says that it is read-only ({cause})", REPAIR)
     for needles, description, hint in _CAUSES:
         if any(needle in lowered for needle in needles):
             kind = HistoryDamaged if needles in (_DAMAGED, _CONTRADICTION) else HistoryOutOfReach
@@ -262,13 +267,27 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether this user owns the database, or the folder to create it in, and may write all of its files."""
+    if barred(path) != path:
+        return False
+    folder = next(above for above in path.absolute().parents if above.exists())
+    owned = (path if path.exists() else folder).stat().st_uid == os.geteuid()
+    return owned and may(folder, os.W_OK) and _not_writable(path) is None
+
+
+def _not_writable(path: Path) -> Path | None:
+    every = (path.parent, path, *beside(path))
+    return next((one for one in every if one.exists() and not may(one, os.W_OK)), None)
+
+
 def _require_writable(path: Path) -> None:
-    for one in (path.parent, path, *beside(path)):
-        if one.exists() and not may(one, os.W_OK):
-            raise HistoryOutOfReach(
-                f"the history {path} cannot be written: {one} is read-only here and belongs to {owner_of(one)}",
-                f"Its owner can let the group write it (chmod g+rw {one}); or name another workspace.",
-            )
+    one = _not_writable(path)
+    if one is not None:
+        raise HistoryOutOfReach(
+            f"the history {path} cannot be written: {one} is read-only here and belongs to {owner_of(one)}",
+            f"Its owner can let the group write it (chmod g+rw {one}); or name another workspace.",
+        )
 
 
 def _require_readable(path: Path) -> None:

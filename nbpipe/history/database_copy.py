@@ -46,18 +46,26 @@ def copy_database(path: Path, target: Path) -> None:
     """
     for beside in ("", _WAL, _JOURNAL, "-shm"):
         _beside(target, beside).unlink(missing_ok=True)
-    with path.open("rb") as file:
-        start = file.read(_HEADER_BYTES)
-    if len(start) < _HEADER_BYTES:
-        return
-    position, value = _WRITE_AHEAD
-    if start[position] != value and _backed_up(path, target):
+    if not path.stat().st_size:
         return
     for _ in range(_TRIES):
         if _copied(path, target):
             return
         time.sleep(_TICK_SECONDS)
     raise sqlite3.OperationalError("database is locked")
+
+
+def immutable(path: Path) -> sqlite3.Connection:
+    """Return a connection that reads a database's file as it is, without its log: it creates and locks nothing.
+
+    Nothing but SQLite may open the file, not even to read it: POSIX locks belong to a process, so closing any of its
+    descriptors of a file drops all locks that it has on it. Another process would take the database for unused then
+    and delete the log that this one goes on to write (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    # A file that another process is writing may be shorter than its header says, which is no damage.
+    connection.execute("PRAGMA writable_schema = ON")
+    return connection
 
 
 def _backed_up(path: Path, target: Path) -> bool:
@@ -81,7 +89,13 @@ def _copied(path: Path, target: Path) -> bool:
     """
     beside = [_beside(path, kind) for kind in (_WAL, _JOURNAL)]
     before, heads = _status(path), [_head(log) for log in beside]
-    shutil.copyfile(path, target)
+    content = _content(path, before)
+    if content is None:
+        return False
+    position, value = _WRITE_AHEAD
+    if content[position] != value and _backed_up(path, target):
+        return True
+    target.write_bytes(content)
     for log, head in zip(beside, heads, strict=True):
         if head:
             try:
@@ -90,8 +104,22 @@ def _copied(path: Path, target: Path) -> bool:
                 return False
     if [_head(log) for log in beside] != heads:
         return False
-    settled = before[-1] / 1e9 < time.time() - _TICK_SECONDS
-    return bool(heads[0]) or (settled and _status(path) == before)
+    return bool(heads[0]) or _is_unchanged(path, before)
+
+
+def _content(path: Path, before: tuple[int, ...]) -> bytes | None:
+    """Return the bytes of the file, None if they cannot be read because it is being written."""
+    try:
+        with closing(immutable(path)) as connection:
+            return connection.serialize()
+    except sqlite3.DatabaseError:
+        if _is_unchanged(path, before):
+            raise
+        return None
+
+
+def _is_unchanged(path: Path, before: tuple[int, ...]) -> bool:
+    return before[-1] / 1e9 < time.time() - _TICK_SECONDS and _status(path) == before
 
 
 def _head(log: Path) -> bytes:

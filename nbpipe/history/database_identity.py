@@ -11,11 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 from nbpipe.errors import REPAIR, HistoryDamaged
-from nbpipe.history.database_copy import copy_database
+from nbpipe.history.database_copy import copy_database, immutable
 from nbpipe.history.schema_version import foreign, is_ours
 from nbpipe.permissions import may
 
-_MAGIC, _HEADER_BYTES = b"SQLite format 3\0", 100
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 # A checkpoint of another process may write while we read.
 _TRIES, _PAUSE = 5, 0.02
@@ -28,12 +27,6 @@ def require_own(path: Path) -> None:
             raise HistoryDamaged(f"the history {path} is damaged: {each} is a link or a folder, not a file", REPAIR)
     if not path.exists() or not may(path, os.R_OK):
         return
-    with path.open("rb") as file:
-        head = file.read(_HEADER_BYTES)
-    if not head:
-        return
-    if not (head.startswith(_MAGIC) and len(head) == _HEADER_BYTES and {head[18], head[19]} <= {1, 2}):
-        raise HistoryDamaged(f"the history {path} is damaged: it is not a database", REPAIR)
     if not _is_own(path):
         raise foreign(path)
 
@@ -48,7 +41,7 @@ def _is_own(path: Path) -> bool:
     damage = ""
     for _ in range(_TRIES):
         try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            with closing(immutable(path)) as connection:
                 own = _has_own_tables(connection)
             if own is None and _is_filled(path, "-wal"):
                 own = _has_own_tables_with_log(path)

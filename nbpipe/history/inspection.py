@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Table
@@ -25,8 +24,8 @@ from nbpipe.history.event_log import EventKind, entry_damage, fact_from, gap_dam
 from nbpipe.history.row_mapping import (
     DONE,
     artifact_from,
+    as_row,
     attempt_from,
-    attempt_from_values,
     execution_from,
     pipeline_from,
     run_from,
@@ -118,7 +117,7 @@ def read_contents(connection: sqlite3.Connection) -> DatabaseContents:
     factory, connection.text_factory = connection.text_factory, _text_or_undecodable
     try:
         contents = DatabaseContents()
-        contents.problems += [*_structure(connection)]
+        contents.problems += _structure(connection)
         for table in metadata.sorted_tables:
             if table.name != "events":
                 _read_table(connection, table, contents)
@@ -220,7 +219,7 @@ def _checked(table: Table, row: Mapping[str, Any]) -> tuple[Row, str | None]:
 
 def _decode(table: str, values: Row) -> None:
     """Raise ValueError if a row of values of the right types does not say what such a row can say."""
-    row: Any = SimpleNamespace(**values)
+    row = as_row(values)
     match table:
         case "pipelines":
             pipeline_from(row)
@@ -254,11 +253,13 @@ def _read_logs(connection: sqlite3.Connection, contents: DatabaseContents) -> No
         if error is not None:
             log.whole = False
             contents.problems.append(entry_damage(row["run"], row["number"], error))
-    for run, row in {**contents.damaged["runs"], **contents.rows["runs"]}.items():
+    rows = {**contents.damaged["runs"], **contents.rows["runs"]}
+    for run in [*rows, *(contents.logs.keys() - rows.keys())]:
         log = contents.logs[run]
         log.numbers = numbers = array("q", sorted(log.numbers))
         missing = next((at for at, number in enumerate(numbers, 1) if number != at), len(numbers) + 1)
-        if log.whole and (missing <= len(numbers) or row.get("events") != len(numbers)):
+        length = rows[run].get("events") if run in rows else len(numbers)
+        if log.whole and (missing <= len(numbers) or length != len(numbers)):
             log.whole = False
             contents.problems.append(gap_damage(run, missing))
 
@@ -276,9 +277,13 @@ def intact_events(connection: sqlite3.Connection, contents: DatabaseContents) ->
 
 def _take(log: RunLog, row: Row) -> str | None:
     try:
-        log.take(row["number"], fact_from(EventKind(row["kind"]), unpack(row["fact"])))
+        fact = fact_from(EventKind(row["kind"]), unpack(row["fact"]))
     except ValueError as error:
         return str(error)
+    match fact:
+        case ExecutionChanged(record) | AttemptChanged(record) if record.run != row["run"]:
+            return f"it is of run {record.run!r:.60}"
+    log.take(row["number"], fact)
     return None
 
 
@@ -322,22 +327,18 @@ def executions_of(contents: DatabaseContents) -> dict[str, ExecutionRecord]:
         outputs[row["execution"]].append(row)
     return {
         key: execution_from(
-            _namespace(row),
+            as_row(row),
             (),
-            [artifact_from(_namespace(each)) for each in sorted(outputs[key], key=lambda each: each["position"])],
+            [artifact_from(as_row(each)) for each in sorted(outputs[key], key=lambda each: each["position"])],
         )
         for key, row in contents.rows["executions"].items()
     }
 
 
-def _namespace(row: Row) -> Any:
-    return SimpleNamespace(**row)
-
-
 def _check_runs(contents: DatabaseContents) -> None:
     """Compare what the tables say with what the logs say: both are written in the same transactions."""
     executions = executions_of(contents)
-    attempts = {key: attempt_from_values(row) for key, row in contents.rows["attempts"].items()}
+    attempts = {key: attempt_from(as_row(row)) for key, row in contents.rows["attempts"].items()}
     for run, log in contents.logs.items():
         row = contents.rows["runs"].get(run)
         if not log.whole:

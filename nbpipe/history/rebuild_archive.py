@@ -168,7 +168,7 @@ def _restore_run(connection: Connection, archived: ArchivedRun, when: float) -> 
     newer = select(run_rows.c.id).where(run_rows.c.pipeline == run.pipeline, run_rows.c.started > run.started)
     if connection.scalar(newer.limit(1)) is None:
         pipelines.keep(connection, archived.pipeline)
-    insert_run(connection, replace(run, number=_free_number(connection, run.number)))
+    insert_run(connection, replace(run, number=free_number(connection, run.number)))
     event_log.append(connection, run.id, [RunChanged(run.status, run.ended)], run.ended or when)
 
 
@@ -180,7 +180,7 @@ def lost_run(run: str) -> ArchivedRun:
     )  # fmt: skip
 
 
-def _free_number(connection: Connection, number: int) -> int:
+def free_number(connection: Connection, number: int) -> int:
     """Return the run's own number, or the next one if it has none or that is taken."""
     holder = connection.scalar(select(run_rows.c.id).where(run_rows.c.number == number))
     if holder is not None or number < 1:

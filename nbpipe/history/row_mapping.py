@@ -42,6 +42,11 @@ def to_json(value: object) -> str:
     return _NONE if value == () else _ENCODER.encode(value)
 
 
+def as_row(values: Mapping[str, Any]) -> Any:
+    """Return values by column in the form of a row."""
+    return SimpleNamespace(**values)
+
+
 def pipeline_to_row(record: PipelineRecord) -> dict[str, Any]:
     """Return the pipeline's row."""
     return {
@@ -228,12 +233,6 @@ def attempt_from(row: Row[Any]) -> AttemptRecord:
         failure=failure_from(row.failure),
         artifacts=artifacts_from_json(row.artifacts),
     )
-
-
-def attempt_from_values(values: Mapping[str, Any]) -> AttemptRecord:
-    """Return the attempt of a row that is no longer in its table."""
-    row: Any = SimpleNamespace(**values)
-    return attempt_from(row)
 
 
 def failure_to_json(failure: Failure | None) -> str | None:

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, insert, select
 from nbpipe.history import event_log, pipelines
 from nbpipe.history.database import Repository
 from nbpipe.history.inspection import DatabaseContents, Row, RunLog, executions_of, intact_events, read_contents
-from nbpipe.history.rebuild_archive import ArchivedRun, lost_run
+from nbpipe.history.rebuild_archive import ArchivedRun, free_number, lost_run
 from nbpipe.history.row_mapping import (
+    as_row,
     attempt_from,
-    attempt_from_values,
     attempt_to_row,
     execution_to_row,
     output_to_row,
@@ -104,7 +104,7 @@ def _take_run(
     if row["pipeline"] not in contents.rows["pipelines"]:
         pipeline = archived.pipeline if archived else PipelineRecord(row["pipeline"], row["notebook"])
         pipelines.keep(connection, replace(pipeline, id=row["pipeline"]))
-    row["number"] = _free_number(connection, row["number"])
+    row["number"] = free_number(connection, row["number"])
     connection.execute(insert(_TABLES["runs"]).values(row))
     place = {"number": row["number"], "pipeline": row["pipeline"]}
     for record in _executions_of_run(run, log, known):
@@ -128,8 +128,10 @@ _PLAIN = ("id", "number", "notebook", "experiment", "started", "ended", "owner",
 
 def _executions_of_run(run: str, log: RunLog, known: Mapping[str, ExecutionRecord]) -> list[ExecutionRecord]:
     """Return the executions of a run: as its log has them if that is whole, else as the tables have them."""
+    if log.whole:
+        return list(log.executions.values())
     tables = {key: record for key, record in known.items() if record.run == run}
-    return list((log.executions if log.whole else log.executions | tables).values())
+    return list((log.executions | tables).values())
 
 
 def _take_execution(connection: Connection, contents: DatabaseContents, record: ExecutionRecord, place: Row) -> None:
@@ -142,10 +144,10 @@ def _take_execution(connection: Connection, contents: DatabaseContents, record: 
 
 
 def _attempts_of_run(contents: DatabaseContents, run: str, log: RunLog) -> dict[str, AttemptRecord]:
-    tables = {
-        key: attempt_from_values(row) for key, row in contents.rows["attempts"].items() if row["run"] == run
-    }  # fmt: skip
-    return log.attempts if log.whole else log.attempts | tables
+    if log.whole:
+        return log.attempts
+    rows = contents.rows["attempts"]
+    return log.attempts | {key: attempt_from(as_row(row)) for key, row in rows.items() if row["run"] == run}
 
 
 def _take_attempt(connection: Connection, contents: DatabaseContents, attempt: AttemptRecord) -> None:
@@ -183,14 +185,6 @@ def _complete_log(
     stored = [attempt_from(each) for each in connection.execute(attempts)]
     more = [AttemptChanged(each) for each in stored if log.attempts.get(each.id) != each]
     event_log.append(connection, run, [*facts, *more, RunChanged(Status(row.status), row.ended)], now)
-
-
-def _free_number(connection: Connection, number: int) -> int:
-    taken = set(connection.scalars(select(_TABLES["runs"].c.number)))
-    if number in taken or number < 1:
-        number = max(taken, default=0) + 1
-    raise_to(connection, "run", number)
-    return number
 
 
 def _raise_plausibly(connection: Connection, name: str, value: int) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import false, update
 
 from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
-from nbpipe.history.database import Database, DatabaseCopy
+from nbpipe.history.database import Database, DatabaseCopy, is_ours
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
@@ -56,7 +56,18 @@ class History:
         return cls._opened(Database(path, shares_memory=shares_memory))
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, *, shares_memory: bool = True) -> Self:
+        """Return the history in this file for reading.
+
+        The owner of the file gets the history itself if he may write it. All others get a private copy, of a missing
+        file an empty one, and leave nothing behind.
+        """
+        if is_ours(path) and path.exists():
+            return cls.open(path, shares_memory=shares_memory)
+        return cls.copied(path)
+
+    @classmethod
+    def copied(cls, path: Path) -> Self:
         """Return a private copy of the history in this file: nothing is written to the file or beside it."""
         return cls._opened(DatabaseCopy(path))
 

@@ -86,11 +86,10 @@ class ResultArchiveWriter:
 
     def keep_ending(self, run: RunRecord) -> None:
         """Write the ending of a run; a run that executed nothing has no folder and needs none."""
-        folder = self.layout.runs / run.id
-        if not folder.is_dir():
+        if not (self.layout.runs / run.id).is_dir():
             return
         try:
-            write_file(folder / _RUN, archive_text(ArchivedRun(run, self.pipeline)).encode(), durable=False)
+            keep_run(self.layout, ArchivedRun(run, self.pipeline))
         except OSError as error:
             _LOG.warning("the record of run %s could not be written: %s", run.number, error)
 
@@ -100,8 +99,7 @@ class ResultArchiveWriter:
 
     def _keep_run(self, run: RunRecord) -> None:
         if run.id not in self._written:
-            content = archive_text(ArchivedRun(run, self.pipeline)).encode()
-            write_file(self.layout.runs / run.id / _RUN, content, durable=False)
+            keep_run(self.layout, ArchivedRun(run, self.pipeline))
             self._written.add(run.id)
 
 

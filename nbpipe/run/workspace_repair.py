@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nbpipe.data.executed_notebook import damage_of_executed
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
+from nbpipe.history.database_identity import beside
 from nbpipe.history.rebuild_archive import ArchivedRun
 from nbpipe.history.salvage import damaged_database
 from nbpipe.history.store import History
@@ -16,7 +17,6 @@ from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import archived_runs, attempt_folders, keep_result, keep_run
 
 _ASIDE = ".damaged-"
-_BESIDE = ("-wal", "-shm", "-journal")
 _NOTEBOOK = "notebook.ipynb"
 # How deep the folders of the workspace are nbpipe's own: below lie the author's objects.
 _DEPTHS = {"runs": 3, "store": 3, "readings": 0}
@@ -24,7 +24,7 @@ _DEPTHS = {"runs": 3, "store": 3, "readings": 0}
 
 def misplaced(layout: WorkspaceLayout) -> Iterator[tuple[Path, str]]:
     """Yield each link, and each file in the place of a folder or the reverse, with the problem."""
-    files = [layout.root / ".gitignore", layout.database, *(Path(f"{layout.database}{kind}") for kind in _BESIDE)]
+    files = [layout.root / ".gitignore", layout.database, *beside(layout.database)]
     for path in files:
         if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
             yield path, "is not a file"
@@ -48,7 +48,7 @@ def _misplaced_below(path: Path, depth: int) -> Iterator[tuple[Path, str]]:
             yield from _misplaced_below(each, depth - 1)
         elif path.name in ("store", "objects") or path.parent.name == "objects":
             yield each, "is not a folder"
-        elif each.is_file() != (each.suffix in _SUFFIXES) and each.suffix in _SUFFIXES:
+        elif each.suffix in _SUFFIXES and not each.is_file():
             yield each, "is not a file"
 
 
@@ -98,15 +98,13 @@ def _set_database_aside(layout: WorkspaceLayout) -> Path | None:
     """Move the database with the files beside it, which belong to it; return its new place."""
     database = layout.database
     if not os.path.lexists(database):
-        for kind in _BESIDE:
-            if os.path.lexists(f"{database}{kind}"):
-                set_aside(Path(f"{database}{kind}"))
+        for path in filter(os.path.lexists, beside(database)):
+            set_aside(path)
         return None
     aside = set_aside(database)
-    for kind in _BESIDE:
-        beside = Path(f"{database}{kind}")
-        if os.path.lexists(beside):
-            beside.rename(f"{aside}{kind}")
+    for path, target in zip(beside(database), beside(aside), strict=True):
+        if os.path.lexists(path):
+            path.rename(target)
     return aside
 
 
@@ -122,6 +120,8 @@ def rewrite_run(layout: WorkspaceLayout, history: History, path: Path) -> None:
     """Set the damaged record of a run aside, and write it again if the history has the run."""
     set_aside(path)
     run = history.runs.get(path.parent.name)
-    pipeline = next((each for each in history.pipelines.all() if run and each.id == run.pipeline), None)
-    if run is not None and pipeline is not None:
+    if run is None:
+        return
+    pipeline = next((each for each in history.pipelines.all() if each.id == run.pipeline), None)
+    if pipeline is not None:
         keep_run(layout, ArchivedRun(run, pipeline))

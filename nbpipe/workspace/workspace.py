@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -80,13 +81,23 @@ class Workspace:
 
     @classmethod
     def read(cls, near: Path, named: Path | None = None) -> Self:
-        """Open the workspace for reading: nothing is written to it, and nothing is created, whoever owns it."""
+        """Open the workspace for reading: it is not created.
+
+        Its caches are kept up to date, and its broken-off runs ended, if this user has made or accepted it and may
+        write it; otherwise nothing is written at all.
+        """
         return cls.read_found(look_up_workspace(near, named))
 
     @classmethod
     def read_found(cls, found: FoundWorkspace) -> Self:
         """Open a workspace that was looked up for reading, as :meth:`read` does."""
-        return cls._opened(found.layout, History.read(found.layout.database), found.distrust)
+        layout = found.layout
+        if not found.distrust and is_marked(layout.root):
+            # A copy may still be readable: nothing can be created where a disk is full, or read in a locked database.
+            with contextlib.suppress(HistoryOutOfReach):
+                shared = shares_memory(layout.database)
+                return cls._opened(layout, History.read(layout.database, shares_memory=shared))
+        return cls._opened(layout, History.copied(layout.database), found.distrust)
 
     @classmethod
     def trust(cls, near: Path, named: Path | None = None) -> AcceptedWorkspace:
@@ -107,7 +118,10 @@ class Workspace:
         digests = PersistentDigestCache(history.digests.recall, history.digests.remember, time.time)
         materializer = Materializer({DEFAULT_STORE: LocalStore(layout.store)})
         context = WorkspaceContext(layout, history, materializer, digests, distrust)
-        context.recover()
+        with contextlib.ExitStack() as stack:
+            stack.callback(history.close)
+            context.recover()
+            stack.pop_all()
         catalog = Catalog(context)
         plans = Plans(context, catalog)
         runs = Runs(context, catalog, plans)
@@ -171,10 +185,11 @@ class Workspace:
         found = look_up_workspace(near, named)
         layout = found.layout
         found.require_trust()
-        damaged = [VerificationProblem(str(path), message) for path, message in misplaced(layout)]
+        astray = list(misplaced(layout))
+        damaged = [VerificationProblem(str(path), message) for path, message in astray]
         if repair:
-            damaged += _repaired_history(layout)
-        with (cls.open if repair else cls.read)(near, named) as workspace:
+            damaged += _repaired_history(layout, [path for path, _ in astray])
+        with (cls.open_found if repair else cls.read_found)(found) as workspace:
             if not repair:
                 damaged += _history_problems(workspace.context.history)
             context = workspace.context
@@ -189,10 +204,10 @@ def _history_problems(history: History) -> list[VerificationProblem]:
     return [VerificationProblem("history", message) for message in history.damage()]
 
 
-def _repaired_history(layout: WorkspaceLayout) -> list[VerificationProblem]:
+def _repaired_history(layout: WorkspaceLayout, astray: Sequence[Path]) -> list[VerificationProblem]:
     """Set aside what is misplaced, rebuild a damaged database, and return the problems that it had."""
     require_writable(layout)
-    for path, _ in list(misplaced(layout)):
+    for path in astray:
         set_aside(path)
     make_workspace(layout)
     try:
@@ -210,18 +225,14 @@ def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRe
     return request_in(path, FoundWorkspace(layout, objections(layout.root)) if layout else None)
 
 
-def request_in(path: Path, found: FoundWorkspace | None, *, reads_only: bool = False) -> PipelineRequest:
-    """Return the request for all steps of a saved notebook; a trusted workspace's parse cache is used.
-
-    Nothing is added to the cache by a caller that ``reads_only``, or in a workspace that could not be made yet.
-    """
+def request_in(path: Path, found: FoundWorkspace | None) -> PipelineRequest:
+    """Return the request for all steps of a saved notebook; a trusted workspace's parse cache is used."""
     path = absolute(path)
     notebook = read_notebook(path)
     if found is None or found.distrust:
         reading = parse_cells(notebook.cells)
     else:
         cache = ParseCache(found.layout.readings, time.time())
-        keeps = not reads_only and is_marked(found.layout.root)
-        reading = (cache.read if keeps else cache.recall)(path, notebook.cells)
+        reading = (cache.read if is_marked(found.layout.root) else cache.recall)(path, notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)
