@@ -15,7 +15,9 @@ import psutil
 import pytest
 from sample_jobs import job
 
+from nbpipe.compute import local_cluster
 from nbpipe.compute.dask_executor import DaskExecutor
+from nbpipe.compute.local_cluster import LocalCluster
 from nbpipe.compute.shared_executor import SharedExecutor
 from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.compute.thread_executor import ThreadExecutor
@@ -255,6 +257,23 @@ def test_a_lost_worker_is_an_outcome_and_the_executor_goes_on(tmp_path):
     assert _outcomes(executor, 1)["second"].status is Status.SUCCEEDED
     executor.close()
     assert set(_descendants()) <= others
+
+
+def test_a_worker_that_is_killed_as_soon_as_it_has_started_is_replaced(tmp_path, monkeypatch):
+    start = local_cluster.start
+
+    def start_and_kill(slots: int) -> LocalCluster:
+        cluster = start(slots)
+        next(each for each in _descendants() if "spawn_main" in _command(each)).kill()
+        return cluster
+
+    monkeypatch.setattr(local_cluster, "start", start_and_kill)
+    executor = DaskExecutor(1)
+    executor.submit(job(tmp_path, "1", name="first"))
+    assert _outcomes(executor, 1)["first"].status in (Status.SUCCEEDED, Status.LOST)
+    executor.submit(job(tmp_path, "1", name="second"))
+    assert _outcomes(executor, 1)["second"].status is Status.SUCCEEDED
+    executor.close()
 
 
 @pytest.mark.parametrize("part", ["scheduler", "nanny"])

@@ -105,7 +105,8 @@ class DaskExecutor:
                 self._give_up()
             if self._started is None:
                 self._started = local_cluster.start(self._slots)
-                self._started.client.run(_warm_up)
+                # A worker that has been killed meanwhile is started again, and loads it then.
+                self._started.client.run(_warm_up, on_error="ignore")
                 self._started.client.subscribe_topic(self._topic, self._receive_event)
             return self._started
 
