@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,7 +49,7 @@ for epoch in tqdm(range(12), desc="epochs"):
     print(f"epoch {epoch}: loss {1 / (epoch + 1):.4f}", flush=True)
     nbpipe.log_metric("loss", 1 / (epoch + 1), step=epoch)
     time.sleep(0.15)
-while not pathlib.Path("go").exists():
+while not pathlib.Path("GO").exists():
     time.sleep(0.1)
 model = {"weights": [3.1, 40.0]}
 """
@@ -101,8 +103,16 @@ def bundles(saved: dict, place: int) -> list[dict]:
     return [output["data"] for output in saved["cells"][place]["outputs"] if "data" in output]
 
 
-def test_run_all_runs_the_pipeline_beside_the_kernel_and_the_file_keeps_pictures(lab):
-    name = write(lab.folder, "all.ipynb", "%load_ext nbpipe", PREPARE, CHART, TRAIN, REPORT, "print(text)")
+@pytest.fixture
+def go() -> Iterator[Path]:
+    """Return a file to create, of which a step may wait for without having read it: nobody looks into ``/dev``."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder, "go")
+
+
+def test_run_all_runs_the_pipeline_beside_the_kernel_and_the_file_keeps_pictures(lab, go):
+    train = TRAIN.replace("GO", str(go))
+    name = write(lab.folder, "all.ipynb", "%load_ext nbpipe", PREPARE, CHART, train, REPORT, "print(text)")
     notebook = lab.open(name, size=(1280, 1500))
     notebook.command("notebook:run-all-cells")
     card = cell(notebook, 3).locator(".nbpipe-card")
@@ -113,7 +123,7 @@ def test_run_all_runs_the_pipeline_beside_the_kernel_and_the_file_keeps_pictures
     assert cell(notebook, 4).locator(".nbpipe-card").text_content().count("waits for train")
     assert "waiting for `text`" in cell(notebook, 5).text_content()
     picture(notebook, "live")
-    (lab.folder / "go").write_text("")
+    go.write_text("")
     ends(notebook, 4, "report succeeded")
     cell(notebook, 5).locator("text=0.9").or_(cell(notebook, 5).locator("text=1.0")).first.wait_for(state="attached")
     assert cell(notebook, 2).locator("img[alt='a picture that the step displayed']").count() == 1
