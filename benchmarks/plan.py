@@ -194,7 +194,7 @@ def prepare(folder: Path, steps: int) -> tuple[Path, float]:
     path = folder / "pipeline.ipynb"
     notebook(path, steps)
     with Workspace.open(folder) as workspace:
-        report = workspace.runs.run(request_for(path, workspace.layout), RunOptions(), executors=Instant)
+        report = workspace.runs.run(request_for(path), RunOptions(), executors=Instant)
     if report.run.status is not Status.SUCCEEDED:
         sys.exit(f"{steps} steps: the run ended {report.run.status}")
     return path, report.seconds
