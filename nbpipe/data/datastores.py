@@ -57,10 +57,10 @@ class LocalStore:
         """Return the object's path, whether it exists or not; raise StoreOutOfReach if a link leads to it."""
         below = _below(reference)
         key = below.index("/", _FAN + 1)
-        for folder in (self._objects[:-1], self._objects + below[:_FAN], self._objects + below[:key]):
+        for part in (self._objects[:-1], *(self._objects + below[:end] for end in (_FAN, key, None))):
             # A plan checks thousands of objects, and pathlib would take several times as long.
-            if os.path.islink(folder):  # noqa: PTH114  # see above
-                raise StoreOutOfReach(f"the datastore `{self._root}` is damaged: {folder} is a link", REPAIR)
+            if os.path.islink(part):  # noqa: PTH114  # see above
+                raise StoreOutOfReach(f"the datastore `{self._root}` is damaged: {part} is a link", REPAIR)
         return Path(self._objects + below)
 
     def url(self, reference: ObjectReference) -> str:

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 DASK = "nbpipe-dask-"
@@ -21,6 +22,8 @@ _SOCKETS = "nbk"
 _LONGEST_FOR_SOCKETS = 70
 # Private copies of a database: nbpipe.history makes them, a floor below this one.
 _DATABASE = "nbpipe-database-"
+# Where they are made when there is no space elsewhere.
+_IN_MEMORY = "/dev/shm"  # noqa: S108  # only looked into
 _NAMED = re.compile(rf"(?:{DASK}|{_DATABASE}|{HERE}|{MEMORY}|{_SOCKETS})(\d{{1,10}})-\w+")
 
 
@@ -54,14 +57,17 @@ def remove(directory: str) -> None:
 
 def sweep() -> None:
     """Remove the directories of those of this user's processes that died before they could do it themselves."""
-    try:
-        entries = list(os.scandir(temporary_root()))
-    except OSError:
-        return
-    for entry in entries:
+    for entry in chain(*map(_entries, dict.fromkeys((temporary_root(), _IN_MEMORY)))):
         match = _NAMED.fullmatch(entry.name)
         if match and _is_own_directory(entry) and not _is_running(int(match[1])):
             remove(entry.path)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(folder))
+    except OSError:
+        return []
 
 
 def _is_own_directory(entry: os.DirEntry[str]) -> bool:

@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from nbpipe.errors import REPAIR, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.database_copy import DatabaseFileState, copy_database, state_of
-from nbpipe.history.database_identity import beside, require_own
+from nbpipe.history.database_files import beside
+from nbpipe.history.database_identity import require_own
 from nbpipe.permissions import barred, make_folder, may, open_private, owner_of
 
 BUSY_SECONDS = 30.0
@@ -93,16 +94,24 @@ class Database:
         # Taking the write lock first waits for other writers; taking it after a read may fail without waiting.
         self._writers = self._readers.execution_options(begin="BEGIN IMMEDIATE")
 
+    def _connected(self, *, writes: bool) -> Connection:
+        return (self._writers if writes else self._readers).connect()
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection that sees a consistent snapshot of the database."""
-        with translated_errors(self.path), self._readers.connect() as connection, _reporting_damage(self.path):
+        with translated_errors(self.path), self._connected(writes=False) as connection, _reporting_damage(self.path):
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Yield a connection whose changes are committed together, or rolled back if the body raises."""
-        with translated_errors(self.path), self._writers.begin() as connection, _reporting_damage(self.path):
+        with (
+            translated_errors(self.path),
+            self._connected(writes=True) as connection,
+            connection.begin(),
+            _reporting_damage(self.path),
+        ):
             yield connection
 
     def settle(self) -> None:
@@ -132,28 +141,26 @@ class DatabaseCopy(Database):
         self._copies = 0
         self._lock = threading.Lock()
         with ExitStack() as stack:
-            stack.callback(self._folder.cleanup)
+            stack.callback(self._remove)
             super().__init__(path, shares_memory=True)
             stack.pop_all()
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Yield a connection that sees a consistent snapshot of the database."""
-        self._renew()
-        with super().reading() as connection:
-            yield connection
-
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Yield a connection whose changes are visible to this process only."""
-        self._renew()
-        with super().writing() as connection:
-            yield connection
 
     def close(self) -> None:
         """Close the pooled connections and remove the copy."""
         super().close()
+        self._remove()
+
+    def _remove(self) -> None:
         self._folder.cleanup()
+
+    def _use(self, file: Path) -> None:
+        super()._use(file)
+        self._copy = file
+
+    def _connected(self, *, writes: bool) -> Connection:
+        with self._lock:
+            self._renew()
+            return super()._connected(writes=writes)
 
     def _prepared(self, path: Path) -> Path:
         _require_readable(path)
@@ -162,10 +169,10 @@ class DatabaseCopy(Database):
             now, state = time.time(), state_of(path)
             try:
                 copy = self._copied(path, state)
-            except OSError as error:
-                if error.errno not in _NO_SPACE:
+            except (OSError, sqlite3.OperationalError) as error:
+                if not _is_lack_of_space(error):
                     raise
-                self._folder.cleanup()
+                self._remove()
                 self._folder = _temporary_folder(_IN_MEMORY)
                 copy = self._copied(path, state)
         self._state = state if state.is_settled(now) else None
@@ -179,17 +186,22 @@ class DatabaseCopy(Database):
         return copy
 
     def _renew(self) -> None:
-        with self._lock:
-            state = state_of(self.path)
-            # One that has just been created has no tables yet.
-            if self._state == state or (state.file and not state.is_filled):
-                return
-            before = Path(self._folder.name, str(self._copies))
-            self._readers.dispose()
-            self._use(self._prepared(self.path))
-            # Connections of other threads that still use it keep it until they are closed.
-            for each in (before, *beside(before)):
-                each.unlink(missing_ok=True)
+        state = state_of(self.path)
+        # One that has just been created has no tables yet.
+        if self._state == state or not state.is_filled:
+            return
+        before = self._copy
+        self._readers.dispose()
+        self._use(self._prepared(self.path))
+        # Connections that other threads have open keep the files open: SQLite opens all of them at once.
+        for each in (before, *beside(before)):
+            each.unlink(missing_ok=True)
+
+
+def _is_lack_of_space(error: OSError | sqlite3.OperationalError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _NO_SPACE
+    return error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
 
 
 def _temporary_folder(folder: str | None = None) -> tempfile.TemporaryDirectory[str]:

@@ -1,4 +1,4 @@
-"""A private copy of a database that this process may only read: SQLite would need to write beside it, or fail."""
+"""A copy of a database that this process may only read: SQLite would need to write beside it, or fail."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-_WAL, _JOURNAL = "-wal", "-journal"
+from nbpipe.history.database_files import JOURNAL, WAL, beside, immutable, sibling
+
 _HEADER_BYTES = 32
 # Byte 18 of the database is the write version: 2 for write-ahead logging.
 _WRITE_AHEAD = (18, 2)
 # File times have a limited resolution: a file may change twice within it and look the same.
 _TICK_SECONDS = 0.05
 _TRIES = 200
+_LOCKED_SECONDS = 10.0
+# What SQLite says of a transaction that a killed writer has left, and that may not be rolled back here.
+_UNFINISHED = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 
 
 class DatabaseFileState(NamedTuple):
@@ -36,48 +40,23 @@ class DatabaseFileState(NamedTuple):
 
 def state_of(path: Path) -> DatabaseFileState:
     """Return a database's current state."""
-    return DatabaseFileState(_status(path), _status(_beside(path, _WAL)))
+    return DatabaseFileState(_status(path), _status(sibling(path, WAL)))
 
 
 def copy_database(path: Path, target: Path) -> None:
     """Copy a consistent snapshot of a database that others may be writing; create and lock no files beside it.
 
-    Raise sqlite3.OperationalError if it is written too often to be copied.
+    Raise sqlite3.OperationalError if it is locked or written too often to be copied.
     """
-    for beside in ("", _WAL, _JOURNAL, "-shm"):
-        _beside(target, beside).unlink(missing_ok=True)
     if not path.stat().st_size:
         return
     for _ in range(_TRIES):
+        for each in (target, *beside(target)):
+            each.unlink(missing_ok=True)
         if _copied(path, target):
             return
         time.sleep(_TICK_SECONDS)
     raise sqlite3.OperationalError("database is locked")
-
-
-def immutable(path: Path) -> sqlite3.Connection:
-    """Return a connection that reads a database's file as it is, without its log: it creates and locks nothing.
-
-    Nothing but SQLite may open the file, not even to read it: POSIX locks belong to a process, so closing any of its
-    descriptors of a file drops all locks that it has on it. Another process would take the database for unused then
-    and delete the log that this one goes on to write (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-    """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-    # A file that another process is writing may be shorter than its header says, which is no damage.
-    connection.execute("PRAGMA writable_schema = ON")
-    return connection
-
-
-def _backed_up(path: Path, target: Path) -> bool:
-    """Copy under SQLite's own lock; return False if a killed writer has left a transaction to be rolled back."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=30.0)) as source, closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)
-    except sqlite3.OperationalError:
-        target.unlink(missing_ok=True)
-        return False
-    return True
 
 
 def _copied(path: Path, target: Path) -> bool:
@@ -87,35 +66,68 @@ def _copied(path: Path, target: Path) -> bool:
     stays, every page that was written into the file meanwhile is also in the log, which is copied last. Without a log,
     nothing may have been written at all.
     """
-    beside = [_beside(path, kind) for kind in (_WAL, _JOURNAL)]
-    before, heads = _status(path), [_head(log) for log in beside]
-    content = _content(path, before)
-    if content is None:
+    logs = (WAL, JOURNAL)
+    before, heads = _status(path), [_head(sibling(path, kind)) for kind in logs]
+    if not _are_pages_copied(path, target, before):
         return False
-    position, value = _WRITE_AHEAD
-    if content[position] != value and _backed_up(path, target):
+    if not _is_write_ahead(target) and _is_backed_up(path, target):
         return True
-    target.write_bytes(content)
-    for log, head in zip(beside, heads, strict=True):
+    for kind, head in zip(logs, heads, strict=True):
         if head:
             try:
-                shutil.copyfile(log, _beside(target, log.name.removeprefix(path.name)))
+                shutil.copyfile(sibling(path, kind), sibling(target, kind))
             except FileNotFoundError:
                 return False
-    if [_head(log) for log in beside] != heads:
+    if [_head(sibling(path, kind)) for kind in logs] != heads:
         return False
     return bool(heads[0]) or _is_unchanged(path, before)
 
 
-def _content(path: Path, before: tuple[int, ...]) -> bytes | None:
-    """Return the bytes of the file, None if they cannot be read because it is being written."""
+def _are_pages_copied(path: Path, target: Path, before: tuple[int, ...]) -> bool:
+    """Copy the pages of the file as they are; return False if they cannot be read because they are being written."""
     try:
-        with closing(immutable(path)) as connection:
-            return connection.serialize()
-    except sqlite3.DatabaseError:
-        if _is_unchanged(path, before):
+        with closing(immutable(path)) as source, closing(_scratch(target)) as copy:
+            source.backup(copy)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) or _is_unchanged(path, before):
             raise
-        return None
+        return False
+    return True
+
+
+def _is_backed_up(path: Path, target: Path) -> bool:
+    """Copy under SQLite's own lock; return False if a killed writer has left a transaction to be rolled back."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        with (
+            closing(sqlite3.connect(uri, uri=True, timeout=_LOCKED_SECONDS)) as source,
+            closing(_scratch(target)) as copy,
+        ):
+            # The backup itself would wait for the lock without an end.
+            source.execute("BEGIN")
+            source.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
+            source.backup(copy)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname.startswith(_UNFINISHED):
+            return False
+        raise
+    return True
+
+
+def _scratch(target: Path) -> sqlite3.Connection:
+    """Return a connection to a new database, which nobody needs to find again after a crash."""
+    target.unlink(missing_ok=True)
+    connection = sqlite3.connect(target)
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA journal_mode = OFF")
+    return connection
+
+
+def _is_write_ahead(copy: Path) -> bool:
+    position, value = _WRITE_AHEAD
+    with copy.open("rb") as file:
+        head = file.read(_HEADER_BYTES)
+    return len(head) > position and head[position] == value
 
 
 def _is_unchanged(path: Path, before: tuple[int, ...]) -> bool:
@@ -134,7 +146,3 @@ def _status(path: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(path.name + kind)

@@ -5,35 +5,34 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import tempfile
 import time
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
 from nbpipe.errors import REPAIR, HistoryDamaged
-from nbpipe.history.database_copy import copy_database, immutable
-from nbpipe.history.schema_version import foreign, is_ours
+from nbpipe.history.database_files import JOURNAL, WAL, beside, immutable, sibling
+from nbpipe.history.schema import meta, metadata
+from nbpipe.history.schema_version import foreign, has_our_tables
 from nbpipe.permissions import may
 
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+# What SQLite says of a damaged file, in contrast to one that cannot be opened.
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 # A checkpoint of another process may write while we read.
 _TRIES, _PAUSE = 5, 0.02
 
 
 def require_own(path: Path) -> None:
-    """Raise HistoryDamaged unless the path is missing, empty or a database, HistoryOutOfReach for another program's."""
+    """Raise HistoryDamaged unless the path is missing, empty or a database, HistoryOutOfReach for another program's.
+
+    Raise sqlite3.Error if the file cannot be read.
+    """
     for each in (path, *beside(path)):
         if os.path.lexists(each) and not stat.S_ISREG(each.lstat().st_mode):
             raise HistoryDamaged(f"the history {path} is damaged: {each} is a link or a folder, not a file", REPAIR)
-    if not path.exists() or not may(path, os.R_OK):
-        return
-    if not _is_own(path):
+    if path.exists() and may(path, os.R_OK) and not _is_own(path):
         raise foreign(path)
-
-
-def beside(path: Path) -> list[Path]:
-    """Return the files that SQLite may keep beside a database."""
-    return [path.with_name(path.name + kind) for kind in ("-wal", "-shm", "-journal")]
 
 
 def _is_own(path: Path) -> bool:
@@ -43,28 +42,17 @@ def _is_own(path: Path) -> bool:
         try:
             with closing(immutable(path)) as connection:
                 own = _has_own_tables(connection)
-            if own is None and _is_filled(path, "-wal"):
-                own = _has_own_tables_with_log(path)
         except sqlite3.DatabaseError as error:
+            if not error.sqlite_errorname.startswith(_DAMAGE):
+                raise
             damage = str(error)
             time.sleep(_PAUSE)
         else:
-            return own is not False
-    if _is_filled(path, "-wal"):
-        # Without its log, a database may look damaged.
-        return _has_own_tables_with_log(path) is not False
-    if _is_filled(path, "-journal"):
-        # What a killed writer has left is rolled back as the database is opened.
+            return _is_own_by_log(path) if own is None else own
+    if _is_filled(sibling(path, JOURNAL)) or (_is_filled(sibling(path, WAL)) and _is_own_by_log(path)):
+        # What looks damaged may be whole with what a writer has left there.
         return True
     raise HistoryDamaged(f"the history {path} is damaged ({damage})", REPAIR)
-
-
-def _has_own_tables_with_log(path: Path) -> bool | None:
-    with tempfile.TemporaryDirectory(prefix=f"nbpipe-database-{os.getpid()}-") as folder:
-        copy = Path(folder, "copy")
-        copy_database(path, copy)
-        with closing(sqlite3.connect(copy)) as connection:
-            return _has_own_tables(connection)
 
 
 def _has_own_tables(connection: sqlite3.Connection) -> bool | None:
@@ -72,9 +60,9 @@ def _has_own_tables(connection: sqlite3.Connection) -> bool | None:
     names = {str(name) for (name,) in connection.execute(_TABLES)}
     if not names:
         return None
-    if is_ours(names):
+    if has_our_tables(names):
         return True
-    if "meta" not in names:
+    if meta.name not in names:
         return False
     try:
         return bool(connection.execute("SELECT 1 FROM meta WHERE name IN ('version', 'schema')").fetchall())
@@ -82,8 +70,22 @@ def _has_own_tables(connection: sqlite3.Connection) -> bool | None:
         return False
 
 
-def _is_filled(path: Path, kind: str) -> bool:
+def _is_own_by_log(path: Path) -> bool:
+    """Return whether the log of a database, where its newest pages are, has no tables or those of a history."""
     try:
-        return path.with_name(path.name + kind).stat().st_size > 0
+        log = sibling(path, WAL).read_bytes()
+    except FileNotFoundError:
+        return True
+    names = {name for name in metadata.tables if f"CREATE TABLE {name} (".encode() in log}
+    return b"CREATE TABLE " not in log or _could_be_own(names)
+
+
+def _could_be_own(names: Collection[str]) -> bool:
+    return meta.name in names or has_our_tables(names)
+
+
+def _is_filled(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
     except OSError:
         return False

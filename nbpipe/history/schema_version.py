@@ -28,7 +28,7 @@ def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -
     """Raise HistoryOutOfReach for a database with an older, a newer or a foreign schema."""
     names = set(inspect(connection).get_table_names())
     if meta.name not in names:
-        raise _damaged(path) if is_ours(names) else foreign(path)
+        raise _damaged(path) if has_our_tables(names) else foreign(path)
     stored = {row.name: row.value for row in connection.execute(select(meta.c.name, meta.c.value))}
     version = stored.get(_VERSION, "")
     if _VERSION not in stored and _BEFORE_FIRST in stored:
@@ -37,7 +37,7 @@ def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -
             f"Move the folder {path.parent} away, or name another workspace with --workspace DIR.",
         )
     if not version.isdecimal() or len(version) > _DIGITS:
-        raise _damaged(path) if is_ours(names) else foreign(path)
+        raise _damaged(path) if has_our_tables(names) else foreign(path)
     if int(version) > newest:
         raise HistoryOutOfReach(
             f"the history {path} was written by a newer nbpipe (its schema is {version}, this one knows {newest})",
@@ -50,7 +50,7 @@ def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -
         )
 
 
-def is_ours(names: Collection[str]) -> bool:
+def has_our_tables(names: Collection[str]) -> bool:
     """Return whether these are most of the tables of a history."""
     return len(metadata.tables.keys() & names) > len(metadata.tables) // 2
 

@@ -76,7 +76,7 @@ class KernelSession:
 
     @property
     def readable(self) -> Workspace:
-        """Return the workspace for reading: it is not created, and nothing is written to it; any thread may call it."""
+        """Return the workspace for reading: it is not created; any thread may call it."""
         with self._opening:
             self._workspace = _in_place(self._workspace)
             if self._workspace is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from nbpipe.model import AttemptRecord, Outcome, OutputWritten, Status
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import SubmittedAttempt, keep_result, read_submitted
 
+_LOG = logging.getLogger(__name__)
 _CHANGED = "a declared file may have changed while the step ran"
 
 
@@ -73,7 +75,10 @@ def _adopt(
     claim = Claim(attempt.key, run.owner, attempt.token) if run and attempt.key and attempt.token else None
     committed = history.attempts.commit(attempt, execution, offers=entries, claim=claim, now=now)
     if committed and not history.is_private:
-        keep_result(layout, replace(result, execution=execution, attempt=attempt, offers=entries, committed=now))
+        try:
+            keep_result(layout, replace(result, execution=execution, attempt=attempt, offers=entries, committed=now))
+        except OSError as error:
+            _LOG.warning("the record of step %s could not be written: %s", execution.step, error)
 
 
 def _same(layout: WorkspaceLayout, submitted: SubmittedAttempt, digests: DigestCache) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbpipe.data.executed_notebook import damage_of_executed
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
-from nbpipe.history.database_identity import beside
+from nbpipe.history.database_files import beside
 from nbpipe.history.rebuild_archive import ArchivedRun
 from nbpipe.history.salvage import damaged_database
 from nbpipe.history.store import History

@@ -155,9 +155,10 @@ class Workspace:
         return self.context.clock()
 
     def close(self) -> None:
-        """Write cached digests and close the run store."""
+        """Write cached digests, which are computed again if they cannot be written, and close the history."""
         try:
-            self.context.digests.flush()
+            with contextlib.suppress(HistoryOutOfReach):
+                self.context.digests.flush()
         finally:
             self.context.history.close()
 
