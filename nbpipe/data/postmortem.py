@@ -80,6 +80,9 @@ class _ValueSaver:
             self.entries[name] = entry
 
     def _one(self, value: Any) -> dict[str, str]:
+        if isinstance(value, str | bytes) and len(value) > self.bytes_left:
+            # The time for all values would be spent on a text of which only the beginning is shown.
+            return self._shown(value[: 2 * _SHOWN])
         if _is_plain(value):
             text = repr(value)
             if len(text) <= self.bytes_left and not self._reveals(text) and _is_literal(text):
@@ -93,6 +96,9 @@ class _ValueSaver:
                 saved = formats.save(value, name=f"value-{len(self.entries)}", format=format, folder=self.folder)
                 (self.folder / saved.basename).chmod(0o600)
                 return {"file": saved.basename, "format": saved.format}
+        return self._shown(value)
+
+    def _shown(self, value: Any) -> dict[str, str]:
         text = repr(value)
         return {"text": "(left out: it holds an environment variable)" if self._reveals(text) else text[:_SHOWN]}
 
