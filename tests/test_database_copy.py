@@ -101,6 +101,13 @@ def test_a_locked_database_is_not_waited_for_without_end(path, monkeypatch):
         assert time.monotonic() - begun < 30
 
 
+def test_a_database_that_never_rests_is_busy(path, monkeypatch):
+    History.open(path).close()
+    monkeypatch.setattr(database_copy, "_TRIES", 0)
+    with pytest.raises(HistoryOutOfReach, match="busy"):
+        History.copied(path)
+
+
 def test_a_rollback_that_a_killed_writer_left_is_copied(path):
     History.open(path, shares_memory=False).close()
     child = os.fork()

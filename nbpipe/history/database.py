@@ -201,7 +201,8 @@ class DatabaseCopy(Database):
 def _is_lack_of_space(error: OSError | sqlite3.OperationalError) -> bool:
     if isinstance(error, OSError):
         return error.errno in _NO_SPACE
-    return error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
+    # An error that is not SQLite's own has no name.
+    return getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
 
 
 def _temporary_folder(folder: str | None = None) -> tempfile.TemporaryDirectory[str]:
