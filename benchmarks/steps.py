@@ -133,7 +133,7 @@ def memories() -> Iterator[str]:
             yield f"{kind}: zygote {memory(zygote)}, supervisor {memory(supervisor)}, kernel {kernel_memory}"
             for kernel in (first, second):
                 kernel.end()
-                kernel.written.close()
+                kernel.log_file.close()
             standby_kernel.retire_kernels()
 
 
