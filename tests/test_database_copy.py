@@ -145,11 +145,7 @@ def test_what_cannot_be_opened_is_not_called_damaged(path, open_):
 
 
 def test_tables_that_are_only_in_the_log_need_no_temporary_files(path, monkeypatch):
-    child = os.fork()
-    if child == 0:
-        begin(History.open(path), "x")
-        os._exit(0)
-    os.waitpid(child, 0)
+    killed_writer(path)
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
         assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
     monkeypatch.setattr(tempfile, "tempdir", "/proc")

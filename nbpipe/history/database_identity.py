@@ -6,7 +6,6 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -77,11 +76,7 @@ def _is_own_by_log(path: Path) -> bool:
     except FileNotFoundError:
         return True
     names = {name for name in metadata.tables if f"CREATE TABLE {name} (".encode() in log}
-    return b"CREATE TABLE " not in log or _could_be_own(names)
-
-
-def _could_be_own(names: Collection[str]) -> bool:
-    return meta.name in names or has_our_tables(names)
+    return meta.name in names or has_our_tables(names) or b"CREATE TABLE " not in log
 
 
 def _is_filled(file: Path) -> bool:
