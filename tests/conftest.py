@@ -6,7 +6,9 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -20,6 +22,14 @@ sys.modules["__main__"].__dict__.setdefault("__spec__", None)
 # A busy machine must not fail a property for being slow.
 settings.register_profile("nbpipe", deadline=None)
 settings.load_profile("nbpipe")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _process_left_as_it_was() -> Iterator[None]:
+    """Require of each file of tests that it leaves to the next one what a process has only once."""
+    before = (sys.modules["__main__"], Path.cwd())
+    yield
+    assert (sys.modules["__main__"], Path.cwd()) == before
 
 
 def lacking_browser() -> str:

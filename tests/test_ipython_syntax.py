@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
@@ -34,9 +36,12 @@ REFUSED = (
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[InteractiveShell]:
-    """Make the one shell of a process, as a kernel has it."""
-    yield InteractiveShell.instance()
-    InteractiveShell.clear_instance()
+    """Make the one shell of a process, as a kernel has it: it replaces ``__main__``, and its cells change directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+        patch.chdir(Path.cwd())
+        yield InteractiveShell.instance()
+        InteractiveShell.clear_instance()
 
 
 def _result(shell: InteractiveShell, source: str, capsys: pytest.CaptureFixture[str]) -> ExecutionResult:
