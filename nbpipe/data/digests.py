@@ -21,6 +21,7 @@ Member = tuple[str, int, str]
 _Identity = tuple[int, int]
 
 _BLOCK = 4 << 20
+_SMALL_BLOCK = 64 << 10
 _TRIES = 5
 _TREE = b"nbpipe tree 1"
 
@@ -68,7 +69,7 @@ def file_digest(path: Path) -> str:
     for _ in range(_TRIES):
         with path.open("rb", buffering=0) as file:
             before = _status(os.fstat(file.fileno()))
-            digest = _read_digest(file.fileno())
+            digest = _read_digest(file.fileno(), before[0])
             if before == _status(os.fstat(file.fileno())):
                 return digest
     raise FileMissing(f"`{path}` keeps changing while it is read", "Wait until it is complete, or give a copy of it.")
@@ -172,10 +173,11 @@ def _status(result: os.stat_result) -> tuple[int, int, int]:
     return result.st_size, result.st_mtime_ns, result.st_ctime_ns
 
 
-def _read_digest(descriptor: int) -> str:
+def _read_digest(descriptor: int, size: int) -> str:
     # Read, not mapped: truncating a mapped file would kill the process that reads it.
     digest = blake3(max_threads=blake3.AUTO)
-    block = bytearray(_BLOCK)
+    # Most files are small, and clearing a large block for each of them would take longer than reading them.
+    block = bytearray(min(max(size, _SMALL_BLOCK), _BLOCK))
     view = memoryview(block)
     while read := os.readv(descriptor, [block]):
         digest.update(view[:read])

@@ -64,15 +64,15 @@ class EventLog(Repository):
                 if size > _BATCH_BYTES:
                     break
             rows.close()
-            if not found and after < self._written(connection, run):
+            if not found and after < _length(connection, run):
                 # Whoever follows the run would wait for its end for ever.
                 raise HistoryDamaged(gap_damage(run, after + 1), REPAIR)
         return found
 
-    @staticmethod
-    def _written(connection: Connection, run: str) -> int:
+    def length(self, run: str) -> int:
         """Return how many entries a run's log has been given."""
-        return connection.scalar(select(runs.c.events).where(runs.c.id == run)) or 0
+        with self._database.reading() as connection:
+            return _length(connection, run)
 
     def metrics(self, run: str) -> list[Metric]:
         """Return the numbers that a run's attempts logged, in the order in which they were logged."""
@@ -81,6 +81,10 @@ class EventLog(Repository):
             rows = connection.execute(query.order_by(events.c.number))
             facts = (_event_from(row, row.number).fact for row in rows)
             return [metric for fact in facts if isinstance(fact, MetricsLogged) for metric in fact.metrics()]
+
+
+def _length(connection: Connection, run: str) -> int:
+    return connection.scalar(select(runs.c.events).where(runs.c.id == run)) or 0
 
 
 def append(connection: Connection, run: str, facts: Sequence[RunFact], now: float) -> None:

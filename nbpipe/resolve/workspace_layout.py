@@ -86,11 +86,16 @@ class WorkspaceLayout:
         Raise HistoryDamaged for a reference that leads out of it, by its text or by a link.
         """
         path = self.root / reference
-        inside = leads_inside(reference) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root))
-        if not inside:
+        if not (leads_inside(reference) and self._keeps_inside(path)):
             message = f"a record names {reference!r:.200}, which is not in the workspace {self.root}"
             raise HistoryDamaged(message, REPAIR)
         return path
+
+    def _keeps_inside(self, path: Path) -> bool:
+        """Return whether no link between the workspace's folder and a path below it leads out of that folder."""
+        steps = (path, *path.parents)[: len(path.parts) - len(self.root.parts)]
+        linked = any(map(Path.is_symlink, steps))
+        return not linked or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root))
 
     def located(self, execution: ExecutionRecord) -> ExecutionRecord:
         """Return an execution for display: with the path of its executed notebook instead of a reference."""

@@ -90,7 +90,8 @@ class RunWatcher:
         if not self.history.is_in_place():
             raise HistoryOutOfReach("the workspace was deleted while the run was active", "Run the cell again.")
         events: list[RunEvent] = []
-        while batch := self.history.log.read(self.id, self.picture.after):
+        length = self.history.log.length(self.id)
+        while self.picture.after < length and (batch := self.history.log.read(self.id, self.picture.after)):
             self.picture.take(batch)
             # The picture has a summary of the numbers, and the pieces have them for a card.
             events += [event for event in batch if not isinstance(event.fact, MetricsLogged)]
