@@ -46,6 +46,17 @@ class AnalysedDefinition:
     constant: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OrdinaryCell:
+    """The statements of a parsed ordinary cell; ``loose`` are those that it does not share with steps."""
+
+    number: int
+    statements: tuple[ast.stmt, ...]
+    loose: tuple[ast.stmt, ...]
+    lines: tuple[str, ...]
+    whole: bool = False
+
+
 @dataclass(slots=True)
 class SharedDefinitions:
     """Everything that a notebook's ordinary cells share: by name, with every step (``always``), and by ``import *``.
@@ -60,6 +71,7 @@ class SharedDefinitions:
     always: list[AnalysedDefinition] = field(default_factory=list)
     stars: list[AnalysedDefinition] = field(default_factory=list)
     errors: list[Refused] = field(default_factory=list)
+    cells: list[OrdinaryCell] = field(default_factory=list)
     lazy: bool = False
 
     def find(self, name: str) -> list[AnalysedDefinition]:
@@ -102,7 +114,13 @@ def collect_definitions(cells: Iterable[Cell]) -> SharedDefinitions:
     loose: list[tuple[_Source, ast.stmt]] = []
     for source in sources:
         try:
-            loose += [(source, statement) for statement in _offer(shared, source)]
+            others = _offer(shared, source)
+            loose += [(source, statement) for statement in others]
+            shared.cells.append(
+                OrdinaryCell(
+                    source.cell.number, tuple(source.tree.body), tuple(others), tuple(source.lines), _is_shared(source)
+                )
+            )
         except RecursionError:
             shared.errors.append(too_deep(SourceLocation(source.cell.number)))
         except ValueError:
@@ -117,10 +135,14 @@ def collect_definitions(cells: Iterable[Cell]) -> SharedDefinitions:
 
 def _offer(shared: SharedDefinitions, source: _Source) -> list[ast.stmt]:
     """Collect a cell's definitions and return its other statements."""
-    if marker(source.cell.source) == "shared" or "shared" in source.cell.tags:
+    if _is_shared(source):
         _share_whole_cell(shared, source)
         return []
     return [statement for statement in source.tree.body if not _define(shared, source, statement)]
+
+
+def _is_shared(source: _Source) -> bool:
+    return marker(source.cell.source) == "shared" or "shared" in source.cell.tags
 
 
 def _source(cell: Cell, errors: list[Refused]) -> _Source | None:

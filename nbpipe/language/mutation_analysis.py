@@ -11,6 +11,11 @@ MUTATORS = frozenset(
     {"append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "setdefault", "popitem",
      "add", "discard", "difference_update", "intersection_update", "symmetric_difference_update"}
 )  # fmt: skip
+_MORE_MUTATORS = frozenset(
+    {"fill", "itemset", "setflags", "appendleft", "popleft", "extendleft", "move_to_end", "fit", "partial_fit",
+     "fit_transform", "fit_predict", "set_params", "load_state_dict", "zero_grad", "add_node", "add_edge",
+     "add_nodes_from", "add_edges_from", "remove_node", "remove_edge"}
+)  # fmt: skip
 _PARTS = (ast.Subscript, ast.Attribute)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
@@ -39,6 +44,17 @@ def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
         if not isinstance(following, _FUNCTIONS):
             yield following
             todo += reversed(children(following))
+
+
+def is_mutating_call(call: ast.Call) -> bool:
+    """Return whether a method's call changes its object by all that is known of methods with this name.
+
+    Also methods of estimators, arrays and graphs, and those that torch marks with a final underscore.
+    """
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    name = call.func.attr
+    return _mutates(call, call.func) or name in _MORE_MUTATORS or (name.endswith("_") and not name.startswith("_"))
 
 
 def _mutates(call: ast.Call, method: ast.Attribute) -> bool:

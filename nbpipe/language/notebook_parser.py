@@ -13,11 +13,12 @@ from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Ref
 from nbpipe.language.conditions import condition_names
 from nbpipe.language.definitions import collect_definitions
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults, read_step
+from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
 from nbpipe.language.source_text import line_span, lines_of, nearest
-from nbpipe.language.step_analysis import NotebookScope, analyse_step
+from nbpipe.language.step_analysis import CHANGED_INPUT, NotebookScope, StepAnalysis, analyse_step
 from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepCode, StepOptions
 
 _BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
@@ -68,15 +69,34 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
     scope = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
     code: dict[str, StepCode] = {}
     unbound: dict[str, tuple[str, ...]] = {}
+    analyses: dict[str, StepAnalysis] = {}
     for step in steps:
-        analysed = analyse_step(step, scope)
+        analysed = analyses[step.name] = analyse_step(step, scope)
         code[step.name] = analysed.code
         errors += _parameter_errors(step, {**dict.fromkeys(refused), **scope.parameters})
         errors += analysed.errors
         if analysed.unbound:
             unbound[step.name] = analysed.unbound
+    order = {cell.number: place for place, cell in reversed(list(enumerate(cells)))}
+    found = changed_elsewhere(order, analyses, shared, parameters)
+    errors += found.errors
     unread = garbled | _words_of_broken_cells(declaring, wrong)
+    code = _with_hidden_changes(code, found)
     return ParsedNotebook(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread)
+
+
+def _with_hidden_changes(code: Mapping[str, StepCode], found: ChangedElsewhere) -> dict[str, StepCode]:
+    """Return the code of the steps with the warnings about changes that they do not see."""
+    return {
+        name: dataclasses.replace(
+            own,
+            warnings=(
+                *(item for item in own.warnings if item.code != CHANGED_INPUT or item.place not in found.told[name]),
+                *found.warnings.get(name, ()),
+            ),
+        )
+        for name, own in code.items()
+    }
 
 
 def unbound_errors(reading: ParsedNotebook) -> list[Refused]:

@@ -24,6 +24,7 @@ BUILTIN_NAMES = frozenset(dir(builtins)) | {
     "get_ipython", "display", "In", "Out", "_", "__", "___", "__name__", "__doc__", "__builtins__", "__spec__",
     "__loader__", "__package__", "__annotations__",
 }  # fmt: skip
+CHANGED_INPUT = "changed-input"
 _READS_ITSELF = frozenset(
     {"getsource", "getsourcelines", "getsourcefile", "findsource", "getcomments", "getblock", "currentframe",
      "_getframe", "_current_frames", "getframeinfo", "f_lineno", "tb_lineno", "co_firstlineno", "co_lines",
@@ -75,11 +76,13 @@ class _Code:
 
 @dataclass(frozen=True, slots=True)
 class StepAnalysis:
-    """A step's needs, its errors, and the outputs that no statement of it binds."""
+    """A step's needs, its errors, the outputs that no statement of it binds, and its parsed cells."""
 
+    step: Step
     code: StepCode
     errors: tuple[Refused, ...]
     unbound: tuple[str, ...]
+    trees: tuple[ast.Module, ...] = ()
 
 
 def analyse_step(step: Step, scope: NotebookScope) -> StepAnalysis:
@@ -87,9 +90,9 @@ def analyse_step(step: Step, scope: NotebookScope) -> StepAnalysis:
     try:
         return _analysed(step, _read(step), scope)
     except Refused as error:
-        return StepAnalysis(StepCode((), (), ""), (error,), ())
+        return StepAnalysis(step, StepCode((), (), ""), (error,), ())
     except RecursionError:
-        return StepAnalysis(StepCode((), (), ""), (too_deep(step.place),), ())
+        return StepAnalysis(step, StepCode((), (), ""), (too_deep(step.place),), ())
 
 
 def _read(step: Step) -> _Code:
@@ -113,8 +116,9 @@ def _analysed(step: Step, code: _Code, scope: NotebookScope) -> StepAnalysis:
         needs.errors += _missing(step, code, scope, needs, bound)
     star_imports = scope.shared.stars if stars and needs.missing else []
     return StepAnalysis(
-        _code(step, code, scope, needs, star_imports), tuple(needs.errors), _unbound(step, code, scope, bound)
-    )
+        step, _code(step, code, scope, needs, star_imports), tuple(needs.errors), _unbound(step, code, scope, bound),
+        code.trees,
+    )  # fmt: skip
 
 
 def _own_reads(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str]) -> None:
@@ -348,6 +352,6 @@ def _warnings(step: Step, code: _Code, read: frozenset[str]) -> Iterator[Pipelin
     for item in step.inputs:
         if item.name in changed and item.name not in outputs:
             yield PipelineWarning(
-                "changed-input", f"the input `{item.name}` is changed in place, which no other step sees",
+                CHANGED_INPUT, f"the input `{item.name}` is changed in place, which no other step sees",
                 f"Declare `-o {item.name}` if other steps should see the change.", item.place,
             )  # fmt: skip

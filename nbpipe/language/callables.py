@@ -1,0 +1,108 @@
+"""The functions and classes that code may call by name, and the methods of these classes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(slots=True)
+class _Class:
+    methods: dict[str, Function]
+    attributes: frozenset[str]
+
+
+@dataclass(slots=True)
+class Callables:
+    """Functions and classes by name. ``imported`` are names that imports bind, ``effects`` what calls change."""
+
+    imported: set[str] = field(default_factory=set)
+    effects: dict[int, Any] = field(default_factory=dict)
+    _functions: dict[str, Function] = field(default_factory=dict)
+    _classes: dict[str, _Class] = field(default_factory=dict)
+
+    def define(self, node: Function | ast.ClassDef) -> None:
+        """Add a function or class; it replaces one with the same name."""
+        if isinstance(node, ast.ClassDef):
+            methods = {item.name: item for item in node.body if isinstance(item, _FUNCTIONS)}
+            self._classes[node.name] = _Class(methods, _shared_attributes(node))
+            self._functions.pop(node.name, None)
+        else:
+            self._functions[node.name] = node
+            self._classes.pop(node.name, None)
+
+    def function(self, name: str) -> Function | None:
+        """Return the function with this name, if there is one."""
+        return self._functions.get(name)
+
+    def class_named(self, name: str) -> object | None:
+        """Return the class with this name, if there is one."""
+        return self._classes.get(name)
+
+    def method_of(self, class_name: str, name: str) -> Function | None:
+        """Return a method that the class itself defines, if it does."""
+        owner = self._classes.get(class_name)
+        return owner.methods.get(name) if owner else None
+
+    def methods(self, name: str) -> Iterator[tuple[str, Function]]:
+        """Yield the methods with this name, each with the name of its class."""
+        for class_name, owner in list(self._classes.items()):
+            if name in owner.methods:
+                yield class_name, owner.methods[name]
+
+    def functions_of(self, name: str) -> list[tuple[Function, str]]:
+        """Return the function with this name, or all methods of the class with this name, each with its class."""
+        if name in self._functions:
+            return [(self._functions[name], "")]
+        owner = self._classes.get(name)
+        return [(method, name) for method in owner.methods.values()] if owner else []
+
+    def class_attributes(self, class_name: str) -> frozenset[str]:
+        """Return the attributes of a class that its instances share."""
+        owner = self._classes.get(class_name)
+        return owner.attributes if owner else frozenset()
+
+
+def dotted_name(node: ast.AST) -> str:
+    """Return ``a.b.c`` as a text; of other expressions, only the last attribute; else an empty text."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name):
+        parts.append(node.id)
+    elif parts:
+        parts.append("")
+    return ".".join(reversed(parts))
+
+
+def positional_parameters(arguments: ast.arguments) -> list[str]:
+    """Return the names of the parameters that can be given by position."""
+    return [item.arg for item in (*arguments.posonlyargs, *arguments.args)]
+
+
+def is_class_method(function: Function) -> bool:
+    """Return whether a method gets its class as its first argument."""
+    named = {dotted_name(decorator) for decorator in function.decorator_list}
+    return "classmethod" in named or function.name in ("__init_subclass__", "__new__", "__class_getitem__")
+
+
+def _shared_attributes(node: ast.ClassDef) -> frozenset[str]:
+    """Return the mutable attributes of a class that no method replaces for its instance."""
+    shared = {
+        target.id
+        for item in node.body if isinstance(item, ast.Assign) and not isinstance(item.value, ast.Constant)
+        for target in item.targets if isinstance(target, ast.Name)
+    }  # fmt: skip
+    if not shared:
+        return frozenset()
+    own = {
+        part.attr for item in node.body if isinstance(item, _FUNCTIONS) for part in ast.walk(item)
+        if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) and isinstance(part.value, ast.Name)
+    }  # fmt: skip
+    return frozenset(shared - own)

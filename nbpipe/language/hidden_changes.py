@@ -1,0 +1,354 @@
+"""What a notebook run from top to bottom in one kernel would show a step, and its pipeline does not.
+
+The notebook is read once in its order, as one kernel would execute it: what a cell or a step changes in between, and a
+later step reads without being handed it, is a warning or an error of the reader.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
+
+from nbpipe.errors import BadPipeline, Refused, SourceLocation
+from nbpipe.language.callables import Callables
+from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
+from nbpipe.language.normal_form import normal_form_of
+from nbpipe.language.object_flow import NOTHING, CallEffects, ObjectFlow, Origin, Origins, call_effects
+from nbpipe.language.source_text import lines_of
+from nbpipe.language.step_analysis import StepAnalysis
+from nbpipe.model import Input, Parameter, PipelineWarning, Step, StepOutput
+
+CODE = "hidden-change"
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_MANY_PARTS = ("os", "sys")
+_NUMBERS = ("bool", "int", "float", "str")
+_SEEDS = {"numpy": "np.random.seed", "random": "random.seed", "torch": "torch.manual_seed"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedElsewhere:
+    """The findings, by step: ``told`` are the places of inputs about which nothing else needs to be told."""
+
+    errors: tuple[Refused, ...]
+    warnings: Mapping[str, tuple[PipelineWarning, ...]]
+    told: Mapping[str, frozenset[SourceLocation]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A change of an object or of what a name means; ``step`` is empty for an ordinary cell."""
+
+    step: str
+    cell: int
+    node: ast.AST
+    text: str = ""
+    verb: str = "changes"
+    defines: bool = False
+
+    @property
+    def who(self) -> str:
+        return f"step `{self.step}` (cell {self.cell})" if self.step else f"cell {self.cell}"
+
+    @property
+    def place(self) -> SourceLocation:
+        return SourceLocation(self.cell, getattr(self.node, "lineno", None), step=self.step or None)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The state of the kernel after the cells read so far: what names hold, and what has changed since."""
+
+    shared: SharedDefinitions
+    analyses: Mapping[str, StepAnalysis]
+    steps: Mapping[str, Step]
+    names: dict[str, Origins] = field(default_factory=dict)
+    callables: Callables = field(default_factory=Callables)
+    events: dict[Origin, list[_Event]] = field(default_factory=dict)
+    bound: dict[str, _Event] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    findings: dict[tuple[str, str, int], dict[str, None]] = field(default_factory=dict)
+    reported: dict[tuple[str, str, int], _Event] = field(default_factory=dict)
+    errors: dict[tuple[str, str], Refused] = field(default_factory=dict)
+    touched: dict[str, set[str]] = field(default_factory=dict)
+
+    # The notebook in its order
+
+    def ordinary(self, cell: OrdinaryCell) -> None:
+        loose = {id(statement) for statement in cell.loose}
+        for statement in cell.statements:
+            flow = ObjectFlow(self.callables, self.names)
+            flow.run([statement])
+            shares = id(statement) not in loose
+            if not cell.whole:
+                self._log(flow, "", cell.number, cell.lines, defines=shares)
+            if shares:
+                for name, _ in flow.rebinds:
+                    held = getattr(statement, "value", None)
+                    # Numbers and texts cannot be changed in place.
+                    fixed = isinstance(held, ast.Constant | ast.UnaryOp)
+                    self.names[name] = NOTHING if fixed else frozenset([("definition", name)])
+
+    def piece(self, step: Step, at: int) -> None:
+        """Read one cell of a step."""
+        for item in step.inputs:
+            self._check_input(step, item)
+        if at == 0:
+            self._check_definitions(step)
+            for item in step.inputs:
+                self._hand_in(step, item)
+        seeded = {origin[1] for origin in self.events if origin[0] == "random"}
+        flow = ObjectFlow(self.callables, self.names)
+        flow.run(self.analyses[step.name].trees[at].body)
+        for library in sorted(flow.draws & seeded):
+            self._found(step, f"random:{library}", self.events["random", library])
+        piece = step.pieces[at]
+        self._log(flow, step.name, piece.cell, lines_of(piece.source), defines=False)
+        if at == len(step.pieces) - 1:
+            self._finish(step, flow)
+
+    def _hand_in(self, step: Step, item: Input) -> None:
+        maker = self.maker(step, item)
+        if maker is None:
+            self.names[item.name] = frozenset([("input", f"{step.name}.{item.name}")])
+            return
+        origin = ("output", ".".join(maker))
+        # An alias that the plain run has, too, goes on.
+        if origin not in self.names.get(item.name, NOTHING):
+            self.names[item.name] = frozenset([origin])
+
+    def _finish(self, step: Step, flow: ObjectFlow) -> None:
+        self.done.add(step.name)
+        for output in step.outputs:
+            origin = ("output", f"{step.name}.{output.name}")
+            self.names[output.name] = self.names.get(output.name, NOTHING) | {origin}
+            node = next((node for name, node in reversed(flow.rebinds) if name == output.name), ast.Pass())
+            self.bound[output.name] = _Event(step.name, step.pieces[-1].cell, node, verb="rebinds")
+
+    def _log(self, flow: ObjectFlow, step: str, cell: int, lines: Sequence[str], *, defines: bool) -> None:
+        for change in flow.changes:
+            number = getattr(change.node, "lineno", 0)
+            text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
+            verb = "seeds" if change.origin[0] == "random" else "changes"
+            self.events.setdefault(change.origin, []).append(_Event(step, cell, change.node, text, verb, defines))
+            if step:
+                self.touched.setdefault(step, set()).add(change.origin[1])
+        for name, node in flow.rebinds:
+            number = getattr(node, "lineno", 0)
+            text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
+            event = _Event(step, cell, node, text, "rebinds", defines)
+            self.bound[name] = event
+
+    # What a step reads
+
+    def maker(self, step: Step, item: Input) -> tuple[str, str] | None:
+        """Return the step and the output that an input comes from, if the declarations say so unambiguously."""
+        source = item.source
+        if not isinstance(source, StepOutput):
+            return None
+        if source.step is not None:
+            maker = self.steps.get(source.step)
+            return (maker.name, source.output) if maker and maker.output(source.output) else None
+        makers = [other.name for other in self.steps.values()
+                  if other.name != step.name and other.output(source.output) is not None]  # fmt: skip
+        return (makers[0], source.output) if len(makers) == 1 else None
+
+    def _check_input(self, step: Step, item: Input) -> None:
+        maker = self.maker(step, item)
+        if maker is None or maker[0] not in self.done:
+            return
+        key = f"output:{maker[0]}.{maker[1]}"
+        events = [event for event in self.events.get(("output", f"{maker[0]}.{maker[1]}"), ())
+                  if not self._is_chosen(item, event)]  # fmt: skip
+        last = self.bound.get(maker[1])
+        if last is not None and last.step != maker[0] and not self._is_chosen(item, last):
+            events.append(last)
+        self._found(step, key, events)
+
+    def _is_chosen(self, item: Input, event: _Event) -> bool:
+        """Return whether the declaration names its producer, of several steps that have this output."""
+        source = item.source
+        if not isinstance(source, StepOutput) or source.step is None or not event.step:
+            return False
+        return self.steps[event.step].output(source.output) is not None
+
+    def _check_definitions(self, step: Step) -> None:
+        code = self.analyses[step.name].code
+        for name in code.parameters:
+            events = list(self.events.get(("parameter", name), ()))
+            if name in self.bound:
+                events.append(self.bound[name])
+            self._found(step, f"parameter:{name}", events)
+        inputs = {item.name for item in step.inputs}
+        reached = {name: item for item in code.definitions for name in item.names if name not in inputs}
+        for name in sorted(reached):
+            items = self.shared.by_name.get(name)
+            events = [event for event in self.events.get(("definition", name), ())
+                      if not (event.defines and _is_named(event.node, reached))]  # fmt: skip
+            last = self.bound.get(name)
+            if items and last is not None and not last.defines and not _is_same(last.node, items):
+                events.append(last)
+            if items and items[0].definition.is_import:
+                # What ordinary cells set in modules are settings, which are told apart.
+                events = [event for event in events if event.step and self._uses(step, event)]
+            if items and events:
+                self._definition_found(step, name, items[0], events)
+
+    def _uses(self, step: Step, event: _Event) -> bool:
+        """Return whether a step uses what another one changes in a module, of those modules that have many parts."""
+        changed = next((part for part in ast.walk(event.node) if isinstance(part, ast.Attribute)
+                        and isinstance(part.value, ast.Name) and part.value.id in _MANY_PARTS), None)  # fmt: skip
+        if changed is None:
+            return True
+        code = self.analyses[step.name]
+        attributes = {part.attr for tree in code.trees for part in ast.walk(tree) if isinstance(part, ast.Attribute)}
+        attributes.update(*(item.identifiers for name in code.code.definitions for own in name.names
+                            for item in self.shared.by_name.get(own, ())))  # fmt: skip
+        return changed.attr in attributes or (changed.attr == "environ" and "getenv" in attributes)
+
+    def _definition_found(self, step: Step, name: str, item: AnalysedDefinition, events: Sequence[_Event]) -> None:
+        others = [event for event in events if event.step != step.name]
+        if not others:
+            return
+        if not item.constant or not self._is_read_directly(step, name):
+            self._found(step, f"definition:{name}", others)
+            return
+        event = others[-1]
+        line = getattr(event.node, "lineno", None)
+        where = f"cell {event.cell}" + (f", line {line}" if line else "") + (f": {event.text}" if event.text else "")
+        who = f"step `{event.step}` changes it in {where}" if event.step else f"it is changed in {where}"
+        message = f"`{name}` is defined in cell {item.definition.cell}, and {who}; `{step.name}` reads it"
+        hint = (
+            f"Each step gets definitions as they are written. Declare `-o {name}` in `{event.step}` and "
+            f"`-i {name}` in `{step.name}`." if event.step else
+            "A step gets definitions as they are written. Compute the value in a step and declare it as an "
+            "output, or mark the whole cell with `#| shared`."
+        )  # fmt: skip
+        self.errors.setdefault((step.name, name), BadPipeline(message, hint, step.place))
+
+    def _is_read_directly(self, step: Step, name: str) -> bool:
+        """Return whether anything else reads a constant than the functions that change it, as with a cache."""
+        for tree in self.analyses[step.name].trees:
+            if any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(tree)):
+                return True
+        readers = [
+            called for item in self.analyses[step.name].code.definitions for own in item.names
+            for called in self.shared.by_name.get(own, ()) if name in called.now | called.later | called.quiet
+        ]  # fmt: skip
+        return any(not self._changes(reader, name) for reader in readers)
+
+    def _changes(self, item: AnalysedDefinition, name: str) -> bool:
+        effects: Iterator[CallEffects] = (
+            call_effects(self.callables, function, owner)
+            for own in item.definition.names for function, owner in self.callables.functions_of(own)
+        )  # fmt: skip
+        return any(name in effect.rebinds or ("name", name) in effect.changes for effect in effects)
+
+    def _found(self, step: Step, what: str, events: Sequence[_Event]) -> None:
+        for event in events:
+            if event.step != step.name:
+                key = (what, event.step, event.cell)
+                self.findings.setdefault(key, {})[step.name] = None
+                self.reported.setdefault(key, event)
+
+
+def changed_elsewhere(
+    order: Mapping[int, int],
+    analyses: Mapping[str, StepAnalysis],
+    shared: SharedDefinitions,
+    parameters: Sequence[Parameter],
+) -> ChangedElsewhere:
+    """Return what steps would see changed if the notebook were run from top to bottom in one kernel.
+
+    ``order`` are the positions of the cells by their numbers.
+    """
+    steps = {name: analysis.step for name, analysis in analyses.items()}
+    walk = _Walk(shared, analyses, steps)
+    for cell in shared.cells:
+        for statement in cell.statements:
+            if isinstance(statement, _FUNCTIONS):
+                walk.callables.define(statement)
+    for item in parameters:
+        walk.names[item.name] = NOTHING if item.kind in _NUMBERS else frozenset([("parameter", item.name)])
+    readings: list[tuple[int, Callable[[], None]]] = [
+        (order[cell.number], partial(walk.ordinary, cell)) for cell in shared.cells
+    ]
+    for step in steps.values():
+        pieces = step.pieces[: len(analyses[step.name].trees)]
+        readings += [(order[piece.cell], partial(walk.piece, step, at)) for at, piece in enumerate(pieces)]
+    for _, read in sorted(readings, key=itemgetter(0)):
+        # Code that is nested too deeply is reported where it is compiled.
+        with suppress(RecursionError):
+            read()
+    warnings: dict[str, list[PipelineWarning]] = {}
+    for key, readers in walk.findings.items():
+        warnings.setdefault(next(iter(readers)), []).append(_warning(walk, key[0], list(readers), walk.reported[key]))
+    return ChangedElsewhere(
+        tuple(walk.errors.values()),
+        {name: tuple(each) for name, each in warnings.items()},
+        {name: _told(walk, step) for name, step in steps.items()},
+    )
+
+
+def _told(walk: _Walk, step: Step) -> frozenset[SourceLocation]:
+    """Return the places of inputs that a step does not change, or whose change is told with its readers."""
+    makers = {item.place: ".".join(maker) for item in step.inputs if (maker := walk.maker(step, item))}
+    reported = {what.partition(":")[2] for what, changer, _ in walk.findings if changer == step.name}
+    touched = walk.touched.get(step.name, set())
+    return frozenset(place for place, source in makers.items() if source in reported or source not in touched)
+
+
+def _warning(walk: _Walk, what: str, readers: list[str], event: _Event) -> PipelineWarning:
+    kind, _, name = what.partition(":")
+    listed = " and ".join(f"`{reader}`" for reader in readers)
+    get, draw = ("gets", "draws") if len(readers) == 1 else ("get", "draw")
+    if kind == "random":
+        call = _SEEDS[name]
+        message = f"{event.who} seeds the random numbers of {name}, which {listed} {draw} unseeded"
+        return PipelineWarning(CODE, message, f"Call `{call}(…)` in {listed}, too: each step has a kernel of its own.",
+                               event.place)  # fmt: skip
+    if kind == "output":
+        maker, _, output = name.partition(".")
+        message = f"{event.who} {event.verb} `{output}`, an output of `{maker}`, which {listed} {get} unchanged"
+        return PipelineWarning(CODE, message, _output_hint(walk, output, maker, listed, event), event.place)
+    called = f"the parameter `{name}`" if kind == "parameter" else f"`{name}`"
+    message = f"{event.who} {event.verb} {called}, which {listed} {get} as it is defined"
+    items = walk.shared.by_name.get(name, ())
+    if kind == "definition" and any(not item.constant for item in items):
+        hint = (
+            f"Each step has a kernel of its own: hand over what {listed} needs as an output, or change it there, too."
+        )
+    elif event.step:
+        hint = f"Declare `-o {name}` in `{event.step}` and `-i {name}` in {listed} to hand it over."
+    else:
+        hint = f"Make the change in a step with `-o {name}`, and declare `-i {name}` in {listed}."
+    return PipelineWarning(CODE, message, hint, event.place)
+
+
+def _output_hint(walk: _Walk, output: str, maker: str, listed: str, event: _Event) -> str:
+    if not event.step:
+        return (
+            f"Make the change in a step: `%%step NAME -i {output}={maker}.{output} -o {output}`, and "
+            f"`-i {output}=NAME.{output}` in {listed}; or mark the cell with `#| local` if {listed} should not see it."
+        )
+    if walk.steps[event.step].output(output) is not None:
+        return f"Declare `-i {output}={event.step}.{output}` in {listed}, or change a copy in `{event.step}`."
+    return (
+        f"Declare `-o {output}` in `{event.step}` and `-i {output}={event.step}.{output}` in {listed}, or use a copy "
+        f"with another name in `{event.step}`."
+    )
+
+
+def _is_named(node: ast.AST, reached: Collection[str]) -> bool:
+    """Return whether a change is made by a definition that the step gets as well."""
+    return isinstance(node, _FUNCTIONS) and node.name in reached
+
+
+def _is_same(node: ast.AST, items: Sequence[AnalysedDefinition]) -> bool:
+    """Return whether a statement binds what a definition binds."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return any(item.definition.is_import for item in items)
+    return isinstance(node, _FUNCTIONS) and normal_form_of([node]).normal in {item.definition.normal for item in items}

@@ -1,0 +1,471 @@
+"""Which objects code changes and which global names it rebinds, followed through aliases, functions and methods.
+
+An object is known by its origins: where it came from. What cannot be determined from the text has none.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any, ClassVar
+
+from nbpipe.language.ast_nodes import children
+from nbpipe.language.callables import Callables, dotted_name, is_class_method, positional_parameters
+from nbpipe.language.mutation_analysis import is_mutating_call
+from nbpipe.language.name_analysis import magic_texts
+
+Origin = tuple[str, str]
+Origins = frozenset[Origin]
+
+NOTHING: Origins = frozenset()
+_CONTAINERS = frozenset({"list", "dict", "set", "deque", "bytearray"})
+# Functions of libraries that change their first argument.
+_CHANGERS = frozenset(
+    {"setattr", "delattr", "setitem", "delitem", "shuffle", "heappush", "heappop", "heapify", "heapreplace",
+     "heappushpop", "insort", "insort_left", "insort_right", "copyto", "fill_diagonal", "putmask", "place", "put"}
+)  # fmt: skip
+# Methods that return the object itself, a part or a view of it.
+_VIEWS = frozenset({"get", "setdefault", "items", "values", "view", "reshape", "ravel", "squeeze", "swapaxes"})
+_ITERATED = frozenset({"enumerate", "zip", "reversed", "list", "tuple", "sorted", "iter"})
+_SAME = frozenset({"getattr", "vars", "iter", "asarray"})
+_SEEDS = {
+    "np.random.seed": "numpy", "numpy.random.seed": "numpy", "random.seed": "random", "torch.manual_seed": "torch",
+}  # fmt: skip
+_DRAWS = {"np.random.": "numpy", "numpy.random.": "numpy", "random.": "random", "torch.rand": "torch"}
+_STATELESS = frozenset({"seed", "default_rng", "Random", "SystemRandom", "RandomState", "Generator", "SeedSequence"})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change in place of an object, with the code that makes it."""
+
+    origin: Origin
+    node: ast.AST
+
+
+@dataclass(frozen=True, slots=True)
+class CallEffects:
+    """What a call of a function changes: parameters, and what global names hold; and what it returns."""
+
+    changes: tuple[Origin, ...] = ()
+    rebinds: tuple[str, ...] = ()
+    returns: Origins = NOTHING
+    draws: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class ObjectFlow:
+    """Reads statements in order. ``names`` are the origins of what names hold, ``outside`` returns those of others.
+
+    ``changes`` and ``rebinds`` are in the order in which the code makes them; ``draws`` are the generators of random
+    numbers that are used before they are seeded. ``owner`` is the class of a method, ``instance`` the name of its first
+    parameter; ``returns`` are the origins of what a function returns.
+    """
+
+    callables: Callables
+    names: dict[str, Origins]
+    outside: Callable[[str], Origins] = lambda _name: NOTHING
+    changes: list[Change] = field(default_factory=list)
+    rebinds: list[tuple[str, ast.AST]] = field(default_factory=list)
+    draws: set[str] = field(default_factory=set)
+    in_function: bool = False
+    owner: str = ""
+    instance: str = ""
+    _nested: set[str] = field(default_factory=set)
+    _globals: set[str] = field(default_factory=set)
+    returns: set[Origin] = field(default_factory=set)
+    _seeded: set[str] = field(default_factory=set)
+
+    def run(self, statements: Iterable[ast.AST]) -> None:
+        """Read statements as if they were executed once, with every branch taken."""
+        for statement in statements:
+            self._STATEMENTS.get(type(statement), ObjectFlow._below)(self, statement)
+
+    def call(self, name: str, node: ast.AST) -> None:
+        """Read a call of a known function or class by its name, whatever its arguments are."""
+        self._called(name, node, [], {})
+
+    # Statements
+
+    def _below(self, node: ast.AST) -> None:
+        for child in children(node):
+            if isinstance(child, ast.stmt):
+                self.run([child])
+            else:
+                self._value(child)
+
+    def _assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self._bind_value(target, node.value)
+
+    def _annotated(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self._bind_value(node.target, node.value)
+
+    def _augmented(self, node: ast.AugAssign) -> None:
+        self._value(node.value)
+        if not isinstance(node.target, ast.Name):
+            self._bind(node.target, NOTHING, node)
+            return
+        held = self._held(node.target.id)
+        # Through another name or a parameter, most of these are numbers, which are not changed in place.
+        self._change([origin for origin in held if _is_called(origin, node.target.id)], node)
+        self._bind(node.target, held, node)
+
+    def _delete(self, node: ast.Delete) -> None:
+        for target in node.targets:
+            self._bind(target, NOTHING, node)
+
+    def _loop(self, node: ast.For | ast.AsyncFor) -> None:
+        self._bind(node.target, self._elements(node.iter), node)
+        self._branches(node.body, node.orelse)
+
+    def _while(self, node: ast.While) -> None:
+        self._value(node.test)
+        self._branches(node.body, node.orelse)
+
+    def _if(self, node: ast.If) -> None:
+        self._value(node.test)
+        self._branches(node.body, node.orelse)
+
+    def _with(self, node: ast.With | ast.AsyncWith) -> None:
+        for item in node.items:
+            held = self._value(item.context_expr)
+            if item.optional_vars is not None:
+                self._bind(item.optional_vars, held, node)
+        self.run(node.body)
+
+    def _try(self, node: ast.Try | ast.TryStar) -> None:
+        self.run([*node.body, *node.orelse])
+        for handler in node.handlers:
+            if handler.name:
+                self._bind_name(handler.name, NOTHING, handler)
+            self._branches(handler.body, ())
+        self.run(node.finalbody)
+
+    def _match(self, node: ast.Match) -> None:
+        held = self._value(node.subject)
+        for case in node.cases:
+            for part in ast.walk(case.pattern):
+                name = getattr(part, "name", None) or getattr(part, "rest", None)
+                if isinstance(name, str):
+                    self._bind_name(name, held, node)
+        self._branches(*[case.body for case in node.cases], ())
+
+    def _branches(self, *branches: Sequence[ast.stmt]) -> None:
+        start, ends = self.names, list[dict[str, Origins]]()
+        for branch in branches:
+            self.names = dict(start)
+            self.run(branch)
+            ends.append(self.names)
+        merged = {name: NOTHING.union(*(end.get(name, NOTHING) for end in ends)) for end in ends for name in end}
+        # The caller's dictionary is the one that goes on.
+        start.clear()
+        start.update(merged)
+        self.names = start
+
+    def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        self.callables.define(node)
+        for decorator in node.decorator_list:
+            self._called(dotted_name(decorator.func if isinstance(decorator, ast.Call) else decorator), node, [], {})
+        if isinstance(node, ast.ClassDef):
+            for base in node.bases:
+                hook = self.callables.method_of(dotted_name(base), "__init_subclass__")
+                if hook is not None:
+                    self._apply(self._effects(hook, dotted_name(base)), node, {})
+        self._bind_name(node.name, NOTHING, node)
+        self._nested.add(node.name)
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name.partition(".")[0]
+            self.callables.imported.add(name)
+            self._bind_name(name, NOTHING, node)
+
+    def _global(self, node: ast.Global) -> None:
+        self._globals.update(node.names if self.in_function else ())
+
+    def _return(self, node: ast.Return) -> None:
+        if node.value is not None:
+            self.returns |= self._value(node.value)
+
+    # Names
+
+    def _held(self, name: str) -> Origins:
+        return self.names[name] if name in self.names and name not in self._globals else self.outside(name)
+
+    def _bind_value(self, target: ast.expr, value: ast.expr) -> None:
+        pairs = (ast.Tuple, ast.List)
+        if isinstance(target, pairs) and isinstance(value, pairs) and len(target.elts) == len(value.elts):
+            held = [self._value(item) for item in value.elts]
+            for part, origins in zip(target.elts, held, strict=True):
+                self._bind(part, origins, target)
+        else:
+            self._bind(target, self._value(value), target)
+
+    def _bind(self, target: ast.AST, held: Origins, node: ast.AST) -> None:
+        if isinstance(target, ast.Name):
+            self._bind_name(target.id, held, node)
+        elif isinstance(target, ast.Starred):
+            self._bind(target.value, held, node)
+        elif isinstance(target, ast.Tuple | ast.List):
+            for part in target.elts:
+                self._bind(part, held, node)
+        elif isinstance(target, ast.Attribute | ast.Subscript):
+            named = _named_global(target)
+            if named:
+                self._rebind(named, node)
+            if isinstance(target, ast.Subscript):
+                self._value(target.slice)
+            self._change(self._owner_of(target), node)
+
+    def _bind_name(self, name: str, held: Origins, node: ast.AST) -> None:
+        if self.in_function and name not in self._globals:
+            self.names[name] = held
+        else:
+            self._rebind(name, node)
+            self.names[name] = held
+
+    def _rebind(self, name: str, node: ast.AST) -> None:
+        self.names[name] = NOTHING
+        self.rebinds.append((name, node))
+
+    def _change(self, origins: Iterable[Origin], node: ast.AST) -> None:
+        self.changes += [Change(origin, node) for origin in sorted(origins)]
+
+    # Values
+
+    def _value(self, node: ast.AST) -> Origins:
+        """Return the origins of an expression's value, which may be the object itself or a part of it."""
+        reader = self._VALUES.get(type(node))
+        if reader is not None:
+            return reader(self, node)
+        for child in children(node):
+            self._value(child)
+        return NOTHING
+
+    def _name(self, node: ast.Name) -> Origins:
+        # A function that is passed on may be called.
+        hidden = self.in_function and node.id in self.names and node.id not in self._nested
+        if self.callables.function(node.id) is not None and not hidden:
+            self._called(node.id, node, [], {})
+        return self._held(node.id)
+
+    def _attribute(self, node: ast.Attribute) -> Origins:
+        return self._owner_of(node)
+
+    def _subscript(self, node: ast.Subscript) -> Origins:
+        self._value(node.slice)
+        held = self._owner_of(node)
+        # Other subscripts of tables and lists select copies.
+        return held if isinstance(node.slice, ast.Constant) else NOTHING
+
+    def _owner_of(self, node: ast.Attribute | ast.Subscript) -> Origins:
+        """Return the origins of the object that an attribute or an item belongs to."""
+        inner = node.value
+        if isinstance(node, ast.Attribute) and isinstance(inner, ast.Name) and self.owner:
+            shared = node.attr == "__class__" or node.attr in self.callables.class_attributes(self.owner)
+            if inner.id == self.instance and shared:
+                return frozenset([("name", self.owner)])
+        if isinstance(inner, ast.Attribute | ast.Subscript):
+            if isinstance(inner, ast.Subscript):
+                self._value(inner.slice)
+            return self._owner_of(inner)
+        return self._held(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
+
+    def _either(self, node: ast.IfExp | ast.BoolOp) -> Origins:
+        return NOTHING.union(*[self._value(child) for child in children(node) if isinstance(child, ast.expr)])
+
+    def _walrus(self, node: ast.NamedExpr) -> Origins:
+        held = self._value(node.value)
+        self._bind(node.target, held, node)
+        return held
+
+    def _passed_on(self, node: ast.Starred | ast.Await) -> Origins:
+        return self._value(node.value)
+
+    def _lambda(self, node: ast.Lambda) -> Origins:
+        self._scoped(dict.fromkeys(positional_parameters(node.args), NOTHING), [node.body])
+        return NOTHING
+
+    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Origins:
+        hidden: dict[str, Origins] = {}
+        for generator in node.generators:
+            elements = self._elements(generator.iter)
+            hidden |= {part.id: elements for part in ast.walk(generator.target) if isinstance(part, ast.Name)}
+        results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        self._scoped(hidden, [*(test for one in node.generators for test in one.ifs), *results])
+        return NOTHING
+
+    def _scoped(self, hidden: Mapping[str, Origins], body: Iterable[ast.AST]) -> None:
+        """Read expressions in which some names mean something else."""
+        before = {name: self.names.get(name) for name in hidden}
+        self.names.update(hidden)
+        for part in body:
+            self._value(part)
+        for name, held in before.items():
+            self.names.pop(name, None)
+            if held is not None:
+                self.names[name] = held
+
+    def _elements(self, node: ast.expr) -> Origins:
+        """Return the origins of the elements of something that is iterated over."""
+        if isinstance(node, ast.Call) and dotted_name(node.func) in _ITERATED:
+            return NOTHING.union(*[self._elements(argument) for argument in node.args])
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            return NOTHING.union(*[self._value(item) for item in node.elts])
+        return self._value(node)
+
+    # Calls
+
+    def _call(self, node: ast.Call) -> Origins:
+        arguments = [self._value(argument) for argument in node.args]
+        named = {item.arg or "": self._value(item.value) for item in node.keywords}
+        self._magic(node)
+        self._change(named.get("out", NOTHING), node)
+        name = dotted_name(node.func)
+        self._random(name, node)
+        last = name.rpartition(".")[2]
+        if last in _CHANGERS and arguments:
+            self._change(arguments[0], node)
+        result = arguments[0] if last in _SAME and arguments else NOTHING
+        if name == "type" and len(arguments) == 1 and self.owner and isinstance(node.args[0], ast.Name):
+            return frozenset([("name", self.owner)]) if node.args[0].id == self.instance else NOTHING
+        if isinstance(node.func, ast.Attribute):
+            return result | self._method(node, node.func, arguments, named)
+        if not isinstance(node.func, ast.Name):
+            self._value(node.func)
+            return result
+        return result | self._called(name, node, arguments, named)
+
+    def _method(
+        self, node: ast.Call, func: ast.Attribute, arguments: list[Origins], named: Mapping[str, Origins]
+    ) -> Origins:
+        owner = func.value
+        held = self._held(owner.id) if isinstance(owner, ast.Name) else self._owner_of(func)
+        direct = isinstance(owner, ast.Name)
+        if direct and owner.id in _CONTAINERS and owner.id not in self.names:  # type: ignore[attr-defined]
+            self._change(arguments[0] if arguments and is_mutating_call(node) else NOTHING, node)
+            return NOTHING
+        if direct and owner.id in self.callables.imported:  # type: ignore[attr-defined]
+            return NOTHING
+        if is_mutating_call(node):
+            self._change(held, node)
+        result = held if func.attr in _VIEWS else NOTHING
+        known = self.callables.class_named(owner.id) if isinstance(owner, ast.Name) else None
+        for class_name, method in self.callables.methods(func.attr):
+            if known is None:
+                bound = self._bound(method, [held, *arguments], named)
+            elif is_class_method(method):
+                bound = self._bound(method, [NOTHING, *arguments], named)
+            else:
+                bound = self._bound(method, arguments, named)
+            result |= self._apply(self._effects(method, class_name), node, bound)
+        return result
+
+    def _called(self, name: str, node: ast.AST, arguments: list[Origins], named: Mapping[str, Origins]) -> Origins:
+        function = self.callables.function(name)
+        if function is not None:
+            return self._apply(self._effects(function, ""), node, self._bound(function, arguments, named))
+        for constructor in ("__new__", "__init__", "__post_init__"):
+            method = self.callables.method_of(name, constructor)
+            if method is not None:
+                bound = self._bound(method, [NOTHING, *arguments], named)
+                self._apply(self._effects(method, name), node, bound)
+        return NOTHING
+
+    def _bound(
+        self, function: ast.FunctionDef | ast.AsyncFunctionDef, arguments: list[Origins], named: Mapping[str, Origins]
+    ) -> dict[str, Origins]:
+        names = positional_parameters(function.args)
+        return {name: held for name, held in zip_longest(names, arguments[: len(names)], fillvalue=NOTHING)
+                if isinstance(name, str)} | dict(named)  # fmt: skip
+
+    def _apply(self, effects: CallEffects, node: ast.AST, bound: Mapping[str, Origins]) -> Origins:
+        for kind, name in effects.changes:
+            if kind == "random":
+                self._seed(name, node)
+                continue
+            self._change(bound.get(name, NOTHING) if kind == "parameter" else self._held(name), node)
+        for name in effects.rebinds:
+            self._rebind(name, node)
+        self.draws |= effects.draws - self._seeded
+        return NOTHING.union(
+            *(bound.get(name, NOTHING) if kind == "parameter" else self._held(name) for kind, name in effects.returns)
+        )
+
+    def _effects(self, function: ast.FunctionDef | ast.AsyncFunctionDef, owner: str) -> CallEffects:
+        return call_effects(self.callables, function, owner)
+
+    def _seed(self, library: str, node: ast.AST) -> None:
+        self._seeded.add(library)
+        self.changes.append(Change(("random", library), node))
+
+    def _random(self, name: str, node: ast.AST) -> None:
+        if name in _SEEDS:
+            self._seed(_SEEDS[name], node)
+            return
+        for prefix, library in _DRAWS.items():
+            if name.startswith(prefix) and name.rpartition(".")[2] not in _STATELESS and library not in self._seeded:
+                self.draws.add(library)
+
+    def _magic(self, node: ast.Call) -> None:
+        texts = magic_texts(node)
+        if texts[:1] == ["time"] and len(texts) > 1:
+            try:
+                self.run(ast.parse(texts[1].strip()).body)
+            except (SyntaxError, ValueError):
+                return
+
+    _STATEMENTS: ClassVar[Mapping[type[ast.AST], Callable[[Any, Any], None]]] = {
+        ast.Assign: _assign, ast.AnnAssign: _annotated, ast.AugAssign: _augmented, ast.Delete: _delete,
+        ast.For: _loop, ast.AsyncFor: _loop, ast.While: _while, ast.If: _if, ast.With: _with, ast.AsyncWith: _with,
+        ast.Try: _try, ast.TryStar: _try, ast.Match: _match, ast.FunctionDef: _define, ast.AsyncFunctionDef: _define,
+        ast.ClassDef: _define, ast.Import: _import, ast.ImportFrom: _import, ast.Global: _global, ast.Return: _return,
+    }  # fmt: skip
+    _VALUES: ClassVar[Mapping[type[ast.AST], Callable[[Any, Any], Origins]]] = {
+        ast.Name: _name, ast.Attribute: _attribute, ast.Subscript: _subscript, ast.IfExp: _either, ast.BoolOp: _either,
+        ast.NamedExpr: _walrus, ast.Starred: _passed_on, ast.Await: _passed_on, ast.Lambda: _lambda,
+        ast.ListComp: _comprehension, ast.SetComp: _comprehension, ast.GeneratorExp: _comprehension,
+        ast.DictComp: _comprehension, ast.Call: _call,
+    }  # fmt: skip
+
+
+def call_effects(callables: Callables, function: ast.FunctionDef | ast.AsyncFunctionDef, owner: str) -> CallEffects:
+    """Return what a call of a function changes; ``owner`` is the class of a method, else empty."""
+    known = callables.effects.get(id(function))
+    if isinstance(known, CallEffects):
+        return known
+    # For functions that call themselves.
+    callables.effects[id(function)] = CallEffects()
+    parameters = [*positional_parameters(function.args), *(item.arg for item in function.args.kwonlyargs)]
+    names = {name: frozenset([("parameter", name)]) for name in parameters}
+    instance = parameters[0] if owner and parameters else ""
+    if instance and is_class_method(function):
+        names[instance] = frozenset([("name", owner)])
+    flow = ObjectFlow(callables, names, lambda name: frozenset([("name", name)]), in_function=True)
+    flow.owner, flow.instance = owner, instance
+    flow.run(function.body)
+    effects = CallEffects(
+        tuple(dict.fromkeys(change.origin for change in flow.changes)),
+        tuple(dict.fromkeys(name for name, _ in flow.rebinds)),
+        frozenset(flow.returns),
+        frozenset(flow.draws),
+    )
+    callables.effects[id(function)] = effects
+    return effects
+
+
+def _is_called(origin: Origin, name: str) -> bool:
+    """Return whether this is the origin of what the name itself holds, not of an alias."""
+    return origin[0] != "parameter" and origin[1].rpartition(".")[2] == name
+
+
+def _named_global(target: ast.Attribute | ast.Subscript) -> str:
+    """Return the name in ``globals()["name"]``, else an empty text."""
+    if not isinstance(target, ast.Subscript) or not isinstance(target.value, ast.Call):
+        return ""
+    key = target.slice.value if isinstance(target.slice, ast.Constant) else None
+    return key if dotted_name(target.value.func) == "globals" and isinstance(key, str) else ""

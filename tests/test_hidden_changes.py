@@ -1,0 +1,216 @@
+"""What a later step would see changed in one kernel, and does not see in the pipeline, is told beforehand."""
+
+from __future__ import annotations
+
+import pytest
+from sample_cells import fine, read, wrong
+
+LOAD = "%%step load -o df\nimport pandas as pd\ndf = pd.DataFrame({'x': [1.0, None, 90.0]})"
+USE = "%%step use -i df -o total\ntotal = [len(df), float(df.x.sum())]"
+B = "%%step b -o y\ny = "
+
+
+def told(*sources: str) -> list[str]:
+    """Get the messages about changes that no declaration hands over."""
+    return [warned.message for warned in fine(*sources).warnings if warned.code == "hidden-change"]
+
+
+# Ordinary cells between steps
+
+
+def test_a_cell_between_that_changes_an_output_is_told_with_what_to_do():
+    warnings = fine(LOAD, "df['x'] = df['x'].fillna(100)", "df = df[df.x < 95]", USE).warnings
+    assert [warned.message for warned in warnings] == [
+        "cell 2 changes `df`, an output of `load`, which `use` gets unchanged",
+        "cell 3 rebinds `df`, an output of `load`, which `use` gets unchanged",
+    ]
+    assert [(warned.place.cell, warned.place.line) for warned in warnings] == [(2, 1), (3, 1)]
+    assert "%%step NAME -i df=load.df -o df" in warnings[0].hint
+    assert "#| local" in warnings[0].hint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "df.loc[0, 'x'] = 1", "df.x = 1", "del df['x']", "df += 1", "df.drop('x', axis=1, inplace=True)",
+        "df.insert(0, 'y', 1)", "df.x.values[0] = 1", "other = df\nother['y'] = 1",
+        "first, other = 1, df\nother['y'] = 1",
+        "for part in (df,):\n    part['y'] = 1", "if True:\n    df['y'] = 1", "with open('f') as f:\n    df['y'] = 1",
+        "setattr(df, 'y', 1)", "np.copyto(df.x, 1)", "np.add(df, 1, out=df)", "def f(t):\n    t['y'] = 1\nf(df)",
+        "def f():\n    df['y'] = 1\nf()", "(lambda: df.pop('x'))()", "[part.update(y=1) for part in [df]]",
+        "try:\n    df['y'] = 1\nexcept KeyError:\n    pass", "%time df['y'] = 1", "model = df\nmodel.fit(1)",
+    ],
+)  # fmt: skip
+def test_every_change_in_place_counts(change: str):
+    assert told(LOAD, change, USE) == ["cell 2 changes `df`, an output of `load`, which `use` gets unchanged"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "df = df.dropna()", "df: object = None", "df = 1", "for df in []:\n    pass", "with open('f') as df:\n    pass",
+        "if (df := None): pass", "import pandas as df", "def df(): pass", "class df: pass", "del df",
+        "def f():\n    global df\n    df = 1\nf()", "globals()['df'] = 1",
+        "try:\n    pass\nexcept KeyError as df:\n    pass",
+        "match 1:\n    case df: pass", "[df, _] = 1, 2", "%time df = df[1:]", "%%time\ndf = 1", "df = !ls",
+        "[0 for _ in [1] if (df := 1)]",
+    ],
+)  # fmt: skip
+def test_every_way_to_bind_an_output_again_counts(change: str):
+    assert told(LOAD, change, USE) == ["cell 2 rebinds `df`, an output of `load`, which `use` gets unchanged"]
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "df.head()", "other = df[df.x > 1]\nother['y'] = 1", "other = df.copy()\nother['y'] = 1", "x = df['x'] * 2",
+        "#| local\ndf['y'] = 1", "for i, row in df.iterrows():\n    row['x'] = 1", "def df_of(df):\n    df['y'] = 1",
+        "def f():\n    df = {}\n    df['y'] = 1\nf()", "[df for df in []]", "np.append(df, 1)",
+        "lambda df: df.pop('x')",
+        "class C:\n    df = 1", "rows = [df]\nrows.append(1)", "df['x'].plot()", "print(df)", "# df = 1",
+    ],
+)  # fmt: skip
+def test_what_leaves_an_output_as_it_is_is_not_told(harmless: str):
+    assert told("import numpy as np", LOAD, harmless, USE) == []
+
+
+def test_only_what_lies_between_the_two_steps_counts():
+    assert told("df = 1\ndf += 1", LOAD, USE, "df['y'] = 1") == []
+    assert told(LOAD, USE, "df['y'] = 1", "%%step more -i total -o z\nz = total") == []
+    assert len(told(LOAD, USE, "df['y'] = 1", "%%step more -i df -o z\nz = len(df)")) == 1
+
+
+def test_a_change_in_the_middle_of_a_step_counts():
+    assert len(told(LOAD, "%%step use -i df -o n\nn = 0", "df['y'] = 1", "%%step use --append\nn += len(df)")) == 1
+
+
+def test_readers_of_one_change_are_told_together():
+    messages = told(LOAD, "df['y'] = 1", USE, "%%step more -i df -o z\nz = len(df)")
+    assert messages == ["cell 2 changes `df`, an output of `load`, which `use` and `more` get unchanged"]
+
+
+# Steps that change what another one gets
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["df['y'] = 1", "df = df[1:]", "d = df\nd['y'] = 1", "def f(t): t.pop('x')\nf(df)", "for df in [df]: pass"],
+)
+def test_a_step_that_changes_an_input_which_a_later_step_gets_is_told(change: str):
+    messages = told(LOAD, f"%%step a -i df -o n\n{change}\nn = 1", USE)
+    assert len(messages) == 1
+    assert messages[0].startswith("step `a` (cell 2) ")
+    assert messages[0].endswith("`df`, an output of `load`, which `use` gets unchanged")
+
+
+def test_a_change_that_is_handed_over_is_not_told():
+    change = "%%step a -i df=load.df -o df\ndf['y'] = 1"
+    assert told(LOAD, change, "%%step use -i df=a.df -o n\nn = len(df)") == []
+    assert told(LOAD, change, "%%step use -i df=load.df -o n\nn = len(df)") == []
+    assert told(LOAD, "%%step a -i df -o n\nd = df.copy()\nd['y'] = 1\nn = 1", USE) == []
+
+
+def test_a_copy_of_an_input_may_be_changed():
+    assert fine(LOAD, "%%step a -i df -o n\ndf = df.copy()\ndf['y'] = 1\nn = len(df)").warnings == ()
+
+
+def test_an_alias_that_another_step_made_is_followed():
+    alias = "%%step a -i df -o same\nsame = df"
+    messages = told(LOAD, alias, "%%step c -i same -o n\nsame['y'] = 1\nn = 1", USE)
+    assert messages == ["step `c` (cell 3) changes `df`, an output of `load`, which `use` gets unchanged"]
+
+
+# Definitions
+
+
+def test_a_constant_that_a_step_changes_and_another_reads_is_refused():
+    error = wrong("results = {}", "%%step a -o x\nx = 1\nresults['a'] = x", "%%step b -i x -o y\ny = dict(results), x")
+    assert "`results` is defined in cell 1, and step `a` changes it in cell 2, line 3: results['a'] = x" in error
+    assert "`b` reads it" in error
+    assert "Declare `-o results` in `a` and `-i results` in `b`." in error
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "r['a'] = 1", "r.update(a=1)", "r |= {'a': 1}", "r = {}", "add('a')", "d = r\nd['a'] = 1",
+        "both = r, 1\nr.clear()",
+        "Store().put('a')", "list(map(add, 'ab'))", "rebind()", "for r['a'] in [1]: pass", "get()['a'] = 1", "del r",
+    ],
+)  # fmt: skip
+def test_every_way_to_change_a_constant_is_refused(change: str):
+    defined = (
+        "r = {}\ndef add(k): r[k] = 1\ndef get(): return r\ndef rebind():\n    global r\n    r = 1\n"
+        "class Store:\n    def put(self, k): r[k] = 1"
+    )
+    assert "step `a` changes it in cell 2" in wrong(defined, f"%%step a -o x\nx = 1\n{change}", f"{B}dict(r)")
+
+
+def test_a_constant_that_only_one_step_uses_or_that_is_handed_over_is_fine():
+    change = "%%step a -o x\nr['a'] = 1\nx = len(r)"
+    assert told("r = {}", change, f"{B}1") == []
+    assert told("r = {}", f"{B}len(r)", change) == []
+    assert told("r = {}", "%%step a -o r\nr['a'] = 1", "%%step b -i r -o y\ny = len(r)") == []
+    assert told("import numpy as np", "%%step a -o x\nimport numpy as np\nx = 1", f"{B}np.ones(1)") == []
+
+
+def test_a_cache_and_a_shared_cell_are_told_but_not_refused():
+    cache = "kept = {}\ndef get(k):\n    if k not in kept: kept[k] = k\n    return kept[k]"
+    message = "step `a` (cell 2) changes `kept`, which `b` gets as it is defined"
+    assert told(cache, "%%step a -o x\nx = get(1)", f"{B}get(2)") == [message]
+    assert told("#| shared\nkept = {}", "%%step a -o x\nkept[1] = x = 1", f"{B}kept") == [message]
+
+
+def test_the_state_of_a_class_is_told():
+    counting = (
+        "class Model:\n    made = 0\n    seen = []\n    def __init__(self):\n        type(self).made += 1\n"
+        "    def fit(self):\n        self.seen.append(1)\n    def tag(self):\n        self.__class__.made = 1"
+    )
+    message = "step `a` (cell 2) changes `Model`, which `b` gets as it is defined"
+    for change in ("Model()", "Model.made = 3", "m.fit()", "m.tag()", "setattr(Model, 'made', 3)"):
+        assert told(counting, f"%%step a -o x\nm = object()\nx = 1\n{change}", f"{B}Model.made") == [message]
+
+
+def test_a_class_whose_methods_are_not_called_is_not_told():
+    seen = "SEEN = {}\nclass Model:\n    def fit(self, key):\n        SEEN[key] = 1"
+    assert told(seen, "%%step make -o m\nm = Model()", "%%step use -i m -o s\nm.fit('a')\ns = sorted(SEEN)") == []
+
+
+def test_what_a_decorator_registers_is_told_to_a_step_that_does_not_reach_it():
+    register = "found = {}\ndef register(f):\n    found[f.__name__] = f\n    return f"
+    assert "it is changed in cell 2" in wrong(register, "@register\ndef g(): return 1", f"{B}list(found)")
+    assert told(register, "@register\ndef g(): return 1", f"{B}[list(found), g()]") == []
+
+
+def test_a_parameter_that_changes_is_told():
+    given = "#| parameters\nn = 3\nsizes = [1]"
+    assert told(given, "%%step a -o x\nn = n + 1\nx = n", f"{B}n") == [
+        "step `a` (cell 2) rebinds the parameter `n`, which `b` gets as it is defined"
+    ]
+    assert told(given, "sizes.append(2)", f"{B}sizes") == [
+        "cell 2 changes the parameter `sizes`, which `b` gets as it is defined"
+    ]
+    assert told(given, "%%step a -o x\nx = n + len(sizes)", f"{B}n") == []
+
+
+def test_modules_that_a_step_changes_are_told():
+    styled = "%%step a -o x\nplt.rcParams['figure.dpi'] = 50\nx = 1"
+    assert len(told("import matplotlib.pyplot as plt", styled, f"{B}plt.figure()")) == 1
+    exported = "%%step a -o x\nos.environ['MODE'] = 'fast'\nx = 1"
+    assert len(told("import os", exported, f"{B}os.getenv('MODE')")) == 1
+    assert told("import os", exported, f"{B}os.getcwd()") == []
+    assert told("import numpy as np", "%%step a -o x\nx = np.sort(np.append([1], 2))", f"{B}np.ones(2)") == []
+
+
+def test_random_numbers_that_another_step_has_seeded_are_told():
+    seeded = "%%step a -o x\nnp.random.seed(0)\nx = np.random.rand()"
+    assert told("import numpy as np", seeded, f"{B}np.random.rand()") == [
+        "step `a` (cell 2) seeds the random numbers of numpy, which `b` draws unseeded"
+    ]
+    assert told("import numpy as np", seeded, f"{B}1\nnp.random.seed(1)\ny = np.random.rand()") == []
+    assert told("import numpy as np", seeded, f"{B}np.random.default_rng(0).random()") == []
+
+
+def test_cells_that_cannot_be_read_do_not_hide_the_others():
+    reading = read(LOAD, "df['y'] = 1", USE, "%%step broken -o z\nz = (")
+    assert any(warned.code == "hidden-change" for warned in reading.warnings)
