@@ -29,7 +29,7 @@ A failing cell is not an exception here: it is a :class:`nbpipe.model.Failure`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -237,7 +237,7 @@ class StepFailed(NbpipeError):
     exit_code = 1
 
 
-def refuse(errors: list[Refused]) -> None:
+def refuse(errors: Sequence[Refused]) -> None:
     """Raise the only error itself, or several errors together; do nothing if there are none."""
     if len(errors) == 1:
         raise errors[0]

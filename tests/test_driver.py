@@ -290,7 +290,7 @@ def test_a_kernel_in_which_one_cell_was_run_knows_the_latest_state_of_every_step
         write_notebook(bench.folder / bench.notebook, bench.sources)
     bench.run()
     bench.sources = [ASIDE]
-    bench.run(steps=("aside",), whole=False, force=())
+    bench.run(steps=("aside",), force=())
     with Workspace.open(bench.folder) as workspace:
         run, steps = workspace.runs.latest(bench.request().notebook)
     assert run.number == 2

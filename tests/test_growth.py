@@ -94,7 +94,7 @@ class Going:
     def request(self, *sources: str, steps: tuple[str, ...] = ()) -> PipelineRequest:
         """Return the request for some steps, all if none is named."""
         reading = parse_cells(cells(*sources))
-        return PipelineRequest(str(self.folder / "n.ipynb"), reading, self.folder, steps=steps, whole=not steps)
+        return PipelineRequest(str(self.folder / "n.ipynb"), reading, self.folder, steps=steps)
 
     def start(self, *sources: str, steps: tuple[str, ...] = (), held: bool = True) -> None:
         """Begin the run; its first request is called ``first``."""

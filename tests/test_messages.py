@@ -47,7 +47,6 @@ def submission(*sources: str, **request: object) -> Submission:
         ("make",),
         None,
         ("make",),
-        whole=False,
     )
     return Submission(
         listed, dataclasses.replace(asked, **request), RunOptions(keep_going=True, tags={"a": "b"}, run="r1"),

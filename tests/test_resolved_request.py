@@ -173,7 +173,7 @@ def test_a_destination_overwrites_nothing_that_the_pipeline_is_made_from(tmp_pat
 
 def test_in_a_kernel_a_destination_spares_the_inputs_of_steps_that_are_not_asked_for(tmp_path):
     sources = ("%%step first -i raw=./a.csv -o x\nx = raw", "%%step second -o y:json=./a.csv\ny = 1")
-    (error,) = refused(tmp_path, *sources, steps=("second",), whole=False)
+    (error,) = refused(tmp_path, *sources, steps=("second",))
 
     assert "would overwrite `./a.csv`" in error.message
 
@@ -245,11 +245,11 @@ def test_in_a_kernel_only_what_the_asked_steps_need_must_be_right(tmp_path):
     """A broken cell further down stops nobody from running this one."""
     sources = [*CHAIN[:2], "%%step broken -i nothing, raw=./missing.csv -o q --gpu 1\nq = nothing, raw"]
     ring = ["%%step r1 -i s2 -o s1\ns1 = s2", "%%step r2 -i s1 -o s2\ns2 = s1"]
-    situation = surveyed(tmp_path, *reversed([*sources, *ring]), steps=("b",), whole=False)
+    situation = surveyed(tmp_path, *reversed([*sources, *ring]), steps=("b",))
 
     assert situation.selected == {"a", "b"}
     assert situation.graph.order.index("a") < situation.graph.order.index("b")
-    assert {error.place.step for error in refused(tmp_path, *sources, steps=("broken",), whole=False)} == {"broken"}
+    assert {error.place.step for error in refused(tmp_path, *sources, steps=("broken",))} == {"broken"}
 
 
 def test_values_come_from_defaults_then_papermill_then_values_then_texts(tmp_path):
@@ -396,5 +396,5 @@ def test_what_no_wrong_cell_speaks_of_is_told_beside_it(tmp_path):
 
 def test_in_a_kernel_a_wrong_cell_hides_no_error_of_the_step_that_is_asked_for(tmp_path):
     sources = ("%%step a -o x --bad\nx = 1", "%%step b -i x -o y\ny = x")
-    said = [error.message for error in refused(tmp_path, *sources, steps=("b",), whole=False)]
-    assert said == ["no step has an output `x`"]
+    said = [error.message for error in refused(tmp_path, *sources, steps=("b",))]
+    assert said == ["there is no option `--bad`"]

@@ -195,7 +195,7 @@ def test_steps_join_the_run_that_their_predecessor_has_joined(runner, tmp_path):
     cells = [named(step) for step in ("one", "two", "three")]
     made = submission(tmp_path, *cells, holds=True)
     for run, step, joins in (("r1", "one", ""), ("r2", "two", "r1"), ("r3", "three", "r2")):
-        asked = dataclasses.replace(made.request, steps=(step,), whole=False)
+        asked = dataclasses.replace(made.request, steps=(step,))
         options = RunOptions(run=run)
         runner.send(encode_submission(dataclasses.replace(made, request=asked, run_options=options, joins=joins)))
     replies = [runner.reply() for _ in range(3)]

@@ -11,7 +11,7 @@ from nbpipe.cli.debugging import render_debug
 from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.compute.targets import default_target
-from nbpipe.errors import StoreOutOfReach
+from nbpipe.errors import Refusals, Refused, StoreOutOfReach
 from nbpipe.model import FailureKind, ObjectReference, Status
 from nbpipe.verbs import responses as r
 from nbpipe.views import json_output, log_text, text_tables, why_report
@@ -29,15 +29,26 @@ def render(caller: ShellCaller, response: r.Response) -> int:
 def _plan(caller: ShellCaller, response: r.PlanResponse) -> int:
     screen, planned = caller.screen, response.planned
     screen.warnings(planned.warnings)
-    verdicts = {name: decision.verdict for name, decision in planned.decisions.items()}
+    verdicts = planned.verdicts
     if screen.as_json:
-        screen.json(
-            json_output.plan_object(planned.notebook, verdicts, planned.needs, planned.warnings, default_target().name)
+        plan = json_output.plan_object(
+            planned.notebook, verdicts, planned.needs, planned.warnings, default_target().name, refused=planned.refused
         )
+        screen.json({**plan, **_errors_object(planned.errors)})
     else:
-        rows = [text_tables.PlanRow(name, verdict, planned.needs[name]) for name, verdict in verdicts.items()]
+        rows = text_tables.planned_rows(verdicts, planned.needs, planned.refused)
         screen.lines(text_tables.plan_lines(rows, screen.columns, response.numbers))
-    return 0
+    return _refused(screen, planned.errors)
+
+
+def _errors_object(errors: Sequence[Refused]) -> dict[str, Any]:
+    return json_output.errors_object(Refusals(tuple(errors))) if errors else {}
+
+
+def _refused(screen: TerminalOutput, errors: Sequence[Refused]) -> int:
+    """Print a notebook's errors, and return the exit code."""
+    screen.errors(errors)
+    return Refusals.exit_code if errors else 0
 
 
 def _report(caller: ShellCaller, response: r.RunReportResponse) -> int:
@@ -200,15 +211,18 @@ def _lint(caller: ShellCaller, response: r.LintResponse) -> int:
     screen, notebook, fixed = caller.screen, caller.saved, response.fixed
     if screen.as_json:
         every = [json_output.warning_object(warning) for warning in response.warnings]
-        screen.json({"errors": [], "warnings": every, **({} if fixed is None else {"fixed": list(fixed)})})
-        return 0
+        errors = _errors_object(response.errors) or {"errors": []}
+        screen.json({**errors, "warnings": every, **({} if fixed is None else {"fixed": list(fixed)})})
+        return _refused(screen, response.errors)
     if fixed:
         screen.lines([f"changed {notebook}: cell {_numbers(fixed)}"])
     screen.warnings(response.warnings)
     if response.note:
         screen.note(f"note: {response.note}")
-    screen.lines([f"{notebook}: {response.steps} steps, {len(response.warnings)} warnings"])
-    return 0
+    counts = [f"{response.steps} steps", f"{len(response.warnings)} warnings"]
+    counts += [f"{len(response.errors)} errors"] if response.errors else []
+    screen.lines([f"{notebook}: {', '.join(counts)}"])
+    return _refused(screen, response.errors)
 
 
 def _format(caller: ShellCaller, response: r.FormatResponse) -> int:

@@ -64,9 +64,13 @@ class TerminalOutput:
         """Print an error, and return the exit code."""
         if self.as_json:
             self.json(json_output.errors_object(error))
-        for one in error.errors if isinstance(error, Refusals) else (error,):
-            self.note(f"error: {one}")
+        self.errors(error.errors if isinstance(error, Refusals) else (error,))
         return error.exit_code
+
+    def errors(self, errors: Iterable[NbpipeError]) -> None:
+        """Print errors."""
+        for error in errors:
+            self.note(f"error: {error}")
 
     @contextmanager
     def following(self) -> Iterator[RunListener]:

@@ -67,7 +67,7 @@ class SharedDefinitions:
     by_name: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
     changed: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     rebound: dict[str, tuple[int, int, str]] = field(default_factory=dict)
-    explored: dict[str, int] = field(default_factory=dict)
+    explored: dict[str, list[int]] = field(default_factory=dict)
     always: list[AnalysedDefinition] = field(default_factory=list)
     stars: list[AnalysedDefinition] = field(default_factory=list)
     errors: list[Refused] = field(default_factory=list)
@@ -297,7 +297,7 @@ def _explore(shared: SharedDefinitions, source: _Source, statement: ast.stmt) ->
     """Record how a statement outside the pipeline changes names that definitions bind."""
     used = name_usage([statement])
     for name in used.binds - used.assigned:
-        shared.explored.setdefault(name, source.cell.number)
+        shared.explored.setdefault(name, []).append(source.cell.number)
         if name in shared.by_name:
             shared.rebound.setdefault(name, _where(source, statement))
     for name, node in changed_in_place(statement).items():

@@ -18,7 +18,7 @@ from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
 from nbpipe.language.source_text import line_span, lines_of, nearest
-from nbpipe.language.step_analysis import CHANGED_INPUT, NotebookScope, StepAnalysis, analyse_step
+from nbpipe.language.step_analysis import CHANGED_INPUT, NotebookScope, StepAnalysis, analyse_steps
 from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepCode, StepOptions
 
 _BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
@@ -30,7 +30,8 @@ _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 class ParsedNotebook:
     """The parsed cells; ``errors`` is empty if they can be planned, ``unbound`` lists outputs not bound yet.
 
-    ``unread`` are the words in erroneous cells: names that these cells may define.
+    ``unread`` are the words in erroneous cells: names that these cells may define. ``broken`` are the numbers of those
+    among them that only matter to steps that read what they may define; ``doubtful`` lists these names by step.
     """
 
     steps: tuple[Step, ...]
@@ -41,6 +42,8 @@ class ParsedNotebook:
     unbound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     errors: tuple[Refused, ...] = ()
     unread: frozenset[str] = frozenset()
+    broken: frozenset[int] = frozenset()
+    doubtful: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[PipelineWarning, ...]:
@@ -67,36 +70,33 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
             makers[output.name] = (*makers.get(output.name, ()), step.name)
     refused = _refused(kinds, parameters) | garbled
     scope = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
-    code: dict[str, StepCode] = {}
-    unbound: dict[str, tuple[str, ...]] = {}
-    analyses: dict[str, StepAnalysis] = {}
+    analyses = analyse_steps(steps, scope)
     for step in steps:
-        analysed = analyses[step.name] = analyse_step(step, scope)
-        code[step.name] = analysed.code
         errors += _parameter_errors(step, {**dict.fromkeys(refused), **scope.parameters})
-        errors += analysed.errors
-        if analysed.unbound:
-            unbound[step.name] = analysed.unbound
+        errors += analyses[step.name].errors
+    unbound = {name: analysed.unbound for name, analysed in analyses.items() if analysed.unbound}
     order = {cell.number: place for place, cell in reversed(list(enumerate(cells)))}
     found = changed_elsewhere(order, analyses, shared, parameters)
     errors += found.errors
     unread = garbled | _words_of_broken_cells(declaring, wrong)
-    code = _with_hidden_changes(code, found)
-    return ParsedNotebook(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread)
+    code = _with_hidden_changes(analyses, found)
+    doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
+    broken = _broken_cells(ordinary, shared.errors)
+    return ParsedNotebook(
+        tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread, broken, doubtful
+    )
 
 
-def _with_hidden_changes(code: Mapping[str, StepCode], found: ChangedElsewhere) -> dict[str, StepCode]:
+def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], found: ChangedElsewhere) -> dict[str, StepCode]:
     """Return the code of the steps with the warnings about changes that they do not see."""
-    return {
-        name: dataclasses.replace(
-            own,
-            warnings=(
-                *(item for item in own.warnings if item.code != CHANGED_INPUT or item.place not in found.told[name]),
-                *found.warnings.get(name, ()),
-            ),
-        )
-        for name, own in code.items()
-    }
+    with_warnings: dict[str, StepCode] = {}
+    for name, analysed in analyses.items():
+        own = [
+            item for item in analysed.code.warnings if item.code != CHANGED_INPUT or item.place not in found.told[name]
+        ]
+        warnings = (*own, *found.warnings.get(name, ()))
+        with_warnings[name] = dataclasses.replace(analysed.code, warnings=warnings)
+    return with_warnings
 
 
 def unbound_errors(reading: ParsedNotebook) -> list[Refused]:
@@ -161,6 +161,13 @@ def _words_of_broken_cells(cells: Iterable[Cell], errors: Iterable[Refused]) -> 
     """Return the words of the cells that the errors are about."""
     wrong = {error.place.cell for error in errors}
     return frozenset(word for cell in cells if cell.number in wrong for word in _WORD.findall(cell.source))
+
+
+def _broken_cells(ordinary: Iterable[Cell], errors: Iterable[Refused]) -> frozenset[int]:
+    """Return the numbers of the cells that the errors are about, without cells that all steps share."""
+    wrong = {error.place.cell for error in errors}
+    shared = {cell.number for cell in ordinary if marker(cell.source) == "shared" or "shared" in cell.tags}
+    return frozenset(cell for cell in wrong - shared if cell is not None)
 
 
 def _defaults(cells: Sequence[Cell], errors: list[Refused]) -> dict[str, Any]:

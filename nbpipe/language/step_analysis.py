@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import dropwhile
 
@@ -39,13 +39,14 @@ _DYNAMIC = frozenset({"exec", "get_ipython", "globals", "locals", "vars", "setat
 class NotebookScope:
     """What surrounds a step: shared definitions, parameters, and which steps make which outputs.
 
-    ``hints`` caches the hints for undefined names: many steps may miss the same import. ``refused`` names are in an
-    erroneous cell, which is reported already.
+    ``binders`` are the steps whose code binds a name. ``hints`` caches the hints for undefined names: many steps may
+    miss the same import. ``refused`` names are in an erroneous cell, which is reported already.
     """
 
     shared: SharedDefinitions
     parameters: Mapping[str, Parameter]
     makers: Mapping[str, tuple[str, ...]]
+    binders: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     hints: dict[str, str] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
 
@@ -76,26 +77,41 @@ class _Code:
 
 @dataclass(frozen=True, slots=True)
 class StepAnalysis:
-    """A step's needs, its errors, the outputs that no statement of it binds, and its parsed cells."""
+    """A step's needs, its errors, the outputs that no statement of it binds, and its parsed cells.
+
+    ``doubtful`` are the names that it reads and that only an erroneous cell may define.
+    """
 
     step: Step
     code: StepCode
     errors: tuple[Refused, ...]
     unbound: tuple[str, ...]
     trees: tuple[ast.Module, ...] = ()
+    doubtful: tuple[str, ...] = ()
 
 
-def analyse_step(step: Step, scope: NotebookScope) -> StepAnalysis:
-    """Read a step's code by the rule: a name is an input, else the step's own, else a parameter, else a definition."""
+def analyse_steps(steps: Sequence[Step], scope: NotebookScope) -> dict[str, StepAnalysis]:
+    """Read each step's code by the rule: a name is an input, else its own, else a parameter, else a definition."""
+    codes = [_read(step) for step in steps]
+    binders: dict[str, list[Step]] = {}
+    for step, code in zip(steps, codes, strict=True):
+        for name in code.names.binds if isinstance(code, _Code) else ():
+            binders.setdefault(name, []).append(step)
+    scope = replace(scope, binders=binders)
+    return {step.name: _analysed(step, code, scope) for step, code in zip(steps, codes, strict=True)}
+
+
+def _read(step: Step) -> _Code | Refused:
+    """Return a step's parsed cells, or why they cannot be parsed."""
     try:
-        return _analysed(step, _read(step), scope)
+        return _parsed(step)
     except Refused as error:
-        return StepAnalysis(step, StepCode((), (), ""), (error,), ())
+        return error
     except RecursionError:
-        return StepAnalysis(step, StepCode((), (), ""), (too_deep(step.place),), ())
+        return too_deep(step.place)
 
 
-def _read(step: Step) -> _Code:
+def _parsed(step: Step) -> _Code:
     places = [SourceLocation(piece.cell, step=step.name) for piece in step.pieces]
     trees = tuple(parse_cell(piece.source, place) for piece, place in zip(step.pieces, places, strict=True))
     body = [statement for tree in trees for statement in tree.body]
@@ -106,7 +122,19 @@ def _read(step: Step) -> _Code:
     return _Code(trees, body, name_usage(body), form)
 
 
-def _analysed(step: Step, code: _Code, scope: NotebookScope) -> StepAnalysis:
+def _analysed(step: Step, code: _Code | Refused, scope: NotebookScope) -> StepAnalysis:
+    try:
+        if not isinstance(code, Refused):
+            return _needs(step, code, scope)
+        error = code
+    except Refused as refused:
+        error = refused
+    except RecursionError:
+        error = too_deep(step.place)
+    return StepAnalysis(step, StepCode((), (), ""), (error,), ())
+
+
+def _needs(step: Step, code: _Code, scope: NotebookScope) -> StepAnalysis:
     needs = _StepNeeds(parameters=dict.fromkeys(name for name in step.options.params if name in scope.parameters))
     bound = frozenset([item.name for item in step.inputs] + [item.name for item in step.outputs if item.is_path])
     _own_reads(step, code, scope, needs, bound)
@@ -117,7 +145,7 @@ def _analysed(step: Step, code: _Code, scope: NotebookScope) -> StepAnalysis:
     star_imports = scope.shared.stars if stars and needs.missing else []
     return StepAnalysis(
         step, _code(step, code, scope, needs, star_imports), tuple(needs.errors), _unbound(step, code, scope, bound),
-        code.trees,
+        code.trees, tuple(name for name, _ in needs.missing if name in scope.refused),
     )  # fmt: skip
 
 
@@ -220,17 +248,35 @@ def _undeclared(name: str, step: Step, scope: NotebookScope, place: SourceLocati
         # Only the author knows which of several is meant.
         add = item if len(makers) == 1 else ""
         return UndeclaredName(message, _cure(item, step, place), place, add=add)
-    if name in scope.shared.explored:
-        return UndeclaredName(
-            f"`{name}` is defined in cell {scope.shared.explored[name]}, which is not part of the pipeline",
-            f"Define it in a step with `-o {name}` and declare `-i {name}` here, or mark that cell with `#| shared`.",
-            place,
-        )  # fmt: skip
+    found = _bound_elsewhere(name, step, scope, place)
+    if found is not None:
+        return found
     if name not in scope.hints:
         known = [*scope.shared.by_name, *scope.parameters, *scope.makers]
         hint = nearest(name, known) or nearest(name, BUILTIN_NAMES, cutoff=0.75)
         scope.hints[name] = hint or "Define it, declare it as an input, or make it a parameter."
     return UndeclaredName(f"`{name}` is used but never defined", scope.hints[name], place)
+
+
+def _bound_elsewhere(name: str, step: Step, scope: NotebookScope, place: SourceLocation) -> UndeclaredName | None:
+    """Return the error for a name that a step or a cell outside the pipeline binds: the last one above, if any is."""
+    cells = {piece.cell for piece in step.pieces}
+    bound: list[tuple[int, Step | None]] = [(cell, None) for cell in scope.shared.explored.get(name, ())]
+    bound += [(binder.place.cell or 0, binder) for binder in scope.binders.get(name, ()) if binder.name != step.name]
+    if not bound:
+        return None
+    above = [item for item in bound if item[0] < min(cells)]
+    cell, binder = max(above or bound, key=lambda item: item[0])
+    if binder is None:
+        return UndeclaredName(
+            f"`{name}` is defined in cell {cell}, which is not part of the pipeline",
+            f"Define it in a step with `-o {name}` and declare `-i {name}` here, or mark that cell with `#| shared`.",
+            place,
+        )  # fmt: skip
+    message = f"`{name}` is bound in step `{binder.name}` (cell {cell}), which does not declare it as an output"
+    return UndeclaredName(
+        message, f"Add it there with `-o {name}`, and here with `-i {name}`; or bind it in this step.", place
+    )
 
 
 def _cure(item: str, step: Step, place: SourceLocation) -> str:

@@ -125,9 +125,7 @@ class KernelSession:
         """Return the request for steps of this kernel's cells; errors count only where these steps need it."""
         named = tuple(steps)
         parsed = reading or self.reading()
-        return PipelineRequest(
-            self.identity, parsed, self.base, steps=named, whole=not named, cells=self.cells.ids, **more
-        )  # fmt: skip
+        return PipelineRequest(self.identity, parsed, self.base, steps=named, cells=self.cells.ids, **more)
 
     def submit(
         self, request: PipelineRequest, cells: tuple[Cell, ...], run_options: RunOptions | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbpipe.errors import refuse
 from nbpipe.magics.display import COLUMNS, show_lines, show_log, show_table, show_warnings
 from nbpipe.magics.in_kernel_steps import bind_locals, debug, run_here
 from nbpipe.magics.kernel_session import KernelSession
@@ -24,9 +25,10 @@ def render(session: KernelSession, response: r.Response) -> None:
 
 def _plan(_session: KernelSession, response: r.PlanResponse) -> None:
     planned, numbers = response.planned, response.numbers
-    rows = [text_tables.PlanRow(name, item.verdict, planned.needs[name]) for name, item in planned.decisions.items()]
+    rows = text_tables.planned_rows(planned.verdicts, planned.needs, planned.refused)
     show_warnings(planned.warnings)
     show_table(text_tables.plan_lines(rows, COLUMNS, numbers), html_tables.plan_html(rows, numbers))
+    refuse(planned.errors)
 
 
 def _detached(_session: KernelSession, response: r.DetachedResponse) -> None:
@@ -118,6 +120,7 @@ def _lint(session: KernelSession, response: r.LintResponse) -> None:
     if response.fixed and session.notebook is not None:
         show_lines([_changed(session.notebook, response.fixed)])
     show_lines([warning_line(warning) for warning in response.warnings] or ["no warnings"])
+    refuse(response.errors)
 
 
 def _format(_session: KernelSession, response: r.FormatResponse) -> None:

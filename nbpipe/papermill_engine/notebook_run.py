@@ -50,7 +50,7 @@ def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> N
     schedule = cell_schedule(cells, reading)
     with Workspace.open(base) as workspace:
         try:
-            workspace.plans.check(request)
+            workspace.plans.pin(request)
         except NbpipeError as error:
             _refuse(nb_man, error)
             return

@@ -34,7 +34,7 @@ from nbpipe.errors import (
 from nbpipe.language.notebook_parser import ParsedNotebook, unbound_errors
 from nbpipe.language.parameters import settle_parameters
 from nbpipe.language.source_text import nearest
-from nbpipe.model import FileSource, FrozenModule, PinnedFiles, PinnedKind, PipelineWarning, Step
+from nbpipe.model import FileSource, FrozenModule, PinnedFiles, PinnedKind, PipelineWarning, Step, StepOutput
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph
 from nbpipe.resolve.destinations import destination_errors
@@ -48,7 +48,8 @@ class PipelineRequest:
     """A request for a notebook: its parsed cells, values from outside, and which steps.
 
     ``base`` is the folder of relative paths. ``force`` is None for no forcing, and empty for all requested steps.
-    ``whole`` is false if only the requested steps' errors count. ``cells`` are the ids of the cells, if known.
+    Where ``steps`` are named, only their errors and those of what they need count. ``cells`` are the ids of the cells,
+    if known.
     """
 
     notebook: str
@@ -60,8 +61,12 @@ class PipelineRequest:
     steps: tuple[str, ...] = ()
     start: str | None = None
     force: tuple[str, ...] | None = None
-    whole: bool = True
     cells: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> bool:
+        """Return whether the errors of all steps count."""
+        return not self.steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ def resolve_request(
     request: PipelineRequest, place: WorkspaceLayout, environ: Mapping[str, str], digests: PersistentDigestCache
 ) -> ResolvedRequest:
     """Pin everything that a plan depends on; raise all errors together, before anything runs."""
-    values, graph, relevant, errors = _declared(request)
+    values, graph, relevant, errors = declared(request)
     interpreter = _interpreter(request, errors)
     probe = environment_probe(request.base, place.source, interpreter, digests)
     pins = _Pins(
@@ -110,7 +115,7 @@ def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
 
     Raise the errors that can be found without reading files or starting an interpreter.
     """
-    _, graph, relevant, errors = _declared(request)
+    _, graph, relevant, errors = declared(request)
     errors += _absent(graph, relevant, request.base)
     refuse(list(dict.fromkeys(errors)))
     selected, _ = select_steps(graph, request)
@@ -127,7 +132,7 @@ def _absent(graph: PipelineGraph, relevant: Collection[str], base: Path) -> list
     return errors
 
 
-def _declared(request: PipelineRequest) -> tuple[dict[str, Any], PipelineGraph, Collection[str], list[Refused]]:
+def declared(request: PipelineRequest) -> tuple[dict[str, Any], PipelineGraph, Collection[str], list[Refused]]:
     """Return the values of the parameters, the graph, the steps whose errors count, and these errors."""
     errors: list[Refused] = list(request.reading.errors)
     errors += unbound_errors(request.reading)
@@ -136,13 +141,31 @@ def _declared(request: PipelineRequest) -> tuple[dict[str, Any], PipelineGraph, 
             BadUsage(f"{Path(request.notebook).name} has no step", "Begin a cell with: %%step NAME -i … -o …")
         )
     values = _values(request, errors)
-    # In a kernel only some steps' errors count, so no error may be left to another one that is not reported.
-    unread = request.reading.unread if request.whole else frozenset()
-    graph, graph_errors = build_graph(request.reading, values, request.kernel, unread=unread)
+    graph, graph_errors = build_graph(request.reading, values, request.kernel, unread=request.reading.unread)
     errors += graph_errors
     relevant = _relevant(graph, request)
-    errors = [error for error in errors if request.whole or error.place.step is None or error.place.step in relevant]
-    return values, graph, relevant, errors
+    return values, graph, relevant, [error for error in errors if _counts(error, request, graph, relevant)]
+
+
+def unfed(graph: PipelineGraph, name: str) -> str | None:
+    """Return an input or a predecessor of a step that no step provides; None if there is none."""
+    step = graph.steps[name]
+    inputs = [item.name for item in step.inputs if isinstance(item.source, StepOutput)]
+    missing = [item for item in inputs if item not in graph.feeds[name]]
+    missing += [other for other in step.options.after if other not in graph.steps]
+    return missing[0] if missing else None
+
+
+def _counts(error: Refused, request: PipelineRequest, graph: PipelineGraph, relevant: Collection[str]) -> bool:
+    """Return whether an error concerns one of the relevant steps.
+
+    A step whose declaration cannot be read may have declared whatever input no other step provides.
+    """
+    if request.whole or error.place.step in relevant:
+        return True
+    if error.place.step is not None:
+        return error.place.step not in graph.steps and any(unfed(graph, name) for name in relevant)
+    return error.place.cell not in request.reading.broken or not request.reading.doubtful.keys().isdisjoint(relevant)
 
 
 def environment_probe(
@@ -195,7 +218,7 @@ def _values(request: PipelineRequest, errors: list[Refused]) -> dict[str, Any]:
 
 
 def _relevant(graph: PipelineGraph, request: PipelineRequest) -> Collection[str]:
-    """Return the steps whose errors count: all of a saved notebook, in a kernel the requested ones."""
+    """Return the steps whose errors count: the requested ones and what they need; without a request all."""
     every = {step.name for step in graph.pipeline.steps}
     if request.whole or not set(request.steps) <= every:
         return every

@@ -93,7 +93,6 @@ class RequestPayload:
     steps: tuple[str, ...]
     start: str | None
     force: tuple[str, ...] | None
-    whole: bool
     cells: frozenset[str]
 
 

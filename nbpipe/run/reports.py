@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from nbpipe.errors import Refused
 from nbpipe.model import ExecutionRecord, KeyComponent, PipelineWarning, ReuseVerdict, RunRecord, Verdict
 from nbpipe.planning.plan import StepDecision
 
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """A plan: decisions in notebook order, the needs of each step, and warnings."""
+    """A plan: decisions in notebook order, the needs of each step, and warnings.
+
+    ``errors`` are those of the notebook, and ``refused`` the steps that they concern, each with the reason in words.
+    """
 
     notebook: str
     decisions: Mapping[str, StepDecision]
     needs: Mapping[str, tuple[str, ...]]
     warnings: tuple[PipelineWarning, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    errors: tuple[Refused, ...] = ()
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Return the verdict of each step that is not refused."""
+        return {name: decision.verdict for name, decision in self.decisions.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,14 +200,16 @@ def lint(invocation: Invocation, caller: Caller) -> LintResponse:
     """Check the notebook without planning or running it."""
     fixed = _rewritten(caller.saved, quick_fixed_cells) if invocation[options.FIX] else None
     request = caller.request(texts=invocation[options.PARAM])
-    warnings = caller.workspace.plans.check(request)
+    checked = caller.workspace.plans.check(request)
     linted = LintResult()
     if caller.reads_file:
         ruff = find_ruff()
         linted = (
             ruff_warnings(caller.saved, request.reading, ruff) if ruff else LintResult(note="ruff is not installed")
         )
-    return LintResponse(len(request.reading.steps), (*warnings, *linted.warnings), fixed, linted.note)
+    return LintResponse(
+        len(request.reading.steps), (*checked.warnings, *linted.warnings), fixed, linted.note, checked.errors
+    )
 
 
 def _rewritten(path: Path, change: Callable[[Path], dict[int, str]]) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from nbpipe.authoring.linter_settings import LinterSettingsReport
 from nbpipe.authoring.step_context import StepContext
+from nbpipe.errors import Refused
 from nbpipe.model import Artifact, AttemptLog, ExecutionRecord, Metric, PipelineWarning, RunRecord
 from nbpipe.run.acceptance import AcceptedResult
 from nbpipe.run.reports import Explanation, PlanResult, RunReport
@@ -153,6 +154,7 @@ class LintResponse:
     warnings: Sequence[PipelineWarning]
     fixed: Sequence[int] | None
     note: str
+    errors: Sequence[Refused]
 
 
 @dataclass(frozen=True, slots=True)

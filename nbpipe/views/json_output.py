@@ -33,12 +33,18 @@ def plan_object(
     needs: Mapping[str, Iterable[str]],
     warnings: Iterable[PipelineWarning],
     target: str,
+    *,
+    refused: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return a plan; steps run on the compute target called ``target``, and in the notebook's own environment."""
+    """Return a plan; steps run on the compute target called ``target``, and in the notebook's own environment.
+
+    ``refused`` are the reasons why other steps are refused.
+    """
     steps = [
         {"name": name, **verdict_object(verdict), "needs": list(needs[name]), "target": target, "environment": None}
         for name, verdict in verdicts.items()
     ]
+    steps += [{"name": name, "verdict": "refused", "refused": reason} for name, reason in refused.items()]
     return {"notebook": notebook, "steps": steps, "warnings": [warning_object(warning) for warning in warnings]}
 
 

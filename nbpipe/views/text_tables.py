@@ -24,6 +24,7 @@ from nbpipe.views.log_text import plain
 from nbpipe.views.terminal_text import fit, harmless, one_line, pad, width
 from nbpipe.views.wording import (
     NO_NUMBERS,
+    REFUSED_WORDS,
     VERDICTS,
     duration,
     explanation,
@@ -50,11 +51,20 @@ _GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One step of a plan: its name, its verdict and the steps that it needs."""
+    """One step of a plan: its name, its verdict and the steps that it needs; without a verdict, why it is refused."""
 
     name: str
-    verdict: Verdict
+    verdict: Verdict | None
     needs: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def planned_rows(
+    verdicts: Mapping[str, Verdict], needs: Mapping[str, tuple[str, ...]], refused: Mapping[str, str]
+) -> list[PlanRow]:
+    """Return a plan's steps as rows, the refused ones with their reasons last."""
+    rows = [PlanRow(name, verdict, needs[name]) for name, verdict in verdicts.items()]
+    return [*rows, *(PlanRow(name, None, (), reason) for name, reason in refused.items())]
 
 
 def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:
@@ -62,9 +72,9 @@ def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) 
     return [
         (
             one_line(row.name),
-            verdict_words(row.verdict),
+            verdict_words(row.verdict) if row.verdict else REFUSED_WORDS,
             one_line(", ".join(row.needs)),
-            explanation(row.verdict, numbers),
+            explanation(row.verdict, numbers) if row.verdict else one_line(row.refused),
         )
         for row in plan
     ]
@@ -105,10 +115,13 @@ def run_rows(runs: Iterable[RunRecord], now: float, ran: Mapping[str, Sequence[s
 
 def plan_summary(plan: Iterable[PlanRow]) -> str:
     """Return a plan in one line, e.g. ``1 run, 4 reuse (saves 12 s)``."""
-    verdicts = [row.verdict for row in plan]
+    rows = list(plan)
+    verdicts = [row.verdict for row in rows if row.verdict]
+    refused = len(rows) - len(verdicts)
     counts = Counter(VERDICTS[type(verdict)][1] for verdict in verdicts)
     saved = sum(verdict.hit.seconds for verdict in verdicts if isinstance(verdict, ReuseVerdict))
     parts = [f"{counts[word]} {word}" for _, word in VERDICTS.values() if counts[word]]
+    parts += [f"{refused} refused"] if refused else []
     return (", ".join(parts) or "no steps") + (f" (saves {duration(saved)})" if saved else "")
 
 

@@ -45,6 +45,9 @@ VERDICTS: Mapping[type[Verdict], tuple[str, str]] = MappingProxyType(
     }
 )
 
+# What a plan shows in place of a verdict for a step that an error concerns.
+REFUSED_WORDS = "✗ refused"
+
 # Summaries are cut to this width in sentences.
 SUMMARY_COLUMNS = 60
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from nbpipe.authoring.pipeline_advice import pipeline_advice
 from nbpipe.authoring.step_context import StepContext, current_step_context
+from nbpipe.errors import Refusals, Refused, refuse
 from nbpipe.model import PipelineRecord, PipelineWarning
 from nbpipe.planning.plan import Planner, StepDecision, plan_steps
+from nbpipe.resolve.refused_steps import refused_steps, without
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
 from nbpipe.run.acceptance import AcceptedResult, accept_result
@@ -32,6 +34,14 @@ class PinnedRequest:
     warnings: tuple[PipelineWarning, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What is to be said about a notebook: warnings and errors."""
+
+    warnings: tuple[PipelineWarning, ...]
+    errors: tuple[Refused, ...]
+
+
 @dataclass(slots=True)
 class Plans:
     """The plans of one workspace."""
@@ -39,16 +49,39 @@ class Plans:
     context: WorkspaceContext
     catalog: Catalog
 
-    def check(self, request: PipelineRequest) -> tuple[PipelineWarning, ...]:
-        """Return warnings about a notebook; raise its errors."""
-        pinned = self.pin(request)
-        return (*pinned.warnings, *pipeline_advice(pinned.resolved, self.context.history, pinned.pipeline.id))
+    def check(self, request: PipelineRequest) -> CheckResult:
+        """Return warnings about a notebook, and its errors; raise them if they leave no step."""
+        pinned, errors = self._pin_rest(request)
+        advice = pipeline_advice(pinned.resolved, self.context.history, pinned.pipeline.id)
+        return CheckResult((*pinned.warnings, *advice), errors)
 
     def plan(self, request: PipelineRequest) -> PlanResult:
-        """Return what would run, what is reused, and why, without executing anything."""
-        pinned = self.pin(request)
+        """Return what would run, what is reused, and why, without executing anything.
+
+        Errors in the notebook only concern the steps that need what is wrong; raise them if they leave no step.
+        """
+        pinned, errors = self._pin_rest(request)
         decisions = plan_steps(pinned.planner, pinned.resolved.selected)
-        return PlanResult(request.notebook, decisions, pinned.resolved.graph.pipeline.needs, pinned.warnings)
+        needs = pinned.resolved.graph.pipeline.needs
+        refused = refused_steps(request, errors) if errors else {}
+        return PlanResult(request.notebook, decisions, needs, pinned.warnings, refused, errors)
+
+    def _pin_rest(self, request: PipelineRequest) -> tuple[PinnedRequest, tuple[Refused, ...]]:
+        """Return a pinned request for the steps that no error concerns, and the errors."""
+        errors: list[Refused] = []
+        rest = request
+        while True:
+            try:
+                return self.pin(rest), tuple(errors)
+            except (Refused, Refusals) as refused:
+                more = refused.errors if isinstance(refused, Refusals) else (refused,)
+                told = {str(error) for error in errors}
+                errors += [error for error in more if str(error) not in told]
+                left = without(rest, refused_steps(rest, errors))
+                if left is None:
+                    refuse(errors)
+                    raise
+                rest = left
 
     def why(self, request: PipelineRequest, step: str) -> Explanation:
         """Return why a step would run or be reused, compared with its nearest earlier result."""
