@@ -162,6 +162,12 @@ def state_summary(state: str) -> str:
     return _DIGEST.sub(lambda match: match[0].partition(":")[2][:_SHORT], state)
 
 
+def relative_path(name: str, base: Path) -> str:
+    """Return a recorded path, relative to the notebook's folder if it is inside of it."""
+    path = os.path.normpath(name)
+    return os.path.relpath(path, base) if Path(path).is_relative_to(base) else path
+
+
 def content_of(path: Path, digests: DigestCache) -> str:
     """Return the digest of a file or folder."""
     return content_digest(path, digests)[0]

@@ -26,8 +26,8 @@ from sqlalchemy import (
 from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history import event_log, text_pool
 from nbpipe.history.database import Repository, chunks
-from nbpipe.history.row_mapping import artifact_from, execution_from, execution_to_row, output_to_row
-from nbpipe.history.schema import executions, outputs, runs
+from nbpipe.history.row_mapping import artifact_from, execution_from, execution_to_row, output_to_row, texts_from
+from nbpipe.history.schema import attempts, executions, outputs, runs
 from nbpipe.model import Artifact, ExecutionRecord, Status
 
 _FIXED = ("id", "run", "step", "pipeline", "number")
@@ -76,6 +76,27 @@ class ExecutionRepository(Repository):
         is_newest = (executions.c.step == newest.c.step) & (executions.c.number == newest.c.number) & _done(pipeline)
         records = self._read(select(executions).select_from(newest).join(executions, is_newest))
         return {record.step: record for record in records}
+
+    def with_files(self, pipeline: str) -> dict[str, ExecutionRecord]:
+        """Return the same as :meth:`latest`, with what the origins of reused results wrote beside their outputs.
+
+        Nothing if no step wrote anything, which is found out without reading the records.
+        """
+        newest = _newest_of_each(pipeline)
+        is_newest = (executions.c.step == newest.c.step) & (executions.c.number == newest.c.number) & _done(pipeline)
+        columns = (executions.c.step, executions.c.written, executions.c.origin_attempt)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(*columns).select_from(newest).join(executions, is_newest)).all()
+            origins = dict[str, str]()
+            for chunk in chunks([row.origin_attempt for row in rows if row.origin_attempt is not None]):
+                made = select(attempts.c.id, executions.c.written).join(
+                    executions, executions.c.id == attempts.c.execution
+                )
+                origins |= {row.id: row.written for row in connection.execute(made.where(attempts.c.id.in_(chunk)))}
+        written = {row.step: texts_from(origins.get(row.origin_attempt, row.written)) for row in rows}
+        if not any(written.values()):
+            return {}
+        return {step: replace(record, written=written.get(step, ())) for step, record in self.latest(pipeline).items()}
 
     def newest(self, pipeline: str) -> dict[str, ExecutionRecord]:
         """Return each step's execution in the newest run of the pipeline with this step, with any status."""

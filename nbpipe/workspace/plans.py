@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from nbpipe.authoring.pipeline_advice import pipeline_advice
 from nbpipe.authoring.step_context import StepContext, current_step_context
+from nbpipe.errors import refuse
 from nbpipe.model import PipelineRecord, PipelineWarning
+from nbpipe.planning.file_dependencies import FileDependencies, file_dependencies
 from nbpipe.planning.plan import Planner, StepDecision, plan_steps
+from nbpipe.resolve.recorded_files import recorded_uses
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
 from nbpipe.run.acceptance import AcceptedResult, accept_result
@@ -71,7 +74,7 @@ class Plans:
 
     def step_context(self, request: PipelineRequest, step: str) -> StepContext:
         """Return a step's context now, with inputs from up-to-date results; raise BadUsage if one is missing."""
-        pinned = self.pin(dataclasses.replace(request, steps=(step,)))
+        pinned = self._pin(dataclasses.replace(request, steps=(step,)))
         return current_step_context(
             pinned.resolved, plan_steps(pinned.planner, pinned.resolved.selected), step, self.context.materializer
         )
@@ -81,6 +84,19 @@ class Plans:
 
         ``environ`` are the environment variables of the client, by default the workspace's own.
         """
+        pinned = self._pin(request, environ)
+        between = self._recorded_dependencies(pinned)
+        refuse([error for error in between.errors if request.whole or error.reader in pinned.resolved.selected])
+        return dataclasses.replace(pinned, warnings=tuple(dict.fromkeys((*pinned.warnings, *between.warnings))))
+
+    def _recorded_dependencies(self, pinned: PinnedRequest) -> FileDependencies:
+        """Return what the declarations lack by what steps read and wrote in earlier runs."""
+        records = self.context.history.executions.with_files(pinned.pipeline.id)
+        graph, base = pinned.resolved.graph, pinned.resolved.request.base
+        uses = recorded_uses(records, pinned.planner, base) if records else {}
+        return file_dependencies(graph.pipeline.steps, graph.pipeline.needs, uses)
+
+    def _pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
         context = self.context
         resolved = resolve_request(request, context.layout, environ or context.environ, context.digests)
         identified = self.catalog.pipeline_of(request)
@@ -92,5 +108,5 @@ class Plans:
         return PinnedRequest(resolved, planner, identified.pipeline, warnings)
 
     def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedRequest, StepDecision]:
-        pinned = self.pin(dataclasses.replace(request, steps=(step,)))
+        pinned = self._pin(dataclasses.replace(request, steps=(step,)))
         return pinned, plan_steps(pinned.planner, pinned.resolved.selected)[step]
