@@ -48,6 +48,7 @@ class _Event:
     text: str = ""
     verb: str = "changes"
     defines: bool = False
+    number: int = 0
 
     @property
     def who(self) -> str:
@@ -66,10 +67,13 @@ class _Walk:
     analyses: Mapping[str, StepAnalysis]
     steps: Mapping[str, Step]
     names: dict[str, Origins] = field(default_factory=dict)
+    parts: dict[str, Origins] = field(default_factory=dict)
     callables: Callables = field(default_factory=Callables)
     events: dict[Origin, list[_Event]] = field(default_factory=dict)
     bound: dict[str, _Event] = field(default_factory=dict)
-    done: set[str] = field(default_factory=set)
+    done: dict[str, int] = field(default_factory=dict)
+    holds: dict[Origin, Origins] = field(default_factory=dict)
+    count: int = 0
     findings: dict[tuple[str, str, int], dict[str, None]] = field(default_factory=dict)
     reported: dict[tuple[str, str, int], _Event] = field(default_factory=dict)
     errors: dict[tuple[str, str], Refused] = field(default_factory=dict)
@@ -80,7 +84,7 @@ class _Walk:
     def ordinary(self, cell: OrdinaryCell) -> None:
         loose = {id(statement) for statement in cell.loose}
         for statement in cell.statements:
-            flow = ObjectFlow(self.callables, self.names)
+            flow = ObjectFlow(self.callables, self.names, parts=self.parts)
             flow.run([statement])
             shares = id(statement) not in loose
             if not cell.whole:
@@ -101,7 +105,7 @@ class _Walk:
             for item in step.inputs:
                 self._hand_in(step, item)
         seeded = {origin[1] for origin in self.events if origin[0] == "random"}
-        flow = ObjectFlow(self.callables, self.names)
+        flow = ObjectFlow(self.callables, self.names, parts=self.parts)
         flow.run(self.analyses[step.name].trees[at].body)
         for library in sorted(flow.draws & seeded):
             self._found(step, f"random:{library}", self.events["random", library])
@@ -121,10 +125,12 @@ class _Walk:
             self.names[item.name] = frozenset([origin])
 
     def _finish(self, step: Step, flow: ObjectFlow) -> None:
-        self.done.add(step.name)
+        self.done[step.name] = self.count
         for output in step.outputs:
             origin = ("output", f"{step.name}.{output.name}")
-            self.names[output.name] = self.names.get(output.name, NOTHING) | {origin}
+            own = self.names.get(output.name, NOTHING)
+            self.holds[origin] = own | flow.parts.get(output.name, NOTHING)
+            self.names[output.name] = own | {origin}
             node = next((node for name, node in reversed(flow.rebinds) if name == output.name), ast.Pass())
             self.bound[output.name] = _Event(step.name, step.pieces[-1].cell, node, verb="rebinds")
 
@@ -133,7 +139,9 @@ class _Walk:
             number = getattr(change.node, "lineno", 0)
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
             verb = "seeds" if change.origin[0] == "random" else "changes"
-            self.events.setdefault(change.origin, []).append(_Event(step, cell, change.node, text, verb, defines))
+            self.count += 1
+            event = _Event(step, cell, change.node, text, verb, defines, self.count)
+            self.events.setdefault(change.origin, []).append(event)
             if step:
                 self.touched.setdefault(step, set()).add(change.origin[1])
         for name, node in flow.rebinds:
@@ -160,13 +168,15 @@ class _Walk:
         maker = self.maker(step, item)
         if maker is None or maker[0] not in self.done:
             return
-        key = f"output:{maker[0]}.{maker[1]}"
-        events = [event for event in self.events.get(("output", f"{maker[0]}.{maker[1]}"), ())
-                  if not self._is_chosen(item, event)]  # fmt: skip
+        origin, done = ("output", ".".join(maker)), self.done[maker[0]]
+        events = [
+            event for each in (origin, *sorted(self.holds.get(origin, NOTHING))) for event in self.events.get(each, ())
+            if event.number > done and not self._is_chosen(item, event)
+        ]  # fmt: skip
         last = self.bound.get(maker[1])
         if last is not None and last.step != maker[0] and not self._is_chosen(item, last):
             events.append(last)
-        self._found(step, key, events)
+        self._found(step, ":".join(origin), events)
 
     def _is_chosen(self, item: Input, event: _Event) -> bool:
         """Return whether the declaration names its producer, of several steps that have this output."""

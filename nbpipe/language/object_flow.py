@@ -60,8 +60,9 @@ class ObjectFlow:
     """Reads statements in order. ``names`` are the origins of what names hold, ``outside`` returns those of others.
 
     ``changes`` and ``rebinds`` are in the order in which the code makes them; ``draws`` are the generators of random
-    numbers that are used before they are seeded. ``owner`` is the class of a method, ``instance`` the name of its first
-    parameter; ``returns`` are the origins of what a function returns.
+    numbers that are used before they are seeded. ``parts`` are the origins of what a name's list or dict holds;
+    ``owner`` is the class of a method, ``instance`` the name of its first parameter; ``returns`` are the origins of
+    what a function returns.
     """
 
     callables: Callables
@@ -70,6 +71,7 @@ class ObjectFlow:
     changes: list[Change] = field(default_factory=list)
     rebinds: list[tuple[str, ast.AST]] = field(default_factory=list)
     draws: set[str] = field(default_factory=set)
+    parts: dict[str, Origins] = field(default_factory=dict)
     in_function: bool = False
     owner: str = ""
     instance: str = ""
@@ -204,6 +206,18 @@ class ObjectFlow:
                 self._bind(part, origins, target)
         else:
             self._bind(target, self._value(value), target)
+            if isinstance(target, ast.Name):
+                self.parts[target.id] = self._parts(value)
+
+    def _parts(self, node: ast.AST) -> Origins:
+        """Return the origins of what a display holds: a change of that is seen in the display, but not the reverse."""
+        if isinstance(node, ast.Name):
+            return self.parts.get(node.id, NOTHING)
+        if not isinstance(node, ast.List | ast.Tuple | ast.Dict | ast.Set):
+            return NOTHING
+        each = [part for part in children(node) if isinstance(part, ast.expr)]
+        named = [self._held(part.id) for part in each if isinstance(part, ast.Name)]
+        return NOTHING.union(*named, *map(self._parts, each))
 
     def _bind(self, target: ast.AST, held: Origins, node: ast.AST) -> None:
         if isinstance(target, ast.Name):
@@ -222,6 +236,7 @@ class ObjectFlow:
             self._change(self._owner_of(target), node)
 
     def _bind_name(self, name: str, held: Origins, node: ast.AST) -> None:
+        self.parts.pop(name, None)
         if self.in_function and name not in self._globals:
             self.names[name] = held
         else:
@@ -272,8 +287,12 @@ class ObjectFlow:
         if isinstance(inner, ast.Attribute | ast.Subscript):
             if isinstance(inner, ast.Subscript):
                 self._value(inner.slice)
-            return self._owner_of(inner)
+            return self._owner_of(inner) | self._held_in(inner.value)
         return self._held(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
+
+    def _held_in(self, node: ast.expr) -> Origins:
+        """Return the origins of what the list or dict of a name holds."""
+        return self.parts.get(node.id, NOTHING) if isinstance(node, ast.Name) else NOTHING
 
     def _either(self, node: ast.IfExp | ast.BoolOp) -> Origins:
         return NOTHING.union(*[self._value(child) for child in children(node) if isinstance(child, ast.expr)])
@@ -316,7 +335,7 @@ class ObjectFlow:
             return NOTHING.union(*[self._elements(argument) for argument in node.args])
         if isinstance(node, ast.Tuple | ast.List | ast.Set):
             return NOTHING.union(*[self._value(item) for item in node.elts])
-        return self._value(node)
+        return self._value(node) | self._held_in(node)
 
     # Calls
 
