@@ -10,6 +10,7 @@
     │   ├── BadParameter             a parameter's declaration or value is invalid
     │   ├── BadPipeline              steps do not fit together (cycle, unknown input, …)
     │   ├── UndeclaredName           the code uses a name that is never defined
+    │   ├── FileBetweenSteps         a step reads a file that another one writes, and no declaration says so
     │   ├── FileMissing              a declared file or folder does not exist
     │   ├── FormatUnavailable        the library for an output's format is missing
     │   ├── EnvironmentUnavailable   the notebook's kernel is not available
@@ -144,6 +145,24 @@ class UndeclaredName(Refused):
     def __init__(self, message: str, hint: str = "", place: SourceLocation = NO_LOCATION, *, add: str = "") -> None:
         super().__init__(message, hint, place)
         self.add = add
+
+
+class FileBetweenSteps(Refused):
+    """A file that one step writes and another reads, without a declaration that connects the two.
+
+    ``path`` is the file, ``writer`` and ``reader`` are the steps, if both places are in the text; else they are empty.
+    """
+
+    code = "file-between-steps"
+
+    def __init__(
+        self, message: str, hint: str = "", place: SourceLocation = NO_LOCATION, *, path: str = "", writer: str = "",
+        reader: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__(message, hint, place)
+        self.path = path
+        self.writer = writer
+        self.reader = reader
 
 
 class FileMissing(Refused):

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.errors import BadDirective, Refusals, Refused, SourceLocation
+from nbpipe.errors import BadDirective, FileBetweenSteps, Refusals, Refused, SourceLocation
 from nbpipe.language.directives import DeclarationText, marker, read_declaration_text
+from nbpipe.language.file_quick_fix import declare_file
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
 from nbpipe.language.parameters import settle_parameters
@@ -141,15 +142,20 @@ def _fixed_cells(cells: Sequence[Cell], tried: set[str]) -> list[Cell] | None:
         if str(error) in tried:
             continue
         tried.add(str(error))
-        at = next((at for at, cell in enumerate(cells) if cell.number == error.place.cell), None)
-        source = declare_missing_input(cells[at], error) if at is not None else None
-        if at is None or source is None:
-            continue
-        old = cells[at]
-        fresh = [*cells[:at], Cell(old.number, source, old.id, old.tags), *cells[at + 1 :]]
-        if len(_errors(fresh)) < len(errors):
+        sources = _quick_fix(cells, error)
+        fresh = [Cell(cell.number, sources.get(cell.number, cell.source), cell.id, cell.tags) for cell in cells]
+        if sources and len(_errors(fresh)) < len(errors):
             return fresh
     return None
+
+
+def _quick_fix(cells: Sequence[Cell], error: Refused) -> dict[int, str]:
+    """Return the new sources of the cells that an error is about; none if it cannot be fixed."""
+    if isinstance(error, FileBetweenSteps):
+        return declare_file(cells, error) or {}
+    cell = next((cell for cell in cells if cell.number == error.place.cell), None)
+    source = declare_missing_input(cell, error) if cell is not None else None
+    return {cell.number: source} if cell is not None and source is not None else {}
 
 
 def _errors(cells: Sequence[Cell]) -> list[Refused]:

@@ -26,8 +26,8 @@ from sqlalchemy import (
 from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history import event_log, text_pool
 from nbpipe.history.database import Repository, chunks
-from nbpipe.history.row_mapping import artifact_from, execution_from, execution_to_row, output_to_row
-from nbpipe.history.schema import executions, outputs, runs
+from nbpipe.history.row_mapping import artifact_from, execution_from, execution_to_row, output_to_row, texts_from
+from nbpipe.history.schema import attempts, executions, outputs, runs
 from nbpipe.model import Artifact, ExecutionRecord, Status
 
 _FIXED = ("id", "run", "step", "pipeline", "number")
@@ -76,6 +76,31 @@ class ExecutionRepository(Repository):
         is_newest = (executions.c.step == newest.c.step) & (executions.c.number == newest.c.number) & _done(pipeline)
         records = self._read(select(executions).select_from(newest).join(executions, is_newest))
         return {record.step: record for record in records}
+
+    def with_side_effects(self, pipeline: str) -> dict[str, ExecutionRecord]:
+        """Return the same as :meth:`latest`, with the notes on reused results and what they wrote beside their outputs.
+
+        Nothing if there is none of that, which is found out without reading the records.
+        """
+        newest = _newest_of_each(pipeline)
+        is_newest = (executions.c.step == newest.c.step) & (executions.c.number == newest.c.number) & _done(pipeline)
+        columns = (executions.c.step, executions.c.written, executions.c.notes, executions.c.origin_attempt)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(*columns).select_from(newest).join(executions, is_newest)).all()
+            origins = dict[str, Row[Any]]()
+            for chunk in chunks([row.origin_attempt for row in rows if row.origin_attempt is not None]):
+                made = select(attempts.c.id, executions.c.written, executions.c.notes)
+                made = made.where(attempts.c.id.in_(chunk))
+                made = made.join(executions, executions.c.id == attempts.c.execution)
+                origins |= {row.id: row for row in connection.execute(made)}
+        made_by = {row.step: origins.get(row.origin_attempt, row) for row in rows}
+        effects = {step: (texts_from(row.written), texts_from(row.notes)) for step, row in made_by.items()}
+        if not any(written or notes for written, notes in effects.values()):
+            return {}
+        latest = {step: record for step, record in self.latest(pipeline).items() if step in effects}
+        return {
+            step: replace(record, written=effects[step][0], notes=effects[step][1]) for step, record in latest.items()
+        }
 
     def newest(self, pipeline: str) -> dict[str, ExecutionRecord]:
         """Return each step's execution in the newest run of the pipeline with this step, with any status."""

@@ -59,7 +59,7 @@ def pipeline_to_row(record: PipelineRecord) -> dict[str, Any]:
 
 def pipeline_from(row: Row[Any]) -> PipelineRecord:
     """Return the pipeline."""
-    return PipelineRecord(row.id, row.notebook, frozenset(_texts(row.cells)), frozenset(_texts(row.steps)))
+    return PipelineRecord(row.id, row.notebook, frozenset(texts_from(row.cells)), frozenset(texts_from(row.steps)))
 
 
 def run_from(row: Row[Any], patch: str) -> RunRecord:
@@ -142,10 +142,10 @@ def execution_from(
         failure=failure_from(row.failure),
         started=row.started,
         ended=row.ended,
-        notes=_texts(row.notes),
+        notes=texts_from(row.notes),
         observed=observed,
-        written=_texts(row.written),
-        needs=_texts(row.needs),
+        written=texts_from(row.written),
+        needs=texts_from(row.needs),
         current=row.current,
     )
 
@@ -245,7 +245,8 @@ def failure_from(stored: str | None) -> Failure | None:
     return None if stored is None else decode(stored, Failure)
 
 
-def _texts(stored: str) -> tuple[str, ...]:
+def texts_from(stored: str) -> tuple[str, ...]:
+    """Return the texts in a column that holds a list of them."""
     return () if stored == _NONE else decode(stored, tuple[str, ...])
 
 

@@ -7,6 +7,7 @@ later step reads without being handed it, is a warning or an error of the reader
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class _Event:
     text: str = ""
     verb: str = "changes"
     defines: bool = False
+    number: int = 0
 
     @property
     def who(self) -> str:
@@ -65,11 +67,15 @@ class _Walk:
     shared: SharedDefinitions
     analyses: Mapping[str, StepAnalysis]
     steps: Mapping[str, Step]
+    makers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     names: dict[str, Origins] = field(default_factory=dict)
+    parts: dict[str, Origins] = field(default_factory=dict)
     callables: Callables = field(default_factory=Callables)
     events: dict[Origin, list[_Event]] = field(default_factory=dict)
     bound: dict[str, _Event] = field(default_factory=dict)
-    done: set[str] = field(default_factory=set)
+    done: dict[str, int] = field(default_factory=dict)
+    holds: dict[Origin, Origins] = field(default_factory=dict)
+    count: int = 0
     findings: dict[tuple[str, str, int], dict[str, None]] = field(default_factory=dict)
     reported: dict[tuple[str, str, int], _Event] = field(default_factory=dict)
     errors: dict[tuple[str, str], Refused] = field(default_factory=dict)
@@ -80,7 +86,7 @@ class _Walk:
     def ordinary(self, cell: OrdinaryCell) -> None:
         loose = {id(statement) for statement in cell.loose}
         for statement in cell.statements:
-            flow = ObjectFlow(self.callables, self.names)
+            flow = ObjectFlow(self.callables, self.names, parts=self.parts)
             flow.run([statement])
             shares = id(statement) not in loose
             if not cell.whole:
@@ -101,12 +107,13 @@ class _Walk:
             for item in step.inputs:
                 self._hand_in(step, item)
         seeded = {origin[1] for origin in self.events if origin[0] == "random"}
-        flow = ObjectFlow(self.callables, self.names)
+        flow = ObjectFlow(self.callables, self.names, parts=self.parts)
         flow.run(self.analyses[step.name].trees[at].body)
         for library in sorted(flow.draws & seeded):
             self._found(step, f"random:{library}", self.events["random", library])
         piece = step.pieces[at]
-        self._log(flow, step.name, piece.cell, lines_of(piece.source), defines=False)
+        lines = lines_of(piece.source) if flow.changes or flow.rebinds else ()
+        self._log(flow, step.name, piece.cell, lines, defines=False)
         if at == len(step.pieces) - 1:
             self._finish(step, flow)
 
@@ -121,10 +128,12 @@ class _Walk:
             self.names[item.name] = frozenset([origin])
 
     def _finish(self, step: Step, flow: ObjectFlow) -> None:
-        self.done.add(step.name)
+        self.done[step.name] = self.count
         for output in step.outputs:
             origin = ("output", f"{step.name}.{output.name}")
-            self.names[output.name] = self.names.get(output.name, NOTHING) | {origin}
+            own = self.names.get(output.name, NOTHING)
+            self.holds[origin] = own | flow.parts.get(output.name, NOTHING)
+            self.names[output.name] = own | {origin}
             node = next((node for name, node in reversed(flow.rebinds) if name == output.name), ast.Pass())
             self.bound[output.name] = _Event(step.name, step.pieces[-1].cell, node, verb="rebinds")
 
@@ -133,7 +142,9 @@ class _Walk:
             number = getattr(change.node, "lineno", 0)
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
             verb = "seeds" if change.origin[0] == "random" else "changes"
-            self.events.setdefault(change.origin, []).append(_Event(step, cell, change.node, text, verb, defines))
+            self.count += 1
+            event = _Event(step, cell, change.node, text, verb, defines, self.count)
+            self.events.setdefault(change.origin, []).append(event)
             if step:
                 self.touched.setdefault(step, set()).add(change.origin[1])
         for name, node in flow.rebinds:
@@ -152,21 +163,22 @@ class _Walk:
         if source.step is not None:
             maker = self.steps.get(source.step)
             return (maker.name, source.output) if maker and maker.output(source.output) else None
-        makers = [other.name for other in self.steps.values()
-                  if other.name != step.name and other.output(source.output) is not None]  # fmt: skip
+        makers = [name for name in self.makers.get(source.output, ()) if name != step.name]
         return (makers[0], source.output) if len(makers) == 1 else None
 
     def _check_input(self, step: Step, item: Input) -> None:
         maker = self.maker(step, item)
         if maker is None or maker[0] not in self.done:
             return
-        key = f"output:{maker[0]}.{maker[1]}"
-        events = [event for event in self.events.get(("output", f"{maker[0]}.{maker[1]}"), ())
-                  if not self._is_chosen(item, event)]  # fmt: skip
+        origin, done = ("output", ".".join(maker)), self.done[maker[0]]
+        events = [
+            event for each in (origin, *sorted(self.holds.get(origin, NOTHING))) for event in self.events.get(each, ())
+            if event.number > done and not self._is_chosen(item, event)
+        ]  # fmt: skip
         last = self.bound.get(maker[1])
         if last is not None and last.step != maker[0] and not self._is_chosen(item, last):
             events.append(last)
-        self._found(step, key, events)
+        self._found(step, ":".join(origin), events)
 
     def _is_chosen(self, item: Input, event: _Event) -> bool:
         """Return whether the declaration names its producer, of several steps that have this output."""
@@ -267,6 +279,9 @@ def changed_elsewhere(
     """
     steps = {name: analysis.step for name, analysis in analyses.items()}
     walk = _Walk(shared, analyses, steps)
+    for step in steps.values():
+        for output in step.outputs:
+            walk.makers[output.name].append(step.name)
     for cell in shared.cells:
         for statement in cell.statements:
             if isinstance(statement, _FUNCTIONS):

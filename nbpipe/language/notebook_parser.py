@@ -19,6 +19,7 @@ from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
 from nbpipe.language.source_text import line_span, lines_of, nearest
 from nbpipe.language.step_analysis import CHANGED_INPUT, NotebookScope, StepAnalysis, analyse_steps
+from nbpipe.language.step_files import StepFiles
 from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepCode, StepOptions
 
 _BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
@@ -79,7 +80,11 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
     found = changed_elsewhere(order, analyses, shared, parameters)
     errors += found.errors
     unread = garbled | _words_of_broken_cells(declaring, wrong)
-    code = _with_hidden_changes(analyses, found)
+    files = StepFiles.of(shared, parameters)
+    code = {
+        name: dataclasses.replace(own, uses=files.uses(analyses[name]))
+        for name, own in _with_hidden_changes(analyses, found).items()
+    }
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     broken = _broken_cells(ordinary, shared.errors)
     return ParsedNotebook(

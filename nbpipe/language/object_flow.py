@@ -60,8 +60,9 @@ class ObjectFlow:
     """Reads statements in order. ``names`` are the origins of what names hold, ``outside`` returns those of others.
 
     ``changes`` and ``rebinds`` are in the order in which the code makes them; ``draws`` are the generators of random
-    numbers that are used before they are seeded. ``owner`` is the class of a method, ``instance`` the name of its first
-    parameter; ``returns`` are the origins of what a function returns.
+    numbers that are used before they are seeded. ``parts`` are the origins of what a name's list or dict holds;
+    ``owner`` is the class of a method, ``instance`` the name of its first parameter; ``returns`` are the origins of
+    what a function returns.
     """
 
     callables: Callables
@@ -70,9 +71,11 @@ class ObjectFlow:
     changes: list[Change] = field(default_factory=list)
     rebinds: list[tuple[str, ast.AST]] = field(default_factory=list)
     draws: set[str] = field(default_factory=set)
+    parts: dict[str, Origins] = field(default_factory=dict)
     in_function: bool = False
     owner: str = ""
     instance: str = ""
+    _before: dict[str, Origins | None] | None = None
     _nested: set[str] = field(default_factory=set)
     _globals: set[str] = field(default_factory=set)
     returns: set[Origin] = field(default_factory=set)
@@ -155,16 +158,32 @@ class ObjectFlow:
         self._branches(*[case.body for case in node.cases], ())
 
     def _branches(self, *branches: Sequence[ast.stmt]) -> None:
-        start, ends = self.names, list[dict[str, Origins]]()
-        for branch in branches:
-            self.names = dict(start)
+        """Read each branch from the same start; afterwards a name may hold what it does at the end of any branch."""
+        ends: list[dict[str, Origins]] = []
+        start: dict[str, Origins | None] = {}
+        for branch in filter(None, branches):
+            outer, self._before = self._before, {}
             self.run(branch)
-            ends.append(self.names)
-        merged = {name: NOTHING.union(*(end.get(name, NOTHING) for end in ends)) for end in ends for name in end}
-        # The caller's dictionary is the one that goes on.
-        start.clear()
-        start.update(merged)
-        self.names = start
+            ends.append({name: self.names[name] for name in self._before})
+            for name, held in self._before.items():
+                start.setdefault(name, held)
+                self._restore(name, held)
+            self._before = outer
+        if not all(branches):
+            ends.append({})
+        for name, held in start.items():
+            self._set(name, NOTHING.union(*(end.get(name, held or NOTHING) for end in ends)))
+
+    def _set(self, name: str, held: Origins) -> None:
+        if self._before is not None:
+            self._before.setdefault(name, self.names.get(name))
+        self.names[name] = held
+
+    def _restore(self, name: str, held: Origins | None) -> None:
+        if held is None:
+            self.names.pop(name, None)
+        else:
+            self.names[name] = held
 
     def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.callables.define(node)
@@ -204,6 +223,18 @@ class ObjectFlow:
                 self._bind(part, origins, target)
         else:
             self._bind(target, self._value(value), target)
+            if isinstance(target, ast.Name):
+                self.parts[target.id] = self._parts(value)
+
+    def _parts(self, node: ast.AST) -> Origins:
+        """Return the origins of what a display holds: a change of that is seen in the display, but not the reverse."""
+        if isinstance(node, ast.Name):
+            return self.parts.get(node.id, NOTHING)
+        if not isinstance(node, ast.List | ast.Tuple | ast.Dict | ast.Set):
+            return NOTHING
+        each = [part for part in children(node) if isinstance(part, ast.expr)]
+        named = [self._held(part.id) for part in each if isinstance(part, ast.Name)]
+        return NOTHING.union(*named, *map(self._parts, each))
 
     def _bind(self, target: ast.AST, held: Origins, node: ast.AST) -> None:
         if isinstance(target, ast.Name):
@@ -222,14 +253,13 @@ class ObjectFlow:
             self._change(self._owner_of(target), node)
 
     def _bind_name(self, name: str, held: Origins, node: ast.AST) -> None:
-        if self.in_function and name not in self._globals:
-            self.names[name] = held
-        else:
+        self.parts.pop(name, None)
+        if not self.in_function or name in self._globals:
             self._rebind(name, node)
-            self.names[name] = held
+        self._set(name, held)
 
     def _rebind(self, name: str, node: ast.AST) -> None:
-        self.names[name] = NOTHING
+        self._set(name, NOTHING)
         self.rebinds.append((name, node))
 
     def _change(self, origins: Iterable[Origin], node: ast.AST) -> None:
@@ -272,8 +302,12 @@ class ObjectFlow:
         if isinstance(inner, ast.Attribute | ast.Subscript):
             if isinstance(inner, ast.Subscript):
                 self._value(inner.slice)
-            return self._owner_of(inner)
+            return self._owner_of(inner) | self._held_in(inner.value)
         return self._held(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
+
+    def _held_in(self, node: ast.expr) -> Origins:
+        """Return the origins of what the list or dict of a name holds."""
+        return self.parts.get(node.id, NOTHING) if isinstance(node, ast.Name) else NOTHING
 
     def _either(self, node: ast.IfExp | ast.BoolOp) -> Origins:
         return NOTHING.union(*[self._value(child) for child in children(node) if isinstance(child, ast.expr)])
@@ -306,9 +340,7 @@ class ObjectFlow:
         for part in body:
             self._value(part)
         for name, held in before.items():
-            self.names.pop(name, None)
-            if held is not None:
-                self.names[name] = held
+            self._restore(name, held)
 
     def _elements(self, node: ast.expr) -> Origins:
         """Return the origins of the elements of something that is iterated over."""
@@ -316,7 +348,7 @@ class ObjectFlow:
             return NOTHING.union(*[self._elements(argument) for argument in node.args])
         if isinstance(node, ast.Tuple | ast.List | ast.Set):
             return NOTHING.union(*[self._value(item) for item in node.elts])
-        return self._value(node)
+        return self._value(node) | self._held_in(node)
 
     # Calls
 

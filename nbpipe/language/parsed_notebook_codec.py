@@ -14,6 +14,7 @@ from nbpipe.language.notebook_parser import ParsedNotebook
 from nbpipe.model import (
     Definition,
     FileSource,
+    FileUse,
     Input,
     InputSource,
     Output,
@@ -90,6 +91,7 @@ def _document(reading: ParsedNotebook) -> dict[str, Any]:
                 name, code.parameters, [numbers[id(item)] for item in code.definitions], code.normal, code.imports,
                 [[item.code, item.message, item.hint, _where(item.place)] for item in code.warnings],
                 code.files, code.raw,
+                [[item.path, item.writes, _where(item.place), item.literal] for item in code.uses],
             ]
             for name, code in reading.code.items()
         ],
@@ -182,11 +184,12 @@ def _options(payload: dict[str, Any]) -> StepOptions:
 
 
 def _code(definitions: list[Definition], parameters: Iterable[str], shared: Iterable[int], *rest: Any) -> StepCode:
-    normal, imports, warnings, files, raw = rest
+    normal, imports, warnings, files, raw, uses = rest
     return StepCode(
         tuple(parameters), tuple([definitions[number] for number in shared]), normal, tuple(imports),
         tuple([PipelineWarning(code, message, hint, _place(where)) for code, message, hint, where in warnings]),
         tuple(files), raw,
+        tuple([FileUse(path, writes, _place(where), literal) for path, writes, where, literal in uses]),
     )  # fmt: skip
 
 

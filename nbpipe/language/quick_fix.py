@@ -22,26 +22,29 @@ def declare_missing_input(cell: Cell, error: NbpipeError) -> str | None:
     try:
         written = read_declaration_text(cell)
         lines = [line for line in _LINE.findall(cell.source) if line]
-        fresh = "".join(_with_input(lines, written, error.add))
+        fresh = "".join(with_item(lines, written, "in", error.add))
         again = read_declaration_text(dataclasses.replace(cell, source=fresh))
     except BadDirective:
         return None
     return fresh if "in" in again.options and error.add in again.options["in"].text else None
 
 
-def _with_input(lines: list[str], written: DeclarationText, item: str) -> list[str]:
-    """Return the lines with one more input: after the other inputs, on its own directive line, or after the name."""
-    if "in" in written.options:
-        span = written.options["in"]
+def with_item(lines: list[str], written: DeclarationText, key: str, item: str) -> list[str]:
+    """Return the lines with one more input or output (``key``: in, out).
+
+    It comes after the others of its kind, on its own directive line, or after the name.
+    """
+    if key in written.options:
+        span = written.options[key]
         end = span.place(len(span.text) - 1)
         return _inserted(lines, (end.line or 1) - 1, end.column or 1, f", {item}")
     below = written.first + written.used
     if written.after > below:
         ending = lines[written.first][len(lines[written.first].rstrip("\r\n")) :]
         pipe = "# |" if lines[below].startswith("# |") else "#|"
-        return [*lines[:below], f"{pipe} in: {item}{ending}", *lines[below:]]
+        return [*lines[:below], f"{pipe} {key}: {item}{ending}", *lines[below:]]
     end = written.name_span.place(len(written.name_span.text) - 1)
-    return _inserted(lines, (end.line or 1) - 1, end.column or 1, f" -i {item}")
+    return _inserted(lines, (end.line or 1) - 1, end.column or 1, f" -{key[0]} {item}")
 
 
 def _inserted(lines: list[str], at: int, column: int, text: str) -> list[str]:

@@ -77,7 +77,7 @@ class _Code:
 
 @dataclass(frozen=True, slots=True)
 class StepAnalysis:
-    """A step's needs, its errors, the outputs that no statement of it binds, and its parsed cells.
+    """A step's needs, its errors, the outputs that no statement of it binds, its parsed cells, and the names in it.
 
     ``doubtful`` are the names that it reads and that only an erroneous cell may define.
     """
@@ -87,6 +87,7 @@ class StepAnalysis:
     errors: tuple[Refused, ...]
     unbound: tuple[str, ...]
     trees: tuple[ast.Module, ...] = ()
+    identifiers: frozenset[str] = frozenset()
     doubtful: tuple[str, ...] = ()
 
 
@@ -145,7 +146,7 @@ def _needs(step: Step, code: _Code, scope: NotebookScope) -> StepAnalysis:
     star_imports = scope.shared.stars if stars and needs.missing else []
     return StepAnalysis(
         step, _code(step, code, scope, needs, star_imports), tuple(needs.errors), _unbound(step, code, scope, bound),
-        code.trees, tuple(name for name, _ in needs.missing if name in scope.refused),
+        code.trees, code.form.identifiers, tuple(name for name, _ in needs.missing if name in scope.refused),
     )  # fmt: skip
 
 

@@ -153,11 +153,24 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
+class FileUse:
+    """A file that a step reads or writes without declaring it, as its text or an earlier run says.
+
+    ``literal``: the path stands as a text in a call in one of the step's own cells.
+    """
+
+    path: str
+    writes: bool
+    place: SourceLocation
+    literal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StepCode:
     """What a step's code needs, found by static analysis, in the order in which it must be rendered.
 
     ``normal`` is the code's normal form, ``raw`` the code as written. ``files`` are the scripts that it
-    runs (``%run x.py``, ``!python x.py``), relative to the notebook.
+    runs (``%run x.py``, ``!python x.py``), relative to the notebook; ``uses`` the files that it reads and writes.
     """
 
     parameters: tuple[str, ...]
@@ -167,6 +180,7 @@ class StepCode:
     warnings: tuple[PipelineWarning, ...] = ()
     files: tuple[str, ...] = ()
     raw: str = ""
+    uses: tuple[FileUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

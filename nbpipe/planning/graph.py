@@ -14,6 +14,7 @@ from nbpipe.language.notebook_parser import ParsedNotebook
 from nbpipe.language.source_text import line_span, nearest
 from nbpipe.model import (
     FileSource,
+    FileUse,
     Input,
     InputSource,
     Output,
@@ -21,8 +22,10 @@ from nbpipe.model import (
     Pipeline,
     RemoteSource,
     Step,
+    StepCode,
     StepOutput,
 )
+from nbpipe.planning.file_dependencies import file_dependencies
 
 _PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
 _FILLED_LATER = ("run-id", "date")
@@ -81,13 +84,17 @@ def build_graph(
         errors += _unsupported(step)
         errors += _clashes(step)
     errors += _destinations(steps, values)
+    between = file_dependencies(steps, needs, {name: _uses(code, values) for name, code in reading.code.items()})
+    errors += between.errors
     order, cycle = _sorted([step.name for step in steps], needs)
     if cycle:
         drawn = " → ".join(f"`{name}`" for name in cycle)
         errors.append(
             BadPipeline(f"the steps form a cycle: {drawn}", "Remove one of these inputs.", by_name[cycle[0]].place)
         )
-    pipeline = Pipeline(tuple(steps), reading.parameters, reading.code, needs, kernel, reading.warnings)
+    pipeline = Pipeline(
+        tuple(steps), reading.parameters, reading.code, needs, kernel, (*reading.warnings, *between.warnings)
+    )
     return PipelineGraph(pipeline, by_name, tuple(order), feeds, files), errors
 
 
@@ -102,6 +109,14 @@ def fixed_beginning(output: Output, parameters: Collection[str]) -> str | None:
     destination = output.destination or ""
     places = [match.start() for match in _PLACEHOLDER.finditer(destination) if match[1] in parameters]
     return destination[: places[0]] if places else None
+
+
+def _uses(code: StepCode, values: Mapping[str, Any]) -> list[FileUse]:
+    """Return the files that a step uses, with the values of the parameters in their paths."""
+    return [
+        dataclasses.replace(use, path=_PLACEHOLDER.sub(lambda match: str(values.get(match[1], match[0])), use.path))
+        for use in code.uses
+    ]
 
 
 def _settled(step: Step, values: Mapping[str, Any], errors: list[Refused]) -> Step:

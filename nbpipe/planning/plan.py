@@ -111,6 +111,10 @@ class Planner:
             name, self._verdict(step, components, key), components, key, frozenset([i.name for i in fed])
         )
 
+    def has_code_of(self, name: str, components: Iterable[KeyComponent]) -> bool:
+        """Return whether a record's components have the code and definitions that the step has now."""
+        return _code_digests(self._fixed_components(name)) == _code_digests(components)
+
     def prefetch_static_keys(self, names: Collection[str]) -> None:
         """Look up once which of these steps can have a result at all; a run, where this changes, does not."""
         keys = {self.static_key(name) for name in names}
@@ -222,6 +226,10 @@ def differences(
         for name in dict.fromkeys([*new, *old])
         if name not in leave_out and _digests(old.get(name)) != _digests(new.get(name))
     )
+
+
+def _code_digests(components: Iterable[KeyComponent]) -> set[tuple[str, str]]:
+    return {(item.name, item.digest) for item in components if item.name.partition(":")[0] in ("code", "definition")}
 
 
 def _by_name(components: Iterable[KeyComponent]) -> dict[str, list[KeyComponent]]:

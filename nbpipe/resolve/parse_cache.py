@@ -23,7 +23,7 @@ from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebo
 from nbpipe.model import Cell
 from nbpipe.permissions import make_folder
 
-_FORM = "1"
+_FORM = "2"
 # Newer source files may have changed since they were loaded.
 _YOUNG_SECONDS = 10.0
 _LOADED = time.time()

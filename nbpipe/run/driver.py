@@ -33,6 +33,7 @@ from nbpipe.planning.run_state import RunState
 from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
 from nbpipe.run.executor import Executor
+from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
 from nbpipe.run.growth import grow
 from nbpipe.run.heartbeat import LEASE, Heartbeat
 from nbpipe.run.intake import RunIntake
@@ -77,6 +78,7 @@ class Driver:
     _log: PendingEvents = field(default_factory=PendingEvents)
     _unclaimed: deque[ExecutionState] = field(default_factory=deque)
     _fresh: set[int] = field(default_factory=set)
+    _files: FileConflicts = field(default_factory=FileConflicts)
     _status: Status | None = None
     _refused: set[str] = field(default_factory=set)
     _is_unseen: bool = False
@@ -313,7 +315,10 @@ class Driver:
             return
         if outcome.status is Status.LOST:
             outcome = self.archive.finished(attempt) or outcome
-        if outcome.status is Status.SUCCEEDED:
+        conflict = self._conflict(state, outcome)
+        if conflict is not None:
+            outcome = _in_conflict(outcome, conflict)
+        elif outcome.status is Status.SUCCEEDED:
             problem = state.increment.jobs.deliver(state.step, outcome.artifacts)
             if problem is None:
                 self._commit(state, outcome)
@@ -322,7 +327,16 @@ class Driver:
         state.outcome = outcome
         state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without an error")
         self._put_attempt(state, self._ending(state, outcome))
-        self._feed(machine.ExecutionAttemptEnded(state.id, outcome.status, state.failure))
+        final = conflict is not None and not conflict.again
+        self._feed(machine.ExecutionAttemptEnded(state.id, outcome.status, state.failure, final=final))
+
+    def _conflict(self, state: ExecutionState, outcome: Outcome) -> FileConflict | None:
+        """Return why a successful attempt cannot stand: it shares a file with a step that it is not ordered with."""
+        if outcome.status is not Status.SUCCEEDED:
+            return None
+        needs = {execution: other.record.needs for execution, other in self._table.by_id.items()}
+        read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))
+        return self._files.find(state.record, needs, read, outcome.written, outcome.doubts)
 
     def _ending(self, state: ExecutionState, outcome: Outcome) -> AttemptRecord:
         if state.attempt is None:
@@ -350,6 +364,8 @@ class Driver:
             self._overtaken(state, outcome)
             return
         self._is_unseen = True
+        read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))
+        self._files.add(record, read, outcome.written, self.clock())
         state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)
         self.archive.keep(self.run, state, entries, self.clock())
         self._feed(machine.ResultCommitted(state.id))
@@ -377,6 +393,7 @@ class Driver:
         verdict = state.decision.verdict if state.decision else None
         if status is Status.REUSED or (status is Status.SUCCEEDED and state.outcome is None):
             record = state.reused(status, now)
+            self._files.add(record, paths_read(record.observed, state.increment.jobs.pinned(state.step)), (), now)
             state.offered = True
         elif status is Status.SUCCEEDED:
             # The commit has recorded it.
@@ -434,6 +451,11 @@ class Driver:
             self._stop(state)
         except Exception as error:  # noqa: BLE001  # the border of the executor, which may be what failed
             _LOG.warning("an attempt of a run that broke off could not be stopped: %s", error)
+
+
+def _in_conflict(outcome: Outcome, conflict: FileConflict) -> Outcome:
+    status = Status.LOST if conflict.again else Status.FAILED
+    return replace(outcome, status=status, failure=conflict.failure, artifacts=())
 
 
 def _not_delivered(problem: str) -> Failure:

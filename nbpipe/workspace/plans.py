@@ -10,7 +10,9 @@ from nbpipe.authoring.pipeline_advice import pipeline_advice
 from nbpipe.authoring.step_context import StepContext, current_step_context
 from nbpipe.errors import Refusals, Refused, refuse
 from nbpipe.model import PipelineRecord, PipelineWarning
+from nbpipe.planning.file_dependencies import file_dependencies
 from nbpipe.planning.plan import Planner, StepDecision, plan_steps
+from nbpipe.resolve.recorded_effects import recorded_changes, recorded_uses
 from nbpipe.resolve.refused_steps import refused_steps, without
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
@@ -104,7 +106,7 @@ class Plans:
 
     def step_context(self, request: PipelineRequest, step: str) -> StepContext:
         """Return a step's context now, with inputs from up-to-date results; raise BadUsage if one is missing."""
-        pinned = self.pin(dataclasses.replace(request, steps=(step,)))
+        pinned = self._pin(dataclasses.replace(request, steps=(step,)))
         return current_step_context(
             pinned.resolved, plan_steps(pinned.planner, pinned.resolved.selected), step, self.context.materializer
         )
@@ -114,6 +116,19 @@ class Plans:
 
         ``environ`` are the environment variables of the client, by default the workspace's own.
         """
+        pinned = self._pin(request, environ)
+        records = self.context.history.executions.with_side_effects(pinned.pipeline.id)
+        if not records:
+            return pinned
+        graph = pinned.resolved.graph
+        uses = recorded_uses(records, pinned.planner, request.base)
+        between = file_dependencies(graph.pipeline.steps, graph.pipeline.needs, uses)
+        refuse([error for error in between.errors if request.whole or error.reader in pinned.resolved.selected])
+        changed = recorded_changes(records, pinned.planner)
+        warnings = dict.fromkeys((*pinned.warnings, *between.warnings, *changed))
+        return dataclasses.replace(pinned, warnings=tuple(warnings))
+
+    def _pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
         context = self.context
         resolved = resolve_request(request, context.layout, environ or context.environ, context.digests)
         identified = self.catalog.pipeline_of(request)
@@ -125,5 +140,5 @@ class Plans:
         return PinnedRequest(resolved, planner, identified.pipeline, warnings)
 
     def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedRequest, StepDecision]:
-        pinned = self.pin(dataclasses.replace(request, steps=(step,)))
+        pinned = self._pin(dataclasses.replace(request, steps=(step,)))
         return pinned, plan_steps(pinned.planner, pinned.resolved.selected)[step]
