@@ -11,13 +11,15 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
 from nbpipe.language.conditions import condition_names
-from nbpipe.language.definitions import collect_definitions
+from nbpipe.language.definitions import AnalysedDefinition, collect_definitions
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults, read_step
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.setting_reach import SettingReach
+from nbpipe.language.setup_effects import UnsharedEffect, effect_warnings
 from nbpipe.language.source_text import line_span, lines_of, nearest
-from nbpipe.language.step_analysis import NotebookScope, analyse_step
+from nbpipe.language.step_analysis import NotebookScope, StepDraft, analyse_step, draft_step, missing_for
 from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepCode, StepOptions
 
 _BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
@@ -29,7 +31,8 @@ _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 class ParsedNotebook:
     """The parsed cells; ``errors`` is empty if they can be planned, ``unbound`` lists outputs not bound yet.
 
-    ``unread`` are the words in erroneous cells: names that these cells may define.
+    ``unread`` are the words in erroneous cells: names that these cells may define. ``effects`` warns of statements that
+    no step gets.
     """
 
     steps: tuple[Step, ...]
@@ -40,20 +43,25 @@ class ParsedNotebook:
     unbound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     errors: tuple[Refused, ...] = ()
     unread: frozenset[str] = frozenset()
+    effects: tuple[PipelineWarning, ...] = ()
 
     @property
     def warnings(self) -> tuple[PipelineWarning, ...]:
-        """Return the advice about all steps."""
-        return tuple(warned for code in self.code.values() for warned in code.warnings)
+        """Return the advice about set-up cells and all steps."""
+        return (*self.effects, *(warned for code in self.code.values() for warned in code.warnings))
 
 
-def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
-    """Parse code cells in notebook order; never raise, but collect everything wrong in ``errors``."""
+def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ...]] | None = None) -> ParsedNotebook:
+    """Parse code cells in notebook order; never raise, but collect everything wrong in ``errors``.
+
+    ``more_settings`` are settings beyond the table, with the libraries whose users they concern.
+    """
     errors: list[Refused] = []
     kinds = [(_kind(cell), cell) for cell in cells]
     parameters, injected = _parameters(kinds, errors)
     ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
-    shared = collect_definitions(ordinary)
+    placed = [(position, cell) for position, (kind, cell) in enumerate(kinds) if kind == "ordinary"]
+    shared = collect_definitions(placed, [parameter.name for parameter in parameters], more_settings)
     errors += shared.errors
     garbled = _words_of_broken_cells(ordinary, shared.errors)
     defaults = _defaults(ordinary, errors)
@@ -68,15 +76,43 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
     scope = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
     code: dict[str, StepCode] = {}
     unbound: dict[str, tuple[str, ...]] = {}
-    for step in steps:
-        analysed = analyse_step(step, scope)
+    drafts = [draft_step(step, scope) for step in steps]
+    settings, effects = _settings(kinds, drafts, scope)
+    for step, draft in zip(steps, drafts, strict=True):
+        analysed = analyse_step(draft, scope, settings.get(step.name, ()))
         code[step.name] = analysed.code
         errors += _parameter_errors(step, {**dict.fromkeys(refused), **scope.parameters})
         errors += analysed.errors
         if analysed.unbound:
             unbound[step.name] = analysed.unbound
     unread = garbled | _words_of_broken_cells(declaring, wrong)
-    return ParsedNotebook(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread)
+    drawn = {definition.cell for each in code.values() for definition in each.definitions}
+    return ParsedNotebook(
+        tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread,
+        effect_warnings(effects, drawn),
+    )  # fmt: skip
+
+
+def _settings(
+    kinds: Sequence[tuple[str, Cell]], drafts: Sequence[StepDraft], scope: NotebookScope
+) -> tuple[dict[str, list[AnalysedDefinition]], dict[int, list[UnsharedEffect]]]:
+    """Return the settings that each step gets, and the statements that no step gets, by cell."""
+    effects = {cell: list(found) for cell, found in scope.shared.effects.items()}
+    if not scope.shared.settings:
+        return {}, effects
+    usable = []
+    for setting in scope.shared.settings:
+        missing = missing_for(setting, scope)
+        if missing:
+            cell = setting.definition.cell
+            text = setting.definition.source.strip().splitlines()[0]
+            effects.setdefault(cell, []).append(UnsharedEffect(cell, setting.line, text, missing))
+        else:
+            usable.append(setting)
+    cells = {cell.number: position for position, (kind, cell) in reversed(list(enumerate(kinds))) if kind == "step"}
+    positions = {draft.step.name: cells[draft.step.pieces[0].cell] for draft in drafts}
+    reach = SettingReach(drafts, scope, positions)
+    return {draft.step.name: reach.of(draft.step.name, usable) for draft in drafts}, effects
 
 
 def unbound_errors(reading: ParsedNotebook) -> list[Refused]:

@@ -48,7 +48,8 @@ class PipelineRequest:
     """A request for a notebook: its parsed cells, values from outside, and which steps.
 
     ``base`` is the folder of relative paths. ``force`` is None for no forcing, and empty for all requested steps.
-    ``whole`` is false if only the requested steps' errors count. ``cells`` are the ids of the cells, if known.
+    ``whole`` is false if only the requested steps' errors count. ``cells`` are the ids of the cells, if known;
+    ``more_settings`` those of the workspace with which they were parsed.
     """
 
     notebook: str
@@ -62,6 +63,7 @@ class PipelineRequest:
     force: tuple[str, ...] | None = None
     whole: bool = True
     cells: frozenset[str] = frozenset()
+    more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

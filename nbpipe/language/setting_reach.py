@@ -1,0 +1,101 @@
+"""Which settings each step gets: those above it that concern a library that it uses, by imports or through values."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+
+from nbpipe.language.definitions import AnalysedDefinition
+from nbpipe.language.qualified_names import QualifiedNames, root_of
+from nbpipe.language.setting_table import FORMAT_PACKAGES, concerns, libraries_used
+from nbpipe.language.step_analysis import NotebookScope, StepDraft
+from nbpipe.model import Input, StepOutput
+
+# With these, code shows values as text.
+_SHOWING = frozenset({"print", "repr", "str", "format", "display", "ascii", "input"})
+_CODE = ("FunctionDef(", "AsyncFunctionDef(", "ClassDef(")
+# What these set is used by operators, without a name of the library.
+_ARITHMETIC = ("decimal.", "numpy.seterr")
+
+
+class SettingReach:
+    """The steps of a notebook, with the libraries that each uses; ``positions`` are those of their first cells."""
+
+    def __init__(self, drafts: Sequence[StepDraft], scope: NotebookScope, positions: Mapping[str, int]) -> None:
+        self._drafts = {draft.step.name: draft for draft in drafts}
+        self._scope = scope
+        self._positions = positions
+        self._own = {name: _own_libraries(draft, scope) for name, draft in self._drafts.items()}
+
+    def of(self, step: str, settings: Iterable[AnalysedDefinition]) -> list[AnalysedDefinition]:
+        """Return the settings that a step gets."""
+        above = [setting for setting in settings if setting.position < self._positions[step]]
+        if not above:
+            return []
+        draft = self._drafts[step]
+        handed = self._handed(step)
+        handles, computes = _handles_values(draft, self._scope.shared.names), _computes(draft)
+        chosen = []
+        for setting in above:
+            by_operators = computes and setting.definition.setting.startswith(_ARITHMETIC)
+            used = self._own[step] | (handed if handles or by_operators else frozenset())
+            if concerns(setting.users, used):
+                chosen.append(setting)
+        return chosen
+
+    def _handed(self, step: str) -> frozenset[str]:
+        """Return the libraries that the values of a step's inputs may be of: those that the steps above them use."""
+        libraries: set[str] = set()
+        visited: set[str] = set()
+        todo = [step]
+        while todo:
+            name = todo.pop()
+            if name in visited:
+                continue
+            visited.add(name)
+            if name != step:
+                libraries |= self._own[name]
+            for item in self._drafts[name].step.inputs:
+                packages, makers = self._origin(name, item)
+                libraries |= libraries_used(packages, frozenset())
+                todo += makers
+        return frozenset(libraries)
+
+    def _origin(self, step: str, item: Input) -> tuple[tuple[str, ...], list[str]]:
+        """Return the packages that an input's format names, else the steps that make it."""
+        if not isinstance(item.source, StepOutput):
+            return FORMAT_PACKAGES.get(item.format or "", ()), []
+        source = item.source
+        names = [source.step] if source.step is not None else self._scope.makers.get(source.output, ())
+        formats, makers = [item.format], []
+        for name in names:
+            draft = self._drafts.get(name)
+            output = draft.step.output(source.output) if draft is not None and name != step else None
+            if output is not None:
+                formats.append(output.format)
+                makers += [] if output.is_path or output.format in FORMAT_PACKAGES else [name]
+        return tuple(package for each in formats for package in FORMAT_PACKAGES.get(each or "", ())), makers
+
+
+def _own_libraries(draft: StepDraft, scope: NotebookScope) -> frozenset[str]:
+    always = scope.shared.always
+    # A magic or another program may look at whatever the process has set.
+    shell = ["subprocess"] if draft.runs_scripts else []
+    return libraries_used([*draft.modules(always), *shell], draft.identifiers(always))
+
+
+def _handles_values(draft: StepDraft, names: QualifiedNames) -> bool:
+    """Return whether the code may call a method of a value or show it as text."""
+    if any(item.definition.normal.startswith(_CODE) for item in draft.definitions):
+        return True
+    for node in (node for statement in draft.body for node in ast.walk(statement)):
+        if isinstance(node, ast.Attribute) and root_of(node) not in names.imports:
+            return True
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Name) and node.id in _SHOWING):
+            return True
+    return any(isinstance(each, ast.Expr) and not isinstance(each.value, ast.Constant) for each in draft.body)
+
+
+def _computes(draft: StepDraft) -> bool:
+    nodes = (node for statement in draft.body for node in ast.walk(statement))
+    return any(isinstance(node, ast.BinOp | ast.AugAssign | ast.UnaryOp | ast.Call) for node in nodes)
