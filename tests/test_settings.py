@@ -115,6 +115,9 @@ def test_what_a_step_does_not_use_does_not_reach_it(setting, step):
         ("-o df\nimport pandas as pd\ndf = pd.DataFrame()", "-i df -o x\nx = float(df.a.sum())", True),
         ("-o df\nimport pandas as pd\ndf = pd.DataFrame()", "-i df -o x\ndf\nx = 1", True),
         ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nx = n + 1", False),
+        ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nx = [n, str(NAME), f'{NAME}', NAME.upper()]", False),
+        ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nx = list(map(str, [n]))", True),
+        ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nm = n\nx = m.mean()", True),
         ("-o n:json\nimport pandas as pd\nn = 3", "-i n -o x\nx = str(n)", False),
         ("-o n:file\nimport pandas as pd\nn.touch()", "-i n -o x\nx = str(n)", False),
         ("-o df\ndf = 1", "-i raw:csv=./raw.csv -o x\nx = repr(raw)", True),
@@ -122,7 +125,9 @@ def test_what_a_step_does_not_use_does_not_reach_it(setting, step):
 )
 def test_values_bring_the_libraries_of_their_makers(make, take, reached):
     """A step that shows a table, or calls its methods, uses pandas without naming it."""
-    code = code_of("import pandas as pd\npd.set_option('display.width', 40)", f"%%step make {make}", f"%%step s {take}")
+    code = code_of(
+        "NAME = 'x'\nimport pandas as pd\npd.set_option('display.width', 40)", f"%%step make {make}", f"%%step s {take}"
+    )
 
     assert bool(settings_of(code)) == reached
 
@@ -190,7 +195,7 @@ def test_another_statement_with_an_effect_is_told_once(statement):
     messages = told(setup + statement, *users)
 
     assert len(messages) == 1
-    assert "although steps use its cell" in messages[0]
+    assert "although steps use definitions beside it" in messages[0]
     assert told(setup + statement, "%%step s -o x\nx = 1") == [], "no step draws from the cell"
     assert told("#| shared\n" + setup, *users) == []
     assert told("#| local\n" + setup + statement, "%%step s -o x\nx = 1") == []
@@ -215,7 +220,7 @@ def test_exploration_is_not_told(statement):
 
 def test_statements_of_a_cell_are_told_together():
     assert told("import a, b\na.start()\nb.start()\nb.go()", "%%step s -o x\nx = a.b") == [
-        "no step gets `a.start()`, although steps use its cell; so it is with 2 more statements of the cell"
+        "no step gets `a.start()` and 2 more statements of its cell, although steps use definitions beside it"
     ]
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterable, Mapping, Sequence
 
 from nbpipe.language.definitions import AnalysedDefinition
-from nbpipe.language.qualified_names import QualifiedNames, root_of
+from nbpipe.language.qualified_names import QualifiedNames
 from nbpipe.language.setting_table import FORMAT_PACKAGES, concerns, libraries_used
 from nbpipe.language.step_analysis import NotebookScope, StepDraft
 from nbpipe.model import Input, StepOutput
 
 # With these, code shows values as text.
-_SHOWING = frozenset({"print", "repr", "str", "format", "display", "ascii", "input"})
+_SHOWING = frozenset({"print", "repr", "str", "format", "display", "ascii"})
+_BUILTIN_NAMES = frozenset(dir(builtins))
 _CODE = ("FunctionDef(", "AsyncFunctionDef(", "ClassDef(")
 # What these set is used by operators, without a name of the library.
 _ARITHMETIC = ("decimal.", "numpy.seterr")
@@ -88,12 +90,23 @@ def _handles_values(draft: StepDraft, names: QualifiedNames) -> bool:
     """Return whether the code may call a method of a value or show it as text."""
     if any(item.definition.normal.startswith(_CODE) for item in draft.definitions):
         return True
+    known = (_BUILTIN_NAMES | set(names.imports) | set(draft.needs.definitions)) - draft.binds
+    expressions = [each.value for each in draft.body if isinstance(each, ast.Expr)]
     for node in (node for statement in draft.body for node in ast.walk(statement)):
-        if isinstance(node, ast.Attribute) and root_of(node) not in names.imports:
-            return True
-        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Name) and node.id in _SHOWING):
-            return True
-    return any(isinstance(each, ast.Expr) and not isinstance(each.value, ast.Constant) for each in draft.body)
+        if isinstance(node, ast.Attribute | ast.JoinedStr) or (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _SHOWING
+        ):
+            expressions.append(node)
+        elif isinstance(node, ast.Call):
+            expressions += [each for each in node.args if isinstance(each, ast.Name) and each.id in _SHOWING]
+    return any(_reads_other(node, known) for node in expressions)
+
+
+def _reads_other(node: ast.expr, known: frozenset[str]) -> bool:
+    """Return whether an expression reads a name that is no definition and not built in, or is such a function."""
+    if isinstance(node, ast.Name) and node.id in _SHOWING:
+        return True
+    return any(isinstance(part, ast.Name) and part.id not in known for part in ast.walk(node))
 
 
 def _computes(draft: StepDraft) -> bool:

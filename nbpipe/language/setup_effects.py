@@ -122,13 +122,13 @@ def effect_warnings(
         if cell not in drawn and not any(effect.missing for effect in found):
             continue
         first, *others = sorted(found, key=lambda effect: (not effect.missing, effect.line))
-        why = f"because steps do not have `{first.missing}`" if first.missing else "although steps use its cell"
-        count = len(others)
-        more = f"; so it is with {count} more statement{'s' if count > 1 else ''} of the cell" if others else ""
+        why = "although steps use definitions beside it"
+        why = f"because steps do not have `{first.missing}`" if first.missing else why
+        more = f" and {len(others)} more statement{'s' if len(others) > 1 else ''} of its cell" if others else ""
         warnings.append(
             PipelineWarning(
                 "unshared-effect",
-                f"no step gets `{first.text}`, {why}{more}",
+                f"no step gets `{first.text}`{more}, {why}",
                 "Begin the cell with `#| shared` if steps need it, or move it to a cell of its own.",
                 SourceLocation(cell, first.line),
             )

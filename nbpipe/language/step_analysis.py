@@ -98,6 +98,12 @@ class StepDraft:
         return self.code.body if self.code is not None else []
 
     @property
+    def binds(self) -> frozenset[str]:
+        """Return the names that the step binds, and its inputs."""
+        own = self.code.names.binds if self.code is not None else frozenset[str]()
+        return own | {item.name for item in self.step.inputs}
+
+    @property
     def runs_scripts(self) -> bool:
         """Return whether it may use magics or other programs."""
         return self.code is not None and "get_ipython" in self.code.form.identifiers
