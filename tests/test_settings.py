@@ -13,7 +13,7 @@ from sample_cells import cells, code_of, fine, read, shared_names
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
 from nbpipe.language.setting_table import SETTINGS
-from nbpipe.model import StepCode
+from nbpipe.model import Cell, StepCode
 
 DOCUMENTED = Path(__file__).parent.parent / "docs" / "settings.md"
 SET_SEED = """\
@@ -249,6 +249,39 @@ def test_settings_and_warnings_survive_the_parse_cache():
     assert text is not None
     assert decode_notebook(text) == reading
     assert reading.effects
+
+
+@pytest.mark.parametrize(
+    "first, second, told_of",
+    [
+        ("np.random.rand()", "np.random.normal()", True),
+        ("np.random.rand()", "df.sample(3) if (df := pd.Series()) is not None else 0", True),
+        ("np.random.rand()", "np.pi", False),
+        ("np.random.rand()", "np.random.default_rng(1).normal()", False),
+        ("np.random.rand()", "[np.random.seed(2), np.random.rand()]", False),
+    ],
+)
+def test_steps_that_draw_from_one_seed_are_told(first, second, told_of):
+    """In one kernel the second would go on where the first stopped."""
+    setup = "import numpy as np, pandas as pd\nnp.random.seed(1)"
+    reading = fine(setup, f"%%step a -o x\nx = {first}", f"%%step b -o y\ny = {second}")
+
+    assert [w.code for w in reading.effects] == (["seed-restarts"] if told_of else [])
+    if told_of:
+        assert "`a` and `b` each start from `np.random.seed(1)`" in reading.effects[0].message
+
+
+def test_in_a_live_kernel_a_setting_is_above_what_ran_after_it():
+    """Numbers are counts of execution, and a cell that is run again keeps its place."""
+    setup, step = "import numpy as np\nnp.random.seed(1)", NUMPY
+    for numbers, order, reached in (
+        ((1, 2), (setup, step), True),
+        ((3, 2), (setup, step), True),
+        ((3, 4), (step, setup), False),
+        ((4, 3), (step, setup), True),
+    ):
+        reading = parse_cells([Cell(number, source) for number, source in zip(numbers, order, strict=True)])
+        assert bool(settings_of(reading.code["s"])) == reached
 
 
 @given(st.permutations(["np.random.seed(1)", "np.seterr(all='ignore')", "np.random.seed(2)", "A = 1", "def f(): ..."]))

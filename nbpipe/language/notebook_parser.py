@@ -16,6 +16,7 @@ from nbpipe.language.directives import StepDeclaration, marker, read_defaults, r
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.seed_restarts import seed_warnings
 from nbpipe.language.setting_reach import SettingReach
 from nbpipe.language.setup_effects import UnsharedEffect, effect_warnings
 from nbpipe.language.source_text import line_span, lines_of, nearest
@@ -31,8 +32,8 @@ _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 class ParsedNotebook:
     """The parsed cells; ``errors`` is empty if they can be planned, ``unbound`` lists outputs not bound yet.
 
-    ``unread`` are the words in erroneous cells: names that these cells may define. ``effects`` warns of statements that
-    no step gets.
+    ``unread`` are the words in erroneous cells: names that these cells may define. ``effects`` warns of what set-up
+    cells do that steps get otherwise, or not at all.
     """
 
     steps: tuple[Step, ...]
@@ -89,7 +90,7 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     drawn = {definition.cell for each in code.values() for definition in each.definitions}
     return ParsedNotebook(
         tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread,
-        effect_warnings(effects, drawn),
+        (*effect_warnings(effects, drawn), *seed_warnings(drafts, settings)),
     )  # fmt: skip
 
 

@@ -31,10 +31,10 @@ class SettingReach:
 
     def of(self, step: str, settings: Iterable[AnalysedDefinition]) -> list[AnalysedDefinition]:
         """Return the settings that a step gets."""
-        above = [setting for setting in settings if setting.position < self._positions[step]]
+        draft = self._drafts[step]
+        above = [setting for setting in settings if self._is_above(setting, draft)]
         if not above:
             return []
-        draft = self._drafts[step]
         handed = self._handed(step)
         handles, computes = _handles_values(draft, self._scope.shared.names), _computes(draft)
         chosen = []
@@ -44,6 +44,11 @@ class SettingReach:
             if concerns(setting.users, used):
                 chosen.append(setting)
         return chosen
+
+    def _is_above(self, setting: AnalysedDefinition, draft: StepDraft) -> bool:
+        """Return whether a setting was in force when the step's first cell began, by place or by count of execution."""
+        run_before = bool(draft.step.pieces) and setting.definition.cell < draft.step.pieces[0].cell
+        return run_before or setting.position < self._positions[draft.step.name]
 
     def _handed(self, step: str) -> frozenset[str]:
         """Return the libraries that the values of a step's inputs may be of: those that the steps above them use."""
