@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from nbpipe.language.definitions import AnalysedDefinition
 
@@ -26,8 +26,8 @@ def order_definitions(
         for name in [*sorted(item.now), *(sorted(item.later) if _called_at_once(item) else [])]:
             for needed in items.get(name, []):
                 close(needed)
-        for needed in [each for name in sorted(item.quiet) for each in items.get(name, [])]:
-            if needed.definition.is_import:
+        if in_order and item.quiet:
+            for needed in _imports_of(item.quiet, items):
                 emit(needed)
         done[id(item)] = item
 
@@ -44,6 +44,10 @@ def order_definitions(
     for item in sorted(unique.values(), key=lambda item: _rank(item, imports_first=not in_order)):
         emit(item)
     return tuple(done.values())
+
+
+def _imports_of(names: Iterable[str], items: Mapping[str, list[AnalysedDefinition]]) -> Iterator[AnalysedDefinition]:
+    return (item for name in sorted(names) for item in items.get(name, []) if item.definition.is_import)
 
 
 def _rank(item: AnalysedDefinition, *, imports_first: bool) -> tuple[bool, bool, int, int]:

@@ -20,7 +20,7 @@ from nbpipe.language.seed_restarts import seed_warnings
 from nbpipe.language.setting_reach import SettingReach
 from nbpipe.language.setup_effects import UnsharedEffect, effect_warnings
 from nbpipe.language.source_text import line_span, lines_of, nearest
-from nbpipe.language.step_analysis import NotebookScope, StepDraft, analyse_step, draft_step, missing_for
+from nbpipe.language.step_analysis import NotebookScope, StepAnalysis, StepDraft, analyse_step, draft_step, missing_for
 from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepCode, StepOptions
 
 _BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
@@ -77,21 +77,35 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     scope = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
     code: dict[str, StepCode] = {}
     unbound: dict[str, tuple[str, ...]] = {}
-    drafts = [draft_step(step, scope) for step in steps]
-    settings, effects = _settings(kinds, drafts, scope)
-    for step, draft in zip(steps, drafts, strict=True):
-        analysed = analyse_step(draft, scope, settings.get(step.name, ()))
+    analyses, effects = _analyses(kinds, steps, scope)
+    for step, analysed in zip(steps, analyses, strict=True):
         code[step.name] = analysed.code
         errors += _parameter_errors(step, {**dict.fromkeys(refused), **scope.parameters})
         errors += analysed.errors
         if analysed.unbound:
             unbound[step.name] = analysed.unbound
     unread = garbled | _words_of_broken_cells(declaring, wrong)
-    drawn = {definition.cell for each in code.values() for definition in each.definitions}
     return ParsedNotebook(
-        tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread,
-        (*effect_warnings(effects, drawn), *seed_warnings(drafts, settings)),
+        tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread, effects
     )  # fmt: skip
+
+
+def _analyses(
+    kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope
+) -> tuple[list[StepAnalysis], tuple[PipelineWarning, ...]]:
+    """Return what each step needs, and the warnings about what set-up cells do."""
+    effects: Mapping[int, Sequence[UnsharedEffect]] = scope.shared.effects
+    seeds: tuple[PipelineWarning, ...] = ()
+    if scope.shared.settings:
+        drafts = [draft_step(step, scope) for step in steps]
+        settings, effects = _settings(kinds, drafts, scope)
+        analyses = [analyse_step(draft, scope, settings[draft.step.name]) for draft in drafts]
+        seeds = seed_warnings(drafts, settings)
+    else:
+        # One step's syntax trees at a time: so many objects would keep the garbage collector busy.
+        analyses = [analyse_step(draft_step(step, scope), scope) for step in steps]
+    drawn = {definition.cell for analysed in analyses for definition in analysed.code.definitions}
+    return analyses, (*effect_warnings(effects, drawn), *seeds)
 
 
 def _settings(
@@ -99,8 +113,6 @@ def _settings(
 ) -> tuple[dict[str, list[AnalysedDefinition]], dict[int, list[UnsharedEffect]]]:
     """Return the settings that each step gets, and the statements that no step gets, by cell."""
     effects = {cell: list(found) for cell, found in scope.shared.effects.items()}
-    if not scope.shared.settings:
-        return {}, effects
     usable = []
     for setting in scope.shared.settings:
         missing = missing_for(setting, scope)

@@ -21,7 +21,7 @@ def seed_warnings(
     drafts: Sequence[StepDraft], settings: Mapping[str, Iterable[AnalysedDefinition]]
 ) -> tuple[PipelineWarning, ...]:
     """Return a warning for each seed from which more than one step draws, as far as their code shows it."""
-    drawing = [draft for draft in drafts if _draws(draft)] if any(settings.values()) else []
+    drawing = [draft for draft in drafts if _draws(draft)]
     seeds = {id(item): item for draft in drawing for item in settings[draft.step.name] if _is_seed(item)}
     warnings = []
     for seed in seeds.values():

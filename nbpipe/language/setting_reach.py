@@ -28,6 +28,7 @@ class SettingReach:
         self._scope = scope
         self._positions = positions
         self._own = {name: _own_libraries(draft, scope) for name, draft in self._drafts.items()}
+        self._handed = self._handed_on()
 
     def of(self, step: str, settings: Iterable[AnalysedDefinition]) -> list[AnalysedDefinition]:
         """Return the settings that a step gets."""
@@ -35,7 +36,7 @@ class SettingReach:
         above = [setting for setting in settings if self._is_above(setting, draft)]
         if not above:
             return []
-        handed = self._handed(step)
+        handed = self._handed[step]
         handles, computes = _handles_values(draft, self._scope.shared.names), _computes(draft)
         chosen = []
         for setting in above:
@@ -50,23 +51,26 @@ class SettingReach:
         run_before = bool(draft.step.pieces) and setting.definition.cell < draft.step.pieces[0].cell
         return run_before or setting.position < self._positions[draft.step.name]
 
-    def _handed(self, step: str) -> frozenset[str]:
-        """Return the libraries that the values of a step's inputs may be of: those that the steps above them use."""
-        libraries: set[str] = set()
-        visited: set[str] = set()
-        todo = [step]
-        while todo:
-            name = todo.pop()
-            if name in visited:
-                continue
-            visited.add(name)
-            if name != step:
-                libraries |= self._own[name]
-            for item in self._drafts[name].step.inputs:
-                packages, makers = self._origin(name, item)
-                libraries |= libraries_used(packages, frozenset())
-                todo += makers
-        return frozenset(libraries)
+    def _handed_on(self) -> dict[str, frozenset[str]]:
+        """Return the libraries that the values of each step's inputs may be of: those that the steps above them use."""
+        handed: dict[str, frozenset[str]] = {}
+        makers: dict[str, list[str]] = {}
+        for name, draft in self._drafts.items():
+            origins = [self._origin(name, item) for item in draft.step.inputs]
+            packages = [package for named, _ in origins for package in named]
+            handed[name] = libraries_used(packages, frozenset()) if packages else frozenset()
+            makers[name] = [maker for _, made in origins for maker in made]
+        order = [name for name in handed if makers[name]]
+        changed = True
+        while changed:
+            changed = False
+            for name in order:
+                libraries = handed[name].union(*(self._own[maker] | handed[maker] for maker in makers[name]))
+                changed |= len(libraries) > len(handed[name])
+                handed[name] = libraries
+            # Most values come from steps above, some notebooks are written from the end.
+            order.reverse()
+        return handed
 
     def _origin(self, step: str, item: Input) -> tuple[tuple[str, ...], list[str]]:
         """Return the packages that an input's format names, else the steps that make it."""
