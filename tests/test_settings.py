@@ -23,6 +23,10 @@ def set_seed(n):
     import numpy as np
     random.seed(n)
     np.random.seed(n)"""
+SKLEARN_FILTER = """\
+import warnings
+from sklearn.exceptions import ConvergenceWarning
+warnings.filterwarnings('ignore', category=ConvergenceWarning)"""
 NUMPY = "%%step s -o x\nimport numpy\nx = numpy.pi"
 
 
@@ -74,6 +78,14 @@ def told(*sources: str) -> list[str]:
         ("import numpy as np", "if True:\n    np.seterr(all='ignore')", "import numpy"),
         ("import numpy as np", "try:\n    np.seterr(all='ignore')\nexcept TypeError:\n    pass", "import numpy"),
         ("import logging", "for name in ('a', 'b'):\n    logging.getLogger(name).setLevel('ERROR')", "import logging"),
+        ("from random import *", "seed(1)", "import random"),
+        ("import random, numpy as np", "random.seed(1), np.random.seed(1)", "import random"),
+        ("import torch", "if torch.cuda.is_available():\n    torch.backends.cudnn.benchmark = True\n    print('yes')",
+         "import torch"),
+        ("import locale", "try:\n    locale.setlocale(locale.LC_ALL, 'de')\nexcept locale.Error:\n    print('no')",
+         "pass"),
+        ("import warnings\nimport pandas as pd", "warnings.simplefilter('ignore', pd.errors.PerformanceWarning)",
+         "import pandas"),
         (SET_SEED, "set_seed(3)", "import sklearn"),
         ("import numpy as np", "np.random.seed(1)", "import helpers"),
     ],
@@ -98,6 +110,7 @@ def test_a_setting_reaches_the_steps_that_use_what_it_sets(imports, setting, ste
         ("import numpy as np\nnp.random.seed(1)", "import random\nx = random.random()"),
         ("import sys\nsys.path.append('src')", "import json\nx = json.dumps(1)"),
         ("import numpy as np\nwith np.printoptions(precision=2):\n    print(1)", "import numpy\nx = 1"),
+        (SKLEARN_FILTER, "import numpy\nx = 1"),
         ("%matplotlib inline", "import matplotlib.pyplot as plt\nx = 1"),
         ("#| local\nimport numpy as np\nnp.set_printoptions(precision=2)", "import numpy\nx = 1"),
         ("import numpy as np\ndef quiet():\n    np.set_printoptions(precision=2)", "import numpy\nx = 1"),
