@@ -121,6 +121,8 @@ ORDERED = Scene(
     ("#| shared\nimport random\nrandom.seed(1)", "#| shared\nimport random as again\nagain.seed(2)",
      "%%step s -o x\nx = random.random() + 0 * again.random()")
 )  # fmt: skip
+SEEDED = Scene(("import random\nrandom.seed(1)", "%%step s -o x\nx = random.random()"))
+TWICE = Scene(("import random\nrandom.seed(1)", "import random\nrandom.seed(2)", SEEDED.cells[1]))
 LOCAL = Scene(("import tools", "%%step s -o x\nx = tools.f()"), files={"tools.py": "def f():\n    return 1\n"})
 PACKAGE = LOCAL.with_(files={"tools.py": "f = lambda: hasattr(__import__('tools'), '__path__')\n"})
 CHAIN = LOCAL.with_(files={"tools.py": "from deep import f\n", "deep.py": "def f():\n    return 1\n"})
@@ -161,6 +163,8 @@ ROWS = {
         Scene(("import math as m", "%%step s -o x\nx = m.__name__")),
         Scene(("import cmath as m", "%%step s -o x\nx = m.__name__")), "definition:m",
     ),
+    "setting": (SEEDED, SEEDED.saying("seed(1)", "seed(2)"), "setting:random.seed"),
+    "shared order: of settings": (TWICE, TWICE.with_(cells=(*TWICE.cells[1::-1], TWICE.cells[2])), "shared order"),
     "shared order": (ORDERED, ORDERED.with_(cells=(*ORDERED.cells[1::-1], ORDERED.cells[2])), "shared order"),
     "module": (LOCAL, LOCAL.with_(files={"tools.py": "def f():\n    return 2\n"}), "module:tools"),
     "module: one behind it": (CHAIN, CHAIN.with_(files={**CHAIN.files, "deep.py": "f = lambda: 2\n"}), "module:deep"),

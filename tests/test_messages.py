@@ -91,7 +91,7 @@ def test_names_that_are_no_text_and_numbers_that_are_no_json_arrive():
 
 
 def test_the_runner_does_not_parse_what_the_same_code_has_parsed(monkeypatch):
-    monkeypatch.setattr(messages, "reading_digest", lambda cells: f"{len(cells)} cells")
+    monkeypatch.setattr(messages, "reading_digest", lambda cells, _settings: f"{len(cells)} cells")
     line = encode_submission(submission())
     told = json.loads(line)
     text = json.loads(told["parsed"]["text"])
@@ -104,7 +104,7 @@ def test_the_runner_does_not_parse_what_the_same_code_has_parsed(monkeypatch):
 
 @pytest.mark.parametrize("parsed", [{"digest": "other", "text": "{}"}, {"digest": "same", "text": "{}"}, None])
 def test_the_runner_parses_what_other_code_has_parsed(monkeypatch, parsed):
-    monkeypatch.setattr(messages, "reading_digest", lambda _cells: "same")
+    monkeypatch.setattr(messages, "reading_digest", lambda _cells, _settings: "same")
     back = decode_submission(changed(parsed=parsed))
     assert isinstance(back, Submission)
     assert back.request.reading == parse_cells(cells(*SOURCES))

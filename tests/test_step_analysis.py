@@ -116,7 +116,7 @@ def test_names_of_the_kernel_are_given():
         (("%%step a -o df\ndf = 1", "%%step b -o df\ndf = 2", "%%step s -o x\nx = df"), "Add `-i df=a.df`."),
         (("df = load()", "%%step s -o x\nx = df"), "`df` is defined in cell 1, which is not part of the pipeline"),
         (
-            ("try:\n    import json\nexcept ImportError:\n    json = None", "%%step s -o x\nx = json"),
+            ("try:\n    import json\nexcept ImportError:\n    json = find()", "%%step s -o x\nx = json"),
             "mark that cell with `#| shared`",
         ),
         (("def load_data(): pass", "%%step s -o x\nx = laod_data()"), "Did you mean `load_data`?"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from nbpipe.errors import BadDirective, BadPipeline, Refused, SourceLocation
 from nbpipe.language.directives import marker, misplaced, misplaced_call
@@ -21,6 +22,10 @@ from nbpipe.language.ipython_syntax import (
 from nbpipe.language.mutation_analysis import changed_in_place, outside_functions
 from nbpipe.language.name_analysis import NameUsage, name_usage
 from nbpipe.language.normal_form import NormalForm, normal_form_of
+from nbpipe.language.pure_values import PureValues
+from nbpipe.language.qualified_names import QualifiedNames
+from nbpipe.language.setting_statements import SettingReader
+from nbpipe.language.setup_effects import EffectFinder, UnsharedEffect
 from nbpipe.language.source_text import lines_of
 from nbpipe.model import Cell, Definition
 
@@ -32,7 +37,8 @@ class AnalysedDefinition:
     """A definition and the names it needs: ``now`` while it is defined, ``later`` when it is called.
 
     ``quiet`` names are optional: used if they are offered. ``assigns`` are bound under ``global`` by a call.
-    ``identifiers`` are the names and attributes in its code, ``modules`` the modules that it may import.
+    ``identifiers`` are the names and attributes in its code, ``modules`` the modules that it may import. ``position``
+    is that of its cell in the notebook; ``users`` are the libraries whose users a setting concerns.
     """
 
     definition: Definition
@@ -44,6 +50,8 @@ class AnalysedDefinition:
     modules: tuple[str, ...] = ()
     line: int = 0
     constant: bool = False
+    position: int = 0
+    users: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,8 @@ class OrdinaryCell:
 class SharedDefinitions:
     """Everything that a notebook's ordinary cells share: by name, with every step (``always``), and by ``import *``.
 
-    ``lazy``: annotations are never evaluated, because a cell has ``from __future__ import annotations``.
+    ``lazy``: annotations are never evaluated, because a cell has ``from __future__ import annotations``. ``settings``
+    are shared with the steps that use what they set; ``effects`` are statements that no step gets, by cell.
     """
 
     by_name: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
@@ -73,12 +82,15 @@ class SharedDefinitions:
     errors: list[Refused] = field(default_factory=list)
     cells: list[OrdinaryCell] = field(default_factory=list)
     lazy: bool = False
+    settings: list[AnalysedDefinition] = field(default_factory=list)
+    effects: dict[int, list[UnsharedEffect]] = field(default_factory=dict)
+    names: QualifiedNames = field(default_factory=QualifiedNames)
 
     def find(self, name: str) -> list[AnalysedDefinition]:
         """Return the definitions of ``name`` without duplicates; raise BadPipeline if they cannot be shared."""
         candidates = self.by_name.get(name, [])
         if len(candidates) > 1:
-            candidates = list({item.definition.normal: item for item in candidates}.values())
+            candidates = list({item.definition.normal: item for item in reversed(candidates)}.values())[::-1]
         if len(candidates) > 1 and not all(_submodule(item, name) for item in candidates):
             cells = " and ".join(dict.fromkeys(f"cell {item.definition.cell}" for item in candidates))
             raise BadPipeline(f"`{name}` is defined differently in {cells}", "Keep one definition, or rename one.")
@@ -101,17 +113,25 @@ class _Source:
     """A parsed cell; ``plain`` is false if it contains magics: then its statements are unparsed for their text."""
 
     cell: Cell
+    position: int
     tree: ast.Module
     lines: list[str]
     plain: bool
 
 
-def collect_definitions(cells: Iterable[Cell]) -> SharedDefinitions:
-    """Read ordinary cells; a cell that does not compile is reported once in ``errors``."""
+_Loose = tuple[_Source, ast.stmt]
+
+
+def collect_definitions(
+    cells: Iterable[tuple[int, Cell]],
+    parameters: Collection[str] = (),
+    more_settings: Mapping[str, tuple[str, ...]] | None = None,
+) -> SharedDefinitions:
+    """Read ordinary cells with their positions; a cell that does not compile is reported once in ``errors``."""
     shared = SharedDefinitions()
-    sources = [source for cell in cells if (source := _source(cell, shared.errors))]
+    sources = [source for position, cell in cells if (source := _source(cell, position, shared.errors))]
     shared.lazy = any(_is_future(statement) for source in sources for statement in source.tree.body)
-    loose: list[tuple[_Source, ast.stmt]] = []
+    loose: list[_Loose] = []
     for source in sources:
         try:
             others = _offer(shared, source)
@@ -125,12 +145,93 @@ def collect_definitions(cells: Iterable[Cell]) -> SharedDefinitions:
             shared.errors.append(too_deep(SourceLocation(source.cell.number)))
         except ValueError:
             shared.errors.append(too_long(SourceLocation(source.cell.number)))
+    loose = _define_values(shared, loose, parameters)
+    reader = SettingReader(shared.names, more_settings or {})
+    finder = EffectFinder(shared.names, shared.by_name.__contains__)
     for source, statement in loose:
         try:
-            _explore(shared, source, statement)
+            if not _set(shared, reader, source, statement, parameters):
+                _note_effect(shared, finder, source, statement)
         except RecursionError:
             shared.errors.append(too_deep(SourceLocation(source.cell.number, statement.lineno)))
+    _spread_changes(shared)
     return shared
+
+
+def _define_values(shared: SharedDefinitions, loose: list[_Loose], parameters: Collection[str]) -> list[_Loose]:
+    """Collect assignments that only build values, and imports that are tried; return the other statements."""
+    candidates = [each for each in loose if isinstance(each[1], ast.Assign | ast.AnnAssign | ast.Try)]
+    if not candidates:
+        return loose
+    bound = {node.id for _, each in loose for node in outside_functions(each) if _is_bound(node)}
+    values = PureValues(shared.names, lambda name: name in shared.by_name or name in parameters, frozenset(bound))
+    defined: set[int] = set()
+    found = True
+    while found:
+        found = False
+        for source, statement in candidates:
+            if id(statement) not in defined and _define_value(shared, values, source, statement):
+                defined.add(id(statement))
+                found = True
+    return [each for each in loose if id(each[1]) not in defined]
+
+
+def _is_bound(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+def _define_value(shared: SharedDefinitions, values: PureValues, source: _Source, statement: ast.stmt) -> bool:
+    try:
+        if isinstance(statement, ast.Try):
+            names = values.tried_imports(statement)
+        else:
+            names = _targets(statement)
+            value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+            used = name_usage([statement]) if names and value is not None and values.only_builds(value) else None
+            # What builds a name from itself changes it.
+            names = () if used is None or not used.needs.isdisjoint(names) else names
+    except RecursionError:
+        return False
+    if names:
+        item = _shareable(shared, source, statement, names)
+        shared.names.add(statement)
+        definition = dataclasses.replace(item.definition, is_value=True)
+        _add(shared, dataclasses.replace(item, definition=definition, constant=not isinstance(statement, ast.Try)))
+    return bool(names)
+
+
+def _set(
+    shared: SharedDefinitions, reader: SettingReader, source: _Source, statement: ast.stmt, parameters: Collection[str]
+) -> bool:
+    """Collect the statement if it is a setting, and return whether it is."""
+    setting = reader.read(statement)
+    binds = name_usage([statement]).binds if setting is not None else frozenset()
+    if setting is None or not binds.isdisjoint(parameters):
+        return False
+    item = _shareable(shared, source, statement, ())
+    definition = dataclasses.replace(item.definition, setting=setting.name)
+    # A function of the notebook that it calls must have what it needs.
+    item = dataclasses.replace(
+        item, definition=definition, users=setting.users, now=item.now | item.later, later=frozenset()
+    )
+    shared.settings.append(item)
+    for name in binds:
+        shared.explored.setdefault(name, []).append(source.cell.number)
+    return True
+
+
+def _note_effect(shared: SharedDefinitions, finder: EffectFinder, source: _Source, statement: ast.stmt) -> None:
+    _explore(shared, source, statement)
+    effect = finder.find(statement)
+    if effect is not None:
+        shared.effects.setdefault(source.cell.number, []).append(UnsharedEffect(*_where(source, effect)))
+
+
+def _spread_changes(shared: SharedDefinitions) -> None:
+    """Record that a change of ``b`` changes ``a`` after ``b = a``."""
+    for name, value in reversed(shared.names.values.items()):
+        if isinstance(value, ast.Name) and name in shared.changed:
+            shared.changed.setdefault(value.id, shared.changed[name])
 
 
 def _offer(shared: SharedDefinitions, source: _Source) -> list[ast.stmt]:
@@ -145,7 +246,7 @@ def _is_shared(source: _Source) -> bool:
     return marker(source.cell.source) == "shared" or "shared" in source.cell.tags
 
 
-def _source(cell: Cell, errors: list[Refused]) -> _Source | None:
+def _source(cell: Cell, position: int, errors: list[Refused]) -> _Source | None:
     """Read a cell that may share definitions; None for a local or an erroneous cell."""
     kind = marker(cell.source)
     if kind == "local" or "local" in cell.tags:
@@ -169,7 +270,7 @@ def _source(cell: Cell, errors: list[Refused]) -> _Source | None:
     if hidden is not None:
         errors.append(hidden)
         return None
-    return _Source(cell, tree, lines_of(cell.source), is_plain(cell.source))
+    return _Source(cell, position, tree, lines_of(cell.source), is_plain(cell.source))
 
 
 def _hidden_step(cell: Cell, tree: ast.Module) -> BadDirective | None:
@@ -198,19 +299,22 @@ def _add(shared: SharedDefinitions, item: AnalysedDefinition) -> None:
 def _define(shared: SharedDefinitions, source: _Source, statement: ast.stmt) -> bool:
     """Collect the statement if it is a definition, and return whether it is."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
-        _imports(shared, source.cell, statement)
+        _imports(shared, source, statement)
         return True
     if isinstance(statement, _FUNCTIONS):
+        shared.names.add(statement)
         _add(shared, _shareable(shared, source, statement, (statement.name,)))
         return True
     targets = _constant_targets(statement)
     if targets:
         item = _shareable(shared, source, statement, targets)
+        shared.names.add(statement)
         _add(shared, dataclasses.replace(item, constant=True))
     return bool(targets)
 
 
-def _imports(shared: SharedDefinitions, cell: Cell, statement: ast.Import | ast.ImportFrom) -> None:
+def _imports(shared: SharedDefinitions, source: _Source, statement: ast.Import | ast.ImportFrom) -> None:
+    shared.names.add(statement)
     for alias in statement.names:
         one: ast.stmt = (
             ast.Import([alias])
@@ -219,8 +323,9 @@ def _imports(shared: SharedDefinitions, cell: Cell, statement: ast.Import | ast.
         )
         name = alias.asname or alias.name.partition(".")[0]
         text = ast.unparse(one)
-        definition = Definition((name,), text, text, cell.number, is_import=True)
-        item = AnalysedDefinition(definition, modules=normal_form_of([one]).modules, line=statement.lineno)
+        definition = Definition((name,), text, text, source.cell.number, is_import=True)
+        modules = normal_form_of([one]).modules
+        item = AnalysedDefinition(definition, modules=modules, line=statement.lineno, position=source.position)
         if alias.name == "*":
             _append_unique(shared.stars, item)
         elif isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
@@ -239,11 +344,11 @@ def _shareable(
 ) -> AnalysedDefinition:
     form = normal_form_of([statement])
     definition = Definition(names, _text(source, statement), form.normal, source.cell.number)
-    return _with_needs(shared, definition, name_usage([statement]), form, statement.lineno)
+    return _with_needs(shared, definition, name_usage([statement]), form, (source.position, statement.lineno))
 
 
 def _with_needs(
-    shared: SharedDefinitions, definition: Definition, used: NameUsage, form: NormalForm, line: int
+    shared: SharedDefinitions, definition: Definition, used: NameUsage, form: NormalForm, place: tuple[int, int]
 ) -> AnalysedDefinition:
     """Return a definition with the names that its code needs."""
     own = set(definition.names)
@@ -256,7 +361,8 @@ def _with_needs(
         assigns=used.assigned,
         identifiers=form.identifiers,
         modules=form.modules,
-        line=line,
+        position=place[0],
+        line=place[1],
     )
 
 
@@ -272,17 +378,20 @@ def _text(source: _Source, statement: ast.stmt) -> str:
 
 
 def _constant_targets(statement: ast.stmt) -> tuple[str, ...]:
-    if isinstance(statement, ast.Assign):
-        targets, value = statement.targets, statement.value
-    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        targets, value = [statement.target], statement.value
-    else:
-        return ()
+    value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+    return _targets(statement) if value is not None and _is_literal(value) else ()
+
+
+def _targets(statement: ast.stmt) -> tuple[str, ...]:
+    """Return the names that an assignment binds; none if it assigns to anything else as well."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets = [statement.target]
     parts = [
         part for target in targets for part in (target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
     ]
     names = tuple(part.id for part in parts if isinstance(part, ast.Name))
-    return names if len(names) == len(parts) and _is_literal(value) else ()
+    return names if len(names) == len(parts) else ()
 
 
 def _is_literal(value: ast.expr) -> bool:
@@ -316,7 +425,7 @@ def _share_whole_cell(shared: SharedDefinitions, source: _Source) -> None:
     for statement in source.tree.body:
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
             # It must come first, before anything that is rendered above this cell.
-            _imports(shared, source.cell, statement)
+            _imports(shared, source, statement)
             for number in range(statement.lineno - 1, statement.end_lineno or statement.lineno):
                 lines[number] = f"# {lines[number]}"
         else:
@@ -324,7 +433,7 @@ def _share_whole_cell(shared: SharedDefinitions, source: _Source) -> None:
     text = "\n".join(lines)
     used, form = name_usage(body), normal_form_of(body)
     definition = Definition(tuple(sorted(used.binds)), text, form.normal if source.plain else text, source.cell.number)
-    item = _with_needs(shared, definition, used, form, body[0].lineno if body else 0)
+    item = _with_needs(shared, definition, used, form, (source.position, body[0].lineno if body else 0))
     # Its functions may be called before the cell is over.
     item = dataclasses.replace(item, now=item.now | item.later, later=frozenset())
     _add(shared, item)
@@ -338,48 +447,3 @@ def _has_effect(statement: ast.stmt) -> bool:
         return True
     binds = name_usage([statement]).binds
     return any(name not in binds for name in changed_in_place(statement))
-
-
-def order_definitions(
-    items: Mapping[str, list[AnalysedDefinition]], always: Iterable[AnalysedDefinition]
-) -> tuple[AnalysedDefinition, ...]:
-    """Return the definitions sorted so that each follows what it needs while it is defined."""
-    done: dict[int, AnalysedDefinition] = {}
-    visited: set[int] = set()
-    closed: set[int] = set()
-
-    def emit(item: AnalysedDefinition) -> None:
-        if id(item) in visited:
-            return
-        visited.add(id(item))
-        for name in [*sorted(item.now), *(sorted(item.later) if _called_at_once(item) else [])]:
-            for needed in items.get(name, []):
-                close(needed)
-        done[id(item)] = item
-
-    def close(item: AnalysedDefinition) -> None:
-        """Emit an item and everything that a call of it reaches: a definition may call it at once."""
-        if id(item) in closed:
-            return
-        closed.add(id(item))
-        emit(item)
-        for name in sorted(item.later | item.quiet):
-            for needed in items.get(name, []):
-                close(needed)
-
-    unique = {id(item): item for group in items.values() for item in group} | {id(item): item for item in always}
-    for item in sorted(unique.values(), key=_rank):
-        emit(item)
-    return tuple(done.values())
-
-
-def _rank(item: AnalysedDefinition) -> tuple[bool, bool, int, int]:
-    """Return the default sort key: imports first, then notebook order."""
-    definition = item.definition
-    is_future = definition.source.startswith("from __future__")
-    return (not is_future, not definition.is_import, definition.cell, item.line)
-
-
-def _called_at_once(item: AnalysedDefinition) -> bool:
-    """Return whether it may be called while it is defined: a decorator receives what it decorates."""
-    return item.definition.source.lstrip().startswith("@")

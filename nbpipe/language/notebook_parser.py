@@ -11,14 +11,26 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
 from nbpipe.language.conditions import condition_names
-from nbpipe.language.definitions import collect_definitions
+from nbpipe.language.definitions import AnalysedDefinition, collect_definitions
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults, read_step
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.seed_restarts import seed_warnings
+from nbpipe.language.setting_reach import SettingReach
+from nbpipe.language.setup_effects import UnsharedEffect, effect_warnings
 from nbpipe.language.source_text import line_span, lines_of, nearest
-from nbpipe.language.step_analysis import CHANGED_INPUT, NotebookScope, StepAnalysis, analyse_steps
+from nbpipe.language.step_analysis import (
+    CHANGED_INPUT,
+    NotebookScope,
+    StepAnalysis,
+    StepDraft,
+    analyse_step,
+    binders,
+    draft_step,
+    missing_for,
+)
 from nbpipe.language.step_files import StepFiles
 from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepCode, StepOptions
 
@@ -33,6 +45,7 @@ class ParsedNotebook:
 
     ``unread`` are the words in erroneous cells: names that these cells may define. ``broken`` are the numbers of those
     among them that only matter to steps that read what they may define; ``doubtful`` lists these names by step.
+    ``effects`` warns of what set-up cells do that steps get otherwise, or not at all.
     """
 
     steps: tuple[Step, ...]
@@ -45,20 +58,25 @@ class ParsedNotebook:
     unread: frozenset[str] = frozenset()
     broken: frozenset[int] = frozenset()
     doubtful: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    effects: tuple[PipelineWarning, ...] = ()
 
     @property
     def warnings(self) -> tuple[PipelineWarning, ...]:
-        """Return the advice about all steps."""
-        return tuple(warned for code in self.code.values() for warned in code.warnings)
+        """Return the advice about set-up cells and all steps."""
+        return (*self.effects, *(warned for code in self.code.values() for warned in code.warnings))
 
 
-def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
-    """Parse code cells in notebook order; never raise, but collect everything wrong in ``errors``."""
+def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ...]] | None = None) -> ParsedNotebook:
+    """Parse code cells in notebook order; never raise, but collect everything wrong in ``errors``.
+
+    ``more_settings`` are settings beyond the table, with the libraries whose users they concern.
+    """
     errors: list[Refused] = []
     kinds = [(_kind(cell), cell) for cell in cells]
     parameters, injected = _parameters(kinds, errors)
     ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
-    shared = collect_definitions(ordinary)
+    placed = [(position, cell) for position, (kind, cell) in enumerate(kinds) if kind == "ordinary"]
+    shared = collect_definitions(placed, [parameter.name for parameter in parameters], more_settings)
     errors += shared.errors
     garbled = _words_of_broken_cells(ordinary, shared.errors)
     defaults = _defaults(ordinary, errors)
@@ -71,7 +89,7 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
             makers[output.name] = (*makers.get(output.name, ()), step.name)
     refused = _refused(kinds, parameters) | garbled
     scope = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
-    analyses = analyse_steps(steps, scope)
+    analyses, effects = _analyses(kinds, steps, scope)
     for step in steps:
         errors += _parameter_errors(step, {**dict.fromkeys(refused), **scope.parameters})
         errors += analyses[step.name].errors
@@ -88,7 +106,7 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     broken = _broken_cells(ordinary, shared.errors)
     return ParsedNotebook(
-        tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread, broken, doubtful
+        tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread, broken, doubtful, effects
     )
 
 
@@ -102,6 +120,43 @@ def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], found: ChangedEls
         warnings = (*own, *found.warnings.get(name, ()))
         with_warnings[name] = dataclasses.replace(analysed.code, warnings=warnings)
     return with_warnings
+
+
+def _analyses(
+    kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope
+) -> tuple[dict[str, StepAnalysis], tuple[PipelineWarning, ...]]:
+    """Return what each step needs, and the warnings about what set-up cells do."""
+    drafts = [draft_step(step, scope) for step in steps]
+    scope = dataclasses.replace(scope, binders=binders(drafts))
+    settings: Mapping[str, Sequence[AnalysedDefinition]] = {}
+    effects: Mapping[int, Sequence[UnsharedEffect]] = scope.shared.effects
+    seeds: tuple[PipelineWarning, ...] = ()
+    if scope.shared.settings:
+        settings, effects = _settings(kinds, drafts, scope)
+        seeds = seed_warnings(drafts, settings)
+    analyses = {draft.step.name: analyse_step(draft, scope, settings.get(draft.step.name, ())) for draft in drafts}
+    drawn = {definition.cell for analysed in analyses.values() for definition in analysed.code.definitions}
+    return analyses, (*effect_warnings(effects, drawn), *seeds)
+
+
+def _settings(
+    kinds: Sequence[tuple[str, Cell]], drafts: Sequence[StepDraft], scope: NotebookScope
+) -> tuple[dict[str, list[AnalysedDefinition]], dict[int, list[UnsharedEffect]]]:
+    """Return the settings that each step gets, and the statements that no step gets, by cell."""
+    effects = {cell: list(found) for cell, found in scope.shared.effects.items()}
+    usable = []
+    for setting in scope.shared.settings:
+        missing = missing_for(setting, scope)
+        if missing:
+            cell = setting.definition.cell
+            text = setting.definition.source.strip().splitlines()[0]
+            effects.setdefault(cell, []).append(UnsharedEffect(cell, setting.line, text, missing))
+        else:
+            usable.append(setting)
+    cells = {cell.number: position for position, (kind, cell) in reversed(list(enumerate(kinds))) if kind == "step"}
+    positions = {draft.step.name: cells[draft.step.pieces[0].cell] for draft in drafts}
+    reach = SettingReach(drafts, scope, positions)
+    return {draft.step.name: reach.of(draft.step.name, usable) for draft in drafts}, effects
 
 
 def unbound_errors(reading: ParsedNotebook) -> list[Refused]:

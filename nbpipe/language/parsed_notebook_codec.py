@@ -59,6 +59,7 @@ def decode_notebook(text: str) -> ParsedNotebook:
             injected=_decoded_value(payload["injected"]),
             defaults=_decoded_value(payload["defaults"]),
             unbound={name: tuple(outputs) for name, outputs in payload["unbound"]},
+            effects=tuple([_warning(*each) for each in payload["effects"]]),
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"not a reading: {error}") from error
@@ -83,13 +84,16 @@ def _document(reading: ParsedNotebook) -> dict[str, Any]:
                 numbers[id(item)] = len(every)
                 every.append(item)
     return {
-        "definitions": [[item.names, item.source, item.normal, item.cell, item.is_import] for item in every],
+        "definitions": [
+            [item.names, item.source, item.normal, item.cell, item.is_import, item.setting, item.is_value]
+            for item in every
+        ],
         "parameters": [_parameter_row(item) for item in reading.parameters],
         "steps": [_step_row(step) for step in reading.steps],
         "code": [
             [
                 name, code.parameters, [numbers[id(item)] for item in code.definitions], code.normal, code.imports,
-                [[item.code, item.message, item.hint, _where(item.place)] for item in code.warnings],
+                [_warning_row(item) for item in code.warnings],
                 code.files, code.raw,
                 [[item.path, item.writes, _where(item.place), item.literal] for item in code.uses],
             ]
@@ -98,6 +102,7 @@ def _document(reading: ParsedNotebook) -> dict[str, Any]:
         "injected": _value(reading.injected),
         "defaults": _value(reading.defaults),
         "unbound": list(reading.unbound.items()),
+        "effects": [_warning_row(item) for item in reading.effects],
     }  # fmt: skip
 
 
@@ -187,10 +192,18 @@ def _code(definitions: list[Definition], parameters: Iterable[str], shared: Iter
     normal, imports, warnings, files, raw, uses = rest
     return StepCode(
         tuple(parameters), tuple([definitions[number] for number in shared]), normal, tuple(imports),
-        tuple([PipelineWarning(code, message, hint, _place(where)) for code, message, hint, where in warnings]),
+        tuple([_warning(*each) for each in warnings]),
         tuple(files), raw,
         tuple([FileUse(path, writes, _place(where), literal) for path, writes, where, literal in uses]),
     )  # fmt: skip
+
+
+def _warning_row(item: PipelineWarning) -> list[Any]:
+    return [item.code, item.message, item.hint, _where(item.place)]
+
+
+def _warning(code: str, message: str, hint: str, where: list[Any]) -> PipelineWarning:
+    return PipelineWarning(code, message, hint, _place(where))
 
 
 def _place(where: list[Any]) -> SourceLocation:

@@ -11,7 +11,8 @@ from itertools import dropwhile
 
 from nbpipe.errors import BadPipeline, Refused, SourceLocation, UndeclaredName
 from nbpipe.language.declaration_items import input_text
-from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions, order_definitions
+from nbpipe.language.definition_order import order_definitions
+from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions
 from nbpipe.language.ipython_syntax import check_cell, is_plain, parse_cell, too_deep
 from nbpipe.language.mutation_analysis import changed_in_place
 from nbpipe.language.name_analysis import NameUsage, name_usage
@@ -91,28 +92,95 @@ class StepAnalysis:
     doubtful: tuple[str, ...] = ()
 
 
-def analyse_steps(steps: Sequence[Step], scope: NotebookScope) -> dict[str, StepAnalysis]:
-    """Read each step's code by the rule: a name is an input, else its own, else a parameter, else a definition."""
-    codes = [_read(step) for step in steps]
-    binders: dict[str, list[Step]] = {}
-    for step, code in zip(steps, codes, strict=True):
-        for name in code.names.binds if isinstance(code, _Code) else ():
-            binders.setdefault(name, []).append(step)
-    scope = replace(scope, binders=binders)
-    return {step.name: _analysed(step, code, scope) for step, code in zip(steps, codes, strict=True)}
+@dataclass(frozen=True, slots=True)
+class StepDraft:
+    """A step whose code is read, before it is known which settings it gets; or the error that it cannot be read."""
+
+    step: Step
+    code: _Code | None = None
+    needs: _StepNeeds = field(default_factory=_StepNeeds)
+    error: Refused | None = None
+
+    @property
+    def body(self) -> list[ast.stmt]:
+        """Return the statements of all its cells."""
+        return self.code.body if self.code is not None else []
+
+    @property
+    def binds(self) -> frozenset[str]:
+        """Return the names that the step binds, and its inputs."""
+        own = self.code.names.binds if self.code is not None else frozenset[str]()
+        return own | {item.name for item in self.step.inputs}
+
+    @property
+    def runs_scripts(self) -> bool:
+        """Return whether it may use magics or other programs."""
+        return self.code is not None and "get_ipython" in self.code.form.identifiers
+
+    @property
+    def definitions(self) -> list[AnalysedDefinition]:
+        """Return the definitions that it uses."""
+        return [item for group in self.needs.definitions.values() for item in group]
+
+    def modules(self, always: Iterable[AnalysedDefinition]) -> list[str]:
+        """Return the modules that its code and its definitions import."""
+        own = self.code.form.modules if self.code is not None else ()
+        return [*own, *(name for item in (*self.definitions, *always) for name in item.modules)]
+
+    def identifiers(self, always: Iterable[AnalysedDefinition]) -> frozenset[str]:
+        """Return the names and attributes in its code and its definitions."""
+        own = self.code.form.identifiers if self.code is not None else frozenset[str]()
+        return own.union(*(item.identifiers for item in (*self.definitions, *always)))
 
 
-def _read(step: Step) -> _Code | Refused:
-    """Return a step's parsed cells, or why they cannot be parsed."""
+def draft_step(step: Step, scope: NotebookScope) -> StepDraft:
+    """Read a step's code by the rule: a name is an input, else the step's own, else a parameter, else a definition."""
     try:
-        return _parsed(step)
+        code = _read(step)
+        needs = _StepNeeds(parameters=dict.fromkeys(name for name in step.options.params if name in scope.parameters))
+        _own_reads(step, code, scope, needs, _bound(step))
+        reached = [item for group in needs.definitions.values() for item in group]
+        _close(scope, needs, _bound(step), step.place, [*reached, *scope.shared.always])
     except Refused as error:
-        return error
+        return StepDraft(step, error=error)
     except RecursionError:
-        return too_deep(step.place)
+        return StepDraft(step, error=too_deep(step.place))
+    return StepDraft(step, code, needs)
 
 
-def _parsed(step: Step) -> _Code:
+def analyse_step(draft: StepDraft, scope: NotebookScope, settings: Iterable[AnalysedDefinition] = ()) -> StepAnalysis:
+    """Return what the step needs, with these settings."""
+    if draft.code is None:
+        return StepAnalysis(draft.step, StepCode((), (), ""), (draft.error,) if draft.error is not None else (), ())
+    try:
+        return _analysed(draft.step, draft.code, draft.needs, scope, list(settings))
+    except Refused as error:
+        return StepAnalysis(draft.step, StepCode((), (), ""), (error,), ())
+    except RecursionError:
+        return StepAnalysis(draft.step, StepCode((), (), ""), (too_deep(draft.step.place),), ())
+
+
+def binders(drafts: Iterable[StepDraft]) -> dict[str, list[Step]]:
+    """Return the steps whose code binds each name."""
+    bound: dict[str, list[Step]] = {}
+    for draft in drafts:
+        for name in draft.code.names.binds if draft.code is not None else ():
+            bound.setdefault(name, []).append(draft.step)
+    return bound
+
+
+def missing_for(setting: AnalysedDefinition, scope: NotebookScope) -> str:
+    """Return a name that a setting needs and steps cannot get; empty if there is none."""
+    needs = _StepNeeds()
+    _close(scope, needs, frozenset(), SourceLocation(), [setting])
+    spoiled = [name for name in sorted(setting.now) if name not in needs.definitions and name not in needs.parameters]
+    wanting = [name for name, _ in needs.missing]
+    if needs.errors:
+        return next((name for name in spoiled if name in scope.shared.by_name), "a name")
+    return next(iter(wanting), "") if not scope.shared.stars else ""
+
+
+def _read(step: Step) -> _Code:
     places = [SourceLocation(piece.cell, step=step.name) for piece in step.pieces]
     trees = tuple(parse_cell(piece.source, place) for piece, place in zip(step.pieces, places, strict=True))
     body = [statement for tree in trees for statement in tree.body]
@@ -123,30 +191,24 @@ def _parsed(step: Step) -> _Code:
     return _Code(trees, body, name_usage(body), form)
 
 
-def _analysed(step: Step, code: _Code | Refused, scope: NotebookScope) -> StepAnalysis:
-    try:
-        if not isinstance(code, Refused):
-            return _needs(step, code, scope)
-        error = code
-    except Refused as refused:
-        error = refused
-    except RecursionError:
-        error = too_deep(step.place)
-    return StepAnalysis(step, StepCode((), (), ""), (error,), ())
+def _bound(step: Step) -> frozenset[str]:
+    return frozenset([item.name for item in step.inputs] + [item.name for item in step.outputs if item.is_path])
 
 
-def _needs(step: Step, code: _Code, scope: NotebookScope) -> StepAnalysis:
-    needs = _StepNeeds(parameters=dict.fromkeys(name for name in step.options.params if name in scope.parameters))
-    bound = frozenset([item.name for item in step.inputs] + [item.name for item in step.outputs if item.is_path])
-    _own_reads(step, code, scope, needs, bound)
-    _close(scope, needs, bound, step.place)
+def _analysed(
+    step: Step, code: _Code, needs: _StepNeeds, scope: NotebookScope, settings: list[AnalysedDefinition]
+) -> StepAnalysis:
+    bound = _bound(step)
+    if settings:
+        _close(scope, needs, bound, step.place, list(settings))
     stars = code.names.stars or bool(scope.shared.stars)
     if not stars and not _scripts(code, scope.shared.always, step.place).runs:
         needs.errors += _missing(step, code, scope, needs, bound)
     star_imports = scope.shared.stars if stars and needs.missing else []
+    result = _code(step, code, scope, needs, [*settings, *star_imports])
     return StepAnalysis(
-        step, _code(step, code, scope, needs, star_imports), tuple(needs.errors), _unbound(step, code, scope, bound),
-        code.trees, code.form.identifiers, tuple(name for name, _ in needs.missing if name in scope.refused),
+        step, result, tuple(needs.errors), _unbound(step, code, scope, bound), code.trees, code.form.identifiers,
+        tuple(name for name, _ in needs.missing if name in scope.refused),
     )  # fmt: skip
 
 
@@ -199,9 +261,14 @@ def _reach_quietly(name: str, scope: NotebookScope, needs: _StepNeeds) -> None:
         needs.definitions[name] = definitions
 
 
-def _close(scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str], place: SourceLocation) -> None:
-    """Collect what the definitions need in turn."""
-    todo = [item for group in needs.definitions.values() for item in group] + list(scope.shared.always)
+def _close(
+    scope: NotebookScope,
+    needs: _StepNeeds,
+    bound: frozenset[str],
+    place: SourceLocation,
+    todo: list[AnalysedDefinition],
+) -> None:
+    """Collect what these definitions need in turn."""
     seen: set[int] = set()
     tried: set[str] = set()
     while todo:
@@ -312,12 +379,10 @@ def _unbound(step: Step, code: _Code, scope: NotebookScope, bound: frozenset[str
     return tuple(name for name in outputs if not any(name in names for names in sources))
 
 
-def _code(
-    step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, stars: list[AnalysedDefinition]
-) -> StepCode:
-    shared = order_definitions(needs.definitions, [*scope.shared.always, *stars])
+def _code(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, more: list[AnalysedDefinition]) -> StepCode:
+    shared = order_definitions(needs.definitions, [*scope.shared.always, *more])
     texts = [piece.source for piece in step.pieces]
-    identifiers = code.form.identifiers.union(*(item.identifiers for item in shared))
+    identifiers = code.form.identifiers.union(*(item.identifiers for item in shared if not item.users))
     modules = dict.fromkeys([*code.form.modules, *(name for item in shared for name in item.modules)])
     scripts = _scripts(code, shared, step.place)
     modules |= dict.fromkeys(scripts.modules)

@@ -109,10 +109,10 @@ class KernelCells:
 
     def _keep(self, key: str, cell: Cell) -> None:
         if self._terminal:
-            self._drop(self._replaced(cell), "")
+            self._replace(key, cell, "")
         elif self._named:
             # An input that ran before the extension was loaded may be an earlier version of this cell: it has no id.
-            self._drop(self._replaced(cell), _BEFORE)
+            self._replace(key, cell, _BEFORE)
         self._cells[key] = cell
         self._current = key
 
@@ -123,10 +123,16 @@ class KernelCells:
             return lambda other: _step_name(other) == name
         return lambda other: other.source.strip() == text or (bool(names) and bound_names(other.source) == names)
 
-    def _drop(self, replaced: Callable[[Cell], bool], prefix: str) -> None:
-        self._cells = {
-            key: cell for key, cell in self._cells.items() if not (key.startswith(prefix) and replaced(cell))
-        }
+    def _replace(self, key: str, cell: Cell, prefix: str) -> None:
+        """Forget the cells that a cell replaces; the steps below them still are, unless it is a step itself."""
+        replaced = self._replaced(cell)
+        cells: dict[str, Cell] = {}
+        for other_key, other in self._cells.items():
+            if not (other_key.startswith(prefix) and replaced(other)):
+                cells[other_key] = other
+            elif marker(cell.source) != "step":
+                cells.setdefault(key, cell)
+        self._cells = cells
 
 
 def session_notebook(folder: Path) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from nbpipe.magics.run_client import RunClient
 from nbpipe.magics.run_view import RunView
 from nbpipe.model import Cell, ExecutionRecord, ObjectReference, PipelineWarning, RunRecord
 from nbpipe.resolve.resolved_request import PipelineRequest
-from nbpipe.resolve.workspace_layout import find_workspace
+from nbpipe.resolve.workspace_layout import find_workspace, settings_near
 from nbpipe.resolve.workspace_trust import is_trusted
 from nbpipe.run.executor import Executor
 from nbpipe.run.job_factory import definition_digests
@@ -59,7 +59,7 @@ class KernelSession:
         self._readable: Workspace | None = None
         self._opening = threading.Lock()
         self._executor: Executor | None = None
-        self._parsed: tuple[tuple[Cell, ...], ParsedNotebook] | None = None
+        self._parsed: tuple[tuple[Cell, ...], Mapping[str, tuple[str, ...]], ParsedNotebook] | None = None
         atexit.register(self.close)
 
     @property
@@ -116,16 +116,19 @@ class KernelSession:
 
     def parse(self, cells: tuple[Cell, ...]) -> ParsedNotebook:
         """Return parsed cells of this kernel; the result is cached while the cells do not change."""
-        parsed = self._parsed
-        if parsed is None or parsed[0] != cells:
-            parsed = self._parsed = cells, parse_cells(cells)
-        return parsed[1]
+        parsed, more = self._parsed, settings_near(self.base)
+        if parsed is None or parsed[:2] != (cells, more):
+            parsed = self._parsed = cells, more, parse_cells(cells, more)
+        return parsed[2]
 
     def request(self, steps: Iterable[str] = (), reading: ParsedNotebook | None = None, **more: Any) -> PipelineRequest:
         """Return the request for steps of this kernel's cells; errors count only where these steps need it."""
         named = tuple(steps)
         parsed = reading or self.reading()
-        return PipelineRequest(self.identity, parsed, self.base, steps=named, cells=self.cells.ids, **more)
+        return PipelineRequest(
+            self.identity, parsed, self.base, steps=named, cells=self.cells.ids,
+            more_settings=settings_near(self.base), **more,
+        )  # fmt: skip
 
     def submit(
         self, request: PipelineRequest, cells: tuple[Cell, ...], run_options: RunOptions | None = None

@@ -143,13 +143,18 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Shared code: the names it binds, its text, and its normal form without comments and layout."""
+    """Shared code: the names it binds, its text, and its normal form without comments and layout.
+
+    ``setting`` names what a setting sets; ``is_value`` tells a statement that only builds values or tries to import.
+    """
 
     names: tuple[str, ...]
     source: str
     normal: str
     cell: int
     is_import: bool = False
+    setting: str = ""
+    is_value: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from nbpipe.papermill_engine.cell_schedule import CellSchedule, cell_schedule, c
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
 from nbpipe.papermill_engine.output_binding_code import binding_code
 from nbpipe.resolve.resolved_request import PipelineRequest
-from nbpipe.resolve.workspace_layout import absolute
+from nbpipe.resolve.workspace_layout import absolute, settings_near
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import NewAttemptEvents, RunUpdate
 from nbpipe.run.submission import RunOptions
@@ -41,11 +41,12 @@ def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> N
     """Run all cells; failures are recorded in the notebook, where papermill finds them."""
     path = _path(options.get("input_path"))
     cells = code_cells(nb_man.nb.cells)
-    reading = parse_cells(cells)
     base = path.parent if path else Path.cwd()
+    more = settings_near(base)
+    reading = parse_cells(cells, more)
     request = PipelineRequest(
         str(path or base / "(papermill)"), reading, base, _kernel(nb_man, kernel_name),
-        cells=frozenset(cell.id for cell in cells if cell.id),
+        cells=frozenset(cell.id for cell in cells if cell.id), more_settings=more,
     )  # fmt: skip
     schedule = cell_schedule(cells, reading)
     with Workspace.open(base) as workspace:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 from blake3 import blake3
@@ -136,20 +137,34 @@ def _lines(step: Step) -> str:
 # Many steps reach the same definitions, modules and variables: each component is computed once.
 @lru_cache(maxsize=4096)
 def _definition(item: Definition) -> KeyComponent:
+    summary = _shown(item.source.strip().splitlines()[0])
+    if item.setting:
+        return _code(f"setting:{item.setting}", item.normal, item.source, summary, item.source)
     name = ",".join(item.names) or "shared cell"
-    return _code(
-        f"definition:{name}", item.normal, item.source, _shown(item.source.strip().splitlines()[0]), item.source
-    )
+    return _code(f"definition:{name}", item.normal, item.source, summary, item.source)
 
 
 def _order(definitions: Iterable[Definition]) -> tuple[KeyComponent, ...]:
-    """Return the component of the order of shared cells with side effects: one may undo what another did."""
-    effects = [item for item in definitions if not item.is_import and not _only_defines(item)]
+    """Return the component of the order of shared cells with side effects: one may undo what another did.
+
+    What an import does may depend on the settings before it, but not on the imports beside it.
+    """
+    effects: list[Definition] = []
+    for item in definitions:
+        after_setting = item.is_import and any(each.setting for each in effects)
+        if after_setting or not (item.is_import or item.is_value or _only_defines(item)):
+            effects.append(item)
+    runs = [list(run) for _, run in groupby(effects, key=lambda item: item.is_import)]
+    effects = [item for run in runs for item in (sorted(run, key=_source_of) if run[0].is_import else run)]
     if len(effects) < 2:
         return ()
     cells = ", ".join(f"cell {item.cell}" for item in effects)
     component = _component("shared order", [NORMALISER, *(item.normal for item in effects)], cells)
     return (dataclasses.replace(component, raw=_digest(["shared order", *(item.source for item in effects)])),)
+
+
+def _source_of(item: Definition) -> str:
+    return item.source
 
 
 def _only_defines(item: Definition) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -30,11 +30,12 @@ _LOADED = time.time()
 
 
 class ParseCache:
-    """Parsed notebooks in a folder, which is created with the first entry."""
+    """Parsed notebooks in a folder, which is created with the first entry; ``more_settings`` are the workspace's."""
 
-    def __init__(self, folder: Path, now: float) -> None:
+    def __init__(self, folder: Path, now: float, more_settings: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self._folder = folder
         self._now = now
+        self._more_settings = more_settings or {}
 
     def read(self, notebook: Path, cells: Sequence[Cell]) -> ParsedNotebook:
         """Return the parsed cells: from the cache, or parsed now and cached."""
@@ -42,14 +43,14 @@ class ParseCache:
         cached = _recall(path, name)
         if cached is not None:
             return cached
-        reading = parse_cells(cells)
+        reading = parse_cells(cells, self._more_settings)
         if name is not None and _is_ours(self._folder.parent):
             _remember(path, name, encode_notebook(reading))
         return reading
 
     def recall(self, notebook: Path, cells: Sequence[Cell]) -> ParsedNotebook:
         """Return the parsed cells: from the cache, or parsed now; nothing is written."""
-        return _recall(*self._entry(notebook, cells)) or parse_cells(cells)
+        return _recall(*self._entry(notebook, cells)) or parse_cells(cells, self._more_settings)
 
     def _entry(self, notebook: Path, cells: Sequence[Cell]) -> tuple[Path, str | None]:
         """Return the file of a notebook's entry and the name that a valid one has; None if nothing can be cached."""
@@ -57,7 +58,7 @@ class ParseCache:
         relative = os.fsencode(os.path.relpath(notebook, self._folder))
         path = self._folder / f"{short_digest(bytes_digest(relative), 32)}.txt"
         try:
-            return path, _name(cells, self._now)
+            return path, _name(cells, self._now, self._more_settings)
         except (OSError, UnicodeEncodeError):
             return path, None
 
@@ -93,15 +94,15 @@ def _head(name: str, text: bytes) -> str:
     return f"{name} {bytes_digest(text)}"
 
 
-def reading_digest(cells: Iterable[Cell]) -> str | None:
-    """Return the digest of cells and of the code that parses them in this process.
+def reading_digest(cells: Iterable[Cell], more_settings: Mapping[str, tuple[str, ...]] | None = None) -> str | None:
+    """Return the digest of cells, of the workspace's settings, and of the code that parses them in this process.
 
     None if that code is unknown, because its files may have changed since they were loaded, and for cells that are not
     valid text.
     """
     code = _loaded_code()
     try:
-        return None if code is None else _digest([code.encode(), *_cell_parts(cells)])
+        return None if code is None else _digest([code.encode(), *_cell_parts(cells, more_settings or {})])
     except UnicodeEncodeError:
         return None
 
@@ -118,10 +119,10 @@ def _loaded_code() -> str | None:
     return None if parts is None else _digest(parts)
 
 
-def _name(cells: Iterable[Cell], now: float) -> str | None:
+def _name(cells: Iterable[Cell], now: float, more_settings: Mapping[str, tuple[str, ...]]) -> str | None:
     """Return the digest of everything that parsing depends on; None while our source may be newer than the code."""
     code = _code_parts(now)
-    return None if code is None else _digest([*code, *_cell_parts(cells)])
+    return None if code is None else _digest([*code, *_cell_parts(cells, more_settings)])
 
 
 def _code_parts(now: float) -> list[bytes] | None:
@@ -133,9 +134,10 @@ def _code_parts(now: float) -> list[bytes] | None:
     return parts
 
 
-def _cell_parts(cells: Iterable[Cell]) -> list[bytes]:
-    texts = ((str(cell.number), cell.source, cell.id, ",".join(sorted(cell.tags))) for cell in cells)
-    return [text.encode("utf-8") for each in texts for text in each]
+def _cell_parts(cells: Iterable[Cell], more_settings: Mapping[str, tuple[str, ...]]) -> list[bytes]:
+    texts = [(str(cell.number), cell.source, cell.id, ",".join(sorted(cell.tags))) for cell in cells]
+    set_up = [("setting", name, *users) for name, users in more_settings.items()]
+    return [text.encode("utf-8") for each in (*texts, *set_up) for text in each]
 
 
 def _digest(parts: Iterable[bytes]) -> str:

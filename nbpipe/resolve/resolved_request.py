@@ -49,7 +49,7 @@ class PipelineRequest:
 
     ``base`` is the folder of relative paths. ``force`` is None for no forcing, and empty for all requested steps.
     Where ``steps`` are named, only their errors and those of what they need count. ``cells`` are the ids of the cells,
-    if known.
+    if known; ``more_settings`` those of the workspace with which they were parsed.
     """
 
     notebook: str
@@ -62,6 +62,7 @@ class PipelineRequest:
     start: str | None = None
     force: tuple[str, ...] | None = None
     cells: frozenset[str] = frozenset()
+    more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
-from nbpipe.errors import REPAIR, BadUsage, HistoryDamaged, StoreOutOfReach
+from nbpipe.errors import REPAIR, BadUsage, HistoryDamaged, Refused, StoreOutOfReach
 from nbpipe.history.column_types import leads_inside
+from nbpipe.language.setting_table import ANY_MODULE, ANY_PACKAGE, EVERY_STEP
 from nbpipe.language.source_text import nearest
 from nbpipe.model import ExecutionRecord, RunRecord
 from nbpipe.permissions import close_to_all, culprit, make_folder, may, owner_of
@@ -21,7 +23,9 @@ from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
-_KEYS = ("source", "reuse")
+_KEYS = ("source", "reuse", "settings")
+_SETTING = re.compile(r"%?[^\W\d]\w*(\(\))?([. ][^\W\d]\w*(\(\))?)*(\.\*)?")
+_USERS = (EVERY_STEP, ANY_MODULE, ANY_PACKAGE)
 _POLICIES = {"packages": ("observed", "strict"), "python": ("patch", "minor")}
 
 
@@ -39,12 +43,13 @@ class EnvironmentPolicy:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceLayout:
-    """A workspace's folder and the folders with local modules."""
+    """A workspace's folder, the folders with local modules, and settings beyond those that nbpipe recognises."""
 
     root: Path
     source: tuple[Path, ...] = ()
     policy: EnvironmentPolicy = EnvironmentPolicy()
     passed_over: tuple[str, ...] = ()
+    more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def database(self) -> Path:
@@ -122,9 +127,17 @@ def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
     search = UpwardSearch(near.resolve())
     near = search.near
     folder = search.first(SETTINGS)
-    source, policy = _read_settings(folder / SETTINGS) if folder else ((), EnvironmentPolicy())
+    source, policy, more = _read_settings(folder / SETTINGS) if folder else ((), EnvironmentPolicy(), {})
     root = named.resolve() if named is not None else (search.first(SETTINGS, FOLDER) or near) / FOLDER
-    return WorkspaceLayout(root, source, policy, tuple(search.passed_over))
+    return WorkspaceLayout(root, source, policy, tuple(search.passed_over), more)
+
+
+def settings_near(folder: Path) -> Mapping[str, tuple[str, ...]]:
+    """Return the additional settings for notebooks in a folder; none if the file is invalid: opening tells that."""
+    try:
+        return find_workspace(folder).more_settings
+    except Refused:
+        return {}
 
 
 def make_workspace(place: WorkspaceLayout) -> None:
@@ -205,10 +218,14 @@ source = []
 packages = "observed"
 # And while Python is the same up to its "patch" release, or only its "minor" one.
 python = "patch"
+
+[settings]
+# What ordinary cells set in other libraries, and whose users it concerns:
+# "mylib.configure" = "mylib"
 """
 
 
-def _read_settings(settings: Path) -> tuple[tuple[Path, ...], EnvironmentPolicy]:
+def _read_settings(settings: Path) -> tuple[tuple[Path, ...], EnvironmentPolicy, Mapping[str, tuple[str, ...]]]:
     try:
         table = tomllib.loads(settings.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -216,7 +233,28 @@ def _read_settings(settings: Path) -> tuple[tuple[Path, ...], EnvironmentPolicy]
     for key in table:
         if key not in _KEYS:
             raise BadUsage(f"{settings} has the key `{key}`", nearest(key, _KEYS) or f"It knows: {', '.join(_KEYS)}.")
-    return _source(settings, table.get("source", [])), _policy(settings, table.get("reuse", {}))
+    source, policy = _source(settings, table.get("source", [])), _policy(settings, table.get("reuse", {}))
+    return source, policy, _more_settings(settings, table.get("settings", {}))
+
+
+def _more_settings(settings: Path, table: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(table, dict):
+        raise BadUsage(f"`settings` in {settings} is not a table", "Write it as [settings].")
+    more = {}
+    for name, users in table.items():
+        listed = [users] if isinstance(users, str) else users
+        if not _SETTING.fullmatch(name):
+            hint = 'Write what is called or assigned to, with its module: "mylib.configure" = "mylib"'
+            raise BadUsage(f"[settings] in {settings} has the key `{name}`", hint)
+        if not isinstance(listed, list) or not listed or not all(_is_user(each) for each in listed):
+            hint = f"It may be the name of a library, a list of names, or one of: {', '.join(_USERS)}."
+            raise BadUsage(f"`{name}` in [settings] of {settings} is {users!r}", hint)
+        more[name] = tuple(listed)
+    return more
+
+
+def _is_user(name: object) -> bool:
+    return isinstance(name, str) and (name in _USERS or all(part.isidentifier() for part in name.split(".")))
 
 
 def _policy(settings: Path, table: object) -> EnvironmentPolicy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -94,6 +94,7 @@ class RequestPayload:
     start: str | None
     force: tuple[str, ...] | None
     cells: frozenset[str]
+    more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def encode_submission(submission: Submission) -> str:
         joins=submission.joins,
         gesture=submission.gesture,
         holds=submission.holds,
-        parsed=_parsed(submission.cells, request.reading),
+        parsed=_parsed(submission.cells, request),
     )
     return _encode(message)
 
@@ -185,7 +186,7 @@ def decode_submission(line: str) -> Submission | Reply:
     if isinstance(sent, _Unreadable):
         return Reply(ReplyKind.REFUSED, sent.run, ErrorPayload.of(sent.error))
     values = {each.name: getattr(sent.request, each.name) for each in fields(sent.request)}
-    request = PipelineRequest(reading=_reading(sent.cells, sent.parsed), **values)
+    request = PipelineRequest(reading=_reading(sent.cells, sent.parsed, sent.request.more_settings), **values)
     return Submission(
         sent.cells,
         request,
@@ -211,20 +212,22 @@ def decode_reply(line: str) -> Reply:
     return Reply(ReplyKind.REFUSED, sent.run, ErrorPayload.of(sent.error)) if isinstance(sent, _Unreadable) else sent
 
 
-def _parsed(cells: tuple[Cell, ...], reading: ParsedNotebook) -> ParsedCells | None:
-    digest = reading_digest(cells)
-    text = encode_notebook(reading) if digest is not None else None
+def _parsed(cells: tuple[Cell, ...], request: PipelineRequest) -> ParsedCells | None:
+    digest = reading_digest(cells, request.more_settings)
+    text = encode_notebook(request.reading) if digest is not None else None
     return ParsedCells(digest, text) if digest is not None and text is not None else None
 
 
-def _reading(cells: tuple[Cell, ...], parsed: ParsedCells | None) -> ParsedNotebook:
+def _reading(
+    cells: tuple[Cell, ...], parsed: ParsedCells | None, more_settings: Mapping[str, tuple[str, ...]]
+) -> ParsedNotebook:
     """Return the cells as parsed by the client, or parse them here if the client's parser differs."""
-    if parsed is not None and parsed.digest == reading_digest(cells):
+    if parsed is not None and parsed.digest == reading_digest(cells, more_settings):
         try:
             return decode_notebook(parsed.text)
         except (ValueError, RecursionError):
             pass
-    return parse_cells(cells)
+    return parse_cells(cells, more_settings)
 
 
 def _encode(message: SubmitRun | ReleaseRuns | Reply) -> str:

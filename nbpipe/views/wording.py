@@ -80,6 +80,7 @@ _SUBJECTS: Mapping[str, str] = MappingProxyType(
 _NAMED: Mapping[str, str] = MappingProxyType(
     {
         "definition": "the definition of",
+        "setting": "the setting",
         "module": "the local module",
         "parameter": "parameter",
         "input": "input",

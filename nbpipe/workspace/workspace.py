@@ -29,6 +29,7 @@ from nbpipe.resolve.workspace_layout import (
     find_workspace,
     make_workspace,
     require_writable,
+    settings_near,
     write_settings,
 )
 from nbpipe.resolve.workspace_trust import Objection, accept, is_marked, objections, reason_words
@@ -230,10 +231,11 @@ def request_in(path: Path, found: FoundWorkspace | None) -> PipelineRequest:
     """Return the request for all steps of a saved notebook; a trusted workspace's parse cache is used."""
     path = absolute(path)
     notebook = read_notebook(path)
+    more = found.layout.more_settings if found is not None else settings_near(path.parent)
     if found is None or found.distrust:
-        reading = parse_cells(notebook.cells)
+        reading = parse_cells(notebook.cells, more)
     else:
-        cache = ParseCache(found.layout.readings, time.time())
+        cache = ParseCache(found.layout.readings, time.time(), more)
         reading = (cache.read if is_marked(found.layout.root) else cache.recall)(path, notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
-    return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells)
+    return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells, more_settings=more)
