@@ -99,10 +99,8 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     errors += found.errors
     unread = garbled | _words_of_broken_cells(declaring, wrong)
     files = StepFiles.of(shared, parameters)
-    code = {
-        name: dataclasses.replace(own, uses=files.uses(analyses[name]))
-        for name, own in _with_hidden_changes(analyses, found).items()
-    }
+    visible = _with_hidden_changes(analyses, found)
+    code = {name: dataclasses.replace(own, uses=files.uses(analyses[name])) for name, own in visible.items()}
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     broken = _broken_cells(ordinary, shared.errors)
     return ParsedNotebook(
