@@ -20,6 +20,7 @@ from sample_history import begin, succeed
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history import database_copy
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.workspace import Workspace
 
@@ -113,7 +114,7 @@ def test_a_rollback_that_a_killed_writer_left_is_copied(path):
     child = os.fork()
     if child == 0:
         history = History.open(path, shares_memory=False)
-        with history._database.writing() as connection:
+        with history.database.writing() as connection:
             connection.exec_driver_sql("CREATE TABLE torn (filler TEXT)")
             connection.exec_driver_sql("INSERT INTO torn VALUES (?)", [("x" * 1000,)] * 20_000)
             os._exit(0)
@@ -121,7 +122,7 @@ def test_a_rollback_that_a_killed_writer_left_is_copied(path):
     before = path.read_bytes()
 
     with History.copied(path) as copy:
-        assert copy.damage() == []
+        assert InspectionRepository(copy.database).damage() == []
     assert path.read_bytes() == before
 
 

@@ -18,6 +18,7 @@ from sample_history import begin, put, record
 from nbpipe.history.database import is_ours
 from nbpipe.history.database_copy import copy_database, state_of
 from nbpipe.history.database_identity import require_own
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.model import Status
 from nbpipe.workspace import Workspace
@@ -69,7 +70,7 @@ def copied_as_a_file(path: Path) -> None:
 
 def inspected(path: Path) -> None:
     with History.open(path) as history:
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
 
 
 def verified(path: Path) -> None:

@@ -14,6 +14,7 @@ from sample_pipelines import cells
 
 from nbpipe.compute import outcomes
 from nbpipe.errors import BadUsage
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.runs import RunFilter
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import (
@@ -159,7 +160,7 @@ class Going:
         assert not self._thread.is_alive()
         assert not self.errors
         history = self.workspace.context.history
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
         picture = self.picture()
         assert [each.id for each in picture.current()] == [each.id for each in history.executions.of_run("first")]
         assert all(each.status.terminal for each in [*picture.executions.values(), *picture.attempts.values()])
@@ -341,7 +342,7 @@ def test_a_run_that_broke_off_takes_no_more(going):
     picture = going.picture()
     assert picture.status is Status.LOST
     assert {each.status for each in picture.executions.values()} == {Status.LOST}
-    assert going.workspace.context.history.damage() == []
+    assert InspectionRepository(going.workspace.context.history.database).damage() == []
 
 
 def test_a_request_that_is_wrong_is_refused_and_the_run_goes_on(going):

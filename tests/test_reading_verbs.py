@@ -91,7 +91,7 @@ def killed_writer(folder: Path) -> None:
     child = os.fork()
     if child == 0:
         history = History.open(folder / ".nbpipe" / "history.db")
-        with history._database.writing() as connection:
+        with history.database.writing() as connection:
             connection.exec_driver_sql("UPDATE runs SET status = 'running', owner = 'gone' WHERE number = 2")
         os._exit(0)
     os.waitpid(child, 0)

@@ -20,6 +20,7 @@ from test_reuse_lookup import flip
 from nbpipe.codec import gunzip_text
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
 from nbpipe.history.attempts import RunChanges
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.rebuild_archive import archive_text, read_archived_result
 from nbpipe.history.runs import RunFilter
 from nbpipe.history.store import History
@@ -228,7 +229,7 @@ def _foreign(bench: Bench) -> None:
 
 def test_the_database_answers_for_itself(bench):
     with History.open(database(bench)) as history:
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
 
 
 def _failing(job: Job, output: str) -> str:

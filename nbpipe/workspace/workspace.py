@@ -16,6 +16,7 @@ from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.file_system_kind import shares_memory
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import BadUsage, HistoryDamaged, HistoryOutOfReach
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
@@ -202,7 +203,7 @@ class Workspace:
 
 
 def _history_problems(history: History) -> list[VerificationProblem]:
-    return [VerificationProblem("history", message) for message in history.damage()]
+    return [VerificationProblem("history", message) for message in InspectionRepository(history.database).damage()]
 
 
 def _repaired_history(layout: WorkspaceLayout, astray: Sequence[Path]) -> list[VerificationProblem]:
