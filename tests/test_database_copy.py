@@ -23,6 +23,7 @@ from nbpipe.history import database_copy
 from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 _WRITE = """
 import pathlib, sys, time
@@ -85,10 +86,10 @@ def test_a_damaged_first_page_with_a_filled_log_is_repaired(path, damage):
         file.write(damage)
 
     with pytest.raises(HistoryDamaged):
-        Workspace.verify(path.parent.parent)
-    Workspace.verify(path.parent.parent, repair=True)
+        verify_workspace(path.parent.parent)
+    verify_workspace(path.parent.parent, repair=True)
 
-    assert Workspace.verify(path.parent.parent).problems == ()
+    assert verify_workspace(path.parent.parent).problems == ()
 
 
 def test_a_locked_database_is_not_waited_for_without_end(path, monkeypatch):

@@ -22,6 +22,7 @@ from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.model import Status
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 # SQLite's shared lock on a database, and the lock on its shared memory that says that it is in use.
 _LOCKS = {"": (0x40000002, 510), "-shm": (128, 1)}
@@ -74,7 +75,7 @@ def inspected(path: Path) -> None:
 
 
 def verified(path: Path) -> None:
-    Workspace.verify(path.parent.parent)
+    verify_workspace(path.parent.parent)
 
 
 def looked_at(path: Path) -> None:

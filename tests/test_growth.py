@@ -30,7 +30,8 @@ from nbpipe.model import (
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
-from nbpipe.workspace import ActiveRun, Workspace
+from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import ActiveRun, execute_run
 
 A = "%%step a -o x\nx = 1"
 A2 = "%%step a -o x\nx = 2"
@@ -113,7 +114,9 @@ class Going:
 
         try:
             wishes = RunOptions(run="first")
-            self.reports.append(self.workspace.runs.run(asked, wishes, executors=lambda: self.executor, began=began))
+            self.reports.append(
+                execute_run(self.workspace, asked, wishes, executors=lambda: self.executor, began=began)
+            )
         except BaseException as error:  # noqa: BLE001  # it is asserted on by the test
             self.errors.append(error)
 
@@ -381,7 +384,7 @@ def test_the_log_tells_what_stands_for_each_request(going):
 
 
 def test_only_results_older_than_the_run_are_reused_ones(going):
-    report = going.workspace.runs.run(going.request(A), RunOptions(run="earlier"), executors=lambda: going.executor)
+    report = execute_run(going.workspace, going.request(A), RunOptions(run="earlier"), executors=lambda: going.executor)
     assert [each.status for each in report.steps] == [Status.SUCCEEDED]
 
     going.start(A, B)

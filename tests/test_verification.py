@@ -27,6 +27,7 @@ from nbpipe.history.store import History
 from nbpipe.model import Job, MetricPoint, MetricsLogged
 from nbpipe.run.verification import VerificationReport
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 MAKE = "%%step make -o a:json,folder:dir\na = 3"
 USE = "%%step use -i a -o b:json\nb = a * 2"
@@ -42,7 +43,7 @@ def bench(tmp_path):
 
 def verify(bench: Bench, **options: Any) -> VerificationReport:
     """Verify the workspace of the bench."""
-    return Workspace.verify(bench.folder, **options)
+    return verify_workspace(bench.folder, **options)
 
 
 def database(bench: Bench) -> Path:

@@ -18,6 +18,7 @@ from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions
 from nbpipe.verbs.responses import RunReportResponse
 from nbpipe.workspace import Workspace, request_in
+from nbpipe.workspace.run_execution import execute_run
 
 
 class ShellCaller:
@@ -96,7 +97,7 @@ class ShellCaller:
     def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> RunReportResponse:
         """Run the steps while a progress bar, or plain lines, show their progress."""
         with self.screen.following() as follower:
-            report = self.workspace.runs.run(request, run_options, follower.updated, began=follower.begin)
+            report = execute_run(self.workspace, request, run_options, follower.updated, began=follower.begin)
         numbers = self.workspace.runs.origin_numbers(report.steps)
         return RunReportResponse(report, numbers, self.workspace.runs.metrics(report.run.id, report.steps))
 

@@ -18,7 +18,7 @@ from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.views import json_output, text_tables
 from nbpipe.views.terminal_text import harmless, harmless_json, harmless_lines
 from nbpipe.views.wording import warning_line
-from nbpipe.workspace import ActiveRun
+from nbpipe.workspace.run_execution import ActiveRun
 
 
 class RunListener(Protocol):

@@ -86,7 +86,7 @@ def _check_notebooks(history: History, layout: WorkspaceLayout, *, repair: bool)
     return problems
 
 
-def verify_workspace(
+def verify_records(
     history: History,
     materializer: Materializer,
     layout: WorkspaceLayout,

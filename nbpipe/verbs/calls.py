@@ -40,6 +40,10 @@ from nbpipe.verbs.responses import (
 from nbpipe.verbs.syntax import Invocation
 from nbpipe.views.run_comparison import ComparedRun
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_launch import launch_run
+from nbpipe.workspace.run_watch import watch_run
+from nbpipe.workspace.trust import trust_workspace
+from nbpipe.workspace.verification import verify_workspace
 
 _PAUSE = 0.2
 
@@ -64,7 +68,7 @@ def run(invocation: Invocation, caller: Caller) -> RunReportResponse | DetachedR
     if invocation[options.DETACH]:
         workspace = caller.workspace
         submission = Submission(caller.cells(), request, run_options, workspace.layout.root)
-        return DetachedResponse(*workspace.launch(submission))
+        return DetachedResponse(*launch_run(workspace, submission))
     return caller.carry_out(request, run_options)
 
 
@@ -98,7 +102,7 @@ def status(invocation: Invocation, caller: Caller) -> RecordedRunResponse | None
 
 def _follow(caller: Caller, run: RunRecord) -> None:
     """Have the caller show the changes in the run until it has ended."""
-    watcher = caller.workspace.runs.watch(run.id)
+    watcher = watch_run(caller.workspace, run.id)
     while True:
         update = watcher.look()
         caller.updated(update)
@@ -188,12 +192,12 @@ def compare(invocation: Invocation, caller: Caller) -> ComparisonResponse:
 def verify(invocation: Invocation, caller: Caller) -> VerificationResponse:
     """Return whether every recorded output is present and intact."""
     full, repair = invocation[options.FULL], invocation[options.REPAIR]
-    return VerificationResponse(Workspace.verify(caller.folder, caller.named_workspace, full=full, repair=repair))
+    return VerificationResponse(verify_workspace(caller.folder, caller.named_workspace, full=full, repair=repair))
 
 
 def trust(_invocation: Invocation, caller: Caller) -> TrustResponse:
     """Have this user trust the workspace from now on."""
-    return TrustResponse(Workspace.trust(caller.folder, caller.named_workspace))
+    return TrustResponse(trust_workspace(caller.folder, caller.named_workspace))
 
 
 def lint(invocation: Invocation, caller: Caller) -> LintResponse:

@@ -14,7 +14,7 @@ from nbpipe.run.acceptance import AcceptedResult
 from nbpipe.run.reports import Explanation, PlanResult, RunReport
 from nbpipe.run.verification import VerificationReport
 from nbpipe.views.run_comparison import ComparedRun
-from nbpipe.workspace import AcceptedWorkspace
+from nbpipe.workspace.trust import AcceptedWorkspace
 
 
 @dataclass(frozen=True, slots=True)
