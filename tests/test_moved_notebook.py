@@ -28,7 +28,9 @@ from nbpipe.model import AttemptEnded, AttemptStarted, Job, Status
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.acceptance import accept_step
 from nbpipe.workspace.run_execution import execute_run
+from nbpipe.workspace.step_contexts import context_in_run, context_now
 from nbpipe.workspace.verification import verify_workspace
 
 CELLS = (
@@ -111,7 +113,7 @@ class Project:
     def debug(self, step: str) -> StepContext:
         """Return what a step found."""
         with self.open() as workspace:
-            return workspace.results.step_context(str(self.path), step)
+            return context_in_run(workspace, str(self.path), step)
 
     def edit(self, old: str, new: str) -> None:
         """Change the notebook's cells."""
@@ -212,7 +214,7 @@ def test_a_project_elsewhere_debugs_with_its_own_files(elsewhere):
 
 def test_a_project_elsewhere_finds_what_a_step_would_get_now(elsewhere):
     with elsewhere.open() as workspace:
-        context = workspace.plans.step_context(request_for(elsewhere.path, workspace.layout), "total")
+        context = context_now(workspace, request_for(elsewhere.path, workspace.layout), "total")
 
     assert Path(context.inputs[0].paths[0]).read_text() == "[1, 2]"
 
@@ -221,7 +223,7 @@ def test_a_project_elsewhere_accepts_its_old_result(elsewhere):
     elsewhere.edit("'adding'", "'adding up'")
     assert elsewhere.verdicts()["total"] == "run"
     with elsewhere.open() as workspace:
-        workspace.plans.accept(request_for(elsewhere.path, workspace.layout), "total")
+        accept_step(workspace, request_for(elsewhere.path, workspace.layout), "total")
 
     assert elsewhere.verdicts() == REUSED
     assert elsewhere.run() == []
@@ -323,7 +325,7 @@ def test_what_only_reads_finds_the_history_of_a_renamed_notebook_and_writes_noth
         assert (run.number, len(steps)) == (1, 3)
         assert workspace.results.executed_notebook(path, "total").is_file()
         assert workspace.results.output(path, "total").format == "json"
-        assert workspace.results.step_context(path, "load").notes == ()
+        assert context_in_run(workspace, path, "load").notes == ()
         explained = workspace.plans.why(request_for(after.path, workspace.layout), "total")
         assert explained.last is not None
         assert workspace.context.history.pipelines.all() == before

@@ -6,20 +6,21 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import NoReturn
 
 from nbpipe import __version__
 from nbpipe.cli.completion import completions
 from nbpipe.cli.printed_text import print_lines
 from nbpipe.cli.streams import lenient
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NbpipeError
 from nbpipe.verbs.parser import parse
 from nbpipe.verbs.syntax import Face, HelpRequest
 from nbpipe.verbs.usage import verb_help, verbs_help
 
 # Loaded by its name: what only tells something waits for no database.
-_VERB_CALL = "nbpipe.cli.verb_call"
+_CALL = "nbpipe.cli.verb_call:call_verb"
+_REFUSE = "nbpipe.cli.verb_call:refuse"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -44,11 +45,11 @@ def outcome(words: Sequence[str]) -> int:
     try:
         parsed = parse(words, Face.SHELL)
     except NbpipeError as error:
-        code = import_module(_VERB_CALL).refuse(error, as_json=as_json)
+        code = load_entry_point(_REFUSE)(error, as_json=as_json)
         return code
     if isinstance(parsed, HelpRequest):
         return _tell([verb_help(parsed.verb, Face.SHELL) if parsed.verb else verbs_help(Face.SHELL)])
-    code = import_module(_VERB_CALL).call_verb(parsed, as_json=as_json)
+    code = load_entry_point(_CALL)(parsed, as_json=as_json)
     return code
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.compute.target_executors import executor_of
+from nbpipe.compute.targets import default_target
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
 from nbpipe.magics.cell_run import CellRun

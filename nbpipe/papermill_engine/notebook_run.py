@@ -32,6 +32,7 @@ from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import NewAttemptEvents, RunUpdate
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.notebook_check import check_notebook
 from nbpipe.workspace.run_execution import execute_run
 
 _PAUSE = 0.05
@@ -51,7 +52,7 @@ def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> N
     schedule = cell_schedule(cells, reading)
     with Workspace.open(base) as workspace:
         try:
-            workspace.plans.check(request)
+            check_notebook(workspace, request)
         except NbpipeError as error:
             _refuse(nb_man, error)
             return

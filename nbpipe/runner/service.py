@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nbpipe.compute.shared_executor import SharedExecutor
-from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.compute.target_executors import executor_of
+from nbpipe.compute.targets import default_target
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.run.messages import ErrorPayload, ReleaseRuns, Reply, ReplyKind, decode_message
 from nbpipe.run.runner_client import LOG_FILE

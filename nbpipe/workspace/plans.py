@@ -1,4 +1,4 @@
-"""Plans, explanations, advice, and the acceptance of results for new code."""
+"""Plans and explanations."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbpipe.authoring.pipeline_advice import pipeline_advice
-from nbpipe.authoring.step_context import StepContext, current_step_context
 from nbpipe.model import PipelineRecord, PipelineWarning
 from nbpipe.planning.plan import Planner, StepDecision, plan_steps
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
-from nbpipe.run.acceptance import AcceptedResult, accept_result
-from nbpipe.run.process_identity import this_user
 from nbpipe.run.reports import Explanation, PlanResult
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
@@ -39,11 +35,6 @@ class Plans:
     context: WorkspaceContext
     catalog: Catalog
 
-    def check(self, request: PipelineRequest) -> tuple[PipelineWarning, ...]:
-        """Return warnings about a notebook; raise its errors."""
-        pinned = self.pin(request)
-        return (*pinned.warnings, *pipeline_advice(pinned.resolved, self.context.history, pinned.pipeline.id))
-
     def plan(self, request: PipelineRequest) -> PlanResult:
         """Return what would run, what is reused, and why, without executing anything."""
         pinned = self.pin(request)
@@ -52,7 +43,7 @@ class Plans:
 
     def why(self, request: PipelineRequest, step: str) -> Explanation:
         """Return why a step would run or be reused, compared with its nearest earlier result."""
-        pinned, decision = self._decide(request, step)
+        pinned, decision = self.decide(request, step)
         history, layout = self.context.history, self.context.layout
         recorded = history.executions.newest_of_step(pinned.pipeline.id, step)
         before = history.executions.latest(pinned.pipeline.id).get(step)
@@ -60,21 +51,6 @@ class Plans:
             step, decision.verdict, layout.located(before) if before else None, decision.components,
             layout.located(recorded) if recorded else None,
         )  # fmt: skip
-
-    def accept(self, request: PipelineRequest, step: str) -> AcceptedResult:
-        """Accept a step's newest result for its present code; raise BadUsage if that is not possible."""
-        pinned, decision = self._decide(request, step)
-        return accept_result(
-            decision, pinned.planner, pinned.resolved.around, self.context.history, user=this_user(),
-            now=self.context.clock(),
-        )  # fmt: skip
-
-    def step_context(self, request: PipelineRequest, step: str) -> StepContext:
-        """Return a step's context now, with inputs from up-to-date results; raise BadUsage if one is missing."""
-        pinned = self.pin(dataclasses.replace(request, steps=(step,)))
-        return current_step_context(
-            pinned.resolved, plan_steps(pinned.planner, pinned.resolved.selected), step, self.context.materializer
-        )
 
     def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
         """Return a request with everything pinned that a plan depends on; raise the notebook's errors.
@@ -91,6 +67,7 @@ class Plans:
         warnings = (*context.warnings(), *notes, *resolved.warnings, *resolved.graph.pipeline.warnings)
         return PinnedRequest(resolved, planner, identified.pipeline, warnings)
 
-    def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedRequest, StepDecision]:
+    def decide(self, request: PipelineRequest, step: str) -> tuple[PinnedRequest, StepDecision]:
+        """Return the decision about a step, and the request for it with everything pinned."""
         pinned = self.pin(dataclasses.replace(request, steps=(step,)))
         return pinned, plan_steps(pinned.planner, pinned.resolved.selected)[step]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.compute.target_executors import executor_of
+from nbpipe.compute.targets import default_target
 from nbpipe.model import PipelineWarning, RunRecord, Status
 from nbpipe.planning.run_state import RunState
 from nbpipe.resolve.git import git_state
