@@ -15,8 +15,9 @@ from typing import Any
 from nbpipe.errors import BadDirective, Refusals, Refused, SourceLocation
 from nbpipe.language.directives import DeclarationText, marker, read_declaration_text
 from nbpipe.language.notebook_file import read_notebook
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parameters import settle_parameters
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.quick_fix import declare_missing_input
 from nbpipe.language.source_text import lines_of
 from nbpipe.model import Cell, PipelineWarning

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
@@ -16,35 +15,14 @@ from nbpipe.language.directives import StepDeclaration, marker, read_defaults, r
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.source_text import line_span, lines_of, nearest
 from nbpipe.language.step_analysis import NotebookScope, analyse_step
-from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepCode, StepOptions
+from nbpipe.model import Cell, Parameter, Step, StepCell, StepCode, StepOptions
 
 _BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d]\w*")
 _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedNotebook:
-    """The parsed cells; ``errors`` is empty if they can be planned, ``unbound`` lists outputs not bound yet.
-
-    ``unread`` are the words in erroneous cells: names that these cells may define.
-    """
-
-    steps: tuple[Step, ...]
-    parameters: tuple[Parameter, ...]
-    code: Mapping[str, StepCode]
-    injected: Mapping[str, Any] = field(default_factory=dict)
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    unbound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    errors: tuple[Refused, ...] = ()
-    unread: frozenset[str] = frozenset()
-
-    @property
-    def warnings(self) -> tuple[PipelineWarning, ...]:
-        """Return the advice about all steps."""
-        return tuple(warned for code in self.code.values() for warned in code.warnings)
 
 
 def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
@@ -77,18 +55,6 @@ def parse_cells(cells: Sequence[Cell]) -> ParsedNotebook:
             unbound[step.name] = analysed.unbound
     unread = garbled | _words_of_broken_cells(declaring, wrong)
     return ParsedNotebook(tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread)
-
-
-def unbound_errors(reading: ParsedNotebook) -> list[Refused]:
-    """Return an error for each step with a value output that no statement can bind."""
-    return [
-        BadPipeline(
-            f"no statement of the step binds its output `{name}`",
-            f"Assign to `{name}`, or declare `-o {name}:file` or `-o {name}:dir` for a path to write to.",
-            output.place if (output := step.output(name)) else step.place,
-        )
-        for step in reading.steps for name in reading.unbound.get(step.name, ())
-    ]  # fmt: skip
 
 
 def _kind(cell: Cell) -> str:

@@ -13,7 +13,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbpipe.compute.target_executors import executor_of
 from nbpipe.compute.targets import default_target
 from nbpipe.data.notebook_classes import share_classes
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.magics.cell_run import CellRun
 from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
 from nbpipe.magics.gestures import Gestures

@@ -9,7 +9,7 @@ from pathlib import Path
 from nbpipe.compute import worker_entry_points
 from nbpipe.data.materializer import Materializer
 from nbpipe.entry_points import load_entry_point
-from nbpipe.language.notebook_parser import ParsedNotebook
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.model import Artifact
 from nbpipe.run.job_factory import definition_digests
 

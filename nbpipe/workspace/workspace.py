@@ -15,9 +15,8 @@ from nbpipe.data.materializer import Materializer
 from nbpipe.errors import BadUsage, HistoryOutOfReach
 from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
-from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.resolve.found_workspace import FoundWorkspace, look_up_workspace
-from nbpipe.resolve.parse_cache import ParseCache
+from nbpipe.resolve.parse_cache import ParseCache, parse
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import (
     WorkspaceLayout,
@@ -147,7 +146,7 @@ def request_in(path: Path, found: FoundWorkspace | None) -> PipelineRequest:
     path = absolute(path)
     notebook = read_notebook(path)
     if found is None or found.distrust:
-        reading = parse_cells(notebook.cells)
+        reading = parse(notebook.cells)
     else:
         cache = ParseCache(found.layout.readings, time.time())
         reading = (cache.read if is_marked(found.layout.root) else cache.recall)(path, notebook.cells)
