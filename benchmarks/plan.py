@@ -32,6 +32,7 @@ from nbpipe.resolve.resolved_request import resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.run_execution import execute_run
 
 SIZES = (50, 1_000, 10_000)
 LAYER = 10
@@ -194,7 +195,7 @@ def prepare(folder: Path, steps: int) -> tuple[Path, float]:
     path = folder / "pipeline.ipynb"
     notebook(path, steps)
     with Workspace.open(folder) as workspace:
-        report = workspace.runs.run(request_for(path), RunOptions(), executors=Instant)
+        report = execute_run(workspace, request_for(path), RunOptions(), executors=Instant)
     if report.run.status is not Status.SUCCEEDED:
         sys.exit(f"{steps} steps: the run ended {report.run.status}")
     return path, report.seconds

@@ -22,6 +22,7 @@ from plan import Instant, notebook, used
 from nbpipe.model import Job, Status
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.run_execution import execute_run
 
 SIZES = (100, 1_000, 10_000)
 
@@ -62,7 +63,7 @@ def carry_out(folder: Path, steps: int) -> None:
     executor = Watched(steps)
     begin = used()
     with Workspace.open(folder) as workspace:
-        report = workspace.runs.run(request_for(path), RunOptions(), executors=lambda: executor)
+        report = execute_run(workspace, request_for(path), RunOptions(), executors=lambda: executor)
     seconds = used() - begin
     if report.run.status is not Status.SUCCEEDED:
         sys.exit(f"{steps} steps: the run ended {report.run.status}")

@@ -16,6 +16,7 @@ from nbpipe.model import ExecutionRecord, Status
 from nbpipe.run.reports import PlanResult, RunReport
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.run_execution import execute_run
 
 
 def write_notebook(path: Path, cells: Iterable[str], *, parameters: int | None = None, kernel: str = "python3") -> Path:
@@ -63,7 +64,7 @@ class Author:
         try:
             with Workspace.open(self.folder) as workspace:
                 request = dataclasses.replace(request_for(self.write(), workspace.layout), **asked)
-                self.report = workspace.runs.run(request, run_options or RunOptions(), executors=lambda: executor)
+                self.report = execute_run(workspace, request, run_options or RunOptions(), executors=lambda: executor)
         finally:
             executor.close()
         return {step.step for step in self.report.steps if step.attempts}

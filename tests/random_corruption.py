@@ -35,6 +35,7 @@ from nbpipe.model import (
 )
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.run_execution import execute_run
 
 CELLS = (
     "factor = 3\n\ndef scaled(x):\n    return [factor * each for each in x]",
@@ -113,7 +114,7 @@ def run(folder: Path, executor: Recorded | None = None, **asked: Any) -> dict[st
     """Run the notebook of a folder to its end, and get the values of its outputs."""
     with Workspace.open(folder) as workspace:
         request = request_for(folder / NOTEBOOK, workspace.layout)
-        report = workspace.runs.run(request, RunOptions(**asked), None, lambda: executor or Recorded())
+        report = execute_run(workspace, request, RunOptions(**asked), None, lambda: executor or Recorded())
     return {
         artifact.name: _value(path_in(folder, artifact)) for step in report.steps for artifact in step.artifacts
     } | {"statuses": {step.step: step.status.value for step in report.steps}}

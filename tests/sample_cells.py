@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.model import Cell, StepCode
 
 

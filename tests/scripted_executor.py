@@ -35,6 +35,7 @@ from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import PlanResult, RunReport
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import execute_run
 
 
 class Fail(Exception):
@@ -157,9 +158,9 @@ class Bench:
             self.executor.work = work
         self.executor.jobs.clear()
         with Workspace.open(self.folder) as workspace:
-            self.report = workspace.runs.run(
-                self.request(**asked), run_options or RunOptions(), lambda update: self.seen.extend(update.executions),
-                lambda: self.executor,
+            self.report = execute_run(
+                workspace, self.request(**asked), run_options or RunOptions(),
+                lambda update: self.seen.extend(update.executions), lambda: self.executor,
             )  # fmt: skip
         return [job.step for job in self.executor.jobs]
 

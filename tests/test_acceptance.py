@@ -11,6 +11,7 @@ from nbpipe.errors import BadUsage
 from nbpipe.history.store import History
 from nbpipe.run.acceptance import AcceptedResult
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.acceptance import accept_step
 
 MAKE = "%%step make -o a:json\nprint('one')\na = 3"
 USE = "%%step use -i a -o b:json\nb = a * 2"
@@ -26,7 +27,7 @@ def bench(tmp_path):
 def accept(bench: Bench, step: str, **asked: Any) -> AcceptedResult:
     """Accept a step's last result for the cells as they are."""
     with Workspace.open(bench.folder) as workspace:
-        return workspace.plans.accept(bench.request(**asked), step)
+        return accept_step(workspace, bench.request(**asked), step)
 
 
 def test_a8_an_accepted_result_stands_for_the_new_code_and_says_so(bench):

@@ -8,16 +8,20 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
+from notebook_author import Author
 
 import nbpipe
 from nbpipe import errors
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NbpipeError, Refusals, Refused, SourceLocation
 from nbpipe.execution.attempt.runtime_bundle import write_bundle
 from nbpipe.verbs.table import VERBS
@@ -65,6 +69,44 @@ FACES_OF_OTHERS = ("nbpipe.execution", "nbpipe.magics", "nbpipe.papermill_engine
 
 # Loaded by its name when a cluster starts, and by its worker process.
 CLUSTER_ONLY = ("nbpipe.compute.private_nodes",)
+
+ENTRY_POINT = re.compile(r"nbpipe(\.\w+)+:\w+")
+
+# Nobody imports the worker's wing, and one module names its entry points.
+NAMES_WORKER = ("nbpipe.compute.worker_entry_points",)
+
+_RUNNING = (
+    "nbpipe.compute.dask_executor", "nbpipe.compute.local_cluster", "nbpipe.planning.run_state",
+    "nbpipe.planning.stimuli", "nbpipe.planning.instructions", "nbpipe.run.driver",
+    "nbpipe.run.job_factory", "nbpipe.run.messages",
+    "nbpipe.run.run_watcher", "nbpipe.run.runner_client", "nbpipe.run.submission", "nbpipe.workspace.run_",
+    "nbpipe.verbs.run_", "nbpipe.cli.run_progress", "nbpipe.cli.run_rendering",
+)  # fmt: skip
+_CHECKING = (
+    "nbpipe.history.inspection", "nbpipe.history.salvage", "nbpipe.history.rebuild_archive", "nbpipe.run.archive_files",
+    "nbpipe.run.result_recovery", "nbpipe.run.verification", "nbpipe.run.workspace_repair", "nbpipe.workspace.trust",
+    "nbpipe.workspace.verification", "nbpipe.verbs.verification_calls",
+)  # fmt: skip
+_WRITING = (
+    "nbpipe.authoring", "nbpipe.data.job_file", "nbpipe.data.postmortem", "nbpipe.language.declaration_formatter",
+    "nbpipe.language.notebook_text_edits", "nbpipe.language.quick_fix", "nbpipe.verbs.authoring_calls",
+    "nbpipe.verbs.debug_calls",
+)  # fmt: skip
+_COMPARING = ("nbpipe.views.run_comparison", "nbpipe.verbs.comparison_calls")
+_PARSING = (
+    "nbpipe.language.definitions", "nbpipe.language.directives", "nbpipe.language.name_analysis",
+    "nbpipe.language.notebook_parser", "nbpipe.language.step_analysis", "nbpipe.workspace.notebook_traits",
+)  # fmt: skip
+_TELLING = ("nbpipe.cli.completion", "nbpipe.language.completion", "nbpipe.verbs.completion", "nbpipe.verbs.usage")
+_OTHERS = (*_RUNNING, *_CHECKING, *_WRITING, *_COMPARING, *_PARSING, *_TELLING)
+
+# What a shell that calls a verb for an unchanged notebook does not wait for.
+NOT_LOADED = {
+    "plan": (*_OTHERS, "nbpipe.verbs.recorded_run_calls", "nbpipe.verbs.result_calls", "nbpipe.views.html"),
+    "status": (*_OTHERS, "nbpipe.verbs.plan_calls", "nbpipe.verbs.result_calls", "nbpipe.views.html"),
+    "why": _OTHERS,
+    "logs": (*_OTHERS, "nbpipe.verbs.plan_calls", "nbpipe.views.html"),
+}
 
 # Where an exception of any kind is turned into a value: the borders of the house.
 BORDERS = {
@@ -141,7 +183,8 @@ def test_what_only_tells_something_loads_no_database(words):
     program += f"with contextlib.redirect_stdout(out): assert outcome({words}) == 0\nassert out.getvalue()"
     loaded = loaded_by(f"exec({program!r})")
 
-    assert {"sqlalchemy", "msgspec", "nbpipe.history", "nbpipe.verbs.calls"} & loaded == set()
+    assert {"sqlalchemy", "msgspec", "nbpipe.history", "nbpipe.verbs.verb_call"} & loaded == set()
+    assert [name for name in loaded if name.startswith("nbpipe.verbs.") and name.endswith("_calls")] == []
 
 
 def test_the_bare_package_loads_nothing_of_its_own():
@@ -189,11 +232,72 @@ def test_own_modules_are_imported_at_the_top():
     assert hidden == set()
 
 
+def contracts() -> list[dict[str, Any]]:
+    """Get the contracts about imports."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = config["tool"]["importlinter"]["contracts"]
+    return found
+
+
+def entry_points() -> Iterator[tuple[str, str]]:
+    """Get each module of the package with the entry points that it names."""
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and ENTRY_POINT.fullmatch(node.value):
+                yield module, node.value
+
+
+ENTRY_POINTS = sorted(set(entry_points()))
+
+
+@pytest.mark.parametrize("name", sorted({name for _, name in ENTRY_POINTS}))
+def test_every_entry_point_exists(name):
+    """A function that is named in a string is there when its module is loaded at last."""
+    assert callable(load_entry_point(name))
+
+
+def test_entry_points_obey_the_floors():
+    """What a module names in a string it might have imported: only the worker's wing is reached by name alone."""
+    (floors,) = [contract["layers"] for contract in contracts() if contract["type"] == "layers"]
+    height = {room: -place for place, floor in enumerate(floors) for room in floor.split(" | ")}
+    named = [(module, name.partition(":")[0]) for module, name in ENTRY_POINTS if module not in NAMES_WORKER]
+    rooms = {(module.split(".")[1], target.split(".")[1]) for module, target in named}
+
+    assert {(room, target) for room, target in rooms if room != target and height[room] <= height[target]} == set()
+    for contract in contracts():
+        if contract["type"] == "forbidden":
+            sources = tuple(f"{source}." for source in contract["source_modules"])
+            targets = tuple(f"{target}." for target in contract["forbidden_modules"])
+            crossing = [pair for pair in named if pair[0].startswith(sources) and pair[1].startswith(targets)]
+            assert crossing == [], contract["name"]
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory):
+    """Return a notebook whose only step has been executed, and which is in the cache of parsed notebooks."""
+    # Young source is not trusted to be the code that was loaded, so nothing that it parses is cached.
+    newest = max(path.stat().st_mtime for path in MODULES.values())
+    time.sleep(max(0.0, newest + 11 - time.time()))
+    author = Author(tmp_path_factory.mktemp("project"), "%%step make -o a:json\nprint('making')\na = 1")
+    assert author.run() == {"make"}
+    return author.write()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("verb", sorted(NOT_LOADED))
+def test_a_verb_loads_only_what_it_needs(verb, notebook):
+    """A shell waits for each module that a verb loads: reading loads nothing that runs, checks or repairs."""
+    words = [verb, str(notebook), *(["make"] if verb in ("why", "logs") else [])]
+    program = "import contextlib, io; from nbpipe.cli.command import outcome; out = io.StringIO()\n"
+    program += f"with contextlib.redirect_stdout(out): assert outcome({words}) == 0\nassert out.getvalue()"
+    loaded = loaded_by(f"exec({program!r})")
+
+    assert [name for name in sorted(loaded) if name.startswith(NOT_LOADED[verb])] == []
+
+
 def test_the_contracts_have_no_exceptions():
     """An ignored import in a contract is the first crack."""
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-
-    assert [contract["name"] for contract in config["contracts"] if "ignore_imports" in contract] == []
+    assert [contract["name"] for contract in contracts() if "ignore_imports" in contract] == []
 
 
 @pytest.mark.parametrize("floor", PURE)

@@ -17,6 +17,7 @@ from socket_kernel import PlainKernel
 from nbpipe.history.runs import RunFilter
 from nbpipe.model import Status
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_watch import watch_run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
@@ -173,7 +174,7 @@ def test_a_run_is_cancelled_from_elsewhere_while_an_ordinary_cell_runs(kernel, t
     with Workspace.open(tmp_path) as workspace:
         (run,) = workspace.runs.find(RunFilter())
         assert run.status is Status.RUNNING
-        workspace.runs.watch(run.id).cancel("")
+        watch_run(workspace, run.id).cancel("")
         deadline = time.monotonic() + 3
         while not workspace.runs.show(run.id)[0].status.terminal and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -20,8 +20,10 @@ from sample_history import begin, succeed
 
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history import database_copy
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 _WRITE = """
 import pathlib, sys, time
@@ -84,10 +86,10 @@ def test_a_damaged_first_page_with_a_filled_log_is_repaired(path, damage):
         file.write(damage)
 
     with pytest.raises(HistoryDamaged):
-        Workspace.verify(path.parent.parent)
-    Workspace.verify(path.parent.parent, repair=True)
+        verify_workspace(path.parent.parent)
+    verify_workspace(path.parent.parent, repair=True)
 
-    assert Workspace.verify(path.parent.parent).problems == ()
+    assert verify_workspace(path.parent.parent).problems == ()
 
 
 def test_a_locked_database_is_not_waited_for_without_end(path, monkeypatch):
@@ -113,7 +115,7 @@ def test_a_rollback_that_a_killed_writer_left_is_copied(path):
     child = os.fork()
     if child == 0:
         history = History.open(path, shares_memory=False)
-        with history._database.writing() as connection:
+        with history.database.writing() as connection:
             connection.exec_driver_sql("CREATE TABLE torn (filler TEXT)")
             connection.exec_driver_sql("INSERT INTO torn VALUES (?)", [("x" * 1000,)] * 20_000)
             os._exit(0)
@@ -121,7 +123,7 @@ def test_a_rollback_that_a_killed_writer_left_is_copied(path):
     before = path.read_bytes()
 
     with History.copied(path) as copy:
-        assert copy.damage() == []
+        assert InspectionRepository(copy.database).damage() == []
     assert path.read_bytes() == before
 
 

@@ -18,9 +18,11 @@ from sample_history import begin, put, record
 from nbpipe.history.database import is_ours
 from nbpipe.history.database_copy import copy_database, state_of
 from nbpipe.history.database_identity import require_own
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.model import Status
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 # SQLite's shared lock on a database, and the lock on its shared memory that says that it is in use.
 _LOCKS = {"": (0x40000002, 510), "-shm": (128, 1)}
@@ -69,11 +71,11 @@ def copied_as_a_file(path: Path) -> None:
 
 def inspected(path: Path) -> None:
     with History.open(path) as history:
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
 
 
 def verified(path: Path) -> None:
-    Workspace.verify(path.parent.parent)
+    verify_workspace(path.parent.parent)
 
 
 def looked_at(path: Path) -> None:

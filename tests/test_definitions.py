@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_cells import cells, code_of, fine, read, shared_names, wrong
 
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.step_notebook import render_step_notebook
 
 STEP = "%%step train -o result\nresult = [run(3), Model(2).fit(), LIMIT, REGISTRY, table[0], math.pi]"

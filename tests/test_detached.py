@@ -21,6 +21,7 @@ from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import RunRecord, Status
 from nbpipe.run.submission import Lifetime, RunOptions, Submission
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.run_launch import launch_run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
@@ -144,4 +145,4 @@ def submit(path: Path) -> None:
     with Workspace.open(path.parent) as workspace:
         cells = read_notebook(path).cells
         root, lifetime = workspace.layout.root, Lifetime.SUBMITTER
-        workspace.launch(Submission(tuple(cells), request_for(path), RunOptions(), root, lifetime=lifetime))
+        launch_run(workspace, Submission(tuple(cells), request_for(path), RunOptions(), root, lifetime=lifetime))

@@ -12,6 +12,7 @@ from nbpipe.codec import gunzip_text
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import execute_run
 
 MODULE = "def more(x):\n    return x + 1\n" + "# as long as modules are\n" * 2_000
 MOST_RECORD = 2_000
@@ -59,7 +60,7 @@ def test_an_attempts_folder_is_small_and_its_modules_are_stored_once(tmp_path):
     bench = chain(tmp_path / "real", KERNEL_STEPS)
     executor = ThreadExecutor(1)
     with Workspace.open(bench.folder) as workspace:
-        report = workspace.runs.run(bench.request(), RunOptions(), None, lambda: executor)
+        report = execute_run(workspace, bench.request(), RunOptions(), None, lambda: executor)
     executor.close()
     folders = [path.parent for path in (bench.folder / ".nbpipe" / "runs").glob("*/*/*/record.json.gz")]
 

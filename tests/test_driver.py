@@ -23,7 +23,8 @@ from nbpipe.model import AttemptRecord, Job, Status
 from nbpipe.run.process_identity import is_alive
 from nbpipe.run.submission import RunOptions
 from nbpipe.views import log_text
-from nbpipe.workspace import ActiveRun, Workspace
+from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import ActiveRun, execute_run
 
 MAKE = "%%step make -o a\na = 3"
 DOUBLE = "%%step double -i a -o b\nb = a * 2"
@@ -67,8 +68,8 @@ def test_everything_runs_once_in_an_order_that_works(bench):
 def test_nothing_changed_nothing_runs_and_no_executor_is_made(bench):
     bench.run()
     with Workspace.open(bench.folder) as workspace:
-        report = workspace.runs.run(
-            bench.request(), RunOptions(), executors=lambda: pytest.fail("an executor was made")
+        report = execute_run(
+            workspace, bench.request(), RunOptions(), executors=lambda: pytest.fail("an executor was made")
         )
 
     assert {step.status for step in report.steps} == {Status.REUSED}
@@ -339,8 +340,8 @@ def test_a_later_gesture_does_not_join_a_run_that_was_cancelled(bench):
 
     bench.executor.work = work
     with Workspace.open(bench.folder) as workspace:
-        report = workspace.runs.run(
-            bench.request(), RunOptions(), executors=lambda: bench.executor, began=active.append,
+        report = execute_run(
+            workspace, bench.request(), RunOptions(), executors=lambda: bench.executor, began=active.append,
             cancelled=cancelled.is_set,
         )  # fmt: skip
 

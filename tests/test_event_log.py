@@ -22,6 +22,7 @@ from nbpipe.codec import pack, unpack
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.attempts import RunChanges
 from nbpipe.history.claims import Claim
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.model import (
     AttemptChanged,
@@ -223,7 +224,7 @@ class RunsModel(RuleBasedStateMachine):
             anew = RunPicture()
             anew.take(self.history.log.read(run))
             self.same(run, anew)
-        assert self.history.damage() == []
+        assert InspectionRepository(self.history.database).damage() == []
         self.history.close()
         self.folder.cleanup()
 
@@ -399,7 +400,7 @@ def test_threads_that_write_at_once_leave_no_gap_and_their_readers_see_all(histo
             writer.result(120)
         for reader in readers:
             assert is_whole(reader.result(120), steps)
-    assert history.damage() == []
+    assert InspectionRepository(history.database).damage() == []
 
 
 def test_processes_that_write_at_once_leave_no_gap(tmp_path):
@@ -414,14 +415,14 @@ def test_processes_that_write_at_once_leave_no_gap(tmp_path):
             process.join()
         assert [process.exitcode for process in processes] == [0] * writers
         assert is_whole(history.log.read("x"), steps)
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
 
 
 # Damage
 
 
 def by_hand(history: History, statement: str) -> None:
-    with closing(sqlite3.connect(history._database.path)) as connection:
+    with closing(sqlite3.connect(history.database.path)) as connection:
         connection.create_function("pack", 1, pack)
         connection.create_function("unpack", 1, unpack)
         connection.execute(statement)
@@ -450,7 +451,7 @@ def test_a_missing_entry_is_damage_and_named(history):
     with pytest.raises(HistoryDamaged, match="entry 3"):
         history.log.read("x", 2, 1)
     assert [event.number for event in history.log.read("x", 3)] == [4, 5]
-    assert history.damage() == ["the log of run x has a gap: entry 3 is missing"]
+    assert InspectionRepository(history.database).damage() == ["the log of run x has a gap: entry 3 is missing"]
     assert len(history.log.read("whole")) == 1
 
 
@@ -459,7 +460,7 @@ def test_entries_that_are_missing_at_an_end_are_damage_too(history, numbers, fir
     succeed(history, "x", "a")
     by_hand(history, f"DELETE FROM events WHERE run = 'x' AND number {numbers}")  # noqa: S608  # the test's own words
 
-    assert history.damage() == [f"the log of run x has a gap: entry {first} is missing"]
+    assert InspectionRepository(history.database).damage() == [f"the log of run x has a gap: entry {first} is missing"]
 
 
 @pytest.mark.parametrize(
@@ -488,7 +489,7 @@ def test_an_entry_that_nbpipe_never_wrote_is_damage_and_named(history, change):
         history.log.read("x")
     assert "nbpipe verify" in caught.value.hint
     assert [event.number for event in history.log.read("x", 2)] == [3]
-    (said,) = history.damage()
+    (said,) = InspectionRepository(history.database).damage()
     assert said.startswith("entry 2 of the log of run x")
 
 
@@ -564,4 +565,4 @@ def test_a_transaction_that_fails_is_not_told(history):
     assert facts(history) == before
     put(history, record("x", "b"))
     assert [event.number for event in history.log.read("x")] == list(range(1, len(before) + 2))
-    assert history.damage() == []
+    assert InspectionRepository(history.database).damage() == []

@@ -11,6 +11,7 @@ from notebook_author import Author
 from nbpipe.data.digests import bytes_digest
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 pytestmark = pytest.mark.kernel
 FINE, FAILING = "%%step a -o x\nprint('fine')\nx = 1", "%%step b -i x\nprint('so far')\nx / 0"
@@ -50,16 +51,16 @@ def test_s22_a_changed_one_is_reported_and_not_shown(author, step):
             workspace.results.read_executed(path)
         with pytest.raises(StoreOutOfReach, match="was changed after its run"):
             workspace.results.log(str(author.path), step)
-    problems = Workspace.verify(author.folder).problems
+    problems = verify_workspace(author.folder).problems
     assert [(problem.where, problem.said) for problem in problems] == [
         (str(path), "the executed notebook was changed after its run")
     ]
-    assert Workspace.verify(author.folder, repair=True).is_intact
-    assert Workspace.verify(author.folder).problems == ()
+    assert verify_workspace(author.folder, repair=True).is_intact
+    assert verify_workspace(author.folder).problems == ()
     assert not path.exists()
 
 
 def test_an_unchanged_one_is_shown(author):
     with Workspace.open(author.folder) as workspace:
         assert workspace.results.log(str(author.path), "a").executed_notebook == executed(author, "a")
-    assert Workspace.verify(author.folder).problems == ()
+    assert verify_workspace(author.folder).problems == ()

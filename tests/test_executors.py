@@ -19,7 +19,8 @@ from nbpipe.compute import local_cluster
 from nbpipe.compute.dask_executor import DaskExecutor
 from nbpipe.compute.local_cluster import LocalCluster
 from nbpipe.compute.shared_executor import SharedExecutor
-from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.compute.target_executors import executor_of
+from nbpipe.compute.targets import default_target
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.data.event_file import PieceReader
 from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, JobOutput, Outcome, Status

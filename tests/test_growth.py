@@ -14,6 +14,7 @@ from sample_pipelines import cells
 
 from nbpipe.compute import outcomes
 from nbpipe.errors import BadUsage
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.runs import RunFilter
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import (
@@ -29,7 +30,8 @@ from nbpipe.model import (
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
-from nbpipe.workspace import ActiveRun, Workspace
+from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import ActiveRun, execute_run
 
 A = "%%step a -o x\nx = 1"
 A2 = "%%step a -o x\nx = 2"
@@ -112,7 +114,9 @@ class Going:
 
         try:
             wishes = RunOptions(run="first")
-            self.reports.append(self.workspace.runs.run(asked, wishes, executors=lambda: self.executor, began=began))
+            self.reports.append(
+                execute_run(self.workspace, asked, wishes, executors=lambda: self.executor, began=began)
+            )
         except BaseException as error:  # noqa: BLE001  # it is asserted on by the test
             self.errors.append(error)
 
@@ -159,7 +163,7 @@ class Going:
         assert not self._thread.is_alive()
         assert not self.errors
         history = self.workspace.context.history
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
         picture = self.picture()
         assert [each.id for each in picture.current()] == [each.id for each in history.executions.of_run("first")]
         assert all(each.status.terminal for each in [*picture.executions.values(), *picture.attempts.values()])
@@ -341,7 +345,7 @@ def test_a_run_that_broke_off_takes_no_more(going):
     picture = going.picture()
     assert picture.status is Status.LOST
     assert {each.status for each in picture.executions.values()} == {Status.LOST}
-    assert going.workspace.context.history.damage() == []
+    assert InspectionRepository(going.workspace.context.history.database).damage() == []
 
 
 def test_a_request_that_is_wrong_is_refused_and_the_run_goes_on(going):
@@ -380,7 +384,7 @@ def test_the_log_tells_what_stands_for_each_request(going):
 
 
 def test_only_results_older_than_the_run_are_reused_ones(going):
-    report = going.workspace.runs.run(going.request(A), RunOptions(run="earlier"), executors=lambda: going.executor)
+    report = execute_run(going.workspace, going.request(A), RunOptions(run="earlier"), executors=lambda: going.executor)
     assert [each.status for each in report.steps] == [Status.SUCCEEDED]
 
     going.start(A, B)

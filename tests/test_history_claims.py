@@ -127,7 +127,7 @@ class ClaimsModel(RuleBasedStateMachine):
 
     @invariant()
     def the_database_holds_what_the_model_holds(self) -> None:
-        with self.history._database.reading() as connection:
+        with self.history.database.reading() as connection:
             rows = connection.exec_driver_sql("SELECT key, owner, token, expires FROM claims").all()
         assert {Claim(*row[:3]): row[3] for row in rows} == dict(self.held.values())
 

@@ -189,7 +189,7 @@ def test_nothing_is_made_through_a_link(tmp_path):
 
 def test_a_local_file_is_logged_ahead(tmp_path):
     """Readers then never wait for writers."""
-    with History.open(tmp_path / "history.db") as history, history._database.reading() as connection:
+    with History.open(tmp_path / "history.db") as history, history.database.reading() as connection:
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
 
     assert mode == ("wal" if file_system_kind.shares_memory(tmp_path) else "delete")

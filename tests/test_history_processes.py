@@ -19,6 +19,7 @@ from sample_history import attempt, begin, commit, everyone, put, record, succee
 
 from nbpipe.errors import HistoryOutOfReach
 from nbpipe.history.claims import Claim
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.store import History
 from nbpipe.model import Status
 
@@ -73,7 +74,7 @@ def test_sixteen_processes_make_and_write_one_history_without_a_lock_error(tmp_p
         assert [run.number for run in runs] == list(range(WRITERS, 0, -1))
         assert {run.status for run in runs} == {Status.SUCCEEDED}
         assert {len(history.executions.of_run(run.id)) for run in runs} == {KEYS_EACH}
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
 
 
 def test_threads_share_one_history(tmp_path):
@@ -88,7 +89,7 @@ def test_threads_share_one_history(tmp_path):
 
 def hold_half_written(path: Path, answer: Pipe) -> None:
     """Change a lot inside one transaction, say so, and never come to its end."""
-    with History.open(path) as history, history._database.writing() as connection:
+    with History.open(path) as history, history.database.writing() as connection:
         connection.exec_driver_sql("UPDATE runs SET status = 'torn'")
         connection.exec_driver_sql("DELETE FROM outputs")
         connection.exec_driver_sql("DELETE FROM events")
@@ -137,7 +138,7 @@ def test_a_transaction_of_a_killed_process_never_was(tmp_path):
         assert history.runs.get("x").status is Status.RUNNING
         assert history.executions.of_run("x") == [record("x", "a")]
         assert begin(history, "y").number == 2
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
     assert sound(path)
 
 
@@ -149,7 +150,7 @@ def test_a_process_killed_at_any_moment_leaves_whole_runs(tmp_path):
             written = [len(history.executions.of_run(run.id)) for run in history.runs.newest(limit=10**6)]
             assert set(written[:1]) <= {0, 50}
             assert set(written[1:]) <= {50}
-            assert history.damage() == []
+            assert InspectionRepository(history.database).damage() == []
         assert sound(path)
 
 

@@ -212,7 +212,7 @@ def test_a_result_in_quarantine_is_never_offered_but_stays_on_record(history):
     assert history.results.hits_of_run("y") == {key: hit(key, "x-a", "x", "a", "old") for key in ("key-a", "raw-a")}
     assert history.results.newest_result(pipeline().id, "a") == hit("key-a", "x-a", "x", "a", "old")
     assert [row.status for row in history.attempts.of_execution("y/a")] == [Status.SUCCEEDED]
-    with history._database.reading() as connection:
+    with history.database.reading() as connection:
         told = connection.exec_driver_sql("SELECT quarantined, why FROM attempts WHERE id = 'y-a'").one()
     assert tuple(told) == (110.0, "bit rot")
 
@@ -316,7 +316,7 @@ def work_of_a_plan(history: History, last: str) -> int:
     def count_on(connection, *_: object) -> None:
         connection.set_progress_handler(counted, 100)
 
-    engine = history._database._readers
+    engine = history.database._readers
     event.listen(engine, "checkout", count_on)
     keys = [f"key-s{number:02}" for number in range(50)]
     assert history.runs.last(pipeline().id).id == last
@@ -350,7 +350,7 @@ def plans(history: History, ask: Callable[[], object]) -> list[str]:
             rows = connection.connection.driver_connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
             found.extend(row[3] for row in rows)
 
-    engine = history._database._readers
+    engine = history.database._readers
     event.listen(engine, "before_cursor_execute", explain)
     ask()
     event.remove(engine, "before_cursor_execute", explain)

@@ -160,7 +160,7 @@ def test_a_name_that_is_no_text_is_refused_and_no_damage(history):
 def test_what_nbpipe_never_wrote_is_damage_also_where_something_is_written(history):
     begin(history, "x")
     put(history, record("x", "a", Status.RUNNING))
-    with history._database.writing() as connection:
+    with history.database.writing() as connection:
         connection.exec_driver_sql("UPDATE executions SET reasons = 'no json'")
 
     with pytest.raises(HistoryDamaged, match="did not write"):
@@ -363,7 +363,7 @@ def test_equal_texts_are_stored_once(history):
         begin(history, run, git=GitState("r", "b", "c", dirty=True, patch="patch"))
         put(history, *(record(run, step, components=parts) for step in "abc"))
 
-    with history._database.reading() as connection:
+    with history.database.reading() as connection:
         (count,) = connection.exec_driver_sql("SELECT count(*) FROM texts").one()
     assert count == 3
     assert {step.components for step in history.executions.of_run("y")} == {parts}

@@ -25,6 +25,7 @@ from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, 
 from nbpipe.resolve.resolved_request import PipelineRequest, resolve_request
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import execute_run
 
 FINGERPRINT = Path(nbpipe.planning.fingerprint.__file__)
 KEYS: Mapping[str, Callable[[Iterable[KeyComponent]], str]] = {"normal form": key_of, "as written": raw_key_of}
@@ -70,7 +71,7 @@ def see(folder: Path, scene: Scene) -> Seen:
     reading = parse_cells(cells(*scene.cells, parameters=scene.parameters))
     request = PipelineRequest(str(folder / "work.ipynb"), reading, folder)
     with environment(scene.environ), Workspace.open(folder) as workspace:
-        report = workspace.runs.run(request, RunOptions(), executors=InProcess)
+        report = execute_run(workspace, request, RunOptions(), executors=InProcess)
         assert report.run.status is Status.SUCCEEDED, [step.failure for step in report.steps]
         found = workspace.plans.plan(request).decisions[step_of(request)].components
         if scene.elsewhere:

@@ -28,6 +28,10 @@ from nbpipe.model import AttemptEnded, AttemptStarted, Job, Status
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.acceptance import accept_step
+from nbpipe.workspace.run_execution import execute_run
+from nbpipe.workspace.step_contexts import context_in_run, context_now
+from nbpipe.workspace.verification import verify_workspace
 
 CELLS = (
     "import kit\nOFFSET = 1",
@@ -86,7 +90,7 @@ class Project:
         """Run the notebook as it lies there."""
         with self.open() as workspace:
             request = request_for(self.path, workspace.layout)
-            return workspace.runs.run(request, RunOptions(), executors=InProcessNotebooks)
+            return execute_run(workspace, request, RunOptions(), executors=InProcessNotebooks)
 
     def verdicts(self) -> dict[str, str]:
         """Return what a plan says of each step."""
@@ -109,7 +113,7 @@ class Project:
     def debug(self, step: str) -> StepContext:
         """Return what a step found."""
         with self.open() as workspace:
-            return workspace.results.step_context(str(self.path), step)
+            return context_in_run(workspace, str(self.path), step)
 
     def edit(self, old: str, new: str) -> None:
         """Change the notebook's cells."""
@@ -210,7 +214,7 @@ def test_a_project_elsewhere_debugs_with_its_own_files(elsewhere):
 
 def test_a_project_elsewhere_finds_what_a_step_would_get_now(elsewhere):
     with elsewhere.open() as workspace:
-        context = workspace.plans.step_context(request_for(elsewhere.path, workspace.layout), "total")
+        context = context_now(workspace, request_for(elsewhere.path, workspace.layout), "total")
 
     assert Path(context.inputs[0].paths[0]).read_text() == "[1, 2]"
 
@@ -219,7 +223,7 @@ def test_a_project_elsewhere_accepts_its_old_result(elsewhere):
     elsewhere.edit("'adding'", "'adding up'")
     assert elsewhere.verdicts()["total"] == "run"
     with elsewhere.open() as workspace:
-        workspace.plans.accept(request_for(elsewhere.path, workspace.layout), "total")
+        accept_step(workspace, request_for(elsewhere.path, workspace.layout), "total")
 
     assert elsewhere.verdicts() == REUSED
     assert elsewhere.run() == []
@@ -233,8 +237,8 @@ def test_a_project_elsewhere_keeps_what_it_is_told_to_keep(elsewhere):
 
 @pytest.mark.parametrize("full", [True, False])
 def test_a_project_elsewhere_verifies_and_a_repair_loses_nothing(elsewhere, full):
-    found = Workspace.verify(elsewhere.folder, full=full)
-    repaired = Workspace.verify(elsewhere.folder, full=full, repair=True)
+    found = verify_workspace(elsewhere.folder, full=full)
+    repaired = verify_workspace(elsewhere.folder, full=full, repair=True)
 
     assert (found.is_intact, found.outputs, found.problems) == (True, 3, ())
     assert (repaired.problems, repaired.unknown) == ((), 0)
@@ -245,7 +249,7 @@ def test_a_project_elsewhere_verifies_and_a_repair_loses_nothing(elsewhere, full
 def test_a_project_elsewhere_gets_a_lost_history_back_under_its_own_notebook(elsewhere):
     (elsewhere.folder / ".nbpipe" / "history.db").unlink()
 
-    assert Workspace.verify(elsewhere.folder, repair=True).unknown == 3
+    assert verify_workspace(elsewhere.folder, repair=True).unknown == 3
     assert elsewhere.runs() == [1]
     assert elsewhere.notes() == []
     assert elsewhere.run() == []
@@ -257,8 +261,8 @@ def test_a_workspace_with_a_name_of_its_own_moves_with_the_project(tmp_path):
 
     def report(at: Project, where: Path) -> RunReport:
         with Workspace.open(at.folder, where) as workspace:
-            return workspace.runs.run(
-                request_for(at.path, workspace.layout), RunOptions(), executors=InProcessNotebooks
+            return execute_run(
+                workspace, request_for(at.path, workspace.layout), RunOptions(), executors=InProcessNotebooks
             )
 
     report(project, named)
@@ -321,7 +325,7 @@ def test_what_only_reads_finds_the_history_of_a_renamed_notebook_and_writes_noth
         assert (run.number, len(steps)) == (1, 3)
         assert workspace.results.executed_notebook(path, "total").is_file()
         assert workspace.results.output(path, "total").format == "json"
-        assert workspace.results.step_context(path, "load").notes == ()
+        assert context_in_run(workspace, path, "load").notes == ()
         explained = workspace.plans.why(request_for(after.path, workspace.layout), "total")
         assert explained.last is not None
         assert workspace.context.history.pipelines.all() == before
@@ -428,14 +432,14 @@ def test_a_kernel_goes_on_under_the_new_name_of_its_notebook(project):
     old, one_cell = project.path, dataclasses.replace(whole, cells=frozenset(sorted(whole.cells)[:1]))
     old.rename(project.folder / "better.ipynb")
     with project.open() as workspace:
-        before = workspace.runs.run(one_cell, RunOptions(), executors=InProcessNotebooks)
+        before = execute_run(workspace, one_cell, RunOptions(), executors=InProcessNotebooks)
     after = dataclasses.replace(project, name="better.ipynb")
     assert after.notes() == ["better.ipynb is work.ipynb, moved or renamed: its history continues"]
     with after.open() as workspace:
-        moved = workspace.runs.run(
-            request_for(after.path, workspace.layout), RunOptions(), executors=InProcessNotebooks
+        moved = execute_run(
+            workspace, request_for(after.path, workspace.layout), RunOptions(), executors=InProcessNotebooks
         )
-        again = workspace.runs.run(one_cell, RunOptions(), executors=InProcessNotebooks)
+        again = execute_run(workspace, one_cell, RunOptions(), executors=InProcessNotebooks)
 
     assert {report.run.pipeline for report in (before, moved, again)} == {before.run.pipeline}
 
@@ -446,7 +450,7 @@ def test_cells_of_a_kernel_that_knows_no_notebook_are_not_taken_for_a_moved_one(
         request = dataclasses.replace(
             request_for(project.path, workspace.layout), notebook=str(project.folder / "(kernel)")
         )
-        report = workspace.runs.run(request, RunOptions(), executors=InProcessNotebooks)
+        report = execute_run(workspace, request, RunOptions(), executors=InProcessNotebooks)
 
     assert {step.status for step in report.steps} == {Status.REUSED}
     assert said(report) == []

@@ -19,6 +19,7 @@ from nbpipe.codec import pack, unpack
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.views.text_tables import verified_lines
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 MAKE = "%%step make -o a:json,folder:dir\na = 3"
 USE = "%%step use -i a -o b:json\nb = a * 2"
@@ -59,9 +60,9 @@ def test_a_plan_reuses_everything_and_so_does_a_run(elsewhere):
 
 @pytest.mark.parametrize("full", [True, False])
 def test_verify_finds_nothing_wrong_and_repair_loses_nothing(elsewhere, full):
-    found = Workspace.verify(elsewhere.folder, full=full)
+    found = verify_workspace(elsewhere.folder, full=full)
     assert (found.is_intact, found.outputs, found.problems) == (True, 3, ())
-    repaired = Workspace.verify(elsewhere.folder, full=full, repair=True)
+    repaired = verify_workspace(elsewhere.folder, full=full, repair=True)
 
     assert (repaired.problems, repaired.unknown) == ((), 0)
     assert elsewhere.run() == []
@@ -71,16 +72,16 @@ def test_damage_is_found_where_the_bytes_are_now(elsewhere):
     elsewhere.run()
     flip(elsewhere.stored("use", "b"))
 
-    assert {"is damaged" in problem.said for problem in Workspace.verify(elsewhere.folder).problems} == {True}
+    assert {"is damaged" in problem.said for problem in verify_workspace(elsewhere.folder).problems} == {True}
     assert elsewhere.run() == ["use"]
 
 
 def test_a_lost_history_is_made_from_the_kept_results(elsewhere):
     (elsewhere.folder / ".nbpipe" / "history.db").unlink()
 
-    assert Workspace.verify(elsewhere.folder, repair=True).unknown == 2
+    assert verify_workspace(elsewhere.folder, repair=True).unknown == 2
     assert elsewhere.run() == []
-    assert Workspace.verify(elsewhere.folder, full=True).is_intact
+    assert verify_workspace(elsewhere.folder, full=True).is_intact
 
 
 def test_outputs_are_pulled(elsewhere, tmp_path):
@@ -147,7 +148,7 @@ def test_a_result_in_an_unknown_store_is_not_used_and_not_thrown_away(far):
 
 def test_verify_tells_of_an_unknown_store_and_repair_leaves_its_outputs_alone(far):
     for repair in (False, True):
-        found = Workspace.verify(far.folder, repair=repair)
+        found = verify_workspace(far.folder, repair=repair)
         assert (found.is_intact, found.unreachable) == (False, 2)
         assert found.problems[0].said == SAID
         (*_, told) = verified_lines([], 3, 10, unknown=0, unreachable=found.unreachable, repaired=repair)

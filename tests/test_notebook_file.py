@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from nbpipe.errors import NotebookUnreadable
 from nbpipe.language.notebook_file import NotebookFile, read_notebook
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import ParsedNotebook
 
 STEP = "%%step a -o x\nx = 1"
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sample_cells import cells, fine, read, wrong
 
 from nbpipe.errors import Refused
-from nbpipe.language.notebook_parser import parse_cells, unbound_errors
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import unbound_errors
 from nbpipe.model import Cell
 
 GOOD = (

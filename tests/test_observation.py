@@ -15,6 +15,7 @@ from notebook_author import Author, write_notebook
 
 from nbpipe.model import Status
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.notebook_check import check_notebook
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -395,7 +396,7 @@ def test_a12_what_installs_a_package_serves_its_run_only_and_is_linted(tmp_path,
     assert "installed packages" in " ".join(author.step("s").notes)
     assert author.run() == {"s"}
     with Workspace.open(tmp_path) as workspace:
-        warnings = workspace.plans.check(request_for(author.write())).warnings
+        warnings = check_notebook(workspace, request_for(author.write())).warnings
     assert [warned.code for warned in warnings] == ["installs"]
 
 
@@ -404,7 +405,7 @@ def test_e4_lint_names_undeclared_reads_and_writes_with_their_cure(tmp_path):
     author = Author(tmp_path, "%%step s -o x\nx = open('extra.csv').read()\nopen('side.txt', 'w').write(x)")
     author.run()
     with Workspace.open(tmp_path) as workspace:
-        warnings = workspace.plans.check(request_for(author.write())).warnings
+        warnings = check_notebook(workspace, request_for(author.write())).warnings
     assert {warned.code for warned in warnings} == {"undeclared-read", "undeclared-write"}
     hints = " ".join(warned.hint for warned in warnings)
     assert "-i extra=./extra.csv" in hints
@@ -417,7 +418,7 @@ def test_b12_a_file_behind_a_parameter_is_linted_and_its_change_reruns(tmp_path)
     author = Author(tmp_path, "where = 'data.txt'", "%%step s -o x\nx = open(where).read()", parameters=0)
     author.run()
     with Workspace.open(tmp_path) as workspace:
-        warnings = workspace.plans.check(request_for(author.write())).warnings
+        warnings = check_notebook(workspace, request_for(author.write())).warnings
     assert [warned.code for warned in warnings] == ["file-behind-parameter"]
     assert "param:where" in warnings[0].hint
     (tmp_path / "data.txt").write_text("2")
@@ -430,7 +431,7 @@ def test_b9_a_value_that_changes_every_run_is_linted(tmp_path):
     for number in range(3):
         assert author.run(texts={"build": str(number)}) == {"s"}
     with Workspace.open(tmp_path) as workspace:
-        warnings = workspace.plans.check(request_for(author.write())).warnings
+        warnings = check_notebook(workspace, request_for(author.write())).warnings
     assert [warned.code for warned in warnings] == ["changes-every-run"]
     assert "`build`" in warnings[0].message
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sample_cells import cells, fine, read
 
 from nbpipe.language.notebook_file import read_notebook
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
 from nbpipe.model import Cell
 from nbpipe.resolve import parse_cache

@@ -21,7 +21,7 @@ from nbpipe.data.datastores import LocalStore
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.store import History
 from nbpipe.model import ObjectReference
-from nbpipe.workspace import Workspace
+from nbpipe.workspace.trust import trust_workspace
 
 GROUP = 1710
 READER = User(1711, (GROUP,))
@@ -91,7 +91,7 @@ def killed_writer(folder: Path) -> None:
     child = os.fork()
     if child == 0:
         history = History.open(folder / ".nbpipe" / "history.db")
-        with history._database.writing() as connection:
+        with history.database.writing() as connection:
             connection.exec_driver_sql("UPDATE runs SET status = 'running', owner = 'gone' WHERE number = 2")
         os._exit(0)
     os.waitpid(child, 0)
@@ -199,7 +199,7 @@ def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path, mode: st
         connection.execute("PRAGMA user_version = 7")
         connection.execute("CREATE TABLE songs (name TEXT)")
         connection.commit()
-    Workspace.trust(tmp_path)
+    trust_workspace(tmp_path)
     before, content = tree(folder), (folder / "history.db").read_bytes()
     for open_ in (History.open, History.read):
         with pytest.raises(HistoryOutOfReach, match="not a history of nbpipe"):

@@ -22,9 +22,11 @@ from sample_history import (
 )
 
 from nbpipe.history.claims import Claim
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.rebuild_archive import (
     ArchivedResult,
     ArchivedRun,
+    ArchiveRepository,
     archive_text,
     read_archived_result,
     read_archived_run,
@@ -84,7 +86,7 @@ def test_a_lost_history_is_made_again(lost, anew):
     """In whatever order the files are found."""
     results = archived_results(lost)[::-1]
 
-    assert anew.archive.restore(results, archived_runs(lost)) == 3
+    assert ArchiveRepository(anew.database).restore(results, archived_runs(lost)) == 3
 
     assert anew.runs.newest() == lost.runs.newest()
     assert anew.pipelines.all() == [pipeline()]
@@ -98,12 +100,16 @@ def test_a_lost_history_is_made_again(lost, anew):
     latest, before = anew.executions.latest(pipeline().id), lost.executions.latest(pipeline().id)
     assert (latest["a"], latest["b"].run) == (before["a"], "x")
     assert anew.attempts.of_execution("x/a") == lost.attempts.of_execution("x/a")
-    assert anew.archive.known_attempts() == lost.archive.known_attempts() == {"x-a", "x-b", "y-a"}
-    assert anew.damage() == []
+    assert (
+        ArchiveRepository(anew.database).known_attempts()
+        == ArchiveRepository(lost.database).known_attempts()
+        == {"x-a", "x-b", "y-a"}
+    )
+    assert InspectionRepository(anew.database).damage() == []
 
 
 def test_what_was_restored_is_told_by_the_log(lost, anew):
-    anew.archive.restore(archived_results(lost), archived_runs(lost))
+    ArchiveRepository(anew.database).restore(archived_results(lost), archived_runs(lost))
 
     picture = RunPicture()
     picture.take(anew.log.read("x"))
@@ -115,16 +121,16 @@ def test_what_was_restored_is_told_by_the_log(lost, anew):
 
 def test_what_is_there_already_is_not_restored_twice(lost, anew):
     results, runs = archived_results(lost), archived_runs(lost)
-    assert anew.archive.restore(results[:1], runs) == 1
-    assert anew.archive.restore(results, runs) == 2
-    assert anew.archive.restore([*results, *results], runs) == 0
-    assert lost.archive.restore(results, runs) == 0
+    assert ArchiveRepository(anew.database).restore(results[:1], runs) == 1
+    assert ArchiveRepository(anew.database).restore(results, runs) == 2
+    assert ArchiveRepository(anew.database).restore([*results, *results], runs) == 0
+    assert ArchiveRepository(lost.database).restore(results, runs) == 0
     assert len(anew.results.candidates("key-a")) == 2
 
 
 def test_numbers_and_tokens_go_on_after_those_that_were_restored(lost, anew):
     results = [replace(each, attempt=replace(each.attempt, token=40)) for each in archived_results(lost)]
-    anew.archive.restore(results, archived_runs(lost))
+    ArchiveRepository(anew.database).restore(results, archived_runs(lost))
 
     assert begin(anew, "z").number == 3
     claim = anew.claims.claim("k", owner="me", now=1.0, lease=1.0, alive=everyone)
@@ -134,14 +140,14 @@ def test_numbers_and_tokens_go_on_after_those_that_were_restored(lost, anew):
 
 def test_a_number_that_somebody_has_taken_meanwhile_stays_theirs(lost, anew):
     begin(anew, "new")
-    anew.archive.restore(archived_results(lost), archived_runs(lost))
+    ArchiveRepository(anew.database).restore(archived_results(lost), archived_runs(lost))
 
     assert {run.id: run.number for run in anew.runs.newest()} == {"new": 1, "x": 2, "y": 3}
     assert begin(anew, "z").number == 4
 
 
 def test_results_whose_run_is_gone_are_kept_under_a_run_that_is_lost(lost, anew):
-    assert anew.archive.restore(archived_results(lost), {}) == 3
+    assert ArchiveRepository(anew.database).restore(archived_results(lost), {}) == 3
 
     for run in anew.runs.newest():
         assert (run.status, run.notebook) == (Status.LOST, "")
@@ -149,7 +155,7 @@ def test_results_whose_run_is_gone_are_kept_under_a_run_that_is_lost(lost, anew)
     assert {each.attempt for each in anew.results.lookup(["key-a", "key-b"]).values()} == {"y-a", "x-b"}
     assert anew.executions.latest(pipeline().id) == {}
     assert anew.pipelines.at("a.ipynb") is None
-    assert anew.damage() == []
+    assert InspectionRepository(anew.database).damage() == []
 
 
 def test_a_run_that_went_on_when_it_was_archived_is_lost(lost, anew):
@@ -157,7 +163,7 @@ def test_a_run_that_went_on_when_it_was_archived_is_lost(lost, anew):
         name: replace(each, run=replace(each.run, status=Status.RUNNING, ended=None))
         for name, each in archived_runs(lost).items()
     }
-    anew.archive.restore(archived_results(lost), runs)
+    ArchiveRepository(anew.database).restore(archived_results(lost), runs)
 
     assert {(run.status, run.ended) for run in anew.runs.newest()} == {(Status.LOST, 102.5), (Status.LOST, 122.5)}
     assert anew.lost_runs.mark_lost(alive=nobody, now=1.0) == []
@@ -175,9 +181,9 @@ def test_of_two_executions_of_a_step_in_a_run_the_newest_is_current(anew):
     ]  # fmt: skip
     runs = {"r": replace(run, run=replace(run.run, id="r", number=7, status=Status.SUCCEEDED))}
 
-    assert anew.archive.restore([results[0], results[2]], runs) == 2
+    assert ArchiveRepository(anew.database).restore([results[0], results[2]], runs) == 2
     # Found later, though it was made in between.
-    assert anew.archive.restore([results[1]], runs) == 1
+    assert ArchiveRepository(anew.database).restore([results[1]], runs) == 1
 
     assert [each.id for each in anew.executions.of_run("r")] == ["r/a3"]
     assert anew.executions.find_output(pipeline().id, "a", "df") == artifact(content="3")
@@ -191,7 +197,7 @@ def test_restoring_an_old_run_does_not_move_its_pipeline_back(lost, anew):
     now = PipelineRecord(pipeline().id, "sub/renamed.ipynb")
     begin(anew, "z", pipeline=now, now=500.0)
 
-    anew.archive.restore(archived_results(lost), archived_runs(lost))
+    ArchiveRepository(anew.database).restore(archived_results(lost), archived_runs(lost))
 
     assert anew.pipelines.all() == [now]
 
@@ -201,7 +207,7 @@ def test_where_all_was_lost_a_pipeline_is_where_its_newest_run_saw_it(lost, anew
     moved = PipelineRecord(pipeline().id, "sub/renamed.ipynb")
     runs["y"] = replace(runs["y"], pipeline=moved, run=replace(runs["y"].run, notebook=moved.notebook))
 
-    anew.archive.restore(archived_results(lost), runs)
+    ArchiveRepository(anew.database).restore(archived_results(lost), runs)
 
     assert anew.pipelines.all() == [moved]
 
@@ -211,7 +217,7 @@ def test_a_result_of_an_execution_that_has_ended_otherwise_stays_away(lost):
     put(lost, record("y", "c", Status.CANCELLED))
     late = ArchivedResult(record("y", "c"), attempt_record("other", "y", "c", Status.SUCCEEDED), (), 140.0)
 
-    assert lost.archive.restore([late], archived_runs(lost)) == 0
+    assert ArchiveRepository(lost.database).restore([late], archived_runs(lost)) == 0
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"version": 2}', "no json"])

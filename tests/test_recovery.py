@@ -19,7 +19,8 @@ from nbpipe.compute import outcomes
 from nbpipe.data.attempt_manifest import NAME, manifest_text, read_manifest
 from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome, Status
 from nbpipe.run.submission import RunOptions
-from nbpipe.workspace import ActiveRun, Workspace
+from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import ActiveRun, execute_run
 
 MAKE = "%%step make -i raw=./data.txt -o a:json\na = raw"
 AGAIN = MAKE.replace("a = raw", "a = raw * 2")
@@ -76,8 +77,7 @@ def replace_and_die() -> None:
     """Run in the current folder, with a step that is replaced in its run, until this process is gone."""
     executor = Replacing()
     with Workspace.open(Path.cwd()) as workspace:
-        workspace.runs.run(
-            Bench(Path.cwd(), [MAKE]).request(), RunOptions(), executors=lambda: executor,
+        execute_run(workspace, Bench(Path.cwd(), [MAKE]).request(), RunOptions(), executors=lambda: executor,
             began=lambda run: setattr(executor, "run", run),
         )  # fmt: skip
 

@@ -35,6 +35,7 @@ from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import PlanResult, RunReport
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import execute_run
 
 EXAMPLES = int(os.environ.get("NBPIPE_EXAMPLES", "0"))
 SEEDS = st.integers(0, 2**20)
@@ -187,7 +188,7 @@ class Reuse(RuleBasedStateMachine):
             tempfile.TemporaryDirectory(prefix="nbpipe-afresh-") as elsewhere,
             self.folder.workspace(self.pipeline, Path(elsewhere)) as workspace,
         ):
-            clean = workspace.runs.run(self.folder.request(self.pipeline), RunOptions(), executors=InProcess)
+            clean = execute_run(workspace, self.folder.request(self.pipeline), RunOptions(), executors=InProcess)
             TRIED["clean runs"] += 1
             assert digests(report) == digests(clean)
 
@@ -205,7 +206,7 @@ class Reuse(RuleBasedStateMachine):
         planned = workspace.plans.plan(request)
         verdicts = self.ledger.plan(pipeline, selected, forced)
         expected = self.ledger.expect(pipeline, selected, forced)
-        report = workspace.runs.run(request, RunOptions(), executors=lambda: executor)
+        report = execute_run(workspace, request, RunOptions(), executors=lambda: executor)
         by_name = {step.name: step for step in pipeline.steps}
         executed = [by_name[job.step] for job in executor.jobs]
         self.ledger.commit(pipeline, executed)

@@ -22,6 +22,7 @@ from nbpipe.model import Status
 from nbpipe.run.messages import Reply, ReplyKind, decode_reply, encode_release, encode_submission
 from nbpipe.run.submission import Lifetime, RunOptions, Submission
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.run_launch import launch_run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
 
@@ -172,7 +173,7 @@ def test_a_detached_run_survives_the_death_of_its_submitter(tmp_path):
 def test_the_runner_of_a_run_of_a_living_submitter_ends_with_the_run(tmp_path):
     made = submission(tmp_path, QUICK, run="", lifetime=Lifetime.SUBMITTER)
     with Workspace.open(tmp_path) as workspace:
-        run, _ = workspace.launch(made)
+        run, _ = launch_run(workspace, made)
         pid = int(run.owner.split("|")[2])
         until(lambda: not psutil.pid_exists(pid))
         assert workspace.runs.find(RunFilter())[0].status is Status.SUCCEEDED
@@ -183,7 +184,7 @@ def test_a_runner_that_cannot_be_started_is_one_error(tmp_path):
     with Workspace.open(tmp_path) as workspace:
         (tmp_path / ".nbpipe" / "runner.log").mkdir()
         with pytest.raises(OutOfReach, match="no process could be started to carry out the run"):
-            workspace.launch(made)
+            launch_run(workspace, made)
 
 
 def named(step: str) -> str:

@@ -11,6 +11,7 @@ from scripted_executor import Bench
 
 from nbpipe.history.runs import RunFilter
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 CELLS = [
     "%%step make -o a:json\nimport nbpipe\nnbpipe.log_metric('loss', 1)\na = 3",
@@ -46,11 +47,11 @@ def moved(folder: Path, run: str, number: int, target: str) -> None:
     """Move an entry of a log to another run, and repair the workspace."""
     statement = "UPDATE events SET run = ?, number = number + 100 WHERE (run, number) = (?, ?)"
     change(folder, statement, target, run, number)
-    assert not Workspace.verify(folder).is_intact
+    assert not verify_workspace(folder).is_intact
 
-    Workspace.verify(folder, repair=True)
+    verify_workspace(folder, repair=True)
 
-    assert Workspace.verify(folder).problems == ()
+    assert verify_workspace(folder).problems == ()
 
 
 @pytest.mark.parametrize("target", ["to a run that there is not", "to the other run"])
@@ -66,7 +67,7 @@ def test_a_log_whose_run_is_gone_is_a_run_again(bench):
     known = runs(bench.folder)
     change(bench.folder, "DELETE FROM runs WHERE number = 2")
 
-    Workspace.verify(bench.folder, repair=True)
+    verify_workspace(bench.folder, repair=True)
 
-    assert Workspace.verify(bench.folder).problems == ()
+    assert verify_workspace(bench.folder).problems == ()
     assert sorted(runs(bench.folder)) == sorted(known)

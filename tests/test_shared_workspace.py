@@ -151,7 +151,7 @@ def test_a_writer_that_is_killed_locks_nobody_out(ground: Path) -> None:
 
     def write_and_die() -> None:
         history = History.open(database)
-        with history._database.writing():
+        with history.database.writing():
             pass
         os._exit(0)
 

@@ -12,6 +12,7 @@ from nbpipe.errors import ClusterOutOfReach
 from nbpipe.model import AttemptReport, Job, Status
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_watch import watch_run
 
 MAKE = "%%step make -o a:json\na = 3"
 
@@ -114,7 +115,7 @@ def test_one_step_of_a_run_is_cancelled_from_elsewhere_and_the_others_go_on(tmp_
     def work(job: Job, output: str) -> str:
         if job.step == "make":
             with Workspace.open(tmp_path) as workspace:
-                workspace.runs.watch(job.run).cancel(workspace.runs.execution(job.run, "make").id)
+                watch_run(workspace, job.run).cancel(workspace.runs.execution(job.run, "make").id)
             while job.attempt not in bench.executor.stopped:
                 time.sleep(0.02)
         return by_code(job, output)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_cells import code_of, fine, read, shared_names, wrong
 
-from nbpipe.language.notebook_parser import unbound_errors
+from nbpipe.language.parsed_notebook import unbound_errors
 
 LR = "#| parameters\nlr = 0.1"
 

@@ -24,6 +24,7 @@ from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.run_execution import execute_run
 
 
 def told(events: list[StepEvent]) -> list[tuple[str, object]]:
@@ -223,8 +224,7 @@ def ran(tmp_path_factory):
     heard: list[tuple[float, StepEvent]] = []
     executor = ThreadExecutor(1)
     with Workspace.open(folder) as workspace:
-        report = workspace.runs.run(
-            request_for(author.write()), RunOptions(experiment="trial"),
+        report = execute_run(workspace, request_for(author.write()), RunOptions(experiment="trial"),
             lambda update: heard.extend(
                 (time.time() - event.time, event) for output in update.attempt_outputs for event in output.events
             ),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_cells import fine
 
-from nbpipe.language.notebook_parser import ParsedNotebook
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.step_notebook import render_step_notebook
 
 NOTEBOOK = (

@@ -10,6 +10,7 @@ from nbpipe.execution.kernel_runtime import tqdm_hook
 from nbpipe.model import StepEvent, StepEventKind
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.run_execution import execute_run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -25,8 +26,8 @@ def heard_from(folder, code) -> list[StepEvent]:
     heard: list[StepEvent] = []
     executor = ThreadExecutor(1)
     with Workspace.open(folder) as workspace:
-        report = workspace.runs.run(
-            request_for(Author(folder, code).write()), RunOptions(), executors=lambda: executor,
+        report = execute_run(
+            workspace, request_for(Author(folder, code).write()), RunOptions(), executors=lambda: executor,
             watch=lambda update: heard.extend(event for _, _, events in update.outputs for event in events),
         )  # fmt: skip
     executor.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ from hypothesis import strategies as st
 
 from nbpipe.cli.command import outcome
 from nbpipe.cli.completion import completions
+from nbpipe.cli.rendering import RENDERERS as SHELL_RENDERERS
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import BadUsage
+from nbpipe.magics.rendering import RENDERERS as KERNEL_RENDERERS
 from nbpipe.model import Status
 from nbpipe.verbs import options
-from nbpipe.verbs.calls import CALLS
 from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest
 from nbpipe.verbs.table import LATER_VERBS, VERBS, verb_named, verbs_in
@@ -26,6 +30,7 @@ SHARED = [verb for verb in VERBS if verb.faces is Face.BOTH]
 EVERY_OPTION = {option.name: option for verb in VERBS for option in verb.options}
 ONE_FACE = {option.name for verb in VERBS for option in verb.options if option.faces is not Face.BOTH}
 NOTEBOOK = "n.ipynb"
+CALL_MODULES = sorted({verb.call.partition(":")[0] for verb in VERBS})
 
 
 def read(text: str, face: Face) -> tuple[object, ...]:
@@ -178,7 +183,32 @@ def test_help_names_every_verb_and_option(face):
 
 def test_every_verb_has_a_call():
     """The table names what can be called, all of it and nothing else."""
-    assert list(CALLS) == [verb.name for verb in VERBS]
+    named = {load_entry_point(verb.call) for verb in VERBS}
+    callable_ = {
+        function
+        for name in CALL_MODULES
+        for function in vars(import_module(name)).values()
+        if inspect.isfunction(function) and function.__module__ == name and not function.__name__.startswith("_")
+    }
+
+    assert [load_entry_point(verb.call).__name__ for verb in VERBS] == [verb.name for verb in VERBS]
+    assert named == callable_
+
+
+@pytest.mark.parametrize(
+    "renderers, of_other_faces",
+    [(SHELL_RENDERERS, {"HereRequest", "DefaultsResponse"}), (KERNEL_RENDERERS, {"InitResponse"})],
+)
+def test_every_response_has_a_renderer_in_each_face(renderers, of_other_faces):
+    responses = {
+        class_.__name__
+        for name in CALL_MODULES
+        for class_ in vars(import_module(name)).values()
+        if inspect.isclass(class_) and class_.__module__ == name
+    }
+
+    assert set(renderers) == responses - of_other_faces
+    assert all(map(load_entry_point, renderers.values()))
 
 
 def test_the_documentation_names_every_verb_and_option_and_no_other():

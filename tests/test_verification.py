@@ -20,12 +20,14 @@ from test_reuse_lookup import flip
 from nbpipe.codec import gunzip_text
 from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
 from nbpipe.history.attempts import RunChanges
+from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.rebuild_archive import archive_text, read_archived_result
 from nbpipe.history.runs import RunFilter
 from nbpipe.history.store import History
 from nbpipe.model import Job, MetricPoint, MetricsLogged
 from nbpipe.run.verification import VerificationReport
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.verification import verify_workspace
 
 MAKE = "%%step make -o a:json,folder:dir\na = 3"
 USE = "%%step use -i a -o b:json\nb = a * 2"
@@ -41,7 +43,7 @@ def bench(tmp_path):
 
 def verify(bench: Bench, **options: Any) -> VerificationReport:
     """Verify the workspace of the bench."""
-    return Workspace.verify(bench.folder, **options)
+    return verify_workspace(bench.folder, **options)
 
 
 def database(bench: Bench) -> Path:
@@ -228,7 +230,7 @@ def _foreign(bench: Bench) -> None:
 
 def test_the_database_answers_for_itself(bench):
     with History.open(database(bench)) as history:
-        assert history.damage() == []
+        assert InspectionRepository(history.database).damage() == []
 
 
 def _failing(job: Job, output: str) -> str:

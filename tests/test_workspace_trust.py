@@ -28,6 +28,7 @@ from nbpipe.resolve import parse_cache, user_key
 from nbpipe.resolve.found_workspace import look_up_workspace
 from nbpipe.resolve.workspace_layout import find_workspace
 from nbpipe.workspace import Workspace, request_for
+from nbpipe.workspace.trust import trust_workspace
 
 SOURCES = ["%%step a -o x\nx = 1", "%%step b -i x -o y\ny = x"]
 
@@ -142,7 +143,7 @@ def test_s22_marks_are_not_written_through_a_link(stranger, tmp_path):
     shutil.rmtree(stranger / ".nbpipe" / "trusted")
     (tmp_path / "elsewhere").mkdir()
     (stranger / ".nbpipe" / "trusted").symlink_to(tmp_path / "elsewhere")
-    Workspace.trust(stranger)
+    trust_workspace(stranger)
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert ran_again(stranger) == []
 
@@ -184,7 +185,7 @@ def test_s22_a_workspace_of_another_user_is_refused_until_it_is_accepted(tmp_pat
     os.chown(tmp_path / ".nbpipe", STRANGER.number, STRANGER.number)
     with pytest.raises(WorkspaceUntrusted, match=f"it belongs to user {STRANGER.number}"):
         Workspace.open(tmp_path)
-    Workspace.trust(tmp_path)
+    trust_workspace(tmp_path)
     assert ran_again(tmp_path) == []
 
 
@@ -238,7 +239,7 @@ def test_s22_a_planted_reading_of_a_notebook_is_not_believed(stranger):
     parse_cache._remember(entry, name, encode_notebook(parse_cells([*cells[:1]])))
 
     assert [step.name for step in request_for(path, layout).reading.steps] == ["a", "b"]
-    Workspace.trust(stranger)
+    trust_workspace(stranger)
     assert [step.name for step in request_for(path, layout).reading.steps] == ["a"]
 
 

@@ -16,8 +16,9 @@ from nbpipe.errors import BadDirective, FileBetweenSteps, Refusals, Refused, Sou
 from nbpipe.language.directives import DeclarationText, marker, read_declaration_text
 from nbpipe.language.file_quick_fix import declare_file
 from nbpipe.language.notebook_file import read_notebook
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parameters import settle_parameters
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.quick_fix import declare_missing_input
 from nbpipe.language.source_text import lines_of
 from nbpipe.model import Cell, PipelineWarning

@@ -6,20 +6,22 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import NoReturn
 
 from nbpipe import __version__
-from nbpipe.cli.completion import completions
 from nbpipe.cli.printed_text import print_lines
 from nbpipe.cli.streams import lenient
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NbpipeError
 from nbpipe.verbs.parser import parse
 from nbpipe.verbs.syntax import Face, HelpRequest
-from nbpipe.verbs.usage import verb_help, verbs_help
 
-# Loaded by its name: what only tells something waits for no database.
-_VERB_CALL = "nbpipe.cli.verb_call"
+# Loaded by their names: what only tells something waits for no database, and a verb for no help or completion.
+_COMPLETIONS = "nbpipe.cli.completion:completions"
+_VERB_HELP = "nbpipe.verbs.usage:verb_help"
+_VERBS_HELP = "nbpipe.verbs.usage:verbs_help"
+_CALL = "nbpipe.cli.verb_call:call_verb"
+_REFUSE = "nbpipe.cli.verb_call:refuse"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -34,9 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def outcome(words: Sequence[str]) -> int:
     """Run a command and return its exit code."""
-    completed = completions(words, os.environ)
-    if completed is not None:
-        return _tell(completed)
+    if "COMP_LINE" in os.environ:
+        completed: list[str] | None = load_entry_point(_COMPLETIONS)(words, os.environ)
+        if completed is not None:
+            return _tell(completed)
     if words[:1] == ["--version"]:
         return _tell([f"nbpipe, version {__version__}"])
     as_json = "--json" in words
@@ -44,12 +47,20 @@ def outcome(words: Sequence[str]) -> int:
     try:
         parsed = parse(words, Face.SHELL)
     except NbpipeError as error:
-        code = import_module(_VERB_CALL).refuse(error, as_json=as_json)
+        code = load_entry_point(_REFUSE)(error, as_json=as_json)
         return code
     if isinstance(parsed, HelpRequest):
-        return _tell([verb_help(parsed.verb, Face.SHELL) if parsed.verb else verbs_help(Face.SHELL)])
-    code = import_module(_VERB_CALL).call_verb(parsed, as_json=as_json)
+        return _tell([_help(parsed)])
+    code = load_entry_point(_CALL)(parsed, as_json=as_json)
     return code
+
+
+def _help(request: HelpRequest) -> str:
+    if request.verb is None:
+        text: str = load_entry_point(_VERBS_HELP)(Face.SHELL)
+    else:
+        text = load_entry_point(_VERB_HELP)(request.verb, Face.SHELL)
+    return text
 
 
 def _tell(lines: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from nbpipe.authoring.step_context import StepContext
 from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.language.debug_cell import debug_cell
 from nbpipe.resolve.workspace_layout import absolute
-from nbpipe.verbs.responses import DebugResponse
+from nbpipe.verbs.debug_calls import DebugResponse
 from nbpipe.views import json_output
 from nbpipe.views.wording import failure_line
 

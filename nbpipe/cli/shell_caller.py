@@ -14,9 +14,6 @@ from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.found_workspace import FoundWorkspace, look_up_workspace
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import absolute
-from nbpipe.run.run_watcher import RunUpdate
-from nbpipe.run.submission import RunOptions
-from nbpipe.verbs.responses import RunReportResponse
 from nbpipe.workspace import Workspace, request_in
 
 
@@ -93,13 +90,6 @@ class ShellCaller:
         """Return the cells of the saved notebook."""
         return tuple(read_notebook(absolute(self.saved)).cells)
 
-    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> RunReportResponse:
-        """Run the steps while a progress bar, or plain lines, show their progress."""
-        with self.screen.following() as follower:
-            report = self.workspace.runs.run(request, run_options, follower.updated, began=follower.begin)
-        numbers = self.workspace.runs.origin_numbers(report.steps)
-        return RunReportResponse(report, numbers, self.workspace.runs.metrics(report.run.id, report.steps))
-
     def show_live(self) -> bool:
         """Return False: a shell shows a run only with ``--follow``."""
         return False
@@ -119,6 +109,7 @@ class ShellCaller:
             raise BadUsage(f"{path} already exists", "Name the path to write with --to FILE.")
         return path
 
-    def updated(self, update: RunUpdate) -> None:
+    def show_changes(self, lines: Sequence[str]) -> None:
         """Print the changes in a followed run."""
-        self.screen.updated(update, self.workspace.runs.origin_numbers(update.executions))
+        for line in lines:
+            self.screen.note(line)

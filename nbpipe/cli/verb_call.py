@@ -8,8 +8,8 @@ from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.errors import NbpipeError
 from nbpipe.resolve.workspace_layout import owner_named
 from nbpipe.verbs import options
-from nbpipe.verbs.calls import call
 from nbpipe.verbs.syntax import Invocation
+from nbpipe.verbs.verb_call import call
 
 
 def refuse(error: NbpipeError, *, as_json: bool) -> int:

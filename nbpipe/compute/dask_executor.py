@@ -19,6 +19,7 @@ from typing import Any
 from nbpipe.compute import local_cluster, outcomes, worker_entry_points
 from nbpipe.compute.local_cluster import LocalCluster
 from nbpipe.compute.report_queue import ReportQueue
+from nbpipe.entry_points import load_entry_point
 from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Job, Outcome
 
 _RESULT_SECONDS = 60
@@ -166,17 +167,17 @@ def _carry_out(job: Job, topic: str) -> _Completed:
         # Thread-safe: passes the event to the worker's event loop and returns.
         worker.log_event(topic, asdict(event))
 
-    outcome: Outcome = worker_entry_points.load_entry_point(worker_entry_points.RUN)(job, report)
+    outcome: Outcome = load_entry_point(worker_entry_points.RUN)(job, report)
     return _Completed(outcome, tuple(newest.values()))
 
 
 def _stop(attempt: str) -> bool:
     """Stop an attempt; runs on a worker's event loop."""
-    return bool(worker_entry_points.load_entry_point(worker_entry_points.STOP)(attempt))
+    return bool(load_entry_point(worker_entry_points.STOP)(attempt))
 
 
 def _warm_up() -> None:
     """Load what every attempt needs in the background, so that the first one need not wait for it."""
     threading.Thread(
-        target=worker_entry_points.load_entry_point, args=(worker_entry_points.RUN,), daemon=True, name="nbpipe-warm-up"
+        target=load_entry_point, args=(worker_entry_points.RUN,), daemon=True, name="nbpipe-warm-up"
     ).start()

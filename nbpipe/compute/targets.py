@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from nbpipe.compute.dask_executor import DaskExecutor
-
 
 @dataclass(frozen=True, slots=True)
 class ComputeTarget:
@@ -19,8 +17,3 @@ class ComputeTarget:
 def default_target(slots: int | None = None) -> ComputeTarget:
     """Return the default target: this machine, with a slot for each available core."""
     return ComputeTarget("local", slots or len(os.sched_getaffinity(0)))
-
-
-def executor_of(target: ComputeTarget) -> DaskExecutor:
-    """Return an executor for a target; nothing is started before the first attempt is submitted."""
-    return DaskExecutor(target.slots)

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from nbpipe.compute import outcomes, worker_entry_points
 from nbpipe.compute.report_queue import ReportQueue
+from nbpipe.entry_points import load_entry_point
 from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome
 
 
@@ -33,9 +34,7 @@ class ThreadExecutor:
         """Submit an attempt; :meth:`wait` returns its reports."""
         pool = self._pool()
         self._reports.expect(job.attempt)
-        future: Future[Outcome] = pool.submit(
-            worker_entry_points.load_entry_point(worker_entry_points.RUN), job, self._reports.put
-        )
+        future: Future[Outcome] = pool.submit(load_entry_point(worker_entry_points.RUN), job, self._reports.put)
         with self._lock:
             self._futures[job.attempt] = future
         future.add_done_callback(lambda done: self._arrived(job, done))
@@ -49,7 +48,7 @@ class ThreadExecutor:
         with self._lock:
             future = self._futures.get(attempt)
         if future is not None and not future.cancel():
-            worker_entry_points.load_entry_point(worker_entry_points.STOP)(attempt)
+            load_entry_point(worker_entry_points.STOP)(attempt)
 
     def close(self) -> None:
         """Stop all attempts and wait until they have ended."""

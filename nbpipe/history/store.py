@@ -13,13 +13,10 @@ from nbpipe.history.database import Database, DatabaseCopy, is_ours
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
-from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.lost_runs import LostRunRepository
 from nbpipe.history.pipelines import PipelineRepository
-from nbpipe.history.rebuild_archive import ArchiveRepository
 from nbpipe.history.results import ResultRepository
 from nbpipe.history.runs import RunRepository
-from nbpipe.history.salvage import SalvageRepository
 from nbpipe.history.schema import meta
 from nbpipe.history.schema_version import create_or_check
 
@@ -29,10 +26,12 @@ class History:
 
     Each method of its repositories is one short transaction (reads see a consistent snapshot) and thread-safe. Times
     are passed in as seconds since the epoch, owners are opaque. A forked process must open its own history.
+
+    Only verification and repair inspect, rebuild or salvage a history: they make those repositories from ``database``.
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self.pipelines = PipelineRepository(database)
         self.runs = RunRepository(database)
         self.executions = ExecutionRepository(database)
@@ -42,8 +41,6 @@ class History:
         self.claims = ClaimRepository(database)
         self.lost_runs = LostRunRepository(database)
         self.digests = DigestRepository(database)
-        self.archive = ArchiveRepository(database)
-        self.salvage = SalvageRepository(database)
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:
@@ -86,22 +83,18 @@ class History:
                 database.close()
         return cls(database)
 
-    def damage(self) -> list[str]:
-        """Return what is wrong in the database: in its file, its rows and the logs of its runs; empty if nothing is."""
-        return InspectionRepository(self._database).damage()
-
     @property
     def is_private(self) -> bool:
         """Return whether writes are visible to this process only."""
-        return self._database.is_private
+        return self.database.is_private
 
     def is_in_place(self) -> bool:
         """Return whether the opened file was neither deleted nor replaced since."""
-        return self._database.is_in_place()
+        return self.database.is_in_place()
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
@@ -17,6 +16,7 @@ from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.seed_restarts import seed_warnings
 from nbpipe.language.setting_reach import SettingReach
 from nbpipe.language.setup_effects import UnsharedEffect, effect_warnings
@@ -37,33 +37,6 @@ from nbpipe.model import Cell, Parameter, PipelineWarning, Step, StepCell, StepC
 _BINDING = re.compile(r"^\s*([^\W\d]\w*)\s*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d]\w*")
 _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedNotebook:
-    """The parsed cells; ``errors`` is empty if they can be planned, ``unbound`` lists outputs not bound yet.
-
-    ``unread`` are the words in erroneous cells: names that these cells may define. ``broken`` are the numbers of those
-    among them that only matter to steps that read what they may define; ``doubtful`` lists these names by step.
-    ``effects`` warns of what set-up cells do that steps get otherwise, or not at all.
-    """
-
-    steps: tuple[Step, ...]
-    parameters: tuple[Parameter, ...]
-    code: Mapping[str, StepCode]
-    injected: Mapping[str, Any] = field(default_factory=dict)
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    unbound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    errors: tuple[Refused, ...] = ()
-    unread: frozenset[str] = frozenset()
-    broken: frozenset[int] = frozenset()
-    doubtful: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    effects: tuple[PipelineWarning, ...] = ()
-
-    @property
-    def warnings(self) -> tuple[PipelineWarning, ...]:
-        """Return the advice about set-up cells and all steps."""
-        return (*self.effects, *(warned for code in self.code.values() for warned in code.warnings))
 
 
 def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ...]] | None = None) -> ParsedNotebook:
@@ -155,18 +128,6 @@ def _settings(
     positions = {draft.step.name: cells[draft.step.pieces[0].cell] for draft in drafts}
     reach = SettingReach(drafts, scope, positions)
     return {draft.step.name: reach.of(draft.step.name, usable) for draft in drafts}, effects
-
-
-def unbound_errors(reading: ParsedNotebook) -> list[Refused]:
-    """Return an error for each step with a value output that no statement can bind."""
-    return [
-        BadPipeline(
-            f"no statement of the step binds its output `{name}`",
-            f"Assign to `{name}`, or declare `-o {name}:file` or `-o {name}:dir` for a path to write to.",
-            output.place if (output := step.output(name)) else step.place,
-        )
-        for step in reading.steps for name in reading.unbound.get(step.name, ())
-    ]  # fmt: skip
 
 
 def _kind(cell: Cell) -> str:

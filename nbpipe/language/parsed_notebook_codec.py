@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nbpipe.errors import NO_LOCATION, SourceLocation
-from nbpipe.language.notebook_parser import ParsedNotebook
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.model import (
     Definition,
     FileSource,

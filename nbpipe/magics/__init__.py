@@ -15,7 +15,7 @@ from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.ipython_completer import offer, offer_no_more
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.output_binder import OutputBinder
-from nbpipe.magics.rendering import show_run
+from nbpipe.magics.recorded_run_rendering import show_run
 from nbpipe.magics.step_magics import StepMagics, as_magic
 from nbpipe.widget import CardWidget
 

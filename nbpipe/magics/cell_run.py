@@ -16,8 +16,8 @@ from nbpipe.run.executor import Executor
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions, new_run_id
-from nbpipe.workspace import ActiveRun
-from nbpipe.workspace.runs import Runs
+from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import ActiveRun, execute_run
 
 _SIGNAL_SECONDS = 0.05
 _CLOSE_SECONDS = 10.0
@@ -30,7 +30,7 @@ class CellRun:
     It goes on while no cell waits for it, so that it can be cancelled from elsewhere at any time.
     """
 
-    runs: Runs
+    workspace: Workspace
     executors: Callable[[], Executor]
     _updates: queue.SimpleQueue[RunUpdate | None] = field(default_factory=queue.SimpleQueue)
     _begun: threading.Event = field(default_factory=threading.Event)
@@ -111,8 +111,8 @@ class CellRun:
 
     def _carry_out(self, request: PipelineRequest, options: RunOptions) -> None:
         try:
-            self.runs.run(
-                request, options, self._updates.put, self.executors, began=self._began,
+            execute_run(
+                self.workspace, request, options, self._updates.put, self.executors, began=self._began,
                 cancelled=self._cancelled.is_set,
             )  # fmt: skip
         except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits

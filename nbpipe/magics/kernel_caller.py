@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,17 +13,14 @@ from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
-from nbpipe.run.run_watcher import RunUpdate
-from nbpipe.run.submission import RunOptions
 from nbpipe.verbs.syntax import Verb
-from nbpipe.views import text_tables
 from nbpipe.workspace import Workspace
 
 
 class KernelCaller:
     """The caller for a kernel; as a context manager, it closes a named workspace that the call has opened.
 
-    ``verb`` is the called one; ``blocking`` runs steps while the cell waits for them.
+    ``verb`` is the called one.
     """
 
     def __init__(
@@ -31,12 +28,10 @@ class KernelCaller:
         session: KernelSession,
         verb: Verb,
         named_workspace: Path | None,
-        blocking: Callable[[PipelineRequest, RunOptions], None],
     ) -> None:
         self.named_workspace = named_workspace
         self._verb = verb
         self._session = session
-        self._blocking = blocking
         self._other: Workspace | None = None
 
     def __enter__(self) -> Self:
@@ -94,13 +89,6 @@ class KernelCaller:
         """Return the cells as the kernel last ran them."""
         return self._session.cells.all()
 
-    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> None:
-        """Submit the steps and show their card; without a front end, wait for them."""
-        if is_watched(self._session.shell):
-            show_card(self._session, self._session.submit(request, self.cells(), run_options), None)
-        else:
-            self._blocking(request, run_options)
-
     def show_live(self) -> bool:
         """Show the card of the active run, if a front end can show one."""
         session = self._session
@@ -130,7 +118,6 @@ class KernelCaller:
         """Return the named path relative to the kernel's folder; None if the output is to be bound."""
         return None if path is None else self.folder / path
 
-    def updated(self, update: RunUpdate) -> None:
-        """Write the changes in a followed run."""
-        numbers = self.workspace.runs.origin_numbers(update.executions)
-        write_lines(text_tables.update_lines(update.executions, update.named_attempts, update.outputs, numbers))
+    def show_changes(self, lines: Sequence[str]) -> None:
+        """Write lines about the changes in a followed run."""
+        write_lines(lines)

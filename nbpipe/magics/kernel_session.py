@@ -10,9 +10,11 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.compute.target_executors import executor_of
+from nbpipe.compute.targets import default_target
 from nbpipe.data.notebook_classes import share_classes
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.magics.cell_run import CellRun
 from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
 from nbpipe.magics.gestures import Gestures
@@ -29,7 +31,9 @@ from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions, Submission
-from nbpipe.workspace import ActiveRun, Workspace
+from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import ActiveRun, execute_run
+from nbpipe.workspace.run_launch import launch_run
 
 Began = Callable[[RunRecord, tuple[PipelineWarning, ...]], None]
 """Is called with a run that has begun, and the warnings about its notebook."""
@@ -148,10 +152,10 @@ class KernelSession:
     def run_cell(self, request: PipelineRequest, watch: Callable[[RunUpdate], None], began: Began) -> RunReport:
         """Run the step of a cell to its end and bind its outputs; the cells of one gesture are one run."""
         workspace, run = self.workspace, self._cell_run
-        name = run.extend(request) if run is not None and run.runs is workspace.runs else None
+        name = run.extend(request) if run is not None and run.workspace is workspace else None
         if run is None or name is None:
             self._finish_cell_run()
-            run = self._cell_run = CellRun(workspace.runs, self._executors)
+            run = self._cell_run = CellRun(workspace, self._executors)
             name = run.begin(request)
         began(run.record, run.take_warnings())
         report = run.wait(name, watch)
@@ -171,7 +175,7 @@ class KernelSession:
         def announce(active: ActiveRun) -> None:
             began(active.record, active.warnings)
 
-        report = self.workspace.runs.run(request, run_options, watch, self._executors, began=announce)
+        report = execute_run(self.workspace, request, run_options, watch, self._executors, began=announce)
         self._bind(request, report)
         return report
 
@@ -186,7 +190,7 @@ class KernelSession:
     def launch(self, request: PipelineRequest, run_options: RunOptions) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Submit a run of the present cells to a process of its own."""
         workspace = self.workspace
-        return workspace.launch(Submission(self.cells.all(), request, run_options, workspace.layout.root))
+        return launch_run(workspace, Submission(self.cells.all(), request, run_options, workspace.layout.root))
 
     def unbind(self, report: RunReport) -> None:
         """Unbind the names of outputs that failed steps did not produce."""

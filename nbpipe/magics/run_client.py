@@ -23,6 +23,7 @@ from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.runner_client import LOG_FILE, RunnerClient
 from nbpipe.run.submission import Lifetime, RunOptions, Submission, new_run_id
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_watch import watch_run
 
 _LOOK_SECONDS = 0.15
 # Cells that are run together, as by Run All, are one run.
@@ -161,7 +162,7 @@ class RunClient:
         """Return a run to watch, shared with another view if possible."""
         watched = (view.watched for view in self._views if view.watched is not None and not view.over)
         existing = next((each for each in watched if each.id == run), None)
-        return existing or WatchedRun(self._readable().runs.watch(run), lambda: self._writable().runs.watch(run))
+        return existing or WatchedRun(watch_run(self._readable(), run), lambda: watch_run(self._writable(), run))
 
     def _attach(self, view: RunView, run: str) -> None:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbpipe.errors import NbpipeError, Refusals, StepFailed
+from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.misspelled_steps import misspelled
 from nbpipe.magics.card_actions import show_card
@@ -19,18 +19,18 @@ from nbpipe.magics.kernel_caller import KernelCaller
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.quick_fix_offer import QuickFixOffer
 from nbpipe.magics.rendering import render
-from nbpipe.model import Cell, FailureKind, Status
+from nbpipe.magics.waiting_run import raise_failure
+from nbpipe.model import Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import owner_named
-from nbpipe.run.reports import RunReport
-from nbpipe.run.submission import RunOptions
-from nbpipe.verbs.calls import call
 from nbpipe.verbs.options import DEBUG_WORKSPACE
 from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
 from nbpipe.verbs.table import verbs_in
 from nbpipe.verbs.usage import verb_help, verbs_help
+from nbpipe.verbs.verb_call import call
 from nbpipe.views import language_help
+from nbpipe.workspace.step_contexts import context_now
 
 _VERBS = verbs_in(Face.NOTEBOOK)
 # IPython itself would look for an object with the verb's name.
@@ -74,7 +74,7 @@ class StepMagics(Magics):
 
     def _call(self, invocation: Invocation) -> None:
         named = invocation[DEBUG_WORKSPACE] if DEBUG_WORKSPACE in invocation.verb.options else None
-        with KernelCaller(self.session, invocation.verb, named, self._carry_out) as caller:
+        with KernelCaller(self.session, invocation.verb, named) as caller:
             response = call(invocation, caller)
         if response is not None:
             render(self.session, response)
@@ -124,21 +124,10 @@ class StepMagics(Magics):
             if step.step == name and step.notebook is not None:
                 with contextlib.suppress(OSError, ValueError):
                     show_outputs(self.session.workspace.results.read_executed(step.notebook))
-        self._raise_failure(report)
-
-    def _carry_out(self, request: PipelineRequest, run_options: RunOptions) -> None:
-        progress = RunTableDisplay(self.session)
-        report = self.session.run(request, run_options, progress.updated, progress.begin)
-        progress.end(report)
-        self._raise_failure(report)
-
-    def _raise_failure(self, report: RunReport) -> None:
-        if report.run.status is not Status.SUCCEEDED:
-            self.session.unbind(report)
-            raise _ending(report)
+        raise_failure(self.session, report)
 
     def _here(self, request: PipelineRequest, step: str) -> None:
-        show_lines(run_here(self.session, self.session.workspace.plans.step_context(request, step)))
+        show_lines(run_here(self.session, context_now(self.session.workspace, request, step)))
 
 
 # What `%%step?` and `%nbpipe?` show.
@@ -148,19 +137,6 @@ StepMagics.nbpipe.__doc__ = verbs_help(Face.NOTEBOOK)
 
 def _each(error: NbpipeError) -> tuple[NbpipeError, ...]:
     return error.errors if isinstance(error, Refusals) else (error,)
-
-
-def _ending(report: RunReport) -> NbpipeError:
-    """Return the error for a run that did not succeed: the first step that failed, in notebook order."""
-    failed = next((step for step in report.steps if step.failure is not None), None)
-    if failed is None or failed.failure is None:
-        return StepFailed(f"the run was {report.run.status.value}", "Run the cell again to continue.")
-    failure = failed.failure
-    where = f"cell {failure.cell}, line {failure.line}: " if failure.cell and failure.line else ""
-    error = StepFailed(f"step {failed.step} failed: {where}{failure.message}")
-    if failure.kind == FailureKind.USER:
-        error.add_note(failure.traceback)
-    return error
 
 
 def as_magic(lines: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from nbpipe.errors import Refused, SourceLocation
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import name_usage
-from nbpipe.language.notebook_parser import ParsedNotebook
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.model import Cell, StepOutput
 
 _OURS = re.compile(r"\s*(?:%load_ext\s+nbpipe\b|%nbpipe\b|$)")

@@ -32,6 +32,7 @@ from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import NewAttemptEvents, RunUpdate
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import execute_run
 
 _PAUSE = 0.05
 _DONE = (Status.SUCCEEDED, Status.REUSED)
@@ -140,8 +141,8 @@ class NotebookRun:
 
     def _run_steps(self) -> None:
         try:
-            self._report = self.workspace.runs.run(
-                self.request, RunOptions(), self._updates.put, cancelled=self._stop.is_set
+            self._report = execute_run(
+                self.workspace, self.request, RunOptions(), self._updates.put, cancelled=self._stop.is_set
             )
         except BaseException as error:  # noqa: BLE001  # a thread's border: carry_out raises it in its own thread
             self._error = error

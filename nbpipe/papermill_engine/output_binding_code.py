@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nbpipe.compute import worker_entry_points
 from nbpipe.data.materializer import Materializer
-from nbpipe.language.notebook_parser import ParsedNotebook
+from nbpipe.entry_points import load_entry_point
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.model import Artifact
 from nbpipe.run.job_factory import definition_digests
 
@@ -34,7 +35,7 @@ def binding_code(
     artifacts: Sequence[Artifact], reading: ParsedNotebook, store: Path, materializer: Materializer
 ) -> str:
     """Return the binding code; names and paths are in one JSON text, so that none of them becomes code."""
-    loading: str = worker_entry_points.load_entry_point(worker_entry_points.SHIP)(store).loading
+    loading: str = load_entry_point(worker_entry_points.SHIP)(store).loading
     definitions: dict[str, str] = {}
     for code in reading.code.values():
         definitions |= definition_digests(code)

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, BadPipeline, NotSupportedYet, Refused
 from nbpipe.language.declaration_items import read_source
-from nbpipe.language.notebook_parser import ParsedNotebook
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.source_text import line_span, nearest
 from nbpipe.model import (
     FileSource,

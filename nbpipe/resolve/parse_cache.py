@@ -18,10 +18,14 @@ from pathlib import Path
 from nbpipe import errors, language, model
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.digests import bytes_digest, short_digest
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.entry_points import load_entry_point
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
 from nbpipe.model import Cell
 from nbpipe.permissions import make_folder
+
+# Loaded by its name: a command that finds its notebook in the cache waits for no parser.
+_PARSE = "nbpipe.language.notebook_parser:parse_cells"
 
 _FORM = "2"
 # Newer source files may have changed since they were loaded.
@@ -43,14 +47,15 @@ class ParseCache:
         cached = _recall(path, name)
         if cached is not None:
             return cached
-        reading = parse_cells(cells, self._more_settings)
-        if name is not None and _is_ours(self._folder.parent):
+        reading = parse(cells, self._more_settings)
+        # The parser may have been loaded just now, and its source replaced since the name was made.
+        if name is not None and _is_ours(self._folder.parent) and self._entry(notebook, cells) == (path, name):
             _remember(path, name, encode_notebook(reading))
         return reading
 
     def recall(self, notebook: Path, cells: Sequence[Cell]) -> ParsedNotebook:
         """Return the parsed cells: from the cache, or parsed now; nothing is written."""
-        return _recall(*self._entry(notebook, cells)) or parse_cells(cells, self._more_settings)
+        return _recall(*self._entry(notebook, cells)) or parse(cells, self._more_settings)
 
     def _entry(self, notebook: Path, cells: Sequence[Cell]) -> tuple[Path, str | None]:
         """Return the file of a notebook's entry and the name that a valid one has; None if nothing can be cached."""
@@ -61,6 +66,12 @@ class ParseCache:
             return path, _name(cells, self._now, self._more_settings)
         except (OSError, UnicodeEncodeError):
             return path, None
+
+
+def parse(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ...]]) -> ParsedNotebook:
+    """Return the cells, parsed now with these settings beyond the table."""
+    reading: ParsedNotebook = load_entry_point(_PARSE)(cells, more_settings)
+    return reading
 
 
 def _is_ours(folder: Path) -> bool:

@@ -31,8 +31,8 @@ from nbpipe.errors import (
     SourceLocation,
     refuse,
 )
-from nbpipe.language.notebook_parser import ParsedNotebook, unbound_errors
 from nbpipe.language.parameters import settle_parameters
+from nbpipe.language.parsed_notebook import ParsedNotebook, unbound_errors
 from nbpipe.language.source_text import nearest
 from nbpipe.model import FileSource, FrozenModule, PinnedFiles, PinnedKind, PipelineWarning, Step, StepOutput
 from nbpipe.planning.fingerprint import PinnedInputs

@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeVar
 
 from nbpipe.codec import convert, encode_exact
 from nbpipe.errors import NbpipeError, OutOfReach, Refusals, Refused
-from nbpipe.language.notebook_parser import ParsedNotebook, parse_cells
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
 from nbpipe.model import Cell, PipelineWarning
 from nbpipe.resolve.parse_cache import reading_digest

@@ -1,25 +1,16 @@
-"""Recovery of runs that broke off: results that their attempts had finished are adopted, not computed again."""
+"""Recovery of runs that broke off: they are ended, and the results of their attempts are kept."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
-from nbpipe.data.attempt_manifest import read_manifest
-from nbpipe.data.event_file import PieceReader, metrics_of
-from nbpipe.data.file_pinning import DigestCache, pin_files
-from nbpipe.errors import NbpipeError
-from nbpipe.history.attempts import RunChanges, Told
-from nbpipe.history.claims import Claim
+from nbpipe.data.file_pinning import DigestCache
+from nbpipe.entry_points import load_entry_point
 from nbpipe.history.store import History
-from nbpipe.model import AttemptRecord, Outcome, OutputWritten, Status
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
-from nbpipe.run.archive_files import SubmittedAttempt, keep_result, read_submitted
 
-_LOG = logging.getLogger(__name__)
-_CHANGED = "a declared file may have changed while the step ran"
+# Loaded by its name: each opening looks for runs that broke off, and hardly one finds an attempt.
+_ADOPT = "nbpipe.run.result_recovery:adopt_results"
 
 
 def recover_runs(
@@ -27,66 +18,6 @@ def recover_runs(
 ) -> list[str]:
     """End the runs whose owner is dead and return them, after adopting the results that their attempts had finished."""
     abandoned = history.lost_runs.abandoned(alive=alive)
-    for attempt in abandoned:
-        entries = _unlogged_entries(layout, history, attempt)
-        if entries:
-            history.attempts.record(attempt.run, RunChanges(told=entries), now)
-        outcome = read_manifest(layout.path(attempt.directory), attempt.id, attempt.token)
-        submitted = read_submitted(layout, attempt) if outcome is not None else None
-        if outcome is not None and submitted is not None:
-            _adopt(layout, history, submitted, outcome, digests=digests, now=now)
+    if abandoned:
+        load_entry_point(_ADOPT)(layout, history, digests, abandoned, now=now)
     return history.lost_runs.mark_lost(alive=alive, now=now, interrupted={attempt.run for attempt in abandoned})
-
-
-def _unlogged_entries(layout: WorkspaceLayout, history: History, attempt: AttemptRecord) -> list[Told]:
-    """Return log entries for the events of an attempt since its driver died."""
-    events = PieceReader(layout.path(attempt.directory)).read(attempt.pieces)
-    if not events:
-        return []
-    step = next((execution.step for execution in history.executions.get([attempt.execution])), "")
-    metrics = metrics_of(events, attempt.run, step, attempt.id)
-    return [*metrics, OutputWritten(attempt.id, attempt.pieces + 1, events[-1].number)]
-
-
-def _adopt(
-    layout: WorkspaceLayout,
-    history: History,
-    submitted: SubmittedAttempt,
-    outcome: Outcome,
-    *,
-    digests: DigestCache,
-    now: float,
-) -> None:
-    result = submitted.result
-    doubts = outcome.doubts if _same(layout, submitted, digests) else (*outcome.doubts, _CHANGED)
-    attempt = replace(
-        result.attempt, status=Status.SUCCEEDED, started=now - outcome.seconds, ended=now, seconds=outcome.seconds,
-        notebook=outcome.notebook, artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest,
-    )  # fmt: skip
-    recorded = history.attempts.get(attempt.id)
-    attempt = replace(attempt, pieces=recorded.pieces if recorded else 0)
-    execution = replace(
-        result.execution, status=Status.SUCCEEDED, seconds=outcome.seconds, notebook=attempt.executed_notebook,
-        artifacts=outcome.artifacts, observed=outcome.observed, written=outcome.written, started=now - outcome.seconds,
-        ended=now, notes=(*outcome.notes, *(f"{doubt}: its result serves this run only" for doubt in doubts)),
-    )  # fmt: skip
-    entries = () if doubts else tuple(replace(entry, observed=outcome.observed) for entry in result.offers)
-    run = history.runs.get(attempt.run)
-    claim = Claim(attempt.key, run.owner, attempt.token) if run and attempt.key and attempt.token else None
-    committed = history.attempts.commit(attempt, execution, offers=entries, claim=claim, now=now)
-    if committed and not history.is_private:
-        try:
-            keep_result(layout, replace(result, execution=execution, attempt=attempt, offers=entries, committed=now))
-        except OSError as error:
-            _LOG.warning("the record of step %s could not be written: %s", execution.step, error)
-
-
-def _same(layout: WorkspaceLayout, submitted: SubmittedAttempt, digests: DigestCache) -> bool:
-    """Return whether the step's declared files are unchanged since the attempt was submitted."""
-    base = layout.absolute(submitted.base)
-    try:
-        return all(
-            pin_files(pattern, Path(base), digests).digest == digest for pattern, digest in submitted.files.items()
-        )
-    except NbpipeError:
-        return False

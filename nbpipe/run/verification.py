@@ -8,7 +8,7 @@ from nbpipe.data.artifacts import check
 from nbpipe.data.digests import DigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.history.rebuild_archive import ArchivedResult
+from nbpipe.history.rebuild_archive import ArchivedResult, ArchiveRepository
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
@@ -86,7 +86,7 @@ def _check_notebooks(history: History, layout: WorkspaceLayout, *, repair: bool)
     return problems
 
 
-def verify_workspace(
+def verify_records(
     history: History,
     materializer: Materializer,
     layout: WorkspaceLayout,
@@ -122,7 +122,8 @@ def _check_results(
     history: History, layout: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
 ) -> int:
     """Compare the archived results with the history, and return how many it does not have."""
-    known_attempts = history.archive.known_attempts()
+    archive = ArchiveRepository(history.database)
+    known_attempts = archive.known_attempts()
     results: list[ArchivedResult] = []
     for path, result in archived_results(layout):
         if isinstance(result, ArchivedResult):
@@ -131,11 +132,11 @@ def _check_results(
         problems.append(VerificationProblem(str(path), result))
         if repair:
             rewrite_result(layout, history, path)
-    misoffered = history.archive.misoffered(result for result in results if result.attempt.id in known_attempts)
+    misoffered = archive.misoffered(result for result in results if result.attempt.id in known_attempts)
     for result in misoffered:
         where = f"attempt {result.attempt.id} of step {result.execution.step}"
         problems.append(VerificationProblem(where, "is not offered for reuse as it was committed"))
     if repair and misoffered:
-        history.archive.offer_again(misoffered)
+        archive.offer_again(misoffered)
     unknown = [result for result in results if result.attempt.id not in known_attempts]
-    return history.archive.restore(unknown, archived_runs(layout)) if repair and unknown else len(unknown)
+    return archive.restore(unknown, archived_runs(layout)) if repair and unknown else len(unknown)

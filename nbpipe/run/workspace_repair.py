@@ -10,8 +10,8 @@ from pathlib import Path
 from nbpipe.data.executed_notebook import damage_of_executed
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.database_files import beside
-from nbpipe.history.rebuild_archive import ArchivedRun
-from nbpipe.history.salvage import damaged_database
+from nbpipe.history.rebuild_archive import ArchivedRun, ArchiveRepository
+from nbpipe.history.salvage import SalvageRepository, damaged_database
 from nbpipe.history.store import History
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import archived_runs, attempt_folders, keep_result, keep_run
@@ -88,7 +88,7 @@ def rebuild_history(layout: WorkspaceLayout, shares_memory: bool, now: float) ->
             damaged_database(aside) as damaged,
             History.open(layout.database, shares_memory=shares_memory) as history,
         ):
-            history.salvage.take_over(damaged, archived_runs(layout), now)
+            SalvageRepository(history.database).take_over(damaged, archived_runs(layout), now)
     except HistoryOutOfReach:
         # The archived results alone will be restored.
         _set_database_aside(layout)
@@ -111,7 +111,7 @@ def _set_database_aside(layout: WorkspaceLayout) -> Path | None:
 def rewrite_result(layout: WorkspaceLayout, history: History, path: Path) -> None:
     """Set the damaged record of an attempt aside, and write it again if the history has the attempt."""
     set_aside(path)
-    result = history.archive.committed(path.parent.name)
+    result = ArchiveRepository(history.database).committed(path.parent.name)
     if result is not None and layout.path(result.attempt.directory) == path.parent:
         keep_result(layout, result)
 

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nbpipe.compute.shared_executor import SharedExecutor
-from nbpipe.compute.targets import default_target, executor_of
+from nbpipe.compute.target_executors import executor_of
+from nbpipe.compute.targets import default_target
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.run.messages import ErrorPayload, ReleaseRuns, Reply, ReplyKind, decode_message
 from nbpipe.run.runner_client import LOG_FILE
 from nbpipe.run.submission import Lifetime, Submission
-from nbpipe.workspace import ActiveRun, Workspace
+from nbpipe.workspace import Workspace
+from nbpipe.workspace.run_execution import ActiveRun, execute_run
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 15.0
@@ -184,8 +186,9 @@ class RunnerService:
 
         with Workspace.open(submission.request.base, submission.root) as workspace:
             workspace.context.environ = submission.environ
-            workspace.runs.run(
-                submission.request, submission.run_options, lambda _update: active.started.set(), self._cluster.lease,
+            execute_run(
+                workspace, submission.request, submission.run_options,
+                lambda _update: active.started.set(), self._cluster.lease,
                 began=began, cancelled=active.cancelled.is_set,
             )  # fmt: skip
 

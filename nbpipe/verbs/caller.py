@@ -8,9 +8,6 @@ from typing import Protocol
 
 from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
-from nbpipe.run.run_watcher import RunUpdate
-from nbpipe.run.submission import RunOptions
-from nbpipe.verbs.responses import RunReportResponse
 from nbpipe.workspace import Workspace
 
 
@@ -54,9 +51,6 @@ class Caller(Protocol):
     def cells(self) -> tuple[Cell, ...]:
         """Return the notebook's cells."""
 
-    def carry_out(self, request: PipelineRequest, run_options: RunOptions) -> RunReportResponse | None:
-        """Run the steps and return the report; None if the run continues and the face shows it itself."""
-
     def show_live(self) -> bool:
         """Show the active run as it changes; return False if the face cannot, or if no run is active."""
 
@@ -69,5 +63,5 @@ class Caller(Protocol):
     def target(self, artifact: Artifact, path: Path | None) -> Path | None:
         """Return the path to copy an output to, ``path`` if one was named; None if the output is bound instead."""
 
-    def updated(self, update: RunUpdate) -> None:
-        """Show the changes in a followed run."""
+    def show_changes(self, lines: Sequence[str]) -> None:
+        """Show lines about the changes in a followed run."""

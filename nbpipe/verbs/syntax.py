@@ -98,7 +98,7 @@ class Option(Parameter[T]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verb:
-    """One verb: its name, its arguments and options, and a sentence of help.
+    """One verb: its name, a sentence of help, the function that it calls, its arguments and options.
 
     At most one option of each group in ``exclusive`` may be given. A verb that ``reads_only`` needs only read
     permission, and writes nothing to a workspace of another user.
@@ -106,6 +106,7 @@ class Verb:
 
     name: str
     help: str
+    call: str
     arguments: tuple[Argument[Any], ...] = ()
     options: tuple[Option[Any], ...] = ()
     exclusive: tuple[tuple[Option[Any], ...], ...] = ()

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nbpipe.errors import Refused
-from nbpipe.language.directives import marker, read_step
-from nbpipe.language.notebook_file import read_notebook
-from nbpipe.model import Cell, PipelineRecord
+from nbpipe.entry_points import load_entry_point
+from nbpipe.model import PipelineRecord
 from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, after_a_move, at_its_place, identify
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.workspace.context import WorkspaceContext
 
-# If a workspace's folder contains more notebooks than this, not all are compared.
-_MOST_NOTEBOOKS = 500
+# Loaded by their names: notebooks are read only where one is new, was moved, or has lost steps.
+_NOTEBOOKS = "nbpipe.workspace.notebook_traits:notebooks_below"
+_TRAITS = "nbpipe.workspace.notebook_traits:read_traits"
+
 _SUFFIX = ".ipynb"
 
 
@@ -82,38 +81,12 @@ class Catalog:
         """Yield the traits of the notebooks below the workspace's folder that do not belong to a known pipeline."""
         layout = self.context.layout
         known = {pipeline.notebook for pipeline in self.context.history.pipelines.all()}
-        for path in _notebooks(layout.base):
+        for path in load_entry_point(_NOTEBOOKS)(layout.base):
             place = layout.relative(path)
             if place not in known:
                 yield _traits(path, place)
 
 
-def _notebooks(folder: Path) -> Iterator[Path]:
-    count = 0
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith(_SUFFIX):
-                yield Path(place, name)
-                count += 1
-                if count >= _MOST_NOTEBOOKS:
-                    return
-
-
 def _traits(path: Path, place: str) -> NotebookTraits:
-    try:
-        cells: Collection[Cell] = read_notebook(path).cells
-    except Refused:
-        cells = ()
-    return NotebookTraits(place, frozenset(cell.id for cell in cells if cell.id), _step_names(cells))
-
-
-def _step_names(cells: Collection[Cell]) -> frozenset[str]:
-    names: set[str] = set()
-    for cell in cells:
-        if marker(cell.source) == "step":
-            try:
-                names.add(read_step(cell).name)
-            except Refused:
-                continue
-    return frozenset(names)
+    traits: NotebookTraits = load_entry_point(_TRAITS)(path, place)
+    return traits

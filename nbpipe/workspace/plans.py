@@ -1,4 +1,4 @@
-"""Plans, explanations, advice, and the acceptance of results for new code."""
+"""Plans and explanations."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbpipe.authoring.pipeline_advice import pipeline_advice
-from nbpipe.authoring.step_context import StepContext, current_step_context
 from nbpipe.errors import Refusals, Refused, refuse
 from nbpipe.model import PipelineRecord, PipelineWarning
 from nbpipe.planning.file_dependencies import file_dependencies
@@ -16,8 +14,6 @@ from nbpipe.resolve.recorded_effects import recorded_changes, recorded_uses
 from nbpipe.resolve.refused_steps import refused_steps, without
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
-from nbpipe.run.acceptance import AcceptedResult, accept_result
-from nbpipe.run.process_identity import this_user
 from nbpipe.run.reports import Explanation, PlanResult
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
@@ -36,14 +32,6 @@ class PinnedRequest:
     warnings: tuple[PipelineWarning, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What is to be said about a notebook: warnings and errors."""
-
-    warnings: tuple[PipelineWarning, ...]
-    errors: tuple[Refused, ...]
-
-
 @dataclass(slots=True)
 class Plans:
     """The plans of one workspace."""
@@ -51,24 +39,29 @@ class Plans:
     context: WorkspaceContext
     catalog: Catalog
 
-    def check(self, request: PipelineRequest) -> CheckResult:
-        """Return warnings about a notebook, and its errors; raise them if they leave no step."""
-        pinned, errors = self._pin_rest(request)
-        advice = pipeline_advice(pinned.resolved, self.context.history, pinned.pipeline.id)
-        return CheckResult((*pinned.warnings, *advice), errors)
-
     def plan(self, request: PipelineRequest) -> PlanResult:
         """Return what would run, what is reused, and why, without executing anything.
 
         Errors in the notebook only concern the steps that need what is wrong; raise them if they leave no step.
         """
-        pinned, errors = self._pin_rest(request)
+        pinned, errors = self.pin_rest(request)
         decisions = plan_steps(pinned.planner, pinned.resolved.selected)
         needs = pinned.resolved.graph.pipeline.needs
         refused = refused_steps(request, errors) if errors else {}
         return PlanResult(request.notebook, decisions, needs, pinned.warnings, refused, errors)
 
-    def _pin_rest(self, request: PipelineRequest) -> tuple[PinnedRequest, tuple[Refused, ...]]:
+    def why(self, request: PipelineRequest, step: str) -> Explanation:
+        """Return why a step would run or be reused, compared with its nearest earlier result."""
+        pinned, decision = self.decide(request, step)
+        history, layout = self.context.history, self.context.layout
+        recorded = history.executions.newest_of_step(pinned.pipeline.id, step)
+        before = history.executions.latest(pinned.pipeline.id).get(step)
+        return Explanation(
+            step, decision.verdict, layout.located(before) if before else None, decision.components,
+            layout.located(recorded) if recorded else None,
+        )  # fmt: skip
+
+    def pin_rest(self, request: PipelineRequest) -> tuple[PinnedRequest, tuple[Refused, ...]]:
         """Return a pinned request for the steps that no error concerns, and the errors."""
         errors: list[Refused] = []
         rest = request
@@ -85,38 +78,12 @@ class Plans:
                     raise
                 rest = left
 
-    def why(self, request: PipelineRequest, step: str) -> Explanation:
-        """Return why a step would run or be reused, compared with its nearest earlier result."""
-        pinned, decision = self._decide(request, step)
-        history, layout = self.context.history, self.context.layout
-        recorded = history.executions.newest_of_step(pinned.pipeline.id, step)
-        before = history.executions.latest(pinned.pipeline.id).get(step)
-        return Explanation(
-            step, decision.verdict, layout.located(before) if before else None, decision.components,
-            layout.located(recorded) if recorded else None,
-        )  # fmt: skip
-
-    def accept(self, request: PipelineRequest, step: str) -> AcceptedResult:
-        """Accept a step's newest result for its present code; raise BadUsage if that is not possible."""
-        pinned, decision = self._decide(request, step)
-        return accept_result(
-            decision, pinned.planner, pinned.resolved.around, self.context.history, user=this_user(),
-            now=self.context.clock(),
-        )  # fmt: skip
-
-    def step_context(self, request: PipelineRequest, step: str) -> StepContext:
-        """Return a step's context now, with inputs from up-to-date results; raise BadUsage if one is missing."""
-        pinned = self._pin(dataclasses.replace(request, steps=(step,)))
-        return current_step_context(
-            pinned.resolved, plan_steps(pinned.planner, pinned.resolved.selected), step, self.context.materializer
-        )
-
     def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
         """Return a request with everything pinned that a plan depends on; raise the notebook's errors.
 
         ``environ`` are the environment variables of the client, by default the workspace's own.
         """
-        pinned = self._pin(request, environ)
+        pinned = self.pin_declared(request, environ)
         records = self.context.history.executions.with_side_effects(pinned.pipeline.id)
         if not records:
             return pinned
@@ -128,7 +95,8 @@ class Plans:
         warnings = dict.fromkeys((*pinned.warnings, *between.warnings, *changed))
         return dataclasses.replace(pinned, warnings=tuple(warnings))
 
-    def _pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
+    def pin_declared(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
+        """Return a request with everything pinned, as :meth:`pin` does, whatever earlier runs have recorded."""
         context = self.context
         resolved = resolve_request(request, context.layout, environ or context.environ, context.digests)
         identified = self.catalog.pipeline_of(request)
@@ -139,6 +107,7 @@ class Plans:
         warnings = (*context.warnings(), *notes, *resolved.warnings, *resolved.graph.pipeline.warnings)
         return PinnedRequest(resolved, planner, identified.pipeline, warnings)
 
-    def _decide(self, request: PipelineRequest, step: str) -> tuple[PinnedRequest, StepDecision]:
-        pinned = self._pin(dataclasses.replace(request, steps=(step,)))
+    def decide(self, request: PipelineRequest, step: str) -> tuple[PinnedRequest, StepDecision]:
+        """Return the decision about a step, and the request for it with everything pinned."""
+        pinned = self.pin_declared(dataclasses.replace(request, steps=(step,)))
         return pinned, plan_steps(pinned.planner, pinned.resolved.selected)[step]

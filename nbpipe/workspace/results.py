@@ -1,4 +1,4 @@
-"""The results of steps: outputs, executed notebooks, logs and recorded contexts."""
+"""The results of steps: outputs, executed notebooks and logs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.authoring.step_context import StepContext, recorded_step_context
 from nbpipe.data.artifacts import copy_out
 from nbpipe.data.event_file import PieceReader
 from nbpipe.data.executed_notebook import read_executed
@@ -55,9 +54,9 @@ class Results:
 
     def read_executed(self, path: str | Path) -> dict[str, Any]:
         """Return an executed notebook; raise StoreOutOfReach if it was changed after its run or is damaged."""
-        return read_executed(Path(path), self._recorded_digest(Path(path)))
+        return read_executed(Path(path), self.recorded_digest(Path(path)))
 
-    def _recorded_digest(self, path: Path) -> str | None:
+    def recorded_digest(self, path: Path) -> str | None:
         """Return the recorded digest of an executed notebook, empty if its attempt recorded none."""
         attempt = self.context.history.attempts.get(path.parent.name)
         return None if attempt is None else attempt.notebook_digest
@@ -76,22 +75,6 @@ class Results:
             message = f"the executed notebook of step `{step}` in run {run.number} no longer exists: {executed}"
             raise BadUsage(message, f"Run it again with --force {step}.")
         return executed
-
-    def step_context(self, notebook: str, step: str) -> StepContext:
-        """Return a step's context in the newest run that executed or reused it; raise BadUsage if there is none."""
-        history, layout = self.context.history, self.context.layout
-        pipeline = self.catalog.pipeline(notebook).pipeline.id
-        execution = history.executions.newest_executed(pipeline, step)
-        run = history.runs.get(execution.run) if execution else None
-        if execution is None or run is None:
-            names = [name for name in history.executions.newest(pipeline) if name != step]
-            message = f"step `{step}` has not been executed in this workspace"
-            raise BadUsage(message, nearest(step, names) or "`--here` runs it with its present inputs.")
-        located = layout.located(execution)
-        return recorded_step_context(
-            layout.located_run(run), located, self._recorded_digest(Path(located.notebook or "")),
-            materializer=self.context.materializer, digests=self.context.digests,
-        )  # fmt: skip
 
     def _outputs_hint(self, notebook: str, name: str) -> str:
         newest = self.runs.newest(notebook)

@@ -1,81 +1,22 @@
-"""The runs of a workspace: executing, submitting, watching, cancelling and querying them."""
+"""The recorded runs of a workspace: queries, and requests to cancel active ones."""
 
 from __future__ import annotations
 
 import dataclasses
-import secrets
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from nbpipe.compute.targets import default_target, executor_of
 from nbpipe.errors import BadUsage, ClusterOutOfReach
 from nbpipe.history.runs import RunFilter
 from nbpipe.language.source_text import nearest
-from nbpipe.model import AttemptRecord, ExecutionRecord, Metric, PipelineWarning, RunRecord, Status
-from nbpipe.planning.run_state import RunState
-from nbpipe.resolve.git import git_state
-from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest
-from nbpipe.run.archive_files import ResultArchiveWriter
-from nbpipe.run.cancellation import CancellationPoller, watch_signals
-from nbpipe.run.driver import Driver
-from nbpipe.run.executor import Executor
-from nbpipe.run.increment import RunIncrement
-from nbpipe.run.job_factory import AttemptJobFactory
-from nbpipe.run.process_identity import this_owner
-from nbpipe.run.reports import RunReport
-from nbpipe.run.run_watcher import RunUpdate, RunWatcher
-from nbpipe.run.submission import RunOptions, new_run_id
+from nbpipe.model import AttemptRecord, ExecutionRecord, Metric, RunRecord
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
-from nbpipe.workspace.plans import PinnedRequest, Plans
-
-Executors = Callable[[], Executor]
-Watch = Callable[[RunUpdate], None]
 
 CANCEL_SECONDS = 30.0
 _PAUSE = 0.1
-
-
-@dataclass(slots=True)
-class ActiveRun:
-    """A run that this process carries out; other threads may add steps to it."""
-
-    record: RunRecord
-    driver: Driver
-    steps: int
-    warnings: tuple[PipelineWarning, ...]
-    _increments: _Increments
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def extend(
-        self, request: PipelineRequest, name: str, gesture: int = 0, environ: Mapping[str, str] | None = None
-    ) -> bool:
-        """Add steps to the run, with the steps they need; return False if it is over. Raise the notebook's errors.
-
-        ``name`` is the id of the request in the run's log; ``environ`` are the environment variables of the steps.
-        """
-        if self.is_over:
-            return False
-        increment = self._increments.make(request, name, gesture, environ)
-        with self._lock:
-            self.warnings = tuple(dict.fromkeys((*self.warnings, *increment.planner.graph.pipeline.warnings)))
-        return self.driver.intake.add(increment)
-
-    @property
-    def is_over(self) -> bool:
-        """Return whether the run takes no more steps."""
-        return self.driver.intake.is_over
-
-    def hold(self) -> None:
-        """Keep the run open for more steps."""
-        self.driver.intake.hold()
-
-    def release(self) -> None:
-        """Let the run end as soon as nothing is left to do."""
-        self.driver.intake.release()
 
 
 @dataclass(slots=True)
@@ -84,56 +25,6 @@ class Runs:
 
     context: WorkspaceContext
     catalog: Catalog
-    plans: Plans
-
-    def run(
-        self,
-        request: PipelineRequest,
-        options: RunOptions,
-        watch: Watch | None = None,
-        executors: Executors | None = None,
-        *,
-        began: Callable[[ActiveRun], None] = lambda _active: None,
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> RunReport:
-        """Carry out a run to its end. Failures of steps are in the report; only OutOfReach is raised.
-
-        An executor from ``executors`` stays open; by default one is created for this run and closed. ``watch`` is
-        called with the changes in the run's log, in this thread; ``cancelled`` returns whether to stop.
-        """
-        begin = time.monotonic()
-        pinned = self.plans.pin(request)
-        record = self._begin(request, pinned, options)
-        own_executors: list[Executor] = []
-        driver = self._driver(record, request, pinned, options, executors or (lambda: _own_executor(own_executors)))
-        status = Status.LOST
-        try:
-            began(self._start(driver, request, pinned, options))
-            if watch is not None:
-                watcher = self.watch(record.id)
-                driver.watch = lambda: watch(watcher.look())
-            status = self._carry_out(driver, cancelled)
-        finally:
-            for executor in own_executors:
-                executor.close()
-            self.context.history.runs.end(record.id, status, self.context.clock())
-        done = self.context.history.runs.get(record.id) or record
-        driver.archive.keep_ending(done)
-        driver.watch()
-        ended, executions = self._located(done)
-        return RunReport(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
-
-    def _start(self, driver: Driver, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions) -> ActiveRun:
-        increments = _Increments(self, driver.run, driver, options)
-        driver.intake.add(increments.of(request, pinned, driver.run.id, 0))
-        record = self.context.layout.located_run(driver.run)
-        return ActiveRun(record, driver, len(pinned.resolved.selected), pinned.warnings, increments)
-
-    def _carry_out(self, driver: Driver, cancelled: Callable[[], bool]) -> Status:
-        with watch_signals() as interrupted:
-            driver.interrupted = lambda: interrupted() or cancelled()
-            driver.requested = CancellationPoller(lambda: self.context.history.runs.cancel_requests(driver.run.id))
-            return driver.carry_out()
 
     def cancel(self, notebook: str, patience: float = CANCEL_SECONDS) -> list[RunRecord]:
         """Cancel all active runs of a notebook, and wait until they have ended.
@@ -156,10 +47,6 @@ class Runs:
             live = [history.runs.get(run.id) or run for run in live]
         return [self.context.layout.located_run(run) for run in live]
 
-    def watch(self, run: str) -> RunWatcher:
-        """Return a watcher of a run, whichever process carries it out."""
-        return RunWatcher(self.context.history, self.context.layout, run)
-
     def live(self, notebook: str) -> list[RunRecord]:
         """Return the active runs of a notebook, oldest first."""
         self.context.recover()
@@ -169,7 +56,7 @@ class Runs:
     def newest(self, notebook: str) -> tuple[RunRecord, list[ExecutionRecord]] | None:
         """Return the newest run of a notebook, if there is one."""
         run = self.context.history.runs.last(self.catalog.pipeline(notebook).pipeline.id)
-        return None if run is None else self._located(run)
+        return None if run is None else self.located(run)
 
     def last(self, notebook: str) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Return the newest run of a notebook; raise BadUsage when there is none."""
@@ -197,7 +84,7 @@ class Runs:
         run = self.context.history.runs.get(reference)
         if run is None:
             raise BadUsage(f"there is no run `{reference}` in {self.context.layout.root}", "`nbpipe runs` lists them.")
-        return self._located(run)
+        return self.located(run)
 
     def recorded(self, reference: str) -> tuple[RunRecord, list[ExecutionRecord], list[Metric]]:
         """Return a run with its executions and their metrics."""
@@ -266,79 +153,11 @@ class Runs:
             raise BadUsage(message, nearest(step, names) or f"There are: {', '.join(names)}.")
         return self.context.layout.located_run(run), self.context.layout.located(execution)
 
-    def _located(self, run: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
+    def located(self, run: RunRecord) -> tuple[RunRecord, list[ExecutionRecord]]:
+        """Return a run with its executions, their paths in this workspace's present place."""
         layout = self.context.layout
         executions = self.context.history.executions.of_run(run.id)
         return layout.located_run(run), [layout.located(execution) for execution in executions]
-
-    def _begin(self, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions) -> RunRecord:
-        now = self.context.clock()
-        run = options.run or new_run_id(now)
-        return self.context.history.runs.begin(
-            run=run, pipeline=pinned.pipeline, experiment=options.experiment or Path(request.notebook).stem,
-            parameters=pinned.resolved.values, tags=options.tags, git=git_state(request.base), owner=this_owner(run),
-            now=now,
-        )  # fmt: skip
-
-    def _driver(
-        self, run: RunRecord, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions, executors: Executors
-    ) -> Driver:
-        return Driver(
-            run=run,
-            history=self.context.history,
-            archive=ResultArchiveWriter(self.context.layout, replace(pinned.pipeline, id=run.pipeline), request.base),
-            executors=executors,
-            clock=self.context.clock,
-            new_id=lambda: secrets.token_hex(8),
-            state=RunState(run.id, options.keep_going, options.attach),
-            attach=options.attach,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Increments:
-    """Creates increments of a run from requests."""
-
-    runs: Runs
-    record: RunRecord
-    driver: Driver
-    options: RunOptions
-
-    def make(
-        self, request: PipelineRequest, name: str, gesture: int, environ: Mapping[str, str] | None
-    ) -> RunIncrement:
-        return self.of(request, self.runs.plans.pin(request, environ), name, gesture, environ)
-
-    def of(
-        self,
-        request: PipelineRequest,
-        pinned: PinnedRequest,
-        name: str,
-        gesture: int,
-        environ: Mapping[str, str] | None = None,
-    ) -> RunIncrement:
-        resolved = pinned.resolved
-        requested = frozenset(request.steps) or resolved.selected
-        jobs = self._jobs(resolved, environ or self.runs.context.environ)
-        return RunIncrement(pinned.planner, jobs, resolved.selected, requested, name, gesture)
-
-    def _jobs(self, resolved: ResolvedRequest, environ: Mapping[str, str]) -> AttemptJobFactory:
-        context, record = self.runs.context, self.record
-        date = time.strftime("%Y-%m-%d", time.localtime(record.started))
-        code = resolved.graph.pipeline.code
-        steps = [step for step in resolved.graph.pipeline.steps if step.name in resolved.selected]
-        imports = tuple(dict.fromkeys(name for step in steps for name in code[step.name].imports))
-        return AttemptJobFactory(
-            record.id,
-            date,
-            context.layout,
-            resolved,
-            context.digests,
-            context.materializer,
-            environ,
-            record.experiment,
-            imports,
-        )
 
 
 def _newest_metrics(attempts: Sequence[AttemptRecord], logged: Mapping[str, list[Metric]]) -> list[Metric]:
@@ -362,9 +181,3 @@ def _of_step(execution: ExecutionRecord, metrics: Iterable[Metric]) -> list[Metr
         else dataclasses.replace(metric, run=execution.run, step=execution.step)
         for metric in metrics
     ]
-
-
-def _own_executor(opened: list[Executor]) -> Executor:
-    executor = executor_of(default_target())
-    opened.append(executor)
-    return executor

@@ -1,0 +1,24 @@
+"""The URLs of stored outputs, for JSON."""
+
+from __future__ import annotations
+
+from nbpipe.cli.shell_caller import ShellCaller
+from nbpipe.errors import StoreOutOfReach
+from nbpipe.model import ObjectReference
+from nbpipe.views import json_output
+
+
+def output_urls(caller: ShellCaller) -> json_output.UrlOf:
+    """Return a function from references to URLs, which prints each problem once and returns None instead."""
+    problems: set[str] = set()
+
+    def url(reference: ObjectReference) -> str | None:
+        try:
+            return caller.workspace.materializer.url(reference)
+        except StoreOutOfReach as error:
+            if str(error) not in problems:
+                caller.screen.note(f"warning: {error}")
+            problems.add(str(error))
+            return None
+
+    return url

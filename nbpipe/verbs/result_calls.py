@@ -1,0 +1,47 @@
+"""The calls behind the verbs about steps' results, and their responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbpipe.model import Artifact, AttemptLog
+from nbpipe.verbs import options
+from nbpipe.verbs.caller import Caller
+from nbpipe.verbs.syntax import Invocation
+
+
+@dataclass(frozen=True, slots=True)
+class LogResponse:
+    """The output of a step, or its output so far."""
+
+    step: str
+    log: AttemptLog
+
+
+@dataclass(frozen=True, slots=True)
+class PullResponse:
+    """A stored output, and the path to which it was copied, if any."""
+
+    output: str
+    artifact: Artifact
+    path: Path | None
+
+
+def logs(invocation: Invocation, caller: Caller) -> LogResponse:
+    """Return the output of a step's newest execution, whatever run it is from, or its output so far."""
+    step = invocation[options.STEP]
+    return LogResponse(step, caller.workspace.results.log(caller.notebook, step))
+
+
+def pull(invocation: Invocation, caller: Caller) -> PullResponse:
+    """Copy a stored output to a path, or let the face bind it."""
+    output = invocation[options.OUTPUT]
+    caller.await_output(output.rpartition(".")[2])
+    artifact = caller.workspace.results.output(caller.notebook, output)
+    path = caller.target(artifact, invocation[options.TARGET])
+    if path is None:
+        caller.workspace.context.require_trust()
+    else:
+        caller.workspace.results.pull(caller.notebook, output, path)
+    return PullResponse(output, artifact, path)
