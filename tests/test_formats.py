@@ -146,6 +146,12 @@ FRAMES = {
     "frequency": pd.DataFrame({"v": [1, 2, 3]}, index=MONTHS),
     "range": pd.DataFrame({"v": [1, 2, 3]}, index=pd.RangeIndex(10, 16, 2, name="r")),
     "category": pd.DataFrame({"v": pd.Categorical(["b", "a", "b"], categories=["c", "b", "a"], ordered=True)}),
+    "numbers as categories": pd.DataFrame({"v": pd.Categorical([3, 1, 3]), "w": [1, 2, 3]}),
+    "categories of an index": pd.DataFrame({"v": [1, 2]}, index=pd.CategoricalIndex([2.5, 1.5], ordered=True)),
+    "times as categories": pd.DataFrame(
+        {"v": pd.Categorical([MONTHS[1], MONTHS[0], None], categories=list(MONTHS[::-1]))}
+    ),
+    "categories of labels": pd.DataFrame([[1, 2]], columns=pd.CategoricalIndex([2, 1], categories=[3, 2, 1])),
     "nullable": pd.DataFrame(
         {
             "i": pd.array([1, None], dtype="Int64"),
@@ -204,6 +210,23 @@ def test_frames_come_back_from_arrow_and_parquet_exactly(tmp_path, frame, format
 
     assert (format or "arrow", "") == (saved.format, saved.note)
     assert_same_frame(frame, formats.load(tmp_path / saved.basename, saved.format))
+
+
+CATEGORIES = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=4),
+    st.lists(st.floats(allow_nan=False).map(lambda x: x + 0.0), unique=True, max_size=4),
+    st.lists(st.text(max_size=3), unique=True, max_size=4),
+    st.lists(st.booleans(), unique=True),
+)
+
+
+@given(categories=CATEGORIES, codes=st.lists(st.integers(-1, 3), max_size=6), ordered=st.booleans())
+def test_categories_of_any_kind_come_back_from_arrow_and_parquet(tmp_path_factory, categories, codes, ordered):
+    """K10: with their order, and those that no row has."""
+    values = [categories[code] if 0 <= code < len(categories) else None for code in codes]
+    frame = pd.DataFrame({"v": pd.Categorical(values, categories=categories, ordered=ordered)})
+    for format in ("arrow", "parquet"):
+        assert_same_frame(frame, again(frame, tmp_path_factory.mktemp("x"), format))
 
 
 @pytest.mark.parametrize("frame", STRANGE.values(), ids=STRANGE)
