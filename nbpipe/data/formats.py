@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.data import pickles, table_formats
+from nbpipe.data.unpicklable import culprit
 from nbpipe.data.value_types import UnsupportedValue, kind_of, library, type_name
 from nbpipe.errors import BadUsage, NbpipeError
 
@@ -132,9 +133,14 @@ def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> 
         path.unlink(missing_ok=True)
         raise NotStorable(
             f"output `{name}` ({type_name(value)}) cannot be stored as {canonical}: {_reason(error)}"
-            f"{_cure(canonical, error)}"
+            f"{_place(value, name, error)}{_cure(canonical, error)}"
         ) from error
     return SavedValue(canonical, path.name, note or format_note)
+
+
+def _place(value: Any, name: str, error: Exception) -> str:
+    place = culprit(value, name, error)
+    return f", which is `{place}`" if place else ""
 
 
 def _cure(canonical: str, error: Exception) -> str:
@@ -278,17 +284,33 @@ def _read_text(path: Path) -> str:
     return path.read_bytes().decode("utf-8")
 
 
+# A pickle is loaded again by its writer, as some objects can be pickled but not loaded. A larger one takes too long.
+_CHECKED_BYTES = 64 << 20
+
+
 def _write_pickle(value: Any, path: Path) -> str:
     cloudpickle = library("cloudpickle")
     with path.open("wb") as file:
-        pickles.writer(cloudpickle, file).dump(value)
+        pickles.dump(cloudpickle, value, file)
+    if path.stat().st_size <= _CHECKED_BYTES:
+        _require_loadable(path)
     return ""
+
+
+def _require_loadable(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            pickles.CheckingUnpickler(file).read()
+    except Exception as error:
+        if _is_outage(error):
+            raise
+        raise UnsupportedValue(f"it could be written, but not read again: {_reason(error)}") from error
 
 
 def _read_pickle(path: Path) -> Any:
     # The one place where a pickle is loaded: in a step's or the author's own kernel, never by a server or a driver.
     with path.open("rb") as file:
-        return pickles.NotebookUnpickler(file).load()
+        return pickles.NotebookUnpickler(file).read()
 
 
 # Pictures

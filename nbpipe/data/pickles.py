@@ -1,48 +1,94 @@
-"""Pickles that are loaded with the reader's own definitions of the same classes and functions.
+"""Pickles that refer to the notebook's definitions, and are loaded with those that the reader has.
 
-cloudpickle writes a class or a function of ``__main__`` with everything that belongs to it. Loaded as it is, that would
-replace the attributes of a class that the reader has defined equally, and a function would have other constants than
-the reader's. So functions are written with their mark (:mod:`nbpipe.data.notebook_classes`) in place of a name that
-cloudpickle sets afterwards, and with the digests of the definitions that they read: the loader uses the reader's equal
-definitions, unchanged. Plain cloudpickle can load such a pickle too.
+What the notebook's ordinary cells define is stored by reference (:mod:`nbpipe.data.notebook_definitions`). The rest of
+``__main__``, such as lambdas and what a step's own cell defines, cloudpickle stores by value; such code, too, uses the
+reader's definitions, and the globals of the reader unless it needs variables of the step that made it. Without nbpipe,
+plain cloudpickle can load such a pickle.
 """
 
 from __future__ import annotations
 
+import functools
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import IO, Any
 
-from nbpipe.data.notebook_classes import DIGESTS, MARKED, MARKS, digests_of, mark, tracked
+from nbpipe.data.notebook_classes import MARKED, mark
+from nbpipe.data.notebook_definitions import HERE, LOOKUP, attribute, main_namespace
+from nbpipe.data.value_types import UnsupportedValue
 
 _DIGESTS = "__nbpipe_definitions__"
+_IN_MAIN = "__nbpipe_main__"
 _MODULE = "cloudpickle.cloudpickle"
+_CACHED = type(functools.lru_cache(lambda: None))
+
+Reduced = tuple[Any, ...]
 
 
-def writer(cloudpickle: Any, file: IO[bytes]) -> Any:
-    """Return a pickler that writes into a file; ``cloudpickle`` is the library."""
+class _Global:
+    """A definition of any kind under its name, as the code that is stored by value refers to it."""
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def dump(cloudpickle: Any, value: Any, file: IO[bytes]) -> None:
+    """Write a value, and after it the variables that its definitions need; ``cloudpickle`` is the library."""
+    pickler = _writer(cloudpickle, file)
+    pickler.dump(value)
+    written: set[str] = set()
+    while more := {name: item for name, item in pickler.loose.items() if name not in written}:
+        pickler.dump(more)
+        written |= more.keys()
+
+
+def _writer(cloudpickle: Any, file: IO[bytes]) -> Any:
     class Writer(cloudpickle.Pickler):  # type: ignore[misc]  # it is loaded only here
-        """cloudpickle's pickler, which adds the marks of functions."""
+        """cloudpickle's pickler, which refers to definitions."""
+
+        def __init__(self) -> None:
+            super().__init__(file, protocol=5)
+            self.references = HERE.references()
+            self.loose: dict[str, Any] = {}
+            self.globals: dict[str, _Global] = {}
+            self.space = {"__name__": "__main__", _IN_MAIN: True}
 
         def reducer_override(self, value: Any) -> Any:
+            """Return how an object is written, or NotImplemented for the usual way."""
+            if id(value) in self.references:
+                return self.reference(*self.references[id(value)])
+            if type(value) is _Global:
+                return self.reference(value.name, ())
+            if type(value) is _CACHED and value.__module__ == "__main__":
+                return _cached(value)
             reduced = super().reducer_override(value)
             if isinstance(value, FunctionType) and isinstance(reduced, tuple):
-                return _marked(value, reduced)
+                return self.linked(value, reduced)
             return reduced
 
-    return Writer(file, protocol=5)
+        def reference(self, name: str, path: tuple[str, ...]) -> Reduced:
+            sources = HERE.closure(name)
+            self.loose |= HERE.loose(sources)
+            return eval, (LOOKUP, {"name": name, "path": path, "sources": sources})
+
+        def linked(self, function: FunctionType, reduced: Reduced) -> Reduced:
+            make, (code, space, *more), state, *rest = reduced
+            used = state[1]["__globals__"]
+            if function.__globals__ is not main_namespace():
+                return reduced
+            shared = [name for name, item in used.items() if HERE.is_own(name, item)]
+            used |= {name: self.globals.setdefault(name, _Global(name)) for name in shared}
+            return (make, (code, self.space if len(shared) == len(used) else space, *more), state, *rest)
+
+    return Writer()
 
 
-def _marked(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-    make, (code, space, name, *more), state, *rest = reduced
-    reached = state[1]["__globals__"]
-    digests = digests_of(function)
-    recorded = {name: digests[name] for name in reached if name in digests}
-    if recorded:
-        reached[_DIGESTS] = recorded
-    return (make, (code, space, MARKS.get(function, name), *more), state, *rest)
+def _cached(value: Any) -> Reduced:
+    """Write a function with its cache's settings; by default it would be a name that no reader has."""
+    settings = value.cache_parameters()
+    arguments = (value.__wrapped__, settings["maxsize"], settings["typed"], type(value.cache_info()))
+    return _CACHED, arguments, vars(value)
 
 
 class NotebookUnpickler(pickle.Unpickler):
@@ -50,22 +96,40 @@ class NotebookUnpickler(pickle.Unpickler):
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
+        self._file = file
         self._own: list[Any] = []
-        self._instead: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-            "_make_function": self._function,
-            "_function_setstate": self._function_state,
-            "_make_skeleton_class": self._class,
-            "_make_skeleton_enum": self._class,
-            "_class_setstate": self._class_state,
+        self._instead: dict[tuple[str, str], Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+            ("builtins", "eval"): self._reference,
+            (_MODULE, "_make_function"): self._function,
+            (_MODULE, "_function_setstate"): self._function_state,
+            (_MODULE, "_make_skeleton_class"): self._class,
+            (_MODULE, "_make_skeleton_enum"): self._class,
+            (_MODULE, "_class_setstate"): self._class_state,
         }
+
+    def read(self) -> Any:
+        """Return the value, once its definitions have the variables that they need."""
+        value = self.load()
+        while getattr(self._file, "peek", bytes)(1):
+            HERE.fill(self.load())
+        return value
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the object that a pickle refers to by name."""
         value = super().find_class(module, name)
-        return self._instead[name](value) if module == _MODULE and name in self._instead else value
+        instead = self._instead.get((module, name))
+        return value if instead is None else instead(value)
 
     def _is_own(self, value: Any) -> bool:
         return any(value is own for own in self._own)
+
+    def _reference(self, evaluate: Callable[..., Any]) -> Callable[..., Any]:
+        def reference(text: str, space: Mapping[str, Any]) -> Any:
+            if text != LOOKUP:
+                return evaluate(text, space)
+            return attribute(HERE.find(space["name"], space["sources"]), space["path"])
+
+        return reference
 
     def _function(self, make: Callable[..., Any]) -> Callable[..., Any]:
         def function(code: Any, space: Any, identity: Any, *more: Any) -> Any:
@@ -73,10 +137,9 @@ class NotebookUnpickler(pickle.Unpickler):
             if isinstance(own, FunctionType):
                 self._own.append(own)
                 return own
-            created = make(code, space, identity, *more)
-            if identity is not None:
-                MARKS[created] = identity
-            return created
+            if _IN_MAIN in space:
+                return FunctionType(code, main_namespace(), identity, *more)
+            return make(code, space, identity, *more)
 
         return function
 
@@ -84,28 +147,58 @@ class NotebookUnpickler(pickle.Unpickler):
         def function_state(function: FunctionType, state: Any) -> Any:
             if self._is_own(function):
                 return function
-            reached = state[1]["__globals__"]
-            digests = reached.pop(_DIGESTS, {})
-            marks = {name: mark(name, digest) for name, digest in digests.items()}
+            reached, space = state[1]["__globals__"], main_namespace()
+            marks = {name: mark(name, digest) for name, digest in reached.pop(_DIGESTS, {}).items()}
             reached.update({name: MARKED[identity] for name, identity in marks.items() if identity in MARKED})
-            DIGESTS[function] = digests
-            return set_state(function, state)
+            if function.__globals__ is space:
+                reached = {name: space.get(name, value) for name, value in reached.items()}
+                # cloudpickle would set the latter.
+                reached["__builtins__"] = space["__builtins__"]
+            set_state(function, (state[0], {**state[1], "__globals__": reached}))
+            if function.__globals__ is space:
+                space["__builtins__"] = reached["__builtins__"]
+            return _offered(function)
 
         return function_state
 
     def _class(self, make: Callable[..., Any]) -> Callable[..., Any]:
         def class_(*arguments: Any) -> Any:
             *_, identity, _ = arguments
-            own = tracked(identity)
-            if own is None:
-                return make(*arguments)
-            self._own.append(own)
-            return own
+            own = MARKED.get(identity)
+            made = make(*arguments) if own is None else own
+            if own is not None or self._is_complete(made):
+                self._own.append(made)
+            return made
 
         return class_
 
+    def _is_complete(self, _made: type) -> bool:
+        return False
+
     def _class_state(self, set_state: Callable[..., Any]) -> Callable[..., Any]:
         def class_state(class_: type, state: Any) -> Any:
-            return class_ if self._is_own(class_) else set_state(class_, state)
+            return class_ if self._is_own(class_) else _offered(set_state(class_, state))
 
         return class_state
+
+
+class CheckingUnpickler(NotebookUnpickler):
+    """Loads a pickle in the process that wrote it, and refuses what no other process could load."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the object that a pickle refers to by name; raise UnsupportedValue if a reader would not find it."""
+        if module == "__main__":
+            raise UnsupportedValue(f"it refers to `{name}` by its name, which no reader has")
+        return super().find_class(module, name)
+
+    def _is_complete(self, _made: type) -> bool:
+        # The class that was written: it must not be changed.
+        return True
+
+
+def _offered(value: Any) -> Any:
+    """Bind a top-level class or function of a step's cell under its name, as in one kernel, if that is free."""
+    name = getattr(value, "__qualname__", "")
+    if getattr(value, "__module__", None) == "__main__" and name.isidentifier():
+        main_namespace().setdefault(name, value)
+    return value

@@ -12,6 +12,7 @@ from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import NbpipeError
+from nbpipe.language.definition_sources import definition_sources
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
     Artifact,
@@ -77,6 +78,7 @@ class AttemptJobFactory:
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=step_inputs.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
+            sources=definition_sources(graph.pipeline.code[step], step_inputs.values),
             imports=graph.pipeline.code[step].imports,
             roots=tuple(str(root) for root in self.layout.source),
             site=self.resolved.around.packages.folders,

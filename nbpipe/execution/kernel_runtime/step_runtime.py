@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.abc
 import json
-import linecache
 import os
 import pickle
 import stat
@@ -20,15 +18,14 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any, NoReturn
 
 from nbpipe.data import formats, postmortem
 from nbpipe.data.atomic_file import write_file
-from nbpipe.data.notebook_classes import main_namespace, share_classes
-from nbpipe.execution.kernel_runtime import step_api, tqdm_hook
+from nbpipe.data.notebook_classes import share_classes
+from nbpipe.data.notebook_definitions import Source, main_namespace
+from nbpipe.execution.kernel_runtime import frozen_modules, step_api, tqdm_hook
 from nbpipe.execution.observation import step_observer
 
 # Files in an attempt's directory that exist once the attempt has ended.
@@ -50,6 +47,8 @@ class _Step:
     stamps: Mapping[str, Stamps]
     guarded: tuple[tuple[str, str], ...]
     definitions: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
+    knows_definitions: bool = False
     exit_call: str = ""
     had_children: bool = False
     notes: list[str] = field(default_factory=list)
@@ -75,14 +74,20 @@ def begin(job_path: str) -> None:
     for output in job["outputs"]:
         (staging / output["name"]).mkdir(parents=True, exist_ok=True)
     inputs, outputs, definitions = job["inputs"], job["outputs"], job.get("definitions", {})
-    _HERE["step"] = _Step(folder, staging, inputs, outputs, stamps, tuple(guarded), definitions)
-    _serve(modules)
+    sources = tuple(_source(each) for each in job.get("sources", ()))
+    _HERE["step"] = _Step(folder, staging, inputs, outputs, stamps, tuple(guarded), definitions, sources)
+    frozen_modules.serve(modules)
+    _HOOKS["modules"] = [item["path"] for item in modules]
     if "guard" not in _HOOKS:
         _HOOKS["guard"] = _guard
         sys.addaudithook(_guard)
         tqdm_hook.watch(step_api.progress)
     _watch_shell()
     step_observer.begin(job, str(folder), [spelling for spelling, _ in guarded])
+
+
+def _source(item: Mapping[str, Any]) -> Source:
+    return tuple(item["names"]), item["text"], tuple(item.get("needs", ()))
 
 
 def _context(job: Mapping[str, Any]) -> step_api.RunContext:
@@ -100,10 +105,18 @@ def load(name: str) -> Any:
     item = next((item for item in _step().inputs if item["name"] == name), None)
     if item is None:
         raise NameError(f"the step has no input `{name}`")
-    share_classes(main_namespace(), _step().definitions)
+    _know_definitions()
     paths = [Path(path) for path in item["paths"]]
     read = paths if item["format"] is None else [_read(name, item["format"], path) for path in paths]
     return read if item["kind"] in ("paths", "values") else read[0]
+
+
+def _know_definitions() -> None:
+    """Take the definitions as they are before inputs, and the step's own code, may bind their names to other values."""
+    step = _step()
+    if not step.knows_definitions:
+        share_classes(main_namespace(), step.definitions, step.sources)
+        step.knows_definitions = True
 
 
 def _read(name: str, format: str, path: Path) -> Any:
@@ -141,7 +154,7 @@ def save(namespace: Mapping[str, Any]) -> None:
         if step.had_children and _stamps(item["paths"]) != step.stamps[item["name"]]:
             raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
     _write_json(step.folder / "observed.json", step_observer.report())
-    share_classes(namespace, step.definitions)
+    _know_definitions()
     for output in step.outputs:
         _require_output(step, output, namespace)
     saved = [_save_one(step, output, namespace) for output in step.outputs]
@@ -344,76 +357,6 @@ def _refuse_inputs(step: _Step, target: str, *, with_all_below: bool) -> None:
             raise PermissionError(errno.EACCES, message, target)
 
 
-# The author's modules, as they were at submit
-
-
-class _Frozen(importlib.abc.FileLoader):
-    """Loads one module from the source in the job, under its original file name.
-
-    Data files beside it are not frozen: ``importlib.resources`` and ``pkgutil.get_data`` read them where they are.
-    """
-
-    def __init__(self, fullname: str, path: str, source: str, *, is_package: bool) -> None:
-        super().__init__(fullname, path)
-        self._source = source
-        self._package = is_package
-
-    def get_source(self, _fullname: str) -> str:
-        """Return the frozen source."""
-        return self._source
-
-    def is_package(self, _fullname: str) -> bool:
-        """Return whether the module has submodules."""
-        return self._package
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds frozen modules before any on disk; parent folders without code are namespace packages."""
-
-    def __init__(self, modules: Sequence[Mapping[str, Any]]) -> None:
-        self._modules = {item["name"]: item for item in modules}
-        self._spaces = dict(above for item in modules for above in _folders_above(item))
-
-    def find_spec(self, fullname: str, _path: object, _target: object = None) -> ModuleSpec | None:
-        """Return the spec of a frozen module, or None for any other."""
-        item = self._modules.get(fullname)
-        if item is not None:
-            package = item["is_package"]
-            loader = _Frozen(fullname, item["path"], item["source"], is_package=package)
-            # Submodules that are not frozen, because their names are computed, are found on disk.
-            places = [str(Path(item["path"]).parent)] if package else None
-            return spec_from_file_location(fullname, item["path"], loader=loader, submodule_search_locations=places)
-        if fullname in self._spaces:
-            spec = ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = [self._spaces[fullname]]
-            return spec
-        return None
-
-
-def _folders_above(item: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the parent packages of a module with their folders."""
-    folder = Path(item["path"]).parent.parent if item["is_package"] else Path(item["path"]).parent
-    above, name = [], item["name"].rpartition(".")[0]
-    while name:
-        above.append((name, str(folder)))
-        name, folder = name.rpartition(".")[0], folder.parent
-    return above
-
-
-def _serve(modules: Sequence[Mapping[str, Any]]) -> None:
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
-    sys.meta_path.insert(0, _Finder(modules))
-    _HOOKS["modules"] = [item["path"] for item in modules]
-    for item in modules:
-        # Tracebacks should show the code that ran, not the file's current content.
-        linecache.cache[item["path"]] = (
-            len(item["source"]),
-            None,
-            item["source"].splitlines(keepends=True),
-            item["path"],
-        )
-
-
 # The end of a cell
 
 
@@ -424,10 +367,18 @@ def _watch_shell() -> None:
     if shell is None or _HOOKS.get("shell") is shell:
         return
     _HOOKS["shell"] = shell
+    shell.events.register("post_run_cell", _note_definitions)
     shell.events.register("post_run_cell", _write_error)
     shell.events.register("post_run_cell", _show_newest_records)
     # The original would end the kernel only later, while the next cells already run.
     shell.ask_exit = _leave
+
+
+def _note_definitions(_result: Any) -> None:
+    """Take the definitions as soon as the cell with all of them has run."""
+    step = _HERE.get("step")
+    if step is not None and step.definitions and step.definitions.keys() <= main_namespace().keys():
+        _know_definitions()
 
 
 def _show_newest_records(_result: Any) -> None:
