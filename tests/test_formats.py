@@ -8,14 +8,17 @@ import math
 import pickle
 import subprocess
 import sys
+import threading
 from collections import OrderedDict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.figure
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -413,10 +416,65 @@ def test_torch_tensors_and_state_dicts_are_safetensors(tmp_path):
     assert torch.equal(state["weight"], back["weight"])
 
 
-def test_a_figure_becomes_a_picture_that_a_reader_can_show(tmp_path):
+def chart() -> matplotlib.figure.Figure:
     figure = matplotlib.figure.Figure()
-    figure.subplots().plot([1, 2])
-    saved = formats.save(figure, name="chart", format=None, folder=tmp_path)
+    axes = figure.subplots(2)
+    axes[0].plot([1, 2], label="a line")
+    axes[0].legend()
+    return figure
+
+
+def test_a_figure_comes_back_as_a_figure_and_its_file_is_a_picture(tmp_path):
+    """D5."""
+    saved = formats.save(chart(), name="chart", format=None, folder=tmp_path)
+    back = formats.load(tmp_path / saved.basename, saved.format)
+    picture = PIL.Image.open(tmp_path / "chart.png")
+    picture.load()
+
+    assert (saved.format, saved.basename, saved.note) == ("figure", "chart.png", "")
+    assert (type(back), len(back.axes), list(back.axes[0].lines[0].get_ydata())) == (
+        matplotlib.figure.Figure,
+        2,
+        [1, 2],
+    )
+    assert picture.size == tuple(back.canvas.get_width_height())
+    (tmp_path / "b").mkdir()
+    formats.save(chart(), name="chart", format=None, folder=tmp_path / "b")
+    assert (tmp_path / "chart.png").read_bytes() == (tmp_path / "b" / "chart.png").read_bytes()
+    back.savefig(tmp_path / "again.png")
+
+
+def test_a_managed_figure_opens_no_window_where_it_is_read(tmp_path):
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom nbpipe.data import formats\n"
+        "figure = formats.load(Path(sys.argv[1]), 'figure')\n"
+        "print(len(figure.axes), 'matplotlib.pyplot' in sys.modules)"
+    )
+    figure, _ = plt.subplots()
+    saved = formats.save(figure, name="x", format=None, folder=tmp_path)
+    plt.close(figure)
+    command = [sys.executable, "-c", program, str(tmp_path / saved.basename)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "1 False\n"
+
+
+def test_a_figure_that_cannot_be_pickled_is_kept_as_a_picture_with_a_note(tmp_path):
+    figure = chart()
+    figure.lock = threading.Lock()
+    saved = formats.save(figure, name="x", format=None, folder=tmp_path)
+
+    assert (saved.format, saved.basename) == ("png", "x.png")
+    assert "`x` is stored as a picture, not as a figure: cannot pickle '_thread.lock' object" in saved.note
+    with pytest.raises(NotStorable, match=r"cannot be stored as figure: .*, which is `y.lock`"):
+        formats.save(figure, name="y", format="figure", folder=tmp_path)
+    with pytest.raises(NotStorable, match="figure takes a matplotlib figure"):
+        formats.save([1], name="y", format="figure", folder=tmp_path)
+    (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match="its picture has no end"):
+        formats.load(tmp_path / "x.png", "figure")
+
+
+def test_a_figure_becomes_a_picture_that_a_reader_can_show(tmp_path):
+    saved = formats.save(chart(), name="chart", format="png", folder=tmp_path)
     image = formats.load(tmp_path / saved.basename, saved.format)
 
     assert (saved.format, saved.basename, saved.note) == ("png", "chart.png", "")
@@ -427,7 +485,14 @@ def test_a_figure_becomes_a_picture_that_a_reader_can_show(tmp_path):
 
 @pytest.mark.parametrize(
     "value",
-    [FRAMES["levels"], FRAMES["dated labels"], np.eye(2), {"b": 1, "a": [1.5]}, Ridge(), pl.DataFrame({"a": ["x"]})],
+    [
+        FRAMES["levels"],
+        FRAMES["dated labels"],
+        np.eye(2),
+        {"b": 1, "a": [1.5]},
+        Ridge(),
+        pl.DataFrame({"a": ["x"]}),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_equal_values_are_equal_bytes(tmp_path, value):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from notebook_author import Author
@@ -241,3 +243,20 @@ def test_what_no_reader_could_load_is_refused_by_its_producer(tmp_path, made, re
     )
     author.run()
     assert re.search(f"output `x`.* cannot be stored as cloudpickle: .*{reason}", author.step("make").failure.message)
+
+
+def test_a_figure_comes_back_as_a_figure(tmp_path):
+    """D5."""
+    author = run(
+        tmp_path,
+        "import matplotlib.pyplot as plt",
+        "%%step fig -o fig, ax\nfig, ax = plt.subplots()",
+        "%%step use -i fig -o n\nn = len(fig.axes)\nfig",
+        "%%step picture -o chart:png\nchart, _ = plt.subplots()",
+        "%%step show -i chart -o kind\nkind = type(chart).__name__",
+    )
+    assert [author.value("n"), author.value("kind")] == [1, "Image"]
+    executed = json.loads(Path(author.step("use").notebook).read_text())
+    shown = [output["data"].keys() for cell in executed["cells"] for output in cell["outputs"] if "data" in output]
+    assert ["image/png" in kinds for kinds in shown] == [True]
+    assert author.run(force=("fig",)) == {"fig"}, "equal figures are equal bytes"

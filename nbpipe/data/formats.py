@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data import pickles, table_formats
+from nbpipe.data import pickles, pictures, table_formats
 from nbpipe.data.unpicklable import culprit
 from nbpipe.data.value_types import UnsupportedValue, kind_of, library, type_name
 from nbpipe.errors import BadUsage, NbpipeError
@@ -100,6 +100,10 @@ def save(value: Any, *, name: str, format: str | None, folder: Path) -> SavedVal
             if cause is None or _is_outage(cause):
                 raise
             why = _reason(cause)
+        if chosen == "figure":
+            return _written(
+                value, name, "png", folder, f"output `{name}` is stored as a picture, not as a figure: {why}"
+            )
     note = f"output `{name}` ({type_name(value)}) is stored by cloudpickle: {why}; readers need the same packages"
     return _written(value, name, "cloudpickle", folder, note)
 
@@ -200,7 +204,7 @@ _BY_KIND: Mapping[str, str] = {
     "numpy.ndarray": "npy",
     "numpy.memmap": "npy",
     "torch.Tensor": "safetensors",
-    "matplotlib.figure.Figure": "png",
+    "matplotlib.figure.Figure": "figure",
 }
 
 
@@ -292,14 +296,17 @@ def _write_pickle(value: Any, path: Path) -> str:
     cloudpickle = library("cloudpickle")
     with path.open("wb") as file:
         pickles.dump(cloudpickle, value, file)
-    if path.stat().st_size <= _CHECKED_BYTES:
-        _require_loadable(path)
+    _require_loadable(path)
     return ""
 
 
-def _require_loadable(path: Path) -> None:
+def _require_loadable(path: Path, *, is_figure: bool = False) -> None:
+    if path.stat().st_size > _CHECKED_BYTES:
+        return
     try:
         with path.open("rb") as file:
+            if is_figure:
+                pictures.skip_picture(file)
             pickles.CheckingUnpickler(file).read()
     except Exception as error:
         if _is_outage(error):
@@ -313,26 +320,25 @@ def _read_pickle(path: Path) -> Any:
         return pickles.NotebookUnpickler(file).read()
 
 
-# Pictures
+# Figures: they keep a picture for showing
 
 
-def _write_png(value: Any, path: Path) -> str:
-    figure = sys.modules.get("matplotlib.figure")
-    data = getattr(value, "data", value)
-    if figure is not None and isinstance(value, figure.Figure):
-        # Without the writer's version, so that equal figures have equal bytes.
-        value.savefig(path, format="png", metadata={"Software": None})
-    elif isinstance(data, bytes) and data.startswith(b"\x89PNG\r\n\x1a\n"):
-        path.write_bytes(data)
-    elif "PIL.Image" in sys.modules and isinstance(value, sys.modules["PIL.Image"].Image):
-        value.save(path, format="PNG")
-    else:
-        raise UnsupportedValue("png takes a matplotlib figure, a PIL image or PNG bytes")
+def _write_figure(value: Any, path: Path) -> str:
+    pictures.require_figure(value)
+    cloudpickle = library("cloudpickle")
+    pictures.write_png(value, path)
+    with path.open("ab") as file:
+        pickles.dump(cloudpickle, value, file)
+    _require_loadable(path, is_figure=True)
     return ""
 
 
-def _read_png(path: Path) -> Any:
-    return library("IPython.display").Image(data=path.read_bytes(), format="png")
+def _read_figure(path: Path) -> Any:
+    with path.open("rb") as file:
+        pictures.skip_picture(file)
+        figure = pickles.NotebookUnpickler(file).read()
+    pictures.show_figures()
+    return figure
 
 
 # Arrays and tensors
@@ -421,7 +427,8 @@ FORMATS: Mapping[str, ValueFormat] = {
     "npy": ValueFormat(".npy", ("numpy",), _write_npy, _read_npy),
     "npz": ValueFormat(".npz", ("numpy",), _write_npz, _read_npz),
     "safetensors": ValueFormat(".safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
-    "png": ValueFormat(".png", (), _write_png, _read_png),
+    "figure": ValueFormat(".png", ("matplotlib", "cloudpickle"), _write_figure, _read_figure),
+    "png": ValueFormat(".png", (), pictures.write_png, pictures.read_png),
     "bin": ValueFormat(".bin", (), _write_bin, Path.read_bytes),
     "text": ValueFormat(".txt", (), _write_text, _read_text),
     "cloudpickle": ValueFormat(".pkl", ("cloudpickle",), _write_pickle, _read_pickle),

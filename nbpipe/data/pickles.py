@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import IO, Any
@@ -33,55 +34,65 @@ class _Global:
         self.name = name
 
 
+class _References:
+    """How a pickler writes what refers to definitions; ``loose`` are the variables that these need besides."""
+
+    def __init__(self) -> None:
+        self.loose: dict[str, Any] = {}
+        self._places = HERE.references()
+        self._globals: dict[str, _Global] = {}
+        self._space = {"__name__": "__main__", _IN_MAIN: True}
+        self._figures = getattr(sys.modules.get("matplotlib.figure"), "Figure", ())
+        self._transforms = getattr(sys.modules.get("matplotlib.transforms"), "TransformNode", ())
+
+    def reduced(self, value: Any, usual: Callable[[Any], Any]) -> Any:
+        """Return how an object is written, or NotImplemented for pickle's own way; ``usual`` is cloudpickle's."""
+        if id(value) in self._places:
+            return self._reference(*self._places[id(value)])
+        if type(value) is _Global:
+            return self._reference(value.name, ())
+        if type(value) is _CACHED and value.__module__ == "__main__":
+            return _cached(value)
+        if isinstance(value, self._figures):
+            return _with_state(value, _without_window)
+        if isinstance(value, self._transforms):
+            return _with_state(value, _without_addresses)
+        reduced = usual(value)
+        if isinstance(value, FunctionType) and isinstance(reduced, tuple):
+            return self._linked(value, reduced)
+        return reduced
+
+    def _reference(self, name: str, path: tuple[str, ...]) -> Reduced:
+        sources = HERE.closure(name)
+        self.loose |= HERE.loose(sources)
+        return eval, (LOOKUP, {"name": name, "path": path, "sources": sources})
+
+    def _linked(self, function: FunctionType, reduced: Reduced) -> Reduced:
+        make, (code, space, *more), state, *rest = reduced
+        used = state[1]["__globals__"]
+        if function.__globals__ is not main_namespace():
+            return reduced
+        shared = [name for name, item in used.items() if HERE.is_own(name, item)]
+        used |= {name: self._globals.setdefault(name, _Global(name)) for name in shared}
+        return (make, (code, self._space if len(shared) == len(used) else space, *more), state, *rest)
+
+
 def dump(cloudpickle: Any, value: Any, file: IO[bytes]) -> None:
     """Write a value, and after it the variables that its definitions need; ``cloudpickle`` is the library."""
-    pickler = _writer(cloudpickle, file)
-    pickler.dump(value)
-    written: set[str] = set()
-    while more := {name: item for name, item in pickler.loose.items() if name not in written}:
-        pickler.dump(more)
-        written |= more.keys()
+    references = _References()
 
-
-def _writer(cloudpickle: Any, file: IO[bytes]) -> Any:
     class Writer(cloudpickle.Pickler):  # type: ignore[misc]  # it is loaded only here
         """cloudpickle's pickler, which refers to definitions."""
 
-        def __init__(self) -> None:
-            super().__init__(file, protocol=5)
-            self.references = HERE.references()
-            self.loose: dict[str, Any] = {}
-            self.globals: dict[str, _Global] = {}
-            self.space = {"__name__": "__main__", _IN_MAIN: True}
-
         def reducer_override(self, value: Any) -> Any:
-            """Return how an object is written, or NotImplemented for the usual way."""
-            if id(value) in self.references:
-                return self.reference(*self.references[id(value)])
-            if type(value) is _Global:
-                return self.reference(value.name, ())
-            if type(value) is _CACHED and value.__module__ == "__main__":
-                return _cached(value)
-            reduced = super().reducer_override(value)
-            if isinstance(value, FunctionType) and isinstance(reduced, tuple):
-                return self.linked(value, reduced)
-            return reduced
+            return references.reduced(value, super().reducer_override)
 
-        def reference(self, name: str, path: tuple[str, ...]) -> Reduced:
-            sources = HERE.closure(name)
-            self.loose |= HERE.loose(sources)
-            return eval, (LOOKUP, {"name": name, "path": path, "sources": sources})
-
-        def linked(self, function: FunctionType, reduced: Reduced) -> Reduced:
-            make, (code, space, *more), state, *rest = reduced
-            used = state[1]["__globals__"]
-            if function.__globals__ is not main_namespace():
-                return reduced
-            shared = [name for name, item in used.items() if HERE.is_own(name, item)]
-            used |= {name: self.globals.setdefault(name, _Global(name)) for name in shared}
-            return (make, (code, self.space if len(shared) == len(used) else space, *more), state, *rest)
-
-    return Writer()
+    pickler = Writer(file, protocol=5)
+    pickler.dump(value)
+    written: set[str] = set()
+    while more := {name: item for name, item in references.loose.items() if name not in written}:
+        pickler.dump(more)
+        written |= more.keys()
 
 
 def _cached(value: Any) -> Reduced:
@@ -89,6 +100,21 @@ def _cached(value: Any) -> Reduced:
     settings = value.cache_parameters()
     arguments = (value.__wrapped__, settings["maxsize"], settings["typed"], type(value.cache_info()))
     return _CACHED, arguments, vars(value)
+
+
+def _with_state(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Reduced:
+    make, arguments, state, *rest = value.__reduce_ex__(5)
+    return make, arguments, change(state) if isinstance(state, dict) else state, *rest
+
+
+def _without_window(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a figure's state without its window, which a reader would otherwise open."""
+    return {key: item for key, item in state.items() if key != "_restore_to_pylab"}
+
+
+def _without_addresses(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a figure's transform, with numbers for addresses: equal figures have equal bytes."""
+    return {**state, "_parents": dict(enumerate(state.get("_parents", {}).values()))}
 
 
 class NotebookUnpickler(pickle.Unpickler):

@@ -21,6 +21,7 @@ from typing import Any
 
 from nbpipe.data.digests import walk
 from nbpipe.data.materializer import Materializer
+from nbpipe.data.pictures import skip_picture
 from nbpipe.data.value_types import library
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.model import Artifact, Preview, PreviewImage
@@ -262,6 +263,17 @@ def _image(path: Path) -> _Fields:
     return {"kind": "image", "summary": summary, "pictures": () if picture is None else (picture,)}
 
 
+def _figure(path: Path) -> _Fields:
+    """Preview a figure by the picture at the beginning of its file."""
+    with path.open("rb") as file:
+        skip_picture(file)
+        end = file.tell()
+    if end > _PICTURE:
+        return _image(path)
+    picture = PreviewImage(path.name, "image/png", _beginning(path, end))
+    return {"kind": "image", "summary": f"a figure, {_dimensions(picture)}", "pictures": (picture,)}
+
+
 def _picture(path: Path, name: str) -> PreviewImage | None:
     """Return a picture, scaled down if it is too large; None if that is not possible."""
     head = _beginning(path, 32)
@@ -354,6 +366,7 @@ _READERS: Mapping[str, Callable[[Path], _Fields]] = {
     "npz": _npz,
     "safetensors": _safetensors,
     "png": _image,
+    "figure": _figure,
     "bin": _bin,
     "text": _text,
     "cloudpickle": _pickle,

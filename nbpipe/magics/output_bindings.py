@@ -253,7 +253,7 @@ def _is_light(artifact: Artifact) -> bool:
     if artifact.is_path:
         return True
     needed = libraries(artifact.format)
-    light = artifact.bytes <= _AT_ONCE_BYTES and artifact.format not in ("pickle", "cloudpickle")
+    light = artifact.bytes <= _AT_ONCE_BYTES and artifact.format not in ("pickle", "cloudpickle", "figure")
     return light and all(library in sys.modules for library in needed)
 
 
