@@ -260,3 +260,68 @@ def test_a_figure_comes_back_as_a_figure(tmp_path):
     shown = [output["data"].keys() for cell in executed["cells"] for output in cell["outputs"] if "data" in output]
     assert ["image/png" in kinds for kinds in shown] == [True]
     assert author.run(force=("fig",)) == {"fig"}, "equal figures are equal bytes"
+
+
+SHARING = (
+    "import numpy as np\nclass Optimiser:\n    def __init__(self, held):\n        self.held = held",
+    "def train(optimiser):\n    optimiser.held[0] += 1",
+)
+
+
+@pytest.mark.parametrize(
+    "model, optimiser, loss",
+    [
+        ("{'w': np.zeros(2)}", "Optimiser(model['w'])", "model['w'][0]"),
+        ("Optimiser(np.zeros(2))", "Optimiser(model.held)", "model.held[0]"),
+        ("Optimiser([0])", "Optimiser(model.held)", "model.held[0]"),
+        ("(np.zeros(2), {0})", "Optimiser(model[0])", "model[0][0]"),
+    ],
+)
+def test_outputs_that_share_an_object_are_kept_together(tmp_path, model, optimiser, loss):
+    """D4."""
+    author = run(
+        tmp_path,
+        *SHARING,
+        f"%%step init -o model, opt\nmodel = {model}\nopt = {optimiser}",
+        f"%%step train -i model, opt -o model, loss\ntrain(opt)\nloss = float({loss})",
+        "%%step alone -i opt=init.opt -o held\nheld = float(opt.held[0])",
+    )
+    assert [author.value("loss"), author.value("held")] == [1.0, 0.0]
+    assert author.run(force=("init",)) == {"init"}, "equal values are equal bytes"
+
+
+@pytest.mark.parametrize(
+    "model, optimiser, kind",
+    [
+        ("np.zeros(2)", "Optimiser(model)", "an object (numpy.ndarray)"),
+        ("[0.0, 1.0]", "{'held': model}", "an object (list)"),
+        ("np.zeros(2)", "model[:1]", "the memory of an array"),
+    ],
+)
+def test_outputs_that_cannot_be_kept_together_are_told(tmp_path, model, optimiser, kind):
+    """D4: formats of their own keep one object each."""
+    author = run(tmp_path, *SHARING, f"%%step init -o model, opt\nmodel = {model}\nopt = {optimiser}\ntype(Optimiser)")
+    assert f"outputs `model` and `opt` share {kind}, but are stored separately" in " ".join(author.step("init").notes)
+
+
+def test_outputs_of_two_steps_with_the_same_code_are_not_one(tmp_path):
+    made = "\nm = [np.zeros(1), print]\nn = {'m': m, 'a': m[0]}"
+    author = run(
+        tmp_path,
+        "import numpy as np",
+        f"%%step one -o m, n{made}",
+        f"%%step two -o m, n{made}",
+        "%%step use -i m=one.m, n=one.n, o=two.m, p=two.n -o told\n"
+        "told = [n['m'] is m, n['a'] is m[0], p['m'] is o, o is m, o[0] is m[0]]",
+    )
+    assert author.value("told") == [True, True, True, False, False]
+
+
+def test_a_figure_and_its_axes_stay_together(tmp_path):
+    told = results(
+        tmp_path,
+        "import matplotlib.pyplot as plt",
+        "%%step make -o fig, ax\nfig, ax = plt.subplots()",
+        "%%step use -i fig, ax -o told\nax.plot([1, 2])\ntold = [ax.figure is fig, len(fig.axes[0].lines)]",
+    )
+    assert told == [True, 1]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.data import pickles, pictures, table_formats
+from nbpipe.data.shared_objects import Together
 from nbpipe.data.unpicklable import culprit
 from nbpipe.data.value_types import UnsupportedValue, kind_of, library, type_name
 from nbpipe.errors import BadUsage, NbpipeError
@@ -44,12 +45,16 @@ class SavedValue:
 
 @dataclass(frozen=True, slots=True)
 class ValueFormat:
-    """A file format for values: ``write`` returns a note or raises UnsupportedValue, ``read`` returns the value."""
+    """A file format for values: ``write`` returns a note or raises UnsupportedValue, ``read`` returns the value.
+
+    Both take a path; if the format is pickled, also what the value shares with others.
+    """
 
     suffix: str
     libraries: tuple[str, ...]
-    write: Callable[[Any, Path], str]
-    read: Callable[[Path], Any]
+    write: Callable[..., str]
+    read: Callable[..., Any]
+    is_pickled: bool = False
 
 
 _MAX_BASENAME = 200
@@ -86,37 +91,51 @@ def basename(name: str, suffix: str) -> str:
     return os.fsencode(name)[:room].decode("utf-8", "ignore") + mark + suffix
 
 
-def save(value: Any, *, name: str, format: str | None, folder: Path) -> SavedValue:
-    """Write ``value`` as one flushed file into ``folder`` and return what was written; None: the type decides."""
+def is_pickled(value: Any, format: str | None) -> bool:
+    """Return whether a value will be pickled, so that the objects that it shares with others can be kept."""
+    chosen = _choose(value)[0] if format is None else ALIASES.get(format, format)
+    return chosen in FORMATS and FORMATS[chosen].is_pickled
+
+
+def save(value: Any, *, name: str, format: str | None, folder: Path, together: Together | None = None) -> SavedValue:
+    """Write ``value`` as one flushed file into ``folder`` and return what was written.
+
+    If ``format`` is None, the type decides. ``together`` are the objects that the value shares with others.
+    """
     if format is not None:
         canonical = ALIASES.get(format, format)
-        return _written(value, name, canonical, folder, "")
+        return _written(value, name, canonical, folder, "", together=together)
     chosen, why = _choose(value)
     if chosen != "cloudpickle":
         try:
-            return _written(value, name, chosen, folder, "")
+            return _written(value, name, chosen, folder, "", together=together)
         except NotStorable as error:
             cause = error.__cause__
             if cause is None or _is_outage(cause):
                 raise
             why = _reason(cause)
         if chosen == "figure":
-            return _written(
-                value, name, "png", folder, f"output `{name}` is stored as a picture, not as a figure: {why}"
-            )
+            note = f"output `{name}` is stored as a picture, not as a figure: {why}"
+            return _written(value, name, "png", folder, note, together=None)
     note = f"output `{name}` ({type_name(value)}) is stored by cloudpickle: {why}; readers need the same packages"
-    return _written(value, name, "cloudpickle", folder, note)
+    return _written(value, name, "cloudpickle", folder, note, together=together)
 
 
-def load(path: Path, format: str) -> Any:
-    """Return the value that was saved at ``path``; the path itself for files and folders."""
-    return path if is_path(format) else _format(format).read(path)
+def load(path: Path, format: str, together: dict[int, Any] | None = None) -> Any:
+    """Return the value that was saved at ``path``; the path itself for files and folders.
+
+    ``together`` collects the objects that values from one step share: pass the same dict for all of them.
+    """
+    if is_path(format):
+        return path
+    value_format = _format(format)
+    return value_format.read(path, together) if value_format.is_pickled else value_format.read(path)
 
 
-def load_here(path: Path, format: str, what: str) -> Any:
+def load_here(path: Path, format: str, what: str, together: dict[int, Any] | None = None) -> Any:
     """Return the value as :func:`load` does; raise BadUsage that names ``what`` if that fails."""
     try:
-        return load(path, format)
+        return load(path, format, together)
     except NbpipeError:
         raise
     except Exception as error:
@@ -126,12 +145,14 @@ def load_here(path: Path, format: str, what: str) -> Any:
         ) from error
 
 
-def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> SavedValue:
+def _written(
+    value: Any, name: str, canonical: str, folder: Path, note: str, *, together: Together | None
+) -> SavedValue:
     target = _format(canonical)
     suffix = table_formats.CSV_SUFFIXES.get(kind_of(value), ".csv") if canonical == "csv" else target.suffix
     path = folder / basename(name, suffix)
     try:
-        format_note = target.write(value, path)
+        format_note = target.write(value, path, together) if target.is_pickled else target.write(value, path)
         _flush(path)
     except Exception as error:  # libraries and the author's classes may raise anything
         path.unlink(missing_ok=True)
@@ -292,10 +313,10 @@ def _read_text(path: Path) -> str:
 _CHECKED_BYTES = 64 << 20
 
 
-def _write_pickle(value: Any, path: Path) -> str:
+def _write_pickle(value: Any, path: Path, together: Together | None = None) -> str:
     cloudpickle = library("cloudpickle")
     with path.open("wb") as file:
-        pickles.dump(cloudpickle, value, file)
+        pickles.dump(cloudpickle, value, file, together)
     _require_loadable(path)
     return ""
 
@@ -314,29 +335,29 @@ def _require_loadable(path: Path, *, is_figure: bool = False) -> None:
         raise UnsupportedValue(f"it could be written, but not read again: {_reason(error)}") from error
 
 
-def _read_pickle(path: Path) -> Any:
+def _read_pickle(path: Path, together: dict[int, Any] | None = None) -> Any:
     # The one place where a pickle is loaded: in a step's or the author's own kernel, never by a server or a driver.
     with path.open("rb") as file:
-        return pickles.NotebookUnpickler(file).read()
+        return pickles.NotebookUnpickler(file, together).read()
 
 
 # Figures: they keep a picture for showing
 
 
-def _write_figure(value: Any, path: Path) -> str:
+def _write_figure(value: Any, path: Path, together: Together | None = None) -> str:
     pictures.require_figure(value)
     cloudpickle = library("cloudpickle")
     pictures.write_png(value, path)
     with path.open("ab") as file:
-        pickles.dump(cloudpickle, value, file)
+        pickles.dump(cloudpickle, value, file, together)
     _require_loadable(path, is_figure=True)
     return ""
 
 
-def _read_figure(path: Path) -> Any:
+def _read_figure(path: Path, together: dict[int, Any] | None = None) -> Any:
     with path.open("rb") as file:
         pictures.skip_picture(file)
-        figure = pickles.NotebookUnpickler(file).read()
+        figure = pickles.NotebookUnpickler(file, together).read()
     pictures.show_figures()
     return figure
 
@@ -427,11 +448,11 @@ FORMATS: Mapping[str, ValueFormat] = {
     "npy": ValueFormat(".npy", ("numpy",), _write_npy, _read_npy),
     "npz": ValueFormat(".npz", ("numpy",), _write_npz, _read_npz),
     "safetensors": ValueFormat(".safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
-    "figure": ValueFormat(".png", ("matplotlib", "cloudpickle"), _write_figure, _read_figure),
+    "figure": ValueFormat(".png", ("matplotlib", "cloudpickle"), _write_figure, _read_figure, is_pickled=True),
     "png": ValueFormat(".png", (), pictures.write_png, pictures.read_png),
     "bin": ValueFormat(".bin", (), _write_bin, Path.read_bytes),
     "text": ValueFormat(".txt", (), _write_text, _read_text),
-    "cloudpickle": ValueFormat(".pkl", ("cloudpickle",), _write_pickle, _read_pickle),
+    "cloudpickle": ValueFormat(".pkl", ("cloudpickle",), _write_pickle, _read_pickle, is_pickled=True),
 }
 ALIASES: Mapping[str, str] = {
     "feather": "arrow",

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from nbpipe.data.notebook_classes import MARKED, mark
 from nbpipe.data.notebook_definitions import HERE, LOOKUP, attribute, main_namespace
+from nbpipe.data.shared_objects import Together
 from nbpipe.data.value_types import UnsupportedValue
 
 _DIGESTS = "__nbpipe_definitions__"
@@ -77,7 +78,26 @@ class _References:
         return (make, (code, self._space if len(shared) == len(used) else space, *more), state, *rest)
 
 
-def dump(cloudpickle: Any, value: Any, file: IO[bytes]) -> None:
+class _Numbers:
+    """How a pickler writes objects that other values share: with the number by which a reader recognises them."""
+
+    def __init__(self, together: Together) -> None:
+        self._together = together
+        self._inside: Any = None
+
+    def persistent_id(self, value: Any) -> tuple[int, Any] | None:
+        """Return the number of a shared object with the object itself, which is then written as usual."""
+        if self._inside is not None and value is self._inside:
+            self._inside = None
+            return None
+        number = self._together.number(value)
+        if number is None:
+            return None
+        self._inside = value
+        return number, value
+
+
+def dump(cloudpickle: Any, value: Any, file: IO[bytes], together: Together | None = None) -> None:
     """Write a value, and after it the variables that its definitions need; ``cloudpickle`` is the library."""
     references = _References()
 
@@ -87,7 +107,14 @@ def dump(cloudpickle: Any, value: Any, file: IO[bytes]) -> None:
         def reducer_override(self, value: Any) -> Any:
             return references.reduced(value, super().reducer_override)
 
-    pickler = Writer(file, protocol=5)
+    class SharingWriter(Writer):
+        """The same for a value that shares objects with others; slower, as it looks at every part."""
+
+        def persistent_id(self, value: Any) -> Any:
+            return numbers.persistent_id(value)
+
+    numbers = _Numbers(together or Together({}))
+    pickler = SharingWriter(file, protocol=5) if together else Writer(file, protocol=5)
     pickler.dump(value)
     written: set[str] = set()
     while more := {name: item for name, item in references.loose.items() if name not in written}:
@@ -120,9 +147,11 @@ def _without_addresses(state: dict[str, Any]) -> dict[str, Any]:
 class NotebookUnpickler(pickle.Unpickler):
     """Loads one pickle with the reader's own definitions."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], together: dict[int, Any] | None = None) -> None:
+        """Prepare; ``together`` holds the objects that the value shares with others, as far as they are loaded."""
         super().__init__(file)
         self._file = file
+        self._together = {} if together is None else together
         self._own: list[Any] = []
         self._instead: dict[tuple[str, str], Callable[[Callable[..., Any]], Callable[..., Any]]] = {
             ("builtins", "eval"): self._reference,
@@ -139,6 +168,11 @@ class NotebookUnpickler(pickle.Unpickler):
         while getattr(self._file, "peek", bytes)(1):
             HERE.fill(self.load())
         return value
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Return a shared object: the one that came with another value, else this one."""
+        number, value = pid
+        return self._together.setdefault(number, value)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the object that a pickle refers to by name."""

@@ -49,7 +49,7 @@ class FailureKind(StrEnum):
 class JobInput:
     """An input as the kernel receives it; values are loaded by ``format``.
 
-    ``artifact`` is the stored output behind it; None for the author's files.
+    ``artifact`` is the stored output behind it, ``producer`` the step that made it; None and "" for the author's files.
     """
 
     name: str
@@ -57,6 +57,7 @@ class JobInput:
     paths: tuple[str, ...]
     format: str | None = None
     artifact: Artifact | None = None
+    producer: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

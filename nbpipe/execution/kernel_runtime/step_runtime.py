@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nbpipe.data import formats, postmortem
+from nbpipe.data import formats, postmortem, shared_objects
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.notebook_classes import share_classes
-from nbpipe.data.notebook_definitions import Source, main_namespace
+from nbpipe.data.notebook_definitions import HERE, Source, main_namespace
 from nbpipe.execution.kernel_runtime import frozen_modules, step_api, tqdm_hook
 from nbpipe.execution.observation import step_observer
 
@@ -52,6 +52,7 @@ class _Step:
     exit_call: str = ""
     had_children: bool = False
     notes: list[str] = field(default_factory=list)
+    together: dict[str, dict[int, Any]] = field(default_factory=dict)
 
 
 _HERE: dict[str, _Step] = {}
@@ -107,7 +108,9 @@ def load(name: str) -> Any:
         raise NameError(f"the step has no input `{name}`")
     _know_definitions()
     paths = [Path(path) for path in item["paths"]]
-    read = paths if item["format"] is None else [_read(name, item["format"], path) for path in paths]
+    producer = item.get("producer")
+    together = _step().together.setdefault(producer, {}) if producer else None
+    read = paths if item["format"] is None else [_read(name, item["format"], path, together) for path in paths]
     return read if item["kind"] in ("paths", "values") else read[0]
 
 
@@ -119,9 +122,9 @@ def _know_definitions() -> None:
         step.knows_definitions = True
 
 
-def _read(name: str, format: str, path: Path) -> Any:
+def _read(name: str, format: str, path: Path, together: dict[int, Any] | None) -> Any:
     try:
-        return formats.load(path, format)
+        return formats.load(path, format, together)
     except ModuleNotFoundError as error:
         raise ImportError(
             f"input `{name}` is stored as {format}, which needs the package {error.name} in this environment"
@@ -157,7 +160,7 @@ def save(namespace: Mapping[str, Any]) -> None:
     _know_definitions()
     for output in step.outputs:
         _require_output(step, output, namespace)
-    saved = [_save_one(step, output, namespace) for output in step.outputs]
+    saved = _save_all(step, namespace)
     for note in (entry["note"] for entry in saved if entry["note"]):
         _say(note)
     _write_json(step.folder / "outputs.json", {"outputs": saved})
@@ -258,12 +261,29 @@ def _files(target: Path, above: tuple[tuple[int, int], ...]) -> list[Path]:
     return [file for entry in sorted(target.iterdir()) for file in _files(entry, (*above, here))]
 
 
-def _save_one(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any]) -> dict[str, str]:
+def _save_all(step: _Step, namespace: Mapping[str, Any]) -> list[dict[str, str]]:
+    declared = {output["name"]: output["format"] for output in step.outputs if not _is_path(output)}
+    values = {name: namespace[name] for name in declared}
+    kept, apart = shared_objects.divided(
+        shared_objects.sharings(values, HERE.references()),
+        lambda name: formats.is_pickled(values[name], declared[name]),
+    )
+    saved = [_save_one(step, output, namespace, kept.get(output["name"])) for output in step.outputs]
+    for entry in saved:
+        entry["note"] = "; ".join(filter(None, [entry["note"], apart.get(entry["name"], "")]))
+    return saved
+
+
+def _save_one(
+    step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any], together: shared_objects.Together | None
+) -> dict[str, str]:
     name = output["name"]
     if _is_path(output):
         stored_as = "dir" if output["format"] == "dir" else "file"
         return {"name": name, "format": stored_as, "basename": _basename(output), "note": ""}
-    saved = formats.save(namespace[name], name=name, format=output["format"], folder=step.staging / name)
+    saved = formats.save(
+        namespace[name], name=name, format=output["format"], folder=step.staging / name, together=together
+    )
     return {"name": name, "format": saved.format, "basename": saved.basename, "note": saved.note}
 
 
