@@ -263,7 +263,8 @@ def test_a_figure_comes_back_as_a_figure(tmp_path):
 
 
 SHARING = (
-    "import numpy as np\nclass Optimiser:\n    def __init__(self, held):\n        self.held = held",
+    "import numpy as np\nimport pandas as pd",
+    "class Optimiser:\n    def __init__(self, held):\n        self.held = held",
     "def train(optimiser):\n    optimiser.held[0] += 1",
 )
 
@@ -271,6 +272,7 @@ SHARING = (
 @pytest.mark.parametrize(
     "model, optimiser, loss",
     [
+        ("np.zeros(2)", "Optimiser(model)", "model[0]"),
         ("{'w': np.zeros(2)}", "Optimiser(model['w'])", "model['w'][0]"),
         ("Optimiser(np.zeros(2))", "Optimiser(model.held)", "model.held[0]"),
         ("Optimiser([0])", "Optimiser(model.held)", "model.held[0]"),
@@ -293,7 +295,7 @@ def test_outputs_that_share_an_object_are_kept_together(tmp_path, model, optimis
 @pytest.mark.parametrize(
     "model, optimiser, kind",
     [
-        ("np.zeros(2)", "Optimiser(model)", "an object (numpy.ndarray)"),
+        ("pd.DataFrame({'a': [1]})", "Optimiser(model)", "an object (pandas.DataFrame)"),
         ("[0.0, 1.0]", "{'held': model}", "an object (list)"),
         ("np.zeros(2)", "model[:1]", "the memory of an array"),
     ],

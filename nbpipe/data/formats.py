@@ -57,6 +57,8 @@ class ValueFormat:
     is_pickled: bool = False
 
 
+# Formats that lose little if a value is pickled instead; the others show a preview, or are read without being loaded.
+_PICKLED_TO_SHARE = frozenset({"npy", "safetensors"})
 _MAX_BASENAME = 200
 _PATH_FORMAT = re.compile(r"file(\.[A-Za-z0-9][A-Za-z0-9._+-]*)?|dir")
 
@@ -91,10 +93,10 @@ def basename(name: str, suffix: str) -> str:
     return os.fsencode(name)[:room].decode("utf-8", "ignore") + mark + suffix
 
 
-def is_pickled(value: Any, format: str | None) -> bool:
-    """Return whether a value will be pickled, so that the objects that it shares with others can be kept."""
+def can_share(value: Any, format: str | None) -> bool:
+    """Return whether the objects that a value shares with others can be kept: it is or can be pickled."""
     chosen = _choose(value)[0] if format is None else ALIASES.get(format, format)
-    return chosen in FORMATS and FORMATS[chosen].is_pickled
+    return chosen in FORMATS and (FORMATS[chosen].is_pickled or (format is None and chosen in _PICKLED_TO_SHARE))
 
 
 def save(value: Any, *, name: str, format: str | None, folder: Path, together: Together | None = None) -> SavedValue:
@@ -106,6 +108,8 @@ def save(value: Any, *, name: str, format: str | None, folder: Path, together: T
         canonical = ALIASES.get(format, format)
         return _written(value, name, canonical, folder, "", together=together)
     chosen, why = _choose(value)
+    if together is not None and chosen in _PICKLED_TO_SHARE:
+        chosen, why = "cloudpickle", "it shares an object with another output"
     if chosen != "cloudpickle":
         try:
             return _written(value, name, chosen, folder, "", together=together)

@@ -79,12 +79,12 @@ def sharings(values: Mapping[str, Any], ignored: Iterable[int]) -> tuple[Sharing
     return tuple(found)
 
 
-def divided(found: Iterable[Sharing], is_pickled: Callable[[str], bool]) -> tuple[dict[str, Together], dict[str, str]]:
-    """Return what pickled outputs share, by output, and notes on outputs that share something but are stored apart."""
+def divided(found: Iterable[Sharing], can_share: Callable[[str], bool]) -> tuple[dict[str, Together], dict[str, str]]:
+    """Return what outputs share that keep it, by output, and notes on the others that share something."""
     kept: dict[str, dict[int, Any]] = {}
     notes: dict[str, list[str]] = {}
     for sharing in found:
-        together = is_pickled(sharing.first) and is_pickled(sharing.second)
+        together = can_share(sharing.first) and can_share(sharing.second)
         if together and sharing.objects:
             kept |= {name: {**kept.get(name, {}), **sharing.objects} for name in (sharing.first, sharing.second)}
         if sharing.memory or not together:

@@ -266,7 +266,7 @@ def _save_all(step: _Step, namespace: Mapping[str, Any]) -> list[dict[str, str]]
     values = {name: namespace[name] for name in declared}
     kept, apart = shared_objects.divided(
         shared_objects.sharings(values, HERE.references()),
-        lambda name: formats.is_pickled(values[name], declared[name]),
+        lambda name: formats.can_share(values[name], declared[name]),
     )
     saved = [_save_one(step, output, namespace, kept.get(output["name"])) for output in step.outputs]
     for entry in saved:
