@@ -600,6 +600,24 @@ def test_a_loaded_table_serves_a_learner_and_any_column_can_be_changed(tmp_path)
     assert Ridge().fit(back[["a", "b"]], back["y"]).score(back[["a", "b"]], back["y"]) > 0
 
 
+def test_a_class_that_was_stored_by_value_is_recognised_by_its_mark(tmp_path):
+    """Results of earlier versions hold classes by value."""
+    program = "class Model:\n    made = 0\n    def __init__(self):\n        Model.made += 1\nimport sys\n"
+    writing = (
+        "import cloudpickle\ncloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[Model] = 'Model-d1'\n"
+        "cloudpickle.dump(Model(), open(sys.argv[1], 'wb'))"
+    )
+    reading = (
+        "from pathlib import Path\nfrom nbpipe.data import formats, notebook_classes\n"
+        "notebook_classes.share_classes(globals(), {'Model': 'd1'})\n"
+        "m = formats.load(Path(sys.argv[1]), 'cloudpickle')\nprint(type(m) is Model, Model.made)"
+    )
+    for code in (writing, reading):
+        command = [sys.executable, "-c", program + code, str(tmp_path / "m.pkl")]
+        told = subprocess.run(command, check=True, capture_output=True)
+    assert told.stdout == b"True 0\n"
+
+
 def test_a_pickled_function_needs_nothing_of_nbpipe(tmp_path):
     made = tmp_path / "made.py"
     made.write_text(
