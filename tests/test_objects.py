@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from notebook_author import Author
 
+from nbpipe.run.submission import RunOptions
+
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 PLUGINS = (
@@ -327,3 +329,20 @@ def test_a_figure_and_its_axes_stay_together(tmp_path):
         "%%step use -i fig, ax -o told\nax.plot([1, 2])\ntold = [ax.figure is fig, len(fig.axes[0].lines)]",
     )
     assert told == [True, 1]
+
+
+def test_one_function_with_two_values_of_a_variable_is_an_error(tmp_path):
+    """In one kernel both would see the newer value."""
+    author = Author(
+        tmp_path,
+        "def predict(x):\n    return x * coefficient",
+        "%%step one -o f\ncoefficient = 3\nf = predict",
+        "%%step two -o g\ncoefficient = 5\ng = predict",
+        "%%step use -i f, g -o told\ntold = [f(1), g(1)]",
+        "%%step declared -i f, g, coefficient=three.c -o right\nright = [f(1), g(1)]",
+        "%%step three -o c\nc = 5",
+    )
+    author.run(run_options=RunOptions(keep_going=True))
+    assert author.value("right") == [5, 5]
+    message = author.step("use").failure.message
+    assert "`coefficient` has two values: one for each of two inputs; declare it as an input, too" in message

@@ -44,6 +44,7 @@ class NotebookDefinitions:
         self._own: dict[str, Any] = {}
         self._brought: dict[str, Any] = {}
         self._filled: dict[str, Any] = {}
+        self._inputs: frozenset[str] = frozenset()
 
     def declare(self, namespace: Mapping[str, Any], names: Iterable[str], sources: Iterable[Source]) -> None:
         """Take the objects of these names in ``namespace`` as the definitions; ``sources`` are their texts."""
@@ -53,6 +54,10 @@ class NotebookDefinitions:
             self._sources |= dict.fromkeys(source[0], source)
         wanted = {*names, *(name for source in listed for name in source[0])}
         self._own |= {name: namespace[name] for name in wanted if name in namespace}
+
+    def expect_inputs(self, names: Iterable[str]) -> None:
+        """Leave these names to a step's inputs, also before they are bound."""
+        self._inputs = frozenset(names)
 
     # Writing
 
@@ -118,6 +123,8 @@ class NotebookDefinitions:
         """Bind globals that loaded definitions need and that are not bound here; raise for two different values."""
         space = main_namespace()
         for name, value in values.items():
+            if name in self._inputs:
+                continue
             if name in self._filled and not _equal(self._filled[name], value):
                 raise ValueError(f"`{name}` has two values: one for each of two inputs; declare it as an input, too")
             self._filled.setdefault(name, value)

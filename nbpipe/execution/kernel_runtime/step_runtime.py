@@ -119,6 +119,7 @@ def _know_definitions() -> None:
     step = _step()
     if not step.knows_definitions:
         share_classes(main_namespace(), step.definitions, step.sources)
+        HERE.expect_inputs(item["name"] for item in step.inputs)
         step.knows_definitions = True
 
 
