@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from notebook_author import Author
 
+from nbpipe.data.previews import preview
 from nbpipe.run.submission import RunOptions
+from nbpipe.workspace import Workspace
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -319,6 +321,13 @@ def test_outputs_of_two_steps_with_the_same_code_are_not_one(tmp_path):
         "told = [n['m'] is m, n['a'] is m[0], p['m'] is o, o is m, o[0] is m[0]]",
     )
     assert author.value("told") == [True, True, True, False, False]
+
+
+def test_the_preview_of_an_object_names_its_class(tmp_path):
+    author = run(tmp_path, "class Model:\n    pass", "%%step make -o m\nm = [Model()]")
+    with Workspace.open(tmp_path) as workspace:
+        found = preview(author.step("make").artifacts[0], workspace.materializer)
+    assert (found.kind, found.summary) == ("opaque", "__main__.Model")
 
 
 def test_a_figure_and_its_axes_stay_together(tmp_path):

@@ -21,6 +21,7 @@ from typing import Any
 
 from nbpipe.data.digests import walk
 from nbpipe.data.materializer import Materializer
+from nbpipe.data.notebook_definitions import LOOKUP
 from nbpipe.data.pictures import skip_picture
 from nbpipe.data.value_types import library
 from nbpipe.errors import StoreOutOfReach
@@ -239,10 +240,14 @@ def _pickle(path: Path) -> _Fields:
         for opcode, argument, _ in pickletools.genops(_beginning(path, _HEAD)):
             if opcode.name == "STACK_GLOBAL":
                 module, name = names[-2:]
+                if (module, name) == ("builtins", "eval"):
+                    continue
                 # A function that rebuilds an object does not name its type.
                 is_telling = not module.startswith(("cloudpickle", "copyreg", "builtins")) and not name.startswith("_")
                 return {"kind": "opaque", "summary": f"{module}.{name}" if is_telling else "a pickled object"}
             if isinstance(argument, str):
+                if names[-2:] == [LOOKUP, "name"]:
+                    return {"kind": "opaque", "summary": f"__main__.{argument}"}
                 names.append(argument)
     except (ValueError, IndexError):
         # The beginning ends in the middle of an opcode.
