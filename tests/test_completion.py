@@ -38,7 +38,7 @@ def offered(text: str) -> list[str]:
         ("%%step new -i x=clean.‸", ["clean.", "clean.df", "clean.stats"]),
         ("%%step new -i x=par‸", ["par", "param:rate", "param:depth"]),
         ("%%step new -o m:js‸", ["js", "json"]),
-        ("%%step new -o m:fi‸", ["fi", "file", "file."]),
+        ("%%step new -o m:fi‸", ["fi", "figure", "file", "file."]),
         ("%%step new -o ‸\nmodel = 1\nother, x = 2, 3", ["", "model", "other", "x"]),
         ("%%step new -o model,‸\nmodel = 1\nother, x = 2, 3", ["", "other", "x"]),
         ("%%step new -i df --re‸", ["--re", "--retries", "--reuse"]),

@@ -8,14 +8,17 @@ import math
 import pickle
 import subprocess
 import sys
+import threading
 from collections import OrderedDict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.figure
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -146,6 +149,12 @@ FRAMES = {
     "frequency": pd.DataFrame({"v": [1, 2, 3]}, index=MONTHS),
     "range": pd.DataFrame({"v": [1, 2, 3]}, index=pd.RangeIndex(10, 16, 2, name="r")),
     "category": pd.DataFrame({"v": pd.Categorical(["b", "a", "b"], categories=["c", "b", "a"], ordered=True)}),
+    "numbers as categories": pd.DataFrame({"v": pd.Categorical([3, 1, 3]), "w": [1, 2, 3]}),
+    "categories of an index": pd.DataFrame({"v": [1, 2]}, index=pd.CategoricalIndex([2.5, 1.5], ordered=True)),
+    "times as categories": pd.DataFrame(
+        {"v": pd.Categorical([MONTHS[1], MONTHS[0], None], categories=list(MONTHS[::-1]))}
+    ),
+    "categories of labels": pd.DataFrame([[1, 2]], columns=pd.CategoricalIndex([2, 1], categories=[3, 2, 1])),
     "nullable": pd.DataFrame(
         {
             "i": pd.array([1, None], dtype="Int64"),
@@ -204,6 +213,23 @@ def test_frames_come_back_from_arrow_and_parquet_exactly(tmp_path, frame, format
 
     assert (format or "arrow", "") == (saved.format, saved.note)
     assert_same_frame(frame, formats.load(tmp_path / saved.basename, saved.format))
+
+
+CATEGORIES = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=4),
+    st.lists(st.floats(allow_nan=False).map(lambda x: x + 0.0), unique=True, max_size=4),
+    st.lists(st.text(max_size=3), unique=True, max_size=4),
+    st.lists(st.booleans(), unique=True),
+)
+
+
+@given(categories=CATEGORIES, codes=st.lists(st.integers(-1, 3), max_size=6), ordered=st.booleans())
+def test_categories_of_any_kind_come_back_from_arrow_and_parquet(tmp_path_factory, categories, codes, ordered):
+    """K10: with their order, and those that no row has."""
+    values = [categories[code] if 0 <= code < len(categories) else None for code in codes]
+    frame = pd.DataFrame({"v": pd.Categorical(values, categories=categories, ordered=ordered)})
+    for format in ("arrow", "parquet"):
+        assert_same_frame(frame, again(frame, tmp_path_factory.mktemp("x"), format))
 
 
 @pytest.mark.parametrize("frame", STRANGE.values(), ids=STRANGE)
@@ -390,10 +416,65 @@ def test_torch_tensors_and_state_dicts_are_safetensors(tmp_path):
     assert torch.equal(state["weight"], back["weight"])
 
 
-def test_a_figure_becomes_a_picture_that_a_reader_can_show(tmp_path):
+def chart() -> matplotlib.figure.Figure:
     figure = matplotlib.figure.Figure()
-    figure.subplots().plot([1, 2])
-    saved = formats.save(figure, name="chart", format=None, folder=tmp_path)
+    axes = figure.subplots(2)
+    axes[0].plot([1, 2], label="a line")
+    axes[0].legend()
+    return figure
+
+
+def test_a_figure_comes_back_as_a_figure_and_its_file_is_a_picture(tmp_path):
+    """D5."""
+    saved = formats.save(chart(), name="chart", format=None, folder=tmp_path)
+    back = formats.load(tmp_path / saved.basename, saved.format)
+    picture = PIL.Image.open(tmp_path / "chart.png")
+    picture.load()
+
+    assert (saved.format, saved.basename, saved.note) == ("figure", "chart.png", "")
+    assert (type(back), len(back.axes), list(back.axes[0].lines[0].get_ydata())) == (
+        matplotlib.figure.Figure,
+        2,
+        [1, 2],
+    )
+    assert picture.size == tuple(back.canvas.get_width_height())
+    (tmp_path / "b").mkdir()
+    formats.save(chart(), name="chart", format=None, folder=tmp_path / "b")
+    assert (tmp_path / "chart.png").read_bytes() == (tmp_path / "b" / "chart.png").read_bytes()
+    back.savefig(tmp_path / "again.png")
+
+
+def test_a_managed_figure_opens_no_window_where_it_is_read(tmp_path):
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom nbpipe.data import formats\n"
+        "figure = formats.load(Path(sys.argv[1]), 'figure')\n"
+        "print(len(figure.axes), 'matplotlib.pyplot' in sys.modules)"
+    )
+    figure, _ = plt.subplots()
+    saved = formats.save(figure, name="x", format=None, folder=tmp_path)
+    plt.close(figure)
+    command = [sys.executable, "-c", program, str(tmp_path / saved.basename)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "1 False\n"
+
+
+def test_a_figure_that_cannot_be_pickled_is_kept_as_a_picture_with_a_note(tmp_path):
+    figure = chart()
+    figure.lock = threading.Lock()
+    saved = formats.save(figure, name="x", format=None, folder=tmp_path)
+
+    assert (saved.format, saved.basename) == ("png", "x.png")
+    assert "`x` is stored as a picture, not as a figure: cannot pickle '_thread.lock' object" in saved.note
+    with pytest.raises(NotStorable, match=r"cannot be stored as figure: .*, which is `y.lock`"):
+        formats.save(figure, name="y", format="figure", folder=tmp_path)
+    with pytest.raises(NotStorable, match="figure takes a matplotlib figure"):
+        formats.save([1], name="y", format="figure", folder=tmp_path)
+    (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match="its picture has no end"):
+        formats.load(tmp_path / "x.png", "figure")
+
+
+def test_a_figure_becomes_a_picture_that_a_reader_can_show(tmp_path):
+    saved = formats.save(chart(), name="chart", format="png", folder=tmp_path)
     image = formats.load(tmp_path / saved.basename, saved.format)
 
     assert (saved.format, saved.basename, saved.note) == ("png", "chart.png", "")
@@ -404,7 +485,14 @@ def test_a_figure_becomes_a_picture_that_a_reader_can_show(tmp_path):
 
 @pytest.mark.parametrize(
     "value",
-    [FRAMES["levels"], FRAMES["dated labels"], np.eye(2), {"b": 1, "a": [1.5]}, Ridge(), pl.DataFrame({"a": ["x"]})],
+    [
+        FRAMES["levels"],
+        FRAMES["dated labels"],
+        np.eye(2),
+        {"b": 1, "a": [1.5]},
+        Ridge(),
+        pl.DataFrame({"a": ["x"]}),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_equal_values_are_equal_bytes(tmp_path, value):
@@ -510,6 +598,24 @@ def test_a_loaded_table_serves_a_learner_and_any_column_can_be_changed(tmp_path)
 
     assert back.to_dict("list") == {"a": [2.0, 4.0, 8.0], "b": [1, 5, 1], "y": [0.0, 2.0, 3.0]}
     assert Ridge().fit(back[["a", "b"]], back["y"]).score(back[["a", "b"]], back["y"]) > 0
+
+
+def test_a_class_that_was_stored_by_value_is_recognised_by_its_mark(tmp_path):
+    """Results of earlier versions hold classes by value."""
+    program = "class Model:\n    made = 0\n    def __init__(self):\n        Model.made += 1\nimport sys\n"
+    writing = (
+        "import cloudpickle\ncloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[Model] = 'Model-d1'\n"
+        "cloudpickle.dump(Model(), open(sys.argv[1], 'wb'))"
+    )
+    reading = (
+        "from pathlib import Path\nfrom nbpipe.data import formats, notebook_classes\n"
+        "notebook_classes.share_classes(globals(), {'Model': 'd1'})\n"
+        "m = formats.load(Path(sys.argv[1]), 'cloudpickle')\nprint(type(m) is Model, Model.made)"
+    )
+    for code in (writing, reading):
+        command = [sys.executable, "-c", program + code, str(tmp_path / "m.pkl")]
+        told = subprocess.run(command, check=True, capture_output=True)
+    assert told.stdout == b"True 0\n"
 
 
 def test_a_pickled_function_needs_nothing_of_nbpipe(tmp_path):

@@ -7,6 +7,7 @@ import os
 import resource
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -143,6 +144,16 @@ def test_a_picture_is_shown_and_a_large_one_made_small(tmp_path):
     assert (found.kind, found.summary, found.pictures[0].data[:8]) == ("image", "30 × 20 pixels", PNG)
     assert other.pictures[0].media == "image/jpeg"
     assert len(other.pictures[0].data) < 1_500_000
+
+
+def test_a_figure_is_shown_by_the_picture_in_its_file(tmp_path):
+    figure = matplotlib.figure.Figure(figsize=(2, 1), dpi=50)
+    figure.subplots().plot([1, 2])
+    found = of(tmp_path, figure)
+
+    assert (found.format, found.kind, found.summary) == ("figure", "image", "a figure, 100 × 50 pixels")
+    assert found.pictures[0].data.endswith(b"IEND\xaeB`\x82")
+    assert found.bytes > len(found.pictures[0].data)
 
 
 def test_a_folder_lists_files_with_sizes_and_shows_some_pictures(tmp_path):

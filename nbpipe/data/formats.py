@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data import pickles, table_formats
+from nbpipe.data import pickles, pictures, table_formats
+from nbpipe.data.shared_objects import Together
+from nbpipe.data.unpicklable import culprit
 from nbpipe.data.value_types import UnsupportedValue, kind_of, library, type_name
 from nbpipe.errors import BadUsage, NbpipeError
 
@@ -43,14 +45,20 @@ class SavedValue:
 
 @dataclass(frozen=True, slots=True)
 class ValueFormat:
-    """A file format for values: ``write`` returns a note or raises UnsupportedValue, ``read`` returns the value."""
+    """A file format for values: ``write`` returns a note or raises UnsupportedValue, ``read`` returns the value.
+
+    Both take a path; if the format is pickled, also what the value shares with others.
+    """
 
     suffix: str
     libraries: tuple[str, ...]
-    write: Callable[[Any, Path], str]
-    read: Callable[[Path], Any]
+    write: Callable[..., str]
+    read: Callable[..., Any]
+    is_pickled: bool = False
 
 
+# Formats that lose little if a value is pickled instead; the others show a preview, or are read without being loaded.
+_PICKLED_TO_SHARE = frozenset({"npy", "safetensors"})
 _MAX_BASENAME = 200
 _PATH_FORMAT = re.compile(r"file(\.[A-Za-z0-9][A-Za-z0-9._+-]*)?|dir")
 
@@ -85,33 +93,53 @@ def basename(name: str, suffix: str) -> str:
     return os.fsencode(name)[:room].decode("utf-8", "ignore") + mark + suffix
 
 
-def save(value: Any, *, name: str, format: str | None, folder: Path) -> SavedValue:
-    """Write ``value`` as one flushed file into ``folder`` and return what was written; None: the type decides."""
+def can_share(value: Any, format: str | None) -> bool:
+    """Return whether the objects that a value shares with others can be kept: it is or can be pickled."""
+    chosen = _choose(value)[0] if format is None else ALIASES.get(format, format)
+    return chosen in FORMATS and (FORMATS[chosen].is_pickled or (format is None and chosen in _PICKLED_TO_SHARE))
+
+
+def save(value: Any, *, name: str, format: str | None, folder: Path, together: Together | None = None) -> SavedValue:
+    """Write ``value`` as one flushed file into ``folder`` and return what was written.
+
+    If ``format`` is None, the type decides. ``together`` are the objects that the value shares with others.
+    """
     if format is not None:
         canonical = ALIASES.get(format, format)
-        return _written(value, name, canonical, folder, "")
+        return _written(value, name, canonical, folder, "", together=together)
     chosen, why = _choose(value)
+    if together is not None and chosen in _PICKLED_TO_SHARE:
+        chosen, why = "cloudpickle", "it shares an object with another output"
     if chosen != "cloudpickle":
         try:
-            return _written(value, name, chosen, folder, "")
+            return _written(value, name, chosen, folder, "", together=together)
         except NotStorable as error:
             cause = error.__cause__
             if cause is None or _is_outage(cause):
                 raise
             why = _reason(cause)
+        if chosen == "figure":
+            note = f"output `{name}` is stored as a picture, not as a figure: {why}"
+            return _written(value, name, "png", folder, note, together=None)
     note = f"output `{name}` ({type_name(value)}) is stored by cloudpickle: {why}; readers need the same packages"
-    return _written(value, name, "cloudpickle", folder, note)
+    return _written(value, name, "cloudpickle", folder, note, together=together)
 
 
-def load(path: Path, format: str) -> Any:
-    """Return the value that was saved at ``path``; the path itself for files and folders."""
-    return path if is_path(format) else _format(format).read(path)
+def load(path: Path, format: str, together: dict[int, Any] | None = None) -> Any:
+    """Return the value that was saved at ``path``; the path itself for files and folders.
+
+    ``together`` collects the objects that values from one step share: pass the same dict for all of them.
+    """
+    if is_path(format):
+        return path
+    value_format = _format(format)
+    return value_format.read(path, together) if value_format.is_pickled else value_format.read(path)
 
 
-def load_here(path: Path, format: str, what: str) -> Any:
+def load_here(path: Path, format: str, what: str, together: dict[int, Any] | None = None) -> Any:
     """Return the value as :func:`load` does; raise BadUsage that names ``what`` if that fails."""
     try:
-        return load(path, format)
+        return load(path, format, together)
     except NbpipeError:
         raise
     except Exception as error:
@@ -121,20 +149,27 @@ def load_here(path: Path, format: str, what: str) -> Any:
         ) from error
 
 
-def _written(value: Any, name: str, canonical: str, folder: Path, note: str) -> SavedValue:
+def _written(
+    value: Any, name: str, canonical: str, folder: Path, note: str, *, together: Together | None
+) -> SavedValue:
     target = _format(canonical)
     suffix = table_formats.CSV_SUFFIXES.get(kind_of(value), ".csv") if canonical == "csv" else target.suffix
     path = folder / basename(name, suffix)
     try:
-        format_note = target.write(value, path)
+        format_note = target.write(value, path, together) if target.is_pickled else target.write(value, path)
         _flush(path)
     except Exception as error:  # libraries and the author's classes may raise anything
         path.unlink(missing_ok=True)
         raise NotStorable(
             f"output `{name}` ({type_name(value)}) cannot be stored as {canonical}: {_reason(error)}"
-            f"{_cure(canonical, error)}"
+            f"{_place(value, name, error)}{_cure(canonical, error)}"
         ) from error
     return SavedValue(canonical, path.name, note or format_note)
+
+
+def _place(value: Any, name: str, error: Exception) -> str:
+    place = culprit(value, name, error)
+    return f", which is `{place}`" if place else ""
 
 
 def _cure(canonical: str, error: Exception) -> str:
@@ -194,7 +229,7 @@ _BY_KIND: Mapping[str, str] = {
     "numpy.ndarray": "npy",
     "numpy.memmap": "npy",
     "torch.Tensor": "safetensors",
-    "matplotlib.figure.Figure": "png",
+    "matplotlib.figure.Figure": "figure",
 }
 
 
@@ -278,39 +313,57 @@ def _read_text(path: Path) -> str:
     return path.read_bytes().decode("utf-8")
 
 
-def _write_pickle(value: Any, path: Path) -> str:
+# A pickle is loaded again by its writer, as some objects can be pickled but not loaded. A larger one takes too long.
+_CHECKED_BYTES = 64 << 20
+
+
+def _write_pickle(value: Any, path: Path, together: Together | None = None) -> str:
     cloudpickle = library("cloudpickle")
     with path.open("wb") as file:
-        pickles.writer(cloudpickle, file).dump(value)
+        pickles.dump(cloudpickle, value, file, together)
+    _require_loadable(path)
     return ""
 
 
-def _read_pickle(path: Path) -> Any:
+def _require_loadable(path: Path, *, is_figure: bool = False) -> None:
+    if path.stat().st_size > _CHECKED_BYTES:
+        return
+    try:
+        with path.open("rb") as file:
+            if is_figure:
+                pictures.skip_picture(file)
+            pickles.CheckingUnpickler(file).read()
+    except Exception as error:
+        if _is_outage(error):
+            raise
+        raise UnsupportedValue(f"it could be written, but not read again: {_reason(error)}") from error
+
+
+def _read_pickle(path: Path, together: dict[int, Any] | None = None) -> Any:
     # The one place where a pickle is loaded: in a step's or the author's own kernel, never by a server or a driver.
     with path.open("rb") as file:
-        return pickles.NotebookUnpickler(file).load()
+        return pickles.NotebookUnpickler(file, together).read()
 
 
-# Pictures
+# Figures: they keep a picture for showing
 
 
-def _write_png(value: Any, path: Path) -> str:
-    figure = sys.modules.get("matplotlib.figure")
-    data = getattr(value, "data", value)
-    if figure is not None and isinstance(value, figure.Figure):
-        # Without the writer's version, so that equal figures have equal bytes.
-        value.savefig(path, format="png", metadata={"Software": None})
-    elif isinstance(data, bytes) and data.startswith(b"\x89PNG\r\n\x1a\n"):
-        path.write_bytes(data)
-    elif "PIL.Image" in sys.modules and isinstance(value, sys.modules["PIL.Image"].Image):
-        value.save(path, format="PNG")
-    else:
-        raise UnsupportedValue("png takes a matplotlib figure, a PIL image or PNG bytes")
+def _write_figure(value: Any, path: Path, together: Together | None = None) -> str:
+    pictures.require_figure(value)
+    cloudpickle = library("cloudpickle")
+    pictures.write_png(value, path)
+    with path.open("ab") as file:
+        pickles.dump(cloudpickle, value, file, together)
+    _require_loadable(path, is_figure=True)
     return ""
 
 
-def _read_png(path: Path) -> Any:
-    return library("IPython.display").Image(data=path.read_bytes(), format="png")
+def _read_figure(path: Path, together: dict[int, Any] | None = None) -> Any:
+    with path.open("rb") as file:
+        pictures.skip_picture(file)
+        figure = pickles.NotebookUnpickler(file, together).read()
+    pictures.show_figures()
+    return figure
 
 
 # Arrays and tensors
@@ -399,10 +452,11 @@ FORMATS: Mapping[str, ValueFormat] = {
     "npy": ValueFormat(".npy", ("numpy",), _write_npy, _read_npy),
     "npz": ValueFormat(".npz", ("numpy",), _write_npz, _read_npz),
     "safetensors": ValueFormat(".safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
-    "png": ValueFormat(".png", (), _write_png, _read_png),
+    "figure": ValueFormat(".png", ("matplotlib", "cloudpickle"), _write_figure, _read_figure, is_pickled=True),
+    "png": ValueFormat(".png", (), pictures.write_png, pictures.read_png),
     "bin": ValueFormat(".bin", (), _write_bin, Path.read_bytes),
     "text": ValueFormat(".txt", (), _write_text, _read_text),
-    "cloudpickle": ValueFormat(".pkl", ("cloudpickle",), _write_pickle, _read_pickle),
+    "cloudpickle": ValueFormat(".pkl", ("cloudpickle",), _write_pickle, _read_pickle, is_pickled=True),
 }
 ALIASES: Mapping[str, str] = {
     "feather": "arrow",

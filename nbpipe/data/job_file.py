@@ -14,7 +14,7 @@ from typing import Any
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.data.atomic_file import create_file
 from nbpipe.data.run_texts import FOLDER, RunTexts
-from nbpipe.model import FrozenModule, Job, JobInput, JobOutput
+from nbpipe.model import DefinitionSource, FrozenModule, Job, JobInput, JobOutput
 
 NAME = "job.json"
 
@@ -40,6 +40,7 @@ class JobFile:
     outputs: tuple[JobOutput, ...] = ()
     modules: tuple[ModuleReference, ...] = ()
     definitions: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[DefinitionSource, ...] = ()
     imports: tuple[str, ...] = ()
     experiment: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -55,7 +56,8 @@ def write_job(job: Job) -> Path:
     content = JobFile(
         attempt=job.attempt, run=job.run, step=job.step, inputs=job.inputs, outputs=job.outputs,
         modules=tuple(_stored(module, texts) for module in job.modules), definitions=job.definitions,
-        imports=job.imports, experiment=job.experiment, parameters=job.parameters, roots=job.roots, site=job.site,
+        sources=job.sources, imports=job.imports, experiment=job.experiment, parameters=job.parameters,
+        roots=job.roots, site=job.site,
         ours=(job.store, str(directory.parents[2])),
     )  # fmt: skip
     path = directory / NAME

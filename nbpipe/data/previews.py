@@ -21,6 +21,8 @@ from typing import Any
 
 from nbpipe.data.digests import walk
 from nbpipe.data.materializer import Materializer
+from nbpipe.data.notebook_definitions import LOOKUP
+from nbpipe.data.pictures import skip_picture
 from nbpipe.data.value_types import library
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.model import Artifact, Preview, PreviewImage
@@ -238,10 +240,14 @@ def _pickle(path: Path) -> _Fields:
         for opcode, argument, _ in pickletools.genops(_beginning(path, _HEAD)):
             if opcode.name == "STACK_GLOBAL":
                 module, name = names[-2:]
+                if (module, name) == ("builtins", "eval"):
+                    continue
                 # A function that rebuilds an object does not name its type.
                 is_telling = not module.startswith(("cloudpickle", "copyreg", "builtins")) and not name.startswith("_")
                 return {"kind": "opaque", "summary": f"{module}.{name}" if is_telling else "a pickled object"}
             if isinstance(argument, str):
+                if names[-2:] == [LOOKUP, "name"]:
+                    return {"kind": "opaque", "summary": f"__main__.{argument}"}
                 names.append(argument)
     except (ValueError, IndexError):
         # The beginning ends in the middle of an opcode.
@@ -260,6 +266,17 @@ def _image(path: Path) -> _Fields:
     picture = _picture(path, path.name)
     summary = "a picture" if picture is None else _dimensions(picture)
     return {"kind": "image", "summary": summary, "pictures": () if picture is None else (picture,)}
+
+
+def _figure(path: Path) -> _Fields:
+    """Preview a figure by the picture at the beginning of its file."""
+    with path.open("rb") as file:
+        skip_picture(file)
+        end = file.tell()
+    if end > _PICTURE:
+        return _image(path)
+    picture = PreviewImage(path.name, "image/png", _beginning(path, end))
+    return {"kind": "image", "summary": f"a figure, {_dimensions(picture)}", "pictures": (picture,)}
 
 
 def _picture(path: Path, name: str) -> PreviewImage | None:
@@ -354,6 +371,7 @@ _READERS: Mapping[str, Callable[[Path], _Fields]] = {
     "npz": _npz,
     "safetensors": _safetensors,
     "png": _image,
+    "figure": _figure,
     "bin": _bin,
     "text": _text,
     "cloudpickle": _pickle,

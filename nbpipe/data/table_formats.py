@@ -17,13 +17,13 @@ from nbpipe.data.value_types import UnsupportedValue, kind_of, library, same
 
 _HEAD = 1000
 _PLAIN_NAMES = (type(None), str, int)
-_KEY, _COLUMNS = b"nbpipe", b"nbpipe.columns"
+_KEY, _COLUMNS, _CATEGORIES = b"nbpipe", b"nbpipe.columns", b"nbpipe.categories."
 
 
 def write_arrow(value: Any, path: Path) -> str:
     """Write a table as an uncompressed Arrow IPC file; raise UnsupportedValue if a reader would get another one."""
     pyarrow = library("pyarrow")
-    table = _to_table(value)
+    table = _record_categories(_to_table(value), parquet=False)
     _write_ipc(table, path)
     back = library("pyarrow.ipc").open_file(pyarrow.memory_map(str(path))).read_all()
     _require_same_table(table, back, "arrow")
@@ -40,13 +40,14 @@ def read_arrow(path: Path) -> Any:
     """Return the table that was written, as its own type; the file is mapped if the type allows."""
     ipc, mapped = library("pyarrow.ipc"), library("pyarrow").memory_map(str(path))
     _know_pandas_types(ipc.open_file(mapped).schema)
-    return _from_table(ipc.open_file(mapped).read_all())
+    table = ipc.open_file(mapped).read_all()
+    return _from_table(_with_recorded_categories(table, table.schema))
 
 
 def write_parquet(value: Any, path: Path) -> str:
     """Write a table as a Parquet file; raise UnsupportedValue if its column types would change."""
     parquet = library("pyarrow.parquet")
-    table = _to_table(value)
+    table = _record_categories(_to_table(value), parquet=True)
     parquet.write_table(table, str(path))
     if parquet.read_metadata(str(path)).num_rows != table.num_rows:
         raise UnsupportedValue("parquet does not keep the rows of a table without columns")
@@ -80,7 +81,43 @@ def _as_written(table: Any, path: Path) -> Any:
     if recorded is None:
         return table
     schema = library("pyarrow.ipc").read_schema(library("pyarrow").py_buffer(base64.b64decode(recorded)))
-    return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
+    if table.schema.equals(schema, check_metadata=True) and table.num_rows:
+        return table
+    return _with_recorded_categories(table, schema).cast(schema)
+
+
+def _record_categories(table: Any, *, parquet: bool) -> Any:
+    """Record the categories that a file does not keep: those of an empty table, and in Parquet numbers and times."""
+    pyarrow, metadata = library("pyarrow"), dict(table.schema.metadata or {})
+    for place, type_ in enumerate(table.schema.types):
+        is_lost = table.num_rows == 0 or (parquet and not _is_text(getattr(type_, "value_type", None)))
+        if is_lost and pyarrow.types.is_dictionary(type_):
+            chunks = table.column(place).chunks
+            categories = chunks[0].dictionary if chunks else pyarrow.array([], type_.value_type)
+            metadata[_CATEGORIES + str(place).encode()] = _stream(pyarrow.table({"": categories}))
+    return table.replace_schema_metadata(metadata or None)
+
+
+def _with_recorded_categories(table: Any, schema: Any) -> Any:
+    for place, field in enumerate(schema):
+        stream = (schema.metadata or {}).get(_CATEGORIES + str(place).encode())
+        if stream is not None:
+            table = table.set_column(place, field, _categorical(table.column(place), field.type, stream))
+    return table
+
+
+def _categorical(column: Any, type_: Any, stream: bytes) -> Any:
+    """Return a column of values as one of categories, in their recorded order."""
+    pyarrow = library("pyarrow")
+    categories = library("pyarrow.ipc").open_stream(stream).read_all().column(0).combine_chunks()
+    values = column.cast(type_.value_type).combine_chunks()
+    codes = library("pyarrow.compute").index_in(values, value_set=categories).cast(type_.index_type)
+    return pyarrow.DictionaryArray.from_arrays(codes, categories, ordered=type_.ordered)
+
+
+def _is_text(type_: Any) -> bool:
+    types = library("pyarrow").types
+    return type_ is not None and bool(types.is_string(type_) or types.is_large_string(type_))
 
 
 def _require_same_table(table: Any, back: Any, format: str) -> None:
@@ -120,7 +157,8 @@ def _from_table(table: Any) -> Any:
     recorded = _recorded(table.schema)
     if recorded["type"].startswith("pandas."):
         return _unpack_pandas(table, recorded)
-    metadata = {key: item for key, item in (table.schema.metadata or {}).items() if key != _KEY}
+    kept = (table.schema.metadata or {}).items()
+    metadata = {key: item for key, item in kept if key != _KEY and not key.startswith(_CATEGORIES)}
     bare = table.replace_schema_metadata(metadata or None)
     if recorded["type"].startswith("polars."):
         frame = library("polars").from_arrow(bare)
@@ -158,11 +196,16 @@ def _pack_pandas(value: Any) -> Any:
     # One extra column: without any, Arrow loses the number of rows.
     labels = library("pyarrow").Table.from_pandas(library("pandas").DataFrame({"": False}, index=frame.columns))
     labels = _marked(labels, {"type": "pandas.Index", "freq": getattr(frame.columns, "freqstr", None)})
-    sink = library("pyarrow").BufferOutputStream()
-    with library("pyarrow.ipc").new_stream(sink, labels.schema) as writer:
-        writer.write_table(labels)
     table = library("pyarrow").Table.from_pandas(frame.set_axis(texts, axis=1))
-    return _marked(table, metadata, columns=sink.getvalue().to_pybytes())
+    return _marked(table, metadata, columns=_stream(labels))
+
+
+def _stream(table: Any) -> bytes:
+    sink = library("pyarrow").BufferOutputStream()
+    with library("pyarrow.ipc").new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    stream: bytes = sink.getvalue().to_pybytes()
+    return stream
 
 
 def _plain_labels(columns: Any) -> bool:

@@ -12,7 +12,8 @@ from nbpipe.language.source_text import LocatedText, find_top_level, nearest, sp
 from nbpipe.model import FileSource, Input, InputSource, Output, ParameterSource, RemoteSource, StepOutput
 
 FORMATS = (
-    "arrow", "parquet", "csv", "json", "npy", "npz", "safetensors", "png", "bin", "text", "cloudpickle", "file", "dir",
+    "arrow", "parquet", "csv", "json", "npy", "npz", "safetensors", "figure", "png", "bin", "text",
+    "cloudpickle", "file", "dir",
 )  # fmt: skip
 ALIASES = ("feather", "bytes", "txt", "str", "pickle", "pkl")
 

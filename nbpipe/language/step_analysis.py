@@ -17,6 +17,7 @@ from nbpipe.language.ipython_syntax import check_cell, is_plain, parse_cell, too
 from nbpipe.language.mutation_analysis import changed_in_place
 from nbpipe.language.name_analysis import NameUsage, name_usage
 from nbpipe.language.normal_form import NormalForm, normal_form_of
+from nbpipe.language.output_types import unstorable_outputs
 from nbpipe.language.script_references import ScriptReferences, script_references
 from nbpipe.language.source_text import lines_of, nearest
 from nbpipe.model import Definition, Parameter, PipelineWarning, Step, StepCode
@@ -204,6 +205,8 @@ def _analysed(
     stars = code.names.stars or bool(scope.shared.stars)
     if not stars and not _scripts(code, scope.shared.always, step.place).runs:
         needs.errors += _missing(step, code, scope, needs, bound)
+    if not code.dynamic:
+        needs.errors += unstorable_outputs(step, code.body)
     star_imports = scope.shared.stars if stars and needs.missing else []
     result = _code(step, code, scope, needs, [*settings, *star_imports])
     return StepAnalysis(

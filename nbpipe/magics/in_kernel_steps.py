@@ -93,7 +93,8 @@ def _bind(session: KernelSession, context: StepContext) -> _Bound:
     before = dict(space)
     _define(session, context, bound)
     share_classes(space, context.digests)
-    fresh = {item.name: _value(item) for item in context.inputs}
+    together: dict[str, dict[int, Any]] = {item.producer: {} for item in context.inputs}
+    fresh = {item.name: _value(item, together[item.producer]) for item in context.inputs}
     folder = Path(private_directory.make(private_directory.HERE)) if any(map(_is_path, context.outputs)) else Path()
     fresh |= {item.name: _place(item, folder) for item in context.outputs if _is_path(item)}
     if context.parameters:
@@ -129,11 +130,12 @@ def _ran(session: KernelSession, source: str, *, silent: bool) -> bool:
     return bool(done.success)
 
 
-def _value(item: JobInput) -> Any:
+def _value(item: JobInput, together: dict[int, Any]) -> Any:
     """Return an input in the form that the step's kernel gets: a value, a Path, or a list of them."""
+    shared = together if item.producer else None
     paths = [Path(path) for path in item.paths]
     what = f"input `{item.name}`"
-    read = paths if item.format is None else [load_here(path, item.format, what) for path in paths]
+    read = paths if item.format is None else [load_here(path, item.format, what, shared) for path in paths]
     return read if item.kind.is_list else read[0]
 
 

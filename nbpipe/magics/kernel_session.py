@@ -185,7 +185,7 @@ class KernelSession:
             share_classes(self.shell.user_ns, definition_digests(code))
         for step in report.steps:
             for artifact in step.artifacts:
-                self.outputs.bind(artifact)
+                self.outputs.bind(artifact, beside=step.artifacts)
 
     def launch(self, request: PipelineRequest, run_options: RunOptions) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Submit a run of the present cells to a process of its own."""

@@ -25,6 +25,8 @@ from nbpipe.views.wording import duration, failure_line
 _AT_ONCE_BYTES = 32 << 20
 _HINT_SECONDS = 0.5
 _PAUSE = 0.2
+# How many results may have outputs that are loaded later, and share objects with those that are bound.
+_NEWEST = 8
 _FAILURE_COLUMNS = 500
 
 
@@ -51,6 +53,7 @@ class OutputBindings:
         self._renewed: dict[str, _Expected] = {}
         self._own: set[str] = set()
         self._refused: set[ObjectReference] = set()
+        self._together: dict[tuple[tuple[str, ObjectReference], ...], dict[int, Any]] = {}
 
     def expect(self, names: Iterable[str], step: str, view: RunView, classes: Mapping[str, str]) -> None:
         """Expect outputs of a step: cells that read these names wait for them from now on."""
@@ -84,24 +87,38 @@ class OutputBindings:
         """Return the names of bound and expected outputs."""
         return frozenset(self._expected) | frozenset(self._renewed) | frozenset(self._bound)
 
-    def bind(self, artifact: Artifact, *, again: bool = False) -> Any:
-        """Bind an output to its name in the notebook: the value, or the path of a file or folder."""
+    def bind(self, artifact: Artifact, *, again: bool = False, beside: Iterable[Artifact] = ()) -> Any:
+        """Bind an output to its name in the notebook: the value, or the path of a file or folder.
+
+        ``beside`` are all outputs of the same result: those that are bound share the objects that they shared.
+        """
         name = artifact.name
         if not again and self._bound.get(name) == artifact.reference and name in self._namespace:
             self._expected.pop(name, None)
             return self._namespace[name]
-        value = self._value(artifact)
+        value = self._value(artifact, self._shared(beside))
         self._namespace[name] = value
         self._bound[name] = artifact.reference
         self._expected.pop(name, None)
         return value
 
-    def _value(self, artifact: Artifact) -> Any:
+    def _shared(self, beside: Iterable[Artifact]) -> dict[int, Any]:
+        """Return the shared objects of a result whose outputs are loaded one by one; only of the newest results."""
+        result = tuple((artifact.name, artifact.reference) for artifact in beside)
+        if not result:
+            return {}
+        shared = self._together.pop(result, {})
+        self._together[result] = shared
+        while len(self._together) > _NEWEST:
+            self._together.pop(next(iter(self._together)))
+        return shared
+
+    def _value(self, artifact: Artifact, together: dict[int, Any]) -> Any:
         try:
             path = self._path_of(artifact.reference)
             if artifact.is_path:
                 return path
-            return load_here(path, artifact.format, f"output `{artifact.name}`")
+            return load_here(path, artifact.format, f"output `{artifact.name}`", together)
         except NbpipeError:
             self._refused.add(artifact.reference)
             raise
@@ -118,13 +135,13 @@ class OutputBindings:
 
     def bind_ready(self) -> None:
         """Bind outputs that are ready and cheap to load."""
-        for artifact, classes in self._ready():
-            share_classes(self._namespace, classes)
+        for artifact, expected in self._ready():
+            share_classes(self._namespace, expected.classes)
             # If an output cannot be loaded, the cell that reads it reports the error.
             with contextlib.suppress(NbpipeError):
-                self.bind(artifact)
+                self.bind(artifact, beside=_outputs(expected))
 
-    def _ready(self) -> list[tuple[Artifact, Mapping[str, str]]]:
+    def _ready(self) -> list[tuple[Artifact, _Expected]]:
         for name, expected in list(self._renewed.items()):
             artifact = _output(expected.view.succeeded(expected.step), name)
             if artifact is not None and self._bound.get(name) != artifact.reference and name not in self._expected:
@@ -133,12 +150,12 @@ class OutputBindings:
                 self._renewed.pop(name, None)
         return self._light()
 
-    def _light(self) -> list[tuple[Artifact, Mapping[str, str]]]:
-        ready: list[tuple[Artifact, Mapping[str, str]]] = []
+    def _light(self) -> list[tuple[Artifact, _Expected]]:
+        ready: list[tuple[Artifact, _Expected]] = []
         for name, expected in list(self._expected.items()):
             artifact = _output(expected.view.succeeded(expected.step), name)
             if artifact is not None and artifact.reference not in self._refused and _is_light(artifact):
-                ready.append((artifact, expected.classes))
+                ready.append((artifact, expected))
         return ready
 
     def await_made(self, name: str) -> None:
@@ -169,7 +186,7 @@ class OutputBindings:
             self.unbind(name)
             raise _missing(name, expected.step, expected.view)
         share_classes(self._namespace, expected.classes)
-        self.bind(artifact)
+        self.bind(artifact, beside=_outputs(expected))
 
     def _wait(self, name: str, expected: _Expected) -> None:
         view, step = expected.view, expected.step
@@ -249,11 +266,16 @@ def _output(record: ExecutionRecord | None, name: str) -> Artifact | None:
     return next((artifact for artifact in record.artifacts if artifact.name == name), None) if record else None
 
 
+def _outputs(expected: _Expected) -> tuple[Artifact, ...]:
+    record = expected.view.succeeded(expected.step)
+    return record.artifacts if record is not None else ()
+
+
 def _is_light(artifact: Artifact) -> bool:
     if artifact.is_path:
         return True
     needed = libraries(artifact.format)
-    light = artifact.bytes <= _AT_ONCE_BYTES and artifact.format not in ("pickle", "cloudpickle")
+    light = artifact.bytes <= _AT_ONCE_BYTES and artifact.format not in ("pickle", "cloudpickle", "figure")
     return light and all(library in sys.modules for library in needed)
 
 

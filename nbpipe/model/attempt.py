@@ -49,7 +49,7 @@ class FailureKind(StrEnum):
 class JobInput:
     """An input as the kernel receives it; values are loaded by ``format``.
 
-    ``artifact`` is the stored output behind it; None for the author's files.
+    ``artifact`` is the stored output behind it, ``producer`` the step that made it; None and "" for the author's files.
     """
 
     name: str
@@ -57,6 +57,7 @@ class JobInput:
     paths: tuple[str, ...]
     format: str | None = None
     artifact: Artifact | None = None
+    producer: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,22 @@ class JobOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class DefinitionSource:
+    """A definition of the notebook as a stored value refers to it: its names, its text, and the names it needs."""
+
+    names: tuple[str, ...]
+    text: str
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """Everything that a worker needs for one attempt; ``directory`` belongs to this attempt alone.
 
     ``notebook`` is the one-step notebook as JSON text. ``env``, the kernel's whole environment, is never written to
     disk. ``kernel`` is its command line with ``{connection_file}`` in it. ``definitions`` maps the
-    names of shared definitions to their digests. ``imports`` are the modules that the code names, ``roots`` the folders
+    names of shared definitions to their digests; ``sources`` are their texts, and those of the parameters, in order.
+    ``imports`` are the modules that the code names, ``roots`` the folders
     of local modules, ``site`` those of installed ones. The step's code can query ``experiment`` and ``parameters``
     (those that the step reads). ``memory`` is a limit in bytes for the kernel and its child processes. ``preload``
     names the modules that steps of the run import: a worker may load them in advance.
@@ -93,6 +104,7 @@ class Job:
     outputs: tuple[JobOutput, ...] = ()
     modules: tuple[FrozenModule, ...] = ()
     definitions: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[DefinitionSource, ...] = ()
     imports: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     site: tuple[str, ...] = ()

@@ -205,7 +205,9 @@ class NotebookRun:
     def _bind(self, client: _Client, needed: Sequence[StepOutput]) -> None:
         """Bind the outputs that the next cell reads in the kernel, each once."""
         fresh = [source for source in needed if source not in self._bound]
-        artifacts = [artifact for source in fresh if (artifact := self._artifact(source)) is not None]
+        artifacts = [
+            (source.step or "", artifact) for source in fresh if (artifact := self._artifact(source)) is not None
+        ]
         if artifacts:
             workspace = self.workspace
             code = binding_code(artifacts, self.request.reading, workspace.layout.store, workspace.materializer)

@@ -18,30 +18,38 @@ def _nbpipe_bind(text):
     import json, pathlib, sys
     payload = json.loads(text)
     try:
-        from nbpipe.data import notebook_classes as classes, formats
+        from nbpipe.data import notebook_classes as classes, formats, shared_objects
     except ImportError:
         exec(payload["loading"], {})
-        from nbpipe.data import notebook_classes as classes, formats
+        from nbpipe.data import notebook_classes as classes, formats, shared_objects
     classes.share_classes(globals(), payload["definitions"])
-    for name, path, format in payload["outputs"]:
-        path = pathlib.Path(path)
-        globals()[name] = path if format is None else formats.load(path, format)
+    for name, path, format, step in payload["outputs"]:
+        path, together = pathlib.Path(path), shared_objects.LOADED.setdefault(step, {})
+        globals()[name] = path if format is None else formats.load(path, format, together)
 _nbpipe_bind({payload!r})
 del _nbpipe_bind
 """
 
 
 def binding_code(
-    artifacts: Sequence[Artifact], reading: ParsedNotebook, store: Path, materializer: Materializer
+    artifacts: Sequence[tuple[str, Artifact]], reading: ParsedNotebook, store: Path, materializer: Materializer
 ) -> str:
-    """Return the binding code; names and paths are in one JSON text, so that none of them becomes code."""
+    """Return the binding code for outputs with the steps that made them.
+
+    Names and paths are in one JSON text, so that none of them becomes code.
+    """
     loading: str = load_entry_point(worker_entry_points.SHIP)(store).loading
     definitions: dict[str, str] = {}
     for code in reading.code.values():
         definitions |= definition_digests(code)
     outputs = [
-        [artifact.name, str(materializer.locate(artifact.reference)), None if artifact.is_path else artifact.format]
-        for artifact in artifacts
+        [
+            artifact.name,
+            str(materializer.locate(artifact.reference)),
+            None if artifact.is_path else artifact.format,
+            step,
+        ]
+        for step, artifact in artifacts
     ]
     payload = {"loading": loading, "definitions": definitions, "outputs": outputs}
     return _CODE.replace("{payload!r}", repr(json.dumps(payload)))

@@ -12,6 +12,7 @@ from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import NbpipeError
+from nbpipe.language.definition_sources import definition_sources
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
     Artifact,
@@ -77,6 +78,7 @@ class AttemptJobFactory:
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=step_inputs.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
+            sources=definition_sources(graph.pipeline.code[step], step_inputs.values),
             imports=graph.pipeline.code[step].imports,
             roots=tuple(str(root) for root in self.layout.source),
             site=self.resolved.around.packages.folders,
@@ -124,7 +126,7 @@ def inputs_of(
     """Return a step's inputs with their paths."""
     feeds, files = resolved.graph.feeds[step], resolved.circumstances[step].files
     return tuple(
-        _from_artifact(item.name, upstream[feeds[item.name]], materializer)
+        _from_artifact(item.name, feeds[item.name], upstream, materializer)
         if item.name in feeds
         else _from_files(item, files[item.name])
         for item in resolved.graph.steps[step].inputs
@@ -149,12 +151,15 @@ def slug(name: str) -> str:
     return f"{plain or 'step'}-{short_digest(bytes_digest(name.encode()), 10)}"
 
 
-def _from_artifact(name: str, artifact: Artifact, materializer: Materializer) -> JobInput:
+def _from_artifact(
+    name: str, source: StepOutput, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
+) -> JobInput:
+    artifact, producer = upstream[source], source.step or ""
     # Its presence is not checked here: a step with a missing input fails by itself, and the run continues.
     path = str(materializer.locate(artifact.reference))
     if artifact.is_path:
-        return JobInput(name, InputKind.PATH, (path,), artifact=artifact)
-    return JobInput(name, InputKind.VALUE, (path,), artifact.format, artifact)
+        return JobInput(name, InputKind.PATH, (path,), artifact=artifact, producer=producer)
+    return JobInput(name, InputKind.VALUE, (path,), artifact.format, artifact, producer)
 
 
 def _from_files(item: Input, content: PinnedFiles) -> JobInput:

@@ -20,8 +20,8 @@ The same as #| lines, which suit linters (the first line may also be #| step: tr
            NAME=./path          a file, folder/ or glob, bound as Path (NAME:csv=… loads it)
            NAME=param:P         the path in the parameter P
 -o, out    NAME                 a value, stored in the format of its type
-           NAME:json            in this format: arrow parquet csv json npy npz safetensors png bin
-                                text cloudpickle
+           NAME:json            in this format: arrow parquet csv json npy npz safetensors figure
+                                png bin text cloudpickle
            NAME:file.csv, :dir  a Path to write to
            …=./out/{step}.csv   also copied to this path
 -p, param  names of parameters  (by default found in the code)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.abc
 import json
-import linecache
 import os
 import pickle
 import stat
@@ -20,15 +18,14 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nbpipe.data import formats, postmortem
+from nbpipe.data import formats, postmortem, shared_objects
 from nbpipe.data.atomic_file import write_file
-from nbpipe.data.notebook_classes import main_namespace, share_classes
-from nbpipe.execution.kernel_runtime import step_api, tqdm_hook
+from nbpipe.data.notebook_classes import share_classes
+from nbpipe.data.notebook_definitions import HERE, Source, main_namespace
+from nbpipe.execution.kernel_runtime import frozen_modules, step_api, tqdm_hook
 from nbpipe.execution.kernel_runtime.input_watch import InputWatch
 from nbpipe.execution.observation import step_observer
 
@@ -51,10 +48,13 @@ class _Step:
     stamps: Mapping[str, Stamps]
     guarded: tuple[tuple[str, str], ...]
     definitions: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
+    knows_definitions: bool = False
     exit_call: str = ""
     had_children: bool = False
     notes: list[str] = field(default_factory=list)
     watch: InputWatch = field(default_factory=InputWatch)
+    together: dict[str, dict[int, Any]] = field(default_factory=dict)
 
 
 _HERE: dict[str, _Step] = {}
@@ -77,14 +77,20 @@ def begin(job_path: str) -> None:
     for output in job["outputs"]:
         (staging / output["name"]).mkdir(parents=True, exist_ok=True)
     inputs, outputs, definitions = job["inputs"], job["outputs"], job.get("definitions", {})
-    _HERE["step"] = _Step(folder, staging, inputs, outputs, stamps, tuple(guarded), definitions)
-    _serve(modules)
+    sources = tuple(_source(each) for each in job.get("sources", ()))
+    _HERE["step"] = _Step(folder, staging, inputs, outputs, stamps, tuple(guarded), definitions, sources)
+    frozen_modules.serve(modules)
+    _HOOKS["modules"] = [item["path"] for item in modules]
     if "guard" not in _HOOKS:
         _HOOKS["guard"] = _guard
         sys.addaudithook(_guard)
         tqdm_hook.watch(step_api.progress)
     _watch_shell()
     step_observer.begin(job, str(folder), [spelling for spelling, _ in guarded])
+
+
+def _source(item: Mapping[str, Any]) -> Source:
+    return tuple(item["names"]), item["text"], tuple(item.get("needs", ()))
 
 
 def _context(job: Mapping[str, Any]) -> step_api.RunContext:
@@ -102,15 +108,26 @@ def load(name: str) -> Any:
     item = next((item for item in _step().inputs if item["name"] == name), None)
     if item is None:
         raise NameError(f"the step has no input `{name}`")
-    share_classes(main_namespace(), _step().definitions)
+    _know_definitions()
     paths = [Path(path) for path in item["paths"]]
-    read = paths if item["format"] is None else [_read(name, item["format"], path) for path in paths]
+    producer = item.get("producer")
+    together = _step().together.setdefault(producer, {}) if producer else None
+    read = paths if item["format"] is None else [_read(name, item["format"], path, together) for path in paths]
     return read if item["kind"] in ("paths", "values") else read[0]
 
 
-def _read(name: str, format: str, path: Path) -> Any:
+def _know_definitions() -> None:
+    """Take the definitions as they are before inputs, and the step's own code, may bind their names to other values."""
+    step = _step()
+    if not step.knows_definitions:
+        share_classes(main_namespace(), step.definitions, step.sources)
+        HERE.expect_inputs(item["name"] for item in step.inputs)
+        step.knows_definitions = True
+
+
+def _read(name: str, format: str, path: Path, together: dict[int, Any] | None) -> Any:
     try:
-        value = formats.load(path, format)
+        value = formats.load(path, format, together)
         _step().watch.loaded(name, format, path, value)
         return value
     except ModuleNotFoundError as error:
@@ -147,10 +164,10 @@ def save(namespace: Mapping[str, Any]) -> None:
     report = step_observer.report()
     report["changed"] = step.watch.changed([output["name"] for output in step.outputs])
     _write_json(step.folder / "observed.json", report)
-    share_classes(namespace, step.definitions)
+    _know_definitions()
     for output in step.outputs:
         _require_output(step, output, namespace)
-    saved = [_save_one(step, output, namespace) for output in step.outputs]
+    saved = _save_all(step, namespace)
     for note in (entry["note"] for entry in saved if entry["note"]):
         _say(note)
     _write_json(step.folder / "outputs.json", {"outputs": saved})
@@ -251,12 +268,29 @@ def _files(target: Path, above: tuple[tuple[int, int], ...]) -> list[Path]:
     return [file for entry in sorted(target.iterdir()) for file in _files(entry, (*above, here))]
 
 
-def _save_one(step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any]) -> dict[str, str]:
+def _save_all(step: _Step, namespace: Mapping[str, Any]) -> list[dict[str, str]]:
+    declared = {output["name"]: output["format"] for output in step.outputs if not _is_path(output)}
+    values = {name: namespace[name] for name in declared}
+    kept, apart = shared_objects.divided(
+        shared_objects.sharings(values, HERE.references()),
+        lambda name: formats.can_share(values[name], declared[name]),
+    )
+    saved = [_save_one(step, output, namespace, kept.get(output["name"])) for output in step.outputs]
+    for entry in saved:
+        entry["note"] = "; ".join(filter(None, [entry["note"], apart.get(entry["name"], "")]))
+    return saved
+
+
+def _save_one(
+    step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any], together: shared_objects.Together | None
+) -> dict[str, str]:
     name = output["name"]
     if _is_path(output):
         stored_as = "dir" if output["format"] == "dir" else "file"
         return {"name": name, "format": stored_as, "basename": _basename(output), "note": ""}
-    saved = formats.save(namespace[name], name=name, format=output["format"], folder=step.staging / name)
+    saved = formats.save(
+        namespace[name], name=name, format=output["format"], folder=step.staging / name, together=together
+    )
     return {"name": name, "format": saved.format, "basename": saved.basename, "note": saved.note}
 
 
@@ -350,76 +384,6 @@ def _refuse_inputs(step: _Step, target: str, *, with_all_below: bool) -> None:
             raise PermissionError(errno.EACCES, message, target)
 
 
-# The author's modules, as they were at submit
-
-
-class _Frozen(importlib.abc.FileLoader):
-    """Loads one module from the source in the job, under its original file name.
-
-    Data files beside it are not frozen: ``importlib.resources`` and ``pkgutil.get_data`` read them where they are.
-    """
-
-    def __init__(self, fullname: str, path: str, source: str, *, is_package: bool) -> None:
-        super().__init__(fullname, path)
-        self._source = source
-        self._package = is_package
-
-    def get_source(self, _fullname: str) -> str:
-        """Return the frozen source."""
-        return self._source
-
-    def is_package(self, _fullname: str) -> bool:
-        """Return whether the module has submodules."""
-        return self._package
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds frozen modules before any on disk; parent folders without code are namespace packages."""
-
-    def __init__(self, modules: Sequence[Mapping[str, Any]]) -> None:
-        self._modules = {item["name"]: item for item in modules}
-        self._spaces = dict(above for item in modules for above in _folders_above(item))
-
-    def find_spec(self, fullname: str, _path: object, _target: object = None) -> ModuleSpec | None:
-        """Return the spec of a frozen module, or None for any other."""
-        item = self._modules.get(fullname)
-        if item is not None:
-            package = item["is_package"]
-            loader = _Frozen(fullname, item["path"], item["source"], is_package=package)
-            # Submodules that are not frozen, because their names are computed, are found on disk.
-            places = [str(Path(item["path"]).parent)] if package else None
-            return spec_from_file_location(fullname, item["path"], loader=loader, submodule_search_locations=places)
-        if fullname in self._spaces:
-            spec = ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = [self._spaces[fullname]]
-            return spec
-        return None
-
-
-def _folders_above(item: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the parent packages of a module with their folders."""
-    folder = Path(item["path"]).parent.parent if item["is_package"] else Path(item["path"]).parent
-    above, name = [], item["name"].rpartition(".")[0]
-    while name:
-        above.append((name, str(folder)))
-        name, folder = name.rpartition(".")[0], folder.parent
-    return above
-
-
-def _serve(modules: Sequence[Mapping[str, Any]]) -> None:
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
-    sys.meta_path.insert(0, _Finder(modules))
-    _HOOKS["modules"] = [item["path"] for item in modules]
-    for item in modules:
-        # Tracebacks should show the code that ran, not the file's current content.
-        linecache.cache[item["path"]] = (
-            len(item["source"]),
-            None,
-            item["source"].splitlines(keepends=True),
-            item["path"],
-        )
-
-
 # The end of a cell
 
 
@@ -430,10 +394,18 @@ def _watch_shell() -> None:
     if shell is None or _HOOKS.get("shell") is shell:
         return
     _HOOKS["shell"] = shell
+    shell.events.register("post_run_cell", _note_definitions)
     shell.events.register("post_run_cell", _write_error)
     shell.events.register("post_run_cell", _show_newest_records)
     # The original would end the kernel only later, while the next cells already run.
     shell.ask_exit = _leave
+
+
+def _note_definitions(_result: Any) -> None:
+    """Take the definitions as soon as the cell with all of them has run."""
+    step = _HERE.get("step")
+    if step is not None and step.definitions and step.definitions.keys() <= main_namespace().keys():
+        _know_definitions()
 
 
 def _show_newest_records(_result: Any) -> None:

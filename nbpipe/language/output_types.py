@@ -1,0 +1,89 @@
+"""The types of outputs that are evident from a step's code, and the formats that cannot store them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+
+from nbpipe.errors import BadPipeline
+from nbpipe.model import Output, Step
+
+_EVIDENT: Mapping[type[ast.expr], str] = {
+    ast.List: "list", ast.ListComp: "list", ast.Dict: "dict", ast.DictComp: "dict", ast.Set: "set", ast.SetComp: "set",
+    ast.Tuple: "tuple", ast.JoinedStr: "str", ast.GeneratorExp: "generator", ast.Lambda: "function",
+}  # fmt: skip
+# What each format takes: in words, and the evident types among it.
+_TAKES: Mapping[str, tuple[str, frozenset[str]]] = {
+    "arrow": ("a table", frozenset()),
+    "feather": ("a table", frozenset()),
+    "parquet": ("a table", frozenset()),
+    "csv": ("a table", frozenset()),
+    "npy": ("a NumPy array", frozenset()),
+    "npz": ("a dict of NumPy arrays", frozenset({"dict"})),
+    "safetensors": ("a tensor, an array, or a dict of them", frozenset({"dict"})),
+    "figure": ("a matplotlib figure", frozenset()),
+    "png": ("a figure, an image, or PNG bytes", frozenset({"bytes"})),
+    "bin": ("bytes", frozenset({"bytes"})),
+    "bytes": ("bytes", frozenset({"bytes"})),
+    "text": ("a str", frozenset({"str"})),
+    "txt": ("a str", frozenset({"str"})),
+    "str": ("a str", frozenset({"str"})),
+    "json": (
+        "what JSON can represent",
+        frozenset({"list", "tuple", "dict", "str", "int", "float", "bool", "NoneType"}),
+    ),
+}
+
+
+def unstorable_outputs(step: Step, body: Iterable[ast.stmt]) -> Iterator[BadPipeline]:
+    """Return an error for each output whose evident type its format cannot store."""
+    statements = list(body)
+    for output in step.outputs:
+        kind = _evident_type(output.name, statements) if not output.is_path else ""
+        if kind == "generator":
+            hint = "Output a list of its items, or what can be rebuilt from it."
+            yield BadPipeline(f"output `{output.name}` is a generator, which cannot be stored", hint, output.place)
+        elif kind and not _takes(output, kind):
+            taken, _ = _TAKES[output.format or ""]
+            message = f"output `{output.name}` is a value of type {kind}, but {output.format} takes {taken}"
+            yield BadPipeline(message, "Declare another format, or none to let the type decide.", output.place)
+
+
+def _takes(output: Output, kind: str) -> bool:
+    format = output.format or ""
+    return format not in _TAKES or kind in _TAKES[format][1]
+
+
+def _evident_type(name: str, statements: list[ast.stmt]) -> str:
+    """Return the type of the only value that a name is bound to; empty if that is not evident."""
+    values = [value for statement in statements if (value := _assigned(name, statement)) is not None]
+    if len(values) != 1 or sum(_bindings(name, statement) for statement in statements) != 1:
+        return ""
+    value = values[0]
+    return type(value.value).__name__ if isinstance(value, ast.Constant) else _EVIDENT.get(type(value), "")
+
+
+def _assigned(name: str, statement: ast.stmt) -> ast.expr | None:
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, value = statement.targets[0], statement.value
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        target, value = statement.target, statement.value
+    else:
+        return None
+    return value if isinstance(target, ast.Name) and target.id == name else None
+
+
+def _bindings(name: str, statement: ast.stmt) -> int:
+    """Count everything in a statement that may bind a name; a name in a text counts as one, too."""
+    count = 0
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            count += node.id == name and not isinstance(node.ctx, ast.Load)
+        elif isinstance(node, ast.AugAssign):
+            count += isinstance(node.target, ast.Name) and node.target.id == name
+        elif isinstance(node, ast.Constant):
+            count += isinstance(node.value, str) and name in node.value.split()
+        else:
+            named = {getattr(node, field, None) for field in ("name", "asname", "rest")}
+            count += name in named or name in getattr(node, "names", ())
+    return count
