@@ -16,13 +16,12 @@ from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
-from nbpipe.language.parsed_notebook import ParsedNotebook
+from nbpipe.language.parsed_notebook import CHANGED_INPUT, ParsedNotebook
 from nbpipe.language.seed_restarts import seed_warnings
 from nbpipe.language.setting_reach import SettingReach
 from nbpipe.language.setup_effects import UnsharedEffect, effect_warnings
 from nbpipe.language.source_text import line_span, lines_of, nearest
 from nbpipe.language.step_analysis import (
-    CHANGED_INPUT,
     NotebookScope,
     StepAnalysis,
     StepDraft,

@@ -9,6 +9,9 @@ from typing import Any
 from nbpipe.errors import BadPipeline, Refused
 from nbpipe.model import Parameter, PipelineWarning, Step, StepCode
 
+# The code of the warning about an input that a step changes in place.
+CHANGED_INPUT = "changed-input"
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedNotebook:

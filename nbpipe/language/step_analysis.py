@@ -18,6 +18,7 @@ from nbpipe.language.mutation_analysis import changed_in_place
 from nbpipe.language.name_analysis import NameUsage, name_usage
 from nbpipe.language.normal_form import NormalForm, normal_form_of
 from nbpipe.language.output_types import unstorable_outputs
+from nbpipe.language.parsed_notebook import CHANGED_INPUT
 from nbpipe.language.script_references import ScriptReferences, script_references
 from nbpipe.language.source_text import lines_of, nearest
 from nbpipe.model import Definition, Parameter, PipelineWarning, Step, StepCode
@@ -26,7 +27,6 @@ BUILTIN_NAMES = frozenset(dir(builtins)) | {
     "get_ipython", "display", "In", "Out", "_", "__", "___", "__name__", "__doc__", "__builtins__", "__spec__",
     "__loader__", "__package__", "__annotations__",
 }  # fmt: skip
-CHANGED_INPUT = "changed-input"
 _READS_ITSELF = frozenset(
     {"getsource", "getsourcelines", "getsourcefile", "findsource", "getcomments", "getblock", "currentframe",
      "_getframe", "_current_frames", "getframeinfo", "f_lineno", "tb_lineno", "co_firstlineno", "co_lines",

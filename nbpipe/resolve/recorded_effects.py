@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nbpipe.data.observations import changed_input_note, changed_inputs, relative_path
-from nbpipe.language.step_analysis import CHANGED_INPUT
+from nbpipe.language.parsed_notebook import CHANGED_INPUT
 from nbpipe.model import ExecutionRecord, FileUse, ObservationKind, PipelineWarning
 from nbpipe.planning.plan import Planner
 
