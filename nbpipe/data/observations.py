@@ -18,6 +18,7 @@ from nbpipe.model import Observation, ObservationKind, Reason
 ABSENT = "absent"
 _FOLDER = "folder"
 _SHORT = 8
+_CHANGED = re.compile(r"the input `(\w+)` is changed in place, which no other step sees")
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 _INSTALLERS = re.compile(r"(?:^|[\s/])(?:pip[\d.]*|conda|mamba|micromamba|pixi|uv|poetry)(?:\s|$)")
 _INSTALLING = re.compile(r"\s(?:install|uninstall|remove|add|sync|update)(?:\s|$)")
@@ -160,6 +161,16 @@ def _movable(item: Observation, base: Path, project: Path) -> Iterator[Observati
 def state_summary(state: str) -> str:
     """Return a short form of a state."""
     return _DIGEST.sub(lambda match: match[0].partition(":")[2][:_SHORT], state)
+
+
+def changed_input_note(name: str) -> str:
+    """Return the note on a step that has changed an input in place."""
+    return f"the input `{name}` is changed in place, which no other step sees"
+
+
+def changed_inputs(notes: Iterable[str]) -> list[str]:
+    """Return the inputs that a step has changed in place according to its notes."""
+    return [match[1] for note in notes if (match := _CHANGED.fullmatch(note))]
 
 
 def relative_path(name: str, base: Path) -> str:

@@ -77,26 +77,30 @@ class ExecutionRepository(Repository):
         records = self._read(select(executions).select_from(newest).join(executions, is_newest))
         return {record.step: record for record in records}
 
-    def with_files(self, pipeline: str) -> dict[str, ExecutionRecord]:
-        """Return the same as :meth:`latest`, with what the origins of reused results wrote beside their outputs.
+    def with_side_effects(self, pipeline: str) -> dict[str, ExecutionRecord]:
+        """Return the same as :meth:`latest`, with the notes on reused results and what they wrote beside their outputs.
 
-        Nothing if no step wrote anything, which is found out without reading the records.
+        Nothing if there is none of that, which is found out without reading the records.
         """
         newest = _newest_of_each(pipeline)
         is_newest = (executions.c.step == newest.c.step) & (executions.c.number == newest.c.number) & _done(pipeline)
-        columns = (executions.c.step, executions.c.written, executions.c.origin_attempt)
+        columns = (executions.c.step, executions.c.written, executions.c.notes, executions.c.origin_attempt)
         with self._database.reading() as connection:
             rows = connection.execute(select(*columns).select_from(newest).join(executions, is_newest)).all()
-            origins = dict[str, str]()
+            origins = dict[str, Row[Any]]()
             for chunk in chunks([row.origin_attempt for row in rows if row.origin_attempt is not None]):
-                made = select(attempts.c.id, executions.c.written).join(
-                    executions, executions.c.id == attempts.c.execution
-                )
-                origins |= {row.id: row.written for row in connection.execute(made.where(attempts.c.id.in_(chunk)))}
-        written = {row.step: texts_from(origins.get(row.origin_attempt, row.written)) for row in rows}
-        if not any(written.values()):
+                made = select(attempts.c.id, executions.c.written, executions.c.notes)
+                made = made.where(attempts.c.id.in_(chunk))
+                made = made.join(executions, executions.c.id == attempts.c.execution)
+                origins |= {row.id: row for row in connection.execute(made)}
+        made_by = {row.step: origins.get(row.origin_attempt, row) for row in rows}
+        effects = {step: (texts_from(row.written), texts_from(row.notes)) for step, row in made_by.items()}
+        if not any(written or notes for written, notes in effects.values()):
             return {}
-        return {step: replace(record, written=written.get(step, ())) for step, record in self.latest(pipeline).items()}
+        latest = {step: record for step, record in self.latest(pipeline).items() if step in effects}
+        return {
+            step: replace(record, written=effects[step][0], notes=effects[step][1]) for step, record in latest.items()
+        }
 
     def newest(self, pipeline: str) -> dict[str, ExecutionRecord]:
         """Return each step's execution in the newest run of the pipeline with this step, with any status."""

@@ -28,6 +28,9 @@ _OPENING = frozenset({"open", "File", "ZipFile", "TarFile"})
 _MOVING = frozenset(
     {"shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.move", "os.rename", "os.replace", "os.link"}
 )
+_CALLED = frozenset(
+    {*_READING, *_WRITING, *_OF_PATHS, *_OPENING, "connect", *(name.rpartition(".")[2] for name in _MOVING)}
+)
 _OTHERS = ("Image.open", "webbrowser.open", "os.open", "urllib.request.urlopen")
 
 
@@ -57,6 +60,14 @@ def file_references(trees: Iterable[ast.AST], known: Mapping[str, str]) -> list[
             if isinstance(node, ast.Call):
                 found += _called(node, texts)
     return found
+
+
+def may_use_files(identifiers: Iterable[str]) -> bool:
+    """Return whether code with these names and attributes may call a function that reads or writes a file."""
+    return any(
+        name in _CALLED or name.startswith(_READING_PREFIXES) or name.startswith(_WRITING_PREFIXES)
+        for name in identifiers
+    )
 
 
 def assigned_paths(statements: Iterable[ast.stmt], known: Mapping[str, str]) -> dict[str, str]:

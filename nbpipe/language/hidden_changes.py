@@ -7,6 +7,7 @@ later step reads without being handed it, is a warning or an error of the reader
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
 from nbpipe.language.normal_form import normal_form_of
 from nbpipe.language.object_flow import NOTHING, CallEffects, ObjectFlow, Origin, Origins, call_effects
+from nbpipe.language.random_generators import SEEDS
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
 from nbpipe.model import Input, Parameter, PipelineWarning, Step, StepOutput
@@ -26,7 +28,6 @@ CODE = "hidden-change"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MANY_PARTS = ("os", "sys")
 _NUMBERS = ("bool", "int", "float", "str")
-_SEEDS = {"numpy": "np.random.seed", "random": "random.seed", "torch": "torch.manual_seed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class _Walk:
     shared: SharedDefinitions
     analyses: Mapping[str, StepAnalysis]
     steps: Mapping[str, Step]
+    makers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     names: dict[str, Origins] = field(default_factory=dict)
     parts: dict[str, Origins] = field(default_factory=dict)
     callables: Callables = field(default_factory=Callables)
@@ -110,7 +112,8 @@ class _Walk:
         for library in sorted(flow.draws & seeded):
             self._found(step, f"random:{library}", self.events["random", library])
         piece = step.pieces[at]
-        self._log(flow, step.name, piece.cell, lines_of(piece.source), defines=False)
+        lines = lines_of(piece.source) if flow.changes or flow.rebinds else ()
+        self._log(flow, step.name, piece.cell, lines, defines=False)
         if at == len(step.pieces) - 1:
             self._finish(step, flow)
 
@@ -160,8 +163,7 @@ class _Walk:
         if source.step is not None:
             maker = self.steps.get(source.step)
             return (maker.name, source.output) if maker and maker.output(source.output) else None
-        makers = [other.name for other in self.steps.values()
-                  if other.name != step.name and other.output(source.output) is not None]  # fmt: skip
+        makers = [name for name in self.makers.get(source.output, ()) if name != step.name]
         return (makers[0], source.output) if len(makers) == 1 else None
 
     def _check_input(self, step: Step, item: Input) -> None:
@@ -277,6 +279,9 @@ def changed_elsewhere(
     """
     steps = {name: analysis.step for name, analysis in analyses.items()}
     walk = _Walk(shared, analyses, steps)
+    for step in steps.values():
+        for output in step.outputs:
+            walk.makers[output.name].append(step.name)
     for cell in shared.cells:
         for statement in cell.statements:
             if isinstance(statement, _FUNCTIONS):
@@ -316,7 +321,7 @@ def _warning(walk: _Walk, what: str, readers: list[str], event: _Event) -> Pipel
     listed = " and ".join(f"`{reader}`" for reader in readers)
     get, draw = ("gets", "draws") if len(readers) == 1 else ("get", "draw")
     if kind == "random":
-        call = _SEEDS[name]
+        call = SEEDS[name]
         message = f"{event.who} seeds the random numbers of {name}, which {listed} {draw} unseeded"
         return PipelineWarning(CODE, message, f"Call `{call}(…)` in {listed}, too: each step has a kernel of its own.",
                                event.place)  # fmt: skip

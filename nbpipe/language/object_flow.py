@@ -15,6 +15,7 @@ from nbpipe.language.ast_nodes import children
 from nbpipe.language.callables import Callables, dotted_name, is_class_method, positional_parameters
 from nbpipe.language.mutation_analysis import is_mutating_call
 from nbpipe.language.name_analysis import magic_texts
+from nbpipe.language.random_generators import drawn_library, seeded_library
 
 Origin = tuple[str, str]
 Origins = frozenset[Origin]
@@ -30,11 +31,6 @@ _CHANGERS = frozenset(
 _VIEWS = frozenset({"get", "setdefault", "items", "values", "view", "reshape", "ravel", "squeeze", "swapaxes"})
 _ITERATED = frozenset({"enumerate", "zip", "reversed", "list", "tuple", "sorted", "iter"})
 _SAME = frozenset({"getattr", "vars", "iter", "asarray"})
-_SEEDS = {
-    "np.random.seed": "numpy", "numpy.random.seed": "numpy", "random.seed": "random", "torch.manual_seed": "torch",
-}  # fmt: skip
-_DRAWS = {"np.random.": "numpy", "numpy.random.": "numpy", "random.": "random", "torch.rand": "torch"}
-_STATELESS = frozenset({"seed", "default_rng", "Random", "SystemRandom", "RandomState", "Generator", "SeedSequence"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,7 @@ class ObjectFlow:
     in_function: bool = False
     owner: str = ""
     instance: str = ""
+    _before: dict[str, Origins | None] | None = None
     _nested: set[str] = field(default_factory=set)
     _globals: set[str] = field(default_factory=set)
     returns: set[Origin] = field(default_factory=set)
@@ -157,16 +154,32 @@ class ObjectFlow:
         self._branches(*[case.body for case in node.cases], ())
 
     def _branches(self, *branches: Sequence[ast.stmt]) -> None:
-        start, ends = self.names, list[dict[str, Origins]]()
-        for branch in branches:
-            self.names = dict(start)
+        """Read each branch from the same start; afterwards a name may hold what it does at the end of any branch."""
+        ends: list[dict[str, Origins]] = []
+        start: dict[str, Origins | None] = {}
+        for branch in filter(None, branches):
+            outer, self._before = self._before, {}
             self.run(branch)
-            ends.append(self.names)
-        merged = {name: NOTHING.union(*(end.get(name, NOTHING) for end in ends)) for end in ends for name in end}
-        # The caller's dictionary is the one that goes on.
-        start.clear()
-        start.update(merged)
-        self.names = start
+            ends.append({name: self.names[name] for name in self._before})
+            for name, held in self._before.items():
+                start.setdefault(name, held)
+                self._restore(name, held)
+            self._before = outer
+        if not all(branches):
+            ends.append({})
+        for name, held in start.items():
+            self._set(name, NOTHING.union(*(end.get(name, held or NOTHING) for end in ends)))
+
+    def _set(self, name: str, held: Origins) -> None:
+        if self._before is not None:
+            self._before.setdefault(name, self.names.get(name))
+        self.names[name] = held
+
+    def _restore(self, name: str, held: Origins | None) -> None:
+        if held is None:
+            self.names.pop(name, None)
+        else:
+            self.names[name] = held
 
     def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.callables.define(node)
@@ -237,14 +250,12 @@ class ObjectFlow:
 
     def _bind_name(self, name: str, held: Origins, node: ast.AST) -> None:
         self.parts.pop(name, None)
-        if self.in_function and name not in self._globals:
-            self.names[name] = held
-        else:
+        if not self.in_function or name in self._globals:
             self._rebind(name, node)
-            self.names[name] = held
+        self._set(name, held)
 
     def _rebind(self, name: str, node: ast.AST) -> None:
-        self.names[name] = NOTHING
+        self._set(name, NOTHING)
         self.rebinds.append((name, node))
 
     def _change(self, origins: Iterable[Origin], node: ast.AST) -> None:
@@ -325,9 +336,7 @@ class ObjectFlow:
         for part in body:
             self._value(part)
         for name, held in before.items():
-            self.names.pop(name, None)
-            if held is not None:
-                self.names[name] = held
+            self._restore(name, held)
 
     def _elements(self, node: ast.expr) -> Origins:
         """Return the origins of the elements of something that is iterated over."""
@@ -423,12 +432,11 @@ class ObjectFlow:
         self.changes.append(Change(("random", library), node))
 
     def _random(self, name: str, node: ast.AST) -> None:
-        if name in _SEEDS:
-            self._seed(_SEEDS[name], node)
-            return
-        for prefix, library in _DRAWS.items():
-            if name.startswith(prefix) and name.rpartition(".")[2] not in _STATELESS and library not in self._seeded:
-                self.draws.add(library)
+        seeded, drawn = seeded_library(name), drawn_library(name)
+        if seeded is not None:
+            self._seed(seeded, node)
+        elif drawn is not None and drawn not in self._seeded:
+            self.draws.add(drawn)
 
     def _magic(self, node: ast.Call) -> None:
         texts = magic_texts(node)

@@ -76,13 +76,14 @@ class _Code:
 
 @dataclass(frozen=True, slots=True)
 class StepAnalysis:
-    """A step's needs, its errors, the outputs that no statement of it binds, and its parsed cells."""
+    """A step's needs, its errors, the outputs that no statement of it binds, its parsed cells, and the names in it."""
 
     step: Step
     code: StepCode
     errors: tuple[Refused, ...]
     unbound: tuple[str, ...]
     trees: tuple[ast.Module, ...] = ()
+    identifiers: frozenset[str] = frozenset()
 
 
 def analyse_step(step: Step, scope: NotebookScope) -> StepAnalysis:
@@ -117,7 +118,7 @@ def _analysed(step: Step, code: _Code, scope: NotebookScope) -> StepAnalysis:
     star_imports = scope.shared.stars if stars and needs.missing else []
     return StepAnalysis(
         step, _code(step, code, scope, needs, star_imports), tuple(needs.errors), _unbound(step, code, scope, bound),
-        code.trees,
+        code.trees, code.form.identifiers,
     )  # fmt: skip
 
 

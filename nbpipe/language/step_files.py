@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nbpipe.errors import SourceLocation
 from nbpipe.language.definitions import SharedDefinitions
-from nbpipe.language.file_references import FileReference, assigned_paths, file_references
+from nbpipe.language.file_references import FileReference, assigned_paths, file_references, may_use_files
 from nbpipe.language.ipython_syntax import is_plain
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
@@ -32,17 +32,20 @@ class StepFiles:
             loose = {id(statement) for statement in cell.loose}
             known = assigned_paths([one for one in cell.statements if id(one) not in loose], known)
             for one in cell.statements:
-                if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and any(
+                    may_use_files(item.identifiers) for item in shared.by_name.get(one.name, ())
+                ):
                     functions[one.name] = cell.number, one
         return StepFiles(known, functions)
 
     def uses(self, analysis: StepAnalysis) -> tuple[FileUse, ...]:
         """Return what a step and the functions that it may call read and write, without what it has written itself."""
         step = analysis.step
-        bound = {item.name for item in step.inputs} | {item.name for item in step.outputs}
-        known = {name: text for name, text in self.known.items() if name not in bound}
         used = [use for item in analysis.code.definitions for name in item.names for use in self._of_function(name)]
-        for piece, tree in zip(step.pieces, analysis.trees, strict=False):
+        trees = analysis.trees if may_use_files(analysis.identifiers) else ()
+        bound = {item.name for item in step.inputs} | {item.name for item in step.outputs}
+        known = {name: text for name, text in self.known.items() if name not in bound} if trees else {}
+        for piece, tree in zip(step.pieces, trees, strict=False):
             known = assigned_paths(tree.body, known)
             references = file_references([tree], known)
             used += [_use(reference, piece, step.name) for reference in references]

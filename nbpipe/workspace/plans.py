@@ -10,9 +10,9 @@ from nbpipe.authoring.pipeline_advice import pipeline_advice
 from nbpipe.authoring.step_context import StepContext, current_step_context
 from nbpipe.errors import refuse
 from nbpipe.model import PipelineRecord, PipelineWarning
-from nbpipe.planning.file_dependencies import FileDependencies, file_dependencies
+from nbpipe.planning.file_dependencies import file_dependencies
 from nbpipe.planning.plan import Planner, StepDecision, plan_steps
-from nbpipe.resolve.recorded_files import recorded_uses
+from nbpipe.resolve.recorded_effects import recorded_changes, recorded_uses
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
 from nbpipe.run.acceptance import AcceptedResult, accept_result
@@ -85,16 +85,16 @@ class Plans:
         ``environ`` are the environment variables of the client, by default the workspace's own.
         """
         pinned = self._pin(request, environ)
-        between = self._recorded_dependencies(pinned)
+        records = self.context.history.executions.with_side_effects(pinned.pipeline.id)
+        if not records:
+            return pinned
+        graph = pinned.resolved.graph
+        uses = recorded_uses(records, pinned.planner, request.base)
+        between = file_dependencies(graph.pipeline.steps, graph.pipeline.needs, uses)
         refuse([error for error in between.errors if request.whole or error.reader in pinned.resolved.selected])
-        return dataclasses.replace(pinned, warnings=tuple(dict.fromkeys((*pinned.warnings, *between.warnings))))
-
-    def _recorded_dependencies(self, pinned: PinnedRequest) -> FileDependencies:
-        """Return what the declarations lack by what steps read and wrote in earlier runs."""
-        records = self.context.history.executions.with_files(pinned.pipeline.id)
-        graph, base = pinned.resolved.graph, pinned.resolved.request.base
-        uses = recorded_uses(records, pinned.planner, base) if records else {}
-        return file_dependencies(graph.pipeline.steps, graph.pipeline.needs, uses)
+        changed = recorded_changes(records, pinned.planner)
+        warnings = dict.fromkeys((*pinned.warnings, *between.warnings, *changed))
+        return dataclasses.replace(pinned, warnings=tuple(warnings))
 
     def _pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
         context = self.context

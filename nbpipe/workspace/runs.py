@@ -59,9 +59,10 @@ class ActiveRun:
         """
         if self.is_over:
             return False
-        increment = self._increments.make(request, name, gesture, environ)
+        pinned = self._increments.pin(request, environ)
+        increment = self._increments.of(request, pinned, name, gesture, environ)
         with self._lock:
-            self.warnings = tuple(dict.fromkeys((*self.warnings, *increment.planner.graph.pipeline.warnings)))
+            self.warnings = tuple(dict.fromkeys((*self.warnings, *pinned.warnings)))
         return self.driver.intake.add(increment)
 
     @property
@@ -304,10 +305,8 @@ class _Increments:
     driver: Driver
     options: RunOptions
 
-    def make(
-        self, request: PipelineRequest, name: str, gesture: int, environ: Mapping[str, str] | None
-    ) -> RunIncrement:
-        return self.of(request, self.runs.plans.pin(request, environ), name, gesture, environ)
+    def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None) -> PinnedRequest:
+        return self.runs.plans.pin(request, environ)
 
     def of(
         self,

@@ -24,7 +24,7 @@ from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedO
 from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegistry, StopReason
 from nbpipe.execution.attempt.failure_diagnosis import failure_of, one_line
 from nbpipe.execution.attempt.runtime_bundle import write_bundle
-from nbpipe.execution.observation.observation_result import observation_result
+from nbpipe.execution.observation.observation_result import input_notes, observation_result
 from nbpipe.model import Artifact, AttemptOutputWritten, AttemptStarted, Failure, FailureKind, Job, Outcome, Status
 
 Report = Callable[[AttemptStarted | AttemptOutputWritten], None]
@@ -152,7 +152,7 @@ def _published(
         return Failure(FailureKind.OUTPUT, error.code, error.message, one_line(str(error)))
     used, written, doubts = observation_result(job, directory)
     seconds = time.monotonic() - started
-    notes = (*(staged.note for staged in saved if staged.note), *progress.notes)
+    notes = (*(staged.note for staged in saved if staged.note), *progress.notes, *input_notes(directory))
     outcome = Outcome(
         job.attempt, job.token, Status.SUCCEEDED, seconds, directory.notebook.name,
         artifacts=artifacts, notes=notes, observed=used, written=written, doubts=doubts,

@@ -29,6 +29,7 @@ from nbpipe.data import formats, postmortem
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.notebook_classes import main_namespace, share_classes
 from nbpipe.execution.kernel_runtime import step_api, tqdm_hook
+from nbpipe.execution.kernel_runtime.input_watch import InputWatch
 from nbpipe.execution.observation import step_observer
 
 # Files in an attempt's directory that exist once the attempt has ended.
@@ -53,6 +54,7 @@ class _Step:
     exit_call: str = ""
     had_children: bool = False
     notes: list[str] = field(default_factory=list)
+    watch: InputWatch = field(default_factory=InputWatch)
 
 
 _HERE: dict[str, _Step] = {}
@@ -108,7 +110,9 @@ def load(name: str) -> Any:
 
 def _read(name: str, format: str, path: Path) -> Any:
     try:
-        return formats.load(path, format)
+        value = formats.load(path, format)
+        _step().watch.loaded(name, format, path, value)
+        return value
     except ModuleNotFoundError as error:
         raise ImportError(
             f"input `{name}` is stored as {format}, which needs the package {error.name} in this environment"
@@ -140,7 +144,9 @@ def save(namespace: Mapping[str, Any]) -> None:
         # uses the result for this run only.
         if step.had_children and _stamps(item["paths"]) != step.stamps[item["name"]]:
             raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
-    _write_json(step.folder / "observed.json", step_observer.report())
+    report = step_observer.report()
+    report["changed"] = step.watch.changed([output["name"] for output in step.outputs])
+    _write_json(step.folder / "observed.json", report)
     share_classes(namespace, step.definitions)
     for output in step.outputs:
         _require_output(step, output, namespace)

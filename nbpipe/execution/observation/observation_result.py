@@ -9,7 +9,13 @@ from typing import Any
 
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.installed_packages import InstalledPackages
-from nbpipe.data.observations import EnvironmentProbe, content_of, relative_path, settle_observations
+from nbpipe.data.observations import (
+    EnvironmentProbe,
+    changed_input_note,
+    content_of,
+    relative_path,
+    settle_observations,
+)
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory
 from nbpipe.model import Job, Observation
 
@@ -30,6 +36,11 @@ def observation_result(
     observations, doubts = settle_observations(report, around, _project(job))
     written = dict.fromkeys(relative_path(name, Path(job.cwd)) for name in report["written"])
     return observations, tuple(written), doubts
+
+
+def input_notes(directory: AttemptDirectory) -> tuple[str, ...]:
+    """Return a note on each input that the step has changed in place."""
+    return tuple(changed_input_note(name) for name in directory.observed().get("changed", ()))
 
 
 def _project(job: Job) -> Path:
