@@ -101,6 +101,13 @@ def test_what_is_no_file_is_no_finding():
     assert joined(talk, "%%step b -o k\nk = open('f.csv')") == ([], [])
 
 
+def test_code_that_is_nested_deeply_or_odd_is_read_all_the_same():
+    long = " + ".join(["'a'"] * 700)
+    chained = "x" + ".a(1)" * 150
+    reading = read(f"p = {long}\n", f"%%step a -o x\nx = 1\nq = {long}\nopen(q, 'w')\n{chained}", "open(*[], **{})")
+    assert [error for error in reading.errors if "too deep" not in str(error)] == []
+
+
 # One action writes both declarations
 
 

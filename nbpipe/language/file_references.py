@@ -99,23 +99,30 @@ def _assigned(node: ast.Assign, texts: dict[str, str]) -> None:
 
 def path_text(node: ast.AST, known: Mapping[str, str]) -> str | None:
     """Return the text that an expression builds for a path; None if it depends on anything else."""
+    try:
+        return _text(node, known)
+    except RecursionError:
+        return None
+
+
+def _text(node: ast.AST, known: Mapping[str, str]) -> str | None:
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.Name):
         return known.get(node.id)
     if isinstance(node, ast.FormattedValue):
-        return path_text(node.value, known) if node.format_spec is None else None
+        return _text(node.value, known) if node.format_spec is None else None
     if isinstance(node, ast.JoinedStr):
-        return _joined([path_text(part, known) for part in node.values], "")
+        return _joined([_text(part, known) for part in node.values], "")
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
         separator = "/" if isinstance(node.op, ast.Div) else ""
-        return _joined([path_text(node.left, known), path_text(node.right, known)], separator)
+        return _joined([_text(node.left, known), _text(node.right, known)], separator)
     if isinstance(node, ast.Call) and not node.keywords:
         name = dotted_name(node.func)
         if name in _JOINING and node.args:
-            return _joined([path_text(argument, known) for argument in node.args], "/")
+            return _joined([_text(argument, known) for argument in node.args], "/")
         if name in _SAME_PATH and len(node.args) == 1:
-            return path_text(node.args[0], known)
+            return _text(node.args[0], known)
         if name in ("Path.cwd", "os.getcwd", "Path"):
             return "."
     return None

@@ -19,6 +19,7 @@ from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
 from nbpipe.language.normal_form import normal_form_of
 from nbpipe.language.object_flow import NOTHING, CallEffects, ObjectFlow, Origin, Origins, call_effects
+from nbpipe.language.random_generators import SEEDS
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
 from nbpipe.model import Input, Parameter, PipelineWarning, Step, StepOutput
@@ -27,7 +28,6 @@ CODE = "hidden-change"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MANY_PARTS = ("os", "sys")
 _NUMBERS = ("bool", "int", "float", "str")
-_SEEDS = {"numpy": "np.random.seed", "random": "random.seed", "torch": "torch.manual_seed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +321,7 @@ def _warning(walk: _Walk, what: str, readers: list[str], event: _Event) -> Pipel
     listed = " and ".join(f"`{reader}`" for reader in readers)
     get, draw = ("gets", "draws") if len(readers) == 1 else ("get", "draw")
     if kind == "random":
-        call = _SEEDS[name]
+        call = SEEDS[name]
         message = f"{event.who} seeds the random numbers of {name}, which {listed} {draw} unseeded"
         return PipelineWarning(CODE, message, f"Call `{call}(…)` in {listed}, too: each step has a kernel of its own.",
                                event.place)  # fmt: skip

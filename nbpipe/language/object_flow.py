@@ -15,6 +15,7 @@ from nbpipe.language.ast_nodes import children
 from nbpipe.language.callables import Callables, dotted_name, is_class_method, positional_parameters
 from nbpipe.language.mutation_analysis import is_mutating_call
 from nbpipe.language.name_analysis import magic_texts
+from nbpipe.language.random_generators import drawn_library, seeded_library
 
 Origin = tuple[str, str]
 Origins = frozenset[Origin]
@@ -30,11 +31,6 @@ _CHANGERS = frozenset(
 _VIEWS = frozenset({"get", "setdefault", "items", "values", "view", "reshape", "ravel", "squeeze", "swapaxes"})
 _ITERATED = frozenset({"enumerate", "zip", "reversed", "list", "tuple", "sorted", "iter"})
 _SAME = frozenset({"getattr", "vars", "iter", "asarray"})
-_SEEDS = {
-    "np.random.seed": "numpy", "numpy.random.seed": "numpy", "random.seed": "random", "torch.manual_seed": "torch",
-}  # fmt: skip
-_DRAWS = {"np.random.": "numpy", "numpy.random.": "numpy", "random.": "random", "torch.rand": "torch"}
-_STATELESS = frozenset({"seed", "default_rng", "Random", "SystemRandom", "RandomState", "Generator", "SeedSequence"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,12 +432,11 @@ class ObjectFlow:
         self.changes.append(Change(("random", library), node))
 
     def _random(self, name: str, node: ast.AST) -> None:
-        if name in _SEEDS:
-            self._seed(_SEEDS[name], node)
-            return
-        for prefix, library in _DRAWS.items():
-            if name.startswith(prefix) and name.rpartition(".")[2] not in _STATELESS and library not in self._seeded:
-                self.draws.add(library)
+        seeded, drawn = seeded_library(name), drawn_library(name)
+        if seeded is not None:
+            self._seed(seeded, node)
+        elif drawn is not None and drawn not in self._seeded:
+            self.draws.add(drawn)
 
     def _magic(self, node: ast.Call) -> None:
         texts = magic_texts(node)

@@ -21,7 +21,7 @@ from nbpipe.language.output_types import unstorable_outputs
 from nbpipe.language.parsed_notebook import CHANGED_INPUT
 from nbpipe.language.script_references import ScriptReferences, script_references
 from nbpipe.language.source_text import lines_of, nearest
-from nbpipe.model import Definition, Parameter, PipelineWarning, Step, StepCode
+from nbpipe.model import Definition, Parameter, PipelineWarning, Step, StepCode, StepOutput
 
 BUILTIN_NAMES = frozenset(dir(builtins)) | {
     "get_ipython", "display", "In", "Out", "_", "__", "___", "__name__", "__doc__", "__builtins__", "__spec__",
@@ -461,7 +461,10 @@ def _warnings(step: Step, code: _Code, read: frozenset[str]) -> Iterator[Pipelin
     outputs = {item.name for item in step.outputs}
     for item in step.inputs:
         if item.name not in read and not (read & _DYNAMIC) and item.name not in outputs:
-            yield PipelineWarning("unused-input", f"the input `{item.name}` is not used", "Leave it out.", item.place)
+            hint = "Leave it out."
+            if isinstance(item.source, StepOutput):
+                hint = "Leave it out; if only the order of the steps matters, write it as `after`."
+            yield PipelineWarning("unused-input", f"the input `{item.name}` is not used", hint, item.place)
     touched = code.body if step.inputs and code.form.touches else []
     changed = {name for statement in touched for name in changed_in_place(statement)}
     for item in step.inputs:

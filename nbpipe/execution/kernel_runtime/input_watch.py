@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ _PART = 0.05
 _RATES = {"json": 2e7, "npy": 4e8, "arrow": 2e8}
 # The step's time also has the start of its kernel.
 _START_SECONDS = 0.2
+_INCOMPARABLE = (
+    ArithmeticError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 # A second copy must not exhaust the memory, and what cannot be referred to weakly must not be kept alive.
 _LARGEST = 64 << 20
 _LARGEST_KEPT = 1 << 20
@@ -51,12 +55,10 @@ class InputWatch:
             value = reference()
             if name in outputs or value is None or budget < 0:
                 continue
-            # Whatever the author's objects raise when they are compared is no error of the step.
-            try:
+            # What the author's objects raise when they are compared is no error of the step.
+            with suppress(*_INCOMPARABLE):
                 if not _equal(value, formats.load(path, format)):
                     found.append(name)
-            except Exception:  # noqa: BLE001, S112
-                continue
         self._loaded.clear()
         return found
 
