@@ -65,6 +65,7 @@ def test_settings_of_other_libraries_are_named_in_the_workspace(tmp_path):
     assert find_workspace(tmp_path).more_settings == {
         "mylib.configure": ("mylib",), "mylib.get().*": ("mylib", "any module"), "%mylib": ("every step",),
     }  # fmt: skip
+    (tmp_path / "sub").mkdir()
     assert settings_near(tmp_path / "sub") == settings_near(tmp_path)
     (tmp_path / SETTINGS).write_text("settings = 1")
     assert settings_near(tmp_path) == {}
