@@ -235,7 +235,7 @@ def test_a_parameter_travels_with_a_class_that_reads_it(tmp_path):
         ),
         ("x = Refused(1, 2)", "could be written, but not read again: .*missing 1 required positional argument"),
         ("import typing\nx = typing.NewType('x', int)", "refers to `x` by its name, which no reader has"),
-        ("x = (n for n in [1])", "cannot pickle 'generator' object;"),
+        ("def numbers():\n    yield 1\nx = numbers()", "cannot pickle 'generator' object;"),
     ],
 )
 def test_what_no_reader_could_load_is_refused_by_its_producer(tmp_path, made, reason):
