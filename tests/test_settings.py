@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_cells import cells, code_of, fine, read, shared_names
+from sample_cells import cells, code_of, fine, read, shared_names, wrong
 
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
@@ -23,6 +23,10 @@ def set_seed(n):
     import numpy as np
     random.seed(n)
     np.random.seed(n)"""
+SKLEARN_FILTER = """\
+import warnings
+from sklearn.exceptions import ConvergenceWarning
+warnings.filterwarnings('ignore', category=ConvergenceWarning)"""
 NUMPY = "%%step s -o x\nimport numpy\nx = numpy.pi"
 
 
@@ -74,6 +78,14 @@ def told(*sources: str) -> list[str]:
         ("import numpy as np", "if True:\n    np.seterr(all='ignore')", "import numpy"),
         ("import numpy as np", "try:\n    np.seterr(all='ignore')\nexcept TypeError:\n    pass", "import numpy"),
         ("import logging", "for name in ('a', 'b'):\n    logging.getLogger(name).setLevel('ERROR')", "import logging"),
+        ("from random import *", "seed(1)", "import random"),
+        ("import random, numpy as np", "random.seed(1), np.random.seed(1)", "import random"),
+        ("import torch", "if torch.cuda.is_available():\n    torch.backends.cudnn.benchmark = True\n    print('yes')",
+         "import torch"),
+        ("import locale", "try:\n    locale.setlocale(locale.LC_ALL, 'de')\nexcept locale.Error:\n    print('no')",
+         "pass"),
+        ("import warnings\nimport pandas as pd", "warnings.simplefilter('ignore', pd.errors.PerformanceWarning)",
+         "import pandas"),
         (SET_SEED, "set_seed(3)", "import sklearn"),
         ("import numpy as np", "np.random.seed(1)", "import helpers"),
     ],
@@ -98,6 +110,7 @@ def test_a_setting_reaches_the_steps_that_use_what_it_sets(imports, setting, ste
         ("import numpy as np\nnp.random.seed(1)", "import random\nx = random.random()"),
         ("import sys\nsys.path.append('src')", "import json\nx = json.dumps(1)"),
         ("import numpy as np\nwith np.printoptions(precision=2):\n    print(1)", "import numpy\nx = 1"),
+        (SKLEARN_FILTER, "import numpy\nx = 1"),
         ("%matplotlib inline", "import matplotlib.pyplot as plt\nx = 1"),
         ("#| local\nimport numpy as np\nnp.set_printoptions(precision=2)", "import numpy\nx = 1"),
         ("import numpy as np\ndef quiet():\n    np.set_printoptions(precision=2)", "import numpy\nx = 1"),
@@ -229,6 +242,63 @@ def test_a_parameters_cell_holds_no_setting():
 
     assert reading.errors
     assert settings_of(reading.code["s"]) == []
+
+
+@pytest.mark.parametrize(
+    "setup, read, said",
+    [
+        ("N = 3\nM = N * 2\nN += 1", "M", "`N` is defined in cell 2 and changed in cell 2, line 3: N += 1"),
+        ("A = [1]\nB = sorted(A)\nB.append(2)", "B", "`B` is defined in cell 2 and changed in cell 2, line 3"),
+        ("A = [1]\nB = A\nB.append(2)", "A", "`A` is defined in cell 2 and changed in cell 2, line 3"),
+        ("A = 1\nA = A + 1", "A", "`A` is defined in cell 2 and changed in cell 2, line 2"),
+        ("A = len([1])\nA = len([1, 2])", "A", "`A` is defined differently in cell 2"),
+        ("from pathlib import Path\nHERE = Path.cwd()", "HERE", "not part of the pipeline"),
+        ("from datetime import datetime\nNOW = datetime.now()", "NOW", "not part of the pipeline"),
+        ("import os\nHOME = os.getenv('HOME')", "HOME", "not part of the pipeline"),
+        ("import os\nHOME = os.environ['HOME']", "HOME", "not part of the pipeline"),
+        ("import sys\nARGS = sys.argv", "ARGS", "not part of the pipeline"),
+        ("LINES = map(str, [1])", "LINES", "not part of the pipeline"),
+        ("LINES = (i for i in [1])", "LINES", "not part of the pipeline"),
+        ("def f():\n    return 1\nONE = f()", "ONE", "not part of the pipeline"),
+        ("def f(x):\n    return x\nONE = max([1], key=f)", "ONE", "not part of the pipeline"),
+        ("len = print\nONE = len([1])", "ONE", "not part of the pipeline"),
+        ("rate = rate * 2\nTEN = 10 * rate", "TEN", "not part of the pipeline"),
+        ("class A:\n    def __init__(self): ...\nONE = A()", "ONE", "not part of the pipeline"),
+        ("with open('x') as f:\n    TEXT = 'a'", "TEXT", "not part of the pipeline"),
+        ("try:\n    import a\n    ONE = a.load()\nexcept ImportError:\n    ONE = 1", "ONE", "not part of the pipeline"),
+    ],
+)
+def test_what_depends_on_more_than_its_text_is_no_definition(setup, read, said):
+    """It would be another value in a step's kernel, at another time or after another statement."""
+    assert said in wrong("rate = 0.1", setup, f"%%step s -o x\nx = {read}", tags={1: "parameters"})
+
+
+@given(
+    st.recursive(
+        st.sampled_from(["N", "2", "f'{N!r}'", "WORDS", "rate", "Path('x')", "len(WORDS)"]),
+        lambda inner: st.one_of(
+            st.tuples(inner, inner).map("({0[0]}, {0[1]})".format),
+            inner.map("[{}]".format),
+            inner.map("str({})".format),
+            inner.map("'{{}}'.format({})".format),
+            st.tuples(inner, inner).map("({0[0]} == {0[1]})".format),
+            inner.map("[each for each in ({},)]".format),
+            inner.map("{{'a': {}}}['a']".format),
+            st.tuples(inner, inner).map("({0[0]} if N else {0[1]})".format),
+        ),
+        max_leaves=8,
+    )
+)
+def test_a_value_built_from_definitions_is_a_definition_with_what_it_reads(value):
+    """Its names come with it, and one impure call anywhere makes it exploration."""
+    setup = "from pathlib import Path\nN = 3\nWORDS = ['a']\n"
+    step = "%%step s -o x\nx = BUILT"
+    code = code_of("rate = 0.1", f"{setup}BUILT = {value}", step, tags={1: "parameters"})
+    names = set(re.findall(r"\b(?:N|WORDS|Path)\b", value))
+
+    assert set(shared_names(code)) == {"BUILT", *names}
+    assert code.parameters == (("rate",) if "rate" in value else ())
+    assert read("rate = 0.1", f"{setup}BUILT = [{value}, open('x')]", step, tags={1: "parameters"}).errors
 
 
 def test_settings_of_the_workspace_extend_the_table():

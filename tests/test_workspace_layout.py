@@ -16,6 +16,7 @@ from nbpipe.resolve.workspace_layout import (
     absolute,
     find_workspace,
     make_workspace,
+    settings_near,
     write_settings,
 )
 
@@ -55,6 +56,21 @@ def test_a_named_workspace_holds_everything_and_settings_still_count(tmp_path):
     assert place.path(place.attempt_directory("r1", "train", "a1")) == place.root / "runs" / "r1" / "train" / "a1"
 
 
+def test_settings_of_other_libraries_are_named_in_the_workspace(tmp_path):
+    text = (
+        '[settings]\n"mylib.configure" = "mylib"\n"mylib.get().*" = ["mylib", "any module"]\n"%mylib" = "every step"\n'
+    )
+    (tmp_path / SETTINGS).write_text(text)
+
+    assert find_workspace(tmp_path).more_settings == {
+        "mylib.configure": ("mylib",), "mylib.get().*": ("mylib", "any module"), "%mylib": ("every step",),
+    }  # fmt: skip
+    (tmp_path / "sub").mkdir()
+    assert settings_near(tmp_path / "sub") == settings_near(tmp_path)
+    (tmp_path / SETTINGS).write_text("settings = 1")
+    assert settings_near(tmp_path) == {}
+
+
 def test_the_policy_of_reuse_is_a_setting(tmp_path):
     assert find_workspace(tmp_path).policy == EnvironmentPolicy("observed", "patch")
     (tmp_path / SETTINGS).write_text('[reuse]\npackages = "strict"\npython = "minor"\n')
@@ -69,6 +85,11 @@ def test_the_policy_of_reuse_is_a_setting(tmp_path):
         ('[reuse]\npackages = "none"', '"observed" or "strict"'),
         ("[reuse]\npython = 3", '"patch" or "minor"'),
         ("[reuse]\npackages = []", "observed"),
+        ("settings = 1", "not a table"),
+        ('[settings]\n"np printoptions" = ""', "It may be the name of a library"),
+        ('[settings]\n"np.set-it" = "np"', "with its module"),
+        ('[settings]\n"mylib.configure" = []', "every step"),
+        ('[settings]\n"mylib.configure" = "my lib"', "every step"),
     ],
 )
 def test_a_policy_that_is_none_is_refused(tmp_path, text, said):

@@ -145,8 +145,10 @@ def _define_values(shared: SharedDefinitions, loose: list[_Loose], parameters: C
     candidates = [each for each in loose if isinstance(each[1], ast.Assign | ast.AnnAssign | ast.Try)]
     if not candidates:
         return loose
-    bound = {node.id for _, each in loose for node in outside_functions(each) if _is_bound(node)}
-    values = PureValues(shared.names, lambda name: name in shared.by_name or name in parameters, frozenset(bound))
+    bound = frozenset(node.id for _, each in loose for node in outside_functions(each) if _is_bound(node))
+    # A parameter that a cell rebinds is another value in the notebook.
+    unchanged = frozenset(parameters) - bound
+    values = PureValues(shared.names, lambda name: name in shared.by_name or name in unchanged, bound)
     defined: set[int] = set()
     found = True
     while found:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 _DEPTH = 20
+_BUILTIN_NAMES = frozenset(dir(builtins))
 
 
 @dataclass(frozen=True, slots=True)
 class QualifiedNames:
-    """Imports by the name that they bind, the values of constants, and the functions and classes of ordinary cells."""
+    """Imports by the name that they bind, the values of constants, and the functions and classes of ordinary cells.
+
+    ``stars`` are the modules of ``import *``: a name that nothing binds may be of the last one.
+    """
 
     imports: dict[str, str] = field(default_factory=dict)
     values: dict[str, ast.expr] = field(default_factory=dict)
     functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = field(default_factory=dict)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
+    stars: list[str] = field(default_factory=list)
 
     def of(self, node: ast.expr, depth: int = _DEPTH) -> str:
         """Return the full name of an imported object, with ``()`` for a call: ``logging.getLogger().setLevel``.
@@ -25,7 +31,7 @@ class QualifiedNames:
         """
         if isinstance(node, ast.Name):
             value = self.values.get(node.id) if depth and node.id not in self.imports else None
-            return self.of(value, depth - 1) if value is not None else self.imports.get(node.id, "")
+            return self.of(value, depth - 1) if value is not None else self._imported(node.id)
         if isinstance(node, ast.Attribute):
             owner = self.of(node.value, depth)
             return f"{owner}.{node.attr}" if owner else ""
@@ -34,11 +40,17 @@ class QualifiedNames:
             return f"{called}()" if called else ""
         return ""
 
+    def _imported(self, name: str) -> str:
+        bound = name in self.functions or name in self.classes or name in self.values or name in _BUILTIN_NAMES
+        return self.imports.get(name) or (f"{self.stars[-1]}.{name}" if self.stars and not bound else "")
+
     def add(self, statement: ast.stmt) -> None:
         """Add what a definition binds."""
         if isinstance(statement, ast.Import | ast.ImportFrom):
             for name, full in _imported(statement):
                 self.imports.setdefault(name, full)
+            if isinstance(statement, ast.ImportFrom) and any(alias.name == "*" for alias in statement.names):
+                self.stars.append(statement.module or "")
         elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             self.functions[statement.name] = statement
         elif isinstance(statement, ast.ClassDef):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from nbpipe.language.definitions import AnalysedDefinition
@@ -15,6 +16,7 @@ from nbpipe.model import Input, StepOutput
 # With these, code shows values as text.
 _SHOWING = frozenset({"print", "repr", "str", "format", "display", "ascii"})
 _BUILTIN_NAMES = frozenset(dir(builtins))
+_STANDARD = frozenset(sys.stdlib_module_names)
 _CODE = ("FunctionDef(", "AsyncFunctionDef(", "ClassDef(")
 # What these set is used by operators, without a name of the library.
 _ARITHMETIC = ("decimal.", "numpy.seterr")
@@ -42,9 +44,17 @@ class SettingReach:
         for setting in above:
             by_operators = computes and setting.definition.setting.startswith(_ARITHMETIC)
             used = self._own[step] | (handed if handles or by_operators else frozenset())
-            if concerns(setting.users, used):
+            if concerns(setting.users, used) and not self._is_foreign_filter(setting, used):
                 chosen.append(setting)
         return chosen
+
+    def _is_foreign_filter(self, setting: AnalysedDefinition, used: frozenset[str]) -> bool:
+        """Return whether it filters warnings by a category of libraries that are not used."""
+        if not setting.definition.setting.startswith("warnings."):
+            return False
+        items = [item for name in setting.now for item in self._scope.shared.by_name.get(name, [])]
+        needed = {name.partition(".")[0] for item in items for name in item.modules} - _STANDARD
+        return bool(needed) and not concerns(needed, used)
 
     def _is_above(self, setting: AnalysedDefinition, draft: StepDraft) -> bool:
         """Return whether a setting was in force when the step's first cell began, by place or by count of execution."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbpipe.language.mutation_analysis import MUTATORS
 from nbpipe.language.name_analysis import magic_texts
@@ -41,21 +41,24 @@ class SettingReader:
     def _settings(self, statement: ast.stmt) -> list[Setting] | None:
         """Return the settings in a statement; None if it does anything else."""
         if isinstance(statement, ast.If | ast.For | ast.Try):
-            return self._all(_blocks(statement))
+            inner = replace(self, names=self.names.inside([statement]))
+            return inner.read_all(each for each in _blocks(statement) if not _is_idle(each))
         if isinstance(statement, ast.With):
             suppresses = all(self.names.of(item.context_expr) == "contextlib.suppress()" for item in statement.items)
-            return self._all(statement.body) if suppresses else None
+            return self.read_all(statement.body) if suppresses else None
         if isinstance(statement, ast.Pass):
             return []
         found = [self._place(place) for place in _places(statement)]
         if isinstance(statement, ast.Expr | ast.Assign) and not found:
             if isinstance(statement.value, ast.Constant):
                 return [] if isinstance(statement, ast.Expr) else None
-            found = [self._call(statement.value)]
+            calls = statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value]
+            found = [self._call(call) for call in calls]
         settings = [setting for setting in found if setting is not None]
         return settings if found and len(settings) == len(found) else None
 
-    def _all(self, statements: Iterable[ast.stmt]) -> list[Setting] | None:
+    def read_all(self, statements: Iterable[ast.stmt]) -> list[Setting] | None:
+        """Return the settings in statements; None if they do anything else."""
         found = [self._settings(statement) for statement in statements]
         if any(settings is None for settings in found):
             return None
@@ -96,7 +99,7 @@ class SettingReader:
         if not self.depth or isinstance(function, ast.AsyncFunctionDef):
             return None
         reader = SettingReader(self.names.inside(function.body), self.more, self.depth - 1)
-        settings = reader._all(each for each in function.body if not _is_idle(each))
+        settings = reader.read_all(each for each in function.body if not _is_idle(each))
         users = dict.fromkeys(user for setting in settings or () for user in setting.users)
         return Setting(name, tuple(users)) if users else None
 
@@ -120,7 +123,7 @@ def _places(statement: ast.stmt) -> list[ast.expr]:
 
 
 def _is_idle(statement: ast.stmt) -> bool:
-    """Return whether a function's statement only imports, returns a value or prints."""
+    """Return whether a statement of a function or branch only imports, returns a value or prints."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return True
     if isinstance(statement, ast.Return):

@@ -90,6 +90,9 @@ class EffectFinder:
             return self._function_acts(root)
         if isinstance(call.func, ast.Attribute) and call.func.attr in _LOOKING:
             return False
+        if root in self.names.values and changed_in_place(statement):
+            # A step that reads a changed constant is refused.
+            return False
         if not self.is_known(root) or root in self.names.classes or self._explores(call):
             return False
         return all(self.is_known(name) or name in self.local for name in name_usage([statement]).early)
