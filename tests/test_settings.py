@@ -188,6 +188,7 @@ def test_a_setting_that_reads_what_steps_do_not_have_is_told():
     "statement",
     [
         "nltk.download('punkt')",
+        "np.set_something_new(True)",
         "np.core.thing = 3",
         "os.makedirs('out', exist_ok=True)",
         "for name in ('a', 'b'):\n    nltk.download(name)",

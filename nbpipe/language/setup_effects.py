@@ -25,7 +25,11 @@ _LOOKING = frozenset(
      "log", "warn", "exists", "is_file", "is_dir", "glob", "iterdir", "stat", "read_text", "getenv", "cpu_count",
      "walk", "scandir", "getsize", "isfile", "isdir", "get_option", "describe_option", "getLogger", "getpid", "summary"}
 )  # fmt: skip
+# What a function with such a name does is no exploration, even if the table of settings does not have it.
+_SETTING_WORDS = ("set_", "register", "enable", "disable", "config", "init_", "use_", "seed")
 _MAGICS = frozenset({"cd", "run"})
+_CURE = "Begin the cell with `#| shared` if steps need it, or move it to a cell of its own."
+_BRING = "Write a literal or a parameter for `{0}`, or begin both its cell and this one with `#| shared`."
 _FREE = frozenset({"__name__", *dir(builtins)})
 
 
@@ -98,7 +102,9 @@ class EffectFinder:
         return all(self.is_known(name) or name in self.local for name in name_usage([statement]).early)
 
     def _explores(self, call: ast.Call) -> bool:
-        return self.names.of(call.func).partition(".")[0] in _EXPLORED
+        full = self.names.of(call.func)
+        sets = full.rpartition(".")[2].startswith(_SETTING_WORDS)
+        return full.partition(".")[0] in _EXPLORED and not sets
 
     def _function_acts(self, name: str) -> bool:
         """Return whether a function of the notebook changes more than its own variables."""
@@ -132,7 +138,7 @@ def effect_warnings(
             PipelineWarning(
                 "unshared-effect",
                 f"no step gets `{first.text}`{more}, {why}",
-                "Begin the cell with `#| shared` if steps need it, or move it to a cell of its own.",
+                _BRING.format(first.missing) if first.missing else _CURE,
                 SourceLocation(cell, first.line),
             )
         )
