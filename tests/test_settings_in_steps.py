@@ -152,3 +152,19 @@ def test_built_values_and_tried_imports_are_what_they_are_in_the_notebook(tmp_pa
     assert json.loads(json.dumps(author.value("seen"))) == json.loads(expected)
     author.cells[0] = author.cells[0].replace("N = 3", "N = 4")
     assert author.run() == {"look"}
+
+
+def test_a_setting_that_the_workspace_names_is_in_force_from_then_on(tmp_path):
+    (tmp_path / "mylib.py").write_text("FLAGS = []\ndef configure(flag):\n    FLAGS.append(flag)\n")
+    author = Author(
+        tmp_path, "import mylib\nmylib.configure('fast')", "%%step look -o seen\nseen = list(mylib.FLAGS)",
+        "%%step idle -o x\nx = 1",
+    )  # fmt: skip
+    assert [warning.code for warning in author.plan().warnings] == ["unshared-effect"]
+    author.run()
+    assert author.value("seen") == []
+
+    (tmp_path / "nbpipe.toml").write_text('[settings]\n"mylib.configure" = "mylib"\n')
+    assert author.plan().warnings == ()
+    assert author.run() == {"look"}
+    assert author.value("seen") == ["fast"]
