@@ -123,6 +123,10 @@ ORDERED = Scene(
 )  # fmt: skip
 SEEDED = Scene(("import random\nrandom.seed(1)", "%%step s -o x\nx = random.random()"))
 TWICE = Scene(("import random\nrandom.seed(1)", "import random\nrandom.seed(2)", SEEDED.cells[1]))
+EXACT = Scene(
+    ("import decimal\ndecimal.getcontext().prec = 9", "decimal.getcontext().prec = 4",
+     "THIRD = decimal.Decimal(1) / 3", "%%step s -o x\nx = str(THIRD)")
+)  # fmt: skip
 LOCAL = Scene(("import tools", "%%step s -o x\nx = tools.f()"), files={"tools.py": "def f():\n    return 1\n"})
 PACKAGE = LOCAL.with_(files={"tools.py": "f = lambda: hasattr(__import__('tools'), '__path__')\n"})
 CHAIN = LOCAL.with_(files={"tools.py": "from deep import f\n", "deep.py": "def f():\n    return 1\n"})
@@ -165,6 +169,9 @@ ROWS = {
     ),
     "setting": (SEEDED, SEEDED.saying("seed(1)", "seed(2)"), "setting:random.seed"),
     "shared order: of settings": (TWICE, TWICE.with_(cells=(*TWICE.cells[1::-1], TWICE.cells[2])), "shared order"),
+    "shared order: of a setting and a value": (
+        EXACT, EXACT.with_(cells=(EXACT.cells[0], *EXACT.cells[2:0:-1], EXACT.cells[3])), "shared order",
+    ),
     "shared order": (ORDERED, ORDERED.with_(cells=(*ORDERED.cells[1::-1], ORDERED.cells[2])), "shared order"),
     "module": (LOCAL, LOCAL.with_(files={"tools.py": "def f():\n    return 2\n"}), "module:tools"),
     "module: one behind it": (CHAIN, CHAIN.with_(files={**CHAIN.files, "deep.py": "f = lambda: 2\n"}), "module:deep"),

@@ -131,6 +131,8 @@ def test_what_a_step_does_not_use_does_not_reach_it(setting, step):
         ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nx = [n, str(NAME), f'{NAME}', NAME.upper()]", False),
         ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nx = list(map(str, [n]))", True),
         ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nm = n\nx = m.mean()", True),
+        ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nimport json\nx = [json.dumps(1), n]", False),
+        ("-o n\nimport pandas as pd\nn = 3", "-i n -o x\nx = SHOW(n)", True),
         ("-o n:json\nimport pandas as pd\nn = 3", "-i n -o x\nx = str(n)", False),
         ("-o n:file\nimport pandas as pd\nn.touch()", "-i n -o x\nx = str(n)", False),
         ("-o df\ndf = 1", "-i raw:csv=./raw.csv -o x\nx = repr(raw)", True),
@@ -138,9 +140,8 @@ def test_what_a_step_does_not_use_does_not_reach_it(setting, step):
 )
 def test_values_bring_the_libraries_of_their_makers(make, take, reached):
     """A step that shows a table, or calls its methods, uses pandas without naming it."""
-    code = code_of(
-        "NAME = 'x'\nimport pandas as pd\npd.set_option('display.width', 40)", f"%%step make {make}", f"%%step s {take}"
-    )
+    setup = "NAME = 'x'\nSHOW = lambda x: x.sum()\nimport pandas as pd\npd.set_option('display.width', 40)"
+    code = code_of(setup, f"%%step make {make}", f"%%step s {take}")
 
     assert bool(settings_of(code)) == reached
 

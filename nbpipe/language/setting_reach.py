@@ -107,9 +107,12 @@ def _own_libraries(draft: StepDraft, scope: NotebookScope) -> frozenset[str]:
 
 def _handles_values(draft: StepDraft, names: QualifiedNames) -> bool:
     """Return whether the code may call a method of a value or show it as text."""
-    if any(item.definition.normal.startswith(_CODE) for item in draft.definitions):
+    normals = [item.definition.normal for item in draft.definitions]
+    if any(normal.startswith(_CODE) or "Lambda(" in normal for normal in normals):
         return True
-    known = (_BUILTIN_NAMES | set(names.imports) | set(draft.needs.definitions)) - draft.binds
+    imports = names.inside(draft.body).imports
+    own = {name for name in draft.binds if name in imports}
+    known = (_BUILTIN_NAMES | set(imports) | set(draft.needs.definitions)) - (draft.binds - own)
     expressions = [each.value for each in draft.body if isinstance(each, ast.Expr)]
     for node in (node for statement in draft.body for node in ast.walk(statement)):
         if isinstance(node, ast.Attribute | ast.JoinedStr) or (

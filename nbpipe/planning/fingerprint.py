@@ -147,20 +147,24 @@ def _definition(item: Definition) -> KeyComponent:
 def _order(definitions: Iterable[Definition]) -> tuple[KeyComponent, ...]:
     """Return the component of the order of shared cells with side effects: one may undo what another did.
 
-    What an import does may depend on the settings before it, but not on the imports beside it.
+    An import or a value may depend on the settings before it, but not on the imports and values beside it.
     """
     effects: list[Definition] = []
     for item in definitions:
-        after_setting = item.is_import and any(each.setting for each in effects)
-        if after_setting or not (item.is_import or item.is_value or _only_defines(item)):
+        after_setting = _is_effectless(item) and any(each.setting for each in effects)
+        if after_setting or not (_is_effectless(item) or _only_defines(item)):
             effects.append(item)
-    runs = [list(run) for _, run in groupby(effects, key=lambda item: item.is_import)]
-    effects = [item for run in runs for item in (sorted(run, key=_source_of) if run[0].is_import else run)]
+    runs = [list(run) for _, run in groupby(effects, key=_is_effectless)]
+    effects = [item for run in runs for item in (sorted(run, key=_source_of) if _is_effectless(run[0]) else run)]
     if len(effects) < 2:
         return ()
     cells = ", ".join(f"cell {item.cell}" for item in effects)
     component = _component("shared order", [NORMALISER, *(item.normal for item in effects)], cells)
     return (dataclasses.replace(component, raw=_digest(["shared order", *(item.source for item in effects)])),)
+
+
+def _is_effectless(item: Definition) -> bool:
+    return item.is_import or item.is_value
 
 
 def _source_of(item: Definition) -> str:
