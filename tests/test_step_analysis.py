@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_cells import code_of, fine, read, shared_names, wrong
 
+from nbpipe.errors import UndeclaredName
 from nbpipe.language.parsed_notebook import unbound_errors
 
 LR = "#| parameters\nlr = 0.1"
@@ -418,3 +419,30 @@ def test_bad_defaults_are_refused(line: str, said: str):
 
 def test_a_text_that_looks_like_defaults_sets_none():
     assert fine("!ls\ntext = '''\n%nbpipe defaults retries=2\n'''", "%%step a -o x\nx = 1").defaults == {}
+
+
+@pytest.mark.parametrize(
+    "star, name, defined",
+    [
+        ("from math import *", "sqrt", True),
+        ("from math import *", "nowhere", False),
+        ("from itertools import *\nfrom collections import *", "Counter", True),
+        ("from itertools import *\nfrom collections import *", "Counters", False),
+        # Depends on the kernel's environment, or on more than the module's text.
+        ("from somewhere import *", "nowhere", True),
+        ("from os import *", "nowhere", True),
+    ],
+)
+@pytest.mark.parametrize("in_step", [False, True])
+def test_a_star_import_explains_the_names_that_its_module_has(star, name, defined, in_step):
+    cells = [f"%%step s -o x\n{star}\nx = {name}"] if in_step else [star, f"%%step s -o x\nx = {name}"]
+    assert [type(error) for error in read(*cells).errors] == ([] if defined else [UndeclaredName])
+
+
+@pytest.mark.parametrize("star", ["from math import *", "from somewhere import *"])
+def test_a_star_import_does_not_explain_names_that_the_notebook_binds_elsewhere(star):
+    made = "%%step make -o e\ne = 1"
+    (error,) = read(star, made, "%%step s -o x\nx = e").errors
+    assert error.message == "`e` is an output of `make`, and this step does not declare it"
+    (error,) = read(star, "e = open('x')", "%%step s -o x\nx = e").errors
+    assert error.message == "`e` is defined in cell 2, which is not part of the pipeline"

@@ -21,6 +21,7 @@ from nbpipe.language.output_types import unstorable_outputs
 from nbpipe.language.parsed_notebook import CHANGED_INPUT
 from nbpipe.language.script_references import ScriptReferences, script_references
 from nbpipe.language.source_text import lines_of, nearest
+from nbpipe.language.star_imports import exported_names, star_modules
 from nbpipe.model import Definition, Parameter, PipelineWarning, Step, StepCode, StepOutput
 
 BUILTIN_NAMES = frozenset(dir(builtins)) | {
@@ -203,8 +204,9 @@ def _analysed(
     if settings:
         _close(scope, needs, bound, step.place, list(settings))
     stars = code.names.stars or bool(scope.shared.stars)
-    if not stars and not _scripts(code, scope.shared.always, step.place).runs:
-        needs.errors += _missing(step, code, scope, needs, bound)
+    if not _scripts(code, scope.shared.always, step.place).runs:
+        undefined = _unexplained(code, scope, needs.missing) if stars else needs.missing
+        needs.errors += _missing(step, code, scope, replace(needs, missing=undefined), bound)
     if not code.dynamic:
         needs.errors += unstorable_outputs(step, code.body)
     star_imports = scope.shared.stars if stars and needs.missing else []
@@ -308,6 +310,22 @@ def _missing(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, b
             error = UndeclaredName(message, error.hint, error.place, add=error.add)
         errors.append(error)
     return sorted(errors, key=lambda error: (error.place.cell or 0, error.place.line or 0, error.place.column or 0))
+
+
+def _unexplained(
+    code: _Code, scope: NotebookScope, missing: list[tuple[str, AnalysedDefinition | None]]
+) -> list[tuple[str, AnalysedDefinition | None]]:
+    """Return the undefined names that no ``import *`` can be relied on to bind.
+
+    A name that another step or a cell outside the pipeline binds would be theirs in one kernel.
+    """
+    modules = [*star_modules(code.body), *(module for item in scope.shared.stars for module in item.modules)]
+    exported = exported_names(modules)
+    elsewhere = scope.shared.explored.keys() | scope.makers.keys()
+    return [
+        (name, item) for name, item in missing
+        if name in elsewhere or (exported is not None and name not in exported)
+    ]  # fmt: skip
 
 
 def _undeclared(name: str, step: Step, scope: NotebookScope, place: SourceLocation) -> UndeclaredName:
