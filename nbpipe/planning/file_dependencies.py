@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from nbpipe.errors import FileBetweenSteps, SourceLocation
 from nbpipe.model import FileSource, FileUse, PipelineWarning, Step
+from nbpipe.planning.graph import ancestors
 
 CODE = FileBetweenSteps.code
 _WILD = re.compile(r"[*?\[]")
@@ -31,7 +32,7 @@ def file_dependencies(
     if not any(written.values()):
         return FileDependencies()
     position = {step.name: at for at, step in enumerate(steps)}
-    above = {step.name: _ancestors(step.name, needs) for step in steps}
+    above = {step.name: ancestors(step.name, needs) for step in steps}
     errors: dict[tuple[str, str, str], FileBetweenSteps] = {}
     warnings: dict[tuple[str, str, str], PipelineWarning] = {}
     for writer in steps:
@@ -59,17 +60,6 @@ class _Reading:
     literal: bool = False
     whole: bool = True
     folder: str = ""
-
-
-def _ancestors(name: str, needs: Mapping[str, Sequence[str]]) -> set[str]:
-    reached: set[str] = set()
-    todo = list(needs.get(name, ()))
-    while todo:
-        following = todo.pop()
-        if following not in reached:
-            reached.add(following)
-            todo += needs.get(following, ())
-    return reached
 
 
 def _reading(step: Step, path: str, uses: Mapping[str, Collection[FileUse]]) -> _Reading | None:

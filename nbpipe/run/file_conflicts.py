@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nbpipe.model import ExecutionRecord, Failure, FailureKind, Observation, ObservationKind
+from nbpipe.planning.graph import ancestors
 
 _RAISED = "FileBetweenSteps"
 
@@ -57,7 +58,7 @@ class FileConflicts:
         """Return why an execution that is about to succeed may not; ``needs`` are those of all executions."""
         if not self._writers and not any(path in self._readers for path in written):
             return None
-        above, changed = _above(record.id, needs), " ".join(doubts)
+        above, changed = ancestors(record.id, needs), " ".join(doubts)
         touched = {*read, *(path for path in self._writers if f"`{path}` changed" in changed)}
         for path in sorted(touched & self._writers.keys()):
             for writer in self._writers[path]:
@@ -76,17 +77,6 @@ class FileConflicts:
 def paths_read(observed: Iterable[Observation], declared: Iterable[str]) -> set[str]:
     """Return the files that a step has read, declared or not."""
     return {item.name for item in observed if item.kind is ObservationKind.READ} | set(map(os.path.normpath, declared))
-
-
-def _above(execution: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
-    reached: set[str] = set()
-    todo = list(needs.get(execution, ()))
-    while todo:
-        following = todo.pop()
-        if following not in reached:
-            reached.add(following)
-            todo += needs.get(following, ())
-    return reached
 
 
 def _failure(path: str, writer: str, reader: str) -> Failure:
