@@ -178,9 +178,10 @@ class TestLintAndInit:
             pytest.skip("ruff is not installed")
         write_notebook(tmp_path / "n.ipynb", ["import os", "%%step a -o x\nimport json\nx = 1"])
         (tmp_path / "ruff.toml").write_text('lint.select = ["F"]')
-        done = nbpipe(tmp_path, "lint", "n.ipynb")
+        assert nbpipe(tmp_path, "lint", "n.ipynb").stderr == ""
+        done = nbpipe(tmp_path, "lint", "n.ipynb", "--ruff")
         assert "warning: cell 2 (step a), line 2, column 8: `json` imported but unused" in done.stderr
-        told = json.loads(nbpipe(tmp_path, "lint", "n.ipynb", "--json").stdout)
+        told = json.loads(nbpipe(tmp_path, "lint", "n.ipynb", "--ruff", "--json").stdout)
         found = [(warned["code"], warned["cell"], warned["line"]) for warned in told["warnings"]]
         assert found == [("ruff:F401", 1, 1), ("ruff:F401", 2, 2)]
 

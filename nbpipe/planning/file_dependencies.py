@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from nbpipe.errors import FileBetweenSteps, SourceLocation
 from nbpipe.model import FileSource, FileUse, PipelineWarning, Step
-from nbpipe.planning.graph import ancestors
+from nbpipe.planning.reachability import ancestors
 
 CODE = FileBetweenSteps.code
 _WILD = re.compile(r"[*?\[]")

@@ -58,18 +58,6 @@ class PipelineGraph:
         return reached
 
 
-def ancestors(name: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return everything that ``name`` needs, directly or not."""
-    reached: set[str] = set()
-    todo = list(needs.get(name, ()))
-    while todo:
-        following = todo.pop()
-        if following not in reached:
-            reached.add(following)
-            todo += needs.get(following, ())
-    return reached
-
-
 def build_graph(
     reading: ParsedNotebook, values: Mapping[str, Any], kernel: str | None, *, unread: frozenset[str] = frozenset()
 ) -> tuple[PipelineGraph, list[Refused]]:

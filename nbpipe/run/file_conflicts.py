@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nbpipe.model import ExecutionRecord, Failure, FailureKind, Observation, ObservationKind
-from nbpipe.planning.graph import ancestors
+from nbpipe.planning.reachability import ancestors
 
 _RAISED = "FileBetweenSteps"
 

@@ -12,6 +12,7 @@ from nbpipe.authoring.notebook_edits import formatted_cells, rewrite_notebook
 from nbpipe.authoring.notebook_linting import LintResult, find_ruff, quick_fixed_cells, ruff_warnings
 from nbpipe.errors import Refusals, Refused, refuse
 from nbpipe.model import PipelineWarning
+from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.verbs import options
 from nbpipe.verbs.caller import Caller
 from nbpipe.verbs.syntax import Invocation
@@ -63,15 +64,15 @@ def lint(invocation: Invocation, caller: Caller) -> LintResponse:
     fixed = _rewritten(caller.saved, quick_fixed_cells) if invocation[options.FIX] else None
     request = caller.request(texts=invocation[options.PARAM])
     checked = check_notebook(caller.workspace, request)
-    linted = LintResult()
-    if caller.reads_file:
-        ruff = find_ruff()
-        linted = (
-            ruff_warnings(caller.saved, request.reading, ruff) if ruff else LintResult(note="ruff is not installed")
-        )
+    linted = _by_ruff(caller.saved, request) if caller.reads_file and invocation[options.RUFF] else LintResult()
     return LintResponse(
         len(request.reading.steps), (*checked.warnings, *linted.warnings), fixed, linted.note, checked.errors
     )
+
+
+def _by_ruff(notebook: Path, request: PipelineRequest) -> LintResult:
+    ruff = find_ruff()
+    return ruff_warnings(notebook, request.reading, ruff) if ruff else LintResult(note="ruff is not installed")
 
 
 def _rewritten(path: Path, change: Callable[[Path], dict[int, str]]) -> list[int]:

@@ -141,6 +141,7 @@ OF_STEP = Option(
 LIMIT = Option("N", _count, Arity.ONE, name="--limit", help=f"At most N runs, newest first; {_LISTED_RUNS} by default.")
 FULL = _switch("--full", "Read all bytes again, even of files that look unchanged.")
 REPAIR = _switch("--repair", "Invalidate damaged results; rebuild a lost history.")
+RUFF = _switch("--ruff", "Run ruff on the notebook, too, with your settings.", Face.SHELL)
 FIX = _switch("--fix", "Add missing inputs to the declarations in the notebook file.")
 CHECK = _switch("--check", "Write nothing; exit with 1 if a notebook would change.")
 LONG = _switch("--long", "Write every declaration as `#| key: value` lines.")

@@ -68,7 +68,9 @@ VERBS = (
     ),
     Verb(
         "lint", "Check the notebook without planning or running it.",
-        "nbpipe.verbs.authoring_calls:lint", (o.NOTEBOOK,), (o.PARAM, o.FIX, o.WORKSPACE, o.JSON), reads_only=True),
+        "nbpipe.verbs.authoring_calls:lint", (o.NOTEBOOK,), (o.PARAM, o.FIX, o.RUFF, o.WORKSPACE, o.JSON),
+        reads_only=True,
+    ),
     Verb(
         "fmt", "Format the declarations of steps in the notebook file.",
         "nbpipe.verbs.authoring_calls:fmt", (o.NOTEBOOKS,), (o.CHECK, o.LONG, o.SHORT, o.JSON),
