@@ -188,9 +188,11 @@ def test_a_recorded_file_is_refused_until_it_is_declared(tmp_path):
     author = Author(tmp_path, clean, train.replace("k = import", "import"))
     author.run()
     assert author.statuses() == {"clean": Status.SUCCEEDED, "train": Status.SUCCEEDED}
-    for asked in (author.plan, author.run):
-        with pytest.raises(FileBetweenSteps, match=r"`clean` writes `clean\.csv`, which `train` reads"):
-            asked()
+    plan = author.plan()
+    assert [error.message[:47] for error in plan.errors] == ["`clean` writes `clean.csv`, which `train` reads"]
+    assert list(plan.refused) == ["train"]
+    with pytest.raises(FileBetweenSteps, match=r"`clean` writes `clean\.csv`, which `train` reads"):
+        author.run()
 
     author.cells[1] = author.cells[1].replace("%%step train", "%%step train -i n")
     (tmp_path / "raw.csv").write_text("two")

@@ -161,7 +161,7 @@ class Failure(Exception):
 @pytest.mark.parametrize(
     "made, told, right",
     [
-        ("one", "HANDLERS['one'] is x, x()", [True, "a constant"]),
+        ("one", "HANDLERS['one'] is x is one, x()", [True, "a constant"]),
         ("Outer.Inner()", "type(x) is Outer.Inner, type(x).lock is Outer.Inner.lock", [True, True]),
         ("Outer.make", "x == Outer.make, type(x()) is Outer", [True, True]),
         ("[Level.LOW, Flags.A | Flags.B]", "x[0] is Level.LOW, x[1] is Flags.A | Flags.B", [True, True]),

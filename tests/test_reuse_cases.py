@@ -341,7 +341,7 @@ def test_c18_forced_with_other_bytes_goes_on(tmp_path):
 
 
 def test_e5_a_name_of_the_kernel_is_no_input(tmp_path):
-    author = Author(tmp_path, "data = sorted([1])", "%%step s -o x\nx = data")
+    author = Author(tmp_path, "data = open('work.ipynb')", "%%step s -o x\nx = data")
     with pytest.raises(NbpipeError, match="`data`"):
         author.run()
 

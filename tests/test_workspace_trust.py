@@ -233,7 +233,7 @@ def test_s22_runs_that_broke_off_are_not_recovered_in_an_untrusted_workspace(str
 def test_s22_a_planted_reading_of_a_notebook_is_not_believed(stranger):
     path, layout = stranger / "work.ipynb", find_workspace(stranger)
     cells = read_notebook(path).cells
-    name = parse_cache._name(cells, time.time() + 60)
+    name = parse_cache._name(cells, time.time() + 60, {})
     relative = os.fsencode(os.path.relpath(path, layout.readings))
     entry = layout.readings / f"{parse_cache.short_digest(parse_cache.bytes_digest(relative), 32)}.txt"
     parse_cache._remember(entry, name, encode_notebook(parse_cells([*cells[:1]])))

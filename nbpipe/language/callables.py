@@ -106,3 +106,11 @@ def _shared_attributes(node: ast.ClassDef) -> frozenset[str]:
         if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) and isinstance(part.value, ast.Name)
     }  # fmt: skip
     return frozenset(shared - own)
+
+
+def named_global(target: ast.Attribute | ast.Subscript) -> str:
+    """Return the name in ``globals()["name"]``, else an empty text."""
+    if not isinstance(target, ast.Subscript) or not isinstance(target.value, ast.Call):
+        return ""
+    key = target.slice.value if isinstance(target.slice, ast.Constant) else None
+    return key if dotted_name(target.value.func) == "globals" and isinstance(key, str) else ""

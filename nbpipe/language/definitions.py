@@ -132,15 +132,11 @@ def collect_definitions(
     sources = [source for position, cell in cells if (source := _source(cell, position, shared.errors))]
     shared.lazy = any(_is_future(statement) for source in sources for statement in source.tree.body)
     loose: list[_Loose] = []
+    offered: list[_Source] = []
     for source in sources:
         try:
-            others = _offer(shared, source)
-            loose += [(source, statement) for statement in others]
-            shared.cells.append(
-                OrdinaryCell(
-                    source.cell.number, tuple(source.tree.body), tuple(others), tuple(source.lines), _is_shared(source)
-                )
-            )
+            loose += [(source, statement) for statement in _offer(shared, source)]
+            offered.append(source)
         except RecursionError:
             shared.errors.append(too_deep(SourceLocation(source.cell.number)))
         except ValueError:
@@ -148,14 +144,23 @@ def collect_definitions(
     loose = _define_values(shared, loose, parameters)
     reader = SettingReader(shared.names, more_settings or {})
     finder = EffectFinder(shared.names, shared.by_name.__contains__)
+    unshared: set[int] = set()
     for source, statement in loose:
         try:
             if not _set(shared, reader, source, statement, parameters):
+                unshared.add(id(statement))
                 _note_effect(shared, finder, source, statement)
         except RecursionError:
             shared.errors.append(too_deep(SourceLocation(source.cell.number, statement.lineno)))
     _spread_changes(shared)
+    shared.cells = [_ordinary_cell(source, unshared) for source in offered]
     return shared
+
+
+def _ordinary_cell(source: _Source, unshared: Collection[int]) -> OrdinaryCell:
+    statements = tuple(source.tree.body)
+    loose = tuple(statement for statement in statements if id(statement) in unshared)
+    return OrdinaryCell(source.cell.number, statements, loose, tuple(source.lines), _is_shared(source))
 
 
 def _define_values(shared: SharedDefinitions, loose: list[_Loose], parameters: Collection[str]) -> list[_Loose]:

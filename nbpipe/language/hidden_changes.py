@@ -18,7 +18,8 @@ from nbpipe.errors import BadPipeline, Refused, SourceLocation
 from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
 from nbpipe.language.normal_form import normal_form_of
-from nbpipe.language.object_flow import NOTHING, CallEffects, ObjectFlow, Origin, Origins, call_effects
+from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins
+from nbpipe.language.object_flow import ObjectFlow, call_effects
 from nbpipe.language.random_generators import SEEDS
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
@@ -50,6 +51,7 @@ class _Event:
     verb: str = "changes"
     defines: bool = False
     number: int = 0
+    certain: bool = True
 
     @property
     def who(self) -> str:
@@ -143,7 +145,7 @@ class _Walk:
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
             verb = "seeds" if change.origin[0] == "random" else "changes"
             self.count += 1
-            event = _Event(step, cell, change.node, text, verb, defines, self.count)
+            event = _Event(step, cell, change.node, text, verb, defines, self.count, change.certain)
             self.events.setdefault(change.origin, []).append(event)
             if step:
                 self.touched.setdefault(step, set()).add(change.origin[1])
@@ -225,7 +227,8 @@ class _Walk:
         others = [event for event in events if event.step != step.name]
         if not others:
             return
-        if not item.constant or not self._is_read_directly(step, name):
+        is_certain = any(event.certain for event in others)
+        if not is_certain or not item.constant or not self._is_read_directly(step, name):
             self._found(step, f"definition:{name}", others)
             return
         event = others[-1]

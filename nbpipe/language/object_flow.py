@@ -12,43 +12,18 @@ from itertools import zip_longest
 from typing import Any, ClassVar
 
 from nbpipe.language.ast_nodes import children
-from nbpipe.language.callables import Callables, dotted_name, is_class_method, positional_parameters
+from nbpipe.language.callables import (
+    Callables,
+    dotted_name,
+    is_class_method,
+    named_global,
+    positional_parameters,
+)
+from nbpipe.language.known_calls import CHANGERS, CONTAINERS, ITERATED, SAME, VIEWS
 from nbpipe.language.mutation_analysis import is_mutating_call
 from nbpipe.language.name_analysis import magic_texts
+from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins
 from nbpipe.language.random_generators import drawn_library, seeded_library
-
-Origin = tuple[str, str]
-Origins = frozenset[Origin]
-
-NOTHING: Origins = frozenset()
-_CONTAINERS = frozenset({"list", "dict", "set", "deque", "bytearray"})
-# Functions of libraries that change their first argument.
-_CHANGERS = frozenset(
-    {"setattr", "delattr", "setitem", "delitem", "shuffle", "heappush", "heappop", "heapify", "heapreplace",
-     "heappushpop", "insort", "insort_left", "insort_right", "copyto", "fill_diagonal", "putmask", "place", "put"}
-)  # fmt: skip
-# Methods that return the object itself, a part or a view of it.
-_VIEWS = frozenset({"get", "setdefault", "items", "values", "view", "reshape", "ravel", "squeeze", "swapaxes"})
-_ITERATED = frozenset({"enumerate", "zip", "reversed", "list", "tuple", "sorted", "iter"})
-_SAME = frozenset({"getattr", "vars", "iter", "asarray"})
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A change in place of an object, with the code that makes it."""
-
-    origin: Origin
-    node: ast.AST
-
-
-@dataclass(frozen=True, slots=True)
-class CallEffects:
-    """What a call of a function changes: parameters, and what global names hold; and what it returns."""
-
-    changes: tuple[Origin, ...] = ()
-    rebinds: tuple[str, ...] = ()
-    returns: Origins = NOTHING
-    draws: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -76,6 +51,8 @@ class ObjectFlow:
     _globals: set[str] = field(default_factory=set)
     returns: set[Origin] = field(default_factory=set)
     _seeded: set[str] = field(default_factory=set)
+    _stored: bool = False
+    _certain: bool = True
 
     def run(self, statements: Iterable[ast.AST]) -> None:
         """Read statements as if they were executed once, with every branch taken."""
@@ -204,7 +181,7 @@ class ObjectFlow:
 
     def _return(self, node: ast.Return) -> None:
         if node.value is not None:
-            self.returns |= self._value(node.value)
+            self.returns |= self._stored_value(node.value)
 
     # Names
 
@@ -214,11 +191,11 @@ class ObjectFlow:
     def _bind_value(self, target: ast.expr, value: ast.expr) -> None:
         pairs = (ast.Tuple, ast.List)
         if isinstance(target, pairs) and isinstance(value, pairs) and len(target.elts) == len(value.elts):
-            held = [self._value(item) for item in value.elts]
+            held = [self._stored_value(item) for item in value.elts]
             for part, origins in zip(target.elts, held, strict=True):
                 self._bind(part, origins, target)
         else:
-            self._bind(target, self._value(value), target)
+            self._bind(target, self._stored_value(value), target)
             if isinstance(target, ast.Name):
                 self.parts[target.id] = self._parts(value)
 
@@ -241,7 +218,7 @@ class ObjectFlow:
             for part in target.elts:
                 self._bind(part, held, node)
         elif isinstance(target, ast.Attribute | ast.Subscript):
-            named = _named_global(target)
+            named = named_global(target)
             if named:
                 self._rebind(named, node)
             if isinstance(target, ast.Subscript):
@@ -259,7 +236,7 @@ class ObjectFlow:
         self.rebinds.append((name, node))
 
     def _change(self, origins: Iterable[Origin], node: ast.AST) -> None:
-        self.changes += [Change(origin, node) for origin in sorted(origins)]
+        self.changes += [Change(origin, node, self._certain) for origin in sorted(origins)]
 
     # Values
 
@@ -272,11 +249,24 @@ class ObjectFlow:
             self._value(child)
         return NOTHING
 
+    def _stored_value(self, node: ast.AST) -> Origins:
+        """Return the origins of a value that is kept: functions in it are not called by that."""
+        before, self._stored = self._stored, True
+        held = self._value(node)
+        self._stored = before
+        return held
+
+    def _later(self, read: Callable[[], object]) -> None:
+        """Read what a function does that is passed on, and so may be called, or is only stored."""
+        before, self._certain = self._certain, self._certain and not self._stored
+        read()
+        self._certain = before
+
     def _name(self, node: ast.Name) -> Origins:
         # A function that is passed on may be called.
         hidden = self.in_function and node.id in self.names and node.id not in self._nested
         if self.callables.function(node.id) is not None and not hidden:
-            self._called(node.id, node, [], {})
+            self._later(lambda: self._called(node.id, node, [], {}))
         return self._held(node.id)
 
     def _attribute(self, node: ast.Attribute) -> Origins:
@@ -317,7 +307,7 @@ class ObjectFlow:
         return self._value(node.value)
 
     def _lambda(self, node: ast.Lambda) -> Origins:
-        self._scoped(dict.fromkeys(positional_parameters(node.args), NOTHING), [node.body])
+        self._later(lambda: self._scoped(dict.fromkeys(positional_parameters(node.args), NOTHING), [node.body]))
         return NOTHING
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Origins:
@@ -340,7 +330,7 @@ class ObjectFlow:
 
     def _elements(self, node: ast.expr) -> Origins:
         """Return the origins of the elements of something that is iterated over."""
-        if isinstance(node, ast.Call) and dotted_name(node.func) in _ITERATED:
+        if isinstance(node, ast.Call) and dotted_name(node.func) in ITERATED:
             return NOTHING.union(*[self._elements(argument) for argument in node.args])
         if isinstance(node, ast.Tuple | ast.List | ast.Set):
             return NOTHING.union(*[self._value(item) for item in node.elts])
@@ -349,6 +339,12 @@ class ObjectFlow:
     # Calls
 
     def _call(self, node: ast.Call) -> Origins:
+        before, self._stored = self._stored, False
+        held = self._result(node)
+        self._stored = before
+        return held
+
+    def _result(self, node: ast.Call) -> Origins:
         arguments = [self._value(argument) for argument in node.args]
         named = {item.arg or "": self._value(item.value) for item in node.keywords}
         self._magic(node)
@@ -356,9 +352,9 @@ class ObjectFlow:
         name = dotted_name(node.func)
         self._random(name, node)
         last = name.rpartition(".")[2]
-        if last in _CHANGERS and arguments:
+        if last in CHANGERS and arguments:
             self._change(arguments[0], node)
-        result = arguments[0] if last in _SAME and arguments else NOTHING
+        result = arguments[0] if last in SAME and arguments else NOTHING
         if name == "type" and len(arguments) == 1 and self.owner and isinstance(node.args[0], ast.Name):
             return frozenset([("name", self.owner)]) if node.args[0].id == self.instance else NOTHING
         if isinstance(node.func, ast.Attribute):
@@ -374,14 +370,14 @@ class ObjectFlow:
         owner = func.value
         held = self._held(owner.id) if isinstance(owner, ast.Name) else self._owner_of(func)
         direct = isinstance(owner, ast.Name)
-        if direct and owner.id in _CONTAINERS and owner.id not in self.names:  # type: ignore[attr-defined]
+        if direct and owner.id in CONTAINERS and owner.id not in self.names:  # type: ignore[attr-defined]
             self._change(arguments[0] if arguments and is_mutating_call(node) else NOTHING, node)
             return NOTHING
         if direct and owner.id in self.callables.imported:  # type: ignore[attr-defined]
             return NOTHING
         if is_mutating_call(node):
             self._change(held, node)
-        result = held if func.attr in _VIEWS else NOTHING
+        result = held if func.attr in VIEWS else NOTHING
         known = self.callables.class_named(owner.id) if isinstance(owner, ast.Name) else None
         for class_name, method in self.callables.methods(func.attr):
             if known is None:
@@ -412,11 +408,15 @@ class ObjectFlow:
                 if isinstance(name, str)} | dict(named)  # fmt: skip
 
     def _apply(self, effects: CallEffects, node: ast.AST, bound: Mapping[str, Origins]) -> Origins:
-        for kind, name in effects.changes:
-            if kind == "random":
-                self._seed(name, node)
-                continue
-            self._change(bound.get(name, NOTHING) if kind == "parameter" else self._held(name), node)
+        before = self._certain
+        for certain, changes in ((True, effects.changes), (False, effects.possible)):
+            self._certain = before and certain
+            for kind, name in changes:
+                if kind == "random":
+                    self._seed(name, node)
+                else:
+                    self._change(bound.get(name, NOTHING) if kind == "parameter" else self._held(name), node)
+        self._certain = before
         for name in effects.rebinds:
             self._rebind(name, node)
         self.draws |= effects.draws - self._seeded
@@ -429,7 +429,7 @@ class ObjectFlow:
 
     def _seed(self, library: str, node: ast.AST) -> None:
         self._seeded.add(library)
-        self.changes.append(Change(("random", library), node))
+        self.changes.append(Change(("random", library), node, self._certain))
 
     def _random(self, name: str, node: ast.AST) -> None:
         seeded, drawn = seeded_library(name), drawn_library(name)
@@ -476,7 +476,8 @@ def call_effects(callables: Callables, function: ast.FunctionDef | ast.AsyncFunc
     flow.owner, flow.instance = owner, instance
     flow.run(function.body)
     effects = CallEffects(
-        tuple(dict.fromkeys(change.origin for change in flow.changes)),
+        tuple(dict.fromkeys(change.origin for change in flow.changes if change.certain)),
+        tuple(dict.fromkeys(change.origin for change in flow.changes if not change.certain)),
         tuple(dict.fromkeys(name for name, _ in flow.rebinds)),
         frozenset(flow.returns),
         frozenset(flow.draws),
@@ -488,11 +489,3 @@ def call_effects(callables: Callables, function: ast.FunctionDef | ast.AsyncFunc
 def _is_called(origin: Origin, name: str) -> bool:
     """Return whether this is the origin of what the name itself holds, not of an alias."""
     return origin[0] != "parameter" and origin[1].rpartition(".")[2] == name
-
-
-def _named_global(target: ast.Attribute | ast.Subscript) -> str:
-    """Return the name in ``globals()["name"]``, else an empty text."""
-    if not isinstance(target, ast.Subscript) or not isinstance(target.value, ast.Call):
-        return ""
-    key = target.slice.value if isinstance(target.slice, ast.Constant) else None
-    return key if dotted_name(target.value.func) == "globals" and isinstance(key, str) else ""

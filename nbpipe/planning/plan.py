@@ -112,8 +112,11 @@ class Planner:
         )
 
     def has_code_of(self, name: str, components: Iterable[KeyComponent]) -> bool:
-        """Return whether a record's components have the code and definitions that the step has now."""
-        return _code_digests(self._fixed_components(name)) == _code_digests(components)
+        """Return whether a record's components have the code and definitions that the step has now.
+
+        That is not known of steps that are not part of the request.
+        """
+        return name in self.circumstances and _code_digests(self._fixed_components(name)) == _code_digests(components)
 
     def prefetch_static_keys(self, names: Collection[str]) -> None:
         """Look up once which of these steps can have a result at all; a run, where this changes, does not."""
