@@ -90,7 +90,11 @@ def test_while_inputs_are_not_known_nothing_can_be_accepted(bench):
 
 @pytest.mark.parametrize(
     "declared, said",
-    [("-o a:json,more:json", "no output `more`"), ("-o a:bin", "as json, not as bin"), ("-o a:file", "not as file")],
+    [
+        ("-o a:json,more:json", "no output `more`"),
+        ("-o a:cloudpickle", "as json, not as cloudpickle"),
+        ("-o a:file", "not as file"),
+    ],
 )
 def test_a_result_that_lacks_what_is_declared_now_cannot_stand(bench, declared, said):
     bench.run()

@@ -270,10 +270,9 @@ def test_the_json_objects_have_the_names_of_the_contract():
     artifact = artifact_of("df", "arrow")
     steps = [step(artifacts=(artifact,), failure=FIRST_TRY.failure), dataclasses.replace(step("old"), run="r0")]
     shown = run_object(RUN, steps, 3.0, lambda reference: f"file:///{reference.basename}")
-    planned = plan_object(
-        "/n.ipynb", {row.name: row.verdict for row in PLAN if row.verdict}, {r.name: r.needs for r in PLAN}, (), "local",
-        refused={"wrong": "has an error"},
-    )  # fmt: skip
+    verdicts = {row.name: row.verdict for row in PLAN if row.verdict}
+    needs = {row.name: row.needs for row in PLAN}
+    planned = plan_object("/n.ipynb", verdicts, needs, (), "local", refused={"wrong": "has an error"})
 
     assert {"run", "status", "seconds", "saved_seconds", "steps"} <= shown.keys()
     first, old = shown["steps"]

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.machinery import PathFinder, SourceFileLoader
-from pathlib import Path
 
 from nbpipe.language.name_analysis import name_usage
 
@@ -46,17 +45,21 @@ def _exported(module: str) -> frozenset[str] | None:
 
 
 def _source(module: str) -> str | None:
-    """Return a module's text, found without importing the packages that it is in; None if it has none."""
+    """Return a module's text, found without importing the packages that it is in; None if it has none.
+
+    The standard library is a part of the running Python, as its built-in names are: the same for every notebook.
+    """
     path: list[str] | None = None
-    origin: str | None = None
+    text: str | None = None
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
-        found = PathFinder.find_spec(".".join(parts[:end]), path)
+        name = ".".join(parts[:end])
+        found = PathFinder.find_spec(name, path)
         if found is None:
             return None
         path = list(found.submodule_search_locations or ())
-        origin = found.origin if isinstance(found.loader, SourceFileLoader) else None
-    return None if origin is None else Path(origin).read_text(encoding="utf-8")
+        text = found.loader.get_source(name) if isinstance(found.loader, SourceFileLoader) else None
+    return text
 
 
 def _names_in(source: str) -> frozenset[str] | None:
