@@ -139,7 +139,9 @@ def test_a_cell_does_not_join_a_run_that_was_given_other_values(kernel, tmp_path
 
 
 def test_an_output_that_cannot_be_loaded_is_told_by_the_cell_that_reads_it(kernel, tmp_path):
-    bad = "class Bad:\n    def __reduce__(self):\n        return exec, ('raise KeyError(5)',)\n"
+    # The step's own process can load it.
+    bad = "import os\nclass Bad:\n    def __reduce__(self):\n"
+    bad += "        return exec, (f'import os\\nif os.getpid() != {os.getpid()}: raise KeyError(5)',)\n"
     kernel.run("make", f"%%step make -o x,n\n{bad}x, n = Bad(), 1")
     assert kernel.run("fine", "n").text == "1"
     assert "output `x` (cloudpickle) cannot be loaded here: KeyError: 5" in kernel.run("read", "x").error
