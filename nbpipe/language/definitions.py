@@ -160,7 +160,7 @@ def collect_definitions(
 def _ordinary_cell(source: _Source, unshared: Collection[int]) -> OrdinaryCell:
     statements = tuple(source.tree.body)
     loose = tuple(statement for statement in statements if id(statement) in unshared)
-    return OrdinaryCell(source.cell.number, statements, loose, tuple(source.lines), _is_shared(source))
+    return OrdinaryCell(source.cell.number, statements, loose, tuple(source.lines), is_shared(source.cell))
 
 
 def _define_values(shared: SharedDefinitions, loose: list[_Loose], parameters: Collection[str]) -> list[_Loose]:
@@ -243,14 +243,15 @@ def _spread_changes(shared: SharedDefinitions) -> None:
 
 def _offer(shared: SharedDefinitions, source: _Source) -> list[ast.stmt]:
     """Collect a cell's definitions and return its other statements."""
-    if _is_shared(source):
+    if is_shared(source.cell):
         _share_whole_cell(shared, source)
         return []
     return [statement for statement in source.tree.body if not _define(shared, source, statement)]
 
 
-def _is_shared(source: _Source) -> bool:
-    return marker(source.cell.source) == "shared" or "shared" in source.cell.tags
+def is_shared(cell: Cell) -> bool:
+    """Return whether a cell is shared whole with all steps."""
+    return marker(cell.source) == "shared" or "shared" in cell.tags
 
 
 def _source(cell: Cell, position: int, errors: list[Refused]) -> _Source | None:

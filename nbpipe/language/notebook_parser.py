@@ -10,7 +10,7 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
 from nbpipe.language.conditions import condition_names
-from nbpipe.language.definitions import AnalysedDefinition, collect_definitions
+from nbpipe.language.definitions import AnalysedDefinition, collect_definitions, is_shared
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults, read_step
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
 from nbpipe.language.ipython_syntax import parse_cell
@@ -184,7 +184,7 @@ def _words_of_broken_cells(cells: Iterable[Cell], errors: Iterable[Refused]) -> 
 def _broken_cells(ordinary: Iterable[Cell], errors: Iterable[Refused]) -> frozenset[int]:
     """Return the numbers of the cells that the errors are about, without cells that all steps share."""
     wrong = {error.place.cell for error in errors}
-    shared = {cell.number for cell in ordinary if marker(cell.source) == "shared" or "shared" in cell.tags}
+    shared = {cell.number for cell in ordinary if is_shared(cell)}
     return frozenset(cell for cell in wrong - shared if cell is not None)
 
 

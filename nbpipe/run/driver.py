@@ -332,7 +332,7 @@ class Driver:
 
     def _conflict(self, state: ExecutionState, outcome: Outcome) -> FileConflict | None:
         """Return why a successful attempt cannot stand: it shares a file with a step that it is not ordered with."""
-        if outcome.status is not Status.SUCCEEDED:
+        if outcome.status is not Status.SUCCEEDED or not self._files.may_concern(outcome.written):
             return None
         needs = {execution: other.record.needs for execution, other in self._table.by_id.items()}
         read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))

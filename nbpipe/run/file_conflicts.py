@@ -47,6 +47,10 @@ class FileConflicts:
         for path in written:
             self._writers[path].append(ended)
 
+    def may_concern(self, written: Iterable[str]) -> bool:
+        """Return whether an execution that wrote these files can be in a conflict at all: most runs write none."""
+        return bool(self._writers) or any(path in self._readers for path in written)
+
     def find(
         self,
         record: ExecutionRecord,
@@ -56,8 +60,6 @@ class FileConflicts:
         doubts: Iterable[str],
     ) -> FileConflict | None:
         """Return why an execution that is about to succeed may not; ``needs`` are those of all executions."""
-        if not self._writers and not any(path in self._readers for path in written):
-            return None
         above, changed = ancestors(record.id, needs), " ".join(doubts)
         touched = {*read, *(path for path in self._writers if f"`{path}` changed" in changed)}
         for path in sorted(touched & self._writers.keys()):
