@@ -6,12 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from nbpipe.history.database import Repository
 from nbpipe.history.row_mapping import GOING_ON
 from nbpipe.history.schema import claims, runs
 from nbpipe.history.sequences import next_number
+
+_AT_KEY = select(claims).where(claims.c.key == bindparam("at")).with_for_update()
+_TOKEN = select(claims.c.token).where(claims.c.key == bindparam("at")).with_for_update()
+_NEW = insert(claims)
+_DELETE = delete(claims).where(claims.c.key == bindparam("at"))
+_FREE = delete(claims).where(claims.c.key == bindparam("at"), claims.c.token == bindparam("of_token"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +70,24 @@ class ClaimRepository(Repository):
 
 def is_current(connection: Connection, claim: Claim) -> bool:
     """Return whether the claim was not taken over; an expired claim that nobody took is still current."""
-    query = select(claims.c.token).where(claims.c.key == claim.key).with_for_update()
-    return connection.scalar(query) == claim.token
+    return connection.scalar(_TOKEN, {"at": claim.key}) == claim.token
 
 
 def free(connection: Connection, claim: Claim) -> None:
     """Delete the claim if it is still the current one."""
-    connection.execute(delete(claims).where(claims.c.key == claim.key, claims.c.token == claim.token))
+    connection.execute(_FREE, {"at": claim.key, "of_token": claim.token})
 
 
 def _blocking(connection: Connection, key: str, *, now: float, dead: int | None) -> Row[Any] | None:
-    row = connection.execute(select(claims).where(claims.c.key == key).with_for_update()).first()
+    row = connection.execute(_AT_KEY, {"at": key}).first()
     return None if row is None or row.expires <= now or row.token == dead else row
 
 
 def _take(connection: Connection, key: str, *, owner: str, now: float, lease: float) -> Claim:
     token = next_number(connection, "token")
-    connection.execute(delete(claims).where(claims.c.key == key))
+    connection.execute(_DELETE, {"at": key})
     row = {"key": key, "owner": owner, "token": token, "taken": now, "expires": now + lease}
-    connection.execute(insert(claims).values(row))
+    connection.execute(_NEW, row)
     return Claim(key, owner, token)
 
 

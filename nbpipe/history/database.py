@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Insert, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -233,7 +234,12 @@ def chunks(values: Sequence[str]) -> Iterator[list[str]]:
 def insert_absent(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows whose primary key is missing, even if another writer inserts them concurrently."""
     if rows:
-        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+        connection.execute(_insertion(table), rows)
+
+
+@cache
+def _insertion(table: Table) -> Insert:
+    return sqlite.insert(table).on_conflict_do_nothing()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from nbpipe.codec import decode, encode, encode_sparse, pack, unpack
 from nbpipe.errors import REPAIR, HistoryDamaged
@@ -33,6 +33,17 @@ from nbpipe.model import (
 # How many entries are read at once, and about how many compressed bytes of them; readers come back for the rest.
 BATCH = 5_000
 _BATCH_BYTES = 1 << 20
+_READ = (
+    select(events)
+    .where(events.c.run == bindparam("of_run"), events.c.number > bindparam("after"))
+    .order_by(events.c.number)
+    .limit(bindparam("most"))
+)
+_LENGTH = select(runs.c.events).where(runs.c.id == bindparam("of_run"))
+_COUNT = update(runs).where(runs.c.id == bindparam("of_run")).values(events=runs.c.events + bindparam("added"))
+_COUNT_ON = _COUNT.returning(runs.c.events)
+_NEW = insert(events)
+_REACH = update(attempts).where(attempts.c.id == bindparam("attempt")).values(pieces=bindparam("reach"))
 
 
 class EventKind(StrEnum):
@@ -54,9 +65,8 @@ class EventLog(Repository):
 
         An empty list says that there are no more. Raise HistoryDamaged if an entry is missing or cannot be read.
         """
-        query = select(events).where(events.c.run == run, events.c.number > after)
         with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(events.c.number).limit(limit))
+            rows = connection.execute(_READ, {"of_run": run, "after": after, "most": limit})
             found, size = [], 0
             for expected, row in enumerate(rows, after + 1):
                 found.append(_event_from(row, expected))
@@ -84,24 +94,23 @@ class EventLog(Repository):
 
 
 def _length(connection: Connection, run: str) -> int:
-    return connection.scalar(select(runs.c.events).where(runs.c.id == run)) or 0
+    return connection.scalar(_LENGTH, {"of_run": run}) or 0
 
 
 def append(connection: Connection, run: str, facts: Sequence[RunFact], now: float) -> None:
     """Add entries to a run's log inside the caller's transaction."""
     if not facts:
         return
-    statement = update(runs).where(runs.c.id == run).values(events=runs.c.events + len(facts))
-    last = connection.execute(statement.returning(runs.c.events)).scalar()
+    last = connection.scalar(_COUNT_ON, {"of_run": run, "added": len(facts)})
     if last is None:
         message = f"the history is damaged: it holds no run {run}, so its events cannot be recorded"
         raise HistoryDamaged(message, REPAIR)
     first = last - len(facts) + 1
     rows = [{"run": run, "number": number, "time": now, **_row_of(fact)} for number, fact in enumerate(facts, first)]
-    connection.execute(insert(events), rows)
+    connection.execute(_NEW, rows)
     reach = {fact.attempt: fact.last for fact in facts if isinstance(fact, OutputWritten)}
     for attempt, pieces in reach.items():
-        connection.execute(update(attempts).where(attempts.c.id == attempt).values(pieces=pieces))
+        connection.execute(_REACH, {"attempt": attempt, "reach": pieces})
 
 
 def execution_changed(record: ExecutionRecord) -> ExecutionChanged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -33,6 +33,27 @@ from nbpipe.model import Artifact, ExecutionRecord, Status
 _FIXED = ("id", "run", "step", "pipeline", "number")
 _CHANGE = update(executions).where(executions.c.id == bindparam("_id"))
 _FORGET = delete(outputs).where(outputs.c.execution == bindparam("_id"))
+_NEW = insert(executions)
+_NEW_OUTPUTS = insert(outputs)
+_AMONG = executions.c.id.in_(bindparam("ids", expanding=True))
+_STATES = select(executions.c.id, executions.c.status, executions.c.current).where(_AMONG).with_for_update()
+_PLACES = select(runs.c.id, runs.c.number, runs.c.pipeline).where(runs.c.id.in_(bindparam("ids", expanding=True)))
+_OUTPUTS = (
+    select(outputs)
+    .where(outputs.c.execution.in_(bindparam("ids", expanding=True)))
+    .order_by(outputs.c.execution, outputs.c.position)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is stored of an execution; it is ``current`` until a newer one of its step replaces it."""
+
+    status: Status
+    current: bool
+
+    def may_become(self, status: Status) -> bool:
+        return not self.status.terminal or self.status == status
 
 
 class ExecutionRepository(Repository):
@@ -182,11 +203,10 @@ def write(connection: Connection, records: Sequence[ExecutionRecord], now: float
     One that has ended keeps its status, and one that was replaced stays replaced, whatever is written later.
     """
     latest = {record.id: record for record in records}
-    statuses = _statuses(connection, list(latest))
-    replaced = _replaced(connection, statuses)
+    present = _states(connection, list(latest))
     accepted = [
-        replace(record, current=False) if record.id in replaced else record
-        for record in latest.values() if may_become(statuses.get(record.id), record.status)
+        record if record.id not in present or present[record.id].current else replace(record, current=False)
+        for record in latest.values() if record.id not in present or present[record.id].may_become(record.status)
     ]  # fmt: skip
     texts = text_pool.TextPool()
     places = _places(connection, dict.fromkeys(record.run for record in accepted))
@@ -196,15 +216,15 @@ def write(connection: Connection, records: Sequence[ExecutionRecord], now: float
         for record in accepted
     ]
     texts.store(connection)
-    _insert(connection, [row for row in rows if row["id"] not in statuses])
-    _change(connection, [row for row in rows if row["id"] in statuses])
+    _insert(connection, [row for row in rows if row["id"] not in present])
+    _change(connection, [row for row in rows if row["id"] in present])
     output_rows = [
         output_to_row(record, position) | places[record.run]
         for record in accepted
         for position in range(len(record.artifacts))
     ]
     if output_rows:
-        connection.execute(insert(outputs), output_rows)
+        connection.execute(_NEW_OUTPUTS, output_rows)
     _log(connection, accepted, now)
 
 
@@ -217,14 +237,10 @@ def supersede(connection: Connection, ids: Sequence[str], now: float) -> None:
         _log(connection, read(connection, select(executions).where(executions.c.id.in_(changed_ids))), now)
 
 
-def status_of(connection: Connection, execution: str) -> Status | None:
-    """Return the execution's current status."""
-    return _statuses(connection, [execution]).get(execution)
-
-
-def may_become(present: Status | None, status: Status) -> bool:
+def may_become(connection: Connection, execution: str, status: Status) -> bool:
     """Return whether an execution may change to this status: a final status stays."""
-    return present is None or not present.terminal or present == status
+    present = _states(connection, [execution]).get(execution)
+    return present is None or present.may_become(status)
 
 
 def _log(connection: Connection, changed: Sequence[ExecutionRecord], now: float) -> None:
@@ -237,7 +253,7 @@ def _log(connection: Connection, changed: Sequence[ExecutionRecord], now: float)
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
-        connection.execute(insert(executions), rows)
+        connection.execute(_NEW, rows)
 
 
 def _change(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -248,27 +264,19 @@ def _change(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         connection.execute(_FORGET, ids)
 
 
-def _statuses(connection: Connection, ids: Sequence[str]) -> dict[str, Status]:
-    statuses: dict[str, Status] = {}
+def _states(connection: Connection, ids: Sequence[str]) -> dict[str, _State]:
+    states: dict[str, _State] = {}
     for chunk in chunks(ids):
-        query = select(executions.c.id, executions.c.status).where(executions.c.id.in_(chunk))
-        statuses.update((row.id, Status(row.status)) for row in connection.execute(query.with_for_update()))
-    return statuses
-
-
-def _replaced(connection: Connection, ids: Iterable[str]) -> set[str]:
-    replaced: set[str] = set()
-    for chunk in chunks(list(ids)):
-        query = select(executions.c.id).where(executions.c.id.in_(chunk), executions.c.current.is_not(true()))
-        replaced.update(connection.scalars(query))
-    return replaced
+        rows = connection.execute(_STATES, {"ids": chunk})
+        states.update((row.id, _State(Status(row.status), row.current)) for row in rows)
+    return states
 
 
 def _places(connection: Connection, run_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     ids = list(run_ids)
     columns: dict[str, dict[str, Any]] = {}
     for chunk in chunks(ids):
-        rows = connection.execute(select(runs.c.id, runs.c.number, runs.c.pipeline).where(runs.c.id.in_(chunk)))
+        rows = connection.execute(_PLACES, {"ids": chunk})
         columns.update((row.id, {"number": row.number, "pipeline": row.pipeline}) for row in rows)
     for run in ids:
         if run not in columns:
@@ -295,8 +303,7 @@ def _newest_of_each(pipeline: str, *, done: bool = True) -> Subquery:
 def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[ExecutionRecord]:
     artifacts: dict[str, list[Artifact]] = defaultdict(list)
     for chunk in chunks([row.id for row in rows]):
-        query = select(outputs).where(outputs.c.execution.in_(chunk)).order_by(outputs.c.execution, outputs.c.position)
-        for row in connection.execute(query):
+        for row in connection.execute(_OUTPUTS, {"ids": chunk}):
             artifacts[row.execution].append(artifact_from(row))
     components = text_pool.load_components(connection, [row.components for row in rows])
     observed = text_pool.load_observed(connection, [row.observed for row in rows])

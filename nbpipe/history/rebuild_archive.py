@@ -137,7 +137,7 @@ def _restore(connection: Connection, result: ArchivedResult, archived: ArchivedR
     execution, attempt, when = result.execution, result.attempt, result.committed
     if connection.scalar(select(run_rows.c.id).where(run_rows.c.id == attempt.run)) is None:
         _restore_run(connection, archived or lost_run(attempt.run), when)
-    elif not executions.may_become(executions.status_of(connection, execution.id), execution.status):
+    elif not executions.may_become(connection, execution.id, execution.status):
         return False
     # What it needed was restored before, or is lost; the log has what exists.
     executions.write(connection, [_beside_others(connection, execution, when)], when)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, insert, select, true, update
 
 from nbpipe.history import text_pool
 from nbpipe.history.database import Repository, chunks
@@ -34,14 +34,14 @@ class ResultRepository(Repository):
         results: dict[str, CachedResult] = {}
         with self._database.reading() as connection:
             for chunk in chunks(keys):
-                results.update(_newest(connection, entries.c.key.in_(chunk)))
+                results.update(_by_key(connection, _NEWEST, {"keys": chunk}))
         return results
 
     def candidates(self, key: str) -> list[CachedResult]:
         """Return all results that are offered under a key, newest first; they differ in their observations."""
         with self._database.reading() as connection:
             # A damaged index may lead to the row of another key.
-            return [hit for hit in _hits(connection, (entries.c.key == key) & _OFFERED) if hit.key == key]
+            return [hit for hit in _hits(connection, _CANDIDATES, {"at": key}) if hit.key == key]
 
     def accept(self, attempt: str, offers: Sequence[ReuseEntry], accepted: str, now: float) -> None:
         """Offer an earlier attempt's result under other keys too; ``accepted`` says who accepted it, and why."""
@@ -50,20 +50,16 @@ class ResultRepository(Repository):
 
     def hits_of_run(self, run: str) -> dict[str, CachedResult]:
         """Return what :meth:`lookup` would for every key of the results that the run's steps made or reused."""
-        of_run = (executions.c.run == run) & executions.c.done.is_(true()) & executions.c.key.is_not(None)
-        mine = select(executions.c.key).where(of_run)
-        theirs = select(entries.c.attempt).where(entries.c.key.in_(mine), _OFFERED)
-        keys = select(entries.c.key).where(entries.c.attempt.in_(theirs), _OFFERED)
         with self._database.reading() as connection:
-            return _newest(connection, entries.c.key.in_(keys))
+            return _by_key(connection, _NEWEST_OF_RUN, {"of_run": run})
 
     def static_known(self, static_keys: Sequence[str]) -> set[str]:
         """Return those static keys under which some result is offered."""
         offered: set[str] = set()
         with self._database.reading() as connection:
             for chunk in chunks(static_keys):
-                query = select(entries.c.static_key).where(entries.c.static_key.in_(chunk), _OFFERED).distinct()
-                offered.update(key for key in connection.scalars(query).all() if key is not None)
+                known = connection.scalars(_STATIC, {"keys": chunk}).all()
+                offered.update(key for key in known if key is not None)
         return offered
 
     def newest_result(self, pipeline: str, step: str) -> CachedResult | None:
@@ -125,15 +121,25 @@ def add_reuse_entries(
     ]  # fmt: skip
     texts.store(connection)
     if rows:
-        connection.execute(insert(entries), rows)
+        connection.execute(_NEW, rows)
 
 
-def _newest(connection: Connection, condition: ColumnElement[bool]) -> dict[str, CachedResult]:
+def _by_key(connection: Connection, query: Select[Any], values: dict[str, Any]) -> dict[str, CachedResult]:
+    return {hit.key: hit for hit in _hits(connection, query, values)}
+
+
+def _hits(connection: Connection, query: Select[Any], values: dict[str, Any]) -> list[CachedResult]:
+    rows = connection.execute(query, values).all()
+    observed = text_pool.load_observed(connection, [row.observed for row in rows])
+    return [hit_from(row, row.under, observed[row.observed], row.accepted) for row in rows]
+
+
+def _select_newest(condition: ColumnElement[bool]) -> Select[Any]:
     newest = select(func.max(entries.c.id)).where(condition, _OFFERED).group_by(entries.c.key)
-    return {hit.key: hit for hit in _hits(connection, entries.c.id.in_(newest))}
+    return _select_hits(entries.c.id.in_(newest))
 
 
-def _hits(connection: Connection, condition: ColumnElement[bool]) -> list[CachedResult]:
+def _select_hits(condition: ColumnElement[bool]) -> Select[Any]:
     columns: tuple[Any, ...] = (
         entries.c.key.label("under"),
         entries.c.observed,
@@ -147,11 +153,21 @@ def _hits(connection: Connection, condition: ColumnElement[bool]) -> list[Cached
         attempts.c.artifacts,
     )
     selected = select(*columns).join(attempts, attempts.c.id == entries.c.attempt)
-    query = (
-        selected.join(executions, executions.c.id == attempts.c.execution)
-        .where(condition)
-        .order_by(entries.c.id.desc())
-    )
-    rows = connection.execute(query).all()
-    observed = text_pool.load_observed(connection, [row.observed for row in rows])
-    return [hit_from(row, row.under, observed[row.observed], row.accepted) for row in rows]
+    selected = selected.join(executions, executions.c.id == attempts.c.execution)
+    return selected.where(condition).order_by(entries.c.id.desc())
+
+
+def _select_newest_of_run() -> Select[Any]:
+    of_run = (executions.c.run == bindparam("of_run")) & executions.c.done.is_(true()) & executions.c.key.is_not(None)
+    theirs = select(entries.c.attempt).where(entries.c.key.in_(select(executions.c.key).where(of_run)), _OFFERED)
+    keys = select(entries.c.key).where(entries.c.attempt.in_(theirs), _OFFERED)
+    return _select_newest(entries.c.key.in_(keys))
+
+
+# Built once: building a statement takes longer than executing it.
+_KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
+_NEWEST = _select_newest(entries.c.key.in_(_KEYS))
+_NEWEST_OF_RUN = _select_newest_of_run()
+_CANDIDATES = _select_hits((entries.c.key == bindparam("at")) & _OFFERED)
+_STATIC = select(entries.c.static_key).where(entries.c.static_key.in_(_KEYS), _OFFERED).distinct()
+_NEW = insert(entries)

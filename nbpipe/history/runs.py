@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, update
 
 from nbpipe.history import event_log, pipelines, text_pool
 from nbpipe.history.database import Repository, chunks
@@ -14,6 +14,11 @@ from nbpipe.history.row_mapping import GOING_ON, git_to_json, run_from, to_json
 from nbpipe.history.schema import executions, runs
 from nbpipe.history.sequences import next_number
 from nbpipe.model import GitState, PipelineRecord, RunChanged, RunRecord, Status
+
+_CANCELLED = select(runs.c.cancel_asked).where(runs.c.id == bindparam("of_run"))
+_CANCELLED_EXECUTIONS = select(executions.c.id).where(
+    executions.c.run == bindparam("of_run"), executions.c.cancel_asked.is_not(None)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +94,9 @@ class RunRepository(Repository):
 
     def cancel_requests(self, run: str) -> CancelRequests:
         """Return the requested cancellations of a run."""
-        query = select(executions.c.id).where(executions.c.run == run, executions.c.cancel_asked.is_not(None))
         with self._database.reading() as connection:
-            run_asked = connection.scalar(select(runs.c.cancel_asked).where(runs.c.id == run)) is not None
-            return CancelRequests(run_asked, frozenset(connection.scalars(query)))
+            run_asked = connection.scalar(_CANCELLED, {"of_run": run}) is not None
+            return CancelRequests(run_asked, frozenset(connection.scalars(_CANCELLED_EXECUTIONS, {"of_run": run})))
 
     def last(self, pipeline: str | None = None) -> RunRecord | None:
         """Return the newest run, of this pipeline if one is given."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, bindparam, update
 
 from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history.schema import counters
+
+_STEP = update(counters).where(counters.c.name == bindparam("counter")).values(value=counters.c.value + 1)
+_NEXT = _STEP.returning(counters.c.value)
 
 
 def raise_to(connection: Connection, name: str, value: int) -> None:
@@ -16,8 +19,7 @@ def raise_to(connection: Connection, name: str, value: int) -> None:
 
 def next_number(connection: Connection, name: str) -> int:
     """Return the counter's next value; two writers never get the same one."""
-    step = update(counters).where(counters.c.name == name).values(value=counters.c.value + 1)
-    number: int | None = connection.scalar(step.returning(counters.c.value))
+    number: int | None = connection.scalar(_NEXT, {"counter": name})
     if number is None:
         raise HistoryDamaged(f"the history is damaged: it does not count any {name} more", REPAIR)
     return number

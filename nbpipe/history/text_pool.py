@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from nbpipe.codec import convert, pack, unpack
 from nbpipe.history.database import chunks, insert_absent
@@ -19,6 +19,9 @@ from nbpipe.model import KeyComponent, Observation, ObservationKind
 _LONG = 2048
 _COMPONENTS = tuple[tuple[str, str, str, str, bool], ...]
 _OBSERVED = tuple[tuple[ObservationKind, str, str, str], ...]
+_AMONG = texts.c.digest.in_(bindparam("names", expanding=True))
+_STORED = select(texts.c.digest).where(_AMONG)
+_TEXTS = select(texts.c.digest, texts.c.text).where(_AMONG)
 
 
 class TextPool:
@@ -51,7 +54,7 @@ class TextPool:
         """Write the texts that are not stored yet."""
         stored: set[str] = set()
         for chunk in chunks(list(self._by_digest)):
-            stored.update(connection.scalars(select(texts.c.digest).where(texts.c.digest.in_(chunk))).all())
+            stored.update(connection.scalars(_STORED, {"names": chunk}).all())
         rows = [{"digest": name, "text": pack(text)} for name, text in self._by_digest.items() if name not in stored]
         insert_absent(connection, texts, rows)
 
@@ -94,7 +97,7 @@ def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
     """Return what was stored under each name."""
     values: dict[str, Any] = {}
     for chunk in chunks(names):
-        rows = connection.execute(select(texts.c.digest, texts.c.text).where(texts.c.digest.in_(chunk))).all()
+        rows = connection.execute(_TEXTS, {"names": chunk}).all()
         values.update((row.digest, text_from(row.digest, row.text)) for row in rows)
     lost = next((name for name in names if name not in values), None)
     if lost is not None:
