@@ -538,6 +538,21 @@ class TestWhatKernelsAreTold:
         assert "pandas" not in way["imported"]["numpy"]
         assert not {"IPython", "ipykernel", "os", "pandas"} & set(way["imported"]["pandas"])
 
+    def test_what_a_step_begins_with_is_loaded_before_the_fork_for_its_own_workspace_only(self, told, tmp_path):
+        # What was there before the fork is frozen, and not listed.
+        code = """
+            import gc, sys
+            runtime = sys.modules["nbpipe.execution.kernel_runtime.step_runtime"]
+            told = {"ahead": not any(each is runtime for each in gc.get_objects()), "from": runtime.__file__}
+        """
+        mine = told(code)
+        assert mine["ahead"], mine
+        (tmp_path / "other").mkdir()
+        theirs = Told(tmp_path / "other")(code)
+        assert theirs["forked"]
+        assert not theirs["ahead"]
+        assert theirs["from"].startswith(str(tmp_path / "other"))
+
     def test_bare_is_what_a_fresh_kernel_has(self, told, monkeypatch):
         code = """
             import sys

@@ -121,7 +121,8 @@ def _execute(
 ) -> None:
     """Run the job's notebook in its kernel, with its timeout."""
     directory.write_job(job)
-    loading = write_bundle(Path(job.store)).loading
+    runtime = write_bundle(Path(job.store))
+    loading = runtime.loading
     for cell in progress.notebook.cells:
         if cell.metadata.get("nbpipe", {}).get("role") == "setup":
             cell.source = _SETUP.format(loading=loading, job=str(directory.job))
@@ -135,7 +136,7 @@ def _execute(
             directory.path, wrote=lambda number: report(AttemptOutputWritten(job.attempt, number))
         ) as events:
             notebook_engine.run_notebook(
-                notebook_engine.ExecutionContext(job, attempt, progress, directory.log, events, ahead)
+                notebook_engine.ExecutionContext(job, attempt, progress, directory.log, events, runtime, ahead)
             )
     finally:
         clock.cancel()

@@ -29,6 +29,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from nbpipe.data.event_writer import EventFileWriter
 from nbpipe.execution.attempt.attempt_registry import ActiveAttempt
+from nbpipe.execution.attempt.runtime_bundle import RuntimeBundle
 from nbpipe.execution.kernel_runtime.step_api import MIME
 from nbpipe.execution.kernels import standby_kernel
 from nbpipe.execution.kernels.kernel_manager import KernelStartError, StepKernelManager, StepKernelSpec
@@ -92,13 +93,17 @@ class NotebookExecution:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionContext:
-    """The context of one execution; ``ahead`` is code that kernels for later steps may run in advance."""
+    """The context of one execution: ``runtime`` is the archive that its kernel loads.
+
+    ``ahead`` is code that kernels for later steps may run in advance.
+    """
 
     job: Job
     attempt: ActiveAttempt
     progress: NotebookExecution
     log_path: Path
     events: EventFileWriter
+    runtime: RuntimeBundle
     ahead: str = ""
 
 
@@ -310,7 +315,7 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
         """Run the cells and record the progress in the context."""
         progress = context.progress
         progress.notebook = nb_man.nb
-        spec = _kernel_spec(context.job, context.ahead)
+        spec = _kernel_spec(context)
         kernel = standby_kernel.HERE.take(spec) or kernel_manager_class(spec)
         context.attempt.runs_on(kernel)
         client = StepNotebookClient(
@@ -330,9 +335,10 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
                 write_file(context.log_path, message, durable=False)
 
 
-def _kernel_spec(job: Job, ahead: str) -> StepKernelSpec:
+def _kernel_spec(context: ExecutionContext) -> StepKernelSpec:
+    job, runtime = context.job, (str(context.runtime.path), context.runtime.digest)
     local = frozenset(module.name.partition(".")[0] for module in job.modules)
-    return StepKernelSpec(job.kernel, job.env, job.cwd, job.memory, job.preload, local, ahead)
+    return StepKernelSpec(job.kernel, job.env, job.cwd, job.memory, job.preload, local, runtime, context.ahead)
 
 
 def _quiet_logger() -> logging.Logger:

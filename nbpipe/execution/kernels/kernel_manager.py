@@ -46,8 +46,8 @@ class StepKernelSpec:
     """The requirements of a kernel: ``command`` contains ``{connection_file}``, ``env`` is the whole environment.
 
     ``memory`` is a limit in bytes including child processes, None for no limit. ``preload`` names what the run's steps
-    import, ``local`` the author's own modules, which are never preloaded. ``ahead`` is the code that a standby kernel
-    runs in advance: what each step begins with.
+    import, ``local`` the author's own modules, which are never preloaded. ``runtime`` is the path and SHA-256 of the
+    archive of what each step begins with, and ``ahead`` the code that a standby kernel runs in advance.
     """
 
     command: tuple[str, ...]
@@ -56,6 +56,7 @@ class StepKernelSpec:
     memory: int | None = None
     preload: tuple[str, ...] = ()
     local: frozenset[str] = frozenset()
+    runtime: tuple[str, str] = ("", "")
     ahead: str = ""
 
 
@@ -191,7 +192,7 @@ class StepKernelManager(AsyncKernelManager):
             self.write_connection_file()
             command, spec = tuple(self.format_kernel_cmd()), self.spec
             start = supervisor_handle.LaunchRequest(
-                command, spec.env, spec.cwd, self.directory, self.log_file, spec.memory
+                command, spec.env, spec.cwd, self.directory, self.log_file, spec.memory, spec.runtime
             )
             self._supervised.supervisor = zygote_pool.HERE.start(start, spec.preload, spec.local)
 

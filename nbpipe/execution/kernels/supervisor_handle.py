@@ -43,7 +43,8 @@ class LaunchRequest:
     """How to start a kernel: ``command`` is complete, ``env`` is the whole environment.
 
     ``directory`` is removed after the kernel, ``log`` receives what it writes outside of its cells. ``memory`` is the
-    limit in bytes including child processes, None for no limit.
+    limit in bytes including child processes, None for no limit. ``runtime`` is the path and the SHA-256 of the archive
+    whose modules the kernel will import first, and may be given at its start.
     """
 
     command: tuple[str, ...]
@@ -52,6 +53,7 @@ class LaunchRequest:
     directory: str
     log: IO[bytes]
     memory: int | None = None
+    runtime: tuple[str, str] = ("", "")
 
 
 class SupervisorHandle:
@@ -206,6 +208,7 @@ def request(launch: LaunchRequest, local: Iterable[str]) -> bytes:
         "cwd": launch.cwd,
         "directory": launch.directory,
         "memory": launch.memory,
+        "runtime": launch.runtime,
         "local": list(local),
     }
     return json.dumps(payload).encode() + b"\n"

@@ -3,8 +3,9 @@
 It runs in the step's interpreter and needs ipykernel there. Its standard input is a socket to the worker: each message
 passes two descriptors, a supervisor's socket and a log, for which it forks a supervisor
 (:mod:`nbpipe.execution.kernels.supervisor`), which reads its request from the supervisor's socket and forks the kernel.
-The modules to import are on the command line, and are imported while no kernel is requested. The zygote ends when the
-worker's end of the socket has closed and its supervisors have ended.
+On the command line are the path and the SHA-256 of the archive of what each step begins with, and the modules to
+import, which are imported while no kernel is requested. The zygote ends when the worker's end of the socket has closed
+and its supervisors have ended.
 
 Forking is safe in a process with one thread, so it only imports, calls nothing, and checks after each import whether a
 thread was started. Any error ends it: the worker knows what it was importing, and omits that from the next one. A
@@ -26,6 +27,7 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -62,15 +64,22 @@ _OURS = ("linecache", "pickle", "zipfile", "importlib.resources", "dataclasses",
 # jemalloc, part of pyarrow, takes its locks before a fork and restarts its thread in the child.
 _HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 _INLINE = "module://matplotlib_inline.backend_inline"
+_RUNTIME = "nbpipe.execution.kernel_runtime.step_runtime"
 
 
 @dataclass(slots=True)
 class _Loaded:
-    """What this process has imported, and the conditions under which kernels may be forked from it."""
+    """What this process has imported, and the conditions under which kernels may be forked from it.
+
+    ``runtime`` is the path and the digest of the archive that ``provided`` was loaded from: nbpipe's modules for steps,
+    which this process does not use.
+    """
 
     bare: frozenset[str]
     watch: ImportGraphRecorder
     environment: dict[str, str]
+    runtime: tuple[str, str]
+    provided: Mapping[str, ModuleType]
     stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def note(self) -> None:
@@ -226,18 +235,45 @@ def _load_bare(watch: ImportGraphRecorder) -> None:
     _require_one_thread("ipykernel")
 
 
+def _load_runtime(path: str, digest: str) -> Mapping[str, ModuleType]:
+    """Return nbpipe's modules for steps, loaded beside this process's own ones of the same names; none if damaged."""
+    try:
+        if hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
+            return {}
+    except OSError:
+        return {}
+    ours = _take_nbpipe()
+    sys.path.insert(0, path)
+    try:
+        importlib.import_module(_RUNTIME)
+    finally:
+        sys.path.remove(path)
+        provided = _take_nbpipe()
+        sys.modules.update(ours)
+    return provided
+
+
+def _take_nbpipe() -> dict[str, ModuleType]:
+    """Remove nbpipe's modules, and return them: a step uses the shipped archive, or what its environment has."""
+    names = [name for name in sys.modules if name.partition(".")[0] == "nbpipe"]
+    return {name: sys.modules.pop(name) for name in names}
+
+
 def main() -> None:
-    """Run a zygote; the arguments name the modules to import. Also the main function of its supervisors and kernels."""
+    """Run a zygote with what its arguments name. Also the main function of its supervisors and kernels."""
+    path, digest, *modules = sys.argv[1:]
     environment = dict(os.environ)
     watch = ImportGraphRecorder()
     _load_bare(watch)
+    with watch:
+        provided = _load_runtime(path, digest)
     # As a kernel does before the first import: the library reads it only once.
     os.environ.setdefault("MPLBACKEND", _INLINE)
-    loaded = _Loaded(frozenset(sys.modules), watch, environment)
+    loaded = _Loaded(frozenset(sys.modules), watch, environment, (path, digest), provided)
     loaded.note()
     gc.collect()
     gc.freeze()
-    _Forks(sys.argv[1:], loaded).serve()
+    _Forks(modules, loaded).serve()
     become_kernel(*keep(loaded), loaded)
 
 
@@ -284,7 +320,9 @@ def become_kernel(request: dict[str, Any], requests: supervisor.SupervisorReques
     tempfile.tempdir = None
     sys.argv[:] = [_launcher(), *request["arguments"]]
     sys.orig_argv[:] = request["command"]
-    _forget_ourselves()
+    _take_nbpipe()
+    if tuple(request["runtime"]) == loaded.runtime:
+        sys.modules.update(loaded.provided)
     _reseed()
     sys.modules[WARM] = _warm_module(loaded)
     app = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance(parent_handle=supervisor_pid)
@@ -299,12 +337,6 @@ def become_kernel(request: dict[str, Any], requests: supervisor.SupervisorReques
 def _launcher() -> str:
     spec = importlib.util.find_spec("ipykernel_launcher")
     return (spec.origin if spec else None) or "ipykernel_launcher.py"
-
-
-def _forget_ourselves() -> None:
-    """Remove nbpipe's modules: a step uses the shipped bundle, or what its environment has."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "nbpipe"]:
-        del sys.modules[name]
 
 
 def _reseed() -> None:

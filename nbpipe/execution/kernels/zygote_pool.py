@@ -59,7 +59,7 @@ class _Zygote:
         self.control, its = socket.socketpair()
         with its:
             self.process = subprocess.Popen(
-                [*key.interpreter, "-c", _BOOT, supervisor_handle.ROOT, *preload],
+                [*key.interpreter, "-c", _BOOT, supervisor_handle.ROOT, *launch.runtime, *preload],
                 stdin=its.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
