@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
@@ -26,13 +27,15 @@ from nbpipe.model import (
 
 Told = RunGrown | MetricsLogged | OutputWritten
 
-# Statements of each attempt are built once: building one takes longer than executing it.
-_STATUS = select(attempts.c.status).where(attempts.c.id == bindparam("attempt")).with_for_update()
-_NEW = insert(attempts)
-_CHANGE = update(attempts).where(attempts.c.id == bindparam("_id"))
-_RUN_STATUS = select(runs.c.status).where(runs.c.id == bindparam("run")).with_for_update()
-_SUCCESS = select(attempts.c.id).where(
-    attempts.c.execution == bindparam("execution"), attempts.c.status == Status.SUCCEEDED.value
+# Statements are built when first used, and once: building one takes longer than executing it.
+_STATUS = cache(lambda: select(attempts.c.status).where(attempts.c.id == bindparam("attempt")).with_for_update())
+_NEW = cache(lambda: insert(attempts))
+_CHANGE = cache(lambda: update(attempts).where(attempts.c.id == bindparam("_id")))
+_RUN_STATUS = cache(lambda: select(runs.c.status).where(runs.c.id == bindparam("run")).with_for_update())
+_SUCCESS = cache(
+    lambda: select(attempts.c.id).where(
+        attempts.c.execution == bindparam("execution"), attempts.c.status == Status.SUCCEEDED.value
+    )
 )
 
 
@@ -134,15 +137,15 @@ def write(connection: Connection, run: str, records: Sequence[AttemptRecord], no
             continue
         row = attempt_to_row(record)
         if present is None:
-            connection.execute(_NEW, row)
+            connection.execute(_NEW(), row)
         else:
-            connection.execute(_CHANGE, row | {"_id": row.pop("id")})
+            connection.execute(_CHANGE(), row | {"_id": row.pop("id")})
         changed.append(AttemptChanged(record))
     event_log.append(connection, run, changed, now)
 
 
 def _status_of(connection: Connection, attempt: str) -> Status | None:
-    status = connection.scalar(_STATUS, {"attempt": attempt})
+    status = connection.scalar(_STATUS(), {"attempt": attempt})
     return None if status is None else Status(status)
 
 
@@ -150,12 +153,12 @@ def _in_time(connection: Connection, attempt: AttemptRecord, execution: Executio
     if claim is not None and not claims.is_current(connection, claim):
         return False
     # A run that was closed accepts no more results: what has ended stays unchanged.
-    run_status = connection.scalar(_RUN_STATUS, {"run": attempt.run})
+    run_status = connection.scalar(_RUN_STATUS(), {"run": attempt.run})
     if run_status is not None and Status(run_status).terminal:
         return False
     present = _status_of(connection, attempt.id)
     if present is None or present.terminal:
         return False
-    if connection.scalar(_SUCCESS, {"execution": execution.id}) is not None:
+    if connection.scalar(_SUCCESS(), {"execution": execution.id}) is not None:
         return False
     return executions.may_become(connection, execution.id, execution.status)

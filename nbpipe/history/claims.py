@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
@@ -13,11 +14,11 @@ from nbpipe.history.row_mapping import GOING_ON
 from nbpipe.history.schema import claims, runs
 from nbpipe.history.sequences import next_number
 
-_AT_KEY = select(claims).where(claims.c.key == bindparam("at")).with_for_update()
-_TOKEN = select(claims.c.token).where(claims.c.key == bindparam("at")).with_for_update()
-_NEW = insert(claims)
-_DELETE = delete(claims).where(claims.c.key == bindparam("at"))
-_FREE = delete(claims).where(claims.c.key == bindparam("at"), claims.c.token == bindparam("of_token"))
+_AT_KEY = cache(lambda: select(claims).where(claims.c.key == bindparam("at")).with_for_update())
+_TOKEN = cache(lambda: select(claims.c.token).where(claims.c.key == bindparam("at")).with_for_update())
+_NEW = cache(lambda: insert(claims))
+_DELETE = cache(lambda: delete(claims).where(claims.c.key == bindparam("at")))
+_FREE = cache(lambda: delete(claims).where(claims.c.key == bindparam("at"), claims.c.token == bindparam("of_token")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +71,24 @@ class ClaimRepository(Repository):
 
 def is_current(connection: Connection, claim: Claim) -> bool:
     """Return whether the claim was not taken over; an expired claim that nobody took is still current."""
-    return connection.scalar(_TOKEN, {"at": claim.key}) == claim.token
+    return connection.scalar(_TOKEN(), {"at": claim.key}) == claim.token
 
 
 def free(connection: Connection, claim: Claim) -> None:
     """Delete the claim if it is still the current one."""
-    connection.execute(_FREE, {"at": claim.key, "of_token": claim.token})
+    connection.execute(_FREE(), {"at": claim.key, "of_token": claim.token})
 
 
 def _blocking(connection: Connection, key: str, *, now: float, dead: int | None) -> Row[Any] | None:
-    row = connection.execute(_AT_KEY, {"at": key}).first()
+    row = connection.execute(_AT_KEY(), {"at": key}).first()
     return None if row is None or row.expires <= now or row.token == dead else row
 
 
 def _take(connection: Connection, key: str, *, owner: str, now: float, lease: float) -> Claim:
     token = next_number(connection, "token")
-    connection.execute(_DELETE, {"at": key})
+    connection.execute(_DELETE(), {"at": key})
     row = {"key": key, "owner": owner, "token": token, "taken": now, "expires": now + lease}
-    connection.execute(_NEW, row)
+    connection.execute(_NEW(), row)
     return Claim(key, owner, token)
 
 

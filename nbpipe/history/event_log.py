@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
@@ -33,17 +34,25 @@ from nbpipe.model import (
 # How many entries are read at once, and about how many compressed bytes of them; readers come back for the rest.
 BATCH = 5_000
 _BATCH_BYTES = 1 << 20
-_READ = (
-    select(events)
-    .where(events.c.run == bindparam("of_run"), events.c.number > bindparam("after"))
-    .order_by(events.c.number)
-    .limit(bindparam("most"))
+_READ = cache(
+    lambda: (
+        select(events)
+        .where(events.c.run == bindparam("of_run"), events.c.number > bindparam("after"))
+        .order_by(events.c.number)
+        .limit(bindparam("most"))
+    )
 )
-_LENGTH = select(runs.c.events).where(runs.c.id == bindparam("of_run"))
-_COUNT = update(runs).where(runs.c.id == bindparam("of_run")).values(events=runs.c.events + bindparam("added"))
-_COUNT_ON = _COUNT.returning(runs.c.events)
-_NEW = insert(events)
-_REACH = update(attempts).where(attempts.c.id == bindparam("attempt")).values(pieces=bindparam("reach"))
+_LENGTH = cache(lambda: select(runs.c.events).where(runs.c.id == bindparam("of_run")))
+_COUNT = cache(
+    lambda: (
+        update(runs)
+        .where(runs.c.id == bindparam("of_run"))
+        .values(events=runs.c.events + bindparam("added"))
+        .returning(runs.c.events)
+    )
+)
+_NEW = cache(lambda: insert(events))
+_REACH = cache(lambda: update(attempts).where(attempts.c.id == bindparam("attempt")).values(pieces=bindparam("reach")))
 
 
 class EventKind(StrEnum):
@@ -66,7 +75,7 @@ class EventLog(Repository):
         An empty list says that there are no more. Raise HistoryDamaged if an entry is missing or cannot be read.
         """
         with self._database.reading() as connection:
-            rows = connection.execute(_READ, {"of_run": run, "after": after, "most": limit})
+            rows = connection.execute(_READ(), {"of_run": run, "after": after, "most": limit})
             found, size = [], 0
             for expected, row in enumerate(rows, after + 1):
                 found.append(_event_from(row, expected))
@@ -94,23 +103,23 @@ class EventLog(Repository):
 
 
 def _length(connection: Connection, run: str) -> int:
-    return connection.scalar(_LENGTH, {"of_run": run}) or 0
+    return connection.scalar(_LENGTH(), {"of_run": run}) or 0
 
 
 def append(connection: Connection, run: str, facts: Sequence[RunFact], now: float) -> None:
     """Add entries to a run's log inside the caller's transaction."""
     if not facts:
         return
-    last = connection.scalar(_COUNT_ON, {"of_run": run, "added": len(facts)})
+    last = connection.scalar(_COUNT(), {"of_run": run, "added": len(facts)})
     if last is None:
         message = f"the history is damaged: it holds no run {run}, so its events cannot be recorded"
         raise HistoryDamaged(message, REPAIR)
     first = last - len(facts) + 1
     rows = [{"run": run, "number": number, "time": now, **_row_of(fact)} for number, fact in enumerate(facts, first)]
-    connection.execute(_NEW, rows)
+    connection.execute(_NEW(), rows)
     reach = {fact.attempt: fact.last for fact in facts if isinstance(fact, OutputWritten)}
     for attempt, pieces in reach.items():
-        connection.execute(_REACH, {"attempt": attempt, "reach": pieces})
+        connection.execute(_REACH(), {"attempt": attempt, "reach": pieces})
 
 
 def execution_changed(record: ExecutionRecord) -> ExecutionChanged:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -31,17 +32,26 @@ from nbpipe.history.schema import attempts, executions, outputs, runs
 from nbpipe.model import Artifact, ExecutionRecord, Status
 
 _FIXED = ("id", "run", "step", "pipeline", "number")
-_CHANGE = update(executions).where(executions.c.id == bindparam("_id"))
-_FORGET = delete(outputs).where(outputs.c.execution == bindparam("_id"))
-_NEW = insert(executions)
-_NEW_OUTPUTS = insert(outputs)
-_AMONG = executions.c.id.in_(bindparam("ids", expanding=True))
-_STATES = select(executions.c.id, executions.c.status, executions.c.current).where(_AMONG).with_for_update()
-_PLACES = select(runs.c.id, runs.c.number, runs.c.pipeline).where(runs.c.id.in_(bindparam("ids", expanding=True)))
-_OUTPUTS = (
-    select(outputs)
-    .where(outputs.c.execution.in_(bindparam("ids", expanding=True)))
-    .order_by(outputs.c.execution, outputs.c.position)
+_CHANGE = cache(lambda: update(executions).where(executions.c.id == bindparam("_id")))
+_FORGET = cache(lambda: delete(outputs).where(outputs.c.execution == bindparam("_id")))
+_NEW = cache(lambda: insert(executions))
+_NEW_OUTPUTS = cache(lambda: insert(outputs))
+_STATES = cache(
+    lambda: (
+        select(executions.c.id, executions.c.status, executions.c.current)
+        .where(executions.c.id.in_(bindparam("ids", expanding=True)))
+        .with_for_update()
+    )
+)
+_PLACES = cache(
+    lambda: select(runs.c.id, runs.c.number, runs.c.pipeline).where(runs.c.id.in_(bindparam("ids", expanding=True)))
+)
+_OUTPUTS = cache(
+    lambda: (
+        select(outputs)
+        .where(outputs.c.execution.in_(bindparam("ids", expanding=True)))
+        .order_by(outputs.c.execution, outputs.c.position)
+    )
 )
 
 
@@ -224,7 +234,7 @@ def write(connection: Connection, records: Sequence[ExecutionRecord], now: float
         for position in range(len(record.artifacts))
     ]
     if output_rows:
-        connection.execute(_NEW_OUTPUTS, output_rows)
+        connection.execute(_NEW_OUTPUTS(), output_rows)
     _log(connection, accepted, now)
 
 
@@ -253,21 +263,21 @@ def _log(connection: Connection, changed: Sequence[ExecutionRecord], now: float)
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
-        connection.execute(_NEW, rows)
+        connection.execute(_NEW(), rows)
 
 
 def _change(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
         ids = [{"_id": row["id"]} for row in rows]
         values = [{name: value for name, value in row.items() if name not in _FIXED} for row in rows]
-        connection.execute(_CHANGE, [value | named for value, named in zip(values, ids, strict=True)])
-        connection.execute(_FORGET, ids)
+        connection.execute(_CHANGE(), [value | named for value, named in zip(values, ids, strict=True)])
+        connection.execute(_FORGET(), ids)
 
 
 def _states(connection: Connection, ids: Sequence[str]) -> dict[str, _State]:
     states: dict[str, _State] = {}
     for chunk in chunks(ids):
-        rows = connection.execute(_STATES, {"ids": chunk})
+        rows = connection.execute(_STATES(), {"ids": chunk})
         states.update((row.id, _State(Status(row.status), row.current)) for row in rows)
     return states
 
@@ -276,7 +286,7 @@ def _places(connection: Connection, run_ids: Iterable[str]) -> dict[str, dict[st
     ids = list(run_ids)
     columns: dict[str, dict[str, Any]] = {}
     for chunk in chunks(ids):
-        rows = connection.execute(_PLACES, {"ids": chunk})
+        rows = connection.execute(_PLACES(), {"ids": chunk})
         columns.update((row.id, {"number": row.number, "pipeline": row.pipeline}) for row in rows)
     for run in ids:
         if run not in columns:
@@ -303,7 +313,7 @@ def _newest_of_each(pipeline: str, *, done: bool = True) -> Subquery:
 def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[ExecutionRecord]:
     artifacts: dict[str, list[Artifact]] = defaultdict(list)
     for chunk in chunks([row.id for row in rows]):
-        for row in connection.execute(_OUTPUTS, {"ids": chunk}):
+        for row in connection.execute(_OUTPUTS(), {"ids": chunk}):
             artifacts[row.execution].append(artifact_from(row))
     components = text_pool.load_components(connection, [row.components for row in rows])
     observed = text_pool.load_observed(connection, [row.observed for row in rows])

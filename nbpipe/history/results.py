@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, insert, select, true, update
 
 from nbpipe.history import text_pool
 from nbpipe.history.database import Repository, chunks
@@ -34,14 +35,14 @@ class ResultRepository(Repository):
         results: dict[str, CachedResult] = {}
         with self._database.reading() as connection:
             for chunk in chunks(keys):
-                results.update(_by_key(connection, _NEWEST, {"keys": chunk}))
+                results.update(_by_key(connection, _NEWEST(), {"keys": chunk}))
         return results
 
     def candidates(self, key: str) -> list[CachedResult]:
         """Return all results that are offered under a key, newest first; they differ in their observations."""
         with self._database.reading() as connection:
             # A damaged index may lead to the row of another key.
-            return [hit for hit in _hits(connection, _CANDIDATES, {"at": key}) if hit.key == key]
+            return [hit for hit in _hits(connection, _CANDIDATES(), {"at": key}) if hit.key == key]
 
     def accept(self, attempt: str, offers: Sequence[ReuseEntry], accepted: str, now: float) -> None:
         """Offer an earlier attempt's result under other keys too; ``accepted`` says who accepted it, and why."""
@@ -51,14 +52,14 @@ class ResultRepository(Repository):
     def hits_of_run(self, run: str) -> dict[str, CachedResult]:
         """Return what :meth:`lookup` would for every key of the results that the run's steps made or reused."""
         with self._database.reading() as connection:
-            return _by_key(connection, _NEWEST_OF_RUN, {"of_run": run})
+            return _by_key(connection, _NEWEST_OF_RUN(), {"of_run": run})
 
     def static_known(self, static_keys: Sequence[str]) -> set[str]:
         """Return those static keys under which some result is offered."""
         offered: set[str] = set()
         with self._database.reading() as connection:
             for chunk in chunks(static_keys):
-                known = connection.scalars(_STATIC, {"keys": chunk}).all()
+                known = connection.scalars(_STATIC(), {"keys": chunk}).all()
                 offered.update(key for key in known if key is not None)
         return offered
 
@@ -121,7 +122,7 @@ def add_reuse_entries(
     ]  # fmt: skip
     texts.store(connection)
     if rows:
-        connection.execute(_NEW, rows)
+        connection.execute(_NEW(), rows)
 
 
 def _by_key(connection: Connection, query: Select[Any], values: dict[str, Any]) -> dict[str, CachedResult]:
@@ -164,10 +165,15 @@ def _select_newest_of_run() -> Select[Any]:
     return _select_newest(entries.c.key.in_(keys))
 
 
-# Built once: building a statement takes longer than executing it.
-_KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
-_NEWEST = _select_newest(entries.c.key.in_(_KEYS))
-_NEWEST_OF_RUN = _select_newest_of_run()
-_CANDIDATES = _select_hits((entries.c.key == bindparam("at")) & _OFFERED)
-_STATIC = select(entries.c.static_key).where(entries.c.static_key.in_(_KEYS), _OFFERED).distinct()
-_NEW = insert(entries)
+# Built when first used, and once: building a statement takes longer than executing it.
+_NEWEST = cache(lambda: _select_newest(entries.c.key.in_(bindparam("keys", expanding=True))))
+_NEWEST_OF_RUN = cache(_select_newest_of_run)
+_CANDIDATES = cache(lambda: _select_hits((entries.c.key == bindparam("at")) & _OFFERED))
+_STATIC = cache(
+    lambda: (
+        select(entries.c.static_key)
+        .where(entries.c.static_key.in_(bindparam("keys", expanding=True)), _OFFERED)
+        .distinct()
+    )
+)
+_NEW = cache(lambda: insert(entries))

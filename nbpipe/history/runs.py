@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, update
@@ -15,9 +16,11 @@ from nbpipe.history.schema import executions, runs
 from nbpipe.history.sequences import next_number
 from nbpipe.model import GitState, PipelineRecord, RunChanged, RunRecord, Status
 
-_CANCELLED = select(runs.c.cancel_asked).where(runs.c.id == bindparam("of_run"))
-_CANCELLED_EXECUTIONS = select(executions.c.id).where(
-    executions.c.run == bindparam("of_run"), executions.c.cancel_asked.is_not(None)
+_CANCELLED = cache(lambda: select(runs.c.cancel_asked).where(runs.c.id == bindparam("of_run")))
+_CANCELLED_EXECUTIONS = cache(
+    lambda: select(executions.c.id).where(
+        executions.c.run == bindparam("of_run"), executions.c.cancel_asked.is_not(None)
+    )
 )
 
 
@@ -95,8 +98,8 @@ class RunRepository(Repository):
     def cancel_requests(self, run: str) -> CancelRequests:
         """Return the requested cancellations of a run."""
         with self._database.reading() as connection:
-            run_asked = connection.scalar(_CANCELLED, {"of_run": run}) is not None
-            return CancelRequests(run_asked, frozenset(connection.scalars(_CANCELLED_EXECUTIONS, {"of_run": run})))
+            run_asked = connection.scalar(_CANCELLED(), {"of_run": run}) is not None
+            return CancelRequests(run_asked, frozenset(connection.scalars(_CANCELLED_EXECUTIONS(), {"of_run": run})))
 
     def last(self, pipeline: str | None = None) -> RunRecord | None:
         """Return the newest run, of this pipeline if one is given."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqlalchemy import Connection, bindparam, update
 
 from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history.schema import counters
 
-_STEP = update(counters).where(counters.c.name == bindparam("counter")).values(value=counters.c.value + 1)
-_NEXT = _STEP.returning(counters.c.value)
+_NEXT = cache(
+    lambda: (
+        update(counters)
+        .where(counters.c.name == bindparam("counter"))
+        .values(value=counters.c.value + 1)
+        .returning(counters.c.value)
+    )
+)
 
 
 def raise_to(connection: Connection, name: str, value: int) -> None:
@@ -19,7 +27,7 @@ def raise_to(connection: Connection, name: str, value: int) -> None:
 
 def next_number(connection: Connection, name: str) -> int:
     """Return the counter's next value; two writers never get the same one."""
-    number: int | None = connection.scalar(_NEXT, {"counter": name})
+    number: int | None = connection.scalar(_NEXT(), {"counter": name})
     if number is None:
         raise HistoryDamaged(f"the history is damaged: it does not count any {name} more", REPAIR)
     return number

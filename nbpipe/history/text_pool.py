@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from blake3 import blake3
@@ -19,9 +20,10 @@ from nbpipe.model import KeyComponent, Observation, ObservationKind
 _LONG = 2048
 _COMPONENTS = tuple[tuple[str, str, str, str, bool], ...]
 _OBSERVED = tuple[tuple[ObservationKind, str, str, str], ...]
-_AMONG = texts.c.digest.in_(bindparam("names", expanding=True))
-_STORED = select(texts.c.digest).where(_AMONG)
-_TEXTS = select(texts.c.digest, texts.c.text).where(_AMONG)
+_STORED = cache(lambda: select(texts.c.digest).where(texts.c.digest.in_(bindparam("names", expanding=True))))
+_TEXTS = cache(
+    lambda: select(texts.c.digest, texts.c.text).where(texts.c.digest.in_(bindparam("names", expanding=True)))
+)
 
 
 class TextPool:
@@ -54,7 +56,7 @@ class TextPool:
         """Write the texts that are not stored yet."""
         stored: set[str] = set()
         for chunk in chunks(list(self._by_digest)):
-            stored.update(connection.scalars(_STORED, {"names": chunk}).all())
+            stored.update(connection.scalars(_STORED(), {"names": chunk}).all())
         rows = [{"digest": name, "text": pack(text)} for name, text in self._by_digest.items() if name not in stored]
         insert_absent(connection, texts, rows)
 
@@ -97,7 +99,7 @@ def load(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
     """Return what was stored under each name."""
     values: dict[str, Any] = {}
     for chunk in chunks(names):
-        rows = connection.execute(_TEXTS, {"names": chunk}).all()
+        rows = connection.execute(_TEXTS(), {"names": chunk}).all()
         values.update((row.digest, text_from(row.digest, row.text)) for row in rows)
     lost = next((name for name in names if name not in values), None)
     if lost is not None:
