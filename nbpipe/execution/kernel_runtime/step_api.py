@@ -60,6 +60,7 @@ def context() -> RunContext:
 def enter(here: RunContext, directory: Path | None) -> None:
     """Make this process part of a run; without an attempt's directory nothing is recorded."""
     _CURRENT.update(here=here, records=None)
+    _DISPLAYS.process = os.getpid()
     os.environ.pop(VARIABLE, None)
     path = None if directory is None else directory / NAME
     if path is not None and path.exists():
@@ -86,10 +87,10 @@ def log_table(name: str, table: Any) -> None:
     Only the first 1,000 rows are kept, fewer of one that would take more than 4 MB.
     """
     columns, rows = _table(name, table)
-    kept = rows[:_ROWS]
-    while kept and len(json.dumps(kept)) > _TABLE_BYTES:
-        kept = kept[: len(kept) // 2]
-    record = {"kind": "table", "name": str(name), "columns": columns, "rows": kept, "count": len(rows)}
+    shown = rows[:_ROWS]
+    while shown and len(json.dumps(shown)) > _TABLE_BYTES:
+        shown = shown[: len(shown) // 2]
+    record = {"kind": "table", "name": str(name), "columns": columns, "rows": shown, "count": len(rows)}
     if _write(record):
         _DISPLAYS.show(record)
 
@@ -128,7 +129,8 @@ class _Displays:
     """What the notebook shows of records: the first ones of each name, and the newest once a cell has ended."""
 
     def __init__(self) -> None:
-        self._process = os.getpid()
+        # This module may have been loaded before this process was forked.
+        self.process = 0
         self._total = 0
         self._counts: dict[tuple[str, str], int] = {}
         self._newest: dict[tuple[str, str], tuple[dict[str, Any], bytes | None]] = {}
@@ -137,7 +139,7 @@ class _Displays:
         """Display a record now, or keep it as the newest of its name."""
         key = record["kind"], record["name"]
         count = self._counts[key] = self._counts.get(key, 0) + 1
-        if os.getpid() != self._process:
+        if os.getpid() != self.process:
             # A forked process cannot display anything.
             return
         if count <= _SHOWN_OF_EACH and self._total < _SHOWN:
