@@ -44,7 +44,7 @@ class SourceLocation:
     column: int | None = None
     step: str | None = None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Return the location in words, e.g. ``cell 3 (step train), line 2``."""
         if self.cell is None:
             return f"step {self.step}" if self.step else ""
@@ -72,7 +72,7 @@ class NbpipeError(Exception):
         self.place = place
 
     def __str__(self) -> str:
-        where = self.place.words()
+        where = self.place.describe()
         text = f"{where}: {self.message}" if where else self.message
         return f"{text}\n  {self.hint}" if self.hint else text
 

@@ -308,7 +308,7 @@ def _told_its_number(folder: Path, code: str):
     asked = job(folder, f"import os, pathlib\n_ = pathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n{code}")
 
     def told() -> str:
-        return "".join(event.told.get("text", "") for event in PieceReader(Path(asked.directory)).read(0))
+        return "".join(event.content.get("text", "") for event in PieceReader(Path(asked.directory)).read(0))
 
     with ThreadPoolExecutor(1) as threads:
         future = threads.submit(run_attempt, asked)
@@ -510,7 +510,7 @@ class TestReports:
 
         asked = job(tmp_path, "print(1)")
         assert run_attempt(asked, report).status is Status.SUCCEEDED
-        assert [event.told["text"] for event in PieceReader(_directory(asked)).read(0)] == ["1\n"]
+        assert [event.content["text"] for event in PieceReader(_directory(asked)).read(0)] == ["1\n"]
 
     @pytest.mark.parametrize("why", ["stopped", "begun elsewhere"])
     def test_an_attempt_that_does_not_begin_here_reports_nothing(self, tmp_path, why):

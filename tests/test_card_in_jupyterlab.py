@@ -229,7 +229,7 @@ def test_a_page_that_comes_later_gets_all_of_it(lab):
 
     assert (len(lines), lines[-1]) == (13, "epoch 12: loss 0.0769")
     notebook.page.wait_for_function(
-        "() => /succeeded [0-9.]+ s/.test(document.querySelector('.nbpipe-node .nbpipe-told').textContent)"
+        "() => /succeeded [0-9.]+ s/.test(document.querySelector('.nbpipe-node .nbpipe-detail').textContent)"
     )
     assert lab.errors == []
 

@@ -135,7 +135,7 @@ class RunsModel(RuleBasedStateMachine):
         old = self.current.get((run, step))
         grown = RunGrown(f"request {new.id}", {step: new.id})
         superseded = [] if old is None else [old]
-        self.history.attempts.record(run, RunChanges([new], superseded, told=[grown]), self.tick())
+        self.history.attempts.record(run, RunChanges([new], superseded, entries=[grown]), self.tick())
         self.current[run, step] = new.id
         self.executions.append(new)
 
@@ -168,7 +168,7 @@ class RunsModel(RuleBasedStateMachine):
         first = self.pieces.get(known.id, 0) + 1
         now = replace(known, status=status, pieces=first - 1, failure=failure() if status is Status.FAILED else None)
         more = told(known.run, known.execution, known.id, first, first + pieces - 1) if pieces else []
-        self.history.attempts.record(known.run, RunChanges(attempts=[now], told=more), self.tick())
+        self.history.attempts.record(known.run, RunChanges(attempts=[now], entries=more), self.tick())
         if pieces:
             self.pieces[known.id] = first + pieces - 1
             logged = self.metrics.setdefault(known.id, [])
@@ -270,8 +270,8 @@ def test_a_number_is_read_as_it_was_logged(history):
         MetricPoint("\udc80", -0.0, 0, 3.0, 1),
     )
     nan = MetricPoint("loss", float("nan"), None, 4.0, 200_001)
-    history.attempts.record("x", RunChanges(told=[MetricsLogged("x", "a", "t", 7, points)]), 3.0)
-    history.attempts.record("x", RunChanges(told=[MetricsLogged("x", "a", "t", 8, (nan,))]), 4.0)
+    history.attempts.record("x", RunChanges(entries=[MetricsLogged("x", "a", "t", 7, points)]), 3.0)
+    history.attempts.record("x", RunChanges(entries=[MetricsLogged("x", "a", "t", 8, (nan,))]), 4.0)
 
     *same, last = history.log.metrics("x")
 
@@ -291,7 +291,7 @@ def test_what_a_picture_keeps_of_numbers_does_not_grow_with_them(history):
         ordinals = range(part * 5_000 + 1, part * 5_000 + 5_001)
         points = tuple(MetricPoint("loss", float(-n if n % 2 else n), n, 1.0, n) for n in ordinals)
         points = (*points[:-1], points[-1]._replace(value=float("nan"))) if part == 1 else points
-        history.attempts.record("x", RunChanges(told=[MetricsLogged("x", "a", "t", part + 1, points)]), 3.0)
+        history.attempts.record("x", RunChanges(entries=[MetricsLogged("x", "a", "t", part + 1, points)]), 3.0)
     picture = RunPicture()
     picture.take(history.log.read("x"))
 
@@ -304,7 +304,7 @@ def test_entries_with_many_numbers_are_read_some_at_a_time(history):
     noise = [math.sin(n * 12.9898) * 43758.5453 for n in range(20_000)]
     points = tuple(MetricPoint("loss", value, None, value, n + 1) for n, value in enumerate(noise))
     for number in range(9):
-        history.attempts.record("x", RunChanges(told=[MetricsLogged("x", "a", "t", number, points)]), 3.0)
+        history.attempts.record("x", RunChanges(entries=[MetricsLogged("x", "a", "t", number, points)]), 3.0)
     batches, after = [], 0
     while batch := history.log.read("x", after):
         batches.append(len(batch))
@@ -495,7 +495,7 @@ def test_an_entry_that_nbpipe_never_wrote_is_damage_and_named(history, change):
 
 def test_a_number_that_nbpipe_never_wrote_is_damage(history):
     attempt(history, "t", "x", "a")
-    history.attempts.record("x", RunChanges(told=told("x", "a", "t", 1, 1)), 1.0)
+    history.attempts.record("x", RunChanges(entries=told("x", "a", "t", 1, 1)), 1.0)
     by_hand(history, "UPDATE events SET fact = pack('{}') WHERE kind = 'metric'")
 
     with pytest.raises(HistoryDamaged, match="log of run x"):
@@ -551,12 +551,12 @@ def test_a_transaction_that_fails_is_not_told(history):
         RunChanges([record("x", "b"), record("unknown", "c")]),
         RunChanges([record("x", "b"), record("x", "c", notebook="\udc80")]),
         RunChanges([record("x", "b")], attempts=[attempt_record("u", "x", "no such execution")]),
-        RunChanges([record("x", "b")], told=[OutputWritten("t", 1, 2**70)]),
+        RunChanges([record("x", "b")], entries=[OutputWritten("t", 1, 2**70)]),
     ):
         with pytest.raises((HistoryOutOfReach, OverflowError)):
             history.attempts.record("x", changes, 103.0)
     with pytest.raises(HistoryOutOfReach, match="no run unknown"):
-        history.attempts.record("unknown", RunChanges(told=[RunGrown("r")]), 103.0)
+        history.attempts.record("unknown", RunChanges(entries=[RunGrown("r")]), 103.0)
     with pytest.raises(ValueError, match="commit"):
         end(history, "t", "x", "a", Status.SUCCEEDED)
     with pytest.raises(HistoryOutOfReach):

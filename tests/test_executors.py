@@ -171,11 +171,11 @@ class TestExecutor:
         assert _kinds(reports) == [AttemptStarted, AttemptOutputWritten]
         assert before <= reports[0].at <= time.time()
         (event,) = PieceReader(Path(asked.directory)).read(0, _pieces(reports)[-1])
-        assert (event.number, event.told["text"]) == (1, "so far\n")
+        assert (event.number, event.content["text"]) == (1, "so far\n")
         (tmp_path / "go").touch()
         rest = _reports(executor, 1)["watched"]
         assert _kinds(rest) == [AttemptOutputWritten, AttemptEnded]
-        assert [each.told["text"] for each in PieceReader(Path(asked.directory)).read(0)] == ["so far\n", "end\n"]
+        assert [each.content["text"] for each in PieceReader(Path(asked.directory)).read(0)] == ["so far\n", "end\n"]
         assert _pieces(rest)[-1] == 2
 
     def test_a_flood_is_told_in_few_reports_and_to_its_end(self, executor, tmp_path):
@@ -186,7 +186,7 @@ class TestExecutor:
         assert len(pieces) <= 20 * (time.monotonic() - began) + 1
         events = PieceReader(Path(asked.directory)).read(0)
         assert [event.number for event in events] == list(range(1, pieces[-1] + 1))
-        assert [point.value for event in events for point in event.told["points"]] == list(range(900))
+        assert [point.value for event in events for point in event.content["points"]] == list(range(900))
 
     def test_an_attempt_that_tells_nothing_has_begun_and_ended(self, executor, tmp_path):
         executor.submit(job(tmp_path, "1 + 1;", name="silent"))

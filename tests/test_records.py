@@ -145,10 +145,10 @@ nbpipe.log_image("plot", png)
     told = events(author)
 
     assert values(author) == list(range(3_000))
-    (table,) = (event.told for event in told if event.kind is StepEventKind.TABLE)
+    (table,) = (event.content for event in told if event.kind is StepEventKind.TABLE)
     assert (table["name"], table["columns"], table["rows"], table["ordinal"]) == ("rows", ["a"], [[1]], 1)
-    assert [event.told["name"] for event in told if event.kind is StepEventKind.IMAGE] == ["plot"]
-    assert [event.told["done"] for event in told if event.kind is StepEventKind.PROGRESS][-1] == 3_000
+    assert [event.content["name"] for event in told if event.kind is StepEventKind.IMAGE] == ["plot"]
+    assert [event.content["done"] for event in told if event.kind is StepEventKind.PROGRESS][-1] == 3_000
     shown = displayed(author)
     assert [list(data) for data in shown[100:]] == [
         [step_api.MIME, "text/plain"], [step_api.MIME, "image/png", "text/plain"], [step_api.MIME, "text/plain"],
@@ -200,7 +200,7 @@ def test_a_closed_descriptor_that_became_another_file_is_not_written_to(tmp_path
 
 
 def _points(told: Iterable[StepEvent]) -> list[MetricPoint]:
-    return [point for event in told if event.kind is StepEventKind.METRIC for point in event.told["points"]]
+    return [point for event in told if event.kind is StepEventKind.METRIC for point in event.content["points"]]
 
 
 def test_a_full_disk_is_an_error_of_the_code_that_records():
@@ -260,7 +260,7 @@ def test_tables_beyond_the_bound_are_the_first_ones_and_the_last(tmp_path):
         writer = RecordWriter(tmp_path / record_file.NAME)
         for n in range(1_500):
             writer.write({"kind": "table", "name": "t", "columns": ["a"], "rows": [[n]], "count": 1})
-    tables = [event.told for event in PieceReader(tmp_path).read(0)]
+    tables = [event.content for event in PieceReader(tmp_path).read(0)]
     assert [table["rows"][0][0] for table in tables] == [*range(1_000), 1_499]
     assert tables[-1]["ordinal"] == 1_500
 
@@ -328,7 +328,7 @@ def test_progress_of_bars_that_end_together_is_that_of_each(tmp_path):
         for n in range(1, 101):
             writer.write({"kind": "progress", "done": n, "total": 100.0, "description": "outer"})
         writer.write({"kind": "progress", "done": 2.0, "total": None, "description": "endless"})
-    told = [(event.told["description"], event.told["done"]) for event in PieceReader(tmp_path).read(0)]
+    told = [(event.content["description"], event.content["done"]) for event in PieceReader(tmp_path).read(0)]
     assert told[-2:] == [("outer", 100), ("endless", 2.0)]
 
 

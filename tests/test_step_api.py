@@ -29,7 +29,7 @@ from nbpipe.workspace.run_execution import execute_run
 
 def told(events: list[StepEvent]) -> list[tuple[str, object]]:
     """Get kinds and contents."""
-    return [(event.kind, event.told.get("text")) for event in events]
+    return [(event.kind, event.content.get("text")) for event in events]
 
 
 def recorder(folder: Path) -> RecordWriter:
@@ -61,7 +61,7 @@ def test_a_tail_gives_each_event_once_and_waits_for_a_whole_line(tmp_path):
     assert len(tail.read(0)) == 1
     assert tail.read(1) == []
     with (tmp_path / NAME).open("ab") as file:
-        line = b'{"number": 2, "time": 1.0, "kind": "display", "cell": 1, "told": {"text": "y"}}\n'
+        line = b'{"number": 2, "time": 1.0, "kind": "display", "cell": 1, "content": {"text": "y"}}\n'
         file.write(line[:30])
         file.flush()
         assert tail.read(1) == []
@@ -78,7 +78,7 @@ def test_a_flood_is_cut_and_counted_but_numbers_are_not(tmp_path):
 
     assert (tmp_path / NAME).stat().st_size < 10 << 20
     assert found[-1].kind is StepEventKind.CUT
-    assert found[-1].told["count"] + sum(event.kind is StepEventKind.DISPLAY for event in found) == 200
+    assert found[-1].content["count"] + sum(event.kind is StepEventKind.DISPLAY for event in found) == 200
     logged = [each for fact in metrics_of(found, "r", "s", "a") for each in fact.metrics()]
     assert [each.value for each in logged] == [float(n) for n in range(200)]
 
@@ -99,7 +99,9 @@ def test_pieces_are_read_by_number(tmp_path_factory, after, upto):
     reader = PieceReader(folder)
     for _ in range(2):
         assert [event.number for event in reader.read(after, upto)] == wanted
-    assert [event.told["text"] for event in PieceReader(folder).read(after, upto)] == [str(number) for number in wanted]
+    assert [event.content["text"] for event in PieceReader(folder).read(after, upto)] == [
+        str(number) for number in wanted
+    ]
 
 
 def test_a_reader_reads_what_came_since_and_what_was_there_before(tmp_path):
@@ -126,9 +128,9 @@ def test_a_gap_is_one_note_in_its_place(tmp_path, damage):
     (tmp_path / NAME).write_bytes(b"".join([*lines[:3], damage, *lines[5:]]))
     found = PieceReader(tmp_path).read(2)
     assert [event.number for event in found] == [3, 5, 6, 7]
-    assert found[1].told["text"] == "[nbpipe: pieces 4 to 5 of the step's output cannot be read]\n"
+    assert found[1].content["text"] == "[nbpipe: pieces 4 to 5 of the step's output cannot be read]\n"
     (rest,) = PieceReader(tmp_path).read(4, 5)
-    assert "piece 5 of" in rest.told["text"]
+    assert "piece 5 of" in rest.content["text"]
     assert [event.number for event in PieceReader(tmp_path).read(5)] == [6, 7]
 
 
@@ -241,9 +243,9 @@ class TestARunningStep:
 
     def test_is_heard_while_it_runs_in_order(self, ran):
         _, heard, _ = ran
-        lines = [event.told["text"] for _, event in heard if event.kind is StepEventKind.STREAM]
+        lines = [event.content["text"] for _, event in heard if event.kind is StepEventKind.STREAM]
         assert lines == [f"epoch {n}\n" for n in range(3)]
-        assert [event.told["done"] for _, event in heard if event.kind is StepEventKind.PROGRESS] == [1.0, 2.0, 3.0]
+        assert [event.content["done"] for _, event in heard if event.kind is StepEventKind.PROGRESS] == [1.0, 2.0, 3.0]
         assert [event.number for _, event in heard] == sorted(event.number for _, event in heard)
         assert all(event.cell == 3 for _, event in heard)
 

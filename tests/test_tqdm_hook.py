@@ -40,8 +40,8 @@ def test_a_bar_tells_exact_numbers(tmp_path, imported):
     code = f"{imported}\nimport time\nfor x in tqdm(range(12_345), desc='rows'):\n    time.sleep(0.0001)"
     heard = heard_from(tmp_path, f"%%step s -o x\n{code}")
 
-    assert {(event.told["total"], event.told["description"]) for event in heard} == {(12345.0, "rows")}
-    done = [event.told["done"] for event in heard]
+    assert {(event.content["total"], event.content["description"]) for event in heard} == {(12345.0, "rows")}
+    done = [event.content["done"] for event in heard]
     assert done == sorted(done)
     assert done[-1] == 12345.0
     assert len(done) > 3
@@ -57,9 +57,9 @@ def test_of_bars_within_bars_the_outermost_tells(tmp_path):
     )
     heard = heard_from(tmp_path, f"%%step s -o x\n{code}")
 
-    assert {event.told["description"] for event in heard} == {"outer", "endless"}
-    assert [event.told["done"] for event in heard if event.told["description"] == "outer"][-1] == 3.0
-    assert (heard[-1].told["done"], heard[-1].told["total"]) == (2.0, None)
+    assert {event.content["description"] for event in heard} == {"outer", "endless"}
+    assert [event.content["done"] for event in heard if event.content["description"] == "outer"][-1] == 3.0
+    assert (heard[-1].content["done"], heard[-1].content["total"]) == (2.0, None)
 
 
 def test_a_bar_in_worker_processes_does_no_harm(tmp_path):
@@ -70,8 +70,8 @@ def test_a_bar_in_worker_processes_does_no_harm(tmp_path):
     )
     heard = heard_from(tmp_path, f"%%step s -o x\n{code}")
 
-    assert {event.told["total"] for event in heard} == {2.0}
-    assert heard[-1].told["done"] == 2.0
+    assert {event.content["total"] for event in heard} == {2.0}
+    assert heard[-1].content["done"] == 2.0
 
 
 def test_a_bar_that_counts_something_odd_is_left_alone():

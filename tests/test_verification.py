@@ -268,7 +268,7 @@ def test_a_log_of_any_length_is_verified_and_rebuilt_in_little_memory(bench):
         for _ in range(30):
             points = [MetricPoint(chance.randbytes(20_000).hex(), 0.5, None, 1.0, 1) for _ in range(20)]
             metrics = [MetricsLogged(run.id, "make", attempt, 1, (point,)) for point in points]
-            workspace.context.history.attempts.record(run.id, RunChanges(told=metrics), 1.0)
+            workspace.context.history.attempts.record(run.id, RunChanges(entries=metrics), 1.0)
     with sqlite3.connect(database(bench)) as connection:
         connection.execute("UPDATE events SET fact = x'00' WHERE number = 2")
         (stored,) = connection.execute("SELECT sum(length(fact)) FROM events").fetchone()

@@ -89,14 +89,14 @@ def _missing(first: int, last: int, time: float) -> StepEvent:
 def metrics_of(events: Iterable[StepEvent], run: str, step: str, attempt: str) -> list[MetricsLogged]:
     """Return the metrics among some events of an attempt, as entries of its run's log."""
     logged = (event for event in events if event.kind is StepEventKind.METRIC)
-    return [MetricsLogged(run, step, attempt, event.number, event.told["points"]) for event in logged]
+    return [MetricsLogged(run, step, attempt, event.number, event.content["points"]) for event in logged]
 
 
 def _event(line: bytes) -> StepEvent | None:
     """Return the event of a line; None if it is invalid."""
     try:
         piece = json.loads(line)
-        kind, content = StepEventKind(piece["kind"]), dict(piece["told"])
+        kind, content = StepEventKind(piece["kind"]), dict(piece["content"])
         if kind is StepEventKind.METRIC:
             content["points"] = convert(content["points"], tuple[MetricPoint, ...])
         return StepEvent(int(piece["number"]), float(piece["time"]), kind, piece["cell"], content)

@@ -70,7 +70,7 @@ class EventFileWriter:
             self._unwritten += self._placed(self._records.rest())
             self._drain()
             if self._left_out:
-                self._pieces.write({"kind": StepEventKind.CUT, "cell": None, "told": {"count": self._left_out}})
+                self._pieces.write({"kind": StepEventKind.CUT, "cell": None, "content": {"count": self._left_out}})
             self._records.remove()
         finally:
             self._records.close()
@@ -82,9 +82,9 @@ class EventFileWriter:
         with self._lock:
             last = self._waiting[-1] if self._waiting else None
             if kind is StepEventKind.STREAM and last and _continues(last, cell, content):
-                last["told"] = {**content, "text": last["told"]["text"] + content["text"]}
+                last["content"] = {**content, "text": last["content"]["text"] + content["text"]}
                 return
-            self._waiting.append({"kind": kind, "cell": cell, "told": dict(content)})
+            self._waiting.append({"kind": kind, "cell": cell, "content": dict(content)})
 
     def begin_cell(self, cell: int | None) -> None:
         """Take further records for those of this cell of the author."""
@@ -114,7 +114,7 @@ class EventFileWriter:
                 self._drain()
 
     def _placed(self, events: Iterable[tuple[StepEventKind, dict[str, Any]]]) -> list[dict[str, Any]]:
-        return [{"kind": kind, "cell": self._cell, "told": content} for kind, content in events]
+        return [{"kind": kind, "cell": self._cell, "content": content} for kind, content in events]
 
     def _drain(self) -> None:
         while self._unwritten:
@@ -127,8 +127,8 @@ class EventFileWriter:
 
 
 def _continues(last: Mapping[str, Any], cell: int | None, content: Mapping[str, Any]) -> bool:
-    same = last["kind"] is StepEventKind.STREAM and last["cell"] == cell and last["told"]["name"] == content["name"]
-    return same and len(last["told"]["text"]) < _MOST_TEXT
+    same = last["kind"] is StepEventKind.STREAM and last["cell"] == cell and last["content"]["name"] == content["name"]
+    return same and len(last["content"]["text"]) < _MOST_TEXT
 
 
 class _PieceFile:
@@ -143,9 +143,9 @@ class _PieceFile:
 
     def write(self, event: dict[str, Any]) -> None:
         """Write an event as the next piece, whole or not at all; raise OSError if it does not fit on the disk."""
-        text = event["told"].get("text")
+        text = event["content"].get("text")
         if isinstance(text, str) and len(text) > _MOST_TEXT:
-            event["told"]["text"] = f"{text[: _MOST_TEXT // 2]}\n…\n{text[-_MOST_TEXT // 2 :]}"
+            event["content"]["text"] = f"{text[: _MOST_TEXT // 2]}\n…\n{text[-_MOST_TEXT // 2 :]}"
         piece = {"number": self.number + 1, "time": self._clock(), **event}
         line = json.dumps(piece, ensure_ascii=True).encode() + b"\n"
         if self._file is None:

@@ -48,9 +48,9 @@ class MetricSeries:
 
     def rest(self) -> list[MetricPoint]:
         """Return what is held back: new extremes and the last value, in order."""
-        held = {point.ordinal: point for point in (self._low, self._high, self._last) if point is not None}
+        pending = {point.ordinal: point for point in (self._low, self._high, self._last) if point is not None}
         self._low = self._high = self._last = None
-        return [held[ordinal] for ordinal in sorted(held)]
+        return [pending[ordinal] for ordinal in sorted(pending)]
 
     def _stride(self) -> int:
         return (WHOLE // _SAMPLES) << (((self._count - 1) // WHOLE).bit_length() - 1)

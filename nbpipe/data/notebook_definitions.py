@@ -106,10 +106,10 @@ class NotebookDefinitions:
     def _here(self, name: str, source: Source, *, strict: bool = False) -> Any:
         if name in self._own:
             return self._own[name]
-        found = main_namespace().get(name, _NONE)
-        if found is _NONE or ((strict or name in self._brought) and not _may_be(name, found, source)):
+        value = main_namespace().get(name, _NONE)
+        if value is _NONE or ((strict or name in self._brought) and not _may_be(name, value, source)):
             return self._brought.get(name, _NONE)
-        return found
+        return value
 
     def _make(self, source: Source) -> None:
         main, names = sys.modules["__main__"], source[0]

@@ -90,7 +90,7 @@ class RecordReader:
                 _LIBC.fallocate(self._descriptor, _PUNCH, ctypes.c_int64(first), ctypes.c_int64(length))
 
     def _events_of(self, lines: Iterable[bytes]) -> list[Event]:
-        found: list[Event] = []
+        shown_events: list[Event] = []
         points: list[MetricPoint] = []
         progress: dict[str | None, Event] = {}
         for kind, content in filter(None, map(_record, lines)):
@@ -104,9 +104,9 @@ class RecordReader:
             else:
                 key = kind, content["name"]
                 shown = self._displayed.setdefault(key, _Displayed()).add(content)
-                found += [*_batches(points), *([(kind, shown)] if shown is not None else [])]
+                shown_events += [*_batches(points), *([(kind, shown)] if shown is not None else [])]
                 points = []
-        return [*found, *_batches(points), *list(progress.values())[-_BARS:]]
+        return [*shown_events, *_batches(points), *list(progress.values())[-_BARS:]]
 
     def _points(self, content: Mapping[str, Any]) -> list[MetricPoint]:
         name, at = content["name"], content.get("step")

@@ -69,28 +69,30 @@ def sharings(values: Mapping[str, Any], ignored: Iterable[int]) -> tuple[Sharing
         return ()
     code = frozenset(ignored)
     within = {name: _changeable(value, code) for name, value in values.items()}
-    found = []
+    sharings = []
     for first, second in combinations(values, 2):
         common = within[first].keys() & within[second].keys()
         memory = _share_memory(within[first], within[second])
         if common or memory:
             objects = {each: item for each, item in within[first].items() if each in common}
-            found.append(Sharing(first, second, objects, memory))
-    return tuple(found)
+            sharings.append(Sharing(first, second, objects, memory))
+    return tuple(sharings)
 
 
-def divided(found: Iterable[Sharing], can_share: Callable[[str], bool]) -> tuple[dict[str, Together], dict[str, str]]:
+def divided(
+    sharings: Iterable[Sharing], can_share: Callable[[str], bool]
+) -> tuple[dict[str, Together], dict[str, str]]:
     """Return what outputs share that keep it, by output, and notes on the others that share something."""
-    kept: dict[str, dict[int, Any]] = {}
+    shared: dict[str, dict[int, Any]] = {}
     notes: dict[str, list[str]] = {}
-    for sharing in found:
+    for sharing in sharings:
         together = can_share(sharing.first) and can_share(sharing.second)
         if together and sharing.objects:
-            kept |= {name: {**kept.get(name, {}), **sharing.objects} for name in (sharing.first, sharing.second)}
+            shared |= {name: {**shared.get(name, {}), **sharing.objects} for name in (sharing.first, sharing.second)}
         if sharing.memory or not together:
             notes.setdefault(sharing.second, []).append(_note(sharing))
-    everything = Together({each: item for objects in kept.values() for each, item in objects.items()})
-    return dict.fromkeys(kept, everything), {name: "; ".join(listed) for name, listed in notes.items()}
+    everything = Together({each: item for objects in shared.values() for each, item in objects.items()})
+    return dict.fromkeys(shared, everything), {name: "; ".join(listed) for name, listed in notes.items()}
 
 
 def _note(sharing: Sharing) -> str:
@@ -105,7 +107,7 @@ def _note(sharing: Sharing) -> str:
 
 def _changeable(value: Any, code: frozenset[int]) -> dict[int, Any]:
     """Return the objects in a value that can be changed in place, by identity; of a huge value only the first."""
-    found: dict[int, Any] = {}
+    objects: dict[int, Any] = {}
     seen: set[int] = set()
     todo = [value]
     while todo and len(seen) < _LOOKED_AT:
@@ -116,9 +118,9 @@ def _changeable(value: Any, code: frozenset[int]) -> dict[int, Any]:
         seen.add(id(item))
         root = str(kind.__module__).partition(".")[0]
         if not issubclass(kind, _PASSED) and _can_change(item, root):
-            found[id(item)] = item
+            objects[id(item)] = item
         todo += [part for part in _parts(item, root) if type(part) not in _ATOMS]
-    return found
+    return objects
 
 
 def _can_change(item: Any, root: str) -> bool:

@@ -157,8 +157,8 @@ def _from_table(table: Any) -> Any:
     recorded = _recorded(table.schema)
     if recorded["type"].startswith("pandas."):
         return _unpack_pandas(table, recorded)
-    kept = (table.schema.metadata or {}).items()
-    metadata = {key: item for key, item in kept if key != _KEY and not key.startswith(_CATEGORIES)}
+    items = (table.schema.metadata or {}).items()
+    metadata = {key: item for key, item in items if key != _KEY and not key.startswith(_CATEGORIES)}
     bare = table.replace_schema_metadata(metadata or None)
     if recorded["type"].startswith("polars."):
         frame = library("polars").from_arrow(bare)

@@ -25,7 +25,7 @@ from nbpipe.model import (
     Status,
 )
 
-Told = RunGrown | MetricsLogged | OutputWritten
+LogEntry = RunGrown | MetricsLogged | OutputWritten
 
 # Statements are built when first used, and once: building one takes longer than executing it.
 _STATUS = cache(lambda: select(attempts.c.status).where(attempts.c.id == bindparam("attempt")).with_for_update())
@@ -49,10 +49,10 @@ class RunChanges:
     executions: Sequence[ExecutionRecord] = ()
     superseded: Sequence[str] = ()
     attempts: Sequence[AttemptRecord] = ()
-    told: Sequence[Told] = ()
+    entries: Sequence[LogEntry] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.executions or self.superseded or self.attempts or self.told)
+        return bool(self.executions or self.superseded or self.attempts or self.entries)
 
 
 class AttemptRepository(Repository):
@@ -66,7 +66,7 @@ class AttemptRepository(Repository):
             executions.write(connection, changes.executions, now)
             executions.supersede(connection, changes.superseded, now)
             write(connection, run, changes.attempts, now)
-            event_log.append(connection, run, changes.told, now)
+            event_log.append(connection, run, changes.entries, now)
 
     def commit(
         self,

@@ -173,13 +173,13 @@ def _define_values(shared: SharedDefinitions, loose: list[_Loose], parameters: C
     unchanged = frozenset(parameters) - bound
     values = PureValues(shared.names, lambda name: name in shared.by_name or name in unchanged, bound)
     defined: set[int] = set()
-    found = True
-    while found:
-        found = False
+    has_grown = True
+    while has_grown:
+        has_grown = False
         for source, statement in candidates:
             if id(statement) not in defined and _define_value(shared, values, source, statement):
                 defined.add(id(statement))
-                found = True
+                has_grown = True
     return [each for each in loose if id(each[1]) not in defined]
 
 

@@ -100,8 +100,8 @@ def _with_path(step: _StepCell, path: str, name: str, *, key: str, item: str) ->
 def _literal_places(declared: StepDeclaration, path: str) -> Iterator[tuple[int, int, int]]:
     """Yield the line, start and end (in bytes) of each text in the code that is the path of a file."""
     tree = parse_cell(declared.body, SourceLocation())
-    found = {id(one.literal): one.literal for one in file_references([tree], {}) if one.path == path}
-    for literal in found.values():
+    literals = {id(one.literal): one.literal for one in file_references([tree], {}) if one.path == path}
+    for literal in literals.values():
         if literal is not None and literal.lineno == literal.end_lineno and literal.end_col_offset is not None:
             yield literal.lineno - 1, literal.col_offset, literal.end_col_offset
 

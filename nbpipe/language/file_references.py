@@ -49,7 +49,7 @@ def file_references(trees: Iterable[ast.AST], known: Mapping[str, str]) -> list[
 
     The name of a parameter stands for itself in braces, because its value is not in the text.
     """
-    found: list[FileReference] = []
+    references: list[FileReference] = []
     texts = dict(known)
     for tree in trees:
         nodes = list(_nodes(tree))
@@ -58,8 +58,8 @@ def file_references(trees: Iterable[ast.AST], known: Mapping[str, str]) -> list[
                 _assigned(node, texts)
         for node in nodes:
             if isinstance(node, ast.Call):
-                found += _called(node, texts)
-    return found
+                references += _called(node, texts)
+    return references
 
 
 def may_use_files(identifiers: Iterable[str]) -> bool:
@@ -168,8 +168,8 @@ def _opened(node: ast.Call, owner: ast.expr | None, known: Mapping[str, str]) ->
     """Yield what ``open(path, mode)`` or ``path.open(mode)`` opens."""
     is_method = owner is not None and path_text(owner, known) is not None
     arguments = [owner, *node.args] if is_method else list(node.args)
-    given = next((item.value for item in node.keywords if item.arg == "mode"), None)
-    mode_node = given or (arguments[1] if len(arguments) > 1 else None)
+    keyword = next((item.value for item in node.keywords if item.arg == "mode"), None)
+    mode_node = keyword or (arguments[1] if len(arguments) > 1 else None)
     mode = mode_node.value if isinstance(mode_node, ast.Constant) and isinstance(mode_node.value, str) else "r"
     for argument in arguments[:1]:
         if argument is None:

@@ -33,11 +33,11 @@ _NUMBERS = ("bool", "int", "float", "str")
 
 @dataclass(frozen=True, slots=True)
 class ChangedElsewhere:
-    """The findings, by step: ``told`` are the places of inputs about which nothing else needs to be told."""
+    """The findings, by step: ``reported`` are the places of inputs about which nothing else needs to be reported."""
 
     errors: tuple[Refused, ...]
     warnings: Mapping[str, tuple[PipelineWarning, ...]]
-    told: Mapping[str, frozenset[SourceLocation]]
+    reported: Mapping[str, frozenset[SourceLocation]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,9 @@ class _Walk:
                 self._log(flow, "", cell.number, cell.lines, defines=shares)
             if shares:
                 for name, _ in flow.rebinds:
-                    held = getattr(statement, "value", None)
+                    value = getattr(statement, "value", None)
                     # Numbers and texts cannot be changed in place.
-                    fixed = isinstance(held, ast.Constant | ast.UnaryOp)
+                    fixed = isinstance(value, ast.Constant | ast.UnaryOp)
                     self.names[name] = NOTHING if fixed else frozenset([("definition", name)])
 
     def piece(self, step: Step, at: int) -> None:
@@ -307,11 +307,11 @@ def changed_elsewhere(
     return ChangedElsewhere(
         tuple(walk.errors.values()),
         {name: tuple(each) for name, each in warnings.items()},
-        {name: _told(walk, step) for name, step in steps.items()},
+        {name: _reported(walk, step) for name, step in steps.items()},
     )
 
 
-def _told(walk: _Walk, step: Step) -> frozenset[SourceLocation]:
+def _reported(walk: _Walk, step: Step) -> frozenset[SourceLocation]:
     """Return the places of inputs that a step does not change, or whose change is told with its readers."""
     makers = {item.place: ".".join(maker) for item in step.inputs if (maker := walk.maker(step, item))}
     reported = {what.partition(":")[2] for what, changer, _ in walk.findings if changer == step.name}

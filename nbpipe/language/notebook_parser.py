@@ -67,11 +67,11 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
         errors += analyses[step.name].errors
     unbound = {name: analysed.unbound for name, analysed in analyses.items() if analysed.unbound}
     order = {cell.number: place for place, cell in reversed(list(enumerate(cells)))}
-    found = changed_elsewhere(order, analyses, shared, parameters)
-    errors += found.errors
+    changed = changed_elsewhere(order, analyses, shared, parameters)
+    errors += changed.errors
     unread = garbled | _words_of_broken_cells(declaring, wrong)
     files = StepFiles.of(shared, parameters)
-    visible = _with_hidden_changes(analyses, found)
+    visible = _with_hidden_changes(analyses, changed)
     code = {name: dataclasses.replace(own, uses=files.uses(analyses[name])) for name, own in visible.items()}
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     broken = _broken_cells(ordinary, shared.errors)
@@ -80,14 +80,16 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     )
 
 
-def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], found: ChangedElsewhere) -> dict[str, StepCode]:
+def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], changed: ChangedElsewhere) -> dict[str, StepCode]:
     """Return the code of the steps with the warnings about changes that they do not see."""
     with_warnings: dict[str, StepCode] = {}
     for name, analysed in analyses.items():
         own = [
-            item for item in analysed.code.warnings if item.code != CHANGED_INPUT or item.place not in found.told[name]
+            item
+            for item in analysed.code.warnings
+            if item.code != CHANGED_INPUT or item.place not in changed.reported[name]
         ]
-        warnings = (*own, *found.warnings.get(name, ()))
+        warnings = (*own, *changed.warnings.get(name, ()))
         with_warnings[name] = dataclasses.replace(analysed.code, warnings=warnings)
     return with_warnings
 
@@ -113,7 +115,7 @@ def _settings(
     kinds: Sequence[tuple[str, Cell]], drafts: Sequence[StepDraft], scope: NotebookScope
 ) -> tuple[dict[str, list[AnalysedDefinition]], dict[int, list[UnsharedEffect]]]:
     """Return the settings that each step gets, and the statements that no step gets, by cell."""
-    effects = {cell: list(found) for cell, found in scope.shared.effects.items()}
+    effects = {cell: list(of_cell) for cell, of_cell in scope.shared.effects.items()}
     usable = []
     for setting in scope.shared.settings:
         missing = missing_for(setting, scope)

@@ -85,10 +85,10 @@ class ObjectFlow:
         if not isinstance(node.target, ast.Name):
             self._bind(node.target, NOTHING, node)
             return
-        held = self._held(node.target.id)
+        origins = self._origins_of(node.target.id)
         # Through another name or a parameter, most of these are numbers, which are not changed in place.
-        self._change([origin for origin in held if _is_called(origin, node.target.id)], node)
-        self._bind(node.target, held, node)
+        self._change([origin for origin in origins if _is_called(origin, node.target.id)], node)
+        self._bind(node.target, origins, node)
 
     def _delete(self, node: ast.Delete) -> None:
         for target in node.targets:
@@ -108,9 +108,9 @@ class ObjectFlow:
 
     def _with(self, node: ast.With | ast.AsyncWith) -> None:
         for item in node.items:
-            held = self._value(item.context_expr)
+            origins = self._value(item.context_expr)
             if item.optional_vars is not None:
-                self._bind(item.optional_vars, held, node)
+                self._bind(item.optional_vars, origins, node)
         self.run(node.body)
 
     def _try(self, node: ast.Try | ast.TryStar) -> None:
@@ -122,12 +122,12 @@ class ObjectFlow:
         self.run(node.finalbody)
 
     def _match(self, node: ast.Match) -> None:
-        held = self._value(node.subject)
+        origins = self._value(node.subject)
         for case in node.cases:
             for part in ast.walk(case.pattern):
                 name = getattr(part, "name", None) or getattr(part, "rest", None)
                 if isinstance(name, str):
-                    self._bind_name(name, held, node)
+                    self._bind_name(name, origins, node)
         self._branches(*[case.body for case in node.cases], ())
 
     def _branches(self, *branches: Sequence[ast.stmt]) -> None:
@@ -138,25 +138,25 @@ class ObjectFlow:
             outer, self._before = self._before, {}
             self.run(branch)
             ends.append({name: self.names[name] for name in self._before})
-            for name, held in self._before.items():
-                start.setdefault(name, held)
-                self._restore(name, held)
+            for name, origins in self._before.items():
+                start.setdefault(name, origins)
+                self._restore(name, origins)
             self._before = outer
         if not all(branches):
             ends.append({})
-        for name, held in start.items():
-            self._set(name, NOTHING.union(*(end.get(name, held or NOTHING) for end in ends)))
+        for name, origins in start.items():
+            self._set(name, NOTHING.union(*(end.get(name, origins or NOTHING) for end in ends)))
 
-    def _set(self, name: str, held: Origins) -> None:
+    def _set(self, name: str, origins: Origins) -> None:
         if self._before is not None:
             self._before.setdefault(name, self.names.get(name))
-        self.names[name] = held
+        self.names[name] = origins
 
-    def _restore(self, name: str, held: Origins | None) -> None:
-        if held is None:
+    def _restore(self, name: str, origins: Origins | None) -> None:
+        if origins is None:
             self.names.pop(name, None)
         else:
-            self.names[name] = held
+            self.names[name] = origins
 
     def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.callables.define(node)
@@ -185,14 +185,14 @@ class ObjectFlow:
 
     # Names
 
-    def _held(self, name: str) -> Origins:
+    def _origins_of(self, name: str) -> Origins:
         return self.names[name] if name in self.names and name not in self._globals else self.outside(name)
 
     def _bind_value(self, target: ast.expr, value: ast.expr) -> None:
         pairs = (ast.Tuple, ast.List)
         if isinstance(target, pairs) and isinstance(value, pairs) and len(target.elts) == len(value.elts):
-            held = [self._stored_value(item) for item in value.elts]
-            for part, origins in zip(target.elts, held, strict=True):
+            values = [self._stored_value(item) for item in value.elts]
+            for part, origins in zip(target.elts, values, strict=True):
                 self._bind(part, origins, target)
         else:
             self._bind(target, self._stored_value(value), target)
@@ -206,17 +206,17 @@ class ObjectFlow:
         if not isinstance(node, ast.List | ast.Tuple | ast.Dict | ast.Set):
             return NOTHING
         each = [part for part in children(node) if isinstance(part, ast.expr)]
-        named = [self._held(part.id) for part in each if isinstance(part, ast.Name)]
+        named = [self._origins_of(part.id) for part in each if isinstance(part, ast.Name)]
         return NOTHING.union(*named, *map(self._parts, each))
 
-    def _bind(self, target: ast.AST, held: Origins, node: ast.AST) -> None:
+    def _bind(self, target: ast.AST, origins: Origins, node: ast.AST) -> None:
         if isinstance(target, ast.Name):
-            self._bind_name(target.id, held, node)
+            self._bind_name(target.id, origins, node)
         elif isinstance(target, ast.Starred):
-            self._bind(target.value, held, node)
+            self._bind(target.value, origins, node)
         elif isinstance(target, ast.Tuple | ast.List):
             for part in target.elts:
-                self._bind(part, held, node)
+                self._bind(part, origins, node)
         elif isinstance(target, ast.Attribute | ast.Subscript):
             named = named_global(target)
             if named:
@@ -225,11 +225,11 @@ class ObjectFlow:
                 self._value(target.slice)
             self._change(self._owner_of(target), node)
 
-    def _bind_name(self, name: str, held: Origins, node: ast.AST) -> None:
+    def _bind_name(self, name: str, origins: Origins, node: ast.AST) -> None:
         self.parts.pop(name, None)
         if not self.in_function or name in self._globals:
             self._rebind(name, node)
-        self._set(name, held)
+        self._set(name, origins)
 
     def _rebind(self, name: str, node: ast.AST) -> None:
         self._set(name, NOTHING)
@@ -252,9 +252,9 @@ class ObjectFlow:
     def _stored_value(self, node: ast.AST) -> Origins:
         """Return the origins of a value that is kept: functions in it are not called by that."""
         before, self._stored = self._stored, True
-        held = self._value(node)
+        origins = self._value(node)
         self._stored = before
-        return held
+        return origins
 
     def _later(self, read: Callable[[], object]) -> None:
         """Read what a function does that is passed on, and so may be called, or is only stored."""
@@ -267,16 +267,16 @@ class ObjectFlow:
         hidden = self.in_function and node.id in self.names and node.id not in self._nested
         if self.callables.function(node.id) is not None and not hidden:
             self._later(lambda: self._called(node.id, node, [], {}))
-        return self._held(node.id)
+        return self._origins_of(node.id)
 
     def _attribute(self, node: ast.Attribute) -> Origins:
         return self._owner_of(node)
 
     def _subscript(self, node: ast.Subscript) -> Origins:
         self._value(node.slice)
-        held = self._owner_of(node)
+        origins = self._owner_of(node)
         # Other subscripts of tables and lists select copies.
-        return held if isinstance(node.slice, ast.Constant) else NOTHING
+        return origins if isinstance(node.slice, ast.Constant) else NOTHING
 
     def _owner_of(self, node: ast.Attribute | ast.Subscript) -> Origins:
         """Return the origins of the object that an attribute or an item belongs to."""
@@ -288,10 +288,10 @@ class ObjectFlow:
         if isinstance(inner, ast.Attribute | ast.Subscript):
             if isinstance(inner, ast.Subscript):
                 self._value(inner.slice)
-            return self._owner_of(inner) | self._held_in(inner.value)
-        return self._held(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
+            return self._owner_of(inner) | self._origins_in(inner.value)
+        return self._origins_of(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
 
-    def _held_in(self, node: ast.expr) -> Origins:
+    def _origins_in(self, node: ast.expr) -> Origins:
         """Return the origins of what the list or dict of a name holds."""
         return self.parts.get(node.id, NOTHING) if isinstance(node, ast.Name) else NOTHING
 
@@ -299,9 +299,9 @@ class ObjectFlow:
         return NOTHING.union(*[self._value(child) for child in children(node) if isinstance(child, ast.expr)])
 
     def _walrus(self, node: ast.NamedExpr) -> Origins:
-        held = self._value(node.value)
-        self._bind(node.target, held, node)
-        return held
+        origins = self._value(node.value)
+        self._bind(node.target, origins, node)
+        return origins
 
     def _passed_on(self, node: ast.Starred | ast.Await) -> Origins:
         return self._value(node.value)
@@ -325,8 +325,8 @@ class ObjectFlow:
         self.names.update(hidden)
         for part in body:
             self._value(part)
-        for name, held in before.items():
-            self._restore(name, held)
+        for name, origins in before.items():
+            self._restore(name, origins)
 
     def _elements(self, node: ast.expr) -> Origins:
         """Return the origins of the elements of something that is iterated over."""
@@ -334,15 +334,15 @@ class ObjectFlow:
             return NOTHING.union(*[self._elements(argument) for argument in node.args])
         if isinstance(node, ast.Tuple | ast.List | ast.Set):
             return NOTHING.union(*[self._value(item) for item in node.elts])
-        return self._value(node) | self._held_in(node)
+        return self._value(node) | self._origins_in(node)
 
     # Calls
 
     def _call(self, node: ast.Call) -> Origins:
         before, self._stored = self._stored, False
-        held = self._result(node)
+        origins = self._result(node)
         self._stored = before
-        return held
+        return origins
 
     def _result(self, node: ast.Call) -> Origins:
         arguments = [self._value(argument) for argument in node.args]
@@ -368,7 +368,7 @@ class ObjectFlow:
         self, node: ast.Call, func: ast.Attribute, arguments: list[Origins], named: Mapping[str, Origins]
     ) -> Origins:
         owner = func.value
-        held = self._held(owner.id) if isinstance(owner, ast.Name) else self._owner_of(func)
+        origins = self._origins_of(owner.id) if isinstance(owner, ast.Name) else self._owner_of(func)
         direct = isinstance(owner, ast.Name)
         if direct and owner.id in CONTAINERS and owner.id not in self.names:  # type: ignore[attr-defined]
             self._change(arguments[0] if arguments and is_mutating_call(node) else NOTHING, node)
@@ -376,12 +376,12 @@ class ObjectFlow:
         if direct and owner.id in self.callables.imported:  # type: ignore[attr-defined]
             return NOTHING
         if is_mutating_call(node):
-            self._change(held, node)
-        result = held if func.attr in VIEWS else NOTHING
+            self._change(origins, node)
+        result = origins if func.attr in VIEWS else NOTHING
         known = self.callables.class_named(owner.id) if isinstance(owner, ast.Name) else None
         for class_name, method in self.callables.methods(func.attr):
             if known is None:
-                bound = self._bound(method, [held, *arguments], named)
+                bound = self._bound(method, [origins, *arguments], named)
             elif is_class_method(method):
                 bound = self._bound(method, [NOTHING, *arguments], named)
             else:
@@ -404,7 +404,7 @@ class ObjectFlow:
         self, function: ast.FunctionDef | ast.AsyncFunctionDef, arguments: list[Origins], named: Mapping[str, Origins]
     ) -> dict[str, Origins]:
         names = positional_parameters(function.args)
-        return {name: held for name, held in zip_longest(names, arguments[: len(names)], fillvalue=NOTHING)
+        return {name: origins for name, origins in zip_longest(names, arguments[: len(names)], fillvalue=NOTHING)
                 if isinstance(name, str)} | dict(named)  # fmt: skip
 
     def _apply(self, effects: CallEffects, node: ast.AST, bound: Mapping[str, Origins]) -> Origins:
@@ -415,13 +415,16 @@ class ObjectFlow:
                 if kind == "random":
                     self._seed(name, node)
                 else:
-                    self._change(bound.get(name, NOTHING) if kind == "parameter" else self._held(name), node)
+                    self._change(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
         self._certain = before
         for name in effects.rebinds:
             self._rebind(name, node)
         self.draws |= effects.draws - self._seeded
         return NOTHING.union(
-            *(bound.get(name, NOTHING) if kind == "parameter" else self._held(name) for kind, name in effects.returns)
+            *(
+                bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name)
+                for kind, name in effects.returns
+            )
         )
 
     def _effects(self, function: ast.FunctionDef | ast.AsyncFunctionDef, owner: str) -> CallEffects:

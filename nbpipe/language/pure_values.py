@@ -116,10 +116,10 @@ class PureValues:
     def _reports(self, statement: ast.stmt) -> bool:
         """Return whether it says that an import failed, or raises."""
         call = statement.value if isinstance(statement, ast.Expr) else None
-        told = isinstance(call, ast.Call) and (
+        is_message = isinstance(call, ast.Call) and (
             (isinstance(call.func, ast.Name) and call.func.id == "print") or self.names.of(call.func) == "warnings.warn"
         )
-        return told or isinstance(statement, ast.Raise)
+        return is_message or isinstance(statement, ast.Raise)
 
     def _gives_iterator(self, call: ast.Call) -> bool:
         name = call.func.id if isinstance(call.func, ast.Name) else self.names.of(call.func)

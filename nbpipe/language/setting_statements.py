@@ -48,21 +48,21 @@ class SettingReader:
             return self.read_all(statement.body) if suppresses else None
         if isinstance(statement, ast.Pass):
             return []
-        found = [self._place(place) for place in _places(statement)]
-        if isinstance(statement, ast.Expr | ast.Assign) and not found:
+        results = [self._place(place) for place in _places(statement)]
+        if isinstance(statement, ast.Expr | ast.Assign) and not results:
             if isinstance(statement.value, ast.Constant):
                 return [] if isinstance(statement, ast.Expr) else None
             calls = statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value]
-            found = [self._call(call) for call in calls]
-        settings = [setting for setting in found if setting is not None]
-        return settings if found and len(settings) == len(found) else None
+            results = [self._call(call) for call in calls]
+        settings = [setting for setting in results if setting is not None]
+        return settings if results and len(settings) == len(results) else None
 
     def read_all(self, statements: Iterable[ast.stmt]) -> list[Setting] | None:
         """Return the settings in statements; None if they do anything else."""
-        found = [self._settings(statement) for statement in statements]
-        if any(settings is None for settings in found):
+        results = [self._settings(statement) for statement in statements]
+        if any(settings is None for settings in results):
             return None
-        return [setting for settings in found for setting in settings or ()]
+        return [setting for settings in results for setting in settings or ()]
 
     def _place(self, node: ast.expr) -> Setting | None:
         while isinstance(node, ast.Subscript):

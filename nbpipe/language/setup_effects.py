@@ -112,8 +112,8 @@ class EffectFinder:
         if name in self.within:
             return False
         arguments = function.args
-        given = {each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
-        own = name_usage(function.body).binds | given
+        parameters = {each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+        own = name_usage(function.body).binds | parameters
         inner = EffectFinder(
             self.names, lambda each: self.is_known(each) and each not in own, self.local | own, self.within | {name}
         )
@@ -127,10 +127,10 @@ def effect_warnings(
 ) -> tuple[PipelineWarning, ...]:
     """Return one warning for each cell with effects from which steps draw definitions."""
     warnings = []
-    for cell, found in effects.items():
-        if cell not in drawn and not any(effect.missing for effect in found):
+    for cell, of_cell in effects.items():
+        if cell not in drawn and not any(effect.missing for effect in of_cell):
             continue
-        first, *others = sorted(found, key=lambda effect: (not effect.missing, effect.line))
+        first, *others = sorted(of_cell, key=lambda effect: (not effect.missing, effect.line))
         why = "although steps use definitions beside it"
         why = f"because steps do not have `{first.missing}`" if first.missing else why
         more = f" and {len(others)} more statement{'s' if len(others) > 1 else ''} of its cell" if others else ""

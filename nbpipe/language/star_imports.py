@@ -26,7 +26,7 @@ def exported_names(modules: Iterable[str]) -> frozenset[str] | None:
     Only modules of the standard library are read: others depend on the environment of the notebook's kernel.
     """
     names = [_exported(module) for module in modules]
-    return None if None in names else frozenset[str]().union(*(found for found in names if found is not None))
+    return None if None in names else frozenset[str]().union(*(exported for exported in names if exported is not None))
 
 
 @cache
@@ -54,11 +54,11 @@ def _source(module: str) -> str | None:
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
         name = ".".join(parts[:end])
-        found = PathFinder.find_spec(name, path)
-        if found is None:
+        spec = PathFinder.find_spec(name, path)
+        if spec is None:
             return None
-        path = list(found.submodule_search_locations or ())
-        text = found.loader.get_source(name) if isinstance(found.loader, SourceFileLoader) else None
+        path = list(spec.submodule_search_locations or ())
+        text = spec.loader.get_source(name) if isinstance(spec.loader, SourceFileLoader) else None
     return text
 
 

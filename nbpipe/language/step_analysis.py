@@ -337,9 +337,9 @@ def _undeclared(name: str, step: Step, scope: NotebookScope, place: SourceLocati
         # Only the author knows which of several is meant.
         add = item if len(makers) == 1 else ""
         return UndeclaredName(message, _cure(item, step, place), place, add=add)
-    found = _bound_elsewhere(name, step, scope, place)
-    if found is not None:
-        return found
+    elsewhere = _bound_elsewhere(name, step, scope, place)
+    if elsewhere is not None:
+        return elsewhere
     if name not in scope.hints:
         known = [*scope.shared.by_name, *scope.parameters, *scope.makers]
         hint = nearest(name, known) or nearest(name, BUILTIN_NAMES, cutoff=0.75)

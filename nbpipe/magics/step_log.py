@@ -44,7 +44,7 @@ class StepLog:
         return self._activity
 
     def _add(self, event: StepEvent) -> None:
-        content = event.told
+        content = event.content
         if event.kind is StepEventKind.STREAM:
             self._write(str(content.get("name", "")), str(content.get("text", "")))
         elif event.kind is StepEventKind.DISPLAY and not content.get("rich"):

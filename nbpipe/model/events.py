@@ -41,7 +41,7 @@ class StepEvent:
     time: float
     kind: StepEventKind
     cell: int | None
-    told: Mapping[str, Any]
+    content: Mapping[str, Any]
 
 
 class MetricPoint(NamedTuple):

@@ -28,12 +28,12 @@ def live_outputs(events: Iterable[StepEvent], shown: list[NotebookNode]) -> None
     for event in events:
         if event.kind is StepEventKind.STREAM:
             last = shown[-1] if shown else None
-            if last is not None and last.output_type == "stream" and last.name == event.told["name"]:
-                last.text += event.told["text"]
+            if last is not None and last.output_type == "stream" and last.name == event.content["name"]:
+                last.text += event.content["text"]
             else:
-                shown.append(_output("stream", name=event.told["name"], text=event.told["text"]))
+                shown.append(_output("stream", name=event.content["name"], text=event.content["text"]))
         elif event.kind is StepEventKind.DISPLAY:
-            shown.append(_output("display_data", data={"text/plain": event.told["text"]}))
+            shown.append(_output("display_data", data={"text/plain": event.content["text"]}))
 
 
 def executed_outputs(notebook: str | None, count: int) -> list[list[NotebookNode]]:

@@ -25,14 +25,14 @@ def recorded_uses(
 
 def recorded_changes(records: Mapping[str, ExecutionRecord], planner: Planner) -> Iterator[PipelineWarning]:
     """Yield a warning for each input that a step has changed in place, unless the text of the step says so already."""
-    told = {warned.place for warned in planner.graph.pipeline.warnings if warned.code == CHANGED_INPUT}
+    reported = {warned.place for warned in planner.graph.pipeline.warnings if warned.code == CHANGED_INPUT}
     for step in planner.graph.pipeline.steps:
         record = records.get(step.name)
         names = changed_inputs(record.notes) if record is not None else []
         if record is None or not names or not planner.has_code_of(step.name, record.components):
             continue
         for item in step.inputs:
-            if item.name in names and item.place not in told and step.output(item.name) is None:
+            if item.name in names and item.place not in reported and step.output(item.name) is None:
                 hint = f"Declare `-o {item.name}` if other steps should see the change, or change a copy."
                 yield PipelineWarning(CHANGED_INPUT, changed_input_note(item.name), hint, item.place)
 

@@ -57,8 +57,8 @@ class _Mark:
 
     def text(self) -> str:
         """Return the mark as the line in its file."""
-        said = f"{self.id} {','.join(sorted(self.accepted)) or '-'}"
-        return f"{said} {_mac(said)}\n"
+        text = f"{self.id} {','.join(sorted(self.accepted)) or '-'}"
+        return f"{text} {_mac(text)}\n"
 
 
 def objections(root: Path) -> tuple[Objection, ...]:
@@ -71,15 +71,15 @@ def objections(root: Path) -> tuple[Objection, ...]:
         return (Objection.UNMARKED,)
     mark = _valid_mark(root)
     accepted = mark.accepted if mark else frozenset[str]()
-    found: list[Objection] = [] if not status.st_mode & stat.S_IWOTH else [Objection.OPEN_TO_ALL]
+    reasons: list[Objection] = [] if not status.st_mode & stat.S_IWOTH else [Objection.OPEN_TO_ALL]
     if status.st_uid != os.geteuid():
         if Objection.FOREIGN not in accepted and not is_shared_with_us(status):
-            found.append(Objection.FOREIGN)
+            reasons.append(Objection.FOREIGN)
     elif mark is None and not _is_new(root):
-        found.append(Objection.UNMARKED)
+        reasons.append(Objection.UNMARKED)
     if Objection.TRACKED not in accepted and is_tracked(root):
-        found.append(Objection.TRACKED)
-    return tuple(found)
+        reasons.append(Objection.TRACKED)
+    return tuple(reasons)
 
 
 def is_trusted(root: Path) -> bool:
@@ -92,14 +92,14 @@ def is_marked(root: Path) -> bool:
     return _valid_mark(root) is not None
 
 
-def untrusted_words(root: Path, found: Collection[Objection]) -> str:
+def untrusted_words(root: Path, reasons: Collection[Objection]) -> str:
     """Return in words that a workspace is not used, and why."""
-    return f"the workspace {root} is not trusted: {reason_words(root, found)}"
+    return f"the workspace {root} is not trusted: {reason_words(root, reasons)}"
 
 
-def reason_words(root: Path, found: Collection[Objection]) -> str:
+def reason_words(root: Path, reasons: Collection[Objection]) -> str:
     """Return objections in words; empty if there are none."""
-    return ", and ".join(_REASONS[each].format(owner=owner_of(root)) for each in found)
+    return ", and ".join(_REASONS[each].format(owner=owner_of(root)) for each in reasons)
 
 
 def trust_hint(root: Path) -> str:
@@ -116,11 +116,11 @@ def mark_new(root: Path) -> None:
 
 def accept(root: Path) -> tuple[Objection, ...]:
     """Mark a workspace as accepted by this user, whatever was to be said against it, and return that."""
-    found = objections(root)
+    reasons = objections(root)
     close_to_all(root)
     before = _valid_mark(root) or _Mark(secrets.token_hex(16))
-    _write(root, _Mark(before.id, before.accepted | set(found) - {Objection.UNMARKED, Objection.OPEN_TO_ALL}))
-    return found
+    _write(root, _Mark(before.id, before.accepted | set(reasons) - {Objection.UNMARKED, Objection.OPEN_TO_ALL}))
+    return reasons
 
 
 def _is_new(root: Path) -> bool:

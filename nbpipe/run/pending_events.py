@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbpipe.data.event_file import PieceReader, metrics_of
-from nbpipe.history.attempts import Told
+from nbpipe.history.attempts import LogEntry
 from nbpipe.model import OutputWritten
 from nbpipe.run.execution_state import ExecutionState
 
@@ -16,7 +16,7 @@ from nbpipe.run.execution_state import ExecutionState
 class PendingEvents:
     """Entries for the run's log that have not been written yet."""
 
-    _entries: list[Told] = field(default_factory=list)
+    _entries: list[LogEntry] = field(default_factory=list)
 
     @staticmethod
     def reader(directory: str) -> PieceReader:
@@ -36,11 +36,11 @@ class PendingEvents:
         self._entries.append(OutputWritten(attempt.id, attempt.pieces + 1, last))
         state.attempt = replace(attempt, pieces=last)
 
-    def add(self, entry: Told) -> None:
+    def add(self, entry: LogEntry) -> None:
         """Add an entry."""
         self._entries.append(entry)
 
-    def drain(self) -> Sequence[Told]:
+    def drain(self) -> Sequence[LogEntry]:
         """Return the entries since the last call."""
         entries, self._entries = self._entries, []
         return entries

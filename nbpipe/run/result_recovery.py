@@ -11,7 +11,7 @@ from nbpipe.data.attempt_manifest import read_manifest
 from nbpipe.data.event_file import PieceReader, metrics_of
 from nbpipe.data.file_pinning import DigestCache, pin_files
 from nbpipe.errors import NbpipeError
-from nbpipe.history.attempts import RunChanges, Told
+from nbpipe.history.attempts import LogEntry, RunChanges
 from nbpipe.history.claims import Claim
 from nbpipe.history.store import History
 from nbpipe.model import AttemptRecord, Outcome, OutputWritten, Status
@@ -29,14 +29,14 @@ def adopt_results(
     for attempt in attempts:
         entries = _unlogged_entries(layout, history, attempt)
         if entries:
-            history.attempts.record(attempt.run, RunChanges(told=entries), now)
+            history.attempts.record(attempt.run, RunChanges(entries=entries), now)
         outcome = read_manifest(layout.path(attempt.directory), attempt.id, attempt.token)
         submitted = read_submitted(layout, attempt) if outcome is not None else None
         if outcome is not None and submitted is not None:
             _adopt(layout, history, submitted, outcome, digests=digests, now=now)
 
 
-def _unlogged_entries(layout: WorkspaceLayout, history: History, attempt: AttemptRecord) -> list[Told]:
+def _unlogged_entries(layout: WorkspaceLayout, history: History, attempt: AttemptRecord) -> list[LogEntry]:
     """Return log entries for the events of an attempt since its driver died."""
     events = PieceReader(layout.path(attempt.directory)).read(attempt.pieces)
     if not events:

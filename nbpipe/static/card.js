@@ -311,7 +311,7 @@ class View {
       (node.querySelector(".nbpipe-shape") ?? node.querySelector(".nbpipe-icon path"))?.setAttribute("d", path);
       const title = node.querySelector("title");
       if (title) title.textContent = why ? `${label}\n${why}` : label;
-      const words = node.querySelector(".nbpipe-told");
+      const words = node.querySelector(".nbpipe-detail");
       if (words) words.textContent = told;
       const row = node.querySelector(".nbpipe-row-status");
       if (row) row.textContent = status;
@@ -340,8 +340,8 @@ class View {
     for (const letter of letters) counts[letter] = (counts[letter] ?? 0) + 1;
     const told = Object.keys(marks).filter((letter) => counts[letter]);
     const key = told.map((letter) => `${letter}${counts[letter]}`).join() + this.only;
-    if (this.parts.chips.dataset.told === key) return;
-    this.parts.chips.dataset.told = key;
+    if (this.parts.chips.dataset.key === key) return;
+    this.parts.chips.dataset.key = key;
     const chips = told.map((letter) => {
       const [status, path] = marks[letter];
       const pressed = String(this.only === status);

@@ -152,7 +152,7 @@ def _error(state: CardState, record: ExecutionRecord | None) -> Html:
         return Html()
     failure = record.failure
     code = state.error_line if state.focus is None or record.step == state.focus else ""
-    where = SourceLocation(cell=failure.cell, line=failure.line).words()
+    where = SourceLocation(cell=failure.cell, line=failure.line).describe()
     parts = [
         element("div", Html.line(error_title(failure)), class_="nbpipe-said"),
         element("div", where, class_="nbpipe-where"),

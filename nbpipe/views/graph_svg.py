@@ -74,7 +74,7 @@ def _button(place: int, box: NodeBox, graph: GraphLayout) -> Html:
         element("rect", class_="nbpipe-side", width="4", height=height, rx="2"),
         element("g", shape, transform=f"translate(11 {space.height / 2 - 8:g})"),
         element("text", fit(name, _NAME_COLUMNS), class_="nbpipe-name", x="34", y=f"{space.height / 2 - 3:g}"),
-        element("text", class_="nbpipe-told", x="34", y=f"{space.height / 2 + 12:g}"),
+        element("text", class_="nbpipe-detail", x="34", y=f"{space.height / 2 + 12:g}"),
         class_="nbpipe-node", role="button", tabindex="-1", data_step=str(place), aria_label=name,
         transform=f"translate({box.x:.1f} {box.y:.1f})",
     )  # fmt: skip

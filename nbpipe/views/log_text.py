@@ -31,11 +31,11 @@ def text_of_events(events: Iterable[StepEvent]) -> str:
 
 def _event_text(event: StepEvent) -> Iterator[str]:
     if event.kind is StepEventKind.STREAM:
-        yield str(event.told["text"])
+        yield str(event.content["text"])
     elif event.kind in (StepEventKind.DISPLAY, StepEventKind.ERROR):
-        yield f"{event.told['text']}\n"
+        yield f"{event.content['text']}\n"
     elif event.kind is StepEventKind.CUT:
-        yield f"[nbpipe left out {event.told['count']:,} more pieces]\n"
+        yield f"[nbpipe left out {event.content['count']:,} more pieces]\n"
 
 
 def shown(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -44,12 +44,12 @@ def thinned(values: Sequence[float], most: int) -> list[int]:
     if len(values) <= most:
         return list(range(len(values)))
     size = math.ceil(len(values) / (most // 2))
-    kept = {0, len(values) - 1}
+    indices = {0, len(values) - 1}
     for start in range(0, len(values), size):
         near = range(start, min(start + size, len(values)))
         finite = [place for place in near if math.isfinite(values[place])] or near[:1]
-        kept |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
-    return sorted(kept)
+        indices |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
+    return sorted(indices)
 
 
 def _scaled(values: Sequence[float], low: float, high: float) -> list[float]:

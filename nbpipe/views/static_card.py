@@ -153,7 +153,7 @@ def _has_failed(record: ExecutionRecord) -> bool:
 
 def _where(record: ExecutionRecord) -> str:
     failure = record.failure
-    return "" if failure is None else SourceLocation(cell=failure.cell, line=failure.line).words()
+    return "" if failure is None else SourceLocation(cell=failure.cell, line=failure.line).describe()
 
 
 def _code(state: CardState, record: ExecutionRecord) -> str:

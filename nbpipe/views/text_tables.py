@@ -231,7 +231,7 @@ def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord
 
 def event_lines(step: str, event: StepEvent) -> list[str]:
     """Return an event of a running step as plain lines that begin with the step's name."""
-    content = event.told
+    content = event.content
     if event.kind in (StepEventKind.STREAM, StepEventKind.DISPLAY, StepEventKind.ERROR):
         return [
             f"{one_line(step)} | {harmless(line)}" for line in plain(str(content["text"])).splitlines() if line.strip()

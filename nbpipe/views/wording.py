@@ -218,14 +218,14 @@ def accepted_line(
 
 def failure_line(failure: Failure) -> str:
     """Return a failure in one line, e.g. ``cell 3, line 2: ValueError: no such column``."""
-    where = SourceLocation(cell=failure.cell, line=failure.line).words()
+    where = SourceLocation(cell=failure.cell, line=failure.line).describe()
     message = one_line(failure.message) or one_line(f"{failure.ename}: {failure.evalue}")
     return f"{where}: {message}" if where else message
 
 
 def warning_line(warning: PipelineWarning) -> str:
     """Return a warning in one line, e.g. ``cell 3: the input `x` is not used. Leave it out.``."""
-    where = warning.place.words()
+    where = warning.place.describe()
     return one_line(f"{where + ': ' if where else ''}{warning.message}. {warning.hint}")
 
 

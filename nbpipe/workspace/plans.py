@@ -70,8 +70,8 @@ class Plans:
                 return self.pin(rest), tuple(errors)
             except (Refused, Refusals) as refused:
                 more = refused.errors if isinstance(refused, Refusals) else (refused,)
-                told = {str(error) for error in errors}
-                errors += [error for error in more if str(error) not in told]
+                known = {str(error) for error in errors}
+                errors += [error for error in more if str(error) not in known]
                 left = without(rest, refused_steps(rest, errors))
                 if left is None:
                     refuse(errors)

@@ -49,7 +49,7 @@ class InputWatch:
     def changed(self, outputs: Collection[str]) -> list[str]:
         """Return the inputs that are not what was handed in, except those that are outputs too."""
         budget = _PART * (time.monotonic() - self.began + _START_SECONDS)
-        found = []
+        names = []
         for name, (reference, format, path, size) in self._loaded.items():
             budget -= size / _RATES[format]
             value = reference()
@@ -58,9 +58,9 @@ class InputWatch:
             # What the author's objects raise when they are compared is no error of the step.
             with suppress(*_INCOMPARABLE):
                 if not _equal(value, formats.load(path, format)):
-                    found.append(name)
+                    names.append(name)
         self._loaded.clear()
-        return found
+        return names
 
 
 @dataclass(frozen=True, slots=True)
