@@ -16,7 +16,7 @@ from nbpipe.model.attempt import (
     JobOutput,
     Outcome,
 )
-from nbpipe.model.content import Artifact, ObjectReference, PinnedFiles, PinnedKind
+from nbpipe.model.content import DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
 from nbpipe.model.declarations import (
     Cell,
     Definition,
@@ -72,6 +72,7 @@ from nbpipe.model.verdicts import (
 )
 
 __all__ = [
+    "DISPLAY",
     "Artifact",
     "AttemptChanged",
     "AttemptEnded",

@@ -80,7 +80,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """A step's keys beside ``in`` and ``out``; ``later`` are the keys that are set but not supported yet."""
+    """A step's keys beside ``in`` and ``out``.
+
+    ``shows``: what the step displays is an output. ``later`` are the keys that are set but not supported yet.
+    """
 
     params: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -92,6 +95,7 @@ class StepOptions:
     hash: tuple[str, ...] = ()
     envvar: tuple[str, ...] = ()
     when: str | None = None
+    shows: bool = False
     later: tuple[tuple[str, SourceLocation], ...] = ()
 
 

@@ -344,7 +344,7 @@ class Driver:
         return replace(
             state.attempt, status=outcome.status, ended=self.clock(), seconds=outcome.seconds,
             notebook=outcome.notebook, failure=state.failure if outcome.status is not Status.SUCCEEDED else None,
-            artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest,
+            artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest, display=outcome.display,
         )  # fmt: skip
 
     def _commit(self, state: ExecutionState, outcome: Outcome) -> None:
@@ -383,7 +383,7 @@ class Driver:
         """Drop a late attempt: another run holds the key, so this run waits for its result."""
         state.outcome = None
         state.failure = Failure(FailureKind.LOST, "ClaimLost", "", "another run took this step over")
-        lost = replace(outcome, status=Status.LOST, artifacts=())
+        lost = replace(outcome, status=Status.LOST, artifacts=(), display=None)
         self._put_attempt(state, self._ending(state, lost))
         self._put(state, state.stands(Status.QUEUED, started=None))
         self._feed(machine.CommitOvertaken(state.id))
@@ -455,7 +455,7 @@ class Driver:
 
 def _in_conflict(outcome: Outcome, conflict: FileConflict) -> Outcome:
     status = Status.LOST if conflict.again else Status.FAILED
-    return replace(outcome, status=status, failure=conflict.failure, artifacts=())
+    return replace(outcome, status=status, failure=conflict.failure, artifacts=(), display=None)
 
 
 def _not_delivered(problem: str) -> Failure:
