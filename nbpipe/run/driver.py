@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import OutOfReach
@@ -318,6 +318,7 @@ class Driver:
         conflict = self._conflict(state, outcome)
         if conflict is not None:
             outcome = _in_conflict(outcome, conflict)
+            self._note_outdated(conflict.outdated)
         elif outcome.status is Status.SUCCEEDED:
             problem = state.increment.jobs.deliver(state.step, outcome.artifacts)
             if problem is None:
@@ -337,6 +338,13 @@ class Driver:
         needs = {execution: other.record.needs for execution, other in self._table.by_id.items()}
         read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))
         return self._files.find(state.record, needs, read, outcome.written, outcome.doubts)
+
+    def _note_outdated(self, notes: Mapping[str, str]) -> None:
+        """Add notes to executions that have ended: their statuses stay, and what they read is no longer there."""
+        # The states of ended executions are not whole, and may not have been written yet.
+        self._save()
+        for record in self.history.executions.get(list(notes)):
+            self._changed[record.id] = replace(record, notes=(*record.notes, notes[record.id]))
 
     def _ending(self, state: ExecutionState, outcome: Outcome) -> AttemptRecord:
         if state.attempt is None:

@@ -28,9 +28,9 @@ class VerificationProblem:
 class VerificationReport:
     """The result of a verification.
 
-    ``outputs`` and ``bytes`` count the stored outputs and their bytes, without displays. ``unknown`` are results on disk that are not in
-    the history. With ``repaired``, these were restored, and damaged results are no longer offered. ``unreachable``
-    counts the problems with outputs in an unknown datastore: these are left unchanged.
+    ``outputs`` and ``bytes`` count the stored outputs and their bytes, without displays. ``unknown`` are results on
+    disk that are not in the history. With ``repaired``, these were restored, and damaged results are no longer offered.
+    ``unreachable`` counts the problems with outputs in an unknown datastore: these are left unchanged.
     """
 
     outputs: int
