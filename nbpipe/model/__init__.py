@@ -18,6 +18,8 @@ from nbpipe.model.attempt import (
 )
 from nbpipe.model.content import DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
 from nbpipe.model.declarations import (
+    NOTEBOOK_SUFFIXES,
+    TEXT_NOTEBOOK_SUFFIXES,
     Cell,
     Definition,
     FileSource,
@@ -73,6 +75,8 @@ from nbpipe.model.verdicts import (
 
 __all__ = [
     "DISPLAY",
+    "NOTEBOOK_SUFFIXES",
+    "TEXT_NOTEBOOK_SUFFIXES",
     "Artifact",
     "AttemptChanged",
     "AttemptEnded",

@@ -9,6 +9,10 @@ from typing import Any
 from nbpipe.errors import NO_LOCATION, SourceLocation
 from nbpipe.model.status import ReusePolicy
 
+TEXT_NOTEBOOK_SUFFIXES = (".py", ".md")
+"""The names of notebooks as text, which jupytext reads, end like this."""
+NOTEBOOK_SUFFIXES = (".ipynb", *TEXT_NOTEBOOK_SUFFIXES)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
