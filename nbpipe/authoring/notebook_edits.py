@@ -11,9 +11,9 @@ from pathlib import Path
 from nbpipe.data.atomic_file import create_file, draft_beside, put_in_place
 from nbpipe.errors import NotebookUnreadable, Refused, StoreOutOfReach, refuse
 from nbpipe.language.declaration_formatter import format_declaration
-from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_file import is_text_notebook, read_notebook
 from nbpipe.language.notebook_text_edits import with_new_sources
-from nbpipe.language.text_notebook import is_text_notebook, with_new_text_sources
+from nbpipe.language.text_notebook import with_new_text_sources
 from nbpipe.model import Cell
 
 _MARK = "\ufeff"
@@ -65,7 +65,7 @@ def rewrite_notebook(path: Path, sources: dict[int, str]) -> None:
 def _new_text(path: Path, text: str, sources: dict[int, str]) -> str:
     """Return a text notebook with new sources and its own line ends."""
     end = "\r\n" if "\r\n" in text else "\n"
-    return with_new_text_sources(path, text.replace("\r\n", "\n"), sources).replace("\n", end)
+    return with_new_text_sources(str(path), text.replace("\r\n", "\n"), sources).replace("\n", end)
 
 
 def replace_file(path: Path, content: bytes, *, expected: bytes | None = None) -> None:

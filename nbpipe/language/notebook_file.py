@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NotebookUnreadable, SourceLocation
 from nbpipe.language.source_text import nearest
-from nbpipe.language.text_notebook import is_text_notebook, text_document
-from nbpipe.model import Cell
+from nbpipe.model import TEXT_NOTEBOOK_SUFFIXES, Cell
 
+# Loaded by its name: other notebooks need none of it.
+_TEXT = "nbpipe.language.text_notebook:text_document"
 _SUFFIX = ".ipynb"
 _SAVE_AGAIN = "Save it again from Jupyter."
 _JSON_TYPE_NAMES = {
@@ -55,6 +57,11 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def is_text_notebook(path: Path) -> bool:
+    """Return whether a file with this name is a notebook as text."""
+    return path.suffix in TEXT_NOTEBOOK_SUFFIXES
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """Return a notebook as a document of format 4; raise NotebookUnreadable if it is none."""
     document = _document(path)
@@ -92,7 +99,8 @@ def _document(path: Path) -> dict[str, Any]:
 def _text_document(path: Path, text: str) -> dict[str, Any]:
     if _conflict_line(text):
         raise _broken(path, text, ValueError())
-    return text_document(path, text.replace("\r\n", "\n"))
+    document: dict[str, Any] = load_entry_point(_TEXT)(str(path), text.replace("\r\n", "\n"))
+    return document
 
 
 def _missing(path: Path) -> NotebookUnreadable:

@@ -10,12 +10,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from difflib import SequenceMatcher
-from pathlib import Path
 from typing import Any
 
 from nbpipe.errors import NotebookUnreadable, Refused
 from nbpipe.language.directives import marker, read_declaration_text
-from nbpipe.model import TEXT_NOTEBOOK_SUFFIXES, Cell
+from nbpipe.model import Cell
 
 _FORMATS = ("percent", "light", "hydrogen", "markdown", "myst")
 _HEADER = re.compile(r"\ufeff?(?:# )?---\n(?:.*\n)*?(?:# )?(?:jupyter|jupytext|kernelspec):(?:.*\n)*?(?:# )?---\s*\n")
@@ -28,13 +27,8 @@ _MARK_CELLS = {
 _ID_LENGTH = 16
 
 
-def is_text_notebook(path: Path) -> bool:
-    """Return whether a file with this name is read by jupytext."""
-    return path.suffix in TEXT_NOTEBOOK_SUFFIXES
-
-
-def text_document(path: Path, text: str) -> dict[str, Any]:
-    """Return a text notebook in the form of a notebook of format 4, with ids of its cells.
+def text_document(path: str, text: str) -> dict[str, Any]:
+    """Return the text of the file at ``path`` in the form of a notebook of format 4, with ids of its cells.
 
     Raise NotebookUnreadable if it is no notebook, or if jupytext is not installed or cannot read it.
     """
@@ -47,7 +41,7 @@ def text_document(path: Path, text: str) -> dict[str, Any]:
     return dict(document)
 
 
-def with_new_text_sources(path: Path, text: str, sources: Mapping[int, str]) -> str:
+def with_new_text_sources(path: str, text: str, sources: Mapping[int, str]) -> str:
     """Return a text notebook with new sources for some cells, counted from 1 among all cells; other lines stay.
 
     Raise NotebookUnreadable if that is not possible.
@@ -68,11 +62,11 @@ def with_new_text_sources(path: Path, text: str, sources: Mapping[int, str]) -> 
     return fresh
 
 
-def _jupytext(path: Path, text: str) -> Any:
+def _jupytext(path: str, text: str) -> Any:
     """Return jupytext for a text that is a notebook."""
-    if not _HEADER.match(text) and (path.suffix != ".py" or not _MARK.search(text)):
-        kind = "a Python script" if path.suffix == ".py" else "a text"
-        raise NotebookUnreadable(f"{path} is {kind}, not a notebook: it has no cells", _MARK_CELLS[path.suffix])
+    if not _HEADER.match(text) and (_suffix(path) != ".py" or not _MARK.search(text)):
+        kind = "a Python script" if _suffix(path) == ".py" else "a text"
+        raise NotebookUnreadable(f"{path} is {kind}, not a notebook: it has no cells", _MARK_CELLS[_suffix(path)])
     try:
         # Imported here: it is optional, and loads slowly.
         import jupytext
@@ -81,9 +75,13 @@ def _jupytext(path: Path, text: str) -> Any:
     return jupytext
 
 
-def _parsed(jupytext: Any, path: Path, text: str) -> Any:
+def _suffix(path: str) -> str:
+    return "." + path.rpartition(".")[2]
+
+
+def _parsed(jupytext: Any, path: str, text: str) -> Any:
     try:
-        document = jupytext.reads(text, path.suffix)
+        document = jupytext.reads(text, _suffix(path))
     except Exception as error:  # noqa: BLE001 - jupytext raises whatever its parsers of headers and cells meet
         raise NotebookUnreadable(f"jupytext cannot read {path}: {error}", "Open it in Jupyter to see more.") from None
     name = document["metadata"].get("jupytext", {}).get("text_representation", {}).get("format_name")
