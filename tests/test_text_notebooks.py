@@ -16,6 +16,7 @@ from nbpipe.authoring.notebook_edits import changed_cells, rewrite_notebook
 from nbpipe.errors import NotebookUnreadable
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Cell
+from nbpipe.resolve.text_notebook_cache import read_cached_notebook
 
 jupytext = pytest.importorskip("jupytext")
 
@@ -177,3 +178,18 @@ def test_a_text_notebook_is_linted_fixed_run_and_reused(tmp_path):
     path.rename(tmp_path / "renamed.py")
     assert "its history continues" in said("plan", str(tmp_path / "renamed.py"))[1]
     assert said("logs", str(tmp_path / "renamed.py"), "make")[0] == 0
+
+
+def test_unchanged_text_notebooks_are_read_from_the_cache_by_their_bytes(tmp_path):
+    path = written(tmp_path, "percent")
+    first = read_cached_notebook(path, tmp_path / "readings", keep=True)
+    (entry,) = (tmp_path / "readings").iterdir()
+    stored = entry.read_text()
+    entry.write_text(stored.replace("math.sqrt", "math.cbrt"))
+    assert "math.cbrt" in read_cached_notebook(path, tmp_path / "readings", keep=True).cells[2].source
+    path.write_text(path.read_text().replace("rate = 1", "rate = 2"))
+    assert read_cached_notebook(path, tmp_path / "readings", keep=False).cells[1].source == "rate = 2"
+    path.write_text(path.read_text().replace("rate = 2", "rate = 1"))
+    for damage in ("", "{", stored[:-9]):
+        entry.write_text(damage)
+        assert read_cached_notebook(path, tmp_path / "readings", keep=False) == first
