@@ -10,7 +10,7 @@ from nbpipe.data.artifacts import copy_out
 from nbpipe.data.event_file import PieceReader
 from nbpipe.data.executed_notebook import read_executed
 from nbpipe.data.stored_display import read_display
-from nbpipe.errors import BadUsage, NbpipeError, StoreOutOfReach
+from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.source_text import nearest
 from nbpipe.model import Artifact, AttemptLog, ExecutionRecord
 from nbpipe.workspace.catalog import Catalog
@@ -42,16 +42,16 @@ class Results:
         return artifact
 
     def log(self, notebook: str, step: str) -> AttemptLog:
-        """Return the output of a step's newest attempt.
+        """Return the output of a step's newest attempt; of a reused result, what is stored with it.
 
+        If that is damaged or missing, the executed notebook is read, which is checked as well.
         An attempt whose worker was lost never gets an executed notebook.
         """
         run, execution = self.runs.require_step(notebook, step)
         if self._display(execution) is not None:
             again = self.shown_again(execution)
-            if again.problem:
-                raise StoreOutOfReach(again.problem, f"Run it again with --force {step}.")
-            return again
+            if not again.problem:
+                return again
         attempts = self.runs.attempts(run.id, step)
         if not attempts or (execution.notebook and Path(execution.notebook).is_file()):
             executed = self.executed_notebook(notebook, step)
