@@ -116,6 +116,7 @@ BORDERS = {
     "nbpipe.execution.output_limits.output_limiter",
     "nbpipe.execution.attempt.attempt_runner",  # the worker: a surprise of ours becomes a lost attempt
     "nbpipe.language.notebook_file",  # nbformat raises whatever it meets in an old or broken notebook
+    "nbpipe.language.text_notebook",  # jupytext raises whatever its parsers meet in a header or a cell
     "nbpipe.magics",  # the author's kernel
     "nbpipe.magics.cell_run",  # its thread: what is raised there is raised again in the cell that waits
     "nbpipe.papermill_engine.notebook_run",  # its thread: what is raised there is raised again where papermill sees it

@@ -249,6 +249,10 @@ def test_logs_that_are_gone_say_so_and_why_names_runs_by_number(tmp_path):
     ran = told(nbpipe(tmp_path, "run", "n.ipynb", "--json"))
     nbpipe(tmp_path, "run", "n.ipynb")
     Path(ran["steps"][0]["notebook"]).unlink()
+    kept = nbpipe(tmp_path, "logs", "n.ipynb", "one")
+    assert (kept.returncode, kept.stdout) == (0, "said\n"), "what it printed is stored with its result"
+    for display in (tmp_path / ".nbpipe" / "store").rglob("display.json"):
+        display.unlink()
     explained, logs = nbpipe(tmp_path, "why", "n.ipynb", "one"), nbpipe(tmp_path, "logs", "n.ipynb", "one")
     assert "from run 1" in explained.stdout
     assert ran["run"][:8] not in explained.stdout

@@ -176,6 +176,7 @@ def test_a_step_that_writes_what_a_step_below_has_read_fails():
     assert found is not None
     assert not found.again
     assert "`clean` writes `clean.csv`, which `train` reads" in found.failure.message
+    assert found.outdated == {"train": "its result is from `clean.csv` as it was before `clean` wrote it"}
     assert files.find(execution("late", 2), {}, set(), ("clean.csv",), ()) is None
 
 
@@ -215,3 +216,5 @@ def test_an_old_result_is_not_reused_in_the_run_that_rewrites_its_file(tmp_path)
     failure = author.step("clean").failure
     assert failure is not None
     assert "`clean` writes `clean.csv`, which `train` reads" in failure.message
+    assert author.step("train").notes == ("its result is from `clean.csv` as it was before `clean` wrote it",)
+    assert author.step("train").artifacts

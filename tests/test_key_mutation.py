@@ -77,7 +77,9 @@ def see(folder: Path, scene: Scene) -> Seen:
         if scene.elsewhere:
             found = tuple(in_circumstances(workspace, request, scene.elsewhere))
     (step,) = (step for step in report.steps if step.step == step_of(request))
-    return Seen(found, {made.name: (made.format, made.digest) for made in step.artifacts})
+    # A result is offered to steps that show only with what it displayed.
+    shown = {"(display)": ("display", "")} if reading.steps[-1].options.shows else {}
+    return Seen(found, {made.name: (made.format, made.digest) for made in step.artifacts} | shown)
 
 
 def step_of(request: PipelineRequest) -> str:
@@ -214,6 +216,7 @@ ROWS = {
         "envvar:NBPIPE_MODE",
     ),
     "envvar: the locale": (LOCALE, LOCALE.with_(environ={"LANG": "de_DE.UTF-8"}), "envvar:LANG"),
+    "shows": (step("x = 1"), step("x = 1", "-o x --shows true"), "shows"),
     "salt": (CLOCK, CLOCK.saying("one", "two"), "salt"),
     "hash": (HASHED, HASHED.with_(files={"conf.txt": "2"}), "hash:./conf.txt"),
 }  # fmt: skip

@@ -11,8 +11,9 @@ from pathlib import Path
 from nbpipe.data.atomic_file import create_file, draft_beside, put_in_place
 from nbpipe.errors import NotebookUnreadable, Refused, StoreOutOfReach, refuse
 from nbpipe.language.declaration_formatter import format_declaration
-from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_file import is_text_notebook, read_notebook
 from nbpipe.language.notebook_text_edits import with_new_sources
+from nbpipe.language.text_notebook import with_new_text_sources
 from nbpipe.model import Cell
 
 _MARK = "\ufeff"
@@ -53,9 +54,18 @@ def rewrite_notebook(path: Path, sources: dict[int, str]) -> None:
     content = path.read_bytes()
     text = content.decode("utf-8")
     mark, text = (_MARK, text[1:]) if text.startswith(_MARK) else ("", text)
+    if is_text_notebook(path):
+        replace_file(path, (mark + _new_text(path, text, sources)).encode(), expected=content)
+        return
     if json.loads(text).get("nbformat") != 4:
         raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
     replace_file(path, (mark + with_new_sources(text, sources)).encode(), expected=content)
+
+
+def _new_text(path: Path, text: str, sources: dict[int, str]) -> str:
+    """Return a text notebook with new sources and its own line ends."""
+    end = "\r\n" if "\r\n" in text else "\n"
+    return with_new_text_sources(str(path), text.replace("\r\n", "\n"), sources).replace("\n", end)
 
 
 def replace_file(path: Path, content: bytes, *, expected: bytes | None = None) -> None:

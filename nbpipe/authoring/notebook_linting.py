@@ -15,7 +15,7 @@ from typing import Any
 from nbpipe.errors import BadDirective, FileBetweenSteps, Refusals, Refused, SourceLocation
 from nbpipe.language.directives import DeclarationText, marker, read_declaration_text
 from nbpipe.language.file_quick_fix import declare_file
-from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_file import read_document, read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parameters import settle_parameters
 from nbpipe.language.parsed_notebook import ParsedNotebook
@@ -51,7 +51,7 @@ def ruff_warnings(path: Path, reading: ParsedNotebook, ruff: str) -> LintResult:
     cells = {cell.number: cell for cell in read_notebook(path).cells}
     shown = {number: _visible(cell) for number, cell in cells.items()}
     command = [ruff, "check", "--quiet", "--no-cache", "--exit-zero", "--output-format=json", "--force-exclude",
-               "--stdin-filename", str(path), "-"]  # fmt: skip
+               "--stdin-filename", str(path.with_suffix(".ipynb")), "-"]  # fmt: skip
     try:
         text = _document(path, {number: source for number, (source, _) in shown.items()})
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_SECONDS, check=False)
@@ -83,7 +83,7 @@ def _visible(cell: Cell) -> tuple[str, range]:
 
 
 def _document(path: Path, sources: Mapping[int, str]) -> str:
-    document: dict[str, Any] = json.loads(path.read_bytes().decode("utf-8-sig"))
+    document = read_document(path)
     for number, source in sources.items():
         document["cells"][number - 1]["source"] = source
     return json.dumps(document)

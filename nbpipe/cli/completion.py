@@ -10,6 +10,7 @@ from nbpipe.errors import NbpipeError
 from nbpipe.language.completion import CompletionNames
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import NOTEBOOK_SUFFIXES
 from nbpipe.verbs.completion import complete
 from nbpipe.verbs.syntax import Face
 
@@ -36,7 +37,7 @@ def completions(words: Sequence[str], environ: Mapping[str, str]) -> list[str] |
 
 def _names_in_notebook(words: Sequence[str]) -> CompletionNames:
     """Return the names in the notebook on the line; none if it cannot be read."""
-    notebook = next((Path(word) for word in words if word.endswith(".ipynb")), None)
+    notebook = next((Path(word) for word in words if word.endswith(NOTEBOOK_SUFFIXES)), None)
     if notebook is None:
         return CompletionNames()
     try:

@@ -51,4 +51,4 @@ def _run_lines(screen: TerminalOutput, response: RecordedRunResponse) -> None:
     head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(response.seconds)}, {run.notebook}"]
     head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
     steps = text_tables.step_lines(response.steps, screen.columns, response.numbers)
-    screen.lines([*head, *steps, *text_tables.metric_lines(response.metrics)])
+    screen.lines([*head, *steps, *text_tables.metric_lines(response.metrics, response.steps, response.numbers)])

@@ -15,8 +15,12 @@ def render_log(caller: ShellCaller, response: LogResponse) -> int:
     text, path = log_text.text_of_log(response.log), response.log.executed_notebook
     if caller.screen.as_json:
         notebook = None if path is None else str(path)
-        caller.screen.json({"step": response.step, "notebook": notebook, "log": text})
+        origin = json_output.origin_object(response.log.origin)
+        caller.screen.json({"step": response.step, "notebook": notebook, "origin": origin, "log": text})
     else:
+        whose = log_text.origin_line(response.log, response.step, response.numbers)
+        if whose:
+            caller.screen.note(whose)
         caller.screen.lines([text] if text else [])
     return 0
 

@@ -58,7 +58,8 @@ def check(materializer: Materializer, artifact: Artifact, digests: DigestCache) 
 
     Raise StoreOutOfReach if that cannot be checked: its datastore is unknown or cannot be read.
     """
-    message, reference = f"output `{artifact.name}`", artifact.reference
+    message = "what the step displayed" if artifact.is_display else f"output `{artifact.name}`"
+    reference = artifact.reference
     try:
         path = materializer.locate(reference)
     except ValueError as error:

@@ -42,9 +42,13 @@ def _checked(path: Path, digest: str | None) -> tuple[str | None, dict[str, Any]
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
         return f"is damaged: {error}", {}
-    if not _is_executed(document):
-        return "is damaged: it is another document", {}
-    return None, document
+    problem = damage_of_document(document)
+    return problem, {} if problem else document
+
+
+def damage_of_document(document: object) -> str | None:
+    """Return what is wrong with a document that should be an executed notebook; None if it has that form."""
+    return None if _is_executed(document) else "is damaged: it is another document"
 
 
 def _is_executed(document: object) -> bool:

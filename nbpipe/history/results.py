@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, inser
 
 from nbpipe.history import text_pool
 from nbpipe.history.database import Repository, chunks
-from nbpipe.history.row_mapping import artifacts_from_json, hit_from
+from nbpipe.history.row_mapping import hit_from, stored_objects_from_json
 from nbpipe.history.schema import attempts, entries, executions, runs
 from nbpipe.model import Artifact, CachedResult, Observation, Status
 
@@ -74,7 +74,7 @@ class ResultRepository(Repository):
             return None if row is None else hit_from(row, row.key or "")
 
     def stored(self) -> Iterator[tuple[str, str, Artifact]]:
-        """Yield every stored output that is not in quarantine, once for each attempt that produced it.
+        """Yield every stored output and display that is not in quarantine, once for each attempt that produced it.
 
         Each comes with its attempt's id and a description of its origin. Runs that reused a result are not read.
         """
@@ -85,7 +85,7 @@ class ResultRepository(Repository):
         query = query.where(attempts.c.status == Status.SUCCEEDED.value, attempts.c.quarantined.is_(None))
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(runs.c.number, executions.c.position, attempts.c.number)).all()
-            produced = [(row, artifacts_from_json(row.artifacts)) for row in rows]
+            produced = [(row, stored_objects_from_json(row.artifacts)) for row in rows]
         for row, artifacts in produced:
             for artifact in artifacts:
                 yield row.id, f"run {row.run_number}, step {row.step}", artifact

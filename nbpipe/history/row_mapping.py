@@ -177,6 +177,16 @@ def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:
 
 def artifacts_from_json(stored: str) -> tuple[Artifact, ...]:
     """Return an attempt's artifacts."""
+    return tuple(artifact for artifact in stored_objects_from_json(stored) if not artifact.is_display)
+
+
+def display_from_json(stored: str) -> Artifact | None:
+    """Return what an attempt displayed; None if that was not stored."""
+    return next((each for each in reversed(stored_objects_from_json(stored)) if each.is_display), None)
+
+
+def stored_objects_from_json(stored: str) -> tuple[Artifact, ...]:
+    """Return an attempt's artifacts, and after them what it displayed."""
     if stored == _NONE:
         return ()
     parts = decode(stored, tuple[tuple[str, str, str, str, str, int], ...])
@@ -192,7 +202,7 @@ def hit_from(
     """Return the attempt's result as reusable under ``key``; the row is an attempt's with its step."""
     executed = f"{row.directory}/{row.notebook}" if row.notebook else ""
     result = _attempt_result(ResultOrigin(row.run, row.step, row.id), row.seconds, executed, row.artifacts)
-    return CachedResult(key, row.id, *result, observed, accepted or "")
+    return CachedResult(key, row.id, *result, observed, accepted or "", display_from_json(row.artifacts))
 
 
 # An attempt's result is offered under two keys, one row after the other.
@@ -206,10 +216,10 @@ def _attempt_result(
 def attempt_to_row(record: AttemptRecord) -> dict[str, Any]:
     """Return the attempt's row."""
     return {
-        **{field.name: getattr(record, field.name) for field in fields(record)},
+        **{field.name: getattr(record, field.name) for field in fields(record) if field.name != "display"},
         "status": record.status.value,
         "failure": failure_to_json(record.failure),
-        "artifacts": artifacts_to_json(record.artifacts),
+        "artifacts": artifacts_to_json((*record.artifacts, *((record.display,) if record.display else ()))),
     }
 
 
@@ -232,6 +242,7 @@ def attempt_from(row: Row[Any]) -> AttemptRecord:
         pieces=row.pieces,
         failure=failure_from(row.failure),
         artifacts=artifacts_from_json(row.artifacts),
+        display=display_from_json(row.artifacts),
     )
 
 

@@ -172,6 +172,7 @@ _VALUES: Mapping[str, Callable[[str, _Spot], Iterable[str]]] = {
     "after": lambda _item, spot: [step for step in spot.names.steps if step != spot.step],
     "hash": lambda item, spot: ["./", *spot.names.paths(item)] if item else ["./"],
     "reuse": lambda _item, _spot: _REUSE,
+    "shows": lambda _item, _spot: ("true", "false"),
 }
 
 

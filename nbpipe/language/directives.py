@@ -19,7 +19,9 @@ from nbpipe.model import Cell, Input, Output, StepOptions
 
 SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "here", "finally")
-WORKING = ("in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when")
+WORKING = (
+    "in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when", "shows",
+)  # fmt: skip
 LATER = (
     "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "register",
     "download", "mount",
@@ -365,6 +367,7 @@ _EXAMPLE = {
     "retries": "For example: --retries 2",
     "timeout": "For example: --timeout 10m",
     "memory": "For example: --memory 2GiB",
+    "shows": "For example: --shows true",
 }
 
 _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
@@ -378,6 +381,7 @@ _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
     "hash": paths_in,
     "envvar": names_in,
     "when": option_values.text,
+    "shows": option_values.truth,
 }
 
 

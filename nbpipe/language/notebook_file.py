@@ -1,4 +1,4 @@
-"""Notebook files: their code cells and their kernelspec."""
+"""Notebook files: their code cells and their kernelspec. Text notebooks are read by jupytext."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NotebookUnreadable, SourceLocation
 from nbpipe.language.source_text import nearest
-from nbpipe.model import Cell
+from nbpipe.model import TEXT_NOTEBOOK_SUFFIXES, Cell
 
+# Loaded by its name: other notebooks need none of it.
+_TEXT = "nbpipe.language.text_notebook:text_document"
+_SUFFIX = ".ipynb"
 _SAVE_AGAIN = "Save it again from Jupyter."
 _JSON_TYPE_NAMES = {
     list: "a list",
@@ -33,10 +37,8 @@ class NotebookFile:
 
 
 def read_notebook(path: Path) -> NotebookFile:
-    """Read a notebook of format 3 or 4; raise NotebookUnreadable for any other file."""
-    document = _document(path)
-    if document.get("nbformat") != 4:
-        document = _upgraded(document, path)
+    """Read a notebook of format 3 or 4, or a text notebook; raise NotebookUnreadable for any other file."""
+    document = read_document(path)
     cells = document.get("cells")
     if not isinstance(cells, list):
         raise NotebookUnreadable(f"{path} is not a notebook: it has no list of cells", _SAVE_AGAIN)
@@ -55,10 +57,23 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def is_text_notebook(path: Path) -> bool:
+    """Return whether a file with this name is a notebook as text."""
+    return path.suffix in TEXT_NOTEBOOK_SUFFIXES
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return a notebook as a document of format 4; raise NotebookUnreadable if it is none."""
+    document = _document(path)
+    return document if document.get("nbformat") == 4 else _upgraded(document, path)
+
+
 def _document(path: Path) -> dict[str, Any]:
     text = ""
     try:
         text = path.read_bytes().decode("utf-8-sig")
+        if is_text_notebook(path):
+            return _text_document(path, text)
         document = json.loads(text)
     except FileNotFoundError:
         raise _missing(path) from None
@@ -81,9 +96,17 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
+def _text_document(path: Path, text: str) -> dict[str, Any]:
+    if _conflict_line(text):
+        raise _broken(path, text, ValueError())
+    document: dict[str, Any] = load_entry_point(_TEXT)(str(path), text.replace("\r\n", "\n"))
+    return document
+
+
 def _missing(path: Path) -> NotebookUnreadable:
     folder = path.parent
-    others = [other.name for other in folder.glob("*.ipynb")] if folder.is_dir() else []
+    suffixes = {_SUFFIX, path.suffix} if is_text_notebook(path) else {_SUFFIX}
+    others = [other.name for other in folder.iterdir() if other.suffix in suffixes] if folder.is_dir() else []
     hint = nearest(path.name, others) or (
         f"There are: {', '.join(sorted(others)[:5])}." if others else "Check the spelling of its path."
     )
@@ -92,15 +115,21 @@ def _missing(path: Path) -> NotebookUnreadable:
 
 def _broken(path: Path, text: str, error: Exception) -> NotebookUnreadable:
     line = getattr(error, "lineno", None)
-    if "\n<<<<<<< " in text or text.startswith("<<<<<<< "):
-        line = text[: text.index("<<<<<<< ")].count("\n") + 1
+    if begin := _conflict_line(text):
         return NotebookUnreadable(
-            f"{path}, line {line}: there is a merge conflict in the file", "Resolve it, for example with nbdime."
+            f"{path}, line {begin}: there is a merge conflict in the file",
+            "Resolve it, for example with nbdime.",
         )
     if not text.strip():
         return NotebookUnreadable(f"{path} is empty", _SAVE_AGAIN)
     where = f", line {line}" if line else ""
     return NotebookUnreadable(f"{path}{where}: not JSON: {getattr(error, 'msg', error)}", _SAVE_AGAIN)
+
+
+def _conflict_line(text: str) -> int:
+    """Return the number of the line where a merge conflict begins; 0 if there is none."""
+    begins = "\n<<<<<<< " in text or text.startswith("<<<<<<< ")
+    return text[: text.index("<<<<<<< ")].count("\n") + 1 if begins else 0
 
 
 def _upgraded(document: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -55,6 +55,11 @@ def one_of(span: LocatedText, choices: Sequence[str]) -> str:
     return span.text
 
 
+def truth(span: LocatedText) -> bool:
+    """Read ``true`` or ``false``."""
+    return one_of(span, ("true", "false")) == "true"
+
+
 def reuse(span: LocatedText) -> ReusePolicy:
     """Read a reuse policy."""
     return ReusePolicy(one_of(span, [policy.value for policy in ReusePolicy]))

@@ -177,7 +177,7 @@ def _options_row(options: StepOptions) -> dict[str, Any]:
     return {
         "params": options.params, "after": options.after, "retries": options.retries, "timeout": options.timeout,
         "memory": options.memory, "reuse": options.reuse.value, "salt": options.salt, "hash": options.hash,
-        "envvar": options.envvar, "when": options.when,
+        "envvar": options.envvar, "when": options.when, "shows": options.shows,
         "later": [[name, _where(place)] for name, place in options.later],
     }  # fmt: skip
 

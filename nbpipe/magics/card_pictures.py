@@ -7,13 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nbpipe.data.previews import preview
-from nbpipe.errors import NbpipeError
 from nbpipe.magics.run_view import RunView
-from nbpipe.model import Artifact, Preview, Status, step_needs
-from nbpipe.views.card_state import CardState
+from nbpipe.magics.step_log import StepLog, as_events
+from nbpipe.model import Artifact, ExecutionRecord, Preview, Status, step_needs
+from nbpipe.views.card_state import CardState, StepActivity
 from nbpipe.views.html import Html, element
 from nbpipe.views.rich_outputs import rich_outputs
 from nbpipe.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownResult:
+    displays: tuple[Html, ...]
+    activity: StepActivity
 
 
 @dataclass(eq=False, slots=True)
@@ -22,7 +28,7 @@ class CardPictures:
 
     workspace: Callable[[], Workspace]
     _numbers: dict[str, int] = field(default_factory=dict)
-    _displays_by_notebook: dict[str, tuple[Html, ...]] = field(default_factory=dict)
+    _shown_by_result: dict[str, _ShownResult] = field(default_factory=dict)
     _previews_by_artifact: dict[Artifact, Preview] = field(default_factory=dict)
 
     def picture(self, view: RunView, focus: str | None) -> CardState:
@@ -36,7 +42,8 @@ class CardPictures:
         note = str(view.error) if view.error else _queued_because(view, focus)
         return CardState(
             run=view.run, steps=steps, needs={**view.needs, **step_needs(steps)}, focus=focus,
-            activities=view.activity(), previews=self._previews(view, focus), numbers=self._numbers, now=time.time(),
+            activities={**view.activity(), **self._reused_activity(view, focus)},
+            previews=self._previews(view, focus), numbers=self._numbers, now=time.time(),
             note=note, error_line=view.failing_line(focus), displays=self._displays(view, focus),
         )  # fmt: skip
 
@@ -45,19 +52,25 @@ class CardPictures:
         record = view.record(focus) if focus else None
         if record is None or not record.status.terminal or record.notebook is None:
             return ()
-        cached = self._displays_by_notebook
-        if record.notebook not in cached:
-            cached[record.notebook] = self._rich_outputs(record.notebook)
-        return cached[record.notebook]
+        return self._shown(record).displays
 
-    def _rich_outputs(self, notebook: str) -> tuple[Html, ...]:
-        """Return what an executed notebook displayed; of one that was changed, that it was."""
-        try:
-            return rich_outputs(self.workspace().results.read_executed(notebook))
-        except NbpipeError as error:
-            return (element("div", error.message),)
-        except (OSError, ValueError):
-            return ()
+    def _reused_activity(self, view: RunView, focus: str | None) -> dict[str, StepActivity]:
+        """Return what the card's step printed and measured when its reused result was made."""
+        record = view.succeeded(focus) if focus else None
+        return {record.step: self._shown(record).activity} if record is not None and record.origin is not None else {}
+
+    def _shown(self, record: ExecutionRecord) -> _ShownResult:
+        """Return what a step displayed, printed and measured; of what is damaged, that it is."""
+        name = record.origin.attempt if record.origin else record.notebook or record.id
+        if name not in self._shown_by_result:
+            workspace, step_log = self.workspace(), StepLog()
+            log = workspace.results.shown_again(record)
+            metrics = workspace.runs.metrics(record.run, [record]) if record.origin else ()
+            step_log.take(as_events(log.notebook_json, metrics))
+            problem = (element("div", log.problem),) if log.problem else ()
+            displays = (*problem, *rich_outputs(log.notebook_json))
+            self._shown_by_result[name] = _ShownResult(displays, step_log.activity())
+        return self._shown_by_result[name]
 
     def _previews(self, view: RunView, focus: str | None) -> dict[str, Preview]:
         """Return a preview of each output of a successful step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -141,9 +141,10 @@ def show_table(lines: Sequence[str], html: Html) -> None:
     display(_bundle(lines, html), raw=True)  # type: ignore[no-untyped-call]
 
 
-def show_outputs(notebook: Mapping[str, Any]) -> None:
+def show_outputs(log: AttemptLog) -> None:
     """Show again, under the step's own cell, what its code printed and displayed in its own kernel."""
-    for output in log_text.shown(notebook):
+    show_lines([log.problem] if log.problem else [])
+    for output in log_text.shown(log.notebook_json):
         if output["output_type"] == "stream":
             stream = sys.stderr if output.get("name") == "stderr" else sys.stdout
             stream.write(log_text.joined(output.get("text", "")))
@@ -152,10 +153,10 @@ def show_outputs(notebook: Mapping[str, Any]) -> None:
             display(data, raw=True, metadata=output.get("metadata") or {})  # type: ignore[no-untyped-call]
 
 
-def show_log(log: AttemptLog) -> None:
-    """Show the output of a step, or its output so far."""
+def show_log(log: AttemptLog, whose: str) -> None:
+    """Show the output of a step, or its output so far, below a line that says ``whose`` it is."""
     nothing = "the step has printed nothing yet" if log.executed_notebook is None else "the step printed nothing"
-    show_lines([log_text.text_of_log(log) or nothing])
+    show_lines([*([whose] if whose else []), log_text.text_of_log(log) or nothing])
 
 
 def _bundle(lines: Sequence[str], html: Html) -> dict[str, str]:

@@ -18,7 +18,7 @@ def show_run(
 ) -> None:
     """Show a recorded run as a table, with its metrics."""
     lines = [f"run {run.number} {status_words(run.status)}", *text_tables.step_lines(steps, COLUMNS, numbers)]
-    metric_lines = text_tables.metric_lines(metrics)
+    metric_lines = text_tables.metric_lines(metrics, steps, numbers)
     html = [html_tables.run_html(run, steps, numbers)]
     html += [html_tables.lines_html(metric_lines)] if metric_lines else []
     show_table([*lines, *metric_lines], Html.join(html))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from nbpipe.magics.display import show_lines, show_log
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.verbs.result_calls import LogResponse, PullResponse
+from nbpipe.views import log_text
 
 
 def render_log(_session: KernelSession, response: LogResponse) -> None:
     """Show the output of a step."""
-    show_log(response.log)
+    show_log(response.log, log_text.origin_line(response.log, response.step, response.numbers))
 
 
 def render_pulled(session: KernelSession, response: PullResponse) -> None:

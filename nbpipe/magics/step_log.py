@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from nbpipe.model import MetricPoint, StepEvent, StepEventKind
+from nbpipe.model import Metric, MetricPoint, StepEvent, StepEventKind
 from nbpipe.views.card_state import StepActivity
+from nbpipe.views.log_text import joined, shown
 from nbpipe.views.sparkline import thinned
 
 _LINES = 300
@@ -65,6 +67,20 @@ class StepLog:
             self._lines.append(_overwritten(pending + line).removesuffix("\r"))
             pending = ""
         self._open[stream] = _overwritten(pending + unfinished)
+
+
+def as_events(notebook: Mapping[str, Any], metrics: Iterable[Metric]) -> Iterator[StepEvent]:
+    """Return as a step's events what its executed notebook says that it printed, and the numbers that it logged."""
+    for number, output in enumerate(shown(notebook), 1):
+        if output["output_type"] == "stream":
+            content = {"name": output.get("name", ""), "text": joined(output.get("text", ""))}
+            yield StepEvent(number, 0.0, StepEventKind.STREAM, None, content)
+        else:
+            content = {"text": joined(output["data"].get("text/plain", "")), "rich": len(output["data"]) > 1}
+            yield StepEvent(number, 0.0, StepEventKind.DISPLAY, None, content)
+    points = [MetricPoint(each.name, each.value, each.at, each.time, each.ordinal) for each in metrics]
+    if points:
+        yield StepEvent(0, 0.0, StepEventKind.METRIC, None, {"points": points})
 
 
 class _Curve:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Any
 
@@ -121,9 +120,8 @@ class StepMagics(Magics):
         report = self.session.run_cell(request, progress.updated, progress.begin)
         progress.end(report)
         for step in report.steps:
-            if step.step == name and step.notebook is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    show_outputs(self.session.workspace.results.read_executed(step.notebook))
+            if step.step == name:
+                show_outputs(self.session.workspace.results.shown_again(step))
         raise_failure(self.session, report)
 
     def _here(self, request: PipelineRequest, step: str) -> None:

@@ -16,8 +16,10 @@ from nbpipe.model.attempt import (
     JobOutput,
     Outcome,
 )
-from nbpipe.model.content import Artifact, ObjectReference, PinnedFiles, PinnedKind
+from nbpipe.model.content import DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
 from nbpipe.model.declarations import (
+    NOTEBOOK_SUFFIXES,
+    TEXT_NOTEBOOK_SUFFIXES,
     Cell,
     Definition,
     FileSource,
@@ -72,6 +74,9 @@ from nbpipe.model.verdicts import (
 )
 
 __all__ = [
+    "DISPLAY",
+    "NOTEBOOK_SUFFIXES",
+    "TEXT_NOTEBOOK_SUFFIXES",
     "Artifact",
     "AttemptChanged",
     "AttemptEnded",

@@ -87,7 +87,8 @@ class Job:
     ``imports`` are the modules that the code names, ``roots`` the folders
     of local modules, ``site`` those of installed ones. The step's code can query ``experiment`` and ``parameters``
     (those that the step reads). ``memory`` is a limit in bytes for the kernel and its child processes. ``preload``
-    names the modules that steps of the run import: a worker may load them in advance.
+    names the modules that steps of the run import: a worker may load them in advance. ``shows``: the result must have
+    what the step displays, even if that is nothing.
     """
 
     attempt: str
@@ -113,6 +114,7 @@ class Job:
     memory: int | None = None
     preload: tuple[str, ...] = ()
     timeout: float | None = None
+    shows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Outcome:
 
     ``notebook`` is the name of the executed notebook within the attempt's directory, empty when none was written;
     ``notebook_digest`` that of its bytes.
+    ``display`` is what the step displayed and printed, if it was stored.
     ``observed`` was used without being declared, ``written`` are files written beside the outputs. ``doubts`` are the
     reasons why the inputs of the result are uncertain: with any of them it is used in its own run only.
     """
@@ -153,6 +156,7 @@ class Outcome:
     written: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     notebook_digest: str = ""
+    display: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)

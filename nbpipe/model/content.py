@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+DISPLAY = "display"
+"""The format of what a step displayed and printed."""
+
 
 class PinnedKind(StrEnum):
     """What a declared path names."""
@@ -45,6 +48,11 @@ class Artifact:
     name: str
     format: str
     reference: ObjectReference
+
+    @property
+    def is_display(self) -> bool:
+        """Return whether this is what the step displayed, which no reader receives."""
+        return self.format == DISPLAY
 
     @property
     def digest(self) -> str:

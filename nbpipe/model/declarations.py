@@ -9,6 +9,10 @@ from typing import Any
 from nbpipe.errors import NO_LOCATION, SourceLocation
 from nbpipe.model.status import ReusePolicy
 
+TEXT_NOTEBOOK_SUFFIXES = (".py", ".md")
+"""The names of notebooks as text, which jupytext reads, end like this."""
+NOTEBOOK_SUFFIXES = (".ipynb", *TEXT_NOTEBOOK_SUFFIXES)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -80,7 +84,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """A step's keys beside ``in`` and ``out``; ``later`` are the keys that are set but not supported yet."""
+    """A step's keys beside ``in`` and ``out``.
+
+    ``shows``: what the step displays is an output. ``later`` are the keys that are set but not supported yet.
+    """
 
     params: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -92,6 +99,7 @@ class StepOptions:
     hash: tuple[str, ...] = ()
     envvar: tuple[str, ...] = ()
     when: str | None = None
+    shows: bool = False
     later: tuple[tuple[str, SourceLocation], ...] = ()
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from nbpipe.model.records import AttemptRecord, ExecutionRecord
 from nbpipe.model.status import Status
+from nbpipe.model.verdicts import ResultOrigin
 
 
 class StepEventKind(StrEnum):
@@ -60,11 +61,16 @@ class MetricPoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AttemptLog:
-    """The output of an attempt: its executed notebook with the path, or its events while there is none."""
+    """The output of an attempt: its executed notebook with the path, or its events while there is none.
+
+    ``origin`` is where the output of a reused step is from. ``problem`` says why it cannot be shown; empty if it can.
+    """
 
     executed_notebook: Path | None
     notebook_json: Mapping[str, Any]
     events: tuple[StepEvent, ...] = ()
+    origin: ResultOrigin | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

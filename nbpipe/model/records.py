@@ -96,7 +96,7 @@ class AttemptRecord:
     """One recorded attempt at an execution.
 
     ``directory`` is its folder, relative to the workspace's; ``notebook`` the executed notebook's name in it, empty
-    while there is none. ``pieces`` counts its numbered events.
+    while there is none. ``pieces`` counts its numbered events. ``display`` is what it displayed and printed.
     """
 
     id: str
@@ -115,6 +115,7 @@ class AttemptRecord:
     failure: Failure | None = None
     artifacts: tuple[Artifact, ...] = field(default=())
     notebook_digest: str = ""
+    display: Artifact | None = None
 
     @property
     def executed_notebook(self) -> str | None:

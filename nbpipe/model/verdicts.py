@@ -75,7 +75,8 @@ class Observation:
 class CachedResult:
     """A recorded result that may be reused.
 
-    ``observed`` must still hold. ``accepted`` is empty, or says who accepted an older result for this key, and when.
+    ``display`` is what the step displayed and printed. ``observed`` must still hold. ``accepted`` is empty, or says who
+    accepted an older result for this key, and when.
     """
 
     key: str
@@ -86,6 +87,7 @@ class CachedResult:
     artifacts: tuple[Artifact, ...]
     observed: tuple[Observation, ...] = ()
     accepted: str = ""
+    display: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)

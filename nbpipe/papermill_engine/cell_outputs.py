@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_output
 
-from nbpipe.model import ExecutionRecord, Failure, Status, StepEvent, StepEventKind
+from nbpipe.model import AttemptLog, ExecutionRecord, Failure, Status, StepEvent, StepEventKind
 from nbpipe.views.wording import duration, status_words, step_explanation
 
 
@@ -36,18 +34,17 @@ def live_outputs(events: Iterable[StepEvent], shown: list[NotebookNode]) -> None
             shown.append(_output("display_data", data={"text/plain": event.content["text"]}))
 
 
-def executed_outputs(notebook: str | None, count: int) -> list[list[NotebookNode]]:
-    """Return the outputs of a step's cells in order, from its executed notebook; empty if that cannot be read."""
-    try:
-        content = json.loads(Path(notebook).read_text(encoding="utf-8")) if notebook else {}
-    except (OSError, ValueError):
-        content = {}
+def ended_outputs(log: AttemptLog, count: int) -> list[list[NotebookNode]]:
+    """Return the outputs of an ended step's cells in order; if they cannot be shown, a line that says why."""
     cells = [
         [_node(output) for output in cell.get("outputs", [])]
-        for cell in content.get("cells", [])
+        for cell in log.notebook_json.get("cells", [])
         if cell.get("metadata", {}).get("nbpipe", {}).get("role") == "step"
     ]
-    return [*cells, *([] for _ in range(count - len(cells)))][:count]
+    cells = [*cells, *([] for _ in range(count - len(cells)))][:count]
+    if log.problem:
+        cells[0].append(_output("stream", name="stderr", text=f"{log.problem}\n"))
+    return cells
 
 
 def require_error(outputs: list[list[NotebookNode]], failure: Failure | None) -> None:

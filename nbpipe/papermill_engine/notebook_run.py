@@ -289,7 +289,7 @@ class NotebookRun:
 
     def _show_ended(self, record: ExecutionRecord, places: Sequence[int]) -> None:
         numbers = self.workspace.runs.origin_numbers([record])
-        outputs = cell_outputs.executed_outputs(record.notebook, len(places))
+        outputs = cell_outputs.ended_outputs(self.workspace.results.shown_again(record), len(places))
         if record.status is not Status.CANCELLED:
             cell_outputs.require_error(outputs, record.failure)
         outputs[0].insert(0, cell_outputs.status_output(record, numbers))

@@ -73,6 +73,7 @@ def fixed_components(step: Step, code: StepCode, pinned: PinnedInputs) -> tuple[
         *(_component(f"parameter:{name}", values[name], _shown(values[name])) for name in code.parameters),
         *(_file(name, content, formats.get(name)) for name, content in files),
         _outputs(step.outputs),
+        *((_SHOWS,) if step.options.shows else ()),
         _python(pinned.python),
         *((_options(pinned.options),) if pinned.options else ()),
         *((_packages(pinned.packages),) if pinned.packages is not None else ()),
@@ -221,6 +222,10 @@ def _file(name: str, content: PinnedFiles, format_: str | None) -> KeyComponent:
 def _outputs(outputs: Iterable[Output]) -> KeyComponent:
     contract = [[item.name, item.format or ""] for item in outputs]
     return _component("outputs", contract, ", ".join(f"{n}:{f}" if f else n for n, f in contract) or "none")
+
+
+# Only a step that declares it has this component: its result must have the display.
+_SHOWS = _component("shows", "true", "true")
 
 
 @lru_cache(maxsize=256)

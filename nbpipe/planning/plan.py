@@ -32,8 +32,8 @@ class ResultIndex:
     """Access to the history: ``lookup`` returns a verified result, or the reasons why there is none.
 
     ``known`` returns those static keys that any result has; ``newest`` a step's newest valid result; ``latest`` the
-    record to compare with; ``wrong`` what is wrong with the results in such a record. ``refresh`` discards what was
-    cached about the notebook's environment.
+    record to compare with; ``wrong`` what is wrong with the results in such a record, ``display_problem`` with what a
+    result displayed. ``refresh`` discards what was cached about the notebook's environment.
     """
 
     lookup: Callable[[str], LookupResult]
@@ -42,6 +42,7 @@ class ResultIndex:
     latest: Callable[[str], ExecutionRecord | None]
     wrong: Callable[[ExecutionRecord], tuple[Reason, ...]] = lambda _record: ()
     refresh: Callable[[], None] = lambda: None
+    display_problem: Callable[[CachedResult], Reason | None] = lambda _hit: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,8 @@ class Planner:
             return Reason("forced", None, "asked for")
         if step.options.reuse is ReusePolicy.NEVER:
             return Reason("policy", None, "reuse: never")
-        if not step.outputs and step.options.reuse is not ReusePolicy.KEEP:
-            return Reason("result", None, "it has no outputs, and such a step always runs")
+        if not step.outputs and not step.options.shows and step.options.reuse is not ReusePolicy.KEEP:
+            return Reason("result", None, "it has no outputs and no `shows: true`, and such a step always runs")
         return None
 
     def _declared(self, step: Step) -> Verdict | None:
@@ -183,6 +184,9 @@ class Planner:
         # Every result is recorded with its static key: without a match there is none under the complete key.
         hopeless = self._may_have_result and not self._may_have_result.get(self.static_key(step.name), True)
         result = () if hopeless else self._looked_up(components, key)
+        problem = self.past.display_problem(result) if isinstance(result, CachedResult) and step.options.shows else None
+        if problem is not None:
+            return RunVerdict((problem,))
         if isinstance(result, CachedResult):
             accepted = (Reason("accepted", None, result.accepted),) if result.accepted else ()
             return ReuseVerdict(result, accepted or (Reason("unchanged", None, result.origin.run),))
@@ -200,6 +204,8 @@ class Planner:
             return None
         hit = self.past.newest(step.name)
         if hit is None or not {item.name for item in step.outputs} <= {item.name for item in hit.artifacts}:
+            return None
+        if step.options.shows and self.past.display_problem(hit) is not None:
             return None
         return ReuseVerdict(hit, (Reason("policy", None, "reuse: keep"),))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nbpipe.data.artifacts import check
@@ -13,7 +13,7 @@ from nbpipe.data.materializer import Materializer
 from nbpipe.data.observations import EnvironmentProbe
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, CachedResult, ExecutionRecord, Reason
+from nbpipe.model import DISPLAY, Artifact, CachedResult, ExecutionRecord, Reason
 from nbpipe.planning.plan import LookupResult, ResultIndex
 
 
@@ -36,7 +36,9 @@ class ReuseLookup:
         last = self.history.runs.last(pipeline)
         if last is not None:
             self._keep(self.history.results.hits_of_run(last.id))
-        return ResultIndex(self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh)
+        return ResultIndex(
+            self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh, self.display_problem
+        )  # fmt: skip
 
     def lookup(self, key: str) -> LookupResult:
         """Return the newest result for this key with intact outputs and unchanged observations.
@@ -76,6 +78,13 @@ class ReuseLookup:
     def wrong(self, record: ExecutionRecord) -> tuple[Reason, ...]:
         """Return what is wrong with a record's outputs, if that is why they are not offered any more."""
         return tuple(reason for reason, _ in self._wrong(record.artifacts))
+
+    def display_problem(self, hit: CachedResult) -> Reason | None:
+        """Return why what a result displayed cannot be shown again; None if it can."""
+        if hit.display is None:
+            return Reason(DISPLAY, None, "what the step displayed was not stored")
+        wrong = self._wrong((hit.display,))
+        return replace(wrong[0][0], component=DISPLAY) if wrong else None
 
     def _candidates(self, key: str) -> Iterator[CachedResult]:
         newest = self._find(key)

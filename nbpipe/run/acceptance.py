@@ -39,9 +39,12 @@ def accept_result(
     if isinstance(verdict, RunVerdict) and verdict.reasons and verdict.reasons[0].component in ("policy", "forced"):
         raise BadUsage(f"step `{name}` always runs, so no result can be accepted", "Remove `reuse: never`.")
     hit = planner.past.newest(name)
-    if hit is None or not step.outputs:
+    if hit is None or not (step.outputs or step.options.shows):
         raise BadUsage(f"there is no result of `{name}` to accept", f"Run it: nbpipe run NOTEBOOK {name}")
     _require_outputs(step, hit.artifacts)
+    if step.options.shows and (problem := planner.past.display_problem(hit)) is not None:
+        message = f"the last result of `{name}` cannot be accepted: {problem.now}"
+        raise BadUsage(message, f"Run the step: nbpipe run NOTEBOOK {name}")
     before = planner.past.latest(name)
     observed = probe.renewed(before.observed if before else ())
     changed = ", ".join(dict.fromkeys(reason.component for reason in verdict.reasons)) or "nothing that is known"

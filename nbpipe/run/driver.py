@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import OutOfReach
@@ -318,6 +318,7 @@ class Driver:
         conflict = self._conflict(state, outcome)
         if conflict is not None:
             outcome = _in_conflict(outcome, conflict)
+            self._note_outdated(conflict.outdated)
         elif outcome.status is Status.SUCCEEDED:
             problem = state.increment.jobs.deliver(state.step, outcome.artifacts)
             if problem is None:
@@ -338,13 +339,20 @@ class Driver:
         read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))
         return self._files.find(state.record, needs, read, outcome.written, outcome.doubts)
 
+    def _note_outdated(self, notes: Mapping[str, str]) -> None:
+        """Add notes to executions that have ended: their statuses stay, and what they read is no longer there."""
+        # The states of ended executions are not whole, and may not have been written yet.
+        self._save()
+        for record in self.history.executions.get(list(notes)):
+            self._changed[record.id] = replace(record, notes=(*record.notes, notes[record.id]))
+
     def _ending(self, state: ExecutionState, outcome: Outcome) -> AttemptRecord:
         if state.attempt is None:
             raise ValueError(f"{state.step} has no attempt")
         return replace(
             state.attempt, status=outcome.status, ended=self.clock(), seconds=outcome.seconds,
             notebook=outcome.notebook, failure=state.failure if outcome.status is not Status.SUCCEEDED else None,
-            artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest,
+            artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest, display=outcome.display,
         )  # fmt: skip
 
     def _commit(self, state: ExecutionState, outcome: Outcome) -> None:
@@ -383,7 +391,7 @@ class Driver:
         """Drop a late attempt: another run holds the key, so this run waits for its result."""
         state.outcome = None
         state.failure = Failure(FailureKind.LOST, "ClaimLost", "", "another run took this step over")
-        lost = replace(outcome, status=Status.LOST, artifacts=())
+        lost = replace(outcome, status=Status.LOST, artifacts=(), display=None)
         self._put_attempt(state, self._ending(state, lost))
         self._put(state, state.stands(Status.QUEUED, started=None))
         self._feed(machine.CommitOvertaken(state.id))
@@ -455,7 +463,7 @@ class Driver:
 
 def _in_conflict(outcome: Outcome, conflict: FileConflict) -> Outcome:
     status = Status.LOST if conflict.again else Status.FAILED
-    return replace(outcome, status=status, failure=conflict.failure, artifacts=())
+    return replace(outcome, status=status, failure=conflict.failure, artifacts=(), display=None)
 
 
 def _not_delivered(problem: str) -> Failure:

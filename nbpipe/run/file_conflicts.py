@@ -18,10 +18,14 @@ _RAISED = "FileBetweenSteps"
 
 @dataclass(frozen=True, slots=True)
 class FileConflict:
-    """Why a result cannot stand; after ``again`` the step reads what was written, so another attempt can succeed."""
+    """Why a result cannot stand; after ``again`` the step reads what was written, so another attempt can succeed.
+
+    ``outdated`` are the executions that have ended with the file as it was before, each with a note that says so.
+    """
 
     failure: Failure
     again: bool
+    outdated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,19 @@ class FileConflicts:
                 is_below = record.position > writer.position
                 if not is_below or record.started is None or record.started < writer.at:
                     return FileConflict(_failure(path, writer.step, record.step), is_below)
+        return self._rewritten(record, above, written)
+
+    def _rewritten(
+        self, record: ExecutionRecord, above: Collection[str], written: Collection[str]
+    ) -> FileConflict | None:
+        """Return the conflict of an execution that wrote files which steps below it have read before."""
+        first, outdated = None, dict[str, str]()
         for path in sorted(set(written) & self._readers.keys()):
             for reader in self._readers[path]:
                 if reader.id not in above and reader.id != record.id and reader.position > record.position:
-                    return FileConflict(_failure(path, record.step, reader.step), again=False)
-        return None
+                    first = first or _failure(path, record.step, reader.step)
+                    outdated[reader.id] = f"its result is from `{path}` as it was before `{record.step}` wrote it"
+        return None if first is None else FileConflict(first, again=False, outdated=outdated)
 
 
 def paths_read(observed: Iterable[Observation], declared: Iterable[str]) -> set[str]:

@@ -85,6 +85,7 @@ class AttemptJobFactory:
             experiment=self.experiment,
             parameters={name: step_inputs.values[name] for name in graph.pipeline.code[step].parameters},
             timeout=declared.options.timeout,
+            shows=declared.options.shows,
             memory=declared.options.memory,
             preload=self.imports,
         )

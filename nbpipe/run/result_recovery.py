@@ -60,6 +60,7 @@ def _adopt(
     attempt = replace(
         result.attempt, status=Status.SUCCEEDED, started=now - outcome.seconds, ended=now, seconds=outcome.seconds,
         notebook=outcome.notebook, artifacts=outcome.artifacts, notebook_digest=outcome.notebook_digest,
+        display=outcome.display,
     )  # fmt: skip
     recorded = history.attempts.get(attempt.id)
     attempt = replace(attempt, pieces=recorded.pieces if recorded else 0)

@@ -28,9 +28,9 @@ class VerificationProblem:
 class VerificationReport:
     """The result of a verification.
 
-    ``outputs`` and ``bytes`` count the stored outputs and their bytes. ``unknown`` are results on disk that are not in
-    the history. With ``repaired``, these were restored, and damaged results are no longer offered. ``unreachable``
-    counts the problems with outputs in an unknown datastore: these are left unchanged.
+    ``outputs`` and ``bytes`` count the stored outputs and their bytes, without displays. ``unknown`` are results on
+    disk that are not in the history. With ``repaired``, these were restored, and damaged results are no longer offered.
+    ``unreachable`` counts the problems with outputs in an unknown datastore: these are left unchanged.
     """
 
     outputs: int
@@ -104,8 +104,9 @@ def verify_records(
     problems += _check_notebooks(history, layout, repair=repair)
     unknown = _check_results(history, layout, problems, repair=repair)
     checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
-    size = sum(artifact.bytes for artifact in checked)
-    return VerificationReport(len(checked), size, tuple(problems), unknown, unreachable, repair)
+    outputs = [artifact for artifact in checked if not artifact.is_display]
+    size = sum(artifact.bytes for artifact in outputs)
+    return VerificationReport(len(outputs), size, tuple(problems), unknown, unreachable, repair)
 
 
 def _check_run_files(

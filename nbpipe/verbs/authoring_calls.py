@@ -111,7 +111,7 @@ def _named(error: Refused, notebook: Path, *, several: bool) -> Refused:
 def init(invocation: Invocation, caller: Caller) -> InitResponse:
     """Create a workspace in a folder, and configure linters for step cells."""
     folder = invocation[options.FOLDER] or Path()
-    folder = folder.parent if folder.suffix == ".ipynb" else folder
+    folder = folder.parent if folder.is_file() or folder.suffix == ".ipynb" else folder
     with Workspace.create(folder, caller.named_workspace) as opened:
         root = opened.layout.root
     return InitResponse(root, write_linter_settings(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from nbpipe.verbs.syntax import Invocation
 
 @dataclass(frozen=True, slots=True)
 class LogResponse:
-    """The output of a step, or its output so far."""
+    """The output of a step, or its output so far; ``numbers`` are run numbers by id."""
 
     step: str
     log: AttemptLog
+    numbers: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class PullResponse:
 def logs(invocation: Invocation, caller: Caller) -> LogResponse:
     """Return the output of a step's newest execution, whatever run it is from, or its output so far."""
     step = invocation[options.STEP]
-    return LogResponse(step, caller.workspace.results.log(caller.notebook, step))
+    log = caller.workspace.results.log(caller.notebook, step)
+    return LogResponse(step, log, caller.workspace.runs.numbers([log.origin.run] if log.origin else ()))
 
 
 def pull(invocation: Invocation, caller: Caller) -> PullResponse:

@@ -54,14 +54,14 @@ def verdict_object(verdict: Verdict) -> dict[str, Any]:
     return {
         "verdict": VERDICTS[type(verdict)][1],
         "reasons": reason_objects(verdict.reasons),
-        "origin": _origin(hit.origin if hit else None),
+        "origin": origin_object(hit.origin if hit else None),
         "saved_seconds": hit.seconds if hit else 0.0,
     }
 
 
 def accepted_object(step: str, hit: CachedResult, reasons: Iterable[Reason], record: str) -> dict[str, Any]:
     """Return a result that was accepted for a step's new code."""
-    return {"step": step, "origin": _origin(hit.origin), "reasons": reason_objects(reasons), "accepted": record}
+    return {"step": step, "origin": origin_object(hit.origin), "reasons": reason_objects(reasons), "accepted": record}
 
 
 def verified_object(verified: Mapping[str, Any], *, is_intact: bool) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
         "seconds": step.seconds,
         "saved_seconds": step.saved_seconds,
         "reasons": reason_objects(step.reasons),
-        "origin": _origin(step.origin),
+        "origin": origin_object(step.origin),
         "notebook": step.notebook,
         "items": None,
         "outputs": {artifact.name: artifact_object(artifact, url_of) for artifact in step.artifacts},
@@ -181,7 +181,8 @@ def reason_objects(reasons: Iterable[Reason]) -> list[dict[str, Any]]:
     return [{"component": reason.component, "was": reason.was, "now": reason.now} for reason in reasons]
 
 
-def _origin(origin: ResultOrigin | None) -> dict[str, Any] | None:
+def origin_object(origin: ResultOrigin | None) -> dict[str, Any] | None:
+    """Return where a reused result is from; null for one of its own."""
     return {"run": origin.run, "step": origin.step} if origin else None
 
 

@@ -30,6 +30,7 @@ retries    2                           timeout  90s, 10m, 2h
 memory     2GiB                        reuse    auto, never, keep
 salt       any text; a change reruns   hash     more files that count
 envvar     environment variables that the step sees
+shows      true: what the cell displays is an output; it is shown again on reuse
 
 --append   continues a step in another cell
 --here     runs the cell in this kernel and stores nothing

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nbpipe.model import AttemptLog, StepEvent, StepEventKind
+from nbpipe.views.terminal_text import one_line
+from nbpipe.views.wording import run_name
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
@@ -15,7 +17,15 @@ _OURS = frozenset({"setup", "inputs", "parameters"})
 
 def text_of_log(log: AttemptLog) -> str:
     """Return the output of an attempt as plain text, harmless on a terminal."""
-    return text_of_events(log.events) if log.executed_notebook is None else text_of(log.notebook_json)
+    return text_of(log.notebook_json) if log.notebook_json else text_of_events(log.events)
+
+
+def origin_line(log: AttemptLog, step: str, numbers: Mapping[str, int]) -> str:
+    """Return whose output a reused step shows; empty if it is its own."""
+    if log.origin is None:
+        return ""
+    other = "" if log.origin.step == step else f", step {one_line(log.origin.step)}"
+    return f"{one_line(step)} was reused: this is the output of {run_name(log.origin.run, numbers)}{other}"
 
 
 def text_of(notebook: Mapping[str, Any]) -> str:

@@ -236,7 +236,8 @@ def _log(state: CardState, record: ExecutionRecord) -> list[Html]:
     if not lines:
         return []
     cut = len(lines) > _LOG_LINES
-    heading = f"the last {_LOG_LINES} lines printed:" if cut else "printed:"
+    when = f" in {run_name(record.origin.run, state.numbers)}" if record.origin is not None else ""
+    heading = f"the last {_LOG_LINES} lines printed{when}:" if cut else f"printed{when}:"
     return [_line(heading), html_tables.lines_html(lines[-_LOG_LINES:])]
 
 

@@ -168,21 +168,26 @@ def trust_lines(root: str, reasons: str, holds: str) -> list[str]:
     ]
 
 
-def metric_lines(metrics: Iterable[Metric]) -> list[str]:
+def metric_lines(
+    metrics: Iterable[Metric], steps: Iterable[ExecutionRecord] = (), numbers: Mapping[str, int] = NO_NUMBERS
+) -> list[str]:
     """Return a line for each metric: its last value, how many there are, and the attempt that alone logged it.
 
-    Of one with more values than are recorded the line also has the first, the lowest and the highest.
+    Of one with more values than are recorded the line also has the first, the lowest and the highest; for a step that
+    was reused, the run that measured it.
     """
+    runs = {each.step: run_name(each.origin.run, numbers) for each in steps if each.origin is not None}
     logged: dict[tuple[str, str], list[Metric]] = {}
     for metric in metrics:
         logged.setdefault((metric.step, metric.name), []).append(metric)
-    return [_metric_line(each) for each in logged.values()]
+    return [_metric_line(each, runs.get(step)) for (step, _), each in logged.items()]
 
 
-def _metric_line(metrics: Sequence[Metric]) -> str:
+def _metric_line(metrics: Sequence[Metric], run: str | None) -> str:
     first, last = metrics[0], metrics[-1]
     count = max(last.ordinal, len(metrics))
-    notes = [f"the last of {count:,} values"] if count > 1 else []
+    notes = [f"from {run}"] if run is not None else []
+    notes += [f"the last of {count:,} values"] if count > 1 else []
     if count > len(metrics):
         comparable = [metric.value for metric in metrics if not math.isnan(metric.value)] or [math.nan]
         notes.append(f"of which {len(metrics):,} are recorded")

@@ -63,7 +63,7 @@ _FIXED: Mapping[str, str] = MappingProxyType(
 )
 
 # Components whose present summary is a sentence of its own.
-_SENTENCES: frozenset[str] = frozenset({"stopped", "result", "accepted"})
+_SENTENCES: frozenset[str] = frozenset({"stopped", "result", "accepted", "display"})
 
 _SUBJECTS: Mapping[str, str] = MappingProxyType(
     {
@@ -72,6 +72,7 @@ _SUBJECTS: Mapping[str, str] = MappingProxyType(
         "python": "Python",
         "kernel": "the kernel's command line",
         "salt": "the salt",
+        "shows": "`shows`",
         "sources": "code around the notebook",
         "packages": "the installed packages",
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbpipe.entry_points import load_entry_point
-from nbpipe.model import PipelineRecord
+from nbpipe.model import NOTEBOOK_SUFFIXES, PipelineRecord
 from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, after_a_move, at_its_place, identify
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.workspace.context import WorkspaceContext
@@ -72,7 +72,7 @@ class Catalog:
 
     def _notebook_pipelines(self) -> list[PipelineRecord]:
         every = self.context.history.pipelines.all()
-        return [pipeline for pipeline in every if pipeline.notebook.endswith(_SUFFIX)]
+        return [pipeline for pipeline in every if pipeline.notebook.endswith(NOTEBOOK_SUFFIXES)]
 
     def _exists(self, place: str) -> bool:
         return self.context.layout.absolute(place).is_file()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nbpipe.data.artifacts import copy_out
 from nbpipe.data.event_file import PieceReader
 from nbpipe.data.executed_notebook import read_executed
-from nbpipe.errors import BadUsage
+from nbpipe.data.stored_display import read_display
+from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.source_text import nearest
-from nbpipe.model import Artifact, AttemptLog
+from nbpipe.model import Artifact, AttemptLog, ExecutionRecord
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.runs import Runs
@@ -41,16 +42,45 @@ class Results:
         return artifact
 
     def log(self, notebook: str, step: str) -> AttemptLog:
-        """Return the output of a step's newest attempt.
+        """Return the output of a step's newest attempt; of a reused result, what is stored with it.
 
+        If that is damaged or missing, the executed notebook is read, which is checked as well.
         An attempt whose worker was lost never gets an executed notebook.
         """
         run, execution = self.runs.require_step(notebook, step)
+        if self._display(execution) is not None:
+            again = self.shown_again(execution)
+            if not again.problem:
+                return again
         attempts = self.runs.attempts(run.id, step)
         if not attempts or (execution.notebook and Path(execution.notebook).is_file()):
             executed = self.executed_notebook(notebook, step)
-            return AttemptLog(executed, self.read_executed(executed))
+            return AttemptLog(executed, self.read_executed(executed), origin=execution.origin)
         return AttemptLog(None, {}, tuple(PieceReader(self.context.layout.path(attempts[-1].directory)).read(0)))
+
+    def shown_again(self, execution: ExecutionRecord) -> AttemptLog:
+        """Return what an ended step displayed and printed: of a reused one what is stored with its result.
+
+        Where nothing is stored, it is read from the executed notebook. What is damaged or missing is not shown.
+        """
+        executed = Path(execution.notebook) if execution.notebook else None
+        log = AttemptLog(executed if executed and executed.is_file() else None, {}, origin=execution.origin)
+        display = self._display(execution)
+        try:
+            if display is not None:
+                return replace(log, notebook_json=read_display(self.context.materializer, display))
+            return replace(log, notebook_json=self.read_executed(executed) if executed else {})
+        except NbpipeError as error:
+            return replace(log, problem=error.message)
+        except OSError as error:
+            return replace(log, problem=f"the executed notebook cannot be read: {error.strerror or error}")
+
+    def _display(self, execution: ExecutionRecord) -> Artifact | None:
+        """Return the stored display of a result that was reused; None if there is none."""
+        if execution.origin is None:
+            return None
+        attempt = self.context.history.attempts.get(execution.origin.attempt)
+        return None if attempt is None else attempt.display
 
     def read_executed(self, path: str | Path) -> dict[str, Any]:
         """Return an executed notebook; raise StoreOutOfReach if it was changed after its run or is damaged."""

@@ -18,6 +18,7 @@ from nbpipe.language.notebook_file import read_notebook
 from nbpipe.resolve.found_workspace import FoundWorkspace, look_up_workspace
 from nbpipe.resolve.parse_cache import ParseCache, parse
 from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.resolve.text_notebook_cache import read_cached_notebook
 from nbpipe.resolve.workspace_layout import (
     WorkspaceLayout,
     absolute,
@@ -145,12 +146,14 @@ def request_for(path: Path, layout: WorkspaceLayout | None = None) -> PipelineRe
 def request_in(path: Path, found: FoundWorkspace | None) -> PipelineRequest:
     """Return the request for all steps of a saved notebook; a trusted workspace's parse cache is used."""
     path = absolute(path)
-    notebook = read_notebook(path)
     more = found.layout.more_settings if found is not None else settings_near(path.parent)
     if found is None or found.distrust:
+        notebook = read_notebook(path)
         reading = parse(notebook.cells, more)
     else:
+        is_own = is_marked(found.layout.root)
+        notebook = read_cached_notebook(path, found.layout.readings, keep=is_own)
         cache = ParseCache(found.layout.readings, time.time(), more)
-        reading = (cache.read if is_marked(found.layout.root) else cache.recall)(path, notebook.cells)
+        reading = (cache.read if is_own else cache.recall)(path, notebook.cells)
     cells = frozenset(cell.id for cell in notebook.cells if cell.id)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells, more_settings=more)

@@ -10,14 +10,16 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from nbpipe.data.artifacts import publish
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.datastores import LocalStore
 from nbpipe.data.event_writer import EventFileWriter
+from nbpipe.data.stored_display import BASENAME, display_text, empty_display_text
 from nbpipe.errors import NbpipeError
 from nbpipe.execution.attempt import notebook_engine
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
@@ -25,7 +27,17 @@ from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegi
 from nbpipe.execution.attempt.failure_diagnosis import failure_of, one_line
 from nbpipe.execution.attempt.runtime_bundle import write_bundle
 from nbpipe.execution.observation.observation_result import input_notes, observation_result
-from nbpipe.model import Artifact, AttemptOutputWritten, AttemptStarted, Failure, FailureKind, Job, Outcome, Status
+from nbpipe.model import (
+    DISPLAY,
+    Artifact,
+    AttemptOutputWritten,
+    AttemptStarted,
+    Failure,
+    FailureKind,
+    Job,
+    Outcome,
+    Status,
+)
 
 Report = Callable[[AttemptStarted | AttemptOutputWritten], None]
 """Receives reports of an attempt; may be called from any thread and must return at once."""
@@ -149,6 +161,7 @@ def _published(
     saved = directory.saved() or ()
     try:
         artifacts = _publish(job, saved)
+        display = _published_display(job, directory, progress.notebook)
     except NbpipeError as error:
         return Failure(FailureKind.OUTPUT, error.code, error.message, one_line(str(error)))
     used, written, doubts = observation_result(job, directory)
@@ -157,7 +170,7 @@ def _published(
     outcome = Outcome(
         job.attempt, job.token, Status.SUCCEEDED, seconds, directory.notebook.name,
         artifacts=artifacts, notes=notes, observed=used, written=written, doubts=doubts,
-        notebook_digest=directory.notebook_digest(),
+        notebook_digest=directory.notebook_digest(), display=display,
     )  # fmt: skip
     directory.sign(job, outcome)
     return outcome
@@ -170,6 +183,18 @@ def _publish(job: Job, saved: tuple[StagedOutput, ...]) -> tuple[Artifact, ...]:
         publish(store, staged[output.name].path, name=output.name, format=staged[output.name].format)
         for output in job.outputs
     )
+
+
+def _published_display(job: Job, directory: AttemptDirectory, notebook: Mapping[str, Any]) -> Artifact | None:
+    """Store what the step displayed and printed; return None if that is nothing, and need not be there."""
+    text = display_text(notebook) or (empty_display_text(notebook) if job.shows else None)
+    if text is None:
+        return None
+    # No output has such a name.
+    staged = directory.staging / f"-{DISPLAY}" / BASENAME
+    staged.parent.mkdir(exist_ok=True)
+    staged.write_text(text, encoding="utf-8")
+    return publish(LocalStore(Path(job.store)), staged, name=DISPLAY, format=DISPLAY)
 
 
 def _surprise(error: Exception) -> Failure:
