@@ -11,9 +11,11 @@ from pathlib import Path
 from nbpipe.data.atomic_file import create_file, draft_beside, put_in_place
 from nbpipe.errors import NotebookUnreadable, Refused, StoreOutOfReach, refuse
 from nbpipe.language.declaration_formatter import format_declaration
+from nbpipe.language.notebook_cell_insertion import with_new_cells
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_text_edits import with_new_sources
 from nbpipe.model import Cell
+from nbpipe.model.proposals import CellEdits
 
 _MARK = "\ufeff"
 
@@ -48,14 +50,22 @@ def rewrite_notebook(path: Path, sources: dict[int, str]) -> None:
 
     Raise NotebookUnreadable if that is not possible without other changes.
     """
-    if not sources:
-        return
-    content = path.read_bytes()
+    if sources:
+        edit_notebook(path, CellEdits(sources), path.read_bytes())
+
+
+def edit_notebook(path: Path, edits: CellEdits, content: bytes) -> None:
+    """Edit cells of a notebook file with this content and add others, atomically and with its permissions kept.
+
+    Raise StoreOutOfReach if its content is another one by now, and NotebookUnreadable if the edits are not possible
+    without other changes.
+    """
     text = content.decode("utf-8")
     mark, text = (_MARK, text[1:]) if text.startswith(_MARK) else ("", text)
     if json.loads(text).get("nbformat") != 4:
         raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
-    replace_file(path, (mark + with_new_sources(text, sources)).encode(), expected=content)
+    text = with_new_cells(with_new_sources(text, edits.sources), edits.above)
+    replace_file(path, (mark + text).encode(), expected=content)
 
 
 def replace_file(path: Path, content: bytes, *, expected: bytes | None = None) -> None:
