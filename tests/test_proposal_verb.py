@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from command_in_process import said
+from hypothesis import given
+from hypothesis import strategies as st
 from notebook_author import write_notebook
 
 from nbpipe.authoring.notebook_edits import edit_notebook
+from nbpipe.data.value_comparison import compare
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.language.notebook_cell_insertion import with_new_cells
 from nbpipe.model.proposals import CellEdits
@@ -115,3 +122,68 @@ def test_new_cells_keep_the_rest_of_the_file(tmp_path, indent):
     assert [cell["source"] for cell in added] == [["c = 3"], ["a = 1\n", "b = 2"]]
     if indent:
         assert fresh == json.dumps(json.loads(fresh), indent=indent)
+
+
+@pytest.mark.kernel
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_both_ways_are_run_and_compared(tmp_path):
+    cells = (
+        *CELLS,
+        "import time\nnow = [time.time()]",
+        "class Pair:\n    def __init__(self, a):\n        self.a = a\n\npair = Pair(total)",
+        "other = iter(twice([1]))",
+        "class Odd:\n    def __reduce_ex__(self, how):\n        return Odd, (), None, iter([open])\n\nodd = Odd()",
+    )
+    path = write_notebook(tmp_path / "n.ipynb", cells)
+    before = path.read_bytes()
+    done = whole(tmp_path, "propose", "n.ipynb", "--check", "--json")
+    comparison = json.loads(done.stdout)["comparison"]
+    results = {f"{value['step']}.{value['output']}": value["result"] for value in comparison["values"]}
+    assert results["make_rows.rows"] == results["make_total.total"] == results["make_pair.pair"] == "equal"
+    assert (path.read_bytes(), sorted(tmp_path.iterdir())) == (before, [path])
+    assert comparison["ran_again"] == []
+    assert (done.returncode, comparison["equal"]) == (0, True)
+
+
+@pytest.mark.kernel
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_what_differs_or_fails_is_told(tmp_path):
+    cells = ("import time\nstamps = [time.time()]", "gap = [stamps[0], time.time()]\nprint(gap)", "gap[5]")
+    write_notebook(tmp_path / "n.ipynb", cells)
+    done = whole(tmp_path, "propose", "n.ipynb", "--check", "--write")
+    assert done.returncode == 1
+    assert "make_stamps.stamps: differs" in done.stdout
+    assert "the notebook's plain run failed in cell 3: IndexError" in done.stdout
+    assert "wrote n.ipynb" in done.stdout
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+)
+
+
+@given(VALUES, VALUES)
+def test_values_are_compared_by_what_they_are(first, second):
+    assert compare(first, copy.deepcopy(first))[0] == "equal"
+    assert (compare(first, second)[0] == "equal") == (repr(first) == repr(second) or first == second)
+
+
+class Node:
+    """A value with a reference to itself."""
+
+    def __init__(self, number) -> None:
+        self.number, self.me = number, self
+
+
+def test_values_of_libraries_and_of_classes_are_compared():
+    table = pd.DataFrame({"a": [1.0, np.nan], "b": ["x", "y"]})
+    for first, second in ((table, table.assign(a=2.0)), (np.array([np.nan]), np.array([1.0])), (Node(1), Node(2)),
+                          (np.random.default_rng(1), np.random.default_rng(2)), (table.a, table.b),
+                          ({"a": table}, {"a": table.assign(b="z")}), (lambda x: x + 1, lambda x: x - 1)):  # fmt: skip
+        assert compare(first, copy.deepcopy(first))[0] == "equal"
+        assert compare(first, second)[0] == "differs"
+    assert compare(1, 1.0)[0] == "differs"
+    assert compare(threading.Lock(), threading.Lock())[0] == "not compared"

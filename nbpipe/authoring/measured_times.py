@@ -1,4 +1,4 @@
-"""How long cells took when the notebook was last executed, from what Jupyter or papermill recorded in their metadata."""
+"""How long cells took when the notebook was last executed, as Jupyter or papermill recorded it in their metadata."""
 
 from __future__ import annotations
 

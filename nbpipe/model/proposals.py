@@ -1,4 +1,4 @@
-"""Proposals: the steps, the cells as they would be written, and what is to be said about them."""
+"""Proposals: the steps, the cells as they would be written, what is said about them, and how they compare."""
 
 from __future__ import annotations
 
@@ -55,3 +55,33 @@ class Proposal:
     steps: tuple[ProposedStep, ...]
     edits: CellEdits
     notes: tuple[PipelineWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedValue:
+    """An output of a step compared with the plain run: ``equal``, ``differs`` or ``not compared``, and why."""
+
+    step: str
+    output: str
+    result: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineComparison:
+    """The outputs of a pipeline compared with the notebook's plain run.
+
+    ``failed`` are the steps that failed, with their errors; ``failed_cell`` is the cell at which the plain run failed,
+    0 if it did not, ``error`` why. ``ran_again`` are the steps that a second run of the pipeline did not reuse.
+    """
+
+    values: tuple[ComparedValue, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    failed_cell: int = 0
+    error: str = ""
+    ran_again: tuple[str, ...] = ()
+
+    @property
+    def differs(self) -> bool:
+        """Return whether a value differs, or one of the two runs failed."""
+        return bool(self.failed or self.failed_cell) or any(value.result == "differs" for value in self.values)

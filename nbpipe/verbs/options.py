@@ -144,6 +144,7 @@ REPAIR = _switch("--repair", "Invalidate damaged results; rebuild a lost history
 RUFF = _switch("--ruff", "Run ruff on the notebook, too, with your settings.", Face.SHELL)
 FIX = _switch("--fix", "Add missing inputs to the declarations in the notebook file.")
 WRITE = _switch("--write", "Write the proposal to the notebook file.")
+COMPARE = _switch("--check", "Run the notebook and the pipeline, and compare the results.", Face.SHELL)
 CHECK = _switch("--check", "Write nothing; exit with 1 if a notebook would change.")
 LONG = _switch("--long", "Write every declaration as `#| key: value` lines.")
 SHORT = _switch("--short", "Write every declaration on the first line.")

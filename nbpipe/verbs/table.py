@@ -78,7 +78,8 @@ VERBS = (
     ),
     Verb(
         "propose", "Propose steps for a plain notebook.",
-        "nbpipe.verbs.proposal_calls:propose", (o.NOTEBOOK,), (o.WRITE, o.WORKSPACE, o.JSON), reads_only=True,
+        "nbpipe.verbs.proposal_calls:propose", (o.NOTEBOOK,), (o.WRITE, o.COMPARE, o.WORKSPACE, o.JSON),
+        reads_only=True,
     ),
     Verb(
         "defaults", "Set defaults: retries, timeout, memory, reuse, envvar, run=manual.",

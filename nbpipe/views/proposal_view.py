@@ -7,7 +7,7 @@ from difflib import unified_diff
 from typing import Any
 
 from nbpipe.model import Cell
-from nbpipe.model.proposals import CellEdits, Proposal, ProposedStep
+from nbpipe.model.proposals import CellEdits, PipelineComparison, Proposal, ProposedStep
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.graph_svg import alt_text, data_uri, still_svg
 from nbpipe.views.html import Html, element
@@ -67,7 +67,39 @@ def proposal_html(proposal: Proposal, diff: Sequence[str], caption: str) -> Html
     return element("div", *parts, *([changes] if diff else []))
 
 
-def proposal_object(notebook: str, proposal: Proposal, *, wrote: bool) -> dict[str, Any]:
+def comparison_lines(comparison: PipelineComparison) -> list[str]:
+    """Return how the pipeline's outputs compare with the notebook's plain run, as plain lines."""
+    told = [
+        one_line(f"{value.step}.{value.output}: {value.result}" + (f" ({value.detail})" if value.detail else ""))
+        for value in comparison.values
+    ]
+    told += [one_line(f"step {name} failed: {error}") for name, error in comparison.failed.items()]
+    if comparison.failed_cell:
+        told.append(one_line(f"the notebook's plain run failed in cell {comparison.failed_cell}: {comparison.error}"))
+    if comparison.ran_again:
+        told.append(f"a second run did not reuse: {', '.join(comparison.ran_again)}")
+    results = [value.result for value in comparison.values]
+    counts = [f"{results.count(word)} {word}" for word in ("equal", "differs", "not compared") if word in results]
+    return [*told, f"compared with the plain run: {', '.join(counts) or 'nothing'}"]
+
+
+def _comparison_object(comparison: PipelineComparison) -> dict[str, Any]:
+    plain = {"cell": comparison.failed_cell, "error": comparison.error} if comparison.failed_cell else None
+    return {
+        "equal": not comparison.differs,
+        "values": [
+            {"step": value.step, "output": value.output, "result": value.result, "detail": value.detail}
+            for value in comparison.values
+        ],
+        "failed": dict(comparison.failed),
+        "plain_failure": plain,
+        "ran_again": list(comparison.ran_again),
+    }
+
+
+def proposal_object(
+    notebook: str, proposal: Proposal, *, wrote: bool, comparison: PipelineComparison | None
+) -> dict[str, Any]:
     """Return a proposal as one JSON object."""
     return {
         "notebook": notebook,
@@ -80,6 +112,7 @@ def proposal_object(notebook: str, proposal: Proposal, *, wrote: bool) -> dict[s
         "new_cells": _cell_objects(proposal.edits.above),
         "notes": [warning_object(note) for note in proposal.notes],
         "wrote": wrote,
+        "comparison": None if comparison is None else _comparison_object(comparison),
     }  # fmt: skip
 
 
