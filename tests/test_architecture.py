@@ -36,7 +36,7 @@ HEAVY = (
 
 NO_NOUN = {"utils", "util", "helpers", "helper", "common", "base", "core", "misc"}
 
-PURE = ("language", "planning", "views")
+PURE = ("language", "planning", "proposal", "views")
 
 # What would let a pure floor read a clock, a disk, the environment, a network or chance.
 EFFECTS = {

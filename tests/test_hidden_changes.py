@@ -209,6 +209,8 @@ def test_random_numbers_that_another_step_has_seeded_are_told():
     ]
     assert told("import numpy as np", seeded, f"{B}1\nnp.random.seed(1)\ny = np.random.rand()") == []
     assert told("import numpy as np", seeded, f"{B}np.random.default_rng(0).random()") == []
+    assert told("import numpy as np\nnp.random.seed(1)", f"{B}np.random.rand()") == []
+    assert told("import numpy as np", seeded, "np.random.seed(1)", f"{B}np.random.rand()") == []
 
 
 def test_cells_that_cannot_be_read_do_not_hide_the_others():

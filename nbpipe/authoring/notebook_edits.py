@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nbpipe.data.atomic_file import create_file, draft_beside, put_in_place
 from nbpipe.errors import NotebookUnreadable, Refused, StoreOutOfReach, refuse
 from nbpipe.language.declaration_formatter import format_declaration
+from nbpipe.language.notebook_cell_insertion import with_new_cells
 from nbpipe.language.notebook_file import is_text_notebook, read_notebook
 from nbpipe.language.notebook_text_edits import with_new_sources
 from nbpipe.language.text_notebook import with_new_text_sources
 from nbpipe.model import Cell
+from nbpipe.model.proposals import CellEdits
 
 _MARK = "\ufeff"
 
@@ -49,20 +51,33 @@ def rewrite_notebook(path: Path, sources: dict[int, str]) -> None:
 
     Raise NotebookUnreadable if that is not possible without other changes.
     """
-    if not sources:
-        return
-    content = path.read_bytes()
+    if sources:
+        edit_notebook(path, CellEdits(sources), path.read_bytes())
+
+
+def edit_notebook(path: Path, edits: CellEdits, content: bytes) -> None:
+    """Edit cells of a notebook file with this content and add others, atomically and with its permissions kept.
+
+    Raise StoreOutOfReach if its content is another one by now, and NotebookUnreadable if the edits are not possible
+    without other changes.
+    """
     text = content.decode("utf-8")
     mark, text = (_MARK, text[1:]) if text.startswith(_MARK) else ("", text)
     if is_text_notebook(path):
-        replace_file(path, (mark + _new_text(path, text, sources)).encode(), expected=content)
+        if edits.above:
+            raise NotebookUnreadable(
+                f"cells cannot be added to {path}, which is text",
+                f"Convert it first: jupytext --to ipynb {path}",
+            )
+        replace_file(path, (mark + _new_text(path, text, edits.sources)).encode(), expected=content)
         return
     if json.loads(text).get("nbformat") != 4:
         raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
-    replace_file(path, (mark + with_new_sources(text, sources)).encode(), expected=content)
+    text = with_new_cells(with_new_sources(text, edits.sources), edits.above)
+    replace_file(path, (mark + text).encode(), expected=content)
 
 
-def _new_text(path: Path, text: str, sources: dict[int, str]) -> str:
+def _new_text(path: Path, text: str, sources: Mapping[int, str]) -> str:
     """Return a text notebook with new sources and its own line ends."""
     end = "\r\n" if "\r\n" in text else "\n"
     return with_new_text_sources(str(path), text.replace("\r\n", "\n"), sources).replace("\n", end)

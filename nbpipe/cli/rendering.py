@@ -24,6 +24,7 @@ RENDERERS = {
     "VerificationResponse": "nbpipe.cli.verification_rendering:render_verification",
     "TrustResponse": "nbpipe.cli.verification_rendering:render_trust",
     "LintResponse": "nbpipe.cli.authoring_rendering:render_lint",
+    "ProposalResponse": "nbpipe.cli.proposal_rendering:render_proposal",
     "FormatResponse": "nbpipe.cli.authoring_rendering:render_format",
     "InitResponse": "nbpipe.cli.authoring_rendering:render_init",
 }

@@ -141,6 +141,10 @@ class _Walk:
 
     def _log(self, flow: ObjectFlow, step: str, cell: int, lines: Sequence[str], *, defines: bool) -> None:
         for change in flow.changes:
+            if defines and change.origin[0] == "random":
+                # Steps below get the setting that seeds them.
+                self.events.pop(change.origin, None)
+                continue
             number = getattr(change.node, "lineno", 0)
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
             verb = "seeds" if change.origin[0] == "random" else "changes"

@@ -47,6 +47,17 @@ def with_new_sources(text: str, sources: Mapping[int, str]) -> str:
     return fresh
 
 
+def cell_spans(text: str) -> list[tuple[int, int]]:
+    """Return where the cells of a notebook's text begin and end.
+
+    Raise NotebookUnreadable if the text is not a notebook of format 4; it must be JSON.
+    """
+    cells = _read(_TOKEN.finditer(text)).parts.get("cells")
+    if cells is None or json.loads(text).get("nbformat") != 4:
+        raise NotebookUnreadable("it is not a notebook of format 4", "Save it again from Jupyter.")
+    return [(cell.start, cell.end) for _, cell in sorted(cells.parts.items())]
+
+
 def _like(old: Any, source: str) -> Any:
     return _SOURCE_LINE.findall(source) if isinstance(old, list) else source
 

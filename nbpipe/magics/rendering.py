@@ -25,6 +25,7 @@ RENDERERS = {
     "VerificationResponse": "nbpipe.magics.verification_rendering:render_verification",
     "TrustResponse": "nbpipe.magics.verification_rendering:render_trust",
     "LintResponse": "nbpipe.magics.authoring_rendering:render_lint",
+    "ProposalResponse": "nbpipe.magics.proposal_rendering:render_proposal",
     "FormatResponse": "nbpipe.magics.authoring_rendering:render_format",
     "DefaultsResponse": "nbpipe.magics.authoring_rendering:render_defaults",
 }

@@ -77,6 +77,11 @@ VERBS = (
         exclusive=((o.LONG, o.SHORT),),
     ),
     Verb(
+        "propose", "Propose steps for a plain notebook.",
+        "nbpipe.verbs.proposal_calls:propose", (o.NOTEBOOK,), (o.WRITE, o.COMPARE, o.WORKSPACE, o.JSON),
+        reads_only=True,
+    ),
+    Verb(
         "defaults", "Set defaults: retries, timeout, memory, reuse, envvar, run=manual.",
         "nbpipe.verbs.authoring_calls:defaults", (o.DEFAULTS,), faces=Face.NOTEBOOK,
     ),
@@ -84,7 +89,7 @@ VERBS = (
 
 # Verbs of the language that this version does not implement: every face reports the same error for them.
 LATER_VERBS = (
-    "datasets", "datastores", "compute", "env", "pin", "unpin", "publish", "schedule", "gc", "propose",
+    "datasets", "datastores", "compute", "env", "pin", "unpin", "publish", "schedule", "gc",
 )  # fmt: skip
 
 _BY_NAME = {verb.name: verb for verb in VERBS}

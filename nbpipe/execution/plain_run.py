@@ -1,0 +1,67 @@
+"""A plain run of a notebook's cells in one kernel, from top to bottom, with questions in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from nbpipe.data import private_directory
+
+# The kind of display with which a question is answered.
+ANSWER = "application/vnd.nbpipe.answer+json"
+# What nbclient reads of a cell's tags.
+_TAGS = ("raises-exception", "skip-execution")
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRun:
+    """The answers of the questions; ``failed`` is the number of the cell that failed, 0 if none did, ``error`` why."""
+
+    answers: tuple[Any, ...] = ()
+    failed: int = 0
+    error: str = ""
+
+
+def run_plainly(kernel: str, folder: str, cells: Sequence[tuple[int, str, tuple[str, ...], str]]) -> PlainRun:
+    """Run cells in a kernel of their own in a folder, up to the first that fails.
+
+    A cell is its number, its source, its tags, and code with a question that runs after it, or an empty text.
+    """
+    listed: list[Any] = []
+    numbers: list[int] = []
+    for number, source, tags, question in cells:
+        listed.append(_code_cell(source, [tag for tag in tags if tag in _TAGS]))
+        numbers.append(number)
+        if question:
+            listed.append(_code_cell(question, []))
+            numbers.append(number)
+    document = nbformat.v4.new_notebook(cells=listed)  # type: ignore[no-untyped-call]
+    sockets = private_directory.make_for_sockets()
+    # TCP ports could be taken by others before the kernel binds them.
+    manager = AsyncKernelManager(
+        kernel_name=kernel, transport="ipc", connection_file=f"{sockets}/kernel.json", ip=f"{sockets}/s"
+    )
+    failed, error = 0, ""
+    try:
+        NotebookClient(document, km=manager, timeout=None, resources={"metadata": {"path": folder}}).execute()
+    except (CellExecutionError, DeadKernelError) as raised:
+        ran = [place for place, cell in enumerate(listed) if cell["execution_count"] is not None or cell["outputs"]]
+        failed = numbers[ran[-1]] if ran else numbers[0]
+        error = f"{raised.ename}: {raised.evalue}" if isinstance(raised, CellExecutionError) else "its kernel died"
+    finally:
+        private_directory.remove(sockets)
+    return PlainRun(tuple(_answers(listed)), failed, error)
+
+
+def _code_cell(source: str, tags: Sequence[str]) -> Any:
+    return nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})  # type: ignore[no-untyped-call]
+
+
+def _answers(cells: Sequence[Any]) -> list[Any]:
+    return [output["data"][ANSWER] for cell in cells for output in cell["outputs"] if ANSWER in output.get("data", {})]

@@ -1,0 +1,85 @@
+"""The call behind ``propose``, and its response."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbpipe.authoring.measured_times import measured_times
+from nbpipe.authoring.notebook_edits import edit_notebook
+from nbpipe.errors import BadPipeline, BadUsage, NotebookUnreadable
+from nbpipe.language.directives import marker
+from nbpipe.language.notebook_file import NotebookFile, read_notebook
+from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.model import Cell
+from nbpipe.model.proposals import PipelineComparison, Proposal
+from nbpipe.proposal.notebook_outline import outline
+from nbpipe.proposal.proposing import proposal_for
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.verbs import options
+from nbpipe.verbs.caller import Caller
+from nbpipe.verbs.syntax import Invocation
+from nbpipe.workspace.pipeline_comparison import compare_with_plain_run
+
+_PYTHON = ("python", "ipython")
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalResponse:
+    """A proposal for a notebook with these code cells; ``wrote`` tells whether it was written to the file.
+
+    ``comparison`` is that with the plain run, None if it was not asked for or nothing is proposed.
+    """
+
+    notebook: Path
+    cells: Sequence[Cell]
+    proposal: Proposal
+    wrote: bool
+    comparison: PipelineComparison | None = None
+
+
+def propose(invocation: Invocation, caller: Caller) -> ProposalResponse:
+    """Return a proposal for the saved notebook, and write it if that was asked for."""
+    path = caller.saved
+    saved = read_notebook(path)
+    content = path.read_bytes()
+    _require_plain(saved)
+    document = json.loads(content.decode("utf-8-sig"))
+    if document.get("nbformat") != 4:
+        raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
+    request = caller.request()
+    proposal = proposal_for(outline(document, saved.cells, measured_times(document)), request.more_settings)
+    compares = invocation[options.COMPARE] and bool(proposal.steps)
+    comparison = _compared(saved, proposal, request) if compares else None
+    writes = invocation[options.WRITE] and bool(proposal.edits)
+    if writes:
+        edit_notebook(path, proposal.edits, content)
+    return ProposalResponse(path, saved.cells, proposal, writes, comparison)
+
+
+def _compared(saved: NotebookFile, proposal: Proposal, request: PipelineRequest) -> PipelineComparison:
+    edited, _ = proposal.edits.applied(saved.cells)
+    reading = parse_cells(edited, request.more_settings)
+    last_cells: dict[int, list[str]] = {}
+    for step in proposal.steps:
+        last_cells.setdefault(step.cells[-1], []).append(step.name)
+    return compare_with_plain_run(dataclasses.replace(request, reading=reading), saved.cells, last_cells)
+
+
+def _require_plain(saved: NotebookFile) -> None:
+    """Raise an error for a notebook that is not Python, or has steps already."""
+    language = (saved.language or "python").lower()
+    if language not in _PYTHON:
+        raise BadPipeline(
+            f"{saved.path} is written in {saved.language}, and nothing can be proposed for it",
+            "Steps are Python; nothing was changed.",
+        )
+    step = next((cell for cell in saved.cells if marker(cell.source) == "step"), None)
+    if step is not None:
+        raise BadUsage(
+            f"{saved.path} has steps already, the first in cell {step.number}",
+            "A proposal is made for a notebook without steps; `nbpipe lint --fix` adds missing inputs.",
+        )

@@ -1,0 +1,116 @@
+"""A notebook's plain run compared with its pipeline: both run, and the value of each output is compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from nbpipe.compute import worker_entry_points
+from nbpipe.data import private_directory
+from nbpipe.entry_points import load_entry_point
+from nbpipe.model import Artifact, Cell, ExecutionRecord, Status
+from nbpipe.model.proposals import ComparedValue, PipelineComparison
+from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.run.job_factory import definition_digests
+from nbpipe.run.submission import RunOptions
+from nbpipe.workspace.run_execution import execute_run
+from nbpipe.workspace.workspace import Workspace
+
+_DONE = (Status.SUCCEEDED, Status.REUSED)
+_KERNEL = "python3"
+_QUESTION = """\
+def _nbpipe_compare(text):
+    import json, pathlib, types
+    payload = json.loads(text)
+    try:
+        from nbpipe.data import notebook_classes as classes, formats, shared_objects
+    except ImportError:
+        exec(payload["loading"], {})
+        from nbpipe.data import notebook_classes as classes, formats, shared_objects
+    comparison = types.ModuleType("nbpipe_value_comparison")
+    exec(payload["comparison"], vars(comparison))
+    classes.share_classes(globals(), payload["definitions"])
+    answers, together = [], {}
+    for name, path, format in payload["outputs"]:
+        try:
+            stored = formats.load(pathlib.Path(path), format, together)
+            result, detail = comparison.compare(globals()[name], stored)
+        except Exception as error:
+            result, detail = "not compared", f"{type(error).__name__}: {error}"[:200]
+        answers.append([payload["step"], name, result, detail])
+    from IPython.display import publish_display_data
+    publish_display_data({"application/vnd.nbpipe.answer+json": answers})
+_nbpipe_compare({payload!r})
+del _nbpipe_compare
+"""
+
+
+def compare_with_plain_run(
+    request: PipelineRequest, plain: Sequence[Cell], last_cells: Mapping[int, Sequence[str]]
+) -> PipelineComparison:
+    """Run the pipeline of a request in a temporary workspace, then the cells ``plain`` in one kernel, and compare.
+
+    ``last_cells`` are the cells after which steps are done, with the names of these steps. Both runs start in the
+    notebook's folder.
+    """
+    folder = private_directory.make(private_directory.HERE)
+    try:
+        with Workspace.open(request.base, Path(folder) / "workspace") as workspace:
+            report = execute_run(workspace, request, RunOptions(keep_going=True))
+            again = execute_run(workspace, request, RunOptions(keep_going=True))
+            records = {record.step: record for record in report.steps}
+            questions = {
+                cell: "\n".join(_question(records[name], request, workspace) for name in steps if name in records)
+                for cell, steps in last_cells.items()
+            }
+            plain_run = _plain_run(request, plain, questions)
+    finally:
+        private_directory.remove(folder)
+    failed = {name: _failure(record) for name, record in records.items() if record.status not in _DONE}
+    ran = tuple(record.step for record in again.steps if record.status is not Status.REUSED)
+    values = tuple(_compared(records.values(), plain_run))
+    return PipelineComparison(values, failed, plain_run.failed, plain_run.error, ran)
+
+
+def _failure(record: ExecutionRecord) -> str:
+    failure = record.failure
+    return f"{failure.ename}: {failure.evalue}" if failure is not None else record.status.value
+
+
+def _question(record: ExecutionRecord, request: PipelineRequest, workspace: Workspace) -> str:
+    """Return the code that compares a step's outputs with the values of their names in a kernel."""
+    values = [artifact for artifact in record.artifacts if not artifact.is_path]
+    if record.status not in _DONE or not values:
+        return ""
+    loading: str = load_entry_point(worker_entry_points.SHIP)(workspace.layout.store).loading
+    definitions: dict[str, str] = {}
+    for code in request.reading.code.values():
+        definitions |= definition_digests(code)
+    payload = {
+        "loading": loading, "definitions": definitions, "step": record.step,
+        "comparison": files("nbpipe").joinpath("data", "value_comparison.py").read_text(encoding="utf-8"),
+        "outputs": [_located(artifact, workspace) for artifact in values],
+    }  # fmt: skip
+    return _QUESTION.replace("{payload!r}", repr(json.dumps(payload)))
+
+
+def _located(artifact: Artifact, workspace: Workspace) -> list[str]:
+    return [artifact.name, str(workspace.materializer.locate(artifact.reference)), artifact.format]
+
+
+def _plain_run(request: PipelineRequest, plain: Sequence[Cell], questions: Mapping[int, str]) -> Any:
+    run = load_entry_point(worker_entry_points.PLAIN_RUN)
+    cells = [(cell.number, cell.source, tuple(sorted(cell.tags)), questions.get(cell.number, "")) for cell in plain]
+    return run(request.kernel or _KERNEL, str(request.base), cells)
+
+
+def _compared(records: Iterator[ExecutionRecord] | Any, plain_run: Any) -> Iterator[ComparedValue]:
+    answers = {(step, name): (result, detail) for each in plain_run.answers for step, name, result, detail in each}
+    missing = ("not compared", "the notebook's plain run did not get there")
+    for record in records:
+        for artifact in record.artifacts:
+            result, detail = answers.get((record.step, artifact.name), missing)
+            yield ComparedValue(record.step, artifact.name, result, detail)
