@@ -42,10 +42,14 @@ _TRIES = 4
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What the kernels of one zygote have in common: the interpreter, and variables that it was started with."""
+    """What the kernels of one zygote have in common: the interpreter, and variables that it was started with.
+
+    ``bare`` says that nothing but what every kernel needs is loaded in it.
+    """
 
     interpreter: tuple[str, ...]
     variables: tuple[tuple[str, str], ...]
+    bare: bool
 
 
 class _Zygote:
@@ -118,7 +122,7 @@ class ZygotePool:
 
     def start(self, launch: LaunchRequest, preload: Sequence[str], local: Iterable[str]) -> SupervisorHandle:
         """Start a kernel; ``preload`` names what the run's steps import, ``local`` the author's own modules."""
-        key = _key(launch.command, launch.env)
+        key = _key(launch.command, launch.env, preload)
         request = supervisor_handle.request(launch, local) if key else b""
         for _ in range(_TRIES):
             zygote = self._zygote(key, launch, preload) if key else None
@@ -130,9 +134,9 @@ class ZygotePool:
             self._give_up(zygote)
         return supervisor_handle.start(launch)
 
-    def settled(self, command: tuple[str, ...], env: Mapping[str, str]) -> bool | None:
+    def settled(self, command: tuple[str, ...], env: Mapping[str, str], preload: Sequence[str]) -> bool | None:
         """Return whether the zygote for such kernels has loaded everything; None if there is none."""
-        key = _key(command, env)
+        key = _key(command, env, preload)
         with self._lock:
             zygote = self._here.get(key) if key else None
             if zygote is None or zygote.process.poll() is not None:
@@ -183,7 +187,7 @@ class ZygotePool:
         self._leaving.append(zygote)
 
 
-def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
+def _key(command: tuple[str, ...], env: Mapping[str, str], preload: Sequence[str] = ()) -> _Key | None:
     """Return the key of a kernel's zygote; None if the kernel must be started by its command."""
     if os.environ.get(_SETTING) == "fresh":
         return None
@@ -195,7 +199,7 @@ def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
         return None
     if not all(place.startswith("/") for place in env.get("PYTHONPATH", "/").split(":")):
         return None
-    return _Key(command[:at], tuple(sorted((name, env[name]) for name in read_in_c(env))))
+    return _Key(command[:at], tuple(sorted((name, env[name]) for name in read_in_c(env))), not preload)
 
 
 def forks(command: tuple[str, ...], env: Mapping[str, str]) -> bool:
