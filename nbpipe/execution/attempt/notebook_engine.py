@@ -143,9 +143,9 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
             self.nb.metadata["language_info"] = self.kc.language_info
             standby_kernel.HERE.prepare(self.km.spec)
             await self._execute_cells()
+        finally:
             if output_budget.fits(self.widget_state):
                 self.set_widgets_metadata()
-        finally:
             await self._async_cleanup_kernel()
 
     async def _async_cleanup_kernel(self) -> None:
@@ -339,7 +339,7 @@ def _kernel_spec(job: Job, ahead: str) -> StepKernelSpec:
     local = frozenset(module.name.partition(".")[0] for module in job.modules)
     # Libraries read the environment when they are loaded, which must then happen after the step has changed it.
     preload = () if _CHANGES_ENVIRONMENT.search(job.notebook) else job.preload
-    return StepKernelSpec(job.kernel, job.env, job.cwd, job.memory, preload, local, ahead)
+    return StepKernelSpec(job.kernel, job.env, job.cwd, job.memory, preload, local, ahead, job.by_message)
 
 
 def _quiet_logger() -> logging.Logger:

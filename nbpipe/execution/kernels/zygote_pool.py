@@ -15,6 +15,8 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from nbpipe.execution.kernels import supervisor_handle
 from nbpipe.execution.kernels.import_graph_recorder import read_in_c
@@ -38,6 +40,9 @@ _PATIENCE_SECONDS = 20.0
 # With more environments than this, the oldest zygote is ended.
 _MOST = 6
 _TRIES = 4
+# Options of an interpreter whose value is a word of its own.
+_WITH_VALUE = ("-X", "-W")
+_PROGRAMS = ("python", "pypy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +197,7 @@ def _key(command: tuple[str, ...], env: Mapping[str, str], preload: Sequence[str
     if os.environ.get(_SETTING) == "fresh":
         return None
     at = command.index("-m") if "-m" in command else 0
-    if sys.platform != "linux" or command[at : at + 2] != _LAUNCH:
+    if sys.platform != "linux" or command[at : at + 2] != _LAUNCH or not _is_interpreter(command[:at]):
         return None
     # The hash seed is chosen when a process starts, so all forks of it would share what should be random.
     if not env.get("PYTHONHASHSEED", "").isdigit():
@@ -200,6 +205,23 @@ def _key(command: tuple[str, ...], env: Mapping[str, str], preload: Sequence[str
     if not all(place.startswith("/") for place in env.get("PYTHONPATH", "/").split(":")):
         return None
     return _Key(command[:at], tuple(sorted((name, env[name]) for name in read_in_c(env))), not preload)
+
+
+@lru_cache(maxsize=64)
+def _is_interpreter(start: tuple[str, ...]) -> bool:
+    """Return whether a command line begins with an interpreter and its options: a wrapper acts on each process anew."""
+    program, *options = start
+    path = Path(program)
+    after_one_with_value = [False, *(option in _WITH_VALUE for option in options)]
+    only_options = all(
+        option.startswith("-") or follows for option, follows in zip(options, after_one_with_value, strict=False)
+    )
+    try:
+        with path.open("rb") as file:
+            binary = file.read(2) != b"#!"
+    except OSError:
+        return False
+    return only_options and binary and path.name.startswith(_PROGRAMS)
 
 
 def forks(command: tuple[str, ...], env: Mapping[str, str]) -> bool:
