@@ -20,6 +20,7 @@ from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.quick_fix_offer import QuickFixOffer
 from nbpipe.magics.rendering import render
 from nbpipe.magics.waiting_run import raise_failure
+from nbpipe.magics.widget_models import open_models
 from nbpipe.model import Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import owner_named
@@ -123,7 +124,9 @@ class StepMagics(Magics):
         for step in report.steps:
             if step.step == name and step.notebook is not None:
                 with contextlib.suppress(OSError, ValueError):
-                    show_outputs(self.session.workspace.results.read_executed(step.notebook))
+                    executed = self.session.workspace.results.read_executed(step.notebook)
+                    open_models(executed)
+                    show_outputs(executed)
         raise_failure(self.session, report)
 
     def _here(self, request: PipelineRequest, step: str) -> None:
