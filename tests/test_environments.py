@@ -131,6 +131,54 @@ def test_what_a_command_line_has_beyond_a_plain_one_is_known(jupyter, words, opt
     assert found.version == platform.python_version()
 
 
+@pytest.mark.parametrize(
+    "text, more",
+    [
+        ('exec {python} "$@"', PLAIN),
+        ('exec "$@"', (sys.executable, *PLAIN)),
+        ("exec {python} -m ipykernel_launcher -f $1", ("{connection_file}",)),
+        ("{python} -c pass\nexec {python} -m ipykernel_launcher -f $1", ("{connection_file}",)),
+    ],
+)
+def test_a_wrapper_is_asked_for_what_it_wraps_and_its_content_counts(jupyter, tmp_path, text, more):
+    def wrapped(name: str, note: str) -> Any:
+        program = tmp_path / f"start-{name}"
+        program.write_text(f"#!/bin/sh\n# {note}\n{text.format(python=sys.executable)}\n")
+        program.chmod(0o755)
+        jupyter(name, str(program), *more)
+        return find_interpreter(name)
+
+    one, same, other = wrapped("one", "x"), wrapped("same", "x"), wrapped("other", "y")
+    assert one.kernel == (str(tmp_path / "start-one"), *more)
+    assert (one.version, one.implementation) == (platform.python_version(), platform.python_implementation())
+    assert str(tmp_path) not in "".join(one.path)
+    assert one.options == same.options != other.options
+    assert one.options[0] == "wrapper"
+
+
+@pytest.mark.parametrize("words", [("env", "LEVEL=1"), ("nice", "-n", "1")])
+def test_a_program_that_starts_the_interpreter_counts(jupyter, words):
+    jupyter("mine", *words, sys.executable, *PLAIN)
+    found = find_interpreter("mine")
+    assert found.options == ("wrapper", words[0], *words[1:], sys.executable)
+    assert found.version == platform.python_version()
+
+
+def test_a_wrapper_that_starts_no_kernel_is_refused(jupyter, tmp_path):
+    program = tmp_path / "start"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    jupyter("mine", str(program), "{connection_file}")
+    with pytest.raises(EnvironmentUnavailable, match="starts no ipykernel"):
+        find_interpreter("mine")
+
+
+@pytest.mark.parametrize("mode, by_message", [("message", True), ("signal", False), (None, False)])
+def test_how_a_kernel_is_interrupted_is_known(jupyter, mode, by_message):
+    jupyter("mine", sys.executable, *PLAIN, **({"interrupt_mode": mode} if mode else {}))
+    assert find_interpreter("mine").by_message is by_message
+
+
 def test_a_kernels_own_variables_are_set_as_jupyter_sets_them(jupyter):
     own = {"PYTHONPATH": "/more:${HOME}/lib", "PATH": "/mine:${PATH}", "LEVEL": "${MODE}", "OMP_NUM_THREADS": "4"}
     jupyter("mine", sys.executable, *PLAIN, env=own)

@@ -234,3 +234,90 @@ def test_the_gate_imports_nothing_but_papermill():
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert set(done.stdout.split()) <= {"nbpipe", "nbpipe.papermill_engine"}
+
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGETS = (
+    "from tqdm.notebook import tqdm\nimport ipywidgets",
+    "for _ in tqdm(range(2)): pass",
+    "%%step a -o n\nn = sum(1 for _ in tqdm(range(3)))\ndisplay(ipywidgets.IntSlider(3))",
+    "%%step b -i n -o m\nm = [1 for _ in tqdm(range(n))]\n1 / FAILS",
+)
+
+
+def views_and_models(notebook) -> tuple[set[str], set[str]]:
+    """Get the ids of the widgets that are shown, and of the models that the notebook holds."""
+    shown = [output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    views = {data[WIDGET_VIEW]["model_id"] for data in shown if WIDGET_VIEW in data}
+    return views, set(notebook["metadata"].get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}))
+
+
+@pytest.mark.parametrize("engine", ["nbpipe", None])
+def test_widgets_keep_their_models(tmp_path, engine):
+    cells = [cell.replace("1 / FAILS", "") for cell in WIDGETS]
+    cells = ["rate = 1", *([] if engine else ["%load_ext nbpipe"]), *cells]
+    for _ in ("the steps run", "the steps are reused"):
+        views, models = views_and_models(execute(tmp_path, *cells, engine=engine, cwd=str(tmp_path)))
+        assert len(views) == 4
+        assert views <= models
+    executed = [json.loads(path.read_text()) for path in tmp_path.glob(".nbpipe/runs/*/*/*/notebook.ipynb")]
+    assert len(executed) == 2
+    assert all(views <= models for views, models in map(views_and_models, executed))
+
+
+def test_widgets_of_a_notebook_that_fails_keep_their_models(tmp_path):
+    with pytest.raises(PapermillExecutionError):
+        execute(tmp_path, "rate = 1", *(cell.replace("FAILS", "0") for cell in WIDGETS))
+    views, models = views_and_models(json.loads((tmp_path / "out.ipynb").read_text()))
+    assert len(views) == 4
+    assert views <= models
+
+
+def test_the_error_of_an_ordinary_cell_is_reported_and_not_that_of_a_step_that_it_cancels(tmp_path):
+    mark = tmp_path / "started"
+    slow = f"%%step slow -o x\nimport pathlib, time\npathlib.Path({str(mark)!r}).touch()\ntime.sleep(60)\nx = 1"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(mark)!r}).exists(): time.sleep(0.1)\ntime.sleep(0.5)"
+    for cells in ((slow, f"{wait}\n1 / 0"), (f"{wait}\n1 / 0", slow)):
+        mark.unlink(missing_ok=True)
+        with pytest.raises(PapermillExecutionError) as raised:
+            execute(tmp_path, "rate = 1", *cells)
+        assert raised.value.ename == "ZeroDivisionError"
+        assert "KeyboardInterrupt" not in (tmp_path / "out.ipynb").read_text()
+
+
+def test_a_step_is_limited_by_papermills_timeout_for_cells(tmp_path):
+    slow = "%%step slow -o x\nimport time\ntime.sleep(60)\nx = 1"
+    with pytest.raises(PapermillExecutionError) as raised:
+        execute(tmp_path, "rate = 1", slow, execution_timeout=2)
+    assert (raised.value.ename, "longer than 2 s" in raised.value.evalue) == ("StepTimeout", True)
+
+
+def test_papermills_flags_are_taken_and_dask_says_nothing(tmp_path):
+    cells = (
+        "import os",
+        "%%step a -o n\nimport os\nprint('in', os.getcwd())\nn = 1\n'shown'",
+        "print('n', n, os.getcwd())",
+    )
+    write_notebook(tmp_path / "in.ipynb", ("rate = 1", *cells), parameters=0)
+    (tmp_path / "other").mkdir()
+    flags = "--log-output --no-progress-bar --autosave-cell-every 1 --start-timeout 60 --report-mode --kernel python3"
+    flags += f" -p rate 2 --cwd {tmp_path / 'other'} --stdout-file {tmp_path / 'said'}"
+    command = [sys.executable, "-m", "papermill", "--engine", "nbpipe", "in.ipynb", "out.ipynb", *flags.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = f"in {tmp_path / 'other'}\n", f"n 1 {tmp_path / 'other'}\n"
+    assert (tmp_path / "said").read_text() == "".join(said)
+    assert all(text in done.stderr for text in (*said, "'shown'"))
+    words = ("tls://", "Nanny", "nanny", "worker", "Scheduler", "scheduler", "it/s")
+    assert [word for word in words if word in done.stderr] == []
+    assert (tmp_path / ".nbpipe").is_dir()
+
+
+def test_a_notebook_is_only_prepared_where_papermill_is_told_so(tmp_path):
+    path = write_notebook(tmp_path / "in.ipynb", CELLS, parameters=0)
+    done = papermill.execute_notebook(
+        str(path), None, {"rate": 2}, engine_name="nbpipe", prepare_only=True, progress_bar=False
+    )
+    assert [cell["outputs"] for cell in done["cells"] if cell["cell_type"] == "code"] == [[]] * (len(CELLS) + 1)
+    assert not (tmp_path / ".nbpipe").exists()

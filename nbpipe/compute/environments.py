@@ -7,11 +7,13 @@ import json
 import os
 import platform
 import re
+import shutil
 import string
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +21,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_path
 
+from nbpipe.data.digests import bytes_digest
 from nbpipe.errors import EnvironmentUnavailable, NotSupportedYet
 
 _KERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
@@ -30,22 +33,38 @@ _DELIVERED = ("PATH", "HOME", "USER", "TMPDIR")
 # A step has one core by default: thread pools that each use all cores would compete.
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
 _ASK_SECONDS = 60
-_ASK = """\
-import importlib.util, json, platform, sys
-print(json.dumps({
-    "version": platform.python_version(), "implementation": platform.python_implementation(),
-    "platform": sys.platform + "-" + platform.machine(),
-    "ipykernel": importlib.util.find_spec("ipykernel") is not None, "path": sys.path,
-}))
+# In one line: some wrappers, as `conda run`, pass no argument on that has several.
+_ASK = (
+    "import importlib.util, json, platform, sys; print(json.dumps({"
+    "'version': platform.python_version(), 'implementation': platform.python_implementation(), "
+    "'platform': sys.platform + '-' + platform.machine(), "
+    "'ipykernel': importlib.util.find_spec('ipykernel') is not None, 'path': sys.path}))"
+)
+# What a command line that names no module is asked by: the interpreter that it starts for the kernel runs this at its
+# start, and ends. It is imported by every Python, also by one that is part of the wrapper.
+_SITE_MODULE = "sitecustomize.py"
+_SITE = f"""\
+import os, sys
+words = [word for word in sys.orig_argv[1:] if not word.startswith("-")]
+if any("ipykernel" in word for word in words[:1]) and "conda" not in os.path.basename(words[0]):
+    here = os.path.dirname(__file__)
+    sys.path[:] = [place for place in sys.path if place != here]
+    sys.stdout = open(os.path.join(here, "answer"), "w")
+    {_ASK}
+    sys.stdout.close()
+    os._exit(0)
 """
+_SCRIPT = b"#!"
+_PROGRAMS = ("python", "pypy")
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """The interpreter of a step's kernel: ``kernel`` is its command line with ``{connection_file}`` in it.
 
-    ``path`` is its import path. ``options`` are additional arguments in the command line, and ``env`` the variables of
-    the kernelspec, which may refer to others as ``${NAME}``.
+    ``path`` is its import path. ``options`` are additional arguments in the command line, and what stands for the
+    program that wraps it, if there is one. ``env`` are the variables of the kernelspec, which may refer to others as
+    ``${NAME}``. ``by_message`` says that it is interrupted by a message, and not by a signal.
     """
 
     kernel: tuple[str, ...]
@@ -55,6 +74,7 @@ class Interpreter:
     path: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    by_message: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +98,44 @@ class _Spec:
     def options(self) -> tuple[str, ...]:
         """Return the additional arguments in the command line, independent of the kernel's folder."""
         words = tuple(self.content["argv"][1:])
-        length = len(_KERNEL)
-        at = next((place for place in range(len(words)) if words[place : place + length] == _KERNEL), None)
-        if at is None:
-            return words
-        after = words[at + length :]
-        return (*(word for word in words[:at] if word != _PLAIN_OPTION), *((*_KERNEL[:2], *after) if after else ()))
+        return (*_wrapper(self.argv[0]), *_beyond(words))
+
+    @property
+    def by_message(self) -> bool:
+        """Return whether the kernel is interrupted by a message."""
+        return str(self.content.get("interrupt_mode", "signal")) == "message"
 
     @property
     def env(self) -> Mapping[str, str]:
         """Return the environment variables of the kernelspec."""
         return self.content.get("env") or _NONE
+
+
+def _beyond(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a command line has beyond a plain one."""
+    length = len(_KERNEL)
+    at = next((place for place in range(len(words)) if words[place : place + length] == _KERNEL), None)
+    if at is None:
+        return words
+    after = words[at + length :]
+    return (*(word for word in words[:at] if word != _PLAIN_OPTION), *((*_KERNEL[:2], *after) if after else ()))
+
+
+def _wrapper(program: str) -> tuple[str, ...]:
+    """Return what identifies a program that wraps the interpreter: a script's content, or a program's name."""
+    path = Path(shutil.which(program) or program)
+    try:
+        content = path.read_bytes() if path.is_file() and _is_script(path) else b""
+    except OSError:
+        content = b""
+    if content:
+        return ("wrapper", bytes_digest(content))
+    return () if path.name.startswith(_PROGRAMS) else ("wrapper", path.name)
+
+
+def _is_script(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_SCRIPT)) == _SCRIPT
 
 
 def find_interpreter(kernel_name: str | None) -> Interpreter:
@@ -105,7 +152,7 @@ def find_interpreter(kernel_name: str | None) -> Interpreter:
         )
     # With additional options or variables, even this interpreter may have another import path.
     as_this = _is_this(spec.argv[0]) and not spec.options and not spec.env
-    return _this(spec.argv) if as_this else _interpreter_of(spec)
+    return replace(_this(spec.argv), by_message=spec.by_message) if as_this else _interpreter_of(spec)
 
 
 def _this(command: tuple[str, ...]) -> Interpreter:
@@ -161,8 +208,12 @@ def _those_there() -> str:
 def _interpreter_of(spec: _Spec) -> Interpreter:
     """Return the interpreter of another kernel by running it."""
     argv = spec.argv
-    start = argv[: argv.index("-m")] if "-m" in argv else argv[:1]
-    answers = _ask(start, tuple(_substituted(spec.env, os.environ).items()))
+    start, variables = argv, tuple(_substituted(spec.env, os.environ).items())
+    if "-m" in argv:
+        start = argv[: argv.index("-m")]
+        answers = _ask(start, variables)
+    else:
+        answers = _ask_at_start(argv, variables)
     if isinstance(answers, str):
         raise EnvironmentUnavailable(
             f"the kernel `{spec.name}` cannot be used: `{start[0]}` {answers}",
@@ -171,7 +222,7 @@ def _interpreter_of(spec: _Spec) -> Interpreter:
     if not answers["ipykernel"]:
         raise _no_ipykernel(start[0])
     described = answers["version"], answers["implementation"], answers["platform"], tuple(answers["path"])
-    return Interpreter(argv, *described, spec.options, spec.env)
+    return Interpreter(argv, *described, spec.options, spec.env, spec.by_message)
 
 
 @lru_cache(maxsize=64)
@@ -189,6 +240,29 @@ def _ask(start: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Mapp
         return f"did not answer within {_ASK_SECONDS} s"
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         return f"is not a working Python ({error})"
+    return answers
+
+
+@lru_cache(maxsize=64)
+def _ask_at_start(argv: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Mapping[str, Any] | str:
+    """Return the description of the interpreter that a whole command line starts, or why there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / _SITE_MODULE).write_text(_SITE, "utf-8")
+        environ = {**os.environ, **dict(variables)}
+        environ["PYTHONPATH"] = ":".join(filter(None, (folder, environ.get("PYTHONPATH"))))
+        command = [word.replace("{connection_file}", f"{folder}/kernel.json") for word in argv]
+        try:
+            subprocess.run(
+                command, capture_output=True, timeout=_ASK_SECONDS, check=False, env=environ, stdin=subprocess.DEVNULL
+            )
+            answers: Mapping[str, Any] = json.loads((Path(folder) / "answer").read_text("utf-8"))
+        except FileNotFoundError:
+            there = shutil.which(argv[0], path=environ.get("PATH")) is not None
+            return "starts no ipykernel" if there else "is not there"
+        except subprocess.TimeoutExpired:
+            return f"started no ipykernel within {_ASK_SECONDS} s"
+        except (OSError, ValueError) as error:
+            return f"is not a working Python ({error})"
     return answers
 
 

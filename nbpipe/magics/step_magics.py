@@ -19,6 +19,7 @@ from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.quick_fix_offer import QuickFixOffer
 from nbpipe.magics.rendering import render
 from nbpipe.magics.waiting_run import raise_failure
+from nbpipe.magics.widget_models import open_models
 from nbpipe.model import Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import owner_named
@@ -121,7 +122,9 @@ class StepMagics(Magics):
         progress.end(report)
         for step in report.steps:
             if step.step == name:
-                show_outputs(self.session.workspace.results.shown_again(step))
+                log = self.session.workspace.results.shown_again(step)
+                open_models(log.notebook_json)
+                show_outputs(log)
         raise_failure(self.session, report)
 
     def _here(self, request: PipelineRequest, step: str) -> None:

@@ -82,7 +82,8 @@ class Job:
     """Everything that a worker needs for one attempt; ``directory`` belongs to this attempt alone.
 
     ``notebook`` is the one-step notebook as JSON text. ``env``, the kernel's whole environment, is never written to
-    disk. ``kernel`` is its command line with ``{connection_file}`` in it. ``definitions`` maps the
+    disk. ``kernel`` is its command line with ``{connection_file}`` in it; ``by_message`` says that it is interrupted by
+    a message, and not by a signal. ``definitions`` maps the
     names of shared definitions to their digests; ``sources`` are their texts, and those of the parameters, in order.
     ``imports`` are the modules that the code names, ``roots`` the folders
     of local modules, ``site`` those of installed ones. The step's code can query ``experiment`` and ``parameters``
@@ -115,6 +116,7 @@ class Job:
     preload: tuple[str, ...] = ()
     timeout: float | None = None
     shows: bool = False
+    by_message: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from nbformat import NotebookNode, from_dict
 from nbformat.v4 import new_output
 
-from nbpipe.model import AttemptLog, ExecutionRecord, Failure, Status, StepEvent, StepEventKind
+from nbpipe.model import AttemptLog, ExecutionRecord, Failure, FailureKind, Status, StepEvent, StepEventKind
 from nbpipe.views.wording import duration, status_words, step_explanation
 
 
@@ -47,16 +47,29 @@ def ended_outputs(log: AttemptLog, count: int) -> list[list[NotebookNode]]:
     return cells
 
 
-def require_error(outputs: list[list[NotebookNode]], failure: Failure | None) -> None:
-    """Make sure that a failed step's cells contain an error that papermill recognizes: it ignores ``sys.exit(0)``."""
+def require_error(outputs: list[list[NotebookNode]], failure: Failure | None, *, cancelled: bool) -> None:
+    """Make sure that the cells of a failed or cancelled step contain an error that papermill recognizes.
+
+    It ignores ``sys.exit(0)``.
+    """
     if failure is None:
+        if cancelled:
+            outputs[-1].append(refusal_output("Cancelled", "the step was cancelled before it started"))
         return
+    # The error of the code that was interrupted does not say why it was.
+    unclear = ("SystemExit",) if failure.kind is FailureKind.USER else ("SystemExit", "KeyboardInterrupt")
     for cell in outputs:
-        cell[:] = [out for out in cell if out.output_type != "error" or out.ename != "SystemExit"]
+        cell[:] = [out for out in cell if out.output_type != "error" or out.ename not in unclear]
     if not any(out.output_type == "error" for cell in outputs for out in cell):
-        lines = failure.traceback.splitlines() or [failure.message]
+        lines = [*failure.traceback.splitlines(), failure.message]
         name = "StepFailed" if failure.ename == "SystemExit" else failure.ename
         outputs[-1].append(_output("error", ename=name, evalue=failure.message, traceback=lines))
+
+
+def drop_errors(outputs: list[list[NotebookNode]]) -> None:
+    """Remove the errors of a step that was cancelled because another cell failed: the error is that cell's."""
+    for cell in outputs:
+        cell[:] = [out for out in cell if out.output_type != "error"]
 
 
 def refusal_output(code: str, message: str) -> NotebookNode:

@@ -10,7 +10,8 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ from papermill.log import logger
 
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.model import Artifact, AttemptRecord, ExecutionRecord, Status, StepOutput
 from nbpipe.papermill_engine import cell_outputs
 from nbpipe.papermill_engine.cell_schedule import CellSchedule, cell_schedule, code_cells, is_for_nbpipe
+from nbpipe.papermill_engine.dask_log import without_dask_log
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
 from nbpipe.papermill_engine.output_binding_code import binding_code
+from nbpipe.papermill_engine.output_log import OutputLog
+from nbpipe.papermill_engine.widget_models import add_models
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import absolute, settings_near
 from nbpipe.run.reports import RunReport
@@ -42,15 +47,15 @@ def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> N
     """Run all cells; failures are recorded in the notebook, where papermill finds them."""
     path = _path(options.get("input_path"))
     cells = code_cells(nb_man.nb.cells)
-    base = path.parent if path else Path.cwd()
-    more = settings_near(base)
-    reading = parse_cells(cells, more)
+    home = path.parent if path else Path.cwd()
+    more = settings_near(home)
+    reading = _within(parse_cells(cells, more), options.get("execution_timeout"))
     request = PipelineRequest(
-        str(path or base / "(papermill)"), reading, base, _kernel(nb_man, kernel_name),
+        str(path or home / "(papermill)"), reading, _working_folder(options, home), _kernel(nb_man, kernel_name),
         cells=frozenset(cell.id for cell in cells if cell.id), more_settings=more,
     )  # fmt: skip
     schedule = cell_schedule(cells, reading)
-    with Workspace.open(base) as workspace:
+    with without_dask_log(), Workspace.open(home) as workspace:
         try:
             workspace.plans.pin(request)
         except NbpipeError as error:
@@ -63,10 +68,32 @@ def _path(name: object) -> Path | None:
     """Return the notebook's path if it is a local file."""
     if not isinstance(name, str) or "://" in name or name == "-":
         return None
-    # Papermill may have changed the current folder; its handler has the one that relative paths start from.
-    handler = papermill_io.get_handler(name)
-    path = absolute(Path(getattr(handler, "_cwd", None) or Path.cwd()) / name)
+    path = absolute(_first_folder(name) / name)
     return path if path.is_file() else None
+
+
+def _first_folder(name: str) -> Path:
+    """Return the folder that relative paths start from: papermill may have changed the current one for ``--cwd``."""
+    return Path(getattr(papermill_io.get_handler(name), "_cwd", None) or Path.cwd())
+
+
+def _working_folder(options: Mapping[str, Any], home: Path) -> Path:
+    """Return the folder in which steps run: that of the notebook, or the one that ``--cwd`` names."""
+    first, current = _first_folder(str(options.get("input_path") or "notebook.ipynb")), Path.cwd()
+    return home if absolute(first) == absolute(current) else current
+
+
+def _within(reading: ParsedNotebook, seconds: float | None) -> ParsedNotebook:
+    """Return a parsed notebook with papermill's limit for each cell as a limit for steps."""
+    if not seconds:
+        return reading
+    steps = (
+        replace(
+            step, options=replace(step.options, timeout=min(step.options.timeout or inf, seconds * len(step.pieces)))
+        )
+        for step in reading.steps
+    )
+    return replace(reading, steps=tuple(steps))
 
 
 def _kernel(nb_man: Any, kernel_name: str) -> str | None:
@@ -122,11 +149,19 @@ class NotebookRun:
     _error: BaseException | None = None
     _steps: dict[str, str] = field(default_factory=dict)
     _attempts: dict[str, int] = field(default_factory=dict)
+    _logged: set[str] = field(default_factory=set)
+    _cell_failed: bool = False
 
     def carry_out(self) -> None:
         """Run steps and cells to their end."""
         thread = threading.Thread(target=self._run_steps, name="nbpipe-pipeline", daemon=True)
         thread.start()
+        try:
+            self._run_all(thread)
+        finally:
+            self._end()
+
+    def _run_all(self, thread: threading.Thread) -> None:
         try:
             with contextlib.ExitStack() as stack:
                 self._run_cells(stack)
@@ -137,7 +172,10 @@ class NotebookRun:
             raise
         if self._error is not None:
             raise self._error
-        self._end()
+
+    @property
+    def _log(self) -> OutputLog:
+        return OutputLog.of(self.options)
 
     def _run_steps(self) -> None:
         try:
@@ -151,6 +189,7 @@ class NotebookRun:
     def _run_cells(self, stack: contextlib.ExitStack) -> None:
         """Run the ordinary cells in order, until one fails or a step above it has failed."""
         client: _Client | None = None
+        stack.callback(lambda: client is not None and client.set_widgets_metadata())
         for place, cell in enumerate(self.nb_man.nb.cells):
             if place in self.schedule.step_places:
                 continue
@@ -166,6 +205,7 @@ class NotebookRun:
             client = client or self._client(stack)
             self._bind(client, needed)
             if not self._run_cell(client, cell, place):
+                self._cell_failed = True
                 self._stop.set()
                 return
 
@@ -271,6 +311,11 @@ class NotebookRun:
         for place in self.schedule.steps[output.step]:
             own = [event for event in output.events if event.cell == place + 1]
             cell_outputs.live_outputs(own, self._live.setdefault(place, []))
+            fresh: list[Any] = []
+            cell_outputs.live_outputs(own, fresh)
+            self._log.tell(fresh)
+            if fresh:
+                self._logged.add(output.step)
 
     def _show(self, record: ExecutionRecord) -> None:
         """Update a step's cells."""
@@ -290,8 +335,13 @@ class NotebookRun:
     def _show_ended(self, record: ExecutionRecord, places: Sequence[int]) -> None:
         numbers = self.workspace.runs.origin_numbers([record])
         outputs = cell_outputs.ended_outputs(self.workspace.results.shown_again(record), len(places))
-        if record.status is not Status.CANCELLED:
-            cell_outputs.require_error(outputs, record.failure)
+        if record.step not in self._logged:
+            for cell_output in outputs:
+                self._log.tell(cell_output)
+        if self._cell_failed and record.status is Status.CANCELLED:
+            cell_outputs.drop_errors(outputs)
+        else:
+            cell_outputs.require_error(outputs, record.failure, cancelled=record.status is Status.CANCELLED)
         outputs[0].insert(0, cell_outputs.status_output(record, numbers))
         for place, cell_output in zip(places, outputs, strict=True):
             cell = self.nb_man.nb.cells[place]
@@ -304,7 +354,8 @@ class NotebookRun:
             self.nb_man.cell_complete(cell, cell_index=place)
 
     def _end(self) -> None:
-        """Write the run's id, number and status into the notebook's metadata."""
+        """Write the run's id, number and status, and the steps' widgets, into the notebook's metadata."""
+        add_models(self.nb_man.nb, [record.notebook for record in self._records.values() if record.notebook])
         if self._report is not None:
             run = self._report.run
             self.nb_man.nb.metadata["nbpipe"] = {"run": run.id, "number": run.number, "status": run.status.value}

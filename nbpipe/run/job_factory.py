@@ -73,6 +73,7 @@ class AttemptJobFactory:
             store=str(self.layout.store),
             cwd=str(self.resolved.request.base),
             kernel=self.resolved.interpreter.kernel,
+            by_message=self.resolved.interpreter.by_message,
             env=kernel_environment(self.environ, declared.options.envvar, self.resolved.interpreter.env),
             inputs=inputs_of(self.resolved, step, upstream, self.materializer),
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),

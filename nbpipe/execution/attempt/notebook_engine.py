@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,6 +50,10 @@ _LIMITER_CODE = (
 ).format(source=Path(output_limiter.__file__).read_text("utf-8"))
 # The late messages, after the end of their cell, that can still be shown.
 _LATE = ("stream", "display_data")
+_CHANGES_ENVIRONMENT = re.compile(
+    r"environb?\s*\[[^\]\n]*\]\s*=(?!=)|environb?\s*\|=|environb?\.(?:setdefault|update|pop|clear)|del\s+(?:os\.)?environ"
+    r"|\b(?:putenv|unsetenv|setenv|load_dotenv)\b|%(?:set_)?env\b"
+)
 _ERROR_MARKER = "papermill-error-cell-tag"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
@@ -143,9 +148,9 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
             self.nb.metadata["language_info"] = self.kc.language_info
             standby_kernel.HERE.prepare(self.km.spec)
             await self._execute_cells()
+        finally:
             if output_budget.fits(self.widget_state):
                 self.set_widgets_metadata()
-        finally:
             await self._async_cleanup_kernel()
 
     async def _async_cleanup_kernel(self) -> None:
@@ -338,7 +343,11 @@ class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes witho
 def _kernel_spec(context: ExecutionContext) -> StepKernelSpec:
     job, runtime = context.job, (str(context.runtime.path), context.runtime.digest)
     local = frozenset(module.name.partition(".")[0] for module in job.modules)
-    return StepKernelSpec(job.kernel, job.env, job.cwd, job.memory, job.preload, local, runtime, context.ahead)
+    # Libraries read the environment when they are loaded, which must then happen after the step has changed it.
+    preload = () if _CHANGES_ENVIRONMENT.search(job.notebook) else job.preload
+    return StepKernelSpec(
+        job.kernel, job.env, job.cwd, job.memory, preload, local, runtime, context.ahead, job.by_message
+    )
 
 
 def _quiet_logger() -> logging.Logger:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from types import FrameType, ModuleType
 from typing import Any
+
+from nbpipe.execution.kernels.import_effects import ImportEffects
 
 # Variables that the interpreter, the C library or C extensions read without ``os.environ``.
 _READ_IN_C = (
@@ -26,33 +28,23 @@ def read_in_c(names: Iterable[str]) -> set[str]:
     return {name for name in names if name.startswith(_READ_IN_C)}
 
 
-class _Environ(os._Environ):  # type: ignore[type-arg]  # noqa: SLF001  # the only class that a process's own may become
-    """The environment of this process, which records the variables that are read."""
-
-    variables_read: set[str] = set()  # noqa: RUF012  # one for the process, as the environment is
-
-    def __getitem__(self, name: Any) -> Any:
-        self.variables_read.add(name)
-        return super().__getitem__(name)
-
-    def __iter__(self) -> Iterator[Any]:
-        for name in super().__iter__():
-            self.variables_read.add(name)
-            yield name
-
-
 class ImportGraphRecorder:
-    """Context manager that records imports: ``edges`` maps a package to the packages that it imports."""
+    """Context manager that records imports: ``edges`` maps a package to the packages that it imports.
+
+    ``effects`` has what the imports do to the process, which is undone.
+    """
 
     def __init__(self) -> None:
         self.edges: dict[str, set[str]] = defaultdict(set)
+        self.effects = ImportEffects()
+        self._recording = ExitStack()
         self._was: tuple[Any, ...] = ()
         self._before: set[str] = set()
 
     @property
     def variables(self) -> set[str]:
         """Return the environment variables that were read."""
-        return set(_Environ.variables_read)
+        return self.effects.read
 
     def closure(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
         """Return, for each third-party package among the modules, all that it imports directly or indirectly."""
@@ -64,14 +56,15 @@ class ImportGraphRecorder:
 
     def __enter__(self) -> None:
         self._before = set(sys.modules)
-        self._was = builtins.__import__, importlib.import_module, os.environ.__class__
+        self._was = builtins.__import__, importlib.import_module
         builtins.__import__ = _noting(self._note, builtins.__import__)
         importlib.import_module = _noting(self._note, importlib.import_module)
-        os.environ.__class__ = _Environ
+        self._recording.enter_context(self.effects.recorded(_importing))
         sys.meta_path.insert(0, self)
 
     def __exit__(self, *_: object) -> None:
-        builtins.__import__, importlib.import_module, os.environ.__class__ = self._was
+        self._recording.close()
+        builtins.__import__, importlib.import_module = self._was
         sys.meta_path.remove(self)
         for name in set(sys.modules) - self._before:
             self._note_attributes(name)
@@ -125,6 +118,14 @@ def _on_behalf_of(top: str, frame: FrameType | None) -> bool:
     while frame is not None and _package_of(frame) != top:
         frame = frame.f_back
     return frame is not None
+
+
+def _importing(frame: FrameType) -> str:
+    """Return the package for which a frame's code runs, skipping the standard library."""
+    caller: FrameType | None = frame
+    while caller is not None and _package_of(caller) in _PASSING_ON:
+        caller = caller.f_back
+    return "" if caller is None else _package_of(caller)
 
 
 def _package_of(frame: FrameType) -> str:

@@ -47,7 +47,8 @@ class StepKernelSpec:
 
     ``memory`` is a limit in bytes including child processes, None for no limit. ``preload`` names what the run's steps
     import, ``local`` the author's own modules, which are never preloaded. ``runtime`` is the path and SHA-256 of the
-    archive of what each step begins with, and ``ahead`` the code that a standby kernel runs in advance.
+    archive of what each step begins with, and ``ahead`` the code that a standby kernel runs in advance. ``by_message``
+    says that it is interrupted by a message, and not by a signal.
     """
 
     command: tuple[str, ...]
@@ -58,6 +59,7 @@ class StepKernelSpec:
     local: frozenset[str] = frozenset()
     runtime: tuple[str, str] = ("", "")
     ahead: str = ""
+    by_message: bool = False
 
 
 class KernelStartError(RuntimeError):
@@ -236,9 +238,16 @@ class StepKernelManager(AsyncKernelManager):
         return supervisor is not None and supervisor.oom
 
     def interrupt(self) -> None:
-        """Interrupt what the kernel is doing, as Ctrl-C would."""
-        if self._supervised.supervisor is not None:
+        """Interrupt what the kernel is doing, as Ctrl-C would, or as its kernelspec asks for."""
+        if self._supervised.supervisor is None:
+            return
+        if not self.spec.by_message:
             self._supervised.supervisor.interrupt()
+            return
+        with zmq.Context() as context, context.socket(zmq.DEALER) as control:
+            control.linger = _LOOK_MILLISECONDS
+            control.connect(f"ipc://{self.ip}-{self.control_port}")
+            self.session.clone().send(control, "interrupt_request", {})
 
     @property
     def stopped(self) -> int | None:

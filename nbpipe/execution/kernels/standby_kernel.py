@@ -66,9 +66,11 @@ class StandbyKernel:
 
     def _start(self) -> None:
         # A kernel that is forked too early lacks modules that its zygote is still loading.
-        while (spec := self._spec) is not None and zygote_pool.HERE.settled(spec.command, spec.env) is False:
+        while (spec := self._spec) is not None and zygote_pool.HERE.settled(
+            spec.command, spec.env, spec.preload
+        ) is False:
             time.sleep(_PAUSE_SECONDS)
-        if spec is not None and zygote_pool.HERE.settled(spec.command, spec.env):
+        if spec is not None and zygote_pool.HERE.settled(spec.command, spec.env, spec.preload):
             self._launch(spec)
         with self._lock:
             self._starting = None

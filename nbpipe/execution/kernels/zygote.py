@@ -13,13 +13,15 @@ kernel is not forked but started by command, still by its supervisor, if a file 
 environment variable that was read during imports differs in the request, or if a module that is loaded here is hidden
 by one of the author's own.
 
-A forked kernel has a module ``sys.modules["nbpipe_warm"]`` with two attributes:
+A forked kernel has a module ``sys.modules["nbpipe_warm"]`` with three attributes:
 
 ``bare``
     frozenset of the names of all modules that ipykernel alone loads; ``sys.modules`` contains more, for other steps.
 ``imported``
     dict: for each third-party package that was preloaded, or came with one, the frozenset of all third-party packages
     that it imported, directly or indirectly, except itself (all as top-level names).
+``repeat``
+    function: does again what importing a package has done to environment variables and warning filters.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import select
 import signal
@@ -39,7 +42,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +50,7 @@ from typing import Any, NoReturn
 
 from nbpipe.execution.kernels import process_memory, supervisor
 from nbpipe.execution.kernels.import_graph_recorder import ImportGraphRecorder, read_in_c
+from nbpipe.execution.kernels.kernel_stand_in import kernel_stream, kernel_surroundings
 from nbpipe.execution.output_limits import output_limiter
 
 WARM = "nbpipe_warm"
@@ -63,6 +67,7 @@ _BARE = (
 _OURS = ("linecache", "pickle", "zipfile", "importlib.resources", "dataclasses", "importlib.abc")
 # jemalloc, part of pyarrow, takes its locks before a fork and restarts its thread in the child.
 _HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
+_PATHS = (str, bytes, os.PathLike)
 _INLINE = "module://matplotlib_inline.backend_inline"
 _RUNTIME = "nbpipe.execution.kernel_runtime.step_runtime"
 
@@ -81,6 +86,24 @@ class _Loaded:
     runtime: tuple[str, str]
     provided: Mapping[str, ModuleType]
     stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
+    sought: set[str] = field(default_factory=set)
+
+    @contextlib.contextmanager
+    def looking_in(self, folder: Path) -> Iterator[None]:
+        """Record the names for which libraries look in the current folder."""
+        looking, start = os.stat, f"{folder}/"
+
+        def stat(path: Any, *rest: Any, **named: Any) -> os.stat_result:
+            spelled = os.path.join(folder, os.fsdecode(path)) if isinstance(path, _PATHS) else ""  # noqa: PTH118  # fast
+            if spelled.startswith(start):
+                self.sought.add(spelled.removeprefix(start).partition("/")[0])
+            return looking(path, *rest, **named)
+
+        os.stat = stat
+        try:
+            yield
+        finally:
+            os.stat = looking
 
     def note(self) -> None:
         """Record the status of the files of newly loaded modules, and of the folders in ``sys.path``."""
@@ -97,7 +120,10 @@ class _Loaded:
         requested, had = request["env"], self.environment
         if any(requested.get(name) != had.get(name) for name in self.watch.variables | read_in_c({*requested, *had})):
             return False
-        own = {entry.name.partition(".")[0] for entry in os.scandir(request["cwd"])} | set(request["local"])
+        beside = {entry.name for entry in os.scandir(request["cwd"])}
+        if self.sought & beside:
+            return False
+        own = {name.partition(".")[0] for name in beside} | set(request["local"])
         return not own & {name.partition(".")[0] for name in set(sys.modules) - self.bare}
 
 
@@ -149,7 +175,7 @@ class _Forks:
 
     def _import(self, name: str) -> None:
         self._say(event="importing", name=name)
-        with self._loaded.watch:
+        with kernel_surroundings(_launcher()) as folder, self._loaded.watch, self._loaded.looking_in(folder):
             import_deeply(name)
         _require_one_thread(name)
         self._loaded.note()
@@ -231,6 +257,8 @@ def _load_bare(watch: ImportGraphRecorder) -> None:
         for name in (*_BARE, *_OURS):
             if importlib.util.find_spec(name) is not None:
                 importlib.import_module(name)
+    # Every kernel loads these, and so has done what they do.
+    watch.effects.repeat_all()
     del sys.modules["debugpy"]
     _require_one_thread("ipykernel")
 
@@ -318,6 +346,7 @@ def become_kernel(request: dict[str, Any], requests: supervisor.SupervisorReques
     os.environ.update({**request["env"], "JPY_PARENT_PID": str(supervisor_pid)})
     time.tzset()
     tempfile.tempdir = None
+    _be_born(request["cwd"])
     sys.argv[:] = [_launcher(), *request["arguments"]]
     sys.orig_argv[:] = request["command"]
     _take_nbpipe()
@@ -326,12 +355,23 @@ def become_kernel(request: dict[str, Any], requests: supervisor.SupervisorReques
     _reseed()
     sys.modules[WARM] = _warm_module(loaded)
     app = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance(parent_handle=supervisor_pid)
+    usual, app.outstream_class = app.outstream_class, f"{WARM}.{kernel_stream.__name__}"
     app.initialize(sys.argv[1:])
+    app.outstream_class = usual
+    del sys.modules[WARM].kernel_stream
     if "__mp_main__" in sys.modules:
         # multiprocessing's other name for ``__main__``, which is the author's namespace from now on.
         sys.modules["__mp_main__"] = sys.modules["__main__"]
     output_limiter.install()
     app.start()
+
+
+def _be_born(folder: str) -> None:
+    """Let the standard library's records of the process's start be those of this process."""
+    logging._startTime = type(logging._startTime)(time.time_ns() if sys.version_info >= (3, 13) else time.time())  # type: ignore[attr-defined]  # noqa: SLF001  # for `relativeCreated`
+    multiprocessing: Any = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None:
+        multiprocessing.ORIGINAL_DIR = folder
 
 
 def _launcher() -> str:
@@ -341,13 +381,16 @@ def _launcher() -> str:
 
 def _reseed() -> None:
     """Reseed numpy's generator; Python reseeds its own in every fork."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
+    # Newer versions load this module on first use.
+    generators = sys.modules.get("numpy.random")
+    if generators is not None:
+        generators.seed()
 
 
 def _warm_module(loaded: _Loaded) -> ModuleType:
     module = ModuleType(WARM, "What a kernel that was forked has beyond a bare one.")
     module.bare = loaded.bare  # type: ignore[attr-defined]  # the interface of this module's docstring
+    module.kernel_stream = kernel_stream  # type: ignore[attr-defined]  # until the kernel has its streams
+    module.repeat = loaded.watch.effects.repeat  # type: ignore[attr-defined]  # as above
     module.imported = loaded.watch.closure(set(sys.modules) - loaded.bare)  # type: ignore[attr-defined]  # as above
     return module

@@ -15,6 +15,8 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from nbpipe.execution.kernels import supervisor_handle
 from nbpipe.execution.kernels.import_graph_recorder import read_in_c
@@ -38,14 +40,21 @@ _PATIENCE_SECONDS = 20.0
 # With more environments than this, the oldest zygote is ended.
 _MOST = 6
 _TRIES = 4
+# Options of an interpreter whose value is a word of its own.
+_WITH_VALUE = ("-X", "-W")
+_PROGRAMS = ("python", "pypy")
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What the kernels of one zygote have in common: the interpreter, and variables that it was started with."""
+    """What the kernels of one zygote have in common: the interpreter, and variables that it was started with.
+
+    ``bare`` says that nothing but what every kernel needs is loaded in it.
+    """
 
     interpreter: tuple[str, ...]
     variables: tuple[tuple[str, str], ...]
+    bare: bool
 
 
 class _Zygote:
@@ -118,7 +127,7 @@ class ZygotePool:
 
     def start(self, launch: LaunchRequest, preload: Sequence[str], local: Iterable[str]) -> SupervisorHandle:
         """Start a kernel; ``preload`` names what the run's steps import, ``local`` the author's own modules."""
-        key = _key(launch.command, launch.env)
+        key = _key(launch.command, launch.env, preload)
         request = supervisor_handle.request(launch, local) if key else b""
         for _ in range(_TRIES):
             zygote = self._zygote(key, launch, preload) if key else None
@@ -130,9 +139,9 @@ class ZygotePool:
             self._give_up(zygote)
         return supervisor_handle.start(launch)
 
-    def settled(self, command: tuple[str, ...], env: Mapping[str, str]) -> bool | None:
+    def settled(self, command: tuple[str, ...], env: Mapping[str, str], preload: Sequence[str]) -> bool | None:
         """Return whether the zygote for such kernels has loaded everything; None if there is none."""
-        key = _key(command, env)
+        key = _key(command, env, preload)
         with self._lock:
             zygote = self._here.get(key) if key else None
             if zygote is None or zygote.process.poll() is not None:
@@ -183,19 +192,36 @@ class ZygotePool:
         self._leaving.append(zygote)
 
 
-def _key(command: tuple[str, ...], env: Mapping[str, str]) -> _Key | None:
+def _key(command: tuple[str, ...], env: Mapping[str, str], preload: Sequence[str] = ()) -> _Key | None:
     """Return the key of a kernel's zygote; None if the kernel must be started by its command."""
     if os.environ.get(_SETTING) == "fresh":
         return None
     at = command.index("-m") if "-m" in command else 0
-    if sys.platform != "linux" or command[at : at + 2] != _LAUNCH:
+    if sys.platform != "linux" or command[at : at + 2] != _LAUNCH or not _is_interpreter(command[:at]):
         return None
     # The hash seed is chosen when a process starts, so all forks of it would share what should be random.
     if not env.get("PYTHONHASHSEED", "").isdigit():
         return None
     if not all(place.startswith("/") for place in env.get("PYTHONPATH", "/").split(":")):
         return None
-    return _Key(command[:at], tuple(sorted((name, env[name]) for name in read_in_c(env))))
+    return _Key(command[:at], tuple(sorted((name, env[name]) for name in read_in_c(env))), not preload)
+
+
+@lru_cache(maxsize=64)
+def _is_interpreter(start: tuple[str, ...]) -> bool:
+    """Return whether a command line begins with an interpreter and its options: a wrapper acts on each process anew."""
+    program, *options = start
+    path = Path(program)
+    after_one_with_value = [False, *(option in _WITH_VALUE for option in options)]
+    only_options = all(
+        option.startswith("-") or follows for option, follows in zip(options, after_one_with_value, strict=False)
+    )
+    try:
+        with path.open("rb") as file:
+            binary = file.read(2) != b"#!"
+    except OSError:
+        return False
+    return only_options and binary and path.name.startswith(_PROGRAMS)
 
 
 def forks(command: tuple[str, ...], env: Mapping[str, str]) -> bool:

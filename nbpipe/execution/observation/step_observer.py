@@ -333,12 +333,22 @@ def _noting(real: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(real)
     def noting(name: str, *rest: Any, **named: Any) -> Any:
         level = rest[3] if len(rest) > 3 else named.get("level", 0)
-        if not level and not name.startswith("."):
-            requested.add(name.partition(".")[0])
+        top = name.partition(".")[0]
+        if not level and top and top not in requested:
+            requested.add(top)
+            _do_as_loaded(top)
         return real(name, *rest, **named)
 
     vars(noting)["real"] = real
     return noting
+
+
+def _do_as_loaded(package: str) -> None:
+    """Do what the import of a package, and of those that it needs, would do if they were not loaded already."""
+    warm: Any = sys.modules.get(_WARM)
+    if package in warm.imported:
+        for needed in (*sorted(warm.imported[package]), package):
+            warm.repeat(needed)
 
 
 def _top(origin: str, folder: str) -> str:
