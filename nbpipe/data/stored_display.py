@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nbpipe.data.artifacts import check
@@ -22,6 +23,8 @@ BASENAME = f"{DISPLAY}.json"
 PRINTED = 100_000
 DISPLAYED = 8_000_000
 _DISPLAYS = ("display_data", "execute_result")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def display_text(notebook: Mapping[str, Any]) -> str | None:
@@ -31,7 +34,7 @@ def display_text(notebook: Mapping[str, Any]) -> str | None:
         return None
     _cut_printed([output for of_cell in outputs for output in of_cell if output["output_type"] == "stream"])
     _cut_displayed([output for of_cell in outputs for output in of_cell if output["output_type"] in _DISPLAYS])
-    return _text(outputs)
+    return _text(outputs, _widgets(notebook, outputs))
 
 
 def empty_display_text(notebook: Mapping[str, Any]) -> str:
@@ -58,13 +61,20 @@ def _step_cells(notebook: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [cell for cell in notebook["cells"] if cell["metadata"].get("nbpipe", {}).get("role") == "step"]
 
 
-def _text(outputs: list[list[dict[str, Any]]]) -> str:
+def _widgets(notebook: Mapping[str, Any], outputs: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return the notebook's metadata of the widgets that the outputs show; none beyond the limit for displays."""
+    widgets: dict[str, Any] = notebook.get("metadata", {}).get("widgets", {})
+    is_shown = any(_WIDGET_VIEW in output.get("data", {}) for of_cell in outputs for output in of_cell)
+    return {"widgets": widgets} if widgets and is_shown and len(json.dumps(widgets)) <= DISPLAYED else {}
+
+
+def _text(outputs: list[list[dict[str, Any]]], about: Mapping[str, Any] = _NOTHING) -> str:
     metadata = {"nbpipe": {"role": "step"}}
     cells = [
         {"cell_type": "code", "metadata": metadata, "source": "", "execution_count": None, "outputs": each}
         for each in outputs
     ]
-    return json.dumps({"cells": cells}, sort_keys=True)
+    return json.dumps({"cells": cells, "metadata": dict(about)} if about else {"cells": cells}, sort_keys=True)
 
 
 def _plain(output: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ _PROTOCOL = "2.1.0"
 
 def open_models(notebook: Mapping[str, Any]) -> None:
     """Open the models in an executed notebook's metadata, each once, if an output of the notebook shows a widget."""
-    if not any(_VIEW in output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", ())):
+    if not any(
+        _VIEW in output.get("data", {}) for cell in notebook.get("cells", ()) for output in cell.get("outputs", ())
+    ):
         return
     saved: Mapping[str, Any] = notebook.get("metadata", {}).get("widgets", {}).get(_STATE, {}).get("state", {})
     manager = comm.get_comm_manager()

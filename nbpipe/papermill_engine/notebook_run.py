@@ -30,7 +30,7 @@ from nbpipe.papermill_engine.dask_log import without_dask_log
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
 from nbpipe.papermill_engine.output_binding_code import binding_code
 from nbpipe.papermill_engine.output_log import OutputLog
-from nbpipe.papermill_engine.widget_models import add_models
+from nbpipe.papermill_engine.widget_models import add_models, models_in
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import absolute, settings_near
 from nbpipe.run.reports import RunReport
@@ -150,6 +150,7 @@ class NotebookRun:
     _steps: dict[str, str] = field(default_factory=dict)
     _attempts: dict[str, int] = field(default_factory=dict)
     _logged: set[str] = field(default_factory=set)
+    _models: dict[str, Any] = field(default_factory=dict)
     _cell_failed: bool = False
 
     def carry_out(self) -> None:
@@ -334,7 +335,9 @@ class NotebookRun:
 
     def _show_ended(self, record: ExecutionRecord, places: Sequence[int]) -> None:
         numbers = self.workspace.runs.origin_numbers([record])
-        outputs = cell_outputs.ended_outputs(self.workspace.results.shown_again(record), len(places))
+        log = self.workspace.results.shown_again(record)
+        self._models |= models_in(log.notebook_json)
+        outputs = cell_outputs.ended_outputs(log, len(places))
         if record.step not in self._logged:
             for cell_output in outputs:
                 self._log.tell(cell_output)
@@ -355,7 +358,7 @@ class NotebookRun:
 
     def _end(self) -> None:
         """Write the run's id, number and status, and the steps' widgets, into the notebook's metadata."""
-        add_models(self.nb_man.nb, [record.notebook for record in self._records.values() if record.notebook])
+        add_models(self.nb_man.nb, self._models)
         if self._report is not None:
             run = self._report.run
             self.nb_man.nb.metadata["nbpipe"] = {"run": run.id, "number": run.number, "status": run.status.value}
