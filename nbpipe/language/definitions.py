@@ -254,10 +254,15 @@ def is_shared(cell: Cell) -> bool:
     return marker(cell.source) == "shared" or "shared" in cell.tags
 
 
+def is_local(cell: Cell) -> bool:
+    """Return whether a cell is kept out of the pipeline by its author."""
+    return marker(cell.source) == "local" or "local" in cell.tags
+
+
 def _source(cell: Cell, position: int, errors: list[Refused]) -> _Source | None:
     """Read a cell that may share definitions; None for a local or an erroneous cell."""
     kind = marker(cell.source)
-    if kind == "local" or "local" in cell.tags:
+    if is_local(cell):
         return None
     if error := misplaced(cell):
         errors.append(error)

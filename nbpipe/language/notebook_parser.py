@@ -10,9 +10,10 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
 from nbpipe.language.conditions import condition_names
-from nbpipe.language.definitions import AnalysedDefinition, collect_definitions, is_shared
+from nbpipe.language.definitions import AnalysedDefinition, collect_definitions, is_local, is_shared
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults, read_step
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
+from nbpipe.language.hidden_execution import execution_warnings
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
@@ -72,12 +73,19 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     unread = garbled | _words_of_broken_cells(declaring, wrong)
     files = StepFiles.of(shared, parameters)
     visible = _with_hidden_changes(analyses, found)
+    effects += _execution_warnings(ordinary, steps)
     code = {name: dataclasses.replace(own, uses=files.uses(analyses[name])) for name, own in visible.items()}
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     broken = _broken_cells(ordinary, shared.errors)
     return ParsedNotebook(
         tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread, broken, doubtful, effects
     )
+
+
+def _execution_warnings(ordinary: Iterable[Cell], steps: Iterable[Step]) -> tuple[PipelineWarning, ...]:
+    """Return the warning about code that is executed from text, except in cells that are shared or kept out."""
+    unshared = [cell for cell in ordinary if not is_shared(cell) and not is_local(cell)]
+    return execution_warnings(unshared, [piece for step in steps for piece in step.pieces])
 
 
 def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], found: ChangedElsewhere) -> dict[str, StepCode]:
