@@ -73,7 +73,6 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     unread = garbled | _words_of_broken_cells(declaring, wrong)
     files = StepFiles.of(shared, parameters)
     visible = _with_hidden_changes(analyses, found)
-    effects += _execution_warnings(ordinary, steps)
     code = {name: dataclasses.replace(own, uses=files.uses(analyses[name])) for name, own in visible.items()}
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     broken = _broken_cells(ordinary, shared.errors)
@@ -82,8 +81,9 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     )
 
 
-def _execution_warnings(ordinary: Iterable[Cell], steps: Iterable[Step]) -> tuple[PipelineWarning, ...]:
+def _execution_warnings(kinds: Iterable[tuple[str, Cell]], steps: Iterable[Step]) -> tuple[PipelineWarning, ...]:
     """Return the warning about code that is executed from text, except in cells that are shared or kept out."""
+    ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
     unshared = [cell for cell in ordinary if not is_shared(cell) and not is_local(cell)]
     return execution_warnings(unshared, [piece for step in steps for piece in step.pieces])
 
@@ -103,7 +103,7 @@ def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], found: ChangedEls
 def _analyses(
     kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope
 ) -> tuple[dict[str, StepAnalysis], tuple[PipelineWarning, ...]]:
-    """Return what each step needs, and the warnings about what set-up cells do."""
+    """Return what each step needs, and the warnings about what set-up cells do, and text that is executed."""
     drafts = [draft_step(step, scope) for step in steps]
     scope = dataclasses.replace(scope, binders=binders(drafts))
     settings: Mapping[str, Sequence[AnalysedDefinition]] = {}
@@ -114,7 +114,7 @@ def _analyses(
         seeds = seed_warnings(drafts, settings)
     analyses = {draft.step.name: analyse_step(draft, scope, settings.get(draft.step.name, ())) for draft in drafts}
     drawn = {definition.cell for analysed in analyses.values() for definition in analysed.code.definitions}
-    return analyses, (*effect_warnings(effects, drawn), *seeds)
+    return analyses, (*effect_warnings(effects, drawn), *seeds, *_execution_warnings(kinds, steps))
 
 
 def _settings(
