@@ -15,6 +15,7 @@ from nbpipe.language.directives import StepDeclaration, marker, read_defaults, r
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
 from nbpipe.language.hidden_execution import execution_warnings
 from nbpipe.language.ipython_syntax import parse_cell
+from nbpipe.language.lost_settings import OwnSetting, lost_setting_warnings, settings_in_steps
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
 from nbpipe.language.parsed_notebook import CHANGED_INPUT, ParsedNotebook
@@ -108,19 +109,23 @@ def _analyses(
     scope = dataclasses.replace(scope, binders=binders(drafts))
     settings: Mapping[str, Sequence[AnalysedDefinition]] = {}
     effects: Mapping[int, Sequence[UnsharedEffect]] = scope.shared.effects
-    seeds: tuple[PipelineWarning, ...] = ()
-    if scope.shared.settings:
-        settings, effects = _settings(kinds, drafts, scope)
-        seeds = seed_warnings(drafts, settings)
+    told: tuple[PipelineWarning, ...] = ()
+    own = settings_in_steps(drafts, scope)
+    if scope.shared.settings or own:
+        settings, effects, lost = _settings(kinds, drafts, scope, own)
+        told = (*seed_warnings(drafts, settings), *lost)
     analyses = {draft.step.name: analyse_step(draft, scope, settings.get(draft.step.name, ())) for draft in drafts}
     drawn = {definition.cell for analysed in analyses.values() for definition in analysed.code.definitions}
-    return analyses, (*effect_warnings(effects, drawn), *seeds, *_execution_warnings(kinds, steps))
+    return analyses, (*effect_warnings(effects, drawn), *told, *_execution_warnings(kinds, steps))
 
 
 def _settings(
-    kinds: Sequence[tuple[str, Cell]], drafts: Sequence[StepDraft], scope: NotebookScope
-) -> tuple[dict[str, list[AnalysedDefinition]], dict[int, list[UnsharedEffect]]]:
-    """Return the settings that each step gets, and the statements that no step gets, by cell."""
+    kinds: Sequence[tuple[str, Cell]],
+    drafts: Sequence[StepDraft],
+    scope: NotebookScope,
+    own: Mapping[str, Sequence[OwnSetting]],
+) -> tuple[dict[str, list[AnalysedDefinition]], dict[int, list[UnsharedEffect]], tuple[PipelineWarning, ...]]:
+    """Return the settings that each step gets, the statements that no step gets, by cell, and what is to be said."""
     effects = {cell: list(found) for cell, found in scope.shared.effects.items()}
     usable = []
     for setting in scope.shared.settings:
@@ -134,7 +139,8 @@ def _settings(
     cells = {cell.number: position for position, (kind, cell) in reversed(list(enumerate(kinds))) if kind == "step"}
     positions = {draft.step.name: cells[draft.step.pieces[0].cell] for draft in drafts}
     reach = SettingReach(drafts, scope, positions)
-    return {draft.step.name: reach.of(draft.step.name, usable) for draft in drafts}, effects
+    lost = lost_setting_warnings(drafts, usable, own, reach)
+    return {draft.step.name: reach.of(draft.step.name, usable) for draft in drafts}, effects, lost
 
 
 def _kind(cell: Cell) -> str:
