@@ -199,6 +199,23 @@ def test_what_a_step_displays_is_in_the_picture_that_stays(kernel):
     assert "data:image/png;base64," in bundle["text/html"]
 
 
+def test_a_reused_step_shows_what_it_displayed_printed_and_measured(kernel, tmp_path):
+    source = (
+        "%%step look\n#| shows: true\nimport nbpipe\nfrom IPython.display import HTML, display\n"
+        "print('said')\ndisplay(HTML('<b>bold</b>'))\nfor n in range(3):\n    nbpipe.log_metric('loss', n / 4)"
+    )
+    kernel.run("look", source)
+    shutil.rmtree(tmp_path / ".nbpipe" / "runs")
+    time.sleep(1)
+    (bundle,) = kernel.run("look", source).bundles.values()
+    assert "↺ look reused" in bundle["text/plain"]
+    assert "from run 1" in bundle["text/plain"]
+    assert "\nsaid" in bundle["text/plain"]
+    assert "loss = 0.5" in bundle["text/plain"]
+    assert "printed in run 1:" in bundle["text/html"]
+    assert "<b>bold</b>" in bundle["text/html"]
+
+
 def test_a_step_that_is_wrong_says_so_at_once(kernel):
     shown = kernel.execute("wrong", "%%step wrong -i raw=./nothing.csv -o w\nw = 1")
     assert "`./nothing.csv` is not there" in shown.error

@@ -74,6 +74,14 @@ def test_the_second_time_steps_are_reused_and_show_what_they_showed(tmp_path):
     assert texts(by_source(done, "print('read'")) == ["read {'x': 2.0} folder 2\n"]
 
 
+def test_a_step_that_shows_displays_the_same_when_it_is_reused(tmp_path):
+    look = "%%step look --shows true\nfrom IPython.display import HTML, display\ndisplay(HTML('<b>x</b>'))"
+    first, second = (by_source(execute(tmp_path, "p = 1", look), "%%step look").outputs for _ in range(2))
+    assert "reused: from run 1" in second[0].data["text/plain"]
+    assert second[1:] == first[1:]
+    assert second[1].data["text/html"] == "<b>x</b>"
+
+
 def test_the_same_notebook_in_a_shell_reuses_what_papermill_made(tmp_path):
     execute(tmp_path, *CELLS)
     command = [sys.executable, "-m", "nbpipe", "run", str(tmp_path / "in.ipynb"), "--json"]

@@ -108,6 +108,7 @@ def test_equal_cells_have_different_ids(tmp_path):
     [
         ("plain.py", "import os\nprint(os.sep)\n", "is a Python script, not a notebook"),
         ("README.md", "# Title\n\n```python\nx = 1\n```\n", "is a text, not a notebook"),
+        ("other.qmd", "---\ntitle: x\n---\n\n```{python}\nx = 1\n```\n", "reads .ipynb, .py and .md"),
         ("empty.py", "", "is a Python script, not a notebook"),
         ("conflict.py", "# %%\nx = 1\n<<<<<<< HEAD\n", "line 3: there is a merge conflict"),
         ("header.py", "# ---\n# jupyter:\n#   - [\n# ---\n\n# %%\nx = 1\n", "jupytext cannot read"),

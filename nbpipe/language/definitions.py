@@ -71,6 +71,7 @@ class SharedDefinitions:
 
     ``lazy``: annotations are never evaluated, because a cell has ``from __future__ import annotations``. ``settings``
     are shared with the steps that use what they set; ``effects`` are statements that no step gets, by cell.
+    ``more_settings`` are those beyond the table.
     """
 
     by_name: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class SharedDefinitions:
     settings: list[AnalysedDefinition] = field(default_factory=list)
     effects: dict[int, list[UnsharedEffect]] = field(default_factory=dict)
     names: QualifiedNames = field(default_factory=QualifiedNames)
+    more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def find(self, name: str) -> list[AnalysedDefinition]:
         """Return the definitions of ``name`` without duplicates; raise BadPipeline if they cannot be shared."""
@@ -128,7 +130,7 @@ def collect_definitions(
     more_settings: Mapping[str, tuple[str, ...]] | None = None,
 ) -> SharedDefinitions:
     """Read ordinary cells with their positions; a cell that does not compile is reported once in ``errors``."""
-    shared = SharedDefinitions()
+    shared = SharedDefinitions(more_settings=more_settings or {})
     sources = [source for position, cell in cells if (source := _source(cell, position, shared.errors))]
     shared.lazy = any(_is_future(statement) for source in sources for statement in source.tree.body)
     loose: list[_Loose] = []
@@ -142,7 +144,7 @@ def collect_definitions(
         except ValueError:
             shared.errors.append(too_long(SourceLocation(source.cell.number)))
     loose = _define_values(shared, loose, parameters)
-    reader = SettingReader(shared.names, more_settings or {})
+    reader = SettingReader(shared.names, shared.more_settings)
     finder = EffectFinder(shared.names, shared.by_name.__contains__)
     unshared: set[int] = set()
     for source, statement in loose:
@@ -254,10 +256,15 @@ def is_shared(cell: Cell) -> bool:
     return marker(cell.source) == "shared" or "shared" in cell.tags
 
 
+def is_local(cell: Cell) -> bool:
+    """Return whether a cell is kept out of the pipeline by its author."""
+    return marker(cell.source) == "local" or "local" in cell.tags
+
+
 def _source(cell: Cell, position: int, errors: list[Refused]) -> _Source | None:
     """Read a cell that may share definitions; None for a local or an erroneous cell."""
     kind = marker(cell.source)
-    if kind == "local" or "local" in cell.tags:
+    if is_local(cell):
         return None
     if error := misplaced(cell):
         errors.append(error)

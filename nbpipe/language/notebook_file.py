@@ -10,12 +10,14 @@ from typing import Any
 from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NotebookUnreadable, SourceLocation
 from nbpipe.language.source_text import nearest
-from nbpipe.model import TEXT_NOTEBOOK_SUFFIXES, Cell
+from nbpipe.model import NOTEBOOK_SUFFIXES, TEXT_NOTEBOOK_SUFFIXES, Cell
 
 # Loaded by its name: other notebooks need none of it.
 _TEXT = "nbpipe.language.text_notebook:text_document"
 _SUFFIX = ".ipynb"
 _SAVE_AGAIN = "Save it again from Jupyter."
+_READ = f"{', '.join(NOTEBOOK_SUFFIXES[:-1])} and {NOTEBOOK_SUFFIXES[-1]}"
+_CONVERT = "jupytext converts other notebooks: jupytext --to ipynb {}"
 _JSON_TYPE_NAMES = {
     list: "a list",
     str: "text",
@@ -122,6 +124,8 @@ def _broken(path: Path, text: str, error: Exception) -> NotebookUnreadable:
         )
     if not text.strip():
         return NotebookUnreadable(f"{path} is empty", _SAVE_AGAIN)
+    if path.suffix not in ("", *NOTEBOOK_SUFFIXES):
+        return NotebookUnreadable(f"{path} is not a notebook: nbpipe reads {_READ}", _CONVERT.format(path.name))
     where = f", line {line}" if line else ""
     return NotebookUnreadable(f"{path}{where}: not JSON: {getattr(error, 'msg', error)}", _SAVE_AGAIN)
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
 from nbpipe.language.conditions import condition_names
-from nbpipe.language.definitions import AnalysedDefinition, collect_definitions, is_shared
+from nbpipe.language.definitions import AnalysedDefinition, collect_definitions, is_local, is_shared
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults, read_step
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
+from nbpipe.language.hidden_execution import execution_warnings
 from nbpipe.language.ipython_syntax import parse_cell
+from nbpipe.language.lost_settings import OwnSetting, lost_setting_warnings, settings_in_steps
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
 from nbpipe.language.parsed_notebook import CHANGED_INPUT, ParsedNotebook
@@ -80,6 +82,13 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     )
 
 
+def _execution_warnings(kinds: Iterable[tuple[str, Cell]], steps: Iterable[Step]) -> tuple[PipelineWarning, ...]:
+    """Return the warning about code that is executed from text, except in cells that are shared or kept out."""
+    ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
+    unshared = [cell for cell in ordinary if not is_shared(cell) and not is_local(cell)]
+    return execution_warnings(unshared, [piece for step in steps for piece in step.pieces])
+
+
 def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], changed: ChangedElsewhere) -> dict[str, StepCode]:
     """Return the code of the steps with the warnings about changes that they do not see."""
     with_warnings: dict[str, StepCode] = {}
@@ -97,24 +106,28 @@ def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], changed: ChangedE
 def _analyses(
     kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope
 ) -> tuple[dict[str, StepAnalysis], tuple[PipelineWarning, ...]]:
-    """Return what each step needs, and the warnings about what set-up cells do."""
+    """Return what each step needs, and the warnings about what set-up cells do, and text that is executed."""
     drafts = [draft_step(step, scope) for step in steps]
     scope = dataclasses.replace(scope, binders=binders(drafts))
     settings: Mapping[str, Sequence[AnalysedDefinition]] = {}
     effects: Mapping[int, Sequence[UnsharedEffect]] = scope.shared.effects
-    seeds: tuple[PipelineWarning, ...] = ()
-    if scope.shared.settings:
-        settings, effects = _settings(kinds, drafts, scope)
-        seeds = seed_warnings(drafts, settings)
+    about_settings: tuple[PipelineWarning, ...] = ()
+    own = settings_in_steps(drafts, scope)
+    if scope.shared.settings or own:
+        settings, effects, lost = _settings(kinds, drafts, scope, own)
+        about_settings = (*seed_warnings(drafts, settings), *lost)
     analyses = {draft.step.name: analyse_step(draft, scope, settings.get(draft.step.name, ())) for draft in drafts}
     drawn = {definition.cell for analysed in analyses.values() for definition in analysed.code.definitions}
-    return analyses, (*effect_warnings(effects, drawn), *seeds)
+    return analyses, (*effect_warnings(effects, drawn), *about_settings, *_execution_warnings(kinds, steps))
 
 
 def _settings(
-    kinds: Sequence[tuple[str, Cell]], drafts: Sequence[StepDraft], scope: NotebookScope
-) -> tuple[dict[str, list[AnalysedDefinition]], dict[int, list[UnsharedEffect]]]:
-    """Return the settings that each step gets, and the statements that no step gets, by cell."""
+    kinds: Sequence[tuple[str, Cell]],
+    drafts: Sequence[StepDraft],
+    scope: NotebookScope,
+    own: Mapping[str, Sequence[OwnSetting]],
+) -> tuple[dict[str, list[AnalysedDefinition]], dict[int, list[UnsharedEffect]], tuple[PipelineWarning, ...]]:
+    """Return the settings that each step gets, the statements that no step gets, by cell, and what is to be said."""
     effects = {cell: list(of_cell) for cell, of_cell in scope.shared.effects.items()}
     usable = []
     for setting in scope.shared.settings:
@@ -128,7 +141,8 @@ def _settings(
     cells = {cell.number: position for position, (kind, cell) in reversed(list(enumerate(kinds))) if kind == "step"}
     positions = {draft.step.name: cells[draft.step.pieces[0].cell] for draft in drafts}
     reach = SettingReach(drafts, scope, positions)
-    return {draft.step.name: reach.of(draft.step.name, usable) for draft in drafts}, effects
+    lost = lost_setting_warnings(drafts, usable, own, reach)
+    return {draft.step.name: reach.of(draft.step.name, usable) for draft in drafts}, effects, lost
 
 
 def _kind(cell: Cell) -> str:

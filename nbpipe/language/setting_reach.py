@@ -35,13 +35,21 @@ class SettingReach:
     def of(self, step: str, settings: Iterable[AnalysedDefinition]) -> list[AnalysedDefinition]:
         """Return the settings that a step gets."""
         draft = self._drafts[step]
-        above = [setting for setting in settings if self._is_above(setting, draft)]
-        if not above:
+        return self.concerning(step, [setting for setting in settings if self._is_above(setting, draft)])
+
+    def concerns(self, step: str, users: Iterable[str]) -> bool:
+        """Return whether a step's own code or its definitions use one of these libraries."""
+        return concerns(users, self._own[step])
+
+    def concerning(self, step: str, settings: Sequence[AnalysedDefinition]) -> list[AnalysedDefinition]:
+        """Return those settings that concern a library that a step uses."""
+        if not settings:
             return []
+        draft = self._drafts[step]
         handed = self._handed[step]
         handles, computes = _handles_values(draft, self._scope.shared.names), _computes(draft)
         chosen = []
-        for setting in above:
+        for setting in settings:
             by_operators = computes and setting.definition.setting.startswith(_ARITHMETIC)
             used = self._own[step] | (handed if handles or by_operators else frozenset())
             if concerns(setting.users, used) and not self._is_foreign_filter(setting, used):

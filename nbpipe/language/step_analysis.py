@@ -109,6 +109,11 @@ class StepDraft:
         return self.code.body if self.code is not None else []
 
     @property
+    def trees(self) -> tuple[ast.Module, ...]:
+        """Return its cells one by one; none if it cannot be read."""
+        return self.code.trees if self.code is not None else ()
+
+    @property
     def binds(self) -> frozenset[str]:
         """Return the names that the step binds, and its inputs."""
         own = self.code.names.binds if self.code is not None else frozenset[str]()

@@ -268,6 +268,7 @@ def _step_object(pair: StepComparison) -> dict[str, Any]:
         "name": pair.name,
         "status": [side.status.value if side else None for side in sides],
         "seconds": [side.seconds if side else None for side in sides],
+        "origin": [json_output.origin_object(side.origin) if side else None for side in sides],
         "error": [json_output.failure_object(side.failure) if side else None for side in sides],
         "differences": [
             {
