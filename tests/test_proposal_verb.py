@@ -150,12 +150,22 @@ def test_both_ways_are_run_and_compared(tmp_path):
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_what_differs_or_fails_is_told(tmp_path):
-    cells = ("import time\nstamps = [time.time()]", "gap = [stamps[0], time.time()]\nprint(gap)", "gap[5]")
+    cells = (
+        "import time, os",
+        "stamps = [time.time()]",
+        "level = [os.environ.get('SHLVL_OF_MINE')]",
+        "os.environ['SHLVL_OF_MINE'] = str(len(level))",
+        "seen = [os.environ.get('SHLVL_OF_MINE'), *level]\nprint(seen)",
+        "gap = [stamps[0], time.time()]\nprint(gap)",
+        "gap[5]",
+    )
     write_notebook(tmp_path / "n.ipynb", cells)
     done = whole(tmp_path, "propose", "n.ipynb", "--check", "--write")
     assert done.returncode == 1
-    assert "make_stamps.stamps: differs" in done.stdout
-    assert "the notebook's plain run failed in cell 3: IndexError" in done.stdout
+    assert "make_stamps.stamps: varies" in done.stdout
+    assert "the notebook's plain run failed in cell 7: IndexError" in done.stdout
+    assert "make_seen.seen: differs (['1', None] in the notebook, [None, None] in the pipeline)" in done.stdout
+    assert "note: no step gets `os.environ['SHLVL_OF_MINE'] = str(len(level))`" in done.stderr
     assert "wrote n.ipynb" in done.stdout
 
 

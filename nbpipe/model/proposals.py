@@ -59,7 +59,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ComparedValue:
-    """An output of a step compared with the plain run: ``equal``, ``differs`` or ``not compared``, and why."""
+    """An output of a step compared with the plain run; ``result`` is equal, differs, varies or not compared."""
 
     step: str
     output: str

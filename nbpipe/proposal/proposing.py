@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import FileBetweenSteps, Refused, SourceLocation
 from nbpipe.language.definitions import collect_definitions
@@ -60,7 +60,8 @@ def proposal_for(
         steps, edits = drafter.draft(selection.groups)
         reading, former = _parsed(edits, cells, more_settings)
         if not steps or not _wish(wishes, reading, steps, former, check):
-            return Proposal(steps, edits, _notes(selection, wishes))
+            warnings = _located(reading.warnings, former) if steps else ()
+            return Proposal(steps, edits, (*_notes(selection, wishes), *warnings))
     return Proposal((), CellEdits(), (PipelineWarning(UNTOLD, "no division into steps was found that gives the same "
                                                       "results", "Mark steps by hand."),))  # fmt: skip
 
@@ -172,6 +173,14 @@ def _notes(selection: Selection, wishes: _Wishes) -> tuple[PipelineWarning, ...]
         if why:
             notes.append(PipelineWarning(ORDINARY, f"cell {number} stays as it is: {why}", "", SourceLocation(number)))
     return tuple(dict.fromkeys(notes))
+
+
+def _located(warnings: Sequence[PipelineWarning], former: Mapping[int, int]) -> list[PipelineWarning]:
+    """Return what a plan of the proposal will warn of, by the numbers of the cells as they are."""
+    return [
+        replace(warned, place=SourceLocation(former.get(warned.place.cell or 0), step=warned.place.step))
+        for warned in warnings
+    ]
 
 
 def _last_merges(selection: Selection) -> list[tuple[str, Group]]:

@@ -79,7 +79,9 @@ def comparison_lines(comparison: PipelineComparison) -> list[str]:
     if comparison.ran_again:
         told.append(f"a second run did not reuse: {', '.join(comparison.ran_again)}")
     results = [value.result for value in comparison.values]
-    counts = [f"{results.count(word)} {word}" for word in ("equal", "differs", "not compared") if word in results]
+    counts = [
+        f"{results.count(word)} {word}" for word in ("equal", "differs", "varies", "not compared") if word in results
+    ]
     return [*told, f"compared with the plain run: {', '.join(counts) or 'nothing'}"]
 
 

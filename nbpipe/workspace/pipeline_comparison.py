@@ -21,9 +21,10 @@ from nbpipe.workspace.workspace import Workspace
 
 _DONE = (Status.SUCCEEDED, Status.REUSED)
 _KERNEL = "python3"
+# What differs is kept, so that a second plain run can tell whether it does so anyway.
 _QUESTION = """\
 def _nbpipe_compare(text):
-    import json, pathlib, types
+    import json, pathlib, pickle, types
     payload = json.loads(text)
     try:
         from nbpipe.data import notebook_classes as classes, formats, shared_objects
@@ -37,7 +38,17 @@ def _nbpipe_compare(text):
     for name, path, format in payload["outputs"]:
         try:
             stored = formats.load(pathlib.Path(path), format, together)
-            result, detail = comparison.compare(globals()[name], stored)
+            value = globals()[name]
+            result, detail = comparison.compare(value, stored)
+            kept = pathlib.Path(payload["kept"]) / f"{payload['step']}.{name}"
+            if kept.exists():
+                with kept.open("rb") as file:
+                    before = pickle.load(file)
+                if comparison.compare(value, before)[0] == "differs":
+                    result, detail = "varies", "it differs from one plain run to the next, too"
+            elif result == "differs":
+                with kept.open("wb") as file:
+                    pickle.dump(value, file)
         except Exception as error:
             result, detail = "not compared", f"{type(error).__name__}: {error}"[:200]
         answers.append([payload["step"], name, result, detail])
@@ -67,6 +78,9 @@ def compare_with_plain_run(
                 for cell, steps in last_cells.items()
             }
             plain_run = _plain_run(request, plain, questions)
+            if "differs" in [result for each in plain_run.answers for _, _, result, _ in each]:
+                # The time, or random numbers without a seed.
+                plain_run = _plain_run(request, plain, questions)
     finally:
         private_directory.remove(folder)
     failed = {name: _failure(record) for name, record in records.items() if record.status not in _DONE}
@@ -90,7 +104,7 @@ def _question(record: ExecutionRecord, request: PipelineRequest, workspace: Work
     for code in request.reading.code.values():
         definitions |= definition_digests(code)
     payload = {
-        "loading": loading, "definitions": definitions, "step": record.step,
+        "loading": loading, "definitions": definitions, "step": record.step, "kept": str(workspace.layout.root),
         "comparison": files("nbpipe").joinpath("data", "value_comparison.py").read_text(encoding="utf-8"),
         "outputs": [_located(artifact, workspace) for artifact in values],
     }  # fmt: skip
