@@ -22,6 +22,7 @@ RANDOM = "random numbers of "
 _MOVABLE_MAGICS = frozenset({"matplotlib", "config", "load_ext", "reload_ext", "autoreload", "precision"})
 _KEPT_MAGICS = frozenset({"time", "timeit"})
 _DYNAMIC = frozenset({"exec", "eval", "globals", "locals"})
+_ASKING = frozenset({"input", "raw_input", "getpass"})
 _PLOTTING = frozenset({"matplotlib", "pylab", "seaborn", "plotly", "altair", "bokeh", "folium", "IPython", "graphviz"})
 # What these return exists only in the kernel that called them.
 _FLEETING = frozenset({"iter", "zip", "map", "filter", "enumerate", "reversed", "open", "connect", "cursor", "urlopen",
@@ -113,10 +114,7 @@ class TraitReader:
             return CellTraits(number, tuple(moved), resets=frozenset(seeded))
         usage = name_usage(code)
         reads = self._closed(usage.early | (usage.later - usage.binds) | usage.unsure)
-        if any(root_of(node) in _DYNAMIC and root_of(node) not in self.shared.by_name for node in _calls(code)):
-            obstacle = obstacle or "its code is not all in its text (exec, eval, globals, locals)"
-        if usage.stars and any(isinstance(each, ast.ImportFrom) for each in code):
-            obstacle = obstacle or "it has an import of all names"
+        obstacle = obstacle or self._obstacle(code, usage)
         effects = self._follow(code, number)
         binds = usage.binds | usage.assigned | effects.random.keys()
         reads |= {name for name, continued in effects.random.items() if continued}
@@ -129,6 +127,15 @@ class TraitReader:
             any(isinstance(node, ast.Call) for each in code for node in ast.walk(each)),
             entangled=effects.entangled,
         )  # fmt: skip
+
+    def _obstacle(self, code: Sequence[ast.stmt], usage: NameUsage) -> str:
+        """Return why nbpipe cannot know what code does, or why it cannot run in a step."""
+        called = {root_of(node) for node in _calls(code)} - self.shared.by_name.keys()
+        if called & _DYNAMIC:
+            return "its code is not all in its text (exec, eval, globals, locals)"
+        if called & _ASKING:
+            return "it asks at the keyboard, which no step can"
+        return "it has an import of all names" if usage.stars else ""
 
     def _own_definitions(self, moved: Iterable[ast.stmt]) -> frozenset[str]:
         return name_usage(moved).binds
