@@ -178,6 +178,18 @@ def test_what_reads_a_cell_that_stays_stays_too():
     assert "it reads `rows`, which cell 1 makes" in proposal.notes[1].message
 
 
+def test_what_is_built_from_changed_values_is_no_definition():
+    sources = (
+        "parts = []",
+        "parts.append(hash(1))",
+        "first, *rest = parts[0], 1",
+        "label = first",
+        "best = hash(label)",
+    )
+    proposal = proposed(*sources)
+    assert [(step.cells, step.outputs) for step in proposal.steps] == [((1, 2, 3, 4), ("label",)), ((5,), ("best",))]
+
+
 def test_a_cell_that_asks_at_the_keyboard_stays():
     proposal = proposed("name = input('name?')", "rows = hash(name)")
     assert proposal.steps == ()

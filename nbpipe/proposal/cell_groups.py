@@ -78,18 +78,24 @@ def clashes(flow: DataFlow, groups: Collection[Group]) -> Iterator[tuple[str, fr
                 if other is None or other == group:
                     continue
                 needs[group].add(other)
-                if (
-                    name in written
-                    or taken.setdefault(name, maker) != maker
-                    or flow.fleeting(maker, name)
-                    or outputs_of(flow, other)[name] != maker
+                if flow.fleeting(maker, name):
+                    yield _shared_use(name), frozenset([group, other])
+                elif (
+                    name in written or taken.setdefault(name, maker) != maker or outputs_of(flow, other)[name] != maker
                 ):
-                    yield name, frozenset([group, other])
+                    yield f"they use several versions of `{name}`", frozenset([group, other])
             written |= flow.traits[number].writes
             yield from _torn(flow, owner, number)
     cycle = _cycle(needs)
     if cycle:
-        yield "", frozenset(cycle)
+        yield "they need each other", frozenset(cycle)
+
+
+def _shared_use(name: str) -> str:
+    drawn = name.startswith(RANDOM)
+    return (
+        f"they draw from the same {name}" if drawn else f"they use `{name}`, which cannot be handed from step to step"
+    )
 
 
 def _torn(flow: DataFlow, owner: Mapping[int, Group], number: int) -> Iterator[tuple[str, frozenset[Group]]]:
@@ -98,7 +104,8 @@ def _torn(flow: DataFlow, owner: Mapping[int, Group], number: int) -> Iterator[t
     names = sorted(flow.traits[number].entangled & versions.keys())
     makers = {owner[versions[name]] for name in names if versions[name] in owner}
     if len(makers) > 1:
-        yield "` and `".join(names), frozenset([*makers, owner[number]])
+        listed = ", ".join(f"`{name}`" for name in names)
+        yield f"they change {listed}, of which one may contain another", frozenset([*makers, owner[number]])
 
 
 def _cycle(needs: Mapping[Group, Collection[Group]]) -> list[Group]:
@@ -126,11 +133,11 @@ def merged(groups: Iterable[Group], together: Collection[Group]) -> list[Group]:
 
 
 def settled(flow: DataFlow, groups: Sequence[Group]) -> tuple[list[Group], list[tuple[str, Group]]]:
-    """Return the groups with all clashes removed by merging, and the merges: the name that needed it, and the group."""
+    """Return the groups with all clashes removed by merging, and the merges: the reason, and the group."""
     current, merges = sorted(groups), list[tuple[str, Group]]()
     while clash := next(clashes(flow, current), None):
-        name, together = clash
-        merges.append((name, tuple(sorted(number for group in together for number in group))))
+        reason, together = clash
+        merges.append((reason, tuple(sorted(number for group in together for number in group))))
         current = merged(current, together)
     return current, merges
 

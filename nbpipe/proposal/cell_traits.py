@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from nbpipe.errors import BadPipeline
 from nbpipe.language.callables import Callables
-from nbpipe.language.definitions import SharedDefinitions
+from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions
 from nbpipe.language.mutation_analysis import outside_functions
 from nbpipe.language.name_analysis import NameUsage, magic_texts, name_usage
 from nbpipe.language.object_effects import NOTHING, Origins
@@ -99,11 +99,23 @@ class TraitReader:
     def is_definition(self, name: str) -> bool:
         """Return whether steps can get a name as a definition."""
         if name not in self._spoiled:
+            # For definitions that need each other.
+            self._spoiled[name] = False
             try:
-                self._spoiled[name] = not self.shared.find(name)
+                items = self.shared.find(name)
+                self._spoiled[name] = not items or any(map(self._is_computed, items))
             except BadPipeline:
                 self._spoiled[name] = True
         return not self._spoiled[name]
+
+    def _is_computed(self, item: AnalysedDefinition) -> bool:
+        """Return whether a value is built from what cells compute or change."""
+        if not item.constant and not item.definition.is_value:
+            return False
+        return any(
+            not self.is_definition(name) if name in self.shared.by_name else name in self.shared.explored
+            for name in item.now | item.later
+        )
 
     # One cell
 

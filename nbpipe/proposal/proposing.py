@@ -18,7 +18,7 @@ from nbpipe.model.proposals import CellEdits, Proposal, ProposedStep
 from nbpipe.planning.graph import build_graph
 from nbpipe.proposal.cell_groups import DataFlow, Group
 from nbpipe.proposal.cell_tags import CellTags, with_earlier_steps
-from nbpipe.proposal.cell_traits import RANDOM, CellTraits, TraitReader
+from nbpipe.proposal.cell_traits import CellTraits, TraitReader
 from nbpipe.proposal.drafting import Drafter
 from nbpipe.proposal.notebook_outline import OutlineCell
 from nbpipe.proposal.step_cells import Selection, Selector
@@ -165,10 +165,7 @@ def _notes(selection: Selection, wishes: _Wishes) -> tuple[PipelineWarning, ...]
     notes: list[PipelineWarning] = []
     for together, why in zip(wishes.joined, wishes.reasons, strict=True):
         notes.append(_merge_note(tuple(sorted(together)), why))
-    for name, group in _last_merges(selection):
-        why = f"they use `{name}`, which cannot be handed from step to step" if name else "they need each other"
-        why = f"they draw from the same {name}" if name.startswith(RANDOM) else why
-        notes.append(_merge_note(group, why))
+    notes += [_merge_note(group, why) for why, group in _last_merges(selection)]
     for number, why in sorted(selection.ordinary.items()):
         if why:
             notes.append(PipelineWarning(ORDINARY, f"cell {number} stays as it is: {why}", "", SourceLocation(number)))
@@ -187,7 +184,7 @@ def _last_merges(selection: Selection) -> list[tuple[str, Group]]:
     """Return the merges without those that later ones contain."""
     merges = list(selection.merges)
     return [
-        (name, group) for place, (name, group) in enumerate(merges)
+        (why, group) for place, (why, group) in enumerate(merges)
         if not any(set(group) < set(later) for _, later in merges[place + 1 :])
     ]  # fmt: skip
 

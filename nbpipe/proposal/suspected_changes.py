@@ -29,6 +29,9 @@ _SHOWING = frozenset(
 _ACTING = ("fit", "train", "compile", "add", "append", "update", "set", "insert", "remove", "load", "reset", "register",
            "build", "step", "partial", "put", "push", "pop", "delete", "drop", "init", "seed", "execute", "commit",
            "backward", "eval", "to_", "apply_", "run", "learn")  # fmt: skip
+_COPYING = frozenset({"pandas", "numpy", "datetime", "collections", "pathlib", "decimal"})
+# All other estimators of scikit-learn fit copies of those that they are made of.
+_FITTING_PARTS = frozenset({"Pipeline", "FeatureUnion", "make_pipeline"})
 GENERATORS = frozenset({"default_rng", "RandomState", "Random", "Generator"})
 
 
@@ -103,8 +106,9 @@ def sharing(value: ast.expr, imports: Mapping[str, str], classes: Iterable[str])
     if not isinstance(value, ast.Call):
         return frozenset()
     name = value.func.attr if isinstance(value.func, ast.Attribute) else root_of(value.func)
-    constructs = name[:1].isupper() and not name.isupper()
-    if not constructs or imports.get(root_of(value.func), "").partition(".")[0] in ("pandas", "numpy", "datetime"):
+    library = imports.get(root_of(value.func), "").partition(".")[0]
+    constructs = (name[:1].isupper() and not name.isupper()) or name == "make_pipeline"
+    if not constructs or library in _COPYING or (library == "sklearn" and name not in _FITTING_PARTS):
         return frozenset()
     nodes = [node for part in (*value.args, *(item.value for item in value.keywords)) for node in ast.walk(part)]
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
