@@ -190,6 +190,23 @@ def test_what_is_built_from_changed_values_is_no_definition():
     assert [(step.cells, step.outputs) for step in proposal.steps] == [((1, 2, 3, 4), ("label",)), ((5,), ("best",))]
 
 
+def test_a_notebook_that_cannot_be_divided_is_left_alone():
+    proposal = proposed("world = hash(1)", "world.a = 1", "world.b = 2", "world.c = world.a", "world.d = 4")
+    assert (proposal.steps, proposal.edits.sources) == ((), {})
+    assert proposal.notes[-1].message == (
+        "cells 1, 2, 3, 4 and 5 work on the same values, so that all of them would be one step"
+    )
+
+
+def test_huge_cells_and_star_imports_are_doubtful():
+    huge = "rows = hash(1)\n" + "rows += 1\n" * 200
+    proposal = proposed("from math import *", huge, "n = hash(rows)")
+    assert [note.message.partition(":")[0] for note in proposal.notes if note.code == "cannot-tell"] == [
+        "cell 1 imports all names of `math`",
+        "cell 2 has 202 lines and stays whole",
+    ]
+
+
 def test_a_cell_that_asks_at_the_keyboard_stays():
     proposal = proposed("name = input('name?')", "rows = hash(name)")
     assert proposal.steps == ()

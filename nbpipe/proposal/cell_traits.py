@@ -25,9 +25,13 @@ _DYNAMIC = frozenset({"exec", "eval", "globals", "locals"})
 _ASKING = frozenset({"input", "raw_input", "getpass"})
 _PLOTTING = frozenset({"matplotlib", "pylab", "seaborn", "plotly", "altair", "bokeh", "folium", "IPython", "graphviz"})
 # What these return exists only in the kernel that called them.
-_FLEETING = frozenset({"iter", "zip", "map", "filter", "enumerate", "reversed", "open", "connect", "cursor", "urlopen",
-                       "Thread", "Lock", "Pool", "Popen", "socket", "Session", "tqdm", "reader", "writer", "subplots",
-                       "subplot", "figure", "gca", "gcf", "add_subplot"})  # fmt: skip
+_FLEETING = frozenset(
+    {"iter", "zip", "map", "filter", "enumerate", "reversed", "open", "connect", "cursor", "urlopen", "Thread", "Lock",
+     "Pool", "Popen", "socket", "Session", "tqdm", "reader", "writer", "subplots", "subplot", "figure", "gca", "gcf",
+     "add_subplot", "add_axes", "axes", "twinx", "plot", "scatter", "imshow", "hist", "bar", "barh", "errorbar",
+     "contour", "contourf", "pcolormesh", "plot_surface", "quiver", "streamplot", "colorbar", "legend", "text",
+     "annotate", "FuncAnimation"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,14 @@ from nbpipe.planning.graph import build_graph
 from nbpipe.proposal.cell_groups import DataFlow, Group
 from nbpipe.proposal.cell_tags import CellTags, with_earlier_steps
 from nbpipe.proposal.cell_traits import CellTraits, TraitReader
+from nbpipe.proposal.doubts import UNTOLD, doubts, is_divided, undivided
 from nbpipe.proposal.drafting import Drafter
 from nbpipe.proposal.notebook_outline import OutlineCell
 from nbpipe.proposal.step_cells import Selection, Selector
 
 MERGED = "merged-cells"
 ORDINARY = "left-ordinary"
-UNTOLD = "cannot-tell"
+_UNSETTLED = "no division into steps was found that gives the same results"
 _TELLING = (HIDDEN_CHANGE,)
 _STOPPED = re.compile(r"\s*%%(?!time\b)")
 _ASSIGNED = re.compile(r"^([^\W\d]\w*)\s*(?::[^=\n]+)?=(?!=)", re.MULTILINE)
@@ -60,10 +61,11 @@ def proposal_for(
         steps, edits = drafter.draft(selection.groups)
         reading, former = _parsed(edits, cells, more_settings)
         if not steps or not _wish(wishes, reading, steps, former, check):
-            warnings = _located(reading.warnings, former) if steps else ()
-            return Proposal(steps, edits, (*_notes(selection, wishes), *warnings))
-    return Proposal((), CellEdits(), (PipelineWarning(UNTOLD, "no division into steps was found that gives the same "
-                                                      "results", "Mark steps by hand."),))  # fmt: skip
+            notes = [*_notes(selection, wishes), *doubts(steps, cells)]
+            if not is_divided(steps, tags):
+                return Proposal((), CellEdits(), (*notes, undivided(steps[0])))
+            return Proposal(steps, edits, (*notes, *(_located(reading.warnings, former) if steps else ())))
+    return Proposal((), CellEdits(), (PipelineWarning(UNTOLD, _UNSETTLED, "Mark steps by hand."),))
 
 
 def _traits(

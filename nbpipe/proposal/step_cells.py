@@ -87,13 +87,16 @@ class Selector:
         if any(reader not in ordinary for reader in readers):
             return True
         outputs = [name for name in traits.results if name not in traits.fleeting]
+        outputs += [name for name, maker in self.flow.reads[number].items()
+                    if name in traits.changes and not self.flow.fleeting(maker, name)]  # fmt: skip
         if seconds is not None and seconds >= LONG_SECONDS:
             return bool(outputs)
         if seconds is not None and seconds < _SMALL:
             return False
         if readers:
-            return traits.calls and any(reader in readers for reader in readers)
-        return bool(outputs) and traits.calls and not traits.plots and bool(self.flow.reads[number])
+            return traits.calls or bool(traits.changes)
+        works = traits.calls or bool(traits.changes)
+        return bool(outputs) and works and not traits.plots and bool(self.flow.reads[number])
 
     def _tagged(self) -> list[list[int]]:
         by_name: dict[str, list[int]] = {}
