@@ -161,6 +161,22 @@ def test_a_model_and_its_optimizer_are_changed_in_one_step():
     assert proposal.steps[0].cells == (2, 3, 4)
 
 
+def test_a_view_is_changed_with_what_it_shows():
+    proposal = proposed(
+        "def work(x):\n    return x", "image = work(1)", "part = image[:3]\npart += 1", "n = work(image)"
+    )
+    assert [(step.cells, step.outputs) for step in proposal.steps] == [((2, 3), ("image",)), ((4,), ("n",))]
+
+
+def test_a_generator_of_random_numbers_goes_from_step_to_step():
+    proposal = proposed("import numpy as np", "rng = np.random.default_rng(1)", "a = rng.normal()", "b = rng.normal()")
+    assert [(step.inputs, step.outputs) for step in proposal.steps] == [
+        ((), ("rng",)),
+        (("rng=make_rng.rng",), ("rng", "a")),
+        (("rng=make_a.rng",), ("rng", "b")),
+    ]
+
+
 def test_cells_with_magics_stay_and_say_so():
     proposal = proposed("!wget x", "%time rows = hash(9)", "%%time\nn = hash(rows)", "%%bash\nls", "%cd x\nm = n")
     assert proposal.edits.sources[3] == "#| step: make_n -i rows -o n\nn = hash(rows)"

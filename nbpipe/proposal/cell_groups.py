@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbpipe.proposal.cell_traits import RANDOM, CellTraits
 
@@ -24,6 +24,7 @@ class DataFlow:
         """Return the flow of values between cells, which are given in the notebook's order."""
         current: dict[str, int] = {}
         reads: dict[int, Versions] = {}
+        traits = _relevant(traits)
         for number, cell in traits.items():
             reads[number] = {name: current[name] for name in (cell.reads | cell.changes) if name in current}
             for name in cell.resets:
@@ -43,6 +44,16 @@ class DataFlow:
     def fleeting(self, number: int, name: str) -> bool:
         """Return whether a version of a name cannot be handed from step to step."""
         return name.startswith(RANDOM) or name in self.traits[number].fleeting
+
+
+def _relevant(traits: Mapping[int, CellTraits]) -> dict[int, CellTraits]:
+    """Return the traits without changes of what neither the cell nor a later one reads: loop variables, mostly."""
+    read: frozenset[str] = frozenset()
+    kept: dict[int, CellTraits] = {}
+    for number, cell in reversed(list(traits.items())):
+        read |= cell.reads
+        kept[number] = replace(cell, changes=cell.changes & read, entangled=cell.entangled & read)
+    return dict(reversed(kept.items()))
 
 
 def steps_of(groups: Iterable[Group]) -> dict[int, Group]:

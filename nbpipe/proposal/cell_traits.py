@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from nbpipe.errors import BadPipeline
 from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions
-from nbpipe.language.mutation_analysis import outside_functions
+from nbpipe.language.mutation_analysis import changed_in_place, outside_functions
 from nbpipe.language.name_analysis import NameUsage, magic_texts, name_usage
 from nbpipe.language.object_effects import NOTHING, Origins
 from nbpipe.language.object_flow import ObjectFlow
@@ -40,7 +40,8 @@ class CellTraits:
 
     ``moved`` are the statements that go to a cell of their own above it, ``code`` are the others. ``fleeting`` names
     cannot be outputs. ``results`` are the names that the code binds, in order. ``resets`` are random numbers that a
-    cell of settings seeds. ``entangled`` names are changed together, because their objects contain each other.
+    cell of settings seeds. ``entangled`` names are changed together, because their objects contain each other;
+    ``drawn`` are generators of random numbers.
     """
 
     number: int
@@ -56,6 +57,7 @@ class CellTraits:
     calls: bool = False
     resets: frozenset[str] = frozenset()
     entangled: frozenset[str] = frozenset()
+    drawn: frozenset[str] = frozenset()
 
     @property
     def writes(self) -> frozenset[str]:
@@ -131,17 +133,18 @@ class TraitReader:
         usage = name_usage(code)
         reads = self._closed(usage.early | (usage.later - usage.binds) | usage.unsure)
         obstacle = obstacle or self._obstacle(code, usage)
+        self._note(code)
         effects = self._follow(code, number)
         binds = usage.binds | usage.assigned | effects.random.keys()
         reads |= {name for name, continued in effects.random.items() if continued}
         results = _results(code)
-        self._note(code)
         fleeting = frozenset(name for name in binds if name in self.fleeting)
         return CellTraits(
             number, tuple(moved), tuple(code), frozenset(reads - self._own_definitions(moved)), frozenset(binds),
             effects.changes - binds, fleeting, results, obstacle, self._plots(code),
             any(isinstance(node, ast.Call) for each in code for node in ast.walk(each)),
             entangled=effects.entangled,
+            drawn=frozenset(self.generators & (usage.early | usage.later | usage.unsure)),
         )  # fmt: skip
 
     def _obstacle(self, code: Sequence[ast.stmt], usage: NameUsage) -> str:
@@ -226,7 +229,8 @@ class TraitReader:
         generators = self.generators & (used.early | used.later | used.unsure)
         origins = {change.origin for change in flow.changes if change.origin[0] == "value"}
         origins = origins.union(*(self.names.get(name, NOTHING) for name in (*suspected, *generators)))
-        roots = {name for name in (*suspected, *generators) if name not in imports}
+        changed = {name for statement in code for name in changed_in_place(statement) if self.keeps.get(name)}
+        roots = {name for name in (*suspected, *generators, *changed) if name not in imports}
         alike = [self._entangled([name for name in self.names if origin in self.names[name]]) for origin in origins]
         alike += [self._entangled([name]) for name in roots]
         seeds = {change.origin[1] for change in flow.changes if change.origin[0] == "random"}
@@ -267,10 +271,11 @@ class TraitReader:
         called = root_of(value.func) if isinstance(value, ast.Call) else ""
         called = value.func.attr if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) else called
         fleeting = called in _FLEETING or isinstance(value, ast.GeneratorExp)
+        definitions = [name for name in self.shared.by_name if self.is_definition(name)]
         for name in names:
             (self.fleeting.add if fleeting else self.fleeting.discard)(name)
             (self.generators.add if called in GENERATORS else self.generators.discard)(name)
-            kept = sharing(value, self.shared.names.imports, self.shared.by_name)
+            kept = sharing(value, self.shared.names.imports, definitions, self.shared.names.classes)
             self.keeps[name] = set(kept) - {name}
 
     def _plots(self, code: Sequence[ast.stmt]) -> bool:

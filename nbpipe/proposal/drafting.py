@@ -88,14 +88,15 @@ class Drafter:
         }
         owner = steps_of(groups)
         taken = {name for name, maker in inputs_of(self.flow, group).items() if maker in owner}
-        read |= {name for number in group for name in self.flow.traits[number].changes & taken}
-        able = [name for name in last if name in read and not self.flow.fleeting(last[name], name)]
-        if not able:
-            results = [name for number in group for name in self.flow.traits[number].results]
-            able = [name for name in dict.fromkeys(results) if not self.flow.fleeting(last.get(name, group[-1]), name)]
-            able = [name for name in able if name in last][-1:]
+        changed = {name for number in group for name in self.flow.traits[number].changes & taken}
+        results = [name for number in group for name in self.flow.traits[number].results if name in last]
+        kept = [name for name in results if not self.flow.fleeting(last[name], name)]
+        read = {name for name in read if not self.flow.fleeting(last[name], name)}
+        # What is only changed by the way, such as a generator of random numbers, is no result.
+        read |= set() if read - changed else set(kept[-1:])
+        able = [name for name in last if name in read | changed and not self.flow.fleeting(last[name], name)]
         order = {name: place for place, name in enumerate(self._order(group))}
-        return tuple(sorted(able, key=lambda name: (order.get(name, len(order)), name)))
+        return tuple(sorted(able, key=lambda name: (order.get(name, -1), name)))
 
     def _order(self, group: Group) -> list[str]:
         return list(dict.fromkeys(name for number in group for name in self.flow.traits[number].results))

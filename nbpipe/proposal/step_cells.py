@@ -129,7 +129,10 @@ class Selector:
         """Return whether a group works on what an earlier one has made: changes it, or binds its name again."""
         if self._seconds(group) >= LONG_SECONDS and self._seconds(earlier) >= LONG_SECONDS:
             return False
-        written = {name for number in group for name in self.flow.traits[number].writes}
+        # A generator of random numbers goes from step to step.
+        written = {
+            name for number in group for name in self.flow.traits[number].writes - self.flow.traits[number].drawn
+        }
         return any(maker in earlier and name in written for name, maker in inputs_of(self.flow, group).items())
 
     def _is_small(self, earlier: Group, group: Group) -> bool:
