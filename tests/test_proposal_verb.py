@@ -164,7 +164,7 @@ def test_what_differs_or_fails_is_told(tmp_path):
     done = whole(tmp_path, "propose", "n.ipynb", "--check", "--write")
     assert done.returncode == 1
     assert "make_stamps.stamps: varies" in done.stdout
-    assert "the notebook's plain run failed in cell 7: IndexError" in done.stdout
+    assert "cell 7 failed in the notebook's plain run: IndexError" in done.stdout
     assert "make_seen.seen: differs (['1', None] in the notebook, [None, None] in the pipeline)" in done.stdout
     assert "note: no step gets `os.environ['SHLVL_OF_MINE'] = str(len(level))`" in done.stderr
     assert "wrote n.ipynb" in done.stdout

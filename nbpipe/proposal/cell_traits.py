@@ -149,7 +149,9 @@ class TraitReader:
 
     def _obstacle(self, code: Sequence[ast.stmt], usage: NameUsage) -> str:
         """Return why nbpipe cannot know what code does, or why it cannot run in a step."""
-        called = {root_of(node) for node in _calls(code)} - self.shared.by_name.keys()
+        own = {**self.shared.names.functions, **self.shared.names.classes}
+        used = [own[name] for name in sorted(usage.early | usage.later) if name in own]
+        called = {root_of(node) for node in _calls([*code, *used])} - self.shared.by_name.keys()
         if called & _DYNAMIC:
             return "its code is not all in its text (exec, eval, globals, locals)"
         if called & _ASKING:

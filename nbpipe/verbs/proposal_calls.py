@@ -79,10 +79,7 @@ def _plan_errors(caller: Caller, request: PipelineRequest) -> list[Refused]:
 def _compared(saved: NotebookFile, proposal: Proposal, request: PipelineRequest) -> PipelineComparison:
     edited, _ = proposal.edits.applied(saved.cells)
     reading = parse_cells(edited, request.more_settings)
-    last_cells: dict[int, list[str]] = {}
-    for step in proposal.steps:
-        last_cells.setdefault(step.cells[-1], []).append(step.name)
-    return compare_with_plain_run(dataclasses.replace(request, reading=reading), saved.cells, last_cells)
+    return compare_with_plain_run(dataclasses.replace(request, reading=reading), saved.cells, proposal.steps)
 
 
 def _require_plain(saved: NotebookFile) -> None:

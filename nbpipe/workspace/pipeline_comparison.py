@@ -12,7 +12,7 @@ from nbpipe.compute import worker_entry_points
 from nbpipe.data import private_directory
 from nbpipe.entry_points import load_entry_point
 from nbpipe.model import Artifact, Cell, ExecutionRecord, Status
-from nbpipe.model.proposals import ComparedValue, PipelineComparison
+from nbpipe.model.proposals import ComparedValue, PipelineComparison, ProposedStep
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.submission import RunOptions
@@ -60,12 +60,11 @@ del _nbpipe_compare
 
 
 def compare_with_plain_run(
-    request: PipelineRequest, plain: Sequence[Cell], last_cells: Mapping[int, Sequence[str]]
+    request: PipelineRequest, plain: Sequence[Cell], steps: Sequence[ProposedStep]
 ) -> PipelineComparison:
     """Run the pipeline of a request in a temporary workspace, then the cells ``plain`` in one kernel, and compare.
 
-    ``last_cells`` are the cells after which steps are done, with the names of these steps. Both runs start in the
-    notebook's folder.
+    ``steps`` tell which of these cells each step consists of. Both runs start in the notebook's folder.
     """
     folder = private_directory.make(private_directory.HERE)
     try:
@@ -74,8 +73,9 @@ def compare_with_plain_run(
             again = execute_run(workspace, request, RunOptions(keep_going=True))
             records = {record.step: record for record in report.steps}
             questions = {
-                cell: "\n".join(_question(records[name], request, workspace) for name in steps if name in records)
-                for cell, steps in last_cells.items()
+                step.cells[-1]: _question(records[step.name], request, workspace)
+                for step in steps
+                if step.name in records
             }
             plain_run = _plain_run(request, plain, questions)
             if "differs" in [result for each in plain_run.answers for _, _, result, _ in each]:
@@ -84,9 +84,13 @@ def compare_with_plain_run(
     finally:
         private_directory.remove(folder)
     failed = {name: _failure(record) for name, record in records.items() if record.status not in _DONE}
+    skipped = {name for name, record in records.items() if record.status is Status.SKIPPED}
+    one_sided = tuple(
+        step.name for step in steps
+        if step.name not in skipped and (step.name in failed) is plain_run.failed.keys().isdisjoint(step.cells)
+    )  # fmt: skip
     ran = tuple(record.step for record in again.steps if record.status is not Status.REUSED)
-    values = tuple(_compared(records.values(), plain_run))
-    return PipelineComparison(values, failed, plain_run.failed, plain_run.error, ran)
+    return PipelineComparison(tuple(_compared(records, plain_run)), failed, plain_run.failed, one_sided, ran)
 
 
 def _failure(record: ExecutionRecord) -> str:
@@ -121,10 +125,10 @@ def _plain_run(request: PipelineRequest, plain: Sequence[Cell], questions: Mappi
     return run(request.kernel or _KERNEL, str(request.base), cells)
 
 
-def _compared(records: Iterator[ExecutionRecord] | Any, plain_run: Any) -> Iterator[ComparedValue]:
+def _compared(records: Mapping[str, ExecutionRecord], plain_run: Any) -> Iterator[ComparedValue]:
     answers = {(step, name): (result, detail) for each in plain_run.answers for step, name, result, detail in each}
     missing = ("not compared", "the notebook's plain run did not get there")
-    for record in records:
+    for record in records.values():
         for artifact in record.artifacts:
             result, detail = answers.get((record.step, artifact.name), missing)
             yield ComparedValue(record.step, artifact.name, result, detail)
