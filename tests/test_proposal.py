@@ -139,12 +139,33 @@ def test_definitions_move_to_a_cell_above():
     assert proposal.edits.sources[1] == "#| step: make_rows -o rows\nimport json\n\nrows = twice(json.load('x'))"
 
 
+def test_definitions_that_cannot_move_are_handed_over():
+    proposal = proposed(
+        "a = hash(1); import os", "b = hash(a, os)", "def f(x=a):\n    return x\nc = hash(b)", "d = f()"
+    )
+    assert [step.outputs for step in proposal.steps] == [("os", "a"), ("b",), ("f",), ("d",)]
+    proposal = proposed("def f(x):\n    return x + k\nk = hash(2)", "y = f(1)")
+    assert proposal.edits.above == {1: "def f(x):\n    return x + k"}
+    assert [step.inputs for step in proposal.steps] == [(), ("k",)]
+
+
 def test_what_cannot_be_handed_over_is_used_in_one_step():
     proposal = proposed("lines = open('x')", "first = next(lines)", "second = hash(first)")
     assert [step.cells for step in proposal.steps] == [(1, 2), (3,)]
     assert proposal.notes[0].message == (
         "cells 1 and 2 are one step: they use `lines`, which cannot be handed from step to step"
     )
+
+
+def test_a_file_is_written_and_read_in_one_step():
+    proposal = proposed(
+        "import pandas as pd",
+        "pd.DataFrame({'x': [1]}).to_csv('a.csv')",
+        "again = pd.read_csv('a.csv')",
+        "n = hash(again)",
+    )
+    assert [step.cells for step in proposal.steps] == [(2, 3), (4,)]
+    assert proposal.notes[0].message == "cells 2 and 3 are one step: they write and read the file a.csv"
 
 
 def test_seeded_random_numbers_are_drawn_in_one_step():

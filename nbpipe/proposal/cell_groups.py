@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nbpipe.proposal.cell_traits import RANDOM, CellTraits
+from nbpipe.proposal.cell_traits import FILE, RANDOM, CellTraits, is_state
 
 Group = tuple[int, ...]
 # A version of a name is known by the cell that made it.
@@ -43,7 +43,7 @@ class DataFlow:
 
     def fleeting(self, number: int, name: str) -> bool:
         """Return whether a version of a name cannot be handed from step to step."""
-        return name.startswith(RANDOM) or name in self.traits[number].fleeting
+        return is_state(name) or name in self.traits[number].fleeting
 
 
 def _relevant(traits: Mapping[int, CellTraits]) -> dict[int, CellTraits]:
@@ -103,10 +103,11 @@ def clashes(flow: DataFlow, groups: Collection[Group]) -> Iterator[tuple[str, fr
 
 
 def _shared_use(name: str) -> str:
-    drawn = name.startswith(RANDOM)
-    return (
-        f"they draw from the same {name}" if drawn else f"they use `{name}`, which cannot be handed from step to step"
-    )
+    if name.startswith(RANDOM):
+        return f"they draw from the same {name}"
+    if name.startswith(FILE):
+        return f"they write and read the {name}"
+    return f"they use `{name}`, which cannot be handed from step to step"
 
 
 def _torn(flow: DataFlow, owner: Mapping[int, Group], number: int) -> Iterator[tuple[str, frozenset[Group]]]:

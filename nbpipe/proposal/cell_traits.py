@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from nbpipe.errors import BadPipeline
 from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions
+from nbpipe.language.file_references import assigned_paths, file_references
 from nbpipe.language.mutation_analysis import changed_in_place, outside_functions
 from nbpipe.language.name_analysis import NameUsage, magic_texts, name_usage
 from nbpipe.language.object_effects import NOTHING, Origins
@@ -17,8 +18,9 @@ from nbpipe.language.object_flow import ObjectFlow
 from nbpipe.language.qualified_names import root_of
 from nbpipe.proposal.suspected_changes import GENERATORS, sharing, suspected_changes
 
-# A pseudo-name for the state of a library's random numbers: steps cannot hand it on.
+# Pseudo-names for what steps cannot hand on: the state of a library's random numbers, and files.
 RANDOM = "random numbers of "
+FILE = "file "
 _MOVABLE_MAGICS = frozenset({"matplotlib", "config", "load_ext", "reload_ext", "autoreload", "precision"})
 _KEPT_MAGICS = frozenset({"time", "timeit"})
 _DYNAMIC = frozenset({"exec", "eval", "globals", "locals"})
@@ -88,6 +90,7 @@ class TraitReader:
     seeded: set[str] = field(default_factory=set)
     generators: set[str] = field(default_factory=set)
     fleeting: set[str] = field(default_factory=set)
+    paths: dict[str, str] = field(default_factory=dict)
     keeps: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _used: Counter[str] = field(default_factory=Counter)
     _spoiled: dict[str, bool] = field(default_factory=dict)
@@ -131,12 +134,15 @@ class TraitReader:
         if not code:
             return CellTraits(number, tuple(moved), resets=frozenset(seeded))
         usage = name_usage(code)
+        # Definitions that cannot be moved out are values of the step.
+        self._spoiled |= dict.fromkeys(usage.binds & self.shared.by_name.keys(), True)
         reads = self._closed(usage.early | (usage.later - usage.binds) | usage.unsure)
         obstacle = obstacle or self._obstacle(code, usage)
         self._note(code)
         effects = self._follow(code, number)
-        binds = usage.binds | usage.assigned | effects.random.keys()
-        reads |= {name for name, continued in effects.random.items() if continued}
+        written, opened = self._files(statements, code, usage)
+        binds = usage.binds | usage.assigned | effects.random.keys() | written
+        reads |= {name for name, continued in effects.random.items() if continued} | opened
         results = _results(code)
         fleeting = frozenset(name for name in binds if name in self.fleeting)
         return CellTraits(
@@ -157,6 +163,17 @@ class TraitReader:
         if called & _ASKING:
             return "it asks at the keyboard, which no step can"
         return "it has an import of all names" if usage.stars else ""
+
+    def _files(
+        self, statements: Sequence[ast.stmt], code: Sequence[ast.stmt], usage: NameUsage
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the files that the code writes and reads, itself or in functions that it uses, as pseudo-names."""
+        self.paths = assigned_paths(statements, self.paths)
+        functions = self.shared.names.functions
+        used = [functions[name] for name in sorted(usage.early | usage.later) if name in functions]
+        found = file_references([*code, *used], self.paths)
+        written = frozenset(FILE + each.path for each in found if each.writes)
+        return written, frozenset(FILE + each.path for each in found if not each.writes) - written
 
     def _own_definitions(self, moved: Iterable[ast.stmt]) -> frozenset[str]:
         return name_usage(moved).binds
@@ -194,9 +211,14 @@ class TraitReader:
         if len(statements) == 1:
             return True
         usage = name_usage([statement])
-        if usage.binds & own or usage.needs & own or usage.unsure & own or not _stands_alone(statement, statements):
+        is_function = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        # What a function needs when it is called need not be there when it is defined.
+        needed = usage.early if is_function else usage.needs | usage.unsure
+        if any(name in self.names and not self.is_definition(name) for name in needed):
             return False
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or not usage.binds:
+        if usage.binds & own or needed & own or not _stands_alone(statement, statements):
+            return False
+        if is_function or not usage.binds:
             return not _seeds(statement)
         here = name_usage(statements)
         elsewhere = {name for name in usage.binds if self._used[name] > 0 and not _only_here(name, here, self._used)}
@@ -287,6 +309,11 @@ class TraitReader:
             or (isinstance(node, ast.Attribute) and node.attr in ("plot", "hist", "boxplot", "savefig"))
             for node in _calls(code)
         )  # fmt: skip
+
+
+def is_state(name: str) -> bool:
+    """Return whether this is a pseudo-name, which no step can have as an input or output."""
+    return name.startswith((RANDOM, FILE))
 
 
 def _calls(code: Sequence[ast.stmt]) -> list[ast.expr]:

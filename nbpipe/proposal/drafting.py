@@ -9,7 +9,7 @@ from nbpipe.model.proposals import CellEdits, ProposedStep
 from nbpipe.proposal.cell_groups import DataFlow, Group, inputs_of, outputs_of, steps_of
 from nbpipe.proposal.cell_tags import CellTags
 from nbpipe.proposal.cell_text import continuation, declaration, moved_source, step_source
-from nbpipe.proposal.cell_traits import RANDOM
+from nbpipe.proposal.cell_traits import is_state
 from nbpipe.proposal.notebook_outline import OutlineCell
 from nbpipe.proposal.step_names import step_name
 
@@ -61,7 +61,7 @@ class Drafter:
         owner = steps_of(groups)
         inputs: list[str] = []
         for name, maker in sorted(inputs_of(self.flow, group).items()):
-            if maker not in owner or name.startswith(RANDOM):
+            if maker not in owner or is_state(name):
                 continue
             makers = [other for other in groups if other != group and name in outputs[other]]
             inputs.append(name if len(makers) == 1 else f"{name}={names[owner[maker]]}.{name}")

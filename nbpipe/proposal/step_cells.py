@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nbpipe.proposal.cell_groups import DataFlow, Group, inputs_of, is_settled, merged, settled
 from nbpipe.proposal.cell_tags import CellTags
-from nbpipe.proposal.cell_traits import RANDOM, CellTraits
+from nbpipe.proposal.cell_traits import RANDOM
 from nbpipe.proposal.notebook_outline import OutlineCell
 
 # A cell that took less is no step of its own, if a neighbour can take it.
@@ -159,8 +159,3 @@ class Selector:
 
     def _seconds(self, group: Group) -> float:
         return sum(self.cells[number].seconds or 0.0 for number in group)
-
-
-def has_computation(traits: Mapping[int, CellTraits]) -> bool:
-    """Return whether any cell does more than set up."""
-    return any(cell.code for cell in traits.values())
