@@ -114,7 +114,7 @@ def test_cells_that_compute_become_steps_and_the_others_stay():
 
 
 def test_a_value_worked_on_over_several_cells_is_one_step():
-    proposal = proposed("rows = input(9)", "rows.append(1)", "rows = sorted(rows)", "best = input(rows)")
+    proposal = proposed("rows = hash(9)", "rows.append(1)", "rows = sorted(rows)", "best = hash(rows)")
     assert declared(proposal)[:3] == [
         "#| step: make_rows -o rows",
         "#| step: make_rows --append",
@@ -123,12 +123,12 @@ def test_a_value_worked_on_over_several_cells_is_one_step():
 
 
 def test_a_changed_value_comes_from_the_step_that_made_its_version():
-    proposal = proposed("rows = input(9)", "best = input(rows)", "rows.append(best)", "worst = input(rows, 1)")
+    proposal = proposed("rows = hash(9)", "best = hash(rows)", "rows.append(best)", "worst = hash(rows, 1)")
     assert [(step.inputs, step.outputs) for step in proposal.steps] == [
         ((), ("rows",)),
         (("rows=make_rows.rows",), ("best",)),
         (("best", "rows"), ("rows",)),
-        (("rows=cell_3.rows",), ("worst",)),
+        (("rows=make_rows_2.rows",), ("worst",)),
     ]
 
 
@@ -139,16 +139,37 @@ def test_definitions_move_to_a_cell_above():
     assert proposal.edits.sources[1] == "#| step: make_rows -o rows\nimport json\n\nrows = twice(json.load('x'))"
 
 
+def test_definitions_that_cannot_move_are_handed_over():
+    proposal = proposed(
+        "a = hash(1); import os", "b = hash(a, os)", "def f(x=a):\n    return x\nc = hash(b)", "d = f()"
+    )
+    assert [step.outputs for step in proposal.steps] == [("os", "a"), ("b",), ("f",), ("d",)]
+    proposal = proposed("def f(x):\n    return x + k\nk = hash(2)", "y = f(1)")
+    assert proposal.edits.above == {1: "def f(x):\n    return x + k"}
+    assert [step.inputs for step in proposal.steps] == [(), ("k",)]
+
+
 def test_what_cannot_be_handed_over_is_used_in_one_step():
-    proposal = proposed("lines = open('x')", "first = next(lines)", "second = input(first)")
+    proposal = proposed("lines = open('x')", "first = next(lines)", "second = hash(first)")
     assert [step.cells for step in proposal.steps] == [(1, 2), (3,)]
     assert proposal.notes[0].message == (
         "cells 1 and 2 are one step: they use `lines`, which cannot be handed from step to step"
     )
 
 
+def test_a_file_is_written_and_read_in_one_step():
+    proposal = proposed(
+        "import pandas as pd",
+        "pd.DataFrame({'x': [1]}).to_csv('a.csv')",
+        "again = pd.read_csv('a.csv')",
+        "n = hash(again)",
+    )
+    assert [step.cells for step in proposal.steps] == [(2, 3), (4,)]
+    assert proposal.notes[0].message == "cells 2 and 3 are one step: they write and read the file a.csv"
+
+
 def test_seeded_random_numbers_are_drawn_in_one_step():
-    drawing = ("import random\nrandom.seed(1)", "a = random.random()", "b = input(1)", "c = random.random()")
+    drawing = ("import random\nrandom.seed(1)", "a = random.random()", "b = hash(1)", "c = random.random()")
     assert [step.cells for step in proposed(*drawing).steps] == [(2, 4)]
     assert [step.cells for step in proposed(*drawing[1:]).steps] == []
 
@@ -161,9 +182,25 @@ def test_a_model_and_its_optimizer_are_changed_in_one_step():
     assert proposal.steps[0].cells == (2, 3, 4)
 
 
+def test_a_view_is_changed_with_what_it_shows():
+    proposal = proposed(
+        "def work(x):\n    return x", "image = work(1)", "part = image[:3]\npart += 1", "n = work(image)"
+    )
+    assert [(step.cells, step.outputs) for step in proposal.steps] == [((2, 3), ("image",)), ((4,), ("n",))]
+
+
+def test_a_generator_of_random_numbers_goes_from_step_to_step():
+    proposal = proposed("import numpy as np", "rng = np.random.default_rng(1)", "a = rng.normal()", "b = rng.normal()")
+    assert [(step.inputs, step.outputs) for step in proposal.steps] == [
+        ((), ("rng",)),
+        (("rng=make_rng.rng",), ("rng", "a")),
+        (("rng=make_a.rng",), ("rng", "b")),
+    ]
+
+
 def test_cells_with_magics_stay_and_say_so():
-    proposal = proposed("!wget x", "%time rows = input(9)", "%%time\nn = input(rows)", "%%bash\nls", "%cd x\nm = n")
-    assert proposal.edits.sources[3] == "#| step: make_n -i rows -o n\nn = input(rows)"
+    proposal = proposed("!wget x", "%time rows = hash(9)", "%%time\nn = hash(rows)", "%%bash\nls", "%cd x\nm = n")
+    assert proposal.edits.sources[3] == "#| step: make_n -i rows -o n\nn = hash(rows)"
     assert [note.message for note in proposal.notes] == [
         "cell 1 stays as it is: it runs `!wget x`",
         "cell 4 stays as it is: it runs `%%bash`",
@@ -172,26 +209,61 @@ def test_cells_with_magics_stay_and_say_so():
 
 
 def test_what_reads_a_cell_that_stays_stays_too():
-    proposal = proposed("exec('rows = [1]')\nrows = input(2)", "n = input(rows)")
+    proposal = proposed("exec('rows = [1]')\nrows = hash(2)", "n = hash(rows)")
     assert proposal.steps == ()
     assert "its code is not all in its text" in proposal.notes[0].message
     assert "it reads `rows`, which cell 1 makes" in proposal.notes[1].message
 
 
+def test_what_is_built_from_changed_values_is_no_definition():
+    sources = (
+        "parts = []",
+        "parts.append(hash(1))",
+        "first, *rest = parts[0], 1",
+        "label = first",
+        "best = hash(label)",
+    )
+    proposal = proposed(*sources)
+    assert [(step.cells, step.outputs) for step in proposal.steps] == [((1, 2, 3, 4), ("label",)), ((5,), ("best",))]
+
+
+def test_a_notebook_that_cannot_be_divided_is_left_alone():
+    proposal = proposed("world = hash(1)", "world.a = 1", "world.b = 2", "world.c = world.a", "world.d = 4")
+    assert (proposal.steps, proposal.edits.sources) == ((), {})
+    assert proposal.notes[-1].message == (
+        "cells 1, 2, 3, 4 and 5 work on the same values, so that all of them would be one step"
+    )
+
+
+def test_huge_cells_and_star_imports_are_doubtful():
+    huge = "rows = hash(1)\n" + "rows += 1\n" * 200
+    proposal = proposed("from math import *", huge, "n = hash(rows)")
+    assert [note.message.partition(":")[0] for note in proposal.notes if note.code == "cannot-tell"] == [
+        "cell 1 imports all names of `math`",
+        "cell 2 has 202 lines and stays whole",
+    ]
+
+
+def test_a_cell_that_asks_at_the_keyboard_stays():
+    proposal = proposed("name = input('name?')", "rows = hash(name)")
+    assert proposal.steps == ()
+    assert proposal.notes[0].message == "cell 1 stays as it is: it asks at the keyboard, which no step can"
+
+
 def test_what_is_no_python_stays_and_the_rest_is_proposed():
-    proposal = proposed("print 'old'", "rows = input(9)", "n = input(rows)")
+    proposal = proposed("print 'old'", "rows = hash(9)", "n = hash(rows)")
     assert [step.cells for step in proposal.steps] == [(2,), (3,)]
     assert "cell 1 stays as it is: the code is not valid Python" in proposal.notes[0].message
     assert proposal.edits.sources[1] == "#| local\nprint 'old'"
 
 
 def test_cheap_cells_join_the_step_that_they_feed():
-    sources = ("rows = input(9)", "n = input(rows)", "m = input(n)")
+    sources = ("rows = hash(9)", "n = hash(rows)", "m = hash(n)")
     assert [step.cells for step in proposed(*sources, seconds={1: 20.0, 2: 0.5, 3: 30.0}).steps] == [(1, 2), (3,)]
 
 
 def test_steps_are_named_after_headings_tags_and_results():
-    sources = ("rows = input(9)", "n = input(rows)", "m = input(rows, 1)", "k = input(rows, 2)")
+    sources = ("rows = hash(9)", "n = hash(rows)", "m = hash(rows, 1)", "k = hash(rows, 2)")
     proposal = proposed(*sources, headings={1: "1. Load the **data**", 2: "Evaluate"}, tags={4: "block:Total"})
     assert [step.name for step in proposal.steps] == ["load_data", "make_n", "make_m", "total"]
     proposal = proposed(*sources, headings={1: "1. Load the **data**", 2: "Evaluate"})
@@ -201,7 +273,7 @@ def test_steps_are_named_after_headings_tags_and_results():
 
 
 def test_the_tags_of_kale_are_read():
-    sources = ("import math", "n = 3", "rows = input(n)", "rows.append(1)", "rows", "best = input(rows)")
+    sources = ("import math", "n = 3", "rows = hash(n)", "rows.append(1)", "rows", "best = hash(rows)")
     tags = {1: "imports", 2: "pipeline-parameters", 3: "block:load", 5: "skip", 6: "block:score prev:load"}
     proposal = proposed(*sources, tags=tags)
     assert [(step.name, step.cells, step.needs) for step in proposal.steps] == [

@@ -15,6 +15,7 @@ import pytest
 from command_in_process import said
 from hypothesis import given
 from hypothesis import strategies as st
+from magics_kernel import Kernel
 from notebook_author import write_notebook
 
 from nbpipe.authoring.notebook_edits import edit_notebook
@@ -150,13 +151,43 @@ def test_both_ways_are_run_and_compared(tmp_path):
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_what_differs_or_fails_is_told(tmp_path):
-    cells = ("import time\nstamps = [time.time()]", "gap = [stamps[0], time.time()]\nprint(gap)", "gap[5]")
+    cells = (
+        "import time, os",
+        "stamps = [time.time()]",
+        "level = [os.environ.get('SHLVL_OF_MINE')]",
+        "os.environ['SHLVL_OF_MINE'] = str(len(level))",
+        "seen = [os.environ.get('SHLVL_OF_MINE'), *level]\nprint(seen)",
+        "gap = [stamps[0], time.time()]\nprint(gap)",
+        "gap[5]",
+    )
     write_notebook(tmp_path / "n.ipynb", cells)
     done = whole(tmp_path, "propose", "n.ipynb", "--check", "--write")
     assert done.returncode == 1
-    assert "make_stamps.stamps: differs" in done.stdout
-    assert "the notebook's plain run failed in cell 3: IndexError" in done.stdout
+    assert "make_stamps.stamps: varies" in done.stdout
+    assert "cell 7 failed in the notebook's plain run: IndexError" in done.stdout
+    assert "make_seen.seen: differs (['1', None] in the notebook, [None, None] in the pipeline)" in done.stdout
+    assert "note: no step gets `os.environ['SHLVL_OF_MINE'] = str(len(level))`" in done.stderr
     assert "wrote n.ipynb" in done.stdout
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+def test_the_magic_shows_a_proposal_and_writes_it(tmp_path):
+    path = write_notebook(tmp_path / "n.ipynb", CELLS)
+    lab = Kernel(tmp_path, JPY_SESSION_NAME="n.ipynb")
+    try:
+        lab.run("load", "%load_ext nbpipe")
+        shown, error = lab.run("propose", "%nbpipe propose")
+        assert error == ""
+        assert "+#| step: make_rows -o rows" in shown
+        assert "nothing is written without --write; save the notebook first" in shown
+        assert "is for the command line" in lab.run("check", "%nbpipe propose --check")[1]
+        shown, error = lab.run("write", "%nbpipe propose --write")
+        assert error == ""
+        assert "n.ipynb changed on disk: reload it" in shown
+    finally:
+        lab.close()
+    assert '"#| step: make_total -i rows -o total' in path.read_text()
 
 
 VALUES = st.recursive(

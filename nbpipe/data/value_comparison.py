@@ -10,6 +10,7 @@ from typing import Any
 
 _PLAIN = (bool, int, str, bytes, type(None), range, slice, type(...))
 _SKIPPED = ("matplotlib", "ipywidgets", "IPython", "_io")
+_ADDRESSES = ("_stop_words_id",)
 _SHORT = reprlib.Repr()
 _SHORT.maxother = _SHORT.maxstring = 60
 
@@ -81,9 +82,10 @@ class _Comparison:
         if first.keys() != second.keys():
             return False
         pairs = [(first[key], second[key]) for key in first]
-        if type(first) is not dict:
-            # A subclass may hold more than its items.
-            pairs.append((getattr(first, "__dict__", None), getattr(second, "__dict__", None)))
+        states = [getattr(value, "__dict__", None) for value in (first, second)]
+        if all(states):
+            # A subclass may hold more than its items, and need not store it.
+            pairs.append((states[0], states[1]))
         return self.all(pairs)
 
     def code(self, first: Any, second: Any) -> bool:
@@ -135,8 +137,14 @@ class _Comparison:
         if any(isinstance(part, str) for part in parts):
             return bool(parts[0] == parts[1])
         lists = [tuple(list(item) if hasattr(item, "__next__") else item for item in part) for part in parts]
+        lists = [tuple(map(_without_addresses, part)) for part in lists]
         self.kept.append((parts, lists))
         return self.sequence(*lists)
+
+
+def _without_addresses(state: Any) -> Any:
+    """Return an object's state without what holds the address of another one, as scikit-learn's vectorizers have it."""
+    return {key: value for key, value in state.items() if key not in _ADDRESSES} if type(state) is dict else state
 
 
 def _same_type(first: Any, second: Any) -> bool:

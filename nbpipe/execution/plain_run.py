@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import DeadKernelError
 
 from nbpipe.data import private_directory
 
@@ -21,15 +21,14 @@ _TAGS = ("raises-exception", "skip-execution")
 
 @dataclass(frozen=True, slots=True)
 class PlainRun:
-    """The answers of the questions; ``failed`` is the number of the cell that failed, 0 if none did, ``error`` why."""
+    """The answers of the questions, and the errors of the cells that failed, by their numbers."""
 
     answers: tuple[Any, ...] = ()
-    failed: int = 0
-    error: str = ""
+    failed: Mapping[int, str] = field(default_factory=dict)
 
 
 def run_plainly(kernel: str, folder: str, cells: Sequence[tuple[int, str, tuple[str, ...], str]]) -> PlainRun:
-    """Run cells in a kernel of their own in a folder, up to the first that fails.
+    """Run all cells in a kernel of their own in a folder, also those below a cell that fails.
 
     A cell is its number, its source, its tags, and code with a question that runs after it, or an empty text.
     """
@@ -47,16 +46,20 @@ def run_plainly(kernel: str, folder: str, cells: Sequence[tuple[int, str, tuple[
     manager = AsyncKernelManager(
         kernel_name=kernel, transport="ipc", connection_file=f"{sockets}/kernel.json", ip=f"{sockets}/s"
     )
-    failed, error = 0, ""
+    resources = {"metadata": {"path": folder}}
+    failed: dict[int, str] = {}
     try:
-        NotebookClient(document, km=manager, timeout=None, resources={"metadata": {"path": folder}}).execute()
-    except (CellExecutionError, DeadKernelError) as raised:
-        ran = [place for place, cell in enumerate(listed) if cell["execution_count"] is not None or cell["outputs"]]
-        failed = numbers[ran[-1]] if ran else numbers[0]
-        error = f"{raised.ename}: {raised.evalue}" if isinstance(raised, CellExecutionError) else "its kernel died"
+        NotebookClient(document, km=manager, timeout=None, allow_errors=True, resources=resources).execute()
+    except DeadKernelError:
+        ran = [number for number, cell in zip(numbers, listed, strict=True) if cell["execution_count"] is not None]
+        failed[ran[-1] if ran else numbers[0]] = "its kernel died"
     finally:
         private_directory.remove(sockets)
-    return PlainRun(tuple(_answers(listed)), failed, error)
+    for number, cell in zip(numbers, listed, strict=True):
+        error = next((each for each in cell["outputs"] if each["output_type"] == "error"), None)
+        if error is not None and "raises-exception" not in cell["metadata"]["tags"]:
+            failed.setdefault(number, f"{error['ename']}: {error['evalue']}")
+    return PlainRun(tuple(_answers(listed)), failed)
 
 
 def _code_cell(source: str, tags: Sequence[str]) -> Any:

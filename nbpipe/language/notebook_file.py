@@ -146,7 +146,9 @@ def _upgraded(document: dict[str, Any], path: Path) -> dict[str, Any]:
     import nbformat
 
     try:
-        converted = nbformat.convert(nbformat.from_dict(document), 4)  # type: ignore[no-untyped-call]
+        # The reader joins the lines of texts that are written as lists.
+        read = nbformat.reader.reads(json.dumps(document))  # type: ignore[no-untyped-call]
+        converted = nbformat.convert(read, 4)  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001 - nbformat raises whatever its attribute look-ups meet
         raise NotebookUnreadable(
             f"{path} is format {version} and cannot be converted to format 4: {error}", _SAVE_AGAIN

@@ -59,7 +59,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ComparedValue:
-    """An output of a step compared with the plain run: ``equal``, ``differs`` or ``not compared``, and why."""
+    """An output of a step compared with the plain run; ``result`` is equal, differs, varies or not compared."""
 
     step: str
     output: str
@@ -71,17 +71,18 @@ class ComparedValue:
 class PipelineComparison:
     """The outputs of a pipeline compared with the notebook's plain run.
 
-    ``failed`` are the steps that failed, with their errors; ``failed_cell`` is the cell at which the plain run failed,
-    0 if it did not, ``error`` why. ``ran_again`` are the steps that a second run of the pipeline did not reuse.
+    ``failed`` are the steps that failed, with their errors; ``failed_cells`` are the cells that failed in the plain
+    run, with theirs; ``one_sided`` are the steps that failed in one of the two only. ``ran_again`` are the steps that a
+    second run of the pipeline did not reuse.
     """
 
     values: tuple[ComparedValue, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
-    failed_cell: int = 0
-    error: str = ""
+    failed_cells: Mapping[int, str] = field(default_factory=dict)
+    one_sided: tuple[str, ...] = ()
     ran_again: tuple[str, ...] = ()
 
     @property
     def differs(self) -> bool:
-        """Return whether a value differs, or one of the two runs failed."""
-        return bool(self.failed or self.failed_cell) or any(value.result == "differs" for value in self.values)
+        """Return whether a value differs, or a step fails in one of the two only."""
+        return bool(self.one_sided) or any(value.result == "differs" for value in self.values)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from nbpipe.proposal.cell_traits import RANDOM, CellTraits
+from nbpipe.proposal.cell_traits import FILE, RANDOM, CellTraits, is_state
 
 Group = tuple[int, ...]
 # A version of a name is known by the cell that made it.
@@ -24,6 +24,7 @@ class DataFlow:
         """Return the flow of values between cells, which are given in the notebook's order."""
         current: dict[str, int] = {}
         reads: dict[int, Versions] = {}
+        traits = _relevant(traits)
         for number, cell in traits.items():
             reads[number] = {name: current[name] for name in (cell.reads | cell.changes) if name in current}
             for name in cell.resets:
@@ -42,7 +43,17 @@ class DataFlow:
 
     def fleeting(self, number: int, name: str) -> bool:
         """Return whether a version of a name cannot be handed from step to step."""
-        return name.startswith(RANDOM) or name in self.traits[number].fleeting
+        return is_state(name) or name in self.traits[number].fleeting
+
+
+def _relevant(traits: Mapping[int, CellTraits]) -> dict[int, CellTraits]:
+    """Return the traits without changes of what neither the cell nor a later one reads: loop variables, mostly."""
+    read: frozenset[str] = frozenset()
+    kept: dict[int, CellTraits] = {}
+    for number, cell in reversed(list(traits.items())):
+        read |= cell.reads
+        kept[number] = replace(cell, changes=cell.changes & read, entangled=cell.entangled & read)
+    return dict(reversed(kept.items()))
 
 
 def steps_of(groups: Iterable[Group]) -> dict[int, Group]:
@@ -78,18 +89,25 @@ def clashes(flow: DataFlow, groups: Collection[Group]) -> Iterator[tuple[str, fr
                 if other is None or other == group:
                     continue
                 needs[group].add(other)
-                if (
-                    name in written
-                    or taken.setdefault(name, maker) != maker
-                    or flow.fleeting(maker, name)
-                    or outputs_of(flow, other)[name] != maker
+                if flow.fleeting(maker, name):
+                    yield _shared_use(name), frozenset([group, other])
+                elif (
+                    name in written or taken.setdefault(name, maker) != maker or outputs_of(flow, other)[name] != maker
                 ):
-                    yield name, frozenset([group, other])
+                    yield f"they use several versions of `{name}`", frozenset([group, other])
             written |= flow.traits[number].writes
             yield from _torn(flow, owner, number)
     cycle = _cycle(needs)
     if cycle:
-        yield "", frozenset(cycle)
+        yield "they need each other", frozenset(cycle)
+
+
+def _shared_use(name: str) -> str:
+    if name.startswith(RANDOM):
+        return f"they draw from the same {name}"
+    if name.startswith(FILE):
+        return f"they write and read the {name}"
+    return f"they use `{name}`, which cannot be handed from step to step"
 
 
 def _torn(flow: DataFlow, owner: Mapping[int, Group], number: int) -> Iterator[tuple[str, frozenset[Group]]]:
@@ -98,7 +116,8 @@ def _torn(flow: DataFlow, owner: Mapping[int, Group], number: int) -> Iterator[t
     names = sorted(flow.traits[number].entangled & versions.keys())
     makers = {owner[versions[name]] for name in names if versions[name] in owner}
     if len(makers) > 1:
-        yield "` and `".join(names), frozenset([*makers, owner[number]])
+        listed = ", ".join(f"`{name}`" for name in names)
+        yield f"they change {listed}, of which one may contain another", frozenset([*makers, owner[number]])
 
 
 def _cycle(needs: Mapping[Group, Collection[Group]]) -> list[Group]:
@@ -126,11 +145,11 @@ def merged(groups: Iterable[Group], together: Collection[Group]) -> list[Group]:
 
 
 def settled(flow: DataFlow, groups: Sequence[Group]) -> tuple[list[Group], list[tuple[str, Group]]]:
-    """Return the groups with all clashes removed by merging, and the merges: the name that needed it, and the group."""
+    """Return the groups with all clashes removed by merging, and the merges: the reason, and the group."""
     current, merges = sorted(groups), list[tuple[str, Group]]()
     while clash := next(clashes(flow, current), None):
-        name, together = clash
-        merges.append((name, tuple(sorted(number for group in together for number in group))))
+        reason, together = clash
+        merges.append((reason, tuple(sorted(number for group in together for number in group))))
         current = merged(current, together)
     return current, merges
 

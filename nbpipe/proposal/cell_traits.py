@@ -9,24 +9,31 @@ from dataclasses import dataclass, field
 
 from nbpipe.errors import BadPipeline
 from nbpipe.language.callables import Callables
-from nbpipe.language.definitions import SharedDefinitions
-from nbpipe.language.mutation_analysis import outside_functions
+from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions
+from nbpipe.language.file_references import assigned_paths, file_references
+from nbpipe.language.mutation_analysis import changed_in_place, outside_functions
 from nbpipe.language.name_analysis import NameUsage, magic_texts, name_usage
 from nbpipe.language.object_effects import NOTHING, Origins
 from nbpipe.language.object_flow import ObjectFlow
 from nbpipe.language.qualified_names import root_of
 from nbpipe.proposal.suspected_changes import GENERATORS, sharing, suspected_changes
 
-# A pseudo-name for the state of a library's random numbers: steps cannot hand it on.
+# Pseudo-names for what steps cannot hand on: the state of a library's random numbers, and files.
 RANDOM = "random numbers of "
+FILE = "file "
 _MOVABLE_MAGICS = frozenset({"matplotlib", "config", "load_ext", "reload_ext", "autoreload", "precision"})
 _KEPT_MAGICS = frozenset({"time", "timeit"})
 _DYNAMIC = frozenset({"exec", "eval", "globals", "locals"})
+_ASKING = frozenset({"input", "raw_input", "getpass"})
 _PLOTTING = frozenset({"matplotlib", "pylab", "seaborn", "plotly", "altair", "bokeh", "folium", "IPython", "graphviz"})
 # What these return exists only in the kernel that called them.
-_FLEETING = frozenset({"iter", "zip", "map", "filter", "enumerate", "reversed", "open", "connect", "cursor", "urlopen",
-                       "Thread", "Lock", "Pool", "Popen", "socket", "Session", "tqdm", "reader", "writer", "subplots",
-                       "subplot", "figure", "gca", "gcf", "add_subplot"})  # fmt: skip
+_FLEETING = frozenset(
+    {"iter", "zip", "map", "filter", "enumerate", "reversed", "open", "connect", "cursor", "urlopen", "Thread", "Lock",
+     "Pool", "Popen", "socket", "Session", "tqdm", "reader", "writer", "subplots", "subplot", "figure", "gca", "gcf",
+     "add_subplot", "add_axes", "axes", "twinx", "plot", "scatter", "imshow", "hist", "bar", "barh", "errorbar",
+     "contour", "contourf", "pcolormesh", "plot_surface", "quiver", "streamplot", "colorbar", "legend", "text",
+     "annotate", "FuncAnimation"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,8 @@ class CellTraits:
 
     ``moved`` are the statements that go to a cell of their own above it, ``code`` are the others. ``fleeting`` names
     cannot be outputs. ``results`` are the names that the code binds, in order. ``resets`` are random numbers that a
-    cell of settings seeds. ``entangled`` names are changed together, because their objects contain each other.
+    cell of settings seeds. ``entangled`` names are changed together, because their objects contain each other;
+    ``drawn`` are generators of random numbers.
     """
 
     number: int
@@ -51,6 +59,7 @@ class CellTraits:
     calls: bool = False
     resets: frozenset[str] = frozenset()
     entangled: frozenset[str] = frozenset()
+    drawn: frozenset[str] = frozenset()
 
     @property
     def writes(self) -> frozenset[str]:
@@ -81,6 +90,7 @@ class TraitReader:
     seeded: set[str] = field(default_factory=set)
     generators: set[str] = field(default_factory=set)
     fleeting: set[str] = field(default_factory=set)
+    paths: dict[str, str] = field(default_factory=dict)
     keeps: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _used: Counter[str] = field(default_factory=Counter)
     _spoiled: dict[str, bool] = field(default_factory=dict)
@@ -98,11 +108,23 @@ class TraitReader:
     def is_definition(self, name: str) -> bool:
         """Return whether steps can get a name as a definition."""
         if name not in self._spoiled:
+            # For definitions that need each other.
+            self._spoiled[name] = False
             try:
-                self._spoiled[name] = not self.shared.find(name)
+                items = self.shared.find(name)
+                self._spoiled[name] = not items or any(map(self._is_computed, items))
             except BadPipeline:
                 self._spoiled[name] = True
         return not self._spoiled[name]
+
+    def _is_computed(self, item: AnalysedDefinition) -> bool:
+        """Return whether a value is built from what cells compute or change."""
+        if not item.constant and not item.definition.is_value:
+            return False
+        return any(
+            not self.is_definition(name) if name in self.shared.by_name else name in self.shared.explored
+            for name in item.now | item.later
+        )
 
     # One cell
 
@@ -112,23 +134,46 @@ class TraitReader:
         if not code:
             return CellTraits(number, tuple(moved), resets=frozenset(seeded))
         usage = name_usage(code)
+        # Definitions that cannot be moved out are values of the step.
+        self._spoiled |= dict.fromkeys(usage.binds & self.shared.by_name.keys(), True)
         reads = self._closed(usage.early | (usage.later - usage.binds) | usage.unsure)
-        if any(root_of(node) in _DYNAMIC and root_of(node) not in self.shared.by_name for node in _calls(code)):
-            obstacle = obstacle or "its code is not all in its text (exec, eval, globals, locals)"
-        if usage.stars and any(isinstance(each, ast.ImportFrom) for each in code):
-            obstacle = obstacle or "it has an import of all names"
-        effects = self._follow(code, number)
-        binds = usage.binds | usage.assigned | effects.random.keys()
-        reads |= {name for name, continued in effects.random.items() if continued}
-        results = _results(code)
+        obstacle = obstacle or self._obstacle(code, usage)
         self._note(code)
+        effects = self._follow(code, number)
+        written, opened = self._files(statements, code, usage)
+        binds = usage.binds | usage.assigned | effects.random.keys() | written
+        reads |= {name for name, continued in effects.random.items() if continued} | opened
+        results = _results(code)
         fleeting = frozenset(name for name in binds if name in self.fleeting)
         return CellTraits(
             number, tuple(moved), tuple(code), frozenset(reads - self._own_definitions(moved)), frozenset(binds),
             effects.changes - binds, fleeting, results, obstacle, self._plots(code),
             any(isinstance(node, ast.Call) for each in code for node in ast.walk(each)),
             entangled=effects.entangled,
+            drawn=frozenset(self.generators & (usage.early | usage.later | usage.unsure)),
         )  # fmt: skip
+
+    def _obstacle(self, code: Sequence[ast.stmt], usage: NameUsage) -> str:
+        """Return why nbpipe cannot know what code does, or why it cannot run in a step."""
+        own = {**self.shared.names.functions, **self.shared.names.classes}
+        used = [own[name] for name in sorted(usage.early | usage.later) if name in own]
+        called = {root_of(node) for node in _calls([*code, *used])} - self.shared.by_name.keys()
+        if called & _DYNAMIC:
+            return "its code is not all in its text (exec, eval, globals, locals)"
+        if called & _ASKING:
+            return "it asks at the keyboard, which no step can"
+        return "it has an import of all names" if usage.stars else ""
+
+    def _files(
+        self, statements: Sequence[ast.stmt], code: Sequence[ast.stmt], usage: NameUsage
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the files that the code writes and reads, itself or in functions that it uses, as pseudo-names."""
+        self.paths = assigned_paths(statements, self.paths)
+        functions = self.shared.names.functions
+        used = [functions[name] for name in sorted(usage.early | usage.later) if name in functions]
+        found = file_references([*code, *used], self.paths)
+        written = frozenset(FILE + each.path for each in found if each.writes)
+        return written, frozenset(FILE + each.path for each in found if not each.writes) - written
 
     def _own_definitions(self, moved: Iterable[ast.stmt]) -> frozenset[str]:
         return name_usage(moved).binds
@@ -166,9 +211,14 @@ class TraitReader:
         if len(statements) == 1:
             return True
         usage = name_usage([statement])
-        if usage.binds & own or usage.needs & own or usage.unsure & own or not _stands_alone(statement, statements):
+        is_function = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        # What a function needs when it is called need not be there when it is defined.
+        needed = usage.early if is_function else usage.needs | usage.unsure
+        if any(name in self.names and not self.is_definition(name) for name in needed):
             return False
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or not usage.binds:
+        if usage.binds & own or needed & own or not _stands_alone(statement, statements):
+            return False
+        if is_function or not usage.binds:
             return not _seeds(statement)
         here = name_usage(statements)
         elsewhere = {name for name in usage.binds if self._used[name] > 0 and not _only_here(name, here, self._used)}
@@ -203,7 +253,8 @@ class TraitReader:
         generators = self.generators & (used.early | used.later | used.unsure)
         origins = {change.origin for change in flow.changes if change.origin[0] == "value"}
         origins = origins.union(*(self.names.get(name, NOTHING) for name in (*suspected, *generators)))
-        roots = {name for name in (*suspected, *generators) if name not in imports}
+        changed = {name for statement in code for name in changed_in_place(statement) if self.keeps.get(name)}
+        roots = {name for name in (*suspected, *generators, *changed) if name not in imports}
         alike = [self._entangled([name for name in self.names if origin in self.names[name]]) for origin in origins]
         alike += [self._entangled([name]) for name in roots]
         seeds = {change.origin[1] for change in flow.changes if change.origin[0] == "random"}
@@ -244,10 +295,11 @@ class TraitReader:
         called = root_of(value.func) if isinstance(value, ast.Call) else ""
         called = value.func.attr if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) else called
         fleeting = called in _FLEETING or isinstance(value, ast.GeneratorExp)
+        definitions = [name for name in self.shared.by_name if self.is_definition(name)]
         for name in names:
             (self.fleeting.add if fleeting else self.fleeting.discard)(name)
             (self.generators.add if called in GENERATORS else self.generators.discard)(name)
-            kept = sharing(value, self.shared.names.imports, self.shared.by_name)
+            kept = sharing(value, self.shared.names.imports, definitions, self.shared.names.classes)
             self.keeps[name] = set(kept) - {name}
 
     def _plots(self, code: Sequence[ast.stmt]) -> bool:
@@ -257,6 +309,11 @@ class TraitReader:
             or (isinstance(node, ast.Attribute) and node.attr in ("plot", "hist", "boxplot", "savefig"))
             for node in _calls(code)
         )  # fmt: skip
+
+
+def is_state(name: str) -> bool:
+    """Return whether this is a pseudo-name, which no step can have as an input or output."""
+    return name.startswith((RANDOM, FILE))
 
 
 def _calls(code: Sequence[ast.stmt]) -> list[ast.expr]:

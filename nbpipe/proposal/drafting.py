@@ -9,7 +9,7 @@ from nbpipe.model.proposals import CellEdits, ProposedStep
 from nbpipe.proposal.cell_groups import DataFlow, Group, inputs_of, outputs_of, steps_of
 from nbpipe.proposal.cell_tags import CellTags
 from nbpipe.proposal.cell_text import continuation, declaration, moved_source, step_source
-from nbpipe.proposal.cell_traits import RANDOM
+from nbpipe.proposal.cell_traits import is_state
 from nbpipe.proposal.notebook_outline import OutlineCell
 from nbpipe.proposal.step_names import step_name
 
@@ -61,7 +61,7 @@ class Drafter:
         owner = steps_of(groups)
         inputs: list[str] = []
         for name, maker in sorted(inputs_of(self.flow, group).items()):
-            if maker not in owner or name.startswith(RANDOM):
+            if maker not in owner or is_state(name):
                 continue
             makers = [other for other in groups if other != group and name in outputs[other]]
             inputs.append(name if len(makers) == 1 else f"{name}={names[owner[maker]]}.{name}")
@@ -88,14 +88,15 @@ class Drafter:
         }
         owner = steps_of(groups)
         taken = {name for name, maker in inputs_of(self.flow, group).items() if maker in owner}
-        read |= {name for number in group for name in self.flow.traits[number].changes & taken}
-        able = [name for name in last if name in read and not self.flow.fleeting(last[name], name)]
-        if not able:
-            results = [name for number in group for name in self.flow.traits[number].results]
-            able = [name for name in dict.fromkeys(results) if not self.flow.fleeting(last.get(name, group[-1]), name)]
-            able = [name for name in able if name in last][-1:]
+        changed = {name for number in group for name in self.flow.traits[number].changes & taken}
+        results = [name for number in group for name in self.flow.traits[number].results if name in last]
+        kept = [name for name in results if not self.flow.fleeting(last[name], name)]
+        read = {name for name in read if not self.flow.fleeting(last[name], name)}
+        # What is only changed by the way, such as a generator of random numbers, is no result.
+        read |= set() if read - changed else set(kept[-1:])
+        able = [name for name in last if name in read | changed and not self.flow.fleeting(last[name], name)]
         order = {name: place for place, name in enumerate(self._order(group))}
-        return tuple(sorted(able, key=lambda name: (order.get(name, len(order)), name)))
+        return tuple(sorted(able, key=lambda name: (order.get(name, -1), name)))
 
     def _order(self, group: Group) -> list[str]:
         return list(dict.fromkeys(name for number in group for name in self.flow.traits[number].results))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import FileBetweenSteps, Refused, SourceLocation
 from nbpipe.language.definitions import collect_definitions
@@ -18,14 +18,15 @@ from nbpipe.model.proposals import CellEdits, Proposal, ProposedStep
 from nbpipe.planning.graph import build_graph
 from nbpipe.proposal.cell_groups import DataFlow, Group
 from nbpipe.proposal.cell_tags import CellTags, with_earlier_steps
-from nbpipe.proposal.cell_traits import RANDOM, CellTraits, TraitReader
+from nbpipe.proposal.cell_traits import CellTraits, TraitReader
+from nbpipe.proposal.doubts import UNTOLD, doubts, is_divided, undivided
 from nbpipe.proposal.drafting import Drafter
 from nbpipe.proposal.notebook_outline import OutlineCell
 from nbpipe.proposal.step_cells import Selection, Selector
 
 MERGED = "merged-cells"
 ORDINARY = "left-ordinary"
-UNTOLD = "cannot-tell"
+_UNSETTLED = "no division into steps was found that gives the same results"
 _TELLING = (HIDDEN_CHANGE,)
 _STOPPED = re.compile(r"\s*%%(?!time\b)")
 _ASSIGNED = re.compile(r"^([^\W\d]\w*)\s*(?::[^=\n]+)?=(?!=)", re.MULTILINE)
@@ -60,9 +61,11 @@ def proposal_for(
         steps, edits = drafter.draft(selection.groups)
         reading, former = _parsed(edits, cells, more_settings)
         if not steps or not _wish(wishes, reading, steps, former, check):
-            return Proposal(steps, edits, _notes(selection, wishes))
-    return Proposal((), CellEdits(), (PipelineWarning(UNTOLD, "no division into steps was found that gives the same "
-                                                      "results", "Mark steps by hand."),))  # fmt: skip
+            notes = [*_notes(selection, wishes), *doubts(steps, cells)]
+            if not is_divided(steps, tags):
+                return Proposal((), CellEdits(), (*notes, undivided(steps[0])))
+            return Proposal(steps, edits, (*notes, *(_located(reading.warnings, former) if steps else ())))
+    return Proposal((), CellEdits(), (PipelineWarning(UNTOLD, _UNSETTLED, "Mark steps by hand."),))
 
 
 def _traits(
@@ -164,21 +167,26 @@ def _notes(selection: Selection, wishes: _Wishes) -> tuple[PipelineWarning, ...]
     notes: list[PipelineWarning] = []
     for together, why in zip(wishes.joined, wishes.reasons, strict=True):
         notes.append(_merge_note(tuple(sorted(together)), why))
-    for name, group in _last_merges(selection):
-        why = f"they use `{name}`, which cannot be handed from step to step" if name else "they need each other"
-        why = f"they draw from the same {name}" if name.startswith(RANDOM) else why
-        notes.append(_merge_note(group, why))
+    notes += [_merge_note(group, why) for why, group in _last_merges(selection)]
     for number, why in sorted(selection.ordinary.items()):
         if why:
             notes.append(PipelineWarning(ORDINARY, f"cell {number} stays as it is: {why}", "", SourceLocation(number)))
     return tuple(dict.fromkeys(notes))
 
 
+def _located(warnings: Sequence[PipelineWarning], former: Mapping[int, int]) -> list[PipelineWarning]:
+    """Return what a plan of the proposal will warn of, by the numbers of the cells as they are."""
+    return [
+        replace(warned, place=SourceLocation(former.get(warned.place.cell or 0), step=warned.place.step))
+        for warned in warnings
+    ]
+
+
 def _last_merges(selection: Selection) -> list[tuple[str, Group]]:
     """Return the merges without those that later ones contain."""
     merges = list(selection.merges)
     return [
-        (name, group) for place, (name, group) in enumerate(merges)
+        (why, group) for place, (why, group) in enumerate(merges)
         if not any(set(group) < set(later) for _, later in merges[place + 1 :])
     ]  # fmt: skip
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nbpipe.proposal.cell_groups import DataFlow, Group, inputs_of, is_settled, merged, settled
 from nbpipe.proposal.cell_tags import CellTags
-from nbpipe.proposal.cell_traits import RANDOM, CellTraits
+from nbpipe.proposal.cell_traits import RANDOM
 from nbpipe.proposal.notebook_outline import OutlineCell
 
 # A cell that took less is no step of its own, if a neighbour can take it.
@@ -87,13 +87,16 @@ class Selector:
         if any(reader not in ordinary for reader in readers):
             return True
         outputs = [name for name in traits.results if name not in traits.fleeting]
+        outputs += [name for name, maker in self.flow.reads[number].items()
+                    if name in traits.changes and not self.flow.fleeting(maker, name)]  # fmt: skip
         if seconds is not None and seconds >= LONG_SECONDS:
             return bool(outputs)
         if seconds is not None and seconds < _SMALL:
             return False
         if readers:
-            return traits.calls and any(reader in readers for reader in readers)
-        return bool(outputs) and traits.calls and not traits.plots and bool(self.flow.reads[number])
+            return traits.calls or bool(traits.changes)
+        works = traits.calls or bool(traits.changes)
+        return bool(outputs) and works and not traits.plots and bool(self.flow.reads[number])
 
     def _tagged(self) -> list[list[int]]:
         by_name: dict[str, list[int]] = {}
@@ -126,7 +129,10 @@ class Selector:
         """Return whether a group works on what an earlier one has made: changes it, or binds its name again."""
         if self._seconds(group) >= LONG_SECONDS and self._seconds(earlier) >= LONG_SECONDS:
             return False
-        written = {name for number in group for name in self.flow.traits[number].writes}
+        # A generator of random numbers goes from step to step.
+        written = {
+            name for number in group for name in self.flow.traits[number].writes - self.flow.traits[number].drawn
+        }
         return any(maker in earlier and name in written for name, maker in inputs_of(self.flow, group).items())
 
     def _is_small(self, earlier: Group, group: Group) -> bool:
@@ -153,8 +159,3 @@ class Selector:
 
     def _seconds(self, group: Group) -> float:
         return sum(self.cells[number].seconds or 0.0 for number in group)
-
-
-def has_computation(traits: Mapping[int, CellTraits]) -> bool:
-    """Return whether any cell does more than set up."""
-    return any(cell.code for cell in traits.values())

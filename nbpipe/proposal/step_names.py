@@ -38,8 +38,7 @@ def usable(name: str) -> bool:
 def step_name(tag: str | None, heading: str, results: Sequence[str], taken: Collection[str], number: int) -> str:
     """Return a name for a step that is not among those ``taken``: its tag, its heading, its main result, its cell."""
     main = results[-1].strip("_").lower() if results else ""
-    candidates = [tag or "", heading_name(heading), f"make_{main}" if usable(main) else "", f"cell_{number}"]
-    free = [name for name in candidates if usable(name) and name not in taken]
-    return free[0] if free else next(
-        name for count in range(2, 10_000) if (name := f"cell_{number}_{count}") not in taken
-    )  # fmt: skip
+    wanted = [tag or "", heading_name(heading), f"make_{main}" if usable(main) else "", f"cell_{number}"]
+    names = [name for name in wanted if usable(name)]
+    again = (f"{names[0]}_{count}" for count in range(2, 10_000))
+    return next(name for name in (*names[:-1], *again) if name not in taken) if len(names) > 1 else names[0]

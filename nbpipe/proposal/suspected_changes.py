@@ -6,8 +6,9 @@ A proposal takes a suspicion for a change: that costs a step, never a result.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
+from nbpipe.language.known_calls import VIEWS
 from nbpipe.language.mutation_analysis import outside_functions
 from nbpipe.language.qualified_names import root_of
 
@@ -29,6 +30,9 @@ _SHOWING = frozenset(
 _ACTING = ("fit", "train", "compile", "add", "append", "update", "set", "insert", "remove", "load", "reset", "register",
            "build", "step", "partial", "put", "push", "pop", "delete", "drop", "init", "seed", "execute", "commit",
            "backward", "eval", "to_", "apply_", "run", "learn")  # fmt: skip
+_COPYING = frozenset({"pandas", "numpy", "datetime", "collections", "pathlib", "decimal"})
+# All other estimators of scikit-learn fit copies of those that they are made of.
+_FITTING_PARTS = frozenset({"Pipeline", "FeatureUnion", "make_pipeline"})
 GENERATORS = frozenset({"default_rng", "RandomState", "Random", "Generator"})
 
 
@@ -98,18 +102,60 @@ def _is_direct(node: ast.expr) -> bool:
     return isinstance(node, ast.Name)
 
 
-def sharing(value: ast.expr, imports: Mapping[str, str], classes: Iterable[str]) -> frozenset[str]:
-    """Return the names whose objects the result of a constructor's call may keep."""
-    if not isinstance(value, ast.Call):
-        return frozenset()
-    name = value.func.attr if isinstance(value.func, ast.Attribute) else root_of(value.func)
-    constructs = name[:1].isupper() and not name.isupper()
-    if not constructs or imports.get(root_of(value.func), "").partition(".")[0] in ("pandas", "numpy", "datetime"):
-        return frozenset()
-    nodes = [node for part in (*value.args, *(item.value for item in value.keywords)) for node in ast.walk(part)]
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    return frozenset(
-        node.id for node in nodes
-        if isinstance(node, ast.Name) and id(node) not in called and node.id not in imports
-        and node.id not in set(classes)
-    )  # fmt: skip
+def sharing(
+    value: ast.expr, imports: Mapping[str, str], known: Container[str], classes: Mapping[str, ast.ClassDef]
+) -> frozenset[str]:
+    """Return the names whose objects a value may keep: what a constructor is given, or what it is a part or view of.
+
+    ``known`` are definitions, ``classes`` those of them that are classes of the notebook.
+    """
+    if _is_part(value):
+        names = [root_of(value)]
+    elif isinstance(value, ast.Call):
+        names = list(_given(value, imports, classes))
+    else:
+        names = []
+    return frozenset(name for name in names if name and name not in imports and name not in known)
+
+
+def _is_part(value: ast.expr) -> bool:
+    if isinstance(value, ast.Call):
+        return isinstance(value.func, ast.Attribute) and value.func.attr in VIEWS and _is_direct(value.func.value)
+    return isinstance(value, ast.Subscript | ast.Attribute) and _is_direct(value)
+
+
+def _given(call: ast.Call, imports: Mapping[str, str], classes: Mapping[str, ast.ClassDef]) -> Iterator[str]:
+    """Yield the names that a constructor is given and may keep."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else root_of(call.func)
+    library = imports.get(root_of(call.func), "").partition(".")[0]
+    constructs = (name[:1].isupper() and not name.isupper()) or name == "make_pipeline"
+    if not constructs or library in _COPYING or (library == "sklearn" and name not in _FITTING_PARTS):
+        return
+    kept = _kept(classes[name]) if name in classes else None
+    given = [*((None, value) for value in call.args), *((item.arg, item.value) for item in call.keywords)]
+    for place, (keyword, value) in enumerate(given):
+        if kept is not None and not {place, keyword} & kept:
+            continue
+        nodes = list(ast.walk(value))
+        called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+        yield from (node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called)
+
+
+def _kept(node: ast.ClassDef) -> set[int | str | None] | None:
+    """Return the arguments, by place and by name, that a class's constructor may keep; None if any."""
+    made = next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None)
+    if made is None:
+        return None
+    values = [each.value for each in ast.walk(made) if isinstance(each, ast.Assign | ast.AnnAssign) and each.value]
+    own = {part.id for value in values for part in ast.walk(value) if isinstance(part, ast.Name)}
+    # rng in `self.w = rng.normal(3)` is used, not kept.
+    own -= {root_of(value) for value in values if isinstance(value, ast.Call)} - {
+        part.id for value in values for part in _arguments(value) if isinstance(part, ast.Name)
+    }
+    places = [each.arg for each in (*made.args.posonlyargs, *made.args.args)][1:]
+    return {*own, *(place for place, name in enumerate(places) if name in own)}
+
+
+def _arguments(value: ast.expr) -> list[ast.AST]:
+    calls = [value.args, [item.value for item in value.keywords]] if isinstance(value, ast.Call) else [[value]]
+    return [node for group in calls for each in group for node in ast.walk(each)]

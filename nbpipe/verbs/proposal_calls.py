@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbpipe.authoring.measured_times import measured_times
 from nbpipe.authoring.notebook_edits import edit_notebook
-from nbpipe.errors import BadPipeline, BadUsage, NotebookUnreadable
+from nbpipe.errors import BadPipeline, BadUsage, NotebookUnreadable, Refusals, Refused
 from nbpipe.language.directives import marker
 from nbpipe.language.notebook_file import NotebookFile, read_notebook
 from nbpipe.language.notebook_parser import parse_cells
@@ -51,7 +51,12 @@ def propose(invocation: Invocation, caller: Caller) -> ProposalResponse:
     if document.get("nbformat") != 4:
         raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
     request = caller.request()
-    proposal = proposal_for(outline(document, saved.cells, measured_times(document)), request.more_settings)
+    outlined = outline(document, saved.cells, measured_times(document))
+    proposal = proposal_for(
+        outlined,
+        request.more_settings,
+        lambda reading: _plan_errors(caller, dataclasses.replace(request, reading=reading)),
+    )
     compares = invocation[options.COMPARE] and bool(proposal.steps)
     comparison = _compared(saved, proposal, request) if compares else None
     writes = invocation[options.WRITE] and bool(proposal.edits)
@@ -60,13 +65,21 @@ def propose(invocation: Invocation, caller: Caller) -> ProposalResponse:
     return ProposalResponse(path, saved.cells, proposal, writes, comparison)
 
 
+def _plan_errors(caller: Caller, request: PipelineRequest) -> list[Refused]:
+    """Return the errors of a plan that concern a cell."""
+    try:
+        _, errors = caller.workspace.plans.pin_rest(request)
+    except Refused as error:
+        errors = (error,)
+    except Refusals as several:
+        errors = tuple(several.errors)
+    return [error for error in errors if error.place.cell is not None]
+
+
 def _compared(saved: NotebookFile, proposal: Proposal, request: PipelineRequest) -> PipelineComparison:
     edited, _ = proposal.edits.applied(saved.cells)
     reading = parse_cells(edited, request.more_settings)
-    last_cells: dict[int, list[str]] = {}
-    for step in proposal.steps:
-        last_cells.setdefault(step.cells[-1], []).append(step.name)
-    return compare_with_plain_run(dataclasses.replace(request, reading=reading), saved.cells, last_cells)
+    return compare_with_plain_run(dataclasses.replace(request, reading=reading), saved.cells, proposal.steps)
 
 
 def _require_plain(saved: NotebookFile) -> None:

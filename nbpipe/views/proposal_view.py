@@ -74,17 +74,20 @@ def comparison_lines(comparison: PipelineComparison) -> list[str]:
         for value in comparison.values
     ]
     told += [one_line(f"step {name} failed: {error}") for name, error in comparison.failed.items()]
-    if comparison.failed_cell:
-        told.append(one_line(f"the notebook's plain run failed in cell {comparison.failed_cell}: {comparison.error}"))
+    told += [
+        one_line(f"cell {number} failed in the notebook's plain run: {error}")
+        for number, error in comparison.failed_cells.items()
+    ]
     if comparison.ran_again:
         told.append(f"a second run did not reuse: {', '.join(comparison.ran_again)}")
     results = [value.result for value in comparison.values]
-    counts = [f"{results.count(word)} {word}" for word in ("equal", "differs", "not compared") if word in results]
+    counts = [
+        f"{results.count(word)} {word}" for word in ("equal", "differs", "varies", "not compared") if word in results
+    ]
     return [*told, f"compared with the plain run: {', '.join(counts) or 'nothing'}"]
 
 
 def _comparison_object(comparison: PipelineComparison) -> dict[str, Any]:
-    plain = {"cell": comparison.failed_cell, "error": comparison.error} if comparison.failed_cell else None
     return {
         "equal": not comparison.differs,
         "values": [
@@ -92,7 +95,8 @@ def _comparison_object(comparison: PipelineComparison) -> dict[str, Any]:
             for value in comparison.values
         ],
         "failed": dict(comparison.failed),
-        "plain_failure": plain,
+        "failed_cells": [{"cell": number, "error": error} for number, error in comparison.failed_cells.items()],
+        "one_sided": list(comparison.one_sided),
         "ran_again": list(comparison.ran_again),
     }
 

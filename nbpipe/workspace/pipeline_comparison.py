@@ -12,7 +12,7 @@ from nbpipe.compute import worker_entry_points
 from nbpipe.data import private_directory
 from nbpipe.entry_points import load_entry_point
 from nbpipe.model import Artifact, Cell, ExecutionRecord, Status
-from nbpipe.model.proposals import ComparedValue, PipelineComparison
+from nbpipe.model.proposals import ComparedValue, PipelineComparison, ProposedStep
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.submission import RunOptions
@@ -21,9 +21,10 @@ from nbpipe.workspace.workspace import Workspace
 
 _DONE = (Status.SUCCEEDED, Status.REUSED)
 _KERNEL = "python3"
+# What differs is kept, so that a second plain run can tell whether it does so anyway.
 _QUESTION = """\
 def _nbpipe_compare(text):
-    import json, pathlib, types
+    import json, pathlib, pickle, types
     payload = json.loads(text)
     try:
         from nbpipe.data import notebook_classes as classes, formats, shared_objects
@@ -37,7 +38,17 @@ def _nbpipe_compare(text):
     for name, path, format in payload["outputs"]:
         try:
             stored = formats.load(pathlib.Path(path), format, together)
-            result, detail = comparison.compare(globals()[name], stored)
+            value = globals()[name]
+            result, detail = comparison.compare(value, stored)
+            kept = pathlib.Path(payload["kept"]) / f"{payload['step']}.{name}"
+            if kept.exists():
+                with kept.open("rb") as file:
+                    before = pickle.load(file)
+                if comparison.compare(value, before)[0] == "differs":
+                    result, detail = "varies", "it differs from one plain run to the next, too"
+            elif result == "differs":
+                with kept.open("wb") as file:
+                    pickle.dump(value, file)
         except Exception as error:
             result, detail = "not compared", f"{type(error).__name__}: {error}"[:200]
         answers.append([payload["step"], name, result, detail])
@@ -49,12 +60,11 @@ del _nbpipe_compare
 
 
 def compare_with_plain_run(
-    request: PipelineRequest, plain: Sequence[Cell], last_cells: Mapping[int, Sequence[str]]
+    request: PipelineRequest, plain: Sequence[Cell], steps: Sequence[ProposedStep]
 ) -> PipelineComparison:
     """Run the pipeline of a request in a temporary workspace, then the cells ``plain`` in one kernel, and compare.
 
-    ``last_cells`` are the cells after which steps are done, with the names of these steps. Both runs start in the
-    notebook's folder.
+    ``steps`` tell which of these cells each step consists of. Both runs start in the notebook's folder.
     """
     folder = private_directory.make(private_directory.HERE)
     try:
@@ -63,16 +73,24 @@ def compare_with_plain_run(
             again = execute_run(workspace, request, RunOptions(keep_going=True))
             records = {record.step: record for record in report.steps}
             questions = {
-                cell: "\n".join(_question(records[name], request, workspace) for name in steps if name in records)
-                for cell, steps in last_cells.items()
+                step.cells[-1]: _question(records[step.name], request, workspace)
+                for step in steps
+                if step.name in records
             }
             plain_run = _plain_run(request, plain, questions)
+            if "differs" in [result for each in plain_run.answers for _, _, result, _ in each]:
+                # The time, or random numbers without a seed.
+                plain_run = _plain_run(request, plain, questions)
     finally:
         private_directory.remove(folder)
     failed = {name: _failure(record) for name, record in records.items() if record.status not in _DONE}
+    skipped = {name for name, record in records.items() if record.status is Status.SKIPPED}
+    one_sided = tuple(
+        step.name for step in steps
+        if step.name not in skipped and (step.name in failed) is plain_run.failed.keys().isdisjoint(step.cells)
+    )  # fmt: skip
     ran = tuple(record.step for record in again.steps if record.status is not Status.REUSED)
-    values = tuple(_compared(records.values(), plain_run))
-    return PipelineComparison(values, failed, plain_run.failed, plain_run.error, ran)
+    return PipelineComparison(tuple(_compared(records, plain_run)), failed, plain_run.failed, one_sided, ran)
 
 
 def _failure(record: ExecutionRecord) -> str:
@@ -90,7 +108,7 @@ def _question(record: ExecutionRecord, request: PipelineRequest, workspace: Work
     for code in request.reading.code.values():
         definitions |= definition_digests(code)
     payload = {
-        "loading": loading, "definitions": definitions, "step": record.step,
+        "loading": loading, "definitions": definitions, "step": record.step, "kept": str(workspace.layout.root),
         "comparison": files("nbpipe").joinpath("data", "value_comparison.py").read_text(encoding="utf-8"),
         "outputs": [_located(artifact, workspace) for artifact in values],
     }  # fmt: skip
@@ -107,10 +125,10 @@ def _plain_run(request: PipelineRequest, plain: Sequence[Cell], questions: Mappi
     return run(request.kernel or _KERNEL, str(request.base), cells)
 
 
-def _compared(records: Iterator[ExecutionRecord] | Any, plain_run: Any) -> Iterator[ComparedValue]:
+def _compared(records: Mapping[str, ExecutionRecord], plain_run: Any) -> Iterator[ComparedValue]:
     answers = {(step, name): (result, detail) for each in plain_run.answers for step, name, result, detail in each}
     missing = ("not compared", "the notebook's plain run did not get there")
-    for record in records:
+    for record in records.values():
         for artifact in record.artifacts:
             result, detail = answers.get((record.step, artifact.name), missing)
             yield ComparedValue(record.step, artifact.name, result, detail)
