@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -88,6 +89,45 @@ def test_an_executed_notebook_is_one_run(tmp_path, command):
 
     done_once, done_again = dict.fromkeys("abc", Status.SUCCEEDED), dict.fromkeys("abc", Status.REUSED)
     assert recorded(tmp_path) == [(Status.SUCCEEDED, done_once), (Status.SUCCEEDED, done_again)]
+
+
+CONTINUED = (
+    "%load_ext nbpipe",
+    "%%step load -o df\ndf = [1]",
+    "%%step work -i df=load.df -o df\nopen('count', 'a').write('x')\nprint('first')\ndf = df + [2]",
+    "print('between')",
+    *(f"%%step work --append\nprint('more {n}')\ndf = df + [{n}]" for n in range(3)),
+    "print(df)",
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("papermill", "n.ipynb", "out.ipynb"),
+        ("papermill", "n.ipynb", "out.ipynb", "-p", "rate", "2"),
+        ("nbconvert", "--execute", "--to", "notebook", "--output", "out.ipynb", "n.ipynb"),
+    ],
+)
+def test_a_step_over_several_cells_runs_once_with_its_last_one(tmp_path, command):
+    write_notebook(tmp_path / "n.ipynb", ("rate = 1", *CONTINUED), parameters=0)
+    done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "count").read_text() == "x"
+    cells = [cell for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"] if cell["cell_type"] == "code"]
+    printed = ["".join("".join(out.get("text", "")) for out in cell["outputs"]) for cell in cells]
+    assert [text.count("first") for text in printed][-6:] == [0, 0, 0, 0, 1, 0]
+    assert printed[-1] == "[1, 2, 0, 1, 2]\n"
+
+
+def test_a_step_whose_output_is_read_between_its_cells_runs_before_that(tmp_path):
+    cells = [cell.replace("'between'", "'between', df") for cell in CONTINUED]
+    write_notebook(tmp_path / "n.ipynb", cells)
+    command = [sys.executable, "-m", "papermill", "n.ipynb", "out.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "between [1, 2]" in (tmp_path / "out.ipynb").read_text()
+    assert (tmp_path / "count").read_text() == "xx"
 
 
 def test_a_cell_shows_its_own_steps_and_never_calls_reused_what_the_run_made(kernel):

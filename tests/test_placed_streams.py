@@ -115,3 +115,49 @@ def test_an_error_beside_such_a_stream_is_told(tmp_path, code, told):
     assert outcome.failure.kind == "user"
     assert outcome.failure.message.startswith(told)
     assert outcome.seconds < 10
+
+
+def test_a_flush_that_never_returns_is_waited_for_once_and_told(tmp_path):
+    stuck = PLACED.format(write="pass", more="def flush(self): import time; time.sleep(10**6)")
+    outcome, _ = run(tmp_path, stuck + "sys.stdout = Placed()\nprint('said')", "print('more')", "x = {1}\ndisplay(3)")
+    assert outcome.status is Status.SUCCEEDED
+    assert [note for note in outcome.notes if "flush" in note] == ["sys.stdout.flush() did not return within 3 s"]
+    assert outcome.seconds < 10
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nos.close(0); os.close(1); os.close(2)",
+        "import os\nnowhere = os.open(os.devnull, os.O_WRONLY)\nfor n in (0, 1, 2): os.dup2(nowhere, n)",
+        "import os\nread, write = os.pipe()\nos.dup2(write, 1)\nos.write(1, b'x' * 60_000)\nprint('said')",
+        "import os, tempfile\nos.chdir(tempfile.mkdtemp())\nos.rmdir(os.getcwd())",
+        "import os\nos.environ.clear()\nos.umask(0o777)",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()",
+        "import atexit, time\natexit.register(time.sleep, 1000)",
+        "import logging\nlogging.basicConfig(stream=open('/dev/full', 'w'))\nlogging.warning('lost')",
+    ],
+)
+def test_what_a_cell_does_to_its_process_costs_no_output(tmp_path, code):
+    outcome, _ = run(tmp_path, code, "x = {1}\nprint('end')")
+    assert (outcome.status, outcome.failure) == (Status.SUCCEEDED, None)
+    assert outcome.seconds < 10
+
+
+@pytest.mark.parametrize(
+    "code, kind",
+    [
+        ("import os\nos.closerange(3, 4096)", "kernel"),
+        ("import asyncio\nasyncio.get_event_loop().stop()", "kernel"),
+        ("get_ipython().display_formatter = None\n5", "user"),
+        ("class Odd:\n    def __repr__(self): raise SystemExit(3)\nOdd()", "user"),
+        ("get_ipython().display_pub = None\ndisplay(4)", "user"),
+        ("get_ipython().showtraceback = lambda *a, **k: 1 / 0\nraise KeyError('own')", "user"),
+        ("import sys\nsys.settrace(lambda *a: 1 / 0)", "user"),
+    ],
+)
+def test_what_a_cell_does_to_its_kernel_ends_the_step_with_a_word(tmp_path, code, kind):
+    outcome, _ = run(tmp_path, code, "x = {1}\nprint('end')")
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, bool(outcome.failure.message)) == (kind, True)
+    assert outcome.seconds < 10

@@ -16,6 +16,7 @@ from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.magics.cell_run import CellRun
+from nbpipe.magics.executed_notebook import is_continued_below
 from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
 from nbpipe.magics.gestures import Gestures
 from nbpipe.magics.kernel_cells import KernelCells, session_notebook
@@ -124,6 +125,14 @@ class KernelSession:
         if parsed is None or parsed[:2] != (cells, more):
             parsed = self._parsed = cells, more, parse_cells(cells, more)
         return parsed[2]
+
+    def is_continued_below(self, step: str, reading: ParsedNotebook) -> bool:
+        """Return whether the notebook that papermill or nbconvert executes here continues a step below this cell."""
+        if names_cells(self.shell) or not hasattr(self.shell, "kernel"):
+            return False
+        outputs = [output.name for each in reading.steps if each.name == step for output in each.outputs]
+        executed = self.shell.history_manager.input_hist_raw if self.shell.history_manager else []
+        return is_continued_below(step, outputs, executed, self.base)
 
     def request(self, steps: Iterable[str] = (), reading: ParsedNotebook | None = None, **more: Any) -> PipelineRequest:
         """Return the request for steps of this kernel's cells; errors count only where these steps need it."""

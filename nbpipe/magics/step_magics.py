@@ -97,6 +97,9 @@ class StepMagics(Magics):
             if missing and not ours:
                 show_lines([f"step {name} is declared, incomplete: it does not bind {', '.join(missing)} yet"])
                 return
+            if not ours and self.session.is_continued_below(name, reading):
+                show_lines([f"step {name} is declared; it runs with its last cell, further below"])
+                return
             if declared.here:
                 self._here(self.session.request([name], reading), name)
                 return

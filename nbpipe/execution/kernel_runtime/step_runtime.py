@@ -27,6 +27,7 @@ from nbpipe.data.notebook_classes import share_classes
 from nbpipe.data.notebook_definitions import HERE, Source, main_namespace
 from nbpipe.execution.kernel_runtime import frozen_modules, step_api, tqdm_hook
 from nbpipe.execution.kernel_runtime.input_watch import InputWatch
+from nbpipe.execution.kernel_runtime.traceback_filter import filter_tracebacks
 from nbpipe.execution.observation import step_observer
 
 # Files in an attempt's directory that exist once the attempt has ended.
@@ -394,8 +395,9 @@ def _watch_shell() -> None:
     if shell is None or _HOOKS.get("shell") is shell:
         return
     _HOOKS["shell"] = shell
+    filter_tracebacks(shell)
     shell.events.register("post_run_cell", _note_definitions)
-    shell.events.register("post_run_cell", _write_error)
+    shell.events.register("post_run_cell", _record_error)
     shell.events.register("post_run_cell", _show_newest_records)
     # The original would end the kernel only later, while the next cells already run.
     shell.ask_exit = _leave
@@ -415,6 +417,12 @@ def _show_newest_records(_result: Any) -> None:
 def _leave() -> NoReturn:
     _step().exit_call = "quit() or exit()"
     raise SystemExit("the step called quit() or exit()")
+
+
+def _record_error(result: Any) -> None:
+    # What the author has done to the process may prevent it; their error must be seen, not one of this.
+    with contextlib.suppress(Exception):
+        _write_error(result)
 
 
 def _write_error(result: Any) -> None:

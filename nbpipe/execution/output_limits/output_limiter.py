@@ -33,6 +33,7 @@ _SHOWN_EACH_SECOND = 20
 _BYTES_AT_ONCE = 50_000_000
 _BYTES_EACH_SECOND = 1_000_000
 _FLUSHES_AT_ONCE = 300
+_FLUSH_SECONDS = 3
 _FLUSHES_EACH_SECOND = 20
 # Where ipykernel flushes the standard streams: before a display, an error and a reply.
 _FLUSHING = ("ipykernel.displayhook", "ipykernel.kernelbase", "ipykernel.zmqshell")
@@ -160,7 +161,7 @@ def install() -> None:
     shell.events.register("pre_execute", begin)
     _tame_displays(shell, own["stderr"])
     _watch_threads(shell.kernel)
-    _keep_streams(own)
+    _keep_streams(own, shell.kernel)
     shell.kernel.do_execute = _answering(shell.kernel)
 
 
@@ -242,36 +243,51 @@ def _watch_threads(kernel: Any) -> None:
 class _OwnStream:
     """One of the kernel's own streams, for the kernel's own use; a flush also flushes the author's replacement."""
 
-    def __init__(self, name: str, stream: Any) -> None:
+    def __init__(self, name: str, stream: Any, tell: Callable[[str], None]) -> None:
         self._name = name
         self._stream = stream
+        self._tell = tell
+        self._stuck: list[Any] = []
 
     def flush(self) -> None:
-        """Flush both, ignoring errors."""
-        streams: tuple[Any, ...] = (self._stream, getattr(sys, self._name, None))
-        for stream in streams:
-            with contextlib.suppress(Exception, SystemExit):
-                stream.flush()
+        """Flush both, ignoring errors; wait for the author's replacement up to a limit, and if it is exceeded, once."""
+        _flush(self._stream)
+        stream = getattr(sys, self._name, None)
+        if stream is self._stream or any(stream is each for each in self._stuck):
+            return
+        flushing = threading.Thread(target=_flush, args=(stream,), name="nbpipe-flush", daemon=True)
+        # Without an excepthook no thread can be started.
+        with contextlib.suppress(RuntimeError):
+            flushing.start()
+            flushing.join(_FLUSH_SECONDS)
+            if flushing.is_alive():
+                self._stuck.append(stream)
+                self._tell(f"sys.{self._name}.flush() did not return within {_FLUSH_SECONDS} s")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
+def _flush(stream: Any) -> None:
+    with contextlib.suppress(Exception, SystemExit):
+        stream.flush()
+
+
 class _OwnSystem(ModuleType):
     """Replaces ``sys`` in the kernel's own modules: with the kernel's own streams, otherwise unchanged."""
 
-    def __init__(self, streams: dict[str, Any]) -> None:
+    def __init__(self, streams: dict[str, Any], tell: Callable[[str], None]) -> None:
         super().__init__("sys")
         for name, stream in streams.items():
-            setattr(self, name, _OwnStream(name, stream))
+            setattr(self, name, _OwnStream(name, stream, tell))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys, name)
 
 
-def _keep_streams(streams: dict[str, Any]) -> None:
+def _keep_streams(streams: dict[str, Any], kernel: Any) -> None:
     """Make the kernel use its own streams, even if the author replaces them."""
-    system = _OwnSystem(streams)
+    system = _OwnSystem(streams, lambda text: kernel.session.send(kernel.iopub_socket, NOTE, {"text": text}))
     for name in _FLUSHING:
         if name in sys.modules:
             vars(sys.modules[name])["sys"] = system
