@@ -20,7 +20,7 @@ from nbpipe.data.atomic_file import write_file
 from nbpipe.data.datastores import LocalStore
 from nbpipe.data.event_writer import EventFileWriter
 from nbpipe.data.stored_display import BASENAME, display_text, empty_display_text
-from nbpipe.errors import NbpipeError
+from nbpipe.errors import NbpipeError, StoreOutOfReach
 from nbpipe.execution.attempt import notebook_engine
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
 from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegistry, StopReason
@@ -192,8 +192,12 @@ def _published_display(job: Job, directory: AttemptDirectory, notebook: Mapping[
         return None
     # No output has such a name.
     staged = directory.staging / f"-{DISPLAY}" / BASENAME
-    staged.parent.mkdir(exist_ok=True)
-    staged.write_text(text, encoding="utf-8")
+    try:
+        staged.parent.mkdir(exist_ok=True)
+        staged.write_text(text, encoding="utf-8")
+    except OSError as error:
+        message = f"what the step displayed cannot be stored: {error.strerror or error}"
+        raise StoreOutOfReach(message, "Check the space and the permissions, then run again.") from error
     return publish(LocalStore(Path(job.store)), staged, name=DISPLAY, format=DISPLAY)
 
 
