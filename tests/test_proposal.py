@@ -255,6 +255,8 @@ def test_what_is_no_python_stays_and_the_rest_is_proposed():
     assert [step.cells for step in proposal.steps] == [(2,), (3,)]
     assert "cell 1 stays as it is: the code is not valid Python" in proposal.notes[0].message
     assert proposal.edits.sources[1] == "#| local\nprint 'old'"
+    proposal = proposed("  print 'old'\n  x = 1", "rows = hash(9)", "n = hash(rows)")
+    assert proposal.edits.sources[1] == "#| local\n  print 'old'\n  x = 1"
 
 
 def test_cheap_cells_join_the_step_that_they_feed():

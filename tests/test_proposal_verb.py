@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import subprocess
 import sys
@@ -207,6 +208,25 @@ class Node:
 
     def __init__(self, number) -> None:
         self.number, self.me = number, self
+
+
+class Circle:
+    """A value that computes another one when it is first asked for it."""
+
+    def __init__(self, radius) -> None:
+        self.radius = radius
+
+    @functools.cached_property
+    def area(self) -> float:
+        """Get the area."""
+        return 3 * self.radius**2
+
+
+def test_cached_properties_are_no_part_of_a_value():
+    first, second = Circle(1), Circle(1)
+    assert first.area == 3
+    assert compare(first, second)[0] == "equal"
+    assert compare(first, Circle(2))[0] == "differs"
 
 
 def test_values_of_libraries_and_of_classes_are_compared():

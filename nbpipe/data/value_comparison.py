@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import reprlib
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 _PLAIN = (bool, int, str, bytes, type(None), range, slice, type(...))
 _SKIPPED = ("matplotlib", "ipywidgets", "IPython", "_io")
-_ADDRESSES = ("_stop_words_id",)
+_ADDRESSES = ("_stop_words_id", "__networkx_cache__")
 _SHORT = reprlib.Repr()
 _SHORT.maxother = _SHORT.maxstring = 60
 
@@ -137,14 +138,20 @@ class _Comparison:
         if any(isinstance(part, str) for part in parts):
             return bool(parts[0] == parts[1])
         lists = [tuple(list(item) if hasattr(item, "__next__") else item for item in part) for part in parts]
-        lists = [tuple(map(_without_addresses, part)) for part in lists]
+        cached = _cached_names(type(first))
+        lists = [tuple(_without(item, cached) for item in part) for part in lists]
         self.kept.append((parts, lists))
         return self.sequence(*lists)
 
 
-def _without_addresses(state: Any) -> Any:
-    """Return an object's state without what holds the address of another one, as scikit-learn's vectorizers have it."""
-    return {key: value for key, value in state.items() if key not in _ADDRESSES} if type(state) is dict else state
+def _cached_names(kind: type) -> frozenset[str]:
+    """Return the attributes that hold no part of a value: cached properties, and addresses of other objects."""
+    every = [(name, value) for each in kind.__mro__ for name, value in vars(each).items()]
+    return frozenset([*_ADDRESSES, *(name for name, value in every if isinstance(value, functools.cached_property))])
+
+
+def _without(state: Any, names: frozenset[str]) -> Any:
+    return {key: value for key, value in state.items() if key not in names} if type(state) is dict else state
 
 
 def _same_type(first: Any, second: Any) -> bool:

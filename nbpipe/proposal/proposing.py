@@ -38,11 +38,16 @@ Checker = Callable[[ParsedNotebook], Sequence[Refused]]
 
 @dataclass(slots=True)
 class _Wishes:
-    """What the checks of earlier drafts demand: cells to leave, cells in one step, and cells that must be steps."""
+    """What the checks of earlier drafts demand: cells to leave, cells in one step, and cells to keep out altogether.
+
+    ``stuck``: there are errors that none of these removes.
+    """
 
     refused: dict[int, str] = field(default_factory=dict)
     joined: list[frozenset[int]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    broken: set[int] = field(default_factory=set)
+    stuck: bool = False
 
 
 def proposal_for(
@@ -54,13 +59,14 @@ def proposal_for(
     cells = {item.cell.number: item for item in outlined}
     tags = with_earlier_steps([item.cell for item in outlined])
     traits, wrong, broken = _traits(cells, tags, more_settings)
-    flow, wishes = DataFlow.of(traits), _Wishes(refused=wrong)
-    drafter = Drafter(flow, cells, tags, broken)
+    flow, wishes = DataFlow.of(traits), _Wishes(refused=wrong, broken=set(broken))
     for _ in range(_ROUNDS):
         selection = Selector(flow, cells, tags, wishes.refused).select(wishes.joined)
-        steps, edits = drafter.draft(selection.groups)
+        steps, edits = Drafter(flow, cells, tags, frozenset(wishes.broken)).draft(selection.groups)
         reading, former = _parsed(edits, cells, more_settings)
         if not steps or not _wish(wishes, reading, steps, former, check):
+            if wishes.stuck:
+                break
             notes = [*_notes(selection, wishes), *doubts(steps, cells)]
             if not is_divided(steps, tags):
                 return Proposal((), CellEdits(), (*notes, undivided(steps[0])))
@@ -134,16 +140,25 @@ def _wish(
     values = {parameter.name: parameter.default for parameter in reading.parameters}
     _, errors = build_graph(reading, values, None)
     every = [*reading.errors, *unbound_errors(reading), *errors]
-    for error in every or check(reading):
-        if isinstance(error, FileBetweenSteps) and error.writer in by_name and error.reader in by_name:
-            _join(wishes, by_name, error.reader, by_name[error.writer], error.message)
-        else:
-            blamed = by_name.get(error.place.step or "") or _blamed(error.place, former)
-            wishes.refused |= {number: error.message for number in blamed if number not in wishes.refused}
-            if not blamed:
-                wishes.refused |= {number: error.message for cells in by_name.values() for number in cells}
+    every = every or list(check(reading))
+    changed = any(_heed(wishes, error, by_name, former) for error in every)
+    wishes.stuck = bool(every) and not changed
+    return changed
+
+
+def _heed(wishes: _Wishes, error: Refused, by_name: Mapping[str, frozenset[int]], former: Mapping[int, int]) -> bool:
+    """Note what has to change because of an error; return False if that has been tried."""
+    if isinstance(error, FileBetweenSteps) and error.writer in by_name and error.reader in by_name:
+        _join(wishes, by_name, error.reader, by_name[error.writer], error.message)
         return True
-    return False
+    blamed = by_name.get(error.place.step or "") or _blamed(error.place, former)
+    blamed = blamed or frozenset().union(*by_name.values())
+    fresh = blamed - wishes.refused.keys()
+    wishes.refused |= dict.fromkeys(fresh, error.message)
+    # A cell with an error that is no step either is kept out.
+    broken = frozenset() if fresh else blamed - wishes.broken
+    wishes.broken |= broken
+    return bool(fresh or broken)
 
 
 def _blamed(place: SourceLocation, former: Mapping[int, int]) -> frozenset[int]:
