@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.skipif(sys.platform != "linux", re
 # A module of each library that loads most of it.
 MODULES = {"matplotlib": "matplotlib.pyplot", "PIL": "PIL.Image", "pyarrow": "pyarrow.parquet", "scipy": "scipy.stats",
            "sklearn": "sklearn.ensemble"}  # fmt: skip
+# What a loop over a set of functions leaves behind: their order depends on their addresses in memory.
+LAST_OF_A_SET = (("scipy.sparse._data", "name"),)
 READ = r"""
 import decimal, gc, locale, logging, multiprocessing, os, re, resource, signal, sys, tempfile, threading, types, warnings
 import asyncio
@@ -142,6 +144,9 @@ def test_all_that_a_program_can_read_of_a_library_and_its_process(steps: Steps, 
     code = f"import {module}\nLIBRARY, OTHERS = {name!r}, {OTHERS!r}\n" + READ
     forked, fresh = steps.both(code, (module,))
     assert fresh["modules"]
+    for told in (forked, fresh):
+        for part, key in LAST_OF_A_SET:
+            told["modules"].get(part, {}).pop(key, None)
     # Others may have been loaded for another step; none is missing.
     assert fresh["modules"].keys() == forked["modules"].keys()
     assert same_process(forked).splitlines() == same_process(fresh).splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -329,3 +330,19 @@ def test_a_notebook_is_only_prepared_where_papermill_is_told_so(tmp_path):
     )
     assert [cell["outputs"] for cell in done["cells"] if cell["cell_type"] == "code"] == [[]] * (len(CELLS) + 1)
     assert not (tmp_path / ".nbpipe").exists()
+
+
+def test_what_makes_a_run_impossible_is_told_in_the_notebook_without_our_frames(tmp_path):
+    write_notebook(tmp_path / "in.ipynb", ("rate = 1", "%%step a -o n\nn = 1"), parameters=0)
+    run = [sys.executable, "-m", "nbpipe", "run", "in.ipynb"]
+    subprocess.run(
+        run, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path / "one")}, capture_output=True, check=True
+    )
+    command = [sys.executable, "-m", "papermill", "--engine", "nbpipe", "in.ipynb", "out.ipynb"]
+    another = {**os.environ, "HOME": str(tmp_path / "another")}
+    done = subprocess.run(command, cwd=tmp_path, env=another, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is not trusted" in done.stderr
+    assert "notebook_run.py" not in done.stderr
+    assert any(out["output_type"] == "error" for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+               for out in cell.get("outputs", []))  # fmt: skip

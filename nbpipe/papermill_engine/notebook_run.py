@@ -45,6 +45,14 @@ _DONE = (Status.SUCCEEDED, Status.REUSED)
 
 def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> None:
     """Run all cells; failures are recorded in the notebook, where papermill finds them."""
+    try:
+        with without_dask_log():
+            _run(nb_man, kernel_name, options)
+    except NbpipeError as error:
+        _refuse(nb_man, error)
+
+
+def _run(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> None:
     path = _path(options.get("input_path"))
     cells = code_cells(nb_man.nb.cells)
     home = path.parent if path else Path.cwd()
@@ -55,12 +63,8 @@ def run_notebook(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> N
         cells=frozenset(cell.id for cell in cells if cell.id), more_settings=more,
     )  # fmt: skip
     schedule = cell_schedule(cells, reading)
-    with without_dask_log(), Workspace.open(home) as workspace:
-        try:
-            workspace.plans.pin(request)
-        except NbpipeError as error:
-            _refuse(nb_man, error)
-            return
+    with Workspace.open(home) as workspace:
+        workspace.plans.pin(request)
         NotebookRun(nb_man, kernel_name, options, workspace, schedule, request).carry_out()
 
 
@@ -101,7 +105,7 @@ def _kernel(nb_man: Any, kernel_name: str) -> str | None:
 
 
 def _refuse(nb_man: Any, error: NbpipeError) -> None:
-    """Put each refusal into its cell; nothing has run, and papermill fails."""
+    """Put each refusal, or what made the run impossible, into its cell, so that papermill fails."""
     for one in error.errors if isinstance(error, Refusals) else (error,):
         place = min(max((one.place.cell or 1) - 1, 0), len(nb_man.nb.cells) - 1)
         place = next((at for at in (place, *_code_places(nb_man.nb)) if nb_man.nb.cells[at].cell_type == "code"), 0)
