@@ -105,8 +105,8 @@ def test_what_changes_an_object_in_place_touches_it(source: str):
         "try: pass\nexcept: pass\nexcept a: pass", "def f(a, a): pass", "def f(): from a import *", "class A: return 1",
         "lambda: [a async for a in b]", "lambda: await a", "def f():\n  async with a: pass", "def f(a): global a",
         "match a:\n  case b: pass\n  case c: pass", "match a:\n  case [b, b]: pass",
-        "".join("  " * depth + "for i in a:\n" for depth in range(21)) + "  " * 21 + "pass",
-        "".join("  " * depth + "with a:\n" for depth in range(21)) + "  " * 21 + "pass",
+        "".join("  " * depth + "for i in a:\n" for depth in range(41)) + "  " * 41 + "pass",
+        "".join("  " * depth + "with a:\n" for depth in range(41)) + "  " * 41 + "pass",
     ],
 )  # fmt: skip
 def test_what_only_the_compiler_refuses_is_never_simple(source: str):

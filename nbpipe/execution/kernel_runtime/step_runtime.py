@@ -434,12 +434,18 @@ def _write_error(result: Any) -> None:
     if isinstance(error, SystemExit) and not step.exit_call:
         step.exit_call = "sys.exit()"
     shown = "".join(traceback.format_exception_only(error)).strip()
-    record = {"ename": type(error).__name__, "evalue": _error_text(error, shown), "line": _line(result, error)}
+    record = {"ename": _name(error), "evalue": _error_text(error, shown), "line": _line(result, error)}
     _write_json(step.folder / "error.json", record)
     modules = frozenset(_HOOKS.get("modules", ()))
     cells = Path(_cell_name(result)).parent
     known = {*step.definitions, *(item["name"] for item in step.inputs)}
     postmortem.keep_postmortem(error, step.folder, lambda file: file in modules or Path(file).parent == cells, known)
+
+
+def _name(error: BaseException) -> str:
+    """Return the name of an error's class; where that is a private one of Python's, of the class that it extends."""
+    kinds = type(error).__mro__
+    return next(kind.__name__ for kind in kinds if kind.__module__ != "builtins" or not kind.__name__.startswith("_"))
 
 
 def _error_text(error: BaseException, shown: str) -> str:
