@@ -29,7 +29,8 @@ def step_table(steps: Sequence[ProposedStep], columns: int) -> list[str]:
 def summary(proposal: Proposal, cells: int) -> str:
     """Return one line about the size of a proposal."""
     if not proposal.steps:
-        return "no steps are proposed; the notebook is left as it is"
+        reason = "" if proposal.notes else ": its cells only import, define, display or build values from constants"
+        return f"no steps are proposed; the notebook is left as it is{reason}"
     taken = sum(len(step.cells) for step in proposal.steps)
     moved = len(proposal.edits.above)
     counts = f"{_counted(len(proposal.steps), 'step')} from {taken} of {_counted(cells, 'code cell')}"
