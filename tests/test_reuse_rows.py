@@ -87,7 +87,8 @@ def test_e1_what_a_step_left_half_done_is_never_seen(tmp_path, death):
     author.cells[0] = author.cells[0].replace("'ha'", "'half'").replace(death, "")
     assert author.run() == {"s", "t"}
     assert author.value("x") == ["1", "half"]
-    assert stored_names(author) == {"whole.txt", "part.txt", "x.json"}
+    # The cell displays what its last line returned.
+    assert stored_names(author) == {"whole.txt", "part.txt", "x.json", "display.json"}
 
 
 @pytest.mark.parametrize("left", ["import sys\nsys.exit(0)", "import sys\nsys.exit()", "quit()", "raise SystemExit"])
