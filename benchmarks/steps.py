@@ -122,7 +122,7 @@ def memories() -> Iterator[str]:
             wish = StepKernelSpec(find_interpreter(None).kernel, environ, folder, preload=preload)
             first = StepKernelManager(wish)
             first.launch()
-            while not zygote_pool.HERE.settled(wish.command, environ):
+            while not zygote_pool.HERE.settled(wish.command, environ, wish.preload):
                 time.sleep(0.1)
             second = StepKernelManager(wish)
             second.launch()
