@@ -84,6 +84,7 @@ class RunWatcher:
     picture: RunPicture = field(default_factory=RunPicture)
     run: RunRecord | None = None
     _readers: dict[str, PieceReader] = field(default_factory=dict)
+    _located: dict[str, tuple[ExecutionRecord, ExecutionRecord]] = field(default_factory=dict)
 
     def look(self) -> RunUpdate:
         """Return the changes since the last look; raise HistoryOutOfReach if the run's history was deleted."""
@@ -101,17 +102,24 @@ class RunWatcher:
 
     def current(self) -> tuple[ExecutionRecord, ...]:
         """Return the current execution of each step in notebook order."""
-        return tuple(map(self.layout.located, self.picture.current()))
+        return tuple(map(self._locate, self.picture.current()))
 
     def execution(self, step: str) -> ExecutionRecord | None:
         """Return a step's current execution."""
         execution = self.picture.execution(step)
-        return None if execution is None else self.layout.located(execution)
+        return None if execution is None else self._locate(execution)
 
     def execution_with(self, execution: str) -> ExecutionRecord | None:
         """Return the execution with this id."""
         record = self.picture.executions.get(execution)
-        return None if record is None else self.layout.located(record)
+        return None if record is None else self._locate(record)
+
+    def _locate(self, record: ExecutionRecord) -> ExecutionRecord:
+        # Once for each record: views ask for all steps at every update, and each path is looked at for links.
+        known = self._located.get(record.id)
+        if known is None or known[0] is not record:
+            known = self._located[record.id] = (record, self.layout.located(record))
+        return known[1]
 
     def cancel(self, execution: str) -> None:
         """Request the cancellation of an execution, or with an empty id of the whole run."""
