@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nbpipe.data.atomic_file import create_file, draft_beside, put_in_place
 from nbpipe.errors import NotebookUnreadable, Refused, StoreOutOfReach, refuse
@@ -71,10 +72,15 @@ def edit_notebook(path: Path, edits: CellEdits, content: bytes) -> None:
             )
         replace_file(path, (mark + _new_text(path, text, edits.sources)).encode(), expected=content)
         return
-    if json.loads(text).get("nbformat") != 4:
-        raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
+    require_format_4(path, json.loads(text))
     text = with_new_cells(with_new_sources(text, edits.sources), edits.above)
     replace_file(path, (mark + text).encode(), expected=content)
+
+
+def require_format_4(path: Path, document: Mapping[str, Any]) -> None:
+    """Raise NotebookUnreadable if a notebook is of another format: it is not converted when it is edited."""
+    if document.get("nbformat") != 4:
+        raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
 
 
 def _new_text(path: Path, text: str, sources: Mapping[int, str]) -> str:

@@ -16,6 +16,7 @@ from nbpipe.data.artifacts import check
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.executed_notebook import damage_of_document
 from nbpipe.data.materializer import Materializer
+from nbpipe.data.notebook_widgets import show_widgets
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.model import DISPLAY, Artifact
 
@@ -24,7 +25,6 @@ PRINTED = 100_000
 DISPLAYED = 8_000_000
 _DISPLAYS = ("display_data", "execute_result")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def display_text(notebook: Mapping[str, Any]) -> str | None:
@@ -64,7 +64,7 @@ def _step_cells(notebook: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _widgets(notebook: Mapping[str, Any], outputs: list[list[dict[str, Any]]]) -> dict[str, Any]:
     """Return the notebook's metadata of the widgets that the outputs show; none beyond the limit for displays."""
     widgets: dict[str, Any] = notebook.get("metadata", {}).get("widgets", {})
-    is_shown = any(_WIDGET_VIEW in output.get("data", {}) for of_cell in outputs for output in of_cell)
+    is_shown = show_widgets(output for of_cell in outputs for output in of_cell)
     return {"widgets": widgets} if widgets and is_shown and len(json.dumps(widgets)) <= DISPLAYED else {}
 
 

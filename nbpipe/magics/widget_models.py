@@ -8,22 +8,19 @@ from typing import Any
 
 import comm
 
-_STATE = "application/vnd.jupyter.widget-state+json"
-_VIEW = "application/vnd.jupyter.widget-view+json"
+from nbpipe.data.notebook_widgets import cell_outputs, models_in, show_widgets
+
 _TARGET = "jupyter.widget"
 _PROTOCOL = "2.1.0"
 
 
 def open_models(notebook: Mapping[str, Any]) -> None:
     """Open the models in an executed notebook's metadata, each once, if an output of the notebook shows a widget."""
-    if not any(
-        _VIEW in output.get("data", {}) for cell in notebook.get("cells", ()) for output in cell.get("outputs", ())
-    ):
+    if not show_widgets(cell_outputs(notebook)):
         return
-    saved: Mapping[str, Any] = notebook.get("metadata", {}).get("widgets", {}).get(_STATE, {}).get("state", {})
-    manager = comm.get_comm_manager()
+    manager, models = comm.get_comm_manager(), models_in(notebook)
     # A model's references to others are resolved when it is opened: those that others refer to come first.
-    for model, content in sorted(saved.items(), key=lambda item: str(item[1]["state"]).count("IPY_MODEL_")):
+    for model, content in sorted(models.items(), key=lambda item: str(item[1]["state"]).count("IPY_MODEL_")):
         if model not in manager.comms:
             buffers = [b64decode(buffer["data"]) for buffer in content.get("buffers", ())]
             comm.create_comm(

@@ -20,6 +20,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.iorw import papermill_io
 from papermill.log import logger
 
+from nbpipe.data.notebook_widgets import models_in
 from nbpipe.errors import NbpipeError, Refusals
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook import ParsedNotebook
@@ -30,7 +31,7 @@ from nbpipe.papermill_engine.dask_log import without_dask_log
 from nbpipe.papermill_engine.ordinary_kernel import OrdinaryKernelManager
 from nbpipe.papermill_engine.output_binding_code import binding_code
 from nbpipe.papermill_engine.output_log import OutputLog
-from nbpipe.papermill_engine.widget_models import add_models, models_in
+from nbpipe.papermill_engine.widget_models import add_models
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import absolute, settings_near
 from nbpipe.run.reports import RunReport

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbpipe.authoring.measured_times import measured_times
-from nbpipe.authoring.notebook_edits import edit_notebook
-from nbpipe.errors import BadPipeline, BadUsage, NotebookUnreadable, Refusals, Refused
+from nbpipe.authoring.notebook_edits import edit_notebook, require_format_4
+from nbpipe.errors import BadPipeline, BadUsage, Refusals, Refused
 from nbpipe.language.directives import marker
 from nbpipe.language.notebook_file import NotebookFile, read_notebook
 from nbpipe.language.notebook_parser import parse_cells
@@ -48,8 +48,7 @@ def propose(invocation: Invocation, caller: Caller) -> ProposalResponse:
     content = path.read_bytes()
     _require_plain(saved)
     document = json.loads(content.decode("utf-8-sig"))
-    if document.get("nbformat") != 4:
-        raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
+    require_format_4(path, document)
     request = caller.request()
     outlined = outline(document, saved.cells, measured_times(document))
     proposal = proposal_for(
