@@ -33,9 +33,9 @@ class OwnSetting:
     setting: Setting
 
 
-def settings_in_steps(drafts: Sequence[StepDraft], scope: NotebookScope) -> dict[str, list[OwnSetting]]:
-    """Return the settings in the code of each step that has any."""
-    return {draft.step.name: found for draft in drafts if (found := list(_own_settings(draft, scope)))}
+def own_settings(draft: StepDraft, scope: NotebookScope) -> tuple[OwnSetting, ...]:
+    """Return the settings in a step's own code."""
+    return tuple(_own_settings(draft, scope))
 
 
 def lost_setting_warnings(

@@ -10,15 +10,16 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
 from nbpipe.language.conditions import condition_names
-from nbpipe.language.definitions import AnalysedDefinition, collect_definitions, is_local, is_shared
-from nbpipe.language.directives import StepDeclaration, marker, read_defaults, read_step
+from nbpipe.language.definitions import AnalysedDefinition, is_local, is_shared
+from nbpipe.language.directives import StepDeclaration, marker, read_defaults
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
 from nbpipe.language.hidden_execution import execution_warnings
 from nbpipe.language.ipython_syntax import parse_cell
-from nbpipe.language.lost_settings import OwnSetting, lost_setting_warnings, settings_in_steps
+from nbpipe.language.lost_settings import OwnSetting, lost_setting_warnings
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
 from nbpipe.language.parsed_notebook import CHANGED_INPUT, ParsedNotebook
+from nbpipe.language.reading_cache import ReadingCache
 from nbpipe.language.seed_restarts import seed_warnings
 from nbpipe.language.setting_reach import SettingReach
 from nbpipe.language.setup_effects import UnsharedEffect, effect_warnings
@@ -27,9 +28,7 @@ from nbpipe.language.step_analysis import (
     NotebookScope,
     StepAnalysis,
     StepDraft,
-    analyse_step,
     binders,
-    draft_step,
     missing_for,
 )
 from nbpipe.language.step_files import StepFiles
@@ -40,41 +39,41 @@ _WORD = re.compile(r"[^\W\d]\w*")
 _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 
 
-def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ...]] | None = None) -> ParsedNotebook:
+def parse_cells(
+    cells: Sequence[Cell],
+    more_settings: Mapping[str, tuple[str, ...]] | None = None,
+    cache: ReadingCache | None = None,
+) -> ParsedNotebook:
     """Parse code cells in notebook order; never raise, but collect everything wrong in ``errors``.
 
-    ``more_settings`` are settings beyond the table, with the libraries whose users they concern.
+    ``more_settings`` are settings beyond the table, with the libraries whose users they concern. ``cache`` makes the
+    next reading of a notebook, with few cells changed, cheap.
     """
+    cache = cache or ReadingCache()
     errors: list[Refused] = []
     kinds = [(_kind(cell), cell) for cell in cells]
     parameters, injected = _parameters(kinds, errors)
-    ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
+    by_name = {parameter.name: parameter for parameter in parameters}
     placed = [(position, cell) for position, (kind, cell) in enumerate(kinds) if kind == "ordinary"]
-    shared = collect_definitions(placed, [parameter.name for parameter in parameters], more_settings)
+    ordinary = [cell for _, cell in placed]
+    shared = cache.definitions(placed, list(by_name), more_settings)
     errors += shared.errors
     garbled = _words_of_broken_cells(ordinary, shared.errors)
     defaults = _defaults(ordinary, errors)
     declaring, wrong = [cell for kind, cell in kinds if kind == "step"], list[Refused]()
-    steps = _steps(declaring, defaults, wrong)
+    steps = _steps(declaring, defaults, wrong, cache)
     errors += wrong
-    makers: dict[str, tuple[str, ...]] = {}
-    for step in steps:
-        for output in step.outputs:
-            makers[output.name] = (*makers.get(output.name, ()), step.name)
     refused = _refused(kinds, parameters) | garbled
-    scope = NotebookScope(shared, {parameter.name: parameter for parameter in parameters}, makers, refused=refused)
-    analyses, effects = _analyses(kinds, steps, scope)
+    scope = NotebookScope(shared, by_name, _makers(steps), refused=refused)
+    analyses, effects = _analyses(kinds, steps, scope, cache)
     for step in steps:
-        errors += _parameter_errors(step, {**dict.fromkeys(refused), **scope.parameters})
-        errors += analyses[step.name].errors
+        errors += [*_parameter_errors(step, {**dict.fromkeys(refused), **by_name}), *analyses[step.name].errors]
     unbound = {name: analysed.unbound for name, analysed in analyses.items() if analysed.unbound}
     order = {cell.number: place for place, cell in reversed(list(enumerate(cells)))}
     changed = changed_elsewhere(order, analyses, shared, parameters)
     errors += changed.errors
     unread = garbled | _words_of_broken_cells(declaring, wrong)
-    files = StepFiles.of(shared, parameters)
-    visible = _with_hidden_changes(analyses, changed)
-    code = {name: dataclasses.replace(own, uses=files.uses(analyses[name])) for name, own in visible.items()}
+    code = _code(analyses, changed, StepFiles.of(shared, parameters))
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     broken = _broken_cells(ordinary, shared.errors)
     return ParsedNotebook(
@@ -89,9 +88,18 @@ def _execution_warnings(kinds: Iterable[tuple[str, Cell]], steps: Iterable[Step]
     return execution_warnings(unshared, [piece for step in steps for piece in step.pieces])
 
 
-def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], changed: ChangedElsewhere) -> dict[str, StepCode]:
-    """Return the code of the steps with the warnings about changes that they do not see."""
-    with_warnings: dict[str, StepCode] = {}
+def _makers(steps: Iterable[Step]) -> dict[str, tuple[str, ...]]:
+    """Return the steps that have an output, by its name."""
+    makers: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        for output in step.outputs:
+            makers[output.name] = (*makers.get(output.name, ()), step.name)
+    return makers
+
+
+def _code(analyses: Mapping[str, StepAnalysis], changed: ChangedElsewhere, files: StepFiles) -> dict[str, StepCode]:
+    """Return the code of the steps with the files that it uses and the warnings about changes that it does not see."""
+    code: dict[str, StepCode] = {}
     for name, analysed in analyses.items():
         own = [
             item
@@ -99,24 +107,24 @@ def _with_hidden_changes(analyses: Mapping[str, StepAnalysis], changed: ChangedE
             if item.code != CHANGED_INPUT or item.place not in changed.reported[name]
         ]
         warnings = (*own, *changed.warnings.get(name, ()))
-        with_warnings[name] = dataclasses.replace(analysed.code, warnings=warnings)
-    return with_warnings
+        code[name] = dataclasses.replace(analysed.code, uses=files.uses(analysed), warnings=warnings)
+    return code
 
 
 def _analyses(
-    kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope
+    kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope, cache: ReadingCache
 ) -> tuple[dict[str, StepAnalysis], tuple[PipelineWarning, ...]]:
     """Return what each step needs, and the warnings about what set-up cells do, and text that is executed."""
-    drafts = [draft_step(step, scope) for step in steps]
+    drafts = cache.drafts(steps, scope)
     scope = dataclasses.replace(scope, binders=binders(drafts))
     settings: Mapping[str, Sequence[AnalysedDefinition]] = {}
     effects: Mapping[int, Sequence[UnsharedEffect]] = scope.shared.effects
     about_settings: tuple[PipelineWarning, ...] = ()
-    own = settings_in_steps(drafts, scope)
+    own = {draft.step.name: each for draft in drafts if (each := cache.own_settings(draft, scope))}
     if scope.shared.settings or own:
         settings, effects, lost = _settings(kinds, drafts, scope, own)
         about_settings = (*seed_warnings(drafts, settings), *lost)
-    analyses = {draft.step.name: analyse_step(draft, scope, settings.get(draft.step.name, ())) for draft in drafts}
+    analyses = {draft.step.name: cache.analysis(draft, scope, settings.get(draft.step.name, ())) for draft in drafts}
     drawn = {definition.cell for analysed in analyses.values() for definition in analysed.code.definitions}
     return analyses, (*effect_warnings(effects, drawn), *about_settings, *_execution_warnings(kinds, steps))
 
@@ -230,12 +238,14 @@ def _called_defaults(cell: Cell) -> list[str]:
     return [text for text in defaults if text not in ("--help", "-h")]
 
 
-def _steps(cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused]) -> list[Step]:
+def _steps(
+    cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused], cache: ReadingCache
+) -> list[Step]:
     steps: dict[str, Step] = {}
     continued: list[StepDeclaration] = []
     for cell in cells:
         try:
-            declared = read_step(cell)
+            declared = cache.declaration(cell)
         except BadDirective as error:
             errors.append(error)
             continue

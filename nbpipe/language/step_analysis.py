@@ -6,22 +6,22 @@ import ast
 import builtins
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
 from itertools import dropwhile
 
 from nbpipe.errors import BadPipeline, Refused, SourceLocation, UndeclaredName
 from nbpipe.language.declaration_items import input_text
 from nbpipe.language.definition_order import order_definitions
 from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions
-from nbpipe.language.ipython_syntax import check_cell, is_plain, parse_cell, too_deep
+from nbpipe.language.ipython_syntax import is_plain, parse_cell, too_deep
 from nbpipe.language.mutation_analysis import changed_in_place
-from nbpipe.language.name_analysis import NameUsage, name_usage
-from nbpipe.language.normal_form import NormalForm, normal_form_of
 from nbpipe.language.output_types import unstorable_outputs
 from nbpipe.language.parsed_notebook import CHANGED_INPUT
 from nbpipe.language.script_references import ScriptReferences, script_references
 from nbpipe.language.source_text import lines_of, nearest
 from nbpipe.language.star_imports import exported_names, star_modules
+from nbpipe.language.step_text import DYNAMIC_CALLS, StepText, read_text
 from nbpipe.model import Definition, Parameter, PipelineWarning, Step, StepCode, StepOutput
 
 BUILTIN_NAMES = frozenset(dir(builtins)) | {
@@ -35,7 +35,6 @@ _READS_ITSELF = frozenset(
 )  # fmt: skip
 _IN_LINES = re.compile(r"\A\s*#.*\n#\s?\|")
 _DIRECTIVE = re.compile(r"#\s?\|")
-_DYNAMIC = frozenset({"exec", "get_ipython", "globals", "locals", "vars", "setattr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +63,11 @@ class _StepNeeds:
 
 
 @dataclass(frozen=True, slots=True)
-class _Code:
-    """A step's parsed cells: ``trees`` one by one, ``body`` all together."""
-
-    trees: tuple[ast.Module, ...]
-    body: list[ast.stmt]
-    names: NameUsage
-    form: NormalForm
-
-    @property
-    def dynamic(self) -> bool:
-        """Return whether it may bind and read names that do not appear in its text."""
-        return self.names.stars or bool(self.form.identifiers & _DYNAMIC)
-
-
-@dataclass(frozen=True, slots=True)
 class StepAnalysis:
     """A step's needs, its errors, the outputs that no statement of it binds, its parsed cells, and the names in it.
 
-    ``doubtful`` are the names that it reads and that only an erroneous cell may define.
+    ``doubtful`` are the names that it reads and that only an erroneous cell may define. ``is_complete``: it has no
+    errors, and nothing that it reads is undefined.
     """
 
     step: Step
@@ -92,6 +77,7 @@ class StepAnalysis:
     trees: tuple[ast.Module, ...] = ()
     identifiers: frozenset[str] = frozenset()
     doubtful: tuple[str, ...] = ()
+    is_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +85,7 @@ class StepDraft:
     """A step whose code is read, before it is known which settings it gets; or the error that it cannot be read."""
 
     step: Step
-    code: _Code | None = None
+    code: StepText | None = None
     needs: _StepNeeds = field(default_factory=_StepNeeds)
     error: Refused | None = None
 
@@ -143,7 +129,7 @@ class StepDraft:
 def draft_step(step: Step, scope: NotebookScope) -> StepDraft:
     """Read a step's code by the rule: a name is an input, else the step's own, else a parameter, else a definition."""
     try:
-        code = _read(step)
+        code = read_text(step)
         needs = _StepNeeds(parameters=dict.fromkeys(name for name in step.options.params if name in scope.parameters))
         _own_reads(step, code, scope, needs, _bound(step))
         reached = [item for group in needs.definitions.values() for item in group]
@@ -160,7 +146,7 @@ def analyse_step(draft: StepDraft, scope: NotebookScope, settings: Iterable[Anal
     if draft.code is None:
         return StepAnalysis(draft.step, StepCode((), (), ""), (draft.error,) if draft.error is not None else (), ())
     try:
-        return _analysed(draft.step, draft.code, draft.needs, scope, list(settings))
+        return _analysed(draft.step, draft.code, _copy(draft.needs), scope, list(settings))
     except Refused as error:
         return StepAnalysis(draft.step, StepCode((), (), ""), (error,), ())
     except RecursionError:
@@ -187,15 +173,8 @@ def missing_for(setting: AnalysedDefinition, scope: NotebookScope) -> str:
     return next(iter(wanting), "") if not scope.shared.stars else ""
 
 
-def _read(step: Step) -> _Code:
-    places = [SourceLocation(piece.cell, step=step.name) for piece in step.pieces]
-    trees = tuple(parse_cell(piece.source, place) for piece, place in zip(step.pieces, places, strict=True))
-    body = [statement for tree in trees for statement in tree.body]
-    form = normal_form_of(body)
-    if not form.simple:
-        for piece, place in zip(step.pieces, places, strict=True):
-            check_cell(piece.source, place)
-    return _Code(trees, body, name_usage(body), form)
+def _copy(needs: _StepNeeds) -> _StepNeeds:
+    return _StepNeeds(*(copy(getattr(needs, item.name)) for item in fields(needs)))
 
 
 def _bound(step: Step) -> frozenset[str]:
@@ -203,7 +182,7 @@ def _bound(step: Step) -> frozenset[str]:
 
 
 def _analysed(
-    step: Step, code: _Code, needs: _StepNeeds, scope: NotebookScope, settings: list[AnalysedDefinition]
+    step: Step, code: StepText, needs: _StepNeeds, scope: NotebookScope, settings: list[AnalysedDefinition]
 ) -> StepAnalysis:
     bound = _bound(step)
     if settings:
@@ -218,11 +197,11 @@ def _analysed(
     result = _code(step, code, scope, needs, [*settings, *star_imports])
     return StepAnalysis(
         step, result, tuple(needs.errors), _unbound(step, code, scope, bound), code.trees, code.form.identifiers,
-        tuple(name for name, _ in needs.missing if name in scope.refused),
+        tuple(name for name, _ in needs.missing if name in scope.refused), not (needs.missing or needs.errors),
     )  # fmt: skip
 
 
-def _own_reads(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str]) -> None:
+def _own_reads(step: Step, code: StepText, scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str]) -> None:
     """Collect what the step's own code reads, and outputs that no statement binds."""
     names = code.names
     annotations = names.annotations - names.binds
@@ -302,7 +281,9 @@ def _close(
             todo += needs.definitions.get(name, [])
 
 
-def _missing(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str]) -> list[Refused]:
+def _missing(
+    step: Step, code: StepText, scope: NotebookScope, needs: _StepNeeds, bound: frozenset[str]
+) -> list[Refused]:
     """Return an error for each undefined name."""
     errors: list[Refused] = []
     for name, item in needs.missing:
@@ -318,7 +299,7 @@ def _missing(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, b
 
 
 def _unexplained(
-    code: _Code, scope: NotebookScope, missing: list[tuple[str, AnalysedDefinition | None]]
+    code: StepText, scope: NotebookScope, missing: list[tuple[str, AnalysedDefinition | None]]
 ) -> list[tuple[str, AnalysedDefinition | None]]:
     """Return the undefined names that no ``import *`` can be relied on to bind.
 
@@ -382,7 +363,7 @@ def _cure(item: str, step: Step, place: SourceLocation) -> str:
     return f"Make it `{written}`." if there else f"Add `{written}`."
 
 
-def _place(name: str, step: Step, code: _Code) -> SourceLocation:
+def _place(name: str, step: Step, code: StepText) -> SourceLocation:
     """Return the first place where the step's code reads the name."""
     for piece, tree in zip(step.pieces, code.trees, strict=True):
         reads = [
@@ -396,7 +377,7 @@ def _place(name: str, step: Step, code: _Code) -> SourceLocation:
     return step.place
 
 
-def _unbound(step: Step, code: _Code, scope: NotebookScope, bound: frozenset[str]) -> tuple[str, ...]:
+def _unbound(step: Step, code: StepText, scope: NotebookScope, bound: frozenset[str]) -> tuple[str, ...]:
     """Return the value outputs that nothing can bind; dynamic code may bind any name."""
     if code.dynamic:
         return ()
@@ -405,7 +386,9 @@ def _unbound(step: Step, code: _Code, scope: NotebookScope, bound: frozenset[str
     return tuple(name for name in outputs if not any(name in names for names in sources))
 
 
-def _code(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, more: list[AnalysedDefinition]) -> StepCode:
+def _code(
+    step: Step, code: StepText, scope: NotebookScope, needs: _StepNeeds, more: list[AnalysedDefinition]
+) -> StepCode:
     shared = order_definitions(needs.definitions, [*scope.shared.always, *more])
     texts = [piece.source for piece in step.pieces]
     identifiers = code.form.identifiers.union(*(item.identifiers for item in shared if not item.users))
@@ -429,7 +412,7 @@ def _code(step: Step, code: _Code, scope: NotebookScope, needs: _StepNeeds, more
     )
 
 
-def _scripts(code: _Code, shared: Iterable[AnalysedDefinition], place: SourceLocation) -> ScriptReferences:
+def _scripts(code: StepText, shared: Iterable[AnalysedDefinition], place: SourceLocation) -> ScriptReferences:
     """Return the scripts that the step's code and these definitions run."""
     trees = list(code.trees) if "get_ipython" in code.form.identifiers else []
     trees += [parse_cell(item.definition.source, place) for item in shared if "get_ipython" in item.identifiers]
@@ -480,10 +463,10 @@ def _numbered(text: str) -> list[str]:
     return lines
 
 
-def _warnings(step: Step, code: _Code, read: frozenset[str]) -> Iterator[PipelineWarning]:
+def _warnings(step: Step, code: StepText, read: frozenset[str]) -> Iterator[PipelineWarning]:
     outputs = {item.name for item in step.outputs}
     for item in step.inputs:
-        if item.name not in read and not (read & _DYNAMIC) and item.name not in outputs:
+        if item.name not in read and not (read & DYNAMIC_CALLS) and item.name not in outputs:
             hint = "Leave it out."
             if isinstance(item.source, StepOutput):
                 hint = "Leave it out; if only the order of the steps matters, write it as `after`."

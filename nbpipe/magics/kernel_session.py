@@ -15,6 +15,7 @@ from nbpipe.compute.targets import default_target
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook import ParsedNotebook
+from nbpipe.language.reading_cache import ReadingCache
 from nbpipe.magics.cell_run import CellRun
 from nbpipe.magics.executed_notebook import is_continued_below
 from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
@@ -64,6 +65,7 @@ class KernelSession:
         self._readable: Workspace | None = None
         self._opening = threading.Lock()
         self._executor: Executor | None = None
+        self._read = ReadingCache()
         self._parsed: tuple[tuple[Cell, ...], Mapping[str, tuple[str, ...]], ParsedNotebook] | None = None
         atexit.register(self.close)
 
@@ -123,7 +125,7 @@ class KernelSession:
         """Return parsed cells of this kernel; the result is cached while the cells do not change."""
         parsed, more = self._parsed, settings_near(self.base)
         if parsed is None or parsed[:2] != (cells, more):
-            parsed = self._parsed = cells, more, parse_cells(cells, more)
+            parsed = self._parsed = cells, more, parse_cells(cells, more, self._read)
         return parsed[2]
 
     def is_continued_below(self, step: str, reading: ParsedNotebook) -> bool:
