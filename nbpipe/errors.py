@@ -14,6 +14,8 @@
     │   ├── FileMissing              a declared file or folder does not exist
     │   ├── FormatUnavailable        the library for an output's format is missing
     │   ├── EnvironmentUnavailable   the notebook's kernel is not available
+    │   ├── DatastoreUnavailable     the library for a datastore, or a credential, is missing
+    │   ├── ObjectExists             an object in a datastore would be overwritten
     │   ├── WorkspaceUntrusted       the workspace is not this user's own, and was not accepted
     │   ├── NotSupportedYet          part of the language, but not implemented yet
     │   └── BadUsage                 a verb was called with invalid arguments
@@ -22,6 +24,8 @@
     │   ├── HistoryOutOfReach        the run store cannot be opened or written
     │   │   └── HistoryDamaged       the run store's file is damaged
     │   ├── StoreOutOfReach          a datastore cannot be read or written
+    │   │   ├── ObjectMissing        an object is not in its datastore
+    │   │   └── ObjectChanged        an object in a datastore is no longer the one that was read
     │   └── ClusterOutOfReach        the compute target cannot be started or was lost
     └── StepFailed                   exit 1: raised in a notebook so that it stops
 
@@ -90,7 +94,7 @@ class NbpipeError(Exception):
     @staticmethod
     def from_json(payload: Mapping[str, Any]) -> NbpipeError:
         """Return an error that another process has sent as JSON."""
-        kinds: list[type[NbpipeError]] = [Refused, OutOfReach, HistoryOutOfReach]
+        kinds: list[type[NbpipeError]] = [Refused, OutOfReach, HistoryOutOfReach, StoreOutOfReach]
         every = [kind for above in kinds for kind in (above, *above.__subclasses__())]
         kind = next((kind for kind in every if kind.code == payload["code"]), NbpipeError)
         return kind(
@@ -183,6 +187,18 @@ class EnvironmentUnavailable(Refused):
     code = "environment-unavailable"
 
 
+class DatastoreUnavailable(Refused):
+    """A datastore that cannot be opened here: a library or a credential is missing."""
+
+    code = "datastore-unavailable"
+
+
+class ObjectExists(Refused):
+    """An object in a datastore that would be overwritten."""
+
+    code = "object-exists"
+
+
 class WorkspaceUntrusted(Refused):
     """A workspace that nbpipe did not make for this user, and that this user has not accepted."""
 
@@ -238,6 +254,18 @@ class StoreOutOfReach(OutOfReach):
     """A datastore cannot be read or written."""
 
     code = "store-out-of-reach"
+
+
+class ObjectMissing(StoreOutOfReach):
+    """An object that is not in its datastore."""
+
+    code = "object-missing"
+
+
+class ObjectChanged(StoreOutOfReach):
+    """An object in a datastore that is no longer the one that was read."""
+
+    code = "object-changed"
 
 
 REPAIR = "Repair the workspace: nbpipe verify --repair"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from object_servers import azurite
 
 # Kernels started by tests inherit the environment: without bytecode each would compile all its libraries again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -40,12 +41,21 @@ def lacking_browser() -> str:
     return f"{' and '.join(missing)} not installed" if missing else ""
 
 
+def lacking_s3() -> str:
+    """Get what real S3 servers lack here; empty when nothing."""
+    missing = [name for name in ("moto", "obstore") if find_spec(name) is None]
+    return f"{' and '.join(missing)} not installed" if missing else ""
+
+
 # Each group's real part: whether it is here, and what its tests say when it is not.
 GROUPS = {
     "kernel": (find_spec("ipykernel") is not None, "ipykernel is not installed"),
     "cluster": (find_spec("distributed") is not None, "distributed is not installed"),
     "browser": (not lacking_browser(), lacking_browser()),
     "postgres": (shutil.which("pg_ctl") is not None, "there is no pg_ctl on PATH"),
+    "s3": (not lacking_s3(), lacking_s3()),
+    "azure": (azurite() is not None, "there is no azurite-blob on PATH (npm install azurite), or no node"),
+    "sftp": (find_spec("sshfs") is not None, "sshfs is not installed"),
     "gpu": (shutil.which("nvidia-smi") is not None, "there is no GPU (no nvidia-smi on PATH)"),
     "slow": (True, ""),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from nbpipe.permissions import open_private
 
 # A rename does not replace a folder that is not empty, nor a file by a folder or vice versa.
 _IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_DRAFT = re.compile(r"\.[0-9a-f]{32}\.partial")
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MANY = 32
 
 
@@ -66,6 +69,25 @@ def put_in_place(draft: Path, target: Path, *, durable: bool, keep: Callable[[],
             _flush_one(target.parent)
 
 
+def put_new_in_place(draft: Path, target: Path, *, durable: bool) -> None:
+    """Give a draft, a file, the target's name; raise FileExistsError if that is taken.
+
+    On a file system without hard links, another process that does the same at the same time may replace it.
+    """
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        draft.replace(target)
+    if durable:
+        _flush_one(target.parent)
+
+
 def flush(path: Path) -> None:
     """Flush a file, or a folder with everything below it, to the disk."""
     below = sorted(path.rglob("*")) if path.is_dir() else []
@@ -75,6 +97,11 @@ def flush(path: Path) -> None:
         return
     for each in (*below, path):
         _flush_one(each)
+
+
+def is_draft(name: str) -> bool:
+    """Return whether a file's name is that of a draft, which a process that was killed may have left."""
+    return _DRAFT.fullmatch(name) is not None
 
 
 def _beside(target: Path) -> Path:

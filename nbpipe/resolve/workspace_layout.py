@@ -23,7 +23,7 @@ from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
-_KEYS = ("source", "reuse", "settings")
+_KEYS = ("source", "reuse", "settings", "datastores")
 _SETTING = re.compile(r"%?[^\W\d]\w*(\(\))?([. ][^\W\d]\w*(\(\))?)*(\.\*)?")
 _USERS = (EVERY_STEP, ANY_MODULE, ANY_PACKAGE)
 _POLICIES = {"packages": ("observed", "strict"), "python": ("patch", "minor")}
@@ -43,13 +43,18 @@ class EnvironmentPolicy:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceLayout:
-    """A workspace's folder, the folders with local modules, and settings beyond those that nbpipe recognises."""
+    """A workspace's folder, the folders with local modules, and settings beyond those that nbpipe recognises.
+
+    ``datastores`` is the table of that name, as it stands in ``settings_file``, if there is one.
+    """
 
     root: Path
     source: tuple[Path, ...] = ()
     policy: EnvironmentPolicy = EnvironmentPolicy()
     passed_over: tuple[str, ...] = ()
     more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settings_file: Path | None = None
+    datastores: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def database(self) -> Path:
@@ -127,9 +132,9 @@ def find_workspace(near: Path, named: Path | None = None) -> WorkspaceLayout:
     search = UpwardSearch(near.resolve())
     near = search.near
     folder = search.first(SETTINGS)
-    source, policy, more = _read_settings(folder / SETTINGS) if folder else ((), EnvironmentPolicy(), {})
     root = named.resolve() if named is not None else (search.first(SETTINGS, FOLDER) or near) / FOLDER
-    return WorkspaceLayout(root, source, policy, tuple(search.passed_over), more)
+    layout = WorkspaceLayout(root, passed_over=tuple(search.passed_over))
+    return _with_settings(layout, folder / SETTINGS) if folder else layout
 
 
 def settings_near(folder: Path) -> Mapping[str, tuple[str, ...]]:
@@ -222,10 +227,15 @@ python = "patch"
 [settings]
 # What ordinary cells set in other libraries, and whose users it concerns:
 # "mylib.configure" = "mylib"
+
+# Data elsewhere, as store:NAME/PATH; credentials only by reference (env:NAME, file:PATH, keyring:SERVICE/USER).
+# [datastores.lake]
+# url = "s3://bucket/prefix"
+# credentials = { access_key_id = "env:LAKE_KEY", secret_access_key = "env:LAKE_SECRET" }
 """
 
 
-def _read_settings(settings: Path) -> tuple[tuple[Path, ...], EnvironmentPolicy, Mapping[str, tuple[str, ...]]]:
+def _with_settings(layout: WorkspaceLayout, settings: Path) -> WorkspaceLayout:
     try:
         table = tomllib.loads(settings.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -233,8 +243,14 @@ def _read_settings(settings: Path) -> tuple[tuple[Path, ...], EnvironmentPolicy,
     for key in table:
         if key not in _KEYS:
             raise BadUsage(f"{settings} has the key `{key}`", nearest(key, _KEYS) or f"It knows: {', '.join(_KEYS)}.")
+    datastores = table.get("datastores", {})
+    if not isinstance(datastores, dict):
+        raise BadUsage(f"`datastores` in {settings} is not a table", "Write each as [datastores.NAME].")
     source, policy = _source(settings, table.get("source", [])), _policy(settings, table.get("reuse", {}))
-    return source, policy, _more_settings(settings, table.get("settings", {}))
+    more = _more_settings(settings, table.get("settings", {}))
+    return replace(
+        layout, source=source, policy=policy, more_settings=more, settings_file=settings, datastores=datastores
+    )
 
 
 def _more_settings(settings: Path, table: object) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,1 @@
+"""Datastores as authors configure them: objects under keys below one root, in a folder, a cloud or on a server."""
