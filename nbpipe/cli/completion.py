@@ -11,6 +11,7 @@ from nbpipe.language.completion import CompletionNames
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import NOTEBOOK_SUFFIXES
+from nbpipe.resolve.workspace_layout import datastores_near
 from nbpipe.verbs.completion import complete
 from nbpipe.verbs.syntax import Face
 
@@ -39,7 +40,7 @@ def _names_in_notebook(words: Sequence[str]) -> CompletionNames:
     """Return the names in the notebook on the line; none if it cannot be read."""
     notebook = next((Path(word) for word in words if word.endswith(NOTEBOOK_SUFFIXES)), None)
     if notebook is None:
-        return CompletionNames()
+        return CompletionNames(datastores=datastores_near(Path.cwd()) if words[:1] == ["datastores"] else ())
     try:
         reading = parse_cells(read_notebook(notebook).cells)
     except NbpipeError:

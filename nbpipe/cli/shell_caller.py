@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
 from nbpipe.cli.terminal_output import TerminalOutput
+from nbpipe.cli.transfer_progress import transfer_progress
 from nbpipe.errors import BadUsage
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Artifact, Cell
@@ -108,6 +110,10 @@ class ShellCaller:
         if path.exists():
             raise BadUsage(f"{path} already exists", "Name the path to write with --to FILE.")
         return path
+
+    def transfer(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show the progress of a transfer as a bar on a terminal."""
+        return transfer_progress(what, total)
 
     def show_changes(self, lines: Sequence[str]) -> None:
         """Print the changes in a followed run."""

@@ -28,11 +28,12 @@ DEFAULT_VALUES: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class CompletionNames:
-    """The names to offer: steps with their outputs, and parameters; ``paths`` looks for files."""
+    """The names to offer: steps with their outputs, parameters and datastores; ``paths`` looks for files."""
 
     steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     parameters: Sequence[str] = ()
     paths: Callable[[str], Sequence[str]] = lambda _prefix: ()
+    datastores: Sequence[str] = ()
 
     @property
     def outputs(self) -> list[str]:

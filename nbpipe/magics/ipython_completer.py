@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbpipe.errors import NbpipeError
 from nbpipe.language.completion import CompletionNames, complete
 from nbpipe.magics.kernel_session import KernelSession
+from nbpipe.resolve.workspace_layout import datastores_near
 from nbpipe.verbs.completion import complete_line
 
 _LOOKED_AT = 2_000
@@ -52,13 +53,13 @@ def _matcher(session: KernelSession) -> Callable[[CompletionContext], Any]:
 
 def completion_names(session: KernelSession) -> CompletionNames:
     """Return the names to complete in this kernel; only paths if its cells cannot be parsed."""
-    paths = partial(_paths, session.base)
+    paths, datastores = partial(_paths, session.base), datastores_near(session.base)
     try:
         reading = session.reading()
     except NbpipeError:
-        return CompletionNames(paths=paths)
+        return CompletionNames(paths=paths, datastores=datastores)
     steps = {step.name: tuple(output.name for output in step.outputs) for step in reading.steps}
-    return CompletionNames(steps, tuple(parameter.name for parameter in reading.parameters), paths)
+    return CompletionNames(steps, tuple(parameter.name for parameter in reading.parameters), paths, datastores)
 
 
 def _paths(base: Path, prefix: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import write_lines
 from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.kernel_session import KernelSession
+from nbpipe.magics.transfer_progress import transfer_line
 from nbpipe.model import Artifact, Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.verbs.syntax import Verb
@@ -117,6 +119,10 @@ class KernelCaller:
     def target(self, artifact: Artifact, path: Path | None) -> Path | None:  # noqa: ARG002 - the protocol's
         """Return the named path relative to the kernel's folder; None if the output is to be bound."""
         return None if path is None else self.folder / path
+
+    def transfer(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show the progress of a transfer as a line under the running cell."""
+        return transfer_line(what, total)
 
     def show_changes(self, lines: Sequence[str]) -> None:
         """Write lines about the changes in a followed run."""

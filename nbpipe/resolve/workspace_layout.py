@@ -145,6 +145,14 @@ def settings_near(folder: Path) -> Mapping[str, tuple[str, ...]]:
         return {}
 
 
+def datastores_near(folder: Path) -> tuple[str, ...]:
+    """Return the names of the datastores that are configured for a folder; none if the settings file is invalid."""
+    try:
+        return tuple(find_workspace(folder).datastores)
+    except Refused:
+        return ()
+
+
 def make_workspace(place: WorkspaceLayout) -> None:
     """Create the workspace's folder if it is missing, with a ``.gitignore``.
 

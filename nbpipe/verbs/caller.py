@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -62,6 +63,9 @@ class Caller(Protocol):
 
     def target(self, artifact: Artifact, path: Path | None) -> Path | None:
         """Return the path to copy an output to, ``path`` if one was named; None if the output is bound instead."""
+
+    def transfer(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show the progress of a transfer of ``total`` bytes; the function is called with the bytes since the last."""
 
     def show_changes(self, lines: Sequence[str]) -> None:
         """Show lines about the changes in a followed run."""

@@ -11,7 +11,7 @@ from nbpipe.language.source_text import lines_of
 from nbpipe.verbs.options import RUN_STATUSES
 from nbpipe.verbs.parser import is_option
 from nbpipe.verbs.syntax import Arity, Face, Option, Parameter, ValueKind, Verb
-from nbpipe.verbs.table import verb_named, verbs_in
+from nbpipe.verbs.table import actions, name_length, verb_named, verbs_in
 
 _LINE = re.compile(r"\s*%nbpipe\s+")
 
@@ -38,11 +38,14 @@ def complete(before: Sequence[str], fragment: str, face: Face, names: Completion
 
 def _candidates(before: Sequence[str], fragment: str, face: Face, names: CompletionNames) -> Iterable[str]:
     if not before:
-        return [verb.name for verb in verbs_in(face)]
-    verb = verb_named(before[0])
+        return dict.fromkeys(verb.name.partition(" ")[0] for verb in verbs_in(face))
+    if len(before) == 1 and actions(before[0]) and not fragment.startswith("-"):
+        return actions(before[0])
+    length = name_length(before)
+    verb = verb_named(" ".join(before[:length]))
     if verb is None or face not in verb.faces:
         return ()
-    waiting, count = _position(verb, before[1:])
+    waiting, count = _position(verb, before[length:])
     if fragment.startswith("-") and (waiting is None or waiting.lists_names):
         name, equals, value = fragment.partition("=")
         option = verb.option_named(name)
@@ -99,6 +102,8 @@ def _values(parameter: Parameter[Any], prefix: str, names: CompletionNames) -> I
         case ValueKind.DEFAULT:
             key, equals, _ = prefix.partition("=")
             return [f"{key}={value}" for value in DEFAULT_VALUES.get(key, ())] if equals else _defaults()
+        case ValueKind.DATASTORE:
+            return names.datastores
         case ValueKind.PATH:
             return names.paths(prefix)
     return ()

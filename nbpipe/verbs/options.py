@@ -63,6 +63,32 @@ def _tags(words: Sequence[str]) -> Mapping[str, str]:
     return tags
 
 
+def _store_options(words: Sequence[str]) -> Mapping[str, str | int | bool]:
+    """Return the options of a datastore; numbers, true and false are not texts."""
+    return {key: _plain_value(value) for key, value in _pairs(words, "option", "endpoint=https://minio.lab:9000")}
+
+
+def _plain_value(text: str) -> str | int | bool:
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text
+
+
+def _credentials(words: Sequence[str]) -> Mapping[str, str]:
+    return dict(_pairs(words, "credential", "secret_access_key=env:LAKE_SECRET"))
+
+
+def _pairs(words: Sequence[str], what: str, example: str) -> list[tuple[str, str]]:
+    """Return keys and values; an error does not repeat a value, which may be a secret."""
+    pairs = [word.partition("=")[::2] for word in words]
+    for key, value in pairs:
+        if not key.isidentifier() or not value:
+            raise BadUsage(f"a value of `--{what}` is not KEY=VALUE", f"For example: --{what} {example}")
+        if sum(key == other for other, _ in pairs) > 1:
+            raise BadUsage(f"the {what} `{key}` is given twice", "Keep one.")
+    return pairs
+
+
 def _forced(words: Sequence[str]) -> tuple[str, ...] | None:
     """Return the forced steps: None if nothing is forced, empty (a bare ``--force``) for all requested steps."""
     return tuple(word for word in words if word) if words else None
@@ -103,6 +129,13 @@ OUTPUT = _argument("[STEP.]OUTPUT", ValueKind.OUTPUT)
 RUN = _argument("RUN")
 OTHER_RUN = _argument("RUN")
 DEFAULTS = Argument("KEY=VALUE", _names, Arity.MANY, ValueKind.DEFAULT)
+
+DATASTORE = _argument("NAME", ValueKind.DATASTORE)
+SOME_DATASTORES = Argument("NAME", _names, Arity.MANY, ValueKind.DATASTORE)
+URL = _argument("URL")
+STORE_PLACE = _argument("NAME[/PATH]", ValueKind.DATASTORE)
+COPIED = _argument("FROM", ValueKind.PATH)
+COPY_TARGET = _argument("TO", ValueKind.PATH)
 
 PARAM = Option(
     "NAME=VALUE", _parameter_values, Arity.MANY, ValueKind.PARAMETER,
@@ -148,6 +181,18 @@ COMPARE = _switch("--check", "Run the notebook and the pipeline, and compare the
 CHECK = _switch("--check", "Write nothing; exit with 1 if a notebook would change.")
 LONG = _switch("--long", "Write every declaration as `#| key: value` lines.")
 SHORT = _switch("--short", "Write every declaration on the first line.")
+
+REPLACE = _switch("--replace", "Replace files and objects that exist already.")
+RECURSIVE = _switch("--recursive", "Delete all objects of a folder.")
+STORE_OPTION = Option(
+    "KEY=VALUE", _store_options, Arity.MANY, name="--option", help="An option, e.g. endpoint=https://minio.lab:9000."
+)
+CREDENTIAL = Option(
+    "KEY=REF", _credentials, Arity.MANY, name="--credential",
+    help="A credential by reference: env:NAME, file:PATH or keyring:SERVICE/USER.",
+)  # fmt: skip
+USES_PROFILE = _switch("--profile", "Take the credentials from the cloud's own configuration.")
+READ_ONLY = _switch("--read-only", "Never write to it.")
 
 _WORKSPACE_HELP = "Use this workspace folder."
 

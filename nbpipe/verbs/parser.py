@@ -10,7 +10,7 @@ from typing import Any
 from nbpipe.errors import BadUsage
 from nbpipe.language.source_text import nearest
 from nbpipe.verbs.syntax import Arity, Face, HelpRequest, Invocation, Option, Parameter, Verb
-from nbpipe.verbs.table import LATER_VERBS, VERBS, verb_named
+from nbpipe.verbs.table import LATER_VERBS, VERBS, actions, name_length, verb_named
 
 HELP = ("--help", "-h")
 
@@ -27,8 +27,9 @@ def parse(words: Sequence[str], face: Face) -> Invocation | HelpRequest:
     """Return the parsed invocation or request for help; raise BadUsage for invalid words."""
     if not words or words[0] in HELP:
         return HelpRequest()
-    verb = find_verb(words[0], face)
-    rest = words[1:]
+    count = name_length(words)
+    verb = find_verb(" ".join(words[:count]), face)
+    rest = words[count:]
     if any(word in HELP for word in rest[: rest.index("--") if "--" in rest else None]):
         return HelpRequest(verb)
     return _Parse(verb, face).invocation(rest)
@@ -43,6 +44,10 @@ def find_verb(name: str, face: Face) -> Verb:
         raise BadUsage(f"`{face.program} {name}` is not supported yet")
     if verb is not None:
         raise _elsewhere(f"`{name}` is a verb of", name, verb.faces)
+    group, _, action = name.partition(" ")
+    if action:
+        hint = nearest(action, actions(group)) or f"It knows: {', '.join(actions(group))}."
+        raise BadUsage(f"`{group}` has no verb `{action}`", hint)
     names = [verb.name for verb in VERBS]
     raise BadUsage(f"there is no verb `{name}`", nearest(name, names) or f"The verbs: {', '.join(names)}.")
 

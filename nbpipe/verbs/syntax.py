@@ -32,6 +32,7 @@ class ValueKind(Enum):
     PARAMETER = auto()
     RUN_STATUS = auto()
     DEFAULT = auto()
+    DATASTORE = auto()
     PATH = auto()
 
 
@@ -99,6 +100,8 @@ class Option(Parameter[T]):
 @dataclass(frozen=True, slots=True, eq=False)
 class Verb:
     """One verb: its name, a sentence of help, the function that it calls, its arguments and options.
+
+    The name of a verb of a group has two words, the first of which is the group's.
 
     At most one option of each group in ``exclusive`` may be given. A verb that ``reads_only`` needs only read
     permission, and writes nothing to a workspace of another user.

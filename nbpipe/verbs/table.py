@@ -5,6 +5,8 @@ The call behind a verb is named in entry-point form: help and completion load no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nbpipe.verbs import options as o
 from nbpipe.verbs.syntax import Face, Verb
 
@@ -67,6 +69,36 @@ VERBS = (
         "nbpipe.verbs.verification_calls:trust", (o.ANY_NOTEBOOK,), (o.WORKSPACE, o.JSON),
     ),
     Verb(
+        "datastores list", "List the datastores.",
+        "nbpipe.verbs.datastore_calls:datastores_list", (), (o.JSON,), reads_only=True,
+    ),
+    Verb(
+        "datastores test", "Try what datastores can do; without a name, all of them.",
+        "nbpipe.verbs.datastore_calls:datastores_test", (o.SOME_DATASTORES,), (o.JSON,), reads_only=True,
+    ),
+    Verb(
+        "datastores add", "Add a datastore to nbpipe.toml.",
+        "nbpipe.verbs.datastore_calls:datastores_add", (o.DATASTORE, o.URL),
+        (o.STORE_OPTION, o.CREDENTIAL, o.USES_PROFILE, o.READ_ONLY, o.JSON),
+        exclusive=((o.CREDENTIAL, o.USES_PROFILE),),
+    ),
+    Verb(
+        "datastores ls", "List a folder of a datastore.",
+        "nbpipe.verbs.datastore_calls:datastores_ls", (o.STORE_PLACE,), (o.JSON,), reads_only=True,
+    ),
+    Verb(
+        "datastores du", "Show how much is stored, by folder.",
+        "nbpipe.verbs.datastore_calls:datastores_du", (o.STORE_PLACE,), (o.JSON,), reads_only=True,
+    ),
+    Verb(
+        "datastores cp", "Copy files to, from or between datastores (store:NAME/path).",
+        "nbpipe.verbs.datastore_calls:datastores_cp", (o.COPIED, o.COPY_TARGET), (o.REPLACE, o.JSON), reads_only=True,
+    ),
+    Verb(
+        "datastores rm", "Delete an object, or a folder.",
+        "nbpipe.verbs.datastore_calls:datastores_rm", (o.STORE_PLACE,), (o.RECURSIVE, o.JSON), reads_only=True,
+    ),
+    Verb(
         "lint", "Check the notebook without planning or running it.",
         "nbpipe.verbs.authoring_calls:lint", (o.NOTEBOOK,), (o.PARAM, o.FIX, o.RUFF, o.WORKSPACE, o.JSON),
         reads_only=True,
@@ -89,15 +121,29 @@ VERBS = (
 
 # Verbs of the language that this version does not implement: every face reports the same error for them.
 LATER_VERBS = (
-    "datasets", "datastores", "compute", "env", "pin", "unpin", "publish", "schedule", "gc",
+    "datasets", "datastores default", "compute", "env", "pin", "unpin", "publish", "schedule", "gc",
 )  # fmt: skip
 
 _BY_NAME = {verb.name: verb for verb in VERBS}
 
 
+# What the first word of a group alone means.
+_SHORT = {"datastores": "datastores list"}
+
+
 def verb_named(name: str) -> Verb | None:
-    """Return the verb with this name, if there is one."""
-    return _BY_NAME.get(name)
+    """Return the verb with this name, or the one that a group's name means, if there is one."""
+    return _BY_NAME.get(_SHORT.get(name, name))
+
+
+def name_length(words: Sequence[str]) -> int:
+    """Return how many of these words are the name of a verb: two for one of a group, if the second is not an option."""
+    return 2 if words[0] in _SHORT and len(words) > 1 and not words[1].startswith("-") else 1
+
+
+def actions(group: str) -> tuple[str, ...]:
+    """Return the second words of the verbs of a group; none if there is no such group."""
+    return tuple(verb.name.partition(" ")[2] for verb in VERBS if verb.name.startswith(f"{group} "))
 
 
 def verbs_in(face: Face) -> tuple[Verb, ...]:
