@@ -31,6 +31,7 @@ from nbpipe.history.row_mapping import (
     run_from,
 )
 from nbpipe.history.schema import metadata
+from nbpipe.history.schema_objects import STATEMENTS, acting_objects, real_tables
 from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
@@ -141,13 +142,15 @@ def _structure(connection: sqlite3.Connection) -> Iterator[str]:
     try:
         lines = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(20)")]
         yield from (line for line in lines if line != "ok")
-        names = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        statements = list(connection.execute(STATEMENTS))
     except sqlite3.Error as error:
         yield str(error)
         return
+    yield from (f"{name!r:.60} is a view or trigger that nbpipe did not make" for name in acting_objects(statements))
+    there = {str(name) for name, _ in statements} - metadata.tables.keys() | real_tables(statements)
     for table in metadata.sorted_tables:
         expected = [table.name, *(str(index.name) for index in table.indexes)]
-        yield from (f"`{name}` is missing" for name in expected if name not in names)
+        yield from (f"`{name}` is missing" for name in expected if name not in there)
 
 
 def raw_rows(connection: sqlite3.Connection, table: Table, problems: list[str]) -> Iterator[Row]:
@@ -155,6 +158,9 @@ def raw_rows(connection: sqlite3.Connection, table: Table, problems: list[str]) 
     columns = [column.name for column in table.columns]
     keys = [column.name for column in table.primary_key]
     try:
+        if table.name not in real_tables(connection.execute(STATEMENTS)):
+            # Said where the structure is looked at; reading what stands in its place may never end.
+            return
         for values in connection.execute(_ordered(table, columns, "ASC")):
             yield dict(zip(columns, values, strict=True))
     except sqlite3.Error as error:
