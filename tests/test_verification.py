@@ -165,6 +165,27 @@ def test_s22_a_trigger_is_damage_and_never_fires(bench, event):
     assert bench.run() == []
 
 
+@pytest.mark.parametrize("number", [2**63 - 1, 2**63 - 2, 10**18])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE counters SET value = {number}",
+        "UPDATE runs SET number = {number}",
+        "UPDATE attempts SET token = {number} WHERE token = 1",
+        "UPDATE executions SET number = {number}",
+    ],
+)
+def test_a_number_that_leaves_no_room_for_the_next_one_is_mended(bench, change, number):
+    with closing(sqlite3.connect(database(bench))) as connection, connection:
+        connection.execute(change.format(number=number))
+    assert not verify(bench).is_intact
+    assert verify(bench, repair=True).is_intact
+    bench.sources = [*bench.sources, "%%step more -o z:json\nz = 1"]
+    assert bench.run() == ["more"]
+    assert bench.run() == []
+    assert verify(bench).is_intact
+
+
 def test_a_result_that_was_not_offered_is_not_offered_after_a_repair(bench):
     """NOSTORE is kept too: nobody may reuse afterwards what nobody might reuse before."""
     (bench.folder / "data.txt").write_text("one")

@@ -32,6 +32,7 @@ from nbpipe.history.row_mapping import (
 )
 from nbpipe.history.schema import metadata
 from nbpipe.history.schema_objects import STATEMENTS, acting_objects, real_tables
+from nbpipe.history.sequences import is_plausible
 from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
@@ -230,13 +231,13 @@ def _decode(table: str, values: Row) -> None:
         case "pipelines":
             pipeline_from(row)
         case "runs":
-            run_from(row, "")
+            _require_plausible(run_from(row, "").number)
         case "executions":
             record = execution_from(row, (), ())
             if values["done"] != (record.current and record.status in DONE):
                 raise ValueError("`done` contradicts its status")
         case "attempts":
-            attempt_from(row)
+            _require_plausible(attempt_from(row).token)
         case "texts":
             text_pool.text_from(row.digest, row.text)
         case "meta":
@@ -245,8 +246,14 @@ def _decode(table: str, values: Row) -> None:
         case "counters":
             if row.name not in ("run", "token"):
                 raise ValueError("nothing is counted by that name")
+            _require_plausible(row.value)
         case "remembered":
             int(row.device), int(row.inode)
+
+
+def _require_plausible(number: int) -> None:
+    if not is_plausible(number):
+        raise ValueError(f"no workspace counts up to {number}")
 
 
 def _read_logs(connection: sqlite3.Connection, contents: DatabaseContents) -> None:
@@ -289,6 +296,8 @@ def _take(log: RunLog, row: Row) -> str | None:
     match fact:
         case ExecutionChanged(record) | AttemptChanged(record) if record.run != row["run"]:
             return f"it is of run {record.run!r:.60}"
+        case AttemptChanged(attempt) if not is_plausible(attempt.token):
+            return f"no workspace counts up to {attempt.token}"
     log.take(row["number"], fact)
     return None
 
