@@ -17,6 +17,7 @@ from operator import itemgetter
 from nbpipe.errors import BadPipeline, Refused, SourceLocation
 from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
+from nbpipe.language.name_state import NameState
 from nbpipe.language.normal_form import normal_form_of
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins
 from nbpipe.language.object_flow import ObjectFlow, call_effects
@@ -70,8 +71,7 @@ class _Walk:
     analyses: Mapping[str, StepAnalysis]
     steps: Mapping[str, Step]
     makers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    names: dict[str, Origins] = field(default_factory=dict)
-    parts: dict[str, Origins] = field(default_factory=dict)
+    state: NameState = field(default_factory=lambda: NameState({}))
     callables: Callables = field(default_factory=Callables)
     events: dict[Origin, list[_Event]] = field(default_factory=dict)
     bound: dict[str, _Event] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class _Walk:
     def ordinary(self, cell: OrdinaryCell) -> None:
         loose = {id(statement) for statement in cell.loose}
         for statement in cell.statements:
-            flow = ObjectFlow(self.callables, self.names, parts=self.parts)
+            flow = ObjectFlow(self.callables, self.state, place=str(cell.number), shown=cell.statements[-1])
             flow.run([statement])
             shares = id(statement) not in loose
             if not cell.whole:
@@ -98,7 +98,14 @@ class _Walk:
                     value = getattr(statement, "value", None)
                     # Numbers and texts cannot be changed in place.
                     fixed = isinstance(value, ast.Constant | ast.UnaryOp)
-                    self.names[name] = NOTHING if fixed else frozenset([("definition", name)])
+                    self._hold(name, NOTHING if fixed else frozenset([("definition", name)]))
+
+    def _hold(self, name: str, origins: Origins) -> None:
+        """Bind a name to what later steps get under this origin."""
+        self.state.names[name] = origins
+        kind = self.state.kinds.get(name)
+        if kind is not None:
+            self.callables.kinds.update(dict.fromkeys(origins, kind))
 
     def piece(self, step: Step, at: int) -> None:
         """Read one cell of a step."""
@@ -109,8 +116,9 @@ class _Walk:
             for item in step.inputs:
                 self._hand_in(step, item)
         seeded = {origin[1] for origin in self.events if origin[0] == "random"}
-        flow = ObjectFlow(self.callables, self.names, parts=self.parts)
-        flow.run(self.analyses[step.name].trees[at].body)
+        body = self.analyses[step.name].trees[at].body
+        flow = ObjectFlow(self.callables, self.state, place=f"{step.name}.{at}", shown=body[-1] if body else None)
+        flow.run(body)
         for library in sorted(flow.draws & seeded):
             self._found(step, f"random:{library}", self.events["random", library])
         piece = step.pieces[at]
@@ -122,20 +130,23 @@ class _Walk:
     def _hand_in(self, step: Step, item: Input) -> None:
         maker = self.maker(step, item)
         if maker is None:
-            self.names[item.name] = frozenset([("input", f"{step.name}.{item.name}")])
+            self.state.names[item.name] = frozenset([("input", f"{step.name}.{item.name}")])
             return
         origin = ("output", ".".join(maker))
         # An alias that the plain run has, too, goes on.
-        if origin not in self.names.get(item.name, NOTHING):
-            self.names[item.name] = frozenset([origin])
+        if origin not in self.state.names.get(item.name, NOTHING):
+            self.state.names[item.name] = frozenset([origin])
+            self.state.forget(item.name)
+            if origin in self.callables.kinds:
+                self.state.kinds[item.name] = self.callables.kinds[origin]
 
     def _finish(self, step: Step, flow: ObjectFlow) -> None:
         self.done[step.name] = self.count
         for output in step.outputs:
             origin = ("output", f"{step.name}.{output.name}")
-            own = self.names.get(output.name, NOTHING)
-            self.holds[origin] = own | flow.parts.get(output.name, NOTHING)
-            self.names[output.name] = own | {origin}
+            own = self.state.names.get(output.name, NOTHING)
+            self.holds[origin] = own | self.state.parts.get(output.name, NOTHING)
+            self._hold(output.name, own | {origin})
             node = next((node for name, node in reversed(flow.rebinds) if name == output.name), ast.Pass())
             self.bound[output.name] = _Event(step.name, step.pieces[-1].cell, node, verb="rebinds")
 
@@ -147,7 +158,7 @@ class _Walk:
                 continue
             number = getattr(change.node, "lineno", 0)
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
-            verb = "seeds" if change.origin[0] == "random" else "changes"
+            verb = "seeds" if change.origin[0] == "random" else "changes" if change.known else "may change"
             self.count += 1
             event = _Event(step, cell, change.node, text, verb, defines, self.count, change.certain)
             self.events.setdefault(change.origin, []).append(event)
@@ -294,7 +305,7 @@ def changed_elsewhere(
             if isinstance(statement, _FUNCTIONS):
                 walk.callables.define(statement)
     for item in parameters:
-        walk.names[item.name] = NOTHING if item.kind in _NUMBERS else frozenset([("parameter", item.name)])
+        walk.state.names[item.name] = NOTHING if item.kind in _NUMBERS else frozenset([("parameter", item.name)])
     readings: list[tuple[int, Callable[[], None]]] = [
         (order[cell.number], partial(walk.ordinary, cell)) for cell in shared.cells
     ]
