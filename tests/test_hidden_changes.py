@@ -348,3 +348,76 @@ def test_a_registered_implementation_that_a_step_does_not_get_is_told():
     assert told(dispatched, "@f.register\ndef _(x: int): return 1", f"{B}f(3)") == [
         "cell 2 changes `f`, which `b` gets as it is defined"
     ]
+
+
+# What a process has once
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ("json.dumps = str", "changes `json`"),
+        ("json.JSONEncoder.default = str", "changes `json`"),
+        ("setattr(json, 'dumps', str)", "changes `json`"),
+        ("import json as j\nj.dumps = str", "changes `json`"),
+        ("from os import chdir\nchdir('sub')", "changes the working folder"),
+        ("%cd sub", "changes the working folder"),
+        ("os.chdir('sub')", "changes the working folder"),
+        ("os.environ['X'] = '1'\nos.umask(0)", "changes `os`"),
+    ],
+)
+def test_a_change_of_the_process_is_told_in_whatever_cell_it_is(change: str, expected: str):
+    imports = "import json, os"
+    reader = f"{B}json.dumps(1), os.getenv('X'), os.umask(0)"
+    messages = told(imports, f"%%step a -o x\nx = 1\n{change}", reader)
+    assert len(messages) == 1
+    assert expected in messages[0]
+    if "environ" not in change:
+        assert [expected in message for message in told(imports, change, reader)] == [True]
+    own = "%%step b -o y\nimport json, os\ny = json.dumps(1), os.getenv('X'), os.umask(0)"
+    assert len(told(f"#| local\n{imports}", f"%%step a -o x\n{imports}\nx = 1\n{change}", own)) == 1
+
+
+def test_settings_and_explorations_of_modules_are_no_changes():
+    for harmless in ("pd.options.display.width = 40", "pd.read_csv('f').plot()", "pd.set_option('display.width', 40)"):
+        assert told("import pandas as pd", harmless, f"{B}pd.DataFrame()") == []
+    assert told("import os\nwith contextlib.chdir('x'): pass", f"{B}os.getcwd()") == []
+
+
+def test_a_built_in_name_that_another_cell_binds_is_told():
+    message = "cell 1 rebinds `sum`, which `b` gets as Python defines it"
+    assert told("for sum in range(3): pass", f"{B}sum([1])") == [message]
+    assert told("%%step a -o x\nx = sum = 1", f"{B}sum([1])")[0].startswith("step `a` (cell 1) rebinds `sum`")
+    assert told("for sum in range(3): pass", f"{B}1\nsum = 2") == []
+
+
+def test_numbers_from_the_generator_that_a_step_has_seeded_are_found_behind_other_names():
+    for imports, draw in (
+        ("import numpy as np", "pd.Series([1]).sample(1)"), ("import numpy as np", "train_test_split([1])"),
+        ("from numpy.random import rand\nimport numpy as np", "rand()"),
+        ("import numpy.random as npr\nimport numpy as np", "npr.rand()"),
+    ):  # fmt: skip
+        libraries = f"{imports}\nimport pandas as pd\nfrom sklearn.model_selection import train_test_split"
+        messages = told(libraries, "%%step a -o x\nnp.random.seed(0)\nx = 1", f"{B}{draw}")
+        assert messages == ["step `a` (cell 2) seeds the random numbers of numpy, which `b` draws unseeded"]
+        assert (
+            told(libraries, "%%step a -o x\nnp.random.seed(0)\nx = 1", f"{B}train_test_split([1], random_state=1)")
+            == []
+        )
+
+
+@pytest.mark.parametrize(
+    "code", ["globals()[k]", "'x' in globals()", "sorted(locals())", "dir()", "_ + 1", "len(In)", "Out[1]",
+             "get_ipython().user_ns['x']", "__import__('os') or vars()"],
+)  # fmt: skip
+def test_a_step_that_looks_at_the_names_of_its_session_is_told(code: str):
+    warnings = [each for each in fine(f"{B}1\nk = 'a'\ny = {code}").warnings if each.code == "session-names"]
+    assert [(each.place.cell, each.place.line) for each in warnings] == [(1, 4)]
+
+
+@pytest.mark.parametrize(
+    "code", ["globals()['B']", "globals().get('B')", "vars(y)", "dir(y)", "[_ for _ in []]", "(lambda: locals())()"]
+)
+def test_a_step_that_looks_up_one_name_or_its_own_is_not_told(code: str):
+    warnings = fine("B = 1", f"{B}1\ny = {code}").warnings
+    assert [each for each in warnings if each.code == "session-names"] == []

@@ -24,7 +24,7 @@ class _Class:
 class Callables:
     """Functions and classes by name.
 
-    ``imported`` are the modules of names that imports bind, ``effects`` what calls change, ``kinds`` those of objects.
+    ``imported`` are the full names of what imports bind, ``effects`` what calls change, ``kinds`` those of objects.
     """
 
     imported: dict[str, str] = field(default_factory=dict)
@@ -42,6 +42,11 @@ class Callables:
         else:
             self._functions[node.name] = node
             self._classes.pop(node.name, None)
+
+    def full_name(self, name: str) -> str:
+        """Return a dotted name as its module has it, if an import binds what it begins with; else the name."""
+        root, dot, rest = name.partition(".")
+        return f"{self.imported[root]}{dot}{rest}" if root in self.imported else name
 
     def function(self, name: str) -> Function | None:
         """Return the function with this name, if there is one."""
@@ -112,6 +117,11 @@ def mutable_defaults(function: Function) -> frozenset[str]:
     pairs += [(item.arg, value) for item, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
               if value is not None]  # fmt: skip
     return frozenset(name for name, value in pairs if isinstance(value, _MUTABLE))
+
+
+def is_indexer(node: ast.AST) -> bool:
+    """Return whether an expression is a table's ``loc`` or the like, through which it is read and set."""
+    return isinstance(node, ast.Attribute) and node.attr in ("loc", "iloc", "at", "iat")
 
 
 def is_property(function: Function) -> bool:

@@ -134,10 +134,10 @@ class ObjectFlow(ValueFlow):
         self._nested.add(node.name)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
-        for alias in node.names:
+        for alias, root in zip(node.names, imported_roots(node), strict=True):
             name = alias.asname or alias.name.partition(".")[0]
-            self.callables.imported[name] = getattr(node, "module", None) or alias.name
-            self._bind_name(name, NOTHING, node)
+            self.callables.imported[name] = _full_name(node, alias)
+            self._bind_name(name, frozenset([("module", root)]), node)
 
     def _global(self, node: ast.Global) -> None:
         self.state.globals.update(node.names if self.in_function else ())
@@ -194,6 +194,18 @@ def call_effects(callables: Callables, function: ast.FunctionDef | ast.AsyncFunc
     )
     callables.effects[id(function)] = effects
     return effects
+
+
+def _full_name(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
+    if isinstance(node, ast.ImportFrom):
+        return f"{node.module or ''}.{alias.name}"
+    return alias.name if alias.asname else alias.name.partition(".")[0]
+
+
+def imported_roots(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Return the packages that an import is of, one for each name."""
+    modules = [alias.name if isinstance(node, ast.Import) else node.module or "" for alias in node.names]
+    return [module.partition(".")[0] for module in modules]
 
 
 def _is_called(origin: Origin, name: str) -> bool:

@@ -18,6 +18,7 @@ from nbpipe.language.callables import (
     Function,
     dotted_name,
     is_class_method,
+    is_indexer,
     is_property,
     mutable_defaults,
     named_global,
@@ -39,6 +40,7 @@ from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call
 from nbpipe.language.name_analysis import magic_texts
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
+from nbpipe.language.process_state import FOLDER, process_state
 from nbpipe.language.random_generators import drawn_library, seeded_library
 from nbpipe.language.value_kinds import CHANGING, LOOKING, Kind, keeps_state, kind_of
 
@@ -269,7 +271,7 @@ class ValueFlow(ABC):
         if isinstance(inner, ast.Attribute | ast.Subscript):
             if isinstance(inner, ast.Subscript):
                 self._value(inner.slice)
-            held = self.state.origins_in(inner.value) if not _is_indexer(inner) else NOTHING
+            held = self.state.origins_in(inner.value) if not is_indexer(inner) else NOTHING
             return self._owner_of(inner) | held
         return self._origins_of(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
 
@@ -330,6 +332,7 @@ class ValueFlow(ABC):
         name = dotted_name(node.func)
         arguments, named = self._arguments(node, name)
         self._magic(node)
+        self._change(process_state(self.callables.full_name(name)), node)
         self._change(named.get("out", NOTHING) | written_by_position(name, arguments), node)
         self._random(name, node)
         last = name.rpartition(".")[2]
@@ -470,8 +473,9 @@ class ValueFlow(ABC):
         self._seeded.add(library)
         self.changes.append(Change(("random", library), node, self._certain))
 
-    def _random(self, name: str, node: ast.AST) -> None:
-        seeded, drawn = seeded_library(name), drawn_library(name)
+    def _random(self, name: str, node: ast.Call) -> None:
+        full = self.callables.full_name(name)
+        seeded, drawn = seeded_library(full), drawn_library(full, node)
         if seeded is not None:
             self._seed(seeded, node)
         elif drawn is not None and drawn not in self._seeded:
@@ -479,6 +483,8 @@ class ValueFlow(ABC):
 
     def _magic(self, node: ast.Call) -> None:
         texts = magic_texts(node)
+        if texts[:1] == ["cd"]:
+            self._change([FOLDER], node)
         if texts[:1] == ["time"] and len(texts) > 1:
             try:
                 self.run(ast.parse(texts[1].strip()).body)
@@ -491,7 +497,3 @@ class ValueFlow(ABC):
         ast.ListComp: _comprehension, ast.SetComp: _comprehension, ast.GeneratorExp: _comprehension,
         ast.DictComp: _comprehension, ast.Call: _call,
     }  # fmt: skip
-
-
-def _is_indexer(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr in ("loc", "iloc", "at", "iat")
