@@ -91,6 +91,36 @@ def test_an_executed_notebook_is_one_run(tmp_path, command):
     assert recorded(tmp_path) == [(Status.SUCCEEDED, done_once), (Status.SUCCEEDED, done_again)]
 
 
+BESIDE = ("%load_ext nbpipe", "%%step a -o x\nx = 2")
+
+
+def names(folder: Path) -> list[str]:
+    with Workspace.open(folder) as workspace:
+        return [Path(run.notebook).name for run in workspace.runs.find(RunFilter())]
+
+
+@pytest.mark.parametrize(
+    "command, name",
+    [
+        ("papermill --cwd sub n.ipynb sub/out.ipynb", "n.ipynb"),
+        ("papermill -p k same.ipynb n.ipynb -", "(kernel)"),
+        ("nbconvert --execute --to notebook --output old.ipynb n.ipynb", "n.ipynb"),
+    ],
+)
+def test_the_notebook_is_found_where_the_command_names_one(tmp_path, command, name):
+    for other in ("n.ipynb", "old.ipynb", "same.ipynb"):
+        write_notebook(tmp_path / other, ("k = 'none'", *CHAIN[:2]), parameters=0)
+    write_notebook(tmp_path / "b.ipynb", BESIDE)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "nbpipe.toml").touch()
+    words = [sys.executable, "-m", *command.split()]
+    # As in a shell that was opened in another notebook.
+    environment = {**os.environ, "PWD": str(tmp_path), "JPY_SESSION_NAME": "b.ipynb"}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(names(tmp_path)) == {name}
+
+
 CONTINUED = (
     "%load_ext nbpipe",
     "%%step load -o df\ndf = [1]",

@@ -102,6 +102,20 @@ def test_another_interpreter_is_asked_for_its_version(jupyter, tmp_path):
     assert found.version == platform.python_version()
 
 
+@pytest.mark.parametrize("module", ["json", "platform"])
+def test_another_interpreter_is_asked_without_what_lies_in_the_current_folder(jupyter, tmp_path, monkeypatch, module):
+    program = tmp_path / "elsewhere"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / f"{module}.py").write_text("open('evil', 'w')\n")
+    monkeypatch.chdir(stranger)
+    jupyter("elsewhere", str(program), "-m", "ipykernel_launcher", "-f", "{connection_file}")
+    assert find_interpreter("elsewhere").path[0] == ""
+    assert not (stranger / "evil").exists()
+
+
 @pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
 def test_an_interpreter_that_cannot_answer_is_refused(jupyter, program):
     jupyter("gone", program, "-m", "ipykernel_launcher", "-f", "{connection_file}")

@@ -243,3 +243,24 @@ def test_no_command_of_a_submodule_is_run(tmp_path):
     (work / "sub" / "data.txt").write_text("two\n")
     assert git_state(work) is not None
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("setting", ["diff.external", "diff.evil.command", "diff.evil.textconv"])
+def test_no_command_of_a_submodule_is_run_to_show_its_commits(tmp_path, setting):
+    marker, inner, work = tmp_path / "evil", tmp_path / "inner", tmp_path / "work"
+    for folder in (inner, work):
+        folder.mkdir()
+    _packed(inner, tmp_path / "unused", "core.pager")
+    git(work, "init", "-q")
+    git(work, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner), "sub")
+    git(work, "commit", "-q", "-m", "first")
+    (work / "sub" / ".gitattributes").write_text("*.txt diff=evil\n")
+    (work / "sub" / "data.txt").write_text("two\n")
+    git(work / "sub", "add", ".")
+    git(work / "sub", "commit", "-q", "-m", "second")
+    git(work / "sub", "config", setting, EVIL.format(marker=marker))
+    git(work, "config", "diff.submodule", "diff")
+    state = git_state(work)
+    assert state is not None
+    assert "+Subproject commit" in state.patch
+    assert not marker.exists()

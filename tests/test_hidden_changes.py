@@ -216,3 +216,208 @@ def test_random_numbers_that_another_step_has_seeded_are_told():
 def test_cells_that_cannot_be_read_do_not_hide_the_others():
     reading = read(LOAD, "df['y'] = 1", USE, "%%step broken -o z\nz = (")
     assert any(warned.code == "hidden-change" for warned in reading.warnings)
+
+
+# Objects that are changed by being used, or through others
+
+
+@pytest.mark.parametrize(
+    "made, used",
+    [
+        ("iter([1, 2])", "next(v)"), ("np.random.default_rng(0)", "v.normal()"), ("random.Random(0)", "v.random()"),
+        ("np.random.RandomState(0)", "draw(v)"), ("random.Random(0)", "print('') or sum(v)"), ("itertools.count()",
+        "next(v)"),
+        ("map(str, [1])", "list(v)"), ("numbers()", "for _ in v: break"), ("counter()", "v()"), ("Calls()", "v()"),
+        ("Calls()", "v.count"), ("Calls()", "v['k']"), ("defaultdict(list)", "v['k']"), ("Calls()", "with v: pass"),
+        ("np.zeros(3)", "part = v[1:]\npart += 1"), ("np.zeros(3)", "np.sqrt(v, v)"), ("np.ones(3)", "double(v)"),
+        ("[1]", "more(v)"), ("np.ones(3)", "np.add.at(v, [0], 5)"), ("load()", "v.refresh()\n1"),
+        ("load()", "v.sort_by(1, inplace=NOW)"), ("Calls()", "w = v\nw += 1"), ("load()", "refresh(v)"),
+    ],
+)  # fmt: skip
+def test_what_using_an_object_changes_counts(made: str, used: str):
+    defined = (
+        "import itertools, random\nimport numpy as np\nfrom collections import defaultdict\nNOW = True\n"
+        "def draw(rng): return rng.normal()\ndef numbers(): yield 1\ndef load(): return object()\n"
+        "def counter():\n    n = 0\n    def count():\n        nonlocal n\n        n += 1\n        return n\n"
+        "    return count\n"
+        "class Calls:\n    def __call__(self): self.n = 1\n    def __getitem__(self, k): self.n = k\n"
+        "    def __enter__(self): self.n = 1\n    def __exit__(self, *_): pass\n"
+        "    def __iadd__(self, k):\n        self.n = k\n        return self\n"
+        "    @property\n    def count(self): self.n = 2\n"
+        "def double(a):\n    a *= 2\ndef more(a):\n    a += [1]\ndef refresh(a):\n    a.refresh()"
+    )
+    read_later = "%%step use -i v -o n\nn = repr(v)"
+    for cell in (used, f"%%step mid -i v -o k\n{used}\nk = 1"):
+        messages = told(defined, f"%%step make -o v\nv = {made}", cell, read_later)
+        assert len(messages) == 1, messages
+        assert messages[0].endswith("`v`, an output of `make`, which `use` gets unchanged")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "stack = []\nstack.append(v)\nstack[0].append(9)", "d = {}\nd['k'] = v\nd['k'].append(9)",
+        "o.data = v\no.data.append(9)",
+        "push = v.append\npush(1)", "h = Holder(v)\nh.put(3)", "list(map(fix, [v]))",
+        "Thread(target=fix, args=(v,)).start()",
+        "with Pool() as pool:\n    pool.map(fix, v)", "[fix(each) for each in [v]]",
+        "rows = [r for r in v if r]\nrows[0].append(1)",
+        "head = v[:1]\nhead[0]['a'] = 1", "best = max(v, key=len)\nbest.append(1)",
+        "for i in range(2):\n    v[i].append(1)",
+        "for i in range(2):\n    row = v[i]\n    row['a'] = 1", "e = dict(v)\ne['a'].append(2)",
+        "p = make_pipeline(v)\np.fit(1)",
+        "t = Trainer(v)\nt.fit()", "base.append(1)",
+    ],
+)  # fmt: skip
+def test_changes_through_what_holds_an_object_count(change: str):
+    defined = (
+        "from threading import Thread\nfrom torchy import Trainer\nfrom sklearn.pipeline import make_pipeline\n"
+        "def fix(x):\n    x.append(1)\n"
+        "class Holder:\n    def __init__(self, xs):\n        self.xs = xs\n"
+        "    def put(self, x):\n        self.xs.append(x)"
+    )
+    make = "%%step make -o v\nbase = [1]\nv = [base]"
+    assert told(defined, make, change, "%%step use -i v -o n\nn = len(v)") == [
+        "cell 3 changes `v`, an output of `make`, which `use` gets unchanged"
+    ]
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "part = v[1:]\npart.append(1)", "part = v[1:]\npart[0] = 1", "print(v)\nlen(v)\n1", "v.plot()\n1",
+        "v.to_csv('f')\n1",
+        "h = Model(v)\nh.fit(2)", "g = GridSearchCV(v)\ng.fit(1)", "head = v[:5]\nhead.loc[0, 'x'] = 1", "v.describe()",
+        "copy = list(v)\ncopy.append(1)", "sorted(v, key=size)", "v.refresh_view", "v.groups()", "v['k']",
+        "rows = [r + 1 for r in v]\nrows.append(1)", "total = 0\nfor r in v:\n    total += r",
+        "import math\nmath.floor(v)",
+    ],
+)  # fmt: skip
+def test_what_only_looks_at_an_object_is_not_told(harmless: str):
+    defined = (
+        "from sklearn.model_selection import GridSearchCV\ndef size(x): return len(x)\ndef load(): return 1\n"
+        "class Model:\n    def __init__(self, xs):\n        self.n = len(xs)\n    def fit(self, k):\n        self.k = k"
+    )
+    assert told(defined, "%%step make -o v\nv = load()", harmless, "%%step use -i v -o n\nn = len(v)") == []
+
+
+def test_a_method_of_which_nothing_is_known_may_change_its_object():
+    assert told(
+        "%%step make -o v\nimport lib\nv = lib.load()", "v.refresh()\n1", "%%step use -i v -o n\nn = len(v)"
+    ) == ["cell 2 may change `v`, an output of `make`, which `use` gets unchanged"]
+
+
+@pytest.mark.parametrize(
+    "defined",
+    [
+        "def f(x, kept=[]):\n    kept.append(x)\n    return kept",
+        "def f(x, *, kept={}):\n    kept[x] = 1\n    return kept",
+        (
+            "def count(g):\n    n = 0\n    def inner(x):\n        nonlocal n\n        n += 1\n        return n\n"
+            "    return inner\n@count\ndef f(x): return x"
+        ),
+    ],
+)  # fmt: skip
+def test_a_function_that_keeps_values_between_its_calls_is_told(defined: str):
+    assert told(defined, "%%step a -o x\nx = f(1)", f"{B}f(2)") == [
+        "step `a` (cell 2) changes `f`, which `b` gets as it is defined"
+    ]
+
+
+def test_a_shared_generator_or_closure_is_told():
+    for made in ("itertools.count()", "iter([1])", "random.Random(0)", "counter()"):
+        counter = "def counter():\n    n = [0]\n    def count():\n        n[0] += 1\n    return count"
+        defined = f"import itertools, random\n{counter}"
+        messages = told(defined, f"#| shared\nc = {made}", "%%step a -o x\nx = 1\nc()\nnext(c)", f"{B}repr(c)")
+        assert messages == ["step `a` (cell 3) changes `c`, which `b` gets as it is defined"]
+
+
+def test_the_constructor_and_the_metaclass_of_a_base_class_count():
+    counting = "class Base:\n    made = 0\n    def __init__(self):\n        Base.made += 1\nclass Child(Base): pass"
+    assert told(counting, "%%step a -o x\nx = 1\nChild()", f"{B}Base.made") == [
+        "step `a` (cell 2) changes `Base`, which `b` gets as it is defined"
+    ]
+    meta = "class Meta(type):\n    reg = []\n    def __init__(cls, *_):\n        Meta.reg.append(1)"
+    assert told(meta, "class A(metaclass=Meta): pass", f"{B}Meta.reg") == [
+        "cell 2 changes `Meta`, which `b` gets as it is defined"
+    ]
+
+
+def test_a_registered_implementation_that_a_step_does_not_get_is_told():
+    dispatched = "from functools import singledispatch\n@singledispatch\ndef f(x): return 0"
+    assert told(dispatched, "@f.register\ndef _(x: int): return 1", f"{B}f(3)") == [
+        "cell 2 changes `f`, which `b` gets as it is defined"
+    ]
+
+
+# What a process has once
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ("json.dumps = str", "changes `json`"),
+        ("json.JSONEncoder.default = str", "changes `json`"),
+        ("setattr(json, 'dumps', str)", "changes `json`"),
+        ("import json as j\nj.dumps = str", "changes `json`"),
+        ("from os import chdir\nchdir('sub')", "changes the working folder"),
+        ("%cd sub", "changes the working folder"),
+        ("os.chdir('sub')", "changes the working folder"),
+        ("os.environ['X'] = '1'\nos.umask(0)", "changes `os`"),
+    ],
+)
+def test_a_change_of_the_process_is_told_in_whatever_cell_it_is(change: str, expected: str):
+    imports = "import json, os"
+    reader = f"{B}json.dumps(1), os.getenv('X'), os.umask(0)"
+    messages = told(imports, f"%%step a -o x\nx = 1\n{change}", reader)
+    assert len(messages) == 1
+    assert expected in messages[0]
+    if "environ" not in change:
+        assert [expected in message for message in told(imports, change, reader)] == [True]
+    own = "%%step b -o y\nimport json, os\ny = json.dumps(1), os.getenv('X'), os.umask(0)"
+    assert len(told(f"#| local\n{imports}", f"%%step a -o x\n{imports}\nx = 1\n{change}", own)) == 1
+
+
+def test_settings_and_explorations_of_modules_are_no_changes():
+    for harmless in ("pd.options.display.width = 40", "pd.read_csv('f').plot()", "pd.set_option('display.width', 40)"):
+        assert told("import pandas as pd", harmless, f"{B}pd.DataFrame()") == []
+    assert told("import os\nwith contextlib.chdir('x'): pass", f"{B}os.getcwd()") == []
+
+
+def test_a_built_in_name_that_another_cell_binds_is_told():
+    message = "cell 1 rebinds `sum`, which `b` gets as Python defines it"
+    assert told("for sum in range(3): pass", f"{B}sum([1])") == [message]
+    assert told("%%step a -o x\nx = sum = 1", f"{B}sum([1])")[0].startswith("step `a` (cell 1) rebinds `sum`")
+    assert told("for sum in range(3): pass", f"{B}1\nsum = 2") == []
+
+
+def test_numbers_from_the_generator_that_a_step_has_seeded_are_found_behind_other_names():
+    for imports, draw in (
+        ("import numpy as np", "pd.Series([1]).sample(1)"), ("import numpy as np", "train_test_split([1])"),
+        ("from numpy.random import rand\nimport numpy as np", "rand()"),
+        ("import numpy.random as npr\nimport numpy as np", "npr.rand()"),
+    ):  # fmt: skip
+        libraries = f"{imports}\nimport pandas as pd\nfrom sklearn.model_selection import train_test_split"
+        messages = told(libraries, "%%step a -o x\nnp.random.seed(0)\nx = 1", f"{B}{draw}")
+        assert messages == ["step `a` (cell 2) seeds the random numbers of numpy, which `b` draws unseeded"]
+        assert (
+            told(libraries, "%%step a -o x\nnp.random.seed(0)\nx = 1", f"{B}train_test_split([1], random_state=1)")
+            == []
+        )
+
+
+@pytest.mark.parametrize(
+    "code", ["globals()[k]", "'x' in globals()", "sorted(locals())", "dir()", "_ + 1", "len(In)", "Out[1]",
+             "get_ipython().user_ns['x']", "__import__('os') or vars()"],
+)  # fmt: skip
+def test_a_step_that_looks_at_the_names_of_its_session_is_told(code: str):
+    warnings = [each for each in fine(f"{B}1\nk = 'a'\ny = {code}").warnings if each.code == "session-names"]
+    assert [(each.place.cell, each.place.line) for each in warnings] == [(1, 4)]
+
+
+@pytest.mark.parametrize(
+    "code", ["globals()['B']", "globals().get('B')", "vars(y)", "dir(y)", "[_ for _ in []]", "(lambda: locals())()"]
+)
+def test_a_step_that_looks_up_one_name_or_its_own_is_not_told(code: str):
+    warnings = fine("B = 1", f"{B}1\ny = {code}").warnings
+    assert [each for each in warnings if each.code == "session-names"] == []

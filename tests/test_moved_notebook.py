@@ -392,6 +392,39 @@ def test_when_two_notebooks_look_like_the_one_that_is_gone_nothing_is_guessed(pr
         assert [run.number for run in workspace.runs.find(RunFilter())] == [3, 2, 1]
 
 
+def without_ids(project: Project) -> Project:
+    """Take the ids from the cells of the notebook, as formats before 4.5 have it."""
+    document = json.loads(project.path.read_text())
+    for cell in document["cells"]:
+        cell.pop("id", None)
+    project.path.write_text(json.dumps(document | {"nbformat_minor": 4}))
+    return project
+
+
+def test_a_notebook_without_ids_is_recognised_by_the_texts_of_its_cells(project):
+    other = Project(project.folder, "other.ipynb", project.cells)
+    write_notebook(other.path, [cell.replace("\n", "\n# another notebook\n", 1) for cell in other.cells])
+    for each in (project, other):
+        assert said(without_ids(each).report()) == []
+
+    assert renamed(project, "a.ipynb").notes() == ["a.ipynb is work.ipynb, moved or renamed: its history continues"]
+    assert copy_of(other, "b.ipynb").notes() == [
+        "b.ipynb is a copy of other.ipynb: it has its own history and reuses results"
+    ]
+
+
+def test_a_notebook_without_ids_with_equal_names_of_steps_is_another_one(project):
+    without_ids(project).report()
+    project.path.unlink()
+    other = Project(project.folder, "other.ipynb", project.cells)
+    write_notebook(other.path, [cell.replace("\n", "\nprint('other')\n", 1) for cell in project.cells])
+
+    report = without_ids(other).report()
+
+    assert said(report) == []
+    assert {step.reasons[0].component for step in report.steps if step.status is not Status.REUSED} == {"first run"}
+
+
 def test_two_notebooks_that_swap_their_names_say_so_once(project):
     other = Project(project.folder, "other.ipynb", ("%%step plot -o p:json\np = 1",))
     write_notebook(other.path, other.cells)

@@ -247,6 +247,18 @@ class TestSteps:
         (step,) = (cell for cell in cells(tmp_path, outcome) if cell.metadata.nbpipe.role == "step")
         assert [output.text for output in step.outputs] == ["first\nat last\n"]
 
+    @pytest.mark.parametrize("kernels", ["forked", "fresh"])
+    def test_s28_what_forked_processes_say_comes_through_no_port(self, tmp_path, monkeypatch, kernels):
+        """A kernel listens for it on a port of this machine, which other users can fill."""
+        monkeypatch.setenv("NBPIPE_KERNELS", kernels)
+        code = "import multiprocessing, psutil\nmine = psutil.Process().net_connections('inet')\n"
+        code += "print([c.laddr.port for c in mine if c.status == psutil.CONN_LISTEN])\n"
+        code += "child = multiprocessing.get_context('fork').Process(target=print, args=('child',))\n"
+        code += "child.start()\nchild.join()"
+        outcome = run_attempt(job(tmp_path, code))
+        assert outcome.failure is None
+        assert said(tmp_path, outcome).splitlines() == ["[]", "child"]
+
     def test_what_forked_processes_say_comes_once(self, tmp_path):
         """A pool that is ended at once may take some of it along, as in every kernel."""
         code = "import multiprocessing as m\nfor i in range(400_000): print('parent', i)\n"

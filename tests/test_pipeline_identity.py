@@ -189,6 +189,16 @@ def test_where_neither_tells_ids_a_copy_beside_it_is_a_rival_too():
     assert "b.ipynb and a.ipynb both look like n.ipynb" in identified.note
 
 
+@pytest.mark.parametrize("there", [[], ["other.ipynb"]])
+def test_equal_names_of_steps_say_nothing_where_cells_do(there):
+    """Many notebooks have a step ``load``."""
+    other = replace(KNOWN, id="p2", notebook="other.ipynb", cells=frozenset())
+
+    assert found(traits("m.ipynb"), other, KNOWN, there=there).pipeline == replace(KNOWN, notebook="m.ipynb")
+    copied = found(traits("m.ipynb"), other, KNOWN, there=["n.ipynb", *there])
+    assert "is a copy of n.ipynb" in copied.note
+
+
 def test_an_empty_notebook_is_like_no_other():
     notebook = traits("m.ipynb", (), ())
     for known in (KNOWN, replace(KNOWN, cells=frozenset(), steps=frozenset())):

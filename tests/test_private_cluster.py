@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from distributed.protocol.pickle import dumps
 from other_user import STRANGER, as_user, needs_other_users
 
 from nbpipe.compute.dask_executor import DaskExecutor
+from nbpipe.data import private_directory
 
 pytestmark = [pytest.mark.cluster]
 
@@ -96,3 +99,23 @@ def test_a_cluster_listens_on_loopback_only(ports):
     connections = [c for process in (me, *me.children(recursive=True)) for c in process.net_connections("inet")]
     addresses = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port in ports}
     assert addresses == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("planted", ["file", "link", "folder"])
+def test_s28_what_others_plant_for_dask_stops_nobody_and_is_on_no_path(tmp_path, monkeypatch, planted):
+    """Dask has one name for all users for its folder of temporary files: who makes it first may swap what is in it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    name = tmp_path / "dask-scratch-space"
+    {"file": name.touch, "link": lambda: name.symlink_to("nowhere"), "folder": lambda: name.mkdir(0o777)}[planted]()
+    before = set(sys.path)
+    executor = DaskExecutor(1)
+    try:
+        executor.start()
+        made = set(tmp_path.iterdir()) - {name}
+        added = [Path(each) for each in sys.path if each not in before and Path(each).is_relative_to(tmp_path)]
+        assert made
+        assert all(each.name.startswith((private_directory.DASK, "nbk")) for each in made)
+        assert all(any(each.is_relative_to(own) for own in made) for each in added)
+        assert planted != "folder" or not any(name.iterdir())
+    finally:
+        executor.close()

@@ -181,6 +181,26 @@ def test_a_text_notebook_is_linted_fixed_run_and_reused(tmp_path):
     assert said("logs", str(tmp_path / "renamed.py"), "make")[0] == 0
 
 
+def test_of_two_text_notebooks_that_look_like_one_that_is_gone_neither_is_taken_for_it(tmp_path):
+    path = tmp_path / "work.py"
+    path.write_text(PERCENT.replace("#| out: y\n", "#| in: x\n#| out: y\n"))
+    assert said("run", str(path))[0] == 0
+    (tmp_path / "a.py").write_bytes(path.read_bytes())
+    path.rename(tmp_path / "b.py")
+    assert "a.py and b.py both look like work.py" in said("plan", str(tmp_path / "a.py"))[1]
+
+
+def test_a_text_notebook_with_equal_names_of_steps_is_another_one(tmp_path):
+    path = tmp_path / "work.py"
+    path.write_text(PERCENT.replace("#| out: y\n", "#| in: x\n#| out: y\n"))
+    assert said("run", str(path))[0] == 0
+    other = tmp_path / "other.py"
+    other.write_text(path.read_text().replace("x = rate + 1", "x = rate * 7").replace("y = x * 2", "y = -x"))
+    assert "copy" not in said("plan", str(other))[1]
+    path.unlink()
+    assert "history" not in said("plan", str(other))[1]
+
+
 def test_unchanged_text_notebooks_are_read_from_the_cache_by_their_bytes(tmp_path):
     path = written(tmp_path, "percent")
     first = read_cached_notebook(path, tmp_path / "readings", keep=True)

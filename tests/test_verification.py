@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,69 @@ def test_a_damaged_database_is_told_and_made_anew_on_request(bench):
     assert (found.unknown, found.is_intact) == (2, True)
     assert database(bench).with_name("history.db.damaged-1").exists()
     assert bench.run() == []
+
+
+_ENDLESS = (
+    "WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT {columns} FROM {table}_, t WHERE n < 0"
+)
+
+
+def _put_a_view(connection: sqlite3.Connection, table: str, kind: str) -> None:
+    """Have a view stand where a table was; reading it never ends."""
+    connection.execute("PRAGMA foreign_keys = OFF")
+    connection.execute("PRAGMA legacy_alter_table = ON")
+    columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
+    connection.execute(f"ALTER TABLE {table} RENAME TO {table}_")
+    connection.execute(f"CREATE VIEW {table} AS {_ENDLESS.format(columns=columns, table=table)}")
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET type = ? WHERE name = ?", (kind, table))
+
+
+@pytest.mark.parametrize("kind", ["view", "table"], ids=["honest", "called a table"])
+@pytest.mark.parametrize("table", ["runs", "meta", "events", "outputs"])
+def test_s22_a_view_that_never_ends_is_damage_and_not_read(bench, table, kind):
+    with closing(sqlite3.connect(database(bench), isolation_level=None)) as connection:
+        _put_a_view(connection, table, kind)
+    for read in (History.open, History.copied):
+        with pytest.raises(HistoryDamaged, match="damaged"):
+            read(database(bench))
+    assert verify(bench, repair=True).is_intact
+    assert bench.run() == []
+
+
+_EVIL = "CREATE TRIGGER evil AFTER {event} BEGIN UPDATE outputs SET digest = ''; END"
+
+
+@pytest.mark.parametrize("event", ["INSERT ON runs", "UPDATE ON executions", "DELETE ON claims"])
+def test_s22_a_trigger_is_damage_and_never_fires(bench, event):
+    with closing(sqlite3.connect(database(bench), isolation_level=None)) as connection:
+        connection.execute(_EVIL.format(event=event))
+    with pytest.raises(HistoryDamaged, match="'evil'"):
+        verify(bench)
+    found = verify(bench, repair=True)
+    assert (found.unknown, found.is_intact) == (0, True)
+    assert bench.run() == []
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 2**63 - 2, 10**18])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE counters SET value = {number}",
+        "UPDATE runs SET number = {number}",
+        "UPDATE attempts SET token = {number} WHERE token = 1",
+        "UPDATE executions SET number = {number}",
+    ],
+)
+def test_a_number_that_leaves_no_room_for_the_next_one_is_mended(bench, change, number):
+    with closing(sqlite3.connect(database(bench))) as connection, connection:
+        connection.execute(change.format(number=number))
+    assert not verify(bench).is_intact
+    assert verify(bench, repair=True).is_intact
+    bench.sources = [*bench.sources, "%%step more -o z:json\nz = 1"]
+    assert bench.run() == ["more"]
+    assert bench.run() == []
+    assert verify(bench).is_intact
 
 
 def test_a_result_that_was_not_offered_is_not_offered_after_a_repair(bench):

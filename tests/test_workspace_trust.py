@@ -277,6 +277,17 @@ def test_the_key_is_made_once_and_is_this_user_s_alone(tmp_path):
     assert [each.name for each in path.parent.iterdir()] == ["key"]
 
 
+def test_no_folder_above_the_key_is_open_to_others_whatever_the_umask(tmp_path):
+    """Whoever may write to `~/.local` decides what the user's programs load from it."""
+    before = os.umask(0)
+    try:
+        user_key._stored_key(tmp_path / "home" / ".local" / "share" / "nbpipe" / "key")
+    finally:
+        os.umask(before)
+    folders = [path for path in (tmp_path / "home").rglob("*") if path.is_dir()]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in folders] == [0o700] * 3
+
+
 def test_a_key_that_others_may_read_is_closed_and_a_damaged_one_is_made_anew(tmp_path):
     path = tmp_path / "nbpipe" / "key"
     key = user_key._stored_key(path)

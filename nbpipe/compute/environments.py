@@ -34,8 +34,10 @@ _DELIVERED = ("PATH", "HOME", "USER", "TMPDIR")
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
 _ASK_SECONDS = 60
 # In one line: some wrappers, as `conda run`, pass no argument on that has several.
+# Files in the current folder, which `python -c` looks into first, must not stand in for the modules that it needs.
 _ASK = (
-    "import importlib.util, json, platform, sys; print(json.dumps({"
+    "import sys; path = list(sys.path); sys.path[:] = filter(None, path); "
+    "import importlib.util, json, platform; sys.path[:] = path; print(json.dumps({"
     "'version': platform.python_version(), 'implementation': platform.python_implementation(), "
     "'platform': sys.platform + '-' + platform.machine(), "
     "'ipykernel': importlib.util.find_spec('ipykernel') is not None, 'path': sys.path}))"

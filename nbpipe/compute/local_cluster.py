@@ -99,7 +99,10 @@ def _start(slots: int) -> LocalCluster:
 
     scratch = private_directory.make(private_directory.DASK)
     security = distributed.Security.temporary()  # type: ignore[no-untyped-call]  # theirs
-    with contextlib.ExitStack() as failed, dask.config.set(_SETTINGS):
+    # The scheduler takes no other word. It puts its folder on this process's path, and has it where everybody may
+    # write: in one that whoever was first has made.
+    settings = {**_SETTINGS, "temporary-directory": scratch}
+    with contextlib.ExitStack() as failed, dask.config.set(settings):
         failed.callback(private_directory.remove, scratch)
         cluster = import_module(_NODES).PatientCluster(**_specification(slots, scratch, security))
         client = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]  # theirs

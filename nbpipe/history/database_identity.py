@@ -12,6 +12,7 @@ from pathlib import Path
 from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history.database_files import JOURNAL, WAL, beside, immutable, sibling
 from nbpipe.history.schema import meta, metadata
+from nbpipe.history.schema_objects import STATEMENTS, acting_objects
 from nbpipe.history.schema_version import foreign, has_our_tables
 from nbpipe.permissions import may
 
@@ -61,7 +62,7 @@ def _has_own_tables(connection: sqlite3.Connection) -> bool | None:
         return None
     if has_our_tables(names):
         return True
-    if meta.name not in names:
+    if meta.name not in names or acting_objects(connection.execute(STATEMENTS)):
         return False
     try:
         return bool(connection.execute("SELECT 1 FROM meta WHERE name IN ('version', 'schema')").fetchall())

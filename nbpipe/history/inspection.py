@@ -31,6 +31,8 @@ from nbpipe.history.row_mapping import (
     run_from,
 )
 from nbpipe.history.schema import metadata
+from nbpipe.history.schema_objects import STATEMENTS, acting_objects, real_tables
+from nbpipe.history.sequences import is_plausible
 from nbpipe.model import (
     AttemptChanged,
     AttemptRecord,
@@ -141,13 +143,15 @@ def _structure(connection: sqlite3.Connection) -> Iterator[str]:
     try:
         lines = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(20)")]
         yield from (line for line in lines if line != "ok")
-        names = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        statements = list(connection.execute(STATEMENTS))
     except sqlite3.Error as error:
         yield str(error)
         return
+    yield from (f"{name!r:.60} is a view or trigger that nbpipe did not make" for name in acting_objects(statements))
+    there = {str(name) for name, _ in statements} - metadata.tables.keys() | real_tables(statements)
     for table in metadata.sorted_tables:
         expected = [table.name, *(str(index.name) for index in table.indexes)]
-        yield from (f"`{name}` is missing" for name in expected if name not in names)
+        yield from (f"`{name}` is missing" for name in expected if name not in there)
 
 
 def raw_rows(connection: sqlite3.Connection, table: Table, problems: list[str]) -> Iterator[Row]:
@@ -155,6 +159,9 @@ def raw_rows(connection: sqlite3.Connection, table: Table, problems: list[str]) 
     columns = [column.name for column in table.columns]
     keys = [column.name for column in table.primary_key]
     try:
+        if table.name not in real_tables(connection.execute(STATEMENTS)):
+            # Said where the structure is looked at; reading what stands in its place may never end.
+            return
         for values in connection.execute(_ordered(table, columns, "ASC")):
             yield dict(zip(columns, values, strict=True))
     except sqlite3.Error as error:
@@ -224,13 +231,13 @@ def _decode(table: str, values: Row) -> None:
         case "pipelines":
             pipeline_from(row)
         case "runs":
-            run_from(row, "")
+            _require_plausible(run_from(row, "").number)
         case "executions":
             record = execution_from(row, (), ())
             if values["done"] != (record.current and record.status in DONE):
                 raise ValueError("`done` contradicts its status")
         case "attempts":
-            attempt_from(row)
+            _require_plausible(attempt_from(row).token)
         case "texts":
             text_pool.text_from(row.digest, row.text)
         case "meta":
@@ -239,8 +246,14 @@ def _decode(table: str, values: Row) -> None:
         case "counters":
             if row.name not in ("run", "token"):
                 raise ValueError("nothing is counted by that name")
+            _require_plausible(row.value)
         case "remembered":
             int(row.device), int(row.inode)
+
+
+def _require_plausible(number: int) -> None:
+    if not is_plausible(number):
+        raise ValueError(f"no workspace counts up to {number}")
 
 
 def _read_logs(connection: sqlite3.Connection, contents: DatabaseContents) -> None:
@@ -283,6 +296,8 @@ def _take(log: RunLog, row: Row) -> str | None:
     match fact:
         case ExecutionChanged(record) | AttemptChanged(record) if record.run != row["run"]:
             return f"it is of run {record.run!r:.60}"
+        case AttemptChanged(attempt) if not is_plausible(attempt.token):
+            return f"no workspace counts up to {attempt.token}"
     log.take(row["number"], fact)
     return None
 

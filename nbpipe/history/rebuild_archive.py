@@ -22,7 +22,7 @@ from nbpipe.history.schema import attempts as attempt_rows
 from nbpipe.history.schema import entries as entry_rows
 from nbpipe.history.schema import executions as execution_rows
 from nbpipe.history.schema import runs as run_rows
-from nbpipe.history.sequences import raise_to
+from nbpipe.history.sequences import is_plausible, raise_to
 from nbpipe.history.text_pool import load_observed
 from nbpipe.model import AttemptRecord, ExecutionRecord, PipelineRecord, RunChanged, RunRecord, Status
 
@@ -60,14 +60,22 @@ def archive_text(archived: ArchivedRun | ArchivedResult) -> str:
 
 def read_archived_run(text: str) -> ArchivedRun:
     """Return the archived run; raise ValueError if the text is invalid."""
-    return decode(text, ArchivedRun)
+    archived = decode(text, ArchivedRun)
+    _require_plausible(archived.run.number)
+    return archived
 
 
 def read_archived_result(text: str) -> ArchivedResult:
     """Return the archived result; raise ValueError if the text is invalid."""
     result = decode(text, ArchivedResult)
+    _require_plausible(result.attempt.token)
     artifacts = result.attempt.artifacts or result.execution.artifacts
     return replace(result, attempt=replace(result.attempt, artifacts=artifacts))
+
+
+def _require_plausible(number: int) -> None:
+    if not is_plausible(number):
+        raise ValueError(f"no workspace counts up to {number}")
 
 
 class ArchiveRepository(Repository):

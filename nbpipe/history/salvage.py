@@ -25,7 +25,7 @@ from nbpipe.history.row_mapping import (
 )
 from nbpipe.history.runs import run_to_row
 from nbpipe.history.schema import metadata
-from nbpipe.history.sequences import raise_to
+from nbpipe.history.sequences import is_plausible, raise_to
 from nbpipe.model import AttemptChanged, AttemptRecord, ExecutionRecord, PipelineRecord, RunChanged, Status
 
 _TABLES = metadata.tables
@@ -74,7 +74,7 @@ class SalvageRepository(Repository):
             for run, log in contents.logs.items():
                 _complete_log(connection, run, log, known, now)
             for name, row in contents.rows["counters"].items():
-                _raise_plausibly(connection, name, row["value"])
+                raise_to(connection, name, row["value"])
 
 
 def _run_ids(contents: DatabaseContents) -> dict[str, None]:
@@ -120,7 +120,7 @@ def _run_row(contents: DatabaseContents, run: str, archived: ArchivedRun) -> Row
         return dict(whole)
     row = run_to_row(archived.run)
     row |= {name: value for name, value in contents.damaged["runs"].get(run, {}).items() if name in _PLAIN}
-    return row
+    return row if is_plausible(row["number"]) else row | {"number": archived.run.number}
 
 
 _PLAIN = ("id", "number", "notebook", "experiment", "started", "ended", "owner", "cancel_asked")
@@ -185,12 +185,3 @@ def _complete_log(
     stored = [attempt_from(each) for each in connection.execute(attempts)]
     more = [AttemptChanged(each) for each in stored if log.attempts.get(each.id) != each]
     event_log.append(connection, run, [*facts, *more, RunChanged(Status(row.status), row.ended)], now)
-
-
-def _raise_plausibly(connection: Connection, name: str, value: int) -> None:
-    """Raise a counter to the value that it had; a huge one is damage."""
-    if name == "token" or value < _MOST:
-        raise_to(connection, name, value)
-
-
-_MOST = 1_000_000_000

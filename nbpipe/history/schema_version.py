@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, insert, inspect, select, text
 
 from nbpipe.errors import REPAIR, HistoryDamaged, HistoryOutOfReach
 from nbpipe.history.schema import SCHEMA_VERSION, counters, meta, metadata
+from nbpipe.history.schema_objects import STATEMENTS, acting_objects
 
 _VERSION = "version"
 _DIGITS = 4
@@ -19,6 +20,8 @@ _BEFORE_FIRST = "schema"
 def create_or_check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -> None:
     """Create the tables in an empty database; raise HistoryOutOfReach for one with another schema."""
     if not inspect(connection).get_table_names():
+        if connection.execute(text(STATEMENTS)).first() is not None:
+            raise foreign(path)
         _create(connection, newest)
         return
     check(connection, path, newest=newest)
@@ -29,6 +32,10 @@ def check(connection: Connection, path: Path, *, newest: int = SCHEMA_VERSION) -
     names = set(inspect(connection).get_table_names())
     if meta.name not in names:
         raise _damaged(path) if has_our_tables(names) else foreign(path)
+    # Before any of its rows is read.
+    acting = acting_objects((row.name, row.sql) for row in connection.execute(text(STATEMENTS)))
+    if acting:
+        raise _altered(path, acting[0]) if has_our_tables(names) else foreign(path)
     stored = {row.name: row.value for row in connection.execute(select(meta.c.name, meta.c.value))}
     version = stored.get(_VERSION, "")
     if _VERSION not in stored and _BEFORE_FIRST in stored:
@@ -57,6 +64,11 @@ def has_our_tables(names: Collection[str]) -> bool:
 
 def _damaged(path: Path) -> HistoryDamaged:
     return HistoryDamaged(f"the history {path} is damaged: it does not say which version of nbpipe wrote it", REPAIR)
+
+
+def _altered(path: Path, name: str) -> HistoryDamaged:
+    message = f"the history {path} is damaged: it holds {name!r:.60}, a view or trigger that nbpipe did not make"
+    return HistoryDamaged(message, REPAIR)
 
 
 def foreign(path: Path) -> HistoryOutOfReach:

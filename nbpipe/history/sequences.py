@@ -9,6 +9,9 @@ from sqlalchemy import Connection, bindparam, update
 from nbpipe.errors import REPAIR, HistoryDamaged
 from nbpipe.history.schema import counters
 
+# Far more than any workspace counts, and far less than a database can count up to.
+_MOST = 1_000_000_000
+
 _NEXT = cache(
     lambda: (
         update(counters)
@@ -17,6 +20,11 @@ _NEXT = cache(
         .returning(counters.c.value)
     )
 )
+
+
+def is_plausible(number: int) -> bool:
+    """Return whether a workspace may have counted up to a number, so that there is room for more."""
+    return number <= _MOST
 
 
 def raise_to(connection: Connection, name: str, value: int) -> None:

@@ -9,20 +9,27 @@ from typing import Any
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.Call)
+_PROPERTIES = frozenset({"property"})
 
 
 @dataclass(slots=True)
 class _Class:
     methods: dict[str, Function]
+    node: ast.ClassDef
     attributes: frozenset[str]
 
 
 @dataclass(slots=True)
 class Callables:
-    """Functions and classes by name. ``imported`` are names that imports bind, ``effects`` what calls change."""
+    """Functions and classes by name.
 
-    imported: set[str] = field(default_factory=set)
+    ``imported`` are the full names of what imports bind, ``effects`` what calls change, ``kinds`` those of objects.
+    """
+
+    imported: dict[str, str] = field(default_factory=dict)
     effects: dict[int, Any] = field(default_factory=dict)
+    kinds: dict[Any, Any] = field(default_factory=dict)
     _functions: dict[str, Function] = field(default_factory=dict)
     _classes: dict[str, _Class] = field(default_factory=dict)
 
@@ -30,24 +37,39 @@ class Callables:
         """Add a function or class; it replaces one with the same name."""
         if isinstance(node, ast.ClassDef):
             methods = {item.name: item for item in node.body if isinstance(item, _FUNCTIONS)}
-            self._classes[node.name] = _Class(methods, _shared_attributes(node))
+            self._classes[node.name] = _Class(methods, node, _shared_attributes(node))
             self._functions.pop(node.name, None)
         else:
             self._functions[node.name] = node
             self._classes.pop(node.name, None)
 
+    def full_name(self, name: str) -> str:
+        """Return a dotted name as its module has it, if an import binds what it begins with; else the name."""
+        root, dot, rest = name.partition(".")
+        return f"{self.imported[root]}{dot}{rest}" if root in self.imported else name
+
     def function(self, name: str) -> Function | None:
         """Return the function with this name, if there is one."""
         return self._functions.get(name)
 
-    def class_named(self, name: str) -> object | None:
+    def class_named(self, name: str) -> ast.ClassDef | None:
         """Return the class with this name, if there is one."""
-        return self._classes.get(name)
+        owner = self._classes.get(name)
+        return owner.node if owner else None
 
     def method_of(self, class_name: str, name: str) -> Function | None:
-        """Return a method that the class itself defines, if it does."""
-        owner = self._classes.get(class_name)
-        return owner.methods.get(name) if owner else None
+        """Return a method of a class, which it defines itself or has from a class of the notebook."""
+        todo, seen = [class_name], set[str]()
+        while todo:
+            current = todo.pop(0)
+            owner = self._classes.get(current)
+            if owner is None or current in seen:
+                continue
+            seen.add(current)
+            if name in owner.methods:
+                return owner.methods[name]
+            todo += [dotted_name(base) for base in owner.node.bases]
+        return None
 
     def methods(self, name: str) -> Iterator[tuple[str, Function]]:
         """Yield the methods with this name, each with the name of its class."""
@@ -84,6 +106,27 @@ def dotted_name(node: ast.AST) -> str:
 def positional_parameters(arguments: ast.arguments) -> list[str]:
     """Return the names of the parameters that can be given by position."""
     return [item.arg for item in (*arguments.posonlyargs, *arguments.args)]
+
+
+def mutable_defaults(function: Function) -> frozenset[str]:
+    """Return the parameters whose default values can be changed in place."""
+    arguments = function.args
+    names = positional_parameters(arguments)
+    defaulted = names[len(names) - len(arguments.defaults) :]
+    pairs = [*zip(defaulted, arguments.defaults, strict=True)]
+    pairs += [(item.arg, value) for item, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+              if value is not None]  # fmt: skip
+    return frozenset(name for name, value in pairs if isinstance(value, _MUTABLE))
+
+
+def is_indexer(node: ast.AST) -> bool:
+    """Return whether an expression is a table's ``loc`` or the like, through which it is read and set."""
+    return isinstance(node, ast.Attribute) and node.attr in ("loc", "iloc", "at", "iat")
+
+
+def is_property(function: Function) -> bool:
+    """Return whether a method is called by reading an attribute."""
+    return any(dotted_name(decorator) in _PROPERTIES for decorator in function.decorator_list)
 
 
 def is_class_method(function: Function) -> bool:

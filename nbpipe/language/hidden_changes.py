@@ -7,6 +7,7 @@ later step reads without being handed it, is a warning or an error of the reader
 from __future__ import annotations
 
 import ast
+import builtins
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,9 +18,11 @@ from operator import itemgetter
 from nbpipe.errors import BadPipeline, Refused, SourceLocation
 from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
+from nbpipe.language.name_state import NameState
 from nbpipe.language.normal_form import normal_form_of
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins
-from nbpipe.language.object_flow import ObjectFlow, call_effects
+from nbpipe.language.object_flow import ObjectFlow, call_effects, imported_roots
+from nbpipe.language.process_state import FOLDER
 from nbpipe.language.random_generators import SEEDS
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
@@ -28,6 +31,7 @@ from nbpipe.model import Input, Parameter, PipelineWarning, Step, StepOutput
 CODE = "hidden-change"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MANY_PARTS = ("os", "sys")
+_BUILTINS = frozenset(dir(builtins))
 _NUMBERS = ("bool", "int", "float", "str")
 
 
@@ -70,13 +74,13 @@ class _Walk:
     analyses: Mapping[str, StepAnalysis]
     steps: Mapping[str, Step]
     makers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    names: dict[str, Origins] = field(default_factory=dict)
-    parts: dict[str, Origins] = field(default_factory=dict)
+    state: NameState = field(default_factory=lambda: NameState({}))
     callables: Callables = field(default_factory=Callables)
     events: dict[Origin, list[_Event]] = field(default_factory=dict)
     bound: dict[str, _Event] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
     holds: dict[Origin, Origins] = field(default_factory=dict)
+    roots: dict[str, Origins] = field(default_factory=dict)
     count: int = 0
     findings: dict[tuple[str, str, int], dict[str, None]] = field(default_factory=dict)
     reported: dict[tuple[str, str, int], _Event] = field(default_factory=dict)
@@ -88,7 +92,7 @@ class _Walk:
     def ordinary(self, cell: OrdinaryCell) -> None:
         loose = {id(statement) for statement in cell.loose}
         for statement in cell.statements:
-            flow = ObjectFlow(self.callables, self.names, parts=self.parts)
+            flow = ObjectFlow(self.callables, self.state, place=str(cell.number), shown=cell.statements[-1])
             flow.run([statement])
             shares = id(statement) not in loose
             if not cell.whole:
@@ -98,7 +102,16 @@ class _Walk:
                     value = getattr(statement, "value", None)
                     # Numbers and texts cannot be changed in place.
                     fixed = isinstance(value, ast.Constant | ast.UnaryOp)
-                    self.names[name] = NOTHING if fixed else frozenset([("definition", name)])
+                    known = self.state.names[name] if isinstance(statement, ast.Import | ast.ImportFrom) else NOTHING
+                    self.roots[name] = known
+                    self._hold(name, NOTHING if fixed else known | {("definition", name)})
+
+    def _hold(self, name: str, origins: Origins) -> None:
+        """Bind a name to what later steps get under this origin."""
+        self.state.names[name] = origins
+        kind = self.state.kinds.get(name)
+        if kind is not None:
+            self.callables.kinds.update(dict.fromkeys(origins, kind))
 
     def piece(self, step: Step, at: int) -> None:
         """Read one cell of a step."""
@@ -109,10 +122,12 @@ class _Walk:
             for item in step.inputs:
                 self._hand_in(step, item)
         seeded = {origin[1] for origin in self.events if origin[0] == "random"}
-        flow = ObjectFlow(self.callables, self.names, parts=self.parts)
-        flow.run(self.analyses[step.name].trees[at].body)
+        body = self.analyses[step.name].trees[at].body
+        flow = ObjectFlow(self.callables, self.state, place=f"{step.name}.{at}", shown=body[-1] if body else None)
+        flow.run(body)
         for library in sorted(flow.draws & seeded):
             self._found(step, f"random:{library}", self.events["random", library])
+        self._check_process(step, body)
         piece = step.pieces[at]
         lines = lines_of(piece.source) if flow.changes or flow.rebinds else ()
         self._log(flow, step.name, piece.cell, lines, defines=False)
@@ -122,20 +137,23 @@ class _Walk:
     def _hand_in(self, step: Step, item: Input) -> None:
         maker = self.maker(step, item)
         if maker is None:
-            self.names[item.name] = frozenset([("input", f"{step.name}.{item.name}")])
+            self.state.names[item.name] = frozenset([("input", f"{step.name}.{item.name}")])
             return
         origin = ("output", ".".join(maker))
         # An alias that the plain run has, too, goes on.
-        if origin not in self.names.get(item.name, NOTHING):
-            self.names[item.name] = frozenset([origin])
+        if origin not in self.state.names.get(item.name, NOTHING):
+            self.state.names[item.name] = frozenset([origin])
+            self.state.forget(item.name)
+            if origin in self.callables.kinds:
+                self.state.kinds[item.name] = self.callables.kinds[origin]
 
     def _finish(self, step: Step, flow: ObjectFlow) -> None:
         self.done[step.name] = self.count
         for output in step.outputs:
             origin = ("output", f"{step.name}.{output.name}")
-            own = self.names.get(output.name, NOTHING)
-            self.holds[origin] = own | flow.parts.get(output.name, NOTHING)
-            self.names[output.name] = own | {origin}
+            own = self.state.names.get(output.name, NOTHING)
+            self.holds[origin] = own | self.state.parts.get(output.name, NOTHING)
+            self._hold(output.name, own | {origin})
             node = next((node for name, node in reversed(flow.rebinds) if name == output.name), ast.Pass())
             self.bound[output.name] = _Event(step.name, step.pieces[-1].cell, node, verb="rebinds")
 
@@ -147,7 +165,7 @@ class _Walk:
                 continue
             number = getattr(change.node, "lineno", 0)
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
-            verb = "seeds" if change.origin[0] == "random" else "changes"
+            verb = "seeds" if change.origin[0] == "random" else "changes" if change.known else "may change"
             self.count += 1
             event = _Event(step, cell, change.node, text, verb, defines, self.count, change.certain)
             self.events.setdefault(change.origin, []).append(event)
@@ -211,9 +229,29 @@ class _Walk:
                 events.append(last)
             if items and items[0].definition.is_import:
                 # What ordinary cells set in modules are settings, which are told apart.
-                events = [event for event in events if event.step and self._uses(step, event)]
+                roots = self.roots.get(name, NOTHING)
+                events = [event for root in sorted(roots) for event in self.events.get(root, ())
+                          if not event.defines and self._uses(step, event)]  # fmt: skip
             if items and events:
                 self._definition_found(step, name, items[0], events)
+
+    def _check_process(self, step: Step, body: Sequence[ast.stmt]) -> None:
+        """Check what one process has once: its folder, its built-in names, and modules that the step imports itself."""
+        self._found(step, ":".join(FOLDER), self.events.get(FOLDER, ()))
+        nodes = [node for statement in body for node in ast.walk(statement)]
+        roots = {
+            root for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for root in imported_roots(node)
+        }
+        for root in sorted(roots):
+            events = [each for each in self.events.get(("module", root), ())
+                      if not each.defines and self._uses(step, each)]  # fmt: skip
+            self._found(step, f"module:{root}", events)
+        stored = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+        own = stored.union(item.name for item in step.inputs)
+        read = {node.id for node in nodes if isinstance(node, ast.Name) and node.id in _BUILTINS} - own
+        for name in sorted(read & self.bound.keys()):
+            if not self.bound[name].defines:
+                self._found(step, f"builtin:{name}", [self.bound[name]])
 
     def _uses(self, step: Step, event: _Event) -> bool:
         """Return whether a step uses what another one changes in a module, of those modules that have many parts."""
@@ -294,7 +332,7 @@ def changed_elsewhere(
             if isinstance(statement, _FUNCTIONS):
                 walk.callables.define(statement)
     for item in parameters:
-        walk.names[item.name] = NOTHING if item.kind in _NUMBERS else frozenset([("parameter", item.name)])
+        walk.state.names[item.name] = NOTHING if item.kind in _NUMBERS else frozenset([("parameter", item.name)])
     readings: list[tuple[int, Callable[[], None]]] = [
         (order[cell.number], partial(walk.ordinary, cell)) for cell in shared.cells
     ]
@@ -336,6 +374,16 @@ def _warning(walk: _Walk, what: str, readers: list[str], event: _Event) -> Pipel
         maker, _, output = name.partition(".")
         message = f"{event.who} {event.verb} `{output}`, an output of `{maker}`, which {listed} {get} unchanged"
         return PipelineWarning(CODE, message, _output_hint(walk, output, maker, listed, event), event.place)
+    if kind == "process":
+        message = (
+            f"{event.who} changes the {name}, and {listed} {'starts' if get == 'gets' else 'start'} in the notebook's"
+        )
+        return PipelineWarning(CODE, message, f"Change it in {listed}, too, or write paths that do not depend on it.",
+                               event.place)  # fmt: skip
+    if kind == "builtin":
+        message = f"{event.who} {event.verb} `{name}`, which {listed} {get} as Python defines it"
+        hint = "Use another name there: in steps, built-in names are those of Python."
+        return PipelineWarning(CODE, message, hint, event.place)
     called = f"the parameter `{name}`" if kind == "parameter" else f"`{name}`"
     message = f"{event.who} {event.verb} {called}, which {listed} {get} as it is defined"
     items = walk.shared.by_name.get(name, ())

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from nbpipe.language.object_effects import NOTHING, Origins
+
 # Classes whose methods may be called with an object in front: list.append(x, 1).
 CONTAINERS = frozenset({"list", "dict", "set", "deque", "bytearray"})
 # Functions of libraries that change their first argument.
 CHANGERS = frozenset(
     {"setattr", "delattr", "setitem", "delitem", "shuffle", "heappush", "heappop", "heapify", "heapreplace",
-     "heappushpop", "insort", "insort_left", "insort_right", "copyto", "fill_diagonal", "putmask", "place", "put"}
+     "heappushpop", "insort", "insort_left", "insort_right", "copyto", "fill_diagonal", "putmask", "place", "put",
+     "put_along_axis", "at", "next", "anext", "iadd", "iconcat", "ior"}
 )  # fmt: skip
 # Methods that return the object itself, a part or a view of it.
 VIEWS = frozenset({"get", "setdefault", "items", "values", "view", "reshape", "ravel", "squeeze", "swapaxes"})
 # Functions whose results have the elements of what they are given.
 ITERATED = frozenset({"enumerate", "zip", "reversed", "list", "tuple", "sorted", "iter"})
 # Functions that return their first argument, a part or a view of it.
-SAME = frozenset({"getattr", "vars", "iter", "asarray"})
+SAME = frozenset({"getattr", "vars", "iter", "asarray", "max", "min", "next", "memoryview", "frombuffer"})
+_UNARY = frozenset(
+    {"sqrt", "exp", "log", "log2", "log10", "log1p", "expm1", "abs", "absolute", "sin", "cos", "tan", "negative",
+     "square", "rint", "floor", "ceil", "trunc", "sign", "reciprocal", "tanh"}
+)  # fmt: skip
+_BINARY = frozenset(
+    {"add", "subtract", "multiply", "divide", "true_divide", "power", "maximum", "minimum", "mod", "floor_divide"}
+)
+# Methods that put what they are given into their object.
+ADDING = frozenset({"append", "appendleft", "add", "insert", "extend", "setdefault", "update", "put"})
+# Functions that make a new list, dict or set with the elements of what they are given.
+COLLECTING = frozenset({"list", "tuple", "set", "frozenset", "dict", "sorted", "filter", "reversed", "copy.copy"})
+# Methods that call a function with their own object.
+PIPING = frozenset({"pipe", "sort"})
+
+
+def written_by_position(name: str, arguments: Sequence[Origins]) -> Origins:
+    """Return the origins of the array that a function of numpy writes its result to, given as its last argument."""
+    root, _, last = name.partition(".")
+    if root not in ("np", "numpy"):
+        return NOTHING
+    place = 1 if last in _UNARY else 2 if last in _BINARY else len(arguments)
+    return arguments[place] if len(arguments) > place else NOTHING

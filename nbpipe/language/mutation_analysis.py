@@ -14,7 +14,9 @@ MUTATORS = frozenset(
 _MORE_MUTATORS = frozenset(
     {"fill", "itemset", "setflags", "appendleft", "popleft", "extendleft", "move_to_end", "fit", "partial_fit",
      "fit_transform", "fit_predict", "set_params", "load_state_dict", "zero_grad", "add_node", "add_edge",
-     "add_nodes_from", "add_edges_from", "remove_node", "remove_edge"}
+     "add_nodes_from", "add_edges_from", "remove_node", "remove_edge",
+     "step", "learn", "train_on_batch", "byteswap", "add_module", "__setitem__", "__delitem__", "__setattr__",
+     "__delattr__", "__iadd__", "put", "push"}
 )  # fmt: skip
 _PARTS = (ast.Subscript, ast.Attribute)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -59,7 +61,7 @@ def is_mutating_call(call: ast.Call) -> bool:
 
 def _mutates(call: ast.Call, method: ast.Attribute) -> bool:
     inplace = any(
-        keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        keyword.arg == "inplace" and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is not True)
         for keyword in call.keywords
     )
     return inplace or method.attr in MUTATORS

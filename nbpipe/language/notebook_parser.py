@@ -21,6 +21,7 @@ from nbpipe.language.parameters import read_injected, read_parameters
 from nbpipe.language.parsed_notebook import CHANGED_INPUT, ParsedNotebook
 from nbpipe.language.reading_cache import ReadingCache
 from nbpipe.language.seed_restarts import seed_warnings
+from nbpipe.language.session_names import session_name_warnings
 from nbpipe.language.setting_reach import SettingReach
 from nbpipe.language.setup_effects import UnsharedEffect, effect_warnings
 from nbpipe.language.source_text import line_span, lines_of, nearest
@@ -126,7 +127,8 @@ def _analyses(
         about_settings = (*seed_warnings(drafts, settings), *lost)
     analyses = {draft.step.name: cache.analysis(draft, scope, settings.get(draft.step.name, ())) for draft in drafts}
     drawn = {definition.cell for analysed in analyses.values() for definition in analysed.code.definitions}
-    return analyses, (*effect_warnings(effects, drawn), *about_settings, *_execution_warnings(kinds, steps))
+    told = (*about_settings, *_execution_warnings(kinds, steps), *session_name_warnings(analyses.values()))
+    return analyses, (*effect_warnings(effects, drawn), *told)
 
 
 def _settings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from enum import Enum
 
 Origin = tuple[str, str]
 Origins = frozenset[Origin]
@@ -11,20 +12,34 @@ Origins = frozenset[Origin]
 NOTHING: Origins = frozenset()
 
 
+class Use(Enum):
+    """What code does with an object."""
+
+    PASSED = "passed"
+    CALLED = "called"
+    ITEM = "item"
+    ADDED = "added"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change in place of an object, with the code that makes it; not ``certain`` if a function is only stored."""
+    """A change in place of an object, with the code that makes it; not ``certain`` if a function is only stored.
+
+    It is not ``known`` if the code only calls a method of which nothing is known, for its effect.
+    """
 
     origin: Origin
     node: ast.AST
     certain: bool = True
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class CallEffects:
     """What a call of a function changes: parameters, and what global names hold; and what it returns.
 
-    ``possible`` is what functions that it stores or returns would change.
+    ``possible`` is what functions that it stores or returns would change, ``suspected`` what methods may change of
+    which nothing is known, ``uses`` what it calls or passes on.
     """
 
     changes: tuple[Origin, ...] = ()
@@ -32,3 +47,5 @@ class CallEffects:
     rebinds: tuple[str, ...] = ()
     returns: Origins = NOTHING
     draws: frozenset[str] = frozenset()
+    suspected: tuple[Origin, ...] = ()
+    uses: tuple[tuple[Use, Origin], ...] = ()

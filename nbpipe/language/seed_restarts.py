@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Mapping, Sequence
 
 from nbpipe.errors import SourceLocation
+from nbpipe.language.callables import dotted_name
 from nbpipe.language.definitions import AnalysedDefinition
+from nbpipe.language.random_generators import draws_by_default
 from nbpipe.language.step_analysis import StepDraft
 from nbpipe.model import PipelineWarning
 
 _DRAWING = frozenset(
-    {"random", "rand", "randn", "randint", "random_sample", "randperm", "choice", "choices", "sample", "shuffle",
+    {"random", "rand", "randn", "randint", "random_sample", "randperm", "choice", "choices", "shuffle",
      "permutation", "gauss", "bernoulli", "multinomial"}
 )  # fmt: skip
 # With these, code has a generator or a seed of its own.
@@ -46,4 +49,9 @@ def _is_seed(item: AnalysedDefinition) -> bool:
 
 def _draws(draft: StepDraft) -> bool:
     identifiers = draft.identifiers(())
-    return not identifiers.isdisjoint(_DRAWING) and identifiers.isdisjoint(_OWN)
+    if not identifiers.isdisjoint(_OWN):
+        return False
+    calls = (node for tree in draft.trees for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return not identifiers.isdisjoint(_DRAWING) or any(
+        draws_by_default(dotted_name(call.func).rpartition(".")[2], call) for call in calls
+    )

@@ -68,7 +68,7 @@ class _Shown:
         request = self.session.request([step], force=force)
         if self.view.goes_on_with(step):
             self.view.cancel(step)
-        again = self.session.submit(request, self.session.cells.all(), RunOptions())
+        again = self.session.submit(request, self.session.executed_cells(), RunOptions())
         if self.card is not None:
             self.view.drop(self.card)
             again.add(self.card, self.focus)

@@ -89,7 +89,7 @@ class KernelCaller:
 
     def cells(self) -> tuple[Cell, ...]:
         """Return the cells as the kernel last ran them."""
-        return self._session.cells.all()
+        return self._session.executed_cells()
 
     def show_live(self) -> bool:
         """Show the card of the active run, if a front end can show one."""

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nbpipe.errors import BadDirective, Refused, SourceLocation
+from nbpipe.language.cell_identity import identities
 from nbpipe.language.directives import marker, misplaced, read_step
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.parameters import bound_names
+from nbpipe.magics.parent_process import parent_process
 from nbpipe.model import Cell
 
 _INJECTED = "# Parameters"
+_PARAMETERS = "parameters"
+_INJECTED_TAG = "injected-parameters"
 _BEFORE = "before:"
+_SESSION_NAME = "JPY_SESSION_NAME"
+# VS Code's name for it in the kernel's namespace.
+_EDITED_FILE = "__vsc_ipynb_file__"
 
 
 class KernelCells:
     """Cells by the ids that the front end sends; without ids, each executed input is a cell of its own.
 
-    A kernel does not get the tags of cells. They are read from the notebook file if it can be found; under papermill
-    the injected cell begins with a special comment, and the cell whose names it rebinds is the parameters cell.
-    ``named`` says that the front end sends ids.
+    A kernel does not get the tags of cells. They are read from the notebook file if it can be found, by the cells' ids,
+    or by their text if the front end sends none. ``named`` says that it sends ids. The cell that papermill injects
+    begins with a special comment, and the cell whose names it rebinds is the parameters cell.
     A cell's number is the one shown beside it: ``[n]`` of its last execution; ``count`` returns that of a cell that is
     about to run.
     """
@@ -33,7 +40,7 @@ class KernelCells:
         deleted: Callable[[], Iterable[str]], terminal: bool, named: bool = False,
     ) -> None:  # fmt: skip
         self._cells: dict[str, Cell] = {}
-        self._notebook = notebook
+        self.notebook = notebook
         self._count = count
         self._deleted = deleted
         self._terminal = terminal
@@ -41,7 +48,7 @@ class KernelCells:
         self._current: str = ""
         self._number = count() - 1
         self._saved = _file_cells(notebook)
-        ids = {cell.source.strip(): cell.id for cell in self._saved}
+        ids = {cell.source.strip(): cell.id for cell in self._saved if cell.id}
         for number, source in enumerate(before_us, 1):
             if not source.strip() or misplaced(Cell(number, source)) is not None:
                 continue
@@ -92,16 +99,24 @@ class KernelCells:
 
     def all(self) -> tuple[Cell, ...]:
         """Return the cells with their known tags."""
-        self._saved = _file_cells(self._notebook)
-        tags = {cell.id: cell.tags for cell in self._saved}
-        cells = [dataclasses.replace(cell, tags=tags.get(cell.id, frozenset())) for cell in self._cells.values()]
-        return tuple(_with_parameters(cells))
+        self._saved = _file_cells(self.notebook)
+        by_id = {cell.id: cell.tags for cell in self._saved if cell.id}
+        # The first of equal cells counts, so it is set last.
+        by_text = {cell.source.strip(): cell.tags for cell in reversed(self._saved) if not (self._named and cell.id)}
+        cells = [
+            dataclasses.replace(
+                cell, tags=by_id[cell.id] if cell.id in by_id else by_text.get(cell.source.strip(), frozenset())
+            )
+            for cell in self._cells.values()
+        ]
+        return tuple(_with_parameters(cells, is_file_known=self.notebook is not None))
 
     @property
     def ids(self) -> frozenset[str]:
         """The ids of the cells in the saved notebook, as last read by :meth:`all`, else of the cells that ran."""
-        saved = frozenset(cell.id for cell in self._saved)
-        return saved or frozenset(cell.id for cell in self._cells.values() if cell.id)
+        return identities(str(self.notebook), self._saved) or frozenset(
+            cell.id for cell in self._cells.values() if cell.id
+        )
 
     def forget(self, cell: Cell) -> None:
         """Forget a refused step cell, so that it does not affect other steps."""
@@ -135,13 +150,26 @@ class KernelCells:
         self._cells = cells
 
 
-def session_notebook(folder: Path) -> Path | None:
-    """Return the notebook that this kernel belongs to, if the server or the editor names it."""
-    name = os.environ.get("JPY_SESSION_NAME") or os.environ.get("__vsc_ipynb_file__")  # noqa: SIM112  # VS Code spells it so
-    if not name:
+def session_notebook(folder: Path, namespace: Mapping[str, object]) -> Path | None:
+    """Return the notebook that this kernel belongs to, if the server or the editor names it.
+
+    ``namespace`` is the kernel's.
+    """
+    edited = namespace.get(_EDITED_FILE)
+    if isinstance(edited, str) and Path(edited).is_file():
+        return Path(edited)
+    name = os.environ.get(_SESSION_NAME)
+    parent = parent_process()
+    # A program that was started in another notebook has the name of that one.
+    if not name or (parent is not None and parent.environment.get(_SESSION_NAME) == name):
         return None
     path = folder / Path(name).name
     return path if path.is_file() else None
+
+
+def looks_injected(source: str) -> bool:
+    """Return whether a cell begins as the one that papermill injects; an author may begin a cell so, too."""
+    return source.lstrip().partition("\n")[0].rstrip() == _INJECTED
 
 
 def _step_name(cell: Cell) -> str | None:
@@ -155,22 +183,25 @@ def _step_name(cell: Cell) -> str | None:
 
 
 def _file_cells(notebook: Path | None) -> tuple[Cell, ...]:
-    """Return the cells of the saved notebook that have an id; none if it cannot be read."""
+    """Return the cells of the saved notebook; none if it cannot be read."""
     try:
-        return tuple(cell for cell in read_notebook(notebook).cells if cell.id) if notebook else ()
+        return read_notebook(notebook).cells if notebook else ()
     except Refused:
         return ()
 
 
-def _with_parameters(cells: list[Cell]) -> list[Cell]:
-    """Tag papermill's injected cell, and the cell above it whose names it rebinds."""
+def _with_parameters(cells: list[Cell], *, is_file_known: bool) -> list[Cell]:
+    """Tag papermill's injected cell, and the cell above it whose names it rebinds.
+
+    Without a notebook file, one that rebinds nothing may be the author's: its names are parameters in either case.
+    """
     for place, cell in enumerate(cells):
-        if not cell.source.lstrip().startswith(_INJECTED) or not bound_names(cell.source):
-            continue
-        cells[place] = dataclasses.replace(cell, tags=frozenset({"injected-parameters"}))
         names = bound_names(cell.source)
-        for above in range(place - 1, -1, -1):
-            if bound_names(cells[above].source) & names:
-                cells[above] = dataclasses.replace(cells[above], tags=cells[above].tags | {"parameters"})
-                break
+        if not looks_injected(cell.source) or not names or cell.tags & {_PARAMETERS, _INJECTED_TAG}:
+            continue
+        above = next((at for at in reversed(range(place)) if bound_names(cells[at].source) & names), None)
+        tag = _INJECTED_TAG if above is not None or is_file_known else _PARAMETERS
+        cells[place] = dataclasses.replace(cell, tags=cell.tags | {tag})
+        if above is not None:
+            cells[above] = dataclasses.replace(cells[above], tags=cells[above].tags | {_PARAMETERS})
     return cells

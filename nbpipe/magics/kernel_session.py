@@ -17,11 +17,12 @@ from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.reading_cache import ReadingCache
 from nbpipe.magics.cell_run import CellRun
-from nbpipe.magics.executed_notebook import is_continued_below
+from nbpipe.magics.executed_notebook import executed_notebook, is_continued_below
 from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
 from nbpipe.magics.gestures import Gestures
 from nbpipe.magics.kernel_cells import KernelCells, session_notebook
 from nbpipe.magics.output_bindings import OutputBindings, WaitMessage
+from nbpipe.magics.parent_process import parent_process
 from nbpipe.magics.run_client import RunClient
 from nbpipe.magics.run_view import RunView
 from nbpipe.model import Cell, ExecutionRecord, ObjectReference, PipelineWarning, RunRecord
@@ -47,18 +48,19 @@ class KernelSession:
     def __init__(self, shell: InteractiveShell, hint: Callable[[], WaitMessage]) -> None:
         self.shell = shell
         self.base = Path.cwd()
-        self.notebook = session_notebook(self.base)
+        notebook = session_notebook(self.base, shell.user_ns)
+        self._is_notebook_settled = notebook is not None
         inputs = shell.history_manager.input_hist_raw if shell.history_manager else [""]
         terminal = not hasattr(shell, "kernel")
         # Not execution_count: IPython 9 increments it before the pre_run_cell event, IPython 8 after it.
         self.cells = KernelCells(
-            inputs[1:], self.notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal,
+            inputs[1:], notebook, lambda: len(inputs), deleted=lambda: deleted_cells(shell), terminal=terminal,
             named=names_cells(shell),
         )  # fmt: skip
         self.outputs = OutputBindings(shell.user_ns, hint, self._path_of)
         self.gestures = Gestures(self._gesture_ended)
         self.live = RunClient(
-            lambda: self.workspace, lambda: self.readable, self.identity, _connection_file(shell), self.gestures
+            lambda: self.workspace, lambda: self.readable, lambda: self.identity, _connection_file(shell), self.gestures
         )
         self._cell_run: CellRun | None = None
         self._workspace: Workspace | None = None
@@ -68,6 +70,24 @@ class KernelSession:
         self._read = ReadingCache()
         self._parsed: tuple[tuple[Cell, ...], Mapping[str, tuple[str, ...]], ParsedNotebook] | None = None
         atexit.register(self.close)
+
+    @property
+    def notebook(self) -> Path | None:
+        """Return the notebook that this kernel belongs to; None if that is not certain when it is first needed."""
+        self._settle_notebook()
+        return self.cells.notebook
+
+    def _settle_notebook(self) -> None:
+        """Find the notebook of a kernel without a front end: not earlier than needed, since more cells tell more."""
+        if self._is_notebook_settled:
+            return
+        self._is_notebook_settled = True
+        if not names_cells(self.shell) and hasattr(self.shell, "kernel"):
+            self.cells.notebook = executed_notebook(self._executed, parent_process())
+
+    @property
+    def _executed(self) -> list[str]:
+        return list(self.shell.history_manager.input_hist_raw) if self.shell.history_manager else []
 
     @property
     def identity(self) -> str:
@@ -117,9 +137,14 @@ class KernelSession:
                 opened.close()
         self._workspace = self._readable = None
 
+    def executed_cells(self) -> tuple[Cell, ...]:
+        """Return the cells that this kernel has run, as last run, with the tags that its notebook gives them."""
+        self._settle_notebook()
+        return self.cells.all()
+
     def reading(self) -> ParsedNotebook:
         """Return the parsed cells that this kernel has run."""
-        return self.parse(self.cells.all())
+        return self.parse(self.executed_cells())
 
     def parse(self, cells: tuple[Cell, ...]) -> ParsedNotebook:
         """Return parsed cells of this kernel; the result is cached while the cells do not change."""
@@ -133,8 +158,7 @@ class KernelSession:
         if names_cells(self.shell) or not hasattr(self.shell, "kernel"):
             return False
         outputs = [output.name for each in reading.steps if each.name == step for output in each.outputs]
-        executed = self.shell.history_manager.input_hist_raw if self.shell.history_manager else []
-        return is_continued_below(step, outputs, executed, self.base)
+        return is_continued_below(step, outputs, self._executed, self.base)
 
     def request(self, steps: Iterable[str] = (), reading: ParsedNotebook | None = None, **more: Any) -> PipelineRequest:
         """Return the request for steps of this kernel's cells; errors count only where these steps need it."""
@@ -201,7 +225,7 @@ class KernelSession:
     def launch(self, request: PipelineRequest, run_options: RunOptions) -> tuple[RunRecord, list[ExecutionRecord]]:
         """Submit a run of the present cells to a process of its own."""
         workspace = self.workspace
-        return launch_run(workspace, Submission(self.cells.all(), request, run_options, workspace.layout.root))
+        return launch_run(workspace, Submission(self.executed_cells(), request, run_options, workspace.layout.root))
 
     def unbind(self, report: RunReport) -> None:
         """Unbind the names of outputs that failed steps did not produce."""

@@ -51,7 +51,7 @@ class RunClient:
         self,
         workspace: Callable[[], Workspace],
         readable: Callable[[], Workspace],
-        notebook: str,
+        notebook: Callable[[], str],
         connection_file: str,
         gestures: Gestures,
     ) -> None:
@@ -277,7 +277,7 @@ class RunClient:
         recorded: Collection[str] = ()
         try:
             workspace = self._readable()
-            workspace.runs.live(self._notebook)
+            workspace.runs.live(self._notebook())
             recorded = workspace.runs.numbers(carried)
         except NbpipeError as error:
             error_for_views = OutOfReach(error.message, error.hint)

@@ -15,7 +15,7 @@ from nbpipe.workspace.step_contexts import context_now
 def carry_out(session: KernelSession, response: RunRequest) -> None:
     """Submit the steps and show their card; without a front end, wait for them."""
     if is_watched(session.shell):
-        show_card(session, session.submit(response.request, session.cells.all(), response.run_options), None)
+        show_card(session, session.submit(response.request, session.executed_cells(), response.run_options), None)
     else:
         run_and_wait(session, response.request, response.run_options)
 

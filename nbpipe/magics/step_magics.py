@@ -90,7 +90,7 @@ class StepMagics(Magics):
         try:
             declared = read_step(current)
             name = declared.name
-            cells = self.session.cells.all()
+            cells = self.session.executed_cells()
             reading = self.session.parse(cells)
             missing = reading.unbound.get(name, ())
             ours = [error for error in reading.errors if error.place.step == name]

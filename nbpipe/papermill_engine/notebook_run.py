@@ -22,6 +22,7 @@ from papermill.log import logger
 
 from nbpipe.data.notebook_widgets import models_in
 from nbpipe.errors import NbpipeError, Refusals
+from nbpipe.language.cell_identity import identities
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.model import Artifact, AttemptRecord, ExecutionRecord, Status, StepOutput
@@ -61,7 +62,7 @@ def _run(nb_man: Any, kernel_name: str, options: Mapping[str, Any]) -> None:
     reading = _within(parse_cells(cells, more), options.get("execution_timeout"))
     request = PipelineRequest(
         str(path or home / "(papermill)"), reading, _working_folder(options, home), _kernel(nb_man, kernel_name),
-        cells=frozenset(cell.id for cell in cells if cell.id), more_settings=more,
+        cells=identities(str(path), cells), more_settings=more,
     )  # fmt: skip
     schedule = cell_schedule(cells, reading)
     with Workspace.open(home) as workspace:

@@ -80,7 +80,11 @@ def identify(
     paths where no pipeline is known.
     """
     new = PipelineRecord(new_id(), traits.notebook, traits.cells, traits.steps)
-    alike = [other for other in others if other.notebook and _alike(traits, other)]
+    named = [other for other in others if other.notebook]
+    # The names of steps alone say little: they decide only where no cells do.
+    alike = [other for other in named if _shares_cells(traits, other)] or [
+        other for other in named if _alike(traits, other)
+    ]
     missing = [other for other in alike if not exists(other.notebook)]
     if len(missing) == 1:
         alike_too = {other.notebook for other in strangers() if _alike(other, missing[0])}
@@ -110,5 +114,10 @@ _STARTS = "it starts its own history and reuses results by content"
 def _alike(traits: NotebookTraits, other: PipelineRecord) -> bool:
     """Return whether a notebook has the cells of a pipeline, or, if cell ids are unknown, the same steps."""
     if traits.cells and other.cells:
-        return len(traits.cells & other.cells) >= _SHARE * max(len(traits.cells), len(other.cells))
+        return _shares_cells(traits, other)
     return bool(traits.steps) and traits.steps == other.steps
+
+
+def _shares_cells(traits: NotebookTraits, other: PipelineRecord) -> bool:
+    both = traits.cells & other.cells
+    return bool(both) and len(both) >= _SHARE * max(len(traits.cells), len(other.cells))

@@ -13,6 +13,7 @@ from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions
 from nbpipe.language.file_references import assigned_paths, file_references
 from nbpipe.language.mutation_analysis import changed_in_place, outside_functions
 from nbpipe.language.name_analysis import NameUsage, magic_texts, name_usage
+from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, Origins
 from nbpipe.language.object_flow import ObjectFlow
 from nbpipe.language.qualified_names import root_of
@@ -245,7 +246,7 @@ class TraitReader:
 
     def _follow(self, code: Sequence[ast.stmt], number: int) -> _Effects:
         """Return what the code does to objects that earlier cells have made, and to random numbers."""
-        flow = ObjectFlow(self.callables, self.names, parts=self.parts)
+        flow = ObjectFlow(self.callables, NameState(self.names, parts=self.parts))
         flow.run(code)
         used = name_usage(code)
         imports = self.shared.names.imports

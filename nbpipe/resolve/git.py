@@ -14,8 +14,10 @@ from nbpipe.model import GitState
 _TIMEOUT = 5.0
 _MAX_PATCH = 1_000_000
 _PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv")
-# A submodule has a configuration of its own, so git does not look into it.
+# A submodule has a configuration of its own, so git does not look into it: neither for what has changed in it, nor to
+# show what lies between two of its commits, which starts another git there.
 _OUTSIDE = "--ignore-submodules=dirty"
+_NAMED_BY_COMMIT = "--submodule=short"
 # Where settings come from that travel with a repository.
 _THEIRS = ("local", "worktree")
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -29,7 +31,7 @@ def git_state(folder: Path) -> GitState | None:
         return None
     harmless = _without_filters(folder)
     status = _git(folder, "status", "--porcelain", "--untracked-files=normal", _OUTSIDE, settings=harmless) or ""
-    patch = _git(folder, "diff", "HEAD", *_PLAIN, _OUTSIDE, settings=harmless) or "" if status else ""
+    patch = _git(folder, "diff", "HEAD", *_PLAIN, _OUTSIDE, _NAMED_BY_COMMIT, settings=harmless) or "" if status else ""
     return GitState(
         remote=without_credentials(_line(folder, "config", "--get", "remote.origin.url")),
         branch=_line(folder, "symbolic-ref", "--short", "-q", "HEAD"),

@@ -46,7 +46,7 @@ def _stored_key(path: Path) -> bytes:
     try:
         return _read_key(path)
     except (FileNotFoundError, ValueError) as error:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(path.parent)
         with draft_beside(path) as draft:
             create_file(draft, secrets.token_hex(32).encode() + b"\n", mode=0o600, durable=True)
             if isinstance(error, ValueError):
@@ -57,6 +57,13 @@ def _stored_key(path: Path) -> bytes:
         return _read_key(path)
     except ValueError as error:
         raise OSError(errno.EIO, str(error), str(path)) from error
+
+
+def _make_private(folder: Path) -> None:
+    """Create a folder and its missing parents for this user alone: others could put their own in its place."""
+    for each in reversed((folder, *folder.parents)):
+        if not each.is_dir():
+            each.mkdir(0o700, exist_ok=True)
 
 
 def _link(draft: Path, path: Path) -> None:

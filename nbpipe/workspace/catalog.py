@@ -67,7 +67,11 @@ class Catalog:
         # A kernel without a known notebook is identified by its folder, which is not a file that could have been moved.
         others = self._notebook_pipelines() if self._exists(traits.notebook) else ()
         return identify(
-            traits, others, exists=self._exists, strangers=self._strangers, new_id=lambda: secrets.token_hex(8)
+            traits,
+            others,
+            exists=self._exists,
+            strangers=lambda: self._strangers(Path(traits.notebook).suffix),
+            new_id=lambda: secrets.token_hex(8),
         )
 
     def _notebook_pipelines(self) -> list[PipelineRecord]:
@@ -77,11 +81,14 @@ class Catalog:
     def _exists(self, place: str) -> bool:
         return self.context.layout.absolute(place).is_file()
 
-    def _strangers(self) -> Iterator[NotebookTraits]:
-        """Yield the traits of the notebooks below the workspace's folder that do not belong to a known pipeline."""
+    def _strangers(self, suffix: str) -> Iterator[NotebookTraits]:
+        """Yield the traits of the notebooks below the workspace's folder that do not belong to a known pipeline.
+
+        Only those with this suffix: notebooks of other formats have other ids of cells.
+        """
         layout = self.context.layout
         known = {pipeline.notebook for pipeline in self.context.history.pipelines.all()}
-        for path in load_entry_point(_NOTEBOOKS)(layout.base):
+        for path in load_entry_point(_NOTEBOOKS)(layout.base, suffix):
             place = layout.relative(path)
             if place not in known:
                 yield _traits(path, place)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from nbpipe.errors import Refused
+from nbpipe.language.cell_identity import identities
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Cell
@@ -14,16 +15,15 @@ from nbpipe.planning.pipeline_identity import NotebookTraits
 
 # If a workspace's folder contains more notebooks than this, not all are compared.
 _MOST_NOTEBOOKS = 500
-_SUFFIX = ".ipynb"
 
 
-def notebooks_below(folder: Path) -> Iterator[Path]:
-    """Yield the notebooks in a folder and below it, without hidden folders."""
+def notebooks_below(folder: Path, suffix: str) -> Iterator[Path]:
+    """Yield the files with a suffix of notebooks in a folder and below it, without hidden folders."""
     count = 0
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.endswith(_SUFFIX):
+            if name.endswith(suffix):
                 yield Path(place, name)
                 count += 1
                 if count >= _MOST_NOTEBOOKS:
@@ -36,7 +36,7 @@ def read_traits(path: Path, place: str) -> NotebookTraits:
         cells: Collection[Cell] = read_notebook(path).cells
     except Refused:
         cells = ()
-    return NotebookTraits(place, frozenset(cell.id for cell in cells if cell.id), _step_names(cells))
+    return NotebookTraits(place, identities(place, cells), _step_names(cells))
 
 
 def _step_names(cells: Collection[Cell]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from nbpipe.data.file_system_kind import shares_memory
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import BadUsage, HistoryOutOfReach
 from nbpipe.history.store import History
+from nbpipe.language.cell_identity import identities
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.resolve.found_workspace import FoundWorkspace, look_up_workspace
 from nbpipe.resolve.parse_cache import ParseCache, parse
@@ -155,5 +156,5 @@ def request_in(path: Path, found: FoundWorkspace | None) -> PipelineRequest:
         notebook = read_cached_notebook(path, found.layout.readings, keep=is_own)
         cache = ParseCache(found.layout.readings, time.time(), more)
         reading = (cache.read if is_own else cache.recall)(path, notebook.cells)
-    cells = frozenset(cell.id for cell in notebook.cells if cell.id)
+    cells = identities(str(path), notebook.cells)
     return PipelineRequest(str(path), reading, path.parent, notebook.kernel, cells=cells, more_settings=more)

@@ -76,7 +76,7 @@ def begin(job_path: str) -> None:
     guarded = {(spelling, name) for path, name in paths for spelling in (os.path.realpath(path), _unfollowed(path))}
     stamps = {item["name"]: _stamps(item["paths"]) for item in job["inputs"]}
     for output in job["outputs"]:
-        (staging / output["name"]).mkdir(parents=True, exist_ok=True)
+        (staging / output["name"]).mkdir(0o700, parents=True, exist_ok=True)
     inputs, outputs, definitions = job["inputs"], job["outputs"], job.get("definitions", {})
     sources = tuple(_source(each) for each in job.get("sources", ()))
     _HERE["step"] = _Step(folder, staging, inputs, outputs, stamps, tuple(guarded), definitions, sources)

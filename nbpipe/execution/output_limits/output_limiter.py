@@ -39,6 +39,7 @@ _FLUSHES_EACH_SECOND = 20
 _FLUSHING = ("ipykernel.displayhook", "ipykernel.kernelbase", "ipykernel.zmqshell")
 # ZeroMQ's SNDHWM: by default it drops messages while 1000 are waiting to be sent; 0 means never.
 _SEND_LIMIT = 23
+_LAST_WORDS_MILLISECONDS = 3000
 
 
 def left_out(lines: int, characters: int) -> str:
@@ -141,11 +142,40 @@ class _Forgotten(dict[int, list[Any]]):
         return []
 
 
+def _close_port(kernel: Any, publisher: Any) -> None:
+    """Let what forked processes say come in beside the kernel's other sockets.
+
+    ipykernel listens for it on a port of this machine, where every user can fill the memory of the kernel, and what it
+    says of bad messages is the step's output.
+    """
+    application, stream = kernel.parent, getattr(publisher, "_pipe_in", None)
+    if stream is None or getattr(application, "transport", "") != "ipc":
+        return
+    zmq: Any = sys.modules["zmq"]
+    address = f"ipc://{application.ip}-output"
+
+    def move() -> None:
+        stream.socket.unbind(stream.socket.getsockopt(zmq.LAST_ENDPOINT))
+        stream.socket.bind(address)
+
+    def connected() -> tuple[Any, Any]:
+        # A forked process needs a context of its own.
+        context = zmq.Context()
+        end = context.socket(zmq.PUSH)
+        end.linger = _LAST_WORDS_MILLISECONDS
+        end.connect(address)
+        return context, end
+
+    publisher._setup_pipe_out = connected  # noqa: SLF001  # it has no other name
+    publisher.schedule(move)
+
+
 def install() -> None:
     """Limit the streams of this kernel, watch its threads, and make it reply to every cell."""
     shell = sys.modules["IPython"].get_ipython()
     publisher = shell.kernel.iopub_thread
     publisher.schedule(lambda: publisher.socket.setsockopt(_SEND_LIMIT, 0))
+    _close_port(shell.kernel, publisher)
     # IPython keeps all outputs in a history that steps do not use.
     shell.history_manager.outputs = _Forgotten()
     shell._tee = lambda **_: contextlib.nullcontext()  # noqa: SLF001  # it has no other name

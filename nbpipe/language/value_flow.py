@@ -1,0 +1,499 @@
+"""Which objects expressions come from, change and bind to names, followed through aliases, functions and methods.
+
+An object is known by its origins: where it came from. What cannot be determined from the text has none.
+"""
+
+from __future__ import annotations
+
+import ast
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any, ClassVar
+
+from nbpipe.language.ast_nodes import children
+from nbpipe.language.callables import (
+    Callables,
+    Function,
+    dotted_name,
+    is_class_method,
+    is_indexer,
+    is_property,
+    mutable_defaults,
+    named_global,
+    positional_parameters,
+)
+from nbpipe.language.kept_objects import kept_arguments
+from nbpipe.language.known_calls import (
+    ADDING,
+    CHANGERS,
+    COLLECTING,
+    CONTAINERS,
+    ITERATED,
+    PIPING,
+    SAME,
+    VIEWS,
+    written_by_position,
+)
+from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call
+from nbpipe.language.name_analysis import magic_texts
+from nbpipe.language.name_state import NameState
+from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
+from nbpipe.language.process_state import FOLDER, process_state
+from nbpipe.language.random_generators import drawn_library, seeded_library
+from nbpipe.language.value_kinds import CHANGING, LOOKING, Kind, keeps_state, kind_of
+
+# Objects about which the text shows nothing else may be changed by methods that are called for their effect.
+_SUSPECTED = ("output", "made", "parameter")
+
+
+@dataclass(slots=True)
+class ValueFlow(ABC):
+    """Reads expressions in order, and keeps in ``state`` what names hold.
+
+    ``changes`` and ``rebinds`` are in the order in which the code makes them; ``uses`` are what it calls, iterates over
+    or passes on; ``draws`` are the generators of random numbers that are used before they are seeded. ``owner`` is the
+    class of a method, ``instance`` the name of its first parameter; ``returns`` are the origins of what a function
+    returns. With ``place``, what a statement makes gets an origin of its own.
+    """
+
+    callables: Callables
+    state: NameState
+    changes: list[Change] = field(default_factory=list)
+    rebinds: list[tuple[str, ast.AST]] = field(default_factory=list)
+    uses: dict[tuple[Use, Origin], None] = field(default_factory=dict)
+    draws: set[str] = field(default_factory=set)
+    in_function: bool = False
+    owner: str = ""
+    instance: str = ""
+    place: str = ""
+    shown: ast.AST | None = None
+    varying: set[str] = field(default_factory=set)
+    _nested: set[str] = field(default_factory=set)
+    returns: set[Origin] = field(default_factory=set)
+    _given: Origins = NOTHING
+    _seeded: set[str] = field(default_factory=set)
+    _stored: bool = False
+    _certain: bool = True
+
+    @abstractmethod
+    def run(self, statements: Iterable[ast.AST]) -> None:
+        """Read statements as if they were executed once, with every branch taken."""
+
+    @abstractmethod
+    def effects(self, function: Function, owner: str) -> CallEffects:
+        """Return what a call of a function changes; ``owner`` is the class of a method, else empty."""
+
+    # Names
+
+    def _origins_of(self, name: str) -> Origins:
+        return self.state.origins_of(name)
+
+    def _bind_value(self, target: ast.expr, value: ast.expr) -> None:
+        pairs = (ast.Tuple, ast.List)
+        if isinstance(target, pairs) and isinstance(value, pairs) and len(target.elts) == len(value.elts):
+            values = [self._stored_value(item) for item in value.elts]
+            known = [(self._parts(item), self._kind(item)) for item in value.elts]
+            for part, origins, (parts, kind) in zip(target.elts, values, known, strict=True):
+                self._bind(part, origins or self._new(target), target)
+                self._know(part, parts, kind)
+            return
+        origins, parts, kind = self._stored_value(value), self._parts(value), self._kind(value)
+        kept = self._kept_by(value)
+        self._bind(target, origins or self._new(target), target)
+        self._know(target, parts if isinstance(target, ast.Name) else parts | origins, kind)
+        if isinstance(target, ast.Name) and kept:
+            self.state.kept[target.id] = kept
+
+    def _new(self, node: ast.AST) -> Origins:
+        """Return an origin for what a statement makes."""
+        return frozenset([("made", f"{self.place}:{id(node)}")]) if self.place and not self.in_function else NOTHING
+
+    def _know(self, target: ast.AST, parts: Origins, kind: Kind | None) -> None:
+        """Remember what an assignment shows of the object that a target now holds, or holds in turn."""
+        if isinstance(target, ast.Name):
+            self.state.parts[target.id] = parts
+            if kind is not None:
+                self.state.kinds[target.id] = kind
+        elif isinstance(target, ast.Attribute | ast.Subscript) and isinstance(target.value, ast.Name):
+            self.state.put_into(target.value.id, parts)
+        elif isinstance(target, ast.Tuple | ast.List) and kind is not None:
+            for part in target.elts:
+                self._know(part, NOTHING, kind)
+
+    def _kind(self, value: ast.AST) -> Kind | None:
+        return kind_of(value, self.callables, self.state.kinds)
+
+    def _parts(self, node: ast.AST) -> Origins:
+        """Return the origins of what a display holds: a change of that is seen in the display, but not the reverse."""
+        if isinstance(node, ast.Name):
+            return self.state.origins_in(node)
+        if not isinstance(node, ast.List | ast.Tuple | ast.Dict | ast.Set):
+            return self._selected(node)
+        each = [part for part in children(node) if isinstance(part, ast.expr)]
+        named = [self._origins_of(part.id) for part in each if isinstance(part, ast.Name)]
+        return NOTHING.union(*named, *map(self._parts, each))
+
+    def _selected(self, node: ast.AST) -> Origins:
+        """Return the origins of the elements that a new list or dict takes from another one."""
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            return self._owner_of(node)
+        if isinstance(node, ast.Call) and dotted_name(node.func) in COLLECTING:
+            return NOTHING.union(*[self._elements(argument) for argument in node.args])
+        if not isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            return NOTHING
+        result = node.value if isinstance(node, ast.DictComp) else node.elt
+        named = {part.id for part in (result, *children(result)) if isinstance(part, ast.Name)}
+        return NOTHING.union(
+            *(self._elements(each.iter) for each in node.generators
+              if any(isinstance(part, ast.Name) and part.id in named for part in ast.walk(each.target)))
+        )  # fmt: skip
+
+    def _kept_by(self, value: ast.AST) -> Origins:
+        """Return the origins of what calls and methods of an object change, because it was made of that."""
+        if isinstance(value, ast.Attribute):
+            return self._owner_of(value) if value.attr in MUTATORS else NOTHING
+        if not isinstance(value, ast.Call):
+            return NOTHING
+        given = kept_arguments(value, self.callables)
+        return NOTHING.union(*(self._origins_of(node.id) for each in given for node in ast.walk(each)
+                               if isinstance(node, ast.Name)))  # fmt: skip
+
+    def _bind(self, target: ast.AST, origins: Origins, node: ast.AST) -> None:
+        if isinstance(target, ast.Name):
+            self._bind_name(target.id, origins, node)
+        elif isinstance(target, ast.Starred):
+            self._bind(target.value, origins, node)
+        elif isinstance(target, ast.Tuple | ast.List):
+            for part in target.elts:
+                self._bind(part, origins, node)
+        elif isinstance(target, ast.Attribute | ast.Subscript):
+            named = named_global(target)
+            if named:
+                self._rebind(named, node)
+            if isinstance(target, ast.Subscript):
+                self._value(target.slice)
+            self._change(self._owner_of(target), node)
+
+    def _bind_name(self, name: str, origins: Origins, node: ast.AST) -> None:
+        self.state.forget(name)
+        if not self.in_function or name in self.state.globals:
+            self._rebind(name, node)
+        self.state.set(name, origins)
+
+    def _rebind(self, name: str, node: ast.AST) -> None:
+        self.state.set(name, NOTHING)
+        self.rebinds.append((name, node))
+
+    def _change(self, origins: Iterable[Origin], node: ast.AST) -> None:
+        self.changes += [Change(origin, node, self._certain) for origin in sorted(origins)]
+
+    def _use(self, use: Use, origins: Iterable[Origin], node: ast.AST) -> None:
+        """Note that objects are used: that changes those of some kinds."""
+        if self.in_function:
+            self.uses.update(dict.fromkeys((use, origin) for origin in sorted(origins)))
+            return
+        kinds = self.callables.kinds
+        self._change([each for each in origins if each in kinds and use in CHANGING[kinds[each]]], node)
+
+    def _suspect(self, origins: Iterable[Origin], node: ast.AST) -> None:
+        suspects = sorted(origin for origin in origins if origin[0] in _SUSPECTED)
+        self.changes += [Change(origin, node, certain=False, known=False) for origin in suspects]
+
+    def _special(self, node: ast.AST, origins: Origins, names: Iterable[str]) -> Origins:
+        """Read what operators, properties and other syntax call in the classes of the notebook."""
+        result = NOTHING
+        for name in names:
+            for class_name, method in self.callables.methods(name):
+                bound = self._bound(method, [origins], {})
+                result |= self._apply(self.effects(method, class_name), node, bound)
+        return result
+
+    # Values
+
+    def _value(self, node: ast.AST) -> Origins:
+        """Return the origins of an expression's value, which may be the object itself or a part of it."""
+        reader = self._VALUES.get(type(node))
+        if reader is not None:
+            return reader(self, node)
+        for child in children(node):
+            self._value(child)
+        return NOTHING
+
+    def _stored_value(self, node: ast.AST) -> Origins:
+        """Return the origins of a value that is kept: functions in it are not called by that."""
+        before, self._stored = self._stored, True
+        origins = self._value(node)
+        self._stored = before
+        return origins
+
+    def _later(self, read: Callable[[], object]) -> None:
+        """Read what a function does that is passed on, and so may be called, or is only stored."""
+        before, self._certain = self._certain, self._certain and not self._stored
+        read()
+        self._certain = before
+
+    def _name(self, node: ast.Name) -> Origins:
+        # A function that is passed on may be called.
+        hidden = self.in_function and node.id in self.state.names and node.id not in self._nested
+        if self.callables.function(node.id) is not None and not hidden:
+            self._later(lambda: self._passed(node.id, node))
+        return self._origins_of(node.id)
+
+    def _attribute(self, node: ast.Attribute) -> Origins:
+        origins = self._owner_of(node)
+        for class_name, method in self.callables.methods(node.attr):
+            if is_property(method):
+                self._apply(self.effects(method, class_name), node, self._bound(method, [origins], {}))
+        return origins | self.state.origins_in(node.value)
+
+    def _subscript(self, node: ast.Subscript) -> Origins:
+        self._value(node.slice)
+        origins = self._owner_of(node)
+        self._use(Use.ITEM, origins, node)
+        self._special(node, origins, ("__getitem__", "__missing__"))
+        if isinstance(node.slice, ast.Slice):
+            return frozenset(each for each in origins if self.callables.kinds.get(each) is Kind.ARRAY)
+        # Other subscripts of tables and lists select copies.
+        is_item = isinstance(node.slice, ast.Constant) or (
+            isinstance(node.slice, ast.Name) and node.slice.id in self.varying
+        )
+        return origins | self.state.origins_in(node.value) if is_item else self.state.origins_in(node.value)
+
+    def _owner_of(self, node: ast.Attribute | ast.Subscript) -> Origins:
+        """Return the origins of the object that an attribute or an item belongs to."""
+        inner = node.value
+        if isinstance(node, ast.Attribute) and isinstance(inner, ast.Name) and self.owner:
+            shared = node.attr == "__class__" or node.attr in self.callables.class_attributes(self.owner)
+            if inner.id == self.instance and shared:
+                return frozenset([("name", self.owner)])
+        if isinstance(inner, ast.Attribute | ast.Subscript):
+            if isinstance(inner, ast.Subscript):
+                self._value(inner.slice)
+            held = self.state.origins_in(inner.value) if not is_indexer(inner) else NOTHING
+            return self._owner_of(inner) | held
+        return self._origins_of(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
+
+    def _either(self, node: ast.IfExp | ast.BoolOp) -> Origins:
+        return NOTHING.union(*[self._value(child) for child in children(node) if isinstance(child, ast.expr)])
+
+    def _walrus(self, node: ast.NamedExpr) -> Origins:
+        origins = self._value(node.value)
+        self._bind(node.target, origins, node)
+        return origins
+
+    def _passed_on(self, node: ast.Starred | ast.Await) -> Origins:
+        return self._value(node.value)
+
+    def _lambda(self, node: ast.Lambda) -> Origins:
+        given = self._given
+        self._later(lambda: self._scoped(dict.fromkeys(positional_parameters(node.args), given), [node.body]))
+        return NOTHING
+
+    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Origins:
+        hidden: dict[str, Origins] = {}
+        for generator in node.generators:
+            elements = self._elements(generator.iter)
+            self._use(Use.PASSED, elements, generator.iter)
+            self._special(generator.iter, elements, ("__iter__", "__next__"))
+            self.varying.update(part.id for part in ast.walk(generator.target) if isinstance(part, ast.Name))
+            hidden |= {part.id: elements for part in ast.walk(generator.target) if isinstance(part, ast.Name)}
+        results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        self._scoped(hidden, [*(test for one in node.generators for test in one.ifs), *results])
+        return NOTHING
+
+    def _scoped(self, hidden: Mapping[str, Origins], body: Iterable[ast.AST]) -> None:
+        """Read expressions in which some names mean something else."""
+        before = {name: self.state.names.get(name) for name in hidden}
+        self.state.names.update(hidden)
+        for part in body:
+            self._value(part)
+        for name, origins in before.items():
+            self.state.restore(name, origins)
+
+    def _elements(self, node: ast.expr) -> Origins:
+        """Return the origins of the elements of something that is iterated over."""
+        if isinstance(node, ast.Call) and dotted_name(node.func) in ITERATED:
+            return NOTHING.union(*[self._elements(argument) for argument in node.args])
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            return NOTHING.union(*[self._value(item) for item in node.elts])
+        return self._value(node) | self.state.origins_in(node)
+
+    # Calls
+
+    def _call(self, node: ast.Call) -> Origins:
+        before, self._stored = self._stored, False
+        origins = self._result(node)
+        self._stored = before
+        return origins
+
+    def _result(self, node: ast.Call) -> Origins:
+        name = dotted_name(node.func)
+        arguments, named = self._arguments(node, name)
+        self._magic(node)
+        self._change(process_state(self.callables.full_name(name)), node)
+        self._change(named.get("out", NOTHING) | written_by_position(name, arguments), node)
+        self._random(name, node)
+        last = name.rpartition(".")[2]
+        if last in CHANGERS and arguments:
+            self._change(arguments[0], node)
+        result = arguments[0] if last in SAME and arguments else NOTHING
+        if name == "type" and len(arguments) == 1 and self.owner and isinstance(node.args[0], ast.Name):
+            return frozenset([("name", self.owner)]) if node.args[0].id == self.instance else NOTHING
+        if isinstance(node.func, ast.Attribute):
+            return result | self._method(node, node.func, arguments, named)
+        if not isinstance(node.func, ast.Name):
+            self._value(node.func)
+            return result
+        return result | self._called(name, node, arguments, named)
+
+    def _arguments(self, node: ast.Call, name: str) -> tuple[list[Origins], dict[str, Origins]]:
+        """Read the arguments of a call: functions among them may be called with the others, and their contents."""
+        functions = [each for each in (*node.args, *(item.value for item in node.keywords)) if self._is_function(each)]
+        plain = {id(each) for each in functions}
+        arguments = [NOTHING if id(each) in plain else self._value(each) for each in node.args]
+        named = {item.arg or "": NOTHING if id(item.value) in plain else self._value(item.value)
+                 for item in node.keywords}  # fmt: skip
+        given = NOTHING.union(*arguments, *named.values())
+        if name not in LOOKING:
+            self._use(Use.PASSED, given, node)
+        if not functions:
+            return arguments, named
+        others = [*node.args, *(item.value for item in node.keywords)]
+        given |= NOTHING.union(*(self._parts(each) for each in others if id(each) not in plain))
+        if isinstance(node.func, ast.Attribute) and node.func.attr in PIPING:
+            given |= self._owner_of(node.func)
+        before, self._given = self._given, given
+        for each in functions:
+            self._value(each)
+        self._given = before
+        return arguments, named
+
+    def _is_function(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Lambda) or (
+            isinstance(node, ast.Name) and self.callables.function(node.id) is not None
+        )
+
+    def _method(
+        self, node: ast.Call, func: ast.Attribute, arguments: list[Origins], named: Mapping[str, Origins]
+    ) -> Origins:
+        owner = func.value
+        origins = self._origins_of(owner.id) if isinstance(owner, ast.Name) else self._owner_of(func)
+        direct = isinstance(owner, ast.Name)
+        if direct and owner.id in CONTAINERS and owner.id not in self.state.names:  # type: ignore[attr-defined]
+            self._change(arguments[0] if arguments and is_mutating_call(node) else NOTHING, node)
+            return NOTHING
+        if direct and owner.id in self.callables.imported:  # type: ignore[attr-defined]
+            return NOTHING
+        held = NOTHING
+        if isinstance(owner, ast.Name):
+            held = self.state.kept.get(owner.id, NOTHING)
+            if func.attr in ADDING:
+                self.state.put_into(owner.id, NOTHING.union(*arguments))
+        if is_mutating_call(node):
+            self._change(origins | held, node)
+        else:
+            self._use(Use.PASSED, origins, node)
+        result = origins if func.attr in VIEWS else NOTHING
+        known = self.callables.class_named(owner.id) if isinstance(owner, ast.Name) else None
+        for class_name, method in self.callables.methods(func.attr):
+            if known is None:
+                bound = self._bound(method, [origins | held, *arguments], named)
+            elif is_class_method(method):
+                bound = self._bound(method, [NOTHING, *arguments], named)
+            else:
+                bound = self._bound(method, arguments, named)
+            result |= self._apply(self.effects(method, class_name), node, bound)
+        return result
+
+    def _passed(self, name: str, node: ast.AST) -> None:
+        """Read a call of a function by whatever it is passed to."""
+        function = self.callables.function(name)
+        if function is not None:
+            given = [self._given] * len(positional_parameters(function.args)) if self._given else []
+            self._called(name, node, given, {})
+
+    def _called(self, name: str, node: ast.AST, arguments: list[Origins], named: Mapping[str, Origins]) -> Origins:
+        # A name that holds what a function returned is no function of the notebook, although one in it has this name.
+        function = self.callables.function(name) if self.state.kinds.get(name) is not Kind.CALLED else None
+        if function is not None:
+            if any(self._keeps_state(each) for each in function.decorator_list):
+                self._change(self._origins_of(name), node)
+            return self._apply(self.effects(function, ""), node, self._bound(function, arguments, named))
+        if name in self.state.names and self.callables.class_named(name) is None:
+            self._change(self.state.kept.get(name, NOTHING), node)
+            self._use(Use.CALLED, self._origins_of(name), node)
+            return self._special(node, self._origins_of(name), ("__call__",))
+        for constructor in ("__new__", "__init__", "__post_init__"):
+            method = self.callables.method_of(name, constructor)
+            if method is not None:
+                bound = self._bound(method, [NOTHING, *arguments], named)
+                self._apply(self.effects(method, name), node, bound)
+        return NOTHING
+
+    def _keeps_state(self, decorator: ast.expr) -> bool:
+        called = self.callables.function(decorator.id) if isinstance(decorator, ast.Name) else None
+        return called is not None and keeps_state(called)
+
+    def _bound(self, function: Function, arguments: list[Origins], named: Mapping[str, Origins]) -> dict[str, Origins]:
+        names = positional_parameters(function.args)
+        bound = {name: origins for name, origins in zip_longest(names, arguments[: len(names)], fillvalue=NOTHING)
+                 if isinstance(name, str)}  # fmt: skip
+        for name in mutable_defaults(function).difference(names[: len(arguments)], named):
+            # A default value is the function's own: it lives on between calls.
+            bound[name] = self._origins_of(function.name)
+        return bound | dict(named)
+
+    def _apply(self, effects: CallEffects, node: ast.AST, bound: Mapping[str, Origins]) -> Origins:
+        before = self._certain
+        for certain, changes in ((True, effects.changes), (False, effects.possible)):
+            self._certain = before and certain
+            for kind, name in changes:
+                if kind == "random":
+                    self._seed(name, node)
+                else:
+                    self._change(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
+        self._certain = before
+        for kind, name in effects.suspected:
+            self._suspect(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
+        for use, (kind, name) in effects.uses:
+            self._use(use, bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
+        for name in effects.rebinds:
+            self._rebind(name, node)
+        self.draws |= effects.draws - self._seeded
+        return NOTHING.union(
+            *(
+                bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name)
+                for kind, name in effects.returns
+            )
+        )
+
+    def _seed(self, library: str, node: ast.AST) -> None:
+        self._seeded.add(library)
+        self.changes.append(Change(("random", library), node, self._certain))
+
+    def _random(self, name: str, node: ast.Call) -> None:
+        full = self.callables.full_name(name)
+        seeded, drawn = seeded_library(full), drawn_library(full, node)
+        if seeded is not None:
+            self._seed(seeded, node)
+        elif drawn is not None and drawn not in self._seeded:
+            self.draws.add(drawn)
+
+    def _magic(self, node: ast.Call) -> None:
+        texts = magic_texts(node)
+        if texts[:1] == ["cd"]:
+            self._change([FOLDER], node)
+        if texts[:1] == ["time"] and len(texts) > 1:
+            try:
+                self.run(ast.parse(texts[1].strip()).body)
+            except (SyntaxError, ValueError):
+                return
+
+    _VALUES: ClassVar[Mapping[type[ast.AST], Callable[[Any, Any], Origins]]] = {
+        ast.Name: _name, ast.Attribute: _attribute, ast.Subscript: _subscript, ast.IfExp: _either, ast.BoolOp: _either,
+        ast.NamedExpr: _walrus, ast.Starred: _passed_on, ast.Await: _passed_on, ast.Lambda: _lambda,
+        ast.ListComp: _comprehension, ast.SetComp: _comprehension, ast.GeneratorExp: _comprehension,
+        ast.DictComp: _comprehension, ast.Call: _call,
+    }  # fmt: skip

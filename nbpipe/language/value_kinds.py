@@ -1,0 +1,113 @@
+"""What an expression makes, as far as it matters for changes: what using it changes, what shares data with a slice."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from enum import Enum
+
+from nbpipe.language.ast_nodes import children
+from nbpipe.language.callables import Callables, Function, dotted_name, positional_parameters
+from nbpipe.language.mutation_analysis import changed_in_place, outside_functions
+from nbpipe.language.object_effects import Use
+
+
+class Kind(Enum):
+    """The kinds of values that are told apart."""
+
+    CONSUMED = "consumed"  # Every use changes it: generators of random numbers, iterators, axes of a plot.
+    CALLED = "called"  # A call changes it: a function that keeps variables of an enclosing function.
+    FILLED = "filled"  # Reading a key may add it.
+    ARRAY = "array"  # Slices and rows share its data.
+
+
+_CONSUMED = frozenset(
+    {"default_rng", "RandomState", "Random", "count", "cycle", "iter", "map", "filter", "zip", "enumerate", "reversed",
+     "islice", "chain", "accumulate", "reader", "DictReader", "finditer", "iglob", "subplots", "add_subplot", "gca",
+     "gcf", "figure", "StringIO", "BytesIO", "manual_seed"}
+)  # fmt: skip
+_CONSUMED_CLASSES = frozenset({"Generator"})
+_FILLED = frozenset({"defaultdict"})
+_ARRAYS = frozenset({"np", "numpy", "torch", "jnp", "cp", "cupy"})
+_ARRAY_METHODS = frozenset({"to_numpy", "astype", "reshape", "ravel", "flatten", "transpose", "numpy"})
+# numpy's functions that make a copy or no array.
+_NO_ARRAYS = frozenset({"save", "load", "unique", "shape", "mean", "sum", "float64", "float32", "int64", "dtype"})
+# The uses that change objects of these kinds.
+CHANGING: Mapping[Kind, frozenset[Use]] = {
+    Kind.CONSUMED: frozenset({Use.PASSED, Use.CALLED}), Kind.CALLED: frozenset({Use.CALLED}),
+    Kind.FILLED: frozenset({Use.ITEM}),
+    Kind.ARRAY: frozenset({Use.ADDED}),
+}  # fmt: skip
+# What only looks at an object, also at an iterator.
+LOOKING = frozenset(
+    {"print", "type", "isinstance", "repr", "id", "display", "hasattr", "callable", "str", "len", "dir"}
+)
+
+
+def kind_of(value: ast.AST, callables: Callables, kinds: Mapping[str, Kind]) -> Kind | None:
+    """Return the kind of what an expression makes; ``kinds`` are those of names."""
+    if isinstance(value, ast.Name):
+        return kinds.get(value.id)
+    if isinstance(value, ast.GeneratorExp):
+        return Kind.CONSUMED
+    if isinstance(value, ast.BinOp):
+        sides = {kind_of(value.left, callables, kinds), kind_of(value.right, callables, kinds)}
+        return Kind.ARRAY if Kind.ARRAY in sides else None
+    if not isinstance(value, ast.Call):
+        return None
+    name = dotted_name(value.func)
+    function = callables.function(name)
+    if function is not None:
+        return _made_by(function, callables)
+    root, _, last = name.rpartition(".")
+    if last in _CONSUMED or (last in _CONSUMED_CLASSES and root):
+        return Kind.CONSUMED
+    if last in _FILLED:
+        return Kind.FILLED
+    arrays = root.partition(".")[0] in _ARRAYS and last not in _NO_ARRAYS
+    return Kind.ARRAY if arrays or last in _ARRAY_METHODS else None
+
+
+def keeps_state(function: Function) -> bool:
+    """Return whether a function returns another one that changes variables of its own."""
+    own = {node.id for node in outside_functions_of(function) if isinstance(node, ast.Name)} | {
+        *positional_parameters(function.args)
+    }
+    return any(
+        isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and _changes_enclosing(inner, own)
+        for inner in function.body
+    )
+
+
+def outside_functions_of(function: Function) -> list[ast.AST]:
+    """Return the nodes of a function's body that are not part of a function in it."""
+    return [node for statement in function.body for node in outside_functions(statement)]
+
+
+def _changes_enclosing(inner: Function, own: set[str]) -> bool:
+    nodes = outside_functions_of(inner)
+    if any(isinstance(node, ast.Nonlocal) for node in nodes):
+        return True
+    local = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    local.update(positional_parameters(inner.args))
+    changed = {name for statement in inner.body for name in changed_in_place(statement)}
+    return bool((changed & (own | {inner.name})) - local)
+
+
+def _made_by(function: Function, callables: Callables) -> Kind | None:
+    nodes = outside_functions_of(function)
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in nodes):
+        managed = any(
+            dotted_name(each).rpartition(".")[2].endswith("contextmanager") for each in function.decorator_list
+        )
+        return None if managed else Kind.CONSUMED
+    if keeps_state(function):
+        return Kind.CALLED
+    returned = [node.value for node in nodes if isinstance(node, ast.Return) and node.value is not None]
+    kinds = {kind_of(each, callables, {}) for each in returned if not _calls_own(each)}
+    return next((kind for kind in kinds if kind is not None), None)
+
+
+def _calls_own(node: ast.AST) -> bool:
+    """Return whether an expression calls a function by its plain name, which might be the same function again."""
+    return any(isinstance(each, ast.Call) and isinstance(each.func, ast.Name) for each in [node, *children(node)])
