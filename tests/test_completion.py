@@ -87,7 +87,8 @@ def test_all_keys_are_offered_once():
 
 @pytest.mark.parametrize("verb", verbs_in(Face.NOTEBOOK), ids=lambda verb: verb.name)
 def test_every_verb_and_its_options_are_offered(verb):
-    assert verb.name in offered("%nbpipe ‸")[1:]
+    *group, name = verb.name.split()
+    assert name in offered(" ".join(["%nbpipe", *group, "‸"]))[1:]
     names = [option.name for option in verb.options_in(Face.NOTEBOOK)]
     assert [name for name in names if name not in offered(f"%nbpipe {verb.name} -‸")[1:]] == []
 

@@ -31,7 +31,7 @@ def test_the_card_names_every_key_and_format():
 
 
 def test_the_card_names_every_verb_and_option():
-    verbs = verbs_in(Face.NOTEBOOK)
+    verbs = [verb for verb in verbs_in(Face.NOTEBOOK) if " " not in verb.name]
     options = {option.name for verb in verbs for option in verb.options_in(Face.NOTEBOOK)} - {"--param"}
     assert [verb.name for verb in verbs if not re.search(rf"^{verb.name}\b", VERBS, re.MULTILINE)] == []
     assert [option for option in options if option not in VERBS] == []

@@ -207,6 +207,8 @@ class Contract:
 
 
 class TestFolder(Contract):
+    """A folder of this machine."""
+
     traits = StoreTraits(writes=True, creates=True, swaps=True, lists_at_once=True)
 
     @pytest.fixture
@@ -235,6 +237,8 @@ class TestFolder(Contract):
 
 
 class TestMemory(Contract):
+    """The memory of this process."""
+
     traits = StoreTraits(writes=True, creates=True, swaps=True, lists_at_once=True)
 
     @pytest.fixture
@@ -250,6 +254,8 @@ def moto(tmp_path_factory):
 
 @pytest.mark.s3
 class TestS3(Contract):
+    """A bucket that keeps no versions."""
+
     traits = StoreTraits(writes=True, creates=True, swaps=True, lists_at_once=True)
 
     @pytest.fixture
@@ -291,12 +297,14 @@ class TestS3(Contract):
         import urllib.request
 
         store.put("x", b"content")
-        with urllib.request.urlopen(store.sign("x", 60)) as answer:
+        with urllib.request.urlopen(store.sign("x", 60)) as answer:  # noqa: S310 - the test's own
             assert answer.read() == b"content"
 
 
 @pytest.mark.s3
 class TestS3WithVersions(TestS3):
+    """A bucket that keeps versions."""
+
     traits = StoreTraits(writes=True, creates=True, swaps=True, lists_at_once=True, keeps_versions=True)
 
     @pytest.fixture
@@ -347,6 +355,8 @@ def azurite(tmp_path_factory):
 
 @pytest.mark.azure
 class TestAzure(Contract):
+    """A container of the Blob emulator."""
+
     traits = StoreTraits(writes=True, creates=True, swaps=True, lists_at_once=True)
 
     @pytest.fixture
@@ -367,6 +377,8 @@ def sftp(tmp_path_factory):
 
 @pytest.mark.sftp
 class TestSftp(Contract):
+    """A folder that an SFTP server serves."""
+
     traits = StoreTraits(writes=True, lists_at_once=True)
 
     @pytest.fixture

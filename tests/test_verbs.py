@@ -22,8 +22,8 @@ from nbpipe.model import Status
 from nbpipe.verbs import options
 from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest
-from nbpipe.verbs.table import LATER_VERBS, VERBS, verb_named, verbs_in
-from nbpipe.verbs.usage import verb_help, verbs_help
+from nbpipe.verbs.table import GROUPS, LATER_VERBS, VERBS, verb_named, verbs_in
+from nbpipe.verbs.usage import group_help, verb_help, verbs_help
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = [verb for verb in VERBS if verb.faces is Face.BOTH]
@@ -99,6 +99,14 @@ def test_a_text_means_the_same_in_both_faces(verb, words):
         ("runs --status faild", "no run has the status `faild`", "Did you mean `failed`?"),
         ("fmt --long --short", "`--long` and `--short` exclude each other", "Keep one."),
         ("plam", "there is no verb `plam`", "Did you mean `plan`?"),
+        ("datastore", "there is no verb `datastore`", "Did you mean `datastores`?"),
+        ("datastores tets", "`datastores` has no verb `tets`", "Did you mean `test`?"),
+        ("datastores ls", "`datastores ls` needs NAME[/PATH]", "`datastores ls --help` shows the usage."),
+        (
+            "datastores add x s3://b --option a",
+            "a value of `--option` is not KEY=VALUE",
+            "For example: --option endpoint=https://minio.lab:9000",
+        ),
         ("show 'x", "`show 'x` cannot be parsed: no closing quotation", "Close the quote."),
     ],
 )
@@ -170,8 +178,9 @@ def documentation() -> str:
 
 @pytest.mark.parametrize("face", [Face.SHELL, Face.NOTEBOOK])
 def test_help_names_every_verb_and_option(face):
-    every = verbs_help(face)
     for verb in verbs_in(face):
+        group = verb.name.partition(" ")[0]
+        every = group_help(group, face) if group in GROUPS else verbs_help(face)
         own = verb_help(verb, face)
         assert re.search(rf"^{verb.name}\b.*{re.escape(verb.help)}$", every, re.MULTILINE)
         assert verb.help in own
@@ -191,7 +200,8 @@ def test_every_verb_has_a_call():
         if inspect.isfunction(function) and function.__module__ == name and not function.__name__.startswith("_")
     }
 
-    assert [load_entry_point(verb.call).__name__ for verb in VERBS] == [verb.name for verb in VERBS]
+    names = [verb.name.replace(" ", "_") for verb in VERBS]
+    assert [load_entry_point(verb.call).__name__ for verb in VERBS] == names
     assert named == callable_
 
 
@@ -214,7 +224,7 @@ def test_every_response_has_a_renderer_in_each_face(renderers, of_other_faces):
 def test_the_documentation_names_every_verb_and_option_and_no_other():
     text = documentation()
     rows = set(re.findall(r"^\| `nbpipe (\w+)", text, re.MULTILINE))
-    assert rows == {verb.name for verb in verbs_in(Face.SHELL)}
+    assert rows == {verb.name.partition(" ")[0] for verb in verbs_in(Face.SHELL)}
     listed = text.partition("| option | means |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`(--[\w-]+)`", listed)) == {*EVERY_OPTION, "--help"}
     assert [verb.name for verb in verbs_in(Face.NOTEBOOK) if f"nbpipe {verb.name}" not in text] == []
@@ -222,7 +232,7 @@ def test_the_documentation_names_every_verb_and_option_and_no_other():
 
 @pytest.mark.parametrize("verb", [None, *verbs_in(Face.SHELL)], ids=lambda verb: verb.name if verb else "all")
 def test_help_is_printed_whatever_else_is_said(verb, capsys):
-    words = ["--help"] if verb is None else [verb.name, "--nonsense", "--help"]
+    words = ["--help"] if verb is None else [*verb.name.split(), "--nonsense", "--help"]
     assert outcome(words) == 0
     assert (verb.help if verb else "nbpipe plan") in capsys.readouterr().out
 
@@ -238,6 +248,9 @@ def test_the_command_alone_shows_help_and_its_version_is_told(capsys):
     "line, word, found",
     [
         ("nbpipe ru", "ru", ["run", "runs"]),
+        ("nbpipe data", "data", ["datastores"]),
+        ("nbpipe datastores l", "l", ["list", "ls"]),
+        ("nbpipe datastores cp --", "--", ["--replace", "--json", "--help"]),
         ("nbpipe run --kee", "--kee", ["--keep-going"]),
         ("nbpipe run notebooks/quickstart.ipynb bo", "bo", ["boosting"]),
         ("nbpipe run notebooks/quickstart.ipynb --to=bo", "bo", ["boosting"]),

@@ -18,8 +18,7 @@ from nbpipe.verbs.syntax import Face, HelpRequest
 
 # Loaded by their names: what only tells something waits for no database, and a verb for no help or completion.
 _COMPLETIONS = "nbpipe.cli.completion:completions"
-_VERB_HELP = "nbpipe.verbs.usage:verb_help"
-_VERBS_HELP = "nbpipe.verbs.usage:verbs_help"
+_HELP = "nbpipe.verbs.usage:help_text"
 _CALL = "nbpipe.cli.verb_call:call_verb"
 _REFUSE = "nbpipe.cli.verb_call:refuse"
 
@@ -56,10 +55,7 @@ def outcome(words: Sequence[str]) -> int:
 
 
 def _help(request: HelpRequest) -> str:
-    if request.verb is None:
-        text: str = load_entry_point(_VERBS_HELP)(Face.SHELL)
-    else:
-        text = load_entry_point(_VERB_HELP)(request.verb, Face.SHELL)
+    text: str = load_entry_point(_HELP)(request, Face.SHELL)
     return text
 
 

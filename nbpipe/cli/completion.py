@@ -6,14 +6,17 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NbpipeError
 from nbpipe.language.completion import CompletionNames
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import NOTEBOOK_SUFFIXES
-from nbpipe.resolve.workspace_layout import datastores_near
 from nbpipe.verbs.completion import complete
 from nbpipe.verbs.syntax import Face
+
+# Loaded by its name: it brings more than all other completions need.
+_DATASTORES = "nbpipe.resolve.workspace_layout:datastores_near"
 
 
 def completions(words: Sequence[str], environ: Mapping[str, str]) -> list[str] | None:
@@ -39,8 +42,10 @@ def completions(words: Sequence[str], environ: Mapping[str, str]) -> list[str] |
 def _names_in_notebook(words: Sequence[str]) -> CompletionNames:
     """Return the names in the notebook on the line; none if it cannot be read."""
     notebook = next((Path(word) for word in words if word.endswith(NOTEBOOK_SUFFIXES)), None)
+    if words[:1] == ["datastores"]:
+        return CompletionNames(datastores=load_entry_point(_DATASTORES)(Path.cwd()))
     if notebook is None:
-        return CompletionNames(datastores=datastores_near(Path.cwd()) if words[:1] == ["datastores"] else ())
+        return CompletionNames()
     try:
         reading = parse_cells(read_notebook(notebook).cells)
     except NbpipeError:

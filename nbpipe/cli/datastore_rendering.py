@@ -73,7 +73,7 @@ def render_listing(caller: ShellCaller, response: StoreListingResponse) -> int:
     if screen.as_json:
         screen.json(tables.listing_object(_place(response.place), response.listing))
     else:
-        screen.lines(tables.listing_lines(response.listing, screen.columns))
+        screen.lines(tables.listing_lines(response.listing, screen.columns, response.now))
     return 0
 
 

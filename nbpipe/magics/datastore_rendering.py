@@ -39,7 +39,7 @@ def render_added(_session: KernelSession, response: DatastoreAddedResponse) -> N
 
 def render_listing(_session: KernelSession, response: StoreListingResponse) -> None:
     """Show a folder of a datastore."""
-    show_lines(tables.listing_lines(response.listing, COLUMNS))
+    show_lines(tables.listing_lines(response.listing, COLUMNS, response.now))
 
 
 def render_usage(_session: KernelSession, response: StoreUsageResponse) -> None:

@@ -27,12 +27,12 @@ from nbpipe.verbs.options import DEBUG_WORKSPACE
 from nbpipe.verbs.parser import parse, split
 from nbpipe.verbs.syntax import Face, HelpRequest, Invocation
 from nbpipe.verbs.table import verbs_in
-from nbpipe.verbs.usage import verb_help, verbs_help
+from nbpipe.verbs.usage import help_text, verbs_help
 from nbpipe.verbs.verb_call import call
 from nbpipe.views import language_help
 from nbpipe.workspace.step_contexts import context_now
 
-_VERBS = verbs_in(Face.NOTEBOOK)
+_VERBS = tuple(dict.fromkeys(verb.name.partition(" ")[0] for verb in verbs_in(Face.NOTEBOOK)))
 # IPython itself would look for an object with the verb's name.
 _HELP = re.compile(r"(\s*%nbpipe\s+\w+)\s*\?{1,2}\s*")
 
@@ -65,11 +65,10 @@ class StepMagics(Magics):
         with ErrorDisplay(), owner_named():
             words = split(line)
             if not words:
-                return show_lines([f"The verbs: {', '.join(verb.name for verb in _VERBS)}. For example: %nbpipe plan"])
+                return show_lines([f"The verbs: {', '.join(_VERBS)}. For example: %nbpipe plan"])
             invocation = parse(words, Face.NOTEBOOK)
             if isinstance(invocation, HelpRequest):
-                verb = invocation.verb
-                return show_lines([verb_help(verb, Face.NOTEBOOK) if verb else verbs_help(Face.NOTEBOOK)])
+                return show_lines([help_text(invocation, Face.NOTEBOOK)])
             return self._call(invocation)
 
     def _call(self, invocation: Invocation) -> None:

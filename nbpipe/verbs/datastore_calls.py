@@ -44,10 +44,11 @@ class DatastoreAddedResponse:
 
 @dataclass(frozen=True, slots=True)
 class StoreListingResponse:
-    """What is in a folder of a datastore."""
+    """What is in a folder of a datastore; ``now`` is in seconds since the epoch."""
 
     place: StorePath
     listing: FolderListing
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def datastores_ls(invocation: Invocation, caller: Caller) -> StoreListingRespons
     """Return what is in a folder of a datastore."""
     place = parse_store_path(invocation[options.STORE_PLACE])
     with open_datastores(caller.folder) as datastores:
-        return StoreListingResponse(place, datastores.listing(place))
+        return StoreListingResponse(place, datastores.listing(place), datastores.now())
 
 
 def datastores_du(invocation: Invocation, caller: Caller) -> StoreUsageResponse:

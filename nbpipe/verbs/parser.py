@@ -10,7 +10,7 @@ from typing import Any
 from nbpipe.errors import BadUsage
 from nbpipe.language.source_text import nearest
 from nbpipe.verbs.syntax import Arity, Face, HelpRequest, Invocation, Option, Parameter, Verb
-from nbpipe.verbs.table import LATER_VERBS, VERBS, actions, name_length, verb_named
+from nbpipe.verbs.table import GROUPS, LATER_VERBS, VERBS, actions, name_length, verb_named
 
 HELP = ("--help", "-h")
 
@@ -28,6 +28,8 @@ def parse(words: Sequence[str], face: Face) -> Invocation | HelpRequest:
     if not words or words[0] in HELP:
         return HelpRequest()
     count = name_length(words)
+    if words[0] in GROUPS and count == 1 and any(word in HELP for word in words[1:]):
+        return HelpRequest(group=words[0])
     verb = find_verb(" ".join(words[:count]), face)
     rest = words[count:]
     if any(word in HELP for word in rest[: rest.index("--") if "--" in rest else None]):
@@ -48,7 +50,7 @@ def find_verb(name: str, face: Face) -> Verb:
     if action:
         hint = nearest(action, actions(group)) or f"It knows: {', '.join(actions(group))}."
         raise BadUsage(f"`{group}` has no verb `{action}`", hint)
-    names = [verb.name for verb in VERBS]
+    names = list(dict.fromkeys(verb.name.partition(" ")[0] for verb in VERBS))
     raise BadUsage(f"there is no verb `{name}`", nearest(name, names) or f"The verbs: {', '.join(names)}.")
 
 

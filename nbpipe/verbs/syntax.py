@@ -144,6 +144,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class HelpRequest:
-    """A request for help about a verb, or about all verbs."""
+    """A request for help about a verb, about the verbs of a group, or about all verbs."""
 
     verb: Verb | None = None
+    group: str = ""

@@ -127,18 +127,20 @@ LATER_VERBS = (
 _BY_NAME = {verb.name: verb for verb in VERBS}
 
 
-# What the first word of a group alone means.
-_SHORT = {"datastores": "datastores list"}
+# Groups of verbs, with their purpose and the verb that the group's name alone means.
+GROUPS = {
+    "datastores": ("Use datastores", "datastores list"),
+}  # fmt: skip
 
 
 def verb_named(name: str) -> Verb | None:
     """Return the verb with this name, or the one that a group's name means, if there is one."""
-    return _BY_NAME.get(_SHORT.get(name, name))
+    return _BY_NAME.get(GROUPS[name][1] if name in GROUPS else name)
 
 
 def name_length(words: Sequence[str]) -> int:
     """Return how many of these words are the name of a verb: two for one of a group, if the second is not an option."""
-    return 2 if words[0] in _SHORT and len(words) > 1 and not words[1].startswith("-") else 1
+    return 2 if words[0] in GROUPS and len(words) > 1 and not words[1].startswith("-") else 1
 
 
 def actions(group: str) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nbpipe.verbs.options import JSON, WORKSPACE
-from nbpipe.verbs.syntax import Face, Option, Verb
-from nbpipe.verbs.table import verbs_in
+from nbpipe.verbs.syntax import Face, HelpRequest, Option, Verb
+from nbpipe.verbs.table import GROUPS, actions, verbs_in
 
 _WIDTH = 96
 _INTRODUCTION = "Pipelines written as notebook cells: plan them, run them, reuse what is up to date."
@@ -18,23 +18,47 @@ _EXAMPLES = {
 }
 _MORE = {
     Face.SHELL: "`nbpipe VERB --help` shows more about a verb. `nbpipe --version` prints the version.",
-    Face.NOTEBOOK: "`%nbpipe VERB?` shows more about a verb; `nbpipe VERB NOTEBOOK` does the same in a shell.\n"
-    "`%%step?` shows the syntax of a step.",
+    Face.NOTEBOOK: "`%nbpipe VERB?` shows more about a verb, `%%step?` about steps; in a shell: `nbpipe VERB`.",
 }
 
 
+def help_text(request: HelpRequest, face: Face) -> str:
+    """Return the help that was asked for."""
+    if request.verb is not None:
+        return verb_help(request.verb, face)
+    return group_help(request.group, face) if request.group else verbs_help(face)
+
+
 def verbs_help(face: Face) -> str:
-    """Return help about all verbs, on one screen."""
-    verbs = verbs_in(face)
+    """Return help about all verbs, on one screen; the verbs of a group are named only."""
+    verbs = [verb for verb in verbs_in(face) if " " not in verb.name]
     column = max(len(_synopsis(verb, face)) for verb in verbs) + 2
     lines = [_INTRODUCTION, "", *(f"    {example}" for example in _EXAMPLES[face]), ""]
     for verb in verbs:
-        lines.append(f"{_synopsis(verb, face):<{column}}{verb.help}")
-        own = [option for option in verb.options_in(face) if option not in (WORKSPACE, JSON)]
-        lines += _wrapped([option.usage for option in own], column)
+        lines += _verb_lines(verb, face, column)
+    for group, (purpose, _) in GROUPS.items():
+        lines.append(f"{group:<{column}}{purpose}: {', '.join(actions(group))}.")
     if face is Face.SHELL:
         lines += ["", *_option_lines((WORKSPACE, JSON))]
     return "\n".join([*lines, "", _MORE[face]])
+
+
+def group_help(group: str, face: Face) -> str:
+    """Return help about the verbs of a group, with their options."""
+    purpose, short = GROUPS[group]
+    verbs = [verb for verb in verbs_in(face) if verb.name.startswith(f"{group} ")]
+    column = max(len(_synopsis(verb, face)) for verb in verbs) + 2
+    lines = [f"{purpose}:", ""]
+    for verb in verbs:
+        lines += _verb_lines(verb, face, column)
+    if face is Face.SHELL:
+        lines += ["", *_option_lines((JSON,))]
+    return "\n".join([*lines, "", f"`{face.program} {group}` alone means `{face.program} {short}`."])
+
+
+def _verb_lines(verb: Verb, face: Face, column: int) -> list[str]:
+    own = [option for option in verb.options_in(face) if option not in (WORKSPACE, JSON)]
+    return [f"{_synopsis(verb, face):<{column}}{verb.help}", *_wrapped([option.usage for option in own], column)]
 
 
 def verb_help(verb: Verb, face: Face) -> str:

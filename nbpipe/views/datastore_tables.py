@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from nbpipe.model.datastores import DatastoreConfiguration, FolderListing, ObjectInfo, StoreTraits
@@ -66,11 +65,11 @@ def _traits(traits: StoreTraits) -> dict[str, bool]:
     }
 
 
-def listing_lines(listing: FolderListing, columns: int) -> list[str]:
-    """Return a folder of a datastore as plain lines, folders first."""
+def listing_lines(listing: FolderListing, columns: int, now: float) -> list[str]:
+    """Return a folder of a datastore as plain lines, folders first; ``now`` is in seconds since the epoch."""
     rows = [(f"{one_line(name)}/", "", "") for name in listing.folders]
     rows += [
-        (one_line(info.key.rpartition("/")[2]), size(info.size), _moment(info.modified)) for info in listing.objects
+        (one_line(info.key.rpartition("/")[2]), size(info.size), _age(now - info.modified)) for info in listing.objects
     ]
     return lines(_LISTING_HEADER, rows, columns) if rows else ["nothing is stored there"]
 
@@ -96,8 +95,8 @@ def added_lines(datastore: DatastoreConfiguration, file: str) -> list[str]:
     ]
 
 
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M") if seconds else ""
+def _age(seconds: float) -> str:
+    return f"{duration(round(seconds))} ago" if seconds >= 0 else ""
 
 
 def datastore_object(datastore: DatastoreConfiguration) -> dict[str, Any]:

@@ -133,6 +133,10 @@ class Datastores:
         store.delete(info.key for info in found)
         return found
 
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return time.time()
+
     def close(self) -> None:
         """End the connections."""
         for store in self._opened.values():

@@ -17,7 +17,6 @@ from nbpipe.errors import BadUsage, ObjectChanged, ObjectExists, ObjectMissing, 
 from nbpipe.model.datastores import FolderListing, ObjectInfo
 
 _CHUNK = 1 << 20
-_LOCK = ".nbpipe-lock"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -162,7 +161,7 @@ class FolderStore:
         return real.is_relative_to(self._root)
 
     def _is_shown(self, path: Path) -> bool:
-        return path.is_file() and self._is_inside(path) and not is_draft(path.name) and path.name != _LOCK
+        return path.is_file() and self._is_inside(path) and not is_draft(path.name)
 
     def _found(self, key: str) -> ObjectInfo:
         found = self.find(key)
@@ -187,9 +186,12 @@ class FolderStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._root / _LOCK).open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = os.open(self._root, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(folder)
 
     @contextmanager
     def _reaching(self, key: str) -> Iterator[None]:

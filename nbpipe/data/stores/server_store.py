@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,14 @@ class ServerStore:
         draft = f"{folder}/.{os.urandom(16).hex()}.partial"
         with self._reaching(key):
             self._files.makedirs(folder, exist_ok=True)
-            try:
+            with ExitStack() as stack:
+                stack.callback(self._remove, draft)
                 with self._files.open(draft, "wb") as copy:
                     for piece in _pieces(source):
                         copy.write(piece)
                         progress(len(piece))
                 self._rename(draft, path)
-            except BaseException:
-                with suppress(*self._failures):
-                    self._files.rm_file(draft)
-                raise
+                stack.pop_all()
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         info = self._found(key)
         self._require_complete(key, info.size, size)
@@ -156,6 +154,10 @@ class ServerStore:
         if end is not None:
             with suppress(*self._failures):
                 end()
+
+    def _remove(self, path: str) -> None:
+        with suppress(*self._failures):
+            self._files.rm_file(path)
 
     def _rename(self, draft: str, path: str) -> None:
         try:
