@@ -107,7 +107,12 @@ def sftp_server(folder: Path) -> Iterator[tuple[int, Path]]:
     served = folder / "served"
     served.mkdir()
 
+    connections: list[asyncssh.SSHServerConnection] = []
+
     class Server(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            connections.append(conn)
+
         def begin_auth(self, username: str) -> bool:
             return True
 
@@ -129,7 +134,15 @@ def sftp_server(folder: Path) -> Iterator[tuple[int, Path]]:
     try:
         yield port, known
     finally:
-        loop.call_soon_threadsafe(acceptor.close)
+
+        async def end() -> None:
+            acceptor.close()
+            await acceptor.wait_closed()
+            for connection in connections:
+                connection.abort()
+                await connection.wait_closed()
+
+        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -396,6 +397,16 @@ class TestSftp(Contract):
         )
         with pytest.raises(StoreOutOfReach, match="known to ssh"):
             open_store(stranger, VARIABLES)
+
+    def test_without_the_option_the_hosts_are_those_that_ssh_knows(self, configuration, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        stranger = DatastoreConfiguration("the_store", configuration.url, {}, configuration.credentials)
+        with pytest.raises(StoreOutOfReach, match="known to ssh"):
+            open_store(stranger, VARIABLES)
+        known = Path(str(configuration.options["known_hosts"])).read_text()
+        (tmp_path / ".ssh").mkdir()
+        (tmp_path / ".ssh/known_hosts").write_text(known)
+        open_store(stranger, VARIABLES).close()
 
 
 def s3(endpoint: str, path: str) -> DatastoreConfiguration:

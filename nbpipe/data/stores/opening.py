@@ -145,8 +145,9 @@ def _open_sftp(
         name: credentials[name] for name in ("username", "password", "passphrase") if name in credentials
     }
     more |= {"client_keys": [credentials["key_file"]]} if "key_file" in credentials else {}
-    if "known_hosts" in configuration.options:
-        more["known_hosts"] = str(Path(str(configuration.options["known_hosts"])).expanduser())
+    known = configuration.options.get("known_hosts")
+    # Without a value its library would believe any host; the empty tuple stands for the files of ssh.
+    more["known_hosts"] = str(Path(str(known)).expanduser()) if known else ()
     try:
         files = library.SSHFileSystem(
             address.hostname, port=address.port or _SFTP_PORT, skip_instance_cache=True,

@@ -30,7 +30,7 @@ class ServerStore:
 
     def __init__(self, name: str, files: Any, root: str, url: str, failures: tuple[type[Exception], ...] = ()) -> None:
         self.name = name
-        self._files = files
+        self._files: Any = files
         self._root = root.rstrip("/")
         self._url = url.rstrip("/")
         self._failures: tuple[type[Exception], ...] = (OSError, *failures)
@@ -149,11 +149,8 @@ class ServerStore:
         raise BadUsage(f"the datastore `{self.name}` has no address for `{key}` that is open for {seconds} s")
 
     def close(self) -> None:
-        """End its connections, as far as their library lets us."""
-        end = getattr(self._files, "close", None)
-        if end is not None:
-            with suppress(*self._failures):
-                end()
+        """Let go of the file system, which ends its connections when nothing refers to it."""
+        self._files = None
 
     def _remove(self, path: str) -> None:
         with suppress(*self._failures):
