@@ -145,7 +145,7 @@ def _valid_mark(root: Path) -> _Mark | None:
 
 def _write(root: Path, mark: _Mark) -> None:
     path = _mark_path(root)
-    if path.parent.is_symlink():
+    if os.path.lexists(path.parent) and not stat.S_ISDIR(path.parent.lstat().st_mode):
         path.parent.unlink()
     make_folder(path.parent)
     write_file(path, mark.text().encode(), mode=0o600, durable=False)
