@@ -23,6 +23,9 @@ ALWAYS: Mapping[str, bool] = {"always written": True}
 _T = TypeVar("_T")
 # The largest window, in gzip's container with its checksum.
 _GZIP = 31
+# What is written is never this much longer than its compressed form, unless it is short: a few bytes of somebody else's
+# could fill the memory of whoever looks at them.
+_SHORT, _RATIO = 1 << 26, 64
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
@@ -106,10 +109,14 @@ def convert(content: object, kind: type[_T]) -> _T:
 
 
 def _decompressed(content: bytes, wbits: int) -> str:
+    decompressor = zlib.decompressobj(wbits)
     try:
-        return zlib.decompress(content, wbits=wbits).decode("ascii")
+        text = decompressor.decompress(content, max(_SHORT, _RATIO * len(content)))
     except (zlib.error, TypeError) as error:
         raise ValueError(error) from error
+    if not decompressor.eof:
+        raise ValueError("it is cut off, or decompresses to far more than was ever written")
+    return text.decode("ascii")
 
 
 def _path_or_repr(value: object) -> str:

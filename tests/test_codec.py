@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nbpipe.codec import decode, encode, encode_sparse, gunzip_text, gzip_text
+from nbpipe.codec import decode, encode, encode_sparse, gunzip_text, gzip_text, pack, unpack
 from nbpipe.history.rebuild_archive import ArchivedResult, ArchivedRun
 from nbpipe.history.results import ReuseEntry
 from nbpipe.model import (
@@ -185,3 +187,25 @@ def test_what_json_cannot_say_is_shown():
     run = RunRecord("r", 1, "p", "n", "e", Status.LOST, 0.0, None, {"odd": object, "c": 1j}, {}, None, "me")
 
     assert decode(encode(run), RunRecord).parameters == {"odd": "<class 'object'>", "c": "1j"}
+
+
+@pytest.mark.parametrize("read, wbits", [(unpack, 15), (gunzip_text, 31)])
+def test_a_few_bytes_that_stand_for_very_many_are_damage(read, wbits):
+    """A megabyte that somebody has crafted could fill the memory of whoever looks at it."""
+    compressor = zlib.compressobj(9, wbits=wbits)
+    bomb = b"".join(compressor.compress(bytes(1 << 24)) for _ in range(64)) + compressor.flush()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="far more"):
+            read(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", ["", " " * 10_000_000, "[" + "1.25," * 2_000_000 + "0]"])
+def test_what_was_packed_is_unpacked_however_regular_it_is(text):
+    assert unpack(pack(text)) == text
+    for content in (pack(text)[:-1], b"", b"no"):
+        with pytest.raises(ValueError, match=r"."):
+            unpack(content)

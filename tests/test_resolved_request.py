@@ -171,6 +171,28 @@ def test_a_destination_overwrites_nothing_that_the_pipeline_is_made_from(tmp_pat
     assert f"would overwrite {what}" in error.message
 
 
+@pytest.mark.parametrize("destination", ["./{name}", "./deep/../{name}", "./link/{name}"])
+@pytest.mark.parametrize(
+    "value, what",
+    [
+        (".nbpipe/history.db", "would overwrite the workspace"),
+        (".nbpipe/store/objects/x", "would overwrite the workspace"),
+        (".nbpipe", "would overwrite the workspace"),
+        (".git/hooks/post-checkout", "lies in a git repository's own folder"),
+        ("sub/.git/config", "lies in a git repository's own folder"),
+        ("nbpipe.toml", "would be settings of nbpipe"),
+    ],
+)
+def test_a_destination_is_nothing_that_nbpipe_or_git_keeps(tmp_path, destination, value, what):
+    """Also when it is written out: `-o x:json=./.nbpipe/history.db` lost the history."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    for written_out in (False, True):
+        named = destination.format(name=value) if written_out else destination
+        source = f"%%step one -o x:json={named}\nx = 1"
+        errors = refused(tmp_path, source, parameters="name = 'fine'", texts={} if written_out else {"name": value})
+        assert any(what in error.message for error in errors)
+
+
 def test_in_a_kernel_a_destination_spares_the_inputs_of_steps_that_are_not_asked_for(tmp_path):
     sources = ("%%step first -i raw=./a.csv -o x\nx = raw", "%%step second -o y:json=./a.csv\ny = 1")
     (error,) = refused(tmp_path, *sources, steps=("second",))

@@ -148,6 +148,14 @@ def test_s22_marks_are_not_written_through_a_link(stranger, tmp_path):
     assert ran_again(stranger) == []
 
 
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to(path.name)])
+def test_whatever_stands_where_the_marks_belong_is_no_obstacle(stranger, make):
+    shutil.rmtree(stranger / ".nbpipe" / "trusted")
+    make(stranger / ".nbpipe" / "trusted")
+    trust_workspace(stranger)
+    assert ran_again(stranger) == []
+
+
 def committed(folder: Path, *paths: str) -> None:
     """Put files into a git repository in a folder."""
     for words in (["init", "-q"], ["add", "-f", "--", *paths]):

@@ -1,4 +1,4 @@
-"""The destinations of outputs: none overwrites another one, the notebook or an input, or is led away by a value."""
+"""The destinations of outputs: none overwrites another one, an input or what nbpipe and git keep, or is led away."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from typing import Any
 from nbpipe.errors import BadPipeline, Refused
 from nbpipe.model import FileSource, Output, PinnedFiles
 from nbpipe.planning.graph import PipelineGraph, fill_destination, fixed_beginning
+from nbpipe.resolve.workspace_layout import FOLDER, SETTINGS, WorkspaceLayout
+from nbpipe.resolve.workspace_trust import CONTENT
+
+_GIT = ".git"
 
 
 def destination_errors(
@@ -24,16 +28,18 @@ def destination_errors(
     base: Path,
     notebook: Path,
     contents: Mapping[str, PinnedFiles | None],
+    workspace: WorkspaceLayout,
 ) -> list[Refused]:
     """Return the errors in the destinations of the ``relevant`` steps, relative to the folder ``base``.
 
     ``contents`` are the pinned files by pattern, ``values`` those of the parameters.
     """
     targets = _targets(graph, values, base)
-    sources = _sources(graph, notebook, contents, base)
+    sources = [*_sources(graph, notebook, contents, base), _kept(workspace)]
     errors = _overlapping(targets, relevant)
     for target in (target for target in targets if target.step in relevant):
         errors += _escaping(target)
+        errors += _reserved(target)
         errors += _overwritten(target, sources)
     return errors
 
@@ -103,6 +109,22 @@ def _escaping(target: _Target) -> list[Refused]:
     return [BadPipeline(message, hint, target.output.place)]
 
 
+def _kept(workspace: WorkspaceLayout) -> _Protected:
+    """Return the workspace; of one that is the project's folder itself, what nbpipe has in it."""
+    root = workspace.root
+    own = [root / name for name in sorted(CONTENT)]
+    return _Protected(f"the workspace {root}", tuple(map(os.path.realpath, [root] if root.name == FOLDER else own)))
+
+
+def _reserved(target: _Target) -> list[Refused]:
+    """Return an error if a destination is what git or nbpipe act upon, such as a hook."""
+    if _GIT in Path(target.path).parts:
+        return [target.refused("lies in a git repository's own folder")]
+    if Path(target.path).name == SETTINGS:
+        return [target.refused("would be settings of nbpipe")]
+    return []
+
+
 def _overlapping(targets: Sequence[_Target], relevant: Collection[str]) -> list[Refused]:
     """Return errors for overlapping destinations, except for equal texts, which the graph reports."""
     errors = []
@@ -142,12 +164,14 @@ def _sources(
 
 
 def _overwritten(target: _Target, sources: Iterable[_Protected]) -> list[Refused]:
-    return [
+    """Return an error for the first source that a destination would overwrite."""
+    found = (
         target.refused(f"would overwrite {source.called}")
         for source in sources
         if any(map(target.touches, source.paths))
         or (source.pattern is not None and _matched(target.path.split("/"), source.pattern.split("/")))
-    ]
+    )
+    return list(itertools.islice(found, 1))
 
 
 def _matched(parts: Sequence[str], pattern: Sequence[str]) -> bool:

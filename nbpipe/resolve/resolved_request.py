@@ -100,8 +100,9 @@ def resolve_request(
         for step in graph.pipeline.steps if step.name in relevant
     }  # fmt: skip
     errors += _formats(step for step in graph.pipeline.steps if step.name in relevant)
+    notebook = Path(request.notebook)
     errors += destination_errors(
-        graph, values, relevant, base=request.base, notebook=Path(request.notebook), contents=pins.contents
+        graph, values, relevant, base=request.base, notebook=notebook, contents=pins.contents, workspace=place
     )
     refuse(list(dict.fromkeys(errors)))
     selected, forced = select_steps(graph, request)

@@ -25,7 +25,7 @@ from nbpipe.resolve.user_key import user_key
 
 MARKS = "trusted"
 # What is loaded from a workspace or believed of it; a folder with none of these is still to become one.
-_CONTENT = frozenset(
+CONTENT = frozenset(
     {"history.db", "history.db-wal", "history.db-shm", "history.db-journal", "readings", "runs", "store"}
 )
 _LONGEST_MARK = 300
@@ -124,7 +124,7 @@ def accept(root: Path) -> tuple[Objection, ...]:
 
 
 def _is_new(root: Path) -> bool:
-    return _CONTENT.isdisjoint(os.listdir(root))  # noqa: PTH208  # names are enough
+    return CONTENT.isdisjoint(os.listdir(root))  # noqa: PTH208  # names are enough
 
 
 def _valid_mark(root: Path) -> _Mark | None:
@@ -145,7 +145,7 @@ def _valid_mark(root: Path) -> _Mark | None:
 
 def _write(root: Path, mark: _Mark) -> None:
     path = _mark_path(root)
-    if path.parent.is_symlink():
+    if os.path.lexists(path.parent) and not stat.S_ISDIR(path.parent.lstat().st_mode):
         path.parent.unlink()
     make_folder(path.parent)
     write_file(path, mark.text().encode(), mode=0o600, durable=False)
