@@ -448,7 +448,7 @@ class Driver:
             for state in self._table.by_id.values():
                 self._release(state)
                 if not state.record.status.terminal:
-                    self._put(state, replace(state.record, status=Status.LOST, ended=now))
+                    self._put(state, replace(state.record, status=Status.LOST, ended=now, failure=_LOST))
             self._save()
         except OutOfReach as error:
             # The next process recovers the rest: claims expire, and the run's owner is dead.
