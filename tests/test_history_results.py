@@ -273,6 +273,7 @@ def test_what_a_dead_process_left_is_lost_and_its_claims_are_free(history):
         "a": Status.LOST,
         "b": Status.SUCCEEDED,
     }
+    assert history.executions.of_step("x", "a").failure == history.attempts.of_execution("x/a")[0].failure
     (lost,) = history.attempts.of_execution("x/a")
     assert (lost.status, lost.failure.kind) == (Status.LOST, "lost")
     assert [row.status for row in history.attempts.of_execution("y/a")] == [Status.RUNNING]

@@ -637,6 +637,7 @@ class TestGrowth:
             (ResultCommitted("nobody"), "no execution `nobody`"),
             (ResultCommitted("a"), "`a` is deciding"),
             (KeyClaimed("a"), "`a` is deciding"),
+            (ExecutionsAdded((NewExecution("b", "b", replaces="x"),)), "no execution `x`"),
             (ExecutionDecided("a", DependsVerdict(())), "no verdict"),
         ],
     )
@@ -689,6 +690,28 @@ class TestSuperseded:
 
         assert finished(handle(run, ExecutionDecided("z", REUSE), ExecutionDecided("new", REUSE))) is Status.SUCCEEDED
         assert run.status("bad") is Status.FAILED
+
+    def test_the_new_one_starts_when_the_attempt_of_the_old_one_has_ended(self):
+        """Both write the same files. A version in between, which never started, does not matter."""
+        run = begun({"old": ()})
+        start(run, "old")
+        handle(run, ExecutionsAdded((NewExecution("between", "s", replaces="old"),), ("old",)))
+        handle(run, ExecutionsAdded((NewExecution("new", "s", replaces="between"),), ("between",)))
+        note = NoteBlocked("new", "an older version of this step is being stopped")
+
+        assert handle(run, ExecutionDecided("new", RUN)) == [note]
+        assert handle(run, TimePassed(), ExecutionDecided("new", RUN)) == [DecideExecution("new")]
+        handle(run, ExecutionAttemptEnded("old", Status.CANCELLED, BROKEN), TimePassed())
+        assert handle(run, ExecutionDecided("new", RUN)) == [ClaimKey("new")]
+        other = NoteBlocked("new", "another run is computing this result")
+        assert handle(run, ClaimRefused("new", "r2")) == [other]
+
+    def test_an_older_result_is_used_at_once(self):
+        run = begun({"old": ()})
+        start(run, "old")
+        handle(run, ExecutionsAdded((NewExecution("new", "s", replaces="old"),), ("old",)))
+
+        assert recorded(handle(run, ExecutionDecided("new", REUSE))) == {"new": Status.REUSED}
 
     def test_what_needs_a_superseded_result_has_it(self):
         run = begun({"old": (), "z": ()})

@@ -88,6 +88,8 @@ def test_a_text_means_the_same_in_both_faces(verb, words):
         ("run -p a=1 -p a=2", "the parameter `a` is given twice", "Keep one."),
         ("run -p 1x=3", "`1x=3` is not NAME=VALUE", "For example: -p learning_rate=0.05"),
         ("run --frm a", "`run` has no option `--frm`", "Did you mean `--from`?"),
+        ("lint --to a", "`lint` has no option `--to`", "`lint --help` lists the options."),
+        ("plan --force", "`plan` has no option `--force`", "`plan --help` lists the options."),
         ("run --from a --from b", "`--from` is given twice", "Keep one."),
         ("run --to", "`--to` needs a value", "Write --to STEP."),
         ("run --to --detach", "`--to` needs a value", "Write --to STEP."),

@@ -41,7 +41,9 @@ from nbpipe.views.text_tables import (
     plan_lines,
     plan_summary,
     run_lines,
+    run_rows,
     step_lines,
+    step_rows,
     steps_summary,
     update_lines,
     without_empty,
@@ -249,6 +251,33 @@ def test_both_attempts_of_a_retried_step_are_told_in_their_order():
         "train | two",
         "✓ succeeded train (attempt 2) in 3.2 s",
     ]
+
+
+def test_a_followed_attempt_begins_before_it_prints():
+    """Also for a reader that comes while it runs; the failure of the attempt before it is older."""
+    told = [("train", FIRST_TRY, printed("one\n")), ("train", SECOND_TRY, printed("two\n"))]
+    running = step(status=Status.RUNNING, attempts=2)
+
+    assert update_lines([running], [("train", FIRST_TRY), ("train", SECOND_TRY)], told) == [
+        "train | one",
+        "✗ failed train (attempt 1) in 4.0 s: cell 2, line 1: ValueError: no",
+        "▸ running train (attempt 2)",
+        "train | two",
+    ]
+
+
+def test_nobody_knows_how_long_something_lost_took():
+    """It ends when somebody finds it, which may be days later."""
+    run, lost = dataclasses.replace(RUN, status=Status.LOST), step(status=Status.LOST, seconds=0.0)
+
+    assert run_rows([run], 2000.0)[0][2] == ""
+    assert step_rows([lost])[0][2] == ""
+    shown = run_object(run, [lost], run.seconds(2000.0), lambda reference: reference.basename)
+    assert (shown["seconds"], shown["steps"][0]["seconds"]) == (None, None)
+
+
+def test_a_running_step_has_no_time_yet():
+    assert step_rows([step(status=Status.RUNNING, seconds=0.0)])[0][2] == ""
 
 
 def test_a_followed_run_names_the_runs_that_it_reuses_by_their_numbers():

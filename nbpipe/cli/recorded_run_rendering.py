@@ -10,7 +10,7 @@ from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.cli.terminal_output import TerminalOutput
 from nbpipe.verbs.recorded_run_calls import CancelResponse, RecordedRunResponse, RunListResponse
 from nbpipe.views import json_output, text_tables
-from nbpipe.views.wording import duration, status_words
+from nbpipe.views.wording import run_duration, status_words
 
 
 def render_run(caller: ShellCaller, response: RecordedRunResponse) -> int:
@@ -48,7 +48,8 @@ def _run_object(caller: ShellCaller, response: RecordedRunResponse) -> dict[str,
 
 def _run_lines(screen: TerminalOutput, response: RecordedRunResponse) -> None:
     run = response.run
-    head = [f"run {run.number} ({run.id}) {status_words(run.status)}, {duration(response.seconds)}, {run.notebook}"]
+    facts = (status_words(run.status), run_duration(run, response.now), run.notebook)
+    head = [f"run {run.number} ({run.id}) {', '.join(filter(None, facts))}"]
     head += [f"  {name} = {value!r}" for name, value in run.parameters.items()]
     steps = text_tables.step_lines(response.steps, screen.columns, response.numbers)
     screen.lines([*head, *steps, *text_tables.metric_lines(response.metrics, response.steps, response.numbers)])

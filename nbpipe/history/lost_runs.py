@@ -63,7 +63,9 @@ def _lose(connection: Connection, run: str, now: float, *, was_interrupted: bool
     lost = [replace(each, status=Status.LOST, ended=now, failure=_FAILURE) for each in unfinished]
     attempts.write(connection, run, lost, now)
     open_ = select(execution_rows).where(execution_rows.c.run == run, execution_rows.c.status.in_(GOING_ON))
-    records = [replace(each, status=Status.LOST, ended=now) for each in executions.read(connection, open_)]
+    records = [
+        replace(each, status=Status.LOST, ended=now, failure=_FAILURE) for each in executions.read(connection, open_)
+    ]
     status = Status.LOST if was_interrupted or records or unfinished else _outcome(connection, run)
     executions.write(connection, records, now)
     # Followers of the log stop at the run's end, so everything that ends with it is logged before.

@@ -68,6 +68,7 @@ class KernelSession:
         self._opening = threading.Lock()
         self._executor: Executor | None = None
         self._read = ReadingCache()
+        self._more_settings: Mapping[str, tuple[str, ...]] = {}
         self._parsed: tuple[tuple[Cell, ...], Mapping[str, tuple[str, ...]], ParsedNotebook] | None = None
         atexit.register(self.close)
 
@@ -148,9 +149,9 @@ class KernelSession:
 
     def parse(self, cells: tuple[Cell, ...]) -> ParsedNotebook:
         """Return parsed cells of this kernel; the result is cached while the cells do not change."""
-        parsed, more = self._parsed, settings_near(self.base)
-        if parsed is None or parsed[:2] != (cells, more):
-            parsed = self._parsed = cells, more, parse_cells(cells, more, self._read)
+        parsed, self._more_settings = self._parsed, settings_near(self.base)
+        if parsed is None or parsed[:2] != (cells, self._more_settings):
+            parsed = self._parsed = cells, self._more_settings, parse_cells(cells, self._more_settings, self._read)
         return parsed[2]
 
     def is_continued_below(self, step: str, reading: ParsedNotebook) -> bool:
@@ -166,7 +167,7 @@ class KernelSession:
         parsed = reading or self.reading()
         return PipelineRequest(
             self.identity, parsed, self.base, steps=named, cells=self.cells.ids,
-            more_settings=settings_near(self.base), **more,
+            more_settings=self._more_settings, **more,
         )  # fmt: skip
 
     def submit(

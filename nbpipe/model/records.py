@@ -57,6 +57,12 @@ class RunRecord:
     git: GitState | None
     owner: str
 
+    def seconds(self, now: float) -> float | None:
+        """Return how long the run took, or has taken so far; None if it was lost, since nobody saw it end."""
+        if self.status is Status.LOST:
+            return None
+        return (now if self.ended is None else self.ended) - self.started
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRecord:
@@ -89,6 +95,11 @@ class ExecutionRecord:
     written: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     current: bool = True
+
+    @property
+    def is_timed(self) -> bool:
+        """Return whether ``seconds`` is the duration of an attempt: nobody saw the end of a lost one."""
+        return self.attempts > 0 and self.status.terminal and self.status is not Status.LOST
 
 
 @dataclass(frozen=True, slots=True)

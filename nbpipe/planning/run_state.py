@@ -26,7 +26,6 @@ from nbpipe.planning.instructions import (
     SubmitAttempt,
 )
 from nbpipe.planning.stimuli import (
-    AwaitedAttemptEnded,
     ClaimRefused,
     CommitOvertaken,
     DecisionChecked,
@@ -45,42 +44,6 @@ from nbpipe.planning.stimuli import (
     Stimulus,
     TimePassed,
 )
-
-__all__ = [
-    "LOG_LENGTH",
-    "LOST_TRIES",
-    "AwaitedAttemptEnded",
-    "CheckDecision",
-    "ClaimKey",
-    "ClaimRefused",
-    "CommitOvertaken",
-    "DecideExecution",
-    "DecisionChecked",
-    "ExecutionAttemptEnded",
-    "ExecutionCancelRequested",
-    "ExecutionDecided",
-    "ExecutionStarted",
-    "ExecutionStimulus",
-    "ExecutionsAdded",
-    "FinishRun",
-    "Instruction",
-    "KeyClaimed",
-    "NewExecution",
-    "NoteBlocked",
-    "Phase",
-    "RecordExecution",
-    "ReleaseClaim",
-    "ResultCommitted",
-    "RunCancelRequested",
-    "RunHeld",
-    "RunOver",
-    "RunReleased",
-    "RunState",
-    "Stimulus",
-    "StopAttempt",
-    "SubmitAttempt",
-    "TimePassed",
-]  # fmt: skip
 
 LOST_TRIES = 2
 LOG_LENGTH = 1000
@@ -135,7 +98,8 @@ class _Execution:
     lost: int = 0
     overtaken: int = 0
     awaited: frozenset[str] = frozenset()
-    noted: bool = False
+    older: _Execution | None = None
+    noted: str = ""
     unwanted: bool = False
     superseded: bool = False
 
@@ -282,7 +246,7 @@ class RunState:
             old.superseded = True
             if old.status is None:
                 out += self._cancel_one(old)
-        new = [_Execution(each, len(self._failed_steps)) for each in added.executions]
+        new = [self._new_execution(each) for each in added.executions]
         for execution in new:
             self._executions[execution.id] = self._open[execution.id] = self._waiting[execution.id] = execution
         for execution in new:
@@ -291,6 +255,10 @@ class RunState:
             out += self._begin(execution)
         return out
 
+    def _new_execution(self, new: NewExecution) -> _Execution:
+        older = self._executions[new.replaces] if new.replaces is not None else None
+        return _Execution(new, len(self._failed_steps), older=older)
+
     def _refuse_impossible(self, added: ExecutionsAdded) -> None:
         new: dict[str, NewExecution] = {}
         for each in added.executions:
@@ -298,7 +266,8 @@ class RunState:
                 raise ValueError(f"the run has an execution `{each.id}` already")
             new[each.id] = each
         older = (need for each in added.executions for need in each.needs if need not in new)
-        for name in (*added.superseded, *older):
+        replaced = (each.replaces for each in added.executions if each.replaces is not None)
+        for name in (*added.superseded, *replaced, *older):
             self._find(name)
         try:
             TopologicalSorter(
@@ -334,8 +303,16 @@ class RunState:
             return self._close_by(execution, verdict)
         if because := self._stopped_because(execution):
             return self._close(execution, Status.SKIPPED, because)
+        if self._has_older_under_way(execution):
+            return self._block(execution, "an older version of this step is being stopped")
         self._enter(execution, Phase.CLAIMING)
         return [ClaimKey(execution.id)]
+
+    def _has_older_under_way(self, execution: _Execution) -> bool:
+        """Return whether an attempt of an older version of the step still has to end; forget the versions that have."""
+        while execution.older is not None and execution.older.phase not in _UNDER_WAY:
+            execution.older = execution.older.older
+        return execution.older is not None
 
     def _close_by(self, execution: _Execution, verdict: Verdict) -> list[Instruction]:
         """End an execution that needs no attempt; using a result of this very run is not reuse."""
@@ -347,15 +324,20 @@ class RunState:
         raise ValueError(f"`{execution.id}` has all that it needs, so this is no verdict: {verdict}")
 
     def _refused(self, execution: _Execution, run: str | None) -> list[Instruction]:
-        self._enter(execution, Phase.BLOCKED)
         own = run == self.run
         if run and not own:
             execution.awaited |= {run}
-        if execution.noted:
+        return self._block(
+            execution, f"{'another step of this run' if own else 'another run'} is computing this result"
+        )
+
+    def _block(self, execution: _Execution, why: str) -> list[Instruction]:
+        """Let an execution wait until time has passed; each new reason is told once."""
+        self._enter(execution, Phase.BLOCKED)
+        if execution.noted == why:
             return []
-        execution.noted = True
-        other = "another step of this run" if own else "another run"
-        return [NoteBlocked(execution.id, f"{other} is computing this result")]
+        execution.noted = why
+        return [NoteBlocked(execution.id, why)]
 
     def _checked(self, execution: _Execution, checked: DecisionChecked) -> list[Instruction]:
         if not isinstance(checked.verdict, RunVerdict):

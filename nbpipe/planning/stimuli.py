@@ -9,12 +9,16 @@ from nbpipe.model import Failure, Status, Verdict
 
 @dataclass(frozen=True, slots=True)
 class NewExecution:
-    """An execution that joins the run; ``needs`` are the executions whose data it uses or that it waits for."""
+    """An execution that joins the run; ``needs`` are the executions whose data it uses or that it waits for.
+
+    ``replaces`` is the older execution of its step, if the run has one: both would write the same files.
+    """
 
     id: str
     step: str
     needs: tuple[str, ...] = ()
     retries: int = 0
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

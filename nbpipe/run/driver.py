@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import OutOfReach
-from nbpipe.history.attempts import RunChanges
 from nbpipe.history.claims import ClaimedByOther
 from nbpipe.history.runs import CancelRequests
 from nbpipe.history.store import History
@@ -18,7 +17,6 @@ from nbpipe.model import (
     AttemptRecord,
     AttemptReport,
     AttemptStarted,
-    ExecutionRecord,
     Failure,
     FailureKind,
     Outcome,
@@ -27,7 +25,7 @@ from nbpipe.model import (
     RunRecord,
     Status,
 )
-from nbpipe.planning import run_state as machine
+from nbpipe.planning import instructions, stimuli
 from nbpipe.planning.plan import StepDecision
 from nbpipe.planning.run_state import RunState
 from nbpipe.run.archive_files import ResultArchiveWriter
@@ -37,14 +35,13 @@ from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
 from nbpipe.run.growth import grow
 from nbpipe.run.heartbeat import LEASE, Heartbeat
 from nbpipe.run.intake import RunIntake
-from nbpipe.run.pending_events import PendingEvents
+from nbpipe.run.pending_changes import PendingChanges
 from nbpipe.run.process_identity import is_alive
 
 _PAUSE = 0.05
 # Attempts that are submitted for each slot: one that runs, and one that starts as soon as that has ended.
 _AHEAD = 2
 _LOG = logging.getLogger(__name__)
-_STOPPING = "an older version of this step is being stopped"
 _LOST = Failure(FailureKind.LOST, "RunBrokenOff", "", "the run broke off")
 
 
@@ -71,21 +68,20 @@ class Driver:
     _table: ExecutionTable = field(default_factory=ExecutionTable)
     _running: dict[str, ExecutionState] = field(default_factory=dict)
     _executor: Executor | None = None
-    _todo: deque[machine.Instruction] = field(default_factory=deque)
-    _changed: dict[str, ExecutionRecord] = field(default_factory=dict)
-    _superseded: list[str] = field(default_factory=list)
-    _attempts: dict[str, AttemptRecord] = field(default_factory=dict)
-    _log: PendingEvents = field(default_factory=PendingEvents)
+    _todo: deque[instructions.Instruction] = field(default_factory=deque)
+    _changes: PendingChanges = field(init=False)
     _unclaimed: deque[ExecutionState] = field(default_factory=deque)
     _fresh: set[int] = field(default_factory=set)
     _files: FileConflicts = field(default_factory=FileConflicts)
     _status: Status | None = None
     _refused: set[str] = field(default_factory=set)
-    _is_unseen: bool = False
+
+    def __post_init__(self) -> None:
+        self._changes = PendingChanges(self.history, self.run.id)
 
     def carry_out(self) -> Status:
         """Run all steps to their end and return the run's status."""
-        self._feed(machine.RunHeld())
+        self._feed(stimuli.RunHeld())
         try:
             with Heartbeat(self.history, self.run.owner, self.clock):
                 while self._status is None:
@@ -105,13 +101,13 @@ class Driver:
             if self.state.is_idle and self._close():
                 return
             self._wait()
-        self._feed(machine.TimePassed())
+        self._feed(stimuli.TimePassed())
 
     def _close(self) -> bool:
         """Let the run finish, unless it is held or steps have just been added."""
         if not self.intake.close():
             return False
-        self._feed(machine.RunReleased())
+        self._feed(stimuli.RunReleased())
         self._perform_all()
         return self._status is not None
 
@@ -127,30 +123,23 @@ class Driver:
         while (increment := self.intake.take()) is not None:
             self._fresh.add(id(increment.planner))
             growth = grow(increment, self._table, self.run.id, self.new_id)
-            for state in growth.replaced:
-                # The record of an ended execution has no components here; they are in the history.
-                state.record = replace(state.record, current=False)
-                self._superseded.append(state.id)
+            for state in growth.replaced.values():
+                self._changes.supersede(state)
             for state in growth.added:
-                self._put(state, state.record)
-            retries = {state.id: state.increment.planner.graph.steps[state.step].options.retries
-                       for state in growth.added}  # fmt: skip
-            new = [
-                machine.NewExecution(state.id, state.step, state.record.needs, retries[state.id])
-                for state in growth.added
-            ]
-            self._log.add(growth.fact)
-            self._feed(machine.ExecutionsAdded(tuple(new), tuple(state.id for state in growth.replaced)))
+                self._changes.put(state, state.record)
+            self._changes.events.add(growth.fact)
+            new, superseded = map(growth.new_execution, growth.added), growth.replaced.values()
+            self._feed(stimuli.ExecutionsAdded(tuple(new), tuple(state.id for state in superseded)))
 
     def _stop_what_is_unwanted(self) -> None:
         requests = self.requested()
         if not self.intake.is_cancelled and (requests.whole or self.interrupted()):
             self.intake.cancel()
-            self._feed(machine.RunCancelRequested())
+            self._feed(stimuli.RunCancelRequested())
         for execution in requests.executions - self._refused:
             if execution in self._table.by_id:
                 self._refused.add(execution)
-                self._feed(machine.ExecutionCancelRequested(execution))
+                self._feed(stimuli.ExecutionCancelRequested(execution))
 
     def _hear(self, report: AttemptReport) -> None:
         state = self._running.get(report.attempt)
@@ -158,16 +147,16 @@ class Driver:
             return
         match report:
             case AttemptStarted(_, at):
-                self._put_attempt(state, replace(state.attempt, status=Status.RUNNING, started=at))
-                self._put(state, state.stands(Status.RUNNING, started=at))
-                self._feed(machine.ExecutionStarted(state.id))
+                self._changes.put_attempt(state, replace(state.attempt, status=Status.RUNNING, started=at))
+                self._changes.put(state, state.stands(Status.RUNNING, started=at))
+                self._feed(stimuli.ExecutionStarted(state.id))
             case AttemptOutputWritten(_, pieces):
-                self._log.take(state, pieces)
+                self._changes.events.take(state, pieces)
             case AttemptEnded(outcome):
-                self._log.take(state, None)
+                self._changes.events.take(state, None)
                 self._ended(state, outcome)
 
-    def _feed(self, stimulus: machine.Stimulus) -> None:
+    def _feed(self, stimulus: stimuli.Stimulus) -> None:
         self._todo.extend(self.state.handle(stimulus))
 
     def _perform_all(self) -> None:
@@ -185,33 +174,32 @@ class Driver:
         """
         return len(self._running) < (_AHEAD * self._executor.slots if self._executor is not None else 1)
 
-    def _perform(self, instruction: machine.Instruction) -> None:
+    def _perform(self, instruction: instructions.Instruction) -> None:
         match instruction:
-            case machine.DecideExecution(execution):
+            case instructions.DecideExecution(execution):
                 self._decide(self._table.by_id[execution])
-            case machine.ClaimKey(execution):
+            case instructions.ClaimKey(execution):
                 self._unclaimed.append(self._table.by_id[execution])
-            case machine.CheckDecision(execution):
+            case instructions.CheckDecision(execution):
                 self._check(self._table.by_id[execution])
-            case machine.ReleaseClaim(execution):
+            case instructions.ReleaseClaim(execution):
                 self._release(self._table.by_id[execution])
-            case machine.SubmitAttempt(execution, number):
+            case instructions.SubmitAttempt(execution, number):
                 self._submit(self._table.by_id[execution], number)
-            case machine.StopAttempt(execution):
+            case instructions.StopAttempt(execution):
                 self._stop(self._table.by_id[execution])
-            case machine.NoteBlocked(execution, text):
+            case instructions.NoteBlocked(execution, text):
                 state = self._table.by_id[execution]
-                note = _STOPPING if self._is_replacing(state) else text
-                self._put(state, state.stands(Status.QUEUED, notes=(note,)))
-            case machine.RecordExecution(execution, status, reasons):
+                self._changes.put(state, state.stands(Status.QUEUED, notes=(text,)))
+            case instructions.RecordExecution(execution, status, reasons):
                 self._record(self._table.by_id[execution], status, reasons)
-            case machine.FinishRun(status):
+            case instructions.FinishRun(status):
                 self._status = status
 
     def _decide(self, state: ExecutionState) -> None:
         state.decision = self._decision(state)
         if self._is_delivered(state):
-            self._feed(machine.ExecutionDecided(state.id, state.decision.verdict))
+            self._feed(stimuli.ExecutionDecided(state.id, state.decision.verdict))
 
     def _decision(self, state: ExecutionState) -> StepDecision:
         """Decide an execution's step by the present state of files and results."""
@@ -230,32 +218,21 @@ class Driver:
         if problem is None:
             return True
         state.failure = _not_delivered(problem)
-        self._feed(machine.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
-        return False
-
-    def _is_replacing(self, state: ExecutionState) -> bool:
-        """Return whether an older version of the step is still being stopped: both would write the same files."""
-        while state.replaces is not None:
-            state = state.replaces
-            if state.attempt is not None and state.attempt.id in self._running:
-                return True
+        self._feed(stimuli.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
         return False
 
     def _claim(self, state: ExecutionState) -> None:
         if self.state.status(state.id) is not None:
-            return
-        if self._is_replacing(state):
-            self._feed(machine.ClaimRefused(state.id, self.run.id))
             return
         if state.key is not None and state.claim is None:
             claim = self.history.claims.claim(
                 state.key, owner=self.run.owner, now=self.clock(), lease=LEASE, alive=is_alive
             )
             if isinstance(claim, ClaimedByOther):
-                self._feed(machine.ClaimRefused(state.id, claim.run))
+                self._feed(stimuli.ClaimRefused(state.id, claim.run))
                 return
             state.claim = claim
-        self._feed(machine.KeyClaimed(state.id))
+        self._feed(stimuli.KeyClaimed(state.id))
 
     def _check(self, state: ExecutionState) -> None:
         """Decide again under the claim, since the previous holder of the key may have finished in between."""
@@ -265,9 +242,9 @@ class Driver:
             state.decision = again
             if not self._is_delivered(state):
                 return
-        self._feed(machine.DecisionChecked(state.id, again.verdict, elsewhere))
+        self._feed(stimuli.DecisionChecked(state.id, again.verdict, elsewhere))
 
-    def _ended_elsewhere(self, state: ExecutionState) -> machine.AwaitedAttemptEnded | None:
+    def _ended_elsewhere(self, state: ExecutionState) -> stimuli.AwaitedAttemptEnded | None:
         """Return the ending of the attempt that this execution awaited, if it belongs to the same pipeline."""
         awaited = self.state.awaited(state.id)
         if not self.attach or state.key is None or not awaited:
@@ -276,7 +253,7 @@ class Driver:
         if attempt is None or attempt.failure is None or attempt.status not in (Status.FAILED, Status.CANCELLED):
             return None
         state.failure, state.elsewhere = attempt.failure, attempt
-        return machine.AwaitedAttemptEnded(attempt.status, attempt.failure)
+        return stimuli.AwaitedAttemptEnded(attempt.status, attempt.failure)
 
     def _release(self, state: ExecutionState) -> None:
         if state.claim is not None:
@@ -291,14 +268,16 @@ class Driver:
         except OSError as error:
             message = f"the attempt could not be prepared: {error.strerror or error}"
             state.failure = Failure(FailureKind.LOST, type(error).__name__, str(error), message)
-            self._feed(machine.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
+            self._feed(stimuli.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
             return
         directory = jobs.directory(state.step, attempt)
         record = AttemptRecord(attempt, self.run.id, state.id, number, Status.QUEUED, directory, state.token, state.key)
-        state.outcome, state.failure, state.pieces = None, None, self._log.reader(job.directory)
+        state.outcome, state.failure, state.pieces = None, None, self._changes.events.reader(job.directory)
         self._running[attempt] = state
-        self._put_attempt(state, record)
-        self._put(state, state.stands(Status.PREPARING if self._executor is None else Status.QUEUED, started=None))
+        self._changes.put_attempt(state, record)
+        self._changes.put(
+            state, state.stands(Status.PREPARING if self._executor is None else Status.QUEUED, started=None)
+        )
         self._save()
         self.archive.keep_submitted(self.run, state, jobs.pinned(state.step), self.clock())
         if self._executor is None:
@@ -318,7 +297,7 @@ class Driver:
         conflict = self._conflict(state, outcome)
         if conflict is not None:
             outcome = _in_conflict(outcome, conflict)
-            self._note_outdated(conflict.outdated)
+            self._changes.note(conflict.outdated, self.clock())
         elif outcome.status is Status.SUCCEEDED:
             problem = state.increment.jobs.deliver(state.step, outcome.artifacts)
             if problem is None:
@@ -327,9 +306,9 @@ class Driver:
             outcome = replace(outcome, status=Status.FAILED, failure=_not_delivered(problem))
         state.outcome = outcome
         state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without an error")
-        self._put_attempt(state, self._ending(state, outcome))
+        self._changes.put_attempt(state, self._ending(state, outcome))
         final = conflict is not None and not conflict.again
-        self._feed(machine.ExecutionAttemptEnded(state.id, outcome.status, state.failure, final=final))
+        self._feed(stimuli.ExecutionAttemptEnded(state.id, outcome.status, state.failure, final=final))
 
     def _conflict(self, state: ExecutionState, outcome: Outcome) -> FileConflict | None:
         """Return why a successful attempt cannot stand: it shares a file with a step that it is not ordered with."""
@@ -338,13 +317,6 @@ class Driver:
         needs = {execution: other.record.needs for execution, other in self._table.by_id.items()}
         read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))
         return self._files.find(state.record, needs, read, outcome.written, outcome.doubts)
-
-    def _note_outdated(self, notes: Mapping[str, str]) -> None:
-        """Add notes to executions that have ended: their statuses stay, and what they read is no longer there."""
-        # The states of ended executions are not whole, and may not have been written yet.
-        self._save()
-        for record in self.history.executions.get(list(notes)):
-            self._changed[record.id] = replace(record, notes=(*record.notes, notes[record.id]))
 
     def _ending(self, state: ExecutionState, outcome: Outcome) -> AttemptRecord:
         if state.attempt is None:
@@ -371,12 +343,12 @@ class Driver:
         if not done:
             self._overtaken(state, outcome)
             return
-        self._is_unseen = True
+        self._changes.is_log_longer = True
         read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))
         self._files.add(record, read, outcome.written, self.clock())
         state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)
         self.archive.keep(self.run, state, entries, self.clock())
-        self._feed(machine.ResultCommitted(state.id))
+        self._feed(stimuli.ResultCommitted(state.id))
 
     def _nondeterministic(self, state: ExecutionState, outcome: Outcome) -> tuple[str, ...]:
         """Return a note if the same key has produced different bytes before."""
@@ -392,9 +364,9 @@ class Driver:
         state.outcome = None
         state.failure = Failure(FailureKind.LOST, "ClaimLost", "", "another run took this step over")
         lost = replace(outcome, status=Status.LOST, artifacts=(), display=None)
-        self._put_attempt(state, self._ending(state, lost))
-        self._put(state, state.stands(Status.QUEUED, started=None))
-        self._feed(machine.CommitOvertaken(state.id))
+        self._changes.put_attempt(state, self._ending(state, lost))
+        self._changes.put(state, state.stands(Status.QUEUED, started=None))
+        self._feed(stimuli.CommitOvertaken(state.id))
 
     def _record(self, state: ExecutionState, status: Status, reasons: tuple[Reason, ...]) -> None:
         now = self.clock()
@@ -413,27 +385,11 @@ class Driver:
             elif verdict is None:
                 record = replace(record, reasons=())
         if record is not state.record:
-            self._put(state, record)
+            self._changes.put(state, record)
         state.settle()
 
-    def _put(self, state: ExecutionState, record: ExecutionRecord) -> None:
-        state.record = self._changed[state.id] = record
-
-    def _put_attempt(self, state: ExecutionState, record: AttemptRecord) -> None:
-        state.attempt = self._attempts[record.id] = record
-
     def _save(self) -> None:
-        entries = self._log.drain()
-        changes = RunChanges(
-            list(self._changed.values()), tuple(self._superseded), list(self._attempts.values()), entries
-        )
-        if changes:
-            self.history.attempts.record(self.run.id, changes, self.clock())
-            self._changed.clear()
-            self._superseded.clear()
-            self._attempts.clear()
-        if changes or self._is_unseen:
-            self._is_unseen = False
+        if self._changes.write(self.clock()):
             self.watch()
 
     def _abandon(self) -> None:
@@ -444,11 +400,13 @@ class Driver:
             for state in self._running.values():
                 self._stop_quietly(state)
                 if state.attempt is not None:
-                    self._put_attempt(state, replace(state.attempt, status=Status.LOST, ended=now, failure=_LOST))
+                    self._changes.put_attempt(
+                        state, replace(state.attempt, status=Status.LOST, ended=now, failure=_LOST)
+                    )
             for state in self._table.by_id.values():
                 self._release(state)
                 if not state.record.status.terminal:
-                    self._put(state, replace(state.record, status=Status.LOST, ended=now))
+                    self._changes.put(state, replace(state.record, status=Status.LOST, ended=now, failure=_LOST))
             self._save()
         except OutOfReach as error:
             # The next process recovers the rest: claims expire, and the run's owner is dead.

@@ -28,8 +28,7 @@ class ExecutionState:
     """The decision, claim and record of an execution.
 
     ``record`` is its present record; of an ended execution it keeps only what dependent executions need.
-    ``gesture`` is the number of the user's gesture that requested it. ``replaces`` is the older execution of the same
-    step.
+    ``gesture`` is the number of the user's gesture that requested it.
     """
 
     record: ExecutionRecord
@@ -43,7 +42,6 @@ class ExecutionState:
     outcome: Outcome | None = None
     elsewhere: AttemptRecord | None = None
     offered: bool = False
-    replaces: ExecutionState | None = None
 
     @property
     def id(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from nbpipe.model import ExecutionRecord, ReuseVerdict, RunGrown, Status
+from nbpipe.planning.stimuli import NewExecution
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
 from nbpipe.run.increment import RunIncrement
 
@@ -14,17 +15,23 @@ _DONE = (Status.SUCCEEDED, Status.REUSED)
 
 @dataclass(frozen=True, slots=True)
 class RunGrowth:
-    """The executions that an increment adds to a run, and those that it replaces."""
+    """The executions that an increment adds to a run, and those that they replace, by step."""
 
     added: tuple[ExecutionState, ...]
-    replaced: tuple[ExecutionState, ...]
+    replaced: Mapping[str, ExecutionState]
     fact: RunGrown
+
+    def new_execution(self, state: ExecutionState) -> NewExecution:
+        """Return an added execution for the run's state machine."""
+        retries = state.increment.planner.graph.steps[state.step].options.retries
+        older = self.replaced.get(state.step)
+        return NewExecution(state.id, state.step, state.record.needs, retries, older.id if older else None)
 
 
 def grow(increment: RunIncrement, table: ExecutionTable, run: str, new_id: Callable[[], str]) -> RunGrowth:
     """Add the executions that an increment needs and the run does not have yet."""
     added: list[ExecutionState] = []
-    replaced: list[ExecutionState] = []
+    replaced: dict[str, ExecutionState] = {}
     needs = increment.planner.graph.pipeline.needs
     positions = {step.name: place for place, step in enumerate(increment.planner.graph.pipeline.steps)}
     for step in increment.steps:
@@ -33,14 +40,13 @@ def grow(increment: RunIncrement, table: ExecutionTable, run: str, new_id: Calla
         if current is not None and _is_same(current, increment, needed) and _stands(current, increment, table):
             continue
         if current is not None:
-            replaced.append(current)
+            replaced[step.name] = current
         record = ExecutionRecord(new_id(), run, step.name, positions[step.name], Status.QUEUED, needs=needed)
         state = ExecutionState(record, increment, increment.gesture)
-        state.replaces = current
         table.add(state)
         added.append(state)
     stands = {step.name: table.current[step.name].id for step in increment.steps}
-    return RunGrowth(tuple(added), tuple(replaced), RunGrown(increment.request, stands))
+    return RunGrowth(tuple(added), replaced, RunGrown(increment.request, stands))
 
 
 def _is_same(current: ExecutionState, increment: RunIncrement, needed: Collection[str]) -> bool:

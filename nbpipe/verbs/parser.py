@@ -126,8 +126,10 @@ class _Parse:
             if option is not None and option.arity is Arity.NONE:
                 option = None
         if option is None:
-            names = [option.name for option in self.verb.options if self.face in option.faces]
-            hint = nearest(name, names) or f"`{self.verb.name} --help` lists the options."
+            # Without the dashes, in which all are alike.
+            names = [option.name.lstrip("-") for option in self.verb.options_in(self.face)]
+            likely = nearest(name.lstrip("-"), names, cutoff=0.6).replace("`", "`--", 1)
+            hint = likely or f"`{self.verb.name} --help` lists the options."
             raise BadUsage(f"`{self.verb.name}` has no option `{name}`", hint)
         if self.face not in option.faces:
             raise _elsewhere(f"`{option.name}` is for", f"{self.verb.name} … {option.name}", option.faces)

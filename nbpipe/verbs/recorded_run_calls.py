@@ -29,9 +29,9 @@ class RecordedRunResponse:
     followed: bool = False
 
     @property
-    def seconds(self) -> float:
-        """Return how long the run took, or has taken so far."""
-        return (self.now if self.run.ended is None else self.run.ended) - self.run.started
+    def seconds(self) -> float | None:
+        """Return how long the run took, or has taken so far; None if nobody knows."""
+        return self.run.seconds(self.now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,13 +83,14 @@ def _clock(state: CardState) -> Html:
         return Html()
     if state.run.ended is None and state.live:
         return _ticking(state.run.started)
-    return _took((state.run.ended or state.now) - state.run.started)
+    seconds = state.run.seconds(state.now)
+    return Html() if seconds is None else _took(seconds)
 
 
 def _step_clock(record: ExecutionRecord) -> Html:
     if record.status is Status.RUNNING and record.started is not None:
         return _ticking(record.started)
-    return _took(record.seconds) if record.attempts else Html()
+    return _took(record.seconds) if record.is_timed else Html()
 
 
 def _took(seconds: float) -> Html:

@@ -113,7 +113,7 @@ def label(record: ExecutionRecord) -> str:
 def _took(record: ExecutionRecord) -> str:
     if record.status is Status.REUSED:
         return f"saved {duration(record.saved_seconds)}" if record.saved_seconds else ""
-    return duration(record.seconds) if record.attempts and record.status.terminal else ""
+    return duration(record.seconds) if record.is_timed else ""
 
 
 def counter(steps: Sequence[ExecutionRecord]) -> str:

@@ -19,6 +19,7 @@ from nbpipe.model import (
     ResultOrigin,
     ReuseVerdict,
     RunRecord,
+    Status,
     Verdict,
 )
 from nbpipe.views.wording import VERDICTS
@@ -70,7 +71,11 @@ def verified_object(verified: Mapping[str, Any], *, is_intact: bool) -> dict[str
 
 
 def run_object(
-    run: RunRecord, steps: Iterable[ExecutionRecord], seconds: float, url_of: UrlOf, metrics: Iterable[Metric] = ()
+    run: RunRecord,
+    steps: Iterable[ExecutionRecord],
+    seconds: float | None,
+    url_of: UrlOf,
+    metrics: Iterable[Metric] = (),
 ) -> dict[str, Any]:
     """Return a run with the metrics of its steps; a step may be of another run, as its ``run`` tells."""
     logged = list(metrics)
@@ -120,6 +125,11 @@ def metric_counts(metrics: Iterable[Metric]) -> dict[str, dict[str, int]]:
     return counts
 
 
+def step_seconds(step: ExecutionRecord) -> float | None:
+    """Return how long a step's last attempt took, 0 without one; None if it was lost, since nobody saw it end."""
+    return None if step.status is Status.LOST else step.seconds
+
+
 def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
     """Return one step of a run."""
     return {
@@ -127,7 +137,7 @@ def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
         "run": step.run,
         "status": step.status.value,
         "attempts": step.attempts,
-        "seconds": step.seconds,
+        "seconds": step_seconds(step),
         "saved_seconds": step.saved_seconds,
         "reasons": reason_objects(step.reasons),
         "origin": origin_object(step.origin),

@@ -13,7 +13,7 @@ from nbpipe.views.html import Html
 from nbpipe.views.listing_diff import is_listing, members_diff
 from nbpipe.views.terminal_text import one_line
 from nbpipe.views.text_diff import component_diff
-from nbpipe.views.wording import duration, failure_line, sentence, status_words
+from nbpipe.views.wording import duration, failure_line, run_duration, sentence, status_words
 
 _ABSENT = "–"
 # The earlier attempts of two metrics that both come from the newest attempt.
@@ -164,7 +164,7 @@ def _run_rows(left: RunRecord, right: RunRecord) -> list[text_tables.Row]:
 
 
 def _took(run: RunRecord) -> str:
-    return _ABSENT if run.ended is None else duration(run.ended - run.started)
+    return (run_duration(run, run.ended) if run.ended is not None else "") or _ABSENT
 
 
 def _commit(git: GitState | None) -> str:
@@ -189,7 +189,7 @@ def _step_rows(left: ComparedRun, right: ComparedRun, comparisons: Iterable[Step
 def _ended(record: ExecutionRecord | None) -> str:
     if record is None:
         return _ABSENT
-    return status_words(record.status) + (f" {duration(record.seconds)}" if record.attempts else "")
+    return status_words(record.status) + (f" {duration(record.seconds)}" if record.is_timed else "")
 
 
 def _difference_text(pair: StepComparison, numbers: tuple[int, int]) -> str:
@@ -257,7 +257,7 @@ def _run_object(run: RunRecord) -> dict[str, Any]:
         "notebook": run.notebook,
         "experiment": run.experiment,
         "status": run.status.value,
-        "seconds": None if run.ended is None else run.ended - run.started,
+        "seconds": None if run.ended is None else run.seconds(run.ended),
         "git": None if git is None else {"commit": git.commit, "branch": git.branch, "dirty": git.dirty},
     }
 
@@ -267,7 +267,7 @@ def _step_object(pair: StepComparison) -> dict[str, Any]:
     return {
         "name": pair.name,
         "status": [side.status.value if side else None for side in sides],
-        "seconds": [side.seconds if side else None for side in sides],
+        "seconds": [json_output.step_seconds(side) if side else None for side in sides],
         "origin": [json_output.origin_object(side.origin) if side else None for side in sides],
         "error": [json_output.failure_object(side.failure) if side else None for side in sides],
         "differences": [

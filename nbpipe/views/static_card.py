@@ -20,7 +20,7 @@ from nbpipe.views.preview_view import glimpse_html, glimpse_lines, title
 from nbpipe.views.sparkline import Points, line
 from nbpipe.views.status_icons import MARKS
 from nbpipe.views.terminal_text import fit, one_line
-from nbpipe.views.wording import duration, reasons, run_name, status_words
+from nbpipe.views.wording import duration, reasons, run_duration, run_name, status_words
 
 _COLUMNS = 120
 _TABLE_STEPS = 60
@@ -81,7 +81,7 @@ def headline(state: CardState) -> str:
     if record is None:
         name = state.focus or "pipeline"
         return f"{name}: {status_words(state.status)}{_run_time(state)}{run}" if state.focus else _run_headline(state)
-    took = f" in {duration(record.seconds)}" if record.attempts and record.status.terminal else ""
+    took = f" in {duration(record.seconds)}" if record.is_timed else ""
     symbol, status = status_words(record.status).split(" ", 1)
     return one_line(f"{symbol} {record.step} {status}{took}{run}")
 
@@ -94,7 +94,8 @@ def _run_headline(state: CardState) -> str:
 def _run_time(state: CardState) -> str:
     if state.run is None or state.run.ended is None:
         return ""
-    return f" in {duration(state.run.ended - state.run.started)}"
+    took = run_duration(state.run, state.now)
+    return f" in {took}" if took else ""
 
 
 def _sentences(state: CardState, record: ExecutionRecord | None) -> Iterator[str]:

@@ -29,6 +29,7 @@ from nbpipe.views.wording import (
     duration,
     explanation,
     failure_line,
+    run_duration,
     run_name,
     size,
     status_words,
@@ -88,7 +89,7 @@ def step_rows(steps: Iterable[ExecutionRecord], numbers: Mapping[str, int] = NO_
         (
             one_line(step.step),
             status_words(step.status),
-            duration(step.seconds) if step.attempts else "",
+            duration(step.seconds) if step.is_timed else "",
             str(step.attempts) if step.attempts > 1 else "",
             run_name(step.run, numbers) if is_mixed else "",
             step_explanation(step, numbers),
@@ -103,7 +104,7 @@ def run_rows(runs: Iterable[RunRecord], now: float, ran: Mapping[str, Sequence[s
         (
             str(run.number),
             status_words(run.status),
-            duration((now if run.ended is None else run.ended) - run.started),
+            run_duration(run, now),
             f"{duration(round(now - run.started))} ago",
             one_line(run.experiment),
             one_line(run.notebook),
@@ -211,18 +212,25 @@ def update_lines(
     outputs: Iterable[tuple[str, AttemptRecord, Iterable[StepEvent]]] = (),
     numbers: Mapping[str, int] = NO_NUMBERS,
 ) -> list[str]:
-    """Return the changes in a run as plain lines: the output and failure of each attempt, then new step states.
+    """Return the changes in a run as plain lines: the beginning, output and failure of each attempt, then endings.
 
     Attempts come with the names of their steps.
     """
     changed = {execution.id: execution for execution in executions}
+    states = {execution.id: step_line(execution, numbers) for execution in changed.values() if execution.current}
     lines: dict[str, list[str]] = {}
+
+    def lines_of(attempt: AttemptRecord) -> list[str]:
+        execution = changed.get(attempt.execution)
+        is_begun = execution is not None and execution.attempts == attempt.number and not execution.status.terminal
+        begin = [states.pop(attempt.execution)] if is_begun and attempt.execution in states else []
+        return lines.setdefault(attempt.id, begin)
+
     for step, attempt, events in outputs:
-        lines.setdefault(attempt.id, []).extend(line for event in events for line in event_lines(step, event))
+        lines_of(attempt).extend(line for event in events for line in event_lines(step, event))
     for step, attempt in attempts:
-        lines.setdefault(attempt.id, []).extend(_attempt_lines(step, attempt, changed.get(attempt.execution)))
-    states = [step_line(execution, numbers) for execution in changed.values() if execution.current]
-    return [*(line for of_attempt in lines.values() for line in of_attempt), *states]
+        lines_of(attempt).extend(_attempt_lines(step, attempt, changed.get(attempt.execution)))
+    return [*(line for of_attempt in lines.values() for line in of_attempt), *states.values()]
 
 
 def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord | None) -> list[str]:

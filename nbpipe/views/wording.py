@@ -14,6 +14,7 @@ from nbpipe.model import (
     PipelineWarning,
     Reason,
     ReuseVerdict,
+    RunRecord,
     RunVerdict,
     SkipVerdict,
     Status,
@@ -184,6 +185,12 @@ def reasons(several: tuple[Reason, ...]) -> str:
 def run_name(run: str, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
     """Return the name of a run, e.g. ``run 3``, or the beginning of its id if its number is unknown."""
     return f"run {numbers[run]}" if run in numbers else f"run {one_line(run)[:8]}"
+
+
+def run_duration(run: RunRecord, now: float) -> str:
+    """Return how long a run took, or has taken so far; empty if nobody knows."""
+    seconds = run.seconds(now)
+    return "" if seconds is None else duration(seconds)
 
 
 def verdict_words(verdict: Verdict) -> str:
