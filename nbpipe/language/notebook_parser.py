@@ -80,7 +80,7 @@ def parse_cells(cells: Sequence[Cell], more_settings: Mapping[str, tuple[str, ..
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     return ParsedNotebook(
         tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors),
-        garbled | _words_of_broken_cells(declaring, wrong),        _broken_cells(ordinary, shared.errors), doubtful, effects,
+        garbled | _words_of_broken_cells(declaring, wrong), _broken_cells(ordinary, shared.errors), doubtful, effects,
     )  # fmt: skip
 
 
