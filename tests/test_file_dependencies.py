@@ -68,15 +68,20 @@ WRITES = (
     "Path('f.csv').open('w')", "(Path('.') / 'f.csv').touch()", "open(os.path.join('.', 'f.csv'), 'a')", "save(df)",
     "p = 'f.csv'\ndf.write_parquet(p)", "open(NAME, 'w')", "open(f'{STEM}.csv', 'wb')", "shutil.copy('other', 'f.csv')",
     "os.replace('other.tmp', 'f.csv')", "open(given, 'w')", "pd.ExcelWriter('f.csv')", "sqlite3.connect('f.csv')",
+    "!echo 1 > f.csv", "!wget -q -O f.csv http://x/y", "subprocess.run('sort a >> f.csv', shell=True)",
+    "!cp a.csv f.csv",
+    "get_ipython().run_cell_magic('bash', '', 'touch f.csv')",
 )  # fmt: skip
 READS = (
     "pd.read_csv('f.csv')", "pd.read_csv(filepath_or_buffer='f.csv')", "np.load('f.csv')", "open('f.csv')",
     "open(NAME, 'rb')",
     "Path('f.csv').read_text()", "(Path('.') / 'f.csv').open()", "joblib.load('f.csv')", "Image.open('f.csv')",
     "plt.imread('./f.csv')", "pl.scan_csv('f.csv')", "open(given)", "shutil.move('f.csv', 'g.csv')", "fetch()",
+    "os.path.exists('f.csv')", "Path('f.csv').is_file()", "open('f.csv', 'a')", "os.popen('cat f.csv')",
 )  # fmt: skip
 SHARED = (
-    "import os, shutil, sqlite3\nimport numpy as np\nimport pandas as pd\nimport joblib, torch\nimport polars as pl\n"
+    "import os, shutil, sqlite3, subprocess\nimport numpy as np\nimport pandas as pd\nimport joblib, torch\n"
+    "import polars as pl\n"
     "from pathlib import Path\nfrom PIL import Image\nimport matplotlib.pyplot as plt\nNAME = 'f.csv'\nSTEM = 'f'\n"
     "def save(df): df.to_csv(NAME)\ndef fetch(): return pd.read_csv('f.csv')"
 )
@@ -94,6 +99,22 @@ def test_every_way_to_read_a_file_counts(reading: str):
     write = "%%step a -o df\ndf = 1\nopen('f.csv', 'w')"
     errors, _ = joined(GIVEN, SHARED, write, f"%%step b -o k\nk = {reading}")
     assert len(errors) == 1
+
+
+def test_numpy_adds_a_suffix_to_a_name_without_one():
+    write = "%%step a -o x\nx = 1\nnp.save('f', x)"
+    assert len(joined("import numpy as np", write, "%%step b -o k\nk = np.load('f.npy')")[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "write", ["open('f.csv', 'w')", "!echo 1 > f.csv", "%%writefile f.csv\n1", "pd.DataFrame().to_csv('f.csv')"]
+)
+def test_a_file_that_an_ordinary_cell_writes_for_a_step_is_told(write: str):
+    for reader in ("%%step b -o k\nk = open('f.csv').read()", "%%step b -i f=./f.csv -o k\nk = f.read_text()"):
+        told = [each.message for each in read("import pandas as pd", write, reader).warnings]
+        assert told == ["cell 2 writes `f.csv`, which `b` reads: no step writes it anew"]
+        assert read("import pandas as pd", reader, write).warnings == ()
+        assert read("import pandas as pd", f"#| shared\n{write}", reader).warnings == ()
 
 
 def test_what_is_no_file_is_no_finding():

@@ -106,6 +106,15 @@ def test_what_json_would_change_is_pickled_with_a_visible_note(tmp_path, value):
     assert (type(value), value) == (type(back), back)
 
 
+def test_a_list_that_is_held_twice_is_still_one_list(tmp_path):
+    row = [0]
+    first = again([row, row], tmp_path)
+    first[0].append(1)
+    assert first == [[0, 1], [0, 1]]
+    both = again({"a": {"k": row}, "b": row}, tmp_path)
+    assert both["a"]["k"] is both["b"]
+
+
 def test_deep_and_circular_values_are_no_json(tmp_path):
     ring: list[Any] = []
     ring.append(ring)

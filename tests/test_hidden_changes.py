@@ -84,6 +84,18 @@ def test_a_change_in_the_middle_of_a_step_counts():
     assert len(told(LOAD, "%%step use -i df -o n\nn = 0", "df['y'] = 1", "%%step use --append\nn += len(df)")) == 1
 
 
+@pytest.mark.parametrize(
+    "change", ["n = 5", "for n in range(3): pass", "del n", "rows.append(2)", "more = rows\nmore.clear()", "import n",
+               "%%step b -o n\nn = 7", "%%step b -o k\nrows = k = 1"],
+)  # fmt: skip
+def test_a_change_between_the_cells_of_a_step_of_what_it_has_bound_counts(change: str):
+    first, last = "%%step a -o x\nn = 1\nrows = [n]", "%%step a --append\nx = n + len(rows)"
+    assert len(told(first, change, last)) == 1
+    assert told(first, change, "%%step a --append\nn, rows = 1, []\nx = n") == []
+    assert told(first, "m = n + len(rows)", last) == []
+    assert len(told(f"{first}\nx = n, rows", "x = 1", "%%step a --append\nk = 1")) == 1
+
+
 def test_readers_of_one_change_are_told_together():
     messages = told(LOAD, "df['y'] = 1", USE, "%%step more -i df -o z\nz = len(df)")
     assert messages == ["cell 2 changes `df`, an output of `load`, which `use` and `more` get unchanged"]

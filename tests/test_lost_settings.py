@@ -55,3 +55,10 @@ def test_a_setting_between_the_cells_of_a_step_is_told(setting: str, use: str):
     assert between == [f"`{setting}` stands between the cells of `a`, which does not get it"]
     assert told(setting, "%%step a -o x\nx = 1", f"%%step a --append -o y\ny = {use}") == []
     assert told("%%step a -o x\nx = 1", f"%%step a --append -o y\ny = {use}", setting) == []
+
+
+def test_an_assignment_to_what_a_call_returns_is_a_setting():
+    first = "%%step a -o x\nimport decimal\ndecimal.getcontext().prec = 5\nx = 1"
+    assert told(first, "%%step b -o y\nimport decimal\ny = decimal.Decimal(1) / 3") == [
+        "step `a` sets `decimal.getcontext().prec`, which `b` does not get"
+    ]

@@ -146,6 +146,13 @@ def test_values_bring_the_libraries_of_their_makers(make, take, reached):
     assert bool(settings_of(code)) == reached
 
 
+def test_names_of_a_star_import_use_its_module():
+    assert settings_of(
+        code_of("from decimal import *\ngetcontext().prec = 5", "%%step s -o x\nx = str(Decimal(1) / 3)")
+    ) == ["getcontext().prec = 5"]
+    assert settings_of(code_of("from numpy import *\nset_printoptions(precision=2)", "%%step s -o x\nx = [1]")) == []
+
+
 def test_settings_keep_the_order_of_the_notebook_among_imports_and_definitions():
     code = code_of(
         "import os\nos.environ['MODE'] = 'x'\nimport numpy as np",

@@ -257,21 +257,26 @@ _JSON_DIGITS = 4000
 def _is_plain(value: Any) -> bool:
     """Return whether JSON preserves this value with its types (our reader supports NaN and infinities)."""
     try:
-        return _plain(value)
+        return _plain(value, set())
     except RecursionError:
         return False
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: Any, seen: set[int]) -> bool:
     kind = type(value)
     if kind is str:
         return not any("\ud800" <= character <= "\udfff" for character in value)
     if kind is int:
         return bool(value.bit_length() < _JSON_DIGITS * 3)
+    if kind in (list, dict):
+        # JSON writes a list that is held twice as two lists.
+        if id(value) in seen:
+            return False
+        seen.add(id(value))
     if kind is list:
-        return all(_plain(item) for item in value)
+        return all(_plain(item, seen) for item in value)
     if kind is dict:
-        return all(type(key) is str and _plain(key) and _plain(item) for key, item in value.items())
+        return all(type(key) is str and _plain(key, seen) and _plain(item, seen) for key, item in value.items())
     return kind in _JSON_TYPES
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nbpipe.language.ast_nodes import children
 from nbpipe.language.callables import dotted_name
+from nbpipe.language.shell_files import shell_files
 
 _PATH_ARGUMENTS = frozenset(
     {"path", "path_or_buf", "fname", "filename", "file", "filepath", "filepath_or_buffer", "io", "excel_writer",
@@ -23,13 +24,31 @@ _WRITING = frozenset(
      "write_html", "ExcelWriter", "save_model", "save_file", "save_npz", "write", "PdfPages"}
 )  # fmt: skip
 _WRITING_PREFIXES = ("to_", "write_", "sink_")
-_OF_PATHS = {"read_text": False, "read_bytes": False, "write_text": True, "write_bytes": True, "touch": True}
+_OF_PATHS = {"read_text": False, "read_bytes": False, "write_text": True, "write_bytes": True, "touch": True,
+             "exists": False, "is_file": False, "stat": False}  # fmt: skip
 _OPENING = frozenset({"open", "File", "ZipFile", "TarFile"})
 _MOVING = frozenset(
     {"shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.move", "os.rename", "os.replace", "os.link"}
 )
+# A file that is looked for is read: whether it is there matters.
+_LOOKING = frozenset({"os.path.exists", "os.path.isfile", "os.path.getmtime", "os.stat", "exists", "isfile"})
+# numpy adds these suffixes to names without them.
+_SUFFIXED = {"save": ".npy", "savez": ".npz", "savez_compressed": ".npz"}
+_SHELL = ("system", "getoutput", "run_cell_magic", "popen", "Popen", "run", "call", "check_call", "check_output")
 _CALLED = frozenset(
-    {*_READING, *_WRITING, *_OF_PATHS, *_OPENING, "connect", *(name.rpartition(".")[2] for name in _MOVING)}
+    {
+        *_SHELL,
+        "exists",
+        "isfile",
+        "getmtime",
+        "stat",
+        *_READING,
+        *_WRITING,
+        *_OF_PATHS,
+        *_OPENING,
+        "connect",
+        *(name.rpartition(".")[2] for name in _MOVING),
+    }
 )
 _OTHERS = ("Image.open", "webbrowser.open", "os.open", "urllib.request.urlopen")
 
@@ -145,6 +164,9 @@ def _joined(parts: list[str | None], separator: str) -> str | None:
 
 
 def _called(node: ast.Call, known: Mapping[str, str]) -> Iterator[FileReference]:
+    for text, writes in shell_files(node):
+        if path := normal_path(text):
+            yield FileReference(path, writes, node, None)
     name = dotted_name(node.func)
     last = name.rpartition(".")[2]
     owner = node.func.value if isinstance(node.func, ast.Attribute) else None
@@ -153,6 +175,8 @@ def _called(node: ast.Call, known: Mapping[str, str]) -> Iterator[FileReference]
         yield from _reference(node.args[1], known, writes=True)
     elif last in _OPENING and name not in _OTHERS:
         yield from _opened(node, owner, known)
+    elif name in _LOOKING:
+        yield from _argument(node, known, writes=False)
     elif last in _OF_PATHS and owner is not None:
         yield from _reference(owner, known, writes=_OF_PATHS[last])
     elif name == "Image.open" or last in _READING or last.startswith(_READING_PREFIXES):
@@ -160,6 +184,8 @@ def _called(node: ast.Call, known: Mapping[str, str]) -> Iterator[FileReference]
     elif last == "connect" and name.startswith(("sqlite3.", "duckdb.")):
         yield from _argument(node, known, writes=False)
         yield from _argument(node, known, writes=True)
+    elif last in _SUFFIXED and name.partition(".")[0] in ("np", "numpy"):
+        yield from _suffixed(node, known, _SUFFIXED[last])
     elif last in _WRITING or last.startswith(_WRITING_PREFIXES):
         yield from _argument(node, known, writes=True)
 
@@ -174,10 +200,20 @@ def _opened(node: ast.Call, owner: ast.expr | None, known: Mapping[str, str]) ->
     for argument in arguments[:1]:
         if argument is None:
             continue
-        if "r" in mode or "+" in mode:
+        # What is appended to is kept.
+        if any(letter in mode for letter in "ra+"):
             yield from _reference(argument, known, writes=False)
         if any(letter in mode for letter in "wax+"):
             yield from _reference(argument, known, writes=True)
+
+
+def _suffixed(node: ast.Call, known: Mapping[str, str], suffix: str) -> Iterator[FileReference]:
+    """Yield the file that numpy writes, under the name that it gives it."""
+    for argument in node.args[:1]:
+        text = path_text(argument, known)
+        if text is not None and not text.endswith((suffix, "/")):
+            yield FileReference(posixpath.normpath(text + suffix), writes=True, node=argument, literal=None)
+        yield from _reference(argument, known, writes=True)
 
 
 def _argument(node: ast.Call, known: Mapping[str, str], *, writes: bool) -> Iterator[FileReference]:

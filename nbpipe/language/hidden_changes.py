@@ -18,6 +18,7 @@ from operator import itemgetter
 from nbpipe.errors import BadPipeline, Refused, SourceLocation
 from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
+from nbpipe.language.name_analysis import name_usage
 from nbpipe.language.name_state import NameState
 from nbpipe.language.normal_form import normal_form_of
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins
@@ -66,6 +67,14 @@ class _Event:
         return SourceLocation(self.cell, getattr(self.node, "lineno", None), step=self.step or None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What the cells of a step read so far have bound, by name, and how many changes there were until then."""
+
+    count: int = 0
+    names: Mapping[str, Origins] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Walk:
     """The state of the kernel after the cells read so far: what names hold, and what has changed since."""
@@ -81,6 +90,7 @@ class _Walk:
     done: dict[str, int] = field(default_factory=dict)
     holds: dict[Origin, Origins] = field(default_factory=dict)
     roots: dict[str, Origins] = field(default_factory=dict)
+    own: dict[str, _Own] = field(default_factory=dict)
     count: int = 0
     findings: dict[tuple[str, str, int], dict[str, None]] = field(default_factory=dict)
     reported: dict[tuple[str, str, int], _Event] = field(default_factory=dict)
@@ -123,6 +133,8 @@ class _Walk:
                 self._hand_in(step, item)
         seeded = {origin[1] for origin in self.events if origin[0] == "random"}
         body = self.analyses[step.name].trees[at].body
+        if at:
+            self._check_own(step, body)
         flow = ObjectFlow(self.callables, self.state, place=f"{step.name}.{at}", shown=body[-1] if body else None)
         flow.run(body)
         for library in sorted(flow.draws & seeded):
@@ -133,6 +145,9 @@ class _Walk:
         self._log(flow, step.name, piece.cell, lines, defines=False)
         if at == len(step.pieces) - 1:
             self._finish(step, flow)
+            return
+        bound = {name for name, _ in flow.rebinds} | self.own.get(step.name, _Own()).names.keys()
+        self.own[step.name] = _Own(self.count, {name: self.state.names.get(name, NOTHING) for name in bound})
 
     def _hand_in(self, step: Step, item: Input) -> None:
         maker = self.maker(step, item)
@@ -210,6 +225,18 @@ class _Walk:
         if not isinstance(source, StepOutput) or source.step is None or not event.step:
             return False
         return self.steps[event.step].output(source.output) is not None
+
+    def _check_own(self, step: Step, body: Sequence[ast.stmt]) -> None:
+        """Check what a cell of a step reads that cells above it have bound: other cells may stand between them."""
+        own, used = self.own[step.name], name_usage(body)
+        read = used.needs | ({output.name for output in step.outputs} - used.binds)
+        for name in sorted(read & own.names.keys()):
+            events = [event for origin in sorted(own.names[name]) for event in self.events.get(origin, ())
+                      if event.number > own.count]  # fmt: skip
+            last = self.bound.get(name)
+            if last is not None and last.step != step.name:
+                events.append(last)
+            self._found(step, f"own:{name}", events)
 
     def _check_definitions(self, step: Step) -> None:
         code = self.analyses[step.name].code
@@ -380,6 +407,10 @@ def _warning(walk: _Walk, what: str, readers: list[str], event: _Event) -> Pipel
         )
         return PipelineWarning(CODE, message, f"Change it in {listed}, too, or write paths that do not depend on it.",
                                event.place)  # fmt: skip
+    if kind == "own":
+        message = f"{event.who} {event.verb} `{name}` between the cells of {listed}, which does not see that"
+        hint = f"Make the change in a cell of {listed} (`--append`), or use another name."
+        return PipelineWarning(CODE, message, hint, event.place)
     if kind == "builtin":
         message = f"{event.who} {event.verb} `{name}`, which {listed} {get} as Python defines it"
         hint = "Use another name there: in steps, built-in names are those of Python."

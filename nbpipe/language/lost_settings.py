@@ -61,7 +61,10 @@ def _own_settings(draft: StepDraft, scope: NotebookScope) -> Iterator[OwnSetting
 
 
 def _may_set(statement: ast.stmt) -> bool:
-    """Return whether a statement is a call, but none that changes an object in place: such changes are told as such."""
+    """Return whether a statement calls something, but not whether it changes a named object: that is told as such."""
+    if isinstance(statement, ast.Assign):
+        return any(isinstance(target, ast.Attribute) and isinstance(target.value, ast.Call)
+                   for target in statement.targets)  # fmt: skip
     call = statement.value if isinstance(statement, ast.Expr) else None
     return isinstance(call, ast.Call) and not (isinstance(call.func, ast.Attribute) and call.func.attr in MUTATORS)
 

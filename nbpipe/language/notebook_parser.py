@@ -12,6 +12,7 @@ from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Ref
 from nbpipe.language.conditions import condition_names
 from nbpipe.language.definitions import AnalysedDefinition, is_local, is_shared
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults
+from nbpipe.language.files_outside_steps import written_outside_warnings
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
 from nbpipe.language.hidden_execution import execution_warnings
 from nbpipe.language.ipython_syntax import parse_cell
@@ -73,13 +74,14 @@ def parse_cells(
     order = {cell.number: place for place, cell in reversed(list(enumerate(cells)))}
     changed = changed_elsewhere(order, analyses, shared, parameters)
     errors += changed.errors
-    unread = garbled | _words_of_broken_cells(declaring, wrong)
-    code = _code(analyses, changed, StepFiles.of(shared, parameters))
+    files = StepFiles.of(shared, parameters)
+    code = _code(analyses, changed, files)
+    effects += written_outside_warnings(steps, code, files.written_outside(shared, ordinary), order)
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
-    broken = _broken_cells(ordinary, shared.errors)
     return ParsedNotebook(
-        tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors), unread, broken, doubtful, effects
-    )
+        tuple(steps), parameters, code, injected, defaults, unbound, tuple(errors),
+        garbled | _words_of_broken_cells(declaring, wrong), _broken_cells(ordinary, shared.errors), doubtful, effects,
+    )  # fmt: skip
 
 
 def _execution_warnings(kinds: Iterable[tuple[str, Cell]], steps: Iterable[Step]) -> tuple[PipelineWarning, ...]:

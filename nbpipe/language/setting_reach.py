@@ -110,7 +110,9 @@ def _own_libraries(draft: StepDraft, scope: NotebookScope) -> frozenset[str]:
     always = scope.shared.always
     # A magic or another program may look at whatever the process has set.
     shell = ["subprocess"] if draft.runs_scripts else []
-    return libraries_used([*draft.modules(always), *shell], draft.identifiers(always))
+    # Names that nothing else binds are those of star imports.
+    stars = [module for item in scope.shared.stars for module in item.modules] if draft.needs.missing else []
+    return libraries_used([*draft.modules(always), *shell, *stars], draft.identifiers(always))
 
 
 def _handles_values(draft: StepDraft, names: QualifiedNames) -> bool:

@@ -6,13 +6,13 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nbpipe.errors import SourceLocation
+from nbpipe.errors import Refused, SourceLocation
 from nbpipe.language.definitions import SharedDefinitions
 from nbpipe.language.file_references import FileReference, assigned_paths, file_references, may_use_files
-from nbpipe.language.ipython_syntax import is_plain
+from nbpipe.language.ipython_syntax import is_plain, parse_cell
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
-from nbpipe.model import FileUse, Parameter, StepCell
+from nbpipe.model import Cell, FileUse, Parameter, StepCell
 
 
 @dataclass(slots=True)
@@ -51,6 +51,17 @@ class StepFiles:
             used += [_use(reference, piece, step.name) for reference in references]
         return tuple(_not_own(dict.fromkeys(used)))
 
+    def written_outside(self, shared: SharedDefinitions, ordinary: Iterable[Cell]) -> list[FileUse]:
+        """Return the files that ordinary cells write, except those that are shared whole."""
+        loose = {cell.number: [] if cell.whole else list(cell.loose) for cell in shared.cells}
+        loose |= {cell.number: _of_magic(cell) for cell in ordinary if cell.number not in loose}
+        return [
+            FileUse(reference.path, writes=True, place=SourceLocation(number, reference.node.lineno))
+            for number, statements in loose.items()
+            for reference in file_references(statements, assigned_paths(statements, self.known))
+            if reference.writes
+        ]
+
     def _of_function(self, name: str) -> Iterator[FileUse]:
         if name not in self._functions:
             return
@@ -61,6 +72,16 @@ class StepFiles:
             self._found[name] = file_references([function], known)
         for reference in self._found[name]:
             yield FileUse(reference.path, reference.writes, SourceLocation(cell, reference.node.lineno))
+
+
+def _of_magic(cell: Cell) -> list[ast.stmt]:
+    """Return the call of a cell's magic, if it has one."""
+    if not cell.source.lstrip().startswith("%%"):
+        return []
+    try:
+        return parse_cell(cell.source, SourceLocation(cell.number)).body
+    except (Refused, RecursionError):
+        return []
 
 
 def _use(reference: FileReference, piece: StepCell, step: str) -> FileUse:

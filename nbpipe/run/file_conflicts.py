@@ -9,6 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nbpipe.model import ExecutionRecord, Failure, FailureKind, Observation, ObservationKind
 from nbpipe.planning.reachability import ancestors
@@ -48,12 +49,12 @@ class FileConflicts:
         ended = _Ended(record.id, record.step, record.position, now)
         for path in read:
             self._readers[path].append(ended)
-        for path in written:
+        for path in _with_folders(written):
             self._writers[path].append(ended)
 
     def may_concern(self, written: Iterable[str]) -> bool:
         """Return whether an execution that wrote these files can be in a conflict at all: most runs write none."""
-        return bool(self._writers) or any(path in self._readers for path in written)
+        return bool(self._writers) or any(path in self._readers for path in _with_folders(written))
 
     def find(
         self,
@@ -80,7 +81,7 @@ class FileConflicts:
     ) -> FileConflict | None:
         """Return the conflict of an execution that wrote files which steps below it have read before."""
         first, outdated = None, dict[str, str]()
-        for path in sorted(set(written) & self._readers.keys()):
+        for path in sorted(_with_folders(written) & self._readers.keys()):
             for reader in self._readers[path]:
                 if reader.id not in above and reader.id != record.id and reader.position > record.position:
                     first = first or _failure(path, record.step, reader.step)
@@ -89,8 +90,16 @@ class FileConflicts:
 
 
 def paths_read(observed: Iterable[Observation], declared: Iterable[str]) -> set[str]:
-    """Return the files that a step has read, declared or not."""
-    return {item.name for item in observed if item.kind is ObservationKind.READ} | set(map(os.path.normpath, declared))
+    """Return the files that a step has read, declared or not, or looked for; listed folders end with a slash."""
+    paths = {item.name for item in observed if item.kind in (ObservationKind.READ, ObservationKind.PROBED)}
+    paths |= {f"{item.name}/" for item in observed if item.kind is ObservationKind.LISTED}
+    return paths | set(map(os.path.normpath, declared))
+
+
+def _with_folders(written: Iterable[str]) -> set[str]:
+    """Return these files and, each with a slash, the folders whose listings they may change."""
+    paths = set(written)
+    return paths | {f"{Path(path).parent}/" for path in paths}
 
 
 def _failure(path: str, writer: str, reader: str) -> Failure:
