@@ -133,7 +133,8 @@ class _Walk:
                 self._hand_in(step, item)
         seeded = {origin[1] for origin in self.events if origin[0] == "random"}
         body = self.analyses[step.name].trees[at].body
-        if at:
+        # A continuation may stand above the cell that it continues.
+        if step.name in self.own:
             self._check_own(step, body)
         flow = ObjectFlow(self.callables, self.state, place=f"{step.name}.{at}", shown=body[-1] if body else None)
         flow.run(body)

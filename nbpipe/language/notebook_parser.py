@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
@@ -68,8 +68,7 @@ def parse_cells(
     refused = _refused(kinds, parameters) | garbled
     scope = NotebookScope(shared, by_name, _makers(steps), refused=refused)
     analyses, effects = _analyses(kinds, steps, scope, cache)
-    for step in steps:
-        errors += [*_parameter_errors(step, {**dict.fromkeys(refused), **by_name}), *analyses[step.name].errors]
+    errors += _step_errors(steps, {**dict.fromkeys(refused), **by_name}, analyses)
     unbound = {name: analysed.unbound for name, analysed in analyses.items() if analysed.unbound}
     order = {cell.number: place for place, cell in reversed(list(enumerate(cells)))}
     changed = changed_elsewhere(order, analyses, shared, parameters)
@@ -297,6 +296,14 @@ def _continue(declared: StepDeclaration, steps: dict[str, Step], errors: list[Re
         outputs=(*step.outputs, *declared.outputs),
         pieces=(*step.pieces, StepCell(declared.place.cell or 0, declared.body)),
     )
+
+
+def _step_errors(
+    steps: Iterable[Step], parameters: Mapping[str, Parameter | None], analyses: Mapping[str, StepAnalysis]
+) -> Iterator[Refused]:
+    for step in steps:
+        yield from _parameter_errors(step, parameters)
+        yield from analyses[step.name].errors
 
 
 def _parameter_errors(step: Step, parameters: Mapping[str, Parameter | None]) -> list[Refused]:
