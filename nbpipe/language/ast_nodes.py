@@ -1,9 +1,11 @@
-"""Children of syntax tree nodes: as ``ast.iter_child_nodes``, in half the time, because every plan walks all code."""
+"""The nodes below syntax tree nodes: as in ``ast``, in less time, because every plan walks all code."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+_KEPT = "_nodes_below"
 
 # A node's context follows from its position.
 FIELDS: Mapping[type[ast.AST], tuple[str, ...]] = {
@@ -23,3 +25,19 @@ def children(node: ast.AST) -> list[ast.AST]:
         elif isinstance(value, list):
             below += [item for item in value if isinstance(item, ast.AST)]
     return below
+
+
+def every_node(node: ast.AST) -> Sequence[ast.AST]:
+    """Return a node and all below it, as ``ast.walk`` does.
+
+    They are kept with the node, as several analyses look at all of them; it must not be changed afterwards.
+    """
+    known: Sequence[ast.AST] | None = node.__dict__.get(_KEPT)
+    if known is not None:
+        return known
+    nodes = [node]
+    # The list grows while it is gone through.
+    for each in nodes:
+        nodes += children(each)
+    node.__dict__[_KEPT] = nodes
+    return nodes

@@ -16,6 +16,7 @@ from functools import partial
 from operator import itemgetter
 
 from nbpipe.errors import BadPipeline, Refused, SourceLocation
+from nbpipe.language.ast_nodes import every_node
 from nbpipe.language.callables import Callables
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
 from nbpipe.language.name_analysis import name_usage
@@ -266,7 +267,7 @@ class _Walk:
     def _check_process(self, step: Step, body: Sequence[ast.stmt]) -> None:
         """Check what one process has once: its folder, its built-in names, and modules that the step imports itself."""
         self._found(step, ":".join(FOLDER), self.events.get(FOLDER, ()))
-        nodes = [node for statement in body for node in ast.walk(statement)]
+        nodes = [node for statement in body for node in every_node(statement)]
         roots = {
             root for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for root in imported_roots(node)
         }

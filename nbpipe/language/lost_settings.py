@@ -52,6 +52,8 @@ def lost_setting_warnings(
 
 
 def _own_settings(draft: StepDraft, scope: NotebookScope) -> Iterator[OwnSetting]:
+    if not any(map(_may_set, draft.body)):
+        return
     reader = SettingReader(scope.shared.names.inside(draft.body), scope.shared.more_settings)
     for piece, tree in zip(draft.step.pieces, draft.trees, strict=False):
         for statement in tree.body:

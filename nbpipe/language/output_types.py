@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 from nbpipe.errors import BadPipeline
+from nbpipe.language.ast_nodes import every_node
 from nbpipe.model import Output, Step
 
 _EVIDENT: Mapping[type[ast.expr], str] = {
@@ -57,10 +58,11 @@ def _takes(output: Output, kind: str) -> bool:
 def _evident_type(name: str, statements: list[ast.stmt]) -> str:
     """Return the type of the only value that a name is bound to; empty if that is not evident."""
     values = [value for statement in statements if (value := _assigned(name, statement)) is not None]
-    if len(values) != 1 or sum(_bindings(name, statement) for statement in statements) != 1:
+    if len(values) != 1:
         return ""
     value = values[0]
-    return type(value.value).__name__ if isinstance(value, ast.Constant) else _EVIDENT.get(type(value), "")
+    kind = type(value.value).__name__ if isinstance(value, ast.Constant) else _EVIDENT.get(type(value), "")
+    return kind if kind and sum(_bindings(name, statement) for statement in statements) == 1 else ""
 
 
 def _assigned(name: str, statement: ast.stmt) -> ast.expr | None:
@@ -76,7 +78,7 @@ def _assigned(name: str, statement: ast.stmt) -> ast.expr | None:
 def _bindings(name: str, statement: ast.stmt) -> int:
     """Count everything in a statement that may bind a name; a name in a text counts as one, too."""
     count = 0
-    for node in ast.walk(statement):
+    for node in every_node(statement):
         if isinstance(node, ast.Name):
             count += node.id == name and not isinstance(node.ctx, ast.Load)
         elif isinstance(node, ast.AugAssign):

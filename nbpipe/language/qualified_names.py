@@ -7,6 +7,8 @@ import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from nbpipe.language.ast_nodes import every_node
+
 _DEPTH = 20
 _BUILTIN_NAMES = frozenset(dir(builtins))
 
@@ -66,7 +68,7 @@ class QualifiedNames:
 
     def inside(self, body: list[ast.stmt]) -> QualifiedNames:
         """Return the names as seen by code that has further imports of its own."""
-        own = [each for statement in body for node in ast.walk(statement) for each in _imported(node)]
+        own = [each for statement in body for node in every_node(statement) for each in _imported(node)]
         return replace(self, imports={**self.imports, **dict(own)}) if own else self
 
 

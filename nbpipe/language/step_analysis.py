@@ -399,8 +399,7 @@ def _code(
     if reads_itself:
         normal = _raw(_numbered(text) for text in texts)
     else:
-        plain = all(is_plain(text) for text in texts)
-        normal = code.form.normal if plain else _raw(_body(text) for text in texts)
+        normal = code.form.normal if code.plain else _raw(_body(text) for text in texts)
     return StepCode(
         parameters=tuple(sorted(needs.parameters)),
         definitions=tuple(_as_written(item.definition) if reads_itself else item.definition for item in shared),

@@ -70,13 +70,13 @@ def kind_of(value: ast.AST, callables: Callables, kinds: Mapping[str, Kind]) -> 
 
 def keeps_state(function: Function) -> bool:
     """Return whether a function returns another one that changes variables of its own."""
+    inner = [each for each in function.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if not inner:
+        return False
     own = {node.id for node in outside_functions_of(function) if isinstance(node, ast.Name)} | {
         *positional_parameters(function.args)
     }
-    return any(
-        isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and _changes_enclosing(inner, own)
-        for inner in function.body
-    )
+    return any(_changes_enclosing(each, own) for each in inner)
 
 
 def outside_functions_of(function: Function) -> list[ast.AST]:
