@@ -25,6 +25,7 @@ from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NbpipeError, Refusals, Refused, SourceLocation
 from nbpipe.execution.attempt.runtime_bundle import write_bundle
 from nbpipe.verbs.table import VERBS
+from nbpipe.workspace.context import WorkspaceContext
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "nbpipe"
@@ -318,6 +319,21 @@ def test_pure_floors_have_no_effects(floor):
     }
 
     assert (found, opened) == (set(), set())
+
+
+def test_faces_do_not_reach_past_the_workspace():
+    """What they need of its history, stores and caches is a method of the workspace or of one of its services."""
+    faces = tuple(f"nbpipe.{name}" for name in ("cli", "magics", "papermill_engine", "runner", "verbs", "widget"))
+    reached = {
+        (module, ast.unparse(node))
+        for module, tree in TREES.items()
+        if module.startswith(faces)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in dir(WorkspaceContext)
+        if ast.unparse(node.value).endswith(".context")
+    }
+
+    assert reached == set()
 
 
 def calls(tree: ast.AST) -> set[str]:

@@ -425,6 +425,15 @@ def test_a_notebook_without_ids_with_equal_names_of_steps_is_another_one(project
     assert {step.reasons[0].component for step in report.steps if step.status is not Status.REUSED} == {"first run"}
 
 
+def test_what_papermill_has_written_beside_it_is_no_rival_of_a_renamed_notebook(project):
+    output = copy_of(project, "out.ipynb")
+    document = json.loads(output.path.read_text())
+    document["metadata"]["papermill"] = {"input_path": "work.ipynb", "output_path": "out.ipynb"}
+    output.path.write_text(json.dumps(document))
+
+    assert renamed(project, "b.ipynb").notes() == ["b.ipynb is work.ipynb, moved or renamed: its history continues"]
+
+
 def test_two_notebooks_that_swap_their_names_say_so_once(project):
     other = Project(project.folder, "other.ipynb", ("%%step plot -o p:json\np = 1",))
     write_notebook(other.path, other.cells)

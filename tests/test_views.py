@@ -268,6 +268,7 @@ def test_a_followed_attempt_begins_before_it_prints():
 
 def test_nobody_knows_how_long_something_lost_took():
     """It ends when somebody finds it, which may be days later."""
+    assert dataclasses.replace(RUN, ended=RUN.started - 60).seconds(2000.0) == 0.0
     run, lost = dataclasses.replace(RUN, status=Status.LOST), step(status=Status.LOST, seconds=0.0)
 
     assert run_rows([run], 2000.0)[0][2] == ""

@@ -30,12 +30,16 @@ _JSON_TYPE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class NotebookFile:
-    """A parsed notebook file: its code cells, numbered among all cells from 1, and the kernelspec's name, if any."""
+    """A parsed notebook file: its code cells, numbered among all cells from 1, and the kernelspec's name, if any.
+
+    ``is_output`` says that papermill has written it under this name, by executing another one.
+    """
 
     path: Path
     cells: tuple[Cell, ...]
     kernel: str | None
     language: str | None = None
+    is_output: bool = False
 
 
 def read_notebook(path: Path) -> NotebookFile:
@@ -52,7 +56,15 @@ def read_notebook(path: Path) -> NotebookFile:
     metadata = document.get("metadata")
     spec = metadata.get("kernelspec") if isinstance(metadata, dict) else None
     spec = spec if isinstance(spec, dict) else {}
-    return NotebookFile(path, code_cells, _text(spec.get("name")), _text(spec.get("language")))
+    return NotebookFile(
+        path, code_cells, _text(spec.get("name")), _text(spec.get("language")), _is_output(path, metadata)
+    )
+
+
+def _is_output(path: Path, metadata: object) -> bool:
+    record = metadata.get("papermill") if isinstance(metadata, dict) else None
+    names = (record.get("input_path"), record.get("output_path")) if isinstance(record, dict) else ()
+    return [Path(name).name == path.name for name in names if isinstance(name, str)] == [False, True]
 
 
 def _text(value: object) -> str | None:

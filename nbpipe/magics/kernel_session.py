@@ -110,7 +110,7 @@ class KernelSession:
             if self._workspace is not None:
                 return self._workspace
             opened = _in_place(self._readable)
-            if opened is not None and opened.context.distrust and is_trusted(opened.layout.root):
+            if opened is not None and not opened.is_trusted and is_trusted(opened.layout.root):
                 opened.close()
                 opened = None
             self._readable = opened or Workspace.read(self.base)
@@ -216,7 +216,7 @@ class KernelSession:
         return report
 
     def _bind(self, request: PipelineRequest, report: RunReport) -> None:
-        self.workspace.context.digests.flush()
+        self.workspace.write_digests()
         for code in request.reading.code.values():
             share_classes(self.shell.user_ns, definition_digests(code))
         for step in report.steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from nbpipe.model.declarations import Cell, PipelineWarning
 
@@ -57,13 +58,22 @@ class Proposal:
     notes: tuple[PipelineWarning, ...]
 
 
+class ComparisonResult(StrEnum):
+    """How an output of a pipeline compares with the value of the plain run; one that varies does so in each run."""
+
+    EQUAL = "equal"
+    DIFFERS = "differs"
+    VARIES = "varies"
+    NOT_COMPARED = "not compared"
+
+
 @dataclass(frozen=True, slots=True)
 class ComparedValue:
-    """An output of a step compared with the plain run; ``result`` is equal, differs, varies or not compared."""
+    """An output of a step compared with the plain run."""
 
     step: str
     output: str
-    result: str
+    result: ComparisonResult
     detail: str = ""
 
 
@@ -85,4 +95,4 @@ class PipelineComparison:
     @property
     def differs(self) -> bool:
         """Return whether a value differs, or a step fails in one of the two only."""
-        return bool(self.one_sided) or any(value.result == "differs" for value in self.values)
+        return bool(self.one_sided) or any(value.result is ComparisonResult.DIFFERS for value in self.values)

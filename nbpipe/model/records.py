@@ -61,7 +61,8 @@ class RunRecord:
         """Return how long the run took, or has taken so far; None if it was lost, since nobody saw it end."""
         if self.status is Status.LOST:
             return None
-        return (now if self.ended is None else self.ended) - self.started
+        # A clock may be set back.
+        return max((now if self.ended is None else self.ended) - self.started, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

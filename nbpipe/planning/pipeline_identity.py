@@ -18,11 +18,15 @@ _SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class NotebookTraits:
-    """What identifies a notebook: its path in the workspace, the ids of its cells, the names of its steps."""
+    """What identifies a notebook: its path in the workspace, the ids of its cells, the names of its steps.
+
+    ``is_output`` says that it was written by executing another one, with whose cells it is no rival of that.
+    """
 
     notebook: str
     cells: frozenset[str]
     steps: frozenset[str]
+    is_output: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def identify(
     ]
     missing = [other for other in alike if not exists(other.notebook)]
     if len(missing) == 1:
-        alike_too = {other.notebook for other in strangers() if _alike(other, missing[0])}
+        alike_too = {other.notebook for other in strangers() if not other.is_output and _alike(other, missing[0])}
         rivals = sorted(alike_too - {traits.notebook})
         if not rivals:
             moved = replace(missing[0], notebook=traits.notebook, cells=traits.cells, steps=traits.steps)

@@ -185,7 +185,7 @@ class RunnerService:
             self._reply(Reply(ReplyKind.BEGAN, run.record.id, warnings=run.warnings))
 
         with Workspace.open(submission.request.base, submission.root) as workspace:
-            workspace.context.environ = submission.environ
+            workspace.use_environment(submission.environ)
             execute_run(
                 workspace, submission.request, submission.run_options,
                 lambda _update: active.started.set(), self._cluster.lease,

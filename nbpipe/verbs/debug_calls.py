@@ -23,6 +23,6 @@ def debug(invocation: Invocation, caller: Caller) -> DebugResponse:
     """Return the inputs, parameters and code of a step in the newest run that executed or reused it."""
     # Raises an error if the notebook cannot be read.
     caller.cells()
-    caller.workspace.context.require_trust()
+    caller.workspace.require_trust()
     step_context = context_in_run(caller.workspace, caller.notebook, invocation[options.STEP])
     return DebugResponse(step_context, invocation[options.LOCALS])

@@ -44,7 +44,7 @@ def pull(invocation: Invocation, caller: Caller) -> PullResponse:
     artifact = caller.workspace.results.output(caller.notebook, output)
     path = caller.target(artifact, invocation[options.TARGET])
     if path is None:
-        caller.workspace.context.require_trust()
+        caller.workspace.require_trust()
     else:
         caller.workspace.results.pull(caller.notebook, output, path)
     return PullResponse(output, artifact, path)

@@ -22,4 +22,4 @@ def follow(caller: Caller, run: RunRecord) -> None:
         if update.is_over:
             return
         time.sleep(_PAUSE)
-        caller.workspace.context.recover()
+        caller.workspace.recover()

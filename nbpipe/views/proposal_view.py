@@ -7,7 +7,7 @@ from difflib import unified_diff
 from typing import Any
 
 from nbpipe.model import Cell
-from nbpipe.model.proposals import CellEdits, PipelineComparison, Proposal, ProposedStep
+from nbpipe.model.proposals import CellEdits, ComparisonResult, PipelineComparison, Proposal, ProposedStep
 from nbpipe.views.dag_layout import layout
 from nbpipe.views.graph_svg import alt_text, data_uri, still_svg
 from nbpipe.views.html import Html, element
@@ -82,9 +82,7 @@ def comparison_lines(comparison: PipelineComparison) -> list[str]:
     if comparison.ran_again:
         told.append(f"a second run did not reuse: {', '.join(comparison.ran_again)}")
     results = [value.result for value in comparison.values]
-    counts = [
-        f"{results.count(word)} {word}" for word in ("equal", "differs", "varies", "not compared") if word in results
-    ]
+    counts = [f"{results.count(word)} {word}" for word in ComparisonResult if word in results]
     return [*told, f"compared with the plain run: {', '.join(counts) or 'nothing'}"]
 
 

@@ -33,10 +33,12 @@ def notebooks_below(folder: Path, suffix: str) -> Iterator[Path]:
 def read_traits(path: Path, place: str) -> NotebookTraits:
     """Return the traits of a notebook at this place in its workspace; an unreadable one has none."""
     try:
-        cells: Collection[Cell] = read_notebook(path).cells
+        notebook = read_notebook(path)
     except Refused:
-        cells = ()
-    return NotebookTraits(place, identities(place, cells), _step_names(cells))
+        return NotebookTraits(place, frozenset(), frozenset())
+    return NotebookTraits(
+        place, identities(place, notebook.cells), _step_names(notebook.cells), is_output=notebook.is_output
+    )
 
 
 def _step_names(cells: Collection[Cell]) -> frozenset[str]:

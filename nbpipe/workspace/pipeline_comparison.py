@@ -12,7 +12,7 @@ from nbpipe.compute import worker_entry_points
 from nbpipe.data import private_directory
 from nbpipe.entry_points import load_entry_point
 from nbpipe.model import Artifact, Cell, ExecutionRecord, Status
-from nbpipe.model.proposals import ComparedValue, PipelineComparison, ProposedStep
+from nbpipe.model.proposals import ComparedValue, ComparisonResult, PipelineComparison, ProposedStep
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.submission import RunOptions
@@ -78,7 +78,7 @@ def compare_with_plain_run(
                 if step.name in records
             }
             plain_run = _plain_run(request, plain, questions)
-            if "differs" in [result for each in plain_run.answers for _, _, result, _ in each]:
+            if ComparisonResult.DIFFERS in [result for each in plain_run.answers for _, _, result, _ in each]:
                 # The time, or random numbers without a seed.
                 plain_run = _plain_run(request, plain, questions)
     finally:
@@ -127,8 +127,8 @@ def _plain_run(request: PipelineRequest, plain: Sequence[Cell], questions: Mappi
 
 def _compared(records: Mapping[str, ExecutionRecord], plain_run: Any) -> Iterator[ComparedValue]:
     answers = {(step, name): (result, detail) for each in plain_run.answers for step, name, result, detail in each}
-    missing = ("not compared", "the notebook's plain run did not get there")
+    missing = (ComparisonResult.NOT_COMPARED, "the notebook's plain run did not get there")
     for record in records.values():
         for artifact in record.artifacts:
             result, detail = answers.get((record.step, artifact.name), missing)
-            yield ComparedValue(record.step, artifact.name, result, detail)
+            yield ComparedValue(record.step, artifact.name, ComparisonResult(result), detail)

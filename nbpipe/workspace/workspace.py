@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -124,11 +125,32 @@ class Workspace:
         """Return the time, in seconds since the epoch."""
         return self.context.clock()
 
+    @property
+    def is_trusted(self) -> bool:
+        """Return whether this user made or accepted the workspace."""
+        return not self.context.distrust
+
+    def require_trust(self) -> None:
+        """Raise WorkspaceUntrusted if nothing may be loaded from the workspace."""
+        self.context.require_trust()
+
+    def recover(self) -> None:
+        """End the runs that dead processes have left behind."""
+        self.context.recover()
+
+    def use_environment(self, environ: Mapping[str, str]) -> None:
+        """Take environment variables from here instead of from this process."""
+        self.context.environ = environ
+
+    def write_digests(self) -> None:
+        """Write the digests of files that were computed since the last time."""
+        self.context.digests.flush()
+
     def close(self) -> None:
         """Write cached digests, which are computed again if they cannot be written, and close the history."""
         try:
             with contextlib.suppress(HistoryOutOfReach):
-                self.context.digests.flush()
+                self.write_digests()
         finally:
             self.context.history.close()
 
