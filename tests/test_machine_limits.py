@@ -52,6 +52,17 @@ def test_too_few_open_files_are_named_with_the_command_that_raises_them(folder):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+def test_too_little_address_space_is_named_and_nothing_waits_for_ever(folder):
+    shell = 'ulimit -v 600000; exec "$@"'
+    done = run(folder, "bash", "-c", shell, "bash")
+
+    assert done.returncode == 3
+    assert "a process may have only 585 MiB of address space here" in done.stderr
+    assert "ulimit -v unlimited" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.kernel
 @pytest.mark.cluster
 @pytest.mark.slow

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from scripted_executor import Bench, Fail, by_code
 from test_reuse_lookup import flip
 
 from nbpipe.codec import gunzip_text
-from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError
+from nbpipe.errors import HistoryDamaged, HistoryOutOfReach, NbpipeError, StoreOutOfReach
 from nbpipe.history.attempts import RunChanges
 from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.rebuild_archive import archive_text, read_archived_result
@@ -186,6 +188,35 @@ def test_a_number_that_leaves_no_room_for_the_next_one_is_mended(bench, change, 
     assert verify(bench).is_intact
 
 
+@pytest.fixture
+def impatient():
+    """End a test that waits for ever."""
+
+    def ended(*_: object) -> None:
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, ended)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_is_not_waited_for_but_mended(bench, impatient, make):
+    files = sorted(path for path in (bench.folder / ".nbpipe" / "runs").rglob("*") if path.is_file())
+    assert files
+    for path in files:
+        path.unlink()
+        make(path)
+    assert not verify(bench).is_intact
+    assert verify(bench, repair=True).is_intact
+    bench.run()
+    for path in files:
+        assert not path.is_fifo() or path.name not in ("record.json.gz", "run.json")
+    assert verify(bench).is_intact
+
+
 def test_a_result_that_was_not_offered_is_not_offered_after_a_repair(bench):
     """NOSTORE is kept too: nobody may reuse afterwards what nobody might reuse before."""
     (bench.folder / "data.txt").write_text("one")
@@ -268,6 +299,17 @@ def test_a_digest_that_is_none_is_told_and_the_step_runs(bench):
 
     assert bench.run() == ["use"]
     assert "has an invalid record" in (bench.step("use").reasons[0].now or "")
+
+
+@pytest.mark.parametrize("change", ["digest = '../..'", "digest = ''", "basename = '../../../x'", "basename = ''"])
+def test_a_name_that_no_object_has_is_told_by_who_copies_it(bench, tmp_path, change):
+    with closing(sqlite3.connect(database(bench))) as connection, connection:
+        connection.execute("UPDATE outputs SET " + change)  # noqa: S608  # ours
+    with Workspace.open(bench.folder) as workspace, pytest.raises(StoreOutOfReach, match="as none is named"):
+        workspace.results.pull(str(bench.folder / bench.notebook), "use.b", tmp_path / "x")
+    assert not verify(bench).is_intact
+    assert verify(bench, repair=True).is_intact
+    assert bench.run() == []
 
 
 def test_the_command_tells_by_its_exit_code_and_its_json(bench):

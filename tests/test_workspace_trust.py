@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -19,7 +20,7 @@ from scripted_executor import Bench
 
 from nbpipe.cli import main
 from nbpipe.cli.command import outcome
-from nbpipe.errors import WorkspaceUntrusted
+from nbpipe.errors import StoreOutOfReach, WorkspaceUntrusted
 from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
@@ -27,6 +28,7 @@ from nbpipe.language.parsed_notebook_codec import encode_notebook
 from nbpipe.resolve import parse_cache, user_key
 from nbpipe.resolve.found_workspace import look_up_workspace
 from nbpipe.resolve.workspace_layout import find_workspace
+from nbpipe.resolve.workspace_trust import accept
 from nbpipe.workspace import Workspace, request_for
 from nbpipe.workspace.trust import trust_workspace
 
@@ -154,6 +156,16 @@ def test_whatever_stands_where_the_marks_belong_is_no_obstacle(stranger, make):
     make(stranger / ".nbpipe" / "trusted")
     trust_workspace(stranger)
     assert ran_again(stranger) == []
+
+
+def test_a_mark_that_cannot_be_written_is_told(stranger):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))
+    try:
+        with pytest.raises(StoreOutOfReach, match="mark cannot be written"):
+            accept(stranger / ".nbpipe")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def committed(folder: Path, *paths: str) -> None:

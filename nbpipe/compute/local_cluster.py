@@ -76,6 +76,7 @@ def start(slots: int, tries: int = 3) -> LocalCluster:
     as when its worker was killed, after some tries.
     """
     machine_limits.raise_open_files()
+    machine_limits.require_address_space()
     private_directory.sweep()
     try:
         return _start(slots)

@@ -11,6 +11,8 @@ from nbpipe.errors import ClusterOutOfReach
 _OPEN_FILES = 1024
 # Dask, the worker and the first kernels take some sixty; each step that runs takes a few more.
 _FEWEST_OPEN_FILES = 128
+# With less, threads of Dask and the worker cannot begin, and some wait for others for ever.
+_LEAST_ADDRESS_SPACE = 1 << 30
 _SEMAPHORES = "/dev/shm"  # noqa: S108  # where the system has them; nothing is written there by name
 _OF_SEMAPHORES = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOSYS)
 
@@ -27,6 +29,17 @@ def raise_open_files() -> None:
             f"Raise the limit: ulimit -n {_OPEN_FILES}",
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def require_address_space() -> None:
+    """Raise ClusterOutOfReach if a process may have too little address space for the threads of a cluster."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY and soft < _LEAST_ADDRESS_SPACE:
+        raise ClusterOutOfReach(
+            f"a process may have only {soft >> 20} MiB of address space here, and running steps takes "
+            f"{_LEAST_ADDRESS_SPACE >> 20} MiB or more",
+            "Raise the limit: ulimit -v unlimited. To limit a step, use `memory: 2GiB`.",
+        )
 
 
 def limit_behind(error: BaseException) -> ClusterOutOfReach | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbpipe.codec import decode, encode_sparse
+from nbpipe.data.regular_file import read_regular
 from nbpipe.model import Outcome, Status
 
 NAME = "manifest.json"
@@ -28,7 +29,7 @@ def manifest_text(outcome: Outcome, run: str, step: str) -> str:
 def read_manifest(directory: Path, attempt: str, token: int) -> Outcome | None:
     """Return the outcome of a success in an attempt's directory; None if there is none, or another attempt's."""
     try:
-        outcome = decode((directory / NAME).read_bytes(), AttemptManifest).outcome
+        outcome = decode(read_regular(directory / NAME), AttemptManifest).outcome
     except (OSError, ValueError):
         return None
     return outcome if (outcome.attempt, outcome.token, outcome.status) == (attempt, token, Status.SUCCEEDED) else None

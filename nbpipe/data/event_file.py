@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nbpipe.codec import convert
+from nbpipe.data.regular_file import open_regular
 from nbpipe.model import MetricPoint, MetricsLogged, StepEvent, StepEventKind
 
 NAME = "events.jsonl"
@@ -36,7 +37,7 @@ class PieceReader:
         one event that says so, with the number of the last of them.
         """
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 file.seek(self._end)
                 self._remember(file.read())
                 first = bisect_right(self._numbers, after)

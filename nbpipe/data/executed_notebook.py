@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.data.digests import bytes_digest
+from nbpipe.data.regular_file import read_regular
 from nbpipe.errors import StoreOutOfReach
 
 
@@ -33,7 +34,7 @@ def damage_of_executed(path: Path, digest: str) -> str | None:
 
 def _checked(path: Path, digest: str | None) -> tuple[str | None, dict[str, Any]]:
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except IsADirectoryError:
         return "is a folder", {}
     if digest is None or digest not in ("", bytes_digest(content)):

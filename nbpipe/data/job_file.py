@@ -13,6 +13,7 @@ from typing import Any
 
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.data.atomic_file import create_file
+from nbpipe.data.regular_file import read_regular
 from nbpipe.data.run_texts import FOLDER, RunTexts
 from nbpipe.model import DefinitionSource, FrozenModule, Job, JobInput, JobOutput
 
@@ -68,7 +69,7 @@ def write_job(job: Job) -> Path:
 
 def read_job(directory: Path) -> JobFile:
     """Return the job in an attempt's directory; raise OSError or ValueError if it cannot be read."""
-    return decode((directory / NAME).read_bytes(), JobFile)
+    return decode(read_regular(directory / NAME), JobFile)
 
 
 def module_source(directory: Path, module: ModuleReference) -> str:

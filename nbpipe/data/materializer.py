@@ -5,11 +5,12 @@ Nothing else knows the locations of datastores, so a workspace may be moved, cop
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from nbpipe.errors import StoreOutOfReach
+from nbpipe.errors import REPAIR, StoreOutOfReach
 from nbpipe.model import ObjectReference
 
 
@@ -35,13 +36,14 @@ class Materializer:
     def locate(self, reference: ObjectReference) -> Path:
         """Return the local path to read an object from, whether it exists or not.
 
-        Raise StoreOutOfReach if its datastore is unknown.
+        Raise StoreOutOfReach if its datastore is unknown, ValueError for a reference that names no object.
         """
         return self._datastore(reference).locate(reference)
 
     def path(self, reference: ObjectReference) -> Path:
         """Return the local path of an object; raise StoreOutOfReach if it is missing or its datastore unknown."""
-        path = self.locate(reference)
+        with _named(reference):
+            path = self.locate(reference)
         try:
             path.stat()
         except OSError as error:
@@ -52,7 +54,9 @@ class Materializer:
 
     def url(self, reference: ObjectReference) -> str:
         """Return an object's address as fsspec reads it; raise StoreOutOfReach if its datastore is unknown."""
-        return self._datastore(reference).url(reference)
+        datastore = self._datastore(reference)
+        with _named(reference):
+            return datastore.url(reference)
 
     def _datastore(self, reference: ObjectReference) -> Datastore:
         datastore = self._datastores.get(reference.store)
@@ -63,3 +67,12 @@ class Materializer:
             )
             raise StoreOutOfReach(message, f"It knows: {names}.")
         return datastore
+
+
+@contextmanager
+def _named(reference: ObjectReference) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        message = f"a record names an object of the datastore `{reference.store}` as none is named: {error}"
+        raise StoreOutOfReach(message, REPAIR) from error

@@ -23,6 +23,7 @@ from typing import Any
 
 from nbpipe.data import formats
 from nbpipe.data.atomic_file import create_file
+from nbpipe.data.regular_file import read_regular
 
 FOLDER = "postmortem"
 _INDEX = "frame.json"
@@ -138,7 +139,7 @@ def read_postmortem(folder: Path) -> Postmortem | None:
     """Return the postmortem in an attempt's folder, or None."""
     place = folder / FOLDER
     try:
-        index = json.loads((place / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
+        index = json.loads(read_regular(place / _INDEX).decode("utf-8", "surrogatepass"))
         values = {name: _value(place, entry) for name, entry in index["values"].items()}
         return Postmortem(index["function"], index["line"], values)
     except (OSError, ValueError, LookupError, TypeError):
@@ -148,7 +149,7 @@ def read_postmortem(folder: Path) -> Postmortem | None:
 def names_kept(folder: Path) -> tuple[str, ...]:
     """Return the names that were kept in an attempt's folder, without their values."""
     try:
-        index = json.loads((folder / FOLDER / _INDEX).read_bytes().decode("utf-8", "surrogatepass"))
+        index = json.loads(read_regular(folder / FOLDER / _INDEX).decode("utf-8", "surrogatepass"))
         return tuple(index["values"])
     except (OSError, ValueError, LookupError, TypeError):
         return ()

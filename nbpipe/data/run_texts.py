@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.digests import bytes_digest, short_digest
+from nbpipe.data.regular_file import read_regular
 from nbpipe.permissions import make_folder
 
 # Never the name of a step's folder.
@@ -34,4 +35,4 @@ class RunTexts:
 
     def get(self, name: str) -> str:
         """Return a stored text; raise OSError if it is missing."""
-        return (self.run / FOLDER / name).read_bytes().decode("utf-8", "surrogatepass")
+        return read_regular(self.run / FOLDER / name).decode("utf-8", "surrogatepass")

@@ -17,6 +17,7 @@ from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.executed_notebook import damage_of_document
 from nbpipe.data.materializer import Materializer
 from nbpipe.data.notebook_widgets import show_widgets
+from nbpipe.data.regular_file import read_regular
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.model import DISPLAY, Artifact
 
@@ -48,7 +49,7 @@ def read_display(materializer: Materializer, artifact: Artifact) -> dict[str, An
     if damage is not None:
         raise StoreOutOfReach(damage, "--force runs the step again.")
     try:
-        document: dict[str, Any] = json.loads(Path(materializer.path(artifact.reference)).read_bytes())
+        document: dict[str, Any] = json.loads(read_regular(Path(materializer.path(artifact.reference))))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreOutOfReach(f"what the step displayed cannot be read: {error}") from error
     damage = damage_of_document(document)

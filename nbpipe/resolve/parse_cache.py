@@ -18,6 +18,7 @@ from pathlib import Path
 from nbpipe import errors, language, model
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.digests import bytes_digest, short_digest
+from nbpipe.data.regular_file import read_regular
 from nbpipe.entry_points import load_entry_point
 from nbpipe.language.parsed_notebook import ParsedNotebook
 from nbpipe.language.parsed_notebook_codec import decode_notebook, encode_notebook
@@ -84,7 +85,7 @@ def _is_ours(folder: Path) -> bool:
 
 def _recall(path: Path, name: str | None) -> ParsedNotebook | None:
     try:
-        head, _, text = path.read_bytes().partition(b"\n") if name is not None else (b"", b"", b"")
+        head, _, text = read_regular(path).partition(b"\n") if name is not None else (b"", b"", b"")
         return decode_notebook(text.decode("ascii")) if head.decode("ascii") == _head(name or "", text) else None
     except (OSError, ValueError, RecursionError):
         return None

@@ -16,6 +16,7 @@ from nbpipe import language
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.digests import bytes_digest, short_digest
+from nbpipe.data.regular_file import read_regular
 from nbpipe.language.notebook_file import NotebookFile, is_text_notebook, read_notebook
 from nbpipe.model import Cell
 from nbpipe.permissions import make_folder
@@ -43,7 +44,7 @@ def read_cached_notebook(path: Path, folder: Path, *, keep: bool) -> NotebookFil
         return read_notebook(path)
     place = folder / f"{short_digest(bytes_digest(os.fsencode(os.path.relpath(path, folder))), 32)}.cells.json"
     with suppress(OSError, ValueError, RecursionError):
-        found = decode(place.read_bytes(), _Entry)
+        found = decode(read_regular(place), _Entry)
         if found.key == key:
             cells = tuple(Cell(number, source, id_, frozenset(tags)) for number, source, id_, tags in found.cells)
             return NotebookFile(path, cells, found.kernel, found.language)

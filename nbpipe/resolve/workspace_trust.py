@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from nbpipe.data.atomic_file import write_file
+from nbpipe.errors import StoreOutOfReach
 from nbpipe.permissions import close_to_all, is_shared_with_us, make_folder, owner_of
 from nbpipe.resolve.git import is_tracked
 from nbpipe.resolve.user_key import user_key
@@ -115,11 +116,18 @@ def mark_new(root: Path) -> None:
 
 
 def accept(root: Path) -> tuple[Objection, ...]:
-    """Mark a workspace as accepted by this user, whatever was to be said against it, and return that."""
+    """Mark a workspace as accepted by this user, whatever was to be said against it, and return that.
+
+    Raise StoreOutOfReach if the mark cannot be written.
+    """
     reasons = objections(root)
-    close_to_all(root)
     before = _valid_mark(root) or _Mark(secrets.token_hex(16))
-    _write(root, _Mark(before.id, before.accepted | set(reasons) - {Objection.UNMARKED, Objection.OPEN_TO_ALL}))
+    try:
+        close_to_all(root)
+        _write(root, _Mark(before.id, before.accepted | set(reasons) - {Objection.UNMARKED, Objection.OPEN_TO_ALL}))
+    except OSError as error:
+        message = f"the workspace {root} cannot be accepted: its mark cannot be written: {error.strerror}"
+        raise StoreOutOfReach(message, "Check that there is space, and that you may write to the workspace.") from error
     return reasons
 
 

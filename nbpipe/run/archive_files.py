@@ -17,6 +17,7 @@ from nbpipe.codec import decode, encode_sparse, gunzip_text, gzip_text
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.attempt_manifest import NAME as MANIFEST
 from nbpipe.data.attempt_manifest import read_manifest
+from nbpipe.data.regular_file import read_regular
 from nbpipe.data.run_texts import RunTexts
 from nbpipe.history.rebuild_archive import (
     ArchivedResult,
@@ -114,7 +115,7 @@ def keep_result(layout: WorkspaceLayout, result: ArchivedResult) -> None:
 def read_submitted(layout: WorkspaceLayout, attempt: AttemptRecord) -> SubmittedAttempt | None:
     """Return the record of a submitted attempt; None if it cannot be read."""
     try:
-        submitted = decode((layout.path(attempt.directory) / _SUBMITTED).read_bytes(), SubmittedAttempt)
+        submitted = decode(read_regular(layout.path(attempt.directory) / _SUBMITTED), SubmittedAttempt)
         return replace(submitted, result=_with_own_texts(layout, submitted.result))
     except (OSError, ValueError):
         return None
@@ -127,7 +128,7 @@ def archived_results(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedRe
         if not os.path.lexists(path):
             continue
         try:
-            result = read_archived_result(gunzip_text(path.read_bytes()))
+            result = read_archived_result(gunzip_text(read_regular(path)))
         except (OSError, ValueError) as error:
             yield path, f"is not a kept result: {error}"
             continue
@@ -147,7 +148,7 @@ def run_files(layout: WorkspaceLayout) -> Iterator[tuple[Path, ArchivedRun | str
     """Yield every archived run of a workspace with its file, or the reason why it cannot be read."""
     for path in sorted(layout.runs.glob(f"*/{_RUN}")):
         try:
-            record = read_archived_run(path.read_text(encoding="utf-8"))
+            record = read_archived_run(read_regular(path).decode("utf-8"))
         except (OSError, ValueError) as error:
             yield path, f"is not a kept run: {error}"
         else:

@@ -14,6 +14,7 @@ from typing import Any
 from nbpipe.data import attempt_manifest, job_file
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.digests import bytes_digest
+from nbpipe.data.regular_file import open_regular, read_regular
 from nbpipe.model import Job, Outcome
 from nbpipe.permissions import make_folder
 
@@ -98,7 +99,7 @@ class AttemptDirectory:
 
     def log_tail(self) -> str:
         """Return the end of what the kernel process wrote outside of its cells."""
-        with contextlib.suppress(OSError), self.log.open("rb") as log:
+        with contextlib.suppress(OSError), open_regular(self.log) as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             return log.read().decode("utf-8", "replace").strip()
         return ""
@@ -106,7 +107,7 @@ class AttemptDirectory:
     def notebook_digest(self) -> str:
         """Return the digest of the executed notebook; empty if there is none."""
         try:
-            return bytes_digest(self.notebook.read_bytes())
+            return bytes_digest(read_regular(self.notebook))
         except OSError:
             return ""
 
@@ -124,7 +125,8 @@ class AttemptDirectory:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        payload = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        payload = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError):
+        # The author's code may put anything there.
         return {}
     return payload if isinstance(payload, dict) else {}
