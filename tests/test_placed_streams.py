@@ -161,3 +161,13 @@ def test_what_a_cell_does_to_its_kernel_ends_the_step_with_a_word(tmp_path, code
     assert outcome.failure is not None
     assert (outcome.failure.kind, bool(outcome.failure.message)) == (kind, True)
     assert outcome.seconds < 10
+
+
+@pytest.mark.parametrize(
+    "code", ["del builtins.len", "builtins.isinstance = builtins.print = None",
+             "for name in ('len', 'type', 'hasattr', 'Exception', 'open'):\n    delattr(builtins, name)"],
+)  # fmt: skip
+@pytest.mark.usefixtures("kernels")
+def test_a_step_that_spoils_built_in_functions_ends_and_keeps_its_outputs(tmp_path, code: str):
+    outcome, _ = run(tmp_path, f"import builtins\nbuiltins.mine = 3\n{code}", "x = mine")
+    assert (outcome.status, outcome.failure) == (Status.SUCCEEDED, None)

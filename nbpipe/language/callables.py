@@ -24,12 +24,14 @@ class _Class:
 class Callables:
     """Functions and classes by name.
 
-    ``imported`` are the full names of what imports bind, ``effects`` what calls change, ``kinds`` those of objects.
+    ``imported`` are the full names of what imports bind, ``effects`` what calls change, ``kinds`` those of objects,
+    ``made`` those of what calls return.
     """
 
     imported: dict[str, str] = field(default_factory=dict)
     effects: dict[int, Any] = field(default_factory=dict)
     kinds: dict[Any, Any] = field(default_factory=dict)
+    made: dict[int, Any] = field(default_factory=dict)
     _functions: dict[str, Function] = field(default_factory=dict)
     _classes: dict[str, _Class] = field(default_factory=dict)
 

@@ -230,7 +230,7 @@ class _Walk:
 
     def _check_own(self, step: Step, body: Sequence[ast.stmt]) -> None:
         """Check what a cell of a step reads that cells above it have bound: other cells may stand between them."""
-        own, used = self.own[step.name], name_usage(body)
+        own, used = self.own.get(step.name, _Own()), name_usage(body)
         read = used.needs | ({output.name for output in step.outputs} - used.binds)
         for name in sorted(read & own.names.keys()):
             events = [event for origin in sorted(own.names[name]) for event in self.events.get(origin, ())
@@ -267,6 +267,10 @@ class _Walk:
     def _check_process(self, step: Step, body: Sequence[ast.stmt]) -> None:
         """Check what one process has once: its folder, its built-in names, and modules that the step imports itself."""
         self._found(step, ":".join(FOLDER), self.events.get(FOLDER, ()))
+        changed = {root for kind, root in self.events if kind == "module"}
+        rebound = self.bound.keys() & _BUILTINS & self.analyses[step.name].identifiers
+        if not changed and not rebound:
+            return
         nodes = [node for statement in body for node in every_node(statement)]
         roots = {
             root for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for root in imported_roots(node)
@@ -277,8 +281,8 @@ class _Walk:
             self._found(step, f"module:{root}", events)
         stored = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
         own = stored.union(item.name for item in step.inputs)
-        read = {node.id for node in nodes if isinstance(node, ast.Name) and node.id in _BUILTINS} - own
-        for name in sorted(read & self.bound.keys()):
+        read = {node.id for node in nodes if isinstance(node, ast.Name) and node.id in rebound} - own
+        for name in sorted(read):
             if not self.bound[name].defines:
                 self._found(step, f"builtin:{name}", [self.bound[name]])
 

@@ -58,7 +58,10 @@ def kind_of(value: ast.AST, callables: Callables, kinds: Mapping[str, Kind]) -> 
     name = dotted_name(value.func)
     function = callables.function(name)
     if function is not None:
-        return _made_by(function, callables)
+        if id(function) not in callables.made:
+            callables.made[id(function)] = _made_by(function, callables)
+        known: Kind | None = callables.made[id(function)]
+        return known
     root, _, last = name.rpartition(".")
     if last in _CONSUMED or (last in _CONSUMED_CLASSES and root):
         return Kind.CONSUMED

@@ -26,6 +26,7 @@ from nbpipe.data.atomic_file import write_file
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.data.notebook_definitions import HERE, Source, main_namespace
 from nbpipe.execution.kernel_runtime import frozen_modules, step_api, tqdm_hook
+from nbpipe.execution.kernel_runtime.builtins_guard import keep_builtins
 from nbpipe.execution.kernel_runtime.input_watch import InputWatch
 from nbpipe.execution.kernel_runtime.traceback_filter import filter_tracebacks
 from nbpipe.execution.observation import step_observer
@@ -396,6 +397,7 @@ def _watch_shell() -> None:
         return
     _HOOKS["shell"] = shell
     filter_tracebacks(shell)
+    keep_builtins(shell)
     shell.events.register("post_run_cell", _note_definitions)
     shell.events.register("post_run_cell", _record_error)
     shell.events.register("post_run_cell", _show_newest_records)
