@@ -156,9 +156,9 @@ class ValueFlow(ABC):
             return self._owner_of(value) if value.attr in MUTATORS else NOTHING
         if not isinstance(value, ast.Call):
             return NOTHING
-        given = kept_arguments(value, self.callables)
-        return NOTHING.union(*(self._origins_of(node.id) for each in given for node in ast.walk(each)
-                               if isinstance(node, ast.Name)))  # fmt: skip
+        named = {node.id for each in kept_arguments(value, self.callables) for node in ast.walk(each)
+                 if isinstance(node, ast.Name) and node.id not in self.callables.imported}  # fmt: skip
+        return NOTHING.union(*map(self._origins_of, sorted(named)))
 
     def _bind(self, target: ast.AST, origins: Origins, node: ast.AST) -> None:
         if isinstance(target, ast.Name):
