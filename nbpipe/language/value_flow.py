@@ -156,8 +156,9 @@ class ValueFlow(ABC):
             return self._owner_of(value) if value.attr in MUTATORS else NOTHING
         if not isinstance(value, ast.Call):
             return NOTHING
-        named = {node.id for each in kept_arguments(value, self.callables) for node in ast.walk(each)
-                 if isinstance(node, ast.Name) and node.id not in self.callables.imported}  # fmt: skip
+        nodes = [node for each in kept_arguments(value, self.callables) for node in ast.walk(each)]
+        called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+        named = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
         return NOTHING.union(*map(self._origins_of, sorted(named)))
 
     def _bind(self, target: ast.AST, origins: Origins, node: ast.AST) -> None:
