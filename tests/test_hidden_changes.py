@@ -313,6 +313,13 @@ def test_what_only_looks_at_an_object_is_not_told(harmless: str):
     assert told(defined, "%%step make -o v\nv = load()", harmless, "%%step use -i v -o n\nn = len(v)") == []
 
 
+def test_an_estimator_made_of_others_changes_no_module():
+    imports = "from sklearn.pipeline import make_pipeline\nfrom sklearn.linear_model import Ridge, Lasso"
+    own = "class Own:\n    def fit(self, x):\n        self.x = x"
+    make = "%%step a -o m\nm = make_pipeline(Own(), Ridge())\nm.fit(1, 2)"
+    assert told(imports, own, make, "%%step b -o n\nn = make_pipeline(Own(), Lasso()).fit(1, 2)") == []
+
+
 def test_a_method_of_which_nothing_is_known_may_change_its_object():
     assert told(
         "%%step make -o v\nimport lib\nv = lib.load()", "v.refresh()\n1", "%%step use -i v -o n\nn = len(v)"

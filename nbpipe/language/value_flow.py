@@ -156,9 +156,10 @@ class ValueFlow(ABC):
             return self._owner_of(value) if value.attr in MUTATORS else NOTHING
         if not isinstance(value, ast.Call):
             return NOTHING
-        given = kept_arguments(value, self.callables)
-        return NOTHING.union(*(self._origins_of(node.id) for each in given for node in ast.walk(each)
-                               if isinstance(node, ast.Name)))  # fmt: skip
+        nodes = [node for each in kept_arguments(value, self.callables) for node in ast.walk(each)]
+        called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+        named = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
+        return NOTHING.union(*map(self._origins_of, sorted(named)))
 
     def _bind(self, target: ast.AST, origins: Origins, node: ast.AST) -> None:
         if isinstance(target, ast.Name):
