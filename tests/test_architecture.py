@@ -69,7 +69,7 @@ ALLOWED_CALLS = {
 FACES_OF_OTHERS = ("nbpipe.execution", "nbpipe.magics", "nbpipe.papermill_engine")
 
 # Loaded by its name when a cluster starts, and by its worker process.
-CLUSTER_ONLY = ("nbpipe.compute.private_nodes",)
+CLUSTER_ONLY = ("nbpipe.compute.httpless_nodes",)
 
 ENTRY_POINT = re.compile(r"nbpipe(\.\w+)+:\w+")
 

@@ -41,7 +41,7 @@ from nbpipe.model import (
     RunChanged,
     RunEvent,
     RunGrown,
-    RunPicture,
+    RunSnapshot,
     Status,
 )
 
@@ -101,7 +101,7 @@ class RunsModel(RuleBasedStateMachine):
         super().__init__()
         self.folder = TemporaryDirectory()
         self.history = History.open(Path(self.folder.name) / "history.db")
-        self.pictures: dict[str, RunPicture] = {}
+        self.pictures: dict[str, RunSnapshot] = {}
         self.current: dict[tuple[str, str], str] = {}
         self.executions: list[ExecutionRecord] = []
         self.attempts: list[AttemptRecord] = []
@@ -117,7 +117,7 @@ class RunsModel(RuleBasedStateMachine):
     def begin(self, owner: str) -> None:
         run = f"r{len(self.pictures)}"
         begin(self.history, run, owner=owner, now=self.tick())
-        self.pictures[run] = RunPicture()
+        self.pictures[run] = RunSnapshot()
 
     @precondition(lambda self: self.pictures)
     @rule(data=st.data(), step=STEPS)
@@ -198,7 +198,7 @@ class RunsModel(RuleBasedStateMachine):
             picture.take(self.history.log.read(run, picture.after))
             self.same(run, picture)
 
-    def same(self, run: str, picture: RunPicture) -> None:
+    def same(self, run: str, picture: RunSnapshot) -> None:
         """Compare how a run stands by its log with how it stands by the tables, and by the model."""
         kept = self.history.runs.get(run)
         assert kept is not None
@@ -221,7 +221,7 @@ class RunsModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for run in self.pictures:
-            anew = RunPicture()
+            anew = RunSnapshot()
             anew.take(self.history.log.read(run))
             self.same(run, anew)
         assert InspectionRepository(self.history.database).damage() == []
@@ -292,7 +292,7 @@ def test_what_a_picture_keeps_of_numbers_does_not_grow_with_them(history):
         points = tuple(MetricPoint("loss", float(-n if n % 2 else n), n, 1.0, n) for n in ordinals)
         points = (*points[:-1], points[-1]._replace(value=float("nan"))) if part == 1 else points
         history.attempts.record("x", RunChanges(entries=[MetricsLogged("x", "a", "t", part + 1, points)]), 3.0)
-    picture = RunPicture()
+    picture = RunSnapshot()
     picture.take(history.log.read("x"))
 
     assert picture.metrics == {"t": {"loss": MetricSummary(15_000, -1.0, 15_000.0, -14_999.0, 15_000.0)}}
@@ -346,7 +346,7 @@ def test_readers_that_come_back_miss_nothing_and_see_nothing_twice(long, batches
 
 @given(cuts=st.lists(st.integers(0, 60), max_size=5))
 def test_a_picture_takes_each_entry_once_though_some_are_handed_in_twice(long, cuts):
-    whole, picture = RunPicture(), RunPicture()
+    whole, picture = RunSnapshot(), RunSnapshot()
     whole.take(long.log.read("x"))
 
     for cut in cuts:
@@ -357,7 +357,7 @@ def test_a_picture_takes_each_entry_once_though_some_are_handed_in_twice(long, c
 
 
 def test_a_picture_refuses_to_go_on_where_an_entry_is_missing(long):
-    picture = RunPicture()
+    picture = RunSnapshot()
     picture.take(long.log.read("x", 0, 3))
 
     with pytest.raises(ValueError, match="entry 4 of the run's log is missing: entry 6"):

@@ -33,7 +33,7 @@ from nbpipe.history.rebuild_archive import (
 )
 from nbpipe.history.results import ReuseEntry
 from nbpipe.history.store import History
-from nbpipe.model import GitState, Observation, ObservationKind, PipelineRecord, RunPicture, Status
+from nbpipe.model import GitState, Observation, ObservationKind, PipelineRecord, RunSnapshot, Status
 
 OBSERVED = (Observation(ObservationKind.READ, "f.csv", "blake3:1"),)
 
@@ -111,7 +111,7 @@ def test_a_lost_history_is_made_again(lost, anew):
 def test_what_was_restored_is_told_by_the_log(lost, anew):
     ArchiveRepository(anew.database).restore(archived_results(lost), archived_runs(lost))
 
-    picture = RunPicture()
+    picture = RunSnapshot()
     picture.take(anew.log.read("x"))
 
     assert (picture.status, picture.ended) == (Status.SUCCEEDED, 110.0)
@@ -188,7 +188,7 @@ def test_of_two_executions_of_a_step_in_a_run_the_newest_is_current(anew):
     assert [each.id for each in anew.executions.of_run("r")] == ["r/a3"]
     assert anew.executions.find_output(pipeline().id, "a", "df") == artifact(content="3")
     assert sorted(each.id for each in anew.executions.all_of_run("r")) == ["r/a1", "r/a2", "r/a3"]
-    picture = RunPicture()
+    picture = RunSnapshot()
     picture.take(anew.log.read("r"))
     assert [each.id for each in picture.current()] == ["r/a3"]
 

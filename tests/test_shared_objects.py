@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbpipe.data import formats
-from nbpipe.data.shared_objects import Together, divided, sharings
+from nbpipe.data.shared_objects import SharedObjects, divided, sharings
 
 
 class Holder:
@@ -96,5 +96,5 @@ def test_values_that_are_loaded_together_share_what_they_shared(tmp_path_factory
 def test_a_value_alone_is_written_as_ever(tmp_path):
     value = Holder([1])
     formats.save(value, name="a", format="cloudpickle", folder=tmp_path)
-    formats.save(value, name="b", format="cloudpickle", folder=tmp_path, together=Together({}))
+    formats.save(value, name="b", format="cloudpickle", folder=tmp_path, together=SharedObjects({}))
     assert (tmp_path / "a.pkl").read_bytes() == (tmp_path / "b.pkl").read_bytes()

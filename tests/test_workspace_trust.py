@@ -25,7 +25,7 @@ from nbpipe.history.store import History
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook_codec import encode_notebook
-from nbpipe.resolve import parse_cache, user_key
+from nbpipe.resolve import parse_cache, signing_key
 from nbpipe.resolve.found_workspace import look_up_workspace
 from nbpipe.resolve.workspace_layout import find_workspace
 from nbpipe.resolve.workspace_trust import accept
@@ -285,7 +285,7 @@ def test_the_key_is_made_once_and_is_this_user_s_alone(tmp_path):
 
     def make() -> None:
         start.wait()
-        keys.add(user_key._stored_key(path))
+        keys.add(signing_key._stored_key(path))
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
@@ -301,7 +301,7 @@ def test_no_folder_above_the_key_is_open_to_others_whatever_the_umask(tmp_path):
     """Whoever may write to `~/.local` decides what the user's programs load from it."""
     before = os.umask(0)
     try:
-        user_key._stored_key(tmp_path / "home" / ".local" / "share" / "nbpipe" / "key")
+        signing_key._stored_key(tmp_path / "home" / ".local" / "share" / "nbpipe" / "key")
     finally:
         os.umask(before)
     folders = [path for path in (tmp_path / "home").rglob("*") if path.is_dir()]
@@ -310,27 +310,27 @@ def test_no_folder_above_the_key_is_open_to_others_whatever_the_umask(tmp_path):
 
 def test_a_key_that_others_may_read_is_closed_and_a_damaged_one_is_made_anew(tmp_path):
     path = tmp_path / "nbpipe" / "key"
-    key = user_key._stored_key(path)
+    key = signing_key._stored_key(path)
     path.chmod(0o644)
-    assert user_key._stored_key(path) == key
+    assert signing_key._stored_key(path) == key
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_bytes(b"short")
-    assert user_key._stored_key(path) not in (key, b"short")
+    assert signing_key._stored_key(path) not in (key, b"short")
 
 
 @needs_other_users
 def test_a_key_of_another_user_is_not_used(tmp_path):
     path = tmp_path / "nbpipe" / "key"
-    key = user_key._stored_key(path)
+    key = signing_key._stored_key(path)
     os.chown(path, STRANGER.number, STRANGER.number)
-    assert user_key._key_of(0, tmp_path) == user_key._derived_key(0) != key
+    assert signing_key._key_of(0, tmp_path) == signing_key._derived_key(0) != key
 
 
 @needs_other_users
 def test_without_a_home_the_key_is_derived_from_the_user():
-    keys = {as_user(STRANGER, user_key.user_key), user_key._derived_key(STRANGER.number)}
+    keys = {as_user(STRANGER, signing_key.signing_key), signing_key._derived_key(STRANGER.number)}
     assert len(keys) == 1
-    assert user_key._derived_key(0) not in keys
+    assert signing_key._derived_key(0) not in keys
 
 
 @pytest.mark.parametrize("verb", ["plan", "run"])

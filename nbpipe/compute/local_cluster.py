@@ -21,7 +21,7 @@ from nbpipe.errors import ClusterOutOfReach
 
 _ADDRESS = "127.0.0.1"
 _CLOSE_SECONDS = 5
-_NODES = "nbpipe.compute.private_nodes"
+_NODES = "nbpipe.compute.httpless_nodes"
 _WORKER_START = "nbpipe.compute.dask_preload"
 # States of a nanny that starts no worker any more.
 _OVER = ("closing", "closed", "failed")
@@ -122,13 +122,13 @@ def _specification(slots: int, scratch: str, security: object) -> Mapping[str, A
         "nthreads": slots,
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
-        "worker_class": nodes.PrivateWorker,
+        "worker_class": nodes.HttplessWorker,
         "local_directory": scratch,
         "preload": [_WORKER_START],
     }
     return {
-        "scheduler": {"cls": nodes.PrivateScheduler, "options": scheduler},
-        "workers": {0: {"cls": nodes.PrivateNanny, "options": worker}},
+        "scheduler": {"cls": nodes.HttplessScheduler, "options": scheduler},
+        "workers": {0: {"cls": nodes.HttplessNanny, "options": worker}},
         "security": security,
         "silence_logs": logging.CRITICAL,
     }

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.data import pickles, pictures, table_formats
-from nbpipe.data.shared_objects import Together
+from nbpipe.data.shared_objects import SharedObjects
 from nbpipe.data.unpicklable import culprit
 from nbpipe.data.value_types import UnsupportedValue, kind_of, library, type_name
 from nbpipe.errors import BadUsage, NbpipeError
@@ -99,7 +99,9 @@ def can_share(value: Any, format: str | None) -> bool:
     return chosen in FORMATS and (FORMATS[chosen].is_pickled or (format is None and chosen in _PICKLED_TO_SHARE))
 
 
-def save(value: Any, *, name: str, format: str | None, folder: Path, together: Together | None = None) -> SavedValue:
+def save(
+    value: Any, *, name: str, format: str | None, folder: Path, together: SharedObjects | None = None
+) -> SavedValue:
     """Write ``value`` as one flushed file into ``folder`` and return what was written.
 
     If ``format`` is None, the type decides. ``together`` are the objects that the value shares with others.
@@ -150,7 +152,7 @@ def load_here(path: Path, format: str, what: str, together: dict[int, Any] | Non
 
 
 def _written(
-    value: Any, name: str, canonical: str, folder: Path, note: str, *, together: Together | None
+    value: Any, name: str, canonical: str, folder: Path, note: str, *, together: SharedObjects | None
 ) -> SavedValue:
     target = _format(canonical)
     suffix = table_formats.CSV_SUFFIXES.get(kind_of(value), ".csv") if canonical == "csv" else target.suffix
@@ -322,7 +324,7 @@ def _read_text(path: Path) -> str:
 _CHECKED_BYTES = 64 << 20
 
 
-def _write_pickle(value: Any, path: Path, together: Together | None = None) -> str:
+def _write_pickle(value: Any, path: Path, together: SharedObjects | None = None) -> str:
     cloudpickle = library("cloudpickle")
     with path.open("wb") as file:
         pickles.dump(cloudpickle, value, file, together)
@@ -353,7 +355,7 @@ def _read_pickle(path: Path, together: dict[int, Any] | None = None) -> Any:
 # Figures: they keep a picture for showing
 
 
-def _write_figure(value: Any, path: Path, together: Together | None = None) -> str:
+def _write_figure(value: Any, path: Path, together: SharedObjects | None = None) -> str:
     pictures.require_figure(value)
     cloudpickle = library("cloudpickle")
     pictures.write_png(value, path)

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from nbpipe.data.notebook_classes import MARKED, mark
 from nbpipe.data.notebook_definitions import HERE, LOOKUP, attribute, main_namespace
-from nbpipe.data.shared_objects import Together
+from nbpipe.data.shared_objects import SharedObjects
 from nbpipe.data.value_types import UnsupportedValue
 
 _DIGESTS = "__nbpipe_definitions__"
@@ -81,7 +81,7 @@ class _References:
 class _Numbers:
     """How a pickler writes objects that other values share: with the number by which a reader recognises them."""
 
-    def __init__(self, together: Together) -> None:
+    def __init__(self, together: SharedObjects) -> None:
         self._together = together
         self._inside: Any = None
 
@@ -97,7 +97,7 @@ class _Numbers:
         return number, value
 
 
-def dump(cloudpickle: Any, value: Any, file: IO[bytes], together: Together | None = None) -> None:
+def dump(cloudpickle: Any, value: Any, file: IO[bytes], together: SharedObjects | None = None) -> None:
     """Write a value, and after it the variables that its definitions need; ``cloudpickle`` is the library."""
     references = _References()
 
@@ -113,7 +113,7 @@ def dump(cloudpickle: Any, value: Any, file: IO[bytes], together: Together | Non
         def persistent_id(self, value: Any) -> Any:
             return numbers.persistent_id(value)
 
-    numbers = _Numbers(together or Together({}))
+    numbers = _Numbers(together or SharedObjects({}))
     pickler = SharingWriter(file, protocol=5) if together else Writer(file, protocol=5)
     pickler.dump(value)
     written: set[str] = set()

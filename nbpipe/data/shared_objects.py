@@ -40,7 +40,7 @@ LOADED: dict[str, dict[int, Any]] = {}
 
 
 @dataclass(slots=True)
-class Together:
+class SharedObjects:
     """The objects that stored values share, by identity, with the number that each gets when it is first written."""
 
     shared: Mapping[int, Any]
@@ -81,7 +81,7 @@ def sharings(values: Mapping[str, Any], ignored: Iterable[int]) -> tuple[Sharing
 
 def divided(
     sharings: Iterable[Sharing], can_share: Callable[[str], bool]
-) -> tuple[dict[str, Together], dict[str, str]]:
+) -> tuple[dict[str, SharedObjects], dict[str, str]]:
     """Return what outputs share that keep it, by output, and notes on the others that share something."""
     shared: dict[str, dict[int, Any]] = {}
     notes: dict[str, list[str]] = {}
@@ -91,7 +91,7 @@ def divided(
             shared |= {name: {**shared.get(name, {}), **sharing.objects} for name in (sharing.first, sharing.second)}
         if sharing.memory or not together:
             notes.setdefault(sharing.second, []).append(_note(sharing))
-    everything = Together({each: item for objects in shared.values() for each, item in objects.items()})
+    everything = SharedObjects({each: item for objects in shared.values() for each, item in objects.items()})
     return dict.fromkeys(shared, everything), {name: "; ".join(listed) for name, listed in notes.items()}
 
 

@@ -128,7 +128,7 @@ class Database:
         self._readers.dispose()
 
 
-class DatabaseCopy(Database):
+class DatabaseSnapshot(Database):
     """A private copy of a database that this process may only read, renewed when the original changes.
 
     What is written to it is visible to this process only, and until the next renewal.

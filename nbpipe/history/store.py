@@ -9,7 +9,7 @@ from sqlalchemy import false, update
 
 from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
-from nbpipe.history.database import Database, DatabaseCopy, is_ours
+from nbpipe.history.database import Database, DatabaseSnapshot, is_ours
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
@@ -66,7 +66,7 @@ class History:
     @classmethod
     def copied(cls, path: Path) -> Self:
         """Return a private copy of the history in this file: nothing is written to the file or beside it."""
-        return cls._opened(DatabaseCopy(path))
+        return cls._opened(DatabaseSnapshot(path))
 
     @classmethod
     def _opened(cls, database: Database) -> Self:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nbpipe.errors import NbpipeError, OutOfReach
-from nbpipe.magics.card_pictures import CardPictures
+from nbpipe.magics.card_contents import CardContents
 from nbpipe.magics.gestures import Gestures
 from nbpipe.magics.run_view import RunView, StepDescription
 from nbpipe.magics.watched_run import WatchedRun
@@ -63,7 +63,7 @@ class RunClient:
         self._runner: RunnerClient | None = None
         self._unanswered: dict[str, Submission] = {}
         self._views: list[RunView] = []
-        self._picture = CardPictures(readable).picture
+        self._picture = CardContents(readable).picture
         self._waiting: _Waiting | None = None
         self._lock = threading.RLock()
         self._watcher: threading.Thread | None = None

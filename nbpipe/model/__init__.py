@@ -57,7 +57,7 @@ from nbpipe.model.events import (
 )
 from nbpipe.model.preview import Preview, PreviewImage
 from nbpipe.model.records import AttemptRecord, ExecutionRecord, GitState, PipelineRecord, RunRecord, step_needs
-from nbpipe.model.run_picture import RunPicture
+from nbpipe.model.run_snapshot import RunSnapshot
 from nbpipe.model.status import ReusePolicy, Status, run_outcome
 from nbpipe.model.verdicts import (
     CachedResult,
@@ -133,8 +133,8 @@ __all__ = [
     "RunEvent",
     "RunFact",
     "RunGrown",
-    "RunPicture",
     "RunRecord",
+    "RunSnapshot",
     "RunVerdict",
     "SkipVerdict",
     "Status",

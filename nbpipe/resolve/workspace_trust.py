@@ -22,7 +22,7 @@ from nbpipe.data.atomic_file import write_file
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.permissions import close_to_all, is_shared_with_us, make_folder, owner_of
 from nbpipe.resolve.git import is_tracked
-from nbpipe.resolve.user_key import user_key
+from nbpipe.resolve.signing_key import signing_key
 
 MARKS = "trusted"
 # What is loaded from a workspace or believed of it; a folder with none of these is still to become one.
@@ -165,4 +165,4 @@ def _mark_path(root: Path) -> Path:
 
 
 def _mac(text: str) -> str:
-    return hmac.new(user_key(), f"nbpipe workspace {text}".encode(), hashlib.sha256).hexdigest()
+    return hmac.new(signing_key(), f"nbpipe workspace {text}".encode(), hashlib.sha256).hexdigest()

@@ -32,11 +32,11 @@ from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
 from nbpipe.run.executor import Executor
 from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
-from nbpipe.run.growth import grow
 from nbpipe.run.heartbeat import LEASE, Heartbeat
-from nbpipe.run.intake import RunIntake
 from nbpipe.run.pending_changes import PendingChanges
 from nbpipe.run.process_identity import is_alive
+from nbpipe.run.request_queue import RequestQueue
+from nbpipe.run.run_extension import grow
 
 _PAUSE = 0.05
 # Attempts that are submitted for each slot: one that runs, and one that starts as soon as that has ended.
@@ -64,7 +64,7 @@ class Driver:
     watch: Callable[[], None] = lambda: None
     interrupted: Callable[[], bool] = lambda: False
     requested: Callable[[], CancelRequests] = CancelRequests
-    intake: RunIntake = field(default_factory=RunIntake)
+    intake: RequestQueue = field(default_factory=RequestQueue)
     _table: ExecutionTable = field(default_factory=ExecutionTable)
     _running: dict[str, ExecutionState] = field(default_factory=dict)
     _executor: Executor | None = None

@@ -20,7 +20,7 @@ from nbpipe.model import (
     StepOutput,
 )
 from nbpipe.planning.plan import StepDecision
-from nbpipe.run.increment import RunIncrement
+from nbpipe.run.requested_steps import RequestedSteps
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class ExecutionState:
     """
 
     record: ExecutionRecord
-    increment: RunIncrement
+    increment: RequestedSteps
     gesture: int
     decision: StepDecision | None = None
     claim: Claim | None = None

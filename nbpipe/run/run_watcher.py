@@ -19,8 +19,8 @@ from nbpipe.model import (
     RunChanged,
     RunEvent,
     RunGrown,
-    RunPicture,
     RunRecord,
+    RunSnapshot,
     Status,
     StepEvent,
 )
@@ -81,7 +81,7 @@ class RunWatcher:
     history: History
     layout: WorkspaceLayout
     id: str
-    picture: RunPicture = field(default_factory=RunPicture)
+    picture: RunSnapshot = field(default_factory=RunSnapshot)
     run: RunRecord | None = None
     _readers: dict[str, PieceReader] = field(default_factory=dict)
     _located: dict[str, tuple[ExecutionRecord, ExecutionRecord]] = field(default_factory=dict)

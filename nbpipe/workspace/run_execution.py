@@ -19,10 +19,10 @@ from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.cancellation import CancellationPoller, watch_signals
 from nbpipe.run.driver import Driver
 from nbpipe.run.executor import Executor
-from nbpipe.run.increment import RunIncrement
 from nbpipe.run.job_factory import AttemptJobFactory
 from nbpipe.run.process_identity import this_owner
 from nbpipe.run.reports import RunReport
+from nbpipe.run.requested_steps import RequestedSteps
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions, new_run_id
 from nbpipe.workspace.context import WorkspaceContext
@@ -180,11 +180,11 @@ class _Increments:
         name: str,
         gesture: int,
         environ: Mapping[str, str] | None = None,
-    ) -> RunIncrement:
+    ) -> RequestedSteps:
         resolved = pinned.resolved
         requested = frozenset(request.steps) or resolved.selected
         jobs = self._jobs(resolved, environ or self.workspace.context.environ)
-        return RunIncrement(pinned.planner, jobs, resolved.selected, requested, name, gesture)
+        return RequestedSteps(pinned.planner, jobs, resolved.selected, requested, name, gesture)
 
     def _jobs(self, resolved: ResolvedRequest, environ: Mapping[str, str]) -> AttemptJobFactory:
         context, record = self.workspace.context, self.record

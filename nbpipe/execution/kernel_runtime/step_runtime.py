@@ -284,7 +284,7 @@ def _save_all(step: _Step, namespace: Mapping[str, Any]) -> list[dict[str, str]]
 
 
 def _save_one(
-    step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any], together: shared_objects.Together | None
+    step: _Step, output: Mapping[str, Any], namespace: Mapping[str, Any], together: shared_objects.SharedObjects | None
 ) -> dict[str, str]:
     name = output["name"]
     if _is_path(output):

@@ -28,8 +28,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from nbpipe.data.directory_listing import names_in
 from nbpipe.data.installed_packages import installed
 from nbpipe.execution.observation import native_io_hooks
+from nbpipe.execution.observation.access_recorder import AccessRecorder, stamped, within
 from nbpipe.execution.observation.multiprocessing_hook import accompany
-from nbpipe.execution.observation.usage_recorder import UsageRecorder, stamped, within
 
 # What the zygote leaves in the kernels that it forks (nbpipe.execution.kernels.zygote).
 _WARM = "nbpipe_warm"
@@ -56,7 +56,7 @@ def begin(job: Mapping[str, Any], folder: str, declared: Iterable[str]) -> None:
     ignored = (*_ignored(), *job.get("ours", ()), *job.get("site", ()))
     known = frozenset({*frozen, *declared, *map(os.path.realpath, declared)})
     _HERE.update(
-        recorder=UsageRecorder(base, ignored, watched, known, os.path.join(folder, "children.jsonl")),
+        recorder=AccessRecorder(base, ignored, watched, known, os.path.join(folder, "children.jsonl")),
         before=frozenset(sys.modules),
         requested=set(),
         installed=installed(job.get("site", ())),
@@ -81,13 +81,13 @@ def _hook() -> None:
 def join(settings: Mapping[str, Any]) -> None:
     """Start recording for the step that has spawned this process."""
     if settings and "recorder" not in _HERE:
-        _HERE["recorder"] = UsageRecorder(**settings)
+        _HERE["recorder"] = AccessRecorder(**settings)
         _hook()
 
 
 def report() -> dict[str, Any]:
     """Stop recording, and return what the step has used, for the worker."""
-    recorder: UsageRecorder = _HERE.pop("recorder")
+    recorder: AccessRecorder = _HERE.pop("recorder")
     recorder.take_in_children()
     builtins.__import__ = getattr(builtins.__import__, "real", builtins.__import__)
     importlib.import_module = getattr(importlib.import_module, "real", importlib.import_module)
@@ -106,7 +106,7 @@ def report() -> dict[str, Any]:
     }
 
 
-def _own_state(recorder: UsageRecorder, name: str) -> Any:
+def _own_state(recorder: AccessRecorder, name: str) -> Any:
     """Return the state that the step itself left of a path that it probed or a folder that it listed, or None."""
     path = os.path.join(recorder.base, name)
     if name not in recorder.listed:
@@ -118,7 +118,7 @@ def _own_state(recorder: UsageRecorder, name: str) -> Any:
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     """Handle an audit event, except events of this module itself."""
-    recorder: UsageRecorder | None = _HERE.get("recorder")
+    recorder: AccessRecorder | None = _HERE.get("recorder")
     handler = _EVENTS.get(event)
     if handler is not None and recorder is not None:
         _quietly(handler, recorder, event, arguments)
@@ -138,7 +138,7 @@ def _quietly(handler: Callable[..., None], *arguments: Any) -> None:
         _BUSY.here = False
 
 
-def _open(recorder: UsageRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
+def _open(recorder: AccessRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
     spelled, mode, flags = _spelled(arguments[0]), arguments[1], arguments[2]
     if spelled is None:
         return
@@ -153,34 +153,34 @@ def _open(recorder: UsageRecorder, _event: str, arguments: tuple[Any, ...]) -> N
     recorder.opened(spelled, reads=reads and not fresh, writes=writes, fresh=fresh)
 
 
-def _list(recorder: UsageRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
+def _list(recorder: AccessRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
     spelled = "." if arguments[0] is None else _spelled(arguments[0])
     if spelled is not None and not _imports(sys._getframe(3)):  # noqa: SLF001  # who calls tells why
         recorder.lists(spelled)
 
 
-def _make(recorder: UsageRecorder, event: str, arguments: tuple[Any, ...]) -> None:
+def _make(recorder: AccessRecorder, event: str, arguments: tuple[Any, ...]) -> None:
     spelled = _spelled(arguments[_MAKING[event]])
     if spelled is not None and not (event == "os.mkdir" and os.path.lexists(spelled)):
         recorder.makes(spelled)
 
 
-def _remove(recorder: UsageRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
+def _remove(recorder: AccessRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
     spelled = _spelled(arguments[0])
     if spelled is not None and os.path.lexists(spelled):
         recorder.makes(spelled)
 
 
-def _natively(handler: Callable[[UsageRecorder, str], None]) -> Callable[[str], None]:
+def _natively(handler: Callable[[AccessRecorder, str], None]) -> Callable[[str], None]:
     def hear(spelled: str) -> None:
-        recorder: UsageRecorder | None = _HERE.get("recorder")
+        recorder: AccessRecorder | None = _HERE.get("recorder")
         if recorder is not None:
             _quietly(handler, recorder, spelled)
 
     return hear
 
 
-def _read_all(recorder: UsageRecorder, spelled: str) -> None:
+def _read_all(recorder: AccessRecorder, spelled: str) -> None:
     for path, listed in native_io_hooks.paths_below(spelled):
         if listed:
             recorder.lists(path)
@@ -188,17 +188,17 @@ def _read_all(recorder: UsageRecorder, spelled: str) -> None:
             recorder.looked_at(path, stamped(path))
 
 
-def _write(recorder: UsageRecorder, spelled: str) -> None:
+def _write(recorder: AccessRecorder, spelled: str) -> None:
     # An existing folder may contain files that are not the step's own.
     if not os.path.isdir(spelled):
         recorder.makes(spelled)
 
 
-def _import(recorder: UsageRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
+def _import(recorder: AccessRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
     recorder.imports.setdefault(str(arguments[0]).partition(".")[0])
 
 
-def _connect(recorder: UsageRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
+def _connect(recorder: AccessRecorder, _event: str, arguments: tuple[Any, ...]) -> None:
     spelled = _spelled(arguments[0])
     if spelled and spelled.startswith("file:"):
         spelled = _database(spelled)
@@ -212,7 +212,7 @@ def _database(uri: str) -> str | None:
     return None if parse_qs(parts.query).get("mode") == ["memory"] else unquote(parts.path)
 
 
-def _start(recorder: UsageRecorder, event: str, arguments: tuple[Any, ...]) -> None:
+def _start(recorder: AccessRecorder, event: str, arguments: tuple[Any, ...]) -> None:
     if event == "os.system":
         recorder.starts(["sh", "-c", os.fsdecode(arguments[0])], None)
         return
@@ -246,7 +246,7 @@ def _watch_stat() -> None:
 
 
 def _accessed(path: Any, *more: Any, **options: Any) -> bool:
-    recorder: UsageRecorder | None = _HERE.get("recorder")
+    recorder: AccessRecorder | None = _HERE.get("recorder")
     spelled = _spelled(path)
     if recorder is not None and spelled and options.get("dir_fd") is None:
         _quietly(recorder.looked_at, spelled, stamped(spelled))
@@ -256,7 +256,7 @@ def _accessed(path: Any, *more: Any, **options: Any) -> bool:
 def _watched(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
     @wraps(ask)
     def watched(path: Any, *more: Any, **options: Any) -> os.stat_result:
-        recorder: UsageRecorder | None = _HERE.get("recorder")
+        recorder: AccessRecorder | None = _HERE.get("recorder")
         spelled = None if recorder is None or options.get("dir_fd") is not None else _spelled(path)
         if recorder is None or not spelled or _imports(sys._getframe(1)):  # noqa: SLF001  # as above
             return ask(path, *more, **options)

@@ -24,7 +24,7 @@ from nbpipe.model import (
     ExecutionRecord,
     Job,
     RunGrown,
-    RunPicture,
+    RunSnapshot,
     Status,
 )
 from nbpipe.resolve.resolved_request import PipelineRequest
@@ -128,13 +128,13 @@ class Going:
         """Ask for more."""
         return self.active.extend(self.request(*sources, steps=steps), name, gesture)
 
-    def picture(self) -> RunPicture:
+    def picture(self) -> RunSnapshot:
         """Return the run as its log tells it."""
-        picture = RunPicture()
+        picture = RunSnapshot()
         picture.take(self.workspace.context.history.log.read("first"))
         return picture
 
-    def until(self, true: Callable[[RunPicture], bool]) -> RunPicture:
+    def until(self, true: Callable[[RunSnapshot], bool]) -> RunSnapshot:
         """Wait until something is true of the run."""
         ends = time.monotonic() + PATIENCE
         while not true(picture := self.picture()):
@@ -376,7 +376,7 @@ def test_the_log_tells_what_stands_for_each_request(going):
     assert grown["first"]["a"] == grown["second"]["a"] == grown["third"]["a"]
     assert grown["second"]["b"] != grown["third"]["b"]
     # Whoever hears of a request has heard of its executions.
-    picture = RunPicture()
+    picture = RunSnapshot()
     for event in events:
         picture.take([event])
         if isinstance(event.fact, RunGrown):
@@ -403,5 +403,5 @@ def test_only_results_older_than_the_run_are_reused_ones(going):
     assert (steps["b"].origin.run, steps["b"].saved_seconds) == ("first", 0.0)
 
 
-def _ended(picture: RunPicture, request: str) -> bool:
+def _ended(picture: RunSnapshot, request: str) -> bool:
     return all(picture.executions[each].status.terminal for each in picture.requests[request].values())

@@ -21,7 +21,7 @@ from nbpipe.model.status import Status
 
 
 @dataclass(slots=True)
-class RunPicture:
+class RunSnapshot:
     """A run reconstructed from its log. ``after`` is the number of the last entry that was applied.
 
     ``metrics`` are found by attempt and name.

@@ -23,7 +23,7 @@ class _ShownResult:
 
 
 @dataclass(eq=False, slots=True)
-class CardPictures:
+class CardContents:
     """Makes the states of cards; what was read for one card is kept for the next."""
 
     workspace: Callable[[], Workspace]

@@ -1,4 +1,4 @@
-"""An increment of a run: the steps of one resolved request."""
+"""The steps of one resolved request, with all that they need, as a run takes them in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JobFactory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RunIncrement:
+class RequestedSteps:
     """Steps to execute, with all steps that they need.
 
     ``requested`` are the steps that the user named or whose cell was run; the others are needed by these.

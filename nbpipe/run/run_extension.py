@@ -1,4 +1,4 @@
-"""The growth of a run: which executions an increment adds, and which existing ones serve its steps."""
+"""The extension of a run: which executions requested steps add, and which existing ones serve them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from nbpipe.model import ExecutionRecord, ReuseVerdict, RunGrown, Status
 from nbpipe.planning.stimuli import NewExecution
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
-from nbpipe.run.increment import RunIncrement
+from nbpipe.run.requested_steps import RequestedSteps
 
 _DONE = (Status.SUCCEEDED, Status.REUSED)
 
 
 @dataclass(frozen=True, slots=True)
-class RunGrowth:
+class RunExtension:
     """The executions that an increment adds to a run, and those that they replace, by step."""
 
     added: tuple[ExecutionState, ...]
@@ -28,7 +28,7 @@ class RunGrowth:
         return NewExecution(state.id, state.step, state.record.needs, retries, older.id if older else None)
 
 
-def grow(increment: RunIncrement, table: ExecutionTable, run: str, new_id: Callable[[], str]) -> RunGrowth:
+def grow(increment: RequestedSteps, table: ExecutionTable, run: str, new_id: Callable[[], str]) -> RunExtension:
     """Add the executions that an increment needs and the run does not have yet."""
     added: list[ExecutionState] = []
     replaced: dict[str, ExecutionState] = {}
@@ -46,16 +46,16 @@ def grow(increment: RunIncrement, table: ExecutionTable, run: str, new_id: Calla
         table.add(state)
         added.append(state)
     stands = {step.name: table.current[step.name].id for step in increment.steps}
-    return RunGrowth(tuple(added), replaced, RunGrown(increment.request, stands))
+    return RunExtension(tuple(added), replaced, RunGrown(increment.request, stands))
 
 
-def _is_same(current: ExecutionState, increment: RunIncrement, needed: Collection[str]) -> bool:
+def _is_same(current: ExecutionState, increment: RequestedSteps, needed: Collection[str]) -> bool:
     """Return whether an execution does the requested work, with the same upstream executions."""
     same = current.static_key == increment.planner.static_key(current.step)
     return same and set(current.record.needs) == set(needed) and current.step not in increment.planner.forced
 
 
-def _stands(current: ExecutionState, increment: RunIncrement, table: ExecutionTable) -> bool:
+def _stands(current: ExecutionState, increment: RequestedSteps, table: ExecutionTable) -> bool:
     """Return whether an existing execution serves a step: it is active, or its result is up to date."""
     status, is_requested = current.record.status, current.step in increment.requested
     if not status.terminal:

@@ -1,4 +1,4 @@
-"""The intake of a run: increments that other threads add to it, and whether it takes any more."""
+"""The queue of a run: requested steps that other threads add to it, and whether it takes any more."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from nbpipe.run.increment import RunIncrement
+from nbpipe.run.requested_steps import RequestedSteps
 
 
 @dataclass(slots=True)
-class RunIntake:
-    """Increments on their way into a run. All methods may be called by any thread."""
+class RequestQueue:
+    """Requested steps on their way into a run. All methods may be called by any thread."""
 
     is_over: bool = False
     is_cancelled: bool = False
-    _increments: deque[RunIncrement] = field(default_factory=deque)
+    _increments: deque[RequestedSteps] = field(default_factory=deque)
     _gesture: int = 0
     _is_held: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _woken: threading.Event = field(default_factory=threading.Event)
 
-    def add(self, increment: RunIncrement) -> bool:
+    def add(self, increment: RequestedSteps) -> bool:
         """Add an increment; return False if the run does not accept it.
 
         A run that is over accepts none; a cancelled run accepts only those of a gesture that was cancelled with it.
@@ -34,7 +34,7 @@ class RunIntake:
         self._woken.set()
         return True
 
-    def take(self) -> RunIncrement | None:
+    def take(self) -> RequestedSteps | None:
         """Return the next increment; None if there is none."""
         with self._lock:
             return self._increments.popleft() if self._increments else None

@@ -18,21 +18,21 @@ from distributed import Nanny, Scheduler, SpecCluster, Worker
 _RESTART_TIME = "2 minutes"
 
 
-class PrivateScheduler(Scheduler):
+class HttplessScheduler(Scheduler):
     """A scheduler that serves no HTTP."""
 
     def start_http_server(self, *_: Any, **__: Any) -> None:
         """Start nothing."""
 
 
-class PrivateWorker(Worker):
+class HttplessWorker(Worker):
     """A worker that serves no HTTP."""
 
     def start_http_server(self, *_: Any, **__: Any) -> None:
         """Start nothing."""
 
 
-class PrivateNanny(Nanny):
+class HttplessNanny(Nanny):
     """What starts the worker process, and starts it again when it has died."""
 
     async def instantiate(self) -> Any:

@@ -19,7 +19,7 @@ _MACHINE = Path("/etc/machine-id")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def user_key() -> bytes:
+def signing_key() -> bytes:
     """Return this user's key, made on first use.
 
     Where no file for it can be had, as without a home, it is derived from the machine and the user: such a key is the

@@ -27,7 +27,7 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 
 @dataclass(slots=True)
-class UsageRecorder:
+class AccessRecorder:
     """What one step has used. Paths are named as the code spells them: relative to ``base``, or absolute."""
 
     base: str
