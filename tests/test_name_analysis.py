@@ -253,6 +253,21 @@ def test_annotations_are_kept_apart():
     assert found.early == {"y"}
 
 
+@pytest.mark.parametrize(
+    "source, mentioned",
+    [
+        ("frame.query('a > @limit and b < @other.top')", {"limit", "other"}),
+        ("def f(frame):\n    return frame.query(f'{column} > @limit')", {"limit"}),
+        ("frame.eval('c = a + @shift')", {"shift"}),
+        ("eval('limit + 1')", {"limit"}),
+        ("frame.query(text)", set()),
+        ("mail.send('me@home')", set()),
+    ],
+)
+def test_a_text_that_a_call_evaluates_mentions_names(source, mentioned):
+    assert name_usage(ast.parse(source).body).mentioned == mentioned
+
+
 def test_a_magic_mentions_names_and_time_runs_code():
     source = "get_ipython().run_line_magic('time', 'x = fit(y)')\nget_ipython().system('ls {folder} $name')\nx"
     found = needed(source)

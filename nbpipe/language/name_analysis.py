@@ -11,6 +11,8 @@ from typing import Any
 from nbpipe.language.ast_nodes import children
 
 _NAME = re.compile(r"[^\W\d]\w*")
+# pandas reads these names from around the call.
+_AFTER_AT = re.compile(r"@([^\W\d]\w*)")
 _IMPLICIT = frozenset({"__class__"})
 _IN_CLASSES = frozenset({"__module__", "__qualname__"})
 _LEAVING = (ast.Raise, ast.Return, ast.Continue, ast.Break)
@@ -22,8 +24,8 @@ class NameUsage:
 
     ``early`` is read while the code runs, before any statement of it could bind it; ``later`` by its functions when
     they are called; ``annotations`` by annotations alone. ``unsure`` is read where a binding may be missing (in one
-    branch only, or after a call), ``mentioned`` in a magic's text: both are optional. ``assigned`` are the names that
-    functions bind under ``global``.
+    branch only, or after a call), ``mentioned`` in the text of a magic or in one that a call evaluates: both are
+    optional. ``assigned`` are the names that functions bind under ``global``.
     """
 
     binds: frozenset[str]
@@ -332,8 +334,22 @@ class _Scope(ast.NodeVisitor):
         texts = magic_texts(node)
         for text in texts:
             self.mentioned.update(_NAME.findall(text))
+        self.mentioned.update(_names_in_expression(node))
         if texts[:1] == ["time"] and len(texts) > 1:
             self._visit_all(_statements(texts[1]))
+
+
+def _names_in_expression(call: ast.Call) -> list[str]:
+    """Return the names in a text that a call evaluates: of pandas those after an ``@``, of ``eval`` all."""
+    texts = [part.value for each in call.args[:1] for part in ast.walk(each)
+             if isinstance(part, ast.Constant) and isinstance(part.value, str)]  # fmt: skip
+    match call.func:
+        case ast.Attribute(attr="query" | "eval"):
+            return [name for text in texts for name in _AFTER_AT.findall(text)]
+        case ast.Name(id="eval"):
+            return [name for text in texts for name in _NAME.findall(text)]
+        case _:
+            return []
 
 
 # Python 3.11 has no `type` statement.
