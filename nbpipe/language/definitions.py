@@ -338,7 +338,7 @@ def _imports(shared: SharedDefinitions, source: _Source, statement: ast.Import |
         )
         name = alias.asname or alias.name.partition(".")[0]
         text = ast.unparse(one)
-        definition = Definition((name,), text, text, source.cell.number, is_import=True)
+        definition = Definition((name,), text, text, source.cell.number, is_import=True, line=statement.lineno)
         modules = normal_form_of([one]).modules
         item = AnalysedDefinition(definition, modules=modules, line=statement.lineno, position=source.position)
         if alias.name == "*":
@@ -358,7 +358,8 @@ def _shareable(
     shared: SharedDefinitions, source: _Source, statement: ast.stmt, names: tuple[str, ...]
 ) -> AnalysedDefinition:
     form = normal_form_of([statement])
-    definition = Definition(names, _text(source, statement), form.normal, source.cell.number)
+    text, line = _text(source, statement)
+    definition = Definition(names, text, form.normal, source.cell.number, line=line)
     return _with_needs(shared, definition, name_usage([statement]), form, (source.position, statement.lineno))
 
 
@@ -381,15 +382,15 @@ def _with_needs(
     )
 
 
-def _text(source: _Source, statement: ast.stmt) -> str:
-    """Return the statement as written, decorators included."""
+def _text(source: _Source, statement: ast.stmt) -> tuple[str, int]:
+    """Return the statement as written, decorators included, and its first line; the line is 0 for other text."""
     first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
     text = "\n".join(source.lines[first - 1 : statement.end_lineno])
     try:
         alone = source.plain and len(parse_cell(text, SourceLocation()).body) == 1
     except Refused:
         alone = False
-    return text if alone else ast.unparse(statement)
+    return (text, first) if alone else (ast.unparse(statement), 0)
 
 
 def _constant_targets(statement: ast.stmt) -> tuple[str, ...]:
@@ -447,7 +448,8 @@ def _share_whole_cell(shared: SharedDefinitions, source: _Source) -> None:
             body.append(statement)
     text = "\n".join(lines)
     used, form = name_usage(body), normal_form_of(body)
-    definition = Definition(tuple(sorted(used.binds)), text, form.normal if source.plain else text, source.cell.number)
+    normal = form.normal if source.plain else text
+    definition = Definition(tuple(sorted(used.binds)), text, normal, source.cell.number, line=1)
     item = _with_needs(shared, definition, used, form, (source.position, body[0].lineno if body else 0))
     # Its functions may be called before the cell is over.
     item = dataclasses.replace(item, now=item.now | item.later, later=frozenset())

@@ -85,7 +85,8 @@ def _document(reading: ParsedNotebook) -> dict[str, Any]:
                 every.append(item)
     return {
         "definitions": [
-            [item.names, item.source, item.normal, item.cell, item.is_import, item.setting, item.is_value]
+            [item.names, item.source, item.normal, item.cell, item.is_import, item.setting, item.is_value,
+             item.line]
             for item in every
         ],
         "parameters": [_parameter_row(item) for item in reading.parameters],

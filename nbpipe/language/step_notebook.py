@@ -16,7 +16,9 @@ def render_step_notebook(step: Step, code: StepCode, values: Mapping[str, Any], 
     """Return the notebook as JSON text; the worker, which knows the paths, fills in the cell ``setup``."""
     cells = [_cell("setup", ""), _cell("parameters", _parameters(code.parameters, values))]
     if code.definitions:
-        cells.append(_cell("shared", _SHARED + _definitions(code.definitions)))
+        text, lines = _definitions(code.definitions)
+        cells.append(_cell("shared", text))
+        cells[-1]["metadata"]["nbpipe"]["lines"] = lines
     loads = [f'{item.name} = _nbpipe.load("{item.name}")' for item in step.inputs]
     loads += [f'{item.name} = _nbpipe.path("{item.name}")' for item in step.outputs if item.is_path]
     if loads:
@@ -26,16 +28,20 @@ def render_step_notebook(step: Step, code: StepCode, values: Mapping[str, Any], 
     return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": _metadata(step, kernel), "cells": cells})
 
 
-def _definitions(definitions: Iterable[Definition]) -> str:
-    """Join the definitions with the usual blank lines between them."""
+def _definitions(definitions: Iterable[Definition]) -> tuple[str, list[tuple[int, int, int]]]:
+    """Return the definitions with the usual blank lines between them, and where the lines of each are from.
+
+    For each definition these are its first line there, its cell, and its first line in that (0 if unknown).
+    """
     listed = list(definitions)
-    text = ""
+    text, lines = _SHARED, list[tuple[int, int, int]]()
     for index, item in enumerate(listed):
+        lines.append((text.count("\n") + 1, item.cell, item.line))
         text += item.source.rstrip() + "\n"
         following = listed[index + 1] if index + 1 < len(listed) else None
         both_short = following and "\n" not in item.source and "\n" not in following.source
         text += "" if both_short or following is None else "\n\n"
-    return text.rstrip()
+    return text.rstrip(), lines
 
 
 def _parameters(names: Iterable[str], values: Mapping[str, Any]) -> str:

@@ -371,5 +371,6 @@ def _texts(request: PipelineRequest, selected: Collection[str]) -> dict[str, Ste
         if step.name in selected:
             code = reading.code[step.name]
             read = {name: repr(values.get(name)) for name in code.parameters}
-            texts[step.name] = StepDescription(step.pieces, definition_digests(code), read)
+            cells = frozenset(definition.cell for definition in code.definitions)
+            texts[step.name] = StepDescription(step.pieces, definition_digests(code), read, cells)
     return texts

@@ -28,11 +28,15 @@ class CardHandle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepDescription:
-    """A step's identity: the cells of its code, and the definitions and parameter values that it uses."""
+    """A step's identity: the cells of its code, and the definitions and parameter values that it uses.
+
+    ``definition_cells`` are the numbers of the cells that these definitions are in.
+    """
 
     pieces: tuple[StepCell, ...]
     definitions: Mapping[str, str]
     values: Mapping[str, str]
+    definition_cells: frozenset[int] = frozenset()
 
     def __eq__(self, other: object) -> bool:
         """Return whether it is the same step, regardless of the position of its cells."""
@@ -128,7 +132,9 @@ class RunView:
         text = self.texts.get(step) if step else None
         if failure is None or text is None or failure.line is None:
             return ""
-        sources = [piece.source for piece in text.pieces if piece.cell == failure.cell or len(text.pieces) == 1]
+        # A cell that was run again since then has another number.
+        is_only = len(text.pieces) == 1 and failure.cell not in text.definition_cells
+        sources = [piece.source for piece in text.pieces if piece.cell == failure.cell or is_only]
         lines = sources[0].splitlines() if sources else []
         return lines[failure.line - 1].strip() if 0 < failure.line <= len(lines) else ""
 

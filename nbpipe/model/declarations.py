@@ -154,6 +154,7 @@ class Definition:
     """Shared code: the names it binds, its text, and its normal form without comments and layout.
 
     ``setting`` names what a setting sets; ``is_value`` tells a statement that only builds values or tries to import.
+    ``line`` is the line of its cell in which its text begins; 0 if its text is not as the author wrote it.
     """
 
     names: tuple[str, ...]
@@ -163,6 +164,7 @@ class Definition:
     is_import: bool = False
     setting: str = ""
     is_value: bool = False
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.data.artifacts import copy_out
+from nbpipe.data.author_traceback import with_author_tracebacks
 from nbpipe.data.event_file import PieceReader
 from nbpipe.data.executed_notebook import read_executed
 from nbpipe.data.stored_display import read_display
@@ -55,7 +56,7 @@ class Results:
         attempts = self.runs.attempts(run.id, step)
         if not attempts or (execution.notebook and Path(execution.notebook).is_file()):
             executed = self.executed_notebook(notebook, step)
-            return AttemptLog(executed, self.read_executed(executed), origin=execution.origin)
+            return AttemptLog(executed, with_author_tracebacks(self.read_executed(executed)), origin=execution.origin)
         return AttemptLog(None, {}, tuple(PieceReader(self.context.layout.path(attempts[-1].directory)).read(0)))
 
     def shown_again(self, execution: ExecutionRecord) -> AttemptLog:

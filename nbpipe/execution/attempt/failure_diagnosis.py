@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Sequence
 
+from nbpipe.data.author_traceback import author_place, in_author_cells
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
 from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, StopReason
 from nbpipe.execution.attempt.notebook_engine import CellError, NotebookExecution
@@ -74,9 +75,10 @@ def _raised(progress: NotebookExecution, raised: CellError, directory: AttemptDi
     line = directory.error().get("line")
     source = progress.notebook.cells[progress.position or 0].source
     kind, message = _kind_and_message(raised, role, source, line)
-    shown = line if isinstance(line, int) and role == "step" else None
-    traceback = plain(raised.traceback)
-    return Failure(kind, raised.ename, plain(raised.evalue), message, _cell(progress), shown, traceback)
+    cell, shown = author_place(line, progress.cell_metadata) if isinstance(line, int) else (None, None)
+    cells = [(cell.get("execution_count"), cell.metadata.get("nbpipe", {})) for cell in progress.notebook.cells]
+    traceback = in_author_cells(plain(raised.traceback), cells)
+    return Failure(kind, raised.ename, plain(raised.evalue), message, cell or _cell(progress), shown, traceback)
 
 
 def _kind_and_message(raised: CellError, role: str | None, source: str, line: object) -> tuple[FailureKind, str]:
