@@ -253,3 +253,15 @@ remembered = Table(
     _integer("ctime_ns"),
     _text("digest"),
 )
+
+# The address of a datastore and what it says about an object identify the object's content.
+remembered_objects = Table(
+    "remembered_objects",
+    metadata,
+    _text("store", primary_key=True),
+    _text("key", primary_key=True),
+    _integer("size"),
+    _text("etag"),
+    _text("version"),
+    _text("digest"),
+)

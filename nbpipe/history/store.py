@@ -15,6 +15,7 @@ from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
 from nbpipe.history.lost_runs import LostRunRepository
 from nbpipe.history.pipelines import PipelineRepository
+from nbpipe.history.remembered_objects import ObjectDigestRepository
 from nbpipe.history.results import ResultRepository
 from nbpipe.history.runs import RunRepository
 from nbpipe.history.schema import meta
@@ -41,6 +42,7 @@ class History:
         self.claims = ClaimRepository(database)
         self.lost_runs = LostRunRepository(database)
         self.digests = DigestRepository(database)
+        self.object_digests = ObjectDigestRepository(database)
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:

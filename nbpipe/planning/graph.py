@@ -77,7 +77,7 @@ def build_graph(
     needs: dict[str, tuple[str, ...]] = {}
     for step in steps:
         feeds[step.name] = _feeds(step, by_name, makers, errors, unread)
-        files[step.name] = {item.name: item for item in step.inputs if isinstance(item.source, FileSource)}
+        files[step.name] = {item.name: item for item in step.inputs if _is_file(item.source)}
         after = _after(step, by_name, errors, unread)
         fed = [source.step for source in feeds[step.name].values() if source.step]
         needs[step.name] = tuple(dict.fromkeys([*fed, *after]))
@@ -96,6 +96,11 @@ def build_graph(
         tuple(steps), reading.parameters, reading.code, needs, kernel, (*reading.warnings, *between.warnings)
     )
     return PipelineGraph(pipeline, by_name, tuple(order), feeds, files), errors
+
+
+def _is_file(source: InputSource) -> bool:
+    """Return whether a source names files, here or in a datastore."""
+    return isinstance(source, FileSource) or (isinstance(source, RemoteSource) and source.scheme == "store")
 
 
 def fill_destination(step: Step, output: Output, values: Mapping[str, str]) -> str:
@@ -240,7 +245,7 @@ def _unsupported(step: Step) -> list[Refused]:
     keys = [NotSupportedYet(f"`{key}` is not supported yet", leave_out, place) for key, place in step.options.later]
     sources = [
         NotSupportedYet(f"the source `{item.source.text}` is not supported yet", "Use a local file: ./path", item.place)
-        for item in step.inputs if isinstance(item.source, RemoteSource)
+        for item in step.inputs if isinstance(item.source, RemoteSource) and not _is_file(item.source)
     ]  # fmt: skip
     destinations = [
         NotSupportedYet(f"the destination `{item.destination}` is not supported yet", "Use ./path.", item.place)

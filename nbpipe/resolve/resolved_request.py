@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nbpipe.compute.environments import Interpreter, find_interpreter, key_environment
 from nbpipe.data.file_pinning import (
@@ -34,13 +34,36 @@ from nbpipe.errors import (
 from nbpipe.language.parameters import settle_parameters
 from nbpipe.language.parsed_notebook import ParsedNotebook, unbound_errors
 from nbpipe.language.source_text import nearest
-from nbpipe.model import FileSource, FrozenModule, PinnedFiles, PinnedKind, PipelineWarning, Step, StepOutput
+from nbpipe.model import (
+    FileSource,
+    FrozenModule,
+    Input,
+    PinnedFiles,
+    PinnedKind,
+    PipelineWarning,
+    RemoteSource,
+    Step,
+    StepOutput,
+)
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph
 from nbpipe.resolve.destinations import destination_errors
 from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
 
 _RENAME = "Rename the module, or import it from a package of your own."
+
+
+class RemoteInputs(Protocol):
+    """Pins inputs in datastores."""
+
+    def pin(self, text: str) -> PinnedFiles:
+        """Return what an input names now, pinned by content; the copies of its files may still be missing."""
+
+    def is_unchanged(self, text: str) -> bool:
+        """Return whether the datastore says the same about a pinned input as when it was pinned."""
+
+    def stage(self, text: str) -> None:
+        """Copy the files of a pinned input to this machine; raise ObjectChanged if one is no longer what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +105,23 @@ class ResolvedRequest:
     selected: frozenset[str]
     forced: frozenset[str]
     around: EnvironmentProbe
+    remote: Callable[[], RemoteInputs]
     warnings: tuple[PipelineWarning, ...] = ()
 
 
 def resolve_request(
-    request: PipelineRequest, place: WorkspaceLayout, environ: Mapping[str, str], digests: PersistentDigestCache
+    request: PipelineRequest,
+    place: WorkspaceLayout,
+    environ: Mapping[str, str],
+    digests: PersistentDigestCache,
+    remote: Callable[[], RemoteInputs],
 ) -> ResolvedRequest:
     """Pin everything that a plan depends on; raise all errors together, before anything runs."""
     values, graph, relevant, errors = declared(request)
     interpreter = _interpreter(request, errors)
     probe = environment_probe(request.base, place.source, interpreter, digests)
     pins = _Pins(
-        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, probe
+        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, probe, remote
     )
     circumstances = {
         step.name: _circumstances(step, graph, values, pins)
@@ -108,7 +136,7 @@ def resolve_request(
     selected, forced = select_steps(graph, request)
     return ResolvedRequest(
         request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe,
-        tuple(pins.warnings),
+        remote, tuple(pins.warnings),
     )  # fmt: skip
 
 
@@ -247,19 +275,29 @@ class _Pins:
     errors: list[Refused]
     policy: EnvironmentPolicy
     around: EnvironmentProbe
+    remote: Callable[[], RemoteInputs]
     contents: dict[str, PinnedFiles | None] = field(default_factory=dict)
     warnings: list[PipelineWarning] = field(default_factory=list)
     modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
     environments: dict[tuple[str, ...], Mapping[str, str | None]] = field(default_factory=dict)
 
     def content(self, pattern: str, place: SourceLocation) -> PinnedFiles | None:
-        if pattern not in self.contents:
-            self.contents[pattern] = None
+        return self._pinned(pattern, place, lambda: pin_files(pattern, self.base, self.digests))
+
+    def source(self, item: Input) -> PinnedFiles | None:
+        if isinstance(item.source, RemoteSource):
+            text = item.source.text
+            return self._pinned(text, item.place, lambda: self.remote().pin(text))
+        return self.content(item.source.pattern, item.place) if isinstance(item.source, FileSource) else None
+
+    def _pinned(self, text: str, place: SourceLocation, pin: Callable[[], PinnedFiles]) -> PinnedFiles | None:
+        if text not in self.contents:
+            self.contents[text] = None
             try:
-                self.contents[pattern] = pin_files(pattern, self.base, self.digests)
+                self.contents[text] = pin()
             except Refused as error:
                 self.errors.append(type(error)(error.message, error.hint, place))
-        return self.contents[pattern]
+        return self.contents[text]
 
     def script(self, path: str) -> PinnedFiles | None:
         """Return a script that the code runs; a missing one is only an error when the step runs it."""
@@ -309,11 +347,7 @@ class _Pins:
 
 
 def _circumstances(step: Step, graph: PipelineGraph, values: Mapping[str, Any], pins: _Pins) -> PinnedInputs:
-    files = {
-        name: content
-        for name, item in graph.files[step.name].items()
-        if isinstance(item.source, FileSource) and (content := pins.content(item.source.pattern, item.place))
-    }
+    files = {name: content for name, item in graph.files[step.name].items() if (content := pins.source(item))}
     pins.errors += _folders_with_a_format(step, files)
     hashes = {
         pattern: content
@@ -365,20 +399,32 @@ def _installed(library: str) -> bool:
 def pinned_digests(situation: ResolvedRequest, step: str) -> dict[str, str]:
     """Return the digests at submit of the files that a step declares, by pattern."""
     pinned = situation.circumstances[step]
-    inputs = situation.graph.files[step]
     files = {
-        item.source.pattern: pinned.files[name] for name, item in inputs.items() if isinstance(item.source, FileSource)
-    }
+        text: pinned.files[name]
+        for name, item in situation.graph.files[step].items() if (text := _source_text(item))
+    }  # fmt: skip
     return {pattern: content.digest for pattern, content in {**files, **pinned.hashes}.items()}
+
+
+def remote_texts(situation: ResolvedRequest, step: str) -> list[str]:
+    """Return the inputs of a step that are in datastores, as they are written."""
+    sources = [item.source for item in situation.graph.files[step].values()]
+    return [source.text for source in sources if isinstance(source, RemoteSource)]
+
+
+def _source_text(item: Input) -> str:
+    if isinstance(item.source, RemoteSource):
+        return item.source.text
+    return item.source.pattern if isinstance(item.source, FileSource) else ""
 
 
 def files_unchanged(situation: ResolvedRequest, step: str, digests: PersistentDigestCache) -> bool:
     """Return whether the files that a step declares are unchanged since submit."""
-    base = situation.request.base
+    base, remote = situation.request.base, remote_texts(situation, step)
+    local = {text: digest for text, digest in pinned_digests(situation, step).items() if text not in remote}
     try:
-        return all(
-            pin_files(pattern, base, digests).digest == digest
-            for pattern, digest in pinned_digests(situation, step).items()
+        return all(pin_files(pattern, base, digests).digest == digest for pattern, digest in local.items()) and all(
+            situation.remote().is_unchanged(text) for text in remote
         )
     except NbpipeError:
         return False

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from nbpipe.errors import OutOfReach
+from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.history.claims import ClaimedByOther
 from nbpipe.history.runs import CancelRequests
 from nbpipe.history.store import History
@@ -265,9 +265,8 @@ class Driver:
         try:
             upstream = self._table.upstream(state.record.needs)
             job = jobs.job(state.step, attempt=attempt, token=state.token, upstream=upstream)
-        except OSError as error:
-            message = f"the attempt could not be prepared: {error.strerror or error}"
-            state.failure = Failure(FailureKind.LOST, type(error).__name__, str(error), message)
+        except (OSError, NbpipeError) as error:
+            state.failure = _preparation_failure(error)
             self._feed(stimuli.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
             return
         directory = jobs.directory(state.step, attempt)
@@ -422,6 +421,14 @@ class Driver:
 def _in_conflict(outcome: Outcome, conflict: FileConflict) -> Outcome:
     status = Status.LOST if conflict.again else Status.FAILED
     return replace(outcome, status=status, failure=conflict.failure, artifacts=(), display=None)
+
+
+def _preparation_failure(error: OSError | NbpipeError) -> Failure:
+    """Return the failure of an attempt that could not be prepared, such as for an input that is out of reach."""
+    if isinstance(error, NbpipeError):
+        return Failure(FailureKind.INPUT, type(error).__name__, error.message, f"{error.message}. {error.hint}")
+    message = f"the attempt could not be prepared: {error.strerror or error}"
+    return Failure(FailureKind.LOST, type(error).__name__, str(error), message)
 
 
 def _not_delivered(problem: str) -> Failure:

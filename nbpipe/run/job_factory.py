@@ -30,7 +30,7 @@ from nbpipe.model import (
 )
 from nbpipe.permissions import make_folder
 from nbpipe.planning.graph import fill_destination
-from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests
+from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests, remote_texts
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -61,6 +61,8 @@ class AttemptJobFactory:
         declared = graph.steps[step]
         directory = self.layout.path(self.directory(step, attempt))
         make_folder(directory)
+        for text in remote_texts(self.resolved, step):
+            self.resolved.remote().stage(text)
         return Job(
             attempt=attempt,
             token=token,

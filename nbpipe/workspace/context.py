@@ -6,16 +6,22 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import WorkspaceUntrusted
 from nbpipe.history.store import History
 from nbpipe.model import PipelineWarning
+from nbpipe.resolve.resolved_request import RemoteInputs
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.resolve.workspace_trust import Objection, trust_hint, untrusted_words
 from nbpipe.run.process_identity import is_alive
 from nbpipe.run.recovery import recover_runs
+
+# Loaded by its name: most notebooks have no inputs in datastores.
+_REMOTE = "nbpipe.resolve.remote_inputs:open_remote_inputs"
 
 
 @dataclass(slots=True)
@@ -32,6 +38,10 @@ class WorkspaceContext:
     distrust: tuple[Objection, ...] = ()
     clock: Callable[[], float] = time.time
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def remote_inputs(self, environ: Mapping[str, str]) -> Callable[[], RemoteInputs]:
+        """Return a function that returns what pins inputs in datastores, made when it is first called."""
+        return cache(lambda: load_entry_point(_REMOTE)(self.layout, self.history.object_digests, environ))
 
     def recover(self) -> None:
         """End the runs that dead processes have left behind."""

@@ -6,20 +6,16 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from nbpipe.data.stores.object_store import ObjectStore
-from nbpipe.data.stores.opening import open_store
 from nbpipe.data.stores.store_probe import probe
 from nbpipe.errors import BadUsage, NbpipeError, ObjectMissing
-from nbpipe.language.source_text import nearest
 from nbpipe.model.datastores import DatastoreConfiguration, FolderListing, ObjectInfo, StoreTraits
-from nbpipe.resolve.datastore_settings import configured_datastores
+from nbpipe.resolve.open_datastores import OpenDatastores
 from nbpipe.resolve.store_path import StorePath
-from nbpipe.resolve.workspace_layout import SETTINGS, WorkspaceLayout, find_workspace
-
-_ADD = "Add one with: nbpipe datastores add NAME URL"
+from nbpipe.resolve.workspace_layout import WorkspaceLayout, find_workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +39,32 @@ class FolderUsage:
 
 @dataclass(slots=True)
 class Datastores:
-    """The configured datastores by name, each opened on first use; use it as a context manager, or ``close`` it."""
+    """The configured datastores; use it as a context manager, or ``close`` it."""
 
-    layout: WorkspaceLayout
-    configured: Mapping[str, DatastoreConfiguration]
-    _opened: dict[str, ObjectStore] = field(default_factory=dict)
+    opened: OpenDatastores
 
     @classmethod
     def near(cls, folder: Path) -> Datastores:
         """Return the datastores of the nearest settings file upward from a folder."""
-        layout = find_workspace(folder)
-        return cls(layout, configured_datastores(layout))
+        return cls(OpenDatastores.of(find_workspace(folder), os.environ))
 
-    def configuration(self, name: str) -> DatastoreConfiguration:
-        """Return a datastore's configuration; raise BadUsage if there is none of this name."""
-        if name not in self.configured:
-            where = self.layout.settings_file or f"any {SETTINGS}"
-            known = f"There are: {', '.join(self.configured)}." if self.configured else _ADD
-            raise BadUsage(f"there is no datastore `{name}` in {where}", nearest(name, self.configured) or known)
-        return self.configured[name]
+    @property
+    def layout(self) -> WorkspaceLayout:
+        """The workspace whose settings these are of."""
+        return self.opened.layout
+
+    @property
+    def configured(self) -> Mapping[str, DatastoreConfiguration]:
+        """The configurations by name."""
+        return self.opened.configured
 
     def store(self, name: str, *, writes: bool = False) -> ObjectStore:
         """Return a datastore's objects; raise BadUsage if it is to be written and is configured as read-only."""
-        configuration = self.configuration(name)
-        if writes and not configuration.writable:
-            hint = f"Remove `write = false` from [datastores.{name}] in {SETTINGS} to write to it."
-            raise BadUsage(f"the datastore `{name}` is read-only", hint)
-        if name not in self._opened:
-            self._opened[name] = open_store(configuration, os.environ)
-        return self._opened[name]
+        return self.opened.store(name, writes=writes)
 
     def test(self, names: Iterable[str]) -> list[StoreTest]:
         """Return what some datastores can do, tried on each, or why they cannot be used."""
-        return [self._tested(self.configuration(name)) for name in names]
+        return [self._tested(self.opened.configuration(name)) for name in names]
 
     def _tested(self, configuration: DatastoreConfiguration) -> StoreTest:
         begin = time.monotonic()
@@ -139,9 +128,7 @@ class Datastores:
 
     def close(self) -> None:
         """End the connections."""
-        for store in self._opened.values():
-            store.close()
-        self._opened.clear()
+        self.opened.close()
 
 
 @contextmanager

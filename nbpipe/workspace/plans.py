@@ -98,7 +98,9 @@ class Plans:
     def pin_declared(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
         """Return a request with everything pinned, as :meth:`pin` does, whatever earlier runs have recorded."""
         context = self.context
-        resolved = resolve_request(request, context.layout, environ or context.environ, context.digests)
+        variables = environ or context.environ
+        remote = context.remote_inputs(variables)
+        resolved = resolve_request(request, context.layout, variables, context.digests, remote)
         identified = self.catalog.pipeline_of(request)
         recall = ReuseLookup(context.history, context.materializer, context.digests, resolved.around, context.clock)
         past = recall.past(identified.pipeline.id)

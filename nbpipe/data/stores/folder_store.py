@@ -61,8 +61,14 @@ class FolderStore:
         """Copy a file to ``target``."""
         self._require_no_version(key, version)
         info = self._found(key)
-        with self._reaching(key), self._path(key).open("rb") as file, target.open("xb") as copy:
-            _transfer(file, copy, progress)
+        with self._reaching(key):
+            file = self._path(key).open("rb")
+        try:
+            with file, target.open("xb") as copy:
+                _transfer(file, copy, progress)
+        except OSError as error:
+            message = f"`{self._named(key)}` cannot be copied to {target}: {error.strerror or error}"
+            raise StoreOutOfReach(message, "Check that the folder is there, and the free space.") from error
         return info
 
     def stream(self, key: str, version: str = "") -> Iterator[bytes]:
