@@ -175,7 +175,9 @@ def phases(path: Path) -> dict[str, float]:
         read, _ = seconds_of(lambda: parse_cells(saved.cells))
         request = request_for(path)
         resolve, resolved = seconds_of(
-            lambda: resolve_request(request, context.layout, context.environ, context.digests)
+            lambda: resolve_request(
+                request, context.layout, context.environ, context.digests, context.remote_inputs(context.environ)
+            )
         )
         pipeline = workspace.catalog.pipeline_of(request).pipeline.id
 

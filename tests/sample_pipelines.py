@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from stored import artifact_of
 
@@ -22,6 +22,11 @@ def cells(*sources: str, parameters: str = "") -> tuple[Cell, ...]:
     """Get code cells numbered from 1, the parameters first if there are any."""
     listed = [Cell(1, parameters, tags=PARAMETERS)] if parameters else []
     return (*listed, *(Cell(len(listed) + place, source) for place, source in enumerate(sources, 1)))
+
+
+def no_datastores() -> NoReturn:
+    """Fail: these notebooks have no inputs in datastores."""
+    raise AssertionError("it asks for a datastore")
 
 
 def linked(

@@ -9,7 +9,7 @@ from sample_pipelines import graph_of, linked
 
 from nbpipe.errors import BadPipeline, NotSupportedYet
 from nbpipe.language.directives import LATER
-from nbpipe.model import FileSource, StepOutput
+from nbpipe.model import FileSource, RemoteSource, StepOutput
 
 A = "%%step a -o x\nx = 1"
 B = "%%step b -i x -o y\ny = x"
@@ -227,7 +227,7 @@ def test_every_key_that_is_not_built_is_refused_where_it_stands(key):
     assert (error.place.cell, error.place.line, error.place.step) == (1, 2, "a")
 
 
-@pytest.mark.parametrize("source", ["store:raw/x.csv", "ds:labels@3", "https://example.org/x.csv"])
+@pytest.mark.parametrize("source", ["ds:labels@3", "https://example.org/x.csv"])
 def test_every_source_that_is_not_built_is_refused_where_it_stands(source):
     _, errors = linked(f"%%step a -i raw={source} -o x\nx = raw")
 
@@ -235,6 +235,13 @@ def test_every_source_that_is_not_built_is_refused_where_it_stands(source):
     assert isinstance(error, NotSupportedYet)
     assert source in error.message
     assert (error.place.cell, error.place.line, error.place.column) == (1, 1, 13)
+
+
+def test_a_source_in_a_datastore_is_a_file():
+    graph, errors = linked("%%step a -i raw=store:lake/x.csv -o x\nx = raw")
+
+    assert errors == []
+    assert graph.files["a"]["raw"].source == RemoteSource("store", "store:lake/x.csv")
 
 
 def test_a_source_that_is_not_built_is_refused_behind_a_parameter_too():

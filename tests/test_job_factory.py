@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_pipelines import cells
+from sample_pipelines import cells, no_datastores
 from stored import artifact_of, materializer_of, path_in
 
 from nbpipe.data.file_pinning import PersistentDigestCache
@@ -48,6 +48,7 @@ def workshop(tmp_path):
         WorkspaceLayout(tmp_path / ".nbpipe"),
         environ,
         memory,
+        no_datastores,
     )
     materializer = materializer_of(tmp_path)
     return AttemptJobFactory(

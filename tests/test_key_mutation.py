@@ -91,7 +91,9 @@ def in_circumstances(
     workspace: Workspace, request: PipelineRequest, changed: Mapping[str, Any]
 ) -> tuple[KeyComponent, ...]:
     """Get the components that a step has on a machine that is not here."""
-    situation = resolve_request(request, workspace.layout, os.environ, workspace.context.digests)
+    situation = resolve_request(
+        request, workspace.layout, os.environ, workspace.context.digests, workspace.context.remote_inputs(os.environ)
+    )
     name = step_of(request)
     around: PinnedInputs = dataclasses.replace(situation.circumstances[name], **changed)
     return fixed_components(situation.graph.steps[name], situation.graph.pipeline.code[name], around)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sample_pipelines import cells, graph_of
+from sample_pipelines import cells, graph_of, no_datastores
 
 from nbpipe.data.digests import NoDigestCache
 from nbpipe.data.file_pinning import PersistentDigestCache
@@ -48,7 +48,7 @@ def request(folder: Path, *sources: str, parameters: str = "", **asked: object) 
 def surveyed(folder: Path, *sources: str, environ: dict[str, str] | None = None, **asked: object) -> ResolvedRequest:
     """Get the situation of these cells."""
     return resolve_request(
-        request(folder, *sources, **asked), WorkspaceLayout(folder / ".nbpipe"), environ or {}, memory()
+        request(folder, *sources, **asked), WorkspaceLayout(folder / ".nbpipe"), environ or {}, memory(), no_datastores
     )
 
 
@@ -281,7 +281,7 @@ def test_values_come_from_defaults_then_papermill_then_values_then_texts(tmp_pat
         "n", parse_cells([*declared, injected]), tmp_path, texts={"s": "4"}, values={"r": 3, "s": 3}
     )
 
-    assert resolve_request(asked, WorkspaceLayout(asked.base / ".nbpipe"), {}, memory()).values == {
+    assert resolve_request(asked, WorkspaceLayout(asked.base / ".nbpipe"), {}, memory(), no_datastores).values == {
         "p": 1,
         "q": 2,
         "r": 3,
@@ -391,7 +391,9 @@ def test_a_selection_is_closed_under_needs_and_forces_only_what_it_holds(tmp_pat
 @pytest.mark.parametrize("policy, parts", [("patch", 3), ("minor", 2)])
 def test_d1_python_counts_up_to_the_release_that_the_policy_names(tmp_path, policy, parts):
     place = WorkspaceLayout(tmp_path / ".nbpipe", policy=EnvironmentPolicy(python=policy))
-    circumstances = resolve_request(request(tmp_path, "%%step s -o a\na = 1"), place, {}, memory()).circumstances["s"]
+    circumstances = resolve_request(
+        request(tmp_path, "%%step s -o a\na = 1"), place, {}, memory(), no_datastores
+    ).circumstances["s"]
 
     assert circumstances.python.split(" ")[1] == ".".join(platform.python_version().split(".")[:parts])
 
