@@ -315,11 +315,13 @@ def test_two_processes_at_once_compute_each_step_once(tmp_path):
 
 
 def test_two_independent_steps_run_at_the_same_time(tmp_path):
-    wait = "import os, time\nopen('{0}', 'w').close()\nend = time.time() + 20\nwhile not os.path.exists('{1}'):\n"
+    wait = "import os, time\nown, other = (bytes.fromhex(each).decode() for each in ('{0}', '{1}'))\n"
+    wait += "open(own, 'w').close()\nend = time.time() + 20\nwhile not os.path.exists(other):\n"
     wait += "    assert time.time() < end\n    time.sleep(0.01)\n{2} = 1"
-    # In memory, where nothing is observed: a file that one of two unordered steps writes and the other sees is refused.
+    # In memory, where nothing is observed, and under names that the text does not show: a file that one of two
+    # unordered steps writes and the other sees is refused.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
-        one, two = f"{memory}/one", f"{memory}/two"
+        one, two = (f"{memory}/{name}".encode().hex() for name in ("one", "two"))
         cells = ["%%step one -o x\n" + wait.format(one, two, "x"), "%%step two -o y\n" + wait.format(two, one, "y")]
         write_notebook(tmp_path / "s.ipynb", cells)
         assert nbpipe(tmp_path, "run", "s.ipynb").returncode == 0
