@@ -16,6 +16,11 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _Lines = Sequence[Sequence[int]]
 
 
+def without_colours(text: str) -> str:
+    """Return a text without terminal colours."""
+    return _COLOUR.sub("", text)
+
+
 def in_author_cells(text: str, cells: Iterable[tuple[int | None, Mapping[str, Any]]]) -> str:
     """Return a traceback without colours, with the author's cells and lines in it.
 
@@ -60,7 +65,7 @@ def with_author_tracebacks(notebook: Mapping[str, Any]) -> dict[str, Any]:
 def _output(output: Mapping[str, Any], noted: Sequence[tuple[int | None, Mapping[str, Any]]]) -> Mapping[str, Any]:
     if output.get("output_type") != "error":
         return output
-    text = _COLOUR.sub("", "\n".join(output.get("traceback", [])))
+    text = without_colours("\n".join(output.get("traceback", [])))
     return {**output, "traceback": in_author_cells(text, noted).split("\n")}
 
 

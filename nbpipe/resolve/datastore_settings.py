@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -113,17 +112,3 @@ def credential_reference(where: str, key: str, value: object) -> CredentialRefer
         hint = f"Refer to it: {_REFERENCES}."
         raise BadUsage(f"`{key}` in `credentials` of {where} is a value, or not a reference", hint)
     return CredentialReference(CredentialSource(match[1]), match[2])
-
-
-def mapping_of(configuration: DatastoreConfiguration) -> Mapping[str, object]:
-    """Return the table of a configuration as it is written in a settings file."""
-    table: dict[str, object] = {"url": configuration.url}
-    if configuration.options:
-        table["options"] = dict(configuration.options)
-    if configuration.uses_profile:
-        table["credentials"] = PROFILE
-    elif configuration.credentials:
-        table["credentials"] = {key: str(reference) for key, reference in configuration.credentials.items()}
-    if not configuration.writable:
-        table["write"] = False
-    return table

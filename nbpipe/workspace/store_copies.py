@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from nbpipe.data.atomic_file import draft_beside, put_in_place, put_new_in_place
 from nbpipe.data.stores.object_store import ObjectStore, Progress
@@ -18,13 +17,6 @@ from nbpipe.workspace.datastores import Datastores
 
 _AT_ONCE = 8
 _SHOWN = 3
-
-
-class _Place(Protocol):
-    """One end of a copy: a local path, or a place in a datastore."""
-
-    def below(self, relative: str) -> _Place:
-        """Return a place below this one as a folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ import obstore
 from obstore import exceptions as failures
 
 from nbpipe.data.stores.object_store import Progress, checked_folder, checked_key, no_progress
-from nbpipe.errors import BadUsage, ObjectChanged, ObjectExists, ObjectMissing, StoreOutOfReach
+from nbpipe.data.stores.store_errors import changed, exists, missing, named, require_complete
+from nbpipe.errors import BadUsage, StoreOutOfReach
 from nbpipe.model.datastores import FolderListing, ObjectInfo
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ class CloudStore:
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         if size > _ONE_PUT:
             if self.find(key) is not None:
-                raise self._exists(key)
+                raise exists(self.name, key)
             return self.put(key, source, progress)
         with self._reaching(key):
             content = source if isinstance(source, bytes) else source.read_bytes()
             try:
                 _repeated(lambda: obstore.put(self._bucket, key, content, mode="create", use_multipart=False))
             except failures.AlreadyExistsError:
-                raise self._exists(key) from None
+                raise exists(self.name, key) from None
             progress(size)
         return self._checked(key, size)
 
@@ -88,8 +89,7 @@ class CloudStore:
             try:
                 _repeated(lambda: obstore.put(self._bucket, key, content, mode={"e_tag": etag}, use_multipart=False))
             except failures.PreconditionError:
-                message = f"`{self._named(key)}` is no longer the one that was read"
-                raise ObjectChanged(message, "Read it again.") from None
+                raise changed(self.name, key) from None
         return self._checked(key, len(content))
 
     def read(self, key: str, version: str = "") -> bytes:
@@ -107,7 +107,7 @@ class CloudStore:
                 for piece in found.stream(min_chunk_size=_CHUNK):
                     count += copy.write(piece)
                     progress(len(piece))
-        self._require_complete(key, count, info.size)
+        require_complete(self.name, key, count, info.size)
         return info
 
     def stream(self, key: str, version: str = "") -> Iterator[bytes]:
@@ -119,7 +119,7 @@ class CloudStore:
             for piece in found.stream(min_chunk_size=_CHUNK):
                 count += len(piece)
                 yield bytes(piece)
-        self._require_complete(key, count, found.meta["size"])
+        require_complete(self.name, key, count, found.meta["size"])
 
     def find(self, key: str) -> ObjectInfo | None:
         """Return what the store says about an object; None if it does not exist."""
@@ -197,29 +197,14 @@ class CloudStore:
     def _checked(self, key: str, size: int) -> ObjectInfo:
         """Return what the store says about an object that was written; raise StoreOutOfReach if it is not all there."""
         info = self._found(key)
-        self._require_complete(key, info.size, size)
+        require_complete(self.name, key, info.size, size)
         return info
-
-    def _require_complete(self, key: str, count: int, size: int) -> None:
-        if count != size:
-            message = f"`{self._named(key)}` has {count} bytes and not {size}"
-            raise StoreOutOfReach(message, "It may have been replaced meanwhile: try again.")
 
     def _found(self, key: str) -> ObjectInfo:
         found = self.find(key)
         if found is None:
-            raise self._missing(key)
+            raise missing(self.name, key)
         return found
-
-    def _missing(self, key: str, version: str = "") -> ObjectMissing:
-        gone = f"has no version {version}" if version else "does not exist"
-        return ObjectMissing(f"`{self._named(key)}` {gone}", f"Look with: nbpipe datastores ls {self.name}")
-
-    def _exists(self, key: str) -> ObjectExists:
-        return ObjectExists(f"`{self._named(key)}` exists already", "Choose another path, or have it replaced.")
-
-    def _named(self, key: str) -> str:
-        return f"store:{self.name}/{key}"
 
     @contextmanager
     def _reaching(self, key: str, version: str = "") -> Iterator[None]:
@@ -229,11 +214,11 @@ class CloudStore:
         except FileNotFoundError as error:
             if _is_any(_NO_BUCKET, str(error)):
                 raise self._no_bucket() from None
-            raise self._missing(key, version) from None
+            raise missing(self.name, key, version) from None
         except failures.BaseError as error:
             raise self._out_of_reach(key, str(error)) from None
         except OSError as error:
-            message = f"`{self._named(key)}` cannot be transferred: {error.strerror or error}"
+            message = f"`{named(self.name, key)}` cannot be transferred: {error.strerror or error}"
             raise StoreOutOfReach(message, "Check the local file and the free space.") from error
 
     def _no_bucket(self) -> StoreOutOfReach:
@@ -247,7 +232,7 @@ class CloudStore:
             message = f"the credentials of the datastore `{self.name}` have expired"
             return StoreOutOfReach(message, "Renew them, then run again.")
         if _is_any(_REFUSED, text):
-            message = f"the datastore `{self.name}` refuses access to `{self._named(key)}` ({self._url})"
+            message = f"the datastore `{self.name}` refuses access to `{named(self.name, key)}` ({self._url})"
             return StoreOutOfReach(message, "Check `credentials` in nbpipe.toml, and what they allow.")
         first = next((line for line in text.splitlines() if line.strip()), "it gave no reason")
         message = f"the datastore `{self.name}` is out of reach ({self._url}): {first[:300]}"

@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 from nbpipe.data.atomic_file import draft_beside, is_draft, put_in_place, put_new_in_place
 from nbpipe.data.stores.object_store import Progress, checked_folder, checked_key, no_progress
-from nbpipe.errors import BadUsage, ObjectChanged, ObjectExists, ObjectMissing, StoreOutOfReach
+from nbpipe.data.stores.store_errors import changed, exists, missing, named
+from nbpipe.errors import BadUsage, ObjectMissing, StoreOutOfReach
 from nbpipe.model.datastores import FolderListing, ObjectInfo
 
 _CHUNK = 1 << 20
@@ -47,7 +48,7 @@ class FolderStore:
         with self._reaching(key), self._locked():
             found = self.find(key)
             if found is None or found.etag != etag:
-                raise ObjectChanged(f"`{self._named(key)}` is no longer the one that was read", "Read it again.")
+                raise changed(self.name, key)
             with draft_beside(path) as draft:
                 _write(draft, content, no_progress)
                 put_in_place(draft, path, durable=True)
@@ -67,7 +68,7 @@ class FolderStore:
             with file, target.open("xb") as copy:
                 _transfer(file, copy, progress)
         except OSError as error:
-            message = f"`{self._named(key)}` cannot be copied to {target}: {error.strerror or error}"
+            message = f"`{named(self.name, key)}` cannot be copied to {target}: {error.strerror or error}"
             raise StoreOutOfReach(message, "Check that the folder is there, and the free space.") from error
         return info
 
@@ -138,7 +139,7 @@ class FolderStore:
         path = self._path(key)
         with self._reaching(key):
             if is_new and os.path.lexists(path):
-                raise self._exists(key)
+                raise exists(self.name, key)
             path.parent.mkdir(parents=True, exist_ok=True)
             with draft_beside(path) as draft:
                 _write(draft, source, progress)
@@ -148,17 +149,14 @@ class FolderStore:
                     else:
                         put_in_place(draft, path, durable=True)
                 except FileExistsError:
-                    raise self._exists(key) from None
+                    raise exists(self.name, key) from None
         return self._found(key)
-
-    def _exists(self, key: str) -> ObjectExists:
-        return ObjectExists(f"`{self._named(key)}` exists already", "Choose another path, or have it replaced.")
 
     def _path(self, key: str) -> Path:
         """Return the path of a key; raise StoreOutOfReach if a link on the way leads out of the folder."""
         path = self._root / checked_key(self.name, key)
         if not self._is_inside(path):
-            message = f"`{self._named(key)}` is behind a link that leads out of the datastore"
+            message = f"`{named(self.name, key)}` is behind a link that leads out of the datastore"
             raise StoreOutOfReach(message, "Make the folder that it leads to a datastore of its own.")
         return path
 
@@ -172,15 +170,12 @@ class FolderStore:
     def _found(self, key: str) -> ObjectInfo:
         found = self.find(key)
         if found is None:
-            raise ObjectMissing(f"`{self._named(key)}` does not exist", f"Look with: nbpipe datastores ls {self.name}")
+            raise missing(self.name, key)
         return found
 
     def _require_no_version(self, key: str, version: str) -> None:
         if version:
-            raise ObjectMissing(f"`{self._named(key)}` has no version {version}: a folder keeps only the last one")
-
-    def _named(self, key: str) -> str:
-        return f"store:{self.name}/{key}"
+            raise ObjectMissing(f"`{named(self.name, key)}` has no version {version}: a folder keeps only the last one")
 
     def _remove_empty(self, folder: Path) -> None:
         while folder != self._root:
@@ -207,7 +202,7 @@ class FolderStore:
             if error.errno in _NO_SPACE:
                 message = f"there is no space left in the datastore `{self.name}` ({self._root})"
                 raise StoreOutOfReach(message, "Free some space, then try again.") from error
-            message = f"`{self._named(key)}` cannot be used: {error.strerror or error} ({self._root / key})"
+            message = f"`{named(self.name, key)}` cannot be used: {error.strerror or error} ({self._root / key})"
             raise StoreOutOfReach(message, f"Check it with: nbpipe datastores test {self.name}") from error
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from nbpipe.data.atomic_file import is_draft
 from nbpipe.data.stores.object_store import Progress, checked_folder, checked_key, no_progress
-from nbpipe.errors import BadUsage, ObjectChanged, ObjectExists, ObjectMissing, StoreOutOfReach
+from nbpipe.data.stores.store_errors import changed, exists, missing, named, require_complete
+from nbpipe.errors import BadUsage, ObjectMissing, StoreOutOfReach
 from nbpipe.model.datastores import FolderListing, ObjectInfo
 
 _CHUNK = 1 << 20
@@ -42,7 +43,7 @@ class ServerStore:
     def put_new(self, key: str, source: Path | bytes, progress: Progress = no_progress) -> ObjectInfo:
         """Write a new file; raise ObjectExists if there is one. Another writer at the same time may replace it."""
         if self.find(key) is not None:
-            raise ObjectExists(f"`{self._named(key)}` exists already", "Choose another path, or have it replaced.")
+            raise exists(self.name, key)
         return self.put(key, source, progress)
 
     def put(self, key: str, source: Path | bytes, progress: Progress = no_progress) -> ObjectInfo:
@@ -62,14 +63,14 @@ class ServerStore:
                 stack.pop_all()
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         info = self._found(key)
-        self._require_complete(key, info.size, size)
+        require_complete(self.name, key, info.size, size)
         return info
 
     def replace_if(self, key: str, content: bytes, etag: str) -> ObjectInfo:
         """Replace a file if it has not changed; another writer at the same time may do so, too."""
         found = self.find(key)
         if found is None or found.etag != etag:
-            raise ObjectChanged(f"`{self._named(key)}` is no longer the one that was read", "Read it again.")
+            raise changed(self.name, key)
         return self.put(key, content)
 
     def read(self, key: str, version: str = "") -> bytes:
@@ -84,13 +85,15 @@ class ServerStore:
             for piece in self.stream(key, version):
                 count += copy.write(piece)
                 progress(len(piece))
-        self._require_complete(key, count, info.size)
+        require_complete(self.name, key, count, info.size)
         return info
 
     def stream(self, key: str, version: str = "") -> Iterator[bytes]:
         """Yield a file's content in pieces."""
         if version:
-            raise ObjectMissing(f"`{self._named(key)}` has no version {version}: the server keeps only the last one")
+            raise ObjectMissing(
+                f"`{named(self.name, key)}` has no version {version}: the server keeps only the last one"
+            )
         with self._reaching(key), self._files.open(self._path(key), "rb") as file:
             while piece := file.read(_CHUNK):
                 yield piece
@@ -178,28 +181,17 @@ class ServerStore:
     def _found(self, key: str) -> ObjectInfo:
         found = self.find(key)
         if found is None:
-            raise self._missing(key)
+            raise missing(self.name, key)
         return found
-
-    def _missing(self, key: str) -> ObjectMissing:
-        return ObjectMissing(f"`{self._named(key)}` does not exist", f"Look with: nbpipe datastores ls {self.name}")
-
-    def _require_complete(self, key: str, count: int, size: int) -> None:
-        if count != size:
-            message = f"`{self._named(key)}` has {count} bytes and not {size}"
-            raise StoreOutOfReach(message, "It may have been replaced meanwhile: try again.")
-
-    def _named(self, key: str) -> str:
-        return f"store:{self.name}/{key}"
 
     @contextmanager
     def _reaching(self, key: str) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            raise self._missing(key) from None
+            raise missing(self.name, key) from None
         except PermissionError:
-            message = f"the datastore `{self.name}` refuses access to `{self._named(key)}` ({self._url})"
+            message = f"the datastore `{self.name}` refuses access to `{named(self.name, key)}` ({self._url})"
             raise StoreOutOfReach(message, "Check what its user may read and write there.") from None
         except self._failures as error:
             message = f"the datastore `{self.name}` is out of reach ({self._url}): {str(error) or type(error).__name__}"

@@ -6,13 +6,12 @@ import re
 import signal
 from collections.abc import Sequence
 
-from nbpipe.data.author_traceback import author_place, in_author_cells
+from nbpipe.data.author_traceback import author_place, in_author_cells, without_colours
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
 from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, StopReason
 from nbpipe.execution.attempt.notebook_engine import CellError, NotebookExecution
 from nbpipe.model import Failure, FailureKind, Job
 
-_COLOUR = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _STDIN_ERROR = "StdinNotImplementedError"
 _ASSIGNED = re.compile(r"\s*(\w+)\s*=")
 
@@ -28,7 +27,13 @@ def failure_of(
     if progress.oom:
         message = "memory limit: the system had no memory left, and ended the step's kernel (SIGKILL)"
         return Failure(
-            FailureKind.MEMORY, "OutOfMemory", "SIGKILL", message, _cell(progress), None, plain(directory.log_tail())
+            FailureKind.MEMORY,
+            "OutOfMemory",
+            "SIGKILL",
+            message,
+            _cell(progress),
+            None,
+            without_colours(directory.log_tail()),
         )
     if progress.raised is not None:
         if job.memory and progress.raised.ename.endswith("MemoryError"):
@@ -47,7 +52,7 @@ def _cell(progress: NotebookExecution) -> int | None:
 
 
 def _stopped(job: Job, reason: StopReason, progress: NotebookExecution) -> Failure:
-    traceback = plain(progress.raised.traceback) if progress.raised else ""
+    traceback = without_colours(progress.raised.traceback) if progress.raised else ""
     if reason is StopReason.TIMEOUT:
         message = f"the step ran longer than {job.timeout:g} s, its timeout"
         return Failure(
@@ -58,7 +63,7 @@ def _stopped(job: Job, reason: StopReason, progress: NotebookExecution) -> Failu
 
 def _memory(job: Job, progress: NotebookExecution, detail: str, line: int | None = None) -> Failure:
     message = f"memory limit: {detail}, and the limit for it and its child processes is {_amount(job.memory or 0)}"
-    traceback = plain(progress.raised.traceback) if progress.raised else ""
+    traceback = without_colours(progress.raised.traceback) if progress.raised else ""
     return Failure(FailureKind.MEMORY, "MemoryLimit", detail, message, _cell(progress), line, traceback)
 
 
@@ -77,8 +82,10 @@ def _raised(progress: NotebookExecution, raised: CellError, directory: AttemptDi
     kind, message = _kind_and_message(raised, role, source, line)
     cell, shown = author_place(line, progress.cell_metadata) if isinstance(line, int) else (None, None)
     cells = [(cell.get("execution_count"), cell.metadata.get("nbpipe", {})) for cell in progress.notebook.cells]
-    traceback = in_author_cells(plain(raised.traceback), cells)
-    return Failure(kind, raised.ename, plain(raised.evalue), message, cell or _cell(progress), shown, traceback)
+    traceback = in_author_cells(without_colours(raised.traceback), cells)
+    return Failure(
+        kind, raised.ename, without_colours(raised.evalue), message, cell or _cell(progress), shown, traceback
+    )
 
 
 def _kind_and_message(raised: CellError, role: str | None, source: str, line: object) -> tuple[FailureKind, str]:
@@ -116,7 +123,7 @@ def _died(progress: NotebookExecution, directory: AttemptDirectory) -> Failure:
     how, message = _death(progress)
     # A kernel that was too slow to start says nothing about the step: the attempt is retried.
     kind = FailureKind.LOST if progress.exit_code is None and progress.position is None else FailureKind.KERNEL
-    return Failure(kind, "KernelDied", how, message, _cell(progress), None, plain(directory.log_tail()))
+    return Failure(kind, "KernelDied", how, message, _cell(progress), None, without_colours(directory.log_tail()))
 
 
 def _death(progress: NotebookExecution) -> tuple[str, str]:
@@ -153,11 +160,6 @@ def _left_out(job: Job, saved: Sequence[StagedOutput] | None, cell: int | None) 
     return None
 
 
-def plain(text: str) -> str:
-    """Return a text without terminal colours."""
-    return _COLOUR.sub("", text)
-
-
 def one_line(text: str) -> str:
     """Return the first line of a text that is not blank."""
-    return next((line.strip() for line in plain(text).splitlines() if line.strip()), "")
+    return next((line.strip() for line in without_colours(text).splitlines() if line.strip()), "")
