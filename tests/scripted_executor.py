@@ -19,6 +19,8 @@ from nbpipe.compute import outcomes
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
+from nbpipe.data.materializer import with_paths
+from nbpipe.data.stores.worker_stores import stores_of
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import (
     AttemptEnded,
@@ -53,7 +55,8 @@ Work = Callable[[Job, str], str]
 def by_code(job: Job, output: str) -> str:
     """Get a content that follows from the step's code, its parameters and its inputs' bytes."""
     sources = [cell["source"] for cell in json.loads(job.notebook)["cells"]]
-    read = [Path(path).read_bytes().hex() for item in job.inputs for path in item.paths if Path(path).is_file()]
+    inputs = with_paths(job.inputs, stores_of(job))
+    read = [Path(path).read_bytes().hex() for item in inputs for path in item.paths if Path(path).is_file()]
     return hashlib.sha256(json.dumps([sources, read, output]).encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from nbpipe.data.digests import DigestCache, content_digest
 from nbpipe.data.executed_notebook import read_executed
 from nbpipe.data.file_pinning import pin_files
 from nbpipe.data.job_file import JobFile, module_source, read_job
-from nbpipe.data.materializer import Materializer
+from nbpipe.data.materializer import Materializer, with_paths
 from nbpipe.data.postmortem import names_kept
 from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.step_notebook import render_step_notebook
@@ -92,7 +92,7 @@ def current_step_context(
     document = json.loads(render_step_notebook(declared, code, step_inputs.values, graph.pipeline.kernel))
     return StepContext(
         step=step,
-        inputs=inputs_of(resolved, step, upstream, materializer),
+        inputs=with_paths(inputs_of(resolved, step, upstream), materializer),
         outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
         values={name: step_inputs.values[name] for name in code.parameters},
         parameters=_source(document, "parameters"),
@@ -186,7 +186,7 @@ def _where_it_is(
     damage = check(materializer, item.artifact, digests)
     if damage:
         raise BadUsage(f"input `{item.name}` cannot be used: {damage}", "Run the step that produces it again.")
-    return replace(item, paths=(str(materializer.locate(item.artifact.reference)),))
+    return replace(item, paths=(str(materializer.fetch(item.artifact)),))
 
 
 def _changes(inputs: Iterable[JobInput], components: Iterable[KeyComponent], digests: DigestCache) -> Iterable[str]:

@@ -26,6 +26,7 @@ RENDERERS = {
     "DatastoreListResponse": "nbpipe.cli.datastore_rendering:render_list",
     "DatastoreTestResponse": "nbpipe.cli.datastore_rendering:render_tests",
     "DatastoreAddedResponse": "nbpipe.cli.datastore_rendering:render_added",
+    "DefaultStoreResponse": "nbpipe.cli.datastore_rendering:render_default",
     "StoreListingResponse": "nbpipe.cli.datastore_rendering:render_listing",
     "StoreUsageResponse": "nbpipe.cli.datastore_rendering:render_usage",
     "StoreChangeResponse": "nbpipe.cli.datastore_rendering:render_change",

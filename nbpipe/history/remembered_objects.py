@@ -9,6 +9,7 @@ from sqlalchemy import and_, delete, insert, select
 
 from nbpipe.history.database import Repository, chunks
 from nbpipe.history.schema import remembered_objects as table
+from nbpipe.model.datastores import StoredObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,15 @@ class ObjectDigestRepository(Repository):
                     for row in rows
                 )
         return found
+
+    def remember_stored(self, objects: Sequence[StoredObject]) -> None:
+        """Store the digests of objects that nbpipe wrote; one without an ETag could not be recognised."""
+        self.remember(
+            [
+                RememberedObject(each.store, info.key, info.size, info.etag, info.version, each.digest)
+                for each in objects if (info := each.info).etag and not info.is_recent
+            ]
+        )  # fmt: skip
 
     def remember(self, objects: Sequence[RememberedObject]) -> None:
         """Store the digests, each replacing an earlier one of its object."""

@@ -25,7 +25,7 @@ from nbpipe.magics.output_bindings import OutputBindings, WaitMessage
 from nbpipe.magics.parent_process import parent_process
 from nbpipe.magics.run_client import RunClient
 from nbpipe.magics.run_view import RunView
-from nbpipe.model import Cell, ExecutionRecord, ObjectReference, PipelineWarning, RunRecord
+from nbpipe.model import Artifact, Cell, ExecutionRecord, PipelineWarning, RunRecord
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import find_workspace, settings_near
 from nbpipe.resolve.workspace_trust import is_trusted
@@ -247,8 +247,8 @@ class KernelSession:
         if run is not None:
             run.finish()
 
-    def _path_of(self, reference: ObjectReference) -> Path:
-        return self.readable.materializer.path(reference)
+    def _path_of(self, artifact: Artifact) -> Path:
+        return self.readable.materializer.path(artifact)
 
     def _executors(self) -> Executor:
         if self._executor is None:

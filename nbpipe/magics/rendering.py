@@ -27,6 +27,7 @@ RENDERERS = {
     "DatastoreListResponse": "nbpipe.magics.datastore_rendering:render_list",
     "DatastoreTestResponse": "nbpipe.magics.datastore_rendering:render_tests",
     "DatastoreAddedResponse": "nbpipe.magics.datastore_rendering:render_added",
+    "DefaultStoreResponse": "nbpipe.magics.datastore_rendering:render_default",
     "StoreListingResponse": "nbpipe.magics.datastore_rendering:render_listing",
     "StoreUsageResponse": "nbpipe.magics.datastore_rendering:render_usage",
     "StoreChangeResponse": "nbpipe.magics.datastore_rendering:render_change",

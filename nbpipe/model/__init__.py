@@ -16,7 +16,7 @@ from nbpipe.model.attempt import (
     JobOutput,
     Outcome,
 )
-from nbpipe.model.content import DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
+from nbpipe.model.content import DEFAULT_STORE, DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
 from nbpipe.model.declarations import (
     NOTEBOOK_SUFFIXES,
     TEXT_NOTEBOOK_SUFFIXES,
@@ -74,6 +74,7 @@ from nbpipe.model.verdicts import (
 )
 
 __all__ = [
+    "DEFAULT_STORE",
     "DISPLAY",
     "NOTEBOOK_SUFFIXES",
     "TEXT_NOTEBOOK_SUFFIXES",

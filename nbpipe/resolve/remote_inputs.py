@@ -112,7 +112,7 @@ class RemoteInputs:
         self, store: ObjectStore, configuration: DatastoreConfiguration, infos: Sequence[ObjectInfo]
     ) -> dict[str, str]:
         """Return the digests of objects by key; those that are unknown or have changed are read."""
-        address = _address(configuration)
+        address = configuration.address
         known = self.digests.recall(address, [info.key for info in infos])
         digests = {
             info.key: known[info.key].digest for info in infos if info.key in known and _is_same(known[info.key], info)
@@ -129,7 +129,7 @@ class RemoteInputs:
             [
                 RememberedObject(address, info.key, info.size, info.etag, info.version, digests[info.key])
                 for info in unknown
-                if info.etag
+                if info.etag and not info.is_recent
             ]
         )
         return digests
@@ -152,12 +152,6 @@ class RemoteInputs:
         except OSError as error:
             message = f"the copies of objects in {self.cache.root} cannot be written: {error.strerror or error}"
             raise StoreOutOfReach(message, "Free some space there, or name another folder: XDG_CACHE_HOME.") from error
-
-
-def _address(configuration: DatastoreConfiguration) -> str:
-    """Return what identifies a datastore: two names for one place share what is remembered."""
-    endpoint = configuration.options.get("endpoint", "")
-    return f"{endpoint} {configuration.url}".strip()
 
 
 def _is_same(known: RememberedObject, info: ObjectInfo) -> bool:

@@ -107,6 +107,7 @@ class ReuseLookup:
         self._ready |= hits
         # One result is offered under two keys.
         results = {hit.attempt: hit for hit in hits.values()}.values()
+        self.materializer.look_up(artifact for hit in results for artifact in hit.artifacts)
         stored = [path for hit in results for path in self._files(hit.artifacts)]
         read = [path for hit in results for path in self.around.files(hit.observed)]
         self.digests.prefetch([*stored, *read])
@@ -138,4 +139,4 @@ class ReuseLookup:
         for artifact in artifacts:
             with suppress(StoreOutOfReach, ValueError):
                 if not artifact.is_folder:
-                    yield self.materializer.locate(artifact.reference)
+                    yield self.materializer.locate(artifact)

@@ -16,7 +16,7 @@ from nbpipe.errors import REPAIR, BadUsage, HistoryDamaged, Refused, StoreOutOfR
 from nbpipe.history.column_types import leads_inside
 from nbpipe.language.setting_table import ANY_MODULE, ANY_PACKAGE, EVERY_STEP
 from nbpipe.language.source_text import nearest
-from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.model import DEFAULT_STORE, ExecutionRecord, RunRecord
 from nbpipe.permissions import close_to_all, culprit, make_folder, may, owner_of
 from nbpipe.resolve.upward_search import UpwardSearch
 from nbpipe.resolve.workspace_trust import mark_new
@@ -63,8 +63,18 @@ class WorkspaceLayout:
 
     @property
     def store(self) -> Path:
-        """Return the default datastore's folder."""
+        """Return the folder of the workspace's own datastore."""
         return self.root / "store"
+
+    @property
+    def id_file(self) -> Path:
+        """Return the path of the workspace's id, which datastores of outputs are marked with."""
+        return self.root / "id"
+
+    @property
+    def default_store(self) -> str:
+        """Return the name of the datastore in which outputs are stored, as it stands in the settings."""
+        return str(self.datastores.get(DEFAULT_STORE, DEFAULT_STORE))
 
     @property
     def readings(self) -> Path:

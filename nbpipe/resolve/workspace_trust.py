@@ -27,7 +27,7 @@ from nbpipe.resolve.signing_key import signing_key
 MARKS = "trusted"
 # What is loaded from a workspace or believed of it; a folder with none of these is still to become one.
 CONTENT = frozenset(
-    {"history.db", "history.db-wal", "history.db-shm", "history.db-journal", "readings", "runs", "store"}
+    {"history.db", "history.db-wal", "history.db-shm", "history.db-journal", "id", "readings", "runs", "store"}
 )
 _LONGEST_MARK = 300
 

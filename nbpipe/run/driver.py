@@ -293,6 +293,7 @@ class Driver:
             return
         if outcome.status is Status.LOST:
             outcome = self.archive.finished(attempt) or outcome
+        self.history.object_digests.remember_stored(outcome.stored)
         conflict = self._conflict(state, outcome)
         if conflict is not None:
             outcome = _in_conflict(outcome, conflict)

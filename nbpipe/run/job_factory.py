@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from nbpipe.compute.environments import kernel_environment
 from nbpipe.data.artifacts import copy_out
 from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NbpipeError
 from nbpipe.language.definition_sources import definition_sources
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
+    DEFAULT_STORE,
     Artifact,
     Input,
     InputKind,
     Job,
     JobInput,
     JobOutput,
+    ObjectReference,
     Output,
     PinnedFiles,
     PinnedKind,
@@ -28,10 +32,15 @@ from nbpipe.model import (
     StepCode,
     StepOutput,
 )
+from nbpipe.model.datastores import StoreAccess
 from nbpipe.permissions import make_folder
 from nbpipe.planning.graph import fill_destination
 from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests, remote_texts
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
+
+# Loaded by their names: the outputs of most workspaces are in their own folder.
+_ACCESS = "nbpipe.resolve.remote_artifacts:store_access"
+_CACHE = "nbpipe.resolve.remote_inputs:cache_folder"
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
@@ -39,7 +48,10 @@ _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("
 
 @dataclass(frozen=True, slots=True)
 class AttemptJobFactory:
-    """Creates the jobs of a run and delivers its outputs to their destinations; ``imports`` are those of all steps."""
+    """Creates the jobs of a run and delivers its outputs to their destinations.
+
+    ``imports`` are those of all steps; ``earlier`` returns the newest outputs of a step.
+    """
 
     run: str
     date: str
@@ -50,6 +62,7 @@ class AttemptJobFactory:
     environ: Mapping[str, str]
     experiment: str = ""
     imports: tuple[str, ...] = ()
+    earlier: Callable[[str], tuple[Artifact, ...]] = lambda _step: ()
 
     def directory(self, step: str, attempt: str) -> str:
         """Return an attempt's directory, relative to the workspace's folder."""
@@ -63,6 +76,7 @@ class AttemptJobFactory:
         make_folder(directory)
         for text in remote_texts(self.resolved, step):
             self.resolved.remote().stage(text)
+        inputs = inputs_of(self.resolved, step, upstream)
         return Job(
             attempt=attempt,
             token=token,
@@ -73,11 +87,13 @@ class AttemptJobFactory:
             ),
             directory=str(directory),
             store=str(self.layout.store),
+            **self._stores(inputs),
+            like=self._similar_folders(declared) if self.layout.default_store != DEFAULT_STORE else {},
             cwd=str(self.resolved.request.base),
             kernel=self.resolved.interpreter.kernel,
             by_message=self.resolved.interpreter.by_message,
             env=kernel_environment(self.environ, declared.options.envvar, self.resolved.interpreter.env),
-            inputs=inputs_of(self.resolved, step, upstream, self.materializer),
+            inputs=inputs,
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=step_inputs.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
@@ -92,6 +108,22 @@ class AttemptJobFactory:
             memory=declared.options.memory,
             preload=self.imports,
         )
+
+    def _stores(self, inputs: tuple[JobInput, ...]) -> dict[str, Any]:
+        """Return what a worker needs to read inputs and to store outputs in configured datastores."""
+        used = {self.layout.default_store, *(each.artifact.reference.store for each in inputs if each.artifact)}
+        remote = sorted(used - {DEFAULT_STORE})
+        if not remote:
+            return {}
+        access: tuple[StoreAccess, ...] = load_entry_point(_ACCESS)(self.layout, self.environ, remote)
+        cache = load_entry_point(_CACHE)(self.environ, self.layout.root)
+        return {"output_store": self.layout.default_store, "stores": access, "cache": str(cache)}
+
+    def _similar_folders(self, step: Step) -> dict[str, ObjectReference]:
+        """Return the newest outputs of a step that are folders: the next ones may have many of the same files."""
+        if all(output.format != "dir" for output in step.outputs):
+            return {}
+        return {each.name: each.reference for each in self.earlier(step.name) if each.is_folder}
 
     def unchanged(self, step: str) -> bool:
         """Return whether the step's declared files are unchanged since it was submitted."""
@@ -124,13 +156,11 @@ class AttemptJobFactory:
         return fill_destination(step, output, {**values, "run-id": self.run, "date": self.date})
 
 
-def inputs_of(
-    resolved: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
-) -> tuple[JobInput, ...]:
-    """Return a step's inputs with their paths."""
+def inputs_of(resolved: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact]) -> tuple[JobInput, ...]:
+    """Return a step's inputs; those that are stored have no paths yet."""
     feeds, files = resolved.graph.feeds[step], resolved.circumstances[step].files
     return tuple(
-        _from_artifact(item.name, feeds[item.name], upstream, materializer)
+        _from_artifact(item.name, feeds[item.name], upstream)
         if item.name in feeds
         else _from_files(item, files[item.name])
         for item in resolved.graph.steps[step].inputs
@@ -155,15 +185,11 @@ def slug(name: str) -> str:
     return f"{plain or 'step'}-{short_digest(bytes_digest(name.encode()), 10)}"
 
 
-def _from_artifact(
-    name: str, source: StepOutput, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
-) -> JobInput:
+def _from_artifact(name: str, source: StepOutput, upstream: Mapping[StepOutput, Artifact]) -> JobInput:
     artifact, producer = upstream[source], source.step or ""
-    # Its presence is not checked here: a step with a missing input fails by itself, and the run continues.
-    path = str(materializer.locate(artifact.reference))
     if artifact.is_path:
-        return JobInput(name, InputKind.PATH, (path,), artifact=artifact, producer=producer)
-    return JobInput(name, InputKind.VALUE, (path,), artifact.format, artifact, producer)
+        return JobInput(name, InputKind.PATH, (), artifact=artifact, producer=producer)
+    return JobInput(name, InputKind.VALUE, (), artifact.format, artifact, producer)
 
 
 def _from_files(item: Input, content: PinnedFiles) -> JobInput:

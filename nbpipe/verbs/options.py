@@ -131,6 +131,7 @@ OTHER_RUN = _argument("RUN")
 DEFAULTS = Argument("KEY=VALUE", _names, Arity.MANY, ValueKind.DEFAULT)
 
 DATASTORE = _argument("NAME", ValueKind.DATASTORE)
+ANY_DATASTORE = Argument("NAME", _text_or_none, Arity.OPTIONAL, ValueKind.DATASTORE)
 SOME_DATASTORES = Argument("NAME", _names, Arity.MANY, ValueKind.DATASTORE)
 URL = _argument("URL")
 STORE_PLACE = _argument("NAME[/PATH]", ValueKind.DATASTORE)

@@ -83,6 +83,10 @@ VERBS = (
         exclusive=((o.CREDENTIAL, o.USES_PROFILE),),
     ),
     Verb(
+        "datastores default", "Show or choose the datastore of outputs; `default` is the workspace's own folder.",
+        "nbpipe.verbs.datastore_calls:datastores_default", (o.ANY_DATASTORE,), (o.JSON,),
+    ),
+    Verb(
         "datastores ls", "List a folder of a datastore.",
         "nbpipe.verbs.datastore_calls:datastores_ls", (o.STORE_PLACE,), (o.JSON,), reads_only=True,
     ),
@@ -121,7 +125,7 @@ VERBS = (
 
 # Verbs of the language that this version does not implement: every face reports the same error for them.
 LATER_VERBS = (
-    "datasets", "datastores default", "compute", "env", "pin", "unpin", "publish", "schedule", "gc",
+    "datasets", "compute", "env", "pin", "unpin", "publish", "schedule", "gc",
 )  # fmt: skip
 
 _BY_NAME = {verb.name: verb for verb in VERBS}

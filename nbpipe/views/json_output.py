@@ -13,7 +13,6 @@ from nbpipe.model import (
     ExecutionRecord,
     Failure,
     Metric,
-    ObjectReference,
     PipelineWarning,
     Reason,
     ResultOrigin,
@@ -25,7 +24,7 @@ from nbpipe.model import (
 from nbpipe.views.wording import VERDICTS
 
 # Returns the URL of a stored output's bytes, as understood by fsspec; None if its datastore is unknown.
-UrlOf = Callable[[ObjectReference], str | None]
+UrlOf = Callable[[Artifact], str | None]
 
 
 def plan_object(
@@ -165,7 +164,7 @@ def runs_object(runs: Iterable[RunRecord], ran: Mapping[str, Sequence[str]]) -> 
 
 def artifact_object(artifact: Artifact, url_of: UrlOf) -> dict[str, Any]:
     """Return a stored output."""
-    uri = url_of(artifact.reference)
+    uri = url_of(artifact)
     return {
         "uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes, "dataset": None,
     }  # fmt: skip

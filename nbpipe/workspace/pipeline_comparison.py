@@ -116,7 +116,7 @@ def _question(record: ExecutionRecord, request: PipelineRequest, workspace: Work
 
 
 def _located(artifact: Artifact, workspace: Workspace) -> list[str]:
-    return [artifact.name, str(workspace.materializer.locate(artifact.reference)), artifact.format]
+    return [artifact.name, str(workspace.materializer.fetch(artifact)), artifact.format]
 
 
 def _plain_run(request: PipelineRequest, plain: Sequence[Cell], questions: Mapping[int, str]) -> Any:

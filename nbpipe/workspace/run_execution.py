@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nbpipe.compute.target_executors import executor_of
 from nbpipe.compute.targets import default_target
-from nbpipe.model import PipelineWarning, RunRecord, Status
+from nbpipe.model import Artifact, PipelineWarning, RunRecord, Status
 from nbpipe.planning.run_state import RunState
 from nbpipe.resolve.git import git_state
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest
@@ -92,6 +92,7 @@ def execute_run(
     begin = time.monotonic()
     context = workspace.context
     pinned = workspace.plans.pin(request)
+    context.claim_output_store()
     record = _begin(context, request, pinned, options)
     own_executors: list[Executor] = []
     archive = ResultArchiveWriter(context.layout, replace(pinned.pipeline, id=record.pipeline), request.base)
@@ -202,7 +203,13 @@ class _Increments:
             environ,
             record.experiment,
             imports,
+            self._newest_outputs,
         )
+
+    def _newest_outputs(self, step: str) -> tuple[Artifact, ...]:
+        """Return the outputs of a step's newest result in this pipeline; none if it has none."""
+        newest = self.workspace.context.history.results.newest_result(self.record.pipeline, step)
+        return newest.artifacts if newest is not None else ()
 
 
 def _own_executor(opened: list[Executor]) -> Executor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
+from nbpipe.data.datastores import LocalStore
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.file_system_kind import shares_memory
 from nbpipe.data.materializer import Materializer
@@ -87,8 +87,7 @@ class Workspace:
     @classmethod
     def _opened(cls, layout: WorkspaceLayout, history: History, distrust: tuple[Objection, ...] = ()) -> Self:
         digests = PersistentDigestCache(history.digests.recall, history.digests.remember, time.time)
-        materializer = Materializer({DEFAULT_STORE: LocalStore(layout.store)})
-        context = WorkspaceContext(layout, history, materializer, digests, distrust)
+        context = WorkspaceContext(layout, history, LocalStore(layout.store), digests, distrust)
         with contextlib.ExitStack() as stack:
             stack.callback(history.close)
             context.recover()
