@@ -59,6 +59,7 @@ def workshop(tmp_path):
         memory,
         materializer,
         environ,
+        no_datastores,
         "",
         ("math",),
     )

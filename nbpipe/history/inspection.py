@@ -45,7 +45,7 @@ from nbpipe.model import (
 )
 
 Row = dict[str, Any]
-_CACHES = ("claims", "remembered", "remembered_objects")
+_CACHES = ("claims", "deliveries", "remembered", "remembered_objects")
 
 
 @dataclass(slots=True)

@@ -265,3 +265,18 @@ remembered_objects = Table(
     _text("version"),
     _text("digest"),
 )
+
+# What nbpipe put into datastores outside of its own objects, and may replace there.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _text("store", primary_key=True),
+    _text("key", primary_key=True),
+    _integer("size"),
+    _text("etag"),
+    _text("version"),
+    _text("digest"),
+    _text("run"),
+    _text("step"),
+    _text("output"),
+)

@@ -10,6 +10,7 @@ from sqlalchemy import false, update
 from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
 from nbpipe.history.database import Database, DatabaseSnapshot, is_ours
+from nbpipe.history.deliveries import DeliveryRepository
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
@@ -43,6 +44,7 @@ class History:
         self.lost_runs = LostRunRepository(database)
         self.digests = DigestRepository(database)
         self.object_digests = ObjectDigestRepository(database)
+        self.deliveries = DeliveryRepository(database)
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:

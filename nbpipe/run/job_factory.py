@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from nbpipe.compute.environments import kernel_environment
 from nbpipe.data.artifacts import copy_out
@@ -36,6 +37,7 @@ from nbpipe.model.datastores import StoreAccess
 from nbpipe.permissions import make_folder
 from nbpipe.planning.graph import fill_destination
 from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests, remote_texts
+from nbpipe.resolve.store_path import SCHEME, StorePath, parse_store_path
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 # Loaded by their names: the outputs of most workspaces are in their own folder.
@@ -46,11 +48,19 @@ _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
 
+class DeliversToStores(Protocol):
+    """Delivers outputs to places in datastores."""
+
+    def deliver(self, step: str, artifact: Artifact, place: StorePath) -> None:
+        """Write an output to a place, unless something is there that is not ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptJobFactory:
     """Creates the jobs of a run and delivers its outputs to their destinations.
 
-    ``imports`` are those of all steps; ``earlier`` returns the newest outputs of a step.
+    ``imports`` are those of all steps; ``earlier`` returns the newest outputs of a step, ``in_stores`` what delivers to
+    datastores.
     """
 
     run: str
@@ -60,6 +70,7 @@ class AttemptJobFactory:
     digests: PersistentDigestCache
     materializer: Materializer
     environ: Mapping[str, str]
+    in_stores: Callable[[], DeliversToStores]
     experiment: str = ""
     imports: tuple[str, ...] = ()
     earlier: Callable[[str], tuple[Artifact, ...]] = lambda _step: ()
@@ -136,15 +147,21 @@ class AttemptJobFactory:
             output = declared.output(artifact.name)
             if output is None or output.destination is None:
                 continue
-            target = self.resolved.request.base / self.destination(declared, output)
+            target = self.destination(declared, output)
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                copy_out(self.materializer, artifact, target)
+                if target.startswith(SCHEME):
+                    self.in_stores().deliver(step, artifact, parse_store_path(target))
+                else:
+                    self._copy(artifact, self.resolved.request.base / target)
             except NbpipeError as error:
                 return f"`{artifact.name}` could not be written to {target}: {error.message}"
             except OSError as error:
                 return f"`{artifact.name}` could not be written to {target}: {error.strerror or error}"
         return None
+
+    def _copy(self, artifact: Artifact, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy_out(self.materializer, artifact, target)
 
     def pinned(self, step: str) -> Mapping[str, str]:
         """Return the digests of the files that the step declares, by pattern."""

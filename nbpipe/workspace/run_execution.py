@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from nbpipe.compute.target_executors import executor_of
 from nbpipe.compute.targets import default_target
+from nbpipe.entry_points import load_entry_point
 from nbpipe.model import Artifact, PipelineWarning, RunRecord, Status
 from nbpipe.planning.run_state import RunState
 from nbpipe.resolve.git import git_state
@@ -19,7 +21,7 @@ from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.cancellation import CancellationPoller, watch_signals
 from nbpipe.run.driver import Driver
 from nbpipe.run.executor import Executor
-from nbpipe.run.job_factory import AttemptJobFactory
+from nbpipe.run.job_factory import AttemptJobFactory, DeliversToStores
 from nbpipe.run.process_identity import this_owner
 from nbpipe.run.reports import RunReport
 from nbpipe.run.requested_steps import RequestedSteps
@@ -29,6 +31,9 @@ from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import PinnedRequest
 from nbpipe.workspace.run_watch import watch_run
 from nbpipe.workspace.workspace import Workspace
+
+# Loaded by its name: most outputs stay where they are.
+_DELIVERY = "nbpipe.run.store_delivery:open_delivery"
 
 Executors = Callable[[], Executor]
 Watch = Callable[[RunUpdate], None]
@@ -201,9 +206,19 @@ class _Increments:
             context.digests,
             context.materializer,
             environ,
+            self._deliveries(environ),
             record.experiment,
             imports,
             self._newest_outputs,
+        )
+
+    def _deliveries(self, environ: Mapping[str, str]) -> Callable[[], DeliversToStores]:
+        """Return a function that returns what delivers outputs to datastores, made when it is first called."""
+        context, run = self.workspace.context, self.record.id
+        return cache(
+            lambda: load_entry_point(_DELIVERY)(
+                run, context.layout, environ, context.history.deliveries, context.materializer
+            )
         )
 
     def _newest_outputs(self, step: str) -> tuple[Artifact, ...]:

@@ -19,6 +19,8 @@ from nbpipe.model import ObjectReference
 SMALL = 64 << 10
 """Files of fewer bytes are put into packs."""
 
+PACKS = "packs"
+
 _PACK = 8 << 20
 _SUFFIX = ".tree"
 
@@ -93,6 +95,6 @@ def packs_of(folder: Path, members: Sequence[Member]) -> Iterator[Pack]:
 
 def _pack(content: bytes, packed: Sequence[tuple[Member, int]]) -> Pack:
     digits = hex_digits(bytes_digest(content))
-    key = f"packs/{digits[:2]}/{digits}"
+    key = f"{PACKS}/{digits[:2]}/{digits}"
     members = (FolderMember(path, size, digest, key, offset) for (path, size, digest), offset in packed)
     return Pack(key, content, tuple(members))

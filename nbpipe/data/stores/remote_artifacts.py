@@ -13,6 +13,7 @@ from uuid import uuid4
 from nbpipe.data.digests import DigestCache, NoDigestCache, bytes_digest, folder_members
 from nbpipe.data.object_keys import key_parts, object_key
 from nbpipe.data.stores.folder_manifest import (
+    PACKS,
     SMALL,
     FolderMember,
     manifest_key,
@@ -227,7 +228,7 @@ class RemoteArtifacts:
             self.cache.folder(reference.digest, reference.basename, every)
 
     def _fetch_members(self, key: str, members: Sequence[FolderMember]) -> None:
-        if not key.startswith("packs/"):
+        if not key.startswith(f"{PACKS}/"):
             for each in members:
                 self._download(key, each.digest, Path(each.path).name)
             return
@@ -279,4 +280,6 @@ def _at(path: str, size: int, digest: str, member: FolderMember) -> FolderMember
 def _may_hold(info: ObjectInfo | None, member: FolderMember) -> bool:
     if info is None:
         return False
-    return info.size >= member.offset + member.size if member.object.startswith("packs/") else info.size == member.size
+    return (
+        info.size >= member.offset + member.size if member.object.startswith(f"{PACKS}/") else info.size == member.size
+    )
