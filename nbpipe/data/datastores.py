@@ -6,13 +6,13 @@ import errno
 import os
 import shutil
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from nbpipe.data import private_directory
-from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
+from nbpipe.data.atomic_file import draft_beside, flush, put_in_place, remove_tree
 from nbpipe.data.digests import DigestCache, NoDigestCache
 from nbpipe.data.integrity import find_damage
 from nbpipe.data.object_keys import OBJECTS, key_below, key_parts
@@ -70,9 +70,37 @@ class LocalStore:
         path = self.locate(artifact)
         return find_damage(path, artifact.reference, folder=artifact.is_folder, digests=digests)
 
+    def keys_of(self, artifact: Artifact) -> set[str]:
+        """Return the one key of an output; of one whose record is invalid, none."""
+        try:
+            return {key_below(artifact.reference)}
+        except ValueError:
+            return set()
+
+    def stored(self) -> Iterator[tuple[str, int]]:
+        """Yield the keys and sizes of all objects, and of what a killed process has left beside them."""
+        for path in Path(self._objects).glob("??/*/*"):
+            if not path.parents[0].is_symlink() and not path.parents[1].is_symlink():
+                yield path.relative_to(self._objects).as_posix(), _size(path)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects, and the folders that are empty without them."""
+        for key in keys:
+            path = Path(self._objects, key)
+            with _reaching(f"the datastore `{self._root}`"):
+                remove_tree(path)
+                for folder in path.parents[:2]:
+                    with suppress(OSError):
+                        folder.rmdir()
+
     def url(self, artifact: Artifact) -> str:
         """Return the object's address. Nothing in it is quoted: fsspec takes what follows ``file://`` as the path."""
         return f"file://{self._objects}{key_below(artifact.reference)}"
+
+
+def _size(path: Path) -> int:
+    files = [path] if not path.is_dir() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(each.lstat().st_size for each in files)
 
 
 class MemoryStore:

@@ -61,6 +61,20 @@ def _no_others(name: str) -> ArtifactStore:
     raise KeyError(name)
 
 
+@runtime_checkable
+class SweptStore(Protocol):
+    """A store from which objects that no output needs can be removed."""
+
+    def keys_of(self, artifact: Artifact) -> set[str]:
+        """Return the keys of the objects that an output consists of; raise StoreOutOfReach if they are unknown."""
+
+    def stored(self) -> Iterator[tuple[str, int]]:
+        """Yield the keys and sizes of all that nbpipe has stored; nothing else that lies there."""
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that do not exist are passed over."""
+
+
 class Materializer:
     """The stores of a workspace's outputs, by the names of their datastores.
 

@@ -280,3 +280,6 @@ deliveries = Table(
     _text("step"),
     _text("output"),
 )
+
+# Runs whose results are kept whatever their age.
+pins = Table("pins", metadata, Column("run", StoredName(), ForeignKey("runs.id"), primary_key=True), _time("pinned"))

@@ -18,6 +18,7 @@ from nbpipe.history.lost_runs import LostRunRepository
 from nbpipe.history.pipelines import PipelineRepository
 from nbpipe.history.remembered_objects import ObjectDigestRepository
 from nbpipe.history.results import ResultRepository
+from nbpipe.history.retention import RetentionRepository
 from nbpipe.history.runs import RunRepository
 from nbpipe.history.schema import meta
 from nbpipe.history.schema_version import create_or_check
@@ -45,6 +46,7 @@ class History:
         self.digests = DigestRepository(database)
         self.object_digests = ObjectDigestRepository(database)
         self.deliveries = DeliveryRepository(database)
+        self.retention = RetentionRepository(database)
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:

@@ -12,7 +12,7 @@ from nbpipe.history.remembered_objects import ObjectDigestRepository
 from nbpipe.model.datastores import ObjectInfo, StoreAccess, StoredObject
 from nbpipe.resolve.open_datastores import OpenDatastores
 from nbpipe.resolve.remote_inputs import cache_folder
-from nbpipe.resolve.store_ownership import claim_outputs
+from nbpipe.resolve.store_ownership import claim_outputs, require_mark
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 
@@ -32,6 +32,17 @@ def claim_default_store(layout: WorkspaceLayout, environ: Mapping[str, str]) -> 
     datastores = OpenDatastores.of(layout, environ)
     try:
         claim_outputs(datastores.store(layout.default_store, writes=True), layout)
+    finally:
+        datastores.close()
+
+
+def require_own_store(layout: WorkspaceLayout, environ: Mapping[str, str], name: str) -> None:
+    """Raise BadUsage unless a datastore has the mark of this workspace, KeyError if there is none of this name."""
+    datastores = OpenDatastores.of(layout, environ)
+    if name not in datastores.configured:
+        raise KeyError(name)
+    try:
+        require_mark(datastores.store(name, writes=True), layout)
     finally:
         datastores.close()
 

@@ -53,11 +53,17 @@ class ReuseLookup:
                 return result
             self._ready.pop(key, None)
             reasons = reasons or result
-        return reasons
+        return reasons or self._collected(key)
+
+    def _collected(self, key: str) -> tuple[Reason, ...]:
+        """Return when and why the result for a key was collected, if that is why there is none."""
+        why = self.history.retention.collected(key)
+        return () if why is None else (Reason("result", "stored", f"it was {why}"),)
 
     def known(self, static_keys: Collection[str]) -> set[str]:
-        """Return those static keys that any result has."""
-        return self.history.results.static_known(list(static_keys))
+        """Return those static keys that any result has, or had before it was collected."""
+        offered = self.history.results.static_known(list(static_keys))
+        return offered | self.history.retention.collected_static(set(static_keys) - offered)
 
     def newest(self, step: str) -> CachedResult | None:
         """Return the newest intact result of a step."""

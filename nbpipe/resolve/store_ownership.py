@@ -39,22 +39,36 @@ def claim_outputs(store: ObjectStore, layout: WorkspaceLayout) -> None:
     Raise BadUsage if it is another workspace's, and StoreOutOfReach if it cannot be read, or written where that is
     needed.
     """
-    own = StoreOwner(_workspace_id(layout), socket.gethostname(), str(layout.root))
+    own = _this(layout)
     found = store.find(OWNER)
     if found is None:
         try:
             store.put_new(OWNER, encode_sparse(own).encode())
         except ObjectExists:
             found = store.find(OWNER)
-    if found is None:
-        return
+    if found is not None and _owner(store, own) != own:
+        store.put(OWNER, encode_sparse(own).encode())
+
+
+def require_mark(store: ObjectStore, layout: WorkspaceLayout) -> None:
+    """Raise BadUsage unless a datastore has the mark of this workspace."""
+    if store.find(OWNER) is None:
+        raise BadUsage(f"the datastore `{store.name}` has no mark that says whose outputs it has", "Run a step first.")
+    _owner(store, _this(layout))
+
+
+def _this(layout: WorkspaceLayout) -> StoreOwner:
+    return StoreOwner(_workspace_id(layout), socket.gethostname(), str(layout.root))
+
+
+def _owner(store: ObjectStore, own: StoreOwner) -> StoreOwner:
+    """Return the mark of a datastore; raise BadUsage if it is not this workspace's."""
     owner = _read(store)
     if owner.workspace != own.workspace or _is_copy(owner, own):
         message = f"the datastore `{store.name}` has the outputs of another workspace: {owner.folder} on {owner.host}"
         hint = f"Use another prefix in `url` of [datastores.{store.name}], or work in that workspace."
         raise BadUsage(message, hint)
-    if owner != own:
-        store.put(OWNER, encode_sparse(own).encode())
+    return owner
 
 
 def _read(store: ObjectStore) -> StoreOwner:

@@ -23,7 +23,7 @@ from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
-_KEYS = ("source", "reuse", "settings", "datastores")
+_KEYS = ("source", "reuse", "settings", "datastores", "keep")
 _SETTING = re.compile(r"%?[^\W\d]\w*(\(\))?([. ][^\W\d]\w*(\(\))?)*(\.\*)?")
 _USERS = (EVERY_STEP, ANY_MODULE, ANY_PACKAGE)
 _POLICIES = {"packages": ("observed", "strict"), "python": ("patch", "minor")}
@@ -45,7 +45,7 @@ class EnvironmentPolicy:
 class WorkspaceLayout:
     """A workspace's folder, the folders with local modules, and settings beyond those that nbpipe recognises.
 
-    ``datastores`` is the table of that name, as it stands in ``settings_file``, if there is one.
+    ``datastores`` and ``keep`` are the tables of these names, as they stand in ``settings_file``, if there are any.
     """
 
     root: Path
@@ -55,6 +55,7 @@ class WorkspaceLayout:
     more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settings_file: Path | None = None
     datastores: Mapping[str, object] = field(default_factory=dict)
+    keep: object = field(default_factory=dict)
 
     @property
     def database(self) -> Path:
@@ -246,6 +247,11 @@ python = "patch"
 # What ordinary cells set in other libraries, and whose users it concerns:
 # "mylib.configure" = "mylib"
 
+# What `nbpipe gc` keeps: all results of the newest runs of each notebook, and of the last days.
+# [keep]
+# runs = 20
+# days = 30
+
 # Data elsewhere, as store:NAME/PATH; credentials only by reference (env:NAME, file:PATH, keyring:SERVICE/USER).
 # [datastores.lake]
 # url = "s3://bucket/prefix"
@@ -267,7 +273,13 @@ def _with_settings(layout: WorkspaceLayout, settings: Path) -> WorkspaceLayout:
     source, policy = _source(settings, table.get("source", [])), _policy(settings, table.get("reuse", {}))
     more = _more_settings(settings, table.get("settings", {}))
     return replace(
-        layout, source=source, policy=policy, more_settings=more, settings_file=settings, datastores=datastores
+        layout,
+        source=source,
+        policy=policy,
+        more_settings=more,
+        settings_file=settings,
+        datastores=datastores,
+        keep=table.get("keep", {}),
     )
 
 

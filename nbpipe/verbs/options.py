@@ -173,6 +173,8 @@ OF_STEP = Option(
     "STEP", _text_or_none, Arity.ONE, ValueKind.STEP, name="--step", help="Only runs in which this step ran."
 )
 LIMIT = Option("N", _count, Arity.ONE, name="--limit", help=f"At most N runs, newest first; {_LISTED_RUNS} by default.")
+APPLY = _switch("--apply", "Collect; without it, only show what would be collected.")
+WHY = Option("DIGEST", _text_or_none, Arity.ONE, name="--why", help="Show what keeps the output with this digest.")
 FULL = _switch("--full", "Read all bytes again, even of files that look unchanged.")
 REPAIR = _switch("--repair", "Invalidate damaged results; rebuild a lost history.")
 RUFF = _switch("--ruff", "Run ruff on the notebook, too, with your settings.", Face.SHELL)

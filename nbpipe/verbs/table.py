@@ -103,6 +103,15 @@ VERBS = (
         "nbpipe.verbs.datastore_calls:datastores_rm", (o.STORE_PLACE,), (o.RECURSIVE, o.JSON), reads_only=True,
     ),
     Verb(
+        "gc", "Show what nothing keeps any more, or collect it.",
+        "nbpipe.verbs.retention_calls:gc", (), (o.APPLY, o.WHY, o.WORKSPACE, o.JSON), exclusive=((o.APPLY, o.WHY),),
+    ),
+    Verb(
+        "pin", "Keep all results of a run.", "nbpipe.verbs.retention_calls:pin", (o.RUN,), (o.WORKSPACE, o.JSON)),
+    Verb(
+        "unpin", "No longer keep a run for its own sake.",
+        "nbpipe.verbs.retention_calls:unpin", (o.RUN,), (o.WORKSPACE, o.JSON)),
+    Verb(
         "lint", "Check the notebook without planning or running it.",
         "nbpipe.verbs.authoring_calls:lint", (o.NOTEBOOK,), (o.PARAM, o.FIX, o.RUFF, o.WORKSPACE, o.JSON),
         reads_only=True,
@@ -125,7 +134,7 @@ VERBS = (
 
 # Verbs of the language that this version does not implement: every face reports the same error for them.
 LATER_VERBS = (
-    "datasets", "compute", "env", "pin", "unpin", "publish", "schedule", "gc",
+    "datasets", "compute", "env", "publish", "schedule",
 )  # fmt: skip
 
 _BY_NAME = {verb.name: verb for verb in VERBS}

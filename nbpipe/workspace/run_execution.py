@@ -13,6 +13,7 @@ from pathlib import Path
 from nbpipe.compute.target_executors import executor_of
 from nbpipe.compute.targets import default_target
 from nbpipe.entry_points import load_entry_point
+from nbpipe.history.claims import CollectionUnderWay
 from nbpipe.model import Artifact, PipelineWarning, RunRecord, Status
 from nbpipe.planning.run_state import RunState
 from nbpipe.resolve.git import git_state
@@ -34,6 +35,8 @@ from nbpipe.workspace.workspace import Workspace
 
 # Loaded by its name: most outputs stay where they are.
 _DELIVERY = "nbpipe.run.store_delivery:open_delivery"
+
+_PAUSE = 0.2
 
 Executors = Callable[[], Executor]
 Watch = Callable[[RunUpdate], None]
@@ -139,13 +142,18 @@ def _carry_out(context: WorkspaceContext, driver: Driver, cancelled: Callable[[]
 def _begin(
     context: WorkspaceContext, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions
 ) -> RunRecord:
-    now = context.clock()
-    run = options.run or new_run_id(now)
-    return context.history.runs.begin(
-        run=run, pipeline=pinned.pipeline, experiment=options.experiment or Path(request.notebook).stem,
-        parameters=pinned.resolved.values, tags=options.tags, git=git_state(request.base), owner=this_owner(run),
-        now=now,
-    )  # fmt: skip
+    run = options.run or new_run_id(context.clock())
+    git = git_state(request.base)
+    while True:
+        try:
+            return context.history.runs.begin(
+                run=run, pipeline=pinned.pipeline, experiment=options.experiment or Path(request.notebook).stem,
+                parameters=pinned.resolved.values, tags=options.tags, git=git, owner=this_owner(run),
+                now=context.clock(),
+            )  # fmt: skip
+        except CollectionUnderWay:
+            # It takes seconds, or ends with its lease.
+            time.sleep(_PAUSE)
 
 
 def _driver(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from nbpipe.data.digests import DigestCache, NoDigestCache, bytes_digest, folder_members
-from nbpipe.data.object_keys import key_parts, object_key
+from nbpipe.data.object_keys import OBJECTS, key_parts, object_key
 from nbpipe.data.stores.folder_manifest import (
     PACKS,
     SMALL,
@@ -31,6 +32,7 @@ from nbpipe.model.datastores import ObjectInfo, StoredObject
 _AT_ONCE = 16
 # What a store has said about an object is believed for so long, in seconds: a plan asks about many at once, once.
 _FRESH = 30.0
+_OWN = re.compile(r"objects/([0-9a-f]{2})/\1[0-9a-f]{62}/[^/]+|packs/([0-9a-f]{2})/\2[0-9a-f]{62}")
 _AGAIN = "Run the step that makes it again."
 
 Recall = Callable[[str, Sequence[str]], Mapping[str, StoredObject]]
@@ -124,6 +126,30 @@ class RemoteArtifacts:
         """Return the objects that were written, or read again, since the last call."""
         written, self._written = tuple(self._written), []
         return written
+
+    def keys_of(self, artifact: Artifact) -> set[str]:
+        """Return the keys of the objects that an output consists of: a folder's manifest names them."""
+        try:
+            key = _key(artifact)
+        except ValueError:
+            return set()
+        if not artifact.is_folder:
+            return {key}
+        return {key, *(each.object for each in self.members(artifact.reference))}
+
+    def stored(self) -> Iterator[tuple[str, int]]:
+        """Yield the keys and sizes of all objects that are named by their content."""
+        for folder in (OBJECTS, PACKS):
+            for info in self.objects.list(folder):
+                if _OWN.fullmatch(info.key):
+                    yield info.key, info.size
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects."""
+        listed = list(keys)
+        self.objects.delete(listed)
+        for key in listed:
+            self._found.pop(key, None)
 
     def members(self, reference: ObjectReference) -> tuple[FolderMember, ...]:
         """Return the files of a stored folder; raise StoreOutOfReach if its manifest is missing or damaged."""
