@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 
-from nbpipe.model import Reason, ReuseVerdict, RunVerdict, SkipVerdict, Status, Verdict, run_outcome
+from nbpipe.model import ComponentKind, Reason, ReuseVerdict, RunVerdict, SkipVerdict, Status, Verdict, run_outcome
 from nbpipe.planning.instructions import (
     CheckDecision,
     ClaimKey,
@@ -431,7 +431,7 @@ class RunState:
         if execution.failures_before == len(self._failed_steps):
             return ()
         step = self._failed_steps[execution.failures_before]
-        return (Reason("stopped", None, f"`{step}` failed, so nothing new starts"),)
+        return (Reason.about(ComponentKind.STOPPED, f"`{step}` failed, so nothing new starts"),)
 
     def _cancel(self) -> list[Instruction]:
         self._cancelled = True
@@ -464,4 +464,5 @@ class RunState:
 
 
 def _upstream(need: _Execution) -> tuple[Reason, ...]:
-    return (Reason(f"upstream:{need.new.step}", None, need.status.value if need.status else None),)
+    ending = need.status.value if need.status else None
+    return (Reason.about(ComponentKind.UPSTREAM, ending, subject=need.new.step),)
