@@ -12,15 +12,15 @@ from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Ref
 from nbpipe.language.conditions import condition_names
 from nbpipe.language.definitions import AnalysedDefinition, is_local, is_shared
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults
+from nbpipe.language.dynamic_code import execution_warnings
 from nbpipe.language.files_outside_steps import written_outside_warnings
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
-from nbpipe.language.hidden_execution import execution_warnings
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.lost_settings import OwnSetting, lost_setting_warnings
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.parsed_cell_cache import ParsedCellCache
 from nbpipe.language.parsed_notebook import CHANGED_INPUT, ParsedNotebook
-from nbpipe.language.reading_cache import ReadingCache
 from nbpipe.language.seed_restarts import seed_warnings
 from nbpipe.language.session_names import session_name_warnings
 from nbpipe.language.setting_reach import SettingReach
@@ -44,14 +44,14 @@ _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 def parse_cells(
     cells: Sequence[Cell],
     more_settings: Mapping[str, tuple[str, ...]] | None = None,
-    cache: ReadingCache | None = None,
+    cache: ParsedCellCache | None = None,
 ) -> ParsedNotebook:
     """Parse code cells in notebook order; never raise, but collect everything wrong in ``errors``.
 
     ``more_settings`` are settings beyond the table, with the libraries whose users they concern. ``cache`` makes the
     next reading of a notebook, with few cells changed, cheap.
     """
-    cache = cache or ReadingCache()
+    cache = cache or ParsedCellCache()
     errors: list[Refused] = []
     kinds = [(_kind(cell), cell) for cell in cells]
     parameters, injected = _parameters(kinds, errors)
@@ -114,7 +114,7 @@ def _code(analyses: Mapping[str, StepAnalysis], changed: ChangedElsewhere, files
 
 
 def _analyses(
-    kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope, cache: ReadingCache
+    kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope, cache: ParsedCellCache
 ) -> tuple[dict[str, StepAnalysis], tuple[PipelineWarning, ...]]:
     """Return what each step needs, and the warnings about what set-up cells do, and text that is executed."""
     drafts = cache.drafts(steps, scope)
@@ -242,7 +242,7 @@ def _called_defaults(cell: Cell) -> list[str]:
 
 
 def _steps(
-    cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused], cache: ReadingCache
+    cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused], cache: ParsedCellCache
 ) -> list[Step]:
     steps: dict[str, Step] = {}
     continued: list[StepDeclaration] = []

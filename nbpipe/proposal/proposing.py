@@ -19,10 +19,10 @@ from nbpipe.planning.graph import build_graph
 from nbpipe.proposal.cell_groups import DataFlow, Group
 from nbpipe.proposal.cell_tags import CellTags, with_earlier_steps
 from nbpipe.proposal.cell_traits import CellTraits, TraitReader
-from nbpipe.proposal.doubts import UNTOLD, doubts, is_divided, undivided
 from nbpipe.proposal.drafting import Drafter
 from nbpipe.proposal.notebook_outline import OutlineCell
-from nbpipe.proposal.step_cells import Selection, Selector
+from nbpipe.proposal.proposal_warnings import UNTOLD, doubts, is_divided, undivided
+from nbpipe.proposal.step_cells import CellSelection, CellSelector
 
 MERGED = "merged-cells"
 ORDINARY = "left-ordinary"
@@ -61,7 +61,7 @@ def proposal_for(
     traits, wrong, broken = _traits(cells, tags, more_settings)
     flow, wishes = DataFlow.of(traits), _Wishes(refused=wrong, broken=set(broken))
     for _ in range(_ROUNDS):
-        selection = Selector(flow, cells, tags, wishes.refused).select(wishes.joined)
+        selection = CellSelector(flow, cells, tags, wishes.refused).select(wishes.joined)
         steps, edits = Drafter(flow, cells, tags, frozenset(wishes.broken)).draft(selection.groups)
         reading, former = _parsed(edits, cells, more_settings)
         if not steps or not _wish(wishes, reading, steps, former, check):
@@ -178,7 +178,7 @@ def _join(
         wishes.reasons.append(why)
 
 
-def _notes(selection: Selection, wishes: _Wishes) -> tuple[PipelineWarning, ...]:
+def _notes(selection: CellSelection, wishes: _Wishes) -> tuple[PipelineWarning, ...]:
     notes: list[PipelineWarning] = []
     for together, why in zip(wishes.joined, wishes.reasons, strict=True):
         notes.append(_merge_note(tuple(sorted(together)), why))
@@ -197,7 +197,7 @@ def _located(warnings: Sequence[PipelineWarning], former: Mapping[int, int]) -> 
     ]
 
 
-def _last_merges(selection: Selection) -> list[tuple[str, Group]]:
+def _last_merges(selection: CellSelection) -> list[tuple[str, Group]]:
     """Return the merges without those that later ones contain."""
     merges = list(selection.merges)
     return [
