@@ -8,6 +8,7 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from nbpipe.errors import NbpipeError, Refusals
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.misspelled_steps import misspelled
 from nbpipe.magics.blocking_run import raise_failure
@@ -154,7 +155,7 @@ def as_magic(lines: list[str]) -> list[str]:
     if first is None:
         return lines
     source = "".join(lines)
-    if marker(source) != "step":
+    if marker(source) is not CellMarker.STEP:
         return lines if misspelled(Cell(0, source)) is None else ["%step\n"]
     head = lines[first]
     if head.startswith("#"):
