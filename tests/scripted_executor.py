@@ -15,7 +15,7 @@ from typing import Any
 from sample_pipelines import cells
 from stored import path_in
 
-from nbpipe.compute import outcomes
+from nbpipe.compute import unreported_outcomes
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
@@ -113,7 +113,7 @@ class Kernelless:
             failure = Failure(FailureKind.USER, "ValueError", str(error), str(error), 1, 2)
             self._end(job, Status.FAILED, begin, failure=failure)
         except Lose as error:
-            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, error)))
+            self._reports.put(AttemptEnded(unreported_outcomes.lost_outcome(job, error)))
         else:
             self._end(job, Status.SUCCEEDED, begin, artifacts=artifacts)
 
@@ -126,7 +126,7 @@ class Kernelless:
 
     def _end(self, job: Job, status: Status, begin: float, **more: Any) -> None:
         if job.attempt in self.stopped:
-            self._reports.put(AttemptEnded(outcomes.cancelled_outcome(job)))
+            self._reports.put(AttemptEnded(unreported_outcomes.cancelled_outcome(job)))
             return
         seconds = time.monotonic() - begin
         outcome = Outcome(job.attempt, job.token, status, seconds, "notebook.ipynb", **more)

@@ -209,7 +209,7 @@ def test_every_verb_has_a_call():
 
 @pytest.mark.parametrize(
     "renderers, of_other_faces",
-    [(SHELL_RENDERERS, {"HereRequest", "DefaultsResponse"}), (KERNEL_RENDERERS, {"InitResponse"})],
+    [(SHELL_RENDERERS, {"InKernelRequest", "DefaultsResponse"}), (KERNEL_RENDERERS, {"InitResponse"})],
 )
 def test_every_response_has_a_renderer_in_each_face(renderers, of_other_faces):
     responses = {

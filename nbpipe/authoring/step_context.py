@@ -19,6 +19,7 @@ from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
     Artifact,
+    ComponentKind,
     ExecutionRecord,
     Failure,
     JobInput,
@@ -28,6 +29,7 @@ from nbpipe.model import (
     RunRecord,
     StepCell,
     StepOutput,
+    component_name,
 )
 from nbpipe.planning.plan import StepDecision
 from nbpipe.resolve.resolved_request import ResolvedRequest
@@ -193,7 +195,7 @@ def _changes(inputs: Iterable[JobInput], components: Iterable[KeyComponent], dig
     """Return a note for each of the author's files that has changed."""
     recorded = {component.name: component for component in components}
     for item in inputs:
-        component = recorded.get(f"input:{item.name}")
+        component = recorded.get(component_name(ComponentKind.INPUT, item.name))
         if component is not None and item.artifact is None:
             yield from _changed(item, component, digests)
 

@@ -15,8 +15,8 @@ from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
 from nbpipe.history.lost_runs import LostRunRepository
+from nbpipe.history.object_digests import ObjectDigestRepository
 from nbpipe.history.pipelines import PipelineRepository
-from nbpipe.history.remembered_objects import ObjectDigestRepository
 from nbpipe.history.results import ResultRepository
 from nbpipe.history.retention import RetentionRepository
 from nbpipe.history.runs import RunRepository

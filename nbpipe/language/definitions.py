@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from nbpipe.errors import BadDirective, BadPipeline, Refused, SourceLocation
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, misplaced, misplaced_call
 from nbpipe.language.ipython_syntax import (
     check_cell,
@@ -253,12 +254,12 @@ def _offer(shared: SharedDefinitions, source: _Source) -> list[ast.stmt]:
 
 def is_shared(cell: Cell) -> bool:
     """Return whether a cell is shared whole with all steps."""
-    return marker(cell.source) == "shared" or "shared" in cell.tags
+    return marker(cell.source) is CellMarker.SHARED or "shared" in cell.tags
 
 
 def is_local(cell: Cell) -> bool:
     """Return whether a cell is kept out of the pipeline by its author."""
-    return marker(cell.source) == "local" or "local" in cell.tags
+    return marker(cell.source) is CellMarker.LOCAL or "local" in cell.tags
 
 
 def _source(cell: Cell, position: int, errors: list[Refused]) -> _Source | None:
@@ -269,7 +270,7 @@ def _source(cell: Cell, position: int, errors: list[Refused]) -> _Source | None:
     if error := misplaced(cell):
         errors.append(error)
         return None
-    if kind == "magic":
+    if kind is CellMarker.MAGIC:
         code = without_magic(cell.source)
         if code is None:
             return None

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from nbpipe.language.ast_nodes import children
 from nbpipe.language.callables import Callables, Function, dotted_name, is_class_method, positional_parameters
-from nbpipe.language.kept_objects import acts
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins, Use
+from nbpipe.language.object_retention import acts
 from nbpipe.language.value_flow import ValueFlow
 
 INPLACE: Mapping[type[ast.operator], tuple[str, ...]] = {

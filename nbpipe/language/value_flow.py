@@ -24,7 +24,6 @@ from nbpipe.language.callables import (
     named_global,
     positional_parameters,
 )
-from nbpipe.language.kept_objects import kept_arguments
 from nbpipe.language.known_calls import (
     ADDING,
     CHANGERS,
@@ -40,6 +39,7 @@ from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call
 from nbpipe.language.name_analysis import magic_texts
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
+from nbpipe.language.object_retention import kept_arguments
 from nbpipe.language.process_state import FOLDER, process_state
 from nbpipe.language.random_generators import drawn_library, seeded_library
 from nbpipe.language.value_kinds import CHANGING, LOOKING, Kind, keeps_state, kind_of

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, Refused, SourceLocation
 from nbpipe.language.cell_identity import identities
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, misplaced, read_step
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.parameters import bound_names
@@ -69,7 +70,7 @@ class KernelCells:
 
     def after(self, result: Any) -> None:
         """Forget a cell that does not compile, since it has defined nothing."""
-        if result.error_before_exec is not None and self._current and marker(self.source) != "step":
+        if result.error_before_exec is not None and self._current and marker(self.source) is not CellMarker.STEP:
             self._cells.pop(self._current, None)
 
     @property
@@ -93,7 +94,7 @@ class KernelCells:
         if stacked is not None:
             self._cells.pop(self._current)
             raise stacked
-        if self._current not in self._cells or marker(self.source) != "step":
+        if self._current not in self._cells or marker(self.source) is not CellMarker.STEP:
             self._keep(f"call:{source}", Cell(self._number, source))
         return self._cells[self._current]
 
@@ -145,7 +146,7 @@ class KernelCells:
         for other_key, other in self._cells.items():
             if not (other_key.startswith(prefix) and replaced(other)):
                 cells[other_key] = other
-            elif marker(cell.source) != "step":
+            elif marker(cell.source) is not CellMarker.STEP:
                 cells.setdefault(key, cell)
         self._cells = cells
 
@@ -173,7 +174,7 @@ def looks_injected(source: str) -> bool:
 
 
 def _step_name(cell: Cell) -> str | None:
-    if marker(cell.source) != "step":
+    if marker(cell.source) is not CellMarker.STEP:
         return None
     try:
         declared = read_step(cell)

@@ -14,8 +14,8 @@ from nbpipe.compute.target_executors import executor_of
 from nbpipe.compute.targets import default_target
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_cell_cache import ParsedCellCache
 from nbpipe.language.parsed_notebook import ParsedNotebook
-from nbpipe.language.reading_cache import ReadingCache
 from nbpipe.magics.cell_run import CellRun
 from nbpipe.magics.executed_notebook import executed_notebook, is_continued_below
 from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
@@ -67,7 +67,7 @@ class KernelSession:
         self._readable: Workspace | None = None
         self._opening = threading.Lock()
         self._executor: Executor | None = None
-        self._read = ReadingCache()
+        self._read = ParsedCellCache()
         self._more_settings: Mapping[str, tuple[str, ...]] = {}
         self._parsed: tuple[tuple[Cell, ...], Mapping[str, tuple[str, ...]], ParsedNotebook] | None = None
         atexit.register(self.close)

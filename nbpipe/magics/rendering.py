@@ -12,7 +12,7 @@ RENDERERS = {
     "PlanResponse": "nbpipe.magics.plan_rendering:render_plan",
     "RunRequest": "nbpipe.magics.run_rendering:carry_out",
     "DetachedResponse": "nbpipe.magics.run_rendering:render_detached",
-    "HereRequest": "nbpipe.magics.run_rendering:run_step_here",
+    "InKernelRequest": "nbpipe.magics.run_rendering:run_step_here",
     "RecordedRunResponse": "nbpipe.magics.recorded_run_rendering:render_run",
     "CancelResponse": "nbpipe.magics.recorded_run_rendering:render_cancelled",
     "RunListResponse": "nbpipe.magics.recorded_run_rendering:render_run_list",

@@ -18,7 +18,7 @@ _SMALL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class CellSelection:
     """The cells of each step, the merges that the values needed, and why other cells stay ordinary."""
 
     groups: tuple[Group, ...]
@@ -27,7 +27,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Selector:
+class CellSelector:
     """Chooses cells for steps; ``refused`` are cells that have to stay ordinary, with the reasons."""
 
     flow: DataFlow
@@ -35,7 +35,7 @@ class Selector:
     tags: Mapping[int, CellTags]
     refused: Mapping[int, str]
 
-    def select(self, joined: Sequence[Collection[int]] = ()) -> Selection:
+    def select(self, joined: Sequence[Collection[int]] = ()) -> CellSelection:
         """Return the steps; ``joined`` are cells that have to be in one step."""
         ordinary = self._ordinary()
         chosen = [number for number, cell in self.flow.traits.items() if cell.code and number not in ordinary]
@@ -45,7 +45,7 @@ class Selector:
         groups, merges = settled(self.flow, [group for group in groups if group])
         for join in (self._continues, self._is_small, self._alone):
             groups = self._joined(groups, join)
-        return Selection(tuple(groups), tuple(merges), ordinary)
+        return CellSelection(tuple(groups), tuple(merges), ordinary)
 
     # Cells that stay ordinary
 

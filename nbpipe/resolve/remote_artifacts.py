@@ -8,7 +8,7 @@ from nbpipe.data.materializer import ArtifactStore
 from nbpipe.data.stores.credentials import credential_values
 from nbpipe.data.stores.object_cache import ObjectCache
 from nbpipe.data.stores.remote_artifacts import RemoteArtifacts
-from nbpipe.history.remembered_objects import ObjectDigestRepository
+from nbpipe.history.object_digests import ObjectDigestRepository
 from nbpipe.model.datastores import ObjectInfo, StoreAccess, StoredObject
 from nbpipe.resolve.open_datastores import OpenDatastores
 from nbpipe.resolve.remote_inputs import cache_folder

@@ -16,7 +16,7 @@ from nbpipe.data.digests import Member, tree_digest
 from nbpipe.data.stores.object_cache import ObjectCache
 from nbpipe.data.stores.object_store import ObjectStore
 from nbpipe.errors import FileMissing, ObjectChanged, StoreOutOfReach
-from nbpipe.history.remembered_objects import ObjectDigestRepository, RememberedObject
+from nbpipe.history.object_digests import ObjectDigest, ObjectDigestRepository
 from nbpipe.model import PinnedFiles, PinnedKind
 from nbpipe.model.datastores import DatastoreConfiguration, ObjectInfo
 from nbpipe.resolve.open_datastores import OpenDatastores
@@ -127,7 +127,7 @@ class RemoteInputs:
             digests[info.key] = digest
         self.digests.remember(
             [
-                RememberedObject(address, info.key, info.size, info.etag, info.version, digests[info.key])
+                ObjectDigest(address, info.key, info.size, info.etag, info.version, digests[info.key])
                 for info in unknown
                 if info.etag and not info.is_recent
             ]
@@ -154,7 +154,7 @@ class RemoteInputs:
             raise StoreOutOfReach(message, "Free some space there, or name another folder: XDG_CACHE_HOME.") from error
 
 
-def _is_same(known: RememberedObject, info: ObjectInfo) -> bool:
+def _is_same(known: ObjectDigest, info: ObjectInfo) -> bool:
     """Return whether an object is the one whose digest is known, by all that the store says."""
     version = known.version == info.version or not (known.version and info.version)
     return bool(info.etag) and (known.size, known.etag) == (info.size, info.etag) and version

@@ -58,7 +58,7 @@ _STORE_DESTINATIONS = "nbpipe.resolve.store_destinations:store_destination_error
 _RENAME = "Rename the module, or import it from a package of your own."
 
 
-class RemoteInputs(Protocol):
+class RemoteInputPinner(Protocol):
     """Pins inputs in datastores."""
 
     def pin(self, text: str) -> PinnedFiles:
@@ -110,7 +110,7 @@ class ResolvedRequest:
     selected: frozenset[str]
     forced: frozenset[str]
     around: EnvironmentProbe
-    remote: Callable[[], RemoteInputs]
+    remote: Callable[[], RemoteInputPinner]
     warnings: tuple[PipelineWarning, ...] = ()
 
 
@@ -119,7 +119,7 @@ def resolve_request(
     place: WorkspaceLayout,
     environ: Mapping[str, str],
     digests: PersistentDigestCache,
-    remote: Callable[[], RemoteInputs],
+    remote: Callable[[], RemoteInputPinner],
 ) -> ResolvedRequest:
     """Pin everything that a plan depends on; raise all errors together, before anything runs."""
     values, graph, relevant, errors = declared(request)
@@ -287,7 +287,7 @@ class _Pins:
     errors: list[Refused]
     policy: EnvironmentPolicy
     around: EnvironmentProbe
-    remote: Callable[[], RemoteInputs]
+    remote: Callable[[], RemoteInputPinner]
     contents: dict[str, PinnedFiles | None] = field(default_factory=dict)
     warnings: list[PipelineWarning] = field(default_factory=list)
     modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.data.artifacts import check
@@ -13,7 +13,7 @@ from nbpipe.data.materializer import Materializer
 from nbpipe.data.observations import EnvironmentProbe
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.store import History
-from nbpipe.model import DISPLAY, Artifact, CachedResult, ExecutionRecord, Reason
+from nbpipe.model import Artifact, CachedResult, ComponentKind, ExecutionRecord, Reason
 from nbpipe.planning.plan import LookupResult, ResultIndex
 
 
@@ -58,7 +58,7 @@ class ReuseLookup:
     def _collected(self, key: str) -> tuple[Reason, ...]:
         """Return when and why the result for a key was collected, if that is why there is none."""
         why = self.history.retention.collected(key)
-        return () if why is None else (Reason("result", "stored", f"it was {why}"),)
+        return () if why is None else (Reason.about(ComponentKind.RESULT, f"it was {why}", was="stored"),)
 
     def known(self, static_keys: Collection[str]) -> set[str]:
         """Return those static keys that any result has, or had before it was collected."""
@@ -88,9 +88,9 @@ class ReuseLookup:
     def display_problem(self, hit: CachedResult) -> Reason | None:
         """Return why what a result displayed cannot be shown again; None if it can."""
         if hit.display is None:
-            return Reason(DISPLAY, None, "what the step displayed was not stored")
+            return Reason.about(ComponentKind.DISPLAY, "what the step displayed was not stored")
         wrong = self._wrong((hit.display,))
-        return replace(wrong[0][0], component=DISPLAY) if wrong else None
+        return Reason.about(ComponentKind.DISPLAY, wrong[0][0].now, was=wrong[0][0].was) if wrong else None
 
     def _candidates(self, key: str) -> Iterator[CachedResult]:
         newest = self._find(key)
@@ -137,7 +137,8 @@ class ReuseLookup:
             except StoreOutOfReach as error:
                 message, lasting = error.message, False
             if message is not None:
-                faults.append((Reason(f"artifact:{artifact.name}", "stored", message), lasting))
+                reason = Reason.about(ComponentKind.ARTIFACT, message, subject=artifact.name, was="stored")
+                faults.append((reason, lasting))
         return faults
 
     def _files(self, artifacts: Iterable[Artifact]) -> Iterator[Path]:

@@ -14,9 +14,9 @@ from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import WorkspaceUntrusted
 from nbpipe.history.store import History
 from nbpipe.model import DEFAULT_STORE, PipelineWarning
-from nbpipe.resolve.resolved_request import RemoteInputs
+from nbpipe.resolve.resolved_request import RemoteInputPinner
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
-from nbpipe.resolve.workspace_trust import Objection, trust_hint, untrusted_words
+from nbpipe.resolve.workspace_trust import TrustObjection, trust_hint, untrusted_words
 from nbpipe.run.process_identity import is_alive
 from nbpipe.run.recovery import recover_runs
 
@@ -37,7 +37,7 @@ class WorkspaceContext:
     history: History
     own_store: ArtifactStore
     digests: PersistentDigestCache
-    distrust: tuple[Objection, ...] = ()
+    distrust: tuple[TrustObjection, ...] = ()
     clock: Callable[[], float] = time.time
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     materializer: Materializer = field(init=False)
@@ -45,7 +45,7 @@ class WorkspaceContext:
     def __post_init__(self) -> None:
         self.materializer = Materializer({self.own_store.name: self.own_store}, self._artifacts_in)
 
-    def remote_inputs(self, environ: Mapping[str, str]) -> Callable[[], RemoteInputs]:
+    def remote_inputs(self, environ: Mapping[str, str]) -> Callable[[], RemoteInputPinner]:
         """Return a function that returns what pins inputs in datastores, made when it is first called."""
         return cache(lambda: load_entry_point(_REMOTE)(self.layout, self.history.object_digests, environ))
 

@@ -19,7 +19,9 @@ from nbpipe.planning.run_state import RunState
 from nbpipe.resolve.git import git_state
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest
 from nbpipe.run.archive_files import ResultArchiveWriter
+from nbpipe.run.attempt_control import AttemptControl
 from nbpipe.run.cancellation import CancellationPoller, watch_signals
+from nbpipe.run.carried_run import CarriedRun
 from nbpipe.run.driver import Driver
 from nbpipe.run.executor import Executor
 from nbpipe.run.job_factory import AttemptJobFactory, DeliversToStores
@@ -110,15 +112,15 @@ def execute_run(
         began(_start(workspace, driver, request, pinned, options))
         if watch is not None:
             watcher = watch_run(workspace, record.id)
-            driver.watch = lambda: watch(watcher.look())
+            driver.carried.watch = lambda: watch(watcher.look())
         status = _carry_out(context, driver, cancelled)
     finally:
         for executor in own_executors:
             executor.close()
         context.history.runs.end(record.id, status, context.clock())
     done = context.history.runs.get(record.id) or record
-    driver.archive.keep_ending(done)
-    driver.watch()
+    archive.keep_ending(done)
+    driver.carried.watch()
     ended, executions = workspace.runs.located(done)
     return RunReport(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
 
@@ -126,16 +128,16 @@ def execute_run(
 def _start(
     workspace: Workspace, driver: Driver, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions
 ) -> ActiveRun:
-    increments = _Increments(workspace, driver.run, driver, options)
-    driver.intake.add(increments.of(request, pinned, driver.run.id, 0))
-    record = workspace.layout.located_run(driver.run)
+    increments = _Increments(workspace, driver.carried.run, driver, options)
+    driver.intake.add(increments.of(request, pinned, driver.carried.run.id, 0))
+    record = workspace.layout.located_run(driver.carried.run)
     return ActiveRun(record, driver, len(pinned.resolved.selected), pinned.warnings, increments)
 
 
 def _carry_out(context: WorkspaceContext, driver: Driver, cancelled: Callable[[], bool]) -> Status:
     with watch_signals() as interrupted:
         driver.interrupted = lambda: interrupted() or cancelled()
-        driver.requested = CancellationPoller(lambda: context.history.runs.cancel_requests(driver.run.id))
+        driver.requested = CancellationPoller(lambda: context.history.runs.cancel_requests(driver.carried.run.id))
         return driver.carry_out()
 
 
@@ -163,16 +165,9 @@ def _driver(
     options: RunOptions,
     executors: Executors,
 ) -> Driver:
-    return Driver(
-        run=run,
-        history=context.history,
-        archive=archive,
-        executors=executors,
-        clock=context.clock,
-        new_id=lambda: secrets.token_hex(8),
-        state=RunState(run.id, options.keep_going, options.attach),
-        attach=options.attach,
-    )
+    state = RunState(run.id, options.keep_going, options.attach)
+    carried = CarriedRun(run, context.history, state, context.clock)
+    return Driver(carried, AttemptControl(carried, archive, executors, lambda: secrets.token_hex(8)))
 
 
 @dataclass(frozen=True, slots=True)

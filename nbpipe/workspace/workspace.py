@@ -29,7 +29,7 @@ from nbpipe.resolve.workspace_layout import (
     settings_near,
     write_settings,
 )
-from nbpipe.resolve.workspace_trust import Objection, is_marked, objections
+from nbpipe.resolve.workspace_trust import TrustObjection, is_marked, objections
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import Plans
@@ -85,7 +85,7 @@ class Workspace:
         return cls._opened(layout, History.copied(layout.database), found.distrust)
 
     @classmethod
-    def _opened(cls, layout: WorkspaceLayout, history: History, distrust: tuple[Objection, ...] = ()) -> Self:
+    def _opened(cls, layout: WorkspaceLayout, history: History, distrust: tuple[TrustObjection, ...] = ()) -> Self:
         digests = PersistentDigestCache(history.digests.recall, history.digests.remember, time.time)
         context = WorkspaceContext(layout, history, LocalStore(layout.store), digests, distrust)
         with contextlib.ExitStack() as stack:
