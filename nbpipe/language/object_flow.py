@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nbpipe.language.ast_nodes import children
+from nbpipe.language.call_flow import CallFlow
 from nbpipe.language.callables import Callables, Function, dotted_name, is_class_method, positional_parameters
 from nbpipe.language.kept_objects import acts
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins, Use
-from nbpipe.language.value_flow import ValueFlow
 
 INPLACE: Mapping[type[ast.operator], tuple[str, ...]] = {
     ast.Add: ("__iadd__",), ast.Sub: ("__isub__",), ast.Mult: ("__imul__",), ast.BitOr: ("__ior__",),
@@ -25,7 +25,7 @@ _MADE = ("__new__", "__init__")
 
 
 @dataclass(slots=True)
-class ObjectFlow(ValueFlow):
+class ObjectFlow(CallFlow):
     """Reads statements in order, and keeps in ``state`` what names hold."""
 
     def run(self, statements: Iterable[ast.AST]) -> None:
