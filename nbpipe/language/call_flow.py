@@ -7,15 +7,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from nbpipe.language.call_arguments import (
+    bound_method,
+    called_method,
+    named_arguments,
+    partial_function,
+    positional_arguments,
+)
 from nbpipe.language.callables import Function, dotted_name, is_class_method, mutable_defaults, positional_parameters
-from nbpipe.language.known_calls import ADDING, CHANGERS, CONTAINERS, PIPING, SAME, VIEWS, written_by_position
-from nbpipe.language.mutation_analysis import is_mutating_call
+from nbpipe.language.known_calls import (
+    ADDING,
+    CHANGERS,
+    CONTAINERS,
+    PIPING,
+    SAME,
+    VIEWS,
+    changes_first_argument,
+    written_by_position,
+)
+from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call
 from nbpipe.language.name_analysis import magic_texts
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origins, Use
 from nbpipe.language.process_state import FOLDER, process_state
 from nbpipe.language.random_generators import drawn_library, seeded_library
 from nbpipe.language.value_flow import ValueFlow
 from nbpipe.language.value_kinds import LOOKING, Kind, keeps_state
+
+# What takes a function to call it later, for which it returns another one.
+_HOLDING = frozenset({"partial", "partialmethod", "methodcaller"})
+# So many parameters may get what a * hands over, or what a function is called with by another one.
+_MOST = 16
 
 
 @dataclass(slots=True)
@@ -43,37 +64,93 @@ class CallFlow(ValueFlow):
             return frozenset([("name", self.owner)]) if node.args[0].id == self.instance else NOTHING
         if isinstance(node.func, ast.Attribute):
             return result | self._method(node, node.func, arguments, named)
-        if not isinstance(node.func, ast.Name):
+        if isinstance(node.func, ast.Name):
+            return result | self._called(name, node, arguments, named)
+        if not isinstance(node.func, ast.Lambda):
             self._value(node.func)
-            return result
-        return result | self._called(name, node, arguments, named)
+        return result | self._call_value(node.func, node, arguments, named)
 
     def _arguments(self, node: ast.Call, name: str) -> tuple[list[Origins], dict[str, Origins]]:
         """Read the arguments of a call: functions among them may be called with the others, and their contents."""
-        functions = [each for each in (*node.args, *(item.value for item in node.keywords)) if self._is_function(each)]
+        positional, by_name = positional_arguments(node), named_arguments(node)
+        others = [*positional, *(value for _, value in by_name)]
+        functions = [each for each in others if self._is_function(each)]
         plain = {id(each) for each in functions}
-        arguments = [NOTHING if id(each) in plain else self._value(each) for each in node.args]
-        named = {item.arg or "": NOTHING if id(item.value) in plain else self._value(item.value)
-                 for item in node.keywords}  # fmt: skip
+        arguments: list[Origins] = []
+        for each in positional:
+            origins = NOTHING if id(each) in plain else self._value(each)
+            if isinstance(each, ast.Starred):
+                arguments += [origins | self.state.origins_in(each.value)] * _MOST
+            else:
+                arguments.append(origins)
+        named = {key: NOTHING if id(value) in plain else self._value(value) for key, value in by_name}
         given = NOTHING.union(*arguments, *named.values())
         if name not in LOOKING:
             self._use(Use.PASSED, given, node)
-        if not functions:
+        if not functions or name.rpartition(".")[2] in _HOLDING:
             return arguments, named
-        others = [*node.args, *(item.value for item in node.keywords)]
         given |= NOTHING.union(*(self._parts(each) for each in others if id(each) not in plain))
         if isinstance(node.func, ast.Attribute) and node.func.attr in PIPING:
             given |= self._owner_of(node.func)
         before, self._given = self._given, given
         for each in functions:
-            self._value(each)
+            self._hand_on(each, node)
         self._given = before
         return arguments, named
 
+    def _hand_on(self, function: ast.expr, node: ast.AST) -> None:
+        """Read what a function does that a call is given."""
+        if isinstance(function, ast.Lambda) or self.callables.function(dotted_name(function)) is not None:
+            self._value(function)
+            return
+        given = [self._given] * _MOST if self._given else []
+        self._later(lambda: self._call_value(function, node, given, {}))
+
     def _is_function(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Lambda) or (
-            isinstance(node, ast.Name) and self.callables.function(node.id) is not None
-        )
+        """Return whether an expression is a function of which is known what it changes."""
+        if isinstance(node, ast.Name):
+            is_imported = node.id in self.callables.imported and changes_first_argument(node)
+            return is_imported or self.callables.function(node.id) is not None or bool(self._functions_of(node))
+        if isinstance(node, ast.Lambda):
+            return True
+        method = bound_method(node)
+        if method is not None and (method.attr in MUTATORS or changes_first_argument(method)):
+            return True
+        return bool(called_method(node)) or partial_function(node) is not None
+
+    def _functions_of(self, node: ast.AST) -> tuple[ast.expr, ...]:
+        """Return the functions that a name stands for."""
+        if not isinstance(node, ast.Name):
+            return ()
+        known = self.state.functions.get(node.id)
+        if known is None and node.id not in self.state.names:
+            return self.callables.aliases.get(node.id, ())
+        return known or ()
+
+    def _call_value(
+        self, function: ast.AST, node: ast.AST, arguments: list[Origins], named: Mapping[str, Origins]
+    ) -> Origins:
+        """Read a call of what an expression stands for, and return the origins of its result."""
+        if isinstance(function, ast.Name) and not changes_first_argument(function):
+            return self._called(function.id, node, arguments, named)
+        if isinstance(function, ast.Lambda):
+            names = positional_parameters(function.args)
+            given = {**dict.fromkeys(names, NOTHING), **dict(zip(names, arguments, strict=False)), **named}
+            self._scoped({name: given[name] for name in names}, [function.body])
+            return NOTHING
+        inner = partial_function(function)
+        if inner is not None and isinstance(function, ast.Call):
+            own = [self._value(each) for each in positional_arguments(function)[1:]]
+            by_name = {name: self._value(value) for name, value in named_arguments(function)}
+            return self._call_value(inner, node, [*own, *arguments], {**by_name, **named})
+        first = arguments[0] if arguments else NOTHING
+        if changes_first_argument(function) or called_method(function) in MUTATORS:
+            self._change(first, node)
+            return NOTHING
+        method = bound_method(function)
+        if method is not None and method.attr in MUTATORS:
+            self._change(self._owner_of(method), node)
+        return NOTHING
 
     def _method(
         self, node: ast.Call, func: ast.Attribute, arguments: list[Origins], named: Mapping[str, Origins]
@@ -121,6 +198,13 @@ class CallFlow(ValueFlow):
             if any(self._keeps_state(each) for each in function.decorator_list):
                 self._change(self._origins_of(name), node)
             return self._apply(self.effects(function, ""), node, self._bound(function, arguments, named))
+        functions = self._functions_of(ast.Name(name))
+        if functions:
+            # For a name that stands for itself, as after f = partial(f, 1).
+            self.state.functions[name] = ()
+            results = [self._call_value(each, node, arguments, named) for each in functions]
+            self.state.functions[name] = functions
+            return NOTHING.union(*results)
         if name in self.state.names and self.callables.class_named(name) is None:
             self._change(self.state.kept.get(name, NOTHING), node)
             self._use(Use.CALLED, self._origins_of(name), node)
@@ -152,9 +236,12 @@ class CallFlow(ValueFlow):
             for kind, name in changes:
                 if kind == "random":
                     self._seed(name, node)
+                elif kind == "process":
+                    self._change([(kind, name)], node)
                 else:
                     self._change(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
         self._certain = before
+        self._put_back(effects.restores, node)
         for kind, name in effects.suspected:
             self._suspect(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
         for use, (kind, name) in effects.uses:

@@ -25,13 +25,14 @@ class Callables:
     """Functions and classes by name.
 
     ``imported`` are the full names of what imports bind, ``effects`` what calls change, ``kinds`` those of objects,
-    ``made`` those of what calls return.
+    ``made`` those of what calls return, ``aliases`` the functions that other global names stand for.
     """
 
     imported: dict[str, str] = field(default_factory=dict)
     effects: dict[int, Any] = field(default_factory=dict)
     kinds: dict[Any, Any] = field(default_factory=dict)
     made: dict[int, Any] = field(default_factory=dict)
+    aliases: dict[str, tuple[ast.expr, ...]] = field(default_factory=dict)
     _functions: dict[str, Function] = field(default_factory=dict)
     _classes: dict[str, _Class] = field(default_factory=dict)
 

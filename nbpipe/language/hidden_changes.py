@@ -141,10 +141,10 @@ class _Walk:
         flow.run(body)
         for library in sorted(flow.draws & seeded):
             self._found(step, f"random:{library}", self.events["random", library])
-        self._check_process(step, body)
         piece = step.pieces[at]
         lines = lines_of(piece.source) if flow.changes or flow.rebinds else ()
         self._log(flow, step.name, piece.cell, lines, defines=False)
+        self._check_process(step, body)
         if at == len(step.pieces) - 1:
             self._finish(step, flow)
             return
@@ -176,8 +176,8 @@ class _Walk:
 
     def _log(self, flow: ObjectFlow, step: str, cell: int, lines: Sequence[str], *, defines: bool) -> None:
         for change in flow.changes:
-            if defines and change.origin[0] == "random":
-                # Steps below get the setting that seeds them.
+            # Steps below get a setting that seeds them.
+            if change.restores or (defines and change.origin[0] == "random"):
                 self.events.pop(change.origin, None)
                 continue
             number = getattr(change.node, "lineno", 0)
@@ -260,13 +260,16 @@ class _Walk:
                 # What ordinary cells set in modules are settings, which are told apart.
                 roots = self.roots.get(name, NOTHING)
                 events = [event for root in sorted(roots) for event in self.events.get(root, ())
-                          if not event.defines and self._uses(step, event)]  # fmt: skip
+                          if not event.defines and self._uses(step, root[1], event)]  # fmt: skip
             if items and events:
                 self._definition_found(step, name, items[0], events)
 
     def _check_process(self, step: Step, body: Sequence[ast.stmt]) -> None:
         """Check what one process has once: its folder, its built-in names, and modules that the step imports itself."""
-        self._found(step, ":".join(FOLDER), self.events.get(FOLDER, ()))
+        own = self.touched.get(step.name, set())
+        for origin in [each for each in self.events if each[0] == "process"]:
+            if origin == FOLDER or origin[1] not in own:
+                self._found(step, ":".join(origin), self.events[origin])
         changed = {root for kind, root in self.events if kind == "module"}
         rebound = self.bound.keys() & _BUILTINS & self.analyses[step.name].identifiers
         if not changed and not rebound:
@@ -277,7 +280,7 @@ class _Walk:
         }
         for root in sorted(roots):
             events = [each for each in self.events.get(("module", root), ())
-                      if not each.defines and self._uses(step, each)]  # fmt: skip
+                      if not each.defines and self._uses(step, root, each)]  # fmt: skip
             self._found(step, f"module:{root}", events)
         stored = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
         own = stored.union(item.name for item in step.inputs)
@@ -286,8 +289,10 @@ class _Walk:
             if not self.bound[name].defines:
                 self._found(step, f"builtin:{name}", [self.bound[name]])
 
-    def _uses(self, step: Step, event: _Event) -> bool:
+    def _uses(self, step: Step, module: str, event: _Event) -> bool:
         """Return whether a step uses what another one changes in a module, of those modules that have many parts."""
+        if module not in _MANY_PARTS:
+            return True
         changed = next((part for part in ast.walk(event.node) if isinstance(part, ast.Attribute)
                         and isinstance(part.value, ast.Name) and part.value.id in _MANY_PARTS), None)  # fmt: skip
         if changed is None:
@@ -408,11 +413,13 @@ def _warning(walk: _Walk, what: str, readers: list[str], event: _Event) -> Pipel
         message = f"{event.who} {event.verb} `{output}`, an output of `{maker}`, which {listed} {get} unchanged"
         return PipelineWarning(CODE, message, _output_hint(walk, output, maker, listed, event), event.place)
     if kind == "process":
-        message = (
-            f"{event.who} changes the {name}, and {listed} {'starts' if get == 'gets' else 'start'} in the notebook's"
-        )
-        return PipelineWarning(CODE, message, f"Change it in {listed}, too, or write paths that do not depend on it.",
-                               event.place)  # fmt: skip
+        start = "starts" if get == "gets" else "start"
+        message = f"{event.who} changes the {name}, and {listed} {start} in the notebook's"
+        hint = f"Change it in {listed}, too, or write paths that do not depend on it."
+        if ("process", name) != FOLDER:
+            message = f"{event.who} replaces `{name}`, and {listed} {start} with that of a new kernel"
+            hint = f"Put it back in {event.who}, as `with` statements do, or replace it in {listed}, too."
+        return PipelineWarning(CODE, message, hint, event.place)
     if kind == "own":
         message = f"{event.who} {event.verb} `{name}` between the cells of {listed}, which does not see that"
         hint = f"Make the change in a cell of {listed} (`--append`), or use another name."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 
+from nbpipe.language.callables import dotted_name
+from nbpipe.language.mutation_analysis import MUTATORS
 from nbpipe.language.object_effects import NOTHING, Origins
 
 # Classes whose methods may be called with an object in front: list.append(x, 1).
@@ -33,6 +36,14 @@ ADDING = frozenset({"append", "appendleft", "add", "insert", "extend", "setdefau
 COLLECTING = frozenset({"list", "tuple", "set", "frozenset", "dict", "sorted", "filter", "reversed", "copy.copy"})
 # Methods that call a function with their own object.
 PIPING = frozenset({"pipe", "sort"})
+
+
+def changes_first_argument(function: ast.AST) -> bool:
+    """Return whether an expression is a function that changes what it is given: ``list.append``, ``heappush``."""
+    last = dotted_name(function).rpartition(".")[2]
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return last in MUTATORS and function.value.id in CONTAINERS
+    return last in CHANGERS
 
 
 def written_by_position(name: str, arguments: Sequence[Origins]) -> Origins:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from nbpipe.language.ast_nodes import children
+from nbpipe.language.call_arguments import named_arguments
 
 MUTATORS = frozenset(
     {"append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "setdefault", "popitem",
@@ -61,8 +62,8 @@ def is_mutating_call(call: ast.Call) -> bool:
 
 def _mutates(call: ast.Call, method: ast.Attribute) -> bool:
     inplace = any(
-        keyword.arg == "inplace" and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is not True)
-        for keyword in call.keywords
+        name == "inplace" and not (isinstance(value, ast.Constant) and value.value is not True)
+        for name, value in (named_arguments(call) if call.keywords else ())
     )
     return inplace or method.attr in MUTATORS
 

@@ -76,6 +76,7 @@ class ObjectFlow(CallFlow):
         self._use(Use.PASSED, elements, node.iter)
         self._special(node.iter, elements, ("__iter__", "__next__"))
         self._bind(node.target, elements, node)
+        self._loop_functions(node.target, node.iter)
         self.varying.update(part.id for part in ast.walk(node.target) if isinstance(part, ast.Name))
         self._branches(node.body, node.orelse)
 
@@ -183,14 +184,17 @@ def call_effects(callables: Callables, function: ast.FunctionDef | ast.AsyncFunc
     flow = ObjectFlow(callables, NameState(names, lambda name: frozenset([("name", name)])), in_function=True)
     flow.owner, flow.instance = owner, instance
     flow.run(function.body)
+    last = {change.origin: change.restores for change in flow.changes}
+    changes = [change for change in flow.changes if not last[change.origin]]
     effects = CallEffects(
-        tuple(dict.fromkeys(change.origin for change in flow.changes if change.certain)),
-        tuple(dict.fromkeys(change.origin for change in flow.changes if change.known and not change.certain)),
+        tuple(dict.fromkeys(change.origin for change in changes if change.certain)),
+        tuple(dict.fromkeys(change.origin for change in changes if change.known and not change.certain)),
         tuple(dict.fromkeys(name for name, _ in flow.rebinds)),
         frozenset(flow.returns),
         frozenset(flow.draws),
-        tuple(dict.fromkeys(change.origin for change in flow.changes if not change.known)),
+        tuple(dict.fromkeys(change.origin for change in changes if not change.known)),
         tuple(flow.uses),
+        tuple(origin for origin, restored in last.items() if restored),
     )
     callables.effects[id(function)] = effects
     return effects

@@ -26,10 +26,13 @@ from nbpipe.language.known_calls import COLLECTING, ITERATED
 from nbpipe.language.mutation_analysis import MUTATORS
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
+from nbpipe.language.process_state import replaced_state
 from nbpipe.language.value_kinds import CHANGING, Kind, kind_of
 
 # Objects about which the text shows nothing else may be changed by methods that are called for their effect.
 _SUSPECTED = ("output", "made", "parameter")
+# The origins of modules: known by their own name, or by that which a function uses for one.
+_GLOBAL = ("module", "name")
 
 
 @dataclass(slots=True)
@@ -74,6 +77,10 @@ class ValueFlow(ABC):
         """Read a call, and return the origins of its result."""
 
     @abstractmethod
+    def _is_function(self, node: ast.expr) -> bool:
+        """Return whether an expression is a function of which is known what it changes."""
+
+    @abstractmethod
     def _passed(self, name: str, node: ast.AST) -> None:
         """Read a call of a function by whatever it is passed to."""
 
@@ -103,8 +110,10 @@ class ValueFlow(ABC):
         kept = self._kept_by(value)
         self._bind(target, origins or self._new(target), target)
         self._know(target, parts if isinstance(target, ast.Name) else parts | origins, kind)
-        if isinstance(target, ast.Name) and kept:
-            self.state.kept[target.id] = kept
+        if isinstance(target, ast.Name):
+            if kept:
+                self.state.kept[target.id] = kept
+            self._stand_for(target.id, [value])
 
     def _new(self, node: ast.AST) -> Origins:
         """Return an origin for what a statement makes."""
@@ -121,6 +130,14 @@ class ValueFlow(ABC):
         elif isinstance(target, ast.Tuple | ast.List) and kind is not None:
             for part in target.elts:
                 self._know(part, NOTHING, kind)
+
+    def _stand_for(self, name: str, values: Iterable[ast.expr]) -> None:
+        """Remember which functions a name may stand for, if these are what it is bound to."""
+        functions = tuple(filter(self._is_function, values))
+        if functions:
+            self.state.functions[name] = functions
+        if not self.in_function and (functions or name in self.callables.aliases):
+            self.callables.aliases[name] = functions
 
     def _kind(self, value: ast.AST) -> Kind | None:
         return kind_of(value, self.callables, self.state.kinds)
@@ -170,12 +187,36 @@ class ValueFlow(ABC):
             for part in target.elts:
                 self._bind(part, origins, node)
         elif isinstance(target, ast.Attribute | ast.Subscript):
+            if self._bind_in_module(target, origins, node):
+                return
             named = named_global(target)
             if named:
                 self._rebind(named, node)
             if isinstance(target, ast.Subscript):
                 self._value(target.slice)
             self._change(self._owner_of(target), node)
+
+    def _bind_in_module(self, target: ast.Attribute | ast.Subscript, origins: Origins, node: ast.AST) -> bool:
+        """Read an assignment to what all code of a process has in common, and return whether it is one."""
+        full = self.callables.full_name(dotted_name(target.value if isinstance(target, ast.Subscript) else target))
+        if isinstance(target, ast.Subscript):
+            key = target.slice.value if isinstance(target.slice, ast.Constant) else None
+            if full != "sys.modules" or not isinstance(key, str):
+                return False
+            self._change([("module", key.partition(".")[0])], node)
+            return True
+        module, _, attribute = full.rpartition(".")
+        replaced = replaced_state(full)
+        if module == "builtins":
+            self._rebind(attribute, node)
+        elif any(kind in _GLOBAL and self.callables.full_name(name) == "sys" for kind, name in origins):
+            self._put_back(replaced, node)
+        else:
+            self._change(replaced, node)
+        return module == "builtins" or bool(replaced)
+
+    def _put_back(self, origins: Iterable[Origin], node: ast.AST) -> None:
+        self.changes += [Change(origin, node, restores=True) for origin in origins]
 
     def _bind_name(self, name: str, origins: Origins, node: ast.AST) -> None:
         self.state.forget(name)
@@ -302,6 +343,7 @@ class ValueFlow(ABC):
             self._special(generator.iter, elements, ("__iter__", "__next__"))
             self.varying.update(part.id for part in ast.walk(generator.target) if isinstance(part, ast.Name))
             hidden |= {part.id: elements for part in ast.walk(generator.target) if isinstance(part, ast.Name)}
+            self._loop_functions(generator.target, generator.iter)
         results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         self._scoped(hidden, [*(test for one in node.generators for test in one.ifs), *results])
         return NOTHING
@@ -314,6 +356,11 @@ class ValueFlow(ABC):
             self._value(part)
         for name, origins in before.items():
             self.state.restore(name, origins)
+
+    def _loop_functions(self, target: ast.expr, iterated: ast.expr) -> None:
+        """Remember the functions of a display that a loop's variable stands for, one after the other."""
+        if isinstance(target, ast.Name) and isinstance(iterated, ast.List | ast.Tuple | ast.Set):
+            self._stand_for(target.id, iterated.elts)
 
     def _elements(self, node: ast.expr) -> Origins:
         """Return the origins of the elements of something that is iterated over."""
