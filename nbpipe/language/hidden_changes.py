@@ -18,6 +18,7 @@ from operator import itemgetter
 from nbpipe.errors import BadPipeline, Refused, SourceLocation
 from nbpipe.language.ast_nodes import every_node
 from nbpipe.language.callables import Callables
+from nbpipe.language.change_warnings import ChangeEvent, PipelineText, change_warning
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
 from nbpipe.language.name_analysis import name_usage
 from nbpipe.language.name_state import NameState
@@ -25,12 +26,10 @@ from nbpipe.language.normal_form import normal_form_of
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins
 from nbpipe.language.object_flow import ObjectFlow, call_effects, imported_roots
 from nbpipe.language.process_state import FOLDER
-from nbpipe.language.random_generators import SEEDS
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
 from nbpipe.model import Input, Parameter, PipelineWarning, Step, StepOutput
 
-CODE = "hidden-change"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MANY_PARTS = ("os", "sys")
 _BUILTINS = frozenset(dir(builtins))
@@ -44,28 +43,6 @@ class ChangedElsewhere:
     errors: tuple[Refused, ...]
     warnings: Mapping[str, tuple[PipelineWarning, ...]]
     reported: Mapping[str, frozenset[SourceLocation]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """A change of an object or of what a name means; ``step`` is empty for an ordinary cell."""
-
-    step: str
-    cell: int
-    node: ast.AST
-    text: str = ""
-    verb: str = "changes"
-    defines: bool = False
-    number: int = 0
-    certain: bool = True
-
-    @property
-    def who(self) -> str:
-        return f"step `{self.step}` (cell {self.cell})" if self.step else f"cell {self.cell}"
-
-    @property
-    def place(self) -> SourceLocation:
-        return SourceLocation(self.cell, getattr(self.node, "lineno", None), step=self.step or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +63,22 @@ class _Walk:
     makers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     state: NameState = field(default_factory=lambda: NameState({}))
     callables: Callables = field(default_factory=Callables)
-    events: dict[Origin, list[_Event]] = field(default_factory=dict)
-    bound: dict[str, _Event] = field(default_factory=dict)
+    events: dict[Origin, list[ChangeEvent]] = field(default_factory=dict)
+    bound: dict[str, ChangeEvent] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
     holds: dict[Origin, Origins] = field(default_factory=dict)
     roots: dict[str, Origins] = field(default_factory=dict)
     own: dict[str, _Own] = field(default_factory=dict)
     count: int = 0
     findings: dict[tuple[str, str, int], dict[str, None]] = field(default_factory=dict)
-    reported: dict[tuple[str, str, int], _Event] = field(default_factory=dict)
+    reported: dict[tuple[str, str, int], ChangeEvent] = field(default_factory=dict)
     errors: dict[tuple[str, str], Refused] = field(default_factory=dict)
     touched: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def pipeline(self) -> PipelineText:
+        """Return what warnings say about the notebook besides the change."""
+        return PipelineText(self.steps, self.shared)
 
     # The notebook in its order
 
@@ -172,7 +154,7 @@ class _Walk:
             self.holds[origin] = own | self.state.parts.get(output.name, NOTHING)
             self._hold(output.name, own | {origin})
             node = next((node for name, node in reversed(flow.rebinds) if name == output.name), ast.Pass())
-            self.bound[output.name] = _Event(step.name, step.pieces[-1].cell, node, verb="rebinds")
+            self.bound[output.name] = ChangeEvent(step.name, step.pieces[-1].cell, node, verb="rebinds")
 
     def _log(self, flow: ObjectFlow, step: str, cell: int, lines: Sequence[str], *, defines: bool) -> None:
         for change in flow.changes:
@@ -184,14 +166,14 @@ class _Walk:
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
             verb = "seeds" if change.origin[0] == "random" else "changes" if change.known else "may change"
             self.count += 1
-            event = _Event(step, cell, change.node, text, verb, defines, self.count, change.certain)
+            event = ChangeEvent(step, cell, change.node, text, verb, defines, self.count, change.certain)
             self.events.setdefault(change.origin, []).append(event)
             if step:
                 self.touched.setdefault(step, set()).add(change.origin[1])
         for name, node in flow.rebinds:
             number = getattr(node, "lineno", 0)
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
-            event = _Event(step, cell, node, text, "rebinds", defines)
+            event = ChangeEvent(step, cell, node, text, "rebinds", defines)
             self.bound[name] = event
 
     # What a step reads
@@ -221,7 +203,7 @@ class _Walk:
             events.append(last)
         self._found(step, ":".join(origin), events)
 
-    def _is_chosen(self, item: Input, event: _Event) -> bool:
+    def _is_chosen(self, item: Input, event: ChangeEvent) -> bool:
         """Return whether the declaration names its producer, of several steps that have this output."""
         source = item.source
         if not isinstance(source, StepOutput) or source.step is None or not event.step:
@@ -289,7 +271,7 @@ class _Walk:
             if not self.bound[name].defines:
                 self._found(step, f"builtin:{name}", [self.bound[name]])
 
-    def _uses(self, step: Step, module: str, event: _Event) -> bool:
+    def _uses(self, step: Step, module: str, event: ChangeEvent) -> bool:
         """Return whether a step uses what another one changes in a module, of those modules that have many parts."""
         if module not in _MANY_PARTS:
             return True
@@ -303,7 +285,7 @@ class _Walk:
                             for item in self.shared.by_name.get(own, ())))  # fmt: skip
         return changed.attr in attributes or (changed.attr == "environ" and "getenv" in attributes)
 
-    def _definition_found(self, step: Step, name: str, item: AnalysedDefinition, events: Sequence[_Event]) -> None:
+    def _definition_found(self, step: Step, name: str, item: AnalysedDefinition, events: Sequence[ChangeEvent]) -> None:
         others = [event for event in events if event.step != step.name]
         if not others:
             return
@@ -342,7 +324,7 @@ class _Walk:
         )  # fmt: skip
         return any(name in effect.rebinds or ("name", name) in effect.changes for effect in effects)
 
-    def _found(self, step: Step, what: str, events: Sequence[_Event]) -> None:
+    def _found(self, step: Step, what: str, events: Sequence[ChangeEvent]) -> None:
         for event in events:
             if event.step != step.name:
                 key = (what, event.step, event.cell)
@@ -381,9 +363,11 @@ def changed_elsewhere(
         # Code that is nested too deeply is reported where it is compiled.
         with suppress(RecursionError):
             read()
-    warnings: dict[str, list[PipelineWarning]] = {}
+    warnings: dict[str, list[PipelineWarning]] = defaultdict(list)
     for key, readers in walk.findings.items():
-        warnings.setdefault(next(iter(readers)), []).append(_warning(walk, key[0], list(readers), walk.reported[key]))
+        warnings.setdefault(next(iter(readers)), []).append(
+            change_warning(walk.pipeline, key[0], list(readers), walk.reported[key])
+        )
     return ChangedElsewhere(
         tuple(walk.errors.values()),
         {name: tuple(each) for name, each in warnings.items()},
@@ -397,63 +381,6 @@ def _reported(walk: _Walk, step: Step) -> frozenset[SourceLocation]:
     reported = {what.partition(":")[2] for what, changer, _ in walk.findings if changer == step.name}
     touched = walk.touched.get(step.name, set())
     return frozenset(place for place, source in makers.items() if source in reported or source not in touched)
-
-
-def _warning(walk: _Walk, what: str, readers: list[str], event: _Event) -> PipelineWarning:
-    kind, _, name = what.partition(":")
-    listed = " and ".join(f"`{reader}`" for reader in readers)
-    get, draw = ("gets", "draws") if len(readers) == 1 else ("get", "draw")
-    if kind == "random":
-        call = SEEDS[name]
-        message = f"{event.who} seeds the random numbers of {name}, which {listed} {draw} unseeded"
-        return PipelineWarning(CODE, message, f"Call `{call}(…)` in {listed}, too: each step has a kernel of its own.",
-                               event.place)  # fmt: skip
-    if kind == "output":
-        maker, _, output = name.partition(".")
-        message = f"{event.who} {event.verb} `{output}`, an output of `{maker}`, which {listed} {get} unchanged"
-        return PipelineWarning(CODE, message, _output_hint(walk, output, maker, listed, event), event.place)
-    if kind == "process":
-        start = "starts" if get == "gets" else "start"
-        message = f"{event.who} changes the {name}, and {listed} {start} in the notebook's"
-        hint = f"Change it in {listed}, too, or write paths that do not depend on it."
-        if ("process", name) != FOLDER:
-            message = f"{event.who} replaces `{name}`, and {listed} {start} with that of a new kernel"
-            hint = f"Put it back in {event.who}, as `with` statements do, or replace it in {listed}, too."
-        return PipelineWarning(CODE, message, hint, event.place)
-    if kind == "own":
-        message = f"{event.who} {event.verb} `{name}` between the cells of {listed}, which does not see that"
-        hint = f"Make the change in a cell of {listed} (`--append`), or use another name."
-        return PipelineWarning(CODE, message, hint, event.place)
-    if kind == "builtin":
-        message = f"{event.who} {event.verb} `{name}`, which {listed} {get} as Python defines it"
-        hint = "Use another name there: in steps, built-in names are those of Python."
-        return PipelineWarning(CODE, message, hint, event.place)
-    called = f"the parameter `{name}`" if kind == "parameter" else f"`{name}`"
-    message = f"{event.who} {event.verb} {called}, which {listed} {get} as it is defined"
-    items = walk.shared.by_name.get(name, ())
-    if kind == "definition" and any(not item.constant for item in items):
-        hint = (
-            f"Each step has a kernel of its own: hand over what {listed} needs as an output, or change it there, too."
-        )
-    elif event.step:
-        hint = f"Declare `-o {name}` in `{event.step}` and `-i {name}` in {listed} to hand it over."
-    else:
-        hint = f"Make the change in a step with `-o {name}`, and declare `-i {name}` in {listed}."
-    return PipelineWarning(CODE, message, hint, event.place)
-
-
-def _output_hint(walk: _Walk, output: str, maker: str, listed: str, event: _Event) -> str:
-    if not event.step:
-        return (
-            f"Make the change in a step: `%%step NAME -i {output}={maker}.{output} -o {output}`, and "
-            f"`-i {output}=NAME.{output}` in {listed}; or mark the cell with `#| local` if {listed} should not see it."
-        )
-    if walk.steps[event.step].output(output) is not None:
-        return f"Declare `-i {output}={event.step}.{output}` in {listed}, or change a copy in `{event.step}`."
-    return (
-        f"Declare `-o {output}` in `{event.step}` and `-i {output}={event.step}.{output}` in {listed}, or use a copy "
-        f"with another name in `{event.step}`."
-    )
 
 
 def _is_named(node: ast.AST, reached: Collection[str]) -> bool:
