@@ -27,7 +27,8 @@ from nbpipe.language.known_calls import (
 )
 from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call
 from nbpipe.language.name_analysis import magic_texts
-from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origins, Use
+from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
+from nbpipe.language.partial_views import VIEWED, whole_of
 from nbpipe.language.process_state import FOLDER, process_state
 from nbpipe.language.random_generators import drawn_library, seeded_library
 from nbpipe.language.value_flow import ValueFlow
@@ -229,32 +230,36 @@ class CallFlow(ValueFlow):
             bound[name] = self._origins_of(function.name)
         return bound | dict(named)
 
+    def _resolved(self, origin: Origin, bound: Mapping[str, Origins]) -> Origins:
+        """Return the origins that one in a function stands for where it is called."""
+        kind, name = origin
+        if kind == "parameter":
+            return bound.get(name, NOTHING)
+        if kind in VIEWED:
+            return self._perhaps(self._resolved(whole_of(origin), bound), kind)
+        return self._origins_of(name)
+
     def _apply(self, effects: CallEffects, node: ast.AST, bound: Mapping[str, Origins]) -> Origins:
         before = self._certain
         for certain, changes in ((True, effects.changes), (False, effects.possible)):
             self._certain = before and certain
-            for kind, name in changes:
-                if kind == "random":
-                    self._seed(name, node)
-                elif kind == "process":
-                    self._change([(kind, name)], node)
+            for origin in changes:
+                if origin[0] == "random":
+                    self._seed(origin[1], node)
+                elif origin[0] == "process":
+                    self._change([origin], node)
                 else:
-                    self._change(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
+                    self._change(self._resolved(origin, bound), node)
         self._certain = before
         self._put_back(effects.restores, node)
-        for kind, name in effects.suspected:
-            self._suspect(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
-        for use, (kind, name) in effects.uses:
-            self._use(use, bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
+        for origin in effects.suspected:
+            self._suspect(self._resolved(origin, bound), node)
+        for use, origin in effects.uses:
+            self._use(use, self._resolved(origin, bound), node)
         for name in effects.rebinds:
             self._rebind(name, node)
         self.draws |= effects.draws - self._seeded
-        return NOTHING.union(
-            *(
-                bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name)
-                for kind, name in effects.returns
-            )
-        )
+        return NOTHING.union(*(self._resolved(origin, bound) for origin in effects.returns))
 
     def _seed(self, library: str, node: ast.AST) -> None:
         self._seeded.add(library)

@@ -353,13 +353,7 @@ def changed_elsewhere(
                 walk.callables.define(statement)
     for item in parameters:
         walk.state.names[item.name] = NOTHING if item.kind in _NUMBERS else frozenset([("parameter", item.name)])
-    readings: list[tuple[int, Callable[[], None]]] = [
-        (order[cell.number], partial(walk.ordinary, cell)) for cell in shared.cells
-    ]
-    for step in steps.values():
-        pieces = step.pieces[: len(analyses[step.name].trees)]
-        readings += [(order[piece.cell], partial(walk.piece, step, at)) for at, piece in enumerate(pieces)]
-    for _, read in sorted(readings, key=itemgetter(0)):
+    for _, read in sorted(_readings(walk, order), key=itemgetter(0)):
         # Code that is nested too deeply is reported where it is compiled.
         with suppress(RecursionError):
             read()
@@ -373,6 +367,15 @@ def changed_elsewhere(
         {name: tuple(each) for name, each in warnings.items()},
         {name: _reported(walk, step) for name, step in steps.items()},
     )
+
+
+def _readings(walk: _Walk, order: Mapping[int, int]) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Yield what reads each cell, with the cell's position."""
+    for cell in walk.shared.cells:
+        yield order[cell.number], partial(walk.ordinary, cell)
+    for step in walk.steps.values():
+        for at, piece in enumerate(step.pieces[: len(walk.analyses[step.name].trees)]):
+            yield order[piece.cell], partial(walk.piece, step, at)
 
 
 def _reported(walk: _Walk, step: Step) -> frozenset[SourceLocation]:

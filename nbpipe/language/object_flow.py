@@ -16,6 +16,7 @@ from nbpipe.language.callables import Callables, Function, dotted_name, is_class
 from nbpipe.language.kept_objects import acts
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins, Use
+from nbpipe.language.partial_views import VIEWED
 
 INPLACE: Mapping[type[ast.operator], tuple[str, ...]] = {
     ast.Add: ("__iadd__",), ast.Sub: ("__isub__",), ast.Mult: ("__imul__",), ast.BitOr: ("__ior__",),
@@ -64,7 +65,9 @@ class ObjectFlow(CallFlow):
         self._special(node, origins, INPLACE.get(type(node.op), ()))
         self._use(Use.ADDED, origins, node)
         # Through another name or a parameter, most of these are numbers, which are not changed in place.
-        self._change([origin for origin in origins if certain or _is_called(origin, node.target.id)], node)
+        may_be_array = [origin for origin in origins if origin[0] in VIEWED]
+        called = [origin for origin in origins if certain or _is_called(origin, node.target.id)]
+        self._change({*called, *may_be_array}, node)
         self._bind(node.target, origins, node)
 
     def _delete(self, node: ast.Delete) -> None:
@@ -154,7 +157,7 @@ class ObjectFlow(CallFlow):
         if len(self.changes) > before or not acts(call, shown=node is self.shown):
             return
         origins = self._owner_of(call.func)  # type: ignore[attr-defined]  # it is a method's call
-        self._suspect(origins, node)
+        self._suspect([origin for origin in origins if origin[0] not in VIEWED], node)
 
     def effects(self, function: Function, owner: str) -> CallEffects:
         """Return what a call of a function changes; ``owner`` is the class of a method, else empty."""

@@ -26,11 +26,14 @@ from nbpipe.language.known_calls import COLLECTING, ITERATED
 from nbpipe.language.mutation_analysis import MUTATORS
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
+from nbpipe.language.partial_views import ITEM, SLICE, VIEWED, changes_elements, whole_of
 from nbpipe.language.process_state import replaced_state
 from nbpipe.language.value_kinds import CHANGING, Kind, kind_of
 
 # Objects about which the text shows nothing else may be changed by methods that are called for their effect.
 _SUSPECTED = ("output", "made", "parameter")
+# The kinds of objects whose slices and items may share their data, if the text shows no array.
+_VIEWABLE: Mapping[str, tuple[Kind | None, ...]] = {SLICE: (None,), ITEM: (None, Kind.LIST)}
 # The origins of modules: known by their own name, or by that which a function uses for one.
 _GLOBAL = ("module", "name")
 
@@ -229,7 +232,11 @@ class ValueFlow(ABC):
         self.rebinds.append((name, node))
 
     def _change(self, origins: Iterable[Origin], node: ast.AST) -> None:
-        self.changes += [Change(origin, node, self._certain) for origin in sorted(origins)]
+        for origin in sorted(origins):
+            if origin[0] not in VIEWED:
+                self.changes.append(Change(origin, node, self._certain))
+            elif changes_elements(node, origin[0]):
+                self._suspect([origin], node)
 
     def _use(self, use: Use, origins: Iterable[Origin], node: ast.AST) -> None:
         """Note that objects are used: that changes those of some kinds."""
@@ -240,8 +247,11 @@ class ValueFlow(ABC):
         self._change([each for each in origins if each in kinds and use in CHANGING[kinds[each]]], node)
 
     def _suspect(self, origins: Iterable[Origin], node: ast.AST) -> None:
-        suspects = sorted(origin for origin in origins if origin[0] in _SUSPECTED)
-        self.changes += [Change(origin, node, certain=False, known=False) for origin in suspects]
+        for origin in sorted(origins):
+            # The caller of a function knows what a parameter is.
+            whole = whole_of(origin) if origin[0] in VIEWED and not self.in_function else origin
+            if whole[0] in (*_SUSPECTED, *VIEWED):
+                self.changes.append(Change(whole, node, certain=False, known=False))
 
     def _special(self, node: ast.AST, origins: Origins, names: Iterable[str]) -> Origins:
         """Read what operators, properties and other syntax call in the classes of the notebook."""
@@ -297,13 +307,23 @@ class ValueFlow(ABC):
         origins = self._owner_of(node)
         self._use(Use.ITEM, origins, node)
         self._special(node, origins, ("__getitem__", "__missing__"))
-        if isinstance(node.slice, ast.Slice):
-            return frozenset(each for each in origins if self.callables.kinds.get(each) is Kind.ARRAY)
-        # Other subscripts of tables and lists select copies.
-        is_item = isinstance(node.slice, ast.Constant) or (
-            isinstance(node.slice, ast.Name) and node.slice.id in self.varying
-        )
-        return origins | self.state.origins_in(node.value) if is_item else self.state.origins_in(node.value)
+        indexes = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if any(isinstance(each, ast.Slice) for each in indexes):
+            return self._perhaps(origins, SLICE)
+        held = self.state.origins_in(node.value)
+        if isinstance(node.slice, ast.Constant) or (isinstance(node.slice, ast.Name) and node.slice.id in self.varying):
+            return origins | held
+        # Other subscripts of tables select copies, those of lists and dicts their elements.
+        return held | (self._perhaps(origins, ITEM) if isinstance(node.slice, ast.Name | ast.Attribute) else NOTHING)
+
+    def _perhaps(self, origins: Origins, how: str) -> Origins:
+        """Return the origins of a slice or an item, of which the text may not show whether it is a copy."""
+        kinds = self.callables.kinds
+        shared = frozenset(each for each in origins if each[0] in VIEWED or kinds.get(each) is Kind.ARRAY)
+        return shared | frozenset(
+            (how, ".".join(each)) for each in origins - shared
+            if each[0] in _SUSPECTED and kinds.get(each) in _VIEWABLE[how]
+        )  # fmt: skip
 
     def _owner_of(self, node: ast.Attribute | ast.Subscript) -> Origins:
         """Return the origins of the object that an attribute or an item belongs to."""
