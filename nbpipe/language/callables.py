@@ -60,6 +60,11 @@ class Callables:
         owner = self._classes.get(name)
         return owner.node if owner else None
 
+    @property
+    def classes(self) -> list[ast.ClassDef]:
+        """Return all classes."""
+        return [each.node for each in self._classes.values()]
+
     def method_of(self, class_name: str, name: str) -> Function | None:
         """Return a method of a class, which it defines itself or has from a class of the notebook."""
         todo, seen = [class_name], set[str]()

@@ -117,6 +117,33 @@ def _module_text(_: PipelineText, name: str, them: _Readers, event: ChangeEvent)
     return message, f"Each step has a kernel of its own: make the change in {them.listed}, too."
 
 
+def _shared_text(pipeline: PipelineText, name: str, them: _Readers, event: ChangeEvent) -> tuple[str, str]:
+    one, other, maker, output, other_maker, other_output = name.split(":")
+    message = (
+        f"`{one}` of step `{maker}` and `{other}` of step `{other_maker}` share an object in one kernel, but not in "
+        f"{them.listed}, which {event.verb}"
+    )
+    order = list(pipeline.steps)
+    early, late = (maker, output), (other_maker, other_output)
+    if order.index(maker) > order.index(other_maker):
+        early, late, one = late, early, other
+    hint = (
+        f"Hand both over from one step, which keeps them together: `-o {early[1]}` in `{late[0]}`, too, and "
+        f"`-i {one}={late[0]}.{early[1]}` in {them.listed}."
+    )
+    return message, hint
+
+
+def _carried_text(_: PipelineText, name: str, them: _Readers, event: ChangeEvent) -> tuple[str, str]:
+    maker, output, variable = name.split(":")
+    message = (
+        f"{event.who} {event.verb} `{variable}`, which a function in `{output}` of step `{maker}` reads; "
+        f"{them.listed} {them.do('get')} it with the value of `{maker}`"
+    )
+    hint = f"Hand `{variable}` to the function as an argument, or define the function in an ordinary cell."
+    return message, hint
+
+
 def _handing_over(name: str, them: _Readers, event: ChangeEvent) -> str:
     if event.step:
         return f"Declare `-o {name}` in `{event.step}` and `-i {name}` in {them.listed} to hand it over."
@@ -139,5 +166,6 @@ def _output_hint(pipeline: PipelineText, output: str, maker: str, listed: str, e
 
 _TEXTS: Mapping[str, Callable[[PipelineText, str, _Readers, ChangeEvent], tuple[str, str]]] = {
     "random": _random_text, "output": _output_text, "process": _process_text, "own": _own_text,
-    "builtin": _builtin_text, "module": _module_text, "parameter": _parameter_text,
+    "builtin": _builtin_text, "module": _module_text,
+    "shared": _shared_text, "carried": _carried_text, "parameter": _parameter_text,
 }  # fmt: skip

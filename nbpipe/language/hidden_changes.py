@@ -18,6 +18,7 @@ from operator import itemgetter
 from nbpipe.errors import BadPipeline, Refused, SourceLocation
 from nbpipe.language.ast_nodes import every_node
 from nbpipe.language.callables import Callables
+from nbpipe.language.carried_functions import carried_globals
 from nbpipe.language.change_warnings import ChangeEvent, PipelineText, change_warning
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
 from nbpipe.language.name_analysis import name_usage
@@ -26,6 +27,13 @@ from nbpipe.language.normal_form import normal_form_of
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins
 from nbpipe.language.object_flow import ObjectFlow, call_effects, imported_roots
 from nbpipe.language.process_state import FOLDER
+from nbpipe.language.shared_inputs import (
+    SharedInputs,
+    change_of_one,
+    compared_by_identity,
+    comparison,
+    shared_inputs,
+)
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
 from nbpipe.model import Input, Parameter, PipelineWarning, Step, StepOutput
@@ -53,6 +61,10 @@ class _Own:
     names: Mapping[str, Origins] = field(default_factory=dict)
 
 
+# Names, each with what bound it last and the origins of what it held when its step was over.
+_Globals = dict[str, tuple[ChangeEvent | None, Origins]]
+
+
 @dataclass(slots=True)
 class _Walk:
     """The state of the kernel after the cells read so far: what names hold, and what has changed since."""
@@ -74,6 +86,7 @@ class _Walk:
     reported: dict[tuple[str, str, int], ChangeEvent] = field(default_factory=dict)
     errors: dict[tuple[str, str], Refused] = field(default_factory=dict)
     touched: dict[str, set[str]] = field(default_factory=dict)
+    carried: dict[tuple[str, str], _Globals] = field(default_factory=dict)
 
     @property
     def pipeline(self) -> PipelineText:
@@ -114,6 +127,7 @@ class _Walk:
             self._check_definitions(step)
             for item in step.inputs:
                 self._hand_in(step, item)
+        together = self._shared_inputs(step)
         seeded = {origin[1] for origin in self.events if origin[0] == "random"}
         body = self.analyses[step.name].trees[at].body
         # A continuation may stand above the cell that it continues.
@@ -127,6 +141,9 @@ class _Walk:
         lines = lines_of(piece.source) if flow.changes or flow.rebinds else ()
         self._log(flow, step.name, piece.cell, lines, defines=False)
         self._check_process(step, body)
+        for pair in together:
+            self._check_shared(step, piece.cell, pair, flow, body)
+        self._check_carried(step)
         if at == len(step.pieces) - 1:
             self._finish(step, flow)
             return
@@ -148,6 +165,10 @@ class _Walk:
 
     def _finish(self, step: Step, flow: ObjectFlow) -> None:
         self.done[step.name] = self.count
+        for name_of_output, names in carried_globals(step, self.analyses[step.name].trees).items():
+            self.carried[step.name, name_of_output] = {
+                name: (self.bound.get(name), self.state.names.get(name, NOTHING)) for name in sorted(names)
+            }
         for output in step.outputs:
             origin = ("output", f"{step.name}.{output.name}")
             own = self.state.names.get(output.name, NOTHING)
@@ -221,6 +242,42 @@ class _Walk:
             if last is not None and last.step != step.name:
                 events.append(last)
             self._found(step, f"own:{name}", events)
+
+    def _shared_inputs(self, step: Step) -> list[SharedInputs]:
+        """Return the inputs that are one object in one kernel, or share one, but come from different steps."""
+        makers = {item.name: maker for item in step.inputs if (maker := self.maker(step, item)) is not None}
+        if len(makers) < 2:
+            return []
+        state = self.state
+        held = {name: state.names.get(name, NOTHING) | state.parts.get(name, NOTHING) for name in makers}
+        return shared_inputs(makers, held)
+
+    def _check_shared(
+        self, step: Step, cell: int, pair: SharedInputs, flow: ObjectFlow, body: Sequence[ast.stmt]
+    ) -> None:
+        node = change_of_one(pair, flow.changes, self.analyses[step.name].identifiers)
+        verb = "changes one of them" if node is not None else "compares objects by identity"
+        node = node or comparison(pair, body, by_identity=self._has_identities)
+        if node is not None:
+            what = ":".join(("shared", *pair.names, *pair.first[1], *pair.second[1]))
+            self._report(what, step, ChangeEvent(step.name, cell, node, verb=verb))
+
+    @property
+    def _has_identities(self) -> bool:
+        """Return whether the notebook has a class whose instances are equal only to themselves."""
+        return any(map(compared_by_identity, self.callables.classes))
+
+    def _check_carried(self, step: Step) -> None:
+        """Check the variables that functions among the inputs read: in one kernel they have their latest values."""
+        makers = [maker for item in step.inputs if (maker := self.maker(step, item)) in self.carried]
+        for maker in filter(None, makers):
+            for name, (last, origins) in self.carried[maker].items():
+                events = [event for origin in sorted(origins) for event in self.events.get(origin, ())
+                          if event.number > self.done[maker[0]]]  # fmt: skip
+                now = self.bound.get(name)
+                events += [now] if now is not None and now is not last else []
+                for event in events:
+                    self._report(f"carried:{':'.join((*maker, name))}", step, event)
 
     def _check_definitions(self, step: Step) -> None:
         code = self.analyses[step.name].code
@@ -327,9 +384,12 @@ class _Walk:
     def _found(self, step: Step, what: str, events: Sequence[ChangeEvent]) -> None:
         for event in events:
             if event.step != step.name:
-                key = (what, event.step, event.cell)
-                self.findings.setdefault(key, {})[step.name] = None
-                self.reported.setdefault(key, event)
+                self._report(what, step, event)
+
+    def _report(self, what: str, reader: Step, event: ChangeEvent) -> None:
+        key = (what, event.step, event.cell)
+        self.findings.setdefault(key, {})[reader.name] = None
+        self.reported.setdefault(key, event)
 
 
 def changed_elsewhere(
