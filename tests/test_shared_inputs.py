@@ -28,11 +28,11 @@ def test_comparing_one_object_that_two_steps_hand_over_is_told(made: str, use: s
     assert warned.message.startswith(
         "`x` of step `a` and `y` of step `b` share an object in one kernel, but not in `c`"
     )
-    assert "`-o x` in `b`, too, and `-i x=b.x` in `c`" in warned.hint
+    assert "`-o y:cloudpickle,x:cloudpickle` in `b`, and `-i x=b.x` in `c`" in warned.hint
 
 
 def test_the_cure_for_one_object_in_two_inputs_is_a_cure():
-    cured = ["%%step b -i x=a.x -o y,x\ny = [x]", "%%step c -i x=b.x,y -o z\nz = x is y[0]"]
+    cured = ["%%step b -i x=a.x -o y:cloudpickle,x:cloudpickle\ny = [x]", "%%step c -i x=b.x,y -o z\nz = x is y[0]"]
     assert told(A, *cured) == []
 
 

@@ -128,8 +128,8 @@ def _shared_text(pipeline: PipelineText, name: str, them: _Readers, event: Chang
     if order.index(maker) > order.index(other_maker):
         early, late, one = late, early, other
     hint = (
-        f"Hand both over from one step, which keeps them together: `-o {early[1]}` in `{late[0]}`, too, and "
-        f"`-i {one}={late[0]}.{early[1]}` in {them.listed}."
+        f"Hand both over from one step, which keeps them together: `-o {late[1]}:cloudpickle,{early[1]}:cloudpickle` "
+        f"in `{late[0]}`, and `-i {one}={late[0]}.{early[1]}` in {them.listed}."
     )
     return message, hint
 
