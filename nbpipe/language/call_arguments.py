@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from nbpipe.language.callables import dotted_name
-
 
 def positional_arguments(call: ast.Call) -> list[ast.expr]:
     """Return the positional arguments; ``*name`` stays as it is."""
+    if not any(isinstance(each, ast.Starred) for each in call.args):
+        return call.args
     return [part for each in call.args for part in _unpacked(each)]
 
 
@@ -60,7 +60,7 @@ def _named(name: str, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _last(node: ast.expr) -> str:
-    return dotted_name(node).rpartition(".")[2]
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _text(node: ast.expr) -> str:

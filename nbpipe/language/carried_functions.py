@@ -9,21 +9,20 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Sequence
 
-from nbpipe.language.ast_nodes import every_node
 from nbpipe.language.call_arguments import partial_function
 from nbpipe.language.name_analysis import NameUsage, name_usage
 from nbpipe.model import Step
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_DEFINING = ("def ", "class ", "lambda")
 _DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict)
 
 
 def carried_globals(step: Step, trees: Iterable[ast.Module]) -> dict[str, frozenset[str]]:
     """Return, by output, the variables that the step binds and that functions in the output read."""
-    body = [statement for tree in trees for statement in tree.body]
-    if not any(isinstance(node, (*_DEFINITIONS, ast.Lambda)) for each in body for node in every_node(each)):
+    if not any(word in piece.source for piece in step.pieces for word in _DEFINING):
         return {}
-    own = _OwnNames(body)
+    own = _OwnNames([statement for tree in trees for statement in tree.body])
     found = {output.name: own.read_by(output.name) for output in step.outputs if not output.is_path}
     return {name: names for name, names in found.items() if names}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from nbpipe.language.callables import dotted_name
 from nbpipe.language.mutation_analysis import MUTATORS
 from nbpipe.language.object_effects import NOTHING, Origins
 
@@ -40,10 +39,12 @@ PIPING = frozenset({"pipe", "sort"})
 
 def changes_first_argument(function: ast.AST) -> bool:
     """Return whether an expression is a function that changes what it is given: ``list.append``, ``heappush``."""
-    last = dotted_name(function).rpartition(".")[2]
-    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-        return last in MUTATORS and function.value.id in CONTAINERS
-    return last in CHANGERS
+    if isinstance(function, ast.Attribute):
+        owner = function.value
+        if isinstance(owner, ast.Name) and owner.id in CONTAINERS:
+            return function.attr in MUTATORS
+        return function.attr in CHANGERS
+    return isinstance(function, ast.Name) and function.id in CHANGERS
 
 
 def written_by_position(name: str, arguments: Sequence[Origins]) -> Origins:

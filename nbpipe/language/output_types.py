@@ -58,12 +58,15 @@ def unstorable_outputs(step: Step, body: Iterable[ast.stmt]) -> Iterator[BadPipe
     """Return an error for each output whose evident type its format cannot store."""
     statements = list(body)
     for output in step.outputs:
-        kind = _evident_type(output.name, statements) if not output.is_path else ""
+        kind = _assigned_type(output.name, statements) if not output.is_path else ""
+        storable = not kind or (kind not in _NEVER and _takes(output, kind))
+        if storable or sum(_bindings(output.name, statement) for statement in statements) != 1:
+            continue
         if kind in _NEVER:
             words, hint = _NEVER[kind]
             message = f"output `{output.name}` is {words}, which cannot be stored"
             yield BadPipeline(message, hint.format(output.name), output.place)
-        elif kind and not _takes(output, kind):
+        else:
             taken, _ = _TAKES[output.format or ""]
             message = f"output `{output.name}` is a value of type {kind}, but {output.format} takes {taken}"
             yield BadPipeline(message, "Declare another format, or none to let the type decide.", output.place)
@@ -74,15 +77,14 @@ def _takes(output: Output, kind: str) -> bool:
     return format not in _TAKES or kind in _TAKES[format][1]
 
 
-def _evident_type(name: str, statements: list[ast.stmt]) -> str:
-    """Return the type of the only value that a name is bound to; empty if that is not evident."""
+def _assigned_type(name: str, statements: list[ast.stmt]) -> str:
+    """Return the type of the only value that a name is assigned; empty if that is not evident."""
     values = [value for statement in statements if (value := _assigned(name, statement)) is not None]
     if len(values) != 1:
         return ""
     value = values[0]
     kind = _made(value) if isinstance(value, ast.Call) else _EVIDENT.get(type(value), "")
-    kind = type(value.value).__name__ if isinstance(value, ast.Constant) else kind
-    return kind if kind and sum(_bindings(name, statement) for statement in statements) == 1 else ""
+    return type(value.value).__name__ if isinstance(value, ast.Constant) else kind
 
 
 def _made(call: ast.Call) -> str:
