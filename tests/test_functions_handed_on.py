@@ -60,3 +60,9 @@ def test_a_partial_of_a_constant_changes_it_when_it_is_called():
     ]
     assert "step `a` changes it" in wrong(*cells, "%%step b -o y\ny = len(KEPT)")
     assert told(*cells, "%%step b -o y\ny = 1") == []
+
+
+def test_another_name_of_a_constant_is_the_constant():
+    push = "def push(x):\n    KEPT.append(x)\n    return len(KEPT)"
+    cells = ["KEPT = [1]", push, "t = KEPT\nt.append(1)", "%%step a -o n\nn = push(2)", "t = push"]
+    assert told(*cells) == ["cell 3 changes `KEPT`, which `a` gets as it is defined"]

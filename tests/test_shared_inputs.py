@@ -19,6 +19,7 @@ def told(*sources: str) -> list[str]:
     [
         ("x", "z = x is y"), ("{'k': x}", "z = x is y['k']"), ("[x]", "z = any(each is not x for each in y)"),
         ("x", "z = id(x) == id(y)"), ("[x, 1]", "t = y[0]\nz = t is x"),
+        ("{'k': x}.get('k')", "z = x is y"), ("{'k': x}\ny = y.get('k')", "z = x is y"),
     ],
 )  # fmt: skip
 def test_comparing_one_object_that_two_steps_hand_over_is_told(made: str, use: str):

@@ -112,10 +112,12 @@ class CallFlow(ValueFlow):
         if isinstance(node, ast.Name):
             is_imported = node.id in self.callables.imported and changes_first_argument(node)
             return is_imported or self.callables.function(node.id) is not None or bool(self._functions_of(node))
-        if isinstance(node, ast.Lambda):
-            return True
+        if isinstance(node, ast.Attribute):
+            return node.attr in MUTATORS or changes_first_argument(node)
+        if not isinstance(node, ast.Call):
+            return isinstance(node, ast.Lambda)
         method = bound_method(node)
-        if method is not None and (method.attr in MUTATORS or changes_first_argument(method)):
+        if method is not None and method.attr in MUTATORS:
             return True
         return bool(called_method(node)) or partial_function(node) is not None
 
@@ -173,7 +175,7 @@ class CallFlow(ValueFlow):
             self._change(origins | held, node)
         else:
             self._use(Use.PASSED, origins, node)
-        result = origins if func.attr in VIEWS else NOTHING
+        result = origins | self._parts(owner) if func.attr in VIEWS else NOTHING
         known = self.callables.class_named(owner.id) if isinstance(owner, ast.Name) else None
         for class_name, method in self.callables.methods(func.attr):
             if known is None:

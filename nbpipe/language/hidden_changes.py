@@ -108,8 +108,8 @@ class _Walk:
                     value = getattr(statement, "value", None)
                     # Numbers and texts cannot be changed in place.
                     fixed = isinstance(value, ast.Constant | ast.UnaryOp)
-                    known = self.state.names[name] if isinstance(statement, ast.Import | ast.ImportFrom) else NOTHING
-                    self.roots[name] = known
+                    known = self.state.names[name]
+                    self.roots[name] = known if isinstance(statement, ast.Import | ast.ImportFrom) else NOTHING
                     self._hold(name, NOTHING if fixed else known | {("definition", name)})
 
     def _hold(self, name: str, origins: Origins) -> None:

@@ -228,6 +228,9 @@ def _reach(name: str, place: SourceLocation, scope: NotebookScope, needs: _StepN
     if name in scope.parameters:
         needs.parameters[name] = None
         return True
+    # One kernel would not have bound a built-in name yet.
+    if name in BUILTIN_NAMES and _stands_below(scope.shared.by_name.get(name, ()), place):
+        return False
     try:
         definitions = scope.shared.find(name)
     except BadPipeline as error:
@@ -236,6 +239,10 @@ def _reach(name: str, place: SourceLocation, scope: NotebookScope, needs: _StepN
     if definitions:
         needs.definitions[name] = definitions
     return bool(definitions)
+
+
+def _stands_below(items: Iterable[AnalysedDefinition], place: SourceLocation) -> bool:
+    return place.cell is not None and all(item.definition.cell > place.cell for item in items)
 
 
 def _reach_quietly(name: str, scope: NotebookScope, needs: _StepNeeds) -> None:
