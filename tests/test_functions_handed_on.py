@@ -66,3 +66,27 @@ def test_another_name_of_a_constant_is_the_constant():
     push = "def push(x):\n    KEPT.append(x)\n    return len(KEPT)"
     cells = ["KEPT = [1]", push, "t = KEPT\nt.append(1)", "%%step a -o n\nn = push(2)", "t = push"]
     assert told(*cells) == ["cell 3 changes `KEPT`, which `a` gets as it is defined"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "object.__setattr__(x, 'k', 1)", "[x][0].append(1)", "[*x][0].append(1)", "{**x}['k'].append(1)",
+        "sorted(x)[0].append(1)", "dct = dict(k=x)\ndct['k'].append(1)",
+        "import collections\ncollections.deque.append(x, 1)",
+        "import copy\ncopy.copy(x)[0].append(1)", "import networkx as nx\nnx.set_node_attributes(x, {1: 2}, 'a')",
+        "import struct\nstruct.pack_into('i', x, 0, 1)", "import torch\ntorch.nn.init.uniform_(x)",
+        "type(x).made = 1",
+        "import weakref\nweakref.proxy(x).append(1)", "x.eval()",
+        "import collections\ncollections.ChainMap(x)['k'] = 1",
+        "import contextlib\nwith contextlib.closing(x) as y:\n    y.append(1)",
+        "x.__dict__.update(k=1)", "vars(x)['k'] = 1",
+    ],
+)  # fmt: skip
+def test_changes_through_what_is_made_of_an_object_on_the_spot_count(change: str):
+    cells = [
+        "%%step a -o x\nimport lib\nx = lib.load()",
+        f"%%step b -i x -o n\n{change}\nn = 1",
+        "%%step c -i x -o y\ny = len(x)",
+    ]
+    assert told(*cells) == ["step `b` (cell 2) changes `x`, an output of `a`, which `c` gets unchanged"]

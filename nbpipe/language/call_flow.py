@@ -19,6 +19,7 @@ from nbpipe.language.known_calls import (
     ADDING,
     CHANGERS,
     CONTAINERS,
+    FILLING,
     PIPING,
     SAME,
     VIEWS,
@@ -58,8 +59,12 @@ class CallFlow(ValueFlow):
         self._change(named.get("out", NOTHING) | written_by_position(name, arguments), node)
         self._random(name, node)
         last = name.rpartition(".")[2]
-        if last in CHANGERS and arguments:
+        # torch marks its functions that change a tensor.
+        marked = last.endswith("_") and not last.startswith("_") and name.partition(".")[0] in self.callables.imported
+        if (last in CHANGERS or marked) and arguments:
             self._change(arguments[0], node)
+        if last in FILLING:
+            self._change(NOTHING.union(*arguments), node)
         result = arguments[0] if last in SAME and arguments else NOTHING
         if name == "type" and len(arguments) == 1 and self.owner and isinstance(node.args[0], ast.Name):
             return frozenset([("name", self.owner)]) if node.args[0].id == self.instance else NOTHING
@@ -161,7 +166,9 @@ class CallFlow(ValueFlow):
         owner = func.value
         origins = self._origins_of(owner.id) if isinstance(owner, ast.Name) else self._owner_of(func)
         direct = isinstance(owner, ast.Name)
-        if direct and owner.id in CONTAINERS and owner.id not in self.state.names:  # type: ignore[attr-defined]
+        root, _, last = dotted_name(owner).rpartition(".")
+        is_free = root in self.callables.imported if root else last not in self.state.names
+        if last in CONTAINERS and is_free:
             self._change(arguments[0] if arguments and is_mutating_call(node) else NOTHING, node)
             return NOTHING
         if direct and owner.id in self.callables.imported:  # type: ignore[attr-defined]

@@ -57,7 +57,14 @@ def is_mutating_call(call: ast.Call) -> bool:
     if not isinstance(call.func, ast.Attribute):
         return False
     name = call.func.attr
-    return _mutates(call, call.func) or name in _MORE_MUTATORS or (name.endswith("_") and not name.startswith("_"))
+    # Without arguments, it is that of a model in torch.
+    switches = name == "eval" and not call.args and not call.keywords
+    return (
+        switches
+        or _mutates(call, call.func)
+        or name in _MORE_MUTATORS
+        or (name.endswith("_") and not name.startswith("_"))
+    )
 
 
 def _mutates(call: ast.Call, method: ast.Attribute) -> bool:

@@ -153,14 +153,16 @@ class ValueFlow(ABC):
             return self._selected(node)
         each = [part for part in children(node) if isinstance(part, ast.expr)]
         named = [self._origins_of(part.id) for part in each if isinstance(part, ast.Name)]
-        return NOTHING.union(*named, *map(self._parts, each))
+        unpacked = [self._elements(part.value) for part in each if isinstance(part, ast.Starred)]
+        return NOTHING.union(*named, *unpacked, *map(self._parts, each))
 
     def _selected(self, node: ast.AST) -> Origins:
         """Return the origins of the elements that a new list or dict takes from another one."""
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             return self._owner_of(node)
         if isinstance(node, ast.Call) and dotted_name(node.func) in COLLECTING:
-            return NOTHING.union(*[self._elements(argument) for argument in node.args])
+            by_name = [self._origins_of(item.value.id) for item in node.keywords if isinstance(item.value, ast.Name)]
+            return NOTHING.union(*by_name, *[self._elements(argument) for argument in node.args])
         if not isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
             return NOTHING
         result = node.value if isinstance(node, ast.DictComp) else node.elt
@@ -335,7 +337,7 @@ class ValueFlow(ABC):
         if isinstance(inner, ast.Attribute | ast.Subscript):
             if isinstance(inner, ast.Subscript):
                 self._value(inner.slice)
-            held = self.state.origins_in(inner.value) if not is_indexer(inner) else NOTHING
+            held = self._parts(inner.value) if not is_indexer(inner) else NOTHING
             return self._owner_of(inner) | held
         return self._origins_of(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
 
