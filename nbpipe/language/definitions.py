@@ -25,6 +25,7 @@ from nbpipe.language.name_analysis import NameUsage, name_usage
 from nbpipe.language.normal_form import NormalForm, normal_form_of
 from nbpipe.language.pure_values import PureValues
 from nbpipe.language.qualified_names import QualifiedNames
+from nbpipe.language.registered_attributes import registered_attributes
 from nbpipe.language.setting_statements import SettingReader
 from nbpipe.language.setup_effects import EffectFinder, UnsharedEffect
 from nbpipe.language.source_text import lines_of
@@ -72,7 +73,7 @@ class SharedDefinitions:
 
     ``lazy``: annotations are never evaluated, because a cell has ``from __future__ import annotations``. ``settings``
     are shared with the steps that use what they set; ``effects`` are statements that no step gets, by cell.
-    ``more_settings`` are those beyond the table.
+    ``more_settings`` are those beyond the table; ``attributes`` the definitions that add one to a library's objects.
     """
 
     by_name: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class SharedDefinitions:
     effects: dict[int, list[UnsharedEffect]] = field(default_factory=dict)
     names: QualifiedNames = field(default_factory=QualifiedNames)
     more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    attributes: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
 
     def find(self, name: str) -> list[AnalysedDefinition]:
         """Return the definitions of ``name`` without duplicates; raise BadPipeline if they cannot be shared."""
@@ -319,7 +321,10 @@ def _define(shared: SharedDefinitions, source: _Source, statement: ast.stmt) -> 
         return True
     if isinstance(statement, _FUNCTIONS):
         shared.names.add(statement)
-        _add(shared, _shareable(shared, source, statement, (statement.name,)))
+        item = _shareable(shared, source, statement, (statement.name,))
+        _add(shared, item)
+        for attribute in registered_attributes(statement):
+            shared.attributes.setdefault(attribute, []).append(item)
         return True
     targets = _constant_targets(statement)
     if targets:

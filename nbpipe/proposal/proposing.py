@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import FileBetweenSteps, Refused, SourceLocation
 from nbpipe.language.cell_markers import CellMarker
+from nbpipe.language.change_warnings import CODE as HIDDEN_CHANGE
 from nbpipe.language.definitions import collect_definitions
 from nbpipe.language.directives import marker
-from nbpipe.language.hidden_changes import CODE as HIDDEN_CHANGE
 from nbpipe.language.ipython_syntax import without_magic, without_prompts
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook import ParsedNotebook, unbound_errors

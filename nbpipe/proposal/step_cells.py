@@ -142,9 +142,10 @@ class CellSelector:
 
     def _alone(self, earlier: Group, group: Group) -> bool:
         """Return whether a group only sets values for the other one, wherever it stands."""
-        only = not any(self.flow.traits[number].calls for number in earlier)
+        if any(self.flow.traits[number].calls for number in earlier):
+            return False
         readers = {reader for number in earlier for each in self.flow.readers(number).values() for reader in each}
-        return only and readers <= {*earlier, *group}
+        return readers <= {*earlier, *group}
 
     def _is_cheap(self, group: Group) -> bool:
         if all(self.cells[number].seconds is not None for number in group):
