@@ -227,7 +227,7 @@ def test_every_key_that_is_not_built_is_refused_where_it_stands(key):
     assert (error.place.cell, error.place.line, error.place.step) == (1, 2, "a")
 
 
-@pytest.mark.parametrize("source", ["ds:labels@3", "https://example.org/x.csv"])
+@pytest.mark.parametrize("source", ["ds:labels@3", "s3://bucket/x.csv"])
 def test_every_source_that_is_not_built_is_refused_where_it_stands(source):
     _, errors = linked(f"%%step a -i raw={source} -o x\nx = raw")
 
@@ -237,11 +237,12 @@ def test_every_source_that_is_not_built_is_refused_where_it_stands(source):
     assert (error.place.cell, error.place.line, error.place.column) == (1, 1, 13)
 
 
-def test_a_source_in_a_datastore_is_a_file():
-    graph, errors = linked("%%step a -i raw=store:lake/x.csv -o x\nx = raw")
+@pytest.mark.parametrize("text", ["store:lake/x.csv", "https://host/x.csv", "http://host/x.csv"])
+def test_a_source_in_a_datastore_or_on_the_web_is_a_file(text):
+    graph, errors = linked(f"%%step a -i raw={text} -o x\nx = raw")
 
     assert errors == []
-    assert graph.files["a"]["raw"].source == RemoteSource("store", "store:lake/x.csv")
+    assert graph.files["a"]["raw"].source == RemoteSource(text.partition(":")[0], text)
 
 
 def test_a_source_that_is_not_built_is_refused_behind_a_parameter_too():

@@ -47,7 +47,8 @@ class ObjectInfo:
     """An object in a datastore: its key, its size in bytes, and what the store says about its content.
 
     ``etag`` changes with the content, but equal content may have different ones. ``version`` identifies the content for
-    good, in stores that keep versions. ``modified`` is in seconds since the epoch.
+    good, in stores that keep versions. ``modified`` is in seconds since the epoch. A store that vouches for nothing
+    gives an empty ETag; one that does not know the size before it is read gives a negative one.
     """
 
     key: str
@@ -71,7 +72,7 @@ class StoreTraits:
 
     ``creates``: of several writers of a new key only the first succeeds. ``swaps``: an object is replaced only if it is
     still the one that was read. ``lists_at_once``: a listing has what was just written. ``keeps_versions``: the content
-    of an overwritten object can still be read.
+    of an overwritten object can still be read. ``lists``: it tells which objects it has.
     """
 
     writes: bool = False
@@ -79,3 +80,4 @@ class StoreTraits:
     swaps: bool = False
     lists_at_once: bool = False
     keeps_versions: bool = False
+    lists: bool = True

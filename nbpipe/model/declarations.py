@@ -48,7 +48,7 @@ class ParameterSource:
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """A remote source (``store:``, ``ds:``, ``https:``), which is not supported yet."""
+    """A remote source, as it is written: ``store:``, ``https:``, ``http:``, or another, which is not supported yet."""
 
     scheme: str
     text: str

@@ -28,6 +28,7 @@ from nbpipe.model import (
 from nbpipe.planning.file_dependencies import file_dependencies
 
 _PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
+_REMOTE = ("store", "https", "http")
 _FILLED_LATER = ("run-id", "date")
 
 
@@ -99,8 +100,8 @@ def build_graph(
 
 
 def _is_file(source: InputSource) -> bool:
-    """Return whether a source names files, here or in a datastore."""
-    return isinstance(source, FileSource) or (isinstance(source, RemoteSource) and source.scheme == "store")
+    """Return whether a source names files: here, in a datastore, or on the web."""
+    return isinstance(source, FileSource) or (isinstance(source, RemoteSource) and source.scheme in _REMOTE)
 
 
 def fill_destination(step: Step, output: Output, values: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nbpipe.data.stores.object_store import ObjectStore
-from nbpipe.data.stores.opening import open_store
+from nbpipe.data.stores.opening import kind_of, open_store
 from nbpipe.errors import BadUsage
 from nbpipe.language.source_text import nearest
 from nbpipe.model.datastores import DatastoreConfiguration
@@ -42,8 +42,7 @@ class OpenDatastores:
         """Return a datastore's objects; raise BadUsage if it is to be written and is configured as read-only."""
         configuration = self.configuration(name)
         if writes and not configuration.writable:
-            hint = f"Remove `write = false` from [datastores.{name}] in {SETTINGS} to write to it."
-            raise BadUsage(f"the datastore `{name}` is read-only", hint)
+            raise BadUsage(f"the datastore `{name}` is read-only", _how_to_write(configuration))
         if name not in self._opened:
             self._opened[name] = open_store(configuration, self.environ)
         return self._opened[name]
@@ -53,3 +52,9 @@ class OpenDatastores:
         for store in self._opened.values():
             store.close()
         self._opened.clear()
+
+
+def _how_to_write(configuration: DatastoreConfiguration) -> str:
+    if not kind_of(configuration).is_writable:
+        return "It is a web server, which is only read: write to another datastore."
+    return f"Remove `write = false` from [datastores.{configuration.name}] in {SETTINGS} to write to it."
