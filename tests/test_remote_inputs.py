@@ -13,6 +13,7 @@ from command_in_process import said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_servers import KEY, SECRET, make_bucket, moto_server
+from sample_pipelines import unseen
 
 from nbpipe.data.file_pinning import PersistentDigestCache, pin_files
 from nbpipe.data.stores.object_cache import ObjectCache
@@ -59,7 +60,7 @@ def history(tmp_path):
 def opened(lake: Path, history: History, downloads: list[str] | None = None) -> RemoteInputs:
     """Get what a new process has."""
     datastores = OpenDatastores.of(find_workspace(lake.parent), {})
-    remote = RemoteInputs(datastores, history.object_digests, ObjectCache(lake.parent / "cache"))
+    remote = RemoteInputs(datastores, history.object_digests, ObjectCache(lake.parent / "cache"), unseen)
     if downloads is not None:
         datastores._opened["lake"] = Counted(datastores.store("lake"), downloads)
     return remote
@@ -278,5 +279,7 @@ def test_the_same_notebook_reads_from_a_bucket(lake, moto, tmp_path, monkeypatch
 
 
 def test_it_is_opened_with_the_variables_of_the_one_who_submits(lake, history):
-    remote = open_remote_inputs(find_workspace(lake.parent), history.object_digests, {"XDG_CACHE_HOME": "/nowhere/x"})
+    remote = open_remote_inputs(
+        find_workspace(lake.parent), history.object_digests, {"XDG_CACHE_HOME": "/nowhere/x"}, unseen
+    )
     assert remote.cache.root == Path("/nowhere/x/nbpipe")

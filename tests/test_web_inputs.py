@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from blake3 import blake3
 from command_in_process import said
+from sample_pipelines import unseen
 from web_servers import Page, certificate, web_site
 
 from nbpipe.data.stores.object_cache import ObjectCache
@@ -47,8 +48,9 @@ def remote(site, history, tmp_path):
     """Get a function that gives what a new process has."""
     environ = {"SSL_CERT_FILE": str(tmp_path / "authority.pem")}
     return lambda: RemoteInputs(
-        OpenDatastores.of(find_workspace(tmp_path), environ), history.object_digests, ObjectCache(tmp_path / "cache")
-    )
+        OpenDatastores.of(find_workspace(tmp_path), environ), history.object_digests, ObjectCache(tmp_path / "cache"),
+        unseen,
+    )  # fmt: skip
 
 
 def test_a_file_of_the_web_is_pinned_by_content(site, remote):

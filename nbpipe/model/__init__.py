@@ -16,7 +16,7 @@ from nbpipe.model.attempt import (
     JobOutput,
     Outcome,
 )
-from nbpipe.model.content import DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
+from nbpipe.model.content import DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind, UnreadFiles
 from nbpipe.model.declarations import (
     NOTEBOOK_SUFFIXES,
     TEXT_NOTEBOOK_SUFFIXES,
@@ -145,6 +145,7 @@ __all__ = [
     "StepEventKind",
     "StepOptions",
     "StepOutput",
+    "UnreadFiles",
     "Verdict",
     "run_outcome",
     "step_needs",

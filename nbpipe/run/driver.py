@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from nbpipe.data.stores.object_store import no_progress
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.history.claims import ClaimedByOther
 from nbpipe.history.runs import CancelRequests
@@ -17,22 +18,26 @@ from nbpipe.model import (
     AttemptRecord,
     AttemptReport,
     AttemptStarted,
+    DependsVerdict,
     Failure,
     FailureKind,
     Outcome,
     Reason,
     ReuseVerdict,
     RunRecord,
+    RunVerdict,
     Status,
 )
 from nbpipe.planning import instructions, stimuli
+from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.plan import StepDecision
-from nbpipe.planning.run_state import RunState
+from nbpipe.planning.run_state import Phase, RunState
 from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
 from nbpipe.run.executor import Executor
 from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
 from nbpipe.run.heartbeat import LEASE, Heartbeat
+from nbpipe.run.input_transfers import InputTransfer, InputTransfers
 from nbpipe.run.pending_changes import PendingChanges
 from nbpipe.run.process_identity import is_alive
 from nbpipe.run.request_queue import RequestQueue
@@ -42,6 +47,7 @@ _PAUSE = 0.05
 # Attempts that are submitted for each slot: one that runs, and one that starts as soon as that has ended.
 _AHEAD = 2
 _LOG = logging.getLogger(__name__)
+_STOPPED = Failure(FailureKind.CANCELLED, "Cancelled", "", "the transfer of its inputs was stopped")
 _LOST = Failure(FailureKind.LOST, "RunBrokenOff", "", "the run broke off")
 
 
@@ -74,6 +80,7 @@ class Driver:
     _fresh: set[int] = field(default_factory=set)
     _files: FileConflicts = field(default_factory=FileConflicts)
     _status: Status | None = None
+    _transfers: InputTransfers = field(default_factory=InputTransfers)
     _refused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -97,6 +104,7 @@ class Driver:
         self._perform_all()
         self._save()
         self._stop_what_is_unwanted()
+        self._hear_transfers()
         if not self._todo and self.intake.is_empty:
             if self.state.is_idle and self._close():
                 return
@@ -172,7 +180,8 @@ class Driver:
 
         Other executions are neither claimed nor prepared yet, so that wide runs do not hold many claims at a time.
         """
-        return len(self._running) < (_AHEAD * self._executor.slots if self._executor is not None else 1)
+        copying = sum(self.state.phase(each.execution) is Phase.SUBMITTED for each in self._transfers.active)
+        return len(self._running) + copying < (_AHEAD * self._executor.slots if self._executor is not None else 1)
 
     def _perform(self, instruction: instructions.Instruction) -> None:
         match instruction:
@@ -198,8 +207,45 @@ class Driver:
 
     def _decide(self, state: ExecutionState) -> None:
         state.decision = self._decision(state)
-        if self._is_delivered(state):
+        unread = state.increment.jobs.unread(state.step)
+        if unread is not None and isinstance(state.decision.verdict, RunVerdict | DependsVerdict):
+            self._read(state, unread)
+        elif self._is_delivered(state):
             self._feed(stimuli.ExecutionDecided(state.id, state.decision.verdict))
+
+    def _read(self, state: ExecutionState, unread: int) -> None:
+        """Read the content of a step's inputs that is not known yet, then decide the step."""
+        jobs, planner = state.increment.jobs, state.increment.planner
+        read: list[PinnedInputs] = []
+
+        def decide() -> None:
+            planner.settle(state.step, read[0])
+            self._decide(state)
+
+        transfer = InputTransfer(state.id, "reading its inputs", unread, decide)
+        self._transfers.start(transfer, lambda progress: read.append(jobs.read(state.step, progress)))
+
+    def _hear_transfers(self) -> None:
+        """Go on with the executions whose inputs have arrived, and show how far the others are."""
+        for transfer in self._transfers.ended():
+            state = self._table.by_id[transfer.execution]
+            if self.state.status(state.id) is not None:
+                continue
+            if transfer.stopped and self.state.phase(state.id) is Phase.DECIDING:
+                # The state machine does not start it any more.
+                self._feed(stimuli.ExecutionDecided(state.id, RunVerdict(())))
+            elif transfer.stopped:
+                self._feed(stimuli.ExecutionAttemptEnded(state.id, Status.CANCELLED, _STOPPED, final=True))
+            elif transfer.error is not None:
+                self._not_prepared(state, transfer.error)
+            else:
+                transfer.resume()
+        for transfer in self._transfers.active:
+            state = self._table.by_id[transfer.execution]
+            if self.state.phase(state.id) is Phase.DECIDING and not self.state.may_start(state.id):
+                self._transfers.stop(state.id)
+            elif self.state.status(state.id) is None and transfer.has_news(self.clock()):
+                self._changes.put(state, state.stands(Status.PREPARING, notes=(transfer.note,)))
 
     def _decision(self, state: ExecutionState) -> StepDecision:
         """Decide an execution's step by the present state of files and results."""
@@ -263,11 +309,16 @@ class Driver:
     def _submit(self, state: ExecutionState, number: int) -> None:
         attempt, jobs = self.new_id(), state.increment.jobs
         try:
+            missing = jobs.unstaged(state.step)
+            if missing:
+                transfer = InputTransfer(state.id, "copying its inputs", missing, lambda: self._submit(state, number))
+                self._transfers.start(transfer, lambda progress: jobs.stage(state.step, progress))
+                return
+            jobs.stage(state.step, no_progress)
             upstream = self._table.upstream(state.record.needs)
             job = jobs.job(state.step, attempt=attempt, token=state.token, upstream=upstream)
         except (OSError, NbpipeError) as error:
-            state.failure = _preparation_failure(error)
-            self._feed(stimuli.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
+            self._not_prepared(state, error)
             return
         directory = jobs.directory(state.step, attempt)
         record = AttemptRecord(attempt, self.run.id, state.id, number, Status.QUEUED, directory, state.token, state.key)
@@ -283,7 +334,14 @@ class Driver:
             self._executor = self.executors()
         self._executor.submit(job)
 
+    def _not_prepared(self, state: ExecutionState, error: OSError | NbpipeError) -> None:
+        state.failure = _preparation_failure(error)
+        self._feed(stimuli.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
+
     def _stop(self, state: ExecutionState) -> None:
+        if state.id in self._transfers:
+            self._transfers.stop(state.id)
+            return
         if self._executor is not None and state.attempt is not None:
             self._executor.cancel(state.attempt.id)
 
@@ -369,6 +427,7 @@ class Driver:
 
     def _record(self, state: ExecutionState, status: Status, reasons: tuple[Reason, ...]) -> None:
         now = self.clock()
+        self._transfers.stop(state.id)
         verdict = state.decision.verdict if state.decision else None
         if status is Status.REUSED or (status is Status.SUCCEEDED and state.outcome is None):
             record = state.reused(status, now)
@@ -394,6 +453,7 @@ class Driver:
     def _abandon(self) -> None:
         """Clean up a run that breaks off: stop attempts, release claims, and end open steps as lost."""
         self.intake.abandon()
+        self._transfers.stop_all()
         now = self.clock()
         try:
             for state in self._running.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from nbpipe.compute.environments import kernel_environment
@@ -29,8 +29,10 @@ from nbpipe.model import (
     StepOutput,
 )
 from nbpipe.permissions import make_folder
+from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import fill_destination
-from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests, remote_texts
+from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests
+from nbpipe.resolve.unread_inputs import read_inputs, stage_inputs, unread_bytes, unstaged_bytes
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -61,8 +63,6 @@ class AttemptJobFactory:
         declared = graph.steps[step]
         directory = self.layout.path(self.directory(step, attempt))
         make_folder(directory)
-        for text in remote_texts(self.resolved, step):
-            self.resolved.remote().stage(text)
         return Job(
             attempt=attempt,
             token=token,
@@ -92,6 +92,22 @@ class AttemptJobFactory:
             memory=declared.options.memory,
             preload=self.imports,
         )
+
+    def unread(self, step: str) -> int | None:
+        """Return the bytes to read before the step can be decided, negative if unknown; None if all is known."""
+        return unread_bytes(self.resolved, step)
+
+    def read(self, step: str, progress: Callable[[int], None]) -> PinnedInputs:
+        """Return what the step's inputs are, with the content read of those that were unread."""
+        return read_inputs(self.resolved, step, progress)
+
+    def unstaged(self, step: str) -> int:
+        """Return the bytes of the step's remote inputs that have no copy here."""
+        return unstaged_bytes(self.resolved, step)
+
+    def stage(self, step: str, progress: Callable[[int], None]) -> None:
+        """Copy the step's remote inputs to this machine."""
+        stage_inputs(self.resolved, step, progress)
 
     def unchanged(self, step: str) -> bool:
         """Return whether the step's declared files are unchanged since it was submitted."""
