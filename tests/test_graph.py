@@ -245,6 +245,23 @@ def test_a_source_in_a_datastore_or_on_the_web_is_a_file(text):
     assert graph.files["a"]["raw"].source == RemoteSource(text.partition(":")[0], text)
 
 
+@pytest.mark.parametrize(
+    "keys, expected, column",
+    [
+        ("#| download: raw", None, 0),
+        ("#| mount: raw, model", None, 0),
+        ("#| download: rau", "`download` names `rau`, which is not an input of `b`", 14),
+        ("#| mount: raw, nope", "`mount` names `nope`, which is not an input of `b`", 16),
+        ("#| download: raw\n#| mount: raw", "`raw` is to be copied and to be read in place", 11),
+    ],
+)
+def test_what_is_copied_or_read_in_place_is_an_input(keys, expected, column):
+    _, errors = linked("%%step a -o model\nmodel = 1", f"%%step b -i raw=./x.csv, model -o x\n{keys}\nx = raw, model")
+
+    assert [error.message for error in errors] == ([expected] if expected else [])
+    assert [error.place.column for error in errors] == ([column] if expected else [])
+
+
 def test_a_source_that_is_not_built_is_refused_behind_a_parameter_too():
     _, errors = linked("%%step a -i raw=param:w -o x\nx = raw", parameters='w = "ds:labels"')
 

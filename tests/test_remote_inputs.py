@@ -248,6 +248,22 @@ def test_an_input_that_changes_during_the_run_serves_this_run_only(lake, tmp_pat
     assert ran(path) == {"total": "succeeded"}
 
 
+@pytest.mark.kernel
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_copy_of_its_own_may_be_changed_by_a_step(lake, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    change = "raw.write_text('mine')\ny = [raw.name, raw.read_text()]"
+    path = notebook(tmp_path, f"%%step own -i raw=store:lake/t.csv -o y:json\n#| download: raw\n{change}")
+    assert ran(path) == {"own": "succeeded"}
+    assert ran(path) == {"own": "reused"}
+    said("pull", str(path), "own.y", "--to", str(tmp_path / "y.json"))
+    assert json.loads((tmp_path / "y.json").read_text()) == ["t.csv", "mine"]
+    copies = [file.read_text() for file in (tmp_path / "cache").rglob("t.csv")]
+    assert copies == ["x,y\n1,2\n"]
+    assert not list((tmp_path / ".nbpipe/runs").rglob("t.csv"))
+
+
 @pytest.fixture(scope="module")
 def moto(tmp_path_factory):
     with moto_server(tmp_path_factory.mktemp("moto")) as address:

@@ -50,6 +50,7 @@ class JobInput:
     """An input as the kernel receives it; values are loaded by ``format``.
 
     ``artifact`` is the stored output behind it, ``producer`` the step that made it; None and "" for the author's files.
+    Of a ``private`` one the step gets a copy that it may change.
     """
 
     name: str
@@ -58,6 +59,7 @@ class JobInput:
     format: str | None = None
     artifact: Artifact | None = None
     producer: str = field(default="", compare=False)
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ def build_graph(
         needs[step.name] = tuple(dict.fromkeys([*fed, *after]))
         errors += _unsupported(step)
         errors += _clashes(step)
+        errors += _unknown_modes(step)
     errors += _destinations(steps, values)
     between = file_dependencies(steps, needs, {name: _uses(code, values) for name, code in reading.code.items()})
     errors += between.errors
@@ -265,6 +266,26 @@ def _clashes(step: Step) -> list[Refused]:
     return [
         BadPipeline(f"`{item.name}` is an input and a path to write to", "Rename one of the two.", item.place)
         for item in step.outputs if item.is_path and item.name in inputs
+    ]  # fmt: skip
+
+
+def _unknown_modes(step: Step) -> list[Refused]:
+    """Return errors for names in ``download`` and ``mount`` that are no inputs, or that are in both."""
+    inputs = {item.name for item in step.inputs}
+    named = [(key, name) for key in ("download", "mount") for name in getattr(step.options, key)]
+    errors: list[Refused] = [
+        BadPipeline(
+            f"`{key}` names `{name}`, which is not an input of `{step.name}`",
+            nearest(name, inputs) or (f"Its inputs: {', '.join(sorted(inputs))}." if inputs else "It has no inputs."),
+            step.place_of(key, name),
+        )
+        for key, name in named if name not in inputs
+    ]  # fmt: skip
+    both = [name for name in step.options.mount if name in step.options.download]
+    return errors + [
+        BadPipeline(f"`{name}` is to be copied and to be read in place", "Leave it out of one.",
+                    step.place_of("mount", name))
+        for name in both
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -145,12 +146,14 @@ def inputs_of(
 ) -> tuple[JobInput, ...]:
     """Return a step's inputs with their paths."""
     feeds, files = resolved.graph.feeds[step], resolved.circumstances[step].files
-    return tuple(
+    declared = resolved.graph.steps[step]
+    inputs = [
         _from_artifact(item.name, feeds[item.name], upstream, materializer)
         if item.name in feeds
         else _from_files(item, files[item.name])
-        for item in resolved.graph.steps[step].inputs
-    )
+        for item in declared.inputs
+    ]
+    return tuple(dataclasses.replace(each, private=each.name in declared.options.download) for each in inputs)
 
 
 def definition_digests(code: StepCode) -> dict[str, str]:
