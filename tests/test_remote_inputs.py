@@ -12,7 +12,17 @@ import pytest
 from command_in_process import said
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from object_servers import KEY, SECRET, make_bucket, moto_server
+from object_servers import (
+    AZURE_ACCOUNT,
+    AZURE_KEY,
+    KEY,
+    SECRET,
+    azurite,
+    azurite_server,
+    make_bucket,
+    make_container,
+    moto_server,
+)
 from sample_pipelines import unseen
 
 from nbpipe.data.file_pinning import PersistentDigestCache, pin_files
@@ -292,6 +302,27 @@ def test_the_same_notebook_reads_from_a_bucket(lake, moto, tmp_path, monkeypatch
     assert ran(path) == {"total": "reused", "names": "reused"}
     for file in (tmp_path / ".nbpipe").rglob("*"):
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
+
+
+@pytest.mark.azure
+@pytest.mark.skipif(azurite() is None, reason="azurite is not installed")
+def test_what_a_blob_server_lists_is_what_it_gives(tmp_path, history):
+    with azurite_server(tmp_path) as address:
+        make_container(address, "inputs")
+        options = f'{{ account = "{AZURE_ACCOUNT}", endpoint = "{address}" }}'
+        (tmp_path / "nbpipe.toml").write_text(
+            f'[datastores.lake]\nurl = "az://inputs"\noptions = {options}\ncredentials = {{ account_key = "env:K" }}\n'
+        )
+        datastores = OpenDatastores.of(find_workspace(tmp_path), {"K": AZURE_KEY})
+        datastores.store("lake").put("set/a.txt", b"A")
+        downloads: list[str] = []
+        datastores._opened["lake"] = Counted(datastores.store("lake"), downloads)
+        for text in ("store:lake/set/", "store:lake/set/a.txt", "store:lake/set/*.txt"):
+            remote = RemoteInputs(datastores, history.object_digests, ObjectCache(tmp_path / "cache"), unseen)
+            remote.pin(text)
+            assert remote.is_unchanged(text)
+        # However it is named, it is the same object.
+        assert downloads == ["set/a.txt"]
 
 
 def test_it_is_opened_with_the_variables_of_the_one_who_submits(lake, history):

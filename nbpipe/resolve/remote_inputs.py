@@ -195,7 +195,7 @@ class RemoteInputs:
         unknown = [each for each in pinned if not each.digest]
         read = self._read_all(found, unknown, progress)
         for old, now in zip(unknown, read, strict=True):
-            if now.info.etag != old.info.etag or not _may_be_of(now, old.info):
+            if _etag(now.info) != _etag(old.info) or not _may_be_of(now, old.info):
                 message = f"`{found.spelled(old.info.key)}` keeps changing while it is read"
                 raise ObjectChanged(message, "Wait until it is complete, or name a copy of it.")
         self.digests.remember(
@@ -261,4 +261,9 @@ def _is_same(known: RememberedObject | ObjectInfo, info: ObjectInfo) -> bool:
     """Return whether an object is the one that was known, by all that the store says."""
     version = known.version == info.version or not (known.version and info.version)
     size = known.size == info.size or info.size < 0
-    return bool(info.etag) and size and known.etag == info.etag and version
+    return bool(info.etag) and size and _etag(known) == _etag(info) and version
+
+
+def _etag(of: RememberedObject | ObjectInfo) -> str:
+    """Return an ETag for comparison: some servers quote it when they are asked for an object, but not in a listing."""
+    return of.etag.strip('"')
