@@ -15,6 +15,7 @@
     │   ├── FormatUnavailable        the library for an output's format is missing
     │   ├── EnvironmentUnavailable   the notebook's kernel is not available
     │   ├── DatastoreUnavailable     the library for a datastore, or a credential, is missing
+    │   ├── AddressRefused           an address of the web that inputs may not be read from
     │   ├── ObjectExists             an object in a datastore would be overwritten
     │   ├── WorkspaceUntrusted       the workspace is not this user's own, and was not accepted
     │   ├── NotSupportedYet          part of the language, but not implemented yet
@@ -191,6 +192,12 @@ class DatastoreUnavailable(Refused):
     """A datastore that cannot be opened here: a library or a credential is missing."""
 
     code = "datastore-unavailable"
+
+
+class AddressRefused(Refused):
+    """An address of the web that inputs may not be read from, by nbpipe's rules or the settings."""
+
+    code = "address-refused"
 
 
 class ObjectExists(Refused):

@@ -171,6 +171,10 @@ def test_a_spoilt_declaration_is_read_or_refused_with_a_place_inside_the_cell(da
         ('x="./it\'s.csv"', FileSource("./it's.csv")),
         ("x=./don't.csv", FileSource("./don't.csv")),
         ("x=C:/data/x.csv", FileSource("C:/data/x.csv")),
+        ("x=file:///abs/x.csv", FileSource("/abs/x.csv")),
+        ("x=file://localhost/abs/dir/", FileSource("/abs/dir/")),
+        ("x=file:///abs/*.csv", FileSource("/abs/*.csv")),
+        ("x=file:///a%20b/%C3%BC%25.csv", FileSource("/a b/ü%.csv")),
         ("x=./$HOME/{y}.csv", FileSource("./$HOME/{y}.csv")),
         ("x=param:where", ParameterSource("where")),
         ("x=store:blob/train/", RemoteSource("store", "store:blob/train/")),
@@ -201,7 +205,7 @@ def test_the_grammar_knows_every_format_that_data_has():
 def test_every_key_is_read_in_both_spellings():
     values = {"in": "a", "out": "a", "param": "a", "after": "a", "retries": "1", "timeout": "1s",
               "memory": "1GB", "reuse": "auto", "salt": "a", "hash": "./a", "envvar": "A", "when": "a",
-              "shows": "true"}  # fmt: skip
+              "shows": "true", "download": "a", "mount": "a"}  # fmt: skip
     for key in KEYS:
         value = values.get(key, "1")
         assert meaning(declared(f"%%step s --{key} {value}")) == meaning(declared(f"%%step s\n#| {key}: {value}"))
@@ -278,6 +282,10 @@ def test_durations(text: str, seconds: float):
         ("%%step train -i raw=data.csv.gz", "neither STEP.OUTPUT nor a path", "data.csv.gz"),
         ("%%step train -i raw=", "there is nothing after `raw=`", "raw="),
         ("%%step train -i raw=dss:x", "`dss:` is not a known kind of source", "dss:x"),
+        ("%%step train -i raw=file://lab/x", "`file://lab/x` is a file of another host, `lab`", "file://lab/x"),
+        ("%%step train -i raw=file:./x", "`file:./x` is not the address of a file", "file:./x"),
+        ("%%step train -i raw=file:///%ff", "`file:///%ff` is not UTF-8 when decoded", "file:///%ff"),
+        ("%%step train -i raw=file:///%00", "`file:///%00` has a character that no path may have", "file:///%00"),
         ("%%step train -i raw=param:1x", "`1x` is not a parameter name", "1x"),
         ("%%step train -i raw:csvv=./x.csv", "there is no format `csvv`", "csvv=./x.csv"),
         ("%%step train -i a:csv", "`a:csv` restates a format", "a:csv"),

@@ -227,7 +227,7 @@ def test_every_key_that_is_not_built_is_refused_where_it_stands(key):
     assert (error.place.cell, error.place.line, error.place.step) == (1, 2, "a")
 
 
-@pytest.mark.parametrize("source", ["ds:labels@3", "https://example.org/x.csv"])
+@pytest.mark.parametrize("source", ["ds:labels@3", "s3://bucket/x.csv"])
 def test_every_source_that_is_not_built_is_refused_where_it_stands(source):
     _, errors = linked(f"%%step a -i raw={source} -o x\nx = raw")
 
@@ -237,11 +237,29 @@ def test_every_source_that_is_not_built_is_refused_where_it_stands(source):
     assert (error.place.cell, error.place.line, error.place.column) == (1, 1, 13)
 
 
-def test_a_source_in_a_datastore_is_a_file():
-    graph, errors = linked("%%step a -i raw=store:lake/x.csv -o x\nx = raw")
+@pytest.mark.parametrize("text", ["store:lake/x.csv", "https://host/x.csv", "http://host/x.csv"])
+def test_a_source_in_a_datastore_or_on_the_web_is_a_file(text):
+    graph, errors = linked(f"%%step a -i raw={text} -o x\nx = raw")
 
     assert errors == []
-    assert graph.files["a"]["raw"].source == RemoteSource("store", "store:lake/x.csv")
+    assert graph.files["a"]["raw"].source == RemoteSource(text.partition(":")[0], text)
+
+
+@pytest.mark.parametrize(
+    "keys, expected, column",
+    [
+        ("#| download: raw", None, 0),
+        ("#| mount: raw, model", None, 0),
+        ("#| download: rau", "`download` names `rau`, which is not an input of `b`", 14),
+        ("#| mount: raw, nope", "`mount` names `nope`, which is not an input of `b`", 16),
+        ("#| download: raw\n#| mount: raw", "`raw` is to be copied and to be read in place", 11),
+    ],
+)
+def test_what_is_copied_or_read_in_place_is_an_input(keys, expected, column):
+    _, errors = linked("%%step a -o model\nmodel = 1", f"%%step b -i raw=./x.csv, model -o x\n{keys}\nx = raw, model")
+
+    assert [error.message for error in errors] == ([expected] if expected else [])
+    assert [error.place.column for error in errors] == ([column] if expected else [])
 
 
 def test_a_source_that_is_not_built_is_refused_behind_a_parameter_too():

@@ -12,7 +12,18 @@ import pytest
 from command_in_process import said
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from object_servers import KEY, SECRET, make_bucket, moto_server
+from object_servers import (
+    AZURE_ACCOUNT,
+    AZURE_KEY,
+    KEY,
+    SECRET,
+    azurite,
+    azurite_server,
+    make_bucket,
+    make_container,
+    moto_server,
+)
+from sample_pipelines import unseen
 
 from nbpipe.data.file_pinning import PersistentDigestCache, pin_files
 from nbpipe.data.stores.object_cache import ObjectCache
@@ -59,7 +70,7 @@ def history(tmp_path):
 def opened(lake: Path, history: History, downloads: list[str] | None = None) -> RemoteInputs:
     """Get what a new process has."""
     datastores = OpenDatastores.of(find_workspace(lake.parent), {})
-    remote = RemoteInputs(datastores, history.object_digests, ObjectCache(lake.parent / "cache"))
+    remote = RemoteInputs(datastores, history.object_digests, ObjectCache(lake.parent / "cache"), unseen)
     if downloads is not None:
         datastores._opened["lake"] = Counted(datastores.store("lake"), downloads)
     return remote
@@ -247,6 +258,22 @@ def test_an_input_that_changes_during_the_run_serves_this_run_only(lake, tmp_pat
     assert ran(path) == {"total": "succeeded"}
 
 
+@pytest.mark.kernel
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_copy_of_its_own_may_be_changed_by_a_step(lake, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    change = "raw.write_text('mine')\ny = [raw.name, raw.read_text()]"
+    path = notebook(tmp_path, f"%%step own -i raw=store:lake/t.csv -o y:json\n#| download: raw\n{change}")
+    assert ran(path) == {"own": "succeeded"}
+    assert ran(path) == {"own": "reused"}
+    said("pull", str(path), "own.y", "--to", str(tmp_path / "y.json"))
+    assert json.loads((tmp_path / "y.json").read_text()) == ["t.csv", "mine"]
+    copies = [file.read_text() for file in (tmp_path / "cache").rglob("t.csv")]
+    assert copies == ["x,y\n1,2\n"]
+    assert not list((tmp_path / ".nbpipe/runs").rglob("t.csv"))
+
+
 @pytest.fixture(scope="module")
 def moto(tmp_path_factory):
     with moto_server(tmp_path_factory.mktemp("moto")) as address:
@@ -277,6 +304,29 @@ def test_the_same_notebook_reads_from_a_bucket(lake, moto, tmp_path, monkeypatch
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
 
 
+@pytest.mark.azure
+@pytest.mark.skipif(azurite() is None, reason="azurite is not installed")
+def test_what_a_blob_server_lists_is_what_it_gives(tmp_path, history):
+    with azurite_server(tmp_path) as address:
+        make_container(address, "inputs")
+        options = f'{{ account = "{AZURE_ACCOUNT}", endpoint = "{address}" }}'
+        (tmp_path / "nbpipe.toml").write_text(
+            f'[datastores.lake]\nurl = "az://inputs"\noptions = {options}\ncredentials = {{ account_key = "env:K" }}\n'
+        )
+        datastores = OpenDatastores.of(find_workspace(tmp_path), {"K": AZURE_KEY})
+        datastores.store("lake").put("set/a.txt", b"A")
+        downloads: list[str] = []
+        datastores._opened["lake"] = Counted(datastores.store("lake"), downloads)
+        for text in ("store:lake/set/", "store:lake/set/a.txt", "store:lake/set/*.txt"):
+            remote = RemoteInputs(datastores, history.object_digests, ObjectCache(tmp_path / "cache"), unseen)
+            remote.pin(text)
+            assert remote.is_unchanged(text)
+        # However it is named, it is the same object.
+        assert downloads == ["set/a.txt"]
+
+
 def test_it_is_opened_with_the_variables_of_the_one_who_submits(lake, history):
-    remote = open_remote_inputs(find_workspace(lake.parent), history.object_digests, {"XDG_CACHE_HOME": "/nowhere/x"})
+    remote = open_remote_inputs(
+        find_workspace(lake.parent), history.object_digests, {"XDG_CACHE_HOME": "/nowhere/x"}, unseen
+    )
     assert remote.cache.root == Path("/nowhere/x/nbpipe")

@@ -241,6 +241,32 @@ def test_an_input_cannot_be_changed(kernel, tmp_path):
     assert kernel.run("_nbpipe.save(globals())") is None
 
 
+def test_a_private_copy_may_be_changed_and_what_it_was_copied_from_stays(kernel, tmp_path):
+    raw = written(tmp_path / "data/raw.csv")
+    folder = written(tmp_path / "folder/sub/x").parent.parent
+    several = [written(tmp_path / f"many/{name}/part.csv") for name in ("a", "b")]
+    for path in (raw, folder / "sub/x"):
+        path.chmod(0o400)
+    (folder / "sub").chmod(0o500)
+    kernel.job["inputs"] = [
+        {**given("raw", "path", [raw]), "private": True}, {**given("folder", "path", [folder]), "private": True},
+        {**given("several", "paths", several), "private": True}, given("shared", "path", several[:1]),
+    ]  # fmt: skip
+    kernel.start()
+    assert kernel.run("raw, folder, several = map(_nbpipe.load, ('raw', 'folder', 'several'))") is None
+    assert kernel.run("raw.write_text('2'); (folder / 'sub/x').unlink(); (folder / 'sub/y').touch()") is None
+    assert kernel.run("import os; os.system(f'echo 3 > {raw}')") is None
+    assert kernel.run("assert [path.parent.name for path in several] == ['a', 'b']; several[0].unlink()") is None
+    assert kernel.run("assert (raw.name, folder.name) == ('raw.csv', 'folder')") is None
+    assert "input `shared` is read-only" in str(kernel.run("_nbpipe.load('shared').write_text('2')"))
+    assert kernel.run("_nbpipe.save(globals())") is None
+    assert kernel.run("import nbpipe; assert nbpipe.context().inputs['raw'] == raw") is None
+    (folder / "sub").chmod(0o700)
+
+    assert (raw.read_text(), (folder / "sub/x").read_text(), several[0].read_text()) == ("1", "1", "1")
+    assert not (folder / "sub/y").exists()
+
+
 @pytest.mark.parametrize(
     "change",
     ["echo 2 > raw.csv", "rm raw.csv", "sleep 0.02; cp raw.csv new; mv new raw.csv"],

@@ -15,6 +15,7 @@ from nbpipe.views import text_tables
 from nbpipe.views.terminal_text import harmless, harmless_lines
 from nbpipe.workspace.run_execution import ActiveRun
 
+_COLUMNS = 60
 _ENDED = tuple(status for status in Status if status.terminal)
 
 
@@ -57,6 +58,9 @@ class PlainRunProgress:
         ]  # fmt: skip
         for line in text_tables.update_lines(shown, update.named_attempts):
             self._screen.note(line)
+        if not self._screen.as_json:
+            for line in text_tables.transfer_lines(update.executions):
+                self._screen.note(line)
 
 
 @contextmanager
@@ -96,5 +100,6 @@ class _Bar:
             self._running.pop(record.step, None)
         elif record.status is Status.RUNNING:
             self._running[record.step] = None
-        description = ", ".join(self._running) or "waiting"
-        self._progress.update(self._task, completed=len(self._ended), description=harmless(description[:60]))
+        transfer = next(iter(text_tables.transfer_lines([record])), "")
+        description = transfer or ", ".join(self._running) or "waiting"
+        self._progress.update(self._task, completed=len(self._ended), description=harmless(description[:_COLUMNS]))

@@ -45,6 +45,7 @@ class ShellCaller:
         """Return the workspace, opened on first use."""
         if self._workspace is None:
             self._workspace = self._open(self._found)
+            self._workspace.show_transfers(self.transfer)
         return self._workspace
 
     @property
@@ -112,8 +113,8 @@ class ShellCaller:
         return path
 
     def transfer(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show the progress of a transfer as a bar on a terminal."""
-        return transfer_progress(what, total)
+        """Show the progress of a transfer: a bar on a terminal, plain lines elsewhere, nothing beside JSON."""
+        return transfer_progress(self.screen, what, total)
 
     def show_changes(self, lines: Sequence[str]) -> None:
         """Print the changes in a followed run."""

@@ -6,6 +6,7 @@ import keyword
 import re
 import unicodedata
 from typing import Any
+from urllib.parse import unquote as percent_decoded
 
 from nbpipe.errors import BadDirective
 from nbpipe.language.source_text import LocatedText, find_top_level, nearest, split_commas, unquote
@@ -19,6 +20,7 @@ ALIASES = ("feather", "bytes", "txt", "str", "pickle", "pkl")
 
 _RESERVED = ("_nbpipe",)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_SCHEMES = ("store", "ds", "https", "file", "param")
 _FORMAT = re.compile(r"[A-Za-z][\w.+-]*\Z")
 
 
@@ -143,10 +145,10 @@ def read_source(span: LocatedText) -> InputSource:
     if scheme and scheme[1] == "param":
         return ParameterSource(identifier(inner.part(scheme.end()), "parameter name"))
     if scheme and not text.startswith(("/", ".")):
+        if scheme[1] == "file":
+            return FileSource(_file_path(inner))
         if scheme[1] not in ("store", "ds", "http", "https") and not text[scheme.end() :].startswith("//"):
-            raise inner.wrong(
-                f"`{scheme[1]}:` is not a known kind of source", nearest(scheme[1], ("store", "ds", "https", "param"))
-            )
+            raise inner.wrong(f"`{scheme[1]}:` is not a known kind of source", nearest(scheme[1], _SCHEMES))
         return RemoteSource(scheme[1], text)
     if "/" in text:
         return FileSource(text)
@@ -154,6 +156,24 @@ def read_source(span: LocatedText) -> InputSource:
     if dot and step.isidentifier() and output.isidentifier():
         return StepOutput(unicodedata.normalize("NFKC", output), unicodedata.normalize("NFKC", step))
     raise inner.wrong(f"`{text}` is neither STEP.OUTPUT nor a path", f"A file needs a slash: ./{text}")
+
+
+def _file_path(span: LocatedText) -> str:
+    """Return the path, or the pattern, that a ``file:`` address names on this machine."""
+    text = span.text
+    host, slash, path = text.removeprefix("file://").partition("/")
+    if not text.startswith("file://") or not slash:
+        raise span.wrong(f"`{text}` is not the address of a file", "Write file:///abs/path, or the path alone.")
+    if host not in ("", "localhost"):
+        hint = f"Write file:///{path}, or name a datastore: store:NAME/path"
+        raise span.wrong(f"`{text}` is a file of another host, `{host}`", hint)
+    try:
+        decoded = percent_decoded(f"/{path}", errors="strict")
+    except UnicodeDecodeError:
+        raise span.wrong(f"`{text}` is not UTF-8 when decoded", "Write the path alone, not as an address.") from None
+    if "\0" in decoded:
+        raise span.wrong(f"`{text}` has a character that no path may have", "Leave out the %00.")
+    return decoded
 
 
 def _output(item: LocatedText) -> Output:

@@ -22,10 +22,10 @@ SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "here", "finally")
 WORKING = (
     "in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when", "shows",
+    "download", "mount",
 )  # fmt: skip
 LATER = (
     "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "register",
-    "download", "mount",
 )  # fmt: skip
 KEYS = (*WORKING, *LATER)
 _DEFAULTS = ("retries", "timeout", "memory", "reuse", "envvar")
@@ -357,6 +357,8 @@ _LISTED: Mapping[str, Callable[[LocatedText], str]] = {
     "param": _item_name,
     "after": _item_name,
     "hash": option_values.text,
+    "download": _item_name,
+    "mount": _item_name,
 }
 
 
@@ -368,6 +370,8 @@ _EXAMPLE = {
     "timeout": "For example: --timeout 10m",
     "memory": "For example: --memory 2GiB",
     "shows": "For example: --shows true",
+    "download": "For example: --download images",
+    "mount": "For example: --mount images",
 }
 
 _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
@@ -382,6 +386,8 @@ _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
     "envvar": names_in,
     "when": option_values.text,
     "shows": option_values.truth,
+    "download": names_in,
+    "mount": names_in,
 }
 
 

@@ -37,13 +37,18 @@ def duration(span: LocatedText) -> float:
 def size(span: LocatedText) -> int:
     """Read ``500MB`` or ``2GiB`` as bytes."""
     text = unquote(span).text
-    match = _SIZE.fullmatch(text)
-    if match is None:
+    amount = bytes_in(text)
+    if amount is None:
         raise span.wrong(f"`{text}` is not an amount of memory", "Write a number and its unit: 500MB, 2GiB.")
-    amount = int(float(match[1]) * _BYTES[match[2]])
     if amount < _LEAST:
         raise span.wrong(f"`{text}` leaves no room for Python itself", "Write 100MB or more.")
     return amount
+
+
+def bytes_in(text: str) -> int | None:
+    """Return the bytes that ``500MB`` or ``2GiB`` says; None if it says none."""
+    match = _SIZE.fullmatch(text)
+    return None if match is None else int(float(match[1]) * _BYTES[match[2]])
 
 
 def one_of(span: LocatedText, choices: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from nbpipe.model.attempt import (
     Outcome,
 )
 from nbpipe.model.component_names import ComponentKind, ComponentName, component_name, split_name
-from nbpipe.model.content import DEFAULT_STORE, DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
+from nbpipe.model.content import DEFAULT_STORE, DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind, UnreadFiles
 from nbpipe.model.declarations import (
     NOTEBOOK_SUFFIXES,
     TEXT_NOTEBOOK_SUFFIXES,
@@ -149,6 +149,7 @@ __all__ = [
     "StepEventKind",
     "StepOptions",
     "StepOutput",
+    "UnreadFiles",
     "Verdict",
     "component_name",
     "run_outcome",

@@ -51,7 +51,7 @@ class JobInput:
     """An input as the kernel receives it; values are loaded by ``format``.
 
     ``artifact`` is the stored output behind it, ``producer`` the step that made it; None and "" for the author's files.
-    The worker finds out the path of a stored output.
+    The worker finds out the path of a stored output. Of a ``private`` one the step gets a copy that it may change.
     """
 
     name: str
@@ -60,6 +60,7 @@ class JobInput:
     format: str | None = None
     artifact: Artifact | None = None
     producer: str = field(default="", compare=False)
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

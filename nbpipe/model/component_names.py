@@ -55,6 +55,8 @@ class ComponentKind(StrEnum):
     """what the step displayed"""
     RESULT = "result"
     """the last result as a whole"""
+    UNREAD = "unread"
+    """the content of an input, which is not known yet"""
     UPSTREAM = "upstream"
     """a step that this one needs"""
     WHEN = "when"

@@ -32,6 +32,18 @@ class PinnedFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadFiles:
+    """Files elsewhere that are too large to read only for a plan: their source as written, and the bytes to read.
+
+    The bytes are negative if nobody knows them yet.
+    """
+
+    text: str
+    kind: PinnedKind
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectReference:
     """A stored object; ``store`` is the name of its datastore, never a path or an address.
 

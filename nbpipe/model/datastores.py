@@ -54,7 +54,8 @@ class ObjectInfo:
 
     ``etag`` changes with the content, but equal content may have different ones. ``version`` identifies the content for
     good, in stores that keep versions. ``modified`` is in seconds since the epoch. ``is_recent``: it was modified so
-    recently that one more change would not show in the ETag.
+    recently that one more change would not show in the ETag. A store that vouches for nothing gives an empty ETag; one
+    that does not know the size before it is read gives a negative one.
     """
 
     key: str
@@ -96,7 +97,7 @@ class StoreTraits:
 
     ``creates``: of several writers of a new key only the first succeeds. ``swaps``: an object is replaced only if it is
     still the one that was read. ``lists_at_once``: a listing has what was just written. ``keeps_versions``: the content
-    of an overwritten object can still be read.
+    of an overwritten object can still be read. ``lists``: it tells which objects it has.
     """
 
     writes: bool = False
@@ -104,3 +105,4 @@ class StoreTraits:
     swaps: bool = False
     lists_at_once: bool = False
     keeps_versions: bool = False
+    lists: bool = True

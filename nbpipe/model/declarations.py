@@ -48,7 +48,7 @@ class ParameterSource:
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """A remote source (``store:``, ``ds:``, ``https:``), which is not supported yet."""
+    """A remote source, as it is written: ``store:``, ``https:``, ``http:``, or another, which is not supported yet."""
 
     scheme: str
     text: str
@@ -86,7 +86,9 @@ class Output:
 class StepOptions:
     """A step's keys beside ``in`` and ``out``.
 
-    ``shows``: what the step displays is an output. ``later`` are the keys that are set but not supported yet.
+    ``shows``: what the step displays is an output. ``download`` are the inputs of which the step gets copies of its
+    own, ``mount`` those that are read where they are, as is usual. ``later`` are the keys that are set but not
+    supported yet.
     """
 
     params: tuple[str, ...] = ()
@@ -100,6 +102,8 @@ class StepOptions:
     envvar: tuple[str, ...] = ()
     when: str | None = None
     shows: bool = False
+    download: tuple[str, ...] = ()
+    mount: tuple[str, ...] = ()
     later: tuple[tuple[str, SourceLocation], ...] = ()
 
 

@@ -29,6 +29,7 @@ from nbpipe.model import (
     PinnedKind,
     Step,
     StepCode,
+    UnreadFiles,
     component_name,
 )
 from nbpipe.planning.canonical_encoding import encode, sequence
@@ -50,7 +51,8 @@ class PinnedInputs:
     ``python`` names the kernel's interpreter; ``variables`` are environment variables (None: unset); ``files`` the
     declared file inputs by input name; ``hashes`` the files of ``hash`` by pattern. ``packages`` are all installed
     distributions if the policy is strict, else None: then only those count that an attempt has imported. ``options``
-    are additional options of the kernel's command line.
+    are additional options of the kernel's command line. ``unread`` are the inputs whose content is not known yet, by
+    input name: without it the components are not complete.
     """
 
     python: str
@@ -61,6 +63,7 @@ class PinnedInputs:
     modules: tuple[FrozenModule, ...] = ()
     packages: tuple[str, ...] | None = None
     options: tuple[str, ...] = ()
+    unread: Mapping[str, UnreadFiles] = field(default_factory=dict)
 
 
 def fixed_components(step: Step, code: StepCode, pinned: PinnedInputs) -> tuple[KeyComponent, ...]:

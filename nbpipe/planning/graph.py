@@ -28,6 +28,7 @@ from nbpipe.model import (
 from nbpipe.planning.file_dependencies import file_dependencies
 
 _PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
+_REMOTE = ("store", "https", "http")
 _FILLED_LATER = ("run-id", "date")
 
 
@@ -83,6 +84,7 @@ def build_graph(
         needs[step.name] = tuple(dict.fromkeys([*fed, *after]))
         errors += _unsupported(step)
         errors += _clashes(step)
+        errors += _unknown_modes(step)
     errors += _destinations(steps, values)
     between = file_dependencies(steps, needs, {name: _uses(code, values) for name, code in reading.code.items()})
     errors += between.errors
@@ -99,8 +101,8 @@ def build_graph(
 
 
 def _is_file(source: InputSource) -> bool:
-    """Return whether a source names files, here or in a datastore."""
-    return isinstance(source, FileSource) or (isinstance(source, RemoteSource) and source.scheme == "store")
+    """Return whether a source names files: here, in a datastore, or on the web."""
+    return isinstance(source, FileSource) or (isinstance(source, RemoteSource) and source.scheme in _REMOTE)
 
 
 def fill_destination(step: Step, output: Output, values: Mapping[str, str]) -> str:
@@ -268,6 +270,26 @@ def _clashes(step: Step) -> list[Refused]:
     return [
         BadPipeline(f"`{item.name}` is an input and a path to write to", "Rename one of the two.", item.place)
         for item in step.outputs if item.is_path and item.name in inputs
+    ]  # fmt: skip
+
+
+def _unknown_modes(step: Step) -> list[Refused]:
+    """Return errors for names in ``download`` and ``mount`` that are no inputs, or that are in both."""
+    inputs = {item.name for item in step.inputs}
+    named = [(key, name) for key in ("download", "mount") for name in getattr(step.options, key)]
+    errors: list[Refused] = [
+        BadPipeline(
+            f"`{key}` names `{name}`, which is not an input of `{step.name}`",
+            nearest(name, inputs) or (f"Its inputs: {', '.join(sorted(inputs))}." if inputs else "It has no inputs."),
+            step.place_of(key, name),
+        )
+        for key, name in named if name not in inputs
+    ]  # fmt: skip
+    both = [name for name in step.options.mount if name in step.options.download]
+    return errors + [
+        BadPipeline(f"`{name}` is to be copied and to be read in place", "Leave it out of one.",
+                    step.place_of("mount", name))
+        for name in both
     ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 from nbpipe.language.conditions import holds
@@ -21,9 +21,11 @@ from nbpipe.model import (
     SkipVerdict,
     Step,
     StepOutput,
+    UnreadFiles,
     Verdict,
     component_name,
 )
+from nbpipe.model.amounts import size_text
 from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, raw_key_of, upstream_component
 from nbpipe.planning.graph import PipelineGraph
 
@@ -92,7 +94,7 @@ class Planner:
     """Decides the steps of one graph under given circumstances, and caches what it computes per step."""
 
     graph: PipelineGraph
-    circumstances: Mapping[str, PinnedInputs]
+    circumstances: MutableMapping[str, PinnedInputs]
     past: ResultIndex
     forced: Collection[str] = ()
     _fixed: dict[str, tuple[KeyComponent, ...]] = field(default_factory=dict)
@@ -105,6 +107,9 @@ class Planner:
         skipped = self._condition(step)
         if skipped is not None:
             return StepDecision(name, skipped)
+        unread = self.circumstances[name].unread
+        if unread:
+            return StepDecision(name, self._declared(step) or DependsVerdict(_not_read(unread)))
         fixed = self._fixed_components(name)
         feeds = self.graph.feeds[name]
         unknown = [source for source in feeds.values() if source not in upstream]
@@ -116,6 +121,12 @@ class Planner:
         return StepDecision(
             name, self._verdict(step, components, key), components, key, frozenset([i.name for i in fed])
         )
+
+    def settle(self, name: str, pinned: PinnedInputs) -> None:
+        """Replace a step's circumstances, once the content of all its inputs has been read."""
+        self.circumstances[name] = pinned
+        self._fixed.pop(name, None)
+        self._static.pop(name, None)
 
     def has_code_of(self, name: str, components: Iterable[KeyComponent]) -> bool:
         """Return whether a record's components have the code and definitions that the step has now.
@@ -244,6 +255,17 @@ def differences(
         for name in dict.fromkeys([*new, *old])
         if name not in leave_out and _digests(old.get(name)) != _digests(new.get(name))
     )
+
+
+def _not_read(unread: Mapping[str, UnreadFiles]) -> tuple[Reason, ...]:
+    return tuple(
+        Reason.about(ComponentKind.UNREAD, f"content of {files.text} not read yet ({_size(files.bytes)})", subject=name)
+        for name, files in unread.items()
+    )
+
+
+def _size(count: int) -> str:
+    return "of unknown size" if count < 0 else size_text(count)
 
 
 def _code_digests(components: Iterable[KeyComponent]) -> set[tuple[str, str]]:

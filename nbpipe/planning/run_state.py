@@ -90,6 +90,10 @@ class RunState:
         """Return the phase of an execution."""
         return self._graph.find(execution).phase
 
+    def may_start(self, execution: str) -> bool:
+        """Return whether an execution may still start: no failure has stopped what has not begun."""
+        return not self._stopped_because(self._graph.find(execution))
+
     @property
     def is_idle(self) -> bool:
         """Return whether nothing is left to do for any execution."""

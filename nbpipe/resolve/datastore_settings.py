@@ -19,6 +19,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 # The workspace's own datastore, and the key that names the default one.
 DEFAULT = "default"
 _REFERENCE = re.compile(r"(env|file|keyring):(.+)", re.DOTALL)
+# In the addresses of the others, what stands before the @ is a container or a bucket.
+_WITH_USERS = ("sftp", "https", "http")
 _REFERENCES = 'env:NAME, file:PATH or keyring:SERVICE/USER, or write credentials = "profile"'
 
 
@@ -61,9 +63,11 @@ def datastore_of(name: str, table: object, file: Path) -> DatastoreConfiguration
         if key not in _KEYS:
             raise BadUsage(f"{where} has the key `{key}`", nearest(key, _KEYS) or f"It knows: {', '.join(_KEYS)}.")
     url, kind = _address(where, table.get("url"), file.parent)
-    writable = table.get("write", True)
+    writable = table.get("write", kind.is_writable)
     if not isinstance(writable, bool):
         raise BadUsage(f"`write` of {where} is {writable!r}", "It may be true or false.")
+    if writable and not kind.is_writable:
+        raise BadUsage(f"`write` of {where} is true, and a web server is only read", "Leave it out.")
     options = _options(where, table.get("options", {}), kind)
     credentials = table.get("credentials", {})
     uses_profile = credentials == PROFILE
@@ -84,7 +88,7 @@ def _address(where: str, url: object, base: Path) -> tuple[str, StoreKind]:
     if kind is None:
         hint = nearest(address.scheme, KINDS) or f"For example: {examples}"
         raise BadUsage(f"`url` of {where} begins with `{address.scheme}:`, which is no kind of datastore", hint)
-    if address.password is not None or (address.username is not None and address.scheme == "sftp"):
+    if address.password is not None or (address.username is not None and address.scheme in _WITH_USERS):
         hint = f"Refer to them in `credentials`: {', '.join(f'{key} = …' for key in kind.credentials)}."
         raise BadUsage(f"`url` of {where} holds credentials", hint)
     if address.query or address.fragment:

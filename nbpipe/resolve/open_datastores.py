@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nbpipe.data.stores.object_store import ObjectStore
-from nbpipe.data.stores.opening import open_store
+from nbpipe.data.stores.opening import kind_of, open_store
 from nbpipe.errors import BadUsage
 from nbpipe.language.source_text import nearest
 from nbpipe.model.datastores import DatastoreConfiguration
@@ -58,3 +58,9 @@ class OpenDatastores:
         for store in self._opened.values():
             store.close()
         self._opened.clear()
+
+
+def _how_to_write(configuration: DatastoreConfiguration) -> str:
+    if not kind_of(configuration).is_writable:
+        return "It is a web server, which is only read: write to another datastore."
+    return f"Remove `write = false` from [datastores.{configuration.name}] in {SETTINGS} to write to it."

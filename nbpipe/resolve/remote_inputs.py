@@ -1,36 +1,44 @@
-"""Inputs in datastores, pinned by content: listed anew each time, read only if their store says that they changed."""
+"""Inputs in datastores and on the web, pinned by content: looked for each time, read only if they may have changed."""
 
 from __future__ import annotations
 
-import fnmatch
-import glob
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
 from nbpipe.data.digests import Member, tree_digest
 from nbpipe.data.stores.object_cache import ObjectCache
-from nbpipe.data.stores.object_store import ObjectStore
-from nbpipe.errors import FileMissing, ObjectChanged, StoreOutOfReach
+from nbpipe.data.stores.object_store import ObjectStore, Progress, no_progress
+from nbpipe.data.stores.opening import open_web_files
+from nbpipe.errors import ObjectChanged, StoreOutOfReach
 from nbpipe.history.object_digests import ObjectDigest, ObjectDigestRepository
-from nbpipe.model import PinnedFiles, PinnedKind
-from nbpipe.model.datastores import DatastoreConfiguration, ObjectInfo
+from nbpipe.model import PinnedFiles, PinnedKind, UnreadFiles
+from nbpipe.model.datastores import ObjectInfo
+from nbpipe.resolve.found_objects import FoundObjects, find_in_store, find_on_web
 from nbpipe.resolve.open_datastores import OpenDatastores
-from nbpipe.resolve.store_path import StorePath, parse_store_path
+from nbpipe.resolve.store_path import SCHEME, parse_store_path
+from nbpipe.resolve.web_settings import web_settings
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 _AT_ONCE = 16
+Transfer = Callable[[str, int], AbstractContextManager[Progress]]
+"""Shows the progress of a transfer, given what it is and its size in bytes."""
+
+SMALL = 64 << 20
+"""The bytes that a plan reads in all; more is read by the run. Also what is read again to see if it has changed."""
 
 
 def open_remote_inputs(
-    layout: WorkspaceLayout, digests: ObjectDigestRepository, environ: Mapping[str, str]
+    layout: WorkspaceLayout, digests: ObjectDigestRepository, environ: Mapping[str, str], transfer: Transfer
 ) -> RemoteInputs:
-    """Return what pins inputs in datastores; raise BadUsage if a datastore is not configured correctly."""
-    return RemoteInputs(OpenDatastores.of(layout, environ), digests, ObjectCache(cache_folder(environ, layout.root)))
+    """Return what pins remote inputs; raise BadUsage if a datastore is not configured correctly."""
+    cache = ObjectCache(cache_folder(environ, layout.root))
+    return RemoteInputs(OpenDatastores.of(layout, environ), digests, cache, transfer)
 
 
 def cache_folder(environ: Mapping[str, str], fallback: Path) -> Path:
@@ -40,108 +48,193 @@ def cache_folder(environ: Mapping[str, str], fallback: Path) -> Path:
     return folder if home and folder.is_absolute() else fallback / "cache"
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """An input's objects, with their paths relative to it and their digests; ``name`` is that of its file or folder."""
+class _TooLargeError(Exception):
+    """There is more to read than a plan reads."""
 
-    place: StorePath
-    kind: PinnedKind
-    name: str
-    objects: tuple[tuple[str, ObjectInfo, str], ...]
+
+@dataclass(frozen=True, slots=True)
+class _PinnedObject:
+    """An object of an input as it was read: its path relative to the input, its true size, and its digest."""
+
+    path: str
+    info: ObjectInfo
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Return the name of its copy."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class _PinnedSource:
+    """An input's objects, in the order in which they were found."""
+
+    found: FoundObjects
+    objects: tuple[_PinnedObject, ...]
 
     @property
     def members(self) -> tuple[Member, ...]:
-        return tuple((path, info.size, digest) for path, info, digest in self.objects)
+        return tuple((each.path, each.info.size, each.digest) for each in self.objects)
 
 
-@dataclass(slots=True)
+@dataclass
 class RemoteInputs:
-    """Pins inputs in datastores, and copies them to this machine."""
+    """Pins inputs in datastores and on the web, and copies them to this machine.
+
+    ``transfer`` shows what a plan reads.
+    """
 
     datastores: OpenDatastores
     digests: ObjectDigestRepository
     cache: ObjectCache
-    _pinned: dict[str, _Source] = field(default_factory=dict)
+    transfer: Transfer
+    _pinned: dict[str, _PinnedSource] = field(default_factory=dict)
+    _left: int = field(default_factory=lambda: SMALL)
+    _reading: threading.Lock = field(default_factory=threading.Lock)
 
-    def pin(self, text: str) -> PinnedFiles:
+    def pin(self, text: str) -> PinnedFiles | UnreadFiles:
         """Return what an input names now, pinned by content; the copies of its files may still be missing.
 
-        Raise FileMissing if there is nothing, and StoreOutOfReach if the datastore cannot be used.
+        Content that is unknown and too large to be read for a plan is left unread. Raise FileMissing if there is
+        nothing, and StoreOutOfReach if it cannot be read.
         """
-        place = parse_store_path(text)
-        store = self.datastores.store(place.store)
-        kind, name, found = _found(store, place)
-        digests = self._digests(store, self.datastores.configuration(place.store), [info for _, info in found])
-        objects = tuple((path, info, digests[info.key]) for path, info in found)
-        source = self._pinned[text] = _Source(place, kind, name, objects)
-        size = sum(info.size for _, info in found)
-        if kind is PinnedKind.FILE:
-            digest = objects[0][2]
-            return PinnedFiles(kind, (str(self.cache.path(digest, name)),), digest, size, source.members)
-        digest = tree_digest(source.members)
-        folder = self.cache.folder_path(digest, name)
-        paths = (folder,) if kind is PinnedKind.DIR else tuple(folder / path for path, _, _ in objects)
-        return PinnedFiles(kind, tuple(map(str, paths)), digest, size, source.members)
+        found = self._find(text)
+        pinned = self._remembered(found)
+        unknown = [each.info.size for each in pinned if not each.digest]
+        count = sum(size for size in unknown if size >= 0)
+        if count > self._left:
+            return UnreadFiles(text, found.kind, count if min(unknown) >= 0 else -1)
+        try:
+            with self.transfer(f"reading {text}", count) as shown:
+                source = self._pinned[text] = self._read_unknown(found, pinned, self._counted(shown))
+        except _TooLargeError:
+            return UnreadFiles(text, found.kind, -1)
+        return self._files(source)
+
+    def read(self, text: str, progress: Progress) -> PinnedFiles:
+        """Return what an input names, pinned by content, however much there is to read; once for all steps."""
+        with self._reading:
+            if text not in self._pinned:
+                found = self._find(text)
+                self._pinned[text] = self._read_unknown(found, self._remembered(found), progress)
+            return self._files(self._pinned[text])
+
+    def _counted(self, shown: Progress) -> Progress:
+        """Return a progress function that counts towards what a plan may read, and ends the reading beyond it."""
+        lock = threading.Lock()
+
+        def progress(count: int) -> None:
+            shown(count)
+            with lock:
+                self._left -= count
+                if self._left < 0:
+                    raise _TooLargeError
+
+        return progress
+
+    def _files(self, source: _PinnedSource) -> PinnedFiles:
+        found, members = source.found, source.members
+        size = sum(member[1] for member in members)
+        if found.kind is PinnedKind.FILE:
+            digest = source.objects[0].digest
+            return PinnedFiles(found.kind, (str(self.cache.path(digest, found.name)),), digest, size, members)
+        digest = tree_digest(members)
+        folder = self.cache.folder_path(digest, found.name)
+        paths = (folder,) if found.kind is PinnedKind.DIR else tuple(folder / path for path, _, _ in members)
+        return PinnedFiles(found.kind, tuple(map(str, paths)), digest, size, members)
 
     def is_unchanged(self, text: str) -> bool:
-        """Return whether the datastore says the same about a pinned input as when it was pinned."""
-        source = self._pinned[text]
-        _, _, found = _found(self.datastores.store(source.place.store), source.place)
-        return [info for _, info in found] == [info for _, info, _ in source.objects]
+        """Return whether a pinned input is still what it was; what no store vouches for is read again."""
+        before, found = self._pinned[text].objects, self._find(text)
+        if [path for path, _ in found.objects] != [old.path for old in before]:
+            return False
+        pairs = list(zip(before, (info for _, info in found.objects), strict=True))
+        if not all(_is_same(old.info, new) for old, new in pairs if old.info.etag or new.etag):
+            return False
+        doubtful = [(old, new) for old, new in pairs if not (old.info.etag or new.etag)]
+        if sum(old.info.size for old, _ in doubtful) > SMALL:
+            # To read so much again is not worth it: the step has read its copy, whatever is there now.
+            return all(old.info.modified == new.modified and _may_be_of(old, new) for old, new in doubtful)
+        again = self._read_all(found, [old for old, _ in doubtful], no_progress)
+        return [now.digest for now in again] == [old.digest for old, _ in doubtful]
 
-    def stage(self, text: str) -> None:
+    def unstaged(self, text: str) -> int:
+        """Return the bytes of a pinned input's files that have no copy here."""
+        return sum(each.info.size for each in self._missing(self._pinned[text]))
+
+    def stage(self, text: str, progress: Progress = no_progress) -> None:
         """Make copies of a pinned input's files; raise ObjectChanged if one is no longer what was pinned."""
         source = self._pinned[text]
-        store = self.datastores.store(source.place.store)
-        missing = [
-            (info, digest) for path, info, digest in source.objects
-            if not self.cache.holds(digest, path.rpartition("/")[2], info.size)
-        ]  # fmt: skip
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            read = list(pool.map(lambda each: self._read(store, each[0])[1], missing))
-        for (info, digest), now in zip(missing, read, strict=True):
-            if now != digest:
-                message = f"`store:{store.name}/{info.key}` has changed since the run was submitted"
+        missing = self._missing(source)
+        for old, now in zip(missing, self._read_all(source.found, missing, progress), strict=True):
+            if now.digest != old.digest:
+                message = f"`{source.found.spelled(old.info.key)}` has changed since the run was submitted"
                 raise ObjectChanged(message, "Run again.")
         with self._writing():
-            if source.kind is not PinnedKind.FILE:
-                self.cache.folder(tree_digest(source.members), source.name, source.members)
-            self.cache.use([(digest, path.rpartition("/")[2]) for path, _, digest in source.objects])
+            if source.found.kind is not PinnedKind.FILE:
+                self.cache.folder(tree_digest(source.members), source.found.name, source.members)
+            self.cache.use([(each.digest, each.name) for each in source.objects])
 
-    def _digests(
-        self, store: ObjectStore, configuration: DatastoreConfiguration, infos: Sequence[ObjectInfo]
-    ) -> dict[str, str]:
-        """Return the digests of objects by key; those that are unknown or have changed are read."""
-        address = configuration.address
-        known = self.digests.recall(address, [info.key for info in infos])
-        digests = {
-            info.key: known[info.key].digest for info in infos if info.key in known and _is_same(known[info.key], info)
-        }
-        unknown = [info for info in infos if info.key not in digests]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            read = list(pool.map(lambda info: self._read(store, info), unknown))
-        for info, (now, digest) in zip(unknown, read, strict=True):
-            if (now.size, now.etag) != (info.size, info.etag):
-                message = f"`store:{store.name}/{info.key}` keeps changing while it is read"
+    def _missing(self, source: _PinnedSource) -> list[_PinnedObject]:
+        return [each for each in source.objects if not self.cache.holds(each.digest, each.name, each.info.size)]
+
+    @cached_property
+    def _web(self) -> ObjectStore:
+        return open_web_files(web_settings(self.datastores.layout), self.datastores.environ)
+
+    def _find(self, text: str) -> FoundObjects:
+        if not text.startswith(SCHEME):
+            return find_on_web(text, self._web)
+        place = parse_store_path(text)
+        store = self.datastores.store(place.store)
+        return find_in_store(text, place, store, self.datastores.configuration(place.store).address)
+
+    def _read_unknown(self, found: FoundObjects, pinned: Sequence[_PinnedObject], progress: Progress) -> _PinnedSource:
+        """Return the objects with their digests; those that are unknown or have changed are read."""
+        unknown = [each for each in pinned if not each.digest]
+        read = self._read_all(found, unknown, progress)
+        for old, now in zip(unknown, read, strict=True):
+            if _etag(now.info) != _etag(old.info) or not _may_be_of(now, old.info):
+                message = f"`{found.spelled(old.info.key)}` keeps changing while it is read"
                 raise ObjectChanged(message, "Wait until it is complete, or name a copy of it.")
-            digests[info.key] = digest
         self.digests.remember(
             [
-                ObjectDigest(address, info.key, info.size, info.etag, info.version, digests[info.key])
-                for info in unknown
-                if info.etag and not info.is_recent
+                ObjectDigest(
+                    found.address, now.info.key, now.info.size, now.info.etag, old.info.version, now.digest
+                )
+                for old, now in zip(unknown, read, strict=True) if now.info.etag and not now.info.is_recent
             ]
-        )
-        return digests
+        )  # fmt: skip
+        new = {each.path: each for each in read}
+        return _PinnedSource(found, tuple(new.get(each.path, each) for each in pinned))
 
-    def _read(self, store: ObjectStore, info: ObjectInfo) -> tuple[ObjectInfo, str]:
-        """Copy an object to this machine; return what the store says about it now, and its digest."""
+    def _remembered(self, found: FoundObjects) -> list[_PinnedObject]:
+        """Return the objects, each with its digest if it is still what it was when it was read, else with none."""
+        known = self.digests.recall(found.address, [info.key for _, info in found.objects])
+        pinned = []
+        for path, info in found.objects:
+            before = known.get(info.key)
+            if before is not None and _is_same(before, info):
+                pinned.append(_PinnedObject(path, replace(info, size=before.size), before.digest))
+            else:
+                pinned.append(_PinnedObject(path, info, ""))
+        return pinned
+
+    def _read_all(
+        self, found: FoundObjects, objects: Sequence[_PinnedObject], progress: Progress
+    ) -> list[_PinnedObject]:
+        """Copy objects to this machine; return each with what its store says now, and the digest of the copy."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda each: self._read(found.store, each, progress), objects))
+
+    def _read(self, store: ObjectStore, each: _PinnedObject, progress: Progress) -> _PinnedObject:
         with self._writing():
             draft = self.cache.draft_folder() / uuid4().hex
         try:
-            now = store.download(info.key, draft)
+            now = store.download(each.info.key, draft, progress=progress)
             with self._writing():
-                return now, self.cache.keep(draft, info.key.rpartition("/")[2])
+                return _PinnedObject(each.path, now, self.cache.keep(draft, each.name))
         finally:
             draft.unlink(missing_ok=True)
 
@@ -154,53 +247,18 @@ class RemoteInputs:
             raise StoreOutOfReach(message, "Free some space there, or name another folder: XDG_CACHE_HOME.") from error
 
 
-def _is_same(known: ObjectDigest, info: ObjectInfo) -> bool:
-    """Return whether an object is the one whose digest is known, by all that the store says."""
+def _may_be_of(read: _PinnedObject, info: ObjectInfo) -> bool:
+    """Return whether what was read has the size that the store announces, if it announces one."""
+    return info.size < 0 or read.info.size == info.size
+
+
+def _is_same(known: ObjectDigest | ObjectInfo, info: ObjectInfo) -> bool:
+    """Return whether an object is the one that was known, by all that the store says."""
     version = known.version == info.version or not (known.version and info.version)
-    return bool(info.etag) and (known.size, known.etag) == (info.size, info.etag) and version
+    size = known.size == info.size or info.size < 0
+    return bool(info.etag) and size and _etag(known) == _etag(info) and version
 
 
-def _found(store: ObjectStore, place: StorePath) -> tuple[PinnedKind, str, list[tuple[str, ObjectInfo]]]:
-    """Return the kind of what is at a place, its name, and its objects with their relative paths."""
-    key = place.key.rstrip("/")
-    if glob.has_magic(place.key):
-        root = _fixed_part(place.key)
-        matches = re.compile(_pattern(place.key))
-        found = [info for info in store.list(root) if matches.fullmatch(info.key)]
-        if not found:
-            raise FileMissing(f"`{place}` matches no object", _look(place.store, root))
-        return PinnedKind.GLOB, root.rpartition("/")[2] or place.store, _below(root, found)
-    info = None if place.is_folder else store.find(key)
-    if info is not None:
-        return PinnedKind.FILE, key.rpartition("/")[2], [(key.rpartition("/")[2], info)]
-    found = list(store.list(key))
-    if not found:
-        raise FileMissing(f"`{place}` is not there", _look(place.store, key.rpartition("/")[0]))
-    return PinnedKind.DIR, key.rpartition("/")[2] or place.store, _below(key, found)
-
-
-def _below(root: str, found: Sequence[ObjectInfo]) -> list[tuple[str, ObjectInfo]]:
-    return [(info.key[len(root) :].lstrip("/"), info) for info in found]
-
-
-def _look(store: str, folder: str) -> str:
-    return f"Look with: nbpipe datastores ls {store}{'/' if folder else ''}{folder}"
-
-
-def _fixed_part(pattern: str) -> str:
-    parts = pattern.split("/")
-    magic = next(at for at, part in enumerate(parts) if glob.has_magic(part))
-    return "/".join(parts[:magic])
-
-
-def _pattern(pattern: str) -> str:
-    """Return a regular expression for the keys that a glob matches: as a shell does, without hidden names."""
-    translated = []
-    for part in pattern.split("/"):
-        if part == "**":
-            translated.append(r"(?:(?!\.)[^/]+/)*")
-            continue
-        text = fnmatch.translate(part).removeprefix("(?s:").removesuffix(")\\Z").replace(".*", "[^/]*")
-        hidden = "" if part.startswith(".") else r"(?!\.)"
-        translated.append(f"{hidden}{text}/" if glob.has_magic(part) else f"{re.escape(part)}/")
-    return "".join(translated).removesuffix("/") if not pattern.endswith("**") else "".join(translated) + r"(?!\.)[^/]+"
+def _etag(of: ObjectDigest | ObjectInfo) -> str:
+    """Return an ETag for comparison: some servers quote it when they are asked for an object, but not in a listing."""
+    return of.etag.strip('"')

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from nbpipe.compute.environments import Interpreter, find_interpreter, key_environment
 from nbpipe.data.file_pinning import (
@@ -45,6 +45,7 @@ from nbpipe.model import (
     RemoteSource,
     Step,
     StepOutput,
+    UnreadFiles,
 )
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph
@@ -55,19 +56,27 @@ from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
 # Loaded by its name: most outputs stay where they are.
 _STORE_DESTINATIONS = "nbpipe.resolve.store_destinations:store_destination_errors"
 
+_Files = TypeVar("_Files")
+
 _RENAME = "Rename the module, or import it from a package of your own."
 
 
 class RemoteInputPinner(Protocol):
-    """Pins inputs in datastores."""
+    """Pins inputs in datastores and on the web; ``progress`` is called with the bytes read since the last call."""
 
-    def pin(self, text: str) -> PinnedFiles:
-        """Return what an input names now, pinned by content; the copies of its files may still be missing."""
+    def pin(self, text: str) -> PinnedFiles | UnreadFiles:
+        """Return what an input names now, pinned by content if it is known or small; copies may still be missing."""
+
+    def read(self, text: str, progress: Callable[[int], None]) -> PinnedFiles:
+        """Return what an input names, pinned by content, however much there is to read."""
+
+    def unstaged(self, text: str) -> int:
+        """Return the bytes of a pinned input that :meth:`stage` would copy to this machine."""
 
     def is_unchanged(self, text: str) -> bool:
         """Return whether the datastore says the same about a pinned input as when it was pinned."""
 
-    def stage(self, text: str) -> None:
+    def stage(self, text: str, progress: Callable[[int], None]) -> None:
         """Copy the files of a pinned input to this machine; raise ObjectChanged if one is no longer what it was."""
 
 
@@ -106,7 +115,7 @@ class ResolvedRequest:
     graph: PipelineGraph
     values: Mapping[str, Any]
     interpreter: Interpreter
-    circumstances: Mapping[str, PinnedInputs]
+    circumstances: MutableMapping[str, PinnedInputs]
     selected: frozenset[str]
     forced: frozenset[str]
     around: EnvironmentProbe
@@ -289,27 +298,30 @@ class _Pins:
     around: EnvironmentProbe
     remote: Callable[[], RemoteInputPinner]
     contents: dict[str, PinnedFiles | None] = field(default_factory=dict)
+    elsewhere: dict[str, PinnedFiles | UnreadFiles | None] = field(default_factory=dict)
     warnings: list[PipelineWarning] = field(default_factory=list)
     modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
     environments: dict[tuple[str, ...], Mapping[str, str | None]] = field(default_factory=dict)
 
     def content(self, pattern: str, place: SourceLocation) -> PinnedFiles | None:
-        return self._pinned(pattern, place, lambda: pin_files(pattern, self.base, self.digests))
+        return self._pinned(self.contents, pattern, place, lambda: pin_files(pattern, self.base, self.digests))
 
-    def source(self, item: Input) -> PinnedFiles | None:
+    def source(self, item: Input) -> PinnedFiles | UnreadFiles | None:
         if isinstance(item.source, RemoteSource):
             text = item.source.text
-            return self._pinned(text, item.place, lambda: self.remote().pin(text))
+            return self._pinned(self.elsewhere, text, item.place, lambda: self.remote().pin(text))
         return self.content(item.source.pattern, item.place) if isinstance(item.source, FileSource) else None
 
-    def _pinned(self, text: str, place: SourceLocation, pin: Callable[[], PinnedFiles]) -> PinnedFiles | None:
-        if text not in self.contents:
-            self.contents[text] = None
+    def _pinned(
+        self, known: dict[str, _Files | None], text: str, place: SourceLocation, pin: Callable[[], _Files]
+    ) -> _Files | None:
+        if text not in known:
+            known[text] = None
             try:
-                self.contents[text] = pin()
+                known[text] = pin()
             except Refused as error:
                 self.errors.append(type(error)(error.message, error.hint, place))
-        return self.contents[text]
+        return known[text]
 
     def script(self, path: str) -> PinnedFiles | None:
         """Return a script that the code runs; a missing one is only an error when the step runs it."""
@@ -359,8 +371,10 @@ class _Pins:
 
 
 def _circumstances(step: Step, graph: PipelineGraph, values: Mapping[str, Any], pins: _Pins) -> PinnedInputs:
-    files = {name: content for name, item in graph.files[step.name].items() if (content := pins.source(item))}
-    pins.errors += _folders_with_a_format(step, files)
+    sources = {name: content for name, item in graph.files[step.name].items() if (content := pins.source(item))}
+    pins.errors += _folders_with_a_format(step, sources)
+    files = {name: content for name, content in sources.items() if isinstance(content, PinnedFiles)}
+    unread = {name: content for name, content in sources.items() if isinstance(content, UnreadFiles)}
     hashes = {
         pattern: content
         for pattern in step.options.hash
@@ -371,10 +385,10 @@ def _circumstances(step: Step, graph: PipelineGraph, values: Mapping[str, Any], 
     variables = pins.variables(step.options.envvar)
     modules = pins.frozen(code.imports, step.place)
     options = pins.interpreter.options
-    return PinnedInputs(pins.python(), values, variables, files, hashes, modules, pins.packages(), options)
+    return PinnedInputs(pins.python(), values, variables, files, hashes, modules, pins.packages(), options, unread)
 
 
-def _folders_with_a_format(step: Step, files: Mapping[str, PinnedFiles]) -> list[Refused]:
+def _folders_with_a_format(step: Step, files: Mapping[str, PinnedFiles | UnreadFiles]) -> list[Refused]:
     return [
         BadPipeline(
             f"`{item.name}` is a folder and cannot be read as `{item.format}`",
@@ -413,8 +427,9 @@ def pinned_digests(situation: ResolvedRequest, step: str) -> dict[str, str]:
     pinned = situation.circumstances[step]
     files = {
         text: pinned.files[name]
-        for name, item in situation.graph.files[step].items() if (text := _source_text(item))
-    }  # fmt: skip
+        for name, item in situation.graph.files[step].items()
+        if (text := _source_text(item)) and name not in pinned.unread
+    }
     return {pattern: content.digest for pattern, content in {**files, **pinned.hashes}.items()}
 
 

@@ -23,7 +23,7 @@ from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
-_KEYS = ("source", "reuse", "settings", "datastores", "keep")
+_KEYS = ("source", "reuse", "settings", "datastores", "web", "keep")
 _SETTING = re.compile(r"%?[^\W\d]\w*(\(\))?([. ][^\W\d]\w*(\(\))?)*(\.\*)?")
 _USERS = (EVERY_STEP, ANY_MODULE, ANY_PACKAGE)
 _POLICIES = {"packages": ("observed", "strict"), "python": ("patch", "minor")}
@@ -45,7 +45,7 @@ class EnvironmentPolicy:
 class WorkspaceLayout:
     """A workspace's folder, the folders with local modules, and settings beyond those that nbpipe recognises.
 
-    ``datastores`` and ``keep`` are the tables of these names, as they stand in ``settings_file``, if there are any.
+    ``datastores``, ``web`` and ``keep`` are the tables of these names in ``settings_file``, if there are any.
     """
 
     root: Path
@@ -55,6 +55,7 @@ class WorkspaceLayout:
     more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settings_file: Path | None = None
     datastores: Mapping[str, object] = field(default_factory=dict)
+    web: Mapping[str, object] = field(default_factory=dict)
     keep: object = field(default_factory=dict)
 
     @property
@@ -256,6 +257,11 @@ python = "patch"
 # [datastores.lake]
 # url = "s3://bucket/prefix"
 # credentials = { access_key_id = "env:LAKE_KEY", secret_access_key = "env:LAKE_SECRET" }
+
+# Hosts of a private network that inputs may be read from by https:, and hosts that may be read by http:.
+# [web]
+# allow = ["data.lab"]
+# unencrypted = []
 """
 
 
@@ -270,17 +276,15 @@ def _with_settings(layout: WorkspaceLayout, settings: Path) -> WorkspaceLayout:
     datastores = table.get("datastores", {})
     if not isinstance(datastores, dict):
         raise BadUsage(f"`datastores` in {settings} is not a table", "Write each as [datastores.NAME].")
+    web = table.get("web", {})
+    if not isinstance(web, dict):
+        raise BadUsage(f"`web` in {settings} is not a table", "Write it as [web].")
     source, policy = _source(settings, table.get("source", [])), _policy(settings, table.get("reuse", {}))
     more = _more_settings(settings, table.get("settings", {}))
     return replace(
-        layout,
-        source=source,
-        policy=policy,
-        more_settings=more,
-        settings_file=settings,
-        datastores=datastores,
-        keep=table.get("keep", {}),
-    )
+        layout, source=source, policy=policy, more_settings=more, settings_file=settings,
+        datastores=datastores, web=web, keep=table.get("keep", {}),
+    )  # fmt: skip
 
 
 def _more_settings(settings: Path, table: object) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from nbpipe.data.stores.object_store import no_progress
 from nbpipe.errors import NbpipeError
 from nbpipe.model import (
     AttemptEnded,
@@ -20,12 +21,14 @@ from nbpipe.model import (
     Status,
 )
 from nbpipe.planning import stimuli
+from nbpipe.planning.execution_graph import Phase
 from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.carried_run import CarriedRun
 from nbpipe.run.execution_decider import not_delivered
 from nbpipe.run.execution_state import ExecutionState
 from nbpipe.run.executor import Executor
 from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
+from nbpipe.run.input_transfers import InputTransfer
 
 # Attempts that are submitted for each slot: one that runs, and one that starts as soon as that has ended.
 _AHEAD = 2
@@ -74,17 +77,24 @@ class AttemptControl:
 
         Other executions are neither claimed nor prepared yet, so that wide runs do not hold many claims at a time.
         """
-        return len(self._running) < (_AHEAD * self._executor.slots if self._executor is not None else 1)
+        phase, active = self.carried.state.phase, self.carried.transfers.active
+        copying = sum(phase(each.execution) is Phase.SUBMITTED for each in active)
+        return len(self._running) + copying < (_AHEAD * self._executor.slots if self._executor is not None else 1)
 
     def submit(self, state: ExecutionState, number: int) -> None:
         """Submit an attempt of an execution."""
         attempt, jobs = self.new_id(), state.increment.jobs
         try:
+            missing = jobs.unstaged(state.step)
+            if missing:
+                transfer = InputTransfer(state.id, "copying its inputs", missing, lambda: self.submit(state, number))
+                self.carried.transfers.start(transfer, lambda progress: jobs.stage(state.step, progress))
+                return
+            jobs.stage(state.step, no_progress)
             upstream = self.carried.table.upstream(state.record.needs)
             job = jobs.job(state.step, attempt=attempt, token=state.token, upstream=upstream)
         except (OSError, NbpipeError) as error:
-            state.failure = _preparation_failure(error)
-            self.carried.feed(stimuli.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
+            self.not_prepared(state, error)
             return
         directory = jobs.directory(state.step, attempt)
         record = AttemptRecord(
@@ -102,8 +112,16 @@ class AttemptControl:
             self._executor = self.executors()
         self._executor.submit(job)
 
+    def not_prepared(self, state: ExecutionState, error: OSError | NbpipeError) -> None:
+        """End an execution whose attempt could not be prepared."""
+        state.failure = _preparation_failure(error)
+        self.carried.feed(stimuli.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
+
     def stop(self, state: ExecutionState) -> None:
-        """Ask the executor to stop an execution's attempt, which is reported as usual."""
+        """Stop the transfer of an execution's inputs, or ask the executor to stop its attempt, which is reported."""
+        if state.id in self.carried.transfers:
+            self.carried.transfers.stop(state.id)
+            return
         if self._executor is not None and state.attempt is not None:
             self._executor.cancel(state.attempt.id)
 

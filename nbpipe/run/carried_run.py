@@ -12,6 +12,7 @@ from nbpipe.planning.instructions import Instruction
 from nbpipe.planning.run_state import RunState
 from nbpipe.planning.stimuli import Stimulus
 from nbpipe.run.execution_state import ExecutionTable
+from nbpipe.run.input_transfers import InputTransfers
 from nbpipe.run.pending_changes import PendingChanges
 
 
@@ -29,6 +30,7 @@ class CarriedRun:
     watch: Callable[[], None] = lambda: None
     todo: deque[Instruction] = field(default_factory=deque)
     table: ExecutionTable = field(default_factory=ExecutionTable)
+    transfers: InputTransfers = field(default_factory=InputTransfers)
     changes: PendingChanges = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import OutOfReach
 from nbpipe.history.runs import CancelRequests
-from nbpipe.model import Failure, FailureKind, Reason, Status
+from nbpipe.model import Failure, FailureKind, Reason, RunVerdict, Status
 from nbpipe.planning import instructions, stimuli
+from nbpipe.planning.execution_graph import Phase
 from nbpipe.run.attempt_control import AttemptControl
 from nbpipe.run.carried_run import CarriedRun
 from nbpipe.run.execution_decider import ExecutionDecider
@@ -22,6 +23,7 @@ from nbpipe.run.run_extension import grow
 
 _PAUSE = 0.05
 _LOG = logging.getLogger(__name__)
+_STOPPED = Failure(FailureKind.CANCELLED, "Cancelled", "", "the transfer of its inputs was stopped")
 _LOST = Failure(FailureKind.LOST, "RunBrokenOff", "", "the run broke off")
 
 
@@ -62,6 +64,7 @@ class Driver:
         self._perform_all()
         self.carried.save()
         self._stop_what_is_unwanted()
+        self._hear_transfers()
         if not self.carried.todo and self.intake.is_empty:
             if self.carried.state.is_idle and self._close():
                 return
@@ -105,6 +108,29 @@ class Driver:
                 self._refused.add(execution)
                 self.carried.feed(stimuli.ExecutionCancelRequested(execution))
 
+    def _hear_transfers(self) -> None:
+        """Go on with the executions whose inputs have arrived, and show how far the others are."""
+        carried = self.carried
+        for transfer in carried.transfers.ended():
+            state = carried.table.by_id[transfer.execution]
+            if carried.state.status(state.id) is not None:
+                continue
+            if transfer.stopped and carried.state.phase(state.id) is Phase.DECIDING:
+                # The state machine does not start it any more.
+                carried.feed(stimuli.ExecutionDecided(state.id, RunVerdict(())))
+            elif transfer.stopped:
+                carried.feed(stimuli.ExecutionAttemptEnded(state.id, Status.CANCELLED, _STOPPED, final=True))
+            elif transfer.error is not None:
+                self.attempts.not_prepared(state, transfer.error)
+            else:
+                transfer.resume()
+        for transfer in carried.transfers.active:
+            state = carried.table.by_id[transfer.execution]
+            if carried.state.phase(state.id) is Phase.DECIDING and not carried.state.may_start(state.id):
+                carried.transfers.stop(state.id)
+            elif carried.state.status(state.id) is None and transfer.has_news(carried.clock()):
+                carried.changes.put(state, state.stands(Status.PREPARING, notes=(transfer.note,)))
+
     def _perform_all(self) -> None:
         while self.carried.todo or (self._unclaimed and self.attempts.has_room):
             if self.carried.todo:
@@ -136,6 +162,7 @@ class Driver:
 
     def _record(self, state: ExecutionState, status: Status, reasons: tuple[Reason, ...]) -> None:
         now = self.carried.clock()
+        self.carried.transfers.stop(state.id)
         verdict = state.decision.verdict if state.decision else None
         if status is Status.REUSED or (status is Status.SUCCEEDED and state.outcome is None):
             record = state.reused(status, now)
@@ -157,6 +184,7 @@ class Driver:
     def _abandon(self) -> None:
         """Clean up a run that breaks off: stop attempts, release claims, and end open steps as lost."""
         self.intake.abandon()
+        self.carried.transfers.stop_all()
         now = self.carried.clock()
         try:
             self.attempts.abandon(now, _LOST)

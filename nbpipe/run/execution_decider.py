@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nbpipe.history.claims import ClaimedByOther
-from nbpipe.model import Failure, FailureKind, ReuseVerdict, Status
+from nbpipe.model import DependsVerdict, Failure, FailureKind, ReuseVerdict, RunVerdict, Status
 from nbpipe.planning import stimuli
+from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.plan import Planner, StepDecision
 from nbpipe.run.carried_run import CarriedRun
 from nbpipe.run.execution_state import ExecutionState
 from nbpipe.run.heartbeat import LEASE
+from nbpipe.run.input_transfers import InputTransfer
 from nbpipe.run.process_identity import is_alive
 
 
@@ -32,8 +34,23 @@ class ExecutionDecider:
     def decide(self, state: ExecutionState) -> None:
         """Decide an execution; deliver a reused result."""
         state.decision = self._decision(state)
-        if self._is_delivered(state):
+        unread = state.increment.jobs.unread(state.step)
+        if unread is not None and isinstance(state.decision.verdict, RunVerdict | DependsVerdict):
+            self._read(state, unread)
+        elif self._is_delivered(state):
             self.carried.feed(stimuli.ExecutionDecided(state.id, state.decision.verdict))
+
+    def _read(self, state: ExecutionState, unread: int) -> None:
+        """Read the content of a step's inputs that is not known yet, then decide the step."""
+        jobs, planner = state.increment.jobs, state.increment.planner
+        read: list[PinnedInputs] = []
+
+        def decide() -> None:
+            planner.settle(state.step, read[0])
+            self.decide(state)
+
+        transfer = InputTransfer(state.id, "reading its inputs", unread, decide)
+        self.carried.transfers.start(transfer, lambda progress: read.append(jobs.read(state.step, progress)))
 
     def claim(self, state: ExecutionState) -> None:
         """Claim an execution's key, unless another run holds it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -35,9 +36,11 @@ from nbpipe.model import (
 )
 from nbpipe.model.datastores import StoreAccess
 from nbpipe.permissions import make_folder
+from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import fill_destination
-from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests, remote_texts
+from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests
 from nbpipe.resolve.store_path import SCHEME, StorePath, parse_store_path
+from nbpipe.resolve.unread_inputs import read_inputs, stage_inputs, unread_bytes, unstaged_bytes
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
 # Loaded by their names: the outputs of most workspaces are in their own folder.
@@ -85,8 +88,6 @@ class AttemptJobFactory:
         declared = graph.steps[step]
         directory = self.layout.path(self.directory(step, attempt))
         make_folder(directory)
-        for text in remote_texts(self.resolved, step):
-            self.resolved.remote().stage(text)
         inputs = inputs_of(self.resolved, step, upstream)
         return Job(
             attempt=attempt,
@@ -136,6 +137,22 @@ class AttemptJobFactory:
             return {}
         return {each.name: each.reference for each in self.earlier(step.name) if each.is_folder}
 
+    def unread(self, step: str) -> int | None:
+        """Return the bytes to read before the step can be decided, negative if unknown; None if all is known."""
+        return unread_bytes(self.resolved, step)
+
+    def read(self, step: str, progress: Callable[[int], None]) -> PinnedInputs:
+        """Return what the step's inputs are, with the content read of those that were unread."""
+        return read_inputs(self.resolved, step, progress)
+
+    def unstaged(self, step: str) -> int:
+        """Return the bytes of the step's remote inputs that have no copy here."""
+        return unstaged_bytes(self.resolved, step)
+
+    def stage(self, step: str, progress: Callable[[int], None]) -> None:
+        """Copy the step's remote inputs to this machine."""
+        stage_inputs(self.resolved, step, progress)
+
     def unchanged(self, step: str) -> bool:
         """Return whether the step's declared files are unchanged since it was submitted."""
         return files_unchanged(self.resolved, step, self.digests)
@@ -176,12 +193,14 @@ class AttemptJobFactory:
 def inputs_of(resolved: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact]) -> tuple[JobInput, ...]:
     """Return a step's inputs; those that are stored have no paths yet."""
     feeds, files = resolved.graph.feeds[step], resolved.circumstances[step].files
-    return tuple(
+    declared = resolved.graph.steps[step]
+    inputs = [
         _from_artifact(item.name, feeds[item.name], upstream)
         if item.name in feeds
         else _from_files(item, files[item.name])
-        for item in resolved.graph.steps[step].inputs
-    )
+        for item in declared.inputs
+    ]
+    return tuple(dataclasses.replace(each, private=each.name in declared.options.download) for each in inputs)
 
 
 def definition_digests(code: StepCode) -> dict[str, str]:

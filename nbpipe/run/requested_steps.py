@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from nbpipe.model import Artifact, Job, Step, StepOutput
+from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.plan import Planner
 
 
@@ -18,6 +19,18 @@ class JobFactory(Protocol):
 
     def directory(self, step: str, attempt: str) -> str:
         """Return an attempt's directory, relative to the workspace's folder."""
+
+    def unread(self, step: str) -> int | None:
+        """Return the bytes to read before the step can be decided, negative if unknown; None if all is known."""
+
+    def read(self, step: str, progress: Callable[[int], None]) -> PinnedInputs:
+        """Return what the step's inputs are, with the content read of those that were unread."""
+
+    def unstaged(self, step: str) -> int:
+        """Return the bytes of the step's remote inputs that have no copy here."""
+
+    def stage(self, step: str, progress: Callable[[int], None]) -> None:
+        """Copy the step's remote inputs to this machine."""
 
     def unchanged(self, step: str) -> bool:
         """Return whether the step's declared files are unchanged since it was submitted."""

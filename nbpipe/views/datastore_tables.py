@@ -61,7 +61,7 @@ def test_lines(
 
 def _can(traits: StoreTraits | None) -> str:
     if traits is None or not traits.writes:
-        return "reads"
+        return "reads" if traits is None or traits.lists else "reads, cannot list"
     able = _traits(traits)
     return ", ".join(["reads", "writes", *(words[not able[field]] for field, words in _CAN.items())])
 
@@ -124,7 +124,7 @@ def datastore_object(datastore: DatastoreConfiguration) -> dict[str, Any]:
 
 def traits_object(traits: StoreTraits) -> dict[str, bool]:
     """Return what a datastore can do as a JSON object."""
-    return {"write": traits.writes, **_traits(traits)}
+    return {"write": traits.writes, "list": traits.lists, **_traits(traits)}
 
 
 def listing_object(place: Mapping[str, str], listing: FolderListing) -> dict[str, Any]:

@@ -18,18 +18,20 @@ The same as #| lines, which suit linters (the first line may also be #| step: tr
 -i, in     NAME                 the output of that name of another step
            NAME=STEP.OUTPUT     one output of that step
            NAME=./path          a file, folder/ or glob, bound as Path (NAME:csv=… loads it)
-           NAME=param:P         the path in the parameter P
+           NAME=store:S/path    the same in a datastore; https://… for a file of the web
+           NAME=param:P         what the parameter P names
 -o, out    NAME                 a value, stored in the format of its type
            NAME:json            in this format: arrow parquet csv json npy npz safetensors figure
                                 png bin text cloudpickle
            NAME:file.csv, :dir  a Path to write to
-           …=./out/{step}.csv   also copied to this path
+           …=./out/{step}.csv   also copied to this path, or to store:S/path
 -p, param  names of parameters  (by default found in the code)
 after      steps to wait for           when     a condition on parameters
 retries    2                           timeout  90s, 10m, 2h
 memory     2GiB                        reuse    auto, never, keep
 salt       any text; a change reruns   hash     more files that count
 envvar     environment variables that the step sees
+download   inputs to copy              mount    inputs to read in place
 shows      true: what the cell displays is an output; it is shown again on reuse
 
 --append   continues a step in another cell

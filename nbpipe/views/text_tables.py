@@ -233,6 +233,14 @@ def update_lines(
     return [*(line for of_attempt in lines.values() for line in of_attempt), *states.values()]
 
 
+def transfer_lines(executions: Iterable[ExecutionRecord]) -> list[str]:
+    """Return how far the transfers of steps' inputs are, as plain lines."""
+    return [
+        one_line(f"{record.step}: {note}")
+        for record in executions if record.status is Status.PREPARING for note in record.notes
+    ]  # fmt: skip
+
+
 def _attempt_lines(step: str, attempt: AttemptRecord, execution: ExecutionRecord | None) -> list[str]:
     """Return a line about a failed or lost attempt; the failure of the last attempt is shown with the step."""
     is_last = execution is not None and execution.status.terminal and execution.attempts == attempt.number

@@ -21,6 +21,7 @@ from nbpipe.model import (
     Status,
     Verdict,
 )
+from nbpipe.model.amounts import size_text
 from nbpipe.views.terminal_text import fit, one_line
 
 SYMBOLS: Mapping[Status, str] = MappingProxyType(
@@ -121,14 +122,7 @@ def duration(seconds: float) -> str:
 
 def size(count: int) -> str:
     """Return a number of bytes, e.g. ``1 byte``, ``512 bytes``, ``1.4 MB``."""
-    if count < 1_000:
-        return "1 byte" if count == 1 else f"{count} bytes"
-    scaled = float(count)
-    for unit in ("kB", "MB", "GB", "TB"):
-        scaled /= 1_000
-        if scaled < 999.95:
-            return f"{scaled:.1f} {unit}"
-    return f"{scaled / 1_000:.1f} PB"
+    return size_text(count)
 
 
 def sentence(reason: Reason) -> str:
@@ -147,6 +141,8 @@ def _sentence(reason: Reason) -> str:
         return f"declared `{now}`" if now else "declared so"
     if kind is ComponentKind.ARTIFACT:
         return f"the stored output {name} " + (now or "is missing or damaged")
+    if kind is ComponentKind.UNREAD:
+        return now or "the content of an input is not read yet"
     if kind is ComponentKind.WHEN:
         return f"its condition is false: {now or was}" if now or was else "its condition is false"
     if kind is ComponentKind.UPSTREAM:

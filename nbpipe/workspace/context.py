@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -26,11 +27,20 @@ _OWNERSHIP = "nbpipe.resolve.remote_artifacts:claim_default_store"
 _ARTIFACTS = "nbpipe.resolve.remote_artifacts:artifact_store"
 
 
+ShowTransfer = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Shows the progress of a transfer, given what it is and its size; the function is told the bytes since the last."""
+
+
+def _unseen(_what: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda _count: None)
+
+
 @dataclass(slots=True)
 class WorkspaceContext:
     """An open workspace without its services; ``clock`` returns seconds since the epoch.
 
-    One with a reason for ``distrust`` is only looked into: nothing is loaded from it that could act.
+    One with a reason for ``distrust`` is only looked into: nothing is loaded from it that could act. ``transfer`` shows
+    the progress of what a plan reads from elsewhere.
     """
 
     layout: WorkspaceLayout
@@ -41,13 +51,15 @@ class WorkspaceContext:
     clock: Callable[[], float] = time.time
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     materializer: Materializer = field(init=False)
+    transfer: ShowTransfer = _unseen
 
     def __post_init__(self) -> None:
         self.materializer = Materializer({self.own_store.name: self.own_store}, self._artifacts_in)
 
     def remote_inputs(self, environ: Mapping[str, str]) -> Callable[[], RemoteInputPinner]:
         """Return a function that returns what pins inputs in datastores, made when it is first called."""
-        return cache(lambda: load_entry_point(_REMOTE)(self.layout, self.history.object_digests, environ))
+        digests = self.history.object_digests
+        return cache(lambda: load_entry_point(_REMOTE)(self.layout, digests, environ, self.transfer))
 
     def _artifacts_in(self, name: str) -> ArtifactStore:
         """Return the outputs in a configured datastore; raise KeyError if there is none of this name."""

@@ -74,8 +74,8 @@ class Datastores:
         begin = time.monotonic()
         try:
             store = self.store(configuration.name)
-            store.list_folder()
-            traits = probe(store) if configuration.writable else StoreTraits()
+            store.require_reachable()
+            traits = probe(store) if configuration.writable else StoreTraits(lists=store.can_list)
         except NbpipeError as error:
             return StoreTest(configuration, time.monotonic() - begin, error=error)
         return StoreTest(configuration, time.monotonic() - begin, traits)
@@ -83,6 +83,8 @@ class Datastores:
     def listing(self, place: StorePath) -> FolderListing:
         """Return what is in a folder, or the one object of this name; raise ObjectMissing if there is neither."""
         store = self.store(place.store)
+        if not store.can_list and not place.is_folder:
+            return FolderListing((), tuple(self.objects(place)))
         listing = store.list_folder(place.key)
         if listing.folders or listing.objects or not place.key:
             return listing
@@ -105,6 +107,8 @@ class Datastores:
         """Return the object of this name, or all below the folder; raise ObjectMissing if there is neither."""
         store = self.store(place.store)
         found = None if place.is_folder else store.find(place.key)
+        if found is None and not store.can_list and not place.is_folder:
+            raise missing(place, can_list=False)
         below = [found] if found is not None else list(store.list(place.key))
         if not below and place.key:
             raise missing(place)
@@ -145,8 +149,10 @@ def open_datastores(folder: Path) -> Iterator[Datastores]:
         found.close()
 
 
-def missing(place: StorePath) -> ObjectMissing:
+def missing(place: StorePath, *, can_list: bool = True) -> ObjectMissing:
     """Return the error for a place where nothing is."""
+    if not can_list:
+        return ObjectMissing(f"`{place}` does not exist", "Check the path: this datastore cannot list what it has.")
     folder = place.key.rstrip("/").rpartition("/")[0]
     hint = f"Look with: nbpipe datastores ls {place.store}{'/' if folder else ''}{folder}"
     return ObjectMissing(f"`{place}` does not exist", hint)

@@ -6,16 +6,21 @@ import dataclasses
 from pathlib import Path
 
 from nbpipe.authoring.step_context import StepContext, current_step_context, recorded_step_context
+from nbpipe.data.stores.object_store import no_progress
 from nbpipe.errors import BadUsage
 from nbpipe.language.source_text import nearest
 from nbpipe.planning.plan import plan_steps
 from nbpipe.resolve.resolved_request import PipelineRequest
+from nbpipe.resolve.unread_inputs import read_inputs, stage_inputs, unread_bytes
 from nbpipe.workspace.workspace import Workspace
 
 
 def context_now(workspace: Workspace, request: PipelineRequest, step: str) -> StepContext:
     """Return a step's context now, with inputs from up-to-date results; raise BadUsage if one is missing."""
     pinned = workspace.plans.pin_declared(dataclasses.replace(request, steps=(step,)))
+    if unread_bytes(pinned.resolved, step) is not None:
+        pinned.planner.settle(step, read_inputs(pinned.resolved, step, no_progress))
+    stage_inputs(pinned.resolved, step, no_progress)
     decisions = plan_steps(pinned.planner, pinned.resolved.selected)
     return current_step_context(pinned.resolved, decisions, step, workspace.materializer)
 

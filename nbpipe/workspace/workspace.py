@@ -31,7 +31,7 @@ from nbpipe.resolve.workspace_layout import (
 )
 from nbpipe.resolve.workspace_trust import TrustObjection, is_marked, objections
 from nbpipe.workspace.catalog import Catalog
-from nbpipe.workspace.context import WorkspaceContext
+from nbpipe.workspace.context import ShowTransfer, WorkspaceContext
 from nbpipe.workspace.plans import Plans
 from nbpipe.workspace.results import Results
 from nbpipe.workspace.runs import Runs
@@ -119,6 +119,10 @@ class Workspace:
     def is_in_place(self) -> bool:
         """Return whether the workspace was neither deleted nor replaced since it was opened."""
         return self.context.history.is_in_place()
+
+    def show_transfers(self, transfer: ShowTransfer) -> None:
+        """Have shown what plans read from elsewhere."""
+        self.context.transfer = transfer
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""

@@ -39,6 +39,7 @@ class CloudStore:
     """Objects below a prefix of a bucket or container."""
 
     is_conditional = True
+    can_list = True
 
     def __init__(self, name: str, bucket: Bucket, url: str) -> None:
         self.name = name
@@ -48,6 +49,10 @@ class CloudStore:
     def url(self, key: str) -> str:
         """Return the address of an object, whether it exists or not."""
         return f"{self._url}/{key}"
+
+    def require_reachable(self) -> None:
+        """Raise StoreOutOfReach if nothing can be listed."""
+        self.list_folder()
 
     def put_new(self, key: str, source: Path | bytes, progress: Progress = no_progress) -> ObjectInfo:
         """Write a new object; raise ObjectExists if there is one.

@@ -25,6 +25,7 @@ class FolderStore:
     """The files below a folder; links that lead out of it are not followed."""
 
     is_conditional = True
+    can_list = True
 
     def __init__(self, name: str, root: Path) -> None:
         self.name = name
@@ -33,6 +34,10 @@ class FolderStore:
     def url(self, key: str) -> str:
         """Return the address of a file, whether it exists or not."""
         return f"file://{self._root / key}"
+
+    def require_reachable(self) -> None:
+        """Raise StoreOutOfReach if nothing can be listed."""
+        self.list_folder()
 
     def put_new(self, key: str, source: Path | bytes, progress: Progress = no_progress) -> ObjectInfo:
         """Write a new file; raise ObjectExists if there is one."""

@@ -32,8 +32,15 @@ class ObjectStore(Protocol):
     def is_conditional(self) -> bool:
         """Return whether the store itself decides on conditional writes; else another writer may come in between."""
 
+    @property
+    def can_list(self) -> bool:
+        """Return whether the store tells which objects it has; else only those that are named can be read."""
+
     def url(self, key: str) -> str:
         """Return the address of an object, whether it exists or not."""
+
+    def require_reachable(self) -> None:
+        """Raise StoreOutOfReach if the store cannot be reached, or refuses the credentials."""
 
     def put_new(self, key: str, source: Path | bytes, progress: Progress = no_progress) -> ObjectInfo:
         """Write a new object, from a file or bytes; raise ObjectExists if there is one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,10 +17,12 @@ from nbpipe.data.stores.folder_store import FolderStore
 from nbpipe.data.stores.object_store import ObjectStore
 from nbpipe.errors import DatastoreUnavailable, StoreOutOfReach
 from nbpipe.model.datastores import DatastoreConfiguration, StoreAccess
+from nbpipe.model.web import WebSettings
 
 _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 _CLOUD = "nbpipe.data.stores.cloud_store"
 _SERVER = "nbpipe.data.stores.server_store"
+_WEB = "nbpipe.data.stores.web_store"
 _SFTP_PORT = 22
 
 Opened = Callable[[DatastoreConfiguration, SplitResult, Mapping[str, str]], ObjectStore]
@@ -29,7 +32,7 @@ Opened = Callable[[DatastoreConfiguration, SplitResult, Mapping[str, str]], Obje
 class StoreKind:
     """A kind of datastore: an example of its address, the names of its options and credentials, and what opens it.
 
-    ``extra`` is the extra of nbpipe that brings its library.
+    ``extra`` is the extra of nbpipe that brings its library; ``is_writable`` says whether it can be written at all.
     """
 
     example: str
@@ -37,6 +40,12 @@ class StoreKind:
     options: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ()
     extra: str = ""
+    is_writable: bool = True
+
+
+def kind_of(configuration: DatastoreConfiguration) -> StoreKind:
+    """Return the kind of a datastore."""
+    return KINDS[urlsplit(configuration.url).scheme]
 
 
 def open_store(configuration: DatastoreConfiguration, environment: Mapping[str, str]) -> ObjectStore:
@@ -166,6 +175,20 @@ def _open_sftp(
     return store
 
 
+def _open_web(
+    configuration: DatastoreConfiguration, _address: SplitResult, credentials: Mapping[str, str]
+) -> ObjectStore:
+    # Proxies and authorities are this process's own, as with the object stores' library.
+    store: ObjectStore = importlib.import_module(_WEB).open_web_store(configuration, credentials, os.environ)
+    return store
+
+
+def open_web_files(settings: WebSettings, environment: Mapping[str, str]) -> ObjectStore:
+    """Return any files of the web that the settings allow to be read; their keys are their addresses."""
+    store: ObjectStore = importlib.import_module(_WEB).open_web_files(settings, environment)
+    return store
+
+
 def _unreached(configuration: DatastoreConfiguration, error: Exception) -> StoreOutOfReach:
     message = f"the datastore `{configuration.name}` is out of reach ({configuration.url}): {error}"
     return StoreOutOfReach(message, "Check its address, its credentials, and whether its host is known to ssh.")
@@ -206,6 +229,8 @@ _AZURE = partial(
     credentials=("account_key", "sas_token", "client_id", "client_secret", "tenant_id"),
 )  # fmt: skip
 
+_OF_WEB = partial(StoreKind, open=_open_web, is_writable=False)
+
 KINDS: Mapping[str, StoreKind] = {
     "file": StoreKind("file:///data/lake", _open_folder),
     "memory": StoreKind("memory://scratch", _open_memory, extra="s3"),
@@ -220,4 +245,7 @@ KINDS: Mapping[str, StoreKind] = {
         "sftp://host/folder", _open_sftp, ("known_hosts", "timeout"),
         ("username", "password", "key_file", "passphrase"), "sftp",
     ),
+    "https": _OF_WEB("https://data.example.org/sets/", credentials=("token", "username", "password")),
+    # Without encryption anyone on the way could read a credential.
+    "http": _OF_WEB("http://data.lab/sets/"),
 }  # fmt: skip

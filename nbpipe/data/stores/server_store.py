@@ -31,6 +31,7 @@ class ServerStore:
     """
 
     is_conditional = False
+    can_list = True
 
     def __init__(self, name: str, files: Any, root: str, url: str, failures: tuple[type[Exception], ...] = ()) -> None:
         self.name = name
@@ -42,6 +43,10 @@ class ServerStore:
     def url(self, key: str) -> str:
         """Return the address of a file, whether it exists or not."""
         return f"{self._url}/{key}"
+
+    def require_reachable(self) -> None:
+        """Raise StoreOutOfReach if nothing can be listed."""
+        self.list_folder()
 
     def put_new(self, key: str, source: Path | bytes, progress: Progress = no_progress) -> ObjectInfo:
         """Write a new file; raise ObjectExists if there is one. Another writer at the same time may replace it."""

@@ -25,7 +25,7 @@ from nbpipe.data import formats, postmortem, shared_objects
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.data.notebook_definitions import HERE, Source, main_namespace
-from nbpipe.execution.kernel_runtime import frozen_modules, step_api, tqdm_hook
+from nbpipe.execution.kernel_runtime import frozen_modules, private_inputs, step_api, tqdm_hook
 from nbpipe.execution.kernel_runtime.builtins_guard import keep_builtins
 from nbpipe.execution.kernel_runtime.input_watch import InputWatch
 from nbpipe.execution.kernel_runtime.traceback_filter import filter_tracebacks
@@ -71,11 +71,13 @@ def begin(job_path: str) -> None:
     job |= {"inputs": _with_formats(job, "inputs"), "outputs": _with_formats(job, "outputs")}
     modules = _read_modules(job, Path(job_path).parent)
     folder, staging = _places(Path(job_path).parent)
+    job["inputs"] = private_inputs.with_copies(job["inputs"], staging)
     # Before inputs are read-only: one of them may hold the attempt's directory.
     step_api.enter(_context(job), folder if folder == Path(job_path).parent else None)
-    paths = [(path, item["name"]) for item in job["inputs"] for path in item["paths"]]
+    shared = [item for item in job["inputs"] if not item.get("private")]
+    paths = [(path, item["name"]) for item in shared for path in item["paths"]]
     guarded = {(spelling, name) for path, name in paths for spelling in (os.path.realpath(path), _unfollowed(path))}
-    stamps = {item["name"]: _stamps(item["paths"]) for item in job["inputs"]}
+    stamps = {item["name"]: _stamps(item["paths"]) for item in shared}
     for output in job["outputs"]:
         (staging / output["name"]).mkdir(0o700, parents=True, exist_ok=True)
     inputs, outputs, definitions = job["inputs"], job["outputs"], job.get("definitions", {})
@@ -161,7 +163,8 @@ def save(namespace: Mapping[str, Any]) -> None:
     for item in step.inputs:
         # Changes by child processes are the step's fault. The driver detects files that others changed meanwhile, and
         # uses the result for this run only.
-        if step.had_children and _stamps(item["paths"]) != step.stamps[item["name"]]:
+        shared = item["name"] in step.stamps
+        if step.had_children and shared and _stamps(item["paths"]) != step.stamps[item["name"]]:
             raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
     report = step_observer.report()
     report["changed"] = step.watch.changed([output["name"] for output in step.outputs])
