@@ -9,7 +9,7 @@ from sqlalchemy import and_, delete, insert, select
 
 from nbpipe.history.database import Repository, chunks
 from nbpipe.history.schema import remembered_objects as table
-from nbpipe.model.datastores import StoredObject
+from nbpipe.model.datastores import ObjectInfo, StoredObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,11 @@ class ObjectDigest:
     etag: str
     version: str
     digest: str
+
+    @property
+    def info(self) -> ObjectInfo:
+        """Return what the store said about the object."""
+        return ObjectInfo(self.key, self.size, self.etag, self.version)
 
 
 class ObjectDigestRepository(Repository):

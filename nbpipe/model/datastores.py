@@ -65,6 +65,15 @@ class ObjectInfo:
     modified: float = 0.0
     is_recent: bool = field(default=False, compare=False)
 
+    def is_still(self, now: ObjectInfo) -> bool:
+        """Return whether the object is the one that it was, by all that its store says of it now.
+
+        Some servers quote an ETag when they are asked for an object, but not in a listing.
+        """
+        version = self.version == now.version or not (self.version and now.version)
+        size = self.size == now.size or now.size < 0
+        return bool(now.etag) and size and self.etag.strip('"') == now.etag.strip('"') and version
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:

@@ -49,9 +49,9 @@ class OpenDatastores:
 
     def require_writable(self, name: str) -> None:
         """Raise BadUsage if there is no datastore of this name, or if it is configured as read-only."""
-        if not self.configuration(name).writable:
-            hint = f"Remove `write = false` from [datastores.{name}] in {SETTINGS} to write to it."
-            raise BadUsage(f"the datastore `{name}` is read-only", hint)
+        configuration = self.configuration(name)
+        if not configuration.writable:
+            raise BadUsage(f"the datastore `{name}` is read-only", _how_to_write(configuration))
 
     def close(self) -> None:
         """End the connections."""

@@ -9,7 +9,7 @@ from nbpipe.data.stores.credentials import credential_values
 from nbpipe.data.stores.object_cache import ObjectCache
 from nbpipe.data.stores.remote_artifacts import RemoteArtifacts
 from nbpipe.history.object_digests import ObjectDigestRepository
-from nbpipe.model.datastores import ObjectInfo, StoreAccess, StoredObject
+from nbpipe.model.datastores import StoreAccess, StoredObject
 from nbpipe.resolve.open_datastores import OpenDatastores
 from nbpipe.resolve.remote_inputs import cache_folder
 from nbpipe.resolve.store_ownership import claim_outputs, require_mark
@@ -57,9 +57,6 @@ def store_access(layout: WorkspaceLayout, environ: Mapping[str, str], names: Seq
 def _recall(digests: ObjectDigestRepository) -> Callable[[str, Sequence[str]], Mapping[str, StoredObject]]:
     def recall(address: str, keys: Sequence[str]) -> Mapping[str, StoredObject]:
         known = digests.recall(address, keys)
-        return {
-            key: StoredObject(address, ObjectInfo(key, each.size, each.etag, each.version), each.digest)
-            for key, each in known.items()
-        }
+        return {key: StoredObject(address, each.info, each.digest) for key, each in known.items()}
 
     return recall

@@ -150,7 +150,7 @@ class RemoteInputs:
         if [path for path, _ in found.objects] != [old.path for old in before]:
             return False
         pairs = list(zip(before, (info for _, info in found.objects), strict=True))
-        if not all(_is_same(old.info, new) for old, new in pairs if old.info.etag or new.etag):
+        if not all(old.info.is_still(new) for old, new in pairs if old.info.etag or new.etag):
             return False
         doubtful = [(old, new) for old, new in pairs if not (old.info.etag or new.etag)]
         if sum(old.info.size for old, _ in doubtful) > SMALL:
@@ -195,7 +195,7 @@ class RemoteInputs:
         unknown = [each for each in pinned if not each.digest]
         read = self._read_all(found, unknown, progress)
         for old, now in zip(unknown, read, strict=True):
-            if _etag(now.info) != _etag(old.info) or not _may_be_of(now, old.info):
+            if now.info.etag.strip('"') != old.info.etag.strip('"') or not _may_be_of(now, old.info):
                 message = f"`{found.spelled(old.info.key)}` keeps changing while it is read"
                 raise ObjectChanged(message, "Wait until it is complete, or name a copy of it.")
         self.digests.remember(
@@ -215,7 +215,7 @@ class RemoteInputs:
         pinned = []
         for path, info in found.objects:
             before = known.get(info.key)
-            if before is not None and _is_same(before, info):
+            if before is not None and before.info.is_still(info):
                 pinned.append(_PinnedObject(path, replace(info, size=before.size), before.digest))
             else:
                 pinned.append(_PinnedObject(path, info, ""))
@@ -250,15 +250,3 @@ class RemoteInputs:
 def _may_be_of(read: _PinnedObject, info: ObjectInfo) -> bool:
     """Return whether what was read has the size that the store announces, if it announces one."""
     return info.size < 0 or read.info.size == info.size
-
-
-def _is_same(known: ObjectDigest | ObjectInfo, info: ObjectInfo) -> bool:
-    """Return whether an object is the one that was known, by all that the store says."""
-    version = known.version == info.version or not (known.version and info.version)
-    size = known.size == info.size or info.size < 0
-    return bool(info.etag) and size and _etag(known) == _etag(info) and version
-
-
-def _etag(of: ObjectDigest | ObjectInfo) -> str:
-    """Return an ETag for comparison: some servers quote it when they are asked for an object, but not in a listing."""
-    return of.etag.strip('"')

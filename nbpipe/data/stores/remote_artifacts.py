@@ -294,9 +294,8 @@ def _key(artifact: Artifact) -> str:
 
 
 def is_same_object(known: ObjectInfo, now: ObjectInfo) -> bool:
-    """Return whether a store says that an object is still the one that it was."""
-    version = known.version == now.version or not (known.version and now.version)
-    return bool(now.etag) and not now.is_recent and (known.size, known.etag) == (now.size, now.etag) and version
+    """Return whether a store vouches for it that an object is still the one that it was."""
+    return known.is_still(now) and not now.is_recent
 
 
 def _at(path: str, size: int, digest: str, member: FolderMember) -> FolderMember:
