@@ -23,7 +23,8 @@ from typing import Any
 
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data.artifacts import publish
-from nbpipe.data.datastores import LocalStore
+from nbpipe.data.materializer import DistantStore
+from nbpipe.data.stores.worker_stores import stores_of
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import AttemptEnded, AttemptReport, AttemptStarted, Job, Outcome, ReuseVerdict, Status
@@ -69,7 +70,7 @@ class Instant:
 
     def submit(self, job: Job) -> None:
         """Publish the job's outputs; each contains the names of its step and its output."""
-        store, staging = LocalStore(Path(job.store)), Path(job.directory) / "staging"
+        store, staging = stores_of(job).store(job.output_store), Path(job.directory) / "staging"
         staging.mkdir(parents=True)
         artifacts = []
         for output in job.outputs:
@@ -78,7 +79,8 @@ class Instant:
             artifacts.append(publish(store, staged, name=output.name, format="json"))
         self._reports.expect(job.attempt)
         self._reports.put(AttemptStarted(job.attempt, time.time()))
-        outcome = Outcome(job.attempt, job.token, Status.SUCCEEDED, 0.01, "", tuple(artifacts))
+        stored = store.take_written() if isinstance(store, DistantStore) else ()
+        outcome = Outcome(job.attempt, job.token, Status.SUCCEEDED, 0.01, "", tuple(artifacts), stored=stored)
         self._reports.put(AttemptEnded(outcome))
 
     def wait(self, timeout: float) -> list[AttemptReport]:

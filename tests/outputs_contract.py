@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,23 @@ def published(outputs: RemoteArtifacts, staged: Path, **more: Any) -> Artifact:
     return publish(outputs, staged, name=staged.stem, format="dir" if staged.is_dir() else "file", **more)
 
 
+class Counted:
+    """A datastore that notes which objects are asked about one by one."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def find_many(self, keys: Iterable[str]) -> Any:
+        """Note the keys."""
+        listed = list(keys)
+        self.asked += listed
+        return self._store.find_many(listed)
+
+
 class OutputsContract:
     """What holds of outputs in a datastore; a subclass has a fixture ``store``."""
 
@@ -86,6 +104,23 @@ class OutputsContract:
         assert sorted(info.key.partition("/")[0] for info in new) == ["objects", "packs"]
         assert [info.size for info in new if info.key.startswith("packs/")] == [len(b"changed")]
         assert content_of(read_by(outputs_in(store, tmp_path / "there")).path(second)) == content
+
+    def test_many_outputs_are_found_by_one_listing(self, store, tmp_path):
+        here = outputs_in(store, tmp_path / "here")
+        outputs = []
+        for number in range(100):
+            (tmp_path / f"x{number}.bin").write_text(str(number))
+            outputs.append(published(here, tmp_path / f"x{number}.bin"))
+        known = {each.info.key: each for each in here.take_written()}
+        gone = next(key for key in known if key.endswith("/x7.bin"))
+        store.delete([gone])
+        counted = Counted(store)
+        there = outputs_in(counted, tmp_path / "there", known)  # type: ignore[arg-type]  # it is one
+        there.look_up(outputs)
+
+        assert counted.asked == [gone]
+        assert "no longer in its datastore" in str(there.find_damage(outputs[7], NoDigestCache()))
+        assert [there.find_damage(each, NoDigestCache()) for each in outputs if each is not outputs[7]] == [None] * 99
 
     def test_a_missing_output_is_noticed(self, store, tmp_path):
         (tmp_path / "x.bin").write_bytes(b"data")

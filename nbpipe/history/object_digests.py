@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import and_, delete, func, insert, select
 
 from nbpipe.history.database import Repository, chunks
 from nbpipe.history.schema import remembered_objects as table
@@ -43,6 +43,11 @@ class ObjectDigestRepository(Repository):
                     for row in rows
                 )
         return found
+
+    def count(self, store: str) -> int:
+        """Return how many objects of a store are remembered."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(func.count()).where(table.c.store == store)) or 0
 
     def remember_stored(self, objects: Sequence[StoredObject]) -> None:
         """Store the digests of objects that nbpipe wrote; one without an ETag could not be recognised."""

@@ -24,7 +24,7 @@ def artifact_store(
     configuration = datastores.configured[name]
     cache = ObjectCache(cache_folder(environ, layout.root))
     store = datastores.store(name)
-    return RemoteArtifacts(store, cache, configuration.address, _recall(digests))
+    return RemoteArtifacts(store, cache, configuration.address, _recall(digests), digests.count)
 
 
 def claim_default_store(layout: WorkspaceLayout, environ: Mapping[str, str]) -> None:

@@ -32,6 +32,9 @@ from nbpipe.model.datastores import ObjectInfo, StoredObject
 _AT_ONCE = 16
 # What a store has said about an object is believed for so long, in seconds: a plan asks about many at once, once.
 _FRESH = 30.0
+# A listing tells about a thousand objects in one request, of which at least so many must be of interest.
+_MANY = 100
+_WORTH_LISTING = 20
 _OWN = re.compile(r"objects/([0-9a-f]{2})/\1[0-9a-f]{62}/[^/]+|packs/([0-9a-f]{2})/\2[0-9a-f]{62}")
 _AGAIN = "Run the step that makes it again."
 
@@ -49,13 +52,15 @@ class RemoteArtifacts:
     """Outputs in a datastore at ``address``, and their copies in a cache.
 
     What a store says about an object (its size, its ETag) is compared with what it said when the bytes were last
-    written or read. An object of which it says something else is read and its digest is computed.
+    written or read. An object of which it says something else is read and its digest is computed. ``count`` returns
+    about how many objects of a datastore there are, given its address.
     """
 
     objects: ObjectStore
     cache: ObjectCache
     address: str
     recall: Recall = recall_nothing
+    count: Callable[[str], int] = lambda _address: 0
     _found: dict[str, tuple[float, ObjectInfo | None]] = field(default_factory=dict)
     _known: dict[str, StoredObject] = field(default_factory=dict)
     _written: list[StoredObject] = field(default_factory=list)
@@ -164,9 +169,19 @@ class RemoteArtifacts:
         now = time.monotonic()
         asked = [key for key in dict.fromkeys(keys) if self._found.get(key, (-_FRESH, None))[0] <= now - _FRESH]
         if asked:
-            found = self.objects.find_many(asked)
-            self._found.update((key, (now, info)) for key, info in zip(asked, found, strict=True))
+            found = self._find_all(asked)
+            self._found.update((key, (now, found.get(key))) for key in asked)
             self._known.update(self.recall(self.address, asked))
+
+    def _find_all(self, keys: Sequence[str]) -> dict[str, ObjectInfo]:
+        """Return what the store says about those objects that exist, by a listing if that takes fewer requests."""
+        listed: dict[str, ObjectInfo] = {}
+        if len(keys) >= _MANY and self.count(self.address) <= _WORTH_LISTING * len(keys):
+            listed = {info.key: info for info in self.objects.list(OBJECTS)}
+        # A listing may lack what was just written.
+        others = [key for key in keys if key not in listed]
+        found = zip(others, self.objects.find_many(others), strict=True)
+        return listed | {key: info for key, info in found if info is not None}
 
     def _note(self, info: ObjectInfo, digest: str) -> StoredObject:
         stored = self._known[info.key] = StoredObject(self.address, info, digest)
