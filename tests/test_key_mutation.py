@@ -20,7 +20,7 @@ from sample_pipelines import cells
 
 import nbpipe.planning.fingerprint
 from nbpipe.language.notebook_parser import parse_cells
-from nbpipe.model import KeyComponent, Status
+from nbpipe.model import ComponentKind, KeyComponent, Status
 from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, raw_key_of
 from nbpipe.resolve.resolved_request import PipelineRequest, resolve_request
 from nbpipe.run.submission import RunOptions
@@ -254,8 +254,8 @@ def kinds_of_components() -> set[str]:
     named = [
         call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("_component", "_code")
     ]
-    texts = [node.values[0] if isinstance(node, ast.JoinedStr) else node for node in named]
-    return {str(text.value).partition(":")[0] for text in texts if isinstance(text, ast.Constant)}
+    kinds = [node for argument in named for node in ast.walk(argument) if isinstance(node, ast.Attribute)]
+    return {ComponentKind[kind.attr].value for kind in kinds}
 
 
 def test_every_kind_of_component_has_a_row():
