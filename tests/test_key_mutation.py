@@ -254,8 +254,8 @@ def kinds_of_components() -> set[str]:
     named = [
         call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("_component", "_code")
     ]
-    kinds = [node for argument in named for node in ast.walk(argument) if isinstance(node, ast.Attribute)]
-    return {ComponentKind[kind.attr].value for kind in kinds}
+    attributes = [node for argument in named for node in ast.walk(argument) if isinstance(node, ast.Attribute)]
+    return {ComponentKind[node.attr].value for node in attributes if ast.unparse(node.value) == "ComponentKind"}
 
 
 def test_every_kind_of_component_has_a_row():
