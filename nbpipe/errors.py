@@ -15,6 +15,7 @@
     │   ├── FormatUnavailable        the library for an output's format is missing
     │   ├── EnvironmentUnavailable   the notebook's kernel is not available
     │   ├── DatastoreUnavailable     the library for a datastore, or a credential, is missing
+    │   ├── UnknownDataset           there is no such dataset, version or label
     │   ├── ObjectExists             an object in a datastore would be overwritten
     │   ├── WorkspaceUntrusted       the workspace is not this user's own, and was not accepted
     │   ├── NotSupportedYet          part of the language, but not implemented yet
@@ -25,7 +26,9 @@
     │   │   └── HistoryDamaged       the run store's file is damaged
     │   ├── StoreOutOfReach          a datastore cannot be read or written
     │   │   ├── ObjectMissing        an object is not in its datastore
-    │   │   └── ObjectChanged        an object in a datastore is no longer the one that was read
+    │   │   ├── ObjectChanged        an object in a datastore is no longer the one that was read
+    │   │   ├── DataGone             a file of a dataset's version does not exist any more
+    │   │   └── DataChanged          a file of a dataset's version is not what was registered
     │   └── ClusterOutOfReach        the compute target cannot be started or was lost
     └── StepFailed                   exit 1: raised in a notebook so that it stops
 
@@ -193,6 +196,12 @@ class DatastoreUnavailable(Refused):
     code = "datastore-unavailable"
 
 
+class UnknownDataset(Refused):
+    """A dataset, a version or a label that does not exist."""
+
+    code = "unknown-dataset"
+
+
 class ObjectExists(Refused):
     """An object in a datastore that would be overwritten."""
 
@@ -266,6 +275,18 @@ class ObjectChanged(StoreOutOfReach):
     """An object in a datastore that is no longer the one that was read."""
 
     code = "object-changed"
+
+
+class DataGone(StoreOutOfReach):
+    """A file of a dataset's version that does not exist any more."""
+
+    code = "data-gone"
+
+
+class DataChanged(StoreOutOfReach):
+    """A file of a dataset's version that is not what was registered."""
+
+    code = "data-changed"
 
 
 REPAIR = "Repair the workspace: nbpipe verify --repair"

@@ -41,7 +41,7 @@ def offered(text: str) -> list[str]:
         ("%%step new -o m:fi‸", ["fi", "figure", "file", "file."]),
         ("%%step new -o ‸\nmodel = 1\nother, x = 2, 3", ["", "model", "other", "x"]),
         ("%%step new -o model,‸\nmodel = 1\nother, x = 2, 3", ["", "other", "x"]),
-        ("%%step new -i df --re‸", ["--re", "--retries", "--reuse"]),
+        ("%%step new -i df --re‸", ["--re", "--retries", "--reuse", "--register"]),
         ("%%step new -i df --reuse ‸", ["", "auto", "never", "keep"]),
         ("%%step new -i df --param r‸", ["r", "rate"]),
         ("%%step new -p r‸", ["r", "rate"]),

@@ -33,6 +33,10 @@ class Materializer:
     def __init__(self, datastores: Mapping[str, Datastore]) -> None:
         self._datastores = dict(datastores)
 
+    def datastore(self, name: str) -> Datastore:
+        """Return the datastore of this name, to store an object in; raise KeyError if there is none."""
+        return self._datastores[name]
+
     def locate(self, reference: ObjectReference) -> Path:
         """Return the local path to read an object from, whether it exists or not.
 

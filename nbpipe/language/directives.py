@@ -10,6 +10,7 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, SourceLocation
 from nbpipe.language import option_values
+from nbpipe.language.dataset_items import registrations_in
 from nbpipe.language.declaration_items import identifier, inputs_in, name_hint, names_in, outputs_in, paths_in
 from nbpipe.language.ipython_syntax import without_magic
 from nbpipe.language.misspelled_steps import misspelled
@@ -21,10 +22,11 @@ SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "here", "finally")
 WORKING = (
     "in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when", "shows",
+    "register",
 )  # fmt: skip
 LATER = (
-    "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "register",
-    "download", "mount",
+    "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "download",
+    "mount",
 )  # fmt: skip
 KEYS = (*WORKING, *LATER)
 _DEFAULTS = ("retries", "timeout", "memory", "reuse", "envvar")
@@ -357,6 +359,7 @@ _LISTED: Mapping[str, Callable[[LocatedText], str]] = {
     "param": _item_name,
     "after": _item_name,
     "hash": option_values.text,
+    "register": lambda item: item.text.partition("=")[0].strip(),
 }
 
 
@@ -368,6 +371,7 @@ _EXAMPLE = {
     "timeout": "For example: --timeout 10m",
     "memory": "For example: --memory 2GiB",
     "shows": "For example: --shows true",
+    "register": "For example: --register features=prepared_features",
 }
 
 _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
@@ -382,6 +386,7 @@ _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
     "envvar": names_in,
     "when": option_values.text,
     "shows": option_values.truth,
+    "register": registrations_in,
 }
 
 

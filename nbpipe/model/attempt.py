@@ -50,6 +50,7 @@ class JobInput:
     """An input as the kernel receives it; values are loaded by ``format``.
 
     ``artifact`` is the stored output behind it, ``producer`` the step that made it; None and "" for the author's files.
+    ``dataset`` is the version of a dataset that it is, ``NAME@NUMBER``; empty for what is none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class JobInput:
     format: str | None = None
     artifact: Artifact | None = None
     producer: str = field(default="", compare=False)
+    dataset: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from nbpipe.model.content import Artifact, ObjectReference
 
@@ -15,6 +16,10 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 NAME_RULE = (
     "A name begins with a letter or `_`, goes on with letters, digits, `_`, `-` and `.`, and has at most 100 of them."
 )
+
+
+MANIFEST_SUFFIX = ".members"
+"""The name of a stored list of files ends like this, after the name that readers of the files see."""
 
 
 class DatasetKind(StrEnum):
@@ -156,6 +161,11 @@ class DatasetVersion:
         return f"{self.name}@{self.number}"
 
     @property
+    def basename(self) -> str:
+        """Return the name of the file or folder that readers see."""
+        return self.content.reference.basename.removesuffix(MANIFEST_SUFFIX)
+
+    @property
     def stored(self) -> Artifact:
         """Return what nbpipe stores of the version: its data, or of a referenced version the list of its files."""
         content, recipe = self.content, self.content.recipe
@@ -163,6 +173,22 @@ class DatasetVersion:
             return Artifact(self.name, "file", content.reference)
         format_ = recipe.format if recipe.kind is RecipeKind.VALUE else "dir" if recipe.is_folder else "file"
         return Artifact(self.name, format_, content.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedDataset:
+    """The version that an input is bound to; ``basename`` is the name that its readers see."""
+
+    version: DatasetVersion
+    basename: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFiles:
+    """The files of a version on this machine, by their paths in it; ``path`` is the file or folder that readers see."""
+
+    path: Path
+    files: tuple[tuple[str, Path], ...]
 
 
 @dataclass(frozen=True, slots=True)

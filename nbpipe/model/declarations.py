@@ -86,7 +86,8 @@ class Output:
 class StepOptions:
     """A step's keys beside ``in`` and ``out``.
 
-    ``shows``: what the step displays is an output. ``later`` are the keys that are set but not supported yet.
+    ``shows``: what the step displays is an output. ``register`` are outputs with the datasets that they become versions
+    of. ``later`` are the keys that are set but not supported yet.
     """
 
     params: tuple[str, ...] = ()
@@ -100,6 +101,7 @@ class StepOptions:
     envvar: tuple[str, ...] = ()
     when: str | None = None
     shows: bool = False
+    register: tuple[tuple[str, str], ...] = ()
     later: tuple[tuple[str, SourceLocation], ...] = ()
 
 

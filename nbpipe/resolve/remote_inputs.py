@@ -83,6 +83,10 @@ class RemoteInputs:
         paths = (folder,) if kind is PinnedKind.DIR else tuple(folder / path for path, _, _ in objects)
         return PinnedFiles(kind, tuple(map(str, paths)), digest, size, source.members)
 
+    def objects(self, text: str) -> tuple[tuple[str, ObjectInfo, str], ...]:
+        """Return the objects of a pinned input, with their paths in it and their digests."""
+        return self._pinned[text].objects
+
     def is_unchanged(self, text: str) -> bool:
         """Return whether the datastore says the same about a pinned input as when it was pinned."""
         source = self._pinned[text]

@@ -16,7 +16,8 @@ from nbpipe.data.atomic_file import write_file
 from nbpipe.data.regular_file import read_regular
 from nbpipe.history.sequences import is_plausible
 from nbpipe.history.store import History
-from nbpipe.model.datasets import DatasetVersion, is_name
+from nbpipe.model import ExecutionRecord
+from nbpipe.model.datasets import DatasetVersion, is_name, parse_reference
 from nbpipe.permissions import make_folder
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 
@@ -44,6 +45,16 @@ class ArchivedLabels:
 def keep_version(layout: WorkspaceLayout, version: DatasetVersion) -> None:
     """Write the record of a version; it is needed only if the history is lost."""
     _write(layout.datasets / version.name / f"{version.number}.json", ArchivedVersion(version))
+
+
+def keep_versions(layout: WorkspaceLayout, history: History, record: ExecutionRecord) -> None:
+    """Write the records of the versions that an execution's outputs are."""
+    if history.is_private:
+        return
+    for reference in dict.fromkeys(artifact.dataset for artifact in record.artifacts if artifact.dataset):
+        version = history.datasets.find(parse_reference(reference))
+        if version is not None:
+            keep_version(layout, version)
 
 
 def keep_labels(layout: WorkspaceLayout, history: History, name: str) -> None:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import NbpipeError, OutOfReach
+from nbpipe.history.attempts import in_datasets
 from nbpipe.history.claims import ClaimedByOther
 from nbpipe.history.runs import CancelRequests
 from nbpipe.history.store import History
 from nbpipe.model import (
+    Artifact,
     AttemptEnded,
     AttemptOutputWritten,
     AttemptRecord,
     AttemptReport,
     AttemptStarted,
+    ExecutionRecord,
     Failure,
     FailureKind,
     Outcome,
     Reason,
+    ResultOrigin,
     ReuseVerdict,
     RunRecord,
     Status,
 )
+from nbpipe.model.datasets import DatasetDraft
 from nbpipe.planning import instructions, stimuli
 from nbpipe.planning.plan import StepDecision
 from nbpipe.planning.run_state import RunState
@@ -35,6 +40,7 @@ from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
 from nbpipe.run.heartbeat import LEASE, Heartbeat
 from nbpipe.run.pending_changes import PendingChanges
 from nbpipe.run.process_identity import is_alive
+from nbpipe.run.registrations import origin_of, output_drafts, parents_of
 from nbpipe.run.request_queue import RequestQueue
 from nbpipe.run.run_extension import grow
 
@@ -278,7 +284,8 @@ class Driver:
             state, state.stands(Status.PREPARING if self._executor is None else Status.QUEUED, started=None)
         )
         self._save()
-        self.archive.keep_submitted(self.run, state, jobs.pinned(state.step), self.clock())
+        parents = parents_of(state, self._table)
+        self.archive.keep_submitted(self.run, state, jobs.pinned(state.step), parents, self.clock())
         if self._executor is None:
             self._executor = self.executors()
         self._executor.submit(job)
@@ -338,16 +345,41 @@ class Driver:
         # In the log, the events of the attempt come before its end.
         self._save()
         record = replace(state.ended(Status.SUCCEEDED, self.clock()), notebook=attempt.executed_notebook)
-        done = self.history.attempts.commit(attempt, record, offers=entries, claim=state.claim, now=self.clock())
+        drafts = self._drafts(state, outcome.artifacts)
+        done = self.history.attempts.commit(
+            attempt, record, offers=entries, claim=state.claim, now=self.clock(), registrations=drafts
+        )
         if not done:
             self._overtaken(state, outcome)
             return
         self._changes.is_log_longer = True
+        if drafts:
+            (record,) = self.history.executions.get([state.id])
+            self.archive.keep_versions(self.history, record)
         read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))
         self._files.add(record, read, outcome.written, self.clock())
         state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)
         self.archive.keep(self.run, state, entries, self.clock())
         self._feed(stimuli.ResultCommitted(state.id))
+
+    def _drafts(
+        self, state: ExecutionState, artifacts: Iterable[Artifact], result: ResultOrigin | None = None
+    ) -> dict[str, DatasetDraft]:
+        """Return what a step's outputs are to be registered as, by output; ``result`` is where reused ones are from."""
+        register = state.increment.planner.graph.steps[state.step].options.register
+        if not register:
+            return {}
+        return output_drafts(register, artifacts, origin_of(state, self._table, result, self.clock()))
+
+    def _registered(self, state: ExecutionState, record: ExecutionRecord) -> ExecutionRecord:
+        """Return the record of a reused result whose outputs name their versions, made now if there are none."""
+        drafts = self._drafts(state, record.artifacts, record.origin)
+        if not drafts:
+            return record
+        named = {output: str(self.history.datasets.register(draft)) for output, draft in drafts.items()}
+        record = in_datasets(record, named)
+        self.archive.keep_versions(self.history, record)
+        return record
 
     def _nondeterministic(self, state: ExecutionState, outcome: Outcome) -> tuple[str, ...]:
         """Return a note if the same key has produced different bytes before."""
@@ -371,7 +403,7 @@ class Driver:
         now = self.clock()
         verdict = state.decision.verdict if state.decision else None
         if status is Status.REUSED or (status is Status.SUCCEEDED and state.outcome is None):
-            record = state.reused(status, now)
+            record = self._registered(state, state.reused(status, now))
             self._files.add(record, paths_read(record.observed, state.increment.jobs.pinned(state.step)), (), now)
             state.offered = True
         elif status is Status.SUCCEEDED:

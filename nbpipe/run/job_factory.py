@@ -28,6 +28,7 @@ from nbpipe.model import (
     StepCode,
     StepOutput,
 )
+from nbpipe.model.datasets import DatasetKind, PinnedDataset
 from nbpipe.permissions import make_folder
 from nbpipe.planning.graph import fill_destination
 from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests, remote_texts
@@ -128,11 +129,13 @@ def inputs_of(
     resolved: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
 ) -> tuple[JobInput, ...]:
     """Return a step's inputs with their paths."""
-    feeds, files = resolved.graph.feeds[step], resolved.circumstances[step].files
+    feeds, pinned = resolved.graph.feeds[step], resolved.circumstances[step]
     return tuple(
         _from_artifact(item.name, feeds[item.name], upstream, materializer)
         if item.name in feeds
-        else _from_files(item, files[item.name])
+        else _from_dataset(item, pinned.datasets[item.name], resolved)
+        if item.name in pinned.datasets
+        else _from_files(item, pinned.files[item.name])
         for item in resolved.graph.steps[step].inputs
     )
 
@@ -164,6 +167,16 @@ def _from_artifact(
     if artifact.is_path:
         return JobInput(name, InputKind.PATH, (path,), artifact=artifact, producer=producer)
     return JobInput(name, InputKind.VALUE, (path,), artifact.format, artifact, producer)
+
+
+def _from_dataset(item: Input, pinned: PinnedDataset, resolved: ResolvedRequest) -> JobInput:
+    """Return an input that is a version of a dataset, as its recipe or the declared format says."""
+    version, recipe = pinned.version, pinned.version.content.recipe
+    path = str(resolved.datasets().stage(pinned).path)
+    artifact = version.stored if version.content.kind is DatasetKind.KEPT else None
+    format_ = item.format or recipe.format or None
+    kind = InputKind.PATH if format_ is None else InputKind.VALUE
+    return JobInput(item.name, kind, (path,), format_, artifact, dataset=str(version))
 
 
 def _from_files(item: Input, content: PinnedFiles) -> JobInput:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
@@ -14,6 +15,7 @@ from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import WorkspaceUntrusted
 from nbpipe.history.store import History
 from nbpipe.model import PipelineWarning
+from nbpipe.resolve.bound_datasets import DatasetInputs
 from nbpipe.resolve.resolved_request import RemoteInputs
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.resolve.workspace_trust import Objection, trust_hint, untrusted_words
@@ -22,6 +24,8 @@ from nbpipe.run.recovery import recover_runs
 
 # Loaded by its name: most notebooks have no inputs in datastores.
 _REMOTE = "nbpipe.resolve.remote_inputs:open_remote_inputs"
+_DATASET_INPUTS = "nbpipe.resolve.dataset_inputs:DatasetInputs"
+_DATASET_BYTES = "nbpipe.resolve.dataset_bytes:open_dataset_bytes"
 
 
 @dataclass(slots=True)
@@ -42,6 +46,19 @@ class WorkspaceContext:
     def remote_inputs(self, environ: Mapping[str, str]) -> Callable[[], RemoteInputs]:
         """Return a function that returns what pins inputs in datastores, made when it is first called."""
         return cache(lambda: load_entry_point(_REMOTE)(self.layout, self.history.object_digests, environ))
+
+    def dataset_inputs(self, environ: Mapping[str, str], pins: MutableMapping[str, int]) -> Callable[[], DatasetInputs]:
+        """Return a function that returns what binds inputs to versions of datasets, made when it is first called.
+
+        ``pins`` are the numbers of the versions that inputs were bound to before, by their texts; it is added to.
+        """
+        return cache(
+            lambda: load_entry_point(_DATASET_INPUTS)(self.history.datasets, self.dataset_bytes(environ), pins)
+        )
+
+    def dataset_bytes(self, environ: Mapping[str, str]) -> Any:
+        """Return what reads the versions of datasets."""
+        return load_entry_point(_DATASET_BYTES)(self.layout, self.materializer, self.digests, environ)
 
     def recover(self) -> None:
         """End the runs that dead processes have left behind."""

@@ -121,6 +121,10 @@ class Workspace:
         """Return whether the workspace was neither deleted nor replaced since it was opened."""
         return self.context.history.is_in_place()
 
+    def dataset_names(self) -> tuple[str, ...]:
+        """Return the names of all datasets, sorted."""
+        return tuple(self.context.history.datasets.names())
+
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
         return self.context.clock()

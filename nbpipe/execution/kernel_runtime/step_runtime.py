@@ -99,10 +99,12 @@ def _context(job: Mapping[str, Any]) -> step_api.RunContext:
     inputs = {item["name"]: [Path(path) for path in item["paths"]] for item in job["inputs"]}
     shown = {name: paths[0] if len(paths) == 1 else paths for name, paths in inputs.items()}
     experiment, parameters = job.get("experiment", ""), job.get("parameters", {})
+    datasets = {item["name"]: item["dataset"] for item in job["inputs"] if item.get("dataset")}
     run, step, attempt = (job.get(name, "") for name in ("run", "step", "attempt"))
     return step_api.RunContext(
-        active=True, run=run, experiment=experiment, step=step, attempt=attempt, inputs=shown, parameters=parameters
-    )
+        active=True, run=run, experiment=experiment, step=step, attempt=attempt, inputs=shown, parameters=parameters,
+        datasets=datasets,
+    )  # fmt: skip
 
 
 def load(name: str) -> Any:

@@ -1,0 +1,273 @@
+"""The datasets of a workspace: registered, listed, compared, traced, labelled and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from nbpipe.errors import BadUsage, NbpipeError
+from nbpipe.model.datasets import (
+    NAME_RULE,
+    DatasetDraft,
+    DatasetFiles,
+    DatasetKind,
+    DatasetMember,
+    DatasetOrigin,
+    DatasetRecipe,
+    DatasetReference,
+    DatasetVersion,
+    is_name,
+)
+from nbpipe.resolve.dataset_bytes import DatasetBytes
+from nbpipe.resolve.dataset_inputs import find_version, reference_in
+from nbpipe.run.dataset_archive import keep_labels, keep_version
+from nbpipe.run.process_identity import this_user
+from nbpipe.workspace.context import WorkspaceContext
+from nbpipe.workspace.dataset_sources import DatasetSource, find_source, kept_content, reference_content
+from nbpipe.workspace.workspace import Workspace
+
+COPY_LIMIT = 10**9
+"""Sources of more bytes are referenced unless a copy is asked for."""
+
+Transfer = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+class Keeping(Enum):
+    """Whether the bytes of a new version are copied; by size if that is not said."""
+
+    BY_SIZE = "by size"
+    COPY = "copy"
+    REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """A version with the content that was to be registered; not ``is_new`` if it was there before.
+
+    ``by_size``: its bytes are not copied because they are many.
+    """
+
+    version: DatasetVersion
+    is_new: bool
+    by_size: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetDetails:
+    """A version with its labels and its files."""
+
+    version: DatasetVersion
+    labels: tuple[str, ...]
+    members: tuple[DatasetMember, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetDifference:
+    """What a version has beside another one, and what is different: files with their sizes, and columns with types."""
+
+    first: DatasetVersion
+    second: DatasetVersion
+    added: tuple[DatasetMember, ...] = ()
+    removed: tuple[DatasetMember, ...] = ()
+    changed: tuple[tuple[DatasetMember, DatasetMember], ...] = ()
+    columns: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[tuple[str, DatasetMember | None, DatasetMember | None]]:
+        """Return the files that differ by path: as they were and as they are, None where there is none."""
+        found: list[tuple[str, DatasetMember | None, DatasetMember | None]] = []
+        found += [(member.path, None, member) for member in self.added]
+        found += [(member.path, member, None) for member in self.removed]
+        return sorted([*found, *((now.path, was, now) for was, now in self.changed)], key=lambda each: each[0])
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetLineage:
+    """What a version was made from and by, and what was made from it.
+
+    ``run`` is the number of the run that made it, None if no run did or it is not recorded any more. ``children`` are
+    versions of datasets, ``readers`` steps with the numbers of the runs in which they read it.
+    """
+
+    version: DatasetVersion
+    run: int | None
+    children: tuple[str, ...]
+    readers: tuple[tuple[int, str], ...]
+
+
+def _no_transfer(_what: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda _count: None)
+
+
+@dataclass(slots=True)
+class Datasets:
+    """The datasets of one workspace."""
+
+    context: WorkspaceContext
+
+    @property
+    def bytes(self) -> DatasetBytes:
+        """Return what reads the versions."""
+        found: DatasetBytes = self.context.dataset_bytes(self.context.environ)
+        return found
+
+    def newest(self) -> list[tuple[DatasetVersion, tuple[str, ...]]]:
+        """Return the newest version of each dataset with the labels of the dataset, each as ``LABEL=NUMBER``."""
+        labels = self.context.history.datasets.labels()
+        return [
+            (version, tuple(f"{label}={number}" for label, number in labels.get(version.name, {}).items()))
+            for version in self.context.history.datasets.newest()
+        ]
+
+    def find(self, text: str) -> DatasetVersion:
+        """Return the version that ``NAME[@VERSION]`` names; raise UnknownDataset if there is none."""
+        return self.find_reference(reference_in(text))
+
+    def find_reference(self, reference: DatasetReference) -> DatasetVersion:
+        """Return a version; raise UnknownDataset if there is none."""
+        return find_version(self.context.history.datasets, reference)
+
+    def details(self, text: str) -> DatasetDetails:
+        """Return a version with its labels and files; raise DataGone or DataChanged if the list of these is lost."""
+        version = self.find(text)
+        labels = self.context.history.datasets.labels(version.name).get(version.name, {})
+        mine = tuple(label for label, number in labels.items() if number == version.number)
+        return DatasetDetails(version, mine, self.bytes.members(version))
+
+    def register(
+        self,
+        name: str,
+        source: str,
+        base: Path,
+        keeping: Keeping = Keeping.BY_SIZE,
+        *,
+        transfer: Transfer = _no_transfer,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> RegisteredVersion:
+        """Register the files of a source, relative to ``base``; the same bytes are the same version again."""
+        require_name(name)
+        found = find_source(self.context, source, base)
+        return self.register_files(
+            name, found, found.recipe, keeping, transfer=transfer, description=description, tags=tags
+        )
+
+    def register_files(
+        self,
+        name: str,
+        source: DatasetSource,
+        recipe: DatasetRecipe,
+        keeping: Keeping = Keeping.BY_SIZE,
+        *,
+        transfer: Transfer = _no_transfer,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> RegisteredVersion:
+        """Register files as what a recipe says."""
+        require_name(name)
+        _require_text(description, tags or {})
+        by_size = keeping is Keeping.BY_SIZE and source.bytes > COPY_LIMIT
+        content = reference_content(self.context, source, recipe)
+        origin = DatasetOrigin(self.context.clock(), this_user(), description=description, tags=tags or {})
+        if keeping is not Keeping.REFERENCE and not by_size:
+            files = self.bytes.local(DatasetVersion(name, 0, content, origin))
+            with transfer(f"copying {source.name}", source.bytes) as progress:
+                content = kept_content(self.context, source, recipe, files, progress)
+        return self.register_draft(DatasetDraft(name, content, origin), by_size=by_size)
+
+    def register_draft(self, draft: DatasetDraft, *, by_size: bool = False) -> RegisteredVersion:
+        """Register what is stored already."""
+        before = {version.number for version in self.context.history.datasets.versions(draft.name)}
+        version = self.context.history.datasets.register(draft)
+        if version.content.kind is DatasetKind.REFERENCED and draft.content.kind is DatasetKind.KEPT:
+            version = self.context.history.datasets.keep(version, draft.content.reference)
+        keep_version(self.context.layout, version)
+        is_new = version.number not in before
+        return RegisteredVersion(version, is_new, by_size and version.content.kind is DatasetKind.REFERENCED)
+
+    def difference(self, first: str, second: str) -> DatasetDifference:
+        """Return what the second version has that the first has not, and the reverse."""
+        old, new = self.find(first), self.find(second)
+        before = {member.path: member for member in self.bytes.members(old)}
+        after = {member.path: member for member in self.bytes.members(new)}
+        both = [path for path in after if path in before]
+        changed = tuple((before[path], after[path]) for path in both if before[path].digest != after[path].digest)
+        return DatasetDifference(
+            old, new, tuple(after[path] for path in after if path not in before),
+            tuple(before[path] for path in before if path not in after), changed, _changed_columns(old, new),
+        )  # fmt: skip
+
+    def lineage(self, text: str) -> DatasetLineage:
+        """Return what a version was made from and by, and what was made from it."""
+        version, history = self.find(text), self.context.history
+        number = history.runs.numbers([version.origin.run]).get(version.origin.run) if version.origin.run else None
+        children = tuple(str(other) for other in history.datasets.versions() if str(version) in other.origin.parents)
+        return DatasetLineage(version, number, children, tuple(history.datasets.readers(version)))
+
+    def label(self, text: str, label: str) -> DatasetVersion:
+        """Give a version a label, which no other version of the dataset has from then on."""
+        version = self.find(text)
+        if not is_name(label):
+            raise BadUsage(f"`{label}` is not a label", NAME_RULE)
+        self.context.history.datasets.label(version.name, version.number, label)
+        keep_labels(self.context.layout, self.context.history, version.name)
+        return version
+
+    def keep(self, text: str, transfer: Transfer = _no_transfer) -> DatasetVersion:
+        """Store copies of a referenced version's bytes, and return the kept version, under the same number.
+
+        Raise DataGone or DataChanged if the bytes are no longer what was registered.
+        """
+        version = self.find(text)
+        if version.content.kind is DatasetKind.KEPT:
+            return version
+        recipe = version.content.recipe
+        source = DatasetSource(version.basename, recipe.is_folder, self.bytes.members(version))
+        files = self.bytes.local(version)
+        with transfer(f"copying {version}", version.content.bytes) as progress:
+            content = kept_content(self.context, source, recipe, files, progress)
+        kept = self.context.history.datasets.keep(version, content.reference)
+        keep_version(self.context.layout, kept)
+        return kept
+
+    def local(self, version: DatasetVersion) -> DatasetFiles:
+        """Return a version's files on this machine; raise DataGone or DataChanged if they cannot be had."""
+        return self.bytes.local(version)
+
+
+def dataset_names_near(folder: Path) -> tuple[str, ...]:
+    """Return the names of the datasets of the workspace for a folder; none if it cannot be read."""
+    try:
+        with Workspace.read(folder) as workspace:
+            return workspace.dataset_names()
+    except NbpipeError:
+        return ()
+
+
+def require_name(name: str) -> None:
+    """Raise BadUsage if a text cannot be the name of a dataset."""
+    if is_name(name):
+        return
+    bare = name.partition("@")[0]
+    hint = "The number of a version is given to it: leave it out." if bare != name and is_name(bare) else NAME_RULE
+    raise BadUsage(f"`{name}` is not the name of a dataset", hint)
+
+
+def _require_text(description: str, tags: Mapping[str, str]) -> None:
+    try:
+        "".join([description, *tags, *tags.values()]).encode()
+    except UnicodeEncodeError:
+        raise BadUsage("the description or a tag has characters that cannot be stored", "Write them as text.") from None
+
+
+def _changed_columns(old: DatasetVersion, new: DatasetVersion) -> dict[str, tuple[str | None, str | None]]:
+    """Return the columns whose types differ: None is that of a column that is not there."""
+    if old.content.columns is None or new.content.columns is None:
+        return {}
+    before = {column.name: column.type for column in old.content.columns}
+    after = {column.name: column.type for column in new.content.columns}
+    names = dict.fromkeys([*before, *after])
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
