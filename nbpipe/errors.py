@@ -15,6 +15,7 @@
     │   ├── FormatUnavailable        the library for an output's format is missing
     │   ├── EnvironmentUnavailable   the notebook's kernel is not available
     │   ├── DatastoreUnavailable     the library for a datastore, or a credential, is missing
+    │   ├── BadData                  files that cannot be read as the table that they are said to be
     │   ├── UnknownDataset           there is no such dataset, version or label
     │   ├── ObjectExists             an object in a datastore would be overwritten
     │   ├── WorkspaceUntrusted       the workspace is not this user's own, and was not accepted
@@ -194,6 +195,12 @@ class DatastoreUnavailable(Refused):
     """A datastore that cannot be opened here: a library or a credential is missing."""
 
     code = "datastore-unavailable"
+
+
+class BadData(Refused):
+    """Files that cannot be read as the table that they are said to be."""
+
+    code = "bad-data"
 
 
 class UnknownDataset(Refused):

@@ -174,7 +174,8 @@ def version_to_row(version: DatasetVersion) -> dict[str, Any]:
         "name": version.name, "number": version.number, "kind": content.kind.value, "digest": content.digest,
         "bytes": content.bytes, "recipe": encode_sparse(content.recipe), "store": reference.store,
         "object": reference.digest, "basename": reference.basename, "object_bytes": reference.bytes,
-        "columns": _columns_to_json(content.columns), "rows": content.rows, "created": origin.created,
+        "columns": _columns_to_json(content.columns), "rows": content.rows,
+        "arrow_schema": content.schema, "created": origin.created,
         "owner": origin.owner, "run": origin.run, "step": origin.step, "output": origin.output,
         "parents": to_json(origin.parents), "description": origin.description, "tags": to_json(dict(origin.tags)),
     }  # fmt: skip
@@ -187,8 +188,9 @@ def version_from(row: Row[Any]) -> DatasetVersion:
     columns = None if row.columns is None else tuple(decode(row.columns, tuple[Column, ...]))
     reference = ObjectReference(row.store, row.object, row.basename, row.object_bytes)
     content = DatasetContent(
-        DatasetKind(row.kind), row.digest, row.bytes, decode(row.recipe, DatasetRecipe), reference, columns, row.rows
-    )
+        DatasetKind(row.kind), row.digest, row.bytes, decode(row.recipe, DatasetRecipe), reference, columns, row.rows,
+        row.arrow_schema,
+    )  # fmt: skip
     origin = DatasetOrigin(
         row.created, row.owner, row.run, row.step, row.output, decode(row.parents, tuple[str, ...]), row.description,
         decode(row.tags, dict[str, str]),

@@ -288,6 +288,7 @@ dataset_versions = Table(
     _number("object_bytes"),
     _text_or_none("columns"),
     _number_or_none("rows"),
+    _text("arrow_schema"),
     _text_or_none("profile"),
     _time("created"),
     _text("owner"),

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from nbpipe.model.content import Artifact
+from nbpipe.model.datasets import DatasetRecipe
 from nbpipe.model.declarations import FrozenModule
 from nbpipe.model.status import Status
 from nbpipe.model.verdicts import Observation
@@ -46,11 +47,21 @@ class FailureKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TableInput:
+    """How files are read as one table: the recipe, the Arrow schema as text, and the paths of the files in it."""
+
+    recipe: DatasetRecipe
+    schema: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobInput:
     """An input as the kernel receives it; values are loaded by ``format``.
 
     ``artifact`` is the stored output behind it, ``producer`` the step that made it; None and "" for the author's files.
-    ``dataset`` is the version of a dataset that it is, ``NAME@NUMBER``; empty for what is none.
+    ``dataset`` is the version of a dataset that it is, ``NAME@NUMBER``; empty for what is none. ``table`` says how
+    files are read together, instead of a format.
     """
 
     name: str
@@ -60,6 +71,7 @@ class JobInput:
     artifact: Artifact | None = None
     producer: str = field(default="", compare=False)
     dataset: str = ""
+    table: TableInput | None = None
 
 
 @dataclass(frozen=True, slots=True)

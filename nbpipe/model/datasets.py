@@ -41,6 +41,8 @@ class RecipeKind(StrEnum):
     DELIMITED = "delimited"
     PARQUET = "parquet"
     JSON_LINES = "json-lines"
+    ARROW = "arrow"
+    """a table that nbpipe has stored: of an edited dataset, or of a query"""
 
 
 class OnError(StrEnum):
@@ -81,7 +83,7 @@ class DatasetRecipe:
     @property
     def is_table(self) -> bool:
         """Return whether files are read as one table."""
-        return self.kind in (RecipeKind.DELIMITED, RecipeKind.PARQUET, RecipeKind.JSON_LINES)
+        return self.kind not in (RecipeKind.FILE, RecipeKind.FOLDER, RecipeKind.VALUE)
 
     @property
     def is_folder(self) -> bool:
@@ -109,7 +111,7 @@ class DatasetContent:
     """The content of a version: ``digest`` and ``bytes`` are those of its files, wherever they are.
 
     ``reference`` names the stored data of a kept version, and the list of the files of a referenced one. ``columns``
-    and ``rows`` are those of a table; None if they are unknown.
+    and ``rows`` are those of a table; None if they are unknown. ``schema`` is the Arrow schema of all files, as text.
     """
 
     kind: DatasetKind
@@ -119,6 +121,7 @@ class DatasetContent:
     reference: ObjectReference
     columns: tuple[Column, ...] | None = None
     rows: int | None = None
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)

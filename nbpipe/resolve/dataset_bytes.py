@@ -63,12 +63,16 @@ class DatasetBytes:
         """
         if version.content.kind is DatasetKind.KEPT:
             return self._kept(version)
+        return self.fetched(version, self.members(version))
+
+    def fetched(self, version: DatasetVersion, members: Sequence[DatasetMember]) -> DatasetFiles:
+        """Return referenced files on this machine; ``version`` says what they are to be."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            paths = list(pool.map(lambda member: self._fetched(version, member), self.members(version)))
-        files = tuple(zip((member.path for member in self.members(version)), paths, strict=True))
+            paths = list(pool.map(lambda member: self._fetched(version, member), members))
+        files = tuple(zip((member.path for member in members), paths, strict=True))
         if not version.content.recipe.is_folder:
             return DatasetFiles(files[0][1], files)
-        return DatasetFiles(self._folder(version, files), files)
+        return DatasetFiles(self._folder(version, members, files), files)
 
     def _listed(self, version: DatasetVersion) -> tuple[DatasetMember, ...]:
         if version.content.kind is DatasetKind.REFERENCED:
@@ -154,12 +158,13 @@ class DatasetBytes:
         finally:
             draft.unlink(missing_ok=True)
 
-    def _folder(self, version: DatasetVersion, files: Sequence[tuple[str, Path]]) -> Path:
+    def _folder(
+        self, version: DatasetVersion, members: Sequence[DatasetMember], files: Sequence[tuple[str, Path]]
+    ) -> Path:
         """Return a folder with exactly these files: their own, or one that is made of copies."""
         root = Path(str(files[0][1]).removesuffix(f"/{files[0][0]}"))
         if all(path == root / relative for relative, path in files) and _has_only(root, len(files)):
             return root
-        members = self.members(version)
         for member, (_, path) in zip(members, files, strict=True):
             if not self._is_cached(member):
                 self._copy(version, member, path)

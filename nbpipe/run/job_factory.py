@@ -28,6 +28,7 @@ from nbpipe.model import (
     StepCode,
     StepOutput,
 )
+from nbpipe.model.attempt import TableInput
 from nbpipe.model.datasets import DatasetKind, PinnedDataset
 from nbpipe.permissions import make_folder
 from nbpipe.planning.graph import fill_destination
@@ -172,7 +173,12 @@ def _from_artifact(
 def _from_dataset(item: Input, pinned: PinnedDataset, resolved: ResolvedRequest) -> JobInput:
     """Return an input that is a version of a dataset, as its recipe or the declared format says."""
     version, recipe = pinned.version, pinned.version.content.recipe
-    path = str(resolved.datasets().stage(pinned).path)
+    files = resolved.datasets().stage(pinned)
+    if recipe.is_table:
+        table = TableInput(recipe, version.content.schema, tuple(name for name, _ in files.files))
+        paths = tuple(str(path) for _, path in files.files)
+        return JobInput(item.name, InputKind.VALUE, paths, dataset=str(version), table=table)
+    path = str(files.path)
     artifact = version.stored if version.content.kind is DatasetKind.KEPT else None
     format_ = item.format or recipe.format or None
     kind = InputKind.PATH if format_ is None else InputKind.VALUE

@@ -7,15 +7,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from nbpipe.data.artifacts import publish
 from nbpipe.data.dataset_manifest import content_of_members, write_manifest
+from nbpipe.data.dataset_tables import schema_to_text, write_table
 from nbpipe.data.datastores import DEFAULT_STORE
 from nbpipe.data.file_pinning import glob_root, pin_files
 from nbpipe.errors import DataChanged, FileMissing, StoreOutOfReach
 from nbpipe.model import ObjectReference, PinnedKind
-from nbpipe.model.datasets import DatasetContent, DatasetFiles, DatasetKind, DatasetMember, DatasetRecipe, RecipeKind
+from nbpipe.model.datasets import (
+    Column,
+    DatasetContent,
+    DatasetFiles,
+    DatasetKind,
+    DatasetMember,
+    DatasetRecipe,
+    RecipeKind,
+)
 from nbpipe.permissions import make_folder
 from nbpipe.resolve.store_path import SCHEME, StorePath, parse_store_path
 from nbpipe.workspace.context import WorkspaceContext
@@ -114,6 +124,20 @@ def kept_content(
     if reference.digest != digest:
         raise DataChanged(f"files of `{source.name}` changed while they were copied", "Try again later.")
     return DatasetContent(DatasetKind.KEPT, digest, source.bytes, recipe, reference)
+
+
+def table_content(context: WorkspaceContext, name: str, table: Any) -> DatasetContent:
+    """Store an Arrow table, and return the content of a version that it is."""
+    with _draft_folder(context) as folder:
+        staged = folder / name
+        make_folder(staged)
+        write_table(table, staged / "part-0.arrow")
+        reference = _published(context, staged, "dir")
+    columns = tuple(Column(field.name, str(field.type)) for field in table.schema)
+    return DatasetContent(
+        DatasetKind.KEPT, reference.digest, reference.bytes, DatasetRecipe(RecipeKind.ARROW), reference, columns,
+        table.num_rows, schema_to_text(table.schema),
+    )  # fmt: skip
 
 
 def _copy(files: DatasetFiles, staged: Path, progress: Callable[[int], None], *, is_folder: bool) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
+from nbpipe.data.dataset_manifest import content_of_members
 from nbpipe.errors import BadUsage, NbpipeError
+from nbpipe.language.source_text import nearest
+from nbpipe.model import ObjectReference
 from nbpipe.model.datasets import (
     NAME_RULE,
+    Column,
+    DatasetContent,
     DatasetDraft,
     DatasetFiles,
     DatasetKind,
@@ -19,6 +26,7 @@ from nbpipe.model.datasets import (
     DatasetRecipe,
     DatasetReference,
     DatasetVersion,
+    OnError,
     is_name,
 )
 from nbpipe.resolve.dataset_bytes import DatasetBytes
@@ -26,7 +34,13 @@ from nbpipe.resolve.dataset_inputs import find_version, reference_in
 from nbpipe.run.dataset_archive import keep_labels, keep_version
 from nbpipe.run.process_identity import this_user
 from nbpipe.workspace.context import WorkspaceContext
-from nbpipe.workspace.dataset_sources import DatasetSource, find_source, kept_content, reference_content
+from nbpipe.workspace.dataset_sources import (
+    DatasetSource,
+    find_source,
+    kept_content,
+    reference_content,
+    table_content,
+)
 from nbpipe.workspace.workspace import Workspace
 
 COPY_LIMIT = 10**9
@@ -47,12 +61,23 @@ class Keeping(Enum):
 class RegisteredVersion:
     """A version with the content that was to be registered; not ``is_new`` if it was there before.
 
-    ``by_size``: its bytes are not copied because they are many.
+    ``by_size``: its bytes are not copied because they are many. ``skipped`` counts rows that do not fit its table.
     """
 
     version: DatasetVersion
     is_new: bool
     by_size: bool = False
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """What the files of a table are together: columns, rows, Arrow schema, and the rows that do not fit."""
+
+    columns: tuple[Column, ...]
+    rows: int
+    schema: str
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,21 +190,62 @@ class Datasets:
         transfer: Transfer = _no_transfer,
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        facts: TableFacts | None = None,
     ) -> RegisteredVersion:
-        """Register files as what a recipe says."""
+        """Register files as what a recipe says; ``facts`` are those of a table."""
         require_name(name)
         _require_text(description, tags or {})
         by_size = keeping is Keeping.BY_SIZE and source.bytes > COPY_LIMIT
-        content = reference_content(self.context, source, recipe)
-        origin = DatasetOrigin(self.context.clock(), this_user(), description=description, tags=tags or {})
-        if keeping is not Keeping.REFERENCE and not by_size:
-            files = self.bytes.local(DatasetVersion(name, 0, content, origin))
+        if keeping is Keeping.REFERENCE or by_size:
+            content = reference_content(self.context, source, recipe)
+        else:
+            files = self.found(source, recipe)
             with transfer(f"copying {source.name}", source.bytes) as progress:
                 content = kept_content(self.context, source, recipe, files, progress)
-        return self.register_draft(DatasetDraft(name, content, origin), by_size=by_size)
+        if facts is not None:
+            content = replace(content, columns=facts.columns, rows=facts.rows, schema=facts.schema)
+        draft = DatasetDraft(name, content, self._origin((), description, tags))
+        done = self._registered(draft, by_size=by_size)
+        return done if facts is None else replace(done, skipped=facts.skipped)
 
-    def register_draft(self, draft: DatasetDraft, *, by_size: bool = False) -> RegisteredVersion:
-        """Register what is stored already."""
+    def register_table(
+        self,
+        name: str,
+        table: Any,
+        parents: tuple[str, ...] = (),
+        *,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> RegisteredVersion:
+        """Register an Arrow table, stored as such; ``parents`` are the versions that it was made from."""
+        require_name(name)
+        _require_text(description, tags or {})
+        content = table_content(self.context, name, table)
+        return self._registered(DatasetDraft(name, content, self._origin(parents, description, tags)))
+
+    def register_again(
+        self, name: str, version: DatasetVersion, *, description: str = "", tags: Mapping[str, str] | None = None
+    ) -> RegisteredVersion:
+        """Register the content of a version, as another dataset or its own."""
+        require_name(name)
+        _require_text(description, tags or {})
+        origin = self._origin((str(version),), description, tags)
+        return self._registered(DatasetDraft(name, version.content, origin))
+
+    def found(self, source: DatasetSource, recipe: DatasetRecipe) -> DatasetFiles:
+        """Return files that are not registered on this machine; raise DataGone or DataChanged if they have changed."""
+        digest = content_of_members(source.members, folder=recipe.is_folder)
+        stand_in = ObjectReference("", digest, source.name, source.bytes)
+        content = DatasetContent(DatasetKind.REFERENCED, digest, source.bytes, recipe, stand_in)
+        unnumbered = DatasetVersion(source.name, 0, content, self._origin((), "", None))
+        return self.bytes.fetched(unnumbered, source.members)
+
+    def _origin(self, parents: tuple[str, ...], description: str, tags: Mapping[str, str] | None) -> DatasetOrigin:
+        return DatasetOrigin(
+            self.context.clock(), this_user(), parents=parents, description=description, tags=tags or {}
+        )
+
+    def _registered(self, draft: DatasetDraft, *, by_size: bool = False) -> RegisteredVersion:
         before = {version.number for version in self.context.history.datasets.versions(draft.name)}
         version = self.context.history.datasets.register(draft)
         if version.content.kind is DatasetKind.REFERENCED and draft.content.kind is DatasetKind.KEPT:
@@ -254,6 +320,19 @@ def require_name(name: str) -> None:
     bare = name.partition("@")[0]
     hint = "The number of a version is given to it: leave it out." if bare != name and is_name(bare) else NAME_RULE
     raise BadUsage(f"`{name}` is not the name of a dataset", hint)
+
+
+def require_options(delimiter: str, encoding: str, on_error: str) -> None:
+    """Raise BadUsage for a delimiter, an encoding or a way to treat errors that there is not."""
+    if len(delimiter) != 1:
+        raise BadUsage(f"{delimiter!r} is not a delimiter", "It is one character, for example ';'.")
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise BadUsage(f"there is no encoding `{encoding}`", "For example: utf-8, latin-1, utf-16") from None
+    choices = [choice.value for choice in OnError]
+    if on_error not in choices:
+        raise BadUsage(f"`on_error` is {on_error!r}", nearest(on_error, choices) or f"It is {' or '.join(choices)}.")
 
 
 def _require_text(description: str, tags: Mapping[str, str]) -> None:
