@@ -17,10 +17,12 @@ from nbpipe.history.store import History
 from nbpipe.model import ObjectReference, Status
 from nbpipe.model.datasets import (
     Column,
+    ColumnProfile,
     DatasetKind,
     DatasetRecipe,
     DatasetReference,
     RecipeKind,
+    TableProfile,
     parse_reference,
 )
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
@@ -145,17 +147,19 @@ def test_a_pinned_version_is_kept_under_its_number(history):
 
 def test_what_is_known_of_a_table_can_be_added(history):
     version = history.datasets.register(draft())
-    history.datasets.describe(version, (Column("a", "int64"),), 3, '{"rows":3}')
+    profile = TableProfile(3, 3, (ColumnProfile("a", "int64", 0, 1, 2, (1.0,), 2, ((1, 2),)),))
+    history.datasets.describe(version, profile)
 
     found = history.datasets.find(DatasetReference("labels"))
     assert (found.content.columns, found.content.rows) == ((Column("a", "int64"),), 3)
-    assert history.datasets.profile(found) == '{"rows":3}'
+    assert history.datasets.profile(found) == profile
 
 
 HOSTILE = [
     ("dataset_versions", "number = 0"), ("dataset_versions", "name = '../../x'"), ("dataset_versions", "kind = 'lost'"),
     ("dataset_versions", "recipe = '{}'"), ("dataset_versions", "tags = '[1]'"), ("dataset_versions", "parents = '{'"),
     ("dataset_versions", "columns = '3'"), ("dataset_versions", "created = 'x'"), ("dataset_versions", "bytes = -1"),
+    ("dataset_versions", "profile = '[]'"),
     ("dataset_labels", "label = 'a/b'"), ("dataset_labels", "number = 7"), ("dataset_labels", "name = 'x y'"),
 ]  # fmt: skip
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from command_in_process import said
 from front_end_kernel import Kernel
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nbpipe import Dataset, Workspace
+from nbpipe.codec import decode, encode_sparse
 from nbpipe.data.dataset_edits import SampleRows, edited
+from nbpipe.data.dataset_profiles import profile_of
 from nbpipe.errors import BadData, BadUsage, DataChanged, FileMissing, UnknownDataset
+from nbpipe.model.datasets import TableProfile
 
 
 @pytest.fixture
@@ -244,6 +249,51 @@ def test_files_that_change_after_they_were_found_are_refused(project):
 def test_a_workspace_opens_beside_the_current_folder(project):
     with Workspace.open() as workspace:
         assert workspace.layout.base == project
+
+
+def test_a_profile_tells_what_columns_are_like(project):
+    write(project, "x.csv", "n,t,empty\n1,a,\n2,b,\n3,b,\n,b,\n")
+    profile = Dataset.from_delimited_files("./x.csv").profile()
+
+    number, text, empty = profile.columns
+    assert (profile.rows, profile.sampled) == (4, 4)
+    assert (number.nulls, number.lowest, number.highest, number.distinct) == (1, 1, 3, 3)
+    assert number.quantiles[1] == 2
+    assert text.frequent == (("b", 3),)
+    assert (empty.nulls, empty.lowest, empty.distinct) == (0, "", 1)
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(allow_nan=True), st.just(1.0)), max_size=30))
+def test_a_profile_holds_for_any_numbers(values):
+    table = pa.table({"a": pa.array(values, pa.float64()), "b": pa.array([[1]] * len(values)),
+                      "d": pa.array([str(value) for value in values]).dictionary_encode()})  # fmt: skip
+    profile = profile_of([("x", table)], len(values))
+
+    assert decode(encode_sparse(profile), TableProfile) == profile
+    assert profile.columns[0].nulls == values.count(None)
+
+
+def test_of_very_many_rows_some_are_looked_at():
+    table = pa.table({"a": list(range(20_000))})
+    profile = profile_of([("x", table)], 20_000, limit=1_000)
+
+    assert profile.rows == 20_000
+    assert 800 < profile.sampled < 1_200
+
+
+def test_a_shown_table_has_its_profile_and_what_changed(project):
+    Dataset.from_delimited_files(RAW).register("sales")
+    write(project, "raw/2026-01-03/c.csv", "id,amount\n4,1\n")
+    Dataset.from_delimited_files(RAW).register("sales")
+    code, text = said("datasets", "show", "sales")
+
+    assert code == 0, text
+    assert "4 rows" in text
+    assert "column id: int64, 1 … 4" in text
+    assert "added 2026-01-03/c.csv" in " ".join(text.split())
+    assert "rows: 3 → 4" in text
+    (line,) = said("datasets", "show", "sales@1", "--json")[1].splitlines()
+    assert json.loads(line)["profile"]["columns"][0]["max"] == 3
 
 
 @pytest.mark.kernel

@@ -28,11 +28,20 @@ def render_version(caller: ShellCaller, response: DatasetResponse) -> int:
     details, screen = response.details, caller.screen
     if screen.as_json:
         members = [tables.member_object(member) for member in details.members]
-        screen.json({**tables.version_object(details.version, details.labels), "files": members})
+        profile = None if details.profile is None else tables.profile_object(details.profile)
+        described = {**tables.version_object(details.version, details.labels), "files": members, "profile": profile}
+        screen.json(described)
     else:
+        before = details.earlier
+        changes = [] if before is None else tables.difference_lines(
+            before.first, before.second, before.files, before.columns, screen.columns
+        )  # fmt: skip
         screen.lines(
-            tables.version_lines(details.version, details.labels, details.members, screen.columns, response.now)
-        )
+            tables.version_lines(
+                details.version, details.labels, details.members, screen.columns, response.now,
+                profile=details.profile, changes=changes,
+            )
+        )  # fmt: skip
     return 0
 
 

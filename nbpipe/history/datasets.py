@@ -26,6 +26,7 @@ from nbpipe.model.datasets import (
     DatasetRecipe,
     DatasetReference,
     DatasetVersion,
+    TableProfile,
     is_name,
 )
 
@@ -104,20 +105,19 @@ class DatasetRepository(Repository):
             connection.execute(_this(version).values(changed))
         return kept
 
-    def describe(
-        self, version: DatasetVersion, columns: Sequence[Column] | None, rows: int | None, profile: str
-    ) -> None:
-        """Record the columns, the number of rows and the profile of a version, as JSON text."""
-        values = {"columns": _columns_to_json(columns), "rows": rows, "profile": profile}
+    def describe(self, version: DatasetVersion, profile: TableProfile) -> None:
+        """Record the profile of a version, and with it its columns and the number of its rows."""
+        columns = tuple(Column(column.name, column.type) for column in profile.columns)
+        values = {"columns": _columns_to_json(columns), "rows": profile.rows, "profile": encode_sparse(profile)}
         with self._database.writing() as connection:
             connection.execute(_this(version).values(values))
 
-    def profile(self, version: DatasetVersion) -> str | None:
-        """Return the profile of a version as JSON text; None if it has not been made."""
+    def profile(self, version: DatasetVersion) -> TableProfile | None:
+        """Return the profile of a version; None if it has not been made."""
         theirs = (versions.c.name == version.name) & (versions.c.number == version.number)
         with self._database.reading() as connection:
-            profile: str | None = connection.scalar(select(versions.c.profile).where(theirs))
-            return profile
+            text: str | None = connection.scalar(select(versions.c.profile).where(theirs))
+            return None if text is None else decode(text, TableProfile)
 
     def readers(self, version: DatasetVersion) -> list[tuple[int, str]]:
         """Return the run's number and the step of each current execution that read a version, newest first."""
@@ -183,6 +183,8 @@ def version_to_row(version: DatasetVersion) -> dict[str, Any]:
 
 def version_from(row: Row[Any]) -> DatasetVersion:
     """Return the version; raise ValueError if nbpipe cannot have written the row."""
+    if row.profile is not None:
+        decode(row.profile, TableProfile)
     if not is_name(row.name) or row.number < 1 or not is_plausible(row.number):
         raise ValueError(f"{row.name!r:.60} {row.number!r:.20} is no version of a dataset")
     columns = None if row.columns is None else tuple(decode(row.columns, tuple[Column, ...]))

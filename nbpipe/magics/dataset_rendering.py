@@ -22,8 +22,20 @@ def render_list(_session: KernelSession, response: DatasetListResponse) -> None:
 
 def render_version(_session: KernelSession, response: DatasetResponse) -> None:
     """Show a version."""
-    details = response.details
-    show_lines(tables.version_lines(details.version, details.labels, details.members, COLUMNS, response.now))
+    details, before = response.details, response.details.earlier
+    changes = [] if before is None else tables.difference_lines(
+        before.first, before.second, before.files, before.columns, COLUMNS
+    )  # fmt: skip
+    lines = tables.version_lines(
+        details.version,
+        details.labels,
+        details.members,
+        COLUMNS,
+        response.now,
+        profile=details.profile,
+        changes=changes,
+    )
+    show_lines(lines)
 
 
 def render_registered(_session: KernelSession, response: DatasetRegisteredResponse) -> None:

@@ -62,6 +62,33 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnProfile:
+    """What the values of a column are: None and empty where that cannot be said of its type.
+
+    ``quantiles`` are those at a quarter, a half and three quarters. ``frequent`` are values that occur more than once,
+    with their numbers, the most frequent first.
+    """
+
+    name: str
+    type: str
+    nulls: int
+    lowest: str | int | float | bool | None = None
+    highest: str | int | float | bool | None = None
+    quantiles: tuple[float, ...] = ()
+    distinct: int | None = None
+    frequent: tuple[tuple[str | int | float | bool | None, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableProfile:
+    """What the columns of a table are like, seen in ``sampled`` of its rows."""
+
+    rows: int
+    sampled: int
+    columns: tuple[ColumnProfile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetRecipe:
     """How a version is read: two versions with the same bytes and the same recipe are the same.
 
@@ -84,6 +111,11 @@ class DatasetRecipe:
     def is_table(self) -> bool:
         """Return whether files are read as one table."""
         return self.kind not in (RecipeKind.FILE, RecipeKind.FOLDER, RecipeKind.VALUE)
+
+    @property
+    def is_tabular(self) -> bool:
+        """Return whether the content is a table, in files or as a step stored it."""
+        return self.is_table or (self.kind is RecipeKind.VALUE and self.format in ("arrow", "parquet", "csv"))
 
     @property
     def is_folder(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nbpipe.model.datasets import DatasetKind, DatasetMember, DatasetRecipe, DatasetVersion
+from nbpipe.model.datasets import ColumnProfile, DatasetKind, DatasetMember, DatasetRecipe, DatasetVersion, TableProfile
 from nbpipe.views.terminal_text import fit, one_line
 from nbpipe.views.text_tables import Row, lines
 from nbpipe.views.wording import duration, size
@@ -32,9 +32,19 @@ def list_lines(datasets: Sequence[tuple[DatasetVersion, Sequence[str]]], columns
 
 
 def version_lines(
-    version: DatasetVersion, labels: Sequence[str], members: Sequence[DatasetMember], columns: int, now: float
+    version: DatasetVersion,
+    labels: Sequence[str],
+    members: Sequence[DatasetMember],
+    columns: int,
+    now: float,
+    *,
+    profile: TableProfile | None = None,
+    changes: Sequence[str] = (),
 ) -> list[str]:
-    """Return a version with its labels and files as plain lines; ``now`` is in seconds since the epoch."""
+    """Return a version with its labels, files and profile as plain lines; ``now`` is in seconds since the epoch.
+
+    ``changes`` are lines about the changes since the version before.
+    """
     content, origin = version.content, version.origin
     facts = [content.kind.value, _recipe_words(content.recipe), size(content.bytes), _rows_words(version)]
     found = [f"{version}: {', '.join(filter(None, facts))}"]
@@ -45,11 +55,47 @@ def version_lines(
     found += [f"  labels: {', '.join(labels)}"] if labels else []
     found += [f"  {key} = {value}" for key, value in origin.tags.items()]
     found.append(f"  digest {content.digest}")
-    found += [f"  column {column.name}: {column.type}" for column in content.columns or ()]
+    found += _column_lines(version, profile)
+    found += [f"  {line}" for line in changes]
     found += [f"  {_file_words(version, member)}" for member in members[:_SHOWN_FILES]]
     more = len(members) - _SHOWN_FILES
     found += [f"  and {more} more file{'' if more == 1 else 's'}"] if more > 0 else []
     return [_fitted(line, columns) for line in found]
+
+
+def _column_lines(version: DatasetVersion, profile: TableProfile | None) -> list[str]:
+    """Return a line for each column, with its profile if there is one."""
+    if profile is None:
+        return [f"  column {column.name}: {column.type}" for column in version.content.columns or ()]
+    sampled = f", seen in {profile.sampled:,} of them" if profile.sampled < profile.rows else ""
+    return [f"  {profile.rows:,} rows{sampled}", *(f"  {_column_words(column)}" for column in profile.columns)]
+
+
+def _column_words(column: ColumnProfile) -> str:
+    facts = [column.type]
+    facts += [f"{column.nulls:,} missing"] if column.nulls else []
+    facts += [f"{column.lowest} … {column.highest}"] if column.lowest is not None else []
+    facts += [f"quartiles {', '.join(f'{value:.4g}' for value in column.quantiles)}"] if column.quantiles else []
+    facts += [f"{column.distinct:,} distinct"] if column.distinct is not None else []
+    frequent = ", ".join(f"{value} ({count:,})" for value, count in column.frequent[:3])
+    facts += [f"most often {frequent}"] if frequent else []
+    return f"column {column.name}: {', '.join(facts)}"
+
+
+def profile_object(profile: TableProfile) -> dict[str, Any]:
+    """Return a profile as a JSON object."""
+    return {
+        "rows": profile.rows,
+        "sampled": profile.sampled,
+        "columns": [
+            {
+                "name": column.name, "type": column.type, "nulls": column.nulls, "min": column.lowest,
+                "max": column.highest, "quantiles": list(column.quantiles), "distinct": column.distinct,
+                "top": [{"value": value, "count": count} for value, count in column.frequent],
+            }
+            for column in profile.columns
+        ],
+    }  # fmt: skip
 
 
 def registered_line(version: DatasetVersion, *, is_new: bool, by_size: bool) -> str:

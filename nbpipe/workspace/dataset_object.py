@@ -11,6 +11,7 @@ from typing import Any
 
 from nbpipe.data import dataset_tables, formats
 from nbpipe.data.dataset_edits import FilterRows, RowsBetween, SampleRows, SelectColumns, TableEdit, edited
+from nbpipe.data.dataset_profiles import profile_of
 from nbpipe.data.partition_patterns import PartitionPattern, arrow_type
 from nbpipe.data.value_types import library
 from nbpipe.entry_points import load_entry_point
@@ -23,12 +24,12 @@ from nbpipe.model.datasets import (
     DatasetVersion,
     OnError,
     RecipeKind,
+    TableProfile,
 )
 from nbpipe.workspace.dataset_sources import DatasetSource, find_source
 from nbpipe.workspace.datasets import DatasetDifference, Datasets, Keeping, TableFacts, require_options
 from nbpipe.workspace.workspace import Workspace
 
-_TABLES = ("arrow", "parquet", "csv")
 # Loaded by its name: few call it.
 _DASK = "nbpipe.compute.dask_frames:frame_of"
 
@@ -37,14 +38,14 @@ _DASK = "nbpipe.compute.dask_frames:frame_of"
 class Dataset:
     """Files as data: found but not registered yet, or a version of a dataset; ``edits`` are applied when it is read.
 
-    It never changes: methods such as :meth:`filter` return another one.
+    It never changes: methods such as :meth:`filter` return another one. ``root`` is the folder of its workspace.
     """
 
     recipe: DatasetRecipe
     source: DatasetSource | None = None
     version: DatasetVersion | None = None
     edits: tuple[TableEdit, ...] = ()
-    base: Path | None = None
+    root: Path | None = None
 
     def __repr__(self) -> str:
         name = str(self.version) if self.version else self.source.name if self.source else ""
@@ -54,8 +55,8 @@ class Dataset:
     @classmethod
     def from_files(cls, source: str) -> Dataset:
         """Return a file, folder or glob, here or in a datastore (``store:NAME/path``), as files."""
-        found, base = _found(source)
-        return cls(found.recipe, found, base=base)
+        found, root = _found(source)
+        return cls(found.recipe, found, root=root)
 
     @classmethod
     def from_delimited_files(
@@ -110,22 +111,22 @@ class Dataset:
             reference = DatasetReference(name, version)
         with _datasets() as datasets:
             found = datasets.find_reference(reference)
-            return cls(found.content.recipe, version=found, base=datasets.context.layout.base)
+            return cls(found.content.recipe, version=found, root=datasets.context.layout.root)
 
     @classmethod
     def _of_table(cls, source: str, recipe: DatasetRecipe) -> Dataset:
         PartitionPattern.of(recipe.partitions)
         for type_ in recipe.types.values():
             arrow_type(type_)
-        found, base = _found(source)
-        return cls(recipe, replace(found, is_folder=True), base=base)
+        found, root = _found(source)
+        return cls(recipe, replace(found, is_folder=True), root=root)
 
     def register(self, name: str, *, description: str = "", tags: Mapping[str, str] | None = None) -> Dataset:
         """Return the version that this is registered as: the same bytes, read in the same way, are the same one.
 
         An edited table is stored as Arrow.
         """
-        with _datasets(self.base) as datasets:
+        with _datasets(self.root) as datasets:
             if self.edits:
                 parents = (str(self.version),) if self.version else ()
                 done = datasets.register_table(name, self.to_arrow(), parents, description=description, tags=tags)
@@ -136,7 +137,7 @@ class Dataset:
                 )  # fmt: skip
             else:
                 done = datasets.register_again(name, self.registered(), description=description, tags=tags)
-        return Dataset(done.version.content.recipe, version=done.version, base=self.base)
+        return Dataset(done.version.content.recipe, version=done.version, root=self.root)
 
     def path(self) -> Path:
         """Return the file or folder with the registered bytes, to be read only."""
@@ -178,6 +179,13 @@ class Dataset:
                 break
         return library("pyarrow").concat_tables(found).to_pandas()
 
+    def profile(self) -> TableProfile:
+        """Return what the columns are like; of more than a million rows about that many are looked at."""
+        files = self._files()
+        names = [name for name, _ in files.files]
+        rows = sum(table.num_rows for table in self._tables(files))
+        return profile_of(zip(names, self._tables(files), strict=True), rows)
+
     def filter(self, expression: Any = None, /, **equal: Any) -> Dataset:
         """Return the rows for which an Arrow expression holds, and whose columns have these values."""
         return self._edited(FilterRows(expression, equal))
@@ -209,7 +217,7 @@ class Dataset:
         """Return what this version has that another one, or the one of a number or label, has not, and the reverse."""
         mine = self.registered()
         theirs = other if isinstance(other, Dataset) else Dataset.get(mine.name, other)
-        with _datasets(self.base) as datasets:
+        with _datasets(self.root) as datasets:
             return datasets.difference(str(theirs.registered()), str(mine))
 
     def _edited(self, edit: TableEdit) -> Dataset:
@@ -217,7 +225,7 @@ class Dataset:
         return replace(self, edits=(*self.edits, edit))
 
     def _require_table(self) -> None:
-        if not (self.recipe.is_table or (self.recipe.kind is RecipeKind.VALUE and self.recipe.format in _TABLES)):
+        if not self.recipe.is_tabular:
             what = self.recipe.format or self.recipe.kind.value
             raise BadUsage(f"the dataset is no table: it is stored as {what}", "Read it with load() or path().")
 
@@ -228,7 +236,7 @@ class Dataset:
         return self.version
 
     def _files(self) -> DatasetFiles:
-        with _datasets(self.base) as datasets:
+        with _datasets(self.root) as datasets:
             return datasets.local(self.version) if self.version else datasets.found(self._source(), self.recipe)
 
     def _source(self) -> DatasetSource:
@@ -277,11 +285,11 @@ def _partition(loaders: tuple[Callable[[], Any], ...], index: int) -> Any:
 
 def _found(source: str) -> tuple[DatasetSource, Path]:
     with _datasets() as datasets:
-        base = Path.cwd()
-        return find_source(datasets.context, source, base), base
+        return find_source(datasets.context, source, Path.cwd()), datasets.context.layout.root
 
 
 @contextmanager
-def _datasets(near: Path | None = None) -> Iterator[Datasets]:
-    with Workspace.open(near) as workspace:
+def _datasets(root: Path | None = None) -> Iterator[Datasets]:
+    """Yield the datasets of the workspace in this folder, by default that of the current folder."""
+    with Workspace.open(None if root is None else root.parent, root) as workspace:
         yield Datasets(workspace.context)

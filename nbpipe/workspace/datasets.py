@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -10,8 +12,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from nbpipe.codec import decode
 from nbpipe.data.dataset_manifest import content_of_members
-from nbpipe.errors import BadUsage, NbpipeError
+from nbpipe.errors import BadData, BadUsage, NbpipeError
 from nbpipe.language.source_text import nearest
 from nbpipe.model import ObjectReference
 from nbpipe.model.datasets import (
@@ -27,6 +30,7 @@ from nbpipe.model.datasets import (
     DatasetReference,
     DatasetVersion,
     OnError,
+    TableProfile,
     is_name,
 )
 from nbpipe.resolve.dataset_bytes import DatasetBytes
@@ -45,6 +49,9 @@ from nbpipe.workspace.workspace import Workspace
 
 COPY_LIMIT = 10**9
 """Sources of more bytes are referenced unless a copy is asked for."""
+
+# Makes profiles, in a process of its own.
+_PROFILER = "nbpipe.workspace.profile_process"
 
 Transfer = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -82,11 +89,13 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class DatasetDetails:
-    """A version with its labels and its files."""
+    """A version with its labels, its files, its profile if it is a table, and the changes since the version before."""
 
     version: DatasetVersion
     labels: tuple[str, ...]
     members: tuple[DatasetMember, ...]
+    profile: TableProfile | None = None
+    earlier: DatasetDifference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +169,36 @@ class Datasets:
         version = self.find(text)
         labels = self.context.history.datasets.labels(version.name).get(version.name, {})
         mine = tuple(label for label, number in labels.items() if number == version.number)
-        return DatasetDetails(version, mine, self.bytes.members(version))
+        members = self.bytes.members(version)
+        return DatasetDetails(version, mine, members, self.profile(version), self.earlier(version))
+
+    def profile(self, version: DatasetVersion) -> TableProfile | None:
+        """Return the profile of a table, made by a process of its own if it has not been; None of what is no table.
+
+        Raise BadData if the table cannot be read.
+        """
+        known = self.context.history.datasets.profile(version)
+        if known is not None or not version.content.recipe.is_tabular:
+            return known
+        self.bytes.check(version)
+        which = (str(self.context.layout.root), version.name, str(version.number))
+        done = subprocess.run((sys.executable, "-P", "-m", _PROFILER, *which), capture_output=True, check=False)
+        if done.returncode != 0:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it ended without an error"]
+            hint = f"Look at the table: nbpipe.Dataset.get({version.name!r}, {version.number}).to_pandas()"
+            raise BadData(f"the profile of `{version}` could not be made: {lines[-1].strip()}", hint)
+        profile = decode(done.stdout, TableProfile)
+        self.context.history.datasets.describe(version, profile)
+        return profile
+
+    def earlier(self, version: DatasetVersion) -> DatasetDifference | None:
+        """Return what changed since the version before; None for the first one, and if the files are gone."""
+        if version.number == 1:
+            return None
+        try:
+            return self.difference(f"{version.name}@{version.number - 1}", str(version))
+        except NbpipeError:
+            return None
 
     def register(
         self,
