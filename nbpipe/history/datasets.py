@@ -23,6 +23,7 @@ from nbpipe.model.datasets import (
     DatasetDraft,
     DatasetKind,
     DatasetOrigin,
+    DatasetQuery,
     DatasetRecipe,
     DatasetReference,
     DatasetVersion,
@@ -105,6 +106,12 @@ class DatasetRepository(Repository):
             connection.execute(_this(version).values(changed))
         return kept
 
+    def read_again(self, version: DatasetVersion, query: DatasetQuery) -> DatasetVersion:
+        """Record that a query gave a version's content again, and return the version."""
+        with self._database.writing() as connection:
+            connection.execute(_this(version).values(query=encode_sparse(query)))
+        return replace(version, origin=replace(version.origin, query=query))
+
     def describe(self, version: DatasetVersion, profile: TableProfile) -> None:
         """Record the profile of a version, and with it its columns and the number of its rows."""
         columns = tuple(Column(column.name, column.type) for column in profile.columns)
@@ -178,6 +185,7 @@ def version_to_row(version: DatasetVersion) -> dict[str, Any]:
         "arrow_schema": content.schema, "created": origin.created,
         "owner": origin.owner, "run": origin.run, "step": origin.step, "output": origin.output,
         "parents": to_json(origin.parents), "description": origin.description, "tags": to_json(dict(origin.tags)),
+        "query": None if origin.query is None else encode_sparse(origin.query),
     }  # fmt: skip
 
 
@@ -195,7 +203,7 @@ def version_from(row: Row[Any]) -> DatasetVersion:
     )  # fmt: skip
     origin = DatasetOrigin(
         row.created, row.owner, row.run, row.step, row.output, decode(row.parents, tuple[str, ...]), row.description,
-        decode(row.tags, dict[str, str]),
+        decode(row.tags, dict[str, str]), None if row.query is None else decode(row.query, DatasetQuery),
     )  # fmt: skip
     return DatasetVersion(row.name, row.number, content, origin)
 

@@ -298,6 +298,7 @@ dataset_versions = Table(
     _text("parents"),
     _text("description"),
     _text("tags"),
+    _text_or_none("query"),
     Index("dataset_versions_by_content", "name", "digest", "recipe", unique=True),
 )
 

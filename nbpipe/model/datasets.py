@@ -157,6 +157,20 @@ class DatasetContent:
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetQuery:
+    """The query of a database that a version is the result of, read at a time in seconds since the epoch.
+
+    ``state`` is what the query ``version`` gave then: while it gives the same, the result is the same.
+    """
+
+    store: str
+    query: str
+    version: str = ""
+    state: str = ""
+    read: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetOrigin:
     """Where a version is from; ``created`` is in seconds since the epoch.
 
@@ -172,6 +186,7 @@ class DatasetOrigin:
     parents: tuple[str, ...] = ()
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    query: DatasetQuery | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ def version_lines(
     found += [f"  {line}" for line in origin.description.splitlines()]
     made = f"by step {origin.step} in run {origin.run}, output {origin.output}" if origin.step else f"by {origin.owner}"
     found.append(f"  registered {_age(version, now)} {made}")
+    found += [f"  query of {origin.query.store}: {origin.query.query}"] if origin.query else []
     found += [f"  made from {', '.join(origin.parents)}"] if origin.parents else []
     found += [f"  labels: {', '.join(labels)}"] if labels else []
     found += [f"  {key} = {value}" for key, value in origin.tags.items()]
@@ -146,6 +147,7 @@ def version_object(version: DatasetVersion, labels: Sequence[str] = ()) -> dict[
         "rows": content.rows, "created": origin.created, "by": origin.owner, "run": origin.run or None,
         "step": origin.step or None, "output": origin.output or None, "parents": list(origin.parents),
         "description": origin.description, "tags": dict(origin.tags), "labels": list(labels),
+        "query": {"store": origin.query.store, "query": origin.query.query} if origin.query else None,
     }  # fmt: skip
 
 

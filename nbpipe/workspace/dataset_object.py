@@ -8,17 +8,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from nbpipe.data import dataset_tables, formats
 from nbpipe.data.dataset_edits import FilterRows, RowsBetween, SampleRows, SelectColumns, TableEdit, edited
 from nbpipe.data.dataset_profiles import profile_of
 from nbpipe.data.partition_patterns import PartitionPattern, arrow_type
+from nbpipe.data.stores.opening import DATABASES
 from nbpipe.data.value_types import library
 from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import BadUsage
+from nbpipe.language.option_values import duration
+from nbpipe.language.source_text import line_span
 from nbpipe.model.datasets import (
     Column,
     DatasetFiles,
+    DatasetQuery,
     DatasetRecipe,
     DatasetReference,
     DatasetVersion,
@@ -30,8 +35,36 @@ from nbpipe.workspace.dataset_sources import DatasetSource, find_source
 from nbpipe.workspace.datasets import DatasetDifference, Datasets, Keeping, TableFacts, require_options
 from nbpipe.workspace.workspace import Workspace
 
-# Loaded by its name: few call it.
+# Loaded by their names: few call them.
+_READ_TABLE = "nbpipe.data.database_queries:read_table"
+_READ_VALUE = "nbpipe.data.database_queries:read_value"
 _DASK = "nbpipe.compute.dask_frames:frame_of"
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySource:
+    """A query of a database, read again unless ``version`` or ``max_age`` seconds say that its result is known."""
+
+    store: str
+    query: str
+    version: str = ""
+    max_age: float | None = None
+
+    def now(self, datasets: Datasets) -> DatasetQuery:
+        """Return the query as it is read now."""
+        state = self._ask(datasets, _READ_VALUE, self.version) if self.version else ""
+        return DatasetQuery(self.store, self.query, self.version, state, datasets.context.clock())
+
+    def table(self, datasets: Datasets) -> Any:
+        """Return the result as an Arrow table."""
+        return self._ask(datasets, _READ_TABLE, self.query)
+
+    def _ask(self, datasets: Datasets, call: str, query: str) -> Any:
+        configuration = datasets.bytes.datastores().configuration(self.store)
+        if urlsplit(configuration.url).scheme not in DATABASES:
+            hint = f"Read its files: Dataset.from_files('store:{self.store}/…')"
+            raise BadUsage(f"the datastore `{self.store}` is no database", hint)
+        return load_entry_point(call)(configuration, datasets.context.environ, query)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,6 +79,7 @@ class Dataset:
     version: DatasetVersion | None = None
     edits: tuple[TableEdit, ...] = ()
     root: Path | None = None
+    query: QuerySource | None = None
 
     def __repr__(self) -> str:
         name = str(self.version) if self.version else self.source.name if self.source else ""
@@ -102,6 +136,18 @@ class Dataset:
         return cls._of_table(source, recipe)
 
     @classmethod
+    def from_query(cls, store: str, query: str, *, version: str = "", max_age: str = "") -> Dataset:
+        """Return the result of a query of a database as a table; registered, it is kept.
+
+        ``version`` is a query for one value: while that is the same, a registered result is not read again. Nor is one
+        that is not older than ``max_age``, such as ``6h``.
+        """
+        with _datasets() as datasets:
+            age = duration(line_span(max_age, 0, 0)) if max_age else None
+            source = QuerySource(store, query, version, age)
+            return cls(DatasetRecipe(RecipeKind.ARROW), root=datasets.context.layout.root, query=source)
+
+    @classmethod
     def get(cls, name: str, version: int | str | None = None) -> Dataset:
         """Return a version by its number or its label; the newest one without either."""
         reference = DatasetReference(name)
@@ -127,6 +173,8 @@ class Dataset:
         An edited table is stored as Arrow.
         """
         with _datasets(self.root) as datasets:
+            if self.query is not None:
+                return self._registered_result(datasets, name, description, tags)
             if self.edits:
                 parents = (str(self.version),) if self.version else ()
                 done = datasets.register_table(name, self.to_arrow(), parents, description=description, tags=tags)
@@ -138,6 +186,30 @@ class Dataset:
             else:
                 done = datasets.register_again(name, self.registered(), description=description, tags=tags)
         return Dataset(done.version.content.recipe, version=done.version, root=self.root)
+
+    def _registered_result(
+        self, datasets: Datasets, name: str, description: str, tags: Mapping[str, str] | None
+    ) -> Dataset:
+        """Return the version with the query's result, which is read only if it is not known."""
+        source = self._query()
+        asked = replace(source.now(datasets), query=self._query_text())
+        version = datasets.result_of(name, asked, source.max_age)
+        if version is None:
+            table = self._query_table(datasets)
+            done = datasets.register_table(name, table, description=description, tags=tags, query=asked)
+            version = done.version
+        return Dataset(version.content.recipe, version=version, root=self.root)
+
+    def _query(self) -> QuerySource:
+        if self.query is None:
+            raise BadUsage("the dataset is no query", "Make it with Dataset.from_query(STORE, SQL).")
+        return self.query
+
+    def _query_text(self) -> str:
+        return self._query().query + "".join(f"\n-- {edit!r}" for edit in self.edits)
+
+    def _query_table(self, datasets: Datasets) -> Any:
+        return edited(self._query().table(datasets), "", self.edits)
 
     def path(self) -> Path:
         """Return the file or folder with the registered bytes, to be read only."""
@@ -153,6 +225,9 @@ class Dataset:
 
     def to_arrow(self) -> Any:
         """Return the table as an Arrow table."""
+        if self.query is not None:
+            with _datasets(self.root) as datasets:
+                return self._query_table(datasets)
         tables = list(self._tables(self._files()))
         return library("pyarrow").concat_tables(tables) if len(tables) > 1 else tables[0]
 
@@ -172,6 +247,8 @@ class Dataset:
 
     def head(self, rows: int = 5) -> Any:
         """Return the first rows as a pandas DataFrame; no more files are read than they are in."""
+        if self.query is not None:
+            return self.to_arrow().slice(0, rows).to_pandas()
         found: list[Any] = []
         for table in self._tables(self._files()):
             found.append(table.slice(0, rows - sum(each.num_rows for each in found)))

@@ -26,6 +26,7 @@ from nbpipe.model.datasets import (
     DatasetKind,
     DatasetMember,
     DatasetOrigin,
+    DatasetQuery,
     DatasetRecipe,
     DatasetReference,
     DatasetVersion,
@@ -254,12 +255,32 @@ class Datasets:
         *,
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        query: DatasetQuery | None = None,
     ) -> RegisteredVersion:
-        """Register an Arrow table, stored as such; ``parents`` are the versions that it was made from."""
+        """Register an Arrow table, stored as such: made from the versions ``parents``, or the result of a query."""
         require_name(name)
         _require_text(description, tags or {})
         content = table_content(self.context, name, table)
-        return self._registered(DatasetDraft(name, content, self._origin(parents, description, tags)))
+        origin = replace(self._origin(parents, description, tags), query=query)
+        done = self._registered(DatasetDraft(name, content, origin))
+        if query is None or done.version.origin.query == query:
+            return done
+        version = self.context.history.datasets.read_again(done.version, query)
+        keep_version(self.context.layout, version)
+        return replace(done, version=version)
+
+    def result_of(self, name: str, query: DatasetQuery, max_age: float | None) -> DatasetVersion | None:
+        """Return the newest version of a dataset if it is what the query would give, which is then not read.
+
+        It is if the query for the version gives the same as before, or if it is not older than ``max_age`` seconds.
+        """
+        version = self.context.history.datasets.find(DatasetReference(name))
+        last = None if version is None else version.origin.query
+        if last is None or (last.store, last.query) != (query.store, query.query):
+            return None
+        is_same = bool(query.version) and (last.version, last.state) == (query.version, query.state)
+        is_young = max_age is not None and 0 <= self.context.clock() - last.read <= max_age
+        return version if is_same or is_young else None
 
     def register_again(
         self, name: str, version: DatasetVersion, *, description: str = "", tags: Mapping[str, str] | None = None

@@ -171,6 +171,13 @@ def _cloud(configuration: DatastoreConfiguration, bucket: Any) -> ObjectStore:
     return store
 
 
+def _open_database(
+    configuration: DatastoreConfiguration, _address: SplitResult, _credentials: Mapping[str, str]
+) -> ObjectStore:
+    message = f"the datastore `{configuration.name}` is a database, which holds no files"
+    raise DatastoreUnavailable(message, f"Read it with: nbpipe.Dataset.from_query({configuration.name!r}, SQL)")
+
+
 def _chain(module: str, provider: str) -> dict[str, Any]:
     """Return the provider of the cloud's own library, which knows its configuration files, if that is installed."""
     try:
@@ -201,6 +208,9 @@ _AZURE = partial(
     credentials=("account_key", "sas_token", "client_id", "client_secret", "tenant_id"),
 )  # fmt: skip
 
+DATABASES = ("sqlite", "postgresql")
+"""The kinds of datastores that hold tables and no files."""
+
 KINDS: Mapping[str, StoreKind] = {
     "file": StoreKind("file:///data/lake", _open_folder),
     "memory": StoreKind("memory://scratch", _open_memory, extra="s3"),
@@ -215,4 +225,6 @@ KINDS: Mapping[str, StoreKind] = {
         "sftp://host/folder", _open_sftp, ("known_hosts", "timeout"),
         ("username", "password", "key_file", "passphrase"), "sftp",
     ),
+    "sqlite": StoreKind("sqlite:///data/shop.db", _open_database),
+    "postgresql": StoreKind("postgresql://host/database", _open_database, (), ("user", "password"), "postgresql"),
 }  # fmt: skip
