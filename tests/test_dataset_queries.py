@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import os
+import shutil
 import sqlite3
+import subprocess
+import tempfile
 import time
 from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from command_in_process import said
+from object_servers import free_port
 
 from nbpipe import Dataset
 from nbpipe.data import database_queries
@@ -161,3 +171,50 @@ def test_the_verbs_know_databases(project):
     assert (code, "holds no files" in text) == (2, True)
     Dataset.from_query("shop", ALL).register("sales")
     assert f"query of shop: {ALL}" in said("datasets", "show", "sales")[1]
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Run a PostgreSQL server; yield its address."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        who: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            # The server refuses to run as root.
+            shutil.chown(folder, "nobody")
+            who = {"user": "nobody"}
+        data, port = Path(folder, "data"), free_port()
+
+        def run(*words: str | Path) -> None:
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)
+
+        run("initdb", "-D", data, "-U", "reader", "-A", "trust", "-N")
+        options = f"-p {port} -h 127.0.0.1 -k {folder} -F"
+        run("pg_ctl", "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "start")
+        try:
+            yield f"postgresql://127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
+@pytest.mark.postgres
+def test_a_real_server_is_read_and_never_written(project, server, monkeypatch):
+    monkeypatch.setenv("THE_USER", "reader")
+    settings = project / "nbpipe.toml"
+    settings.write_text(f'[datastores.crm]\nurl = "{server}"\ncredentials = {{ user = "env:THE_USER" }}\n')
+    with psycopg.connect(server, user="reader") as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS people (id int, born date, paid numeric(6, 2), name text)")
+        connection.execute("DELETE FROM people")
+        connection.execute("INSERT INTO people VALUES (1, '2000-01-02', 3.50, 'ä'), (2, NULL, NULL, NULL)")
+    query = "SELECT * FROM people ORDER BY id"
+
+    table = Dataset.from_query("crm", query, version="SELECT count(*) FROM people").register("people").to_arrow()
+    assert table.to_pylist()[0] == {"id": 1, "born": dt.date(2000, 1, 2), "paid": Decimal("3.50"), "name": "ä"}
+    assert "ok" in said("datastores", "test", "crm")[1]
+    with pytest.raises(BadData, match="read-only"):
+        Dataset.from_query("crm", "DELETE FROM people RETURNING id").to_arrow()
+    with pytest.raises(BadData, match='"poeple" does not exist'):
+        Dataset.from_query("crm", "SELECT * FROM poeple").to_arrow()
+    assert Dataset.from_query("crm", query).to_arrow().num_rows == 2
+    settings.write_text(settings.read_text().replace(server, "postgresql://127.0.0.1:1/postgres"))
+    with pytest.raises(StoreOutOfReach, match="out of reach"):
+        Dataset.from_query("crm", query).to_arrow()

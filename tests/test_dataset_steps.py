@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -346,3 +348,48 @@ def test_the_kernel_is_told_the_versions(bench):
 
     written = json.loads(write_job(bench.executor.jobs[0]).read_bytes())
     assert written["inputs"][0]["dataset"] == "numbers@1"
+
+
+def test_a_result_that_is_taken_over_from_a_dead_run_is_registered_once(tmp_path):
+    first = Bench(tmp_path, [MAKE])
+    first.run()
+    first.executor.close()
+    source = "%%step later -i given=ds:numbers -o d:json --register d=later\nd = given"
+    program = (
+        "import sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[2])\nfrom test_recovery import Dying\n"
+        "from scripted_executor import Bench\nBench(Path(sys.argv[1]), [sys.argv[3]], executor=Dying()).run()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path), str(Path(__file__).parent), source]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 9
+
+    with Workspace.open(tmp_path) as workspace:
+        version = Datasets(workspace.context).find("later")
+    assert (version.number, version.origin.step, version.origin.parents) == (1, "later", ("numbers@1",))
+
+    again = Bench(tmp_path, [source])
+    assert again.run() == []
+    assert (dataset_of(again, "later", "d"), versions(again)) == ("later@1", ["later@1", "numbers@1"])
+    again.executor.close()
+
+
+def test_two_runs_at_once_register_a_version_each_or_the_same_one(tmp_path):
+    Workspace.open(tmp_path).close()
+    program = (
+        "import sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[2])\n"
+        "from test_dataset_steps import registered_by\nprint(registered_by(Path(sys.argv[1]), int(sys.argv[3])))\n"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path), str(Path(__file__).parent)]
+    running = [subprocess.Popen([*words, str(number)], stdout=subprocess.PIPE, text=True) for number in range(4)]
+    made = [process.communicate(timeout=120)[0].strip() for process in running]
+
+    assert made[0] == made[2]
+    assert made[1] == made[3]
+    assert set(made) == {"numbers@1", "numbers@2"}
+
+
+def registered_by(folder: Path, number: int) -> str:
+    """Run a step whose output has one of two contents; return the version that it was registered as."""
+    bench = Bench(folder, [f"%%step make -o a:json --register a=numbers\na = {number}"], notebook=f"n{number}.ipynb")
+    bench.run(work=lambda job, output: str(number % 2))
+    bench.executor.close()
+    return dataset_of(bench, "make")
