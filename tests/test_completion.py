@@ -85,6 +85,23 @@ def test_all_keys_are_offered_once():
     assert offered("%%step new\n#| ‸") == ["", *(f"{key}: " for key in WORKING)]
 
 
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("%%step s -i x=ds:la", ("ds:labels", "ds:lake")),
+        ("%%step a\n#| register: x=lab", ("labels",)),
+        ("%%step a\n#| register: ", ("x=",)),
+    ],
+)
+def test_datasets_are_offered(text, words):
+    names = CompletionNames(steps={"a": ("x",)}, datasets=("labels", "lake"))
+    lines = text.split("\n")
+    found = complete(text, len(lines) - 1, len(lines[-1]), names)
+
+    assert found is not None
+    assert found.words == words
+
+
 @pytest.mark.parametrize("verb", verbs_in(Face.NOTEBOOK), ids=lambda verb: verb.name)
 def test_every_verb_and_its_options_are_offered(verb):
     *group, name = verb.name.split()

@@ -12,7 +12,14 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from nbpipe.data.dataset_manifest import read_manifest
-from nbpipe.data.digests import DigestCache, file_digest, folder_members, remembered_digest, walk
+from nbpipe.data.digests import (
+    DigestCache,
+    PrefetchingDigestCache,
+    file_digest,
+    folder_members,
+    remembered_digest,
+    walk,
+)
 from nbpipe.data.integrity import find_damage
 from nbpipe.data.materializer import Materializer
 from nbpipe.data.stores.object_cache import ObjectCache
@@ -51,9 +58,11 @@ class DatasetBytes:
         if version.content.kind is DatasetKind.KEPT:
             return
         members = self.members(version)
-        for member in members:
-            if not _is_remote(member):
-                self._require_local(version, member)
+        local = [member for member in members if not _is_remote(member)]
+        if isinstance(self.digests, PrefetchingDigestCache):
+            self.digests.prefetch(map(_local_path, local))
+        for member in local:
+            self._require_local(version, member)
         self._require_objects(version, [member for member in members if _is_remote(member)])
 
     def local(self, version: DatasetVersion) -> DatasetFiles:
