@@ -5,6 +5,7 @@ Importing the package loads no other module, so a completion or a request for th
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import Any
 
@@ -40,7 +41,14 @@ def __getattr__(name: str) -> Any:
     """Return a public name, importing its module on first use."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATE[name]), name)
+    was_enabled = gc.isenabled()
+    # What modules load stays: collections in between would only visit it again and again.
+    gc.disable()
+    try:
+        return getattr(import_module(_LATE[name]), name)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,8 @@ from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data import formats
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
+from nbpipe.data.materializer import with_paths
+from nbpipe.data.stores.worker_stores import stores_of
 from nbpipe.model import (
     Artifact,
     AttemptEnded,
@@ -125,6 +128,7 @@ class InProcess:
 def carry_out(job: Job) -> Outcome:
     """Execute a job's cells in a fresh namespace and get how that ended."""
     begin = time.monotonic()
+    job = replace(job, inputs=with_paths(job.inputs, stores_of(job)))
     stepside = Stepside(job)
     namespace: dict[str, Any] = {"__name__": "__main__", "_nbpipe": stepside}
     try:

@@ -15,10 +15,12 @@ from typing import Any
 from sample_pipelines import cells
 from stored import path_in
 
-from nbpipe.compute import outcomes
+from nbpipe.compute import unreported_outcomes
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
+from nbpipe.data.materializer import with_paths
+from nbpipe.data.stores.worker_stores import stores_of
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import (
     AttemptEnded,
@@ -53,7 +55,8 @@ Work = Callable[[Job, str], str]
 def by_code(job: Job, output: str) -> str:
     """Get a content that follows from the step's code, its parameters and its inputs' bytes."""
     sources = [cell["source"] for cell in json.loads(job.notebook)["cells"]]
-    read = [Path(path).read_bytes().hex() for item in job.inputs for path in item.paths if Path(path).is_file()]
+    inputs = with_paths(job.inputs, stores_of(job))
+    read = [Path(path).read_bytes().hex() for item in inputs for path in item.paths if Path(path).is_file()]
     return hashlib.sha256(json.dumps([sources, read, output]).encode()).hexdigest()
 
 
@@ -110,7 +113,7 @@ class Kernelless:
             failure = Failure(FailureKind.USER, "ValueError", str(error), str(error), 1, 2)
             self._end(job, Status.FAILED, begin, failure=failure)
         except Lose as error:
-            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, error)))
+            self._reports.put(AttemptEnded(unreported_outcomes.lost_outcome(job, error)))
         else:
             self._end(job, Status.SUCCEEDED, begin, artifacts=artifacts)
 
@@ -123,7 +126,7 @@ class Kernelless:
 
     def _end(self, job: Job, status: Status, begin: float, **more: Any) -> None:
         if job.attempt in self.stopped:
-            self._reports.put(AttemptEnded(outcomes.cancelled_outcome(job)))
+            self._reports.put(AttemptEnded(unreported_outcomes.cancelled_outcome(job)))
             return
         seconds = time.monotonic() - begin
         outcome = Outcome(job.attempt, job.token, status, seconds, "notebook.ipynb", **more)

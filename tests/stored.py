@@ -30,4 +30,4 @@ def materializer_of(folder: Path) -> Materializer:
 
 def path_in(folder: Path, artifact: Artifact) -> Path:
     """Return where the workspace in a folder keeps an output, or would keep it."""
-    return materializer_of(folder).locate(artifact.reference)
+    return materializer_of(folder).locate(artifact)

@@ -78,8 +78,9 @@ NAMES_WORKER = ("nbpipe.compute.worker_entry_points",)
 
 _RUNNING = (
     "nbpipe.compute.dask_executor", "nbpipe.compute.local_cluster", "nbpipe.planning.run_state",
-    "nbpipe.planning.stimuli", "nbpipe.planning.instructions", "nbpipe.run.driver",
-    "nbpipe.run.job_factory", "nbpipe.run.messages",
+    "nbpipe.planning.execution_graph", "nbpipe.planning.tries", "nbpipe.planning.stimuli",
+    "nbpipe.planning.instructions", "nbpipe.run.driver", "nbpipe.run.attempt_control", "nbpipe.run.carried_run",
+    "nbpipe.run.execution_decider", "nbpipe.run.job_factory", "nbpipe.run.messages",
     "nbpipe.run.run_watcher", "nbpipe.run.runner_client", "nbpipe.run.submission", "nbpipe.workspace.run_",
     "nbpipe.verbs.run_", "nbpipe.cli.run_progress", "nbpipe.cli.run_rendering",
 )  # fmt: skip
@@ -121,7 +122,7 @@ BORDERS = {
     "nbpipe.magics",  # the author's kernel
     "nbpipe.magics.cell_run",  # its thread: what is raised there is raised again in the cell that waits
     "nbpipe.papermill_engine.notebook_run",  # its thread: what is raised there is raised again where papermill sees it
-    "nbpipe.run.driver",  # the executor's loop
+    "nbpipe.run.attempt_control",  # the executor's loop
     "nbpipe.runner.service",  # its threads: the client that submitted a run is told what broke it off
 }
 

@@ -47,17 +47,17 @@ def plots(store, tmp_path) -> Artifact:
 
 
 def test_a_published_file_is_known_by_its_bytes(table, stores):
-    path = stores.path(table.reference)
+    path = stores.path(table)
 
     assert table == Artifact("x", "json", ObjectReference("default", file_digest(path), "x.json", 3))
     assert (table.digest, table.bytes, table.basename) == (file_digest(path), 3, "x.json")
-    assert stores.url(table.reference) == f"file://{path}"
+    assert stores.url(table) == f"file://{path}"
     assert artifacts.check(stores, table, FRESH) is None
 
 
 def test_a_published_folder_is_known_by_its_tree(plots, stores):
     assert (plots.format, plots.bytes, plots.basename) == ("dir", 3, "plots")
-    assert stores.path(plots.reference).is_dir()
+    assert stores.path(plots).is_dir()
     assert artifacts.check(stores, plots, FRESH) is None
 
 
@@ -88,24 +88,24 @@ def test_what_was_not_written_as_declared_is_refused(store, tmp_path):
 
 
 def test_a_memory_store_takes_artifacts_too(tmp_path):
-    store = MemoryStore()
+    store = MemoryStore("quick")
     stores = Materializer({"default": LocalStore(tmp_path / "other"), "quick": store})
     file = staged(tmp_path / "s", {"x.json": "[1]"}) / "x.json"
-    made = artifacts.publish(store, file, name="x", format="json", store="quick")
+    made = artifacts.publish(store, file, name="x", format="json")
 
     assert artifacts.check(stores, made, FRESH) is None
-    assert stores.path(made.reference).read_text() == "[1]"
-    assert stores.url(made.reference).startswith("memory://")
+    assert stores.path(made).read_text() == "[1]"
+    assert stores.url(made).startswith("memory://")
 
 
 class Dropping(MemoryStore):
     """A store that loses the end of what it is given."""
 
-    def put(self, staged: Path, reference: ObjectReference) -> None:
+    def put(self, staged: Path, artifact: Artifact, _like: ObjectReference | None = None, /) -> None:
         """Keep all but the last byte."""
         for path in staged.rglob("*") if staged.is_dir() else [staged]:
             path.write_bytes(path.read_bytes()[:-1])
-        super().put(staged, reference)
+        super().put(staged, artifact)
 
 
 def test_a_short_object_is_noticed_at_once(tmp_path):
@@ -122,14 +122,14 @@ def damage(path: Path, content: str) -> None:
 
 
 def test_check_tells_what_is_wrong(table, plots, stores):
-    path = stores.path(table.reference)
+    path = stores.path(table)
     damage(path, "[2]")
     assert "damaged" in str(artifacts.check(stores, table, FRESH))
     damage(path, "[")
     assert "1 bytes in its datastore, not the 3" in str(artifacts.check(stores, table, FRESH))
     path.unlink()
     assert "no longer" in str(artifacts.check(stores, table, FRESH))
-    folder = stores.path(plots.reference)
+    folder = stores.path(plots)
     (folder / "deep/b.png").rename(folder / "deep/c.png")
     assert "damaged" in str(artifacts.check(stores, plots, FRESH))
 
@@ -139,9 +139,9 @@ def test_a_store_that_is_not_known_is_one_error_that_names_those_that_are(table,
     asked = [
         lambda: artifacts.check(other, table, FRESH),
         lambda: artifacts.copy_out(other, table, tmp_path / "out"),
-        lambda: other.locate(table.reference),
-        lambda: other.path(table.reference),
-        lambda: other.url(table.reference),
+        lambda: other.locate(table),
+        lambda: other.path(table),
+        lambda: other.url(table),
     ]
     said = set()
     for ask in asked:
@@ -154,11 +154,11 @@ def test_a_store_that_is_not_known_is_one_error_that_names_those_that_are(table,
 
 
 def test_an_object_that_is_gone_has_no_path_but_an_address(table, stores):
-    stores.path(table.reference).unlink()
+    stores.path(table).unlink()
 
     with pytest.raises(StoreOutOfReach, match=r"`x.json` .* is no longer in the datastore `default`"):
-        stores.path(table.reference)
-    assert stores.url(table.reference).endswith("/x.json")
+        stores.path(table)
+    assert stores.url(table).endswith("/x.json")
 
 
 def test_a_remembered_digest_saves_the_reading(table, stores):
@@ -169,7 +169,7 @@ def test_a_remembered_digest_saves_the_reading(table, stores):
             """Get it."""
             return table.digest
 
-    damage(stores.path(table.reference), "[2]")
+    damage(stores.path(table), "[2]")
 
     assert artifacts.check(stores, table, Sure()) is None
 
@@ -207,7 +207,7 @@ def test_copying_out_never_removes_what_is_not_ours(table, plots, stores, tmp_pa
 
 
 def test_a_damaged_output_is_not_handed_out(table, stores, tmp_path):
-    damage(stores.path(table.reference), "[2]")
+    damage(stores.path(table), "[2]")
     with pytest.raises(StoreOutOfReach, match="damaged"):
         artifacts.copy_out(stores, table, tmp_path / "out")
     gone = dataclasses.replace(table, reference=dataclasses.replace(table.reference, digest="blake3:" + "0" * 64))

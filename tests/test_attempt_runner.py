@@ -103,7 +103,7 @@ class TestSuccess:
     def test_a_step_reads_what_another_one_wrote(self, tmp_path):
         asked = job(tmp_path, "table = {'a': [1, 2.5, None]}", outputs=[JobOutput("table")])
         made = run_attempt(asked).artifacts[0]
-        stored = str(Materializer({"default": LocalStore(Path(asked.store))}).locate(made.reference))
+        stored = str(Materializer({"default": LocalStore(Path(asked.store))}).locate(made))
         given = JobInput("table", InputKind.VALUE, (stored,), made.format)
         second = job(tmp_path, "print(table['a'])", name="a2", inputs=[given])
         outcome = run_attempt(second)

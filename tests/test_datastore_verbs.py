@@ -109,7 +109,7 @@ def test_what_exists_is_replaced_only_on_request_and_then_nothing_is_copied(proj
         (["test", "lak"], 2, "there is no datastore `lak`"),
         (["add", "lake", "./x"], 2, "has a datastore `lake` already"),
         (["add", "x", "s3://b", "--credential", f"secret_access_key={SECRET}"], 2, "is a value, or not a reference"),
-        (["default", "lake"], 2, "not supported yet"),
+        (["default", "nowhere"], 2, "there is no datastore `nowhere`"),
     ],
 )
 def test_what_is_wrong_is_told(project, words, code, expected):

@@ -13,7 +13,7 @@ import pytest
 from nbpipe.data.datastores import LocalStore, MemoryStore
 from nbpipe.data.digests import NoDigestCache, content_digest
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.model import ObjectReference
+from nbpipe.model import Artifact, ObjectReference
 
 ABSENT = "blake3:" + "0" * 64
 
@@ -30,10 +30,15 @@ def staged_folder(folder: Path) -> Path:
     return folder / "plots"
 
 
-def reference_to(staged: Path, basename: str = "") -> ObjectReference:
-    """Get the reference of what is about to be put."""
+def output_of(staged: Path, basename: str = "") -> Artifact:
+    """Get the output that is about to be put."""
     digest, size = content_digest(staged, NoDigestCache())
-    return ObjectReference("default", digest, basename or staged.name, size)
+    output = ObjectReference("default", digest, basename or staged.name, size)
+    return Artifact("x", "dir" if staged.is_dir() else "file", output)
+
+
+def named(digest: str, name: str, size: int = 1) -> Artifact:
+    return Artifact("x", "file", ObjectReference("default", digest, name, size))
 
 
 class Contract:
@@ -44,71 +49,71 @@ class Contract:
         raise NotImplementedError
 
     def test_what_is_put_is_there(self, store, tmp_path):
-        reference = reference_to(staged := staged_file(tmp_path / "in"))
-        assert not store.locate(reference).exists()
-        store.put(staged, reference)
+        output = output_of(staged := staged_file(tmp_path / "in"))
+        assert not store.locate(output).exists()
+        store.put(staged, output)
 
-        assert store.locate(reference).read_bytes() == b"data"
-        assert store.locate(reference).name == "x.bin"
+        assert store.locate(output).read_bytes() == b"data"
+        assert store.locate(output).name == "x.bin"
 
     def test_a_folder_is_put_as_a_folder(self, store, tmp_path):
-        reference = reference_to(staged := staged_folder(tmp_path / "in"))
-        store.put(staged, reference)
+        output = output_of(staged := staged_folder(tmp_path / "in"))
+        store.put(staged, output)
 
-        assert reference_to(store.locate(reference)) == reference
-        assert (store.locate(reference) / "deep/ü ?#.png").read_bytes() == b"2"
+        assert output_of(store.locate(output)) == output
+        assert (store.locate(output) / "deep/ü ?#.png").read_bytes() == b"2"
 
     def test_putting_the_same_again_changes_nothing(self, store, tmp_path):
-        reference = reference_to(staged := staged_file(tmp_path / "in"))
-        store.put(staged, reference)
-        before = store.locate(reference).stat()
-        store.put(staged_file(tmp_path / "again"), reference)
+        output = output_of(staged := staged_file(tmp_path / "in"))
+        store.put(staged, output)
+        before = store.locate(output).stat()
+        store.put(staged_file(tmp_path / "again"), output)
 
-        assert store.locate(reference).stat().st_ino == before.st_ino
+        assert store.locate(output).stat().st_ino == before.st_ino
 
     def test_the_same_folder_again_changes_nothing(self, store, tmp_path):
-        reference = reference_to(staged := staged_folder(tmp_path / "in"))
-        store.put(staged, reference)
+        output = output_of(staged := staged_folder(tmp_path / "in"))
+        store.put(staged, output)
 
-        store.put(staged_folder(tmp_path / "again"), reference)
-        assert reference_to(store.locate(reference)) == reference
+        store.put(staged_folder(tmp_path / "again"), output)
+        assert output_of(store.locate(output)) == output
 
     def test_one_content_may_have_two_names(self, store, tmp_path):
         staged = staged_file(tmp_path / "in")
-        one, other = reference_to(staged), reference_to(staged, "y.bin")
+        one, other = output_of(staged), output_of(staged, "y.bin")
         store.put(staged, one)
         store.put(staged_file(tmp_path / "in2"), other)
 
         assert store.locate(one).read_bytes() == store.locate(other).read_bytes()
 
     def test_objects_are_read_only(self, store, tmp_path):
-        reference = reference_to(staged := staged_file(tmp_path / "in"))
-        store.put(staged, reference)
+        output = output_of(staged := staged_file(tmp_path / "in"))
+        store.put(staged, output)
 
-        assert stat.S_IMODE(store.locate(reference).stat().st_mode) == 0o400
+        assert stat.S_IMODE(store.locate(output).stat().st_mode) == 0o400
 
     def test_what_is_absent_has_a_place_and_is_not_there(self, store):
-        assert not store.locate(ObjectReference("default", ABSENT, "x", 1)).exists()
+        assert not store.locate(named(ABSENT, "x")).exists()
 
     @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "..", ".", "", "a/b", "a\0b"])
     def test_a_name_is_one_part_of_a_path(self, store, name):
         for ask in (store.locate, store.url):
             with pytest.raises(ValueError, match="name of a file"):
-                ask(ObjectReference("default", ABSENT, name, 1))
+                ask(named(ABSENT, name))
 
     @pytest.mark.parametrize("digest", ["blake3:../..", "x", "", "blake3:" + "0" * 63, "sha256:" + "0" * 64])
     def test_a_digest_is_a_digest(self, store, digest):
         for ask in (store.locate, store.url):
             with pytest.raises(ValueError, match="digest"):
-                ask(ObjectReference("default", digest, "x", 1))
+                ask(named(digest, "x"))
 
     def test_many_at_once_put_the_same(self, store, tmp_path):
-        reference = reference_to(staged_folder(tmp_path / "0"))
+        output = output_of(staged_folder(tmp_path / "0"))
         failures: list[BaseException] = []
 
         def put(number: int) -> None:
             try:
-                store.put(staged_folder(tmp_path / str(number)), reference)
+                store.put(staged_folder(tmp_path / str(number)), output)
             except StoreOutOfReach as error:
                 failures.append(error)
 
@@ -117,7 +122,7 @@ class Contract:
         [thread.join() for thread in threads]
 
         assert failures == []
-        assert reference_to(store.locate(reference)) == reference
+        assert output_of(store.locate(output)) == output
 
 
 class TestLocalStore(Contract):
@@ -128,64 +133,64 @@ class TestLocalStore(Contract):
         return LocalStore(tmp_path / "store ü#?%20")
 
     def test_objects_lie_by_content(self, store, tmp_path):
-        reference = reference_to(staged := staged_file(tmp_path / "in"))
-        store.put(staged, reference)
-        key = reference.digest.removeprefix("blake3:")
+        output = output_of(staged := staged_file(tmp_path / "in"))
+        store.put(staged, output)
+        key = output.digest.removeprefix("blake3:")
 
-        assert store.locate(reference) == tmp_path / "store ü#?%20/objects" / key[:2] / key / "x.bin"
+        assert store.locate(output) == tmp_path / "store ü#?%20/objects" / key[:2] / key / "x.bin"
 
     @pytest.mark.parametrize("name", ["plain", "with space", "größe", "100%", "a#b", "a?b", "%20"])
     def test_an_address_is_one_that_fsspec_opens(self, store, tmp_path, name):
-        reference = reference_to(staged := staged_file(tmp_path / "in", b"[1]", f"{name}.json"))
-        store.put(staged, reference)
+        output = output_of(staged := staged_file(tmp_path / "in", b"[1]", f"{name}.json"))
+        store.put(staged, output)
 
-        assert store.url(reference).startswith("file:///")
-        with fsspec.open(store.url(reference)) as file:
+        assert store.url(output).startswith("file:///")
+        with fsspec.open(store.url(output)) as file:
             assert file.read() == b"[1]"
 
     def test_nothing_else_is_left(self, store, tmp_path):
-        reference = reference_to(staged := staged_folder(tmp_path / "in"))
-        store.put(staged, reference)
+        output = output_of(staged := staged_folder(tmp_path / "in"))
+        store.put(staged, output)
 
-        assert [entry.name for entry in store.locate(reference).parent.iterdir()] == ["plots"]
+        assert [entry.name for entry in store.locate(output).parent.iterdir()] == ["plots"]
 
     def test_a_damaged_object_is_put_anew(self, store, tmp_path):
         """REUSE C15: running the step again mends it."""
-        reference = reference_to(staged := staged_file(tmp_path / "in"))
-        store.put(staged, reference)
-        damaged = store.locate(reference)
+        output = output_of(staged := staged_file(tmp_path / "in"))
+        store.put(staged, output)
+        damaged = store.locate(output)
         damaged.chmod(0o644)
         damaged.write_bytes(b"dota")
-        store.put(staged_file(tmp_path / "again"), reference)
+        store.put(staged_file(tmp_path / "again"), output)
 
-        assert store.locate(reference).read_bytes() == b"data"
+        assert store.locate(output).read_bytes() == b"data"
 
     def test_a_damaged_folder_is_put_anew(self, store, tmp_path):
-        reference = reference_to(staged := staged_folder(tmp_path / "in"))
-        store.put(staged, reference)
-        (store.locate(reference) / "a.png").unlink()
-        store.put(staged_folder(tmp_path / "again"), reference)
+        output = output_of(staged := staged_folder(tmp_path / "in"))
+        store.put(staged, output)
+        (store.locate(output) / "a.png").unlink()
+        store.put(staged_folder(tmp_path / "again"), output)
 
-        assert reference_to(store.locate(reference)) == reference
+        assert output_of(store.locate(output)) == output
 
     def test_links_are_stored_as_what_they_lead_to(self, store, tmp_path):
         outside = staged_file(tmp_path / "outside", b"far")
         folder = staged_folder(tmp_path / "in")
         (folder / "link").symlink_to(outside)
         os.link(outside, folder / "twin")
-        reference = reference_to(folder)
-        store.put(folder, reference)
+        output = output_of(folder)
+        store.put(folder, output)
         outside.write_bytes(b"changed")
 
-        assert (store.locate(reference) / "link").read_bytes() == b"far"
-        assert reference_to(store.locate(reference)) == reference
+        assert (store.locate(output) / "link").read_bytes() == b"far"
+        assert output_of(store.locate(output)) == output
 
     def test_a_store_that_cannot_be_written_says_so(self, tmp_path):
         staged = staged_file(tmp_path / "in")
         (tmp_path / "store").write_text("a file, not a folder")
 
         with pytest.raises(StoreOutOfReach, match=r"the datastore `.*store` cannot be written: Not a directory"):
-            LocalStore(tmp_path / "store").put(staged, reference_to(staged))
+            LocalStore(tmp_path / "store").put(staged, output_of(staged))
 
 
 class TestMemoryStore(Contract):

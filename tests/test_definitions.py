@@ -343,3 +343,23 @@ def test_a_very_long_number_beside_other_code_is_refused_with_its_cell():
 
     assert error.place.cell == 1
     assert "a number that is too long" in error.message
+
+
+# Definitions that steps use by an attribute
+
+ACCESSOR = "import pandas as pd\n@pd.api.extensions.register_dataframe_accessor('geo')\nclass Geo:\n    rate = RATE"
+
+
+def test_an_accessor_is_shared_with_the_steps_that_use_its_attribute():
+    reading = fine(
+        "RATE = 2", ACCESSOR, "%%step a -o x\nx = load().geo.rate", "%%step b -o y\ny = 1", "def load(): return 1"
+    )
+    assert shared_names(reading.code["a"]) == ["Geo", "RATE", "load", "pd"]
+    assert shared_names(reading.code["b"]) == []
+    assert reading.warnings == ()
+
+
+def test_an_accessor_is_shared_with_functions_that_use_its_attribute():
+    assert shared_names(code_of("RATE = 2", ACCESSOR, "def f(x): return x.geo.rate", "%%step a -o x\nx = f(1)")) == [
+        "Geo", "RATE", "f", "pd",
+    ]  # fmt: skip

@@ -117,6 +117,15 @@ def test_a_file_that_an_ordinary_cell_writes_for_a_step_is_told(write: str):
         assert read("import pandas as pd", f"#| shared\n{write}", reader).warnings == ()
 
 
+def test_a_module_that_an_ordinary_cell_writes_for_a_step_is_told():
+    write = "%%writefile tools.py\ndef twice(x):\n    return 2 * x"
+    for cells in (["%%step b -o k\nimport tools\nk = tools.twice(1)"],
+                  ["from tools import twice", "%%step b -o k\nk = twice(1)"]):  # fmt: skip
+        (warned,) = read(write, *cells).warnings
+        assert warned.message == "cell 1 writes `tools.py`, which `b` reads: no step writes it anew"
+        assert warned.hint.startswith("Execute that cell before the pipeline runs")
+
+
 def test_what_is_no_file_is_no_finding():
     talk = "%%step a -o x\nx = 1\nx.to_csv(sep=';.')\nprint('f.csv')\nx.save('http://x/f.csv')\nx.to_csv()"
     assert joined(talk, "%%step b -o k\nk = open('f.csv')") == ([], [])

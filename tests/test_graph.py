@@ -250,8 +250,8 @@ def test_a_source_that_is_not_built_is_refused_behind_a_parameter_too():
     assert [type(error) for error in errors] == [NotSupportedYet]
 
 
-def test_a_destination_in_a_datastore_is_refused():
-    _, errors = linked("%%step a -o x=store:results/x.csv\nx = 1")
+def test_a_destination_that_is_no_path_and_in_no_datastore_is_refused():
+    _, errors = linked("%%step a -o x=s3://results/x.csv\nx = 1")
 
     assert [type(error) for error in errors] == [NotSupportedYet]
 

@@ -16,7 +16,7 @@ from nbpipe.data.datastores import LocalStore
 from nbpipe.data.digests import NoDigestCache, content_digest
 from nbpipe.data.integrity import find_damage
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.model import ObjectReference
+from nbpipe.model import Artifact, ObjectReference
 
 FRESH = NoDigestCache()
 NAMES = st.sampled_from(["a", "b.txt", "ü", "deep/c", "deep/deeper/d"])
@@ -110,14 +110,15 @@ def test_whatever_is_done_to_an_object_is_found_and_putting_it_again_mends_it(da
         write(staged, files)
         digest, size = content_digest(staged, FRESH)
         reference = ObjectReference("default", digest, "x", size)
-        store.put(staged, reference)
-        path = store.locate(reference)
+        output = Artifact("x", "dir" if folder else "file", reference)
+        store.put(staged, output)
+        path = store.locate(output)
         assert find_damage(path, reference, folder=folder, digests=FRESH) is None
         unlock(path)
         damage(path, Random(seed))  # noqa: S311  # damage, not a secret
         assert find_damage(path, reference, folder=folder, digests=FRESH) is not None
         write(staged, files)
-        store.put(staged, reference)
+        store.put(staged, output)
 
         assert find_damage(path, reference, folder=folder, digests=FRESH) is None
         assert [entry.name for entry in path.parent.iterdir() if entry.name != "renamed"] == ["x"]

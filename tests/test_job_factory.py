@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_pipelines import cells, no_datastores
-from stored import artifact_of, materializer_of, path_in
+from stored import artifact_of, materializer_of
 
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory
@@ -59,6 +59,7 @@ def workshop(tmp_path):
         memory,
         materializer,
         environ,
+        no_datastores,
         "",
         ("math",),
     )
@@ -87,8 +88,8 @@ def test_inputs_are_values_paths_or_lists_of_either(workshop, tmp_path):
     raw = (str(tmp_path / "raw.csv"),)
 
     assert job(workshop).inputs == (
-        JobInput("features", InputKind.VALUE, (str(path_in(tmp_path, FEATURES)),), "json", FEATURES),
-        JobInput("pictures", InputKind.PATH, (str(path_in(tmp_path, PICTURES)),), artifact=PICTURES),
+        JobInput("features", InputKind.VALUE, (), "json", FEATURES),
+        JobInput("pictures", InputKind.PATH, (), artifact=PICTURES),
         JobInput("raw", InputKind.PATH, raw),
         JobInput("table", InputKind.VALUE, raw, "csv"),
         JobInput("all", InputKind.PATHS, raw),

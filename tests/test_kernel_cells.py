@@ -79,6 +79,16 @@ def test_a_front_end_tells_which_cell_the_notebook_tags(tmp_path):
     assert tags(ran) == [{"parameters"}, set()]
 
 
+def test_cells_of_a_text_notebook_have_its_tags_whatever_ids_the_front_end_gives_them(tmp_path):
+    path = tmp_path / "n.py"
+    path.write_text('# %%\nimport this\n\n# %% tags=["parameters"]\nk = 1\n\n# %%\n# %%step s -o x\n# x = k\n')
+    before = ["import this", "k = 1"]
+    ran = KernelCells(before, path, itertools.count(3).__next__, deleted=lambda: (), terminal=False, named=True)
+    assert tags(ran) == [set(), {"parameters"}]
+    ran.before(Input("k = 1", "a-7"))
+    assert tags(ran) == [set(), {"parameters"}]
+
+
 def test_cells_without_ids_have_the_tags_of_their_texts_in_the_notebook(tmp_path):
     path = write_notebook(tmp_path / "n.ipynb", ["k = 1", STEP], parameters=0)
 

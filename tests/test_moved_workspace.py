@@ -89,7 +89,7 @@ def test_outputs_are_pulled(elsewhere, tmp_path):
     with Workspace.open(elsewhere.folder) as workspace:
         artifact = workspace.results.pull(str(elsewhere.folder / elsewhere.notebook), "use.b", tmp_path / "out")
         workspace.results.pull(str(elsewhere.folder / elsewhere.notebook), "folder", tmp_path / "folder")
-        url = workspace.materializer.url(artifact.reference)
+        url = workspace.materializer.url(artifact)
 
     assert (tmp_path / "out").read_bytes() == elsewhere.stored("use", "b").read_bytes()
     assert (tmp_path / "folder" / "part.txt").is_file()
@@ -177,6 +177,6 @@ def test_what_needs_the_bytes_of_an_unknown_store_says_what_is_known(far, tmp_pa
             workspace.results.pull(str(far.folder / far.notebook), "make.a", tmp_path / "out")
         artifact = workspace.results.output(str(far.folder / far.notebook), "a")
         with pytest.raises(StoreOutOfReach):
-            workspace.materializer.url(artifact.reference)
+            workspace.materializer.url(artifact)
 
     assert (raised.value.message, raised.value.hint) == (SAID, "It knows: `default`.")

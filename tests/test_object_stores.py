@@ -21,6 +21,7 @@ from object_servers import (
     rclone_server,
     sftp_server,
 )
+from outputs_contract import OutputsContract
 
 from nbpipe.data.stores.object_store import ObjectStore
 from nbpipe.data.stores.opening import open_store
@@ -37,7 +38,7 @@ def reference(name: str) -> CredentialReference:
     return CredentialReference(CredentialSource.ENV, name)
 
 
-class Contract:
+class Contract(OutputsContract):
     """What any datastore must do; a subclass says how one is configured and what it can do."""
 
     traits: ClassVar[StoreTraits]

@@ -24,6 +24,15 @@ def errors(*cells: str) -> list[str]:
         ("x:json", "y = 1\nx = {y}", "output `x` is a value of type set, but json takes what JSON can represent"),
         ("x:json", "x = lambda: 1", "output `x` is a value of type function, but json takes what JSON can represent"),
         ("x", "x = (n for n in [1])", "output `x` is a generator, which cannot be stored"),
+        ("x", "x = open('f.txt', 'w')", "output `x` is an open file, which cannot be stored"),
+        (
+            "x",
+            "from pathlib import Path\nx = Path().open(mode='ab')",
+            "output `x` is an open file, which cannot be stored",
+        ),
+        ("x", "import sqlite3\nx = sqlite3.connect('f.db')", "output `x` is a connection, which cannot be stored"),
+        ("x", "import threading\nx = threading.Lock()", "output `x` is a lock, which cannot be stored"),
+        ("x", "import multiprocessing as mp\nx = mp.Pool()", "output `x` is a pool of workers, which cannot be stored"),
         ("x:bin", "x = f'{1}'", "output `x` is a value of type str, but bin takes bytes"),
     ],
 )
@@ -35,7 +44,7 @@ def test_an_evident_type_is_refused_before_the_work(declared, cell, error):
     "declared, cell",
     [
         ("x:json", "x = [1]"), ("x:json", "x = (1, 2)"), ("x:text", "x = f'{1}'"), ("x:npz", "x = {}"),
-        ("x", "x = lambda: 1"),
+        ("x", "x = open('w')"), ("x", "x = open('f.txt', 'rb')"), ("x", "x = lambda: 1"),
         ("x:cloudpickle", "x = {1}"), ("x:parquet", "x = list([1])"), ("x:png", "x = b'png'"), ("x:bytes", "x = b''"),
         ("x:parquet", "x = [1]\nx = to_table(x)\ndef to_table(x): ..."), ("x:npy", "x = [1]\nfor x in [2]: pass"),
         ("x:npy", "x = [1]\nglobals()['x'] = 2"), ("x:npy", "x = [1]\nimport numpy as x"), ("x:json", "x = None"),

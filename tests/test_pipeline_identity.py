@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nbpipe.model import PipelineRecord
-from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, after_a_move, at_its_place, identify
+from nbpipe.planning.pipeline_identity import IdentifiedPipeline, NotebookTraits, after_a_move, at_its_place, identify
 
 WORDS = st.text("abcdef", min_size=1, max_size=2)
 SETS = st.frozensets(WORDS, max_size=6)
@@ -30,7 +30,7 @@ def found(
     *known: PipelineRecord,
     there: Iterable[str] = (),
     strangers: Iterable[NotebookTraits] = (),
-) -> Identified:
+) -> IdentifiedPipeline:
     """Identify a notebook; ``there`` are the places at which known pipelines still have their notebooks."""
     return identify(
         notebook,
@@ -41,7 +41,7 @@ def found(
     )
 
 
-def is_new(identified: Identified, notebook: NotebookTraits) -> bool:
+def is_new(identified: IdentifiedPipeline, notebook: NotebookTraits) -> bool:
     """Return whether a notebook got a pipeline of its own."""
     fresh = PipelineRecord("new", notebook.notebook, notebook.cells, notebook.steps)
     return identified.pipeline == fresh and not identified.known
@@ -53,7 +53,7 @@ def is_new(identified: Identified, notebook: NotebookTraits) -> bool:
 def test_a_notebook_at_its_place_is_its_pipeline_whatever_is_in_it():
     edited = traits("n.ipynb", ["other"], ["other"])
 
-    assert at_its_place(edited, KNOWN) == Identified(
+    assert at_its_place(edited, KNOWN) == IdentifiedPipeline(
         replace(KNOWN, cells=frozenset({"other"}), steps=frozenset({"other"})), known=True
     )
 
@@ -71,7 +71,7 @@ def test_a_kernel_whose_notebook_has_moved_away_is_known_by_the_cells_that_it_ra
 
 @pytest.mark.parametrize("cells, steps", [((), STEPS), (CELLS, ()), ((), ())])
 def test_what_a_kernel_does_not_tell_stays_known(cells, steps):
-    assert at_its_place(traits("n.ipynb", cells, steps), KNOWN) == Identified(KNOWN, known=True)
+    assert at_its_place(traits("n.ipynb", cells, steps), KNOWN) == IdentifiedPipeline(KNOWN, known=True)
 
 
 def test_notebooks_that_have_swapped_their_names_keep_the_histories_of_their_names_and_one_says_so():

@@ -18,26 +18,20 @@ from PIL import Image
 from stored import artifact_of
 
 from nbpipe.data import formats
+from nbpipe.data.datastores import LocalStore
 from nbpipe.data.materializer import Materializer
 from nbpipe.data.previews import preview
-from nbpipe.model import Artifact, ObjectReference, Preview
+from nbpipe.model import Artifact, Preview
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class AnyFile:
-    """A datastore in which every file is an object whose digest is its path."""
+class AnyFile(LocalStore):
+    """A store in which every file is an output whose digest is its path."""
 
-    def put(self, staged: Path, reference: ObjectReference) -> None:
-        """Take nothing: all is there."""
-
-    def locate(self, reference: ObjectReference) -> Path:
+    def locate(self, artifact: Artifact) -> Path:
         """Return the path."""
-        return Path(reference.digest)
-
-    def url(self, reference: ObjectReference) -> str:
-        """Return the path as an address."""
-        return f"file://{reference.digest}"
+        return Path(artifact.digest)
 
 
 def artifact(path: Path, format: str) -> Artifact:
@@ -46,7 +40,7 @@ def artifact(path: Path, format: str) -> Artifact:
 
 
 def look(artifact: Artifact) -> Preview:
-    return preview(artifact, Materializer({"default": AnyFile()}))
+    return preview(artifact, Materializer({"default": AnyFile(Path("/"))}))
 
 
 def of(folder: Path, value: object, format: str | None = None) -> Preview:

@@ -20,7 +20,7 @@ from random_corruption import CELLS, NOTEBOOK, make_workspace, said
 from nbpipe.data.datastores import LocalStore
 from nbpipe.errors import HistoryOutOfReach, StoreOutOfReach
 from nbpipe.history.store import History
-from nbpipe.model import ObjectReference
+from nbpipe.model import Artifact, ObjectReference
 from nbpipe.workspace.trust import trust_workspace
 
 GROUP = 1710
@@ -217,11 +217,11 @@ def test_nothing_is_stored_or_found_through_a_link(tmp_path: Path, depth: int) -
     store, staged, outside = LocalStore(tmp_path / "store"), tmp_path / "staged", tmp_path / "outside"
     staged.write_bytes(b"data")
     outside.mkdir()
-    reference = ObjectReference("default", f"blake3:{'ab' * 32}", "x.json", 4)
+    output = Artifact("x", "json", ObjectReference("default", f"blake3:{'ab' * 32}", "x.json", 4))
     link = tmp_path.joinpath("store", *("objects", "ab", "ab" * 32)[: depth + 1])
     link.parent.mkdir(parents=True)
     link.symlink_to(outside)
-    for use in (lambda: store.put(staged, reference), lambda: store.locate(reference)):
+    for use in (lambda: store.put(staged, output), lambda: store.locate(output)):
         with pytest.raises(StoreOutOfReach, match=r"is a link(.|\n)*verify --repair"):
             use()
     assert list(outside.iterdir()) == []

@@ -15,7 +15,7 @@ import pytest
 from notebook_author import Author, write_notebook
 from scripted_executor import Bench, Kernelless
 
-from nbpipe.compute import outcomes
+from nbpipe.compute import unreported_outcomes
 from nbpipe.data.attempt_manifest import NAME, manifest_text, read_manifest
 from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome, Status
 from nbpipe.run.submission import RunOptions
@@ -39,7 +39,7 @@ class Signing(Kernelless):
     def _lost(self, outcome: Outcome) -> Outcome:
         (job,) = [job for job in self.jobs if job.attempt == outcome.attempt]
         self.signs(job, outcome)
-        return outcomes.lost_outcome(job, ConnectionError("gone"))
+        return unreported_outcomes.lost_outcome(job, ConnectionError("gone"))
 
     def signs(self, job: Job, outcome: Outcome) -> None:
         """Leave the manifest."""

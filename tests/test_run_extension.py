@@ -12,7 +12,7 @@ import pytest
 from in_process_executor import carry_out
 from sample_pipelines import cells
 
-from nbpipe.compute import outcomes
+from nbpipe.compute import unreported_outcomes
 from nbpipe.errors import BadUsage
 from nbpipe.history.inspection import InspectionRepository
 from nbpipe.history.runs import RunFilter
@@ -74,7 +74,7 @@ class Gated:
         """End an attempt as one that was cancelled."""
         job = self._open.pop(attempt, None)
         if job is not None:
-            self._reports.append(AttemptEnded(outcomes.cancelled_outcome(job)))
+            self._reports.append(AttemptEnded(unreported_outcomes.cancelled_outcome(job)))
 
     def close(self) -> None:
         """Do nothing: nothing is started."""

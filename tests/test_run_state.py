@@ -20,6 +20,7 @@ from nbpipe.model import (
     SkipVerdict,
     Status,
 )
+from nbpipe.planning.execution_graph import Phase
 from nbpipe.planning.instructions import (
     CheckDecision,
     ClaimKey,
@@ -32,7 +33,7 @@ from nbpipe.planning.instructions import (
     StopAttempt,
     SubmitAttempt,
 )
-from nbpipe.planning.run_state import LOG_LENGTH, LOST_TRIES, Phase, RunOver, RunState
+from nbpipe.planning.run_state import LOG_LENGTH, RunOver, RunState
 from nbpipe.planning.stimuli import (
     AwaitedAttemptEnded,
     ClaimRefused,
@@ -52,6 +53,7 @@ from nbpipe.planning.stimuli import (
     Stimulus,
     TimePassed,
 )
+from nbpipe.planning.tries import LOST_TRIES
 
 RUN = RunVerdict((Reason("code"),))
 REUSE = ReuseVerdict(CachedResult("k", "a", ResultOrigin("r0", "s"), 1.0, "", ()), (Reason("unchanged", None, "r0"),))

@@ -446,3 +446,10 @@ def test_a_star_import_does_not_explain_names_that_the_notebook_binds_elsewhere(
     assert error.message == "`e` is an output of `make`, and this step does not declare it"
     (error,) = read(star, "e = open('x')", "%%step s -o x\nx = e").errors
     assert error.message == "`e` is defined in cell 2, which is not part of the pipeline"
+
+
+def test_a_built_in_name_that_a_cell_below_binds_is_still_python_s():
+    cells = ["%%step a -o n\nn = sum([1, 2])", "sum = 0", "for i in [1, 2]:\n    sum += i"]
+    assert shared_names(code_of(*cells[:1])) == []
+    assert read(*cells).errors == ()
+    assert "`sum` is defined in cell 1 and changed in cell 2" in wrong(*cells[1:], cells[0])

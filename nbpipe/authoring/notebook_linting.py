@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.errors import BadDirective, FileBetweenSteps, Refusals, Refused, SourceLocation
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import DeclarationText, marker, read_declaration_text
 from nbpipe.language.file_quick_fix import declare_file
 from nbpipe.language.notebook_file import read_document, read_notebook
@@ -70,7 +71,7 @@ def ruff_warnings(path: Path, reading: ParsedNotebook, ruff: str) -> LintResult:
 
 def _visible(cell: Cell) -> tuple[str, range]:
     """Return a cell as ruff gets it, and the lines (from 1) of its declaration, which become comments."""
-    if marker(cell.source) != "step":
+    if marker(cell.source) is not CellMarker.STEP:
         return cell.source, range(0)
     try:
         written: DeclarationText = read_declaration_text(cell)

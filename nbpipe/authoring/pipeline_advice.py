@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from nbpipe.history.store import History
-from nbpipe.model import ExecutionRecord, ObservationKind, PipelineWarning, Step
+from nbpipe.model import ComponentKind, ExecutionRecord, ObservationKind, PipelineWarning, Step, split_name
 from nbpipe.resolve.resolved_request import ResolvedRequest
 
 # A value that was different in each of this many runs is assumed to change every run.
 _EVERY = 3
 _LISTED = 10
-_VOLATILE = ("parameter", "envvar")
+_VOLATILE = {ComponentKind.PARAMETER: "parameter", ComponentKind.ENVVAR: "environment variable"}
 
 
 def pipeline_advice(resolved: ResolvedRequest, history: History, pipeline: str) -> tuple[PipelineWarning, ...]:
@@ -96,12 +96,12 @@ def _volatile(step: Step, records: list[ExecutionRecord]) -> Iterator[PipelineWa
         return
     digests_by_run = [{component.name: component.digest for component in record.components} for record in records]
     for name in digests_by_run[0]:
-        kind, _, what = name.partition(":")
+        kind, what = split_name(name)
         values = [components.get(name) for components in digests_by_run]
         if kind in _VOLATILE and None not in values and len(set(values)) == len(values):
-            called = "parameter" if kind == "parameter" else "environment variable"
             yield PipelineWarning(
-                "changes-every-run", f"the {called} `{what}` changes every run, so `{step.name}` is never reused",
+                "changes-every-run",
+                f"the {_VOLATILE[kind]} `{what}` changes every run, so `{step.name}` is never reused",
                 "Remove values that change but do not matter: temporary folders, build numbers, times.", step.place,
             )  # fmt: skip
 

@@ -13,12 +13,13 @@ from nbpipe.data.digests import DigestCache, content_digest
 from nbpipe.data.executed_notebook import read_executed
 from nbpipe.data.file_pinning import pin_files
 from nbpipe.data.job_file import JobFile, module_source, read_job
-from nbpipe.data.materializer import Materializer
+from nbpipe.data.materializer import Materializer, with_paths
 from nbpipe.data.postmortem import names_kept
 from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
     Artifact,
+    ComponentKind,
     ExecutionRecord,
     Failure,
     JobInput,
@@ -28,6 +29,7 @@ from nbpipe.model import (
     RunRecord,
     StepCell,
     StepOutput,
+    component_name,
 )
 from nbpipe.planning.plan import StepDecision
 from nbpipe.resolve.resolved_request import ResolvedRequest
@@ -92,7 +94,7 @@ def current_step_context(
     document = json.loads(render_step_notebook(declared, code, step_inputs.values, graph.pipeline.kernel))
     return StepContext(
         step=step,
-        inputs=inputs_of(resolved, step, upstream, materializer),
+        inputs=with_paths(inputs_of(resolved, step, upstream), materializer),
         outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
         values={name: step_inputs.values[name] for name in code.parameters},
         parameters=_source(document, "parameters"),
@@ -186,14 +188,14 @@ def _where_it_is(
     damage = check(materializer, item.artifact, digests)
     if damage:
         raise BadUsage(f"input `{item.name}` cannot be used: {damage}", "Run the step that produces it again.")
-    return replace(item, paths=(str(materializer.locate(item.artifact.reference)),))
+    return replace(item, paths=(str(materializer.fetch(item.artifact)),))
 
 
 def _changes(inputs: Iterable[JobInput], components: Iterable[KeyComponent], digests: DigestCache) -> Iterable[str]:
     """Return a note for each of the author's files that has changed."""
     recorded = {component.name: component for component in components}
     for item in inputs:
-        component = recorded.get(f"input:{item.name}")
+        component = recorded.get(component_name(ComponentKind.INPUT, item.name))
         if component is not None and item.artifact is None:
             yield from _changed(item, component, digests)
 

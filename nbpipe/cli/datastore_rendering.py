@@ -8,6 +8,7 @@ from nbpipe.verbs.datastore_calls import (
     DatastoreAddedResponse,
     DatastoreListResponse,
     DatastoreTestResponse,
+    DefaultStoreResponse,
     StoreChangeResponse,
     StoreListingResponse,
     StoreUsageResponse,
@@ -22,11 +23,12 @@ def render_list(caller: ShellCaller, response: DatastoreListResponse) -> int:
         screen.json(
             {
                 "file": str(response.file) if response.file else None,
+                "default": response.default,
                 "datastores": [tables.datastore_object(each) for each in response.datastores],
             }
         )
     else:
-        screen.lines(tables.datastore_lines(response.datastores, screen.columns))
+        screen.lines(tables.datastore_lines(response.datastores, response.default, screen.columns))
     return 0
 
 
@@ -64,6 +66,15 @@ def render_added(caller: ShellCaller, response: DatastoreAddedResponse) -> int:
         caller.screen.json({"file": str(response.file), **tables.datastore_object(response.configuration)})
     else:
         caller.screen.lines(tables.added_lines(response.configuration, str(response.file)))
+    return 0
+
+
+def render_default(caller: ShellCaller, response: DefaultStoreResponse) -> int:
+    """Print the datastore of outputs, and return the exit code."""
+    if caller.screen.as_json:
+        caller.screen.json({"default": response.name})
+    else:
+        caller.screen.lines([tables.default_line(response.name)])
     return 0
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.errors import StoreOutOfReach
-from nbpipe.model import ObjectReference
+from nbpipe.model import Artifact
 from nbpipe.views import json_output
 
 
 def output_urls(caller: ShellCaller) -> json_output.UrlOf:
-    """Return a function from references to URLs, which prints each problem once and returns None instead."""
+    """Return a function from outputs to URLs, which prints each problem once and returns None instead."""
     problems: set[str] = set()
 
-    def url(reference: ObjectReference) -> str | None:
+    def url(artifact: Artifact) -> str | None:
         try:
-            return caller.workspace.materializer.url(reference)
+            return caller.workspace.materializer.url(artifact)
         except StoreOutOfReach as error:
             if str(error) not in problems:
                 caller.screen.note(f"warning: {error}")

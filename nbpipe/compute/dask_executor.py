@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nbpipe.compute import local_cluster, outcomes, worker_entry_points
+from nbpipe.compute import local_cluster, unreported_outcomes, worker_entry_points
 from nbpipe.compute.local_cluster import LocalCluster
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.entry_points import load_entry_point
@@ -98,7 +98,9 @@ class DaskExecutor:
             unfinished = [job for job, _ in self._pending.values()]
             self._pending.clear()
         for job in unfinished:
-            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, ConnectionError("the executor was closed"))))
+            self._reports.put(
+                AttemptEnded(unreported_outcomes.lost_outcome(job, ConnectionError("the executor was closed")))
+            )
 
     def _cluster(self) -> LocalCluster:
         with self._lock:
@@ -120,7 +122,9 @@ class DaskExecutor:
         if started is not None:
             started.end()
         for job in pending:
-            self._reports.put(AttemptEnded(outcomes.lost_outcome(job, ConnectionError("the cluster was lost"))))
+            self._reports.put(
+                AttemptEnded(unreported_outcomes.lost_outcome(job, ConnectionError("the cluster was lost")))
+            )
 
     def _receive_event(self, event: tuple[float, object]) -> None:
         """Handle an event of the topic; runs on the client's event loop."""
@@ -141,16 +145,16 @@ class DaskExecutor:
 
     def _completed(self, job: Job, done: Any) -> _Completed:
         if done.status == "cancelled" and job.attempt in self._cancelled:
-            return _Completed(outcomes.cancelled_outcome(job), ())
+            return _Completed(unreported_outcomes.cancelled_outcome(job), ())
         try:
             if done.status != "finished":
                 error = done.exception() if done.status == "error" else None
-                lost = outcomes.lost_outcome(job, error or ConnectionError(f"its task is {done.status}"))
+                lost = unreported_outcomes.lost_outcome(job, error or ConnectionError(f"its task is {done.status}"))
                 return _Completed(lost, ())
             completed: _Completed = done.result(timeout=_RESULT_SECONDS)
         except (OSError, RuntimeError, CancelledError) as error:
             # Of a finished task too, when the cluster is closed meanwhile.
-            return _Completed(outcomes.lost_outcome(job, error), ())
+            return _Completed(unreported_outcomes.lost_outcome(job, error), ())
         return completed
 
 

@@ -41,7 +41,7 @@ class HttplessNanny(Nanny):
             return await super().instantiate()
 
 
-class PatientCluster(SpecCluster):
+class RestartTolerantCluster(SpecCluster):
     """A cluster that leaves its nanny time to start a worker again, on a busy machine too."""
 
     def _update_worker_status(self, op: str, msg: Any) -> None:

@@ -105,7 +105,7 @@ def _start(slots: int) -> LocalCluster:
     settings = {**_SETTINGS, "temporary-directory": scratch}
     with contextlib.ExitStack() as failed, dask.config.set(settings):
         failed.callback(private_directory.remove, scratch)
-        cluster = import_module(_NODES).PatientCluster(**_specification(slots, scratch, security))
+        cluster = import_module(_NODES).RestartTolerantCluster(**_specification(slots, scratch, security))
         client = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]  # theirs
         failed.pop_all()
     return LocalCluster(cluster, client, scratch)

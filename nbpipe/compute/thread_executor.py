@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from nbpipe.compute import outcomes, worker_entry_points
+from nbpipe.compute import unreported_outcomes, worker_entry_points
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.entry_points import load_entry_point
 from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome
@@ -72,7 +72,9 @@ class ThreadExecutor:
         with self._lock:
             self._futures.pop(job.attempt, None)
         if done.cancelled():
-            self._reports.put(AttemptEnded(outcomes.cancelled_outcome(job)))
+            self._reports.put(AttemptEnded(unreported_outcomes.cancelled_outcome(job)))
             return
         error = done.exception()
-        self._reports.put(AttemptEnded(done.result() if error is None else outcomes.lost_outcome(job, error)))
+        self._reports.put(
+            AttemptEnded(done.result() if error is None else unreported_outcomes.lost_outcome(job, error))
+        )

@@ -9,7 +9,7 @@ from nbpipe.entry_points import load_entry_point
 RUN = "nbpipe.execution.attempt.attempt_runner:run_attempt"
 STOP = "nbpipe.execution.attempt.attempt_runner:stop_attempt"
 SHIP = "nbpipe.execution.attempt.runtime_bundle:write_bundle"
-PLAIN_RUN = "nbpipe.execution.plain_run:run_plainly"
+REFERENCE_RUN = "nbpipe.execution.reference_run:run_plainly"
 RETIRE = "nbpipe.execution.kernels.standby_kernel:retire_kernels"
 
 

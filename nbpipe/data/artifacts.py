@@ -6,10 +6,9 @@ import shutil
 from pathlib import Path
 
 from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
-from nbpipe.data.datastores import DEFAULT_STORE
 from nbpipe.data.digests import DigestCache, NoDigestCache, content_digest, walk
 from nbpipe.data.integrity import find_damage
-from nbpipe.data.materializer import Datastore, Materializer
+from nbpipe.data.materializer import ArtifactStore, Materializer
 from nbpipe.errors import BadUsage, FileMissing, StoreOutOfReach
 from nbpipe.model import Artifact, ObjectReference
 
@@ -34,19 +33,22 @@ def _inode(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def publish(datastore: Datastore, staged: Path, *, name: str, format: str, store: str = DEFAULT_STORE) -> Artifact:
-    """Store a staged output in a datastore, and check that the stored bytes have the digest of the staged ones."""
+def publish(
+    store: ArtifactStore, staged: Path, *, name: str, format: str, like: ObjectReference | None = None
+) -> Artifact:
+    """Store a staged output, and check that the stored bytes have the digest of the staged ones.
+
+    ``like`` is a folder in the same store that may have many of the same files.
+    """
     stored_as = "file" if format.startswith("file.") else format
     if not staged.exists() or staged.is_dir() != (stored_as == "dir"):
         problem = "nothing was" if not staged.exists() else "a folder was" if staged.is_dir() else "a file was"
         raise FileMissing(f"output `{name}` is declared as {format}, but {problem} written")
     digests = _ByInode()
     digest, size = content_digest(staged, digests)
-    artifact = Artifact(name, stored_as, ObjectReference(store, digest, staged.name, size))
-    datastore.put(staged, artifact.reference)
-    damage = find_damage(
-        datastore.locate(artifact.reference), artifact.reference, folder=artifact.is_folder, digests=digests
-    )
+    artifact = Artifact(name, stored_as, ObjectReference(store.name, digest, staged.name, size))
+    store.put(staged, artifact, like if like is not None and like.store == store.name else None)
+    damage = store.find_damage(artifact, digests)
     if damage is not None:
         message = f"output `{name}` was not stored completely: it {damage}"
         raise StoreOutOfReach(message, "Check the store, then run again.")
@@ -59,18 +61,16 @@ def check(materializer: Materializer, artifact: Artifact, digests: DigestCache) 
     Raise StoreOutOfReach if that cannot be checked: its datastore is unknown or cannot be read.
     """
     message = "what the step displayed" if artifact.is_display else f"output `{artifact.name}`"
-    reference = artifact.reference
     try:
-        path = materializer.locate(reference)
+        damage = materializer.find_damage(artifact, digests)
     except ValueError as error:
         return f"{message} has an invalid record: {error}"
-    damage = find_damage(path, reference, folder=artifact.is_folder, digests=digests)
     return None if damage is None else f"{message} {damage}"
 
 
 def copy_out(materializer: Materializer, artifact: Artifact, target: Path) -> None:
     """Write an output's bytes to exactly ``target``, a folder as a folder, and replace what was there atomically."""
-    source = materializer.path(artifact.reference)
+    source = materializer.path(artifact)
     _require_replaceable(source, target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

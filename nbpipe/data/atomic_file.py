@@ -135,6 +135,15 @@ def _swap(draft: Path, target: Path, keep: Callable[[], bool]) -> None:
         _remove(aside)
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder, in which all may be read-only; what does not exist is passed over."""
+    if path.is_dir() and not path.is_symlink():
+        for folder, _, _ in os.walk(path):
+            with suppress(OSError):
+                Path(folder).chmod(0o700)
+    _remove(path)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from nbpipe.data import private_directory
-from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
-from nbpipe.data.digests import NoDigestCache
+from nbpipe.data.atomic_file import draft_beside, flush, put_in_place, remove_tree
+from nbpipe.data.digests import DigestCache, NoDigestCache
 from nbpipe.data.integrity import find_damage
+from nbpipe.data.object_keys import OBJECTS, key_below, key_parts
 from nbpipe.errors import REPAIR, StoreOutOfReach
-from nbpipe.model import ObjectReference
+from nbpipe.model import DEFAULT_STORE, Artifact, ObjectReference
 from nbpipe.permissions import make_folder, protect
 
-DEFAULT_STORE = "default"
-
-_DIGEST = re.compile(r"blake3:([0-9a-f]{64})")
 _FAN = 2
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -30,14 +27,15 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 class LocalStore:
     """Objects in a folder: ``objects/<first 2 hex>/<hex>/<basename>``, a file or a folder of that name."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = DEFAULT_STORE) -> None:
+        self.name = name
         self._root = root.absolute()
         # Paths are built as text, because a plan checks thousands of objects.
-        self._objects = str(self._root).rstrip("/") + "/objects/"
+        self._objects = str(self._root).rstrip("/") + f"/{OBJECTS}/"
 
-    def put(self, staged: Path, reference: ObjectReference) -> None:
+    def put(self, staged: Path, artifact: Artifact, _like: ObjectReference | None = None, /) -> None:
         """Move a file or folder into the store; an existing equal object stays."""
-        target, folder = self.locate(reference), staged.is_dir()
+        target, reference, folder = self.locate(artifact), artifact.reference, staged.is_dir()
 
         def is_there() -> bool:
             return find_damage(target, reference, folder=folder, digests=NoDigestCache()) is None
@@ -53,9 +51,9 @@ class LocalStore:
                 flush(draft)
                 put_in_place(draft, target, durable=True, keep=is_there)
 
-    def locate(self, reference: ObjectReference) -> Path:
+    def locate(self, artifact: Artifact) -> Path:
         """Return the object's path, whether it exists or not; raise StoreOutOfReach if a link leads to it."""
-        below = _below(reference)
+        below = key_below(artifact.reference)
         key = below.index("/", _FAN + 1)
         for part in (self._objects[:-1], *(self._objects + below[:end] for end in (_FAN, key, None))):
             # A plan checks thousands of objects, and pathlib would take several times as long.
@@ -63,22 +61,60 @@ class LocalStore:
                 raise StoreOutOfReach(f"the datastore `{self._root}` is damaged: {part} is a link", REPAIR)
         return Path(self._objects + below)
 
-    def url(self, reference: ObjectReference) -> str:
+    def fetch(self, artifact: Artifact) -> Path:
+        """Return the output's path; it may be missing."""
+        return self.locate(artifact)
+
+    def find_damage(self, artifact: Artifact, digests: DigestCache, /) -> str | None:
+        """Return what is wrong with an output; None if its bytes are those that were published."""
+        path = self.locate(artifact)
+        return find_damage(path, artifact.reference, folder=artifact.is_folder, digests=digests)
+
+    def keys_of(self, artifact: Artifact) -> set[str]:
+        """Return the one key of an output; of one whose record is invalid, none."""
+        try:
+            return {key_below(artifact.reference)}
+        except ValueError:
+            return set()
+
+    def stored(self) -> Iterator[tuple[str, int]]:
+        """Yield the keys and sizes of all objects, and of what a killed process has left beside them."""
+        for path in Path(self._objects).glob("??/*/*"):
+            if not path.parents[0].is_symlink() and not path.parents[1].is_symlink():
+                yield path.relative_to(self._objects).as_posix(), _size(path)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects, and the folders that are empty without them."""
+        for key in keys:
+            path = Path(self._objects, key)
+            with _reaching(f"the datastore `{self._root}`"):
+                remove_tree(path)
+                for folder in path.parents[:2]:
+                    with suppress(OSError):
+                        folder.rmdir()
+
+    def url(self, artifact: Artifact) -> str:
         """Return the object's address. Nothing in it is quoted: fsspec takes what follows ``file://`` as the path."""
-        return f"file://{self._objects}{_below(reference)}"
+        return f"file://{self._objects}{key_below(artifact.reference)}"
+
+
+def _size(path: Path) -> int:
+    files = [path] if not path.is_dir() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(each.lstat().st_size for each in files)
 
 
 class MemoryStore:
     """Objects in this process's memory, for tests and temporary data; readers get a temporary copy."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = DEFAULT_STORE) -> None:
+        self.name = name
         self._objects: dict[tuple[str, str], dict[str, bytes] | bytes] = {}
         self._folder = private_directory.make(private_directory.MEMORY)
         weakref.finalize(self, private_directory.remove, self._folder)
 
-    def put(self, staged: Path, reference: ObjectReference) -> None:
+    def put(self, staged: Path, artifact: Artifact, _like: ObjectReference | None = None, /) -> None:
         """Read a file or folder into the store; an existing equal object stays."""
-        key = _key(reference)
+        key = key_parts(artifact.reference)
         with _reaching("the datastore in memory"):
             content: dict[str, bytes] | bytes
             if staged.is_dir():
@@ -87,18 +123,27 @@ class MemoryStore:
                 content = staged.read_bytes()
         self._objects.setdefault(key, content)
 
-    def locate(self, reference: ObjectReference) -> Path:
+    def locate(self, artifact: Artifact) -> Path:
         """Return the path of a copy on disk that lives as long as the store; it is missing if nothing was stored."""
-        key = _key(reference)
+        key = key_parts(artifact.reference)
         shown = Path(self._folder, *key)
         if key in self._objects and not shown.exists():
             with _reaching("the temporary folder"):
                 _show(self._objects[key], shown)
         return shown
 
-    def url(self, reference: ObjectReference) -> str:
+    def fetch(self, artifact: Artifact) -> Path:
+        """Return the output's path; it may be missing."""
+        return self.locate(artifact)
+
+    def find_damage(self, artifact: Artifact, digests: DigestCache, /) -> str | None:
+        """Return what is wrong with an output; None if its bytes are those that were published."""
+        path = self.locate(artifact)
+        return find_damage(path, artifact.reference, folder=artifact.is_folder, digests=digests)
+
+    def url(self, artifact: Artifact) -> str:
         """Return the object's address, whether it exists or not."""
-        key, basename = _key(reference)
+        key, basename = key_parts(artifact.reference)
         return f"memory://{key}/{quote(basename)}"
 
 
@@ -123,25 +168,6 @@ def _reaching(what: str) -> Iterator[None]:
             raise StoreOutOfReach(f"there is no space left in {what}", "Free some space, then run again.") from error
         message = error.strerror or str(error)
         raise StoreOutOfReach(f"{what} cannot be written: {message}", "Check that it is there and writable.") from error
-
-
-def _key(reference: ObjectReference) -> tuple[str, str]:
-    """Return the hex digits of the digest, and the basename; raise ValueError if either is invalid."""
-    match = _DIGEST.fullmatch(reference.digest)
-    if match is None:
-        raise ValueError(f"not a digest: {reference.digest!r}")
-    return match.group(1), _one_part(reference.basename)
-
-
-def _below(reference: ObjectReference) -> str:
-    key, basename = _key(reference)
-    return f"{key[:_FAN]}/{key}/{basename}"
-
-
-def _one_part(basename: str) -> str:
-    if basename in ("", ".", "..") or "/" in basename or "\0" in basename:
-        raise ValueError(f"not the name of a file: {basename!r}")
-    return basename
 
 
 def _take(staged: Path, fresh: Path) -> None:

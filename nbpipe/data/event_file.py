@@ -53,6 +53,15 @@ class PieceReader:
         last = self._numbers[-1] if upto is None else min(upto, self._numbers[-1])
         return list(_without_gaps(lines, after, last))
 
+    def recorded(self, first: int, last: int) -> list[StepEvent]:
+        """Return the pieces from one number to another, which the run's log says were written.
+
+        Those that the file lacks will not come, so one event at the end says so.
+        """
+        events = self.read(first - 1, last)
+        end, time = (events[-1].number, events[-1].time) if events else (first - 1, 0.0)
+        return events if end >= last else [*events, _missing(end + 1, last, time)]
+
     def _remember(self, content: bytes) -> None:
         """Record the offsets of the complete lines in new content; skip those without a new number."""
         start = 0

@@ -13,7 +13,7 @@ from nbpipe.data.digests import DigestCache, bytes_digest, content_digest, remem
 from nbpipe.data.directory_listing import code_below, names_in
 from nbpipe.data.installed_packages import InstalledPackages, holds
 from nbpipe.errors import FileMissing
-from nbpipe.model import Observation, ObservationKind, Reason
+from nbpipe.model import ComponentKind, Observation, ObservationKind, Reason
 
 ABSENT = "absent"
 _FOLDER = "folder"
@@ -53,9 +53,7 @@ class EnvironmentProbe:
     def differences(self, observed: Iterable[Observation]) -> tuple[Reason, ...]:
         """Return a reason for each observation that no longer holds."""
         return tuple(
-            Reason(
-                f"{item.kind}:{item.name}" if item.name else item.kind, state_summary(item.state), state_summary(now)
-            )
+            Reason.about(ComponentKind(item.kind), state_summary(now), subject=item.name, was=state_summary(item.state))
             for item in observed
             if (now := self.state(item.kind, item.name)) != item.state and now != (item.left or item.state)
         )

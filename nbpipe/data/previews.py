@@ -64,7 +64,7 @@ def preview(artifact: Artifact, materializer: Materializer) -> Preview:
     """Return the preview of a stored output, also if it is missing or damaged."""
     common: _Fields = {"format": artifact.format, "bytes": artifact.bytes}
     try:
-        path = materializer.path(artifact.reference)
+        path = materializer.path(artifact)
         fields = _folder(path) if artifact.is_folder else _file(path, artifact.format)
     except StoreOutOfReach as error:
         return Preview("missing", error.message, **common)

@@ -49,7 +49,7 @@ def read_display(materializer: Materializer, artifact: Artifact) -> dict[str, An
     if damage is not None:
         raise StoreOutOfReach(damage, "--force runs the step again.")
     try:
-        document: dict[str, Any] = json.loads(read_regular(Path(materializer.path(artifact.reference))))
+        document: dict[str, Any] = json.loads(read_regular(Path(materializer.path(artifact))))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreOutOfReach(f"what the step displayed cannot be read: {error}") from error
     damage = damage_of_document(document)

@@ -21,6 +21,14 @@ _DELETE = cache(lambda: delete(claims).where(claims.c.key == bindparam("at")))
 _FREE = cache(lambda: delete(claims).where(claims.c.key == bindparam("at"), claims.c.token == bindparam("of_token")))
 
 
+COLLECTION = "collection"
+"""The key of the right to collect results; no key of a result looks like it."""
+
+
+class CollectionUnderWay(Exception):
+    """No run can begin, because results are being collected."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to compute ``key``; ``token`` distinguishes it from other claims of that key."""
@@ -67,6 +75,12 @@ class ClaimRepository(Repository):
         """Release the claim; one that was taken over stays with its new owner."""
         with self._database.writing() as connection:
             free(connection, claim)
+
+
+def require_no_collection(connection: Connection, now: float) -> None:
+    """Raise CollectionUnderWay if somebody has the right to collect results."""
+    if _blocking(connection, COLLECTION, now=now, dead=None) is not None:
+        raise CollectionUnderWay
 
 
 def is_current(connection: Connection, claim: Claim) -> bool:

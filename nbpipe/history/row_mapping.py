@@ -17,6 +17,7 @@ from nbpipe.model import (
     Artifact,
     AttemptRecord,
     CachedResult,
+    ComponentName,
     ExecutionRecord,
     Failure,
     GitState,
@@ -268,4 +269,4 @@ def texts_from(stored: str) -> tuple[str, ...]:
 def _reasons(stored: str) -> tuple[Reason, ...]:
     if stored == _NONE:
         return ()
-    return tuple(Reason(*parts) for parts in decode(stored, tuple[tuple[str, str | None, str | None], ...]))
+    return tuple(Reason(*parts) for parts in decode(stored, tuple[tuple[ComponentName, str | None, str | None], ...]))

@@ -309,3 +309,21 @@ dataset_labels = Table(
     _text("label", primary_key=True),
     _number("number"),
 )
+
+# What nbpipe put into datastores outside of its own objects, and may replace there.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _text("store", primary_key=True),
+    _text("key", primary_key=True),
+    _integer("size"),
+    _text("etag"),
+    _text("version"),
+    _text("digest"),
+    _text("run"),
+    _text("step"),
+    _text("output"),
+)
+
+# Runs whose results are kept whatever their age.
+pins = Table("pins", metadata, Column("run", StoredName(), ForeignKey("runs.id"), primary_key=True), _time("pinned"))

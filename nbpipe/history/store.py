@@ -11,13 +11,15 @@ from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
 from nbpipe.history.database import Database, DatabaseSnapshot, is_ours
 from nbpipe.history.datasets import DatasetRepository
+from nbpipe.history.deliveries import DeliveryRepository
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
 from nbpipe.history.lost_runs import LostRunRepository
+from nbpipe.history.object_digests import ObjectDigestRepository
 from nbpipe.history.pipelines import PipelineRepository
-from nbpipe.history.remembered_objects import ObjectDigestRepository
 from nbpipe.history.results import ResultRepository
+from nbpipe.history.retention import RetentionRepository
 from nbpipe.history.runs import RunRepository
 from nbpipe.history.schema import meta
 from nbpipe.history.schema_version import create_or_check
@@ -45,6 +47,8 @@ class History:
         self.digests = DigestRepository(database)
         self.datasets = DatasetRepository(database)
         self.object_digests = ObjectDigestRepository(database)
+        self.deliveries = DeliveryRepository(database)
+        self.retention = RetentionRepository(database)
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:

@@ -14,11 +14,11 @@ from nbpipe.codec import convert, pack, unpack
 from nbpipe.history.database import chunks, insert_absent
 from nbpipe.history.row_mapping import to_json
 from nbpipe.history.schema import texts
-from nbpipe.model import KeyComponent, Observation, ObservationKind
+from nbpipe.model import ComponentName, KeyComponent, Observation, ObservationKind
 
 # Shorter texts are read faster as part of their list, although some lists repeat them.
 _LONG = 2048
-_COMPONENTS = tuple[tuple[str, str, str, str, bool], ...]
+_ComponentRows = tuple[tuple[ComponentName, str, str, str, bool], ...]
 _OBSERVED = tuple[tuple[ObservationKind, str, str, str], ...]
 _STORED = cache(lambda: select(texts.c.digest).where(texts.c.digest.in_(bindparam("names", expanding=True))))
 _TEXTS = cache(
@@ -78,9 +78,9 @@ def load_components(connection: Connection, names: Iterable[str | None]) -> dict
     return components
 
 
-def components_from(value: object) -> tuple[tuple[str, str, str, str, bool], ...]:
+def components_from(value: object) -> _ComponentRows:
     """Return a stored list of components; raise ValueError if the value is something else."""
-    return convert(value, _COMPONENTS)
+    return convert(value, _ComponentRows)
 
 
 def load_observed(connection: Connection, names: Iterable[str | None]) -> dict[str | None, tuple[Observation, ...]]:

@@ -15,10 +15,21 @@ FIELDS: Mapping[type[ast.AST], tuple[str, ...]] = {
 }
 
 
+# Fields that hold names, numbers and flags, but no nodes.
+_PLAIN = frozenset(
+    {"id", "attr", "arg", "asname", "module", "level", "type_comment", "kind", "is_async", "simple", "conversion",
+     "rest", "lineno", "tag"}
+)  # fmt: skip
+_BELOW: Mapping[type[ast.AST], tuple[str, ...]] = {
+    kind: () if kind is ast.Constant else tuple(name for name in names if name not in _PLAIN)
+    for kind, names in FIELDS.items()
+}
+
+
 def children(node: ast.AST) -> list[ast.AST]:
     """Return the nodes right below a node, in the order of its fields."""
     below: list[ast.AST] = []
-    for name in FIELDS[type(node)]:
+    for name in _BELOW[type(node)]:
         value = getattr(node, name, None)
         if isinstance(value, ast.AST):
             below.append(value)

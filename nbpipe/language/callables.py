@@ -25,13 +25,14 @@ class Callables:
     """Functions and classes by name.
 
     ``imported`` are the full names of what imports bind, ``effects`` what calls change, ``kinds`` those of objects,
-    ``made`` those of what calls return.
+    ``made`` those of what calls return, ``aliases`` the functions that other global names stand for.
     """
 
     imported: dict[str, str] = field(default_factory=dict)
     effects: dict[int, Any] = field(default_factory=dict)
     kinds: dict[Any, Any] = field(default_factory=dict)
     made: dict[int, Any] = field(default_factory=dict)
+    aliases: dict[str, tuple[ast.expr, ...]] = field(default_factory=dict)
     _functions: dict[str, Function] = field(default_factory=dict)
     _classes: dict[str, _Class] = field(default_factory=dict)
 
@@ -58,6 +59,11 @@ class Callables:
         """Return the class with this name, if there is one."""
         owner = self._classes.get(name)
         return owner.node if owner else None
+
+    @property
+    def classes(self) -> list[ast.ClassDef]:
+        """Return all classes."""
+        return [each.node for each in self._classes.values()]
 
     def method_of(self, class_name: str, name: str) -> Function | None:
         """Return a method of a class, which it defines itself or has from a class of the notebook."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbpipe.errors import Refused, SourceLocation
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.declaration_items import FORMATS
 from nbpipe.language.directives import SHORT, WORKING, marker
 from nbpipe.language.ipython_syntax import parse_cell
@@ -68,7 +69,7 @@ def complete(source: str, line: int, column: int, names: CompletionNames) -> Com
     before = lines[line][:column]
     first = next((place for place, text in enumerate(lines) if text.strip()), 0)
     header = _HEADER.match(lines[first])
-    if header is None or line < first or marker(source) != "step":
+    if header is None or line < first or marker(source) is not CellMarker.STEP:
         return None
     head, last = _joined(lines, first, header.end())
     step = (head.split(maxsplit=1) or [""])[0]

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from nbpipe.errors import NO_LOCATION, Refused
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import FLAGS, SHORT, DeclarationText, marker, read_declaration_text, read_step
 from nbpipe.language.source_text import LocatedText, split_commas
 from nbpipe.model import Cell
@@ -30,7 +31,7 @@ def format_declaration(cell: Cell, style: str = "auto") -> str:
     ``auto``: what is over 88 columns, or continued by a backslash, becomes one short line if it fits and else long.
     Raise BadDirective if the declaration cannot be read.
     """
-    if marker(cell.source) != "step":
+    if marker(cell.source) is not CellMarker.STEP:
         return cell.source
     read_step(cell)
     written = read_declaration_text(cell)

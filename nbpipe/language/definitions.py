@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from nbpipe.errors import BadDirective, BadPipeline, Refused, SourceLocation
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, misplaced, misplaced_call
 from nbpipe.language.ipython_syntax import (
     check_cell,
@@ -24,6 +25,7 @@ from nbpipe.language.name_analysis import NameUsage, name_usage
 from nbpipe.language.normal_form import NormalForm, normal_form_of
 from nbpipe.language.pure_values import PureValues
 from nbpipe.language.qualified_names import QualifiedNames
+from nbpipe.language.registered_attributes import registered_attributes
 from nbpipe.language.setting_statements import SettingReader
 from nbpipe.language.setup_effects import EffectFinder, UnsharedEffect
 from nbpipe.language.source_text import lines_of
@@ -71,7 +73,7 @@ class SharedDefinitions:
 
     ``lazy``: annotations are never evaluated, because a cell has ``from __future__ import annotations``. ``settings``
     are shared with the steps that use what they set; ``effects`` are statements that no step gets, by cell.
-    ``more_settings`` are those beyond the table.
+    ``more_settings`` are those beyond the table; ``attributes`` the definitions that add one to a library's objects.
     """
 
     by_name: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class SharedDefinitions:
     effects: dict[int, list[UnsharedEffect]] = field(default_factory=dict)
     names: QualifiedNames = field(default_factory=QualifiedNames)
     more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    attributes: dict[str, list[AnalysedDefinition]] = field(default_factory=dict)
 
     def find(self, name: str) -> list[AnalysedDefinition]:
         """Return the definitions of ``name`` without duplicates; raise BadPipeline if they cannot be shared."""
@@ -253,12 +256,12 @@ def _offer(shared: SharedDefinitions, source: _Source) -> list[ast.stmt]:
 
 def is_shared(cell: Cell) -> bool:
     """Return whether a cell is shared whole with all steps."""
-    return marker(cell.source) == "shared" or "shared" in cell.tags
+    return marker(cell.source) is CellMarker.SHARED or "shared" in cell.tags
 
 
 def is_local(cell: Cell) -> bool:
     """Return whether a cell is kept out of the pipeline by its author."""
-    return marker(cell.source) == "local" or "local" in cell.tags
+    return marker(cell.source) is CellMarker.LOCAL or "local" in cell.tags
 
 
 def _source(cell: Cell, position: int, errors: list[Refused]) -> _Source | None:
@@ -269,7 +272,7 @@ def _source(cell: Cell, position: int, errors: list[Refused]) -> _Source | None:
     if error := misplaced(cell):
         errors.append(error)
         return None
-    if kind == "magic":
+    if kind is CellMarker.MAGIC:
         code = without_magic(cell.source)
         if code is None:
             return None
@@ -318,7 +321,10 @@ def _define(shared: SharedDefinitions, source: _Source, statement: ast.stmt) -> 
         return True
     if isinstance(statement, _FUNCTIONS):
         shared.names.add(statement)
-        _add(shared, _shareable(shared, source, statement, (statement.name,)))
+        item = _shareable(shared, source, statement, (statement.name,))
+        _add(shared, item)
+        for attribute in registered_attributes(statement):
+            shared.attributes.setdefault(attribute, []).append(item)
         return True
     targets = _constant_targets(statement)
     if targets:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, SourceLocation
 from nbpipe.language import option_values
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.dataset_items import registrations_in
 from nbpipe.language.declaration_items import identifier, inputs_in, name_hint, names_in, outputs_in, paths_in
 from nbpipe.language.ipython_syntax import without_magic
@@ -30,7 +31,7 @@ LATER = (
 )  # fmt: skip
 KEYS = (*WORKING, *LATER)
 _DEFAULTS = ("retries", "timeout", "memory", "reuse", "envvar")
-MARKERS = ("parameters", "shared", "local")
+MARKERS = {mark.value: mark for mark in (CellMarker.PARAMETERS, CellMarker.SHARED, CellMarker.LOCAL)}
 
 # Not `%%step?`, which asks for help.
 _MAGIC_LINE = re.compile(r"%%(?:nb)?step(?![\w?])")
@@ -58,18 +59,17 @@ class StepDeclaration:
     place: SourceLocation = field(default_factory=SourceLocation)
 
 
-def marker(source: str) -> str | None:
-    """Return the kind of cell according to its first line: step, parameters, shared, local, magic or None."""
+def marker(source: str) -> CellMarker | None:
+    """Return the marker in a cell's first line; None if there is none."""
     line = _first_line(lines_of(source))[1]
     if _begins_step(line):
-        return "step"
+        return CellMarker.STEP
     if line.startswith("%%"):
-        return "magic"
+        return CellMarker.MAGIC
     pipe = _PIPE_LINE.match(line)
     if pipe is None:
         return None
-    word = pipe[1].strip()
-    return word if word in MARKERS else None
+    return MARKERS.get(pipe[1].strip())
 
 
 def misplaced(cell: Cell) -> BadDirective | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nbpipe.errors import FileBetweenSteps, Refused, SourceLocation
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import StepDeclaration, marker, read_declaration_text, read_step
 from nbpipe.language.file_references import file_references, normal_path
 from nbpipe.language.ipython_syntax import is_plain, parse_cell
@@ -59,7 +60,7 @@ def _is_source(item: Input, path: str) -> bool:
 def _declaring(cells: Iterable[Cell], step: str) -> _StepCell | None:
     """Return the first cell of a step, with its declaration."""
     for cell in cells:
-        if marker(cell.source) == "step":
+        if marker(cell.source) is CellMarker.STEP:
             declared = read_step(cell)
             if declared.name == step and not declared.append:
                 return _StepCell(cell, declared)

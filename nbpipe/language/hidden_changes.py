@@ -18,6 +18,8 @@ from operator import itemgetter
 from nbpipe.errors import BadPipeline, Refused, SourceLocation
 from nbpipe.language.ast_nodes import every_node
 from nbpipe.language.callables import Callables
+from nbpipe.language.carried_functions import carried_globals
+from nbpipe.language.change_warnings import ChangeEvent, PipelineText, change_warning
 from nbpipe.language.definitions import AnalysedDefinition, OrdinaryCell, SharedDefinitions
 from nbpipe.language.name_analysis import name_usage
 from nbpipe.language.name_state import NameState
@@ -25,12 +27,17 @@ from nbpipe.language.normal_form import normal_form_of
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins
 from nbpipe.language.object_flow import ObjectFlow, call_effects, imported_roots
 from nbpipe.language.process_state import FOLDER
-from nbpipe.language.random_generators import SEEDS
+from nbpipe.language.shared_inputs import (
+    SharedInputs,
+    change_of_one,
+    compared_by_identity,
+    comparison,
+    shared_inputs,
+)
 from nbpipe.language.source_text import lines_of
 from nbpipe.language.step_analysis import StepAnalysis
 from nbpipe.model import Input, Parameter, PipelineWarning, Step, StepOutput
 
-CODE = "hidden-change"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MANY_PARTS = ("os", "sys")
 _BUILTINS = frozenset(dir(builtins))
@@ -47,33 +54,15 @@ class ChangedElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
-class _Event:
-    """A change of an object or of what a name means; ``step`` is empty for an ordinary cell."""
-
-    step: str
-    cell: int
-    node: ast.AST
-    text: str = ""
-    verb: str = "changes"
-    defines: bool = False
-    number: int = 0
-    certain: bool = True
-
-    @property
-    def who(self) -> str:
-        return f"step `{self.step}` (cell {self.cell})" if self.step else f"cell {self.cell}"
-
-    @property
-    def place(self) -> SourceLocation:
-        return SourceLocation(self.cell, getattr(self.node, "lineno", None), step=self.step or None)
-
-
-@dataclass(frozen=True, slots=True)
 class _Own:
     """What the cells of a step read so far have bound, by name, and how many changes there were until then."""
 
     count: int = 0
     names: Mapping[str, Origins] = field(default_factory=dict)
+
+
+# Names, each with what bound it last and the origins of what it held when its step was over.
+_Globals = dict[str, tuple[ChangeEvent | None, Origins]]
 
 
 @dataclass(slots=True)
@@ -86,17 +75,23 @@ class _Walk:
     makers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     state: NameState = field(default_factory=lambda: NameState({}))
     callables: Callables = field(default_factory=Callables)
-    events: dict[Origin, list[_Event]] = field(default_factory=dict)
-    bound: dict[str, _Event] = field(default_factory=dict)
+    events: dict[Origin, list[ChangeEvent]] = field(default_factory=dict)
+    bound: dict[str, ChangeEvent] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
     holds: dict[Origin, Origins] = field(default_factory=dict)
     roots: dict[str, Origins] = field(default_factory=dict)
     own: dict[str, _Own] = field(default_factory=dict)
     count: int = 0
     findings: dict[tuple[str, str, int], dict[str, None]] = field(default_factory=dict)
-    reported: dict[tuple[str, str, int], _Event] = field(default_factory=dict)
+    reported: dict[tuple[str, str, int], ChangeEvent] = field(default_factory=dict)
     errors: dict[tuple[str, str], Refused] = field(default_factory=dict)
     touched: dict[str, set[str]] = field(default_factory=dict)
+    carried: dict[tuple[str, str], _Globals] = field(default_factory=dict)
+
+    @property
+    def pipeline(self) -> PipelineText:
+        """Return what warnings say about the notebook besides the change."""
+        return PipelineText(self.steps, self.shared)
 
     # The notebook in its order
 
@@ -113,8 +108,8 @@ class _Walk:
                     value = getattr(statement, "value", None)
                     # Numbers and texts cannot be changed in place.
                     fixed = isinstance(value, ast.Constant | ast.UnaryOp)
-                    known = self.state.names[name] if isinstance(statement, ast.Import | ast.ImportFrom) else NOTHING
-                    self.roots[name] = known
+                    known = self.state.names[name]
+                    self.roots[name] = known if isinstance(statement, ast.Import | ast.ImportFrom) else NOTHING
                     self._hold(name, NOTHING if fixed else known | {("definition", name)})
 
     def _hold(self, name: str, origins: Origins) -> None:
@@ -132,6 +127,7 @@ class _Walk:
             self._check_definitions(step)
             for item in step.inputs:
                 self._hand_in(step, item)
+        together = self._shared_inputs(step)
         seeded = {origin[1] for origin in self.events if origin[0] == "random"}
         body = self.analyses[step.name].trees[at].body
         # A continuation may stand above the cell that it continues.
@@ -141,10 +137,13 @@ class _Walk:
         flow.run(body)
         for library in sorted(flow.draws & seeded):
             self._found(step, f"random:{library}", self.events["random", library])
-        self._check_process(step, body)
         piece = step.pieces[at]
         lines = lines_of(piece.source) if flow.changes or flow.rebinds else ()
         self._log(flow, step.name, piece.cell, lines, defines=False)
+        self._check_process(step, body)
+        for pair in together:
+            self._check_shared(step, piece.cell, pair, flow, body)
+        self._check_carried(step)
         if at == len(step.pieces) - 1:
             self._finish(step, flow)
             return
@@ -166,32 +165,36 @@ class _Walk:
 
     def _finish(self, step: Step, flow: ObjectFlow) -> None:
         self.done[step.name] = self.count
+        for name_of_output, names in carried_globals(step, self.analyses[step.name].trees).items():
+            self.carried[step.name, name_of_output] = {
+                name: (self.bound.get(name), self.state.names.get(name, NOTHING)) for name in sorted(names)
+            }
         for output in step.outputs:
             origin = ("output", f"{step.name}.{output.name}")
             own = self.state.names.get(output.name, NOTHING)
             self.holds[origin] = own | self.state.parts.get(output.name, NOTHING)
             self._hold(output.name, own | {origin})
             node = next((node for name, node in reversed(flow.rebinds) if name == output.name), ast.Pass())
-            self.bound[output.name] = _Event(step.name, step.pieces[-1].cell, node, verb="rebinds")
+            self.bound[output.name] = ChangeEvent(step.name, step.pieces[-1].cell, node, verb="rebinds")
 
     def _log(self, flow: ObjectFlow, step: str, cell: int, lines: Sequence[str], *, defines: bool) -> None:
         for change in flow.changes:
-            if defines and change.origin[0] == "random":
-                # Steps below get the setting that seeds them.
+            # Steps below get a setting that seeds them.
+            if change.restores or (defines and change.origin[0] == "random"):
                 self.events.pop(change.origin, None)
                 continue
             number = getattr(change.node, "lineno", 0)
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
             verb = "seeds" if change.origin[0] == "random" else "changes" if change.known else "may change"
             self.count += 1
-            event = _Event(step, cell, change.node, text, verb, defines, self.count, change.certain)
+            event = ChangeEvent(step, cell, change.node, text, verb, defines, self.count, change.certain)
             self.events.setdefault(change.origin, []).append(event)
             if step:
                 self.touched.setdefault(step, set()).add(change.origin[1])
         for name, node in flow.rebinds:
             number = getattr(node, "lineno", 0)
             text = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
-            event = _Event(step, cell, node, text, "rebinds", defines)
+            event = ChangeEvent(step, cell, node, text, "rebinds", defines)
             self.bound[name] = event
 
     # What a step reads
@@ -221,7 +224,7 @@ class _Walk:
             events.append(last)
         self._found(step, ":".join(origin), events)
 
-    def _is_chosen(self, item: Input, event: _Event) -> bool:
+    def _is_chosen(self, item: Input, event: ChangeEvent) -> bool:
         """Return whether the declaration names its producer, of several steps that have this output."""
         source = item.source
         if not isinstance(source, StepOutput) or source.step is None or not event.step:
@@ -239,6 +242,42 @@ class _Walk:
             if last is not None and last.step != step.name:
                 events.append(last)
             self._found(step, f"own:{name}", events)
+
+    def _shared_inputs(self, step: Step) -> list[SharedInputs]:
+        """Return the inputs that are one object in one kernel, or share one, but come from different steps."""
+        makers = {item.name: maker for item in step.inputs if (maker := self.maker(step, item)) is not None}
+        if len(makers) < 2:
+            return []
+        state = self.state
+        held = {name: state.names.get(name, NOTHING) | state.parts.get(name, NOTHING) for name in makers}
+        return shared_inputs(makers, held)
+
+    def _check_shared(
+        self, step: Step, cell: int, pair: SharedInputs, flow: ObjectFlow, body: Sequence[ast.stmt]
+    ) -> None:
+        node = change_of_one(pair, flow.changes, self.analyses[step.name].identifiers)
+        verb = "changes one of them" if node is not None else "compares objects by identity"
+        node = node or comparison(pair, body, by_identity=self._has_identities)
+        if node is not None:
+            what = ":".join(("shared", *pair.names, *pair.first[1], *pair.second[1]))
+            self._report(what, step, ChangeEvent(step.name, cell, node, verb=verb))
+
+    @property
+    def _has_identities(self) -> bool:
+        """Return whether the notebook has a class whose instances are equal only to themselves."""
+        return any(map(compared_by_identity, self.callables.classes))
+
+    def _check_carried(self, step: Step) -> None:
+        """Check the variables that functions among the inputs read: in one kernel they have their latest values."""
+        makers = [maker for item in step.inputs if (maker := self.maker(step, item)) in self.carried]
+        for maker in filter(None, makers):
+            for name, (last, origins) in self.carried[maker].items():
+                events = [event for origin in sorted(origins) for event in self.events.get(origin, ())
+                          if event.number > self.done[maker[0]]]  # fmt: skip
+                now = self.bound.get(name)
+                events += [now] if now is not None and now is not last else []
+                for event in events:
+                    self._report(f"carried:{':'.join((*maker, name))}", step, event)
 
     def _check_definitions(self, step: Step) -> None:
         code = self.analyses[step.name].code
@@ -260,13 +299,16 @@ class _Walk:
                 # What ordinary cells set in modules are settings, which are told apart.
                 roots = self.roots.get(name, NOTHING)
                 events = [event for root in sorted(roots) for event in self.events.get(root, ())
-                          if not event.defines and self._uses(step, event)]  # fmt: skip
+                          if not event.defines and self._uses(step, root[1], event)]  # fmt: skip
             if items and events:
                 self._definition_found(step, name, items[0], events)
 
     def _check_process(self, step: Step, body: Sequence[ast.stmt]) -> None:
         """Check what one process has once: its folder, its built-in names, and modules that the step imports itself."""
-        self._found(step, ":".join(FOLDER), self.events.get(FOLDER, ()))
+        own = self.touched.get(step.name, set())
+        for origin in [each for each in self.events if each[0] == "process"]:
+            if origin == FOLDER or origin[1] not in own:
+                self._found(step, ":".join(origin), self.events[origin])
         changed = {root for kind, root in self.events if kind == "module"}
         rebound = self.bound.keys() & _BUILTINS & self.analyses[step.name].identifiers
         if not changed and not rebound:
@@ -277,7 +319,7 @@ class _Walk:
         }
         for root in sorted(roots):
             events = [each for each in self.events.get(("module", root), ())
-                      if not each.defines and self._uses(step, each)]  # fmt: skip
+                      if not each.defines and self._uses(step, root, each)]  # fmt: skip
             self._found(step, f"module:{root}", events)
         stored = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
         own = stored.union(item.name for item in step.inputs)
@@ -286,8 +328,10 @@ class _Walk:
             if not self.bound[name].defines:
                 self._found(step, f"builtin:{name}", [self.bound[name]])
 
-    def _uses(self, step: Step, event: _Event) -> bool:
+    def _uses(self, step: Step, module: str, event: ChangeEvent) -> bool:
         """Return whether a step uses what another one changes in a module, of those modules that have many parts."""
+        if module not in _MANY_PARTS:
+            return True
         changed = next((part for part in ast.walk(event.node) if isinstance(part, ast.Attribute)
                         and isinstance(part.value, ast.Name) and part.value.id in _MANY_PARTS), None)  # fmt: skip
         if changed is None:
@@ -298,7 +342,7 @@ class _Walk:
                             for item in self.shared.by_name.get(own, ())))  # fmt: skip
         return changed.attr in attributes or (changed.attr == "environ" and "getenv" in attributes)
 
-    def _definition_found(self, step: Step, name: str, item: AnalysedDefinition, events: Sequence[_Event]) -> None:
+    def _definition_found(self, step: Step, name: str, item: AnalysedDefinition, events: Sequence[ChangeEvent]) -> None:
         others = [event for event in events if event.step != step.name]
         if not others:
             return
@@ -337,12 +381,15 @@ class _Walk:
         )  # fmt: skip
         return any(name in effect.rebinds or ("name", name) in effect.changes for effect in effects)
 
-    def _found(self, step: Step, what: str, events: Sequence[_Event]) -> None:
+    def _found(self, step: Step, what: str, events: Sequence[ChangeEvent]) -> None:
         for event in events:
             if event.step != step.name:
-                key = (what, event.step, event.cell)
-                self.findings.setdefault(key, {})[step.name] = None
-                self.reported.setdefault(key, event)
+                self._report(what, step, event)
+
+    def _report(self, what: str, reader: Step, event: ChangeEvent) -> None:
+        key = (what, event.step, event.cell)
+        self.findings.setdefault(key, {})[reader.name] = None
+        self.reported.setdefault(key, event)
 
 
 def changed_elsewhere(
@@ -366,24 +413,29 @@ def changed_elsewhere(
                 walk.callables.define(statement)
     for item in parameters:
         walk.state.names[item.name] = NOTHING if item.kind in _NUMBERS else frozenset([("parameter", item.name)])
-    readings: list[tuple[int, Callable[[], None]]] = [
-        (order[cell.number], partial(walk.ordinary, cell)) for cell in shared.cells
-    ]
-    for step in steps.values():
-        pieces = step.pieces[: len(analyses[step.name].trees)]
-        readings += [(order[piece.cell], partial(walk.piece, step, at)) for at, piece in enumerate(pieces)]
-    for _, read in sorted(readings, key=itemgetter(0)):
+    for _, read in sorted(_readings(walk, order), key=itemgetter(0)):
         # Code that is nested too deeply is reported where it is compiled.
         with suppress(RecursionError):
             read()
-    warnings: dict[str, list[PipelineWarning]] = {}
+    warnings: dict[str, list[PipelineWarning]] = defaultdict(list)
     for key, readers in walk.findings.items():
-        warnings.setdefault(next(iter(readers)), []).append(_warning(walk, key[0], list(readers), walk.reported[key]))
+        warnings.setdefault(next(iter(readers)), []).append(
+            change_warning(walk.pipeline, key[0], list(readers), walk.reported[key])
+        )
     return ChangedElsewhere(
         tuple(walk.errors.values()),
         {name: tuple(each) for name, each in warnings.items()},
         {name: _reported(walk, step) for name, step in steps.items()},
     )
+
+
+def _readings(walk: _Walk, order: Mapping[int, int]) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Yield what reads each cell, with the cell's position."""
+    for cell in walk.shared.cells:
+        yield order[cell.number], partial(walk.ordinary, cell)
+    for step in walk.steps.values():
+        for at, piece in enumerate(step.pieces[: len(walk.analyses[step.name].trees)]):
+            yield order[piece.cell], partial(walk.piece, step, at)
 
 
 def _reported(walk: _Walk, step: Step) -> frozenset[SourceLocation]:
@@ -392,61 +444,6 @@ def _reported(walk: _Walk, step: Step) -> frozenset[SourceLocation]:
     reported = {what.partition(":")[2] for what, changer, _ in walk.findings if changer == step.name}
     touched = walk.touched.get(step.name, set())
     return frozenset(place for place, source in makers.items() if source in reported or source not in touched)
-
-
-def _warning(walk: _Walk, what: str, readers: list[str], event: _Event) -> PipelineWarning:
-    kind, _, name = what.partition(":")
-    listed = " and ".join(f"`{reader}`" for reader in readers)
-    get, draw = ("gets", "draws") if len(readers) == 1 else ("get", "draw")
-    if kind == "random":
-        call = SEEDS[name]
-        message = f"{event.who} seeds the random numbers of {name}, which {listed} {draw} unseeded"
-        return PipelineWarning(CODE, message, f"Call `{call}(…)` in {listed}, too: each step has a kernel of its own.",
-                               event.place)  # fmt: skip
-    if kind == "output":
-        maker, _, output = name.partition(".")
-        message = f"{event.who} {event.verb} `{output}`, an output of `{maker}`, which {listed} {get} unchanged"
-        return PipelineWarning(CODE, message, _output_hint(walk, output, maker, listed, event), event.place)
-    if kind == "process":
-        message = (
-            f"{event.who} changes the {name}, and {listed} {'starts' if get == 'gets' else 'start'} in the notebook's"
-        )
-        return PipelineWarning(CODE, message, f"Change it in {listed}, too, or write paths that do not depend on it.",
-                               event.place)  # fmt: skip
-    if kind == "own":
-        message = f"{event.who} {event.verb} `{name}` between the cells of {listed}, which does not see that"
-        hint = f"Make the change in a cell of {listed} (`--append`), or use another name."
-        return PipelineWarning(CODE, message, hint, event.place)
-    if kind == "builtin":
-        message = f"{event.who} {event.verb} `{name}`, which {listed} {get} as Python defines it"
-        hint = "Use another name there: in steps, built-in names are those of Python."
-        return PipelineWarning(CODE, message, hint, event.place)
-    called = f"the parameter `{name}`" if kind == "parameter" else f"`{name}`"
-    message = f"{event.who} {event.verb} {called}, which {listed} {get} as it is defined"
-    items = walk.shared.by_name.get(name, ())
-    if kind == "definition" and any(not item.constant for item in items):
-        hint = (
-            f"Each step has a kernel of its own: hand over what {listed} needs as an output, or change it there, too."
-        )
-    elif event.step:
-        hint = f"Declare `-o {name}` in `{event.step}` and `-i {name}` in {listed} to hand it over."
-    else:
-        hint = f"Make the change in a step with `-o {name}`, and declare `-i {name}` in {listed}."
-    return PipelineWarning(CODE, message, hint, event.place)
-
-
-def _output_hint(walk: _Walk, output: str, maker: str, listed: str, event: _Event) -> str:
-    if not event.step:
-        return (
-            f"Make the change in a step: `%%step NAME -i {output}={maker}.{output} -o {output}`, and "
-            f"`-i {output}=NAME.{output}` in {listed}; or mark the cell with `#| local` if {listed} should not see it."
-        )
-    if walk.steps[event.step].output(output) is not None:
-        return f"Declare `-i {output}={event.step}.{output}` in {listed}, or change a copy in `{event.step}`."
-    return (
-        f"Declare `-o {output}` in `{event.step}` and `-i {output}={event.step}.{output}` in {listed}, or use a copy "
-        f"with another name in `{event.step}`."
-    )
 
 
 def _is_named(node: ast.AST, reached: Collection[str]) -> bool:

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 
+from nbpipe.language.mutation_analysis import MUTATORS
 from nbpipe.language.object_effects import NOTHING, Origins
 
 # Classes whose methods may be called with an object in front: list.append(x, 1).
-CONTAINERS = frozenset({"list", "dict", "set", "deque", "bytearray"})
+CONTAINERS = frozenset({"list", "dict", "set", "deque", "bytearray", "object"})
 # Functions of libraries that change their first argument.
 CHANGERS = frozenset(
     {"setattr", "delattr", "setitem", "delitem", "shuffle", "heappush", "heappop", "heapify", "heapreplace",
      "heappushpop", "insort", "insort_left", "insort_right", "copyto", "fill_diagonal", "putmask", "place", "put",
-     "put_along_axis", "at", "next", "anext", "iadd", "iconcat", "ior"}
+     "put_along_axis", "at", "next", "anext", "iadd", "iconcat", "ior", "set_node_attributes", "set_edge_attributes",
+     "add_path", "add_cycle", "add_star"}
 )  # fmt: skip
+# Functions and methods that write into any of their arguments.
+FILLING = frozenset({"pack_into", "readinto", "recv_into"})
 # Methods that return the object itself, a part or a view of it.
 VIEWS = frozenset({"get", "setdefault", "items", "values", "view", "reshape", "ravel", "squeeze", "swapaxes"})
 # Functions whose results have the elements of what they are given.
 ITERATED = frozenset({"enumerate", "zip", "reversed", "list", "tuple", "sorted", "iter"})
 # Functions that return their first argument, a part or a view of it.
-SAME = frozenset({"getattr", "vars", "iter", "asarray", "max", "min", "next", "memoryview", "frombuffer"})
+SAME = frozenset(
+    {
+        "getattr",
+        "vars",
+        "iter",
+        "asarray",
+        "max",
+        "min",
+        "next",
+        "memoryview",
+        "frombuffer",
+        "type",
+        "proxy",
+        "closing",
+        "nullcontext",
+        "ChainMap",
+    }
+)
 _UNARY = frozenset(
     {"sqrt", "exp", "log", "log2", "log10", "log1p", "expm1", "abs", "absolute", "sin", "cos", "tan", "negative",
      "square", "rint", "floor", "ceil", "trunc", "sign", "reciprocal", "tanh"}
@@ -33,6 +55,16 @@ ADDING = frozenset({"append", "appendleft", "add", "insert", "extend", "setdefau
 COLLECTING = frozenset({"list", "tuple", "set", "frozenset", "dict", "sorted", "filter", "reversed", "copy.copy"})
 # Methods that call a function with their own object.
 PIPING = frozenset({"pipe", "sort"})
+
+
+def changes_first_argument(function: ast.AST) -> bool:
+    """Return whether an expression is a function that changes what it is given: ``list.append``, ``heappush``."""
+    if isinstance(function, ast.Attribute):
+        owner = function.value
+        if isinstance(owner, ast.Name) and owner.id in CONTAINERS:
+            return function.attr in MUTATORS
+        return function.attr in CHANGERS
+    return isinstance(function, ast.Name) and function.id in CHANGERS
 
 
 def written_by_position(name: str, arguments: Sequence[Origins]) -> Origins:

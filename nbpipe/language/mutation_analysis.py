@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from nbpipe.language.ast_nodes import children
+from nbpipe.language.call_arguments import named_arguments
 
 MUTATORS = frozenset(
     {"append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "setdefault", "popitem",
@@ -56,13 +57,20 @@ def is_mutating_call(call: ast.Call) -> bool:
     if not isinstance(call.func, ast.Attribute):
         return False
     name = call.func.attr
-    return _mutates(call, call.func) or name in _MORE_MUTATORS or (name.endswith("_") and not name.startswith("_"))
+    # Without arguments, it is that of a model in torch.
+    switches = name == "eval" and not call.args and not call.keywords
+    return (
+        switches
+        or _mutates(call, call.func)
+        or name in _MORE_MUTATORS
+        or (name.endswith("_") and not name.startswith("_"))
+    )
 
 
 def _mutates(call: ast.Call, method: ast.Attribute) -> bool:
     inplace = any(
-        keyword.arg == "inplace" and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is not True)
-        for keyword in call.keywords
+        name == "inplace" and not (isinstance(value, ast.Constant) and value.value is not True)
+        for name, value in (named_arguments(call) if call.keywords else ())
     )
     return inplace or method.attr in MUTATORS
 

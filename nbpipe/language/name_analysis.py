@@ -341,15 +341,16 @@ class _Scope(ast.NodeVisitor):
 
 def _names_in_expression(call: ast.Call) -> list[str]:
     """Return the names in a text that a call evaluates: of pandas those after an ``@``, of ``eval`` all."""
-    texts = [part.value for each in call.args[:1] for part in ast.walk(each)
-             if isinstance(part, ast.Constant) and isinstance(part.value, str)]  # fmt: skip
     match call.func:
         case ast.Attribute(attr="query" | "eval"):
-            return [name for text in texts for name in _AFTER_AT.findall(text)]
+            pattern = _AFTER_AT
         case ast.Name(id="eval"):
-            return [name for text in texts for name in _NAME.findall(text)]
+            pattern = _NAME
         case _:
             return []
+    texts = [part.value for each in call.args[:1] for part in ast.walk(each)
+             if isinstance(part, ast.Constant) and isinstance(part.value, str)]  # fmt: skip
+    return [name for text in texts for name in pattern.findall(text)]
 
 
 # Python 3.11 has no `type` statement.

@@ -16,6 +16,7 @@ class NameState:
 
     ``parts`` are the origins of what a name's list or dict holds: a change of that is seen in the list, but not the
     reverse. ``kept`` are those of what an object was made of: methods that change the object may change these, too.
+    ``functions`` are the expressions of the functions that a name may stand for: methods, lambdas, partials.
     """
 
     names: dict[str, Origins]
@@ -23,6 +24,7 @@ class NameState:
     parts: dict[str, Origins] = field(default_factory=dict)
     kept: dict[str, Origins] = field(default_factory=dict)
     kinds: dict[str, Kind] = field(default_factory=dict)
+    functions: dict[str, tuple[ast.expr, ...]] = field(default_factory=dict)
     globals: set[str] = field(default_factory=set)
     _before: dict[str, Origins | None] | None = None
 
@@ -57,6 +59,7 @@ class NameState:
         self.parts.pop(name, None)
         self.kept.pop(name, None)
         self.kinds.pop(name, None)
+        self.functions.pop(name, None)
 
     def branches(self, read: Callable[[Sequence[ast.stmt]], None], *branches: Sequence[ast.stmt]) -> None:
         """Read each branch from the same start; afterwards a name may hold what it does at the end of any branch."""

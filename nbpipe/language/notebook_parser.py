@@ -9,18 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
+from nbpipe.language.cell_markers import CellKind, CellMarker
 from nbpipe.language.conditions import condition_names
 from nbpipe.language.definitions import AnalysedDefinition, is_local, is_shared
 from nbpipe.language.directives import StepDeclaration, marker, read_defaults
+from nbpipe.language.dynamic_code import execution_warnings
 from nbpipe.language.files_outside_steps import written_outside_warnings
 from nbpipe.language.hidden_changes import ChangedElsewhere, changed_elsewhere
-from nbpipe.language.hidden_execution import execution_warnings
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.lost_settings import OwnSetting, lost_setting_warnings
 from nbpipe.language.name_analysis import magic_texts, name_usage
 from nbpipe.language.parameters import read_injected, read_parameters
+from nbpipe.language.parsed_cell_cache import ParsedCellCache
 from nbpipe.language.parsed_notebook import CHANGED_INPUT, ParsedNotebook
-from nbpipe.language.reading_cache import ReadingCache
 from nbpipe.language.seed_restarts import seed_warnings
 from nbpipe.language.session_names import session_name_warnings
 from nbpipe.language.setting_reach import SettingReach
@@ -44,25 +45,25 @@ _DEFAULTS = re.compile(r"\s*%nbpipe\s+defaults\b(.*)$")
 def parse_cells(
     cells: Sequence[Cell],
     more_settings: Mapping[str, tuple[str, ...]] | None = None,
-    cache: ReadingCache | None = None,
+    cache: ParsedCellCache | None = None,
 ) -> ParsedNotebook:
     """Parse code cells in notebook order; never raise, but collect everything wrong in ``errors``.
 
     ``more_settings`` are settings beyond the table, with the libraries whose users they concern. ``cache`` makes the
     next reading of a notebook, with few cells changed, cheap.
     """
-    cache = cache or ReadingCache()
+    cache = cache or ParsedCellCache()
     errors: list[Refused] = []
     kinds = [(_kind(cell), cell) for cell in cells]
     parameters, injected = _parameters(kinds, errors)
     by_name = {parameter.name: parameter for parameter in parameters}
-    placed = [(position, cell) for position, (kind, cell) in enumerate(kinds) if kind == "ordinary"]
+    placed = [(position, cell) for position, (kind, cell) in enumerate(kinds) if kind is CellKind.ORDINARY]
     ordinary = [cell for _, cell in placed]
     shared = cache.definitions(placed, list(by_name), more_settings)
     errors += shared.errors
     garbled = _words_of_broken_cells(ordinary, shared.errors)
     defaults = _defaults(ordinary, errors)
-    declaring, wrong = [cell for kind, cell in kinds if kind == "step"], list[Refused]()
+    declaring, wrong = [cell for kind, cell in kinds if kind is CellKind.STEP], list[Refused]()
     steps = _steps(declaring, defaults, wrong, cache)
     errors += wrong
     refused = _refused(kinds, parameters) | garbled
@@ -83,9 +84,9 @@ def parse_cells(
     )  # fmt: skip
 
 
-def _execution_warnings(kinds: Iterable[tuple[str, Cell]], steps: Iterable[Step]) -> tuple[PipelineWarning, ...]:
+def _execution_warnings(kinds: Iterable[tuple[CellKind, Cell]], steps: Iterable[Step]) -> tuple[PipelineWarning, ...]:
     """Return the warning about code that is executed from text, except in cells that are shared or kept out."""
-    ordinary = [cell for kind, cell in kinds if kind == "ordinary"]
+    ordinary = [cell for kind, cell in kinds if kind is CellKind.ORDINARY]
     unshared = [cell for cell in ordinary if not is_shared(cell) and not is_local(cell)]
     return execution_warnings(unshared, [piece for step in steps for piece in step.pieces])
 
@@ -114,7 +115,7 @@ def _code(analyses: Mapping[str, StepAnalysis], changed: ChangedElsewhere, files
 
 
 def _analyses(
-    kinds: Sequence[tuple[str, Cell]], steps: Sequence[Step], scope: NotebookScope, cache: ReadingCache
+    kinds: Sequence[tuple[CellKind, Cell]], steps: Sequence[Step], scope: NotebookScope, cache: ParsedCellCache
 ) -> tuple[dict[str, StepAnalysis], tuple[PipelineWarning, ...]]:
     """Return what each step needs, and the warnings about what set-up cells do, and text that is executed."""
     drafts = cache.drafts(steps, scope)
@@ -133,7 +134,7 @@ def _analyses(
 
 
 def _settings(
-    kinds: Sequence[tuple[str, Cell]],
+    kinds: Sequence[tuple[CellKind, Cell]],
     drafts: Sequence[StepDraft],
     scope: NotebookScope,
     own: Mapping[str, Sequence[OwnSetting]],
@@ -149,28 +150,30 @@ def _settings(
             effects.setdefault(cell, []).append(UnsharedEffect(cell, setting.line, text, missing))
         else:
             usable.append(setting)
-    cells = {cell.number: position for position, (kind, cell) in reversed(list(enumerate(kinds))) if kind == "step"}
+    cells = {
+        cell.number: position for position, (kind, cell) in reversed(list(enumerate(kinds))) if kind is CellKind.STEP
+    }
     positions = {draft.step.name: cells[draft.step.pieces[0].cell] for draft in drafts}
     reach = SettingReach(drafts, scope, positions)
     lost = lost_setting_warnings(drafts, usable, own, reach)
     return {draft.step.name: reach.of(draft.step.name, usable) for draft in drafts}, effects, lost
 
 
-def _kind(cell: Cell) -> str:
+def _kind(cell: Cell) -> CellKind:
     mark = marker(cell.source)
-    if mark == "step":
-        return "step"
+    if mark is CellMarker.STEP:
+        return CellKind.STEP
     if "injected-parameters" in cell.tags:
-        return "injected"
-    if mark == "parameters" or "parameters" in cell.tags:
-        return "parameters"
-    return "ordinary"
+        return CellKind.INJECTED
+    if mark is CellMarker.PARAMETERS or "parameters" in cell.tags:
+        return CellKind.PARAMETERS
+    return CellKind.ORDINARY
 
 
 def _parameters(
-    kinds: Sequence[tuple[str, Cell]], errors: list[Refused]
+    kinds: Sequence[tuple[CellKind, Cell]], errors: list[Refused]
 ) -> tuple[tuple[Parameter, ...], dict[str, Any]]:
-    declared = [cell for kind, cell in kinds if kind == "parameters"]
+    declared = [cell for kind, cell in kinds if kind is CellKind.PARAMETERS]
     injected: dict[str, Any] = {}
     parameters: tuple[Parameter, ...] = ()
     if len(declared) > 1:
@@ -181,7 +184,7 @@ def _parameters(
     try:
         parameters = read_parameters(declared[0]) if declared else ()
         for kind, cell in kinds:
-            if kind == "injected":
+            if kind is CellKind.INJECTED:
                 injected |= read_injected(cell)
     except Refused as error:
         errors.append(error)
@@ -190,11 +193,11 @@ def _parameters(
     return parameters, injected
 
 
-def _refused(kinds: Sequence[tuple[str, Cell]], parameters: Sequence[Parameter]) -> frozenset[str]:
+def _refused(kinds: Sequence[tuple[CellKind, Cell]], parameters: Sequence[Parameter]) -> frozenset[str]:
     """Return the names bound by an erroneous parameters cell that are not parameters; the cell is reported once."""
     bound: set[str] = set()
     for kind, cell in kinds:
-        if kind == "parameters":
+        if kind is CellKind.PARAMETERS:
             try:
                 bound |= name_usage(parse_cell(cell.source, SourceLocation(cell.number)).body).binds
             except (Refused, RecursionError):
@@ -242,7 +245,7 @@ def _called_defaults(cell: Cell) -> list[str]:
 
 
 def _steps(
-    cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused], cache: ReadingCache
+    cells: Sequence[Cell], defaults: Mapping[str, Any], errors: list[Refused], cache: ParsedCellCache
 ) -> list[Step]:
     steps: dict[str, Step] = {}
     continued: list[StepDeclaration] = []

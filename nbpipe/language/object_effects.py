@@ -25,13 +25,15 @@ class Use(Enum):
 class Change:
     """A change in place of an object, with the code that makes it; not ``certain`` if a function is only stored.
 
-    It is not ``known`` if the code only calls a method of which nothing is known, for its effect.
+    It is not ``known`` if the code only calls a method of which nothing is known, for its effect. It ``restores``
+    what other code has replaced, if the code puts the original back.
     """
 
     origin: Origin
     node: ast.AST
     certain: bool = True
     known: bool = True
+    restores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class CallEffects:
     """What a call of a function changes: parameters, and what global names hold; and what it returns.
 
     ``possible`` is what functions that it stores or returns would change, ``suspected`` what methods may change of
-    which nothing is known, ``uses`` what it calls or passes on.
+    which nothing is known, ``uses`` what it calls or passes on, ``restores`` what it puts back.
     """
 
     changes: tuple[Origin, ...] = ()
@@ -49,3 +51,4 @@ class CallEffects:
     draws: frozenset[str] = frozenset()
     suspected: tuple[Origin, ...] = ()
     uses: tuple[tuple[Use, Origin], ...] = ()
+    restores: tuple[Origin, ...] = ()

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nbpipe.language.ast_nodes import children
+from nbpipe.language.call_flow import CallFlow
 from nbpipe.language.callables import Callables, Function, dotted_name, is_class_method, positional_parameters
-from nbpipe.language.kept_objects import acts
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins, Use
-from nbpipe.language.value_flow import ValueFlow
+from nbpipe.language.object_retention import acts
+from nbpipe.language.partial_views import VIEWED
 
 INPLACE: Mapping[type[ast.operator], tuple[str, ...]] = {
     ast.Add: ("__iadd__",), ast.Sub: ("__isub__",), ast.Mult: ("__imul__",), ast.BitOr: ("__ior__",),
@@ -25,7 +26,7 @@ _MADE = ("__new__", "__init__")
 
 
 @dataclass(slots=True)
-class ObjectFlow(ValueFlow):
+class ObjectFlow(CallFlow):
     """Reads statements in order, and keeps in ``state`` what names hold."""
 
     def run(self, statements: Iterable[ast.AST]) -> None:
@@ -64,7 +65,9 @@ class ObjectFlow(ValueFlow):
         self._special(node, origins, INPLACE.get(type(node.op), ()))
         self._use(Use.ADDED, origins, node)
         # Through another name or a parameter, most of these are numbers, which are not changed in place.
-        self._change([origin for origin in origins if certain or _is_called(origin, node.target.id)], node)
+        may_be_array = [origin for origin in origins if origin[0] in VIEWED]
+        called = [origin for origin in origins if certain or _is_called(origin, node.target.id)]
+        self._change({*called, *may_be_array}, node)
         self._bind(node.target, origins, node)
 
     def _delete(self, node: ast.Delete) -> None:
@@ -76,6 +79,7 @@ class ObjectFlow(ValueFlow):
         self._use(Use.PASSED, elements, node.iter)
         self._special(node.iter, elements, ("__iter__", "__next__"))
         self._bind(node.target, elements, node)
+        self._loop_functions(node.target, node.iter)
         self.varying.update(part.id for part in ast.walk(node.target) if isinstance(part, ast.Name))
         self._branches(node.body, node.orelse)
 
@@ -153,7 +157,7 @@ class ObjectFlow(ValueFlow):
         if len(self.changes) > before or not acts(call, shown=node is self.shown):
             return
         origins = self._owner_of(call.func)  # type: ignore[attr-defined]  # it is a method's call
-        self._suspect(origins, node)
+        self._suspect([origin for origin in origins if origin[0] not in VIEWED], node)
 
     def effects(self, function: Function, owner: str) -> CallEffects:
         """Return what a call of a function changes; ``owner`` is the class of a method, else empty."""
@@ -183,14 +187,17 @@ def call_effects(callables: Callables, function: ast.FunctionDef | ast.AsyncFunc
     flow = ObjectFlow(callables, NameState(names, lambda name: frozenset([("name", name)])), in_function=True)
     flow.owner, flow.instance = owner, instance
     flow.run(function.body)
+    last = {change.origin: change.restores for change in flow.changes}
+    changes = [change for change in flow.changes if not last[change.origin]]
     effects = CallEffects(
-        tuple(dict.fromkeys(change.origin for change in flow.changes if change.certain)),
-        tuple(dict.fromkeys(change.origin for change in flow.changes if change.known and not change.certain)),
+        tuple(dict.fromkeys(change.origin for change in changes if change.certain)),
+        tuple(dict.fromkeys(change.origin for change in changes if change.known and not change.certain)),
         tuple(dict.fromkeys(name for name, _ in flow.rebinds)),
         frozenset(flow.returns),
         frozenset(flow.draws),
-        tuple(dict.fromkeys(change.origin for change in flow.changes if not change.known)),
+        tuple(dict.fromkeys(change.origin for change in changes if not change.known)),
         tuple(flow.uses),
+        tuple(origin for origin, restored in last.items() if restored),
     )
     callables.effects[id(function)] = effects
     return effects

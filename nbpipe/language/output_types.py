@@ -7,11 +7,29 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from nbpipe.errors import BadPipeline
 from nbpipe.language.ast_nodes import every_node
+from nbpipe.language.callables import dotted_name
 from nbpipe.model import Output, Step
 
 _EVIDENT: Mapping[type[ast.expr], str] = {
     ast.List: "list", ast.ListComp: "list", ast.Dict: "dict", ast.DictComp: "dict", ast.Set: "set", ast.SetComp: "set",
     ast.Tuple: "tuple", ast.JoinedStr: "str", ast.GeneratorExp: "generator", ast.Lambda: "function",
+}  # fmt: skip
+# What has a function that opens the file which it is given; methods open their own.
+_OPENING = frozenset({"", "io", "gzip", "bz2", "lzma", "codecs", "builtins"})
+# What no format stores: in words, and what to do instead.
+_NEVER: Mapping[str, tuple[str, str]] = {
+    "generator": ("a generator", "Output a list of its items, or what can be rebuilt from it."),
+    "file": ("an open file", "Declare the file (`-o {0}:file`), write to the path that `{0}` is then, and close it."),
+    "connection": ("a connection", "Open it in each step that uses it, and output the file or the address instead."),
+    "lock": ("a lock", "Make it in an ordinary cell: each step then has its own."),
+    "pool": ("a pool of workers", "Make it in each step that uses it."),
+}
+# Functions that make what no format stores, by the end of their names.
+_MAKERS: Mapping[str, str] = {
+    "sqlite3.connect": "connection", "duckdb.connect": "connection", "psycopg2.connect": "connection",
+    "psycopg.connect": "connection", "create_engine": "connection", "socket.socket": "connection",
+    "threading.Lock": "lock", "threading.RLock": "lock", "ThreadPoolExecutor": "pool", "ProcessPoolExecutor": "pool",
+    "multiprocessing.Pool": "pool", "mp.Pool": "pool",
 }  # fmt: skip
 # What each format takes: in words, and the evident types among it.
 _TAKES: Mapping[str, tuple[str, frozenset[str]]] = {
@@ -40,11 +58,15 @@ def unstorable_outputs(step: Step, body: Iterable[ast.stmt]) -> Iterator[BadPipe
     """Return an error for each output whose evident type its format cannot store."""
     statements = list(body)
     for output in step.outputs:
-        kind = _evident_type(output.name, statements) if not output.is_path else ""
-        if kind == "generator":
-            hint = "Output a list of its items, or what can be rebuilt from it."
-            yield BadPipeline(f"output `{output.name}` is a generator, which cannot be stored", hint, output.place)
-        elif kind and not _takes(output, kind):
+        kind = _assigned_type(output.name, statements) if not output.is_path else ""
+        storable = not kind or (kind not in _NEVER and _takes(output, kind))
+        if storable or sum(_bindings(output.name, statement) for statement in statements) != 1:
+            continue
+        if kind in _NEVER:
+            words, hint = _NEVER[kind]
+            message = f"output `{output.name}` is {words}, which cannot be stored"
+            yield BadPipeline(message, hint.format(output.name), output.place)
+        else:
             taken, _ = _TAKES[output.format or ""]
             message = f"output `{output.name}` is a value of type {kind}, but {output.format} takes {taken}"
             yield BadPipeline(message, "Declare another format, or none to let the type decide.", output.place)
@@ -55,14 +77,32 @@ def _takes(output: Output, kind: str) -> bool:
     return format not in _TAKES or kind in _TAKES[format][1]
 
 
-def _evident_type(name: str, statements: list[ast.stmt]) -> str:
-    """Return the type of the only value that a name is bound to; empty if that is not evident."""
+def _assigned_type(name: str, statements: list[ast.stmt]) -> str:
+    """Return the type of the only value that a name is assigned; empty if that is not evident."""
     values = [value for statement in statements if (value := _assigned(name, statement)) is not None]
     if len(values) != 1:
         return ""
     value = values[0]
-    kind = type(value.value).__name__ if isinstance(value, ast.Constant) else _EVIDENT.get(type(value), "")
-    return kind if kind and sum(_bindings(name, statement) for statement in statements) == 1 else ""
+    kind = _made(value) if isinstance(value, ast.Call) else _EVIDENT.get(type(value), "")
+    return type(value.value).__name__ if isinstance(value, ast.Constant) else kind
+
+
+def _made(call: ast.Call) -> str:
+    """Return what a call makes that no format stores; empty for any other call."""
+    name = dotted_name(call.func)
+    last = name.rpartition(".")[2]
+    if last == "open" and _is_written(call):
+        return "file"
+    return next((kind for made, kind in _MAKERS.items() if name == made or name.endswith(f".{made}")), "")
+
+
+def _is_written(call: ast.Call) -> bool:
+    """Return whether a file is opened for writing; one that is open for reading is stored with its text."""
+    owner = dotted_name(call.func).rpartition(".")[0]
+    place = 1 if owner in _OPENING else 0
+    given = [*call.args[place : place + 1], *(each.value for each in call.keywords if each.arg == "mode")]
+    modes = [each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    return any(set(mode) <= set("rwaxbt+") and not set("wax+").isdisjoint(mode) for mode in modes)
 
 
 def _assigned(name: str, statement: ast.stmt) -> ast.expr | None:

@@ -15,6 +15,14 @@ _CALLS = frozenset(
      "importlib.invalidate_caches", "random.setstate"}
 )  # fmt: skip
 
+# What a kernel has once, and code can replace: each is shown or read by whatever runs afterwards.
+_REPLACED = ("sys.stdout", "sys.stderr", "sys.stdin", "sys.displayhook", "sys.excepthook")
+
+
+def replaced_state(name: str) -> Origins:
+    """Return the origin of what an assignment to an attribute, by its full name, replaces in its process."""
+    return frozenset(("process", each) for each in _REPLACED if name == each or name.startswith(f"{each}."))
+
 
 def process_state(name: str) -> Origins:
     """Return the origins of what a call of a function, by its full name, changes in its process."""

@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 from nbpipe.errors import BadDirective, NbpipeError, UndeclaredName
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import DeclarationText, marker, read_declaration_text
 from nbpipe.model import Cell
 
@@ -17,7 +18,7 @@ def declare_missing_input(cell: Cell, error: NbpipeError) -> str | None:
 
     The cell is the one that the error refers to. Existing text stays exactly as it is.
     """
-    if not isinstance(error, UndeclaredName) or not error.add or marker(cell.source) != "step":
+    if not isinstance(error, UndeclaredName) or not error.add or marker(cell.source) is not CellMarker.STEP:
         return None
     try:
         written = read_declaration_text(cell)

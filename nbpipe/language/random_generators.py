@@ -36,7 +36,8 @@ def drawn_library(call: str, node: ast.Call) -> str | None:
     last = call.rpartition(".")[2]
     if last in _OTHERS:
         return None
-    library = next((library for prefix, library in _DRAWING.items() if call.startswith(prefix)), None)
+    draws = call.startswith(tuple(_DRAWING))
+    library = next(library for prefix, library in _DRAWING.items() if call.startswith(prefix)) if draws else None
     return "numpy" if library is None and draws_by_default(last, node) else library
 
 

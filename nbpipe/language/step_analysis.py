@@ -132,6 +132,7 @@ def draft_step(step: Step, scope: NotebookScope) -> StepDraft:
         code = read_text(step)
         needs = _StepNeeds(parameters=dict.fromkeys(name for name in step.options.params if name in scope.parameters))
         _own_reads(step, code, scope, needs, _bound(step))
+        _reach_attributes(scope, needs, code.form.identifiers)
         reached = [item for group in needs.definitions.values() for item in group]
         _close(scope, needs, _bound(step), step.place, [*reached, *scope.shared.always])
     except Refused as error:
@@ -227,6 +228,9 @@ def _reach(name: str, place: SourceLocation, scope: NotebookScope, needs: _StepN
     if name in scope.parameters:
         needs.parameters[name] = None
         return True
+    # One kernel would not have bound a built-in name yet.
+    if name in BUILTIN_NAMES and _stands_below(scope.shared.by_name.get(name, ()), place):
+        return False
     try:
         definitions = scope.shared.find(name)
     except BadPipeline as error:
@@ -235,6 +239,10 @@ def _reach(name: str, place: SourceLocation, scope: NotebookScope, needs: _StepN
     if definitions:
         needs.definitions[name] = definitions
     return bool(definitions)
+
+
+def _stands_below(items: Iterable[AnalysedDefinition], place: SourceLocation) -> bool:
+    return place.cell is not None and all(item.definition.cell > place.cell for item in items)
 
 
 def _reach_quietly(name: str, scope: NotebookScope, needs: _StepNeeds) -> None:
@@ -266,6 +274,7 @@ def _close(
             continue
         seen.add(id(item))
         needs.assigned |= item.assigns
+        todo += _reach_attributes(scope, needs, item.identifiers)
         for other in item.definition.names:
             needs.definitions.setdefault(other, [item])
         for name in sorted(item.now | item.later | item.quiet):
@@ -279,6 +288,16 @@ def _close(
                 elif not _reach(name, place, scope, needs) and name not in BUILTIN_NAMES:
                     needs.missing.append((name, item))
             todo += needs.definitions.get(name, [])
+
+
+def _reach_attributes(scope: NotebookScope, needs: _StepNeeds, identifiers: frozenset[str]) -> list[AnalysedDefinition]:
+    """Collect and return the definitions whose attributes of a library's objects some code uses."""
+    added = [
+        item for name in sorted(scope.shared.attributes.keys() & identifiers) for item in scope.shared.attributes[name]
+    ]
+    for item in added:
+        needs.definitions.setdefault(item.definition.names[0], [item])
+    return added
 
 
 def _missing(

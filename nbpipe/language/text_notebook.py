@@ -13,6 +13,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from nbpipe.errors import NotebookUnreadable, Refused
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, read_declaration_text
 from nbpipe.model import Cell
 
@@ -93,7 +94,7 @@ def _parsed(jupytext: Any, path: str, text: str) -> Any:
 
 def _id_of(cell: Mapping[str, Any]) -> str:
     source = cell["source"]
-    if cell["cell_type"] == "code" and marker(source) == "step":
+    if cell["cell_type"] == "code" and marker(source) is CellMarker.STEP:
         try:
             return f"step-{read_declaration_text(Cell(0, source)).name}"
         except Refused:

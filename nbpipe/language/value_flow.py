@@ -9,7 +9,6 @@ import ast
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import Any, ClassVar
 
 from nbpipe.language.ast_nodes import children
@@ -17,35 +16,26 @@ from nbpipe.language.callables import (
     Callables,
     Function,
     dotted_name,
-    is_class_method,
     is_indexer,
     is_property,
-    mutable_defaults,
     named_global,
     positional_parameters,
 )
-from nbpipe.language.kept_objects import kept_arguments
-from nbpipe.language.known_calls import (
-    ADDING,
-    CHANGERS,
-    COLLECTING,
-    CONTAINERS,
-    ITERATED,
-    PIPING,
-    SAME,
-    VIEWS,
-    written_by_position,
-)
-from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call
-from nbpipe.language.name_analysis import magic_texts
+from nbpipe.language.known_calls import COLLECTING, ITERATED
+from nbpipe.language.mutation_analysis import MUTATORS
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
-from nbpipe.language.process_state import FOLDER, process_state
-from nbpipe.language.random_generators import drawn_library, seeded_library
-from nbpipe.language.value_kinds import CHANGING, LOOKING, Kind, keeps_state, kind_of
+from nbpipe.language.object_retention import kept_arguments
+from nbpipe.language.partial_views import ITEM, SLICE, VIEWED, changes_elements, whole_of
+from nbpipe.language.process_state import replaced_state
+from nbpipe.language.value_kinds import CHANGING, Kind, kind_of
 
 # Objects about which the text shows nothing else may be changed by methods that are called for their effect.
 _SUSPECTED = ("output", "made", "parameter")
+# The kinds of objects whose slices and items may share their data, if the text shows no array.
+_VIEWABLE: Mapping[str, tuple[Kind | None, ...]] = {SLICE: (None,), ITEM: (None, Kind.LIST)}
+# The origins of modules: known by their own name, or by that which a function uses for one.
+_GLOBAL = ("module", "name")
 
 
 @dataclass(slots=True)
@@ -85,6 +75,26 @@ class ValueFlow(ABC):
     def effects(self, function: Function, owner: str) -> CallEffects:
         """Return what a call of a function changes; ``owner`` is the class of a method, else empty."""
 
+    @abstractmethod
+    def _call(self, node: ast.Call) -> Origins:
+        """Read a call, and return the origins of its result."""
+
+    @abstractmethod
+    def _is_function(self, node: ast.expr) -> bool:
+        """Return whether an expression is a function of which is known what it changes."""
+
+    @abstractmethod
+    def _passed(self, name: str, node: ast.AST) -> None:
+        """Read a call of a function by whatever it is passed to."""
+
+    @abstractmethod
+    def _bound(self, function: Function, arguments: list[Origins], named: Mapping[str, Origins]) -> dict[str, Origins]:
+        """Return the origins of what a function's parameters get."""
+
+    @abstractmethod
+    def _apply(self, effects: CallEffects, node: ast.AST, bound: Mapping[str, Origins]) -> Origins:
+        """Note what a call does whose parameters get this, and return the origins of its result."""
+
     # Names
 
     def _origins_of(self, name: str) -> Origins:
@@ -103,8 +113,10 @@ class ValueFlow(ABC):
         kept = self._kept_by(value)
         self._bind(target, origins or self._new(target), target)
         self._know(target, parts if isinstance(target, ast.Name) else parts | origins, kind)
-        if isinstance(target, ast.Name) and kept:
-            self.state.kept[target.id] = kept
+        if isinstance(target, ast.Name):
+            if kept:
+                self.state.kept[target.id] = kept
+            self._stand_for(target.id, [value])
 
     def _new(self, node: ast.AST) -> Origins:
         """Return an origin for what a statement makes."""
@@ -122,6 +134,14 @@ class ValueFlow(ABC):
             for part in target.elts:
                 self._know(part, NOTHING, kind)
 
+    def _stand_for(self, name: str, values: Iterable[ast.expr]) -> None:
+        """Remember which functions a name may stand for, if these are what it is bound to."""
+        functions = tuple(filter(self._is_function, values))
+        if functions:
+            self.state.functions[name] = functions
+        if not self.in_function and (functions or name in self.callables.aliases):
+            self.callables.aliases[name] = functions
+
     def _kind(self, value: ast.AST) -> Kind | None:
         return kind_of(value, self.callables, self.state.kinds)
 
@@ -133,14 +153,16 @@ class ValueFlow(ABC):
             return self._selected(node)
         each = [part for part in children(node) if isinstance(part, ast.expr)]
         named = [self._origins_of(part.id) for part in each if isinstance(part, ast.Name)]
-        return NOTHING.union(*named, *map(self._parts, each))
+        unpacked = [self._elements(part.value) for part in each if isinstance(part, ast.Starred)]
+        return NOTHING.union(*named, *unpacked, *map(self._parts, each))
 
     def _selected(self, node: ast.AST) -> Origins:
         """Return the origins of the elements that a new list or dict takes from another one."""
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             return self._owner_of(node)
         if isinstance(node, ast.Call) and dotted_name(node.func) in COLLECTING:
-            return NOTHING.union(*[self._elements(argument) for argument in node.args])
+            by_name = [self._origins_of(item.value.id) for item in node.keywords if isinstance(item.value, ast.Name)]
+            return NOTHING.union(*by_name, *[self._elements(argument) for argument in node.args])
         if not isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
             return NOTHING
         result = node.value if isinstance(node, ast.DictComp) else node.elt
@@ -170,12 +192,36 @@ class ValueFlow(ABC):
             for part in target.elts:
                 self._bind(part, origins, node)
         elif isinstance(target, ast.Attribute | ast.Subscript):
+            if self._bind_in_module(target, origins, node):
+                return
             named = named_global(target)
             if named:
                 self._rebind(named, node)
             if isinstance(target, ast.Subscript):
                 self._value(target.slice)
             self._change(self._owner_of(target), node)
+
+    def _bind_in_module(self, target: ast.Attribute | ast.Subscript, origins: Origins, node: ast.AST) -> bool:
+        """Read an assignment to what all code of a process has in common, and return whether it is one."""
+        full = self.callables.full_name(dotted_name(target.value if isinstance(target, ast.Subscript) else target))
+        if isinstance(target, ast.Subscript):
+            key = target.slice.value if isinstance(target.slice, ast.Constant) else None
+            if full != "sys.modules" or not isinstance(key, str):
+                return False
+            self._change([("module", key.partition(".")[0])], node)
+            return True
+        module, _, attribute = full.rpartition(".")
+        replaced = replaced_state(full)
+        if module == "builtins":
+            self._rebind(attribute, node)
+        elif any(kind in _GLOBAL and self.callables.full_name(name) == "sys" for kind, name in origins):
+            self._put_back(replaced, node)
+        else:
+            self._change(replaced, node)
+        return module == "builtins" or bool(replaced)
+
+    def _put_back(self, origins: Iterable[Origin], node: ast.AST) -> None:
+        self.changes += [Change(origin, node, restores=True) for origin in origins]
 
     def _bind_name(self, name: str, origins: Origins, node: ast.AST) -> None:
         self.state.forget(name)
@@ -188,7 +234,11 @@ class ValueFlow(ABC):
         self.rebinds.append((name, node))
 
     def _change(self, origins: Iterable[Origin], node: ast.AST) -> None:
-        self.changes += [Change(origin, node, self._certain) for origin in sorted(origins)]
+        for origin in sorted(origins):
+            if origin[0] not in VIEWED:
+                self.changes.append(Change(origin, node, self._certain))
+            elif changes_elements(node, origin[0]):
+                self._suspect([origin], node)
 
     def _use(self, use: Use, origins: Iterable[Origin], node: ast.AST) -> None:
         """Note that objects are used: that changes those of some kinds."""
@@ -199,8 +249,11 @@ class ValueFlow(ABC):
         self._change([each for each in origins if each in kinds and use in CHANGING[kinds[each]]], node)
 
     def _suspect(self, origins: Iterable[Origin], node: ast.AST) -> None:
-        suspects = sorted(origin for origin in origins if origin[0] in _SUSPECTED)
-        self.changes += [Change(origin, node, certain=False, known=False) for origin in suspects]
+        for origin in sorted(origins):
+            # The caller of a function knows what a parameter is.
+            whole = whole_of(origin) if origin[0] in VIEWED and not self.in_function else origin
+            if whole[0] in (*_SUSPECTED, *VIEWED):
+                self.changes.append(Change(whole, node, certain=False, known=False))
 
     def _special(self, node: ast.AST, origins: Origins, names: Iterable[str]) -> Origins:
         """Read what operators, properties and other syntax call in the classes of the notebook."""
@@ -215,6 +268,8 @@ class ValueFlow(ABC):
 
     def _value(self, node: ast.AST) -> Origins:
         """Return the origins of an expression's value, which may be the object itself or a part of it."""
+        if isinstance(node, ast.Call):
+            return self._call(node)
         reader = self._VALUES.get(type(node))
         if reader is not None:
             return reader(self, node)
@@ -254,13 +309,23 @@ class ValueFlow(ABC):
         origins = self._owner_of(node)
         self._use(Use.ITEM, origins, node)
         self._special(node, origins, ("__getitem__", "__missing__"))
-        if isinstance(node.slice, ast.Slice):
-            return frozenset(each for each in origins if self.callables.kinds.get(each) is Kind.ARRAY)
-        # Other subscripts of tables and lists select copies.
-        is_item = isinstance(node.slice, ast.Constant) or (
-            isinstance(node.slice, ast.Name) and node.slice.id in self.varying
-        )
-        return origins | self.state.origins_in(node.value) if is_item else self.state.origins_in(node.value)
+        indexes = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if any(isinstance(each, ast.Slice) for each in indexes):
+            return self._perhaps(origins, SLICE)
+        held = self.state.origins_in(node.value)
+        if isinstance(node.slice, ast.Constant) or (isinstance(node.slice, ast.Name) and node.slice.id in self.varying):
+            return origins | held
+        # Other subscripts of tables select copies, those of lists and dicts their elements.
+        return held | (self._perhaps(origins, ITEM) if isinstance(node.slice, ast.Name | ast.Attribute) else NOTHING)
+
+    def _perhaps(self, origins: Origins, how: str) -> Origins:
+        """Return the origins of a slice or an item, of which the text may not show whether it is a copy."""
+        kinds = self.callables.kinds
+        shared = frozenset(each for each in origins if each[0] in VIEWED or kinds.get(each) is Kind.ARRAY)
+        return shared | frozenset(
+            (how, ".".join(each)) for each in origins - shared
+            if each[0] in _SUSPECTED and kinds.get(each) in _VIEWABLE[how]
+        )  # fmt: skip
 
     def _owner_of(self, node: ast.Attribute | ast.Subscript) -> Origins:
         """Return the origins of the object that an attribute or an item belongs to."""
@@ -272,7 +337,7 @@ class ValueFlow(ABC):
         if isinstance(inner, ast.Attribute | ast.Subscript):
             if isinstance(inner, ast.Subscript):
                 self._value(inner.slice)
-            held = self.state.origins_in(inner.value) if not is_indexer(inner) else NOTHING
+            held = self._parts(inner.value) if not is_indexer(inner) else NOTHING
             return self._owner_of(inner) | held
         return self._origins_of(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
 
@@ -300,6 +365,7 @@ class ValueFlow(ABC):
             self._special(generator.iter, elements, ("__iter__", "__next__"))
             self.varying.update(part.id for part in ast.walk(generator.target) if isinstance(part, ast.Name))
             hidden |= {part.id: elements for part in ast.walk(generator.target) if isinstance(part, ast.Name)}
+            self._loop_functions(generator.target, generator.iter)
         results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         self._scoped(hidden, [*(test for one in node.generators for test in one.ifs), *results])
         return NOTHING
@@ -313,6 +379,11 @@ class ValueFlow(ABC):
         for name, origins in before.items():
             self.state.restore(name, origins)
 
+    def _loop_functions(self, target: ast.expr, iterated: ast.expr) -> None:
+        """Remember the functions of a display that a loop's variable stands for, one after the other."""
+        if isinstance(target, ast.Name) and isinstance(iterated, ast.List | ast.Tuple | ast.Set):
+            self._stand_for(target.id, iterated.elts)
+
     def _elements(self, node: ast.expr) -> Origins:
         """Return the origins of the elements of something that is iterated over."""
         if isinstance(node, ast.Call) and dotted_name(node.func) in ITERATED:
@@ -321,180 +392,9 @@ class ValueFlow(ABC):
             return NOTHING.union(*[self._value(item) for item in node.elts])
         return self._value(node) | self.state.origins_in(node)
 
-    # Calls
-
-    def _call(self, node: ast.Call) -> Origins:
-        before, self._stored = self._stored, False
-        origins = self._result(node)
-        self._stored = before
-        return origins
-
-    def _result(self, node: ast.Call) -> Origins:
-        name = dotted_name(node.func)
-        arguments, named = self._arguments(node, name)
-        self._magic(node)
-        self._change(process_state(self.callables.full_name(name)), node)
-        self._change(named.get("out", NOTHING) | written_by_position(name, arguments), node)
-        self._random(name, node)
-        last = name.rpartition(".")[2]
-        if last in CHANGERS and arguments:
-            self._change(arguments[0], node)
-        result = arguments[0] if last in SAME and arguments else NOTHING
-        if name == "type" and len(arguments) == 1 and self.owner and isinstance(node.args[0], ast.Name):
-            return frozenset([("name", self.owner)]) if node.args[0].id == self.instance else NOTHING
-        if isinstance(node.func, ast.Attribute):
-            return result | self._method(node, node.func, arguments, named)
-        if not isinstance(node.func, ast.Name):
-            self._value(node.func)
-            return result
-        return result | self._called(name, node, arguments, named)
-
-    def _arguments(self, node: ast.Call, name: str) -> tuple[list[Origins], dict[str, Origins]]:
-        """Read the arguments of a call: functions among them may be called with the others, and their contents."""
-        functions = [each for each in (*node.args, *(item.value for item in node.keywords)) if self._is_function(each)]
-        plain = {id(each) for each in functions}
-        arguments = [NOTHING if id(each) in plain else self._value(each) for each in node.args]
-        named = {item.arg or "": NOTHING if id(item.value) in plain else self._value(item.value)
-                 for item in node.keywords}  # fmt: skip
-        given = NOTHING.union(*arguments, *named.values())
-        if name not in LOOKING:
-            self._use(Use.PASSED, given, node)
-        if not functions:
-            return arguments, named
-        others = [*node.args, *(item.value for item in node.keywords)]
-        given |= NOTHING.union(*(self._parts(each) for each in others if id(each) not in plain))
-        if isinstance(node.func, ast.Attribute) and node.func.attr in PIPING:
-            given |= self._owner_of(node.func)
-        before, self._given = self._given, given
-        for each in functions:
-            self._value(each)
-        self._given = before
-        return arguments, named
-
-    def _is_function(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Lambda) or (
-            isinstance(node, ast.Name) and self.callables.function(node.id) is not None
-        )
-
-    def _method(
-        self, node: ast.Call, func: ast.Attribute, arguments: list[Origins], named: Mapping[str, Origins]
-    ) -> Origins:
-        owner = func.value
-        origins = self._origins_of(owner.id) if isinstance(owner, ast.Name) else self._owner_of(func)
-        direct = isinstance(owner, ast.Name)
-        if direct and owner.id in CONTAINERS and owner.id not in self.state.names:  # type: ignore[attr-defined]
-            self._change(arguments[0] if arguments and is_mutating_call(node) else NOTHING, node)
-            return NOTHING
-        if direct and owner.id in self.callables.imported:  # type: ignore[attr-defined]
-            return NOTHING
-        held = NOTHING
-        if isinstance(owner, ast.Name):
-            held = self.state.kept.get(owner.id, NOTHING)
-            if func.attr in ADDING:
-                self.state.put_into(owner.id, NOTHING.union(*arguments))
-        if is_mutating_call(node):
-            self._change(origins | held, node)
-        else:
-            self._use(Use.PASSED, origins, node)
-        result = origins if func.attr in VIEWS else NOTHING
-        known = self.callables.class_named(owner.id) if isinstance(owner, ast.Name) else None
-        for class_name, method in self.callables.methods(func.attr):
-            if known is None:
-                bound = self._bound(method, [origins | held, *arguments], named)
-            elif is_class_method(method):
-                bound = self._bound(method, [NOTHING, *arguments], named)
-            else:
-                bound = self._bound(method, arguments, named)
-            result |= self._apply(self.effects(method, class_name), node, bound)
-        return result
-
-    def _passed(self, name: str, node: ast.AST) -> None:
-        """Read a call of a function by whatever it is passed to."""
-        function = self.callables.function(name)
-        if function is not None:
-            given = [self._given] * len(positional_parameters(function.args)) if self._given else []
-            self._called(name, node, given, {})
-
-    def _called(self, name: str, node: ast.AST, arguments: list[Origins], named: Mapping[str, Origins]) -> Origins:
-        # A name that holds what a function returned is no function of the notebook, although one in it has this name.
-        function = self.callables.function(name) if self.state.kinds.get(name) is not Kind.CALLED else None
-        if function is not None:
-            if any(self._keeps_state(each) for each in function.decorator_list):
-                self._change(self._origins_of(name), node)
-            return self._apply(self.effects(function, ""), node, self._bound(function, arguments, named))
-        if name in self.state.names and self.callables.class_named(name) is None:
-            self._change(self.state.kept.get(name, NOTHING), node)
-            self._use(Use.CALLED, self._origins_of(name), node)
-            return self._special(node, self._origins_of(name), ("__call__",))
-        for constructor in ("__new__", "__init__", "__post_init__"):
-            method = self.callables.method_of(name, constructor)
-            if method is not None:
-                bound = self._bound(method, [NOTHING, *arguments], named)
-                self._apply(self.effects(method, name), node, bound)
-        return NOTHING
-
-    def _keeps_state(self, decorator: ast.expr) -> bool:
-        called = self.callables.function(decorator.id) if isinstance(decorator, ast.Name) else None
-        return called is not None and keeps_state(called)
-
-    def _bound(self, function: Function, arguments: list[Origins], named: Mapping[str, Origins]) -> dict[str, Origins]:
-        names = positional_parameters(function.args)
-        bound = {name: origins for name, origins in zip_longest(names, arguments[: len(names)], fillvalue=NOTHING)
-                 if isinstance(name, str)}  # fmt: skip
-        for name in mutable_defaults(function).difference(names[: len(arguments)], named):
-            # A default value is the function's own: it lives on between calls.
-            bound[name] = self._origins_of(function.name)
-        return bound | dict(named)
-
-    def _apply(self, effects: CallEffects, node: ast.AST, bound: Mapping[str, Origins]) -> Origins:
-        before = self._certain
-        for certain, changes in ((True, effects.changes), (False, effects.possible)):
-            self._certain = before and certain
-            for kind, name in changes:
-                if kind == "random":
-                    self._seed(name, node)
-                else:
-                    self._change(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
-        self._certain = before
-        for kind, name in effects.suspected:
-            self._suspect(bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
-        for use, (kind, name) in effects.uses:
-            self._use(use, bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name), node)
-        for name in effects.rebinds:
-            self._rebind(name, node)
-        self.draws |= effects.draws - self._seeded
-        return NOTHING.union(
-            *(
-                bound.get(name, NOTHING) if kind == "parameter" else self._origins_of(name)
-                for kind, name in effects.returns
-            )
-        )
-
-    def _seed(self, library: str, node: ast.AST) -> None:
-        self._seeded.add(library)
-        self.changes.append(Change(("random", library), node, self._certain))
-
-    def _random(self, name: str, node: ast.Call) -> None:
-        full = self.callables.full_name(name)
-        seeded, drawn = seeded_library(full), drawn_library(full, node)
-        if seeded is not None:
-            self._seed(seeded, node)
-        elif drawn is not None and drawn not in self._seeded:
-            self.draws.add(drawn)
-
-    def _magic(self, node: ast.Call) -> None:
-        texts = magic_texts(node)
-        if texts[:1] == ["cd"]:
-            self._change([FOLDER], node)
-        if texts[:1] == ["time"] and len(texts) > 1:
-            try:
-                self.run(ast.parse(texts[1].strip()).body)
-            except (SyntaxError, ValueError):
-                return
-
     _VALUES: ClassVar[Mapping[type[ast.AST], Callable[[Any, Any], Origins]]] = {
         ast.Name: _name, ast.Attribute: _attribute, ast.Subscript: _subscript, ast.IfExp: _either, ast.BoolOp: _either,
         ast.NamedExpr: _walrus, ast.Starred: _passed_on, ast.Await: _passed_on, ast.Lambda: _lambda,
         ast.ListComp: _comprehension, ast.SetComp: _comprehension, ast.GeneratorExp: _comprehension,
-        ast.DictComp: _comprehension, ast.Call: _call,
+        ast.DictComp: _comprehension,
     }  # fmt: skip

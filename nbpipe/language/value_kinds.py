@@ -19,6 +19,8 @@ class Kind(Enum):
     CALLED = "called"  # A call changes it: a function that keeps variables of an enclosing function.
     FILLED = "filled"  # Reading a key may add it.
     ARRAY = "array"  # Slices and rows share its data.
+    LIST = "list"  # Slices are copies, elements are not: lists, dicts, texts.
+    TABLE = "table"  # Everything that is selected is a copy.
 
 
 _CONSUMED = frozenset(
@@ -32,12 +34,21 @@ _ARRAYS = frozenset({"np", "numpy", "torch", "jnp", "cp", "cupy"})
 _ARRAY_METHODS = frozenset({"to_numpy", "astype", "reshape", "ravel", "flatten", "transpose", "numpy"})
 # numpy's functions that make a copy or no array.
 _NO_ARRAYS = frozenset({"save", "load", "unique", "shape", "mean", "sum", "float64", "float32", "int64", "dtype"})
+_LISTS = (
+    ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.JoinedStr, ast.Constant
+)  # fmt: skip
+_LIST_CALLS = frozenset(
+    {"list", "tuple", "dict", "set", "sorted", "str", "range", "deque", "Counter", "OrderedDict", "split", "splitlines",
+     "tolist", "to_list", "to_dict", "readlines", "read", "read_text", "glob", "listdir", "loads", "findall"}
+)  # fmt: skip
+_TABLES = frozenset({"pd", "pandas", "pl", "polars"})
 # The uses that change objects of these kinds.
 CHANGING: Mapping[Kind, frozenset[Use]] = {
     Kind.CONSUMED: frozenset({Use.PASSED, Use.CALLED}), Kind.CALLED: frozenset({Use.CALLED}),
     Kind.FILLED: frozenset({Use.ITEM}),
-    Kind.ARRAY: frozenset({Use.ADDED}),
+    Kind.ARRAY: frozenset({Use.ADDED}), Kind.LIST: frozenset(), Kind.TABLE: frozenset(),
 }  # fmt: skip
+_OF_BOTH = (Kind.ARRAY, Kind.TABLE, Kind.LIST)
 # What only looks at an object, also at an iterator.
 LOOKING = frozenset(
     {"print", "type", "isinstance", "repr", "id", "display", "hasattr", "callable", "str", "len", "dir"}
@@ -50,11 +61,18 @@ def kind_of(value: ast.AST, callables: Callables, kinds: Mapping[str, Kind]) -> 
         return kinds.get(value.id)
     if isinstance(value, ast.GeneratorExp):
         return Kind.CONSUMED
+    if isinstance(value, _LISTS):
+        return Kind.LIST
     if isinstance(value, ast.BinOp):
         sides = {kind_of(value.left, callables, kinds), kind_of(value.right, callables, kinds)}
-        return Kind.ARRAY if Kind.ARRAY in sides else None
-    if not isinstance(value, ast.Call):
-        return None
+        return next((kind for kind in _OF_BOTH if kind in sides), None)
+    if isinstance(value, ast.Subscript):
+        owner = kind_of(value.value, callables, kinds)
+        return owner if owner is Kind.TABLE or (owner in _OF_BOTH and isinstance(value.slice, ast.Slice)) else None
+    return _kind_of_result(value, callables, kinds) if isinstance(value, ast.Call) else None
+
+
+def _kind_of_result(value: ast.Call, callables: Callables, kinds: Mapping[str, Kind]) -> Kind | None:
     name = dotted_name(value.func)
     function = callables.function(name)
     if function is not None:
@@ -67,8 +85,13 @@ def kind_of(value: ast.AST, callables: Callables, kinds: Mapping[str, Kind]) -> 
         return Kind.CONSUMED
     if last in _FILLED:
         return Kind.FILLED
-    arrays = root.partition(".")[0] in _ARRAYS and last not in _NO_ARRAYS
-    return Kind.ARRAY if arrays or last in _ARRAY_METHODS else None
+    first = root.partition(".")[0]
+    if (first in _ARRAYS and last not in _NO_ARRAYS) or last in _ARRAY_METHODS:
+        return Kind.ARRAY
+    if last in _LIST_CALLS:
+        return Kind.LIST
+    is_of_table = isinstance(value.func, ast.Attribute) and kind_of(value.func.value, callables, kinds) is Kind.TABLE
+    return Kind.TABLE if first in _TABLES or is_of_table else None
 
 
 def keeps_state(function: Function) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if is_watched(shell) and session.has_workspace:
         with ErrorDisplay():
             _show_again(session)
+    # The many objects of the loaded modules make a full collection due, for which the first step cell would wait.
+    gc.collect()
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

@@ -8,6 +8,7 @@ from nbpipe.verbs.datastore_calls import (
     DatastoreAddedResponse,
     DatastoreListResponse,
     DatastoreTestResponse,
+    DefaultStoreResponse,
     StoreChangeResponse,
     StoreListingResponse,
     StoreUsageResponse,
@@ -17,7 +18,7 @@ from nbpipe.views import datastore_tables as tables
 
 def render_list(_session: KernelSession, response: DatastoreListResponse) -> None:
     """Show the configured datastores."""
-    show_lines(tables.datastore_lines(response.datastores, COLUMNS))
+    show_lines(tables.datastore_lines(response.datastores, response.default, COLUMNS))
 
 
 def render_tests(_session: KernelSession, response: DatastoreTestResponse) -> None:
@@ -35,6 +36,11 @@ def render_tests(_session: KernelSession, response: DatastoreTestResponse) -> No
 def render_added(_session: KernelSession, response: DatastoreAddedResponse) -> None:
     """Show that a datastore was added."""
     show_lines(tables.added_lines(response.configuration, str(response.file)))
+
+
+def render_default(_session: KernelSession, response: DefaultStoreResponse) -> None:
+    """Show the datastore of outputs."""
+    show_lines([tables.default_line(response.name)])
 
 
 def render_listing(_session: KernelSession, response: StoreListingResponse) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.errors import Refused
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.notebook_file import read_document, read_notebook
 from nbpipe.magics.kernel_cells import looks_injected
@@ -57,7 +58,7 @@ def _is_continued(step: str, uses: re.Pattern[str], below: Sequence[Cell]) -> bo
 
 
 def _continues(cell: Cell, step: str) -> bool:
-    if marker(cell.source) != "step":
+    if marker(cell.source) is not CellMarker.STEP:
         return False
     try:
         declared = read_step(cell)

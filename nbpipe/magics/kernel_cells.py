@@ -10,8 +10,9 @@ from typing import Any
 
 from nbpipe.errors import BadDirective, Refused, SourceLocation
 from nbpipe.language.cell_identity import identities
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, misplaced, read_step
-from nbpipe.language.notebook_file import read_notebook
+from nbpipe.language.notebook_file import is_text_notebook, read_notebook
 from nbpipe.language.parameters import bound_names
 from nbpipe.magics.parent_process import parent_process
 from nbpipe.model import Cell
@@ -29,8 +30,9 @@ class KernelCells:
     """Cells by the ids that the front end sends; without ids, each executed input is a cell of its own.
 
     A kernel does not get the tags of cells. They are read from the notebook file if it can be found, by the cells' ids,
-    or by their text if the front end sends none. ``named`` says that it sends ids. The cell that papermill injects
-    begins with a special comment, and the cell whose names it rebinds is the parameters cell.
+    or by their text if the front end sends none or the file, as a text notebook, has none. ``named`` says that it sends
+    ids. The cell that papermill injects begins with a special comment, and the cell whose names it rebinds is the
+    parameters cell.
     A cell's number is the one shown beside it: ``[n]`` of its last execution; ``count`` returns that of a cell that is
     about to run.
     """
@@ -48,7 +50,7 @@ class KernelCells:
         self._current: str = ""
         self._number = count() - 1
         self._saved = _file_cells(notebook)
-        ids = {cell.source.strip(): cell.id for cell in self._saved if cell.id}
+        ids = {cell.source.strip(): cell.id for cell in self._saved if cell.id and not self._is_text}
         for number, source in enumerate(before_us, 1):
             if not source.strip() or misplaced(Cell(number, source)) is not None:
                 continue
@@ -69,8 +71,13 @@ class KernelCells:
 
     def after(self, result: Any) -> None:
         """Forget a cell that does not compile, since it has defined nothing."""
-        if result.error_before_exec is not None and self._current and marker(self.source) != "step":
+        if result.error_before_exec is not None and self._current and marker(self.source) is not CellMarker.STEP:
             self._cells.pop(self._current, None)
+
+    @property
+    def _is_text(self) -> bool:
+        """Return whether the notebook is a text notebook: a front end gives its cells other ids each time."""
+        return self.notebook is not None and is_text_notebook(self.notebook)
 
     @property
     def source(self) -> str:
@@ -93,16 +100,17 @@ class KernelCells:
         if stacked is not None:
             self._cells.pop(self._current)
             raise stacked
-        if self._current not in self._cells or marker(self.source) != "step":
+        if self._current not in self._cells or marker(self.source) is not CellMarker.STEP:
             self._keep(f"call:{source}", Cell(self._number, source))
         return self._cells[self._current]
 
     def all(self) -> tuple[Cell, ...]:
         """Return the cells with their known tags."""
         self._saved = _file_cells(self.notebook)
-        by_id = {cell.id: cell.tags for cell in self._saved if cell.id}
+        by_id = {cell.id: cell.tags for cell in self._saved if cell.id and not self._is_text}
+        has_ids = self._named and not self._is_text
         # The first of equal cells counts, so it is set last.
-        by_text = {cell.source.strip(): cell.tags for cell in reversed(self._saved) if not (self._named and cell.id)}
+        by_text = {cell.source.strip(): cell.tags for cell in reversed(self._saved) if not (has_ids and cell.id)}
         cells = [
             dataclasses.replace(
                 cell, tags=by_id[cell.id] if cell.id in by_id else by_text.get(cell.source.strip(), frozenset())
@@ -145,7 +153,7 @@ class KernelCells:
         for other_key, other in self._cells.items():
             if not (other_key.startswith(prefix) and replaced(other)):
                 cells[other_key] = other
-            elif marker(cell.source) != "step":
+            elif marker(cell.source) is not CellMarker.STEP:
                 cells.setdefault(key, cell)
         self._cells = cells
 
@@ -173,7 +181,7 @@ def looks_injected(source: str) -> bool:
 
 
 def _step_name(cell: Cell) -> str | None:
-    if marker(cell.source) != "step":
+    if marker(cell.source) is not CellMarker.STEP:
         return None
     try:
         declared = read_step(cell)

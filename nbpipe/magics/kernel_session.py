@@ -14,8 +14,8 @@ from nbpipe.compute.target_executors import executor_of
 from nbpipe.compute.targets import default_target
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import parse_cells
+from nbpipe.language.parsed_cell_cache import ParsedCellCache
 from nbpipe.language.parsed_notebook import ParsedNotebook
-from nbpipe.language.reading_cache import ReadingCache
 from nbpipe.magics.cell_run import CellRun
 from nbpipe.magics.executed_notebook import executed_notebook, is_continued_below
 from nbpipe.magics.front_end_metadata import deleted_cells, names_cells
@@ -25,7 +25,7 @@ from nbpipe.magics.output_bindings import OutputBindings, WaitMessage
 from nbpipe.magics.parent_process import parent_process
 from nbpipe.magics.run_client import RunClient
 from nbpipe.magics.run_view import RunView
-from nbpipe.model import Cell, ExecutionRecord, ObjectReference, PipelineWarning, RunRecord
+from nbpipe.model import Artifact, Cell, ExecutionRecord, PipelineWarning, RunRecord
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import find_workspace, settings_near
 from nbpipe.resolve.workspace_trust import is_trusted
@@ -67,7 +67,7 @@ class KernelSession:
         self._readable: Workspace | None = None
         self._opening = threading.Lock()
         self._executor: Executor | None = None
-        self._read = ReadingCache()
+        self._read = ParsedCellCache()
         self._more_settings: Mapping[str, tuple[str, ...]] = {}
         self._parsed: tuple[tuple[Cell, ...], Mapping[str, tuple[str, ...]], ParsedNotebook] | None = None
         atexit.register(self.close)
@@ -247,8 +247,8 @@ class KernelSession:
         if run is not None:
             run.finish()
 
-    def _path_of(self, reference: ObjectReference) -> Path:
-        return self.readable.materializer.path(reference)
+    def _path_of(self, artifact: Artifact) -> Path:
+        return self.readable.materializer.path(artifact)
 
     def _executors(self) -> Executor:
         if self._executor is None:

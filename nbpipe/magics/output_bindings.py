@@ -43,7 +43,7 @@ class OutputBindings:
     """The outputs that are bound or expected in this kernel."""
 
     def __init__(
-        self, namespace: dict[str, Any], hint: Callable[[], WaitMessage], path_of: Callable[[ObjectReference], Path]
+        self, namespace: dict[str, Any], hint: Callable[[], WaitMessage], path_of: Callable[[Artifact], Path]
     ) -> None:
         self._namespace = namespace
         self._hint = hint
@@ -115,7 +115,7 @@ class OutputBindings:
 
     def _value(self, artifact: Artifact, together: dict[int, Any]) -> Any:
         try:
-            path = self._path_of(artifact.reference)
+            path = self._path_of(artifact)
             if artifact.is_path:
                 return path
             return load_here(path, artifact.format, f"output `{artifact.name}`", together)

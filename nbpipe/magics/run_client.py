@@ -25,7 +25,9 @@ from nbpipe.run.submission import Lifetime, RunOptions, Submission, new_run_id
 from nbpipe.workspace import Workspace
 from nbpipe.workspace.run_watch import watch_run
 
-_LOOK_SECONDS = 0.15
+# A look finds a change within this time; after a change, the cards rest, so that a busy run does not flood them.
+_LOOK_SECONDS = 0.05
+_REST_SECONDS = 0.15
 # Cells that are run together, as by Run All, are one run.
 _QUIET_SECONDS = 0.06
 _BEGIN_SECONDS = 30.0
@@ -290,25 +292,26 @@ class RunClient:
 
     def _look(self) -> None:
         try:
-            while self._look_once():
-                time.sleep(_LOOK_SECONDS)
+            while (pause := self._look_once()) is not None:
+                time.sleep(pause)
         finally:
             # Whatever ended this thread, a cell may still wait for another run.
             self._watch_on()
 
-    def _look_once(self) -> bool:
-        """Look at all active runs; return False if there are none, and the thread ends."""
+    def _look_once(self) -> float | None:
+        """Look at all active runs, and return the time until the next look; None if there are none any more."""
         with self._lock:
             views = [view for view in self._views if not view.over]
             if not views:
                 self._watcher = None
-                return False
+                return None
+        has_changed = False
         for watched in {id(view.watched): view.watched for view in views}.values():
-            _look_at(watched, [view for view in views if view.watched is watched])
+            has_changed |= _look_at(watched, [view for view in views if view.watched is watched])
         # The kernel's loop may be closed: then no more cells are run.
         with contextlib.suppress(RuntimeError):
             self.landed()
-        return True
+        return _REST_SECONDS if has_changed else _LOOK_SECONDS
 
     def _watch_on(self) -> None:
         with self._lock:
@@ -319,12 +322,17 @@ class RunClient:
                 self._watcher.start()
 
 
-def _look_at(watched: WatchedRun | None, views: Sequence[RunView]) -> None:
-    """Look at a run for its views; if it cannot be followed, its views are over, whatever the reason."""
+def _look_at(watched: WatchedRun | None, views: Sequence[RunView]) -> bool:
+    """Look at a run for its views, and return whether it has changed.
+
+    If it cannot be followed, its views are over, whatever the reason.
+    """
+    update = RunUpdate(None)
     for view in views:
         view.stumbles += 1
     try:
-        update = watched.look() if watched is not None else RunUpdate(None)
+        if watched is not None:
+            update = watched.look()
         # A view that cannot be drawn does not prevent others from being drawn.
         with contextlib.ExitStack() as every:
             for view in views:
@@ -336,6 +344,7 @@ def _look_at(watched: WatchedRun | None, views: Sequence[RunView]) -> None:
         for view in views:
             if view.stumbles > _STUMBLES:
                 view.give_up(OutOfReach("the run can no longer be followed", "`%nbpipe status` shows its state."))
+    return not update.is_empty
 
 
 def _take(view: RunView, update: RunUpdate) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from nbpipe.magics.blocking_run import run_and_wait
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import show_lines
 from nbpipe.magics.front_end_metadata import is_watched
 from nbpipe.magics.in_kernel_steps import run_here
 from nbpipe.magics.kernel_session import KernelSession
-from nbpipe.magics.waiting_run import run_and_wait
-from nbpipe.verbs.run_calls import DetachedResponse, HereRequest, RunRequest
+from nbpipe.verbs.run_calls import DetachedResponse, InKernelRequest, RunRequest
 from nbpipe.workspace.step_contexts import context_now
 
 
@@ -20,7 +20,7 @@ def carry_out(session: KernelSession, response: RunRequest) -> None:
         run_and_wait(session, response.request, response.run_options)
 
 
-def run_step_here(session: KernelSession, response: HereRequest) -> None:
+def run_step_here(session: KernelSession, response: InKernelRequest) -> None:
     """Run a step's code in this kernel, and show what it bound."""
     context = context_now(session.workspace, response.request, response.step)
     show_lines(run_here(session, context))

@@ -8,8 +8,10 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from nbpipe.errors import NbpipeError, Refusals
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.misspelled_steps import misspelled
+from nbpipe.magics.blocking_run import raise_failure
 from nbpipe.magics.card_actions import show_card
 from nbpipe.magics.display import ErrorDisplay, RunTableDisplay, show_lines, show_outputs
 from nbpipe.magics.front_end_metadata import is_watched
@@ -18,7 +20,6 @@ from nbpipe.magics.kernel_caller import KernelCaller
 from nbpipe.magics.kernel_session import KernelSession
 from nbpipe.magics.quick_fix_offer import QuickFixOffer
 from nbpipe.magics.rendering import render
-from nbpipe.magics.waiting_run import raise_failure
 from nbpipe.magics.widget_models import open_models
 from nbpipe.model import Cell
 from nbpipe.resolve.resolved_request import PipelineRequest
@@ -154,7 +155,7 @@ def as_magic(lines: list[str]) -> list[str]:
     if first is None:
         return lines
     source = "".join(lines)
-    if marker(source) != "step":
+    if marker(source) is not CellMarker.STEP:
         return lines if misspelled(Cell(0, source)) is None else ["%step\n"]
     head = lines[first]
     if head.startswith("#"):

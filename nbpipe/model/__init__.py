@@ -16,7 +16,8 @@ from nbpipe.model.attempt import (
     JobOutput,
     Outcome,
 )
-from nbpipe.model.content import DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
+from nbpipe.model.component_names import ComponentKind, ComponentName, component_name, split_name
+from nbpipe.model.content import DEFAULT_STORE, DISPLAY, Artifact, ObjectReference, PinnedFiles, PinnedKind
 from nbpipe.model.declarations import (
     NOTEBOOK_SUFFIXES,
     TEXT_NOTEBOOK_SUFFIXES,
@@ -74,6 +75,7 @@ from nbpipe.model.verdicts import (
 )
 
 __all__ = [
+    "DEFAULT_STORE",
     "DISPLAY",
     "NOTEBOOK_SUFFIXES",
     "TEXT_NOTEBOOK_SUFFIXES",
@@ -87,6 +89,8 @@ __all__ = [
     "AttemptStarted",
     "CachedResult",
     "Cell",
+    "ComponentKind",
+    "ComponentName",
     "Definition",
     "DefinitionSource",
     "DependsVerdict",
@@ -146,6 +150,8 @@ __all__ = [
     "StepOptions",
     "StepOutput",
     "Verdict",
+    "component_name",
     "run_outcome",
+    "split_name",
     "step_needs",
 ]  # fmt: skip

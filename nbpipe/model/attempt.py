@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from nbpipe.model.content import Artifact
+from nbpipe.model.content import DEFAULT_STORE, Artifact, ObjectReference
 from nbpipe.model.datasets import DatasetRecipe
+from nbpipe.model.datastores import StoreAccess, StoredObject
 from nbpipe.model.declarations import FrozenModule
 from nbpipe.model.status import Status
 from nbpipe.model.verdicts import Observation
@@ -61,7 +62,7 @@ class JobInput:
 
     ``artifact`` is the stored output behind it, ``producer`` the step that made it; None and "" for the author's files.
     ``dataset`` is the version of a dataset that it is, ``NAME@NUMBER``; empty for what is none. ``table`` says how
-    files are read together, instead of a format.
+    files are read together, instead of a format. The worker finds out the path of a stored output.
     """
 
     name: str
@@ -103,7 +104,9 @@ class Job:
     of local modules, ``site`` those of installed ones. The step's code can query ``experiment`` and ``parameters``
     (those that the step reads). ``memory`` is a limit in bytes for the kernel and its child processes. ``preload``
     names the modules that steps of the run import: a worker may load them in advance. ``shows``: the result must have
-    what the step displays, even if that is nothing.
+    what the step displays, even if that is nothing. Outputs are stored in ``output_store``, the name of a datastore:
+    the one in the folder ``store``, or one of ``stores``, whose objects are copied to the folder ``cache``. ``like``
+    are earlier outputs by name, which may share files with the new ones.
     """
 
     attempt: str
@@ -116,6 +119,10 @@ class Job:
     cwd: str
     kernel: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
+    output_store: str = DEFAULT_STORE
+    stores: tuple[StoreAccess, ...] = ()
+    cache: str = ""
+    like: Mapping[str, ObjectReference] = field(default_factory=dict)
     inputs: tuple[JobInput, ...] = ()
     outputs: tuple[JobOutput, ...] = ()
     modules: tuple[FrozenModule, ...] = ()
@@ -155,7 +162,8 @@ class Outcome:
 
     ``notebook`` is the name of the executed notebook within the attempt's directory, empty when none was written;
     ``notebook_digest`` that of its bytes.
-    ``display`` is what the step displayed and printed, if it was stored.
+    ``display`` is what the step displayed and printed, if it was stored. ``stored`` are the objects that were written
+    to configured datastores.
     ``observed`` was used without being declared, ``written`` are files written beside the outputs. ``doubts`` are the
     reasons why the inputs of the result are uncertain: with any of them it is used in its own run only.
     """
@@ -173,6 +181,7 @@ class Outcome:
     doubts: tuple[str, ...] = ()
     notebook_digest: str = ""
     display: Artifact | None = None
+    stored: tuple[StoredObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+DEFAULT_STORE = "default"
+"""The name of the datastore in the workspace's own folder."""
+
 DISPLAY = "display"
 """The format of what a step displayed and printed."""
 

@@ -41,13 +41,20 @@ class DatastoreConfiguration:
     uses_profile: bool = False
     writable: bool = True
 
+    @property
+    def address(self) -> str:
+        """Return what identifies the datastore: two names for one place have the same address."""
+        endpoint = self.options.get("endpoint", "")
+        return f"{endpoint} {self.url}".strip()
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """An object in a datastore: its key, its size in bytes, and what the store says about its content.
 
     ``etag`` changes with the content, but equal content may have different ones. ``version`` identifies the content for
-    good, in stores that keep versions. ``modified`` is in seconds since the epoch.
+    good, in stores that keep versions. ``modified`` is in seconds since the epoch. ``is_recent``: it was modified so
+    recently that one more change would not show in the ETag.
     """
 
     key: str
@@ -55,6 +62,24 @@ class ObjectInfo:
     etag: str = ""
     version: str = ""
     modified: float = 0.0
+    is_recent: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that nbpipe wrote to a datastore: what the store says about it, and the digest of its bytes."""
+
+    store: str
+    info: ObjectInfo
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """What opens a datastore on another machine; ``credentials`` are values, which are never written to disk."""
+
+    configuration: DatastoreConfiguration
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

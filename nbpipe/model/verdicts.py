@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from nbpipe.model.component_names import ComponentKind, ComponentName, component_name, split_name
 from nbpipe.model.content import Artifact
 
 
@@ -15,20 +16,45 @@ class KeyComponent:
     ``raw`` is the digest in the second key, which is computed from code as written; empty if it is the same.
     """
 
-    name: str
+    name: ComponentName
     digest: str
     summary: str
     text: str = ""
     raw: str = field(default="", compare=False)
+
+    @property
+    def kind(self) -> ComponentKind | None:
+        """Return what the component is about; None if this version does not know it."""
+        return split_name(self.name)[0]
+
+    @property
+    def subject(self) -> str:
+        """Return which of its kind the component is; empty if there is only one."""
+        return split_name(self.name)[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
     """A component that decided a verdict, with its earlier and its present summary."""
 
-    component: str
+    component: ComponentName
     was: str | None = None
     now: str | None = None
+
+    @property
+    def kind(self) -> ComponentKind | None:
+        """Return what the reason is about; None if this version does not know it."""
+        return split_name(self.component)[0]
+
+    @property
+    def subject(self) -> str:
+        """Return which of its kind the reason is about; empty if there is only one."""
+        return split_name(self.component)[1]
+
+    @classmethod
+    def about(cls, kind: ComponentKind, now: str | None, *, subject: str = "", was: str | None = None) -> Reason:
+        """Return the reason that is about a component of this kind."""
+        return cls(component_name(kind, subject), was, now)
 
 
 @dataclass(frozen=True, slots=True)

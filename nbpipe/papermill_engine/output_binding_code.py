@@ -45,7 +45,7 @@ def binding_code(
     outputs = [
         [
             artifact.name,
-            str(materializer.locate(artifact.reference)),
+            str(materializer.fetch(artifact)),
             None if artifact.is_path else artifact.format,
             step,
         ]

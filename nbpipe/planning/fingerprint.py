@@ -21,6 +21,7 @@ from blake3 import blake3
 from nbpipe.codec import encode_sparse
 from nbpipe.model import (
     Artifact,
+    ComponentKind,
     Definition,
     FrozenModule,
     KeyComponent,
@@ -29,6 +30,7 @@ from nbpipe.model import (
     PinnedKind,
     Step,
     StepCode,
+    component_name,
 )
 from nbpipe.model.datasets import PinnedDataset, RecipeKind
 from nbpipe.planning.canonical_encoding import encode, sequence
@@ -39,6 +41,7 @@ NORMALISER = f"1 {sys.version_info[0]}.{sys.version_info[1]}"
 _RAW = "raw\n"
 _SHOWN = 60
 _DEFINING = ("FunctionDef(", "AsyncFunctionDef(", "ClassDef(")
+_About = ComponentKind | tuple[ComponentKind, str]
 _ASSIGNING = ("Assign(", "AnnAssign(")
 
 
@@ -69,11 +72,17 @@ def fixed_components(step: Step, code: StepCode, pinned: PinnedInputs) -> tuple[
     values, files, hashes = pinned.values, sorted(pinned.files.items()), sorted(pinned.hashes.items())
     salt = step.options.salt
     return (
-        _code("code", code.normal, code.raw, _lines(step), "\n".join(piece.source for piece in step.pieces)),
+        _code(
+            ComponentKind.CODE,
+            code.normal,
+            code.raw,
+            _lines(step),
+            "\n".join(piece.source for piece in step.pieces),
+        ),
         *map(_definition, code.definitions),
         *_order(code.definitions),
         *map(_module, pinned.modules),
-        *(_component(f"parameter:{name}", values[name], _shown(values[name])) for name in code.parameters),
+        *(_component((ComponentKind.PARAMETER, name), values[name], _shown(values[name])) for name in code.parameters),
         *(_file(name, content, formats.get(name)) for name, content in files),
         *(_dataset(name, pinned, formats.get(name)) for name, pinned in sorted(pinned.datasets.items())),
         _outputs(step.outputs),
@@ -82,8 +91,8 @@ def fixed_components(step: Step, code: StepCode, pinned: PinnedInputs) -> tuple[
         *((_options(pinned.options),) if pinned.options else ()),
         *((_packages(pinned.packages),) if pinned.packages is not None else ()),
         *(_variable(name, value) for name, value in sorted(pinned.variables.items())),
-        *((_component("salt", salt, _shown(salt)),) if salt else ()),
-        *(_component(f"hash:{name}", item.digest, _size(item.bytes, item.digest)) for name, item in hashes),
+        *((_component(ComponentKind.SALT, salt, _shown(salt)),) if salt else ()),
+        *(_component((ComponentKind.HASH, name), item.digest, _size(item.bytes, item.digest)) for name, item in hashes),
     )
 
 
@@ -91,7 +100,7 @@ def upstream_component(name: str, artifact: Artifact) -> KeyComponent:
     """Return the component of another step's output: its content and how it is read, never its producer."""
     basename = artifact.basename if artifact.is_path else ""
     summary = f"{artifact.format}, {_size(artifact.bytes, artifact.digest)}"
-    return _component(f"input:{name}", [artifact.format, basename, artifact.digest], summary)
+    return _component((ComponentKind.INPUT, name), [artifact.format, basename, artifact.digest], summary)
 
 
 def key_of(components: Iterable[KeyComponent]) -> str:
@@ -121,17 +130,22 @@ def _digest(value: Any) -> str:
     return f"blake3:{blake3(encode(value)).hexdigest()}"
 
 
-def _component(name: str, value: Any, summary: str, text: str = "") -> KeyComponent:
-    return KeyComponent(name, _digest([name.partition(":")[0], value]), summary, text)
+def _split(about: _About) -> tuple[ComponentKind, str]:
+    return about if isinstance(about, tuple) else (about, "")
 
 
-def _code(name: str, normal: str, raw: str, summary: str, text: str) -> KeyComponent:
+def _component(about: _About, value: Any, summary: str, text: str = "") -> KeyComponent:
+    kind, subject = _split(about)
+    return KeyComponent(component_name(kind, subject), _digest([kind.value, value]), summary, text)
+
+
+def _code(about: _About, normal: str, raw: str, summary: str, text: str) -> KeyComponent:
     """Return the component of some code, in its normal form and as written."""
-    written = _digest([name.partition(":")[0], raw if raw.startswith(_RAW) else _RAW + raw])
     if normal.startswith(_RAW):
-        return _component(name, normal, summary, text)
-    digest = _digest([name.partition(":")[0], [NORMALISER, normal]])
-    return KeyComponent(name, digest, summary, text, written)
+        return _component(about, normal, summary, text)
+    component = _component(about, [NORMALISER, normal], summary, text)
+    written = _digest([_split(about)[0].value, raw if raw.startswith(_RAW) else _RAW + raw])
+    return dataclasses.replace(component, raw=written)
 
 
 def _lines(step: Step) -> str:
@@ -144,9 +158,9 @@ def _lines(step: Step) -> str:
 def _definition(item: Definition) -> KeyComponent:
     summary = _shown(item.source.strip().splitlines()[0])
     if item.setting:
-        return _code(f"setting:{item.setting}", item.normal, item.source, summary, item.source)
+        return _code((ComponentKind.SETTING, item.setting), item.normal, item.source, summary, item.source)
     name = ",".join(item.names) or "shared cell"
-    return _code(f"definition:{name}", item.normal, item.source, summary, item.source)
+    return _code((ComponentKind.DEFINITION, name), item.normal, item.source, summary, item.source)
 
 
 def _order(definitions: Iterable[Definition]) -> tuple[KeyComponent, ...]:
@@ -164,8 +178,12 @@ def _order(definitions: Iterable[Definition]) -> tuple[KeyComponent, ...]:
     if len(effects) < 2:
         return ()
     cells = ", ".join(f"cell {item.cell}" for item in effects)
-    component = _component("shared order", [NORMALISER, *(item.normal for item in effects)], cells)
-    return (dataclasses.replace(component, raw=_digest(["shared order", *(item.source for item in effects)])),)
+    component = _component(ComponentKind.SHARED_ORDER, [NORMALISER, *(item.normal for item in effects)], cells)
+    return (
+        dataclasses.replace(
+            component, raw=_digest([ComponentKind.SHARED_ORDER.value, *(item.source for item in effects)])
+        ),
+    )
 
 
 def _is_effectless(item: Definition) -> bool:
@@ -184,18 +202,23 @@ def _only_defines(item: Definition) -> bool:
 
 @lru_cache(maxsize=64)
 def _python(python: str) -> KeyComponent:
-    return _component("python", python, python)
+    return _component(ComponentKind.PYTHON, python, python)
 
 
 @lru_cache(maxsize=64)
 def _options(options: tuple[str, ...]) -> KeyComponent:
     """Return the component of a kernel's options; a plain kernel has none."""
-    return _component("kernel", list(options), _shown(shlex.join(options)))
+    return _component(ComponentKind.KERNEL, list(options), _shown(shlex.join(options)))
 
 
 @lru_cache(maxsize=64)
 def _packages(packages: tuple[str, ...]) -> KeyComponent:
-    return _component("packages", list(packages), f"{len(packages)} packages", "\n".join(packages).replace("==", "\t"))
+    return _component(
+        ComponentKind.PACKAGES,
+        list(packages),
+        f"{len(packages)} packages",
+        "\n".join(packages).replace("==", "\t"),
+    )
 
 
 @lru_cache(maxsize=256)
@@ -206,8 +229,15 @@ def _module(module: FrozenModule) -> KeyComponent:
     except (SyntaxError, ValueError, RecursionError):
         normal = _RAW + module.source
     summary = f"{len(module.source.splitlines())} lines"
-    component = _component(f"module:{module.name}", [NORMALISER, normal, module.is_package], summary, module.source)
-    return dataclasses.replace(component, raw=_digest(["module", _RAW + module.source, module.is_package]))
+    component = _component(
+        (ComponentKind.MODULE, module.name),
+        [NORMALISER, normal, module.is_package],
+        summary,
+        module.source,
+    )
+    return dataclasses.replace(
+        component, raw=_digest([ComponentKind.MODULE.value, _RAW + module.source, module.is_package])
+    )
 
 
 def _file(name: str, content: PinnedFiles, format_: str | None) -> KeyComponent:
@@ -220,7 +250,7 @@ def _file(name: str, content: PinnedFiles, format_: str | None) -> KeyComponent:
     value = [str(content.kind), format_ or "", basenames, content.digest]
     count = f"{len(content.members)} files, " if content.kind != PinnedKind.FILE else ""
     members = "\n".join(f"{path}\t{size}\t{digest}" for path, size, digest in content.members)
-    return _component(f"input:{name}", value, count + _size(content.bytes, content.digest), members)
+    return _component((ComponentKind.INPUT, name), value, count + _size(content.bytes, content.digest), members)
 
 
 def _dataset(name: str, pinned: PinnedDataset, format_: str | None) -> KeyComponent:
@@ -232,25 +262,29 @@ def _dataset(name: str, pinned: PinnedDataset, format_: str | None) -> KeyCompon
     kind = format_ or recipe.format or recipe.kind.value
     summary = f"{pinned.version}, {kind}, {_size(content.bytes, content.digest)}"
     if recipe.is_table:
-        return _component(f"input:{name}", [encode_sparse(recipe), content.digest], summary)
+        return _component((ComponentKind.INPUT, name), [encode_sparse(recipe), content.digest], summary)
     basename = pinned.basename if format_ is None and recipe.kind is not RecipeKind.VALUE else ""
-    return _component(f"input:{name}", [kind, basename, content.digest], summary)
+    return _component((ComponentKind.INPUT, name), [kind, basename, content.digest], summary)
 
 
 def _outputs(outputs: Iterable[Output]) -> KeyComponent:
     contract = [[item.name, item.format or ""] for item in outputs]
-    return _component("outputs", contract, ", ".join(f"{n}:{f}" if f else n for n, f in contract) or "none")
+    return _component(
+        ComponentKind.OUTPUTS,
+        contract,
+        ", ".join(f"{n}:{f}" if f else n for n, f in contract) or "none",
+    )
 
 
 # Only a step that declares it has this component: its result must have the display.
-_SHOWS = _component("shows", "true", "true")
+_SHOWS = _component(ComponentKind.SHOWS, "true", "true")
 
 
 @lru_cache(maxsize=256)
 def _variable(name: str, value: str | None) -> KeyComponent:
     """Return the component of an environment variable; only a digest of its value, which may be secret."""
     summary = "unset" if value is None else f"set, {_short(_digest(['value', value]))}"
-    return _component(f"envvar:{name}", value, summary)
+    return _component((ComponentKind.ENVVAR, name), value, summary)
 
 
 def _shown(value: Any) -> str:

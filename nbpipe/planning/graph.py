@@ -252,6 +252,9 @@ def _after(step: Step, by_name: Mapping[str, Step], errors: list[Refused], unrea
     return [name for name in step.options.after if name in by_name and name != step.name]
 
 
+_DESTINATIONS = "It may be a path (./out.csv) or a place in a datastore (store:NAME/path)."
+
+
 def _unsupported(step: Step) -> list[Refused]:
     leave_out = f"Leave it out of step {step.name}."
     keys = [NotSupportedYet(f"`{key}` is not supported yet", leave_out, place) for key, place in step.options.later]
@@ -261,14 +264,15 @@ def _unsupported(step: Step) -> list[Refused]:
         if isinstance(item.source, RemoteSource) and not (_is_file(item.source) or is_dataset(item.source))
     ]  # fmt: skip
     destinations = [
-        NotSupportedYet(f"the destination `{item.destination}` is not supported yet", "Use ./path.", item.place)
-        for item in step.outputs if item.destination and _is_remote(item)
+        NotSupportedYet(f"the destination `{item.destination}` is not supported", _DESTINATIONS, item.place)
+        for item in step.outputs if item.destination and _scheme(item) not in ("", "store")
     ]  # fmt: skip
     return [*keys, *sources, *destinations]
 
 
-def _is_remote(output: Output) -> bool:
-    return ":" in (output.destination or "").split("/", 1)[0]
+def _scheme(output: Output) -> str:
+    """Return what stands before the colon of a destination; empty for a path."""
+    return (output.destination or "").partition("/")[0].rpartition(":")[0]
 
 
 def _clashes(step: Step) -> list[Refused]:

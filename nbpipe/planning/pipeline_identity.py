@@ -30,7 +30,7 @@ class NotebookTraits:
 
 
 @dataclass(frozen=True, slots=True)
-class Identified:
+class IdentifiedPipeline:
     """The pipeline of a notebook; ``note`` is a sentence to show once, if it does not follow from the path.
 
     ``known`` says whether the workspace has it already.
@@ -43,7 +43,7 @@ class Identified:
 
 def at_its_place(
     traits: NotebookTraits, pipeline: PipelineRecord, others: Callable[[], Iterable[PipelineRecord]] = tuple
-) -> Identified:
+) -> IdentifiedPipeline:
     """Return the pipeline known at the notebook's path, with its cells and steps updated.
 
     If the notebook has none of the pipeline's cells but those of one of the ``others``, that is noted: notebooks may
@@ -53,12 +53,12 @@ def at_its_place(
     cells = traits.cells or pipeline.cells
     at_place = replace(pipeline, cells=cells, steps=traits.steps or pipeline.steps)
     if not traits.cells or not pipeline.cells or traits.cells & pipeline.cells:
-        return Identified(at_place, known=True)
+        return IdentifiedPipeline(at_place, known=True)
     alike = [other.notebook for other in others() if other.id != pipeline.id and other.cells and _alike(traits, other)]
     if not alike:
-        return Identified(at_place, known=True)
+        return IdentifiedPipeline(at_place, known=True)
     note = f"{traits.notebook} has the cells of {alike[0]}: it continues the history of the notebook with this name"
-    return Identified(at_place, known=True, note=note)
+    return IdentifiedPipeline(at_place, known=True, note=note)
 
 
 def after_a_move(traits: NotebookTraits, others: Iterable[PipelineRecord]) -> PipelineRecord | None:
@@ -77,7 +77,7 @@ def identify(
     exists: Callable[[str], bool],
     strangers: Callable[[], Iterable[NotebookTraits]],
     new_id: Callable[[], str],
-) -> Identified:
+) -> IdentifiedPipeline:
     """Return the pipeline of a notebook at a path where no pipeline is known.
 
     ``exists`` says whether there is a notebook at a path; ``strangers`` returns the traits of the notebooks at other
@@ -96,20 +96,20 @@ def identify(
         if not rivals:
             moved = replace(missing[0], notebook=traits.notebook, cells=traits.cells, steps=traits.steps)
             note = f"{traits.notebook} is {missing[0].notebook}, moved or renamed: its history continues"
-            return Identified(moved, known=True, note=note)
+            return IdentifiedPipeline(moved, known=True, note=note)
         both = " and ".join([traits.notebook, *rivals])
-        return Identified(
+        return IdentifiedPipeline(
             new, known=False, note=f"{both} both look like {missing[0].notebook}, which no longer exists: {_STARTS}"
         )
     if missing:
         both = " and ".join(sorted(other.notebook for other in missing))
-        return Identified(
+        return IdentifiedPipeline(
             new, known=False, note=f"{traits.notebook} looks like {both}, which no longer exist: {_STARTS}"
         )
     if alike:
         note = f"{traits.notebook} is a copy of {alike[0].notebook}: it has its own history and reuses results"
-        return Identified(new, known=False, note=note)
-    return Identified(new, known=False)
+        return IdentifiedPipeline(new, known=False, note=note)
+    return IdentifiedPipeline(new, known=False)
 
 
 _STARTS = "it starts its own history and reuses results by content"

@@ -9,6 +9,8 @@ from nbpipe.language.conditions import holds
 from nbpipe.model import (
     Artifact,
     CachedResult,
+    ComponentKind,
+    ComponentName,
     DependsVerdict,
     ExecutionRecord,
     KeyComponent,
@@ -20,9 +22,12 @@ from nbpipe.model import (
     Step,
     StepOutput,
     Verdict,
+    component_name,
 )
 from nbpipe.planning.fingerprint import PinnedInputs, fixed_components, key_of, raw_key_of, upstream_component
 from nbpipe.planning.graph import PipelineGraph
+
+_CODE = frozenset({ComponentKind.CODE, ComponentKind.DEFINITION})
 
 LookupResult = CachedResult | tuple[Reason, ...]
 
@@ -151,15 +156,17 @@ class Planner:
         text = step.options.when
         if text is None or holds(text, self.circumstances[step.name].values, step.place):
             return None
-        return SkipVerdict((Reason("when", None, f"{text} is false"),))
+        return SkipVerdict((Reason.about(ComponentKind.WHEN, f"{text} is false"),))
 
     def _always(self, step: Step) -> Reason | None:
         if step.name in self.forced:
-            return Reason("forced", None, "asked for")
+            return Reason.about(ComponentKind.FORCED, "asked for")
         if step.options.reuse is ReusePolicy.NEVER:
-            return Reason("policy", None, "reuse: never")
+            return Reason.about(ComponentKind.POLICY, "reuse: never")
         if not step.outputs and not step.options.shows and step.options.reuse is not ReusePolicy.KEEP:
-            return Reason("result", None, "it has no outputs and no `shows: true`, and such a step always runs")
+            return Reason.about(
+                ComponentKind.RESULT, "it has no outputs and no `shows: true`, and such a step always runs"
+            )
         return None
 
     def _declared(self, step: Step) -> Verdict | None:
@@ -174,8 +181,8 @@ class Planner:
         reasons = self._differences(step.name, fixed, with_inputs=False)
         if not self._may_exist(step.name, fixed):
             return RunVerdict(reasons or self._lacking(step.name))
-        waits = dict.fromkeys(source.step for source in unknown)
-        return DependsVerdict(reasons or tuple(Reason(f"upstream:{name}", None, "not known yet") for name in waits))
+        waits = dict.fromkeys(source.step for source in unknown if source.step is not None)
+        return DependsVerdict(reasons or tuple(_upstream(name, "not known yet") for name in waits))
 
     def _verdict(self, step: Step, components: tuple[KeyComponent, ...], key: str) -> Verdict:
         declared = self._declared(step)
@@ -188,8 +195,8 @@ class Planner:
         if problem is not None:
             return RunVerdict((problem,))
         if isinstance(result, CachedResult):
-            accepted = (Reason("accepted", None, result.accepted),) if result.accepted else ()
-            return ReuseVerdict(result, accepted or (Reason("unchanged", None, result.origin.run),))
+            accepted = (Reason.about(ComponentKind.ACCEPTED, result.accepted),) if result.accepted else ()
+            return ReuseVerdict(result, accepted or (Reason.about(ComponentKind.UNCHANGED, result.origin.run),))
         return RunVerdict(result or self._differences(step.name, components, with_inputs=True))
 
     def _looked_up(self, components: tuple[KeyComponent, ...], key: str) -> LookupResult:
@@ -207,13 +214,14 @@ class Planner:
             return None
         if step.options.shows and self.past.display_problem(hit) is not None:
             return None
-        return ReuseVerdict(hit, (Reason("policy", None, "reuse: keep"),))
+        return ReuseVerdict(hit, (Reason.about(ComponentKind.POLICY, "reuse: keep"),))
 
     def _differences(self, name: str, components: Iterable[KeyComponent], *, with_inputs: bool) -> tuple[Reason, ...]:
         before = self.past.latest(name)
         if before is None:
             return self._lacking(name)
-        inputs = () if with_inputs else {f"input:{item}" for item in self.graph.feeds[name]}
+        fed = () if with_inputs else self.graph.feeds[name]
+        inputs = {component_name(ComponentKind.INPUT, item) for item in fed}
         reasons = differences(before.components, components, leave_out=inputs)
         return reasons if reasons or not with_inputs else self._lacking(name)
 
@@ -221,8 +229,9 @@ class Planner:
         """Return why there is no result although nothing changed."""
         before = self.past.latest(name)
         if before is None:
-            return (Reason("first run", None, "no earlier result"),)
-        return self.past.wrong(before) or (Reason("result", before.run, "its last result was not kept for reuse"),)
+            return (Reason.about(ComponentKind.FIRST_RUN, "no earlier result"),)
+        not_kept = Reason.about(ComponentKind.RESULT, "its last result was not kept for reuse", was=before.run)
+        return self.past.wrong(before) or (not_kept,)
 
 
 def differences(
@@ -238,12 +247,12 @@ def differences(
 
 
 def _code_digests(components: Iterable[KeyComponent]) -> set[tuple[str, str]]:
-    return {(item.name, item.digest) for item in components if item.name.partition(":")[0] in ("code", "definition")}
+    return {(item.name, item.digest) for item in components if item.kind in _CODE}
 
 
-def _by_name(components: Iterable[KeyComponent]) -> dict[str, list[KeyComponent]]:
+def _by_name(components: Iterable[KeyComponent]) -> dict[ComponentName, list[KeyComponent]]:
     """Group components by name; several may share one, as `import a.b` and `import a.c` do."""
-    grouped: dict[str, list[KeyComponent]] = {}
+    grouped: dict[ComponentName, list[KeyComponent]] = {}
     for component in components:
         grouped.setdefault(component.name, []).append(component)
     return grouped
@@ -267,7 +276,7 @@ def plan_steps(planner: Planner, selected: Collection[str]) -> dict[str, StepDec
             continue
         skipped = [need for need in planner.graph.pipeline.needs[name] if _is_skipped(decisions.get(need))]
         if skipped:
-            reasons = tuple(Reason(f"upstream:{need}", None, "skipped") for need in skipped)
+            reasons = tuple(_upstream(need, "skipped") for need in skipped)
             decisions[name] = StepDecision(name, SkipVerdict(reasons))
             continue
         decisions[name] = decision = planner.decide(name, upstream)
@@ -275,6 +284,10 @@ def plan_steps(planner: Planner, selected: Collection[str]) -> dict[str, StepDec
             for artifact in decision.verdict.hit.artifacts:
                 upstream[StepOutput(artifact.name, name)] = artifact
     return {step.name: decisions[step.name] for step in planner.graph.pipeline.steps if step.name in decisions}
+
+
+def _upstream(step: str, state: str) -> Reason:
+    return Reason.about(ComponentKind.UPSTREAM, state, subject=step)
 
 
 def _is_skipped(decision: StepDecision | None) -> bool:

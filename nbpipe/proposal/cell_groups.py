@@ -18,6 +18,7 @@ class DataFlow:
 
     traits: Mapping[int, CellTraits]
     reads: Mapping[int, Versions]
+    _readers: Mapping[int, dict[str, list[int]]]
 
     @classmethod
     def of(cls, traits: Mapping[int, CellTraits]) -> DataFlow:
@@ -30,16 +31,15 @@ class DataFlow:
             for name in cell.resets:
                 current.pop(name, None)
             current |= dict.fromkeys(cell.writes, number)
-        return cls(traits, reads)
+        readers: dict[int, dict[str, list[int]]] = {}
+        for number, versions in reads.items():
+            for name, maker in versions.items():
+                readers.setdefault(maker, {}).setdefault(name, []).append(number)
+        return cls(traits, reads, readers)
 
     def readers(self, number: int) -> dict[str, list[int]]:
         """Return the cells that read what a cell wrote, by name."""
-        found: dict[str, list[int]] = {}
-        for reader, versions in self.reads.items():
-            for name, maker in versions.items():
-                if maker == number:
-                    found.setdefault(name, []).append(reader)
-        return found
+        return self._readers.get(number, {})
 
     def fleeting(self, number: int, name: str) -> bool:
         """Return whether a version of a name cannot be handed from step to step."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nbpipe.errors import FileBetweenSteps, Refused, SourceLocation
+from nbpipe.language.cell_markers import CellMarker
+from nbpipe.language.change_warnings import CODE as HIDDEN_CHANGE
 from nbpipe.language.definitions import collect_definitions
 from nbpipe.language.directives import marker
-from nbpipe.language.hidden_changes import CODE as HIDDEN_CHANGE
 from nbpipe.language.ipython_syntax import without_magic, without_prompts
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_notebook import ParsedNotebook, unbound_errors
@@ -19,10 +20,10 @@ from nbpipe.planning.graph import build_graph
 from nbpipe.proposal.cell_groups import DataFlow, Group
 from nbpipe.proposal.cell_tags import CellTags, with_earlier_steps
 from nbpipe.proposal.cell_traits import CellTraits, TraitReader
-from nbpipe.proposal.doubts import UNTOLD, doubts, is_divided, undivided
 from nbpipe.proposal.drafting import Drafter
 from nbpipe.proposal.notebook_outline import OutlineCell
-from nbpipe.proposal.step_cells import Selection, Selector
+from nbpipe.proposal.proposal_warnings import UNTOLD, doubts, is_divided, undivided
+from nbpipe.proposal.step_cells import CellSelection, CellSelector
 
 MERGED = "merged-cells"
 ORDINARY = "left-ordinary"
@@ -61,7 +62,7 @@ def proposal_for(
     traits, wrong, broken = _traits(cells, tags, more_settings)
     flow, wishes = DataFlow.of(traits), _Wishes(refused=wrong, broken=set(broken))
     for _ in range(_ROUNDS):
-        selection = Selector(flow, cells, tags, wishes.refused).select(wishes.joined)
+        selection = CellSelector(flow, cells, tags, wishes.refused).select(wishes.joined)
         steps, edits = Drafter(flow, cells, tags, frozenset(wishes.broken)).draft(selection.groups)
         reading, former = _parsed(edits, cells, more_settings)
         if not steps or not _wish(wishes, reading, steps, former, check):
@@ -84,7 +85,7 @@ def _traits(
         reason = _unreadable(item.cell)
         if reason is not None:
             wrong[number] = reason
-        elif "parameters" not in item.cell.tags and marker(item.cell.source) != "parameters":
+        elif "parameters" not in item.cell.tags and marker(item.cell.source) is not CellMarker.PARAMETERS:
             plain.append((place, item.cell))
     given = _parameters(cells, tags)
     shared = collect_definitions([each for each in plain if not tags[each[1].number].parameters], given, more_settings)
@@ -101,9 +102,9 @@ def _traits(
 def _unreadable(cell: Cell) -> str | None:
     """Return why a cell is no plain Python; empty if nothing needs to be said."""
     mark = marker(cell.source)
-    if mark == "local" or "local" in cell.tags or "injected-parameters" in cell.tags:
+    if mark is CellMarker.LOCAL or "local" in cell.tags or "injected-parameters" in cell.tags:
         return ""
-    if mark == "magic" and without_magic(cell.source) is None:
+    if mark is CellMarker.MAGIC and without_magic(cell.source) is None:
         return f"it runs `{cell.source.split()[0]}`"
     if mark is None and cell.source.lstrip().startswith(("#|", "# |")):
         return "it begins with lines `#|` for another tool"
@@ -115,7 +116,8 @@ def _unreadable(cell: Cell) -> str | None:
 def _parameters(cells: Mapping[int, OutlineCell], tags: Mapping[int, CellTags]) -> list[str]:
     marked = [
         item.cell for number, item in cells.items()
-        if tags[number].parameters or "parameters" in item.cell.tags or marker(item.cell.source) == "parameters"
+        if tags[number].parameters or "parameters" in item.cell.tags
+        or marker(item.cell.source) is CellMarker.PARAMETERS
     ]  # fmt: skip
     return [name for cell in marked for name in _ASSIGNED.findall(cell.source)]
 
@@ -178,7 +180,7 @@ def _join(
         wishes.reasons.append(why)
 
 
-def _notes(selection: Selection, wishes: _Wishes) -> tuple[PipelineWarning, ...]:
+def _notes(selection: CellSelection, wishes: _Wishes) -> tuple[PipelineWarning, ...]:
     notes: list[PipelineWarning] = []
     for together, why in zip(wishes.joined, wishes.reasons, strict=True):
         notes.append(_merge_note(tuple(sorted(together)), why))
@@ -197,7 +199,7 @@ def _located(warnings: Sequence[PipelineWarning], former: Mapping[int, int]) -> 
     ]
 
 
-def _last_merges(selection: Selection) -> list[tuple[str, Group]]:
+def _last_merges(selection: CellSelection) -> list[tuple[str, Group]]:
     """Return the merges without those that later ones contain."""
     merges = list(selection.merges)
     return [

@@ -18,7 +18,7 @@ _SMALL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class CellSelection:
     """The cells of each step, the merges that the values needed, and why other cells stay ordinary."""
 
     groups: tuple[Group, ...]
@@ -27,7 +27,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Selector:
+class CellSelector:
     """Chooses cells for steps; ``refused`` are cells that have to stay ordinary, with the reasons."""
 
     flow: DataFlow
@@ -35,7 +35,7 @@ class Selector:
     tags: Mapping[int, CellTags]
     refused: Mapping[int, str]
 
-    def select(self, joined: Sequence[Collection[int]] = ()) -> Selection:
+    def select(self, joined: Sequence[Collection[int]] = ()) -> CellSelection:
         """Return the steps; ``joined`` are cells that have to be in one step."""
         ordinary = self._ordinary()
         chosen = [number for number, cell in self.flow.traits.items() if cell.code and number not in ordinary]
@@ -45,7 +45,7 @@ class Selector:
         groups, merges = settled(self.flow, [group for group in groups if group])
         for join in (self._continues, self._is_small, self._alone):
             groups = self._joined(groups, join)
-        return Selection(tuple(groups), tuple(merges), ordinary)
+        return CellSelection(tuple(groups), tuple(merges), ordinary)
 
     # Cells that stay ordinary
 
@@ -142,9 +142,10 @@ class Selector:
 
     def _alone(self, earlier: Group, group: Group) -> bool:
         """Return whether a group only sets values for the other one, wherever it stands."""
-        only = not any(self.flow.traits[number].calls for number in earlier)
+        if any(self.flow.traits[number].calls for number in earlier):
+            return False
         readers = {reader for number in earlier for each in self.flow.readers(number).values() for reader in each}
-        return only and readers <= {*earlier, *group}
+        return readers <= {*earlier, *group}
 
     def _is_cheap(self, group: Group) -> bool:
         if all(self.cells[number].seconds is not None for number in group):

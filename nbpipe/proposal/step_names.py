@@ -6,6 +6,7 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
+from itertools import chain
 
 _IDLE = frozenset(
     {"the", "a", "an", "of", "and", "or", "to", "in", "on", "for", "with", "by", "from", "our", "your", "we", "is",
@@ -41,4 +42,4 @@ def step_name(tag: str | None, heading: str, results: Sequence[str], taken: Coll
     wanted = [tag or "", heading_name(heading), f"make_{main}" if usable(main) else "", f"cell_{number}"]
     names = [name for name in wanted if usable(name)]
     again = (f"{names[0]}_{count}" for count in range(2, 10_000))
-    return next(name for name in (*names[:-1], *again) if name not in taken) if len(names) > 1 else names[0]
+    return next(name for name in chain(names[:-1], again) if name not in taken) if len(names) > 1 else names[0]

@@ -96,7 +96,7 @@ class DatasetBytes:
         """Return the path of what nbpipe stores of a version, once it is checked to be intact."""
         stored = version.stored
         try:
-            path = self.materializer.path(stored.reference)
+            path = self.materializer.path(stored)
             damage = find_damage(path, stored.reference, folder=stored.is_folder, digests=self.digests)
         except StoreOutOfReach as error:
             raise DataGone(f"`{version}` cannot be read: {error.message}", _again(version)) from error

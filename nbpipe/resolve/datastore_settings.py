@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +17,7 @@ PROFILE = "profile"
 _KEYS = ("url", "options", "credentials", "write")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 # The workspace's own datastore, and the key that names the default one.
-_RESERVED = ("default",)
+DEFAULT = "default"
 _SQLITE = "sqlite"
 _REFERENCE = re.compile(r"(env|file|keyring):(.+)", re.DOTALL)
 _REFERENCES = 'env:NAME, file:PATH or keyring:SERVICE/USER, or write credentials = "profile"'
@@ -27,17 +28,33 @@ def configured_datastores(layout: WorkspaceLayout) -> dict[str, DatastoreConfigu
     file = layout.settings_file or Path(SETTINGS)
     configured = {}
     for name, table in layout.datastores.items():
-        if name in _RESERVED:
-            hint = "Leave it out: outputs are stored in the workspace."
-            raise BadUsage(f"`{name}` in [datastores] of {file} is not supported yet", hint)
-        configured[name] = datastore_of(name, table, file)
+        if name != DEFAULT:
+            configured[name] = datastore_of(name, table, file)
+    if DEFAULT in layout.datastores:
+        _require_default(file, layout.datastores[DEFAULT], configured)
     return configured
+
+
+def _require_default(file: Path, name: object, configured: Mapping[str, DatastoreConfiguration]) -> None:
+    """Raise BadUsage unless outputs can be stored in the default datastore."""
+    hint = f'Write the name of a datastore, for example: {DEFAULT} = "lake"'
+    if not isinstance(name, str):
+        raise BadUsage(f"`{DEFAULT}` in [datastores] of {file} is not a name", hint)
+    if name not in (*configured, DEFAULT):
+        known = f"There are: {', '.join(configured)}." if configured else "Add one with: nbpipe datastores add NAME URL"
+        raise BadUsage(
+            f"`{DEFAULT}` in [datastores] of {file} is `{name}`, which is no datastore",
+            nearest(name, configured) or known,
+        )
+    if name in configured and not configured[name].writable:
+        message = f"`{DEFAULT}` in [datastores] of {file} is `{name}`, which is read-only"
+        raise BadUsage(message, f"Remove `write = false` from [datastores.{name}], or name another.")
 
 
 def datastore_of(name: str, table: object, file: Path) -> DatastoreConfiguration:
     """Return the configuration in a table of a settings file; raise BadUsage if something in it is wrong."""
     where = f"[datastores.{name}] in {file}"
-    if _NAME.fullmatch(name) is None or name in _RESERVED:
+    if _NAME.fullmatch(name) is None or name == DEFAULT:
         raise BadUsage(f"`{name}` is not the name of a datastore", "It has letters, digits, _ and -, a letter first.")
     if not isinstance(table, dict):
         raise BadUsage(f"`{name}` in [datastores] of {file} is not a table", f"Write it as [datastores.{name}].")

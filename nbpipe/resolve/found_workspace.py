@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbpipe.errors import WorkspaceUntrusted
 from nbpipe.resolve.workspace_layout import WorkspaceLayout, find_workspace
-from nbpipe.resolve.workspace_trust import Objection, objections, trust_hint, untrusted_words
+from nbpipe.resolve.workspace_trust import TrustObjection, objections, trust_hint, untrusted_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class FoundWorkspace:
     """A workspace's folders, and why it is not to be used; it may have to be made yet."""
 
     layout: WorkspaceLayout
-    distrust: tuple[Objection, ...]
+    distrust: tuple[TrustObjection, ...]
 
     def require_trust(self) -> None:
         """Raise WorkspaceUntrusted if the workspace is not to be used."""

@@ -41,12 +41,17 @@ class OpenDatastores:
     def store(self, name: str, *, writes: bool = False) -> ObjectStore:
         """Return a datastore's objects; raise BadUsage if it is to be written and is configured as read-only."""
         configuration = self.configuration(name)
-        if writes and not configuration.writable:
-            hint = f"Remove `write = false` from [datastores.{name}] in {SETTINGS} to write to it."
-            raise BadUsage(f"the datastore `{name}` is read-only", hint)
+        if writes:
+            self.require_writable(name)
         if name not in self._opened:
             self._opened[name] = open_store(configuration, self.environ)
         return self._opened[name]
+
+    def require_writable(self, name: str) -> None:
+        """Raise BadUsage if there is no datastore of this name, or if it is configured as read-only."""
+        if not self.configuration(name).writable:
+            hint = f"Remove `write = false` from [datastores.{name}] in {SETTINGS} to write to it."
+            raise BadUsage(f"the datastore `{name}` is read-only", hint)
 
     def close(self) -> None:
         """End the connections."""

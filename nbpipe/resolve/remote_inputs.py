@@ -16,7 +16,7 @@ from nbpipe.data.digests import Member, tree_digest
 from nbpipe.data.stores.object_cache import ObjectCache
 from nbpipe.data.stores.object_store import ObjectStore
 from nbpipe.errors import FileMissing, ObjectChanged, StoreOutOfReach
-from nbpipe.history.remembered_objects import ObjectDigestRepository, RememberedObject
+from nbpipe.history.object_digests import ObjectDigest, ObjectDigestRepository
 from nbpipe.model import PinnedFiles, PinnedKind
 from nbpipe.model.datastores import DatastoreConfiguration, ObjectInfo
 from nbpipe.resolve.open_datastores import OpenDatastores
@@ -116,7 +116,7 @@ class RemoteInputs:
         self, store: ObjectStore, configuration: DatastoreConfiguration, infos: Sequence[ObjectInfo]
     ) -> dict[str, str]:
         """Return the digests of objects by key; those that are unknown or have changed are read."""
-        address = _address(configuration)
+        address = configuration.address
         known = self.digests.recall(address, [info.key for info in infos])
         digests = {
             info.key: known[info.key].digest for info in infos if info.key in known and _is_same(known[info.key], info)
@@ -131,9 +131,9 @@ class RemoteInputs:
             digests[info.key] = digest
         self.digests.remember(
             [
-                RememberedObject(address, info.key, info.size, info.etag, info.version, digests[info.key])
+                ObjectDigest(address, info.key, info.size, info.etag, info.version, digests[info.key])
                 for info in unknown
-                if info.etag
+                if info.etag and not info.is_recent
             ]
         )
         return digests
@@ -158,13 +158,7 @@ class RemoteInputs:
             raise StoreOutOfReach(message, "Free some space there, or name another folder: XDG_CACHE_HOME.") from error
 
 
-def _address(configuration: DatastoreConfiguration) -> str:
-    """Return what identifies a datastore: two names for one place share what is remembered."""
-    endpoint = configuration.options.get("endpoint", "")
-    return f"{endpoint} {configuration.url}".strip()
-
-
-def _is_same(known: RememberedObject, info: ObjectInfo) -> bool:
+def _is_same(known: ObjectDigest, info: ObjectInfo) -> bool:
     """Return whether an object is the one whose digest is known, by all that the store says."""
     version = known.version == info.version or not (known.version and info.version)
     return bool(info.etag) and (known.size, known.etag) == (info.size, info.etag) and version

@@ -19,6 +19,7 @@ from nbpipe.data.file_pinning import (
 from nbpipe.data.formats import libraries
 from nbpipe.data.installed_packages import InstalledPackages, site_folders
 from nbpipe.data.observations import EnvironmentProbe, content_of
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import (
     BadCode,
     BadPipeline,
@@ -51,12 +52,16 @@ from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph
 from nbpipe.resolve.bound_datasets import DatasetInputs, datasets_with_a_format, no_datasets
 from nbpipe.resolve.destinations import destination_errors
+from nbpipe.resolve.store_path import SCHEME
 from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
+
+# Loaded by its name: most outputs stay where they are.
+_STORE_DESTINATIONS = "nbpipe.resolve.store_destinations:store_destination_errors"
 
 _RENAME = "Rename the module, or import it from a package of your own."
 
 
-class RemoteInputs(Protocol):
+class RemoteInputPinner(Protocol):
     """Pins inputs in datastores."""
 
     def pin(self, text: str) -> PinnedFiles:
@@ -111,7 +116,7 @@ class ResolvedRequest:
     selected: frozenset[str]
     forced: frozenset[str]
     around: EnvironmentProbe
-    remote: Callable[[], RemoteInputs]
+    remote: Callable[[], RemoteInputPinner]
     warnings: tuple[PipelineWarning, ...] = ()
     datasets: Callable[[], DatasetInputs] = no_datasets
 
@@ -121,7 +126,7 @@ def resolve_request(
     place: WorkspaceLayout,
     environ: Mapping[str, str],
     digests: PersistentDigestCache,
-    remote: Callable[[], RemoteInputs],
+    remote: Callable[[], RemoteInputPinner],
     *,
     datasets: Callable[[], DatasetInputs] = no_datasets,
 ) -> ResolvedRequest:
@@ -150,12 +155,19 @@ def resolve_request(
     errors += destination_errors(
         graph, values, relevant, base=request.base, notebook=notebook, contents=pins.contents, workspace=place
     )
+    if _delivers_to_stores(graph):
+        errors += load_entry_point(_STORE_DESTINATIONS)(graph, values, relevant, place)
     refuse(list(dict.fromkeys(errors)))
     selected, forced = select_steps(graph, request)
     return ResolvedRequest(
         request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe,
         remote, tuple(pins.warnings), datasets,
     )  # fmt: skip
+
+
+def _delivers_to_stores(graph: PipelineGraph) -> bool:
+    outputs = (output for step in graph.pipeline.steps for output in step.outputs)
+    return any((output.destination or "").startswith(SCHEME) for output in outputs)
 
 
 def declared_needs(request: PipelineRequest) -> dict[str, tuple[str, ...]]:
@@ -293,7 +305,7 @@ class _Pins:
     errors: list[Refused]
     policy: EnvironmentPolicy
     around: EnvironmentProbe
-    remote: Callable[[], RemoteInputs]
+    remote: Callable[[], RemoteInputPinner]
     datasets: Callable[[], DatasetInputs]
     contents: dict[str, PinnedFiles | None] = field(default_factory=dict)
     versions: dict[str, PinnedDataset | None] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbpipe.data.artifacts import check
@@ -13,7 +13,7 @@ from nbpipe.data.materializer import Materializer
 from nbpipe.data.observations import EnvironmentProbe
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.history.store import History
-from nbpipe.model import DISPLAY, Artifact, CachedResult, ExecutionRecord, Reason
+from nbpipe.model import Artifact, CachedResult, ComponentKind, ExecutionRecord, Reason
 from nbpipe.planning.plan import LookupResult, ResultIndex
 
 
@@ -53,11 +53,17 @@ class ReuseLookup:
                 return result
             self._ready.pop(key, None)
             reasons = reasons or result
-        return reasons
+        return reasons or self._collected(key)
+
+    def _collected(self, key: str) -> tuple[Reason, ...]:
+        """Return when and why the result for a key was collected, if that is why there is none."""
+        why = self.history.retention.collected(key)
+        return () if why is None else (Reason.about(ComponentKind.RESULT, f"it was {why}", was="stored"),)
 
     def known(self, static_keys: Collection[str]) -> set[str]:
-        """Return those static keys that any result has."""
-        return self.history.results.static_known(list(static_keys))
+        """Return those static keys that any result has, or had before it was collected."""
+        offered = self.history.results.static_known(list(static_keys))
+        return offered | self.history.retention.collected_static(set(static_keys) - offered)
 
     def newest(self, step: str) -> CachedResult | None:
         """Return the newest intact result of a step."""
@@ -82,9 +88,9 @@ class ReuseLookup:
     def display_problem(self, hit: CachedResult) -> Reason | None:
         """Return why what a result displayed cannot be shown again; None if it can."""
         if hit.display is None:
-            return Reason(DISPLAY, None, "what the step displayed was not stored")
+            return Reason.about(ComponentKind.DISPLAY, "what the step displayed was not stored")
         wrong = self._wrong((hit.display,))
-        return replace(wrong[0][0], component=DISPLAY) if wrong else None
+        return Reason.about(ComponentKind.DISPLAY, wrong[0][0].now, was=wrong[0][0].was) if wrong else None
 
     def _candidates(self, key: str) -> Iterator[CachedResult]:
         newest = self._find(key)
@@ -107,6 +113,7 @@ class ReuseLookup:
         self._ready |= hits
         # One result is offered under two keys.
         results = {hit.attempt: hit for hit in hits.values()}.values()
+        self.materializer.look_up(artifact for hit in results for artifact in hit.artifacts)
         stored = [path for hit in results for path in self._files(hit.artifacts)]
         read = [path for hit in results for path in self.around.files(hit.observed)]
         self.digests.prefetch([*stored, *read])
@@ -130,7 +137,8 @@ class ReuseLookup:
             except StoreOutOfReach as error:
                 message, lasting = error.message, False
             if message is not None:
-                faults.append((Reason(f"artifact:{artifact.name}", "stored", message), lasting))
+                reason = Reason.about(ComponentKind.ARTIFACT, message, subject=artifact.name, was="stored")
+                faults.append((reason, lasting))
         return faults
 
     def _files(self, artifacts: Iterable[Artifact]) -> Iterator[Path]:
@@ -138,4 +146,4 @@ class ReuseLookup:
         for artifact in artifacts:
             with suppress(StoreOutOfReach, ValueError):
                 if not artifact.is_folder:
-                    yield self.materializer.locate(artifact.reference)
+                    yield self.materializer.locate(artifact)

@@ -16,14 +16,14 @@ from nbpipe.errors import REPAIR, BadUsage, HistoryDamaged, Refused, StoreOutOfR
 from nbpipe.history.column_types import leads_inside
 from nbpipe.language.setting_table import ANY_MODULE, ANY_PACKAGE, EVERY_STEP
 from nbpipe.language.source_text import nearest
-from nbpipe.model import ExecutionRecord, RunRecord
+from nbpipe.model import DEFAULT_STORE, ExecutionRecord, RunRecord
 from nbpipe.permissions import close_to_all, culprit, make_folder, may, owner_of
 from nbpipe.resolve.upward_search import UpwardSearch
 from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
-_KEYS = ("source", "reuse", "settings", "datastores")
+_KEYS = ("source", "reuse", "settings", "datastores", "keep")
 _SETTING = re.compile(r"%?[^\W\d]\w*(\(\))?([. ][^\W\d]\w*(\(\))?)*(\.\*)?")
 _USERS = (EVERY_STEP, ANY_MODULE, ANY_PACKAGE)
 _POLICIES = {"packages": ("observed", "strict"), "python": ("patch", "minor")}
@@ -45,7 +45,7 @@ class EnvironmentPolicy:
 class WorkspaceLayout:
     """A workspace's folder, the folders with local modules, and settings beyond those that nbpipe recognises.
 
-    ``datastores`` is the table of that name, as it stands in ``settings_file``, if there is one.
+    ``datastores`` and ``keep`` are the tables of these names, as they stand in ``settings_file``, if there are any.
     """
 
     root: Path
@@ -55,6 +55,7 @@ class WorkspaceLayout:
     more_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settings_file: Path | None = None
     datastores: Mapping[str, object] = field(default_factory=dict)
+    keep: object = field(default_factory=dict)
 
     @property
     def database(self) -> Path:
@@ -63,8 +64,18 @@ class WorkspaceLayout:
 
     @property
     def store(self) -> Path:
-        """Return the default datastore's folder."""
+        """Return the folder of the workspace's own datastore."""
         return self.root / "store"
+
+    @property
+    def id_file(self) -> Path:
+        """Return the path of the workspace's id, which datastores of outputs are marked with."""
+        return self.root / "id"
+
+    @property
+    def default_store(self) -> str:
+        """Return the name of the datastore in which outputs are stored, as it stands in the settings."""
+        return str(self.datastores.get(DEFAULT_STORE, DEFAULT_STORE))
 
     @property
     def readings(self) -> Path:
@@ -241,6 +252,11 @@ python = "patch"
 # What ordinary cells set in other libraries, and whose users it concerns:
 # "mylib.configure" = "mylib"
 
+# What `nbpipe gc` keeps: all results of the newest runs of each notebook, and of the last days.
+# [keep]
+# runs = 20
+# days = 30
+
 # Data elsewhere, as store:NAME/PATH; credentials only by reference (env:NAME, file:PATH, keyring:SERVICE/USER).
 # [datastores.lake]
 # url = "s3://bucket/prefix"
@@ -262,7 +278,13 @@ def _with_settings(layout: WorkspaceLayout, settings: Path) -> WorkspaceLayout:
     source, policy = _source(settings, table.get("source", [])), _policy(settings, table.get("reuse", {}))
     more = _more_settings(settings, table.get("settings", {}))
     return replace(
-        layout, source=source, policy=policy, more_settings=more, settings_file=settings, datastores=datastores
+        layout,
+        source=source,
+        policy=policy,
+        more_settings=more,
+        settings_file=settings,
+        datastores=datastores,
+        keep=table.get("keep", {}),
     )
 
 

@@ -27,12 +27,12 @@ from nbpipe.resolve.signing_key import signing_key
 MARKS = "trusted"
 # What is loaded from a workspace or believed of it; a folder with none of these is still to become one.
 CONTENT = frozenset(
-    {"history.db", "history.db-wal", "history.db-shm", "history.db-journal", "readings", "runs", "store"}
+    {"history.db", "history.db-wal", "history.db-shm", "history.db-journal", "id", "readings", "runs", "store"}
 )
 _LONGEST_MARK = 300
 
 
-class Objection(StrEnum):
+class TrustObjection(StrEnum):
     """Why a workspace is not used; all but the last can be accepted."""
 
     UNMARKED = "unmarked"
@@ -42,10 +42,10 @@ class Objection(StrEnum):
 
 
 _REASONS = {
-    Objection.UNMARKED: "it was not made by nbpipe for this user",
-    Objection.FOREIGN: "it belongs to {owner}",
-    Objection.TRACKED: "git tracks it, so it may hold what others have committed",
-    Objection.OPEN_TO_ALL: "everybody may write to it",
+    TrustObjection.UNMARKED: "it was not made by nbpipe for this user",
+    TrustObjection.FOREIGN: "it belongs to {owner}",
+    TrustObjection.TRACKED: "git tracks it, so it may hold what others have committed",
+    TrustObjection.OPEN_TO_ALL: "everybody may write to it",
 }
 
 
@@ -62,24 +62,24 @@ class _Mark:
         return f"{text} {_mac(text)}\n"
 
 
-def objections(root: Path) -> tuple[Objection, ...]:
+def objections(root: Path) -> tuple[TrustObjection, ...]:
     """Return why a workspace is not to be used; nothing if it is trusted, or not there yet."""
     try:
         status = root.stat()
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError:
-        return (Objection.UNMARKED,)
+        return (TrustObjection.UNMARKED,)
     mark = _valid_mark(root)
     accepted = mark.accepted if mark else frozenset[str]()
-    reasons: list[Objection] = [] if not status.st_mode & stat.S_IWOTH else [Objection.OPEN_TO_ALL]
+    reasons: list[TrustObjection] = [] if not status.st_mode & stat.S_IWOTH else [TrustObjection.OPEN_TO_ALL]
     if status.st_uid != os.geteuid():
-        if Objection.FOREIGN not in accepted and not is_shared_with_us(status):
-            reasons.append(Objection.FOREIGN)
+        if TrustObjection.FOREIGN not in accepted and not is_shared_with_us(status):
+            reasons.append(TrustObjection.FOREIGN)
     elif mark is None and not _is_new(root):
-        reasons.append(Objection.UNMARKED)
-    if Objection.TRACKED not in accepted and is_tracked(root):
-        reasons.append(Objection.TRACKED)
+        reasons.append(TrustObjection.UNMARKED)
+    if TrustObjection.TRACKED not in accepted and is_tracked(root):
+        reasons.append(TrustObjection.TRACKED)
     return tuple(reasons)
 
 
@@ -93,12 +93,12 @@ def is_marked(root: Path) -> bool:
     return _valid_mark(root) is not None
 
 
-def untrusted_words(root: Path, reasons: Collection[Objection]) -> str:
+def untrusted_words(root: Path, reasons: Collection[TrustObjection]) -> str:
     """Return in words that a workspace is not used, and why."""
     return f"the workspace {root} is not trusted: {reason_words(root, reasons)}"
 
 
-def reason_words(root: Path, reasons: Collection[Objection]) -> str:
+def reason_words(root: Path, reasons: Collection[TrustObjection]) -> str:
     """Return objections in words; empty if there are none."""
     return ", and ".join(_REASONS[each].format(owner=owner_of(root)) for each in reasons)
 
@@ -115,7 +115,7 @@ def mark_new(root: Path) -> None:
         _write(root, _Mark(secrets.token_hex(16)))
 
 
-def accept(root: Path) -> tuple[Objection, ...]:
+def accept(root: Path) -> tuple[TrustObjection, ...]:
     """Mark a workspace as accepted by this user, whatever was to be said against it, and return that.
 
     Raise StoreOutOfReach if the mark cannot be written.
@@ -124,7 +124,10 @@ def accept(root: Path) -> tuple[Objection, ...]:
     before = _valid_mark(root) or _Mark(secrets.token_hex(16))
     try:
         close_to_all(root)
-        _write(root, _Mark(before.id, before.accepted | set(reasons) - {Objection.UNMARKED, Objection.OPEN_TO_ALL}))
+        _write(
+            root,
+            _Mark(before.id, before.accepted | set(reasons) - {TrustObjection.UNMARKED, TrustObjection.OPEN_TO_ALL}),
+        )
     except OSError as error:
         message = f"the workspace {root} cannot be accepted: its mark cannot be written: {error.strerror}"
         raise StoreOutOfReach(message, "Check that there is space, and that you may write to the workspace.") from error

@@ -10,8 +10,21 @@ from nbpipe.data.observations import EnvironmentProbe
 from nbpipe.errors import BadUsage
 from nbpipe.history.results import ReuseEntry
 from nbpipe.history.store import History
-from nbpipe.model import Artifact, CachedResult, Output, Reason, ReuseVerdict, RunVerdict, SkipVerdict, Step
+from nbpipe.model import (
+    Artifact,
+    CachedResult,
+    ComponentKind,
+    Output,
+    Reason,
+    ReuseVerdict,
+    RunVerdict,
+    SkipVerdict,
+    Step,
+)
 from nbpipe.planning.plan import Planner, StepDecision
+
+# Reasons of steps that run whatever their inputs are.
+_ALWAYS = frozenset({ComponentKind.POLICY, ComponentKind.FORCED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +49,7 @@ def accept_result(
     if not decision.keys:
         raise BadUsage(f"the inputs of `{name}` are not known yet", "Run the steps that it needs, then accept.")
     step = planner.graph.steps[name]
-    if isinstance(verdict, RunVerdict) and verdict.reasons and verdict.reasons[0].component in ("policy", "forced"):
+    if isinstance(verdict, RunVerdict) and verdict.reasons and verdict.reasons[0].kind in _ALWAYS:
         raise BadUsage(f"step `{name}` always runs, so no result can be accepted", "Remove `reuse: never`.")
     hit = planner.past.newest(name)
     if hit is None or not (step.outputs or step.options.shows):

@@ -179,7 +179,7 @@ def keep_run(layout: WorkspaceLayout, record: ArchivedRun) -> None:
 def _with_shared_texts(layout: WorkspaceLayout, result: ArchivedResult) -> ArchivedResult:
     """Return a result with its long texts stored in the run, where other results share them."""
     texts, components = RunTexts(layout.runs / result.attempt.run), result.execution.components
-    shared = {item.name: texts.put(item.text) for item in components if len(item.text) > _LONG_TEXT}
+    shared: dict[str, str] = {item.name: texts.put(item.text) for item in components if len(item.text) > _LONG_TEXT}
     if not shared:
         return result
     short = tuple(replace(item, text="") if item.name in shared else item for item in components)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 from nbpipe.compute.environments import kernel_environment
 from nbpipe.data.artifacts import copy_out
 from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import Materializer
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import NbpipeError
 from nbpipe.language.definition_sources import definition_sources
 from nbpipe.language.step_notebook import render_step_notebook
 from nbpipe.model import (
+    DEFAULT_STORE,
     Artifact,
     Input,
     InputKind,
     Job,
     JobInput,
     JobOutput,
+    ObjectReference,
     Output,
     PinnedFiles,
     PinnedKind,
@@ -30,18 +35,35 @@ from nbpipe.model import (
 )
 from nbpipe.model.attempt import TableInput
 from nbpipe.model.datasets import DatasetKind, PinnedDataset
+from nbpipe.model.datastores import StoreAccess
 from nbpipe.permissions import make_folder
 from nbpipe.planning.graph import fill_destination
 from nbpipe.resolve.resolved_request import ResolvedRequest, files_unchanged, pinned_digests, remote_texts
+from nbpipe.resolve.store_path import SCHEME, StorePath, parse_store_path
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
+
+# Loaded by their names: the outputs of most workspaces are in their own folder.
+_ACCESS = "nbpipe.resolve.remote_artifacts:store_access"
+_CACHE = "nbpipe.resolve.remote_inputs:cache_folder"
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 
 
+class DeliversToStores(Protocol):
+    """Delivers outputs to places in datastores."""
+
+    def deliver(self, step: str, artifact: Artifact, place: StorePath) -> None:
+        """Write an output to a place, unless something is there that is not ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptJobFactory:
-    """Creates the jobs of a run and delivers its outputs to their destinations; ``imports`` are those of all steps."""
+    """Creates the jobs of a run and delivers its outputs to their destinations.
+
+    ``imports`` are those of all steps; ``earlier`` returns the newest outputs of a step, ``in_stores`` what delivers to
+    datastores.
+    """
 
     run: str
     date: str
@@ -50,8 +72,10 @@ class AttemptJobFactory:
     digests: PersistentDigestCache
     materializer: Materializer
     environ: Mapping[str, str]
+    in_stores: Callable[[], DeliversToStores]
     experiment: str = ""
     imports: tuple[str, ...] = ()
+    earlier: Callable[[str], tuple[Artifact, ...]] = lambda _step: ()
 
     def directory(self, step: str, attempt: str) -> str:
         """Return an attempt's directory, relative to the workspace's folder."""
@@ -65,6 +89,7 @@ class AttemptJobFactory:
         make_folder(directory)
         for text in remote_texts(self.resolved, step):
             self.resolved.remote().stage(text)
+        inputs = inputs_of(self.resolved, step, upstream)
         return Job(
             attempt=attempt,
             token=token,
@@ -75,11 +100,13 @@ class AttemptJobFactory:
             ),
             directory=str(directory),
             store=str(self.layout.store),
+            **self._stores(inputs),
+            like=self._similar_folders(declared) if self.layout.default_store != DEFAULT_STORE else {},
             cwd=str(self.resolved.request.base),
             kernel=self.resolved.interpreter.kernel,
             by_message=self.resolved.interpreter.by_message,
             env=kernel_environment(self.environ, declared.options.envvar, self.resolved.interpreter.env),
-            inputs=inputs_of(self.resolved, step, upstream, self.materializer),
+            inputs=inputs,
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=step_inputs.modules,
             definitions=definition_digests(graph.pipeline.code[step]),
@@ -95,6 +122,22 @@ class AttemptJobFactory:
             preload=self.imports,
         )
 
+    def _stores(self, inputs: tuple[JobInput, ...]) -> dict[str, Any]:
+        """Return what a worker needs to read inputs and to store outputs in configured datastores."""
+        used = {self.layout.default_store, *(each.artifact.reference.store for each in inputs if each.artifact)}
+        remote = sorted(used - {DEFAULT_STORE})
+        if not remote:
+            return {}
+        access: tuple[StoreAccess, ...] = load_entry_point(_ACCESS)(self.layout, self.environ, remote)
+        cache = load_entry_point(_CACHE)(self.environ, self.layout.root)
+        return {"output_store": self.layout.default_store, "stores": access, "cache": str(cache)}
+
+    def _similar_folders(self, step: Step) -> dict[str, ObjectReference]:
+        """Return the newest outputs of a step that are folders: the next ones may have many of the same files."""
+        if all(output.format != "dir" for output in step.outputs):
+            return {}
+        return {each.name: each.reference for each in self.earlier(step.name) if each.is_folder}
+
     def unchanged(self, step: str) -> bool:
         """Return whether the step's declared files are unchanged since it was submitted."""
         return files_unchanged(self.resolved, step, self.digests)
@@ -106,15 +149,21 @@ class AttemptJobFactory:
             output = declared.output(artifact.name)
             if output is None or output.destination is None:
                 continue
-            target = self.resolved.request.base / self.destination(declared, output)
+            target = self.destination(declared, output)
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                copy_out(self.materializer, artifact, target)
+                if target.startswith(SCHEME):
+                    self.in_stores().deliver(step, artifact, parse_store_path(target))
+                else:
+                    self._copy(artifact, self.resolved.request.base / target)
             except NbpipeError as error:
                 return f"`{artifact.name}` could not be written to {target}: {error.message}"
             except OSError as error:
                 return f"`{artifact.name}` could not be written to {target}: {error.strerror or error}"
         return None
+
+    def _copy(self, artifact: Artifact, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy_out(self.materializer, artifact, target)
 
     def pinned(self, step: str) -> Mapping[str, str]:
         """Return the digests of the files that the step declares, by pattern."""
@@ -126,13 +175,11 @@ class AttemptJobFactory:
         return fill_destination(step, output, {**values, "run-id": self.run, "date": self.date})
 
 
-def inputs_of(
-    resolved: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
-) -> tuple[JobInput, ...]:
-    """Return a step's inputs with their paths."""
+def inputs_of(resolved: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact]) -> tuple[JobInput, ...]:
+    """Return a step's inputs; those that are stored have no paths yet."""
     feeds, pinned = resolved.graph.feeds[step], resolved.circumstances[step]
     return tuple(
-        _from_artifact(item.name, feeds[item.name], upstream, materializer)
+        _from_artifact(item.name, feeds[item.name], upstream)
         if item.name in feeds
         else _from_dataset(item, pinned.datasets[item.name], resolved)
         if item.name in pinned.datasets
@@ -159,15 +206,11 @@ def slug(name: str) -> str:
     return f"{plain or 'step'}-{short_digest(bytes_digest(name.encode()), 10)}"
 
 
-def _from_artifact(
-    name: str, source: StepOutput, upstream: Mapping[StepOutput, Artifact], materializer: Materializer
-) -> JobInput:
+def _from_artifact(name: str, source: StepOutput, upstream: Mapping[StepOutput, Artifact]) -> JobInput:
     artifact, producer = upstream[source], source.step or ""
-    # Its presence is not checked here: a step with a missing input fails by itself, and the run continues.
-    path = str(materializer.locate(artifact.reference))
     if artifact.is_path:
-        return JobInput(name, InputKind.PATH, (path,), artifact=artifact, producer=producer)
-    return JobInput(name, InputKind.VALUE, (path,), artifact.format, artifact, producer)
+        return JobInput(name, InputKind.PATH, (), artifact=artifact, producer=producer)
+    return JobInput(name, InputKind.VALUE, (), artifact.format, artifact, producer)
 
 
 def _from_dataset(item: Input, pinned: PinnedDataset, resolved: ResolvedRequest) -> JobInput:

@@ -160,7 +160,7 @@ class RunWatcher:
             return None
         if attempt.id not in self._readers:
             self._readers[attempt.id] = PieceReader(self.layout.path(attempt.directory))
-        events = self._readers[attempt.id].read(fact.first - 1, fact.last)
+        events = self._readers[attempt.id].recorded(fact.first, fact.last)
         if attempt.status.terminal:
             self._readers.pop(attempt.id)
         return NewAttemptEvents(execution.step, attempt, tuple(events))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbpipe.authoring.datastore_edits import add_datastore
+from nbpipe.authoring.datastore_edits import add_datastore, choose_default
 from nbpipe.errors import StoreOutOfReach
+from nbpipe.model import DEFAULT_STORE
 from nbpipe.model.datastores import DatastoreConfiguration, FolderListing
 from nbpipe.resolve.datastore_settings import PROFILE, datastore_of
 from nbpipe.resolve.store_path import StorePath, parse_store_path
@@ -21,9 +22,10 @@ from nbpipe.workspace.store_copies import StoreCopier
 
 @dataclass(frozen=True, slots=True)
 class DatastoreListResponse:
-    """The configured datastores, and the settings file, if there is one."""
+    """The configured datastores, the name of the default one, and the settings file, if there is one."""
 
     datastores: Sequence[DatastoreConfiguration]
+    default: str
     file: Path | None
 
 
@@ -40,6 +42,13 @@ class DatastoreAddedResponse:
 
     configuration: DatastoreConfiguration
     file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultStoreResponse:
+    """The name of the datastore in which outputs are stored."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,8 @@ class StoreChangeResponse:
 def datastores_list(_invocation: Invocation, caller: Caller) -> DatastoreListResponse:
     """Return the configured datastores."""
     with open_datastores(caller.folder) as datastores:
-        return DatastoreListResponse(list(datastores.configured.values()), datastores.layout.settings_file)
+        layout = datastores.layout
+        return DatastoreListResponse(list(datastores.configured.values()), layout.default_store, layout.settings_file)
 
 
 def datastores_test(invocation: Invocation, caller: Caller) -> DatastoreTestResponse:
@@ -102,6 +112,20 @@ def datastores_add(invocation: Invocation, caller: Caller) -> DatastoreAddedResp
     except PermissionError as error:
         raise StoreOutOfReach(f"{file} cannot be written: {error.strerror}") from None
     return DatastoreAddedResponse(configuration, file)
+
+
+def datastores_default(invocation: Invocation, caller: Caller) -> DefaultStoreResponse:
+    """Return the datastore of outputs, after it was chosen if one is named."""
+    with open_datastores(caller.folder) as datastores:
+        layout, name = datastores.layout, invocation[options.ANY_DATASTORE]
+        if name is None:
+            return DefaultStoreResponse(layout.default_store)
+        if name != DEFAULT_STORE:
+            datastores.require_writable(name)
+    file = layout.settings_file or layout.base / SETTINGS
+    if name != DEFAULT_STORE or file.exists():
+        choose_default(file, None if name == DEFAULT_STORE else name)
+    return DefaultStoreResponse(name)
 
 
 def datastores_ls(invocation: Invocation, caller: Caller) -> StoreListingResponse:

@@ -131,6 +131,7 @@ OTHER_RUN = _argument("RUN")
 DEFAULTS = Argument("KEY=VALUE", _names, Arity.MANY, ValueKind.DEFAULT)
 
 DATASTORE = _argument("NAME", ValueKind.DATASTORE)
+ANY_DATASTORE = Argument("NAME", _text_or_none, Arity.OPTIONAL, ValueKind.DATASTORE)
 SOME_DATASTORES = Argument("NAME", _names, Arity.MANY, ValueKind.DATASTORE)
 URL = _argument("URL")
 STORE_PLACE = _argument("NAME[/PATH]", ValueKind.DATASTORE)
@@ -178,6 +179,8 @@ OF_STEP = Option(
     "STEP", _text_or_none, Arity.ONE, ValueKind.STEP, name="--step", help="Only runs in which this step ran."
 )
 LIMIT = Option("N", _count, Arity.ONE, name="--limit", help=f"At most N runs, newest first; {_LISTED_RUNS} by default.")
+APPLY = _switch("--apply", "Collect; without it, only show what would be collected.")
+WHY = Option("DIGEST", _text_or_none, Arity.ONE, name="--why", help="Show what keeps the output with this digest.")
 FULL = _switch("--full", "Read all bytes again, even of files that look unchanged.")
 REPAIR = _switch("--repair", "Invalidate damaged results; rebuild a lost history.")
 RUFF = _switch("--ruff", "Run ruff on the notebook, too, with your settings.", Face.SHELL)

@@ -11,6 +11,7 @@ from pathlib import Path
 from nbpipe.authoring.measured_times import measured_times
 from nbpipe.authoring.notebook_edits import edit_notebook, require_format_4
 from nbpipe.errors import BadPipeline, BadUsage, Refusals, Refused
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker
 from nbpipe.language.notebook_file import NotebookFile, read_notebook
 from nbpipe.language.notebook_parser import parse_cells
@@ -89,7 +90,7 @@ def _require_plain(saved: NotebookFile) -> None:
             f"{saved.path} is written in {saved.language}, and nothing can be proposed for it",
             "Steps are Python; nothing was changed.",
         )
-    step = next((cell for cell in saved.cells if marker(cell.source) == "step"), None)
+    step = next((cell for cell in saved.cells if marker(cell.source) is CellMarker.STEP), None)
     if step is not None:
         raise BadUsage(
             f"{saved.path} has steps already, the first in cell {step.number}",

@@ -35,14 +35,14 @@ class DetachedResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class HereRequest:
+class InKernelRequest:
     """A step to run in the author's kernel."""
 
     request: PipelineRequest
     step: str
 
 
-def run(invocation: Invocation, caller: Caller) -> RunRequest | DetachedResponse | HereRequest:
+def run(invocation: Invocation, caller: Caller) -> RunRequest | DetachedResponse | InKernelRequest:
     """Return the request to run the pipeline or some of its steps, or the run that was started in the background."""
     if invocation[options.HERE]:
         return _here(invocation, caller)
@@ -57,9 +57,9 @@ def run(invocation: Invocation, caller: Caller) -> RunRequest | DetachedResponse
     return RunRequest(request, run_options)
 
 
-def _here(invocation: Invocation, caller: Caller) -> HereRequest:
+def _here(invocation: Invocation, caller: Caller) -> InKernelRequest:
     steps = invocation[options.STEPS]
     if len(steps) != 1:
         raise BadUsage("`--here` runs one step", "For example: %nbpipe run train --here")
     request = caller.request(steps, texts=invocation[options.PARAM])
-    return HereRequest(request, steps[0])
+    return InKernelRequest(request, steps[0])

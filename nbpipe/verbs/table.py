@@ -83,6 +83,10 @@ VERBS = (
         exclusive=((o.CREDENTIAL, o.USES_PROFILE),),
     ),
     Verb(
+        "datastores default", "Show or choose the datastore of outputs; `default` is the workspace's own folder.",
+        "nbpipe.verbs.datastore_calls:datastores_default", (o.ANY_DATASTORE,), (o.JSON,),
+    ),
+    Verb(
         "datastores ls", "List a folder of a datastore.",
         "nbpipe.verbs.datastore_calls:datastores_ls", (o.STORE_PLACE,), (o.JSON,), reads_only=True,
     ),
@@ -98,6 +102,15 @@ VERBS = (
         "datastores rm", "Delete an object, or a folder.",
         "nbpipe.verbs.datastore_calls:datastores_rm", (o.STORE_PLACE,), (o.RECURSIVE, o.JSON), reads_only=True,
     ),
+    Verb(
+        "gc", "Show what nothing keeps any more, or collect it.",
+        "nbpipe.verbs.retention_calls:gc", (), (o.APPLY, o.WHY, o.WORKSPACE, o.JSON), exclusive=((o.APPLY, o.WHY),),
+    ),
+    Verb(
+        "pin", "Keep all results of a run.", "nbpipe.verbs.retention_calls:pin", (o.RUN,), (o.WORKSPACE, o.JSON)),
+    Verb(
+        "unpin", "No longer keep a run for its own sake.",
+        "nbpipe.verbs.retention_calls:unpin", (o.RUN,), (o.WORKSPACE, o.JSON)),
     Verb(
         "datasets list", "List the datasets with their newest versions.",
         "nbpipe.verbs.dataset_calls:datasets_list", (), (o.WORKSPACE, o.JSON), reads_only=True,
@@ -150,9 +163,7 @@ VERBS = (
 )  # fmt: skip
 
 # Verbs of the language that this version does not implement: every face reports the same error for them.
-LATER_VERBS = (
-    "datastores default", "compute", "env", "pin", "unpin", "publish", "schedule", "gc",
-)  # fmt: skip
+LATER_VERBS = ("compute", "env", "publish", "schedule")
 
 _BY_NAME = {verb.name: verb for verb in VERBS}
 

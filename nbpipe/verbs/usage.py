@@ -58,8 +58,10 @@ def group_help(group: str, face: Face) -> str:
 
 
 def _verb_lines(verb: Verb, face: Face, column: int) -> list[str]:
-    own = [option for option in verb.options_in(face) if option not in (WORKSPACE, JSON)]
-    return [f"{_synopsis(verb, face):<{column}}{verb.help}", *_wrapped([option.usage for option in own], column)]
+    own = [option.usage for option in verb.options_in(face) if option not in (WORKSPACE, JSON)]
+    line = f"{_synopsis(verb, face):<{column}}{verb.help}"
+    whole = "  ".join([line, *own])
+    return [whole] if len(whole) <= _WIDTH else [line, *_wrapped(own, column)]
 
 
 def verb_help(verb: Verb, face: Face) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nbpipe.model import DEFAULT_STORE
 from nbpipe.model.datastores import DatastoreConfiguration, FolderListing, ObjectInfo, StoreTraits
 from nbpipe.views.terminal_text import one_line
 from nbpipe.views.text_tables import Row, lines
@@ -25,10 +26,19 @@ _CAN = {
 }
 
 
-def datastore_lines(datastores: Sequence[DatastoreConfiguration], columns: int) -> list[str]:
-    """Return the configured datastores as plain lines."""
-    rows = [(each.name, one_line(each.url), _credentials(each), "" if each.writable else "no") for each in datastores]
+def datastore_lines(datastores: Sequence[DatastoreConfiguration], default: str, columns: int) -> list[str]:
+    """Return the configured datastores as plain lines; ``default`` is the name of the one of outputs."""
+    rows = [(each.name, one_line(each.url), _credentials(each), _writes(each, default)) for each in datastores]
     return lines(_LIST_HEADER, rows, columns) if rows else [NO_DATASTORES]
+
+
+def _writes(datastore: DatastoreConfiguration, default: str) -> str:
+    return "outputs" if datastore.name == default else "" if datastore.writable else "no"
+
+
+def default_line(name: str) -> str:
+    """Return where outputs are stored, in one line."""
+    return "outputs are stored in the workspace" if name == DEFAULT_STORE else f"outputs are stored in {name}"
 
 
 def _credentials(datastore: DatastoreConfiguration) -> str:

@@ -13,7 +13,6 @@ from nbpipe.model import (
     ExecutionRecord,
     Failure,
     Metric,
-    ObjectReference,
     PipelineWarning,
     Reason,
     ResultOrigin,
@@ -26,7 +25,7 @@ from nbpipe.views.text_tables import NO_DATASETS
 from nbpipe.views.wording import VERDICTS
 
 # Returns the URL of a stored output's bytes, as understood by fsspec; None if its datastore is unknown.
-UrlOf = Callable[[ObjectReference], str | None]
+UrlOf = Callable[[Artifact], str | None]
 
 
 def plan_object(
@@ -172,7 +171,7 @@ def runs_object(runs: Iterable[RunRecord], ran: Mapping[str, Sequence[str]]) -> 
 
 def artifact_object(artifact: Artifact, url_of: UrlOf) -> dict[str, Any]:
     """Return a stored output."""
-    uri = url_of(artifact.reference)
+    uri = url_of(artifact)
     return {
         "uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes,
         "dataset": artifact.dataset or None,

@@ -18,6 +18,7 @@ The same as #| lines, which suit linters (the first line may also be #| step: tr
 -i, in     NAME                 the output of that name of another step
            NAME=STEP.OUTPUT     one output of that step
            NAME=./path          a file, folder/ or glob, bound as Path (NAME:csv=… loads it)
+           NAME=ds:D, ds:D@3    the newest, or that, version of the dataset D
            NAME=param:P         the path in the parameter P
 -o, out    NAME                 a value, stored in the format of its type
            NAME:json            in this format: arrow parquet csv json npy npz safetensors figure
@@ -29,6 +30,7 @@ after      steps to wait for           when     a condition on parameters
 retries    2                           timeout  90s, 10m, 2h
 memory     2GiB                        reuse    auto, never, keep
 salt       any text; a change reruns   hash     more files that count
+register   OUTPUT=D: the output becomes a version of the dataset D
 envvar     environment variables that the step sees
 shows      true: what the cell displays is an output; it is shown again on reuse
 

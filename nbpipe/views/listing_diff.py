@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from nbpipe.model import KeyComponent
+from nbpipe.model import ComponentKind, KeyComponent
 from nbpipe.views.terminal_text import fit, one_line
 
 _SHORT = 8
-_LISTING = frozenset({"input", "hash", "packages"})
+_LISTING = frozenset({ComponentKind.INPUT, ComponentKind.HASH, ComponentKind.PACKAGES})
 
 
 def is_listing(component: KeyComponent | None) -> bool:
     """Return whether a component's text is a list: each line has a name, a tab and its value."""
-    return component is not None and bool(component.text) and component.name.partition(":")[0] in _LISTING
+    return component is not None and bool(component.text) and component.kind in _LISTING
 
 
 def members_diff(was: KeyComponent, now: KeyComponent, *, max_lines: int = 60, columns: int = 160) -> tuple[str, ...]:

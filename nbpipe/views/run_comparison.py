@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbpipe.model import ExecutionRecord, GitState, KeyComponent, Metric, Reason, RunRecord
+from nbpipe.model import ComponentName, ExecutionRecord, GitState, KeyComponent, Metric, Reason, RunRecord
 from nbpipe.views import html_tables, json_output, text_tables
 from nbpipe.views.html import Html
 from nbpipe.views.listing_diff import is_listing, members_diff
@@ -120,7 +120,7 @@ def _differences(was: ExecutionRecord | None, now: ExecutionRecord | None) -> tu
     )
 
 
-def _difference(name: str, was: KeyComponent | None, now: KeyComponent | None) -> ComponentDifference:
+def _difference(name: ComponentName, was: KeyComponent | None, now: KeyComponent | None) -> ComponentDifference:
     reason = Reason(name, was.summary if was else None, now.summary if now else None)
     if was is not None and now is not None and is_listing(was) and is_listing(now):
         return ComponentDifference(reason, members_diff(was, now))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from nbpipe.errors import SourceLocation
 from nbpipe.model import (
     CachedResult,
+    ComponentKind,
     DependsVerdict,
     ExecutionRecord,
     Failure,
@@ -55,44 +56,44 @@ SUMMARY_COLUMNS = 60
 NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
 
 # Components that are described by a fixed phrase.
-_FIXED: Mapping[str, str] = MappingProxyType(
+_FIXED: Mapping[ComponentKind, str] = MappingProxyType(
     {
-        "first run": "first run",
-        "forced": "forced",
-        "unchanged": "nothing changed",
+        ComponentKind.FIRST_RUN: "first run",
+        ComponentKind.FORCED: "forced",
+        ComponentKind.UNCHANGED: "nothing changed",
     }
 )
 
 # Components whose present summary is a sentence of its own.
-_SENTENCES: frozenset[str] = frozenset({"stopped", "result", "accepted", "display"})
+_SENTENCES = frozenset({ComponentKind.STOPPED, ComponentKind.RESULT, ComponentKind.ACCEPTED, ComponentKind.DISPLAY})
 
-_SUBJECTS: Mapping[str, str] = MappingProxyType(
+_SUBJECTS: Mapping[ComponentKind, str] = MappingProxyType(
     {
-        "code": "the step's code",
-        "outputs": "the declared outputs",
-        "python": "Python",
-        "kernel": "the kernel's command line",
-        "salt": "the salt",
-        "shows": "`shows`",
-        "sources": "code around the notebook",
-        "packages": "the installed packages",
+        ComponentKind.CODE: "the step's code",
+        ComponentKind.OUTPUTS: "the declared outputs",
+        ComponentKind.PYTHON: "Python",
+        ComponentKind.KERNEL: "the kernel's command line",
+        ComponentKind.SALT: "the salt",
+        ComponentKind.SHOWS: "`shows`",
+        ComponentKind.SOURCES: "code around the notebook",
+        ComponentKind.PACKAGES: "the installed packages",
     }
 )
 
-_NAMED: Mapping[str, str] = MappingProxyType(
+_NAMED: Mapping[ComponentKind, str] = MappingProxyType(
     {
-        "definition": "the definition of",
-        "setting": "the setting",
-        "module": "the local module",
-        "parameter": "parameter",
-        "input": "input",
-        "envvar": "the environment variable",
-        "hash": "the hashed file",
-        "read": "the undeclared file",
-        "listed": "the undeclared folder",
-        "probed": "the path",
-        "package": "the package",
-        "missing": "the module",
+        ComponentKind.DEFINITION: "the definition of",
+        ComponentKind.SETTING: "the setting",
+        ComponentKind.MODULE: "the local module",
+        ComponentKind.PARAMETER: "parameter",
+        ComponentKind.INPUT: "input",
+        ComponentKind.ENVVAR: "the environment variable",
+        ComponentKind.HASH: "the hashed file",
+        ComponentKind.READ: "the undeclared file",
+        ComponentKind.LISTED: "the undeclared folder",
+        ComponentKind.PROBED: "the path",
+        ComponentKind.PACKAGE: "the package",
+        ComponentKind.MISSING: "the module",
     }
 )
 
@@ -136,21 +137,21 @@ def sentence(reason: Reason) -> str:
 
 
 def _sentence(reason: Reason) -> str:
-    kind, _, name = reason.component.partition(":")
+    kind, name = reason.kind, reason.subject
     was, now = _summary(reason.was), _summary(reason.now)
-    if reason.component in _FIXED:
-        return _FIXED[reason.component]
-    if reason.component in _SENTENCES and reason.now:
+    if kind is not None and kind in _FIXED:
+        return _FIXED[kind]
+    if kind in _SENTENCES and reason.now:
         return reason.now
-    if reason.component == "policy":
+    if kind is ComponentKind.POLICY:
         return f"declared `{now}`" if now else "declared so"
-    if kind == "artifact":
+    if kind is ComponentKind.ARTIFACT:
         return f"the stored output {name} " + (now or "is missing or damaged")
-    if kind == "when":
+    if kind is ComponentKind.WHEN:
         return f"its condition is false: {now or was}" if now or was else "its condition is false"
-    if kind == "upstream":
+    if kind is ComponentKind.UPSTREAM:
         return f"{name} {_was(now)}" if now in _ENDED_BADLY else f"known when {name} is done"
-    return _change(_subject(kind, name), was, now)
+    return _change(_subject(reason), was, now)
 
 
 def _summary(text: str | None) -> str | None:
@@ -161,10 +162,11 @@ def _was(ending: str) -> str:
     return ending if ending == "failed" else f"was {ending}"
 
 
-def _subject(kind: str, name: str) -> str:
-    if name and kind in _NAMED:
-        return f"{_NAMED[kind]} {name}"
-    return _SUBJECTS.get(kind, kind) if not name else f"{kind} {name}"
+def _subject(reason: Reason) -> str:
+    kind, name = reason.kind, reason.subject
+    if kind is None or (name and kind not in _NAMED):
+        return reason.component.replace(":", " ", 1)
+    return f"{_NAMED[kind]} {name}" if name else _SUBJECTS.get(kind, kind.value)
 
 
 def _change(subject: str, was: str | None, now: str | None) -> str:

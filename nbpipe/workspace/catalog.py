@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbpipe.entry_points import load_entry_point
 from nbpipe.model import NOTEBOOK_SUFFIXES, PipelineRecord
-from nbpipe.planning.pipeline_identity import Identified, NotebookTraits, after_a_move, at_its_place, identify
+from nbpipe.planning.pipeline_identity import IdentifiedPipeline, NotebookTraits, after_a_move, at_its_place, identify
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.workspace.context import WorkspaceContext
 
@@ -26,15 +26,15 @@ class Catalog:
 
     context: WorkspaceContext
 
-    def pipeline(self, notebook: str) -> Identified:
+    def pipeline(self, notebook: str) -> IdentifiedPipeline:
         """Return the pipeline of a notebook; the file is read if its path is unknown."""
         place = self.context.layout.relative(Path(notebook))
         record = self.context.history.pipelines.at(place)
         if record is not None:
-            return Identified(record, known=True)
+            return IdentifiedPipeline(record, known=True)
         return self._identify(_traits(Path(notebook), place))
 
-    def pipeline_of(self, request: PipelineRequest) -> Identified:
+    def pipeline_of(self, request: PipelineRequest) -> IdentifiedPipeline:
         """Return the pipeline of a request."""
         place = self.context.layout.relative(Path(request.notebook))
         steps = frozenset(step.name for step in request.reading.steps)
@@ -48,11 +48,11 @@ class Catalog:
             return self._identify(traits)
         return at_its_place(traits, record, self.context.history.pipelines.all)
 
-    def _moved_away(self, traits: NotebookTraits, record: PipelineRecord | None) -> Identified:
+    def _moved_away(self, traits: NotebookTraits, record: PipelineRecord | None) -> IdentifiedPipeline:
         """Return the pipeline of a kernel's notebook whose file is gone: moved or renamed, deleted or never saved."""
         record = record or after_a_move(traits, self._notebook_pipelines())
         # The kernel has run only some of its cells, so they say nothing new.
-        return Identified(record, known=True) if record is not None else self._identify(traits)
+        return IdentifiedPipeline(record, known=True) if record is not None else self._identify(traits)
 
     def _other_steps(self, place: str, record: PipelineRecord | None) -> frozenset[str]:
         """Return the steps of the saved notebook, or those recorded if there is none.
@@ -63,7 +63,7 @@ class Catalog:
             return _traits(self.context.layout.absolute(place), place).steps
         return frozenset() if record is None else record.steps
 
-    def _identify(self, traits: NotebookTraits) -> Identified:
+    def _identify(self, traits: NotebookTraits) -> IdentifiedPipeline:
         # A kernel without a known notebook is identified by its folder, which is not a file that could have been moved.
         others = self._notebook_pipelines() if self._exists(traits.notebook) else ()
         return identify(

@@ -10,15 +10,15 @@ from functools import cache
 from typing import Any
 
 from nbpipe.data.file_pinning import PersistentDigestCache
-from nbpipe.data.materializer import Materializer
+from nbpipe.data.materializer import ArtifactStore, Materializer
 from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import WorkspaceUntrusted
 from nbpipe.history.store import History
-from nbpipe.model import PipelineWarning
+from nbpipe.model import DEFAULT_STORE, PipelineWarning
 from nbpipe.resolve.bound_datasets import DatasetInputs
-from nbpipe.resolve.resolved_request import RemoteInputs
+from nbpipe.resolve.resolved_request import RemoteInputPinner
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
-from nbpipe.resolve.workspace_trust import Objection, trust_hint, untrusted_words
+from nbpipe.resolve.workspace_trust import TrustObjection, trust_hint, untrusted_words
 from nbpipe.run.process_identity import is_alive
 from nbpipe.run.recovery import recover_runs
 
@@ -26,6 +26,8 @@ from nbpipe.run.recovery import recover_runs
 _REMOTE = "nbpipe.resolve.remote_inputs:open_remote_inputs"
 _DATASET_INPUTS = "nbpipe.resolve.dataset_inputs:DatasetInputs"
 _DATASET_BYTES = "nbpipe.resolve.dataset_bytes:open_dataset_bytes"
+_OWNERSHIP = "nbpipe.resolve.remote_artifacts:claim_default_store"
+_ARTIFACTS = "nbpipe.resolve.remote_artifacts:artifact_store"
 
 
 @dataclass(slots=True)
@@ -37,13 +39,17 @@ class WorkspaceContext:
 
     layout: WorkspaceLayout
     history: History
-    materializer: Materializer
+    own_store: ArtifactStore
     digests: PersistentDigestCache
-    distrust: tuple[Objection, ...] = ()
+    distrust: tuple[TrustObjection, ...] = ()
     clock: Callable[[], float] = time.time
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    materializer: Materializer = field(init=False)
 
-    def remote_inputs(self, environ: Mapping[str, str]) -> Callable[[], RemoteInputs]:
+    def __post_init__(self) -> None:
+        self.materializer = Materializer({self.own_store.name: self.own_store}, self._artifacts_in)
+
+    def remote_inputs(self, environ: Mapping[str, str]) -> Callable[[], RemoteInputPinner]:
         """Return a function that returns what pins inputs in datastores, made when it is first called."""
         return cache(lambda: load_entry_point(_REMOTE)(self.layout, self.history.object_digests, environ))
 
@@ -59,6 +65,20 @@ class WorkspaceContext:
     def dataset_bytes(self, environ: Mapping[str, str]) -> Any:
         """Return what reads the versions of datasets."""
         return load_entry_point(_DATASET_BYTES)(self.layout, self.materializer, self.digests, environ)
+
+    def _artifacts_in(self, name: str) -> ArtifactStore:
+        """Return the outputs in a configured datastore; raise KeyError if there is none of this name."""
+        if name not in self.layout.datastores:
+            raise KeyError(name)
+        store: ArtifactStore = load_entry_point(_ARTIFACTS)(
+            self.layout, self.history.object_digests, self.environ, name
+        )
+        return store
+
+    def claim_output_store(self) -> None:
+        """Make the datastore of outputs this workspace's; raise BadUsage if it is another's."""
+        if self.layout.default_store != DEFAULT_STORE:
+            load_entry_point(_OWNERSHIP)(self.layout, self.environ)
 
     def recover(self) -> None:
         """End the runs that dead processes have left behind."""

@@ -13,8 +13,8 @@ from uuid import uuid4
 from nbpipe.data.artifacts import publish
 from nbpipe.data.dataset_manifest import content_of_members, write_manifest
 from nbpipe.data.dataset_tables import schema_to_text, write_table
-from nbpipe.data.datastores import DEFAULT_STORE
 from nbpipe.data.file_pinning import glob_root, pin_files
+from nbpipe.data.materializer import DistantStore
 from nbpipe.errors import DataChanged, FileMissing, StoreOutOfReach
 from nbpipe.model import ObjectReference, PinnedKind
 from nbpipe.model.datasets import (
@@ -153,8 +153,13 @@ def _copy(files: DatasetFiles, staged: Path, progress: Callable[[int], None], *,
 
 
 def _published(context: WorkspaceContext, staged: Path, format: str) -> ObjectReference:
-    datastore = context.materializer.datastore(DEFAULT_STORE)
-    return publish(datastore, staged, name=staged.name, format=format).reference
+    """Store a file or folder where the outputs of steps are stored, and return what it is stored as."""
+    context.claim_output_store()
+    store = context.materializer.store(context.layout.default_store)
+    reference = publish(store, staged, name=staged.name, format=format).reference
+    if isinstance(store, DistantStore):
+        context.history.object_digests.remember_stored(store.take_written())
+    return reference
 
 
 @contextmanager

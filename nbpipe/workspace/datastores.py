@@ -68,6 +68,10 @@ class Datastores:
         """Return a datastore's objects; raise BadUsage if it is to be written and is configured as read-only."""
         return self.opened.store(name, writes=writes)
 
+    def require_writable(self, name: str) -> None:
+        """Raise BadUsage if there is no datastore of this name, or if it is configured as read-only."""
+        self.opened.require_writable(name)
+
     def test(self, names: Iterable[str]) -> list[StoreTest]:
         """Return what some datastores can do, tried on each, or why they cannot be used."""
         return [self._tested(self.opened.configuration(name)) for name in names]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nbpipe.errors import Refused
 from nbpipe.language.cell_identity import identities
+from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker, read_step
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Cell
@@ -44,7 +45,7 @@ def read_traits(path: Path, place: str) -> NotebookTraits:
 def _step_names(cells: Collection[Cell]) -> frozenset[str]:
     names: set[str] = set()
     for cell in cells:
-        if marker(cell.source) == "step":
+        if marker(cell.source) is CellMarker.STEP:
             try:
                 names.add(read_step(cell).name)
             except Refused:

@@ -77,20 +77,20 @@ def compare_with_plain_run(
                 for step in steps
                 if step.name in records
             }
-            plain_run = _plain_run(request, plain, questions)
-            if ComparisonResult.DIFFERS in [result for each in plain_run.answers for _, _, result, _ in each]:
+            reference_run = _reference_run(request, plain, questions)
+            if ComparisonResult.DIFFERS in [result for each in reference_run.answers for _, _, result, _ in each]:
                 # The time, or random numbers without a seed.
-                plain_run = _plain_run(request, plain, questions)
+                reference_run = _reference_run(request, plain, questions)
     finally:
         private_directory.remove(folder)
     failed = {name: _failure(record) for name, record in records.items() if record.status not in _DONE}
     skipped = {name for name, record in records.items() if record.status is Status.SKIPPED}
     one_sided = tuple(
         step.name for step in steps
-        if step.name not in skipped and (step.name in failed) is plain_run.failed.keys().isdisjoint(step.cells)
+        if step.name not in skipped and (step.name in failed) is reference_run.failed.keys().isdisjoint(step.cells)
     )  # fmt: skip
     ran = tuple(record.step for record in again.steps if record.status is not Status.REUSED)
-    return PipelineComparison(tuple(_compared(records, plain_run)), failed, plain_run.failed, one_sided, ran)
+    return PipelineComparison(tuple(_compared(records, reference_run)), failed, reference_run.failed, one_sided, ran)
 
 
 def _failure(record: ExecutionRecord) -> str:
@@ -116,17 +116,17 @@ def _question(record: ExecutionRecord, request: PipelineRequest, workspace: Work
 
 
 def _located(artifact: Artifact, workspace: Workspace) -> list[str]:
-    return [artifact.name, str(workspace.materializer.locate(artifact.reference)), artifact.format]
+    return [artifact.name, str(workspace.materializer.fetch(artifact)), artifact.format]
 
 
-def _plain_run(request: PipelineRequest, plain: Sequence[Cell], questions: Mapping[int, str]) -> Any:
-    run = load_entry_point(worker_entry_points.PLAIN_RUN)
+def _reference_run(request: PipelineRequest, plain: Sequence[Cell], questions: Mapping[int, str]) -> Any:
+    run = load_entry_point(worker_entry_points.REFERENCE_RUN)
     cells = [(cell.number, cell.source, tuple(sorted(cell.tags)), questions.get(cell.number, "")) for cell in plain]
     return run(request.kernel or _KERNEL, str(request.base), cells)
 
 
-def _compared(records: Mapping[str, ExecutionRecord], plain_run: Any) -> Iterator[ComparedValue]:
-    answers = {(step, name): (result, detail) for each in plain_run.answers for step, name, result, detail in each}
+def _compared(records: Mapping[str, ExecutionRecord], reference_run: Any) -> Iterator[ComparedValue]:
+    answers = {(step, name): (result, detail) for each in reference_run.answers for step, name, result, detail in each}
     missing = (ComparisonResult.NOT_COMPARED, "the notebook's plain run did not get there")
     for record in records.values():
         for artifact in record.artifacts:

@@ -10,7 +10,7 @@ from nbpipe.errors import Refusals, Refused, refuse
 from nbpipe.model import PipelineRecord, PipelineWarning
 from nbpipe.planning.file_dependencies import file_dependencies
 from nbpipe.planning.plan import Planner, StepDecision, plan_steps
-from nbpipe.resolve.recorded_effects import recorded_changes, recorded_uses
+from nbpipe.resolve.recorded_side_effects import recorded_changes, recorded_uses
 from nbpipe.resolve.refused_steps import refused_steps, without
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup

@@ -7,19 +7,24 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from nbpipe.compute.target_executors import executor_of
 from nbpipe.compute.targets import default_target
-from nbpipe.model import PipelineWarning, RunRecord, Status
+from nbpipe.entry_points import load_entry_point
+from nbpipe.history.claims import CollectionUnderWay
+from nbpipe.model import Artifact, PipelineWarning, RunRecord, Status
 from nbpipe.planning.run_state import RunState
 from nbpipe.resolve.git import git_state
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest
 from nbpipe.run.archive_files import ResultArchiveWriter
+from nbpipe.run.attempt_control import AttemptControl
 from nbpipe.run.cancellation import CancellationPoller, watch_signals
+from nbpipe.run.carried_run import CarriedRun
 from nbpipe.run.driver import Driver
 from nbpipe.run.executor import Executor
-from nbpipe.run.job_factory import AttemptJobFactory
+from nbpipe.run.job_factory import AttemptJobFactory, DeliversToStores
 from nbpipe.run.process_identity import this_owner
 from nbpipe.run.reports import RunReport
 from nbpipe.run.requested_steps import RequestedSteps
@@ -29,6 +34,11 @@ from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import PinnedRequest
 from nbpipe.workspace.run_watch import watch_run
 from nbpipe.workspace.workspace import Workspace
+
+# Loaded by its name: most outputs stay where they are.
+_DELIVERY = "nbpipe.run.store_delivery:open_delivery"
+
+_PAUSE = 0.2
 
 Executors = Callable[[], Executor]
 Watch = Callable[[RunUpdate], None]
@@ -93,6 +103,7 @@ def execute_run(
     context = workspace.context
     versions: dict[str, int] = {}
     pinned = workspace.plans.pin(request, versions=versions)
+    context.claim_output_store()
     record = _begin(context, request, pinned, options)
     own_executors: list[Executor] = []
     archive = ResultArchiveWriter(context.layout, replace(pinned.pipeline, id=record.pipeline), request.base)
@@ -102,15 +113,15 @@ def execute_run(
         began(_start(workspace, driver, request, pinned, options=options, versions=versions))
         if watch is not None:
             watcher = watch_run(workspace, record.id)
-            driver.watch = lambda: watch(watcher.look())
+            driver.carried.watch = lambda: watch(watcher.look())
         status = _carry_out(context, driver, cancelled)
     finally:
         for executor in own_executors:
             executor.close()
         context.history.runs.end(record.id, status, context.clock())
     done = context.history.runs.get(record.id) or record
-    driver.archive.keep_ending(done)
-    driver.watch()
+    archive.keep_ending(done)
+    driver.carried.watch()
     ended, executions = workspace.runs.located(done)
     return RunReport(ended, tuple(executions), time.monotonic() - begin, pinned.warnings)
 
@@ -124,29 +135,34 @@ def _start(
     options: RunOptions,
     versions: dict[str, int],
 ) -> ActiveRun:
-    increments = _Increments(workspace, driver.run, driver, options, versions)
-    driver.intake.add(increments.of(request, pinned, driver.run.id, 0))
-    record = workspace.layout.located_run(driver.run)
+    increments = _Increments(workspace, driver.carried.run, driver, options, versions)
+    driver.intake.add(increments.of(request, pinned, driver.carried.run.id, 0))
+    record = workspace.layout.located_run(driver.carried.run)
     return ActiveRun(record, driver, len(pinned.resolved.selected), pinned.warnings, increments)
 
 
 def _carry_out(context: WorkspaceContext, driver: Driver, cancelled: Callable[[], bool]) -> Status:
     with watch_signals() as interrupted:
         driver.interrupted = lambda: interrupted() or cancelled()
-        driver.requested = CancellationPoller(lambda: context.history.runs.cancel_requests(driver.run.id))
+        driver.requested = CancellationPoller(lambda: context.history.runs.cancel_requests(driver.carried.run.id))
         return driver.carry_out()
 
 
 def _begin(
     context: WorkspaceContext, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions
 ) -> RunRecord:
-    now = context.clock()
-    run = options.run or new_run_id(now)
-    return context.history.runs.begin(
-        run=run, pipeline=pinned.pipeline, experiment=options.experiment or Path(request.notebook).stem,
-        parameters=pinned.resolved.values, tags=options.tags, git=git_state(request.base), owner=this_owner(run),
-        now=now,
-    )  # fmt: skip
+    run = options.run or new_run_id(context.clock())
+    git = git_state(request.base)
+    while True:
+        try:
+            return context.history.runs.begin(
+                run=run, pipeline=pinned.pipeline, experiment=options.experiment or Path(request.notebook).stem,
+                parameters=pinned.resolved.values, tags=options.tags, git=git, owner=this_owner(run),
+                now=context.clock(),
+            )  # fmt: skip
+        except CollectionUnderWay:
+            # It takes seconds, or ends with its lease.
+            time.sleep(_PAUSE)
 
 
 def _driver(
@@ -156,16 +172,9 @@ def _driver(
     options: RunOptions,
     executors: Executors,
 ) -> Driver:
-    return Driver(
-        run=run,
-        history=context.history,
-        archive=archive,
-        executors=executors,
-        clock=context.clock,
-        new_id=lambda: secrets.token_hex(8),
-        state=RunState(run.id, options.keep_going, options.attach),
-        attach=options.attach,
-    )
+    state = RunState(run.id, options.keep_going, options.attach)
+    carried = CarriedRun(run, context.history, state, context.clock)
+    return Driver(carried, AttemptControl(carried, archive, executors, lambda: secrets.token_hex(8)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +217,25 @@ class _Increments:
             context.digests,
             context.materializer,
             environ,
+            self._deliveries(environ),
             record.experiment,
             imports,
+            self._newest_outputs,
         )
+
+    def _deliveries(self, environ: Mapping[str, str]) -> Callable[[], DeliversToStores]:
+        """Return a function that returns what delivers outputs to datastores, made when it is first called."""
+        context, run = self.workspace.context, self.record.id
+        return cache(
+            lambda: load_entry_point(_DELIVERY)(
+                run, context.layout, environ, context.history.deliveries, context.materializer
+            )
+        )
+
+    def _newest_outputs(self, step: str) -> tuple[Artifact, ...]:
+        """Return the outputs of a step's newest result in this pipeline; none if it has none."""
+        newest = self.workspace.context.history.results.newest_result(self.record.pipeline, step)
+        return newest.artifacts if newest is not None else ()
 
 
 def _own_executor(opened: list[Executor]) -> Executor:

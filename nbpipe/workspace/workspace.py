@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from nbpipe.data.datastores import DEFAULT_STORE, LocalStore
+from nbpipe.data.datastores import LocalStore
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.file_system_kind import shares_memory
 from nbpipe.data.materializer import Materializer
@@ -29,7 +29,7 @@ from nbpipe.resolve.workspace_layout import (
     settings_near,
     write_settings,
 )
-from nbpipe.resolve.workspace_trust import Objection, is_marked, objections
+from nbpipe.resolve.workspace_trust import TrustObjection, is_marked, objections
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import Plans
@@ -87,10 +87,9 @@ class Workspace:
         return cls._opened(layout, History.copied(layout.database), found.distrust)
 
     @classmethod
-    def _opened(cls, layout: WorkspaceLayout, history: History, distrust: tuple[Objection, ...] = ()) -> Self:
+    def _opened(cls, layout: WorkspaceLayout, history: History, distrust: tuple[TrustObjection, ...] = ()) -> Self:
         digests = PersistentDigestCache(history.digests.recall, history.digests.remember, time.time)
-        materializer = Materializer({DEFAULT_STORE: LocalStore(layout.store)})
-        context = WorkspaceContext(layout, history, materializer, digests, distrust)
+        context = WorkspaceContext(layout, history, LocalStore(layout.store), digests, distrust)
         with contextlib.ExitStack() as stack:
             stack.callback(history.close)
             context.recover()

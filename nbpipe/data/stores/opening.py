@@ -15,7 +15,7 @@ from nbpipe.data.stores.credentials import credential_values
 from nbpipe.data.stores.folder_store import FolderStore
 from nbpipe.data.stores.object_store import ObjectStore
 from nbpipe.errors import DatastoreUnavailable, StoreOutOfReach
-from nbpipe.model.datastores import DatastoreConfiguration
+from nbpipe.model.datastores import DatastoreConfiguration, StoreAccess
 
 _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 _CLOUD = "nbpipe.data.stores.cloud_store"
@@ -41,11 +41,16 @@ class StoreKind:
 
 def open_store(configuration: DatastoreConfiguration, environment: Mapping[str, str]) -> ObjectStore:
     """Return a datastore; raise DatastoreUnavailable if a library or a credential is missing. Nothing is read yet."""
+    return open_with(StoreAccess(configuration, credential_values(configuration, environment)))
+
+
+def open_with(access: StoreAccess) -> ObjectStore:
+    """Return a datastore; raise DatastoreUnavailable if a library is missing. Nothing is read yet."""
+    configuration = access.configuration
     address = urlsplit(configuration.url)
     kind = KINDS[address.scheme]
-    values = credential_values(configuration, environment)
     try:
-        return kind.open(configuration, address, values)
+        return kind.open(configuration, address, access.credentials)
     except ImportError as error:
         message = f"the datastore `{configuration.name}` needs {error.name or 'a library'}, which is not installed"
         raise DatastoreUnavailable(message, f"Run: pip install 'nbpipe[{kind.extra}]'") from None

@@ -6,6 +6,7 @@ Such servers have neither writes that create only, nor versions: a new object is
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
@@ -19,6 +20,8 @@ from nbpipe.errors import BadUsage, ObjectMissing, StoreOutOfReach
 from nbpipe.model.datastores import FolderListing, ObjectInfo
 
 _CHUNK = 1 << 20
+# The times of such servers are whole seconds, and their clocks may differ from ours a little.
+_CLOCK_STEP = 3.0
 
 
 class ServerStore:
@@ -176,7 +179,8 @@ class ServerStore:
         key = str(found["name"])[len(self._root) :].lstrip("/")
         size, changed = int(found["size"] or 0), found.get("mtime") or found.get("modified") or 0
         modified = changed.timestamp() if isinstance(changed, datetime) else float(changed)
-        return ObjectInfo(key, size, f"{modified:.6f}-{size:x}", "", modified)
+        is_recent = time.time() - modified < _CLOCK_STEP
+        return ObjectInfo(key, size, f"{modified:.6f}-{size:x}", "", modified, is_recent)
 
     def _found(self, key: str) -> ObjectInfo:
         found = self.find(key)

@@ -11,15 +11,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from nbpipe.data.artifacts import publish
 from nbpipe.data.atomic_file import write_file
-from nbpipe.data.datastores import LocalStore
 from nbpipe.data.event_writer import EventFileWriter
+from nbpipe.data.materializer import ArtifactStore, DistantStore, Materializer, with_paths
 from nbpipe.data.stored_display import BASENAME, display_text, empty_display_text
+from nbpipe.data.stores.worker_stores import stores_of
 from nbpipe.errors import NbpipeError, StoreOutOfReach
 from nbpipe.execution.attempt import notebook_engine
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
@@ -111,15 +113,20 @@ def _carry_out(
         return Outcome(job.attempt, job.token, Status.LOST, time.monotonic() - started, "", failure=failure)
     if attempt.stopped is None:
         report(AttemptStarted(job.attempt, time.time()))
+    stores = stores_of(job)
     try:
         progress = notebook_engine.NotebookExecution(notebook_engine.read(job.notebook))
+        try:
+            job = replace(job, inputs=with_paths(job.inputs, stores))
+        except NbpipeError as error:
+            return Failure(FailureKind.INPUT, error.code, error.message, one_line(str(error)))
         try:
             _execute(job, attempt, directory, report, progress)
         finally:
             write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), durable=True)
         # From here on a stop has no effect; before, it takes precedence.
         attempt.seal()
-        return failure_of(job, attempt, progress, directory) or _published(job, directory, started, progress)
+        return failure_of(job, attempt, progress, directory) or _published(job, directory, started, progress, stores)
     finally:
         directory.clear()
 
@@ -155,37 +162,44 @@ def _execute(
 
 
 def _published(
-    job: Job, directory: AttemptDirectory, started: float, progress: notebook_engine.NotebookExecution
+    job: Job,
+    directory: AttemptDirectory,
+    started: float,
+    progress: notebook_engine.NotebookExecution,
+    stores: Materializer,
 ) -> Outcome | Failure:
     """Publish the staged outputs and write the manifest."""
     saved = directory.saved() or ()
     try:
-        artifacts = _publish(job, saved)
-        display = _published_display(job, directory, progress.notebook)
+        store = stores.store(job.output_store)
+        artifacts = _publish(job, saved, store)
+        display = _published_display(job, directory, progress.notebook, store)
     except NbpipeError as error:
         return Failure(FailureKind.OUTPUT, error.code, error.message, one_line(str(error)))
+    stored = store.take_written() if isinstance(store, DistantStore) else ()
     used, written, doubts = observation_result(job, directory)
     seconds = time.monotonic() - started
     notes = (*(staged.note for staged in saved if staged.note), *progress.notes, *input_notes(directory))
     outcome = Outcome(
         job.attempt, job.token, Status.SUCCEEDED, seconds, directory.notebook.name,
         artifacts=artifacts, notes=notes, observed=used, written=written, doubts=doubts,
-        notebook_digest=directory.notebook_digest(), display=display,
+        notebook_digest=directory.notebook_digest(), display=display, stored=stored,
     )  # fmt: skip
     directory.sign(job, outcome)
     return outcome
 
 
-def _publish(job: Job, saved: tuple[StagedOutput, ...]) -> tuple[Artifact, ...]:
-    store = LocalStore(Path(job.store))
+def _publish(job: Job, saved: tuple[StagedOutput, ...], store: ArtifactStore) -> tuple[Artifact, ...]:
     staged = {output.name: output for output in saved}
     return tuple(
-        publish(store, staged[output.name].path, name=output.name, format=staged[output.name].format)
-        for output in job.outputs
+        publish(store, staged[name].path, name=name, format=staged[name].format, like=job.like.get(name))
+        for name in (output.name for output in job.outputs)
     )
 
 
-def _published_display(job: Job, directory: AttemptDirectory, notebook: Mapping[str, Any]) -> Artifact | None:
+def _published_display(
+    job: Job, directory: AttemptDirectory, notebook: Mapping[str, Any], store: ArtifactStore
+) -> Artifact | None:
     """Store what the step displayed and printed; return None if that is nothing, and need not be there."""
     text = display_text(notebook) or (empty_display_text(notebook) if job.shows else None)
     if text is None:
@@ -198,7 +212,7 @@ def _published_display(job: Job, directory: AttemptDirectory, notebook: Mapping[
     except OSError as error:
         message = f"what the step displayed cannot be stored: {error.strerror or error}"
         raise StoreOutOfReach(message, "Check the space and the permissions, then run again.") from error
-    return publish(LocalStore(Path(job.store)), staged, name=DISPLAY, format=DISPLAY)
+    return publish(store, staged, name=DISPLAY, format=DISPLAY)
 
 
 def _surprise(error: Exception) -> Failure:

@@ -50,7 +50,7 @@ from typing import Any, NoReturn
 
 from nbpipe.execution.kernels import process_memory, supervisor
 from nbpipe.execution.kernels.import_graph_recorder import ImportGraphRecorder, read_in_c
-from nbpipe.execution.kernels.kernel_stand_in import kernel_stream, kernel_surroundings
+from nbpipe.execution.kernels.kernel_import_environment import kernel_stream, kernel_surroundings
 from nbpipe.execution.output_limits import output_limiter
 
 WARM = "nbpipe_warm"

@@ -9,10 +9,11 @@ from sqlalchemy import and_, delete, insert, select
 
 from nbpipe.history.database import Repository, chunks
 from nbpipe.history.schema import remembered_objects as table
+from nbpipe.model.datastores import StoredObject
 
 
 @dataclass(frozen=True, slots=True)
-class RememberedObject:
+class ObjectDigest:
     """The digest that an object had while its store said this about it."""
 
     store: str
@@ -26,19 +27,28 @@ class RememberedObject:
 class ObjectDigestRepository(Repository):
     """The digests of objects when they were last read; ``store`` is a datastore's address, never its name."""
 
-    def recall(self, store: str, keys: Sequence[str]) -> dict[str, RememberedObject]:
+    def recall(self, store: str, keys: Sequence[str]) -> dict[str, ObjectDigest]:
         """Return what is remembered of those ``keys`` of a store that are known."""
-        found: dict[str, RememberedObject] = {}
+        found: dict[str, ObjectDigest] = {}
         with self._database.reading() as connection:
             for chunk in chunks(list(keys)):
                 rows = connection.execute(select(table).where(and_(table.c.store == store, table.c.key.in_(chunk))))
                 found.update(
-                    (row.key, RememberedObject(row.store, row.key, row.size, row.etag, row.version, row.digest))
+                    (row.key, ObjectDigest(row.store, row.key, row.size, row.etag, row.version, row.digest))
                     for row in rows
                 )
         return found
 
-    def remember(self, objects: Sequence[RememberedObject]) -> None:
+    def remember_stored(self, objects: Sequence[StoredObject]) -> None:
+        """Store the digests of objects that nbpipe wrote; one without an ETag could not be recognised."""
+        self.remember(
+            [
+                ObjectDigest(each.store, info.key, info.size, info.etag, info.version, each.digest)
+                for each in objects if (info := each.info).etag and not info.is_recent
+            ]
+        )  # fmt: skip
+
+    def remember(self, objects: Sequence[ObjectDigest]) -> None:
         """Store the digests, each replacing an earlier one of its object."""
         newest = {(each.store, each.key): each for each in objects}
         if not newest:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbpipe.errors import Refused
 from nbpipe.language.notebook_parser import parse_cells
-from nbpipe.language.reading_cache import ReadingCache
+from nbpipe.language.parsed_cell_cache import ParsedCellCache
 from nbpipe.model import Cell
 
 SOURCES = (
@@ -62,7 +62,7 @@ def numbered(sources: list[str], first: int) -> list[Cell]:
 @settings(max_examples=80)
 @given(st.lists(st.tuples(CELLS, st.sampled_from([1, 1, 1, 2])), min_size=2, max_size=4))
 def test_another_reading_is_that_of_a_new_reader(notebooks: list[tuple[list[str], int]]) -> None:
-    cache = ReadingCache()
+    cache = ParsedCellCache()
     for sources, first in notebooks:
         cells = numbered(sources, first)
         assert as_values(parse_cells(cells, cache=cache)) == as_values(parse_cells(cells))
@@ -71,7 +71,7 @@ def test_another_reading_is_that_of_a_new_reader(notebooks: list[tuple[list[str]
 @settings(max_examples=60)
 @given(CELLS, st.lists(st.tuples(st.integers(0, 6), st.sampled_from(SOURCES)), max_size=5))
 def test_cells_run_one_by_one_are_read_as_by_a_new_reader(sources: list[str], edits: list[tuple[int, str]]) -> None:
-    cache = ReadingCache()
+    cache = ParsedCellCache()
     for count in range(1, len(sources) + 1):
         cells = numbered(sources[:count], 1)
         assert as_values(parse_cells(cells, cache=cache)) == as_values(parse_cells(cells))
@@ -82,7 +82,7 @@ def test_cells_run_one_by_one_are_read_as_by_a_new_reader(sources: list[str], ed
 
 
 def test_steps_that_have_not_changed_are_not_read_again() -> None:
-    cache = ReadingCache()
+    cache = ParsedCellCache()
     sources = ["factor = 2", "%%step make -o a\na = factor", "%%step use -i a -o b\nb = a"]
     first = parse_cells(numbered(sources, 1), cache=cache)
     again = parse_cells(numbered([*sources, "%%step more -i b -o c\nc = b"], 1), cache=cache)

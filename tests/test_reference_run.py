@@ -6,6 +6,7 @@ import copy
 import random
 import re
 import types
+from collections import defaultdict
 from typing import Any
 
 from hypothesis import given, note, settings
@@ -27,6 +28,7 @@ DEFINITIONS = (
     "        return [self.made, len(self.seen)]"),
     "def more(x, own=[]):\n    own.append(x)\n    return len(own)",
     "def grow(row):\n    row.append(0)\n    return row",
+    "from functools import partial\nADD = partial(list.append, kept)",
     "def counter():\n    n = [0]\n    def step():\n        n[0] += 1\n        return n[0]\n    return step",
     ("class Box:\n    def __init__(self, xs):\n        self.xs = xs\n    def put(self, x):\n        self.xs.append(x)\n"
     "    def __call__(self):\n        self.xs.append(2)\n        return len(self.xs)\n"
@@ -38,6 +40,7 @@ MAKERS = {
     "o0": "o0 = [1, 2, 3]", "r0": "r0 = [[1], [2]]", "g0": "import random\ng0 = random.Random(1)",
     "i0": "i0 = iter([4, 5, 6, 7, 8])", "b0": "b0 = Box([7])", "c0": "c0 = counter()",
     "d0": "from collections import defaultdict\nd0 = defaultdict(list)",
+    "n0": "K = 2\ndef n0(x):\n    return x * K", "s0": "M = [1]\ns0 = [lambda x: x + len(M)]",
 }  # fmt: skip
 CHANGES = (
     "{0}.append(5)", "{0}[0] = 7", "{0} += [6]", "{0} = list({0}) + [8]", "{0} = [4]", "del {0}[:1]", "{0}.extend([1])",
@@ -58,6 +61,17 @@ CHANGES = (
     "next(i0)", "for t in i0:\n    break", "t = list(i0)", "g0.random()", "g0.shuffle({0})", "t = c0()",
         "b0.put(1)", "b0()",
     "b0['k']", "t = b0.size", "d0['x']", "d0['x'].append(1)", "more(1)", "t = b0.xs\nt.append(3)", "t = sorted(r0)",
+    "from functools import partial\nt = partial(list.append, {0})\nt(4)",
+    "from functools import partial\npartial(fill, {0})()",
+    "from functools import partial\nt = partial(grow)\nlist(map(t, r0))", "ADD(4)", "list(map(ADD, [4]))",
+    "from operator import methodcaller\nmethodcaller('append', 3)({0})", "list(map(list.append, [{0}], [3]))",
+    "list(map({0}.append, [3]))", "getattr({0}, 'append')(3)", "for t in (fill, grow):\n    t({0})",
+    "t = fill\nt({0})",
+    "[t({0}) for t in [grow]]", "grow(*[{0}])", "t = ({0},)\ngrow(*t)", "grow(**{{'row': {0}}})",
+    "grow(**dict(row={0}))",
+    "(lambda t: t.append(1))({0})", "t = lambda each: each.append(1)\nt({0})", "t = {0}[:1]\nt[0] = 5",
+    "k = 0\nt = r0[k]\nt.append(5)",
+    "K = 7", "{0} = {0}", "t = {0}\n{0} = [1]\nt.append(2)", "def k(d):\n    d.append(8)\nk({0})",
     "t = lambda: {0}.append(1)\nt()", "t = [{0}]\nt.clear()", "sum = 1", "t = (x for x in {0})\nt = list(t)",
 )  # fmt: skip
 RESULTS = (
@@ -65,11 +79,13 @@ RESULTS = (
     "[{0}, 1]", "Counter().tell()", "[Counter.made]", "[push(3)]", "[bump()]", "[*{0}, len(table)]", "fill(list({0}))",
     "fill({0})", "[1]",
     "[more(2)]", "[next(i0)]", "[g0.random()]", "[c0()]", "[b0()]", "[b0.size]", "[len(d0)]", "list(b0.xs)",
-    "[len(row) for row in r0]", "list(r0[0])", "[sum([1, 2])]",
+    "[len(row) for row in r0]", "list(r0[0])", "[sum([1, 2])]", "[{0} is o0]", "[any(t is {0} for t in [o0, r0[0]])]",
+    "[id({0}) == id(o0)]", "[n0(3)]", "[s0[0](1)]", "{{'k': {0}}}.get('k')", "r0[0]", "[{0}, o0]", "[len({0}), o0]",
+    "[n0(1), len({0})]",
 )  # fmt: skip
 _ERRORS = (TypeError, IndexError, NameError, AttributeError, StopIteration, ValueError)
 CELL = st.tuples(
-    st.sampled_from(["step", "step", "ordinary", "more"]),
+    st.sampled_from(["step", "step", "ordinary", "more", "both"]),
     st.integers(0, 5),
     st.lists(st.sampled_from(CHANGES), max_size=2),
     st.sampled_from(RESULTS),
@@ -78,8 +94,9 @@ CELL = st.tuples(
 
 def notebook(plan: list[tuple[str, int, list[str], str]]) -> list[str]:
     """Get the cells of a notebook: definitions, some steps, then steps and ordinary cells that use their outputs."""
-    makers = [f"%%step s{name} -o {name}\n{code}" for name, code in MAKERS.items()]
-    cells, made = [*DEFINITIONS, *makers], ["o0"]
+    cells = [*DEFINITIONS, *(f"%%step s{name} -o {name}\n{code}" for name, code in MAKERS.items())]
+    # Which step has made each name last.
+    makers, made = {name: f"s{name}" for name in MAKERS}, ["o0"]
     for kind, which, changes, result in plan:
         name = made[which % len(made)]
         lines = [change.format(name) for change in changes]
@@ -88,19 +105,23 @@ def notebook(plan: list[tuple[str, int, list[str], str]]) -> list[str]:
             continue
         if kind == "more":
             lines = [change.format(made[-1]) for change in changes]
-            used = inputs(lines, made[:-1])
+            used = inputs(lines, {each: step for each, step in makers.items() if step != f"s{len(made) - 1}"})
             cells.append(f"%%step s{len(made) - 1} --append{used}\n" + ("\n".join(lines) or "pass"))
             continue
-        made.append(f"o{len(made)}")
-        lines.append(f"{made[-1]} = {result.format(name)}")
-        cells.append(f"%%step s{len(made) - 1}{inputs(lines, made[:-1])} -o {made[-1]}\n" + "\n".join(lines))
+        own = f"o{len(made)}"
+        lines.append(f"{own} = {result.format(name)}")
+        # Some steps hand on what they were handed, too.
+        also = name if kind == "both" and name in inputs(lines, makers) else ""
+        cells.append(f"%%step s{len(made)}{inputs(lines, makers)} -o {own}{also and f',{also}'}\n" + "\n".join(lines))
+        makers |= dict.fromkeys([own, also] if also else [own], f"s{len(made)}")
+        made.append(own)
     return cells
 
 
-def inputs(lines: list[str], made: list[str]) -> str:
+def inputs(lines: list[str], makers: dict[str, str]) -> str:
     """Get the declaration of the outputs that some code mentions."""
     words = set(re.findall(r"\w+", "\n".join(lines)))
-    used = [name for name in dict.fromkeys([*MAKERS, *made]) if name in words]
+    used = [f"{name}={step}.{name}" for name, step in makers.items() if name in words]
     return f" -i {','.join(used)}" if used else ""
 
 
@@ -122,7 +143,7 @@ def plainly(cells: list[str], outputs: dict[str, list[str]]) -> dict[str, Any] |
             exec(body(cell), namespace)  # noqa: S102  # the notebooks are made here
             name = step_name(cell)
             if name and last[name] == at:
-                results |= {each: value_of(namespace[each]) for each in outputs[name]}
+                results |= {f"{name}.{each}": value_of(namespace[each]) for each in outputs[name]}
     except _ERRORS:
         return None
     return results
@@ -134,16 +155,21 @@ def value_of(value: Any) -> Any:
     if type(copied).__name__ == "Box":
         return copied.xs
     if callable(copied):
-        return [cell.cell_contents for cell in copied.__closure__]
+        return [cell.cell_contents for cell in copied.__closure__ or ()]
     if isinstance(copied, random.Random):
         return copied.getstate()
+    if isinstance(copied, list):
+        return [each.__name__ if callable(each) else each for each in copied]
     return list(copied) if hasattr(copied, "__next__") else copied
 
 
-def copied_apart(value: Any) -> Any:
-    """Get a copy as storing and loading would make it; functions keep a copy of what they enclose."""
+def copied_apart(value: Any, together: dict[int, Any] | None = None) -> Any:
+    """Get a copy as storing and loading would make it; functions keep a copy of what they enclose.
+
+    What is copied ``together`` shares objects as before.
+    """
     if not isinstance(value, types.FunctionType) or not value.__closure__:
-        return copy.deepcopy(value)
+        return copy.deepcopy(value, together)
     cells = tuple(types.CellType(copy.deepcopy(cell.cell_contents)) for cell in value.__closure__)
     return types.FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
 
@@ -156,10 +182,14 @@ def in_steps(reading: ParsedNotebook, graph: PipelineGraph) -> dict[str, Any] | 
             namespace: dict[str, Any] = {}
             for definition in reading.code[step.name].definitions:
                 exec(definition.source, namespace)  # noqa: S102
+            together: dict[str | None, dict[int, Any]] = defaultdict(dict)
             for name, source in graph.feeds[step.name].items():
-                namespace[name] = copied_apart(results[source.output])
+                value = results[f"{source.step}.{source.output}"]
+                namespace[name] = copied_apart(value, together[source.step])
             exec("\n".join(piece.source.partition("\n")[2] for piece in step.pieces), namespace)  # noqa: S102
-            results |= {output.name: copied_apart(namespace[output.name]) for output in step.outputs}
+            stored: dict[int, Any] = {}
+            for output in step.outputs:
+                results[f"{step.name}.{output.name}"] = copied_apart(namespace[output.name], stored)
     except _ERRORS:
         return None
     return {name: value_of(value) for name, value in results.items()}

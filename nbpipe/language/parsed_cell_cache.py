@@ -24,7 +24,7 @@ class _Reading:
 
 
 @dataclass(slots=True)
-class ReadingCache:
+class ParsedCellCache:
     """The declarations, definitions and steps of the last reading, each reused while what it depends on is the same."""
 
     _declarations: dict[Cell, StepDeclaration] = field(default_factory=dict)

@@ -32,7 +32,7 @@ _LOOKING = frozenset(
 _LOOKING_PREFIXES = ("to_", "plot", "print", "show", "save", "write", "export", "display", "get", "is", "has", "assert",
                      "log", "__", "draw", "summar", "describe", "visuali", "inspect", "report", "dump")  # fmt: skip
 # Methods that change their object even where the cell shows what they return.
-_ACTING = ("fit", "train", "compile", "add", "append", "update", "set_", "insert", "remove", "load", "reset",
+_ACTING = ("fit", "train", "compile", "add", "append", "update", "set", "insert", "remove", "load", "reset",
            "register", "build", "step", "partial_", "put", "push", "pop", "delete", "init", "seed", "execute", "commit",
            "learn", "apply_", "run")  # fmt: skip
 

@@ -21,14 +21,14 @@ _TAGS = ("raises-exception", "skip-execution")
 
 
 @dataclass(frozen=True, slots=True)
-class PlainRun:
+class ReferenceRun:
     """The answers of the questions, and the errors of the cells that failed, by their numbers."""
 
     answers: tuple[Any, ...] = ()
     failed: Mapping[int, str] = field(default_factory=dict)
 
 
-def run_plainly(kernel: str, folder: str, cells: Sequence[tuple[int, str, tuple[str, ...], str]]) -> PlainRun:
+def run_plainly(kernel: str, folder: str, cells: Sequence[tuple[int, str, tuple[str, ...], str]]) -> ReferenceRun:
     """Run all cells in a kernel of their own in a folder, also those below a cell that fails.
 
     A cell is its number, its source, its tags, and code with a question that runs after it, or an empty text.
@@ -62,7 +62,7 @@ def run_plainly(kernel: str, folder: str, cells: Sequence[tuple[int, str, tuple[
         error = next((each for each in cell["outputs"] if each["output_type"] == "error"), None)
         if error is not None and "raises-exception" not in cell["metadata"]["tags"]:
             failed.setdefault(number, f"{error['ename']}: {error['evalue']}")
-    return PlainRun(tuple(_answers(listed)), failed)
+    return ReferenceRun(tuple(_answers(listed)), failed)
 
 
 def _code_cell(source: str, tags: Sequence[str]) -> Any:

@@ -1,0 +1,62 @@
+"""Slices and items of objects of which the text does not show whether they share data with the whole.
+
+Those of arrays and tensors do, those of lists, texts and tables do not; what the code does to them tells more.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from nbpipe.language.callables import dotted_name, is_indexer
+from nbpipe.language.known_calls import CHANGERS
+from nbpipe.language.mutation_analysis import MUTATORS
+from nbpipe.language.object_effects import Origin
+
+SLICE, ITEM = "slice", "item"
+VIEWED = (SLICE, ITEM)
+# Methods of arrays and tensors; others with these endings are torch's.
+_FILLING = frozenset({"fill", "sort", "partition", "put", "itemset", "byteswap", "resize", "__setitem__", "__iadd__"})
+_NO_ARRAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.JoinedStr)
+
+
+def whole_of(origin: Origin) -> Origin:
+    """Return the origin of what a slice or an item was selected from."""
+    kind, _, name = origin[1].partition(".")
+    return kind, name
+
+
+def changes_elements(node: ast.AST, how: str) -> bool:
+    """Return whether code that changes a slice or an item in place may change what it was selected from.
+
+    Setting columns or labels does not: tables copy what is selected. Methods of lists do, for an item.
+    """
+    if isinstance(node, ast.Assign):
+        return any(map(_sets_element, node.targets))
+    if isinstance(node, ast.Subscript):
+        return _sets_element(node)
+    if isinstance(node, ast.AugAssign):
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        own = isinstance(node.target, ast.Name) or _sets_element(node.target)
+        return own and not text and (how == ITEM or not isinstance(node.value, _NO_ARRAYS))
+    if isinstance(node, ast.AnnAssign | ast.For):
+        return _sets_element(node.target)
+    if isinstance(node, ast.Delete):
+        return how == ITEM
+    return isinstance(node, ast.Call) and _calls_changer(node, how)
+
+
+def _calls_changer(node: ast.Call, how: str) -> bool:
+    last = dotted_name(node.func).rpartition(".")[2]
+    if any(each.arg == "inplace" for each in node.keywords):
+        return False
+    if last in _FILLING or last in CHANGERS or any(each.arg == "out" for each in node.keywords):
+        return True
+    return (how == ITEM and last in MUTATORS) or (last.endswith("_") and not last.startswith("_"))
+
+
+def _sets_element(target: ast.expr) -> bool:
+    if isinstance(target, ast.Tuple | ast.List):
+        return any(map(_sets_element, target.elts))
+    if not isinstance(target, ast.Subscript) or is_indexer(target.value):
+        return False
+    return not (isinstance(target.slice, ast.Constant) and isinstance(target.slice.value, str))
