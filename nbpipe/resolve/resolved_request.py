@@ -135,17 +135,9 @@ def resolve_request(
     interpreter = _interpreter(request, errors)
     probe = environment_probe(request.base, place.source, interpreter, digests)
     pins = _Pins(
-        request.base,
-        [request.base, *place.source],
-        environ,
-        interpreter,
-        digests,
-        errors,
-        place.policy,
-        probe,
-        remote,
-        datasets,
-    )
+        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, probe,
+        remote, datasets,
+    )  # fmt: skip
     circumstances = {
         step.name: _circumstances(step, graph, values, pins)
         for step in graph.pipeline.steps if step.name in relevant

@@ -235,16 +235,17 @@ class Datasets:
         require_name(name)
         _require_text(description, tags or {})
         by_size = keeping is Keeping.BY_SIZE and source.bytes > COPY_LIMIT
-        if keeping is Keeping.REFERENCE or by_size:
-            content = reference_content(self.context, source, recipe)
-        else:
-            files = self.found(source, recipe)
-            with transfer(f"copying {source.name}", source.bytes) as progress:
-                content = kept_content(self.context, source, recipe, files, progress)
-        if facts is not None:
-            content = replace(content, columns=facts.columns, rows=facts.rows, schema=facts.schema)
-        draft = DatasetDraft(name, content, self._origin((), description, tags))
-        done = self._registered(draft, by_size=by_size)
+        with self.context.storing():
+            if keeping is Keeping.REFERENCE or by_size:
+                content = reference_content(self.context, source, recipe)
+            else:
+                files = self.found(source, recipe)
+                with transfer(f"copying {source.name}", source.bytes) as progress:
+                    content = kept_content(self.context, source, recipe, files, progress)
+            if facts is not None:
+                content = replace(content, columns=facts.columns, rows=facts.rows, schema=facts.schema)
+            draft = DatasetDraft(name, content, self._origin((), description, tags))
+            done = self._registered(draft, by_size=by_size)
         return done if facts is None else replace(done, skipped=facts.skipped)
 
     def register_table(
@@ -260,9 +261,10 @@ class Datasets:
         """Register an Arrow table, stored as such: made from the versions ``parents``, or the result of a query."""
         require_name(name)
         _require_text(description, tags or {})
-        content = table_content(self.context, name, table)
-        origin = replace(self._origin(parents, description, tags), query=query)
-        done = self._registered(DatasetDraft(name, content, origin))
+        with self.context.storing():
+            content = table_content(self.context, name, table)
+            origin = replace(self._origin(parents, description, tags), query=query)
+            done = self._registered(DatasetDraft(name, content, origin))
         if query is None or done.version.origin.query == query:
             return done
         version = self.context.history.datasets.read_again(done.version, query)
@@ -352,9 +354,10 @@ class Datasets:
         recipe = version.content.recipe
         source = DatasetSource(version.basename, recipe.is_folder, self.bytes.members(version))
         files = self.bytes.local(version)
-        with transfer(f"copying {version}", version.content.bytes) as progress:
-            content = kept_content(self.context, source, recipe, files, progress)
-        kept = self.context.history.datasets.keep(version, content.reference)
+        with self.context.storing():
+            with transfer(f"copying {version}", version.content.bytes) as progress:
+                content = kept_content(self.context, source, recipe, files, progress)
+            kept = self.context.history.datasets.keep(version, content.reference)
         keep_version(self.context.layout, kept)
         return kept
 
