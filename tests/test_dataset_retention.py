@@ -107,6 +107,25 @@ def test_versions_are_stored_with_the_outputs_and_read_without_copies(project: P
     assert said("verify")[0] == 0
 
 
+def test_bytes_that_are_stored_in_another_datastore_are_read_from_there(project: Path) -> None:
+    """What is lost with the workspace's own folder comes back with a new run, as the same version."""
+    settings = (project / "nbpipe.toml").read_text()
+    (project / "nbpipe.toml").write_text(KEEP)
+    run(write(project, 7))
+    assert bytes_of(project, "numbers@1") == {"x.json": b"7"}
+    shutil.rmtree(project / ".nbpipe/store/objects")
+    code, text = said("run", str(write(project, 7, "%%step read -i n=ds:numbers -o m:json\nm = n")), "read")
+    assert (code, "`numbers@1` cannot be read" in text) == (1, True), text
+
+    (project / "nbpipe.toml").write_text(settings)
+    (step,) = run(write(project, 7))
+    assert step["outputs"]["x"]["dataset"] == "numbers@1"
+    assert bytes_of(project, "numbers") == {"x.json": b"7"}
+    assert document_of("gc", "--apply")["untouched"] == {}
+    forget_copies(project)
+    assert bytes_of(project, "numbers@1") == {"x.json": b"7"}
+
+
 def test_collections_keep_registered_versions_and_tell_that_they_do(project: Path) -> None:
     (project / "file.txt").write_text("from outside")
     (project / "far.txt").write_text("stays there")

@@ -98,13 +98,8 @@ class DatasetRepository(Repository):
 
     def keep(self, version: DatasetVersion, reference: ObjectReference) -> DatasetVersion:
         """Record that a referenced version's bytes are stored, and return the kept version."""
-        content = replace(version.content, kind=DatasetKind.KEPT, reference=reference)
-        kept = replace(version, content=content)
-        row = version_to_row(kept)
-        changed = {name: row[name] for name in ("kind", "store", "object", "basename", "object_bytes")}
         with self._database.writing() as connection:
-            connection.execute(_this(version).values(changed))
-        return kept
+            return _kept(connection, version, reference)
 
     def read_again(self, version: DatasetVersion, query: DatasetQuery) -> DatasetVersion:
         """Record that a query gave a version's content again, and return the version."""
@@ -161,11 +156,28 @@ def register(connection: Connection, draft: DatasetDraft) -> DatasetVersion:
     same = {"of": draft.name, "content": content.digest, "how": encode_sparse(content.recipe)}
     row = connection.execute(_SAME(), same).first()
     if row is not None:
-        return version_from(row)
+        return _stored_again(connection, version_from(row), content)
     last: int = connection.scalar(_LAST(), {"of": draft.name}) or 0
     version = DatasetVersion(draft.name, last + 1, content, draft.origin)
     connection.execute(insert(versions).values(version_to_row(version)))
     return version
+
+
+def _stored_again(connection: Connection, version: DatasetVersion, content: DatasetContent) -> DatasetVersion:
+    """Return a version whose bytes were stored once more: it has them from the datastore that they are in now."""
+    old, new = version.content.reference, content.reference
+    is_kept = version.content.kind is content.kind is DatasetKind.KEPT
+    if not is_kept or old.store == new.store or old.basename != new.basename:
+        return version
+    return _kept(connection, version, new)
+
+
+def _kept(connection: Connection, version: DatasetVersion, reference: ObjectReference) -> DatasetVersion:
+    kept = replace(version, content=replace(version.content, kind=DatasetKind.KEPT, reference=reference))
+    row = version_to_row(kept)
+    changed = {name: row[name] for name in ("kind", "store", "object", "basename", "object_bytes")}
+    connection.execute(_this(version).values(changed))
+    return kept
 
 
 def put_label(connection: Connection, name: str, label: str, number: int) -> None:

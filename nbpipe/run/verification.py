@@ -144,7 +144,9 @@ def _versions(history: History) -> list[DatasetVersion]:
 def _damaged_versions(history: History, materializer: Materializer, digests: DigestCache) -> list[VerificationProblem]:
     """Return what is wrong with the stored data, or the stored list of files, of each version."""
     problems = []
-    for version in _versions(history):
+    versions = _versions(history)
+    materializer.look_up(version.stored for version in versions)
+    for version in versions:
         try:
             problem = check(materializer, version.stored, digests)
         except StoreOutOfReach as error:
