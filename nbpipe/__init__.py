@@ -12,6 +12,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "Dataset",
+    "Workspace",
     "__version__",
     "context",
     "load_ipython_extension",
@@ -23,6 +25,8 @@ __all__ = [
 ]
 
 _LATE = {
+    "Dataset": "nbpipe.workspace.dataset_object",
+    "Workspace": "nbpipe.workspace",
     "context": "nbpipe.execution.kernel_runtime.step_api",
     "log_image": "nbpipe.execution.kernel_runtime.step_api",
     "log_metric": "nbpipe.execution.kernel_runtime.step_api",

@@ -16,6 +16,8 @@
     │   ├── EnvironmentUnavailable   the notebook's kernel is not available
     │   ├── DatastoreUnavailable     the library for a datastore, or a credential, is missing
     │   ├── AddressRefused           an address of the web that inputs may not be read from
+    │   ├── BadData                  files that cannot be read as the table that they are said to be
+    │   ├── UnknownDataset           there is no such dataset, version or label
     │   ├── ObjectExists             an object in a datastore would be overwritten
     │   ├── WorkspaceUntrusted       the workspace is not this user's own, and was not accepted
     │   ├── NotSupportedYet          part of the language, but not implemented yet
@@ -26,7 +28,9 @@
     │   │   └── HistoryDamaged       the run store's file is damaged
     │   ├── StoreOutOfReach          a datastore cannot be read or written
     │   │   ├── ObjectMissing        an object is not in its datastore
-    │   │   └── ObjectChanged        an object in a datastore is no longer the one that was read
+    │   │   ├── ObjectChanged        an object in a datastore is no longer the one that was read
+    │   │   ├── DataGone             a file of a dataset's version does not exist any more
+    │   │   └── DataChanged          a file of a dataset's version is not what was registered
     │   └── ClusterOutOfReach        the compute target cannot be started or was lost
     └── StepFailed                   exit 1: raised in a notebook so that it stops
 
@@ -200,6 +204,18 @@ class AddressRefused(Refused):
     code = "address-refused"
 
 
+class BadData(Refused):
+    """Files that cannot be read as the table that they are said to be."""
+
+    code = "bad-data"
+
+
+class UnknownDataset(Refused):
+    """A dataset, a version or a label that does not exist."""
+
+    code = "unknown-dataset"
+
+
 class ObjectExists(Refused):
     """An object in a datastore that would be overwritten."""
 
@@ -273,6 +289,18 @@ class ObjectChanged(StoreOutOfReach):
     """An object in a datastore that is no longer the one that was read."""
 
     code = "object-changed"
+
+
+class DataGone(StoreOutOfReach):
+    """A file of a dataset's version that does not exist any more."""
+
+    code = "data-gone"
+
+
+class DataChanged(StoreOutOfReach):
+    """A file of a dataset's version that is not what was registered."""
+
+    code = "data-changed"
 
 
 REPAIR = "Repair the workspace: nbpipe verify --repair"

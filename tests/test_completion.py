@@ -41,7 +41,7 @@ def offered(text: str) -> list[str]:
         ("%%step new -o m:fi‸", ["fi", "figure", "file", "file."]),
         ("%%step new -o ‸\nmodel = 1\nother, x = 2, 3", ["", "model", "other", "x"]),
         ("%%step new -o model,‸\nmodel = 1\nother, x = 2, 3", ["", "other", "x"]),
-        ("%%step new -i df --re‸", ["--re", "--retries", "--reuse"]),
+        ("%%step new -i df --re‸", ["--re", "--retries", "--reuse", "--register"]),
         ("%%step new -i df --reuse ‸", ["", "auto", "never", "keep"]),
         ("%%step new -i df --param r‸", ["r", "rate"]),
         ("%%step new -p r‸", ["r", "rate"]),
@@ -83,6 +83,23 @@ def test_what_fits_is_offered(text, words):
 
 def test_all_keys_are_offered_once():
     assert offered("%%step new\n#| ‸") == ["", *(f"{key}: " for key in WORKING)]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("%%step s -i x=ds:la", ("ds:labels", "ds:lake")),
+        ("%%step a\n#| register: x=lab", ("labels",)),
+        ("%%step a\n#| register: ", ("x=",)),
+    ],
+)
+def test_datasets_are_offered(text, words):
+    names = CompletionNames(steps={"a": ("x",)}, datasets=("labels", "lake"))
+    lines = text.split("\n")
+    found = complete(text, len(lines) - 1, len(lines[-1]), names)
+
+    assert found is not None
+    assert found.words == words
 
 
 @pytest.mark.parametrize("verb", verbs_in(Face.NOTEBOOK), ids=lambda verb: verb.name)

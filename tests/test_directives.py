@@ -205,7 +205,7 @@ def test_the_grammar_knows_every_format_that_data_has():
 def test_every_key_is_read_in_both_spellings():
     values = {"in": "a", "out": "a", "param": "a", "after": "a", "retries": "1", "timeout": "1s",
               "memory": "1GB", "reuse": "auto", "salt": "a", "hash": "./a", "envvar": "A", "when": "a",
-              "shows": "true", "download": "a", "mount": "a"}  # fmt: skip
+              "shows": "true", "download": "a", "mount": "a", "register": "a=b"}  # fmt: skip
     for key in KEYS:
         value = values.get(key, "1")
         assert meaning(declared(f"%%step s --{key} {value}")) == meaning(declared(f"%%step s\n#| {key}: {value}"))

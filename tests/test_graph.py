@@ -212,7 +212,7 @@ def test_a_format_is_not_restated_for_a_step_behind_a_parameter():
     assert "its own format" in error.message
 
 
-VALUES = {"kind": "shell", "map": "item=items", "sweep": "rate=[1,2]", "register": "x=data"}
+VALUES = {"kind": "shell", "map": "item=items", "sweep": "rate=[1,2]"}
 
 
 @pytest.mark.parametrize("key", LATER)
@@ -227,7 +227,7 @@ def test_every_key_that_is_not_built_is_refused_where_it_stands(key):
     assert (error.place.cell, error.place.line, error.place.step) == (1, 2, "a")
 
 
-@pytest.mark.parametrize("source", ["ds:labels@3", "s3://bucket/x.csv"])
+@pytest.mark.parametrize("source", ["s3://bucket/x.csv"])
 def test_every_source_that_is_not_built_is_refused_where_it_stands(source):
     _, errors = linked(f"%%step a -i raw={source} -o x\nx = raw")
 
@@ -263,7 +263,7 @@ def test_what_is_copied_or_read_in_place_is_an_input(keys, expected, column):
 
 
 def test_a_source_that_is_not_built_is_refused_behind_a_parameter_too():
-    _, errors = linked("%%step a -i raw=param:w -o x\nx = raw", parameters='w = "ds:labels"')
+    _, errors = linked("%%step a -i raw=param:w -o x\nx = raw", parameters='w = "https://example.org/x"')
 
     assert [type(error) for error in errors] == [NotSupportedYet]
 

@@ -250,7 +250,7 @@ def test_the_command_alone_shows_help_and_its_version_is_told(capsys):
     "line, word, found",
     [
         ("nbpipe ru", "ru", ["run", "runs"]),
-        ("nbpipe data", "data", ["datastores"]),
+        ("nbpipe data", "data", ["datastores", "datasets"]),
         ("nbpipe datastores l", "l", ["list", "ls"]),
         ("nbpipe datastores cp --", "--", ["--replace", "--json", "--help"]),
         ("nbpipe run --kee", "--kee", ["--keep-going"]),

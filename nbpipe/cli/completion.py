@@ -16,6 +16,7 @@ from nbpipe.verbs.completion import complete
 from nbpipe.verbs.syntax import Face
 
 # Loaded by its name: it brings more than all other completions need.
+_DATASETS = "nbpipe.workspace.datasets:dataset_names_near"
 _DATASTORES = "nbpipe.resolve.workspace_layout:datastores_near"
 
 
@@ -44,6 +45,8 @@ def _names_in_notebook(words: Sequence[str]) -> CompletionNames:
     notebook = next((Path(word) for word in words if word.endswith(NOTEBOOK_SUFFIXES)), None)
     if words[:1] == ["datastores"]:
         return CompletionNames(datastores=load_entry_point(_DATASTORES)(Path.cwd()))
+    if words[:1] == ["datasets"]:
+        return CompletionNames(datasets=load_entry_point(_DATASETS)(Path.cwd()))
     if notebook is None:
         return CompletionNames()
     try:

@@ -15,10 +15,11 @@ def render_plan(caller: ShellCaller, response: PlanResponse) -> int:
     verdicts = planned.verdicts
     if screen.as_json:
         plan = json_output.plan_object(
-            planned.notebook, verdicts, planned.needs, planned.warnings, default_target().name, refused=planned.refused
-        )
+            planned.notebook, verdicts, planned.needs, planned.warnings, default_target().name,
+            refused=planned.refused, datasets=planned.datasets,
+        )  # fmt: skip
         screen.json(plan if not planned.errors else {**plan, "errors": [error.to_json() for error in planned.errors]})
     else:
-        rows = text_tables.planned_rows(verdicts, planned.needs, planned.refused)
+        rows = text_tables.planned_rows(verdicts, planned.needs, planned.refused, planned.datasets)
         screen.lines(text_tables.plan_lines(rows, screen.columns, response.numbers))
     return screen.errors(planned.errors)

@@ -148,7 +148,7 @@ def _pin_folder(path: Path, digests: DigestCache) -> PinnedFiles:
 
 
 def _pin_glob(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
-    root = Path(os.path.normpath(base.absolute() / _fixed_part(pattern)))
+    root = glob_root(pattern, base)
     matches = [Path(os.path.normpath(base.absolute() / match)) for match in _matches(pattern, base, root)]
     paths = sorted({each for each in matches if each.is_dir() == pattern.endswith("/")}, key=str)
     if not paths:
@@ -157,6 +157,11 @@ def _pin_glob(pattern: str, base: Path, digests: DigestCache) -> PinnedFiles:
         raise _missing(pattern, root / "*", message=message, hint=hint)
     members = tuple(member for each in paths for member in _members_below(each, root, digests))
     return PinnedFiles(PinnedKind.GLOB, tuple(map(str, paths)), tree_digest(members), _total(members), members)
+
+
+def glob_root(pattern: str, base: Path) -> Path:
+    """Return the folder that the paths of a glob's members are relative to."""
+    return Path(os.path.normpath(base.absolute() / _fixed_part(pattern)))
 
 
 def _matches(pattern: str, base: Path, root: Path) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from nbpipe.history import claims, event_log, executions
+from nbpipe.history import claims, datasets, event_log, executions
 from nbpipe.history.claims import Claim
 from nbpipe.history.database import Repository
 from nbpipe.history.results import ReuseEntry, add_reuse_entries
@@ -24,9 +24,11 @@ from nbpipe.model import (
     RunGrown,
     Status,
 )
+from nbpipe.model.datasets import DatasetDraft
 
 LogEntry = RunGrown | MetricsLogged | OutputWritten
 
+_NO_REGISTRATIONS: Mapping[str, DatasetDraft] = {}
 # Statements are built when first used, and once: building one takes longer than executing it.
 _STATUS = cache(lambda: select(attempts.c.status).where(attempts.c.id == bindparam("attempt")).with_for_update())
 _NEW = cache(lambda: insert(attempts))
@@ -76,11 +78,13 @@ class AttemptRepository(Repository):
         offers: Sequence[ReuseEntry],
         claim: Claim | None,
         now: float,
+        registrations: Mapping[str, DatasetDraft] = _NO_REGISTRATIONS,
     ) -> bool:
         """Commit a success atomically; return False, and change nothing, if it came too late.
 
         It is too late if the claim was taken over, if the attempt, the execution or the run has ended otherwise,
         or if another attempt of the execution has succeeded. With empty ``offers`` the result is not reusable.
+        ``registrations`` are versions to be made of its outputs, by output; the execution's outputs name them.
         """
         if attempt.status is not Status.SUCCEEDED:
             raise ValueError(f"an attempt that is {attempt.status} cannot be committed")
@@ -88,6 +92,8 @@ class AttemptRepository(Repository):
             if not _in_time(connection, attempt, execution, claim):
                 return False
             write(connection, attempt.run, [attempt], now)
+            if registrations:
+                execution = in_datasets(execution, datasets.registered(connection, registrations))
             executions.write(connection, [execution], now)
             add_reuse_entries(connection, attempt.id, offers, now=now)
             if claim is not None:
@@ -126,6 +132,12 @@ class AttemptRepository(Repository):
         with self._database.reading() as connection:
             row = connection.execute(query.order_by(func.coalesce(attempts.c.started, 0.0).desc()).limit(1)).first()
             return None if row is None else attempt_from(row)
+
+
+def in_datasets(execution: ExecutionRecord, named: Mapping[str, str]) -> ExecutionRecord:
+    """Return an execution whose outputs name the versions that they were registered as, by output."""
+    artifacts = (replace(each, dataset=named.get(each.name, each.dataset)) for each in execution.artifacts)
+    return replace(execution, artifacts=tuple(artifacts))
 
 
 def write(connection: Connection, run: str, records: Sequence[AttemptRecord], now: float) -> None:

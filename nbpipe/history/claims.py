@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
@@ -25,8 +26,11 @@ COLLECTION = "collection"
 """The key of the right to collect results; no key of a result looks like it."""
 
 
+_STORING = "storing "
+
+
 class CollectionUnderWay(Exception):
-    """No run can begin, because results are being collected."""
+    """No run can begin and nothing can be stored for a record, because results are being collected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,25 @@ class ClaimRepository(Repository):
         extended = update(claims).where(claims.c.owner == owner).values(expires=now + lease)
         with self._database.writing() as connection:
             return set(connection.scalars(extended.returning(claims.c.key)))
+
+    def begin_storing(self, *, owner: str, now: float, lease: float) -> Claim:
+        """Return a claim during which nothing is collected, to store bytes before their record is written.
+
+        Any number of them may be held. Raise CollectionUnderWay while results are being collected.
+        """
+        with self._database.writing() as connection:
+            require_no_collection(connection, now)
+            return _take(connection, f"{_STORING}{uuid4().hex}", owner=owner, now=now, lease=lease)
+
+    def storing(self, *, now: float, alive: Callable[[str], bool]) -> int:
+        """Return how many owners are storing bytes whose record is not written yet; forget those that are dead."""
+        held = claims.c.key.startswith(_STORING)
+        with self._database.reading() as connection:
+            rows = list(connection.execute(select(claims).where(held)))
+        dead = [row for row in rows if row.expires <= now or not alive(row.owner)]
+        for row in dead:
+            self.release(Claim(row.key, row.owner, row.token))
+        return len(rows) - len(dead)
 
     def release(self, claim: Claim) -> None:
         """Release the claim; one that was taken over stays with its new owner."""

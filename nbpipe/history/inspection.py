@@ -10,7 +10,7 @@ import sqlite3
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from nbpipe.codec import unpack
 from nbpipe.history import text_pool
 from nbpipe.history.column_types import CheckedType
 from nbpipe.history.database import Repository
+from nbpipe.history.datasets import label_from, version_from
 from nbpipe.history.event_log import EventKind, entry_damage, fact_from, gap_damage
 from nbpipe.history.row_mapping import (
     DONE,
@@ -45,6 +46,11 @@ from nbpipe.model import (
 )
 
 Row = dict[str, Any]
+_READERS: Mapping[str, Callable[[Any], object]] = {
+    "pipelines": pipeline_from,
+    "dataset_versions": version_from,
+    "dataset_labels": label_from,
+}
 _CACHES = ("claims", "deliveries", "remembered", "remembered_objects")
 
 
@@ -227,9 +233,10 @@ def _checked(table: Table, row: Mapping[str, Any]) -> tuple[Row, str | None]:
 def _decode(table: str, values: Row) -> None:
     """Raise ValueError if a row of values of the right types does not say what such a row can say."""
     row = as_row(values)
+    if table in _READERS:
+        _READERS[table](row)
+        return
     match table:
-        case "pipelines":
-            pipeline_from(row)
         case "runs":
             _require_plausible(run_from(row, "").number)
         case "executions":
@@ -318,6 +325,10 @@ def _check_references(contents: DatabaseContents) -> None:
             if lost:
                 contents.damaged[table.name][key] = contents.rows[table.name].pop(key)
                 contents.problems.append(f"table {table.name}, row {_shown(key)}: {'; '.join(sorted(lost))}")
+    for key, row in list(contents.rows["dataset_labels"].items()):
+        if (row["name"], row["number"]) not in contents.rows["dataset_versions"]:
+            contents.damaged["dataset_labels"][key] = contents.rows["dataset_labels"].pop(key)
+            contents.problems.append(f"table dataset_labels, row {_shown(key)}: there is no version {row['number']}")
     for run in contents.logs:
         if run not in contents.rows["runs"] and run not in contents.damaged["runs"]:
             contents.problems.append(f"there is a log of run {run!r:.60}, but not the run")

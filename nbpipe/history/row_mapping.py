@@ -35,6 +35,7 @@ GOING_ON = tuple(status.value for status in Status if not status.terminal)
 DONE = frozenset((Status.SUCCEEDED, Status.REUSED))
 
 _NONE = "[]"
+_EMPTY = "{}"
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=repr)
 
 
@@ -115,6 +116,7 @@ def execution_to_row(record: ExecutionRecord, components: str | None, observed: 
         "observed": observed,
         "written": to_json(record.written),
         "needs": to_json(record.needs),
+        "datasets": to_json(dict(record.datasets)),
     }
 
 
@@ -148,6 +150,7 @@ def execution_from(
         written=texts_from(row.written),
         needs=texts_from(row.needs),
         current=row.current,
+        datasets={} if row.datasets == _EMPTY else decode(row.datasets, dict[str, str]),
     )
 
 
@@ -163,12 +166,13 @@ def output_to_row(record: ExecutionRecord, position: int) -> dict[str, Any]:
         "digest": artifact.digest,
         "basename": artifact.basename,
         "bytes": artifact.bytes,
+        "dataset": artifact.dataset,
     }
 
 
 def artifact_from(row: Row[Any]) -> Artifact:
     """Return the output's artifact."""
-    return Artifact(row.name, row.format, ObjectReference(row.store, row.digest, row.basename, row.bytes))
+    return Artifact(row.name, row.format, ObjectReference(row.store, row.digest, row.basename, row.bytes), row.dataset)
 
 
 def artifacts_to_json(artifacts: Iterable[Artifact]) -> str:

@@ -71,6 +71,7 @@ class SalvageRepository(Repository):
             for batch in iter(lambda: list(islice(events, _BATCH)), []):
                 _insert(connection, "events", batch)
             _take_entries(connection, contents)
+            _take_datasets(connection, contents)
             for run, log in contents.logs.items():
                 _complete_log(connection, run, log, known, now)
             for name, row in contents.rows["counters"].items():
@@ -168,6 +169,16 @@ def _take_entries(connection: Connection, contents: DatabaseContents) -> None:
     succeeded = select(attempts.id).where(attempts.status == Status.SUCCEEDED.value)
     known = set(connection.scalars(succeeded))
     _insert(connection, "entries", [row for row in contents.rows["entries"].values() if row["attempt"] in known])
+
+
+def _take_datasets(connection: Connection, contents: DatabaseContents) -> None:
+    """Write the versions of datasets and their labels; of two with one content, whose index is damaged, the older."""
+    ordered = sorted(contents.rows["dataset_versions"].values(), key=lambda row: -row["number"])
+    by_content = {(row["name"], row["digest"], row["recipe"]): row for row in ordered}
+    _insert(connection, "dataset_versions", by_content.values())
+    known = {(row["name"], row["number"]) for row in by_content.values()}
+    labels = contents.rows["dataset_labels"].values()
+    _insert(connection, "dataset_labels", [row for row in labels if (row["name"], row["number"]) in known])
 
 
 def _complete_log(

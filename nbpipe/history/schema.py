@@ -42,6 +42,10 @@ def _number(name: str, **options: Any) -> Column[int]:
     return Column(name, StoredNumber(), nullable=False, **options)
 
 
+def _number_or_none(name: str) -> Column[int | None]:
+    return Column(name, StoredNumber(optional=True), nullable=True)
+
+
 def _integer(name: str) -> Column[int]:
     return Column(name, StoredInteger(), nullable=False)
 
@@ -136,6 +140,7 @@ executions = Table(
     _text_reference("observed"),
     _text("written"),
     _text("needs"),
+    _text("datasets"),
     _time_or_none("cancel_asked"),
     Index("executions_of_run", "run", "position"),
     Index("executions_of_step", "run", "step"),
@@ -156,6 +161,7 @@ outputs = Table(
     _text("digest"),
     _text("basename"),
     _number("bytes"),
+    _text("dataset"),
     Index("outputs_by_name", "name", "number"),
     Index("outputs_of_pipeline", "pipeline", "name", "number"),
 )
@@ -264,6 +270,44 @@ remembered_objects = Table(
     _text("etag"),
     _text("version"),
     _text("digest"),
+)
+
+# Versions outlive the runs that made them, so they refer to no row of these. ``recipe`` says how the bytes are read.
+dataset_versions = Table(
+    "dataset_versions",
+    metadata,
+    _text("name", primary_key=True),
+    _number("number", primary_key=True),
+    _text("kind"),
+    _text("digest"),
+    _number("bytes"),
+    _text("recipe"),
+    _text("store"),
+    _text("object"),
+    _text("basename"),
+    _number("object_bytes"),
+    _text_or_none("columns"),
+    _number_or_none("rows"),
+    _text("arrow_schema"),
+    _text_or_none("profile"),
+    _time("created"),
+    _text("owner"),
+    _text("run"),
+    _text("step"),
+    _text("output"),
+    _text("parents"),
+    _text("description"),
+    _text("tags"),
+    _text_or_none("query"),
+    Index("dataset_versions_by_content", "name", "digest", "recipe", unique=True),
+)
+
+dataset_labels = Table(
+    "dataset_labels",
+    metadata,
+    _text("name", primary_key=True),
+    _text("label", primary_key=True),
+    _number("number"),
 )
 
 # What nbpipe put into datastores outside of its own objects, and may replace there.

@@ -10,6 +10,7 @@ from sqlalchemy import false, update
 from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
 from nbpipe.history.database import Database, DatabaseSnapshot, is_ours
+from nbpipe.history.datasets import DatasetRepository
 from nbpipe.history.deliveries import DeliveryRepository
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
@@ -44,6 +45,7 @@ class History:
         self.claims = ClaimRepository(database)
         self.lost_runs = LostRunRepository(database)
         self.digests = DigestRepository(database)
+        self.datasets = DatasetRepository(database)
         self.object_digests = ObjectDigestRepository(database)
         self.deliveries = DeliveryRepository(database)
         self.retention = RetentionRepository(database)

@@ -29,12 +29,13 @@ DEFAULT_VALUES: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class CompletionNames:
-    """The names to offer: steps with their outputs, parameters and datastores; ``paths`` looks for files."""
+    """The names to offer: steps with their outputs, parameters, datastores, datasets; ``paths`` looks for files."""
 
     steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     parameters: Sequence[str] = ()
     paths: Callable[[str], Sequence[str]] = lambda _prefix: ()
     datastores: Sequence[str] = ()
+    datasets: Sequence[str] = ()
 
     @property
     def outputs(self) -> list[str]:
@@ -143,9 +144,9 @@ def _of_in(item: str, spot: _Spot) -> Iterable[str]:
     if "=" in item and source.startswith((".", "/")):
         return ["./", *spot.names.paths(source)]
     if "=" in item:
-        # Datasets (ds:) and datastores (store:) belong here once they can be read.
         named = [f"{step}.{output}" for step, outputs in others.items() for output in outputs]
-        return [*named, *(f"param:{name}" for name in spot.names.parameters), "./"]
+        datasets = [f"ds:{name}" for name in spot.names.datasets]
+        return [*named, *datasets, *(f"param:{name}" for name in spot.names.parameters), "./"]
     if ":" in item:
         return [f"{name}=" for name in FORMATS if name not in ("file", "dir")]
     outputs = [output for step_outputs in others.values() for output in step_outputs]
@@ -165,7 +166,13 @@ def _of_out(item: str, spot: _Spot) -> Iterable[str]:
     return (*FORMATS, "file.") if ":" in item else spot.bound
 
 
-# The values of each key; environments (env), targets (compute) and datasets (register) belong here once they exist.
+def _of_register(item: str, spot: _Spot) -> Iterable[str]:
+    if "=" in item:
+        return spot.names.datasets
+    return [f"{output}=" for output in spot.names.steps.get(spot.step, spot.bound)]
+
+
+# The values of each key; environments (env) and targets (compute) belong here once they exist.
 _VALUES: Mapping[str, Callable[[str, _Spot], Iterable[str]]] = {
     "in": _of_in,
     "out": _of_out,
@@ -175,6 +182,7 @@ _VALUES: Mapping[str, Callable[[str, _Spot], Iterable[str]]] = {
     "hash": lambda item, spot: ["./", *spot.names.paths(item)] if item else ["./"],
     "reuse": lambda _item, _spot: _REUSE,
     "shows": lambda _item, _spot: ("true", "false"),
+    "register": _of_register,
 }
 
 

@@ -18,7 +18,7 @@ from nbpipe.model import Cell
 STYLES = ("auto", "long", "short")
 # The line length of black and ruff.
 WIDTH = 88
-_LISTS = ("in", "out", "param", "after", "hash", "envvar")
+_LISTS = ("in", "out", "param", "after", "hash", "envvar", "register")
 _OPTIONS = {key: f"-{letter}" for letter, key in SHORT.items()}
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 # On the magic's line such a value would be read as an option, or would continue on the next line.

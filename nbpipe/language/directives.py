@@ -11,6 +11,7 @@ from typing import Any
 from nbpipe.errors import BadDirective, SourceLocation
 from nbpipe.language import option_values
 from nbpipe.language.cell_markers import CellMarker
+from nbpipe.language.dataset_items import registrations_in
 from nbpipe.language.declaration_items import identifier, inputs_in, name_hint, names_in, outputs_in, paths_in
 from nbpipe.language.ipython_syntax import without_magic
 from nbpipe.language.misspelled_steps import misspelled
@@ -22,10 +23,10 @@ SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "here", "finally")
 WORKING = (
     "in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when", "shows",
-    "download", "mount",
+    "download", "mount", "register",
 )  # fmt: skip
 LATER = (
-    "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args", "register",
+    "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args",
 )  # fmt: skip
 KEYS = (*WORKING, *LATER)
 _DEFAULTS = ("retries", "timeout", "memory", "reuse", "envvar")
@@ -359,6 +360,7 @@ _LISTED: Mapping[str, Callable[[LocatedText], str]] = {
     "hash": option_values.text,
     "download": _item_name,
     "mount": _item_name,
+    "register": lambda item: item.text.partition("=")[0].strip(),
 }
 
 
@@ -372,6 +374,7 @@ _EXAMPLE = {
     "shows": "For example: --shows true",
     "download": "For example: --download images",
     "mount": "For example: --mount images",
+    "register": "For example: --register features=prepared_features",
 }
 
 _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
@@ -388,6 +391,7 @@ _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
     "shows": option_values.truth,
     "download": names_in,
     "mount": names_in,
+    "register": registrations_in,
 }
 
 

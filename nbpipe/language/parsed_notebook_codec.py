@@ -180,12 +180,14 @@ def _options_row(options: StepOptions) -> dict[str, Any]:
         "memory": options.memory, "reuse": options.reuse.value, "salt": options.salt, "hash": options.hash,
         "envvar": options.envvar, "when": options.when, "shows": options.shows,
         "download": options.download, "mount": options.mount,
+        "register": options.register,
         "later": [[name, _where(place)] for name, place in options.later],
     }  # fmt: skip
 
 
 def _options(payload: dict[str, Any]) -> StepOptions:
     lists = {name: tuple(payload[name]) for name in ("params", "after", "hash", "envvar", "download", "mount")}
+    lists["register"] = tuple((output, dataset) for output, dataset in payload["register"])
     later = tuple((name, SourceLocation(*where)) for name, where in payload["later"])
     return StepOptions(**{**payload, **lists, "reuse": ReusePolicy(payload["reuse"]), "later": later})
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbpipe.authoring.step_context import StepContext
 from nbpipe.data import private_directory
+from nbpipe.data.dataset_tables import load as load_table
 from nbpipe.data.formats import basename, is_path, load_here
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.data.postmortem import read_postmortem
@@ -135,6 +136,8 @@ def _value(item: JobInput, together: dict[int, Any]) -> Any:
     shared = together if item.producer else None
     paths = [Path(path) for path in item.paths]
     what = f"input `{item.name}`"
+    if item.table is not None:
+        return load_table(item.table.recipe, item.table.schema, item.table.names, paths)
     read = paths if item.format is None else [load_here(path, item.format, what, shared) for path in paths]
     return read if item.kind.is_list else read[0]
 

@@ -54,12 +54,22 @@ def _matcher(session: KernelSession) -> Callable[[CompletionContext], Any]:
 def completion_names(session: KernelSession) -> CompletionNames:
     """Return the names to complete in this kernel; only paths if its cells cannot be parsed."""
     paths, datastores = partial(_paths, session.base), datastores_near(session.base)
+    datasets = _datasets(session)
     try:
         reading = session.reading()
     except NbpipeError:
-        return CompletionNames(paths=paths, datastores=datastores)
+        return CompletionNames(paths=paths, datastores=datastores, datasets=datasets)
     steps = {step.name: tuple(output.name for output in step.outputs) for step in reading.steps}
-    return CompletionNames(steps, tuple(parameter.name for parameter in reading.parameters), paths, datastores)
+    parameters = tuple(parameter.name for parameter in reading.parameters)
+    return CompletionNames(steps, parameters, paths, datastores, datasets)
+
+
+def _datasets(session: KernelSession) -> tuple[str, ...]:
+    """Return the names of the datasets; none if there is no workspace, or none that can be read."""
+    try:
+        return session.readable.dataset_names() if session.has_workspace else ()
+    except NbpipeError:
+        return ()
 
 
 def _paths(base: Path, prefix: str) -> list[str]:

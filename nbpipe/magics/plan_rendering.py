@@ -12,7 +12,7 @@ from nbpipe.views import html_tables, text_tables
 def render_plan(_session: KernelSession, response: PlanResponse) -> None:
     """Show a plan."""
     planned, numbers = response.planned, response.numbers
-    rows = text_tables.planned_rows(planned.verdicts, planned.needs, planned.refused)
+    rows = text_tables.planned_rows(planned.verdicts, planned.needs, planned.refused, planned.datasets)
     show_warnings(planned.warnings)
     show_table(text_tables.plan_lines(rows, COLUMNS, numbers), html_tables.plan_html(rows, numbers))
     refuse(planned.errors)

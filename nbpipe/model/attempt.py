@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from nbpipe.model.content import DEFAULT_STORE, Artifact, ObjectReference
+from nbpipe.model.datasets import DatasetRecipe
 from nbpipe.model.datastores import StoreAccess, StoredObject
 from nbpipe.model.declarations import FrozenModule
 from nbpipe.model.status import Status
@@ -47,11 +48,22 @@ class FailureKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TableInput:
+    """How files are read as one table: the recipe, the Arrow schema as text, and the paths of the files in it."""
+
+    recipe: DatasetRecipe
+    schema: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobInput:
     """An input as the kernel receives it; values are loaded by ``format``.
 
     ``artifact`` is the stored output behind it, ``producer`` the step that made it; None and "" for the author's files.
-    The worker finds out the path of a stored output. Of a ``private`` one the step gets a copy that it may change.
+    ``dataset`` is the version of a dataset that it is, ``NAME@NUMBER``; empty for what is none. ``table`` says how
+    files are read together, instead of a format. The worker finds out the path of a stored output. Of a ``private`` one
+    the step gets a copy that it may change.
     """
 
     name: str
@@ -61,6 +73,8 @@ class JobInput:
     artifact: Artifact | None = None
     producer: str = field(default="", compare=False)
     private: bool = False
+    dataset: str = ""
+    table: TableInput | None = None
 
 
 @dataclass(frozen=True, slots=True)

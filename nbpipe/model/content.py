@@ -58,11 +58,15 @@ class ObjectReference:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A stored output: its name, its format, and a reference to its bytes."""
+    """A stored output: its name, its format, and a reference to its bytes.
+
+    ``dataset`` is the version that an execution registered it as, ``NAME@NUMBER``; empty if it is in none.
+    """
 
     name: str
     format: str
     reference: ObjectReference
+    dataset: str = ""
 
     @property
     def is_display(self) -> bool:

@@ -87,8 +87,8 @@ class StepOptions:
     """A step's keys beside ``in`` and ``out``.
 
     ``shows``: what the step displays is an output. ``download`` are the inputs of which the step gets copies of its
-    own, ``mount`` those that are read where they are, as is usual. ``later`` are the keys that are set but not
-    supported yet.
+    own, ``mount`` those that are read where they are, as is usual. ``register`` are outputs with the datasets that they
+    become versions of. ``later`` are the keys that are set but not supported yet.
     """
 
     params: tuple[str, ...] = ()
@@ -104,6 +104,7 @@ class StepOptions:
     shows: bool = False
     download: tuple[str, ...] = ()
     mount: tuple[str, ...] = ()
+    register: tuple[tuple[str, str], ...] = ()
     later: tuple[tuple[str, SourceLocation], ...] = ()
 
 

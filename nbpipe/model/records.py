@@ -71,7 +71,8 @@ class ExecutionRecord:
 
     ``needs`` are the executions that it takes data from or waits for. ``notebook`` is its newest executed notebook,
     relative to the workspace's folder; of a reused result, the one of its origin. An execution that a newer one of the
-    same step has replaced in its run is no longer ``current``.
+    same step has replaced in its run is no longer ``current``. ``datasets`` are the versions that its inputs
+    were bound to, by input, each as ``NAME@NUMBER``.
     """
 
     id: str
@@ -96,6 +97,7 @@ class ExecutionRecord:
     written: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     current: bool = True
+    datasets: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_timed(self) -> bool:

@@ -62,10 +62,13 @@ class CollectionSummary:
 
 @dataclass(frozen=True, slots=True)
 class KeptOutput:
-    """A stored output of a step in a run, and why it is kept; None if nothing keeps it."""
+    """A stored output of a step in a run, and why it is kept; None if nothing keeps it.
+
+    What was stored for a version of a dataset without being a step's output has neither step nor run.
+    """
 
     output: str
     digest: str
-    step: str
-    run: int
+    step: str | None
+    run: int | None
     why: str | None

@@ -18,6 +18,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from nbpipe.codec import encode_sparse
 from nbpipe.model import (
     Artifact,
     ComponentKind,
@@ -32,6 +33,7 @@ from nbpipe.model import (
     UnreadFiles,
     component_name,
 )
+from nbpipe.model.datasets import PinnedDataset, RecipeKind
 from nbpipe.planning.canonical_encoding import encode, sequence
 
 SCHEMA = 1
@@ -51,8 +53,8 @@ class PinnedInputs:
     ``python`` names the kernel's interpreter; ``variables`` are environment variables (None: unset); ``files`` the
     declared file inputs by input name; ``hashes`` the files of ``hash`` by pattern. ``packages`` are all installed
     distributions if the policy is strict, else None: then only those count that an attempt has imported. ``options``
-    are additional options of the kernel's command line. ``unread`` are the inputs whose content is not known yet, by
-    input name: without it the components are not complete.
+    are additional options of the kernel's command line, ``datasets`` the versions that inputs are bound to. ``unread``
+    are the inputs whose content is not known yet, by input name: without it the components are not complete.
     """
 
     python: str
@@ -63,6 +65,7 @@ class PinnedInputs:
     modules: tuple[FrozenModule, ...] = ()
     packages: tuple[str, ...] | None = None
     options: tuple[str, ...] = ()
+    datasets: Mapping[str, PinnedDataset] = field(default_factory=dict)
     unread: Mapping[str, UnreadFiles] = field(default_factory=dict)
 
 
@@ -84,6 +87,7 @@ def fixed_components(step: Step, code: StepCode, pinned: PinnedInputs) -> tuple[
         *map(_module, pinned.modules),
         *(_component((ComponentKind.PARAMETER, name), values[name], _shown(values[name])) for name in code.parameters),
         *(_file(name, content, formats.get(name)) for name, content in files),
+        *(_dataset(name, pinned, formats.get(name)) for name, pinned in sorted(pinned.datasets.items())),
         _outputs(step.outputs),
         *((_SHOWS,) if step.options.shows else ()),
         _python(pinned.python),
@@ -250,6 +254,20 @@ def _file(name: str, content: PinnedFiles, format_: str | None) -> KeyComponent:
     count = f"{len(content.members)} files, " if content.kind != PinnedKind.FILE else ""
     members = "\n".join(f"{path}\t{size}\t{digest}" for path, size, digest in content.members)
     return _component((ComponentKind.INPUT, name), value, count + _size(content.bytes, content.digest), members)
+
+
+def _dataset(name: str, pinned: PinnedDataset, format_: str | None) -> KeyComponent:
+    """Return the component of a dataset's version: its content and how it is read, never its name and number.
+
+    A value is the same as the step's output that it was registered from.
+    """
+    content, recipe = pinned.version.content, pinned.version.content.recipe
+    kind = format_ or recipe.format or recipe.kind.value
+    summary = f"{pinned.version}, {kind}, {_size(content.bytes, content.digest)}"
+    if recipe.is_table:
+        return _component((ComponentKind.INPUT, name), [encode_sparse(recipe), content.digest], summary)
+    basename = pinned.basename if format_ is None and recipe.kind is not RecipeKind.VALUE else ""
+    return _component((ComponentKind.INPUT, name), [kind, basename, content.digest], summary)
 
 
 def _outputs(outputs: Iterable[Output]) -> KeyComponent:

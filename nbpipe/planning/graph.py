@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from nbpipe.errors import BadDirective, BadPipeline, NotSupportedYet, Refused
 from nbpipe.language.declaration_items import read_source
@@ -41,6 +41,11 @@ class PipelineGraph:
     order: tuple[str, ...]
     feeds: Mapping[str, Mapping[str, StepOutput]]
     files: Mapping[str, Mapping[str, Input]]
+
+    def datasets(self, step: str) -> dict[str, RemoteSource]:
+        """Return the inputs of a step that are versions of datasets, with their sources."""
+        sources = {item.name: item.source for item in self.steps[step].inputs}
+        return {name: source for name, source in sources.items() if is_dataset(source)}
 
     def dependants(self, names: Iterable[str]) -> set[str]:
         """Return the steps that need one of ``names``, directly or not."""
@@ -85,7 +90,9 @@ def build_graph(
         errors += _unsupported(step)
         errors += _clashes(step)
         errors += _unknown_modes(step)
+        errors += _unknown_registered(step)
     errors += _destinations(steps, values)
+    errors += _registered_twice(steps)
     between = file_dependencies(steps, needs, {name: _uses(code, values) for name, code in reading.code.items()})
     errors += between.errors
     order, cycle = _sorted([step.name for step in steps], needs)
@@ -98,6 +105,11 @@ def build_graph(
         tuple(steps), reading.parameters, reading.code, needs, kernel, (*reading.warnings, *between.warnings)
     )
     return PipelineGraph(pipeline, by_name, tuple(order), feeds, files), errors
+
+
+def is_dataset(source: InputSource) -> TypeGuard[RemoteSource]:
+    """Return whether a source is a version of a dataset."""
+    return isinstance(source, RemoteSource) and source.scheme == "ds"
 
 
 def _is_file(source: InputSource) -> bool:
@@ -250,7 +262,8 @@ def _unsupported(step: Step) -> list[Refused]:
     keys = [NotSupportedYet(f"`{key}` is not supported yet", leave_out, place) for key, place in step.options.later]
     sources = [
         NotSupportedYet(f"the source `{item.source.text}` is not supported yet", "Use a local file: ./path", item.place)
-        for item in step.inputs if isinstance(item.source, RemoteSource) and not _is_file(item.source)
+        for item in step.inputs
+        if isinstance(item.source, RemoteSource) and not (_is_file(item.source) or is_dataset(item.source))
     ]  # fmt: skip
     destinations = [
         NotSupportedYet(f"the destination `{item.destination}` is not supported", _DESTINATIONS, item.place)
@@ -291,6 +304,29 @@ def _unknown_modes(step: Step) -> list[Refused]:
                     step.place_of("mount", name))
         for name in both
     ]  # fmt: skip
+
+
+def _unknown_registered(step: Step) -> list[Refused]:
+    names = [output.name for output in step.outputs]
+    return [
+        BadPipeline(
+            f"step `{step.name}` registers `{output}`, which is not one of its outputs",
+            nearest(output, names) or (f"Its outputs: {', '.join(names)}." if names else f"Declare it: -o {output}"),
+            step.place_of("register", output),
+        )
+        for output, _ in step.options.register if output not in names
+    ]  # fmt: skip
+
+
+def _registered_twice(steps: Iterable[Step]) -> list[Refused]:
+    """Return errors for steps that register one dataset: which is its newest version would depend on their timing."""
+    errors: list[Refused] = []
+    first: dict[str, Step] = {}
+    for step, output, dataset in [(each, *pair) for each in steps for pair in each.options.register]:
+        if first.setdefault(dataset, step) is not step:
+            message = f"the dataset `{dataset}` is registered by `{first[dataset].name}` and `{step.name}`"
+            errors.append(BadPipeline(message, "Give each its own dataset.", step.place_of("register", output)))
+    return errors
 
 
 def _destinations(steps: Iterable[Step], values: Mapping[str, Any]) -> list[Refused]:

@@ -18,6 +18,7 @@ _KEYS = ("url", "options", "credentials", "write")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 # The workspace's own datastore, and the key that names the default one.
 DEFAULT = "default"
+_SQLITE = "sqlite"
 _REFERENCE = re.compile(r"(env|file|keyring):(.+)", re.DOTALL)
 # In the addresses of the others, what stands before the @ is a container or a bucket.
 _WITH_USERS = ("sftp", "https", "http")
@@ -84,6 +85,9 @@ def _address(where: str, url: object, base: Path) -> tuple[str, StoreKind]:
     if not address.scheme:
         path = base / Path(url).expanduser()
         return f"file://{quote(str(path))}", KINDS["file"]
+    if address.scheme == _SQLITE:
+        path = base / Path(url.removeprefix("sqlite:///")).expanduser()
+        return f"sqlite:///{path}", KINDS[_SQLITE]
     kind = KINDS.get(address.scheme)
     if kind is None:
         hint = nearest(address.scheme, KINDS) or f"For example: {examples}"

@@ -144,6 +144,10 @@ class RemoteInputs:
         paths = (folder,) if found.kind is PinnedKind.DIR else tuple(folder / path for path, _, _ in members)
         return PinnedFiles(found.kind, tuple(map(str, paths)), digest, size, members)
 
+    def objects(self, text: str) -> tuple[tuple[str, ObjectInfo, str], ...]:
+        """Return the objects of a pinned input, with their paths in it and their digests."""
+        return tuple((each.path, each.info, each.digest) for each in self._pinned[text].objects)
+
     def is_unchanged(self, text: str) -> bool:
         """Return whether a pinned input is still what it was; what no store vouches for is read again."""
         before, found = self._pinned[text].objects, self._find(text)

@@ -47,8 +47,11 @@ from nbpipe.model import (
     StepOutput,
     UnreadFiles,
 )
+from nbpipe.model.datasets import PinnedDataset
+from nbpipe.model.datastores import ObjectInfo
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph
+from nbpipe.resolve.bound_datasets import DatasetInputs, datasets_with_a_format, no_datasets
 from nbpipe.resolve.destinations import destination_errors
 from nbpipe.resolve.store_path import SCHEME
 from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
@@ -72,6 +75,9 @@ class RemoteInputPinner(Protocol):
 
     def unstaged(self, text: str) -> int:
         """Return the bytes of a pinned input that :meth:`stage` would copy to this machine."""
+
+    def objects(self, text: str) -> tuple[tuple[str, ObjectInfo, str], ...]:
+        """Return the objects of a pinned input, with their paths in it and their digests."""
 
     def is_unchanged(self, text: str) -> bool:
         """Return whether the datastore says the same about a pinned input as when it was pinned."""
@@ -121,6 +127,7 @@ class ResolvedRequest:
     around: EnvironmentProbe
     remote: Callable[[], RemoteInputPinner]
     warnings: tuple[PipelineWarning, ...] = ()
+    datasets: Callable[[], DatasetInputs] = no_datasets
 
 
 def resolve_request(
@@ -129,14 +136,17 @@ def resolve_request(
     environ: Mapping[str, str],
     digests: PersistentDigestCache,
     remote: Callable[[], RemoteInputPinner],
+    *,
+    datasets: Callable[[], DatasetInputs] = no_datasets,
 ) -> ResolvedRequest:
     """Pin everything that a plan depends on; raise all errors together, before anything runs."""
     values, graph, relevant, errors = declared(request)
     interpreter = _interpreter(request, errors)
     probe = environment_probe(request.base, place.source, interpreter, digests)
     pins = _Pins(
-        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, probe, remote
-    )
+        request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, probe,
+        remote, datasets,
+    )  # fmt: skip
     circumstances = {
         step.name: _circumstances(step, graph, values, pins)
         for step in graph.pipeline.steps if step.name in relevant
@@ -152,7 +162,7 @@ def resolve_request(
     selected, forced = select_steps(graph, request)
     return ResolvedRequest(
         request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe,
-        remote, tuple(pins.warnings),
+        remote, tuple(pins.warnings), datasets,
     )  # fmt: skip
 
 
@@ -297,8 +307,10 @@ class _Pins:
     policy: EnvironmentPolicy
     around: EnvironmentProbe
     remote: Callable[[], RemoteInputPinner]
+    datasets: Callable[[], DatasetInputs]
     contents: dict[str, PinnedFiles | None] = field(default_factory=dict)
     elsewhere: dict[str, PinnedFiles | UnreadFiles | None] = field(default_factory=dict)
+    versions: dict[str, PinnedDataset | None] = field(default_factory=dict)
     warnings: list[PipelineWarning] = field(default_factory=list)
     modules: dict[tuple[str, ...], tuple[FrozenModule, ...]] = field(default_factory=dict)
     environments: dict[tuple[str, ...], Mapping[str, str | None]] = field(default_factory=dict)
@@ -311,6 +323,16 @@ class _Pins:
             text = item.source.text
             return self._pinned(self.elsewhere, text, item.place, lambda: self.remote().pin(text))
         return self.content(item.source.pattern, item.place) if isinstance(item.source, FileSource) else None
+
+    def dataset(self, source: RemoteSource, place: SourceLocation) -> PinnedDataset | None:
+        """Return the version of a dataset that a source names, the same for all steps."""
+        if source.text not in self.versions:
+            self.versions[source.text] = None
+            try:
+                self.versions[source.text] = self.datasets().pin(source.text)
+            except Refused as error:
+                self.errors.append(type(error)(error.message, error.hint, place))
+        return self.versions[source.text]
 
     def _pinned(
         self, known: dict[str, _Files | None], text: str, place: SourceLocation, pin: Callable[[], _Files]
@@ -375,6 +397,13 @@ def _circumstances(step: Step, graph: PipelineGraph, values: Mapping[str, Any], 
     pins.errors += _folders_with_a_format(step, sources)
     files = {name: content for name, content in sources.items() if isinstance(content, PinnedFiles)}
     unread = {name: content for name, content in sources.items() if isinstance(content, UnreadFiles)}
+    places = {item.name: item.place for item in step.inputs}
+    datasets = {
+        name: pinned
+        for name, source in graph.datasets(step.name).items()
+        if (pinned := pins.dataset(source, places[name]))
+    }
+    pins.errors += datasets_with_a_format(step, datasets)
     hashes = {
         pattern: content
         for pattern in step.options.hash
@@ -385,7 +414,9 @@ def _circumstances(step: Step, graph: PipelineGraph, values: Mapping[str, Any], 
     variables = pins.variables(step.options.envvar)
     modules = pins.frozen(code.imports, step.place)
     options = pins.interpreter.options
-    return PinnedInputs(pins.python(), values, variables, files, hashes, modules, pins.packages(), options, unread)
+    return PinnedInputs(
+        pins.python(), values, variables, files, hashes, modules, pins.packages(), options, datasets, unread
+    )
 
 
 def _folders_with_a_format(step: Step, files: Mapping[str, PinnedFiles | UnreadFiles]) -> list[Refused]:
@@ -448,10 +479,13 @@ def _source_text(item: Input) -> str:
 def files_unchanged(situation: ResolvedRequest, step: str, digests: PersistentDigestCache) -> bool:
     """Return whether the files that a step declares are unchanged since submit."""
     base, remote = situation.request.base, remote_texts(situation, step)
+    bound = situation.circumstances[step].datasets.values()
     local = {text: digest for text, digest in pinned_digests(situation, step).items() if text not in remote}
     try:
-        return all(pin_files(pattern, base, digests).digest == digest for pattern, digest in local.items()) and all(
-            situation.remote().is_unchanged(text) for text in remote
+        return (
+            all(pin_files(pattern, base, digests).digest == digest for pattern, digest in local.items())
+            and all(situation.remote().is_unchanged(text) for text in remote)
+            and all(situation.datasets().is_unchanged(pinned) for pinned in bound)
         )
     except NbpipeError:
         return False

@@ -89,6 +89,11 @@ class WorkspaceLayout:
         return self.root / "runs"
 
     @property
+    def datasets(self) -> Path:
+        """Return the folder with the records of datasets."""
+        return self.root / "datasets"
+
+    @property
     def base(self) -> Path:
         """Return the project's folder, which moves together with the workspace."""
         return self.root.parent if self.root.name == FOLDER else self.root
@@ -189,14 +194,14 @@ def make_workspace(place: WorkspaceLayout) -> None:
 
 def require_writable(place: WorkspaceLayout) -> None:
     """Raise StoreOutOfReach if this user may not write to what there is of the workspace."""
-    for folder in (place.root, place.runs, place.store, place.store / "objects"):
+    for folder in (place.root, place.runs, place.store, place.store / "objects", place.datasets):
         if folder.exists() and not may(folder, os.W_OK):
             raise closed(folder)
 
 
 def require_folders(place: WorkspaceLayout) -> None:
     """Raise StoreOutOfReach if a link, or a file, is where the workspace has a folder: it may lead anywhere."""
-    for folder in (place.runs, place.store, place.store / "objects", place.readings):
+    for folder in (place.runs, place.store, place.store / "objects", place.readings, place.datasets):
         if os.path.lexists(folder) and not stat.S_ISDIR(folder.lstat().st_mode):
             raise StoreOutOfReach(f"the workspace is damaged: {folder} is not a folder", REPAIR)
 

@@ -27,9 +27,12 @@ from nbpipe.history.rebuild_archive import (
     read_archived_run,
 )
 from nbpipe.history.results import ReuseEntry
-from nbpipe.model import AttemptRecord, Outcome, PipelineRecord, RunRecord, Status
+from nbpipe.history.store import History
+from nbpipe.model import AttemptRecord, ExecutionRecord, Outcome, PipelineRecord, RunRecord, Status
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
+from nbpipe.run.dataset_archive import keep_versions
 from nbpipe.run.execution_state import ExecutionState
+from nbpipe.run.registrations import Registered
 
 _RESULT = "record.json.gz"
 _SUBMITTED = "submitted.json"
@@ -44,11 +47,14 @@ class SubmittedAttempt:
     """A driver's record of a submitted attempt: its result without the outcome, and the declared files.
 
     ``files`` are digests by pattern; ``base`` is the folder of relative patterns, itself relative to the workspace.
+    ``register`` are the outputs to be registered with their datasets, ``parents`` the versions that they are made from.
     """
 
     result: ArchivedResult
     base: str
     files: Mapping[str, str]
+    register: Registered = ()
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -60,7 +66,9 @@ class ResultArchiveWriter:
     base: Path
     _written: set[str] = field(default_factory=set)
 
-    def keep_submitted(self, run: RunRecord, state: ExecutionState, files: Mapping[str, str], now: float) -> None:
+    def keep_submitted(
+        self, run: RunRecord, state: ExecutionState, files: Mapping[str, str], parents: tuple[str, ...], now: float
+    ) -> None:
         """Write what recovery needs to adopt an attempt; without it, the step runs again."""
         if state.attempt is None:
             return
@@ -69,7 +77,11 @@ class ResultArchiveWriter:
         try:
             self._keep_run(run)
             submitted = SubmittedAttempt(
-                _with_shared_texts(self.layout, result), self.layout.relative(self.base), files
+                _with_shared_texts(self.layout, result),
+                self.layout.relative(self.base),
+                files,
+                state.increment.planner.graph.steps[state.step].options.register,
+                parents,
             )
             write_file(folder / _SUBMITTED, encode_sparse(submitted).encode(), durable=False)
         except OSError as error:
@@ -84,6 +96,10 @@ class ResultArchiveWriter:
             keep_result(self.layout, ArchivedResult(state.record, state.attempt, tuple(entries), now))
         except OSError as error:
             _LOG.warning("the record of step %s could not be written: %s", state.step, error)
+
+    def keep_versions(self, history: History, record: ExecutionRecord) -> None:
+        """Write the versions of datasets that an execution's outputs are."""
+        keep_versions(self.layout, history, record)
 
     def keep_ending(self, run: RunRecord) -> None:
         """Write the ending of a run; a run that executed nothing has no folder and needs none."""

@@ -29,6 +29,8 @@ from nbpipe.run.execution_state import ExecutionState
 from nbpipe.run.executor import Executor
 from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
 from nbpipe.run.input_transfers import InputTransfer
+from nbpipe.run.output_registration import OutputRegistration
+from nbpipe.run.registrations import parents_of
 
 # Attempts that are submitted for each slot: one that runs, and one that starts as soon as that has ended.
 _AHEAD = 2
@@ -43,9 +45,13 @@ class AttemptControl:
     archive: ResultArchiveWriter
     executors: Callable[[], Executor]
     new_id: Callable[[], str]
+    registration: OutputRegistration = field(init=False)
     _running: dict[str, ExecutionState] = field(default_factory=dict)
     _executor: Executor | None = None
     _files: FileConflicts = field(default_factory=FileConflicts)
+
+    def __post_init__(self) -> None:
+        self.registration = OutputRegistration(self.carried, self.archive)
 
     @property
     def is_any_running(self) -> bool:
@@ -58,10 +64,15 @@ class AttemptControl:
             for report in self._executor.wait(seconds):
                 self._hear(report)
 
-    def note_reuse(self, record: ExecutionRecord, state: ExecutionState, now: float) -> None:
-        """Note the files that the attempt of a reused result had read; ``record`` is the execution's last."""
+    def take_reused(self, state: ExecutionState, record: ExecutionRecord, now: float) -> ExecutionRecord:
+        """Take over a reused result: register its outputs, and note the files that its attempt had read.
+
+        Return ``record``, the execution's last, with the versions that its outputs are.
+        """
+        record = self.registration.of_reused(state, record)
         read = paths_read(record.observed, state.increment.jobs.pinned(state.step))
         self._files.add(record, read, (), now)
+        return record
 
     def abandon(self, now: float, failure: Failure) -> None:
         """Stop all attempts, and record them as lost."""
@@ -107,7 +118,8 @@ class AttemptControl:
             state, state.stands(Status.PREPARING if self._executor is None else Status.QUEUED, started=None)
         )
         self.carried.save()
-        self.archive.keep_submitted(self.carried.run, state, jobs.pinned(state.step), self.carried.clock())
+        parents = parents_of(state, self.carried.table)
+        self.archive.keep_submitted(self.carried.run, state, jobs.pinned(state.step), parents, self.carried.clock())
         if self._executor is None:
             self._executor = self.executors()
         self._executor.submit(job)
@@ -192,13 +204,16 @@ class AttemptControl:
         # In the log, the events of the attempt come before its end.
         self.carried.save()
         record = replace(state.ended(Status.SUCCEEDED, self.carried.clock()), notebook=attempt.executed_notebook)
+        now, drafts = self.carried.clock(), self.registration.drafts(state, outcome.artifacts)
         done = self.carried.history.attempts.commit(
-            attempt, record, offers=entries, claim=state.claim, now=self.carried.clock()
+            attempt, record, offers=entries, claim=state.claim, now=now, registrations=drafts
         )
         if not done:
             self._overtaken(state, outcome)
             return
         self.carried.changes.is_log_longer = True
+        if drafts:
+            record = self.registration.committed(state)
         read = paths_read(outcome.observed, state.increment.jobs.pinned(state.step))
         self._files.add(record, read, outcome.written, self.carried.clock())
         state.attempt, state.record, state.claim, state.offered = attempt, record, None, bool(entries)

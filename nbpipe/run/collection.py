@@ -50,9 +50,10 @@ class CollectionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Plans and carries out collections; ``named`` are outputs that are kept for their name, by the attempt's id.
+    """Plans and carries out collections; ``named`` says which results are kept for a name, by the attempt's id.
 
-    ``require_own`` raises an error for a datastore that is not this workspace's.
+    ``others`` are stored objects that are kept whatever results there are. ``require_own`` raises an error for a
+    datastore that is not this workspace's.
     """
 
     history: History
@@ -72,7 +73,8 @@ class Collector:
         kept = within_size(kept, {each.attempt: each.bytes for each in stored}, self.policy.size)
         going = tuple(each for each in stored if each.attempt not in kept)
         live = [output for each in stored if each.attempt in kept for output in each.outputs]
-        stores = {self.layout.default_store, *(output.reference.store for each in stored for output in each.outputs)}
+        every = [*self.others, *(output for each in stored for output in each.outputs)]
+        stores = {self.layout.default_store, *(output.reference.store for output in every)}
         objects, untouched = self._garbage(sorted(stores), [*live, *self.others])
         failed = tuple(self._old_failures(retention, now))
         return CollectionPlan(kept, stored, going, objects, failed, untouched)
@@ -141,6 +143,8 @@ class Collector:
         if active:
             message = f"{active} run{'s' if active > 1 else ''} of this workspace go{'es' if active == 1 else ''} on"
             raise BadUsage(message, "Collect when they have ended, or cancel them: nbpipe cancel NOTEBOOK")
+        if self.history.claims.storing(now=self.clock(), alive=is_alive):
+            raise BadUsage("a version of a dataset is being registered in this workspace", "Wait until it is done.")
 
 
 def _date(now: float) -> str:

@@ -165,8 +165,7 @@ class Driver:
         self.carried.transfers.stop(state.id)
         verdict = state.decision.verdict if state.decision else None
         if status is Status.REUSED or (status is Status.SUCCEEDED and state.outcome is None):
-            record = state.reused(status, now)
-            self.attempts.note_reuse(record, state, now)
+            record = self.attempts.take_reused(state, state.reused(status, now), now)
             state.offered = True
         elif status is Status.SUCCEEDED:
             # The commit has recorded it.

@@ -34,6 +34,8 @@ from nbpipe.model import (
     StepCode,
     StepOutput,
 )
+from nbpipe.model.attempt import TableInput
+from nbpipe.model.datasets import DatasetKind, PinnedDataset
 from nbpipe.model.datastores import StoreAccess
 from nbpipe.permissions import make_folder
 from nbpipe.planning.fingerprint import PinnedInputs
@@ -192,12 +194,14 @@ class AttemptJobFactory:
 
 def inputs_of(resolved: ResolvedRequest, step: str, upstream: Mapping[StepOutput, Artifact]) -> tuple[JobInput, ...]:
     """Return a step's inputs; those that are stored have no paths yet."""
-    feeds, files = resolved.graph.feeds[step], resolved.circumstances[step].files
+    feeds, pinned = resolved.graph.feeds[step], resolved.circumstances[step]
     declared = resolved.graph.steps[step]
     inputs = [
         _from_artifact(item.name, feeds[item.name], upstream)
         if item.name in feeds
-        else _from_files(item, files[item.name])
+        else _from_dataset(item, pinned.datasets[item.name], resolved)
+        if item.name in pinned.datasets
+        else _from_files(item, pinned.files[item.name])
         for item in declared.inputs
     ]
     return tuple(dataclasses.replace(each, private=each.name in declared.options.download) for each in inputs)
@@ -226,6 +230,21 @@ def _from_artifact(name: str, source: StepOutput, upstream: Mapping[StepOutput, 
     if artifact.is_path:
         return JobInput(name, InputKind.PATH, (), artifact=artifact, producer=producer)
     return JobInput(name, InputKind.VALUE, (), artifact.format, artifact, producer)
+
+
+def _from_dataset(item: Input, pinned: PinnedDataset, resolved: ResolvedRequest) -> JobInput:
+    """Return an input that is a version of a dataset, as its recipe or the declared format says."""
+    version, recipe = pinned.version, pinned.version.content.recipe
+    files = resolved.datasets().stage(pinned)
+    if recipe.is_table:
+        table = TableInput(recipe, version.content.schema, tuple(name for name, _ in files.files))
+        paths = tuple(str(path) for _, path in files.files)
+        return JobInput(item.name, InputKind.VALUE, paths, dataset=str(version), table=table)
+    path = str(files.path)
+    artifact = version.stored if version.content.kind is DatasetKind.KEPT else None
+    format_ = item.format or recipe.format or None
+    kind = InputKind.PATH if format_ is None else InputKind.VALUE
+    return JobInput(item.name, kind, (path,), format_, artifact, dataset=str(version))
 
 
 def _from_files(item: Input, content: PinnedFiles) -> JobInput:

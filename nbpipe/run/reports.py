@@ -15,6 +15,7 @@ class PlanResult:
     """A plan: decisions in notebook order, the needs of each step, and warnings.
 
     ``errors`` are those of the notebook, and ``refused`` the steps that they concern, each with the reason in words.
+    ``datasets`` are the versions that the inputs of each step are bound to, by input.
     """
 
     notebook: str
@@ -23,6 +24,7 @@ class PlanResult:
     warnings: tuple[PipelineWarning, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[Refused, ...] = ()
+    datasets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

@@ -15,8 +15,12 @@ from nbpipe.history.attempts import LogEntry, RunChanges
 from nbpipe.history.claims import Claim
 from nbpipe.history.store import History
 from nbpipe.model import AttemptRecord, Outcome, OutputWritten, Status
+from nbpipe.model.datasets import DatasetOrigin
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import SubmittedAttempt, keep_result, read_submitted
+from nbpipe.run.dataset_archive import keep_versions
+from nbpipe.run.process_identity import this_user
+from nbpipe.run.registrations import output_drafts
 
 _LOG = logging.getLogger(__name__)
 _CHANGED = "a declared file may have changed while the step ran"
@@ -72,7 +76,12 @@ def _adopt(
     entries = () if doubts else tuple(replace(entry, observed=outcome.observed) for entry in result.offers)
     run = history.runs.get(attempt.run)
     claim = Claim(attempt.key, run.owner, attempt.token) if run and attempt.key and attempt.token else None
-    committed = history.attempts.commit(attempt, execution, offers=entries, claim=claim, now=now)
+    origin = DatasetOrigin(now, this_user(), attempt.run, execution.step, parents=submitted.parents)
+    drafts = output_drafts(submitted.register, outcome.artifacts, origin)
+    committed = history.attempts.commit(attempt, execution, offers=entries, claim=claim, now=now, registrations=drafts)
+    if committed and drafts:
+        (execution,) = history.executions.get([execution.id])
+        keep_versions(layout, history, execution)
     if committed and not history.is_private:
         try:
             keep_result(layout, replace(result, execution=execution, attempt=attempt, offers=entries, committed=now))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbpipe.model import ExecutionRecord, ReuseVerdict, RunGrown, Status
 from nbpipe.planning.stimuli import NewExecution
 from nbpipe.run.execution_state import ExecutionState, ExecutionTable
+from nbpipe.run.registrations import bound_datasets
 from nbpipe.run.requested_steps import RequestedSteps
 
 _DONE = (Status.SUCCEEDED, Status.REUSED)
@@ -42,6 +43,7 @@ def grow(increment: RequestedSteps, table: ExecutionTable, run: str, new_id: Cal
         if current is not None:
             replaced[step.name] = current
         record = ExecutionRecord(new_id(), run, step.name, positions[step.name], Status.QUEUED, needs=needed)
+        record = replace(record, datasets=bound_datasets(increment.planner, step.name))
         state = ExecutionState(record, increment, increment.gesture)
         table.add(state)
         added.append(state)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from nbpipe.data.artifacts import check
 from nbpipe.data.digests import DigestCache
 from nbpipe.data.materializer import Materializer
-from nbpipe.errors import StoreOutOfReach
+from nbpipe.errors import HistoryDamaged, StoreOutOfReach
 from nbpipe.history.rebuild_archive import ArchivedResult, ArchiveRepository
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
+from nbpipe.model.datasets import DatasetVersion
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import archived_results, archived_runs, run_files
+from nbpipe.run.dataset_archive import archived_datasets, keep_version, restore_datasets
 from nbpipe.run.workspace_repair import damaged_notebooks, rewrite_result, rewrite_run, set_aside
 
 
@@ -106,7 +108,52 @@ def verify_records(
     checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
     outputs = [artifact for artifact in checked if not artifact.is_display]
     size = sum(artifact.bytes for artifact in outputs)
+    unknown += _check_datasets(history, layout, problems, repair=repair)
+    problems += _damaged_versions(history, materializer, digests)
     return VerificationReport(len(outputs), size, tuple(problems), unknown, unreachable, repair)
+
+
+def _check_datasets(
+    history: History, layout: WorkspaceLayout, problems: list[VerificationProblem], *, repair: bool
+) -> int:
+    """Compare the kept records of datasets with the history, and return how many versions it does not have."""
+    numbers, missing = {(version.name, version.number) for version in _versions(history)}, 0
+    for path, record in archived_datasets(layout):
+        if isinstance(record, str):
+            problems.append(VerificationProblem(str(path), record))
+            if repair:
+                set_aside(path)
+        elif isinstance(record, DatasetVersion):
+            missing += (record.name, record.number) not in numbers
+    if not repair:
+        return missing
+    restored = restore_datasets(layout, history)
+    for version in history.datasets.versions():
+        keep_version(layout, version)
+    return restored
+
+
+def _versions(history: History) -> list[DatasetVersion]:
+    """Return the versions of all datasets; none if a row of them is damaged, which the inspection of the rows tells."""
+    try:
+        return history.datasets.versions()
+    except HistoryDamaged:
+        return []
+
+
+def _damaged_versions(history: History, materializer: Materializer, digests: DigestCache) -> list[VerificationProblem]:
+    """Return what is wrong with the stored data, or the stored list of files, of each version."""
+    problems = []
+    versions = _versions(history)
+    materializer.look_up(version.stored for version in versions)
+    for version in versions:
+        try:
+            problem = check(materializer, version.stored, digests)
+        except StoreOutOfReach as error:
+            problem = error.message
+        if problem is not None:
+            problems.append(VerificationProblem(f"dataset {version}", problem))
+    return problems
 
 
 def _check_run_files(

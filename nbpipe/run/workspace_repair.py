@@ -19,7 +19,7 @@ from nbpipe.run.archive_files import archived_runs, attempt_folders, keep_result
 _ASIDE = ".damaged-"
 _NOTEBOOK = "notebook.ipynb"
 # How deep the folders of the workspace are nbpipe's own: below lie the author's objects.
-_DEPTHS = {"runs": 3, "store": 3, "readings": 0}
+_DEPTHS = {"runs": 3, "store": 3, "readings": 0, "datasets": 1}
 
 
 def misplaced(layout: WorkspaceLayout) -> Iterator[tuple[Path, str]]:

@@ -104,6 +104,8 @@ def _values(parameter: Parameter[Any], prefix: str, names: CompletionNames) -> I
             return [f"{key}={value}" for value in DEFAULT_VALUES.get(key, ())] if equals else _defaults()
         case ValueKind.DATASTORE:
             return names.datastores
+        case ValueKind.DATASET:
+            return names.datasets
         case ValueKind.PATH:
             return names.paths(prefix)
     return ()

@@ -138,6 +138,12 @@ STORE_PLACE = _argument("NAME[/PATH]", ValueKind.DATASTORE)
 COPIED = _argument("FROM", ValueKind.PATH)
 COPY_TARGET = _argument("TO", ValueKind.PATH)
 
+DATASET = _argument("NAME[@VERSION]", ValueKind.DATASET)
+OTHER_DATASET = _argument("NAME[@VERSION]", ValueKind.DATASET)
+NEW_DATASET = _argument("NAME", ValueKind.DATASET)
+SOURCE = _argument("SOURCE", ValueKind.PATH)
+LABEL = _argument("LABEL")
+
 PARAM = Option(
     "NAME=VALUE", _parameter_values, Arity.MANY, ValueKind.PARAMETER,
     name="--param", short="-p", help="Set a parameter.",
@@ -196,6 +202,11 @@ CREDENTIAL = Option(
 )  # fmt: skip
 USES_PROFILE = _switch("--profile", "Take the credentials from the cloud's own configuration.")
 READ_ONLY = _switch("--read-only", "Never write to it.")
+
+COPY = _switch("--copy", "Store a copy of the files, however large they are.")
+REFERENCE = _switch("--reference", "Leave the files where they are, and compare them whenever they are read.")
+DESCRIPTION = Option("TEXT", _text, Arity.ONE, name="--description", help="What the version is.")
+DATASET_TAG = Option("KEY=VALUE", _tags, Arity.MANY, name="--tag", help="A tag for the version.")
 
 _WORKSPACE_HELP = "Use this workspace folder."
 

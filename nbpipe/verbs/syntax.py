@@ -33,6 +33,7 @@ class ValueKind(Enum):
     RUN_STATUS = auto()
     DEFAULT = auto()
     DATASTORE = auto()
+    DATASET = auto()
     PATH = auto()
 
 

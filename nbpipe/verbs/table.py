@@ -112,6 +112,36 @@ VERBS = (
         "unpin", "No longer keep a run for its own sake.",
         "nbpipe.verbs.retention_calls:unpin", (o.RUN,), (o.WORKSPACE, o.JSON)),
     Verb(
+        "datasets list", "List the datasets with their newest versions.",
+        "nbpipe.verbs.dataset_calls:datasets_list", (), (o.WORKSPACE, o.JSON), reads_only=True,
+    ),
+    Verb(
+        "datasets show", "Show a version of a dataset: NAME, NAME@3 or NAME@LABEL.",
+        "nbpipe.verbs.dataset_calls:datasets_show", (o.DATASET,), (o.WORKSPACE, o.JSON), reads_only=True,
+    ),
+    Verb(
+        "datasets register", "Register a file, folder or glob, here or in a datastore, as a version.",
+        "nbpipe.verbs.dataset_calls:datasets_register", (o.NEW_DATASET, o.SOURCE),
+        (o.COPY, o.REFERENCE, o.DESCRIPTION, o.DATASET_TAG, o.WORKSPACE, o.JSON), exclusive=((o.COPY, o.REFERENCE),),
+    ),
+    Verb(
+        "datasets diff", "Show which files and columns differ between two versions.",
+        "nbpipe.verbs.dataset_calls:datasets_diff", (o.DATASET, o.OTHER_DATASET), (o.WORKSPACE, o.JSON),
+        reads_only=True,
+    ),
+    Verb(
+        "datasets lineage", "Show what a version was made from, and what from it.",
+        "nbpipe.verbs.dataset_calls:datasets_lineage", (o.DATASET,), (o.WORKSPACE, o.JSON), reads_only=True,
+    ),
+    Verb(
+        "datasets label", "Give a version a label, or move a label to it.",
+        "nbpipe.verbs.dataset_calls:datasets_label", (o.DATASET, o.LABEL), (o.WORKSPACE, o.JSON),
+    ),
+    Verb(
+        "datasets pin", "Store a copy of a referenced version.",
+        "nbpipe.verbs.dataset_calls:datasets_pin", (o.DATASET,), (o.WORKSPACE, o.JSON),
+    ),
+    Verb(
         "lint", "Check the notebook without planning or running it.",
         "nbpipe.verbs.authoring_calls:lint", (o.NOTEBOOK,), (o.PARAM, o.FIX, o.RUFF, o.WORKSPACE, o.JSON),
         reads_only=True,
@@ -133,9 +163,7 @@ VERBS = (
 )  # fmt: skip
 
 # Verbs of the language that this version does not implement: every face reports the same error for them.
-LATER_VERBS = (
-    "datasets", "compute", "env", "publish", "schedule",
-)  # fmt: skip
+LATER_VERBS = ("compute", "env", "publish", "schedule")
 
 _BY_NAME = {verb.name: verb for verb in VERBS}
 
@@ -143,6 +171,7 @@ _BY_NAME = {verb.name: verb for verb in VERBS}
 # Groups of verbs, with their purpose and the verb that the group's name alone means.
 GROUPS = {
     "datastores": ("Use datastores", "datastores list"),
+    "datasets": ("Use datasets", "datasets list"),
 }  # fmt: skip
 
 

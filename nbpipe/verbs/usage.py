@@ -52,7 +52,8 @@ def group_help(group: str, face: Face) -> str:
     for verb in verbs:
         lines += _verb_lines(verb, face, column)
     if face is Face.SHELL:
-        lines += ["", *_option_lines((JSON,))]
+        shared = [option for option in (WORKSPACE, JSON) if any(option in verb.options for verb in verbs)]
+        lines += ["", *_option_lines(shared)]
     return "\n".join([*lines, "", f"`{face.program} {group}` alone means `{face.program} {short}`."])
 
 

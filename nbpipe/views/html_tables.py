@@ -14,6 +14,7 @@ from nbpipe.views.text_tables import (
     STEP_HEADER,
     PlanRow,
     Row,
+    dataset_lines,
     plan_rows,
     plan_summary,
     run_rows,
@@ -37,9 +38,10 @@ def plan_html(plan: Sequence[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) 
 
 
 def run_html(run: RunRecord, steps: Sequence[ExecutionRecord], numbers: Mapping[str, int] = NO_NUMBERS) -> Html:
-    """Return a run's steps as an HTML table under the run's status and summary."""
+    """Return a run's steps as an HTML table under the run's status and summary, with the versions that they made."""
     caption = f"Run {run.number} {status_words(run.status)}: {steps_summary(steps)}"
-    return table_html(STEP_HEADER, step_rows(steps, numbers), caption)
+    table, made = table_html(STEP_HEADER, step_rows(steps, numbers), caption), dataset_lines(steps)
+    return Html.join([table, lines_html(made)]) if made else table
 
 
 def runs_html(runs: Sequence[RunRecord], now: float, ran: Mapping[str, Sequence[str]] = NO_STEPS) -> Html:

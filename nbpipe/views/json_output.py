@@ -21,6 +21,7 @@ from nbpipe.model import (
     Status,
     Verdict,
 )
+from nbpipe.views.text_tables import NO_DATASETS
 from nbpipe.views.wording import VERDICTS
 
 # Returns the URL of a stored output's bytes, as understood by fsspec; None if its datastore is unknown.
@@ -35,15 +36,20 @@ def plan_object(
     target: str,
     *,
     refused: Mapping[str, str],
+    datasets: Mapping[str, Mapping[str, str]] = NO_DATASETS,
 ) -> dict[str, Any]:
     """Return a plan; steps run on the compute target called ``target``, and in the notebook's own environment.
 
-    ``refused`` are the reasons why other steps are refused.
+    ``refused`` are the reasons why other steps are refused. ``datasets`` are the versions that inputs are bound to: a
+    step without any has no such key.
     """
     steps = [
-        {"name": name, **verdict_object(verdict), "needs": list(needs[name]), "target": target, "environment": None}
+        {
+            "name": name, **verdict_object(verdict), "needs": list(needs[name]), "target": target, "environment": None,
+            **({"datasets": dict(datasets[name])} if datasets.get(name) else {}),
+        }
         for name, verdict in verdicts.items()
-    ]
+    ]  # fmt: skip
     steps += [{"name": name, "verdict": "refused", "refused": reason} for name, reason in refused.items()]
     return {"notebook": notebook, "steps": steps, "warnings": [warning_object(warning) for warning in warnings]}
 
@@ -143,6 +149,7 @@ def step_object(step: ExecutionRecord, url_of: UrlOf) -> dict[str, Any]:
         "notebook": step.notebook,
         "items": None,
         "outputs": {artifact.name: artifact_object(artifact, url_of) for artifact in step.artifacts},
+        "datasets": dict(step.datasets),
         "error": failure_object(step.failure),
         "notes": list(step.notes),
     }
@@ -166,7 +173,8 @@ def artifact_object(artifact: Artifact, url_of: UrlOf) -> dict[str, Any]:
     """Return a stored output."""
     uri = url_of(artifact)
     return {
-        "uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes, "dataset": None,
+        "uri": uri, "format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes,
+        "dataset": artifact.dataset or None,
     }  # fmt: skip
 
 

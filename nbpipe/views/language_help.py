@@ -19,6 +19,7 @@ The same as #| lines, which suit linters (the first line may also be #| step: tr
            NAME=STEP.OUTPUT     one output of that step
            NAME=./path          a file, folder/ or glob, bound as Path (NAME:csv=… loads it)
            NAME=store:S/path    the same in a datastore; https://… for a file of the web
+           NAME=ds:D, ds:D@3    the newest, or that, version of the dataset D
            NAME=param:P         what the parameter P names
 -o, out    NAME                 a value, stored in the format of its type
            NAME:json            in this format: arrow parquet csv json npy npz safetensors figure
@@ -30,6 +31,7 @@ after      steps to wait for           when     a condition on parameters
 retries    2                           timeout  90s, 10m, 2h
 memory     2GiB                        reuse    auto, never, keep
 salt       any text; a change reruns   hash     more files that count
+register   OUTPUT=D: the output becomes a version of the dataset D
 envvar     environment variables that the step sees
 download   inputs to copy              mount    inputs to read in place
 shows      true: what the cell displays is an output; it is shown again on reuse

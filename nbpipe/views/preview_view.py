@@ -26,8 +26,8 @@ _IMAGE = "max-width:100%;max-height:360px;background:#fff"
 
 
 def title(artifact: Artifact, preview: Preview | None) -> str:
-    """Return an output's shape, format and size in words."""
-    facts = [preview.summary if preview is not None else "", artifact.format, size(artifact.bytes)]
+    """Return an output's shape, format and size in words, and the version of a dataset that it is."""
+    facts = [preview.summary if preview is not None else "", artifact.format, size(artifact.bytes), artifact.dataset]
     return one_line(" · ".join(text for text in facts if text))
 
 

@@ -49,8 +49,12 @@ def collection_object(summary: CollectionSummary) -> dict[str, Any]:
 def kept_lines(kept: Iterable[KeptOutput], columns: int) -> list[str]:
     """Return what keeps outputs as plain lines."""
     rows = [
-        (one_line(each.output), one_line(each.step), str(each.run), one_line(each.why or _NOTHING)) for each in kept
-    ]
+        (
+            one_line(each.output), one_line(each.step or ""), "" if each.run is None else str(each.run),
+            one_line(each.why or _NOTHING),
+        )
+        for each in kept
+    ]  # fmt: skip
     return lines(_WHY_HEADER, rows, columns)
 
 

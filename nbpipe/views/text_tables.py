@@ -43,6 +43,7 @@ PLAN_HEADER: Row = ("step", "verdict", "needs", "why")
 STEP_HEADER: Row = ("step", "status", "time", "tries", "run", "why")
 RUN_HEADER: Row = ("run", "status", "time", "started", "experiment", "notebook", "ran")
 
+NO_DATASETS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 NO_STEPS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 # A column that is not the last takes at most this share of a narrow line.
@@ -52,7 +53,10 @@ _GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One step of a plan: its name, its verdict and the steps that it needs; without a verdict, why it is refused."""
+    """One step of a plan: its name, its verdict, and the steps and versions of datasets that it needs.
+
+    Without a verdict, ``refused`` says why.
+    """
 
     name: str
     verdict: Verdict | None
@@ -61,10 +65,19 @@ class PlanRow:
 
 
 def planned_rows(
-    verdicts: Mapping[str, Verdict], needs: Mapping[str, tuple[str, ...]], refused: Mapping[str, str]
+    verdicts: Mapping[str, Verdict],
+    needs: Mapping[str, tuple[str, ...]],
+    refused: Mapping[str, str],
+    datasets: Mapping[str, Mapping[str, str]] = NO_DATASETS,
 ) -> list[PlanRow]:
-    """Return a plan's steps as rows, the refused ones with their reasons last."""
-    rows = [PlanRow(name, verdict, needs[name]) for name, verdict in verdicts.items()]
+    """Return a plan's steps as rows, the refused ones with their reasons last.
+
+    ``datasets`` are the versions that the inputs of each step are bound to, by input.
+    """
+    rows = [
+        PlanRow(name, verdict, (*needs[name], *dict.fromkeys(datasets.get(name, {}).values())))
+        for name, verdict in verdicts.items()
+    ]
     return [*rows, *(PlanRow(name, None, (), reason) for name, reason in refused.items())]
 
 
@@ -141,8 +154,15 @@ def plan_lines(plan: Sequence[PlanRow], columns: int, numbers: Mapping[str, int]
 
 
 def step_lines(steps: Sequence[ExecutionRecord], columns: int, numbers: Mapping[str, int] = NO_NUMBERS) -> list[str]:
-    """Return a run's steps as plain lines, their summary last."""
-    return [*lines(STEP_HEADER, step_rows(steps, numbers), columns), fit(steps_summary(steps), columns)]
+    """Return a run's steps as plain lines, then the versions of datasets that they made, and a summary last."""
+    made = [fit(line, columns) for line in dataset_lines(steps)]
+    return [*lines(STEP_HEADER, step_rows(steps, numbers), columns), *made, fit(steps_summary(steps), columns)]
+
+
+def dataset_lines(steps: Iterable[ExecutionRecord]) -> list[str]:
+    """Return a line for each output that is a version of a dataset."""
+    outputs = [(step.step, artifact) for step in steps for artifact in step.artifacts if artifact.dataset]
+    return [one_line(f"{step}.{artifact.name} is dataset {artifact.dataset}") for step, artifact in outputs]
 
 
 def verified_lines(

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from nbpipe.data.file_pinning import PersistentDigestCache
 from nbpipe.data.materializer import ArtifactStore, Materializer
 from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import WorkspaceUntrusted
+from nbpipe.history.claims import Claim, CollectionUnderWay
 from nbpipe.history.store import History
 from nbpipe.model import DEFAULT_STORE, PipelineWarning
+from nbpipe.resolve.bound_datasets import DatasetInputs
 from nbpipe.resolve.resolved_request import RemoteInputPinner
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.resolve.workspace_trust import TrustObjection, trust_hint, untrusted_words
-from nbpipe.run.process_identity import is_alive
+from nbpipe.run.process_identity import is_alive, this_owner
 from nbpipe.run.recovery import recover_runs
 
 # Loaded by its name: most notebooks have no inputs in datastores.
 _REMOTE = "nbpipe.resolve.remote_inputs:open_remote_inputs"
+_DATASET_INPUTS = "nbpipe.resolve.dataset_inputs:DatasetInputs"
+_DATASET_BYTES = "nbpipe.resolve.dataset_bytes:open_dataset_bytes"
+_PAUSE = 0.2
+# Nothing is collected while its owner lives: this is for owners on machines that nothing is known of.
+_STORING_LEASE = 24 * 3600.0
 _OWNERSHIP = "nbpipe.resolve.remote_artifacts:claim_default_store"
 _ARTIFACTS = "nbpipe.resolve.remote_artifacts:artifact_store"
 
@@ -61,6 +69,19 @@ class WorkspaceContext:
         digests = self.history.object_digests
         return cache(lambda: load_entry_point(_REMOTE)(self.layout, digests, environ, self.transfer))
 
+    def dataset_inputs(self, environ: Mapping[str, str], pins: MutableMapping[str, int]) -> Callable[[], DatasetInputs]:
+        """Return a function that returns what binds inputs to versions of datasets, made when it is first called.
+
+        ``pins`` are the numbers of the versions that inputs were bound to before, by their texts; it is added to.
+        """
+        return cache(
+            lambda: load_entry_point(_DATASET_INPUTS)(self.history.datasets, self.dataset_bytes(environ), pins)
+        )
+
+    def dataset_bytes(self, environ: Mapping[str, str]) -> Any:
+        """Return what reads the versions of datasets."""
+        return load_entry_point(_DATASET_BYTES)(self.layout, self.materializer, self.digests, environ)
+
     def _artifacts_in(self, name: str) -> ArtifactStore:
         """Return the outputs in a configured datastore; raise KeyError if there is none of this name."""
         if name not in self.layout.datastores:
@@ -69,6 +90,24 @@ class WorkspaceContext:
             self.layout, self.history.object_digests, self.environ, name
         )
         return store
+
+    @contextmanager
+    def storing(self) -> Iterator[None]:
+        """Have nothing collected until the block ends, so that it may store bytes first and record them then."""
+        claim = self._begin_storing()
+        try:
+            yield
+        finally:
+            self.history.claims.release(claim)
+
+    def _begin_storing(self) -> Claim:
+        owner = this_owner("storing")
+        while True:
+            try:
+                return self.history.claims.begin_storing(owner=owner, now=self.clock(), lease=_STORING_LEASE)
+            except CollectionUnderWay:
+                # It takes seconds, or ends with its lease.
+                time.sleep(_PAUSE)
 
     def claim_output_store(self) -> None:
         """Make the datastore of outputs this workspace's; raise BadUsage if it is another's."""

@@ -8,14 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from nbpipe.data.stores.object_store import ObjectStore
+from nbpipe.data.stores.opening import DATABASES
 from nbpipe.data.stores.store_probe import probe
+from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import BadUsage, NbpipeError, ObjectMissing
 from nbpipe.model.datastores import DatastoreConfiguration, FolderListing, ObjectInfo, StoreTraits
 from nbpipe.resolve.open_datastores import OpenDatastores
 from nbpipe.resolve.store_path import StorePath
 from nbpipe.resolve.workspace_layout import WorkspaceLayout, find_workspace
+
+# Loaded by its name: few datastores are databases.
+_READ_VALUE = "nbpipe.data.database_queries:read_value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,9 @@ class Datastores:
     def _tested(self, configuration: DatastoreConfiguration) -> StoreTest:
         begin = time.monotonic()
         try:
+            if urlsplit(configuration.url).scheme in DATABASES:
+                load_entry_point(_READ_VALUE)(configuration, self.opened.environ, "SELECT 1")
+                return StoreTest(configuration, time.monotonic() - begin, StoreTraits())
             store = self.store(configuration.name)
             store.require_reachable()
             traits = probe(store) if configuration.writable else StoreTraits(lists=store.can_list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from nbpipe.errors import Refusals, Refused, refuse
@@ -14,6 +14,7 @@ from nbpipe.resolve.recorded_side_effects import recorded_changes, recorded_uses
 from nbpipe.resolve.refused_steps import refused_steps, without
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
+from nbpipe.run.registrations import bound_datasets
 from nbpipe.run.reports import Explanation, PlanResult
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
@@ -48,7 +49,8 @@ class Plans:
         decisions = plan_steps(pinned.planner, pinned.resolved.selected)
         needs = pinned.resolved.graph.pipeline.needs
         refused = refused_steps(request, errors) if errors else {}
-        return PlanResult(request.notebook, decisions, needs, pinned.warnings, refused, errors)
+        bound = {name: bound_datasets(pinned.planner, name) for name in decisions}
+        return PlanResult(request.notebook, decisions, needs, pinned.warnings, refused, errors, bound)
 
     def why(self, request: PipelineRequest, step: str) -> Explanation:
         """Return why a step would run or be reused, compared with its nearest earlier result."""
@@ -78,12 +80,18 @@ class Plans:
                     raise
                 rest = left
 
-    def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
+    def pin(
+        self,
+        request: PipelineRequest,
+        environ: Mapping[str, str] | None = None,
+        versions: MutableMapping[str, int] | None = None,
+    ) -> PinnedRequest:
         """Return a request with everything pinned that a plan depends on; raise the notebook's errors.
 
-        ``environ`` are the environment variables of the client, by default the workspace's own.
+        ``environ`` are the environment variables of the client, by default the workspace's own. ``versions`` are those
+        of datasets that inputs of the same run are bound to, by their texts; new ones are added.
         """
-        pinned = self.pin_declared(request, environ)
+        pinned = self.pin_declared(request, environ, versions)
         records = self.context.history.executions.with_side_effects(pinned.pipeline.id)
         if not records:
             return pinned
@@ -95,12 +103,18 @@ class Plans:
         warnings = dict.fromkeys((*pinned.warnings, *between.warnings, *changed))
         return dataclasses.replace(pinned, warnings=tuple(warnings))
 
-    def pin_declared(self, request: PipelineRequest, environ: Mapping[str, str] | None = None) -> PinnedRequest:
+    def pin_declared(
+        self,
+        request: PipelineRequest,
+        environ: Mapping[str, str] | None = None,
+        versions: MutableMapping[str, int] | None = None,
+    ) -> PinnedRequest:
         """Return a request with everything pinned, as :meth:`pin` does, whatever earlier runs have recorded."""
         context = self.context
         variables = environ or context.environ
         remote = context.remote_inputs(variables)
-        resolved = resolve_request(request, context.layout, variables, context.digests, remote)
+        datasets = context.dataset_inputs(variables, {} if versions is None else versions)
+        resolved = resolve_request(request, context.layout, variables, context.digests, remote, datasets=datasets)
         identified = self.catalog.pipeline_of(request)
         recall = ReuseLookup(context.history, context.materializer, context.digests, resolved.around, context.clock)
         past = recall.past(identified.pipeline.id)

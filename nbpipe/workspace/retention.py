@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import BadUsage
 from nbpipe.model import DEFAULT_STORE, RunRecord
+from nbpipe.model.datasets import DatasetKind, DatasetVersion
 from nbpipe.model.retention import CollectionSummary, KeptOutput
 from nbpipe.resolve.retention_settings import retention_policy
 from nbpipe.run.collection import CollectionPlan, Collector
 from nbpipe.run.process_identity import this_owner
+from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.workspace import Workspace
 
 _REQUIRE_OWN = "nbpipe.resolve.remote_artifacts:require_own_store"
@@ -30,20 +32,38 @@ def collect(workspace: Workspace) -> CollectionSummary:
 def reasons_for(workspace: Workspace, digest: str) -> list[KeptOutput]:
     """Return the stored outputs whose digest begins so, each with what keeps it; raise BadUsage if there is none."""
     wanted = digest.removeprefix("blake3:").lower()
-    plan = _collector(workspace).plan()
-    found = list(_with_digest(plan, wanted)) if wanted else []
+    found = list(_with_digest(_collector(workspace).plan(), _versions(workspace), wanted)) if wanted else []
     if not found:
         raise BadUsage(f"no stored output has the digest `{digest}`", "`nbpipe show RUN --json` has the digests.")
     return found
 
 
-def _with_digest(plan: CollectionPlan, wanted: str) -> Iterator[KeptOutput]:
+def _with_digest(plan: CollectionPlan, versions: Sequence[DatasetVersion], wanted: str) -> Iterator[KeptOutput]:
+    """Yield the outputs, and then what is stored for versions alone: that is found by the content's digest, too."""
+    registered = {version.stored.reference: version for version in versions}
+    outputs = set()
     for result in plan.stored:
         retention = plan.kept.get(result.attempt)
         for output in result.outputs:
-            if output.digest.removeprefix("blake3:").startswith(wanted):
-                why = retention.why if retention is not None else None
+            outputs.add(output.reference)
+            if _begins(output.digest, wanted):
+                version = registered.get(output.reference)
+                why = _name(version) if version is not None else retention.why if retention is not None else None
                 yield KeptOutput(output.name, output.digest, result.step, result.number, why)
+    for version in versions:
+        stored = version.stored
+        is_asked = _begins(stored.digest, wanted) or _begins(version.content.digest, wanted)
+        if is_asked and stored.reference not in outputs:
+            yield KeptOutput(stored.reference.basename, stored.digest, None, None, _name(version))
+
+
+def _begins(digest: str, wanted: str) -> bool:
+    return digest.removeprefix("blake3:").startswith(wanted)
+
+
+def _name(version: DatasetVersion) -> str:
+    is_kept = version.content.kind is DatasetKind.KEPT
+    return f"it is dataset {version}" if is_kept else f"it lists the files of dataset {version}"
 
 
 def _summary(plan: CollectionPlan, *, done: bool) -> CollectionSummary:
@@ -67,8 +87,31 @@ def unpin_run(workspace: Workspace, reference: str) -> RunRecord:
     return run
 
 
+def _versions(workspace: Workspace) -> list[DatasetVersion]:
+    return workspace.context.history.datasets.versions()
+
+
+def _registered(context: WorkspaceContext, versions: Sequence[DatasetVersion]) -> dict[str, str]:
+    """Return the attempts whose outputs were registered, and as what."""
+    made = {
+        (version.origin.run, version.origin.step, version.origin.output, version.stored.reference): version
+        for version in versions if version.origin.step
+    }  # fmt: skip
+    if not made:
+        return {}
+    numbers = context.history.runs.numbers(sorted({run for run, *_ in made}))
+    by_number = {(numbers.get(run), *rest): version for (run, *rest), version in made.items()}
+    found: dict[str, str] = {}
+    for result in context.history.retention.stored():
+        for output in result.outputs:
+            version = by_number.get((result.number, result.step, output.name, output.reference))
+            if version is not None:
+                found.setdefault(result.attempt, f"its step registered `{output.name}` as dataset {version}")
+    return found
+
+
 def _collector(workspace: Workspace) -> Collector:
-    context = workspace.context
+    context, versions = workspace.context, _versions(workspace)
 
     def require_own(name: str) -> None:
         if name != DEFAULT_STORE:
@@ -76,5 +119,5 @@ def _collector(workspace: Workspace) -> Collector:
 
     return Collector(
         context.history, context.materializer, context.layout, retention_policy(context.layout), context.clock,
-        require_own, named={},
+        require_own, _registered(context, versions), tuple(version.stored for version in versions),
     )  # fmt: skip

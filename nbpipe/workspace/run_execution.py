@@ -101,7 +101,8 @@ def execute_run(
     """
     begin = time.monotonic()
     context = workspace.context
-    pinned = workspace.plans.pin(request)
+    versions: dict[str, int] = {}
+    pinned = workspace.plans.pin(request, versions=versions)
     context.claim_output_store()
     record = _begin(context, request, pinned, options)
     own_executors: list[Executor] = []
@@ -109,7 +110,7 @@ def execute_run(
     driver = _driver(context, record, archive, options, executors or (lambda: _own_executor(own_executors)))
     status = Status.LOST
     try:
-        began(_start(workspace, driver, request, pinned, options))
+        began(_start(workspace, driver, request, pinned, options=options, versions=versions))
         if watch is not None:
             watcher = watch_run(workspace, record.id)
             driver.carried.watch = lambda: watch(watcher.look())
@@ -126,9 +127,15 @@ def execute_run(
 
 
 def _start(
-    workspace: Workspace, driver: Driver, request: PipelineRequest, pinned: PinnedRequest, options: RunOptions
+    workspace: Workspace,
+    driver: Driver,
+    request: PipelineRequest,
+    pinned: PinnedRequest,
+    *,
+    options: RunOptions,
+    versions: dict[str, int],
 ) -> ActiveRun:
-    increments = _Increments(workspace, driver.carried.run, driver, options)
+    increments = _Increments(workspace, driver.carried.run, driver, options, versions)
     driver.intake.add(increments.of(request, pinned, driver.carried.run.id, 0))
     record = workspace.layout.located_run(driver.carried.run)
     return ActiveRun(record, driver, len(pinned.resolved.selected), pinned.warnings, increments)
@@ -172,15 +179,16 @@ def _driver(
 
 @dataclass(frozen=True, slots=True)
 class _Increments:
-    """Creates increments of a run from requests."""
+    """Creates increments of a run from requests; ``versions`` are those of datasets that its inputs are bound to."""
 
     workspace: Workspace
     record: RunRecord
     driver: Driver
     options: RunOptions
+    versions: dict[str, int]
 
     def pin(self, request: PipelineRequest, environ: Mapping[str, str] | None) -> PinnedRequest:
-        return self.workspace.plans.pin(request, environ)
+        return self.workspace.plans.pin(request, environ, self.versions)
 
     def of(
         self,

@@ -48,12 +48,14 @@ class Workspace:
     results: Results
 
     @classmethod
-    def open(cls, near: Path, named: Path | None = None) -> Self:
+    def open(cls, near: Path | None = None, named: Path | None = None) -> Self:
         """Open the workspace of a notebook in folder ``near``, or the named one; create it if it does not exist.
+
+        Without a folder it is the workspace of the current one.
 
         Raise WorkspaceUntrusted if this user has neither made nor accepted it.
         """
-        return cls.open_found(look_up_workspace(near, named))
+        return cls.open_found(look_up_workspace(Path.cwd() if near is None else near, named))
 
     @classmethod
     def open_found(cls, found: FoundWorkspace) -> Self:
@@ -123,6 +125,10 @@ class Workspace:
     def show_transfers(self, transfer: ShowTransfer) -> None:
         """Have shown what plans read from elsewhere."""
         self.context.transfer = transfer
+
+    def dataset_names(self) -> tuple[str, ...]:
+        """Return the names of all datasets, sorted."""
+        return tuple(self.context.history.datasets.names())
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""

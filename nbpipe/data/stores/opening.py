@@ -199,6 +199,13 @@ def _cloud(configuration: DatastoreConfiguration, bucket: Any) -> ObjectStore:
     return store
 
 
+def _open_database(
+    configuration: DatastoreConfiguration, _address: SplitResult, _credentials: Mapping[str, str]
+) -> ObjectStore:
+    message = f"the datastore `{configuration.name}` is a database, which holds no files"
+    raise DatastoreUnavailable(message, f"Read it with: nbpipe.Dataset.from_query({configuration.name!r}, SQL)")
+
+
 def _chain(module: str, provider: str) -> dict[str, Any]:
     """Return the provider of the cloud's own library, which knows its configuration files, if that is installed."""
     try:
@@ -231,6 +238,9 @@ _AZURE = partial(
 
 _OF_WEB = partial(StoreKind, open=_open_web, is_writable=False)
 
+DATABASES = ("sqlite", "postgresql")
+"""The kinds of datastores that hold tables and no files."""
+
 KINDS: Mapping[str, StoreKind] = {
     "file": StoreKind("file:///data/lake", _open_folder),
     "memory": StoreKind("memory://scratch", _open_memory, extra="s3"),
@@ -248,4 +258,6 @@ KINDS: Mapping[str, StoreKind] = {
     "https": _OF_WEB("https://data.example.org/sets/", credentials=("token", "username", "password")),
     # Without encryption anyone on the way could read a credential.
     "http": _OF_WEB("http://data.lab/sets/"),
+    "sqlite": StoreKind("sqlite:///data/shop.db", _open_database),
+    "postgresql": StoreKind("postgresql://host/database", _open_database, (), ("user", "password"), "postgresql"),
 }  # fmt: skip

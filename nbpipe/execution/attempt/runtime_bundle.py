@@ -21,10 +21,19 @@ _IMPORT = re.compile(r"^from (nbpipe[\w.]*) import (\([^)]*\)|[^(\n]+)", re.MULT
 _FIRST = "nbpipe.execution.kernel_runtime.step_runtime"
 _DOCSTRING = b'"""What a step\'s kernel has of nbpipe."""\n'
 _API_NAMES = "context", "log_image", "log_metric", "log_table", "progress"
+# Datasets are bound to a step's inputs when it is submitted; its environment needs no nbpipe.
+_MISSING = b"""
+def __getattr__(name):
+    if name in ("Dataset", "Workspace"):
+        hint = "declare the data as an input of the step, for example: -i labels=ds:labels"
+        raise ImportError(f"`nbpipe.{name}` is not available in a step: {hint}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+"""
 _ROOT = (
     _DOCSTRING
     + f"from nbpipe.execution.kernel_runtime.step_api import {', '.join(_API_NAMES)}\n".encode()
     + f"__all__ = {list(_API_NAMES)!r}\n".encode()
+    + _MISSING
 )
 # What a kernel runs first. It needs nothing but the standard library, and leaves one name.
 _LOADING = """\

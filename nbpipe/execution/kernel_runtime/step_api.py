@@ -37,7 +37,10 @@ _SHOWN = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The run that this code is part of; ``active`` is False outside of a run."""
+    """The run that this code is part of; ``active`` is False outside of a run.
+
+    ``datasets`` are the versions that inputs are bound to, by input, each as ``NAME@NUMBER``.
+    """
 
     active: bool = False
     run: str = ""
@@ -46,13 +49,14 @@ class RunContext:
     attempt: str = ""
     inputs: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     parameters: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    datasets: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
 
 _OUTSIDE = RunContext()
 
 
 def context() -> RunContext:
-    """Return the run that this code is part of: run, experiment, step, inputs (paths by name), parameters."""
+    """Return the run that this code is part of: run, experiment, step, inputs (paths by name), parameters, datasets."""
     here: RunContext = _CURRENT.get("here", _OUTSIDE)
     return here
 

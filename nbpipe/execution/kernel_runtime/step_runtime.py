@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nbpipe.data import formats, postmortem, shared_objects
+from nbpipe.data import dataset_tables, formats, postmortem, shared_objects
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.data.notebook_definitions import HERE, Source, main_namespace
+from nbpipe.errors import NbpipeError
 from nbpipe.execution.kernel_runtime import frozen_modules, private_inputs, step_api, tqdm_hook
 from nbpipe.execution.kernel_runtime.builtins_guard import keep_builtins
 from nbpipe.execution.kernel_runtime.input_watch import InputWatch
@@ -101,10 +102,12 @@ def _context(job: Mapping[str, Any]) -> step_api.RunContext:
     inputs = {item["name"]: [Path(path) for path in item["paths"]] for item in job["inputs"]}
     shown = {name: paths[0] if len(paths) == 1 else paths for name, paths in inputs.items()}
     experiment, parameters = job.get("experiment", ""), job.get("parameters", {})
+    datasets = {item["name"]: item["dataset"] for item in job["inputs"] if item.get("dataset")}
     run, step, attempt = (job.get(name, "") for name in ("run", "step", "attempt"))
     return step_api.RunContext(
-        active=True, run=run, experiment=experiment, step=step, attempt=attempt, inputs=shown, parameters=parameters
-    )
+        active=True, run=run, experiment=experiment, step=step, attempt=attempt, inputs=shown, parameters=parameters,
+        datasets=datasets,
+    )  # fmt: skip
 
 
 def load(name: str) -> Any:
@@ -114,6 +117,8 @@ def load(name: str) -> Any:
         raise NameError(f"the step has no input `{name}`")
     _know_definitions()
     paths = [Path(path) for path in item["paths"]]
+    if item.get("table"):
+        return _read_table(item, paths)
     producer = item.get("producer")
     together = _step().together.setdefault(producer, {}) if producer else None
     read = paths if item["format"] is None else [_read(name, item["format"], path, together) for path in paths]
@@ -141,6 +146,19 @@ def _read(name: str, format: str, path: Path, together: dict[int, Any] | None) -
     except _UNREADABLE as error:
         message = f"{type(error).__name__}: {error}"
         raise RuntimeError(f"input `{name}` ({format}, {path}) could not be read: {message}") from error
+
+
+def _read_table(item: Mapping[str, Any], paths: Sequence[Path]) -> Any:
+    """Return a table in files as a pandas DataFrame."""
+    name, table = item["name"], item["table"]
+    try:
+        recipe = dataset_tables.recipe_from(table["recipe"])
+        return dataset_tables.load(recipe, table["schema"], table["names"], paths)
+    except ModuleNotFoundError as error:
+        message = f"input `{name}` is a table, which needs the package {error.name} in this environment"
+        raise ImportError(message) from error
+    except (*_UNREADABLE, NbpipeError) as error:
+        raise RuntimeError(f"input `{name}` ({item['dataset']}) could not be read: {error}") from error
 
 
 def path(name: str) -> Path:

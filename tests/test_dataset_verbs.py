@@ -1,0 +1,174 @@
+"""The verbs about datasets, from a shell and from a notebook, on folders and on a real S3 server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from command_in_process import said
+from front_end_kernel import Kernel
+
+from nbpipe.workspace import datasets as service
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nbpipe.toml").write_text('[datastores.lake]\nurl = "./lake"\n')
+    (tmp_path / "raw/sub").mkdir(parents=True)
+    (tmp_path / "raw/a.csv").write_text("a\n1\n")
+    (tmp_path / "raw/sub/b.csv").write_text("a\n2\n")
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake/a.csv").write_text("a\n1\n")
+    return tmp_path
+
+
+def done(*words: str) -> str:
+    code, text = said("datasets", *words)
+    assert code == 0, text
+    return text
+
+
+def refused(*words: str) -> tuple[int, str]:
+    code, text = said("datasets", *words)
+    assert code != 0
+    assert "Traceback" not in text
+    return code, text
+
+
+def of_json(*words: str) -> Any:
+    return json.loads(done(*words, "--json").splitlines()[0])
+
+
+def test_files_become_versions_that_can_be_listed_and_shown(project):
+    assert (
+        done("register", "sales", "./raw", "--description", "all of it", "--tag", "owner=mk")
+        == "sales@1 (kept, 8 bytes)\n"
+    )
+    assert done("register", "sales", "./raw") == "sales@1 (the same bytes were registered before)\n"
+
+    (found,) = of_json("list")["datasets"]
+    assert (found["dataset"], found["kind"], found["tags"]) == ("sales@1", "kept", {"owner": "mk"})
+    assert [each["path"] for each in of_json("show", "sales")["files"]] == ["a.csv", "sub/b.csv"]
+    assert "all of it" in done("show", "sales@1")
+    assert "sales@1" in done()
+
+
+@pytest.mark.parametrize("source", ["./raw/a.csv", "raw/*.csv", "store:lake/a.csv", "store:lake/", "store:lake/*.csv"])
+@pytest.mark.parametrize("keeping, kind", [("--copy", "kept"), ("--reference", "referenced")])
+def test_every_kind_of_source_can_be_registered(project, source, keeping, kind):
+    found = of_json("register", "sales", source, keeping)
+
+    assert (found["dataset"], found["kind"], found["bytes"], found["new"]) == ("sales@1", kind, 4, True)
+    assert [each["path"] for each in of_json("show", "sales")["files"]] == ["a.csv"]
+
+
+def test_what_is_large_is_referenced_and_a_line_says_so(project, monkeypatch):
+    monkeypatch.setattr(service, "COPY_LIMIT", 7)
+
+    assert "datasets pin sales@1" in done("register", "sales", "./raw")
+    assert of_json("show", "sales")["kind"] == "referenced"
+    assert done("pin", "sales@1") == "sales@1 is kept\n"
+    assert of_json("show", "sales@1")["kind"] == "kept"
+    assert done("register", "copied", "./raw", "--copy") == "copied@1 (kept, 8 bytes)\n"
+
+
+def test_a_copy_makes_a_referenced_version_a_kept_one(project):
+    done("register", "sales", "./raw", "--reference")
+
+    assert of_json("register", "sales", "./raw", "--copy")["kind"] == "kept"
+    assert of_json("register", "sales", "./raw", "--reference")["kind"] == "kept"
+
+
+def test_the_difference_of_versions_names_files(project):
+    done("register", "sales", "./raw")
+    (project / "raw/a.csv").write_text("a\n1\n3\n")
+    (project / "raw/c.csv").write_text("a\n")
+    (project / "raw/sub/b.csv").unlink()
+    done("register", "sales", "./raw")
+
+    lines = done("diff", "sales@1", "sales@2").splitlines()
+    assert lines[0] == "sales@1 → sales@2"
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["changed", "a.csv"],
+        ["added", "c.csv"],
+        ["removed", "sub/b.csv"],
+    ]
+    found = of_json("diff", "sales@1", "sales@2")
+    assert [each["path"] for each in found["added"]] == ["c.csv"]
+    assert "the same files" in done("diff", "sales@2", "sales")
+
+
+def test_a_label_moves(project):
+    done("register", "sales", "./raw/a.csv")
+    done("register", "sales", "./raw/sub/b.csv")
+
+    assert done("label", "sales@1", "golden") == "sales@1 has the label golden\n"
+    done("label", "sales", "golden")
+
+    assert of_json("show", "sales@golden")["version"] == 2
+    assert "golden=2" in done("list")
+
+
+@pytest.mark.parametrize(
+    "words, code, message",
+    [
+        (("show", "sale"), 2, "Did you mean `sales`?"),
+        (("show", "sales@3"), 2, "no version 3"),
+        (("show", "sales@gold"), 2, "no label `gold`"),
+        (("diff", "sales@1", "sales@2"), 2, "no version 2"),
+        (("label", "sales@1", "2"), 2, "not a label"),
+        (("register", "sa les", "./raw"), 2, "not the name of a dataset"),
+        (("register", "sales@2", "./raw"), 2, "leave it out"),
+        (("register", "sales", "./raw/*.png"), 2, "matches no file"),
+        (("register", "sales", "./nowhere"), 2, "is not there"),
+        (("register", "sales", "store:lake/*.png"), 2, "matches no object"),
+        (("register", "sales", "store:laek/a.csv"), 2, "Did you mean `lake`?"),
+        (("register", "sales", "./empty"), 2, "has no files"),
+        (("register", "sales", "./raw", "--copy", "--reference"), 2, "exclude each other"),
+        (("regster", "sales"), 2, "Did you mean `register`?"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_a_cure(project, words, code, message):
+    (project / "empty").mkdir()
+    done("register", "sales", "./raw")
+
+    told = refused(*words)
+
+    assert told[0] == code
+    assert message in told[1]
+
+
+def test_a_referenced_version_that_is_gone_is_out_of_reach(project):
+    done("register", "sales", "./raw", "--reference")
+    (project / "raw/a.csv").unlink()
+
+    code, text = refused("pin", "sales")
+
+    assert code == 3
+    assert "sales@1" in text
+    assert "a.csv" in text
+
+
+def test_lineage_of_files_names_who_registered_them(project):
+    done("register", "sales", "./raw")
+
+    assert done("lineage", "sales").splitlines()[0] == "sales@1"
+    assert of_json("lineage", "sales")["readers"] == []
+
+
+@pytest.mark.kernel
+def test_a_notebook_does_the_same(project):
+    kernel = Kernel(project)
+    try:
+        kernel.run("load", "%load_ext nbpipe")
+        assert "sales@1 (kept, 8 bytes)" in kernel.run("register", "%nbpipe datasets register sales ./raw").text
+        assert "sales@1" in kernel.run("list", "%nbpipe datasets").text
+        assert "a.csv" in kernel.run("show", "%nbpipe datasets show sales").text
+        assert "Did you mean `sales`?" in kernel.run("wrong", "%nbpipe datasets show sale").error
+        code = "%%step s -i raw=ds:sales -o n:json\nn = sorted(path.name for path in raw.rglob('*.csv'))"
+        kernel.run("step", code + "\n#| later")
+        assert kernel.run("value", "n").text
+    finally:
+        kernel.close()
