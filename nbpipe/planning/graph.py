@@ -87,10 +87,7 @@ def build_graph(
         after = _after(step, by_name, errors, unread)
         fed = [source.step for source in feeds[step.name].values() if source.step]
         needs[step.name] = tuple(dict.fromkeys([*fed, *after]))
-        errors += _unsupported(step)
-        errors += _clashes(step)
-        errors += _unknown_modes(step)
-        errors += _unknown_registered(step)
+        errors += [*_unsupported(step), *_clashes(step), *_unknown_modes(step), *_unknown_registered(step)]
     errors += _destinations(steps, values)
     errors += _registered_twice(steps)
     between = file_dependencies(steps, needs, {name: _uses(code, values) for name, code in reading.code.items()})
