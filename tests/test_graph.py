@@ -263,7 +263,7 @@ def test_what_is_copied_or_read_in_place_is_an_input(keys, expected, column):
 
 
 def test_a_source_that_is_not_built_is_refused_behind_a_parameter_too():
-    _, errors = linked("%%step a -i raw=param:w -o x\nx = raw", parameters='w = "https://example.org/x"')
+    _, errors = linked("%%step a -i raw=param:w -o x\nx = raw", parameters='w = "s3://bucket/x"')
 
     assert [type(error) for error in errors] == [NotSupportedYet]
 
