@@ -233,3 +233,17 @@ def test_a_collection_that_is_killed_is_finished_by_the_next(project: Path, monk
         collect(workspace)
     assert said("verify")[0] == 0
     assert run(project, 1) == ["reused", "reused"]
+
+
+def test_results_that_the_history_has_lost_are_kept_for_its_repair(project: Path) -> None:
+    for value in (1, 2):
+        run(project, value)
+    before = objects(project)
+    for file in (project / ".nbpipe").glob("history.db*"):
+        file.unlink()
+    run(project, 3)
+    with Workspace.open(project) as workspace:
+        collect(workspace)
+    assert set(before) <= set(objects(project))
+    assert said("verify", "--repair")[0] == 0
+    assert run(project, 2) == ["reused", "reused"]

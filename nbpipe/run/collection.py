@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from nbpipe.data.materializer import Materializer, SweptStore
 from nbpipe.errors import BadUsage, NbpipeError
 from nbpipe.history.claims import ClaimedByOther
+from nbpipe.history.rebuild_archive import ArchivedResult, ArchiveRepository
 from nbpipe.history.retention import FailedAttempt, RetentionRepository, StoredResult
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
 from nbpipe.model.retention import Retention, RetentionPolicy
 from nbpipe.planning.retention import retained, within_size
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
+from nbpipe.run.archive_files import archived_results
 from nbpipe.run.process_identity import is_alive
 
 _LEASE = 60.0
@@ -75,7 +77,7 @@ class Collector:
         live = [output for each in stored if each.attempt in kept for output in each.outputs]
         every = [*self.others, *(output for each in stored for output in each.outputs)]
         stores = {self.layout.default_store, *(output.reference.store for output in every)}
-        objects, untouched = self._garbage(sorted(stores), [*live, *self.others])
+        objects, untouched = self._garbage(sorted(stores), [*live, *self.others, *self._unknown()])
         failed = tuple(self._old_failures(retention, now))
         return CollectionPlan(kept, stored, going, objects, failed, untouched)
 
@@ -94,6 +96,14 @@ class Collector:
             for each in plan.failed:
                 shutil.rmtree(self.layout.path(each.directory), ignore_errors=True)
         return plan
+
+    def _unknown(self) -> Iterator[Artifact]:
+        """Yield the outputs of archived results that the history does not have: `verify --repair` restores them."""
+        known = ArchiveRepository(self.history.database).known_attempts()
+        for _, result in archived_results(self.layout):
+            if isinstance(result, ArchivedResult) and result.attempt.id not in known:
+                yield from result.attempt.artifacts
+                yield from (result.attempt.display,) if result.attempt.display is not None else ()
 
     def _garbage(
         self, stores: Iterable[str], live: Iterable[Artifact]
