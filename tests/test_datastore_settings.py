@@ -63,6 +63,7 @@ def test_a_whole_configuration(tmp_path):
         ("[datastores]\ndefault = 'lake'", "which is no datastore"),
         ("[datastores.'la ke']\nurl = 's3://x'", "is not the name of a datastore"),
         ("[datastores.lake]", "has no `url`"),
+        ("[datastores]\ndefault = 'shop'\n[datastores.shop]\nurl = 'sqlite:///x.db'", "which is a database"),
         ("[datastores.lake]\nurl = 3", "has no `url`"),
         ("[datastores.lake]\nurl = 's3:/x'", "names no bucket or host"),
         ("[datastores.lake]\nurl = 'sp3://x'", "Did you mean `s3`?"),

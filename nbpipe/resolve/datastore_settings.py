@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from nbpipe.data.stores.opening import KINDS, StoreKind
+from nbpipe.data.stores.opening import DATABASES, KINDS, StoreKind
 from nbpipe.errors import BadUsage
 from nbpipe.language.source_text import nearest
 from nbpipe.model.datastores import CredentialReference, CredentialSource, DatastoreConfiguration
@@ -51,6 +51,9 @@ def _require_default(file: Path, name: object, configured: Mapping[str, Datastor
     if name in configured and not configured[name].writable:
         message = f"`{DEFAULT}` in [datastores] of {file} is `{name}`, which is read-only"
         raise BadUsage(message, f"Remove `write = false` from [datastores.{name}], or name another.")
+    if name in configured and urlsplit(configured[name].url).scheme in DATABASES:
+        message = f"`{DEFAULT}` in [datastores] of {file} is `{name}`, which is a database and stores no files"
+        raise BadUsage(message, hint)
 
 
 def datastore_of(name: str, table: object, file: Path) -> DatastoreConfiguration:
