@@ -150,6 +150,21 @@ class OutputsContract:
         assert published(there, tmp_path / "x.bin") == output
         assert read_by(outputs_in(store, tmp_path / "3")).path(output).read_bytes() == b"data"
 
+    def test_whoever_doubts_reads_all_bytes(self, store, tmp_path):
+        here = outputs_in(store, tmp_path / "here")
+        (tmp_path / "x.bin").write_bytes(b"data")
+        outputs = [published(here, tmp_path / "x.bin"), published(here, staged_folder(tmp_path / "plots"))]
+        here.doubt()
+        assert [here.find_damage(each, NoDigestCache()) for each in outputs] == [None, None]
+        for info in list(store.list()):
+            content = store.read(info.key)
+            store.put(info.key, content[::-1])
+            wrong = [each for each in outputs if here.find_damage(each, NoDigestCache()) is not None]
+            assert wrong or content == content[::-1], info.key
+            store.put(info.key, content)
+        store.delete([next(info.key for info in store.list("packs"))])
+        assert here.find_damage(outputs[1], NoDigestCache()) == "is no longer in its datastore"
+
     def test_a_file_of_a_folder_that_was_overwritten_is_noticed(self, store, tmp_path):
         here = outputs_in(store, tmp_path / "here")
         output = published(here, staged_folder(tmp_path / "1/plots"))

@@ -53,6 +53,9 @@ class DistantStore(Protocol):
     def look_up(self, artifacts: Iterable[Artifact]) -> None:
         """Find out at once what is known of several outputs, for the checks that follow."""
 
+    def doubt(self) -> None:
+        """From now on read all bytes of what is checked, whatever the datastore vouches for."""
+
     def take_written(self) -> tuple[StoredObject, ...]:
         """Return the objects that were written to a datastore since the last call."""
 
@@ -86,6 +89,7 @@ class Materializer:
     ) -> None:
         self._stores = dict(stores)
         self._open_other = open_other
+        self._doubts = False
 
     def locate(self, artifact: Artifact) -> Path:
         """Return the local path that an output is read from, whether it is there or not.
@@ -114,6 +118,13 @@ class Materializer:
         """Return what is wrong with a stored output; None if its bytes are those that were published."""
         return self._store_of(artifact).find_damage(artifact, digests)
 
+    def doubt(self) -> None:
+        """From now on have all bytes read of outputs in datastores that are checked."""
+        self._doubts = True
+        for store in self._stores.values():
+            if isinstance(store, DistantStore):
+                store.doubt()
+
     def look_up(self, artifacts: Iterable[Artifact]) -> None:
         """Find out at once what is known of several outputs; what cannot be found out is told when it is checked."""
         by_store: dict[str, list[Artifact]] = {}
@@ -134,7 +145,9 @@ class Materializer:
     def store(self, name: str) -> ArtifactStore:
         """Return a store by the name of its datastore; raise KeyError if there is none."""
         if name not in self._stores:
-            self._stores[name] = self._open_other(name)
+            store = self._stores[name] = self._open_other(name)
+            if self._doubts and isinstance(store, DistantStore):
+                store.doubt()
         return self._stores[name]
 
     def _store_of(self, artifact: Artifact) -> ArtifactStore:

@@ -38,6 +38,8 @@ def verify_workspace(
             damaged += _history_problems(workspace.context.history)
         context = workspace.context
         digests = NoDigestCache() if full else context.digests
+        if full:
+            context.materializer.doubt()
         report = verify_records(
             context.history, context.materializer, layout, digests, repair=repair, now=context.clock()
         )

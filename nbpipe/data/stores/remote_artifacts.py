@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,7 +25,8 @@ from nbpipe.data.stores.folder_manifest import (
 )
 from nbpipe.data.stores.object_cache import ObjectCache
 from nbpipe.data.stores.object_store import ObjectStore
-from nbpipe.errors import StoreOutOfReach
+from nbpipe.data.stores.stored_digest import stored_digest
+from nbpipe.errors import ObjectMissing, StoreOutOfReach
 from nbpipe.model import Artifact, ObjectReference
 from nbpipe.model.datastores import ObjectInfo, StoredObject
 
@@ -64,6 +65,7 @@ class RemoteArtifacts:
     _found: dict[str, tuple[float, ObjectInfo | None]] = field(default_factory=dict)
     _known: dict[str, StoredObject] = field(default_factory=dict)
     _written: list[StoredObject] = field(default_factory=list)
+    _doubts: bool = False
 
     @property
     def name(self) -> str:
@@ -104,6 +106,8 @@ class RemoteArtifacts:
     def find_damage(self, artifact: Artifact, _digests: DigestCache, /) -> str | None:
         """Return what is wrong with an output in the datastore; its bytes are read only if they may have changed."""
         key, reference = _key(artifact), artifact.reference
+        if self._doubts:
+            return self._damage_in_bytes(artifact)
         self._ask([key])
         info = self._found[key][1]
         if info is None:
@@ -114,6 +118,34 @@ class RemoteArtifacts:
         if known is None or not is_same_object(known.info, info):
             known = self._read_again(key, info, artifact)
         return None if known.digest == reference.digest else "is damaged in its datastore"
+
+    def doubt(self) -> None:
+        """From now on read all bytes of what is checked, whatever the datastore vouches for."""
+        self._doubts = True
+
+    def _damage_in_bytes(self, artifact: Artifact) -> str | None:
+        """Return what is wrong with an output, found by reading all of its objects."""
+        reference = artifact.reference
+        only = FolderMember("", reference.bytes, reference.digest, "")
+        try:
+            members = self._manifest(reference) if artifact.is_folder else (replace(only, object=_key(artifact)),)
+            objects: dict[str, list[FolderMember]] = {}
+            for each in members:
+                objects.setdefault(each.object, []).append(each)
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                intact = all(pool.map(lambda item: self._has(*item), objects.items()))
+        except ObjectMissing:
+            return "is no longer in its datastore"
+        except ValueError:
+            intact = False
+        return None if intact else "is damaged in its datastore"
+
+    def _has(self, key: str, members: Sequence[FolderMember]) -> bool:
+        """Return whether an object holds these files."""
+        if not key.startswith(f"{PACKS}/"):
+            return {stored_digest(self.objects, key)} == {each.digest for each in members}
+        content = self.objects.read(key)
+        return all(bytes_digest(content[each.offset : each.offset + each.size]) == each.digest for each in members)
 
     def look_up(self, artifacts: Iterable[Artifact]) -> None:
         """Ask the datastore about several outputs at once, for the checks that follow."""
@@ -158,12 +190,15 @@ class RemoteArtifacts:
 
     def members(self, reference: ObjectReference) -> tuple[FolderMember, ...]:
         """Return the files of a stored folder; raise StoreOutOfReach if its manifest is missing or damaged."""
-        text = self.objects.read(manifest_key(reference))
         try:
-            return read_manifest(text, reference)
+            return self._manifest(reference)
         except ValueError as error:
             message = f"the manifest of the folder `{reference.basename}` in the datastore `{self.name}` is damaged"
             raise StoreOutOfReach(f"{message}: {error}", _AGAIN) from None
+
+    def _manifest(self, reference: ObjectReference) -> tuple[FolderMember, ...]:
+        """Return the files of a stored folder; raise ValueError if its manifest is damaged."""
+        return read_manifest(self.objects.read(manifest_key(reference)), reference)
 
     def _ask(self, keys: Sequence[str]) -> None:
         now = time.monotonic()
@@ -194,8 +229,8 @@ class RemoteArtifacts:
         reference = artifact.reference
         if artifact.is_folder:
             try:
-                self.members(reference)
-            except StoreOutOfReach:
+                self._manifest(reference)
+            except ValueError:
                 return self._note(info, "")
             return self._note(info, reference.digest)
         with self._draft() as draft:
