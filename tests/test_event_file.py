@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbpipe.data.event_file import NAME, PieceReader
+from nbpipe.data.event_file import NAME, PieceReader, fill_gaps, lost_pieces
 
 
 def written(folder: Path, numbers: range) -> Path:
@@ -54,3 +54,18 @@ def test_what_is_being_written_is_not_told_of_as_lost(tmp_path):
     path = written(tmp_path, range(1, 4))
     path.write_bytes(path.read_bytes()[:-10])
     assert [event.number for event in PieceReader(tmp_path).read(0, 3)] == [1, 2]
+
+
+def test_lost_pieces_are_counted_and_replaced_by_notes(tmp_path):
+    """What faces call lost, `verify --full` finds."""
+    path = written(tmp_path, range(1, 6))
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert lost_pieces(tmp_path, 5) == 0
+    path.write_bytes(lines[0] + b"garbage\n" + lines[2] + lines[4][:-3])
+    assert lost_pieces(tmp_path, 5) == 3
+    fill_gaps(tmp_path, 5)
+    assert lost_pieces(tmp_path, 5) == 0
+    told = [event.content["text"] for event in PieceReader(tmp_path).read(0)]
+    assert [text[:8] for text in told] == ["1", "[nbpipe:", "3", "[nbpipe:", "[nbpipe:"]
+    path.unlink()
+    assert lost_pieces(tmp_path, 5) == 5

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nbpipe.codec import convert
-from nbpipe.data.regular_file import open_regular
+from nbpipe.data.atomic_file import write_file
+from nbpipe.data.regular_file import open_regular, read_regular
 from nbpipe.model import MetricPoint, MetricsLogged, StepEvent, StepEventKind
 
 NAME = "events.jsonl"
@@ -94,6 +95,37 @@ def _missing(first: int, last: int, time: float) -> StepEvent:
     which = f"piece {first}" if first == last else f"pieces {first} to {last}"
     text = f"[nbpipe: {which} of the step's output cannot be read]\n"
     return StepEvent(last, time, StepEventKind.STREAM, None, {"name": "stderr", "text": text})
+
+
+def lost_pieces(directory: Path, count: int) -> int:
+    """Return how many of the first ``count`` pieces the file of an attempt lacks, or has unreadable."""
+    numbers = _readable(directory)
+    return sum(number not in numbers for number in range(1, count + 1))
+
+
+def fill_gaps(directory: Path, count: int) -> None:
+    """Put a note into the file of an attempt for each of its first ``count`` pieces that it lacks."""
+    lines, time = _readable(directory), 0.0
+    every = []
+    for number in range(1, max([count, *lines]) + 1):
+        if number in lines:
+            time = lines[number][0]
+        event = _missing(number, number, time)
+        note = {
+            "number": number, "time": time, "kind": event.kind.value, "cell": event.cell, "content": event.content
+        }  # fmt: skip
+        every.append(lines[number][1] if number in lines else json.dumps(note).encode())
+    write_file(directory / NAME, b"".join(line + b"\n" for line in every), durable=False)
+
+
+def _readable(directory: Path) -> dict[int, tuple[float, bytes]]:
+    """Return the complete lines of an attempt's file by number, each with its time."""
+    try:
+        content = read_regular(directory / NAME)
+    except OSError:
+        return {}
+    events = ((line, _event(line)) for line in content.split(b"\n")[:-1])
+    return {event.number: (event.time, line) for line, event in events if event is not None}
 
 
 def metrics_of(events: Iterable[StepEvent], run: str, step: str, attempt: str) -> list[MetricsLogged]:

@@ -119,6 +119,14 @@ class AttemptRepository(Repository):
             rows = connection.execute(query.where(attempts.c.notebook != "", attempts.c.notebook_digest != "")).all()
         return [(f"{row.directory}/{row.notebook}", row.notebook_digest) for row in rows]
 
+    def printed(self) -> list[tuple[str, int]]:
+        """Return the directory of each ended attempt that has told something, with the number of its pieces."""
+        query = select(attempts.c.directory, attempts.c.pieces).where(
+            attempts.c.pieces > 0, attempts.c.ended.is_not(None)
+        )
+        with self._database.reading() as connection:
+            return [(row.directory, row.pieces) for row in connection.execute(query)]
+
     def get(self, attempt: str) -> AttemptRecord | None:
         """Return one attempt."""
         with self._database.reading() as connection:

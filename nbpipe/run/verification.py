@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nbpipe.data.artifacts import check
 from nbpipe.data.digests import DigestCache
+from nbpipe.data.event_file import fill_gaps, lost_pieces
 from nbpipe.data.materializer import Materializer
 from nbpipe.errors import HistoryDamaged, StoreOutOfReach
 from nbpipe.history.rebuild_archive import ArchivedResult, ArchiveRepository
@@ -88,22 +89,38 @@ def _check_notebooks(history: History, layout: WorkspaceLayout, *, repair: bool)
     return problems
 
 
+def _check_printed(history: History, layout: WorkspaceLayout, *, repair: bool) -> list[VerificationProblem]:
+    """Return the attempts of whose output pieces are lost; with ``repair``, notes take their places."""
+    problems = []
+    for directory, count in history.attempts.printed():
+        folder = layout.path(directory)
+        lost = lost_pieces(folder, count) if folder.is_dir() else 0
+        if lost:
+            message = f"lacks {lost} of the {count} pieces of what the step printed and displayed"
+            problems.append(VerificationProblem(str(folder), message))
+            if repair:
+                fill_gaps(folder, count)
+    return problems
+
+
 def verify_records(
     history: History,
     materializer: Materializer,
     layout: WorkspaceLayout,
     digests: DigestCache,
     *,
+    full: bool,
     repair: bool,
     now: float,
 ) -> VerificationReport:
     """Check every recorded output, executed notebook and archived file; with ``repair``, repair the problems.
 
-    Archived results that are not in the history are counted, or restored.
+    Archived results that are not in the history are counted, or restored. With ``full``, what attempts printed is read.
     """
     problems: list[VerificationProblem] = []
     _check_run_files(history, layout, problems, repair=repair)
     problems += _check_notebooks(history, layout, repair=repair)
+    problems += _check_printed(history, layout, repair=repair) if full else []
     unknown = _check_results(history, layout, problems, repair=repair)
     checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
     outputs = [artifact for artifact in checked if not artifact.is_display]

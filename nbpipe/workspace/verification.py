@@ -41,7 +41,7 @@ def verify_workspace(
         if full:
             context.materializer.doubt()
         report = verify_records(
-            context.history, context.materializer, layout, digests, repair=repair, now=context.clock()
+            context.history, context.materializer, layout, digests, full=full, repair=repair, now=context.clock()
         )
     return dataclasses.replace(report, problems=(*damaged, *report.problems))
 
