@@ -171,7 +171,7 @@ def test_why_names_runs_by_their_numbers(lab):
 
 def test_what_this_kernel_does_not_do_is_answered_clearly(lab):
     answers = {
-        "gc": "`%nbpipe gc` is not supported yet",
+        "publish": "`%nbpipe publish` is not supported yet",
         "init": "a verb of the command line",
         "cancel": "is active",
         "plan --json": "`--json` is for the command line",
