@@ -16,9 +16,11 @@ from in_process_executor import InProcess
 
 from nbpipe.errors import BadUsage
 from nbpipe.history.claims import CollectionUnderWay
+from nbpipe.history.retention import RetentionRepository
 from nbpipe.model.retention import ResultUse, Retention, RetentionPolicy
 from nbpipe.planning.retention import retained, within_size
 from nbpipe.resolve.retention_settings import policy_in
+from nbpipe.run.collection import CollectionPlan, Collector
 from nbpipe.run.process_identity import this_owner
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace.retention import collect, collectable
@@ -197,6 +199,43 @@ def test_nothing_is_collected_while_a_run_goes_on_and_none_begins_meanwhile(proj
             collect(workspace)
         assert len(collectable(workspace).results) == 2
         assert retention.going_on() == 1
+
+
+def test_who_was_stopped_for_too_long_collects_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in (1, 2):
+        run(project, value)
+    before = objects(project)
+    with Workspace.open(project) as workspace:
+        plan = Collector.plan
+
+        def late(collector: Collector) -> CollectionPlan:
+            planned = plan(collector)
+            # Its right has expired, and a run begins.
+            workspace.context.history.claims.renew(this_owner("gc"), now=0.0, lease=1.0)
+            _begin(workspace)
+            return planned
+
+        monkeypatch.setattr(Collector, "plan", late)
+        with pytest.raises(BadUsage, match="stopped for too long"):
+            collect(workspace)
+    assert objects(project) == before
+
+
+def test_what_is_registered_before_the_collection_begins_is_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(project, 1)
+    (project / "late.csv").write_text("late")
+    with Workspace.open(project) as workspace:
+        begin = RetentionRepository.begin
+
+        def late(repository: RetentionRepository, **more: Any) -> object:
+            assert said("datasets", "register", "late", "./late.csv")[0] == 0
+            return begin(repository, **more)
+
+        monkeypatch.setattr(RetentionRepository, "begin", late)
+        collect(workspace)
+    assert "late.csv" in objects(project)
 
 
 def _begin(workspace: Workspace) -> None:

@@ -94,6 +94,11 @@ class ClaimRepository(Repository):
             self.release(Claim(row.key, row.owner, row.token))
         return len(rows) - len(dead)
 
+    def holds(self, claim: Claim) -> bool:
+        """Return whether nobody has taken the claim over or away."""
+        with self._database.reading() as connection:
+            return is_current(connection, claim)
+
     def release(self, claim: Claim) -> None:
         """Release the claim; one that was taken over stays with its new owner."""
         with self._database.writing() as connection:
@@ -101,9 +106,10 @@ class ClaimRepository(Repository):
 
 
 def require_no_collection(connection: Connection, now: float) -> None:
-    """Raise CollectionUnderWay if somebody has the right to collect results."""
+    """Raise CollectionUnderWay if somebody has the right to collect results; one that has expired is taken away."""
     if _blocking(connection, COLLECTION, now=now, dead=None) is not None:
         raise CollectionUnderWay
+    connection.execute(_DELETE(), {"at": COLLECTION})
 
 
 def is_current(connection: Connection, claim: Claim) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,11 +23,19 @@ from nbpipe.model.retention import Retention, RetentionPolicy
 from nbpipe.planning.retention import retained, within_size
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
 from nbpipe.run.archive_files import archived_results
+from nbpipe.run.heartbeat import LEASE, Heartbeat
 from nbpipe.run.process_identity import is_alive
 
-_LEASE = 60.0
 _BATCH = 500
 _DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRoots:
+    """What is kept for a name: results with that name, by the attempt's id, and other stored objects."""
+
+    named: Mapping[str, str]
+    others: tuple[Artifact, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +60,10 @@ class CollectionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Plans and carries out collections; ``named`` says which results are kept for a name, by the attempt's id.
+    """Plans and carries out collections.
 
-    ``others`` are stored objects that are kept whatever results there are. ``require_own`` raises an error for a
-    datastore that is not this workspace's.
+    ``roots`` finds out what datasets keep, given the stored results. ``require_own`` raises an error for a datastore
+    that is not this workspace's.
     """
 
     history: History
@@ -64,33 +72,34 @@ class Collector:
     policy: RetentionPolicy
     clock: Callable[[], float]
     require_own: Callable[[str], None]
-    named: Mapping[str, str]
-    others: tuple[Artifact, ...] = ()
+    roots: Callable[[Sequence[StoredResult]], CollectionRoots]
 
     def plan(self) -> CollectionPlan:
         """Return what can be collected now."""
         now, retention = self.clock(), self.history.retention
         stored = tuple(retention.stored())
-        kept = retained(retention.uses(), self.policy, now, pinned=retention.pinned(), named=self.named)
+        roots = self.roots(stored)
+        kept = retained(retention.uses(), self.policy, now, pinned=retention.pinned(), named=roots.named)
         kept = within_size(kept, {each.attempt: each.bytes for each in stored}, self.policy.size)
         going = tuple(each for each in stored if each.attempt not in kept)
         live = [output for each in stored if each.attempt in kept for output in each.outputs]
-        every = [*self.others, *(output for each in stored for output in each.outputs)]
+        every = [*roots.others, *(output for each in stored for output in each.outputs)]
         stores = {self.layout.default_store, *(output.reference.store for output in every)}
-        objects, untouched = self._garbage(sorted(stores), [*live, *self.others, *self._unknown()])
+        objects, untouched = self._garbage(sorted(stores), [*live, *roots.others, *self._unknown()])
         failed = tuple(self._old_failures(retention, now))
         return CollectionPlan(kept, stored, going, objects, failed, untouched)
 
     def carry_out(self, owner: str) -> CollectionPlan:
         """Collect what can be collected, and return that; raise BadUsage if a run goes on."""
         retention = self.history.retention
-        with self._alone(owner) as renew:
+        with self._alone(owner) as require_alone:
             plan = self.plan()
+            require_alone()
             retention.collect([each.attempt for each in plan.results], f"on {_date(self.clock())}", self.clock())
             for name, objects in plan.objects.items():
                 store = self.materializer.store(name)
                 for first in range(0, len(objects), _BATCH):
-                    renew()
+                    require_alone()
                     if isinstance(store, SweptStore):
                         store.remove([key for key, _ in objects[first : first + _BATCH]])
             for each in plan.failed:
@@ -136,15 +145,24 @@ class Collector:
                 yield each
 
     @contextmanager
-    def _alone(self, owner: str) -> Iterator[Callable[[], object]]:
-        """Have no run begin until the block ends; raise BadUsage if one goes on, or if somebody else collects."""
-        retention = self.history.retention
-        claim = retention.begin(owner=owner, now=self.clock(), lease=_LEASE, alive=is_alive)
+    def _alone(self, owner: str) -> Iterator[Callable[[], None]]:
+        """Have no run begin until the block ends; raise BadUsage if one goes on, or if somebody else collects.
+
+        The function that is yielded raises BadUsage if that has failed: this process was stopped for so long that
+        others went on without it.
+        """
+        claim = self.history.retention.begin(owner=owner, now=self.clock(), lease=LEASE, alive=is_alive)
         if isinstance(claim, ClaimedByOther):
             raise BadUsage("another process collects results of this workspace", "Wait until it is done.")
+
+        def require_alone() -> None:
+            if not self.history.claims.holds(claim):
+                raise BadUsage("this process was stopped for too long: others use the workspace", "Collect again.")
+
         try:
-            self._require_quiet()
-            yield lambda: self.history.claims.renew(owner, now=self.clock(), lease=_LEASE)
+            with Heartbeat(self.history, owner, self.clock):
+                self._require_quiet()
+                yield require_alone
         finally:
             self.history.claims.release(claim)
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import BadUsage
+from nbpipe.history.retention import StoredResult
 from nbpipe.model import DEFAULT_STORE, RunRecord
 from nbpipe.model.datasets import DatasetKind, DatasetVersion
 from nbpipe.model.retention import CollectionSummary, KeptOutput
 from nbpipe.resolve.retention_settings import retention_policy
-from nbpipe.run.collection import CollectionPlan, Collector
+from nbpipe.run.collection import CollectionPlan, CollectionRoots, Collector
 from nbpipe.run.process_identity import this_owner
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.workspace import Workspace
@@ -91,7 +92,9 @@ def _versions(workspace: Workspace) -> list[DatasetVersion]:
     return workspace.context.history.datasets.versions()
 
 
-def _registered(context: WorkspaceContext, versions: Sequence[DatasetVersion]) -> dict[str, str]:
+def _registered(
+    context: WorkspaceContext, versions: Sequence[DatasetVersion], stored: Sequence[StoredResult]
+) -> dict[str, str]:
     """Return the attempts whose outputs were registered, and as what."""
     made = {
         (version.origin.run, version.origin.step, version.origin.output, version.stored.reference): version
@@ -102,7 +105,7 @@ def _registered(context: WorkspaceContext, versions: Sequence[DatasetVersion]) -
     numbers = context.history.runs.numbers(sorted({run for run, *_ in made}))
     by_number = {(numbers.get(run), *rest): version for (run, *rest), version in made.items()}
     found: dict[str, str] = {}
-    for result in context.history.retention.stored():
+    for result in stored:
         for output in result.outputs:
             version = by_number.get((result.number, result.step, output.name, output.reference))
             if version is not None:
@@ -111,7 +114,12 @@ def _registered(context: WorkspaceContext, versions: Sequence[DatasetVersion]) -
 
 
 def _collector(workspace: Workspace) -> Collector:
-    context, versions = workspace.context, _versions(workspace)
+    context = workspace.context
+
+    def roots(stored: Sequence[StoredResult]) -> CollectionRoots:
+        versions = _versions(workspace)
+        others = tuple(version.stored for version in versions)
+        return CollectionRoots(_registered(context, versions, stored), others)
 
     def require_own(name: str) -> None:
         if name != DEFAULT_STORE:
@@ -119,5 +127,5 @@ def _collector(workspace: Workspace) -> Collector:
 
     return Collector(
         context.history, context.materializer, context.layout, retention_policy(context.layout), context.clock,
-        require_own, _registered(context, versions), tuple(version.stored for version in versions),
+        require_own, roots,
     )  # fmt: skip
