@@ -1,77 +1,39 @@
-"""The digests of objects in datastores, with what the store said about them when they were read."""
+"""The digests of objects in datastores, with what the store said about them when they were read or written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, func, insert, select
+from sqlalchemy import func, select
 
-from nbpipe.history.database import Repository, chunks
+from nbpipe.history.database import Repository
+from nbpipe.history.object_rows import info_of, replace_rows, row_of, rows_of
 from nbpipe.history.schema import remembered_objects as table
-from nbpipe.model.datastores import ObjectInfo, StoredObject
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectDigest:
-    """The digest that an object had while its store said this about it."""
-
-    store: str
-    key: str
-    size: int
-    etag: str
-    version: str
-    digest: str
-
-    @property
-    def info(self) -> ObjectInfo:
-        """Return what the store said about the object."""
-        return ObjectInfo(self.key, self.size, self.etag, self.version)
+from nbpipe.model.datastores import StoredObject
 
 
 class ObjectDigestRepository(Repository):
     """The digests of objects when they were last read; ``store`` is a datastore's address, never its name."""
 
-    def recall(self, store: str, keys: Sequence[str]) -> dict[str, ObjectDigest]:
+    def recall(self, store: str, keys: Sequence[str]) -> dict[str, StoredObject]:
         """Return what is remembered of those ``keys`` of a store that are known."""
-        found: dict[str, ObjectDigest] = {}
         with self._database.reading() as connection:
-            for chunk in chunks(list(keys)):
-                rows = connection.execute(select(table).where(and_(table.c.store == store, table.c.key.in_(chunk))))
-                found.update(
-                    (row.key, ObjectDigest(row.store, row.key, row.size, row.etag, row.version, row.digest))
-                    for row in rows
-                )
-        return found
+            rows = rows_of(connection, table, store, keys)
+            return {row.key: StoredObject(store, info_of(row), row.digest) for row in rows}
 
     def count(self, store: str) -> int:
         """Return how many objects of a store are remembered."""
         with self._database.reading() as connection:
             return connection.scalar(select(func.count()).where(table.c.store == store)) or 0
 
-    def remember_stored(self, objects: Sequence[StoredObject]) -> None:
-        """Store the digests of objects that nbpipe wrote; one without an ETag could not be recognised."""
-        self.remember(
-            [
-                ObjectDigest(each.store, info.key, info.size, info.etag, info.version, each.digest)
-                for each in objects if (info := each.info).etag and not info.is_recent
-            ]
-        )  # fmt: skip
+    def remember(self, objects: Sequence[StoredObject]) -> None:
+        """Store the digests, each replacing an earlier one of its object.
 
-    def remember(self, objects: Sequence[ObjectDigest]) -> None:
-        """Store the digests, each replacing an earlier one of its object."""
-        newest = {(each.store, each.key): each for each in objects}
-        if not newest:
-            return
-        with self._database.writing() as connection:
-            for store in {store for store, _ in newest}:
-                for chunk in chunks([key for other, key in newest if other == store]):
-                    connection.execute(delete(table).where(and_(table.c.store == store, table.c.key.in_(chunk))))
-            connection.execute(
-                insert(table),
-                [
-                    {"store": each.store, "key": each.key, "size": each.size, "etag": each.etag,
-                     "version": each.version, "digest": each.digest}
-                    for each in newest.values()
-                ],
-            )  # fmt: skip
+        An object that could not be recognised again is left out: it has no ETag, or may change without another one.
+        """
+        rows = [
+            row_of(each.store, each.info, each.digest) for each in objects if each.info.etag and not each.info.is_recent
+        ]
+        if rows:
+            with self._database.writing() as connection:
+                replace_rows(connection, table, rows)

@@ -260,16 +260,20 @@ remembered = Table(
     _text("digest"),
 )
 
+
+def _object_columns() -> tuple[Column[Any], ...]:
+    """Return the columns that identify an object of a datastore and its content."""
+    return (
+        _text("store", primary_key=True), _text("key", primary_key=True), _integer("size"), _text("etag"),
+        _text("version"), _text("digest"),
+    )  # fmt: skip
+
+
 # The address of a datastore and what it says about an object identify the object's content.
 remembered_objects = Table(
     "remembered_objects",
     metadata,
-    _text("store", primary_key=True),
-    _text("key", primary_key=True),
-    _integer("size"),
-    _text("etag"),
-    _text("version"),
-    _text("digest"),
+    *_object_columns(),
 )
 
 # Versions outlive the runs that made them, so they refer to no row of these. ``recipe`` says how the bytes are read.
@@ -314,12 +318,7 @@ dataset_labels = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    _text("store", primary_key=True),
-    _text("key", primary_key=True),
-    _integer("size"),
-    _text("etag"),
-    _text("version"),
-    _text("digest"),
+    *_object_columns(),
     _text("run"),
     _text("step"),
     _text("output"),

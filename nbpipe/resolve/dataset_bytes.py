@@ -9,13 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
 from nbpipe.data.dataset_manifest import read_manifest
 from nbpipe.data.digests import (
     DigestCache,
     PrefetchingDigestCache,
-    file_digest,
     folder_members,
     remembered_digest,
     walk,
@@ -151,21 +149,15 @@ class DatasetBytes:
 
     def _download(self, version: DatasetVersion, member: DatasetMember, name: str) -> None:
         place = parse_store_path(member.uri)
-        draft = self.cache.draft_folder() / uuid4().hex
-        try:
-            self.datastores().store(place.store).download(place.key, draft, member.version)
+        with self.cache.draft() as draft, self.cache.writing():
+            try:
+                self.datastores().store(place.store).download(place.key, draft, member.version)
+            except ObjectMissing as error:
+                raise DataGone(f"`{version}` is gone: {error.message}", _cure(version)) from error
             if (size := draft.stat().st_size) != member.size:
                 raise _changed(version, member.uri, f"it has {size:,} bytes, not {member.size:,}")
-            if file_digest(draft) != member.digest:
+            if self.cache.keep(draft, name) != member.digest:
                 raise _changed(version, member.uri, "its bytes are others")
-            self.cache.keep(draft, name)
-        except ObjectMissing as error:
-            raise DataGone(f"`{version}` is gone: {error.message}", _cure(version)) from error
-        except OSError as error:
-            message = f"the copies of objects in {self.cache.root} cannot be written: {error.strerror or error}"
-            raise StoreOutOfReach(message, "Free some space there, or name another folder: XDG_CACHE_HOME.") from error
-        finally:
-            draft.unlink(missing_ok=True)
 
     def _folder(
         self, version: DatasetVersion, members: Sequence[DatasetMember], files: Sequence[tuple[str, Path]]
@@ -181,13 +173,10 @@ class DatasetBytes:
         return self.cache.folder(version.content.digest, version.basename, triples)
 
     def _copy(self, version: DatasetVersion, member: DatasetMember, path: Path) -> None:
-        draft = self.cache.draft_folder() / uuid4().hex
-        try:
+        with self.cache.draft() as draft:
             shutil.copyfile(path, draft)
             if self.cache.keep(draft, path.name) != member.digest:
                 raise _changed(version, str(path), "its bytes are others")
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def open_dataset_bytes(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from nbpipe.data.materializer import ArtifactStore
 from nbpipe.data.stores.credentials import credential_values
 from nbpipe.data.stores.object_cache import ObjectCache
 from nbpipe.data.stores.remote_artifacts import RemoteArtifacts
 from nbpipe.history.object_digests import ObjectDigestRepository
-from nbpipe.model.datastores import StoreAccess, StoredObject
+from nbpipe.model.datastores import StoreAccess
 from nbpipe.resolve.open_datastores import OpenDatastores
 from nbpipe.resolve.remote_inputs import cache_folder
 from nbpipe.resolve.store_ownership import claim_outputs, require_mark
@@ -24,7 +24,7 @@ def artifact_store(
     configuration = datastores.configured[name]
     cache = ObjectCache(cache_folder(environ, layout.root))
     store = datastores.store(name)
-    return RemoteArtifacts(store, cache, configuration.address, _recall(digests), digests.count)
+    return RemoteArtifacts(store, cache, configuration.address, digests.recall, digests.count)
 
 
 def claim_default_store(layout: WorkspaceLayout, environ: Mapping[str, str]) -> None:
@@ -52,11 +52,3 @@ def store_access(layout: WorkspaceLayout, environ: Mapping[str, str], names: Seq
     datastores = OpenDatastores.of(layout, environ)
     configured = [datastores.configuration(name) for name in names]
     return tuple(StoreAccess(each, credential_values(each, environ)) for each in configured)
-
-
-def _recall(digests: ObjectDigestRepository) -> Callable[[str, Sequence[str]], Mapping[str, StoredObject]]:
-    def recall(address: str, keys: Sequence[str]) -> Mapping[str, StoredObject]:
-        known = digests.recall(address, keys)
-        return {key: StoredObject(address, each.info, each.digest) for key, each in known.items()}
-
-    return recall

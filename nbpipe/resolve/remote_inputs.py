@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from uuid import uuid4
 
 from nbpipe.data.digests import Member, tree_digest
 from nbpipe.data.stores.object_cache import ObjectCache
 from nbpipe.data.stores.object_store import ObjectStore, Progress, no_progress
 from nbpipe.data.stores.opening import open_web_files
-from nbpipe.errors import ObjectChanged, StoreOutOfReach
-from nbpipe.history.object_digests import ObjectDigest, ObjectDigestRepository
+from nbpipe.errors import ObjectChanged
+from nbpipe.history.object_digests import ObjectDigestRepository
 from nbpipe.model import PinnedFiles, PinnedKind, UnreadFiles
-from nbpipe.model.datastores import ObjectInfo
+from nbpipe.model.datastores import ObjectInfo, StoredObject
 from nbpipe.resolve.found_objects import FoundObjects, find_in_store, find_on_web
 from nbpipe.resolve.open_datastores import OpenDatastores
 from nbpipe.resolve.store_path import SCHEME, parse_store_path
@@ -175,7 +174,7 @@ class RemoteInputs:
             if now.digest != old.digest:
                 message = f"`{source.found.spelled(old.info.key)}` has changed since the run was submitted"
                 raise ObjectChanged(message, "Run again.")
-        with self._writing():
+        with self.cache.writing():
             if source.found.kind is not PinnedKind.FILE:
                 self.cache.folder(tree_digest(source.members), source.found.name, source.members)
             self.cache.use([(each.digest, each.name) for each in source.objects])
@@ -204,12 +203,10 @@ class RemoteInputs:
                 raise ObjectChanged(message, "Wait until it is complete, or name a copy of it.")
         self.digests.remember(
             [
-                ObjectDigest(
-                    found.address, now.info.key, now.info.size, now.info.etag, old.info.version, now.digest
-                )
-                for old, now in zip(unknown, read, strict=True) if now.info.etag and not now.info.is_recent
+                StoredObject(found.address, replace(now.info, version=old.info.version), now.digest)
+                for old, now in zip(unknown, read, strict=True)
             ]
-        )  # fmt: skip
+        )
         new = {each.path: each for each in read}
         return _PinnedSource(found, tuple(new.get(each.path, each) for each in pinned))
 
@@ -220,7 +217,7 @@ class RemoteInputs:
         for path, info in found.objects:
             before = known.get(info.key)
             if before is not None and before.info.is_still(info):
-                pinned.append(_PinnedObject(path, replace(info, size=before.size), before.digest))
+                pinned.append(_PinnedObject(path, replace(info, size=before.info.size), before.digest))
             else:
                 pinned.append(_PinnedObject(path, info, ""))
         return pinned
@@ -233,22 +230,10 @@ class RemoteInputs:
             return list(pool.map(lambda each: self._read(found.store, each, progress), objects))
 
     def _read(self, store: ObjectStore, each: _PinnedObject, progress: Progress) -> _PinnedObject:
-        with self._writing():
-            draft = self.cache.draft_folder() / uuid4().hex
-        try:
+        with self.cache.draft() as draft:
             now = store.download(each.info.key, draft, progress=progress)
-            with self._writing():
+            with self.cache.writing():
                 return _PinnedObject(each.path, now, self.cache.keep(draft, each.name))
-        finally:
-            draft.unlink(missing_ok=True)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            message = f"the copies of objects in {self.cache.root} cannot be written: {error.strerror or error}"
-            raise StoreOutOfReach(message, "Free some space there, or name another folder: XDG_CACHE_HOME.") from error
 
 
 def _may_be_of(read: _PinnedObject, info: ObjectInfo) -> bool:

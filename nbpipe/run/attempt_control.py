@@ -158,7 +158,7 @@ class AttemptControl:
             return
         if outcome.status is Status.LOST:
             outcome = self.archive.finished(attempt) or outcome
-        self.carried.history.object_digests.remember_stored(outcome.stored)
+        self.carried.history.object_digests.remember(outcome.stored)
         conflict = self._conflict(state, outcome)
         if conflict is not None:
             outcome = _in_conflict(outcome, conflict)

@@ -161,7 +161,7 @@ def _published(context: WorkspaceContext, staged: Path, format: str) -> ObjectRe
     store = context.materializer.store(context.layout.default_store)
     reference = publish(store, staged, name=staged.name, format=format).reference
     if isinstance(store, DistantStore):
-        context.history.object_digests.remember_stored(store.take_written())
+        context.history.object_digests.remember(store.take_written())
     return reference
 
 

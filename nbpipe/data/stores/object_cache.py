@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from nbpipe.data.atomic_file import draft_beside, put_in_place
 from nbpipe.data.digests import Member, content_digest, file_digest, remembered_digest, short_digest
-from nbpipe.errors import FileMissing
+from nbpipe.errors import FileMissing, StoreOutOfReach
 from nbpipe.permissions import make_folder
 
 LIMIT = 20 << 30
@@ -81,8 +81,26 @@ class ObjectCache:
         except (OSError, FileMissing):
             return False
 
-    def draft_folder(self) -> Path:
-        """Return the folder in which copies are written before their digest is known."""
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raise StoreOutOfReach, with what to do, if the block cannot write copies."""
+        try:
+            yield
+        except OSError as error:
+            message = f"the copies of objects in {self.root} cannot be written: {error.strerror or error}"
+            raise StoreOutOfReach(message, "Free some space there, or name another folder: XDG_CACHE_HOME.") from error
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Yield a path for a copy whose digest is not known yet; remove what is left there."""
+        with self.writing():
+            draft = self._draft_folder() / uuid4().hex
+        try:
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _draft_folder(self) -> Path:
         folder = self.root / "drafts"
         make_folder(folder)
         return folder
@@ -95,8 +113,8 @@ class ObjectCache:
 
     def adopt(self, file: Path, digest: str, name: str) -> None:
         """Move a file with a known digest to its place as a copy."""
-        if file.is_symlink() or file.stat().st_dev != self.draft_folder().stat().st_dev:
-            draft = self.draft_folder() / uuid4().hex
+        if file.is_symlink() or file.stat().st_dev != self._draft_folder().stat().st_dev:
+            draft = self._draft_folder() / uuid4().hex
             shutil.copyfile(file, draft)
             file.unlink()
             file = draft

@@ -6,10 +6,9 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from uuid import uuid4
 
 from nbpipe.data.digests import DigestCache, NoDigestCache, bytes_digest, folder_members
 from nbpipe.data.object_keys import OBJECTS, key_parts, object_key
@@ -82,7 +81,7 @@ class RemoteArtifacts:
         self._note(self.objects.put(object_key(reference), staged), reference.digest)
         if self.cache.holds(reference.digest, reference.basename, reference.bytes):
             return
-        with self._writing():
+        with self.cache.writing():
             self.cache.adopt(staged, reference.digest, reference.basename)
 
     def locate(self, artifact: Artifact) -> Path:
@@ -99,7 +98,7 @@ class RemoteArtifacts:
                 self._fetch_folder(reference)
         elif not self.cache.holds(reference.digest, reference.basename, reference.bytes):
             self._download(object_key(reference), reference.digest, reference.basename)
-        with self._writing():
+        with self.cache.writing():
             self.cache.use([] if artifact.is_folder else [(reference.digest, reference.basename)])
         return path
 
@@ -233,9 +232,9 @@ class RemoteArtifacts:
             except ValueError:
                 return self._note(info, "")
             return self._note(info, reference.digest)
-        with self._draft() as draft:
+        with self.cache.draft() as draft:
             now = self.objects.download(key, draft)
-            with self._writing():
+            with self.cache.writing():
                 return self._note(now, self.cache.keep(draft, reference.basename))
 
     def _download(self, key: str, digest: str, name: str) -> None:
@@ -244,9 +243,9 @@ class RemoteArtifacts:
         Nobody could use it, and as long as it is there it would be taken for what was published.
         """
         for last in (False, True):
-            with self._draft() as draft:
+            with self.cache.draft() as draft:
                 self.objects.download(key, draft)
-                with self._writing():
+                with self.cache.writing():
                     if self.cache.keep(draft, name) == digest:
                         return
             if last:
@@ -276,7 +275,7 @@ class RemoteArtifacts:
         self._note(self.objects.put(manifest_key(reference), manifest_text(members)), reference.digest)
         if self.cache.holds_folder(reference.digest, reference.basename):
             return
-        with self._writing():
+        with self.cache.writing():
             self.cache.adopt_folder(staged, reference.digest, reference.basename, every)
 
     def _already_there(self, like: ObjectReference | None) -> dict[str, FolderMember]:
@@ -299,7 +298,7 @@ class RemoteArtifacts:
             packs.setdefault(each.object, []).append(each)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda item: self._fetch_members(*item), packs.items()))
-        with self._writing():
+        with self.cache.writing():
             every = ((each.path, each.size, each.digest) for each in members)
             self.cache.folder(reference.digest, reference.basename, every)
 
@@ -315,28 +314,9 @@ class RemoteArtifacts:
                 self._remove(key)
                 message = f"the datastore `{self.name}` has not what was published ({self.objects.url(key)})"
                 raise StoreOutOfReach(message, _AGAIN)
-            with self._draft() as draft, self._writing():
+            with self.cache.draft() as draft, self.cache.writing():
                 draft.write_bytes(piece)
                 self.cache.keep(draft, Path(each.path).name)
-
-    # Copies on this machine
-
-    @contextmanager
-    def _draft(self) -> Iterator[Path]:
-        with self._writing():
-            draft = self.cache.draft_folder() / uuid4().hex
-        try:
-            yield draft
-        finally:
-            draft.unlink(missing_ok=True)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            message = f"the copies of objects in {self.cache.root} cannot be written: {error.strerror or error}"
-            raise StoreOutOfReach(message, "Free some space there, or name another folder: XDG_CACHE_HOME.") from error
 
 
 def _key(artifact: Artifact) -> str:
