@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import false, update
 
+from nbpipe.entry_points import load_entry_point
 from nbpipe.history.attempts import AttemptRepository
 from nbpipe.history.claims import ClaimRepository
 from nbpipe.history.database import Database, DatabaseSnapshot, is_ours
 from nbpipe.history.datasets import DatasetRepository
-from nbpipe.history.deliveries import DeliveryRepository
 from nbpipe.history.digest_cache import DigestRepository
 from nbpipe.history.event_log import EventLog
 from nbpipe.history.executions import ExecutionRepository
@@ -19,10 +20,17 @@ from nbpipe.history.lost_runs import LostRunRepository
 from nbpipe.history.object_digests import ObjectDigestRepository
 from nbpipe.history.pipelines import PipelineRepository
 from nbpipe.history.results import ResultRepository
-from nbpipe.history.retention import RetentionRepository
 from nbpipe.history.runs import RunRepository
 from nbpipe.history.schema import meta
 from nbpipe.history.schema_version import create_or_check
+
+if TYPE_CHECKING:
+    from nbpipe.history.deliveries import DeliveryRepository
+    from nbpipe.history.retention import RetentionRepository
+
+# Loaded by their names: an unchanged plan needs neither.
+_DELIVERIES = "nbpipe.history.deliveries:DeliveryRepository"
+_RETENTION = "nbpipe.history.retention:RetentionRepository"
 
 
 class History:
@@ -47,8 +55,18 @@ class History:
         self.digests = DigestRepository(database)
         self.datasets = DatasetRepository(database)
         self.object_digests = ObjectDigestRepository(database)
-        self.deliveries = DeliveryRepository(database)
-        self.retention = RetentionRepository(database)
+
+    @cached_property
+    def deliveries(self) -> DeliveryRepository:
+        """What was delivered to datastores."""
+        repository: DeliveryRepository = load_entry_point(_DELIVERIES)(self.database)
+        return repository
+
+    @cached_property
+    def retention(self) -> RetentionRepository:
+        """What is kept and what was collected."""
+        repository: RetentionRepository = load_entry_point(_RETENTION)(self.database)
+        return repository
 
     @classmethod
     def open(cls, path: Path, *, shares_memory: bool = True) -> Self:

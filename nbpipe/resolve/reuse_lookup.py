@@ -63,7 +63,8 @@ class ReuseLookup:
     def known(self, static_keys: Collection[str]) -> set[str]:
         """Return those static keys that any result has, or had before it was collected."""
         offered = self.history.results.static_known(list(static_keys))
-        return offered | self.history.retention.collected_static(set(static_keys) - offered)
+        others = set(static_keys) - offered
+        return offered | self.history.retention.collected_static(others) if others else offered
 
     def newest(self, step: str) -> CachedResult | None:
         """Return the newest intact result of a step."""

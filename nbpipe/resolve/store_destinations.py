@@ -11,10 +11,9 @@ from nbpipe.data.object_keys import OBJECTS
 from nbpipe.data.stores.folder_manifest import PACKS
 from nbpipe.data.stores.object_store import checked_key
 from nbpipe.errors import BadPipeline, BadUsage, Refused
-from nbpipe.language.source_text import nearest
 from nbpipe.model import Output, RemoteSource
 from nbpipe.planning.graph import PipelineGraph, fill_destination, fixed_beginning
-from nbpipe.resolve.datastore_settings import configured_datastores
+from nbpipe.resolve.open_datastores import OpenDatastores
 from nbpipe.resolve.store_ownership import OWNER
 from nbpipe.resolve.store_path import SCHEME, StorePath, parse_store_path
 from nbpipe.resolve.workspace_layout import WorkspaceLayout
@@ -50,28 +49,24 @@ def store_destination_errors(
     """Return the errors in the destinations of the ``relevant`` steps that are in datastores."""
     errors: list[Refused] = []
     targets = []
+    datastores = OpenDatastores.of(layout, {})
     for step in graph.pipeline.steps:
         for output in step.outputs if step.name in relevant else ():
             if (output.destination or "").startswith(SCHEME):
                 text = fill_destination(step, output, {name: str(value) for name, value in values.items()})
                 try:
-                    targets.append(_target(step.name, output, text, values, layout))
+                    targets.append(_target(step.name, output, text, values, datastores))
                 except Refused as error:
                     errors.append(type(error)(error.message, error.hint, output.place))
     errors += [error for target in targets for error in _own(target, layout)]
     errors += _overlapping(targets)
-    return errors + [error for target in targets for error in _inputs(target, graph, layout)]
+    return errors + [error for target in targets for error in _inputs(target, graph, datastores)]
 
 
-def _target(step: str, output: Output, text: str, values: Mapping[str, Any], layout: WorkspaceLayout) -> _Target:
+def _target(step: str, output: Output, text: str, values: Mapping[str, Any], datastores: OpenDatastores) -> _Target:
     """Return a destination; raise BadUsage if it is no place in a datastore that is written to."""
     place = parse_store_path(text)
-    configured = configured_datastores(layout)
-    if place.store not in configured:
-        known = f"There are: {', '.join(configured)}." if configured else "Add one with: nbpipe datastores add NAME URL"
-        raise BadUsage(f"there is no datastore `{place.store}`", nearest(place.store, configured) or known)
-    if not configured[place.store].writable:
-        raise BadUsage(f"the datastore `{place.store}` is read-only", "Write to another place.")
+    datastores.require_writable(place.store)
     if place.key.strip("/"):
         checked_key(place.store, place.key)
     elif not place.is_folder or output.format == "dir":
@@ -79,7 +74,7 @@ def _target(step: str, output: Output, text: str, values: Mapping[str, Any], lay
     beginning = fixed_beginning(output, tuple(values))
     if beginning is not None and "/" not in beginning:
         raise BadUsage(f"a parameter chooses the datastore of `{output.destination}`", "Write its name.")
-    return _Target(step, output, place, configured[place.store].address)
+    return _Target(step, output, place, datastores.configuration(place.store).address)
 
 
 def _own(target: _Target, layout: WorkspaceLayout) -> list[Refused]:
@@ -106,9 +101,9 @@ def _collide(first: _Target, second: _Target) -> bool:
     return first.touches(second.key)
 
 
-def _inputs(target: _Target, graph: PipelineGraph, layout: WorkspaceLayout) -> list[Refused]:
+def _inputs(target: _Target, graph: PipelineGraph, datastores: OpenDatastores) -> list[Refused]:
     """Return an error for the first input in a datastore that a destination would overwrite."""
-    configured = configured_datastores(layout)
+    configured = datastores.configured
     for step in graph.pipeline.steps:
         for name, item in graph.files[step.name].items():
             if not isinstance(item.source, RemoteSource) or not item.source.text.startswith(SCHEME):
