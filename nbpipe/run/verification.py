@@ -115,12 +115,13 @@ def verify_records(
 ) -> VerificationReport:
     """Check every recorded output, executed notebook and archived file; with ``repair``, repair the problems.
 
-    Archived results that are not in the history are counted, or restored. With ``full``, what attempts printed is read.
+    Archived results that are not in the history are counted, or restored. With ``full`` or ``repair``, what attempts
+    printed is read.
     """
     problems: list[VerificationProblem] = []
     _check_run_files(history, layout, problems, repair=repair)
     problems += _check_notebooks(history, layout, repair=repair)
-    problems += _check_printed(history, layout, repair=repair) if full else []
+    problems += _check_printed(history, layout, repair=repair) if full or repair else []
     unknown = _check_results(history, layout, problems, repair=repair)
     checked, unreachable = _check_outputs(history, materializer, digests, problems, now if repair else None)
     outputs = [artifact for artifact in checked if not artifact.is_display]
