@@ -139,7 +139,7 @@ def execution_from(
         reasons=_reasons(row.reasons),
         components=components,
         key=row.key,
-        origin=None if row.origin_run is None else ResultOrigin(row.origin_run, row.origin_step, row.origin_attempt),
+        origin=_origin(row.origin_run, row.origin_step, row.origin_attempt),
         notebook=row.notebook,
         artifacts=tuple(artifacts),
         failure=failure_from(row.failure),
@@ -152,6 +152,15 @@ def execution_from(
         current=row.current,
         datasets={} if row.datasets == _EMPTY else decode(row.datasets, dict[str, str]),
     )
+
+
+def _origin(run: str | None, step: str | None, attempt: str | None) -> ResultOrigin | None:
+    """Return where a result comes from; raise ValueError if the columns say it in part."""
+    if run is None and step is None and attempt is None:
+        return None
+    if run is None or step is None or attempt is None:
+        raise ValueError("it says in part where its result comes from")
+    return ResultOrigin(run, step, attempt)
 
 
 def output_to_row(record: ExecutionRecord, position: int) -> dict[str, Any]:
