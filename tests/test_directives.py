@@ -204,7 +204,7 @@ def test_the_grammar_knows_every_format_that_data_has():
 
 def test_every_key_is_read_in_both_spellings():
     values = {"in": "a", "out": "a", "param": "a", "after": "a", "retries": "1", "timeout": "1s",
-              "memory": "1GB", "reuse": "auto", "salt": "a", "hash": "./a", "envvar": "A", "when": "a",
+              "cpu": "2", "memory": "1GB", "reuse": "auto", "salt": "a", "hash": "./a", "envvar": "A", "when": "a",
               "shows": "true", "download": "a", "mount": "a", "register": "a=b"}  # fmt: skip
     for key in KEYS:
         value = values.get(key, "1")
@@ -229,6 +229,13 @@ def test_values_of_keys():
     assert found.after == ("c",)
     assert (found.retries, found.timeout, found.reuse) == (2, 5400.0, ReusePolicy.NEVER)
     assert (found.salt, found.hash, found.envvar, found.when) == ("a b", ("./x", "./y z"), ("A", "B"), "a > 1")
+
+
+def test_a_step_needs_one_core_unless_it_says_more():
+    assert declared("%%step s").options.cpu == 1
+    assert declared("%%step s --cpu 4").options.cpu == 4
+    with pytest.raises(BadDirective, match="leaves no core"):
+        declared("%%step s --cpu 0")
 
 
 @pytest.mark.parametrize("text, size", [("500MB", 500_000_000), ("2GiB", 2 << 30), ("0.5 TiB", 1 << 39)])

@@ -14,9 +14,11 @@ import threading
 import uuid
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from nbpipe.compute import local_cluster, unreported_outcomes, worker_entry_points
+from nbpipe.compute.core_admission import CoreAdmission
 from nbpipe.compute.local_cluster import LocalCluster
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.entry_points import load_entry_point
@@ -41,6 +43,7 @@ class DaskExecutor:
         self._reports = ReportQueue()
         self._topic = f"nbpipe-attempts-{uuid.uuid4().hex}"
         self._started: LocalCluster | None = None
+        self._admission = CoreAdmission(self._slots)
         self._pending: dict[str, tuple[Job, Any]] = {}
         self._cancelled: set[str] = set()
         self._lock = threading.RLock()
@@ -56,13 +59,11 @@ class DaskExecutor:
 
     def submit(self, job: Job) -> None:
         """Submit an attempt; :meth:`wait` returns its reports."""
-        client = self._cluster().client
-        self._reports.expect(job.attempt)
-        key = f"nbstep-{job.attempt}"
-        future = client.submit(_carry_out, job, self._topic, key=key, pure=False, retries=0)
         with self._lock:
-            self._pending[job.attempt] = (job, future)
-        future.add_done_callback(lambda done: self._arrived(job, done))
+            self._cluster()
+            self._reports.expect(job.attempt)
+            self._admission.add(job)
+            self._start_admitted()
 
     def wait(self, timeout: float) -> list[AttemptReport]:
         """Wait up to ``timeout`` seconds for a report, and return all that have arrived."""
@@ -75,6 +76,12 @@ class DaskExecutor:
         """Cancel an attempt; its outcome is reported when it has stopped."""
         with self._lock:
             pending = self._pending.get(attempt)
+            waiting = self._admission.remove(attempt) if pending is None else None
+        if waiting is not None:
+            self._reports.put(AttemptEnded(unreported_outcomes.cancelled_outcome(waiting)))
+            self._start_admitted()
+            return
+        with self._lock:
             if pending is None or self._started is None:
                 return
             self._cancelled.add(attempt)
@@ -87,7 +94,8 @@ class DaskExecutor:
     def close(self) -> None:
         """Stop all attempts and the cluster, and wait until they have ended."""
         with self._lock:
-            running = list(self._pending)
+            # Those that wait come first, so that none of them starts when another ends.
+            running = [*reversed(self._admission.attempts)]
         for attempt in running:
             self.cancel(attempt)
         with self._lock:
@@ -95,12 +103,23 @@ class DaskExecutor:
         if started is not None:
             started.end()
         with self._lock:
-            unfinished = [job for job, _ in self._pending.values()]
+            unfinished = [*(job for job, _ in self._pending.values()), *self._admission.clear()]
             self._pending.clear()
         for job in unfinished:
             self._reports.put(
                 AttemptEnded(unreported_outcomes.lost_outcome(job, ConnectionError("the executor was closed")))
             )
+
+    def _start_admitted(self) -> None:
+        """Submit the attempts that have their cores now to the cluster, unless it was closed meanwhile."""
+        with self._lock:
+            if self._started is None:
+                return
+            for job in self._admission.admit():
+                key = f"nbstep-{job.attempt}"
+                future = self._started.client.submit(_carry_out, job, self._topic, key=key, pure=False, retries=0)
+                self._pending[job.attempt] = (job, future)
+                future.add_done_callback(partial(self._arrived, job))
 
     def _cluster(self) -> LocalCluster:
         with self._lock:
@@ -116,7 +135,7 @@ class DaskExecutor:
     def _give_up(self) -> None:
         """Stop a cluster that is no longer usable, and report its attempts as lost."""
         started, self._started = self._started, None
-        pending = [job for job, _ in self._pending.values()]
+        pending = [*(job for job, _ in self._pending.values()), *self._admission.clear()]
         self._pending.clear()
         self._cancelled.clear()
         if started is not None:
@@ -139,9 +158,12 @@ class DaskExecutor:
         with self._lock:
             pending = self._pending.pop(job.attempt, None)
             self._cancelled.discard(job.attempt)
+            if pending is not None:
+                self._admission.remove(job.attempt)
         if pending is not None:
             for report in (*completed.reports, AttemptEnded(completed.outcome)):
                 self._reports.put(report)
+            self._start_admitted()
 
     def _completed(self, job: Job, done: Any) -> _Completed:
         if done.status == "cancelled" and job.attempt in self._cancelled:

@@ -286,13 +286,14 @@ def _substituted(variables: Mapping[str, str], environ: Mapping[str, str]) -> di
 
 
 def kernel_environment(
-    environ: Mapping[str, str], names: Sequence[str], own: Mapping[str, str] = _NONE
+    environ: Mapping[str, str], names: Sequence[str], own: Mapping[str, str] = _NONE, *, cores: int = 1
 ) -> dict[str, str]:
     """Return all environment variables of a step's kernel.
 
     They are basic variables, the locale, the variables in ``names``, and the kernel's ``own``, which take precedence.
+    Libraries start as many threads as the step has ``cores``.
     """
-    fixed = {"CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0", **dict.fromkeys(_POOLS, "1")}
+    fixed = {"CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0", **dict.fromkeys(_POOLS, str(cores))}
     delivered = (*_DELIVERED, *key_environment(environ, names))
     passed = {name: environ[name] for name in delivered if name in environ}
     return fixed | passed | _substituted(own, environ)

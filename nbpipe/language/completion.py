@@ -23,7 +23,7 @@ _FLAGS = ("append", "here")
 _REUSE = ("auto", "never", "keep")
 # What `%nbpipe defaults` takes, with the values of those keys that have few.
 DEFAULT_VALUES: Mapping[str, Sequence[str]] = {
-    "envvar": (), "memory": (), "retries": (), "reuse": _REUSE, "run": ("submit", "manual"), "timeout": (),
+    "cpu": (), "envvar": (), "memory": (), "retries": (), "reuse": _REUSE, "run": ("submit", "manual"), "timeout": (),
 }  # fmt: skip
 
 

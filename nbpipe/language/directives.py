@@ -23,13 +23,13 @@ SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "here", "finally")
 WORKING = (
     "in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when", "shows",
-    "download", "mount", "register",
+    "download", "mount", "register", "cpu",
 )  # fmt: skip
 LATER = (
-    "gpu", "cpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args",
+    "gpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args",
 )  # fmt: skip
 KEYS = (*WORKING, *LATER)
-_DEFAULTS = ("retries", "timeout", "memory", "reuse", "envvar")
+_DEFAULTS = ("retries", "timeout", "cpu", "memory", "reuse", "envvar")
 MARKERS = {mark.value: mark for mark in (CellMarker.PARAMETERS, CellMarker.SHARED, CellMarker.LOCAL)}
 
 # Not `%%step?`, which asks for help.
@@ -370,6 +370,7 @@ _EXAMPLE = {
     "param": "For example: -p learning_rate",
     "retries": "For example: --retries 2",
     "timeout": "For example: --timeout 10m",
+    "cpu": "For example: --cpu 2",
     "memory": "For example: --memory 2GiB",
     "shows": "For example: --shows true",
     "download": "For example: --download images",
@@ -382,6 +383,7 @@ _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
     "after": names_in,
     "retries": option_values.count,
     "timeout": option_values.duration,
+    "cpu": option_values.cores,
     "memory": option_values.size,
     "reuse": option_values.reuse,
     "salt": option_values.text,

@@ -23,6 +23,14 @@ def count(span: LocatedText) -> int:
     return int(span.text)
 
 
+def cores(span: LocatedText) -> int:
+    """Read a number of processor cores, at least one."""
+    number = count(span)
+    if number == 0:
+        raise span.wrong("`0` leaves no core to run on", "Write 1 or more; 1 is the default.")
+    return number
+
+
 def duration(span: LocatedText) -> float:
     """Read ``90s``, ``10m``, ``2h`` or ``1h30m`` as seconds."""
     text = unquote(span).text

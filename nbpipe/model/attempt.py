@@ -104,7 +104,8 @@ class Job:
     names of shared definitions to their digests; ``sources`` are their texts, and those of the parameters, in order.
     ``imports`` are the modules that the code names, ``roots`` the folders
     of local modules, ``site`` those of installed ones. The step's code can query ``experiment`` and ``parameters``
-    (those that the step reads). ``memory`` is a limit in bytes for the kernel and its child processes. ``preload``
+    (those that the step reads). ``cpu`` is the number of cores that it occupies, ``memory`` a limit in bytes for the
+    kernel and its child processes. ``preload``
     names the modules that steps of the run import: a worker may load them in advance. ``shows``: the result must have
     what the step displays, even if that is nothing. Outputs are stored in ``output_store``, the name of a datastore:
     the one in the folder ``store``, or one of ``stores``, whose objects are copied to the folder ``cache``. ``like``
@@ -135,6 +136,7 @@ class Job:
     site: tuple[str, ...] = ()
     experiment: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    cpu: int = 1
     memory: int | None = None
     preload: tuple[str, ...] = ()
     timeout: float | None = None

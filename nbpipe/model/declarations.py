@@ -87,14 +87,16 @@ class StepOptions:
     """A step's keys beside ``in`` and ``out``.
 
     ``shows``: what the step displays is an output. ``download`` are the inputs of which the step gets copies of its
-    own, ``mount`` those that are read where they are, as is usual. ``register`` are outputs with the datasets that they
-    become versions of. ``later`` are the keys that are set but not supported yet.
+    own, ``mount`` those that are read where they are, as is usual. ``cpu`` is the number of cores that it needs.
+    ``register`` are outputs with the datasets that they become versions of. ``later`` are the keys that are set but not
+    supported yet.
     """
 
     params: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     retries: int = 0
     timeout: float | None = None
+    cpu: int = 1
     memory: int | None = None
     reuse: ReusePolicy = ReusePolicy.AUTO
     salt: str = ""

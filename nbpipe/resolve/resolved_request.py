@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from nbpipe.compute.environments import Interpreter, find_interpreter, key_environment
+from nbpipe.compute.targets import default_target
 from nbpipe.data.file_pinning import (
     PersistentDigestCache,
     find_modules,
@@ -52,6 +53,7 @@ from nbpipe.model.datastores import ObjectInfo
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph
 from nbpipe.resolve.bound_datasets import DatasetInputs, datasets_with_a_format, no_datasets
+from nbpipe.resolve.core_needs import core_errors
 from nbpipe.resolve.destinations import destination_errors
 from nbpipe.resolve.store_path import SCHEME
 from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
@@ -151,7 +153,8 @@ def resolve_request(
         step.name: _circumstances(step, graph, values, pins)
         for step in graph.pipeline.steps if step.name in relevant
     }  # fmt: skip
-    errors += _formats(step for step in graph.pipeline.steps if step.name in relevant)
+    steps = [step for step in graph.pipeline.steps if step.name in relevant]
+    errors += [*_formats(steps), *core_errors(steps, default_target())]
     notebook = Path(request.notebook)
     errors += destination_errors(
         graph, values, relevant, base=request.base, notebook=notebook, contents=pins.contents, workspace=place

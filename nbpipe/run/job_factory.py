@@ -106,7 +106,7 @@ class AttemptJobFactory:
             cwd=str(self.resolved.request.base),
             kernel=self.resolved.interpreter.kernel,
             by_message=self.resolved.interpreter.by_message,
-            env=kernel_environment(self.environ, declared.options.envvar, self.resolved.interpreter.env),
+            env=self._environment(declared),
             inputs=inputs,
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=step_inputs.modules,
@@ -119,9 +119,15 @@ class AttemptJobFactory:
             parameters={name: step_inputs.values[name] for name in graph.pipeline.code[step].parameters},
             timeout=declared.options.timeout,
             shows=declared.options.shows,
+            cpu=declared.options.cpu,
             memory=declared.options.memory,
             preload=self.imports,
         )
+
+    def _environment(self, step: Step) -> dict[str, str]:
+        """Return all environment variables of a step's kernel."""
+        own, options = self.resolved.interpreter.env, step.options
+        return kernel_environment(self.environ, options.envvar, own, cores=options.cpu)
 
     def _stores(self, inputs: tuple[JobInput, ...]) -> dict[str, Any]:
         """Return what a worker needs to read inputs and to store outputs in configured datastores."""

@@ -157,7 +157,7 @@ VERBS = (
         reads_only=True,
     ),
     Verb(
-        "defaults", "Set defaults: retries, timeout, memory, reuse, envvar, run=manual.",
+        "defaults", "Set defaults: retries, timeout, cpu, memory, reuse, envvar, run=manual.",
         "nbpipe.verbs.authoring_calls:defaults", (o.DEFAULTS,), faces=Face.NOTEBOOK,
     ),
 )  # fmt: skip

@@ -29,7 +29,8 @@ The same as #| lines, which suit linters (the first line may also be #| step: tr
 -p, param  names of parameters  (by default found in the code)
 after      steps to wait for           when     a condition on parameters
 retries    2                           timeout  90s, 10m, 2h
-memory     2GiB                        reuse    auto, never, keep
+cpu        2 (cores; by default 1)     memory   2GiB
+reuse      auto, never, keep
 salt       any text; a change reruns   hash     more files that count
 register   OUTPUT=D: the output becomes a version of the dataset D
 envvar     environment variables that the step sees
