@@ -440,3 +440,33 @@ def test_a_step_that_looks_at_the_names_of_its_session_is_told(code: str):
 def test_a_step_that_looks_up_one_name_or_its_own_is_not_told(code: str):
     warnings = fine("B = 1", f"{B}1\ny = {code}").warnings
     assert [each for each in warnings if each.code == "session-names"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "pd.DataFrame(x, copy=False).iloc[0, 0] = 9", "d = pd.Series(x, copy=False)\nd[0] = 9",
+        "v = x.astype(float, copy=False)\nv[0] = 9", "v = np.asanyarray(x)\nv[0] = 9", "v = np.ravel(x)\nv += 1",
+        "v, w = np.split(x, 2)\nw[0] = 9", "v = np.expand_dims(x, 0)\nv[0] = 9", "operator.isub(x, 1)",
+        "v = lib.stride_tricks.as_strided(x)\nv[0] = 9", "operator.imul(x, 2)", "attrgetter('append')(x)(1)",
+        "operator.attrgetter('sort')(x)()", "v = torch.from_numpy(x)\nv.add_(1)",
+    ],
+)  # fmt: skip
+def test_a_change_through_what_shares_the_data_of_an_input_is_told(change: str):
+    imports = "import operator\nfrom operator import attrgetter\nimport numpy as np\nfrom numpy import lib\n"
+    imports += "import pandas as pd\nimport torch"
+    made = "%%step a -o x\nx = np.ones(4)"
+    assert told(imports, made, f"%%step b -i x -o n\nn = 1\n{change}", "%%step c -i x -o y\ny = sum(x)")
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "v = np.array(x)\nv[0] = 9", "v = np.ravel(x).copy()\nv[0] = 9", "v = x.astype(float)\nv[0] = 9",
+        "d = pd.DataFrame(x, copy=True)\nd.iloc[0, 0] = 9", "n = attrgetter('shape')(x)", "v = mine.split(x)\nv[0] = 9",
+    ],
+)  # fmt: skip
+def test_a_change_of_a_copy_of_the_data_of_an_input_is_not_told(harmless: str):
+    imports = "from operator import attrgetter\nimport numpy as np\nimport pandas as pd\nimport mine"
+    made = "%%step a -o x\nx = np.ones(4)"
+    assert not told(imports, made, f"%%step b -i x -o n\nn = 1\n{harmless}", "%%step c -i x -o y\ny = sum(x)")

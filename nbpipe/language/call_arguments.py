@@ -19,13 +19,21 @@ def named_arguments(call: ast.Call) -> list[tuple[str, ast.expr]]:
 
 
 def bound_method(node: ast.AST) -> ast.Attribute | None:
-    """Return a method that is not called, also as ``getattr(x, "name")``; None for other expressions."""
+    """Return a method that is not called, also as ``getattr(x, "name")`` or ``attrgetter("name")(x)``, or None."""
     if isinstance(node, ast.Attribute):
         return node
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr" and node.args[1:]:
+    if not isinstance(node, ast.Call) or not node.args:
+        return None
+    name = _attribute_got(node.func)
+    if isinstance(node.func, ast.Name) and node.func.id == "getattr" and node.args[1:]:
         name = _text(node.args[1])
-        return ast.copy_location(ast.Attribute(node.args[0], name, ast.Load()), node) if name else None
-    return None
+    return ast.copy_location(ast.Attribute(node.args[0], name, ast.Load()), node) if name else None
+
+
+def _attribute_got(function: ast.expr) -> str:
+    """Return the name in ``attrgetter("name")``; empty for other expressions."""
+    is_getter = isinstance(function, ast.Call) and _last(function.func) == "attrgetter" and len(function.args) == 1
+    return _text(function.args[0]) if is_getter else ""  # type: ignore[attr-defined]  # it is a call
 
 
 def partial_function(node: ast.AST) -> ast.expr | None:

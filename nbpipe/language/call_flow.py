@@ -21,9 +21,10 @@ from nbpipe.language.known_calls import (
     CONTAINERS,
     FILLING,
     PIPING,
-    SAME,
     VIEWS,
+    asks_for_no_copy,
     changes_first_argument,
+    returns_argument,
     written_by_position,
 )
 from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call
@@ -65,7 +66,8 @@ class CallFlow(ValueFlow):
             self._change(arguments[0], node)
         if last in FILLING:
             self._change(NOTHING.union(*arguments), node)
-        result = arguments[0] if last in SAME and arguments else NOTHING
+        shares = arguments and returns_argument(self.callables.full_name(name), node)
+        result = arguments[0] if shares else NOTHING
         if name == "type" and len(arguments) == 1 and self.owner and isinstance(node.args[0], ast.Name):
             return frozenset([("name", self.owner)]) if node.args[0].id == self.instance else NOTHING
         if isinstance(node.func, ast.Attribute):
@@ -182,7 +184,8 @@ class CallFlow(ValueFlow):
             self._change(origins | held, node)
         else:
             self._use(Use.PASSED, origins, node)
-        result = origins | self._parts(owner) if func.attr in VIEWS else NOTHING
+        shares = func.attr in VIEWS or asks_for_no_copy(node)
+        result = origins | self._parts(owner) if shares else NOTHING
         known = self.callables.class_named(owner.id) if isinstance(owner, ast.Name) else None
         for class_name, method in self.callables.methods(func.attr):
             if known is None:

@@ -14,7 +14,8 @@ CONTAINERS = frozenset({"list", "dict", "set", "deque", "bytearray", "object"})
 CHANGERS = frozenset(
     {"setattr", "delattr", "setitem", "delitem", "shuffle", "heappush", "heappop", "heapify", "heapreplace",
      "heappushpop", "insort", "insort_left", "insort_right", "copyto", "fill_diagonal", "putmask", "place", "put",
-     "put_along_axis", "at", "next", "anext", "iadd", "iconcat", "ior", "set_node_attributes", "set_edge_attributes",
+     "put_along_axis", "at", "next", "anext", "iadd", "iand", "iconcat", "ifloordiv", "ilshift", "imatmul", "imod",
+     "imul", "ior", "ipow", "irshift", "isub", "itruediv", "ixor", "set_node_attributes", "set_edge_attributes",
      "add_path", "add_cycle", "add_star"}
 )  # fmt: skip
 # Functions and methods that write into any of their arguments.
@@ -42,6 +43,17 @@ SAME = frozenset(
         "ChainMap",
     }
 )
+# Functions of NumPy that return their first argument or a view of it, if they can; torch's have the same names.
+_ARRAY_VIEWS = frozenset(
+    {"array_split", "asanyarray", "asarray", "ascontiguousarray", "asfortranarray", "asmatrix", "as_strided",
+     "as_tensor", "atleast_1d", "atleast_2d", "atleast_3d", "chunk", "diagonal", "dsplit", "expand_dims", "flip",
+     "fliplr", "flipud", "from_numpy", "hsplit", "imag", "moveaxis", "movedim", "narrow", "permute", "ravel", "real",
+     "require", "reshape", "rollaxis", "rot90", "sliding_window_view", "split", "squeeze", "swapaxes", "t",
+     "transpose", "unbind", "unsqueeze", "vsplit"}
+)  # fmt: skip
+_ARRAY_LIBRARIES = ("numpy.", "torch.")
+# Arguments that ask for the data itself where a copy is usual.
+_NO_COPY = frozenset({"copy", "deep"})
 _UNARY = frozenset(
     {"sqrt", "exp", "log", "log2", "log10", "log1p", "expm1", "abs", "absolute", "sin", "cos", "tan", "negative",
      "square", "rint", "floor", "ceil", "trunc", "sign", "reciprocal", "tanh"}
@@ -65,6 +77,20 @@ def changes_first_argument(function: ast.AST) -> bool:
             return function.attr in MUTATORS
         return function.attr in CHANGERS
     return isinstance(function, ast.Name) and function.id in CHANGERS
+
+
+def returns_argument(full_name: str, call: ast.Call) -> bool:
+    """Return whether a function with this full name returns its first argument, or shares the data of it."""
+    last = full_name.rpartition(".")[2]
+    return last in SAME or (last in _ARRAY_VIEWS and full_name.startswith(_ARRAY_LIBRARIES)) or asks_for_no_copy(call)
+
+
+def asks_for_no_copy(call: ast.Call) -> bool:
+    """Return whether a call has an argument such as ``copy=False``."""
+    return any(
+        each.arg in _NO_COPY and isinstance(each.value, ast.Constant) and each.value.value is False
+        for each in call.keywords
+    )
 
 
 def written_by_position(name: str, arguments: Sequence[Origins]) -> Origins:
