@@ -169,6 +169,16 @@ def test_what_nbpipe_never_wrote_is_damage_also_where_something_is_written(histo
         history.lost_runs.mark_lost(alive=nobody, now=1.0)
 
 
+def test_an_origin_that_is_recorded_in_part_is_damage(history):
+    begin(history, "x")
+    put(history, record("x", "a", Status.RUNNING))
+    with history.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE executions SET origin_run = '1e+300'")
+
+    with pytest.raises(HistoryDamaged, match="did not write"):
+        history.executions.of_run("x")
+
+
 def test_two_first_runs_of_a_notebook_at_once_are_runs_of_one_pipeline(history):
     """Each has looked for the notebook's pipeline before the other one began."""
     first = begin(history, "x", pipeline=PipelineRecord("one", "a.ipynb", frozenset({"c"})))
