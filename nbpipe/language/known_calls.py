@@ -45,7 +45,7 @@ SAME = frozenset(
 )
 # Functions of NumPy that return their first argument or a view of it, if they can; torch's have the same names.
 _ARRAY_VIEWS = frozenset(
-    {"array_split", "asanyarray", "asarray", "ascontiguousarray", "asfortranarray", "asmatrix", "as_strided",
+    {"array_split", "asanyarray", "ascontiguousarray", "asfortranarray", "asmatrix", "as_strided",
      "as_tensor", "atleast_1d", "atleast_2d", "atleast_3d", "chunk", "diagonal", "dsplit", "expand_dims", "flip",
      "fliplr", "flipud", "from_numpy", "hsplit", "imag", "moveaxis", "movedim", "narrow", "permute", "ravel", "real",
      "require", "reshape", "rollaxis", "rot90", "sliding_window_view", "split", "squeeze", "swapaxes", "t",
