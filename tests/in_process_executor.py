@@ -36,6 +36,7 @@ from nbpipe.model import (
     Outcome,
     Status,
 )
+from nbpipe.model.compute import ComputeTarget
 
 
 class Stepside:
@@ -101,11 +102,13 @@ class Frozen(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class InProcess:
     """Carries out each attempt while it is submitted, in the thread of whoever submits it."""
 
-    slots = 1
-
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self._reports = ReportQueue()
+
+    def slots_on(self, target: ComputeTarget) -> int:
+        """Get how many attempts run at the same time."""
+        return 1
 
     def submit(self, job: Job) -> None:
         """Carry out an attempt."""

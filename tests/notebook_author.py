@@ -10,6 +10,7 @@ from typing import Any
 
 from stored import path_in
 
+from nbpipe.compute.targets import default_target
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.data.formats import load
 from nbpipe.model import ExecutionRecord, Status
@@ -60,7 +61,7 @@ class Author:
 
     def run(self, *, run_options: RunOptions | None = None, **asked: Any) -> set[str]:
         """Run the notebook as it is now, and get the names of the steps that were executed."""
-        executor = ThreadExecutor(2)
+        executor = ThreadExecutor(default_target(2))
         try:
             with Workspace.open(self.folder) as workspace:
                 request = dataclasses.replace(request_for(self.write(), workspace.layout), **asked)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nbpipe.compute.environments import kernel_environment
+from nbpipe.compute.targets import default_target
 from nbpipe.model import Job, JobInput, JobOutput, Outcome
+from nbpipe.model.compute import Needs, Placement
 
 KERNEL = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
 
@@ -68,6 +70,7 @@ def job(
         cwd=str(folder),
         kernel=KERNEL,
         env=kernel_environment(os.environ, ()) if env is None else env,
+        placement=Placement(default_target(), Needs()),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         timeout=timeout,

@@ -33,6 +33,7 @@ from nbpipe.model import (
     Outcome,
     Status,
 )
+from nbpipe.model.compute import ComputeTarget
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import PlanResult, RunReport
 from nbpipe.run.submission import RunOptions
@@ -79,6 +80,10 @@ class Kernelless:
         self._noted: dict[str, threading.Event] = {}
         self._heard: list[str] = []
         self._threads = ThreadPoolExecutor(slots)
+
+    def slots_on(self, target: ComputeTarget) -> int:
+        """Get how many attempts run at the same time."""
+        return self.slots
 
     def submit(self, job: Job) -> None:
         """Start an attempt."""

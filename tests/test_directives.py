@@ -87,7 +87,9 @@ def declarations(draw) -> dict[str, list[str]]:
         "when": st.sampled_from(
             [["depth > 3"], ["\"mode == 'a b' and depth -1 < 0\""], ["'a' == mode or mode == 'b'"]]
         ),
-        "gpu": st.just(["1"]),
+        "cpu": st.just(["2"]),
+        "gpu": st.sampled_from([["0"], ["2"]]),
+        "compute": st.just(["gpu-small"]),
         "map": st.just(["item=items"]),
         "sweep": st.just(["learning_rate=[0.1,0.01], depth=[3,5]"]),
     }
@@ -205,7 +207,7 @@ def test_the_grammar_knows_every_format_that_data_has():
 def test_every_key_is_read_in_both_spellings():
     values = {"in": "a", "out": "a", "param": "a", "after": "a", "retries": "1", "timeout": "1s",
               "cpu": "2", "memory": "1GB", "reuse": "auto", "salt": "a", "hash": "./a", "envvar": "A", "when": "a",
-              "shows": "true", "download": "a", "mount": "a", "register": "a=b"}  # fmt: skip
+              "shows": "true", "download": "a", "mount": "a", "register": "a=b", "compute": "a"}  # fmt: skip
     for key in KEYS:
         value = values.get(key, "1")
         assert meaning(declared(f"%%step s --{key} {value}")) == meaning(declared(f"%%step s\n#| {key}: {value}"))

@@ -9,6 +9,7 @@ import pytest
 from scripted_executor import Bench
 
 from nbpipe.codec import gunzip_text
+from nbpipe.compute.targets import default_target
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.run.submission import RunOptions
 from nbpipe.workspace import Workspace
@@ -58,7 +59,7 @@ def test_each_step_more_costs_the_same_and_little(tmp_path):
 @pytest.mark.kernel
 def test_an_attempts_folder_is_small_and_its_modules_are_stored_once(tmp_path):
     bench = chain(tmp_path / "real", KERNEL_STEPS)
-    executor = ThreadExecutor(1)
+    executor = ThreadExecutor(default_target(1))
     with Workspace.open(bench.folder) as workspace:
         report = execute_run(workspace, bench.request(), RunOptions(), None, lambda: executor)
     executor.close()

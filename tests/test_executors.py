@@ -19,7 +19,7 @@ from nbpipe.compute import local_cluster
 from nbpipe.compute.dask_executor import DaskExecutor
 from nbpipe.compute.local_cluster import LocalCluster
 from nbpipe.compute.shared_executor import SharedExecutor
-from nbpipe.compute.target_executors import executor_of
+from nbpipe.compute.target_executors import TargetExecutors
 from nbpipe.compute.targets import default_target
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.data.event_file import PieceReader
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module", params=[DaskExecutor, ThreadExecutor], ids=["dask", "inline"])
 def executor(request):
     before = set(_descendants())
-    made = request.param(3)
+    made = request.param(default_target(3))
     yield made
     made.close()
     assert set(_descendants()) <= before
@@ -217,13 +217,13 @@ class TestExecutor:
         assert 0.1 < time.monotonic() - started < 1
 
     def test_slots_are_told(self, executor):
-        assert executor.slots == 3
+        assert executor.slots_on(default_target()) == 3
 
 
 @pytest.mark.parametrize("made", [DaskExecutor, ThreadExecutor])
 def test_closing_ends_what_runs_and_leaves_nothing(made, tmp_path):
     others = set(_descendants())
-    executor = made(2)
+    executor = made(default_target(2))
     executor.submit(_sleeper(tmp_path, "a"))
     _wait_for((tmp_path / "a").exists)
     executor.submit(_sleeper(tmp_path, "b"))
@@ -237,7 +237,7 @@ def test_closing_ends_what_runs_and_leaves_nothing(made, tmp_path):
 @pytest.mark.parametrize("made", [DaskExecutor, ThreadExecutor])
 def test_nothing_is_started_before_it_is_needed(made):
     others = set(_descendants())
-    executor = made(2)
+    executor = made(default_target(2))
     assert executor.wait(0) == []
     executor.close()
     assert set(_descendants()) <= others
@@ -246,7 +246,7 @@ def test_nothing_is_started_before_it_is_needed(made):
 def test_a_lost_worker_is_an_outcome_and_the_executor_goes_on(tmp_path):
     """The dead worker's kernels are gone with it; the next attempt finds a new worker."""
     others = set(_descendants())
-    executor = DaskExecutor(2)
+    executor = DaskExecutor(default_target(2))
     executor.submit(_sleeper(tmp_path, "first"))
     _wait_for((tmp_path / "first").exists)
     worker = next(each for each in _descendants() if "spawn_main" in _command(each))
@@ -274,7 +274,7 @@ def test_a_worker_that_is_killed_as_soon_as_it_has_started_is_replaced(tmp_path,
         return cluster
 
     monkeypatch.setattr(local_cluster, "start", start_and_kill)
-    executor = DaskExecutor(1)
+    executor = DaskExecutor(default_target(1))
     executor.submit(job(tmp_path, "1", name="first"))
     assert _outcomes(executor, 1)["first"].status in (Status.SUCCEEDED, Status.LOST)
     executor.submit(job(tmp_path, "1", name="second"))
@@ -286,7 +286,7 @@ def test_a_worker_that_is_killed_as_soon_as_it_has_started_is_replaced(tmp_path,
 def test_a_part_of_dask_that_ends_in_a_living_driver_costs_the_attempt_and_no_more(tmp_path, part):
     """Both are no processes of their own; what they had running is gone, and the next attempt finds a new cluster."""
     others = set(_descendants())
-    executor = DaskExecutor(1)
+    executor = DaskExecutor(default_target(1))
     executor.submit(_sleeper(tmp_path, "first"))
     _wait_for((tmp_path / "first").exists)
     below = _descendants()
@@ -304,7 +304,7 @@ def test_a_part_of_dask_that_ends_in_a_living_driver_costs_the_attempt_and_no_mo
 
 def test_reports_that_never_arrived_come_with_the_end(tmp_path):
     """Messages travel apart from results: without a single one, what must have come before the end is known."""
-    executor = DaskExecutor(1)
+    executor = DaskExecutor(default_target(1))
     executor.start()
     executor._started.client.unsubscribe_topic(executor._topic)
     executor.submit(job(tmp_path, "print(1)", "print(2)"))
@@ -324,12 +324,12 @@ def test_a_result_that_is_cancelled_while_it_is_fetched_is_a_lost_attempt(tmp_pa
         def result(self, timeout: str) -> None:
             raise CancelledError(timeout)
 
-    completed = DaskExecutor(1)._completed(job(tmp_path, "1"), Closing())
+    completed = DaskExecutor(default_target(1))._completed(job(tmp_path, "1"), Closing())
     assert (completed.outcome.status, completed.outcome.failure.kind) == (Status.LOST, "lost")
 
 
 def test_little_of_what_was_reported_stays_with_the_scheduler():
-    executor = DaskExecutor(1)
+    executor = DaskExecutor(default_target(1))
     executor.start()
     for number in range(150):
         executor._started.client.log_event(executor._topic, {"attempt": "a", "pieces": number})
@@ -340,7 +340,7 @@ def test_little_of_what_was_reported_stays_with_the_scheduler():
 
 
 def test_each_run_on_a_shared_executor_hears_of_its_own_attempts(tmp_path):
-    shared = SharedExecutor(lambda: DaskExecutor(2))
+    shared = SharedExecutor(lambda: DaskExecutor(default_target(2)))
     leases = {name: shared.lease() for name in ("left", "right")}
     for name, lease in leases.items():
         for number in range(2):
@@ -359,7 +359,7 @@ def test_each_run_on_a_shared_executor_hears_of_its_own_attempts(tmp_path):
 
 def test_only_this_machine_can_reach_the_cluster():
     """S28, S29: Dask unpickles what it is sent, so it listens on the loopback alone; there is no dashboard."""
-    executor = DaskExecutor(1)
+    executor = DaskExecutor(default_target(1))
     executor.start()
     listening = [
         connection.laddr.ip
@@ -378,7 +378,8 @@ def test_the_program_that_starts_the_cluster_is_not_run_again_by_its_worker(tmp_
         "print('once', flush=True)\n"
         "import __main__\n"
         "from nbpipe.compute.dask_executor import DaskExecutor\n"
-        "executor = DaskExecutor(1)\n"
+        "from nbpipe.compute.targets import default_target\n"
+        "executor = DaskExecutor(default_target(1))\n"
         "executor.start()\n"
         "executor.close()\n"
         "print(__main__.__file__)\n"
@@ -395,8 +396,9 @@ def test_all_is_gone_when_the_driver_is_killed(tmp_path):
     code = (
         f"import pathlib, sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from sample_jobs import job\nfrom nbpipe.compute.dask_executor import DaskExecutor\n"
+        "from nbpipe.compute.targets import default_target\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        "executor = DaskExecutor(1)\n"
+        "executor = DaskExecutor(default_target(1))\n"
         "step = f'import pathlib, time; pathlib.Path({str(folder)!r}, \"on\").touch(); time.sleep(600)'\n"
         "executor.submit(job(folder, step))\n"
         "time.sleep(600)"
@@ -411,10 +413,25 @@ def test_all_is_gone_when_the_driver_is_killed(tmp_path):
     assert alive == []
 
 
+def test_dask_says_nothing_while_any_cluster_is_there():
+    """Not even after another one has ended, and as before once all have."""
+    code = (
+        "import logging\nfrom nbpipe.compute.dask_executor import DaskExecutor\n"
+        "from nbpipe.compute.targets import default_target\n"
+        "one, two = DaskExecutor(default_target(1)), DaskExecutor(default_target(1))\n"
+        "one.start()\ntwo.start()\none.close()\ntwo.close()\n"
+        "logging.getLogger('distributed').error('at the end')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=_here(), timeout=60, check=False
+    )
+    assert [line.rpartition(" - ")[2] for line in ran.stderr.splitlines()] == ["at the end"]
+
+
 def test_the_default_target_is_this_machine():
     target = default_target()
-    assert (target.name, target.slots) == ("local", len(os.sched_getaffinity(0)))
-    assert executor_of(default_target(5)).slots == 5
+    assert (target.name, target.cpu) == ("local", len(os.sched_getaffinity(0)))
+    assert TargetExecutors().slots_on(default_target(5)) == 5
 
 
 def _here() -> dict[str, str]:

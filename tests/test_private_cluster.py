@@ -18,6 +18,7 @@ from distributed.protocol.pickle import dumps
 from other_user import STRANGER, as_user, needs_other_users
 
 from nbpipe.compute.dask_executor import DaskExecutor
+from nbpipe.compute.targets import default_target
 from nbpipe.data import private_directory
 
 pytestmark = [pytest.mark.cluster]
@@ -29,7 +30,7 @@ PATIENCE = 3
 def ports() -> Iterator[list[int]]:
     """All TCP ports on which a cluster listens: its driver's, which is this process, and those of what it started."""
     before = _listening()
-    executor = DaskExecutor(1)
+    executor = DaskExecutor(default_target(1))
     executor.start()
     yield sorted(_listening() - before)
     executor.close()
@@ -108,7 +109,7 @@ def test_s28_what_others_plant_for_dask_stops_nobody_and_is_on_no_path(tmp_path,
     name = tmp_path / "dask-scratch-space"
     {"file": name.touch, "link": lambda: name.symlink_to("nowhere"), "folder": lambda: name.mkdir(0o777)}[planted]()
     before = set(sys.path)
-    executor = DaskExecutor(1)
+    executor = DaskExecutor(default_target(1))
     try:
         executor.start()
         made = set(tmp_path.iterdir()) - {name}

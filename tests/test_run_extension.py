@@ -27,6 +27,7 @@ from nbpipe.model import (
     RunSnapshot,
     Status,
 )
+from nbpipe.model.compute import ComputeTarget
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.reports import RunReport
 from nbpipe.run.submission import RunOptions
@@ -45,13 +46,15 @@ PATIENCE = 60.0
 class Gated:
     """Carries out attempts in the thread of the driver, those of steps that are ``closed`` when they are no more."""
 
-    slots = 4
-
     def __init__(self) -> None:
         self.closed: set[str] = set()
         self.jobs: list[Job] = []
         self._open: dict[str, Job] = {}
         self._reports: list[AttemptReport] = []
+
+    def slots_on(self, target: ComputeTarget) -> int:
+        """Get how many attempts run at the same time."""
+        return 4
 
     def submit(self, job: Job) -> None:
         """Let an attempt begin."""

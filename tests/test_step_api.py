@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from notebook_author import Author
 
 import nbpipe
+from nbpipe.compute.targets import default_target
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.data import record_file
 from nbpipe.data.event_file import NAME, PieceReader, metrics_of
@@ -224,7 +225,7 @@ def ran(tmp_path_factory):
     imports = "import nbpipe\nimport pandas as pd\nimport matplotlib.pyplot as plt"
     author = Author(folder, "rate = 2\nother = 3", imports, code, parameters=0)
     heard: list[tuple[float, StepEvent]] = []
-    executor = ThreadExecutor(1)
+    executor = ThreadExecutor(default_target(1))
     with Workspace.open(folder) as workspace:
         report = execute_run(workspace, request_for(author.write()), RunOptions(experiment="trial"),
             lambda update: heard.extend(

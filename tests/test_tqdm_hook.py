@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from notebook_author import Author
 
+from nbpipe.compute.targets import default_target
 from nbpipe.compute.thread_executor import ThreadExecutor
 from nbpipe.execution.kernel_runtime import tqdm_hook
 from nbpipe.model import StepEvent, StepEventKind
@@ -24,7 +25,7 @@ KINDS = {
 def heard_from(folder, code) -> list[StepEvent]:
     """Run one step and get the progress that it told of."""
     heard: list[StepEvent] = []
-    executor = ThreadExecutor(1)
+    executor = ThreadExecutor(default_target(1))
     with Workspace.open(folder) as workspace:
         report = execute_run(
             workspace, request_for(Author(folder, code).write()), RunOptions(), executors=lambda: executor,

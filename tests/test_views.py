@@ -30,6 +30,7 @@ from nbpipe.model import (
     StepEvent,
     StepEventKind,
 )
+from nbpipe.model.compute import ComputeTarget, Needs, Placement
 from nbpipe.views.html import Html
 from nbpipe.views.html_tables import plan_html, run_html, runs_html, table_html
 from nbpipe.views.json_output import plan_object, run_object
@@ -58,6 +59,7 @@ from nbpipe.views.wording import (
     sentence,
     size,
     status_words,
+    step_explanation,
     verdict_line,
     warning_line,
 )
@@ -302,7 +304,8 @@ def test_the_json_objects_have_the_names_of_the_contract():
     shown = run_object(RUN, steps, 3.0, lambda reference: f"file:///{reference.basename}")
     verdicts = {row.name: row.verdict for row in PLAN if row.verdict}
     needs = {row.name: row.needs for row in PLAN}
-    planned = plan_object("/n.ipynb", verdicts, needs, (), "local", refused={"wrong": "has an error"})
+    placements = dict.fromkeys(verdicts, Placement(ComputeTarget("local", 4, 8 << 30), Needs()))
+    planned = plan_object("/n.ipynb", verdicts, needs, (), placements, refused={"wrong": "has an error"})
 
     assert {"run", "status", "seconds", "saved_seconds", "steps"} <= shown.keys()
     first, old = shown["steps"]
@@ -316,6 +319,11 @@ def test_the_json_objects_have_the_names_of_the_contract():
     assert planned["steps"][0].keys() == {
         "name", "verdict", "reasons", "needs", "origin", "target", "environment", "saved_seconds",
     }  # fmt: skip
+
+
+def test_a_waiting_step_says_what_it_waits_for():
+    waiting = step(status=Status.QUEUED, notes=("waiting for 1 GPU: 2 of 2 taken by fit (3 min)",))
+    assert step_explanation(waiting) == "waiting for 1 GPU: 2 of 2 taken by fit (3 min)"
 
 
 def test_runs_as_plain_lines():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nbpipe.cli.shell_caller import ShellCaller
-from nbpipe.compute.targets import default_target
 from nbpipe.verbs.plan_calls import PlanResponse
 from nbpipe.views import json_output, text_tables
 
@@ -15,11 +14,11 @@ def render_plan(caller: ShellCaller, response: PlanResponse) -> int:
     verdicts = planned.verdicts
     if screen.as_json:
         plan = json_output.plan_object(
-            planned.notebook, verdicts, planned.needs, planned.warnings, default_target().name,
+            planned.notebook, verdicts, planned.needs, planned.warnings, planned.placements,
             refused=planned.refused, datasets=planned.datasets,
         )  # fmt: skip
         screen.json(plan if not planned.errors else {**plan, "errors": [error.to_json() for error in planned.errors]})
     else:
-        rows = text_tables.planned_rows(verdicts, planned.needs, planned.refused, planned.datasets)
+        rows = text_tables.planned_rows(verdicts, planned.needs, planned.refused, planned.datasets, planned.placements)
         screen.lines(text_tables.plan_lines(rows, screen.columns, response.numbers))
     return screen.errors(planned.errors)

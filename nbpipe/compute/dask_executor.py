@@ -9,8 +9,8 @@ lost or arrive late, so the result repeats the reports that precede it.
 
 from __future__ import annotations
 
-import os
 import threading
+import time
 import uuid
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass
@@ -18,13 +18,17 @@ from functools import partial
 from typing import Any
 
 from nbpipe.compute import local_cluster, unreported_outcomes, worker_entry_points
-from nbpipe.compute.core_admission import CoreAdmission
+from nbpipe.compute.admission import Admission
 from nbpipe.compute.local_cluster import LocalCluster
 from nbpipe.compute.report_queue import ReportQueue
+from nbpipe.compute.targets import default_target
 from nbpipe.entry_points import load_entry_point
-from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, Job, Outcome
+from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, AttemptWaiting, Job, Outcome
+from nbpipe.model.compute import ComputeTarget
 
 _RESULT_SECONDS = 60
+# Between two looks at what attempts wait for.
+_REASON_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +42,20 @@ class _Completed:
 class DaskExecutor:
     """Carries out attempts on a local cluster, which is started with the first one."""
 
-    def __init__(self, slots: int | None = None) -> None:
-        self._slots = slots or len(os.sched_getaffinity(0))
-        self._reports = ReportQueue()
+    def __init__(self, target: ComputeTarget | None = None, reports: ReportQueue | None = None) -> None:
+        self._target = target or default_target()
+        self._reports = reports or ReportQueue()
         self._topic = f"nbpipe-attempts-{uuid.uuid4().hex}"
         self._started: LocalCluster | None = None
-        self._admission = CoreAdmission(self._slots)
+        self._admission = Admission(self._target)
+        self._explained = 0.0
         self._pending: dict[str, tuple[Job, Any]] = {}
         self._cancelled: set[str] = set()
         self._lock = threading.RLock()
 
-    @property
-    def slots(self) -> int:
+    def slots_on(self, target: ComputeTarget) -> int:  # noqa: ARG002 - the protocol's
         """Return how many attempts run concurrently."""
-        return self._slots
+        return self._target.cpu
 
     def start(self) -> None:
         """Start the cluster, unless it is running; raise ClusterOutOfReach if it cannot be started."""
@@ -67,10 +71,21 @@ class DaskExecutor:
 
     def wait(self, timeout: float) -> list[AttemptReport]:
         """Wait up to ``timeout`` seconds for a report, and return all that have arrived."""
+        self.look_after()
+        return self._reports.wait(timeout)
+
+    def look_after(self) -> None:
+        """Report the attempts of a cluster that was lost, and, at most once a second, what others wait for."""
         with self._lock:
             if self._started is not None and self._started.is_lost:
                 self._give_up()
-        return self._reports.wait(timeout)
+            now = time.monotonic()
+            if now - self._explained < _REASON_SECONDS:
+                return
+            self._explained = now
+            reasons = self._admission.reasons()
+        for attempt, reason in reasons.items():
+            self._reports.put(AttemptWaiting(attempt, reason))
 
     def cancel(self, attempt: str) -> None:
         """Cancel an attempt; its outcome is reported when it has stopped."""
@@ -126,7 +141,7 @@ class DaskExecutor:
             if self._started is not None and self._started.is_lost:
                 self._give_up()
             if self._started is None:
-                self._started = local_cluster.start(self._slots)
+                self._started = local_cluster.start(self._target.cpu)
                 # A worker that has been killed meanwhile is started again, and loads it then.
                 self._started.client.run(_warm_up, on_error="ignore")
                 self._started.client.subscribe_topic(self._topic, self._receive_event)
@@ -150,6 +165,8 @@ class DaskExecutor:
         match event[1]:
             case {"attempt": str(attempt), "at": float(at)}:
                 self._reports.put(AttemptStarted(attempt, at))
+            case {"attempt": str(attempt), "reason": str(reason)}:
+                self._reports.put(AttemptWaiting(attempt, reason))
             case {"attempt": str(attempt), "pieces": int(pieces)}:
                 self._reports.put(AttemptOutputWritten(attempt, pieces))
 
@@ -188,7 +205,7 @@ def _carry_out(job: Job, topic: str) -> _Completed:
     worker = get_worker()
     newest: dict[type, AttemptReport] = {}
 
-    def report(event: AttemptStarted | AttemptOutputWritten) -> None:
+    def report(event: AttemptWaiting | AttemptStarted | AttemptOutputWritten) -> None:
         newest[type(event)] = event
         # Thread-safe: passes the event to the worker's event loop and returns.
         worker.log_event(topic, asdict(event))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from nbpipe.compute import machine_limits
+from nbpipe.compute import machine_limits, quiet_dask
 from nbpipe.data import private_directory
 from nbpipe.errors import ClusterOutOfReach
 
@@ -67,6 +67,7 @@ class LocalCluster:
         # Of a cluster that lost a part Dask waits for that part, gives up, and warns when the object is forgotten.
         self.cluster.status = type(self.cluster.status).closed
         private_directory.remove(self.scratch)
+        quiet_dask.end()
 
 
 def start(slots: int, tries: int = 3) -> LocalCluster:
@@ -105,6 +106,8 @@ def _start(slots: int) -> LocalCluster:
     settings = {**_SETTINGS, "temporary-directory": scratch}
     with contextlib.ExitStack() as failed, dask.config.set(settings):
         failed.callback(private_directory.remove, scratch)
+        quiet_dask.begin()
+        failed.callback(quiet_dask.end)
         cluster = import_module(_NODES).RestartTolerantCluster(**_specification(slots, scratch, security))
         client = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]  # theirs
         failed.pop_all()
@@ -130,5 +133,4 @@ def _specification(slots: int, scratch: str, security: object) -> Mapping[str, A
         "scheduler": {"cls": nodes.HttplessScheduler, "options": scheduler},
         "workers": {0: {"cls": nodes.HttplessNanny, "options": worker}},
         "security": security,
-        "silence_logs": logging.CRITICAL,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted
+from nbpipe.model import AttemptEnded, AttemptOutputWritten, AttemptReport, AttemptStarted, AttemptWaiting
 
 
 @dataclass(slots=True)
@@ -13,6 +13,7 @@ class _AttemptProgress:
     """What was reported about an unfinished attempt."""
 
     started: bool = False
+    reason: str = ""
     pieces: int = 0
     early: AttemptOutputWritten | None = None
     """A report that arrived before that of the start."""
@@ -43,6 +44,8 @@ class ReportQueue:
             if progress is None:
                 return
             match report:
+                case AttemptWaiting():
+                    self._say_why(progress, report)
                 case AttemptStarted():
                     self._start(progress, report)
                 case AttemptOutputWritten():
@@ -60,6 +63,11 @@ class ReportQueue:
             reports, self._reports = self._reports, []
             self._positions.clear()
             return reports
+
+    def _say_why(self, progress: _AttemptProgress, report: AttemptWaiting) -> None:
+        if not progress.started and report.reason != progress.reason:
+            progress.reason = report.reason
+            self._reports.append(report)
 
     def _start(self, progress: _AttemptProgress, report: AttemptStarted) -> None:
         if progress.started:

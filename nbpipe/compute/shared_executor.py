@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from nbpipe.compute.dask_executor import DaskExecutor
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.model import AttemptEnded, AttemptReport, Job
+from nbpipe.model.compute import ComputeTarget
 
 _PAUSE = 0.5
+
+
+class SharableExecutor(Protocol):
+    """An executor that several runs can share."""
+
+    def slots_on(self, target: ComputeTarget) -> int:
+        """Return how many attempts run concurrently on a target."""
+
+    def submit(self, job: Job) -> None:
+        """Submit an attempt."""
+
+    def wait(self, timeout: float) -> Sequence[AttemptReport]:
+        """Wait up to ``timeout`` seconds for a report, and return all that have arrived."""
+
+    def cancel(self, attempt: str) -> None:
+        """Cancel an attempt; its outcome is reported when it has stopped."""
+
+    def close(self) -> None:
+        """Stop all attempts, and wait until they have ended."""
 
 
 class SharedExecutor:
     """An executor shared by all runs with a lease, and created with the first attempt."""
 
-    def __init__(self, make: Callable[[], DaskExecutor]) -> None:
+    def __init__(self, make: Callable[[], SharableExecutor]) -> None:
         self._make = make
-        self._executor: DaskExecutor | None = None
+        self._executor: SharableExecutor | None = None
         self._thread: threading.Thread | None = None
         self._leases: dict[str, ExecutorLease] = {}
         self._lock = threading.Lock()
 
-    @property
-    def slots(self) -> int:
-        """Return how many attempts run concurrently."""
+    def slots_on(self, target: ComputeTarget) -> int:
+        """Return how many attempts run concurrently on a target."""
         with self._lock:
-            return self._get().slots
+            return self._get().slots_on(target)
 
     def lease(self) -> ExecutorLease:
         """Return a new run's lease of the executor."""
@@ -56,7 +75,7 @@ class SharedExecutor:
         if executor is not None:
             executor.cancel(attempt)
 
-    def _get(self) -> DaskExecutor:
+    def _get(self) -> SharableExecutor:
         if self._executor is None:
             self._executor = self._make()
             arguments = (self._executor,)
@@ -64,11 +83,11 @@ class SharedExecutor:
             self._thread.start()
         return self._executor
 
-    def _hand_out(self, executor: DaskExecutor) -> None:
+    def _hand_out(self, executor: SharableExecutor) -> None:
         while self._executor is executor:
             self._pass_on(executor.wait(_PAUSE))
 
-    def _pass_on(self, reports: list[AttemptReport]) -> None:
+    def _pass_on(self, reports: Sequence[AttemptReport]) -> None:
         for report in reports:
             with self._lock:
                 ended = isinstance(report, AttemptEnded)
@@ -85,10 +104,9 @@ class ExecutorLease:
         self.reports = ReportQueue()
         self._mine: set[str] = set()
 
-    @property
-    def slots(self) -> int:
-        """Return how many attempts run concurrently, including those of other runs."""
-        return self._shared.slots
+    def slots_on(self, target: ComputeTarget) -> int:
+        """Return how many attempts run concurrently on a target, including those of other runs."""
+        return self._shared.slots_on(target)
 
     def submit(self, job: Job) -> None:
         """Submit an attempt."""

@@ -9,20 +9,20 @@ from nbpipe.compute import unreported_outcomes, worker_entry_points
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.entry_points import load_entry_point
 from nbpipe.model import AttemptEnded, AttemptReport, Job, Outcome
+from nbpipe.model.compute import ComputeTarget
 
 
 class ThreadExecutor:
-    """Carries out attempts in ``slots`` threads; for tests, and where no cluster can be started."""
+    """Carries out attempts in a thread for each core of its target; for tests, and where no cluster can be started."""
 
-    def __init__(self, slots: int = 1) -> None:
-        self._slots = slots
+    def __init__(self, target: ComputeTarget) -> None:
+        self._slots = target.cpu
         self._reports = ReportQueue()
         self._threads: ThreadPoolExecutor | None = None
         self._futures: dict[str, Future[Outcome]] = {}
         self._lock = threading.Lock()
 
-    @property
-    def slots(self) -> int:
+    def slots_on(self, target: ComputeTarget) -> int:  # noqa: ARG002 - the protocol's
         """Return how many attempts run concurrently."""
         return self._slots
 

@@ -6,6 +6,7 @@ this user, named by one of our purposes and a process, is therefore neither used
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -48,6 +49,19 @@ def make_for_sockets() -> str:
     if len(os.fsencode(root)) > _LONGEST_FOR_SOCKETS:
         root = "/tmp"  # noqa: S108  # the directory made in it is private
     return tempfile.mkdtemp(prefix=f"{_SOCKETS}{os.getpid()}-", dir=root)
+
+
+def shared(name: str) -> str:
+    """Return a lasting directory that all processes of this user share, and nobody else can enter; make it if needed.
+
+    Raise OSError if there is something else under its name, such as another user's.
+    """
+    path = Path(temporary_root(), f"{name}-{os.geteuid()}")
+    path.mkdir(0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(errno.EACCES, "it is not a directory of this user alone", str(path))
+    return str(path)
 
 
 def remove(directory: str) -> None:

@@ -23,7 +23,8 @@ _FLAGS = ("append", "here")
 _REUSE = ("auto", "never", "keep")
 # What `%nbpipe defaults` takes, with the values of those keys that have few.
 DEFAULT_VALUES: Mapping[str, Sequence[str]] = {
-    "cpu": (), "envvar": (), "memory": (), "retries": (), "reuse": _REUSE, "run": ("submit", "manual"), "timeout": (),
+    "compute": (), "cpu": (), "envvar": (), "gpu": (), "memory": (), "retries": (),
+    "reuse": _REUSE, "run": ("submit", "manual"), "timeout": (),
 }  # fmt: skip
 
 

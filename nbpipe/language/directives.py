@@ -23,13 +23,13 @@ SHORT = {"i": "in", "o": "out", "p": "param"}
 FLAGS = ("append", "here", "finally")
 WORKING = (
     "in", "out", "param", "after", "retries", "timeout", "memory", "reuse", "salt", "hash", "envvar", "when", "shows",
-    "download", "mount", "register", "cpu",
+    "download", "mount", "register", "cpu", "gpu", "compute",
 )  # fmt: skip
 LATER = (
-    "gpu", "compute", "env", "secret", "map", "errors", "sweep", "finally", "kind", "args",
+    "env", "secret", "map", "errors", "sweep", "finally", "kind", "args",
 )  # fmt: skip
 KEYS = (*WORKING, *LATER)
-_DEFAULTS = ("retries", "timeout", "cpu", "memory", "reuse", "envvar")
+_DEFAULTS = ("retries", "timeout", "cpu", "gpu", "memory", "compute", "reuse", "envvar")
 MARKERS = {mark.value: mark for mark in (CellMarker.PARAMETERS, CellMarker.SHARED, CellMarker.LOCAL)}
 
 # Not `%%step?`, which asks for help.
@@ -371,6 +371,8 @@ _EXAMPLE = {
     "retries": "For example: --retries 2",
     "timeout": "For example: --timeout 10m",
     "cpu": "For example: --cpu 2",
+    "gpu": "For example: --gpu 1",
+    "compute": "For example: --compute gpu",
     "memory": "For example: --memory 2GiB",
     "shows": "For example: --shows true",
     "download": "For example: --download images",
@@ -384,6 +386,8 @@ _READERS: Mapping[str, Callable[[LocatedText], Any]] = {
     "retries": option_values.count,
     "timeout": option_values.duration,
     "cpu": option_values.cores,
+    "gpu": option_values.count,
+    "compute": option_values.target,
     "memory": option_values.size,
     "reuse": option_values.reuse,
     "salt": option_values.text,

@@ -13,6 +13,7 @@ _BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 1 << 20, "GiB": 1 << 30
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB|MiB|GiB|TiB)")
 # An idle kernel needs some of it.
 _LEAST = 100 * 10**6
+TARGET_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 
@@ -29,6 +30,14 @@ def cores(span: LocatedText) -> int:
     if number == 0:
         raise span.wrong("`0` leaves no core to run on", "Write 1 or more; 1 is the default.")
     return number
+
+
+def target(span: LocatedText) -> str:
+    """Read the name of a compute target."""
+    name = unquote(span).text
+    if not TARGET_NAME.fullmatch(name):
+        raise span.wrong(f"`{name}` is not the name of a compute target", "For example: --compute gpu")
+    return name
 
 
 def duration(span: LocatedText) -> float:

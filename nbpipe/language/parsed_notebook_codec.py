@@ -177,8 +177,9 @@ def _source(kind: str, *parts: Any) -> InputSource:
 def _options_row(options: StepOptions) -> dict[str, Any]:
     return {
         "params": options.params, "after": options.after, "retries": options.retries, "timeout": options.timeout,
-        "cpu": options.cpu, "memory": options.memory, "reuse": options.reuse.value, "salt": options.salt,
-        "hash": options.hash, "envvar": options.envvar, "when": options.when, "shows": options.shows,
+        "cpu": options.cpu, "gpu": options.gpu, "compute": options.compute, "memory": options.memory,
+        "reuse": options.reuse.value, "salt": options.salt, "hash": options.hash,
+        "envvar": options.envvar, "when": options.when, "shows": options.shows,
         "download": options.download, "mount": options.mount,
         "register": options.register,
         "later": [[name, _where(place)] for name, place in options.later],

@@ -10,8 +10,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbpipe.compute.target_executors import executor_of
-from nbpipe.compute.targets import default_target
+from nbpipe.compute.target_executors import TargetExecutors
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.language.parsed_cell_cache import ParsedCellCache
@@ -252,7 +251,7 @@ class KernelSession:
 
     def _executors(self) -> Executor:
         if self._executor is None:
-            self._executor = executor_of(default_target())
+            self._executor = TargetExecutors()
         return self._executor
 
 

@@ -12,7 +12,9 @@ from nbpipe.views import html_tables, text_tables
 def render_plan(_session: KernelSession, response: PlanResponse) -> None:
     """Show a plan."""
     planned, numbers = response.planned, response.numbers
-    rows = text_tables.planned_rows(planned.verdicts, planned.needs, planned.refused, planned.datasets)
+    rows = text_tables.planned_rows(
+        planned.verdicts, planned.needs, planned.refused, planned.datasets, planned.placements
+    )
     show_warnings(planned.warnings)
     show_table(text_tables.plan_lines(rows, COLUMNS, numbers), html_tables.plan_html(rows, numbers))
     refuse(planned.errors)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from nbpipe.model.compute import Placement
 from nbpipe.model.content import DEFAULT_STORE, Artifact, ObjectReference
 from nbpipe.model.datasets import DatasetRecipe
 from nbpipe.model.datastores import StoreAccess, StoredObject
@@ -104,8 +105,8 @@ class Job:
     names of shared definitions to their digests; ``sources`` are their texts, and those of the parameters, in order.
     ``imports`` are the modules that the code names, ``roots`` the folders
     of local modules, ``site`` those of installed ones. The step's code can query ``experiment`` and ``parameters``
-    (those that the step reads). ``cpu`` is the number of cores that it occupies, ``memory`` a limit in bytes for the
-    kernel and its child processes. ``preload``
+    (those that the step reads). ``placement`` is where it runs, and what it occupies there;
+    ``memory`` is a limit in bytes for the kernel and its child processes. ``preload``
     names the modules that steps of the run import: a worker may load them in advance. ``shows``: the result must have
     what the step displays, even if that is nothing. Outputs are stored in ``output_store``, the name of a datastore:
     the one in the folder ``store``, or one of ``stores``, whose objects are copied to the folder ``cache``. ``like``
@@ -122,6 +123,7 @@ class Job:
     cwd: str
     kernel: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
+    placement: Placement
     output_store: str = DEFAULT_STORE
     stores: tuple[StoreAccess, ...] = ()
     cache: str = ""
@@ -136,7 +138,6 @@ class Job:
     site: tuple[str, ...] = ()
     experiment: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    cpu: int = 1
     memory: int | None = None
     preload: tuple[str, ...] = ()
     timeout: float | None = None
@@ -197,6 +198,14 @@ class AttemptStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptWaiting:
+    """An attempt waits for what others occupy; ``reason`` is empty when it waits no longer."""
+
+    attempt: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptOutputWritten:
     """The first ``pieces`` of the attempt's numbered events can be read in its directory."""
 
@@ -216,4 +225,4 @@ class AttemptEnded:
         return self.outcome.attempt
 
 
-AttemptReport = AttemptStarted | AttemptOutputWritten | AttemptEnded
+AttemptReport = AttemptWaiting | AttemptStarted | AttemptOutputWritten | AttemptEnded

@@ -87,7 +87,8 @@ class StepOptions:
     """A step's keys beside ``in`` and ``out``.
 
     ``shows``: what the step displays is an output. ``download`` are the inputs of which the step gets copies of its
-    own, ``mount`` those that are read where they are, as is usual. ``cpu`` is the number of cores that it needs.
+    own, ``mount`` those that are read where they are, as is usual. ``cpu`` and ``gpu`` are the numbers of
+    cores and GPUs that it needs, ``compute`` is the compute target, empty for the default one.
     ``register`` are outputs with the datasets that they become versions of. ``later`` are the keys that are set but not
     supported yet.
     """
@@ -97,6 +98,7 @@ class StepOptions:
     retries: int = 0
     timeout: float | None = None
     cpu: int = 1
+    gpu: int = 0
     memory: int | None = None
     reuse: ReusePolicy = ReusePolicy.AUTO
     salt: str = ""
@@ -107,6 +109,7 @@ class StepOptions:
     download: tuple[str, ...] = ()
     mount: tuple[str, ...] = ()
     register: tuple[tuple[str, str], ...] = ()
+    compute: str = ""
     later: tuple[tuple[str, SourceLocation], ...] = ()
 
 

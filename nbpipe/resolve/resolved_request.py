@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from nbpipe.compute.environments import Interpreter, find_interpreter, key_environment
-from nbpipe.compute.targets import default_target
 from nbpipe.data.file_pinning import (
     PersistentDigestCache,
     find_modules,
@@ -48,12 +47,14 @@ from nbpipe.model import (
     StepOutput,
     UnreadFiles,
 )
+from nbpipe.model.compute import Placement
 from nbpipe.model.datasets import PinnedDataset
 from nbpipe.model.datastores import ObjectInfo
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.graph import PipelineGraph, build_graph
 from nbpipe.resolve.bound_datasets import DatasetInputs, datasets_with_a_format, no_datasets
-from nbpipe.resolve.core_needs import core_errors
+from nbpipe.resolve.compute_needs import placements_of
+from nbpipe.resolve.compute_settings import compute_settings
 from nbpipe.resolve.destinations import destination_errors
 from nbpipe.resolve.store_path import SCHEME
 from nbpipe.resolve.workspace_layout import EnvironmentPolicy, WorkspaceLayout
@@ -117,7 +118,7 @@ class PipelineRequest:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
-    """Everything that planning and running need, pinned."""
+    """Everything that planning and running need, pinned; ``placements`` are where each step is to run."""
 
     request: PipelineRequest
     graph: PipelineGraph
@@ -130,6 +131,7 @@ class ResolvedRequest:
     remote: Callable[[], RemoteInputPinner]
     warnings: tuple[PipelineWarning, ...] = ()
     datasets: Callable[[], DatasetInputs] = no_datasets
+    placements: Mapping[str, Placement] = field(default_factory=dict)
 
 
 def resolve_request(
@@ -154,7 +156,8 @@ def resolve_request(
         for step in graph.pipeline.steps if step.name in relevant
     }  # fmt: skip
     steps = [step for step in graph.pipeline.steps if step.name in relevant]
-    errors += [*_formats(steps), *core_errors(steps, default_target())]
+    placements, unplaced = placements_of(steps, compute_settings(place))
+    errors += [*_formats(steps), *unplaced]
     notebook = Path(request.notebook)
     errors += destination_errors(
         graph, values, relevant, base=request.base, notebook=notebook, contents=pins.contents, workspace=place
@@ -165,7 +168,7 @@ def resolve_request(
     selected, forced = select_steps(graph, request)
     return ResolvedRequest(
         request, graph, values, interpreter, circumstances, frozenset(selected), frozenset(forced), probe,
-        remote, tuple(pins.warnings), datasets,
+        remote, tuple(pins.warnings), datasets, placements,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from nbpipe.resolve.workspace_trust import mark_new
 
 FOLDER = ".nbpipe"
 SETTINGS = "nbpipe.toml"
-_KEYS = ("source", "reuse", "settings", "datastores", "web", "keep")
+_KEYS = ("source", "reuse", "settings", "datastores", "web", "keep", "compute")
 _SETTING = re.compile(r"%?[^\W\d]\w*(\(\))?([. ][^\W\d]\w*(\(\))?)*(\.\*)?")
 _USERS = (EVERY_STEP, ANY_MODULE, ANY_PACKAGE)
 _POLICIES = {"packages": ("observed", "strict"), "python": ("patch", "minor")}
@@ -45,7 +45,8 @@ class EnvironmentPolicy:
 class WorkspaceLayout:
     """A workspace's folder, the folders with local modules, and settings beyond those that nbpipe recognises.
 
-    ``datastores``, ``web`` and ``keep`` are the tables of these names in ``settings_file``, if there are any.
+    ``datastores``, ``web``, ``compute`` and ``keep`` are the tables of these names in ``settings_file``, if there are
+    any.
     """
 
     root: Path
@@ -56,6 +57,7 @@ class WorkspaceLayout:
     settings_file: Path | None = None
     datastores: Mapping[str, object] = field(default_factory=dict)
     web: Mapping[str, object] = field(default_factory=dict)
+    compute: Mapping[str, object] = field(default_factory=dict)
     keep: object = field(default_factory=dict)
 
     @property
@@ -263,6 +265,13 @@ python = "patch"
 # url = "s3://bucket/prefix"
 # credentials = { access_key_id = "env:LAKE_KEY", secret_access_key = "env:LAKE_SECRET" }
 
+# Where steps run: cores, memory and GPUs of a compute target, which steps name with --compute.
+# [compute]
+# default = "local"
+# [compute.gpu]
+# use = "local-gpu"
+# worker = { cpu = 8, memory = "32GiB" }
+
 # Hosts of a private network that inputs may be read from by https:, and hosts that may be read by http:.
 # [web]
 # allow = ["data.lab"]
@@ -284,11 +293,14 @@ def _with_settings(layout: WorkspaceLayout, settings: Path) -> WorkspaceLayout:
     web = table.get("web", {})
     if not isinstance(web, dict):
         raise BadUsage(f"`web` in {settings} is not a table", "Write it as [web].")
+    compute = table.get("compute", {})
+    if not isinstance(compute, dict):
+        raise BadUsage(f"`compute` in {settings} is not a table", "Write each target as [compute.NAME].")
     source, policy = _source(settings, table.get("source", [])), _policy(settings, table.get("reuse", {}))
     more = _more_settings(settings, table.get("settings", {}))
     return replace(
         layout, source=source, policy=policy, more_settings=more, settings_file=settings,
-        datastores=datastores, web=web, keep=table.get("keep", {}),
+        datastores=datastores, web=web, compute=compute, keep=table.get("keep", {}),
     )  # fmt: skip
 
 

@@ -14,12 +14,14 @@ from nbpipe.model import (
     AttemptRecord,
     AttemptReport,
     AttemptStarted,
+    AttemptWaiting,
     ExecutionRecord,
     Failure,
     FailureKind,
     Outcome,
     Status,
 )
+from nbpipe.model.compute import Placement
 from nbpipe.planning import stimuli
 from nbpipe.planning.execution_graph import Phase
 from nbpipe.run.archive_files import ResultArchiveWriter
@@ -82,15 +84,19 @@ class AttemptControl:
                 lost = replace(state.attempt, status=Status.LOST, ended=now, failure=failure)
                 self.carried.changes.put_attempt(state, lost)
 
-    @property
-    def has_room(self) -> bool:
-        """Return whether one more attempt would start soon.
+    def has_room(self, placement: Placement) -> bool:
+        """Return whether one more attempt with this placement would start soon.
 
         Other executions are neither claimed nor prepared yet, so that wide runs do not hold many claims at a time.
+        Those with other needs do not count: while some wait for a GPU, others run.
         """
-        phase, active = self.carried.state.phase, self.carried.transfers.active
-        copying = sum(phase(each.execution) is Phase.SUBMITTED for each in active)
-        return len(self._running) + copying < (_AHEAD * self._executor.slots if self._executor is not None else 1)
+        phase, by_id = self.carried.state.phase, self.carried.table.by_id
+        copying = [by_id[each.execution] for each in self.carried.transfers.active]
+        submitted = [*self._running.values(), *(each for each in copying if phase(each.id) is Phase.SUBMITTED)]
+        if self._executor is None:
+            return not submitted
+        slots = min(self._executor.slots_on(placement.target), placement.target.concurrent(placement.needs))
+        return sum(each.placement == placement for each in submitted) < _AHEAD * slots
 
     def submit(self, state: ExecutionState, number: int) -> None:
         """Submit an attempt of an execution."""
@@ -142,6 +148,8 @@ class AttemptControl:
         if state is None or state.attempt is None:
             return
         match report:
+            case AttemptWaiting(_, reason):
+                self.carried.changes.put(state, state.stands(Status.QUEUED, notes=(reason,)))
             case AttemptStarted(_, at):
                 self.carried.changes.put_attempt(state, replace(state.attempt, status=Status.RUNNING, started=at))
                 self.carried.changes.put(state, state.stands(Status.RUNNING, started=at))

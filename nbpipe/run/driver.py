@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from nbpipe.errors import OutOfReach
 from nbpipe.history.runs import CancelRequests
 from nbpipe.model import Failure, FailureKind, Reason, RunVerdict, Status
+from nbpipe.model.compute import Placement
 from nbpipe.planning import instructions, stimuli
 from nbpipe.planning.execution_graph import Phase
 from nbpipe.run.attempt_control import AttemptControl
@@ -40,7 +41,7 @@ class Driver:
     requested: Callable[[], CancelRequests] = CancelRequests
     intake: RequestQueue = field(default_factory=RequestQueue)
     decider: ExecutionDecider = field(init=False)
-    _unclaimed: deque[ExecutionState] = field(default_factory=deque)
+    _unclaimed: dict[Placement, deque[ExecutionState]] = field(default_factory=dict)
     _status: Status | None = None
     _refused: set[str] = field(default_factory=set)
 
@@ -132,18 +133,31 @@ class Driver:
                 carried.changes.put(state, state.stands(Status.PREPARING, notes=(transfer.note,)))
 
     def _perform_all(self) -> None:
-        while self.carried.todo or (self._unclaimed and self.attempts.has_room):
+        while True:
             if self.carried.todo:
                 self._perform(self.carried.todo.popleft())
+            elif (state := self._next_unclaimed()) is not None:
+                self.decider.claim(state)
             else:
-                self.decider.claim(self._unclaimed.popleft())
+                return
+
+    def _next_unclaimed(self) -> ExecutionState | None:
+        """Take the next execution whose attempt would start soon; return None if there is none."""
+        for placement, states in self._unclaimed.items():
+            if self.attempts.has_room(placement):
+                state = states.popleft()
+                if not states:
+                    del self._unclaimed[placement]
+                return state
+        return None
 
     def _perform(self, instruction: instructions.Instruction) -> None:
         match instruction:
             case instructions.DecideExecution(execution):
                 self.decider.decide(self.carried.table.by_id[execution])
             case instructions.ClaimKey(execution):
-                self._unclaimed.append(self.carried.table.by_id[execution])
+                state = self.carried.table.by_id[execution]
+                self._unclaimed.setdefault(state.placement, deque()).append(state)
             case instructions.CheckDecision(execution):
                 self.decider.check(self.carried.table.by_id[execution])
             case instructions.ReleaseClaim(execution):

@@ -19,6 +19,7 @@ from nbpipe.model import (
     Status,
     StepOutput,
 )
+from nbpipe.model.compute import Placement
 from nbpipe.planning.plan import StepDecision
 from nbpipe.run.requested_steps import RequestedSteps
 
@@ -52,6 +53,11 @@ class ExecutionState:
     def step(self) -> str:
         """The step's name."""
         return self.record.step
+
+    @property
+    def placement(self) -> Placement:
+        """Where the step runs, and what it occupies there."""
+        return self.increment.jobs.placement(self.step)
 
     @property
     def static_key(self) -> str:

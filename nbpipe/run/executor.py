@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nbpipe.model import AttemptReport, Job
+from nbpipe.model.compute import ComputeTarget
 
 
 class Executor(Protocol):
     """The executor of attempts: Dask, or threads of this process."""
 
-    @property
-    def slots(self) -> int:
-        """The number of attempts that run at the same time."""
+    def slots_on(self, target: ComputeTarget) -> int:
+        """Return the number of attempts that run on a target at the same time."""
 
     def submit(self, job: Job) -> None:
         """Start an attempt as soon as a slot is free."""

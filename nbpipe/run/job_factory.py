@@ -35,6 +35,7 @@ from nbpipe.model import (
     StepOutput,
 )
 from nbpipe.model.attempt import TableInput
+from nbpipe.model.compute import Placement
 from nbpipe.model.datasets import DatasetKind, PinnedDataset
 from nbpipe.model.datastores import StoreAccess
 from nbpipe.permissions import make_folder
@@ -80,6 +81,10 @@ class AttemptJobFactory:
     imports: tuple[str, ...] = ()
     earlier: Callable[[str], tuple[Artifact, ...]] = lambda _step: ()
 
+    def placement(self, step: str) -> Placement:
+        """Return where a step runs, and what it occupies there."""
+        return self.resolved.placements[step]
+
     def directory(self, step: str, attempt: str) -> str:
         """Return an attempt's directory, relative to the workspace's folder."""
         return self.layout.attempt_directory(self.run, slug(step), attempt)
@@ -107,6 +112,7 @@ class AttemptJobFactory:
             kernel=self.resolved.interpreter.kernel,
             by_message=self.resolved.interpreter.by_message,
             env=self._environment(declared),
+            placement=self.placement(step),
             inputs=inputs,
             outputs=tuple(JobOutput(item.name, item.format) for item in declared.outputs),
             modules=step_inputs.modules,
@@ -119,7 +125,6 @@ class AttemptJobFactory:
             parameters={name: step_inputs.values[name] for name in graph.pipeline.code[step].parameters},
             timeout=declared.options.timeout,
             shows=declared.options.shows,
-            cpu=declared.options.cpu,
             memory=declared.options.memory,
             preload=self.imports,
         )

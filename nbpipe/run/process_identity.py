@@ -7,10 +7,12 @@ import os
 import socket
 from pathlib import Path
 
+from nbpipe.data.process_start import start_of
+
 
 def this_owner(run: str) -> str:
     """Return the owner text of a run driven by this process: host, boot, process id, its start, run, user."""
-    process = str(os.getpid()), _started(os.getpid()) or ""
+    process = str(os.getpid()), start_of(os.getpid()) or ""
     return "|".join((socket.gethostname(), _boot(), *process, run, this_user().replace("|", "")))
 
 
@@ -24,7 +26,7 @@ def is_alive(owner: str) -> bool:
         return True
     if boot != _boot() or not (pid.isascii() and pid.isdecimal()):
         return False
-    return _started(int(pid)) == started
+    return start_of(int(pid)) == started
 
 
 def this_user() -> str:
@@ -40,25 +42,3 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def _started(pid: int) -> str | None:
-    """Return the start of a process in clock ticks, because process ids are reused."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return None if fields[0] in ("Z", "X") else fields[19]
-    except FileNotFoundError:
-        return None if Path("/proc/self/stat").exists() else _signalled(pid)
-    except (OSError, IndexError):
-        return None
-
-
-def _signalled(pid: int) -> str | None:
-    """Return whether a process exists, on systems without /proc: an empty text if it does, otherwise None."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return ""
-    return ""

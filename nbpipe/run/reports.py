@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nbpipe.errors import Refused
 from nbpipe.model import ExecutionRecord, KeyComponent, PipelineWarning, ReuseVerdict, RunRecord, Verdict
+from nbpipe.model.compute import Placement
 from nbpipe.planning.plan import StepDecision
 
 
@@ -15,7 +16,8 @@ class PlanResult:
     """A plan: decisions in notebook order, the needs of each step, and warnings.
 
     ``errors`` are those of the notebook, and ``refused`` the steps that they concern, each with the reason in words.
-    ``datasets`` are the versions that the inputs of each step are bound to, by input.
+    ``datasets`` are the versions that the inputs of each step are bound to, by input. ``placements`` are where the
+    steps run, and what they occupy there.
     """
 
     notebook: str
@@ -25,6 +27,7 @@ class PlanResult:
     refused: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[Refused, ...] = ()
     datasets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    placements: Mapping[str, Placement] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nbpipe.model import Artifact, Job, Step, StepOutput
+from nbpipe.model.compute import Placement
 from nbpipe.planning.fingerprint import PinnedInputs
 from nbpipe.planning.plan import Planner
 
@@ -16,6 +17,9 @@ class JobFactory(Protocol):
 
     def job(self, step: str, *, attempt: str, token: int, upstream: Mapping[StepOutput, Artifact]) -> Job:
         """Return the job of an attempt, and create its directory."""
+
+    def placement(self, step: str) -> Placement:
+        """Return where a step runs, and what it occupies there."""
 
     def directory(self, step: str, attempt: str) -> str:
         """Return an attempt's directory, relative to the workspace's folder."""

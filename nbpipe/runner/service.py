@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nbpipe.compute.shared_executor import SharedExecutor
-from nbpipe.compute.target_executors import executor_of
-from nbpipe.compute.targets import default_target
+from nbpipe.compute.target_executors import TargetExecutors
 from nbpipe.errors import NbpipeError, OutOfReach
 from nbpipe.run.messages import ErrorPayload, ReleaseRuns, Reply, ReplyKind, decode_message
 from nbpipe.run.runner_client import LOG_FILE
@@ -78,7 +77,7 @@ class RunnerService:
 
     def __init__(self, reply: Callable[[Reply], None]) -> None:
         self._reply = reply
-        self._cluster = SharedExecutor(lambda: executor_of(default_target()))
+        self._cluster = SharedExecutor(TargetExecutors)
         self._active: dict[str, _Submitted] = {}
         self._lock = threading.Lock()
         self._last_active = time.monotonic()

@@ -142,6 +142,18 @@ VERBS = (
         "nbpipe.verbs.dataset_calls:datasets_pin", (o.DATASET,), (o.WORKSPACE, o.JSON),
     ),
     Verb(
+        "compute list", "List the compute targets.",
+        "nbpipe.verbs.compute_calls:compute_list", (), (o.JSON,), reads_only=True,
+    ),
+    Verb(
+        "compute show", "Show what a compute target has.",
+        "nbpipe.verbs.compute_calls:compute_show", (o.COMPUTE_TARGET,), (o.JSON,), reads_only=True,
+    ),
+    Verb(
+        "compute test", "Try whether steps can run on compute targets; without a name, on all.",
+        "nbpipe.verbs.compute_calls:compute_test", (o.SOME_COMPUTE_TARGETS,), (o.JSON,), reads_only=True,
+    ),
+    Verb(
         "lint", "Check the notebook without planning or running it.",
         "nbpipe.verbs.authoring_calls:lint", (o.NOTEBOOK,), (o.PARAM, o.FIX, o.RUFF, o.WORKSPACE, o.JSON),
         reads_only=True,
@@ -157,13 +169,13 @@ VERBS = (
         reads_only=True,
     ),
     Verb(
-        "defaults", "Set defaults: retries, timeout, cpu, memory, reuse, envvar, run=manual.",
+        "defaults", "Set defaults: retries, timeout, cpu, gpu, memory, compute, reuse, envvar, run=manual.",
         "nbpipe.verbs.authoring_calls:defaults", (o.DEFAULTS,), faces=Face.NOTEBOOK,
     ),
 )  # fmt: skip
 
 # Verbs of the language that this version does not implement: every face reports the same error for them.
-LATER_VERBS = ("compute", "env", "publish", "schedule")
+LATER_VERBS = ("env", "publish", "schedule")
 
 _BY_NAME = {verb.name: verb for verb in VERBS}
 
@@ -172,6 +184,7 @@ _BY_NAME = {verb.name: verb for verb in VERBS}
 GROUPS = {
     "datastores": ("Use datastores", "datastores list"),
     "datasets": ("Use datasets", "datasets list"),
+    "compute": ("Use compute targets", "compute list"),
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from nbpipe.model import (
     Status,
     Verdict,
 )
+from nbpipe.model.compute import Needs, Placement
 from nbpipe.views.text_tables import NO_DATASETS
 from nbpipe.views.wording import VERDICTS
 
@@ -33,25 +34,32 @@ def plan_object(
     verdicts: Mapping[str, Verdict],
     needs: Mapping[str, Iterable[str]],
     warnings: Iterable[PipelineWarning],
-    target: str,
+    placements: Mapping[str, Placement],
     *,
     refused: Mapping[str, str],
     datasets: Mapping[str, Mapping[str, str]] = NO_DATASETS,
 ) -> dict[str, Any]:
-    """Return a plan; steps run on the compute target called ``target``, and in the notebook's own environment.
+    """Return a plan; steps run where ``placements`` says, and in the notebook's own environment.
 
-    ``refused`` are the reasons why other steps are refused. ``datasets`` are the versions that inputs are bound to: a
-    step without any has no such key.
+    What a step occupies is told if it is more than a core. ``refused`` are the reasons why other steps are refused.
+    ``datasets`` are the versions that inputs are bound to: a step without any has no such key.
     """
     steps = [
         {
-            "name": name, **verdict_object(verdict), "needs": list(needs[name]), "target": target, "environment": None,
+            "name": name, **verdict_object(verdict), "needs": list(needs[name]),
+            "target": placements[name].target.name, "environment": None, **_resources(placements[name].needs),
             **({"datasets": dict(datasets[name])} if datasets.get(name) else {}),
         }
         for name, verdict in verdicts.items()
     ]  # fmt: skip
     steps += [{"name": name, "verdict": "refused", "refused": reason} for name, reason in refused.items()]
     return {"notebook": notebook, "steps": steps, "warnings": [warning_object(warning) for warning in warnings]}
+
+
+def _resources(needs: Needs) -> dict[str, Any]:
+    if needs == Needs():
+        return {}
+    return {"resources": {"cpu": needs.cpu, "memory": needs.memory or None, "gpu": needs.gpu}}
 
 
 def verdict_object(verdict: Verdict) -> dict[str, Any]:

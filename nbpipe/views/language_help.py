@@ -30,6 +30,7 @@ The same as #| lines, which suit linters (the first line may also be #| step: tr
 after      steps to wait for           when     a condition on parameters
 retries    2                           timeout  90s, 10m, 2h
 cpu        2 (cores; by default 1)     memory   2GiB
+gpu        1 (by default none)         compute  the name of a compute target
 reuse      auto, never, keep
 salt       any text; a change reruns   hash     more files that count
 register   OUTPUT=D: the output becomes a version of the dataset D

@@ -20,7 +20,9 @@ from nbpipe.model import (
     StepEventKind,
     Verdict,
 )
+from nbpipe.model.compute import Placement
 from nbpipe.views.log_text import plain
+from nbpipe.views.placement_words import placement_words
 from nbpipe.views.terminal_text import fit, harmless, one_line, pad, width
 from nbpipe.views.wording import (
     NO_NUMBERS,
@@ -44,6 +46,7 @@ STEP_HEADER: Row = ("step", "status", "time", "tries", "run", "why")
 RUN_HEADER: Row = ("run", "status", "time", "started", "experiment", "notebook", "ran")
 
 NO_DATASETS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+NO_PLACEMENTS: Mapping[str, Placement] = MappingProxyType({})
 NO_STEPS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 # A column that is not the last takes at most this share of a narrow line.
@@ -69,13 +72,19 @@ def planned_rows(
     needs: Mapping[str, tuple[str, ...]],
     refused: Mapping[str, str],
     datasets: Mapping[str, Mapping[str, str]] = NO_DATASETS,
+    placements: Mapping[str, Placement] = NO_PLACEMENTS,
 ) -> list[PlanRow]:
     """Return a plan's steps as rows, the refused ones with their reasons last.
 
-    ``datasets`` are the versions that the inputs of each step are bound to, by input.
+    ``datasets`` are the versions that the inputs of each step are bound to, by input; ``placements`` are where the
+    steps run.
     """
     rows = [
-        PlanRow(name, verdict, (*needs[name], *dict.fromkeys(datasets.get(name, {}).values())))
+        PlanRow(
+            name,
+            verdict,
+            (*needs[name], *dict.fromkeys(datasets.get(name, {}).values()), *placement_words(placements.get(name))),
+        )
         for name, verdict in verdicts.items()
     ]
     return [*rows, *(PlanRow(name, None, (), reason) for name, reason in refused.items())]

@@ -236,9 +236,11 @@ def warning_line(warning: PipelineWarning) -> str:
 
 
 def step_explanation(record: ExecutionRecord, numbers: Mapping[str, int] = NO_NUMBERS) -> str:
-    """Return an explanation of a step of a run: its failure, its origin if it was reused, or why it ran."""
+    """Return an explanation of a step of a run: its failure, its origin if reused, what it awaits, or why it runs."""
     if record.failure is not None:
         return failure_line(record.failure)
+    if record.notes and record.status in (Status.QUEUED, Status.PREPARING):
+        return one_line("; ".join(record.notes))
     why = reasons(record.reasons)
     if record.status is not Status.REUSED or record.origin is None:
         return why

@@ -50,7 +50,8 @@ class Plans:
         needs = pinned.resolved.graph.pipeline.needs
         refused = refused_steps(request, errors) if errors else {}
         bound = {name: bound_datasets(pinned.planner, name) for name in decisions}
-        return PlanResult(request.notebook, decisions, needs, pinned.warnings, refused, errors, bound)
+        placements = {name: pinned.resolved.placements[name] for name in decisions}
+        return PlanResult(request.notebook, decisions, needs, pinned.warnings, refused, errors, bound, placements)
 
     def why(self, request: PipelineRequest, step: str) -> Explanation:
         """Return why a step would run or be reused, compared with its nearest earlier result."""

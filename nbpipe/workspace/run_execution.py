@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from nbpipe.compute.target_executors import executor_of
-from nbpipe.compute.targets import default_target
+from nbpipe.compute.target_executors import TargetExecutors
 from nbpipe.entry_points import load_entry_point
 from nbpipe.history.claims import CollectionUnderWay
 from nbpipe.model import Artifact, PipelineWarning, RunRecord, Status
@@ -239,6 +238,6 @@ class _Increments:
 
 
 def _own_executor(opened: list[Executor]) -> Executor:
-    executor = executor_of(default_target())
+    executor = TargetExecutors()
     opened.append(executor)
     return executor

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Protocol
 
+from nbpipe.execution.attempt.device_leases import DeviceLease
+
 _GRACE_SECONDS = 1.5
 
 
@@ -29,10 +31,14 @@ class StoppableKernel(Protocol):
 
 
 class ActiveAttempt:
-    """One attempt: ``stopped`` is None, or the first reason for which it was stopped."""
+    """One attempt: ``stopped`` is None, or the first reason for which it was stopped.
+
+    ``devices`` are those that it has now.
+    """
 
     def __init__(self, stopped: StopReason | None = None) -> None:
         self.stopped = stopped
+        self.devices = DeviceLease()
         self._kernel: StoppableKernel | None = None
         self._sealed = False
         self._lock = threading.Lock()

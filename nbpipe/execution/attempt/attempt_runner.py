@@ -23,7 +23,7 @@ from nbpipe.data.materializer import ArtifactStore, DistantStore, Materializer, 
 from nbpipe.data.stored_display import BASENAME, display_text, empty_display_text
 from nbpipe.data.stores.worker_stores import stores_of
 from nbpipe.errors import NbpipeError, StoreOutOfReach
-from nbpipe.execution.attempt import notebook_engine
+from nbpipe.execution.attempt import device_leases, notebook_engine
 from nbpipe.execution.attempt.attempt_directory import AttemptDirectory, StagedOutput
 from nbpipe.execution.attempt.attempt_registry import ActiveAttempt, AttemptRegistry, StopReason
 from nbpipe.execution.attempt.failure_diagnosis import failure_of, one_line
@@ -34,6 +34,7 @@ from nbpipe.model import (
     Artifact,
     AttemptOutputWritten,
     AttemptStarted,
+    AttemptWaiting,
     Failure,
     FailureKind,
     Job,
@@ -41,7 +42,8 @@ from nbpipe.model import (
     Status,
 )
 
-Report = Callable[[AttemptStarted | AttemptOutputWritten], None]
+_Told = AttemptWaiting | AttemptStarted | AttemptOutputWritten
+Report = Callable[[_Told], None]
 """Receives reports of an attempt; may be called from any thread and must return at once."""
 
 _HERE = AttemptRegistry()
@@ -57,7 +59,7 @@ _nbpipe.begin({job!r})
 _AHEAD = "{loading}from nbpipe.execution.kernel_runtime import step_runtime"
 
 
-def _ignore_report(_report: AttemptStarted | AttemptOutputWritten) -> None:
+def _ignore_report(_report: _Told) -> None:
     """Do nothing."""
 
 
@@ -70,7 +72,7 @@ def run_attempt(job: Job, report: Report = _ignore_report) -> Outcome:
     directory = AttemptDirectory(Path(job.directory))
     with _HERE.carrying(job.attempt) as attempt:
         try:
-            ended = _carry_out(job, attempt, directory, _harmless(report), started)
+            ended = _carry_out(job, attempt, directory, _harmless(report))
         except Exception as error:  # noqa: BLE001  # an unexpected error is an outcome, too
             ended = _surprise(error)
     if isinstance(ended, Outcome):
@@ -94,7 +96,7 @@ def stop_attempt(attempt: str) -> bool:
 def _harmless(report: Report) -> Report:
     """Return a wrapper of ``report`` that raises no exceptions."""
 
-    def reported(event: AttemptStarted | AttemptOutputWritten) -> None:
+    def reported(event: _Told) -> None:
         try:
             report(event)
         except Exception as error:  # noqa: BLE001  # a missing listener must not fail the step
@@ -103,32 +105,42 @@ def _harmless(report: Report) -> Report:
     return reported
 
 
-def _carry_out(
-    job: Job, attempt: ActiveAttempt, directory: AttemptDirectory, report: Report, started: float
-) -> Outcome | Failure:
+def _carry_out(job: Job, attempt: ActiveAttempt, directory: AttemptDirectory, report: Report) -> Outcome | Failure:
+    started = time.monotonic()
     if not directory.claim():
         # A scheduler may start a task twice; the second one does nothing.
         message = "this attempt was already started by another worker"
         failure = Failure(FailureKind.LOST, "BegunElsewhere", str(directory.path), message)
         return Outcome(job.attempt, job.token, Status.LOST, time.monotonic() - started, "", failure=failure)
-    if attempt.stopped is None:
-        report(AttemptStarted(job.attempt, time.time()))
-    stores = stores_of(job)
     try:
-        progress = notebook_engine.NotebookExecution(notebook_engine.read(job.notebook))
-        try:
-            job = replace(job, inputs=with_paths(job.inputs, stores))
-        except NbpipeError as error:
-            return Failure(FailureKind.INPUT, error.code, error.message, one_line(str(error)))
-        try:
-            _execute(job, attempt, directory, report, progress)
-        finally:
-            write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), durable=True)
-        # From here on a stop has no effect; before, it takes precedence.
-        attempt.seal()
-        return failure_of(job, attempt, progress, directory) or _published(job, directory, started, progress, stores)
+        with device_leases.lease_for(job, report, lambda: attempt.stopped is not None) as attempt.devices:
+            return _carry_out_with_devices(job, attempt, directory, report)
     finally:
         directory.clear()
+
+
+def _carry_out_with_devices(
+    job: Job, attempt: ActiveAttempt, directory: AttemptDirectory, report: Report
+) -> Outcome | Failure:
+    """Carry out an attempt that has its devices."""
+    started = time.monotonic()
+    if attempt.stopped is None:
+        report(AttemptStarted(job.attempt, time.time()))
+    job = replace(job, env=attempt.devices.environment(job.env))
+    stores = stores_of(job)
+    progress = notebook_engine.NotebookExecution(notebook_engine.read(job.notebook))
+    try:
+        job = replace(job, inputs=with_paths(job.inputs, stores))
+    except NbpipeError as error:
+        return Failure(FailureKind.INPUT, error.code, error.message, one_line(str(error)))
+    try:
+        _execute(job, attempt, directory, report, progress)
+    finally:
+        attempt.devices.give_back()
+        write_file(directory.notebook, notebook_engine.notebook_text(progress.notebook), durable=True)
+    # From here on a stop has no effect; before, it takes precedence.
+    attempt.seal()
+    return failure_of(job, attempt, progress, directory) or _published(job, directory, started, progress, stores)
 
 
 def _execute(

@@ -147,6 +147,7 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
                 await self.async_wait_for_reply(self.kc.execute(_LIMITER_CODE, silent=True, store_history=False))
             self.nb.metadata["language_info"] = self.kc.language_info
             standby_kernel.HERE.prepare(self.km.spec)
+            self.context.attempt.devices.used_below(self.km.supervisor_number)
             await self._execute_cells()
         finally:
             if output_budget.fits(self.widget_state):

@@ -226,6 +226,12 @@ class StepKernelManager(AsyncKernelManager):
         return None if supervisor is None else supervisor.poll()
 
     @property
+    def supervisor_number(self) -> int | None:
+        """Return the process id of the supervisor, which ends last; None before the kernel has started."""
+        supervisor = self._supervised.supervisor
+        return None if supervisor is None else supervisor.number
+
+    @property
     def took(self) -> int:
         """Return the memory in bytes of the kernel and its children if it exceeded the limit, else 0."""
         supervisor = self._supervised.supervisor

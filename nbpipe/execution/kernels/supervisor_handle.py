@@ -81,6 +81,12 @@ class SupervisorHandle:
                 self._receive()
             return self._exit_code
 
+    @property
+    def number(self) -> int | None:
+        """Return the process id of the supervisor, None before it has told it."""
+        self.poll()
+        return self._number
+
     def wait(self, seconds: float) -> bool:
         """Wait until the kernel and its child processes have ended; return False on a timeout."""
         deadline = time.monotonic() + seconds

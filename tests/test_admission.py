@@ -11,15 +11,17 @@ import pytest
 from sample_jobs import job
 from scripted_executor import Bench
 
-from nbpipe.compute.core_admission import CoreAdmission
+from nbpipe.compute.admission import Admission
 from nbpipe.compute.dask_executor import DaskExecutor
+from nbpipe.compute.targets import default_target
 from nbpipe.errors import BadPipeline
 from nbpipe.model import AttemptEnded, Job, Status
+from nbpipe.model.compute import Needs, Placement
 
 
 def needing(folder: Path, name: str, cpu: int, code: str = "") -> Job:
     """Return a job that needs some cores."""
-    return dataclasses.replace(job(folder, code, name=name), cpu=cpu)
+    return dataclasses.replace(job(folder, code, name=name), placement=Placement(default_target(), Needs(cpu)))
 
 
 def names(jobs: list[Job]) -> list[str]:
@@ -27,14 +29,14 @@ def names(jobs: list[Job]) -> list[str]:
 
 
 def test_attempts_that_need_one_core_are_left_to_the_cluster(tmp_path):
-    admission = CoreAdmission(2)
+    admission = Admission(default_target(2))
     for name in "abcd":
         admission.add(needing(tmp_path, name, 1))
     assert names(admission.admit()) == ["a", "b", "c", "d"]
 
 
 def test_an_attempt_with_several_cores_waits_and_is_not_passed(tmp_path):
-    admission = CoreAdmission(2)
+    admission = Admission(default_target(2))
     for name, cpu in (("a", 1), ("wide", 2), ("b", 1)):
         admission.add(needing(tmp_path, name, cpu))
     assert names(admission.admit()) == ["a"]
@@ -45,7 +47,7 @@ def test_an_attempt_with_several_cores_waits_and_is_not_passed(tmp_path):
 
 
 def test_one_that_leaves_while_it_waits_lets_the_next_one_start(tmp_path):
-    admission = CoreAdmission(2)
+    admission = Admission(default_target(2))
     for name, cpu in (("a", 1), ("wide", 2), ("b", 1)):
         admission.add(needing(tmp_path, name, cpu))
     admission.admit()
@@ -57,7 +59,7 @@ def test_one_that_leaves_while_it_waits_lets_the_next_one_start(tmp_path):
 
 
 def test_one_that_needs_more_than_there_is_runs_alone(tmp_path):
-    admission = CoreAdmission(2)
+    admission = Admission(default_target(2))
     admission.add(needing(tmp_path, "wide", 8))
     admission.add(needing(tmp_path, "b", 1))
     assert names(admission.admit()) == ["wide"]
@@ -69,7 +71,7 @@ def test_one_that_needs_more_than_there_is_runs_alone(tmp_path):
 @pytest.mark.kernel
 def test_nothing_runs_beside_a_step_that_occupies_all_cores(tmp_path):
     """Also after one of them was killed by a cancellation: its cores are free again."""
-    executor = DaskExecutor(2)
+    executor = DaskExecutor(default_target(2))
     log = tmp_path / "log"
     code = (
         f"import time\nwith open({str(log)!r}, 'a') as log: log.write('+%s\\n')\ntime.sleep(0.4)\n"
