@@ -21,6 +21,7 @@ from nbpipe.data.dataset_edits import SampleRows, edited
 from nbpipe.data.dataset_profiles import profile_of
 from nbpipe.errors import BadData, BadUsage, DataChanged, FileMissing, UnknownDataset
 from nbpipe.model.datasets import TableProfile
+from nbpipe.workspace import datasets as service
 
 
 @pytest.fixture
@@ -294,6 +295,51 @@ def test_a_shown_table_has_its_profile_and_what_changed(project):
     assert "rows: 3 → 4" in text
     (line,) = said("datasets", "show", "sales@1", "--json")[1].splitlines()
     assert json.loads(line)["profile"]["columns"][0]["max"] == 3
+
+
+def test_a_profile_that_cannot_be_made_is_told_and_the_rest_is_shown(project, monkeypatch):
+    monkeypatch.setattr(service, "COPY_LIMIT", 1)
+    Dataset.from_delimited_files(RAW).register("sales")
+    write(project, "raw/2026-01-01/a.csv", "id,amount\n9,9\n")
+
+    code, text = said("datasets", "show", "sales")
+    assert code == 0, text
+    assert "sales@1: referenced" in text
+    assert "`sales@1` has changed" in " ".join(text.split())
+    found = json.loads(said("datasets", "show", "sales", "--json")[1].splitlines()[0])
+    assert found["profile"] is None
+    assert "has changed" in found["profile_error"]
+
+
+def test_a_profile_is_kept_with_what_it_has_found_out(project):
+    Dataset.from_delimited_files(RAW).register("sales")
+    kept = project / ".nbpipe/datasets/sales/1.json"
+    kept.unlink()
+
+    said("datasets", "show", "sales")
+
+    assert json.loads(kept.read_text())["dataset"]["content"]["rows"] == 3
+
+
+def test_rows_that_are_left_out_are_told(project):
+    write(project, "ragged.csv", "id,amount\n1,2\n3\n4,5\n")
+    Dataset.from_delimited_files("ragged.csv", on_error="count").register("ragged")
+
+    assert "2 rows, 1 row left out" in said("datasets", "show", "ragged")[1]
+    (line,) = said("datasets", "show", "ragged", "--json")[1].splitlines()
+    assert json.loads(line)["skipped"] == 1
+
+
+def test_a_shown_version_has_what_changed_since_the_one_before(project):
+    Dataset.from_delimited_files(RAW).register("sales")
+    write(project, "raw/2026-01-03/c.csv", "id,amount\n4,1\n")
+    Dataset.from_delimited_files(RAW).register("sales")
+
+    shown = json.loads(said("datasets", "show", "sales", "--json")[1].splitlines()[0])["changes"]
+    assert shown == json.loads(said("datasets", "diff", "sales@1", "sales@2", "--json")[1].splitlines()[0])
+    assert [each["path"] for each in shown["added"]] == ["2026-01-03/c.csv"]
+    first = json.loads(said("datasets", "show", "sales@1", "--json")[1].splitlines()[0])
+    assert first["changes"] is None
 
 
 @pytest.mark.kernel

@@ -13,6 +13,7 @@ from scripted_executor import Bench, Fail
 from nbpipe.data.job_file import write_job
 from nbpipe.errors import BadDirective, BadPipeline, DataChanged, DataGone, Refusals, UnknownDataset
 from nbpipe.model.datasets import DatasetKind
+from nbpipe.views.dataset_tables import version_lines
 from nbpipe.workspace import Workspace
 from nbpipe.workspace.datasets import Datasets, Keeping
 from nbpipe.workspace.verification import verify_workspace
@@ -337,6 +338,9 @@ def test_lineage_goes_both_ways(bench):
     with Workspace.open(bench.folder) as workspace:
         datasets = Datasets(workspace.context)
         numbers, models = datasets.lineage("numbers"), datasets.lineage("models@1")
+        details = datasets.details("models@1")
+    shown = version_lines(details.version, (), details.members, 200, workspace.now(), run=details.run)
+    assert "by step last in run 2, output z" in "\n".join(shown)
     assert (models.version.origin.parents, models.version.origin.step, models.run) == (("numbers@1",), "last", 2)
     assert (numbers.children, numbers.readers) == (("models@1",), ((2, "mid"),))
 

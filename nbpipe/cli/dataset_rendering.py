@@ -29,17 +29,17 @@ def render_version(caller: ShellCaller, response: DatasetResponse) -> int:
     if screen.as_json:
         members = [tables.member_object(member) for member in details.members]
         profile = None if details.profile is None else tables.profile_object(details.profile)
-        described = {**tables.version_object(details.version, details.labels), "files": members, "profile": profile}
-        screen.json(described)
-    else:
-        before = details.earlier
-        changes = [] if before is None else tables.difference_lines(
-            before.first, before.second, before.files, before.columns, screen.columns
+        changes = None if details.earlier is None else tables.difference_object(details.earlier)
+        problem = None if details.problem is None else details.problem.message
+        screen.json(
+            {**tables.version_object(details.version, details.labels), "run_number": details.run, "files": members,
+             "profile": profile, "profile_error": problem, "changes": changes}
         )  # fmt: skip
+    else:
         screen.lines(
             tables.version_lines(
                 details.version, details.labels, details.members, screen.columns, response.now,
-                profile=details.profile, changes=changes,
+                run=details.run, profile=details.profile, problem=details.problem, earlier=details.earlier,
             )
         )  # fmt: skip
     return 0
@@ -59,22 +59,9 @@ def render_difference(caller: ShellCaller, response: DatasetDifferenceResponse) 
     """Print the difference between two versions, and return the exit code."""
     found, screen = response.difference, caller.screen
     if screen.as_json:
-        screen.json(
-            {
-                "first": str(found.first),
-                "second": str(found.second),
-                "added": [tables.member_object(each) for each in found.added],
-                "removed": [tables.member_object(each) for each in found.removed],
-                "changed": [
-                    {"path": now.path, "was": tables.member_object(was), "now": tables.member_object(now)}
-                    for was, now in found.changed
-                ],
-                "columns": {name: {"was": was, "now": now} for name, (was, now) in found.columns.items()},
-                "rows": {"was": found.first.content.rows, "now": found.second.content.rows},
-            }
-        )
+        screen.json(tables.difference_object(found))
     else:
-        screen.lines(tables.difference_lines(found.first, found.second, found.files, found.columns, screen.columns))
+        screen.lines(tables.difference_lines(found, screen.columns))
     return 0
 
 

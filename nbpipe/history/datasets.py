@@ -107,12 +107,13 @@ class DatasetRepository(Repository):
             connection.execute(_this(version).values(query=encode_sparse(query)))
         return replace(version, origin=replace(version.origin, query=query))
 
-    def describe(self, version: DatasetVersion, profile: TableProfile) -> None:
-        """Record the profile of a version, and with it its columns and the number of its rows."""
+    def describe(self, version: DatasetVersion, profile: TableProfile) -> DatasetVersion:
+        """Record the profile of a version, and return the version with its columns and the number of its rows."""
         columns = tuple(Column(column.name, column.type) for column in profile.columns)
         values = {"columns": _columns_to_json(columns), "rows": profile.rows, "profile": encode_sparse(profile)}
         with self._database.writing() as connection:
             connection.execute(_this(version).values(values))
+        return replace(version, content=replace(version.content, columns=columns, rows=profile.rows))
 
     def profile(self, version: DatasetVersion) -> TableProfile | None:
         """Return the profile of a version; None if it has not been made."""
@@ -194,7 +195,7 @@ def version_to_row(version: DatasetVersion) -> dict[str, Any]:
         "bytes": content.bytes, "recipe": encode_sparse(content.recipe), "store": reference.store,
         "object": reference.digest, "basename": reference.basename, "object_bytes": reference.bytes,
         "columns": _columns_to_json(content.columns), "rows": content.rows,
-        "arrow_schema": content.schema, "created": origin.created,
+        "arrow_schema": content.schema, "skipped": content.skipped, "created": origin.created,
         "owner": origin.owner, "run": origin.run, "step": origin.step, "output": origin.output,
         "parents": to_json(origin.parents), "description": origin.description, "tags": to_json(dict(origin.tags)),
         "query": None if origin.query is None else encode_sparse(origin.query),
@@ -211,7 +212,7 @@ def version_from(row: Row[Any]) -> DatasetVersion:
     reference = ObjectReference(row.store, row.object, row.basename, row.object_bytes)
     content = DatasetContent(
         DatasetKind(row.kind), row.digest, row.bytes, decode(row.recipe, DatasetRecipe), reference, columns, row.rows,
-        row.arrow_schema,
+        row.arrow_schema, row.skipped,
     )  # fmt: skip
     origin = DatasetOrigin(
         row.created, row.owner, row.run, row.step, row.output, decode(row.parents, tuple[str, ...]), row.description,

@@ -293,6 +293,7 @@ dataset_versions = Table(
     _text_or_none("columns"),
     _number_or_none("rows"),
     _text("arrow_schema"),
+    _number("skipped"),
     _text_or_none("profile"),
     _time("created"),
     _text("owner"),

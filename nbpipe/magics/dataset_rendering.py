@@ -22,18 +22,17 @@ def render_list(_session: KernelSession, response: DatasetListResponse) -> None:
 
 def render_version(_session: KernelSession, response: DatasetResponse) -> None:
     """Show a version."""
-    details, before = response.details, response.details.earlier
-    changes = [] if before is None else tables.difference_lines(
-        before.first, before.second, before.files, before.columns, COLUMNS
-    )  # fmt: skip
+    details = response.details
     lines = tables.version_lines(
         details.version,
         details.labels,
         details.members,
         COLUMNS,
         response.now,
+        run=details.run,
         profile=details.profile,
-        changes=changes,
+        problem=details.problem,
+        earlier=details.earlier,
     )
     show_lines(lines)
 
@@ -46,8 +45,7 @@ def render_registered(_session: KernelSession, response: DatasetRegisteredRespon
 
 def render_difference(_session: KernelSession, response: DatasetDifferenceResponse) -> None:
     """Show the difference between two versions."""
-    found = response.difference
-    show_lines(tables.difference_lines(found.first, found.second, found.files, found.columns, COLUMNS))
+    show_lines(tables.difference_lines(response.difference, COLUMNS))
 
 
 def render_lineage(_session: KernelSession, response: DatasetLineageResponse) -> None:

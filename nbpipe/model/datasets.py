@@ -144,6 +144,7 @@ class DatasetContent:
 
     ``reference`` names the stored data of a kept version, and the list of the files of a referenced one. ``columns``
     and ``rows`` are those of a table; None if they are unknown. ``schema`` is the Arrow schema of all files, as text.
+    ``skipped`` counts the rows of the files that do not fit the table and are not in it.
     """
 
     kind: DatasetKind
@@ -154,6 +155,7 @@ class DatasetContent:
     columns: tuple[Column, ...] | None = None
     rows: int | None = None
     schema: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,26 @@ class DatasetVersion:
             return Artifact(self.name, "file", content.reference)
         format_ = recipe.format if recipe.kind is RecipeKind.VALUE else "dir" if recipe.is_folder else "file"
         return Artifact(self.name, format_, content.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetDifference:
+    """What a version has beside another one, and what is different: files with their sizes, and columns with types."""
+
+    first: DatasetVersion
+    second: DatasetVersion
+    added: tuple[DatasetMember, ...] = ()
+    removed: tuple[DatasetMember, ...] = ()
+    changed: tuple[tuple[DatasetMember, DatasetMember], ...] = ()
+    columns: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[tuple[str, DatasetMember | None, DatasetMember | None]]:
+        """Return the files that differ by path: as they were and as they are, None where there is none."""
+        found: list[tuple[str, DatasetMember | None, DatasetMember | None]] = []
+        found += [(member.path, None, member) for member in self.added]
+        found += [(member.path, member, None) for member in self.removed]
+        return sorted([*found, *((now.path, was, now) for was, now in self.changed)], key=lambda each: each[0])
 
 
 @dataclass(frozen=True, slots=True)

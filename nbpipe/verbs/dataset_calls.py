@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nbpipe.model.datasets import DatasetVersion
+from nbpipe.model.datasets import DatasetDifference, DatasetVersion
 from nbpipe.verbs import options
 from nbpipe.verbs.caller import Caller
 from nbpipe.verbs.syntax import Invocation
 from nbpipe.workspace.datasets import (
     DatasetDetails,
-    DatasetDifference,
     DatasetLineage,
     Datasets,
     Keeping,

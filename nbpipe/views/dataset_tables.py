@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from nbpipe.model.datasets import ColumnProfile, DatasetKind, DatasetMember, DatasetRecipe, DatasetVersion, TableProfile
+from nbpipe.errors import NbpipeError
+from nbpipe.model.datasets import (
+    ColumnProfile,
+    DatasetDifference,
+    DatasetKind,
+    DatasetMember,
+    DatasetRecipe,
+    DatasetVersion,
+    TableProfile,
+)
 from nbpipe.views.terminal_text import fit, one_line
 from nbpipe.views.text_tables import Row, lines
 from nbpipe.views.wording import duration, size
@@ -38,26 +47,29 @@ def version_lines(
     columns: int,
     now: float,
     *,
+    run: int | None = None,
     profile: TableProfile | None = None,
-    changes: Sequence[str] = (),
+    problem: NbpipeError | None = None,
+    earlier: DatasetDifference | None = None,
 ) -> list[str]:
     """Return a version with its labels, files and profile as plain lines; ``now`` is in seconds since the epoch.
 
-    ``changes`` are lines about the changes since the version before.
+    ``run`` is the number of the run that made it, ``problem`` the reason why there is no profile, and ``earlier`` what
+    changed since the version before.
     """
     content, origin = version.content, version.origin
     facts = [content.kind.value, _recipe_words(content.recipe), size(content.bytes), _rows_words(version)]
     found = [f"{version}: {', '.join(filter(None, facts))}"]
     found += [f"  {line}" for line in origin.description.splitlines()]
-    made = f"by step {origin.step} in run {origin.run}, output {origin.output}" if origin.step else f"by {origin.owner}"
-    found.append(f"  registered {_age(version, now)} {made}")
+    found.append(f"  registered {_age(version, now)} {_maker(version, run)}")
     found += [f"  query of {origin.query.store}: {origin.query.query}"] if origin.query else []
     found += [f"  made from {', '.join(origin.parents)}"] if origin.parents else []
     found += [f"  labels: {', '.join(labels)}"] if labels else []
     found += [f"  {key} = {value}" for key, value in origin.tags.items()]
     found.append(f"  digest {content.digest}")
     found += _column_lines(version, profile)
-    found += [f"  {line}" for line in changes]
+    found += [f"  {line}" for line in str(problem).splitlines()] if problem is not None else []
+    found += [f"  {line}" for line in difference_lines(earlier, columns)] if earlier is not None else []
     found += [f"  {_file_words(version, member)}" for member in members[:_SHOWN_FILES]]
     more = len(members) - _SHOWN_FILES
     found += [f"  and {more} more file{'' if more == 1 else 's'}"] if more > 0 else []
@@ -69,7 +81,7 @@ def _column_lines(version: DatasetVersion, profile: TableProfile | None) -> list
     if profile is None:
         return [f"  column {column.name}: {column.type}" for column in version.content.columns or ()]
     sampled = f", seen in {profile.sampled:,} of them" if profile.sampled < profile.rows else ""
-    return [f"  {profile.rows:,} rows{sampled}", *(f"  {_column_words(column)}" for column in profile.columns)]
+    return [f"  {_count(profile.rows)}{sampled}", *(f"  {_column_words(column)}" for column in profile.columns)]
 
 
 def _column_words(column: ColumnProfile) -> str:
@@ -103,38 +115,55 @@ def registered_line(version: DatasetVersion, *, is_new: bool, by_size: bool) -> 
     """Return what was registered, in one line."""
     content = version.content
     what = f"{content.kind.value}, {size(content.bytes)}" if is_new else "the same bytes were registered before"
+    what = ", ".join(filter(None, [what, _rows_words(version)]))
     cure = f"; more than 1 GB is not copied: keep a copy with `nbpipe datasets pin {version}`" if by_size else ""
     return f"{version} ({what}){cure}"
 
 
-def difference_lines(
-    first: DatasetVersion,
-    second: DatasetVersion,
-    files: Iterable[tuple[str, DatasetMember | None, DatasetMember | None]],
-    columns_changed: Mapping[str, tuple[str | None, str | None]],
-    columns: int,
-) -> list[str]:
+def difference_lines(difference: DatasetDifference, columns: int) -> list[str]:
     """Return the files and columns in which two versions differ as plain lines."""
-    found = [_difference_words(path, before, after) for path, before, after in files]
-    found += [f"column {name}: {was or 'none'} → {now or 'none'}" for name, (was, now) in columns_changed.items()]
-    if first.content.rows is not None and second.content.rows is not None and first.content.rows != second.content.rows:
-        found.append(f"rows: {first.content.rows:,} → {second.content.rows:,}")
-    head = f"{first} → {second}"
+    found = [_difference_words(path, before, after) for path, before, after in difference.files]
+    found += [f"column {name}: {was or 'none'} → {now or 'none'}" for name, (was, now) in difference.columns.items()]
+    was, now = difference.first.content.rows, difference.second.content.rows
+    if was is not None and now is not None and was != now:
+        found.append(f"rows: {was:,} → {now:,}")
+    head = f"{difference.first} → {difference.second}"
     return [fit(one_line(line), columns) for line in ([head, *found] if found else [f"{head}: the same files"])]
+
+
+def difference_object(difference: DatasetDifference) -> dict[str, Any]:
+    """Return the difference between two versions as a JSON object."""
+    return {
+        "first": str(difference.first),
+        "second": str(difference.second),
+        "added": [member_object(each) for each in difference.added],
+        "removed": [member_object(each) for each in difference.removed],
+        "changed": [
+            {"path": now.path, "was": member_object(was), "now": member_object(now)} for was, now in difference.changed
+        ],
+        "columns": {name: {"was": was, "now": now} for name, (was, now) in difference.columns.items()},
+        "rows": {"was": difference.first.content.rows, "now": difference.second.content.rows},
+    }
 
 
 def lineage_lines(
     version: DatasetVersion, run: int | None, children: Sequence[str], readers: Sequence[tuple[int, str]]
 ) -> list[str]:
     """Return what a version was made from and by, and what from it, as plain lines."""
-    origin = version.origin
-    made_in = f"run {run}" if run is not None else f"run {origin.run}, which is not recorded any more"
-    made = f"made by step {origin.step} in {made_in}" if origin.step else f"registered by {origin.owner}"
-    found = [str(version), f"  {made}"]
-    found += [f"  from {parent}" for parent in origin.parents]
+    found = [str(version), f"  {'made' if version.origin.step else 'registered'} {_maker(version, run)}"]
+    found += [f"  from {parent}" for parent in version.origin.parents]
     found += [f"  read by step {step} in run {number}" for number, step in readers]
     found += [f"  became {child}" for child in children]
     return [_indented(line) for line in found]
+
+
+def _maker(version: DatasetVersion, run: int | None) -> str:
+    """Return who made a version, in words; ``run`` is the number of the run, None if it is not recorded any more."""
+    origin = version.origin
+    if not origin.step:
+        return f"by {origin.owner}"
+    made_in = f"run {run}" if run is not None else f"run {origin.run}, which is not recorded any more"
+    return f"by step {origin.step} in {made_in}, output {origin.output}"
 
 
 def version_object(version: DatasetVersion, labels: Sequence[str] = ()) -> dict[str, Any]:
@@ -144,9 +173,10 @@ def version_object(version: DatasetVersion, labels: Sequence[str] = ()) -> dict[
     return {
         "dataset": str(version), "name": version.name, "version": version.number, "kind": content.kind.value,
         "digest": content.digest, "bytes": content.bytes, "recipe": recipe_object(content.recipe), "columns": columns,
-        "rows": content.rows, "created": origin.created, "by": origin.owner, "run": origin.run or None,
-        "step": origin.step or None, "output": origin.output or None, "parents": list(origin.parents),
-        "description": origin.description, "tags": dict(origin.tags), "labels": list(labels),
+        "rows": content.rows, "skipped": content.skipped, "created": origin.created, "by": origin.owner,
+        "run": origin.run or None, "step": origin.step or None, "output": origin.output or None,
+        "parents": list(origin.parents), "description": origin.description, "tags": dict(origin.tags),
+        "labels": list(labels),
         "query": {"store": origin.query.store, "query": origin.query.query} if origin.query else None,
     }  # fmt: skip
 
@@ -207,7 +237,16 @@ def _rows(version: DatasetVersion) -> str:
 
 
 def _rows_words(version: DatasetVersion) -> str:
-    return f"{_rows(version)} rows" if version.content.rows is not None else ""
+    """Return the number of rows, and of those that do not fit the table, in words; empty if there is no table."""
+    content = version.content
+    if content.rows is None:
+        return ""
+    left_out = f", {_count(content.skipped)} left out" if content.skipped else ""
+    return f"{_count(content.rows)}{left_out}"
+
+
+def _count(rows: int) -> str:
+    return f"{rows:,} row{'' if rows == 1 else 's'}"
 
 
 def _age(version: DatasetVersion, now: float) -> str:

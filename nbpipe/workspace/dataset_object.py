@@ -22,6 +22,7 @@ from nbpipe.language.option_values import duration
 from nbpipe.language.source_text import line_span
 from nbpipe.model.datasets import (
     Column,
+    DatasetDifference,
     DatasetFiles,
     DatasetQuery,
     DatasetRecipe,
@@ -32,7 +33,7 @@ from nbpipe.model.datasets import (
     TableProfile,
 )
 from nbpipe.workspace.dataset_sources import DatasetSource, find_source
-from nbpipe.workspace.datasets import DatasetDifference, Datasets, Keeping, TableFacts, require_options
+from nbpipe.workspace.datasets import Datasets, Keeping, TableFacts, require_options
 from nbpipe.workspace.workspace import Workspace
 
 # Loaded by their names: few call them.

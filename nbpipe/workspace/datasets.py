@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nbpipe.model.datasets import (
     NAME_RULE,
     Column,
     DatasetContent,
+    DatasetDifference,
     DatasetDraft,
     DatasetFiles,
     DatasetKind,
@@ -69,13 +70,12 @@ class Keeping(Enum):
 class RegisteredVersion:
     """A version with the content that was to be registered; not ``is_new`` if it was there before.
 
-    ``by_size``: its bytes are not copied because they are many. ``skipped`` counts rows that do not fit its table.
+    ``by_size``: its bytes are not copied because they are many.
     """
 
     version: DatasetVersion
     is_new: bool
     by_size: bool = False
-    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +90,19 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class DatasetDetails:
-    """A version with its labels, its files, its profile if it is a table, and the changes since the version before."""
+    """A version with its labels and files, the number of the run that made it, and the changes since the one before.
+
+    ``run`` is None if no run made it or it is not recorded any more. ``profile`` is that of a table; if it could not be
+    made, ``problem`` says why.
+    """
 
     version: DatasetVersion
     labels: tuple[str, ...]
     members: tuple[DatasetMember, ...]
+    run: int | None = None
     profile: TableProfile | None = None
+    problem: NbpipeError | None = None
     earlier: DatasetDifference | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetDifference:
-    """What a version has beside another one, and what is different: files with their sizes, and columns with types."""
-
-    first: DatasetVersion
-    second: DatasetVersion
-    added: tuple[DatasetMember, ...] = ()
-    removed: tuple[DatasetMember, ...] = ()
-    changed: tuple[tuple[DatasetMember, DatasetMember], ...] = ()
-    columns: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
-
-    @property
-    def files(self) -> list[tuple[str, DatasetMember | None, DatasetMember | None]]:
-        """Return the files that differ by path: as they were and as they are, None where there is none."""
-        found: list[tuple[str, DatasetMember | None, DatasetMember | None]] = []
-        found += [(member.path, None, member) for member in self.added]
-        found += [(member.path, member, None) for member in self.removed]
-        return sorted([*found, *((now.path, was, now) for was, now in self.changed)], key=lambda each: each[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +156,12 @@ class Datasets:
         version = self.find(text)
         labels = self.context.history.datasets.labels(version.name).get(version.name, {})
         mine = tuple(label for label, number in labels.items() if number == version.number)
-        members = self.bytes.members(version)
-        return DatasetDetails(version, mine, members, self.profile(version), self.earlier(version))
+        found = DatasetDetails(version, mine, self.bytes.members(version), self._run_number(version))
+        found = replace(found, earlier=self.earlier(version))
+        try:
+            return replace(found, profile=self.profile(version))
+        except NbpipeError as error:
+            return replace(found, problem=error)
 
     def profile(self, version: DatasetVersion) -> TableProfile | None:
         """Return the profile of a table, made by a process of its own if it has not been; None of what is no table.
@@ -189,7 +179,9 @@ class Datasets:
             hint = f"Look at the table: nbpipe.Dataset.get({version.name!r}, {version.number}).to_pandas()"
             raise BadData(f"the profile of `{version}` could not be made: {lines[-1].strip()}", hint)
         profile = decode(done.stdout, TableProfile)
-        self.context.history.datasets.describe(version, profile)
+        described = self.context.history.datasets.describe(version, profile)
+        if not self.context.history.is_private:
+            keep_version(self.context.layout, described)
         return profile
 
     def earlier(self, version: DatasetVersion) -> DatasetDifference | None:
@@ -243,10 +235,11 @@ class Datasets:
                 with transfer(f"copying {source.name}", source.bytes) as progress:
                     content = kept_content(self.context, source, recipe, files, progress)
             if facts is not None:
-                content = replace(content, columns=facts.columns, rows=facts.rows, schema=facts.schema)
+                content = replace(
+                    content, columns=facts.columns, rows=facts.rows, schema=facts.schema, skipped=facts.skipped
+                )
             draft = DatasetDraft(name, content, self._origin((), description, tags))
-            done = self._registered(draft, by_size=by_size)
-        return done if facts is None else replace(done, skipped=facts.skipped)
+            return self._registered(draft, by_size=by_size)
 
     def register_table(
         self,
@@ -330,9 +323,14 @@ class Datasets:
     def lineage(self, text: str) -> DatasetLineage:
         """Return what a version was made from and by, and what was made from it."""
         version, history = self.find(text), self.context.history
-        number = history.runs.numbers([version.origin.run]).get(version.origin.run) if version.origin.run else None
         children = tuple(str(other) for other in history.datasets.versions() if str(version) in other.origin.parents)
-        return DatasetLineage(version, number, children, tuple(history.datasets.readers(version)))
+        readers = tuple(history.datasets.readers(version))
+        return DatasetLineage(version, self._run_number(version), children, readers)
+
+    def _run_number(self, version: DatasetVersion) -> int | None:
+        """Return the number of the run that made a version; None if none did or it is not recorded any more."""
+        run = version.origin.run
+        return self.context.history.runs.numbers([run]).get(run) if run else None
 
     def label(self, text: str, label: str) -> DatasetVersion:
         """Give a version a label, which no other version of the dataset has from then on."""
