@@ -321,6 +321,13 @@ def test_a_profile_is_kept_with_what_it_has_found_out(project):
     assert json.loads(kept.read_text())["dataset"]["content"]["rows"] == 3
 
 
+def test_a_profile_that_is_not_wanted_any_more_is_not_made(project, monkeypatch):
+    monkeypatch.setattr(service, "_LOOK_SECONDS", 0.01)
+    registered = Dataset.from_delimited_files(RAW).register("sales").registered()
+    with Workspace.open(project) as workspace, pytest.raises(BadData, match="its process ended with code -9"):
+        service.Datasets(workspace.context).profile(registered, lambda: True)
+
+
 def test_rows_that_are_left_out_are_told(project):
     write(project, "ragged.csv", "id,amount\n1,2\n3\n4,5\n")
     Dataset.from_delimited_files("ragged.csv", on_error="count").register("ragged")

@@ -19,6 +19,7 @@ from nbpipe.errors import BadPipeline, OutOfReach, Refusals
 from nbpipe.history.runs import RunFilter
 from nbpipe.language.notebook_file import read_notebook
 from nbpipe.model import Status
+from nbpipe.model.datasets import DatasetReference
 from nbpipe.run.messages import Reply, ReplyKind, decode_reply, encode_release, encode_submission
 from nbpipe.run.submission import Lifetime, RunOptions, Submission
 from nbpipe.workspace import Workspace, request_for
@@ -229,3 +230,18 @@ def test_what_is_wrong_with_steps_that_join_leaves_the_run_as_it_is(runner, tmp_
     assert (reply.kind, reply.run) == (ReplyKind.REFUSED, "r2")
     (tmp_path / "go").touch()
     until(lambda: statuses(tmp_path) == [Status.SUCCEEDED])
+
+
+def test_the_profile_of_a_registered_table_is_made_when_the_run_is_over(runner, tmp_path):
+    frame = "%%step frame -o f --register f=frames\nimport pandas as pd\nf = pd.DataFrame({'a': [1, 2, 2]})"
+    runner.send(encode_submission(submission(tmp_path, frame)))
+    assert runner.reply() == Reply(ReplyKind.BEGAN, "r1")
+    runner.disconnect()
+    assert runner.process.wait(60) == 0
+
+    assert statuses(tmp_path) == [Status.SUCCEEDED]
+    with Workspace.open(tmp_path) as workspace:
+        history = workspace.context.history
+        version = history.datasets.find(DatasetReference("frames"))
+        profile = history.datasets.profile(version)
+    assert (version.content.rows, profile.columns[0].highest) == (3, 2)

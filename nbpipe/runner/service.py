@@ -16,6 +16,7 @@ from nbpipe.run.runner_client import LOG_FILE
 from nbpipe.run.submission import Lifetime, Submission
 from nbpipe.workspace import Workspace
 from nbpipe.workspace.run_execution import ActiveRun, execute_run
+from nbpipe.workspace.run_profiles import make_profiles
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 15.0
@@ -185,11 +186,13 @@ class RunnerService:
 
         with Workspace.open(submission.request.base, submission.root) as workspace:
             workspace.use_environment(submission.environ)
-            execute_run(
+            report = execute_run(
                 workspace, submission.request, submission.run_options,
                 lambda _update: active.started.set(), self._cluster.lease,
                 began=began, cancelled=active.cancelled.is_set,
             )  # fmt: skip
+            active.started.set()
+            make_profiles(workspace.context, report.steps, active.cancelled.is_set)
 
     def _join(self, active: _Submitted) -> _Submitted | None:
         """Add steps to the run that they should join, and return its submission, if it is active.

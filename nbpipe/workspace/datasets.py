@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -54,6 +54,9 @@ COPY_LIMIT = 10**9
 
 # Makes profiles, in a process of its own.
 _PROFILER = "nbpipe.workspace.profile_process"
+
+# While a profile is made, it is asked this often whether it is still wanted.
+_LOOK_SECONDS = 0.5
 
 Transfer = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -163,22 +166,22 @@ class Datasets:
         except NbpipeError as error:
             return replace(found, problem=error)
 
-    def profile(self, version: DatasetVersion) -> TableProfile | None:
+    def profile(self, version: DatasetVersion, cancelled: Callable[[], bool] = lambda: False) -> TableProfile | None:
         """Return the profile of a table, made by a process of its own if it has not been; None of what is no table.
 
-        Raise BadData if the table cannot be read.
+        Raise BadData if the table cannot be read, or if it is ``cancelled`` meanwhile.
         """
         known = self.context.history.datasets.profile(version)
         if known is not None or not version.content.recipe.is_tabular:
             return known
         self.bytes.check(version)
         which = (str(self.context.layout.root), version.name, str(version.number))
-        done = subprocess.run((sys.executable, "-P", "-m", _PROFILER, *which), capture_output=True, check=False)
-        if done.returncode != 0:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it ended without an error"]
+        code, written, errors = _output_of((sys.executable, "-P", "-m", _PROFILER, *which), cancelled)
+        if code != 0:
+            lines = errors.decode(errors="replace").strip().splitlines() or [f"its process ended with code {code}"]
             hint = f"Look at the table: nbpipe.Dataset.get({version.name!r}, {version.number}).to_pandas()"
             raise BadData(f"the profile of `{version}` could not be made: {lines[-1].strip()}", hint)
-        profile = decode(done.stdout, TableProfile)
+        profile = decode(written, TableProfile)
         described = self.context.history.datasets.describe(version, profile)
         if not self.context.history.is_private:
             keep_version(self.context.layout, described)
@@ -393,6 +396,19 @@ def require_options(delimiter: str, encoding: str, on_error: str) -> None:
     choices = [choice.value for choice in OnError]
     if on_error not in choices:
         raise BadUsage(f"`on_error` is {on_error!r}", nearest(on_error, choices) or f"It is {' or '.join(choices)}.")
+
+
+def _output_of(command: Sequence[str], cancelled: Callable[[], bool]) -> tuple[int, bytes, bytes]:
+    """Return the exit code of a command and what it wrote; it is ended once it is ``cancelled``."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while True:
+            try:
+                written, errors = process.communicate(timeout=_LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if cancelled():
+                    process.kill()
+            else:
+                return process.returncode, written, errors
 
 
 def _require_text(description: str, tags: Mapping[str, str]) -> None:
