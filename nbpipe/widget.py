@@ -144,6 +144,14 @@ class CardWidget:
                 self._handle.update(bundle, raw=True)
             self._keep()
 
+    def complete(self, state: CardState) -> None:
+        """Show a state of which more is known since the card was replaced with its static version."""
+        with self._lock:
+            if self._over and self._handle is not None:
+                self._state = state
+                self._send(whole=False)
+                self._handle.update(static_card(state), raw=True)
+
     def _keep(self) -> None:
         """Keep the model open for a while: a page that is reloaded knows the card, but not its display's id."""
         self._open_models.append(self._model)

@@ -14,6 +14,20 @@ from hypothesis import strategies as st
 from stored import artifact_of
 
 from nbpipe.model import ExecutionRecord, Failure, Preview, PreviewImage, Reason, ResultOrigin, RunRecord, Status
+from nbpipe.model.datasets import (
+    Column,
+    ColumnProfile,
+    DatasetContent,
+    DatasetDifference,
+    DatasetKind,
+    DatasetMember,
+    DatasetOrigin,
+    DatasetRecipe,
+    DatasetVersion,
+    RecipeKind,
+    TableProfile,
+    VersionDescription,
+)
 from nbpipe.views.card_html import actions, amount, card_html
 from nbpipe.views.card_state import CardState, StepActivity, counter, letters, log_lines, waits_for
 from nbpipe.views.html import Html
@@ -200,9 +214,25 @@ def test_the_view_of_a_run_has_its_number_and_time():
     assert "ValueError: no such column" in static_card_text(whole)
 
 
+def described(name: str, *, is_profiled: bool = True) -> VersionDescription:
+    """Get a table's second version: a column and a file are new; texts of others are this name."""
+    recipe = DatasetRecipe(RecipeKind.VALUE, "arrow")
+    content = DatasetContent(
+        DatasetKind.KEPT, "blake3:1", 2048, recipe, TABLE.reference, (Column(name, "int64"),), 9, skipped=2
+    )
+    before = DatasetVersion(name, 1, dataclasses.replace(content, rows=8), DatasetOrigin(1.0))
+    now = DatasetVersion(name, 2, content, DatasetOrigin(2.0))
+    member = DatasetMember("file:///x", name, 5, "blake3:2")
+    difference = DatasetDifference(before, now, added=(member,), columns={name: (None, "int64")})
+    column = ColumnProfile(name, name, 3, name, name, (1.0, 2.5, 4.0), 7, ((name, 4),))
+    profile = TableProfile(9, 9, (column,)) if is_profiled else None
+    return VersionDescription(now, profile, difference)
+
+
 def hostile() -> CardState:
     """Get a state in which every text that others write is hostile."""
     artifact = dataclasses.replace(TABLE, name=HOSTILE, format=HOSTILE)
+    artifact = dataclasses.replace(artifact, dataset=HOSTILE)
     preview = Preview(
         "table", HOSTILE, HOSTILE, 1, ((HOSTILE, HOSTILE),), ((HOSTILE,),), HOSTILE,
         (PreviewImage(HOSTILE, "image/png", b"x"), PreviewImage(HOSTILE, HOSTILE, b"x")), ((HOSTILE, 1),),
@@ -216,7 +246,7 @@ def hostile() -> CardState:
     steps = (bad, record("b", Status.QUEUED), dataclasses.replace(bad, step=HOSTILE + "2", status=Status.RUNNING))
     return CardState(
         run(Status.FAILED), steps, {"b": (HOSTILE,)}, HOSTILE, {HOSTILE: told}, {f"{HOSTILE}.{HOSTILE}": preview}, {},
-        1.0, HOSTILE, HOSTILE,
+        1.0, HOSTILE, HOSTILE, datasets={HOSTILE: described(HOSTILE)},
     )  # fmt: skip
 
 
@@ -251,6 +281,53 @@ def test_what_is_kept_needs_nothing_around_it():
     assert set(static_card(state(Status.SUCCEEDED))) == {"text/html", "text/plain"}
     alt = next(attributes["alt"] for tag, attributes in Page(html).elements if tag == "img")
     assert alt == "graph of the steps: load: succeeded 12 s; train: succeeded 12 s; report: queued"
+
+
+def registered(*, is_profiled: bool) -> CardState:
+    """Get the state of a card whose output is a version of a dataset."""
+    base = state(Status.SUCCEEDED, datasets={"sales@2": described("sales", is_profiled=is_profiled)})
+    version = dataclasses.replace(TABLE, dataset="sales@2")
+    steps = tuple(dataclasses.replace(s, artifacts=(version,)) if s.step == "train" else s for s in base.steps)
+    return dataclasses.replace(base, steps=steps)
+
+
+def test_an_output_that_is_a_version_shows_what_changed_and_its_profile():
+    shown = registered(is_profiled=True)
+    said = [live_page(shown, shown.focus).text, Page(static_card_html(shown).text).text, static_card_text(shown)]
+
+    for text in said:
+        assert "sales@2: kept, arrow, 2.0 kB, 9 rows, 2 rows left out" in text
+        assert "sales@1 → sales@2" in text
+        assert "added   sales (5 bytes)" in text or "added sales (5 bytes)" in text
+        assert "rows: 8 → 9" in text
+        assert "sales … sales" in text
+        assert "1, 2.5, 4" in text
+        assert "sales (4)" in text
+    assert not shown.is_awaited
+    assert registered(is_profiled=False).is_awaited
+
+
+def test_what_becomes_known_after_the_end_is_shown_on_the_ended_card():
+    card = CardWidget(lambda *_: None)
+    card.update(registered(is_profiled=False))
+    card.end(registered(is_profiled=False))
+    assert "Profile" not in card._model.outputs
+    card._handle = handle = _Handle()
+    card.complete(registered(is_profiled=True))
+
+    assert "Profile" in handle.shown["text/html"]
+    assert "Profile" in card._model.outputs
+
+
+class _Handle:
+    """A display that can be shown anew."""
+
+    shown: Any = None
+
+    def update(self, bundle: Any, *, raw: bool) -> None:
+        """Keep what is shown."""
+        assert raw
+        self.shown = bundle
 
 
 def test_pictures_in_what_is_kept_are_bounded():

@@ -216,6 +216,20 @@ def test_a_reused_step_shows_what_it_displayed_printed_and_measured(kernel, tmp_
     assert "<b>bold</b>" in bundle["text/html"]
 
 
+def test_a_registered_table_shows_its_profile_and_what_changed_once_they_are_made(kernel):
+    source = (
+        "%%step make -o frame\n#| register: frame=frames\nimport pandas as pd\n"
+        "frame = pd.DataFrame({'town': ['Ulm', 'Ulm', 'Bern'], 'area': [1.0, 2.0, None]})"
+    )
+    first = kernel.run("make", source)
+    kernel.hear(lambda: "most often Ulm (2)" in first.text, shown=first)
+    assert "frames@1: kept, arrow" in first.text
+    second = kernel.run("make", source.replace("2.0", "5.0").replace("'area'", "'size'"))
+    kernel.hear(lambda: "most often Ulm (2)" in second.text, shown=second)
+    assert "frames@1 → frames@2" in second.text
+    assert "column size: none → double" in second.text
+
+
 def test_a_step_that_is_wrong_says_so_at_once(kernel):
     shown = kernel.execute("wrong", "%%step wrong -i raw=./nothing.csv -o w\nw = 1")
     assert "`./nothing.csv` is not there" in shown.error

@@ -207,3 +207,37 @@ def test_what_a_cell_lacks_is_written_into_it_by_a_button(lab):
     assert "".join(saved["cells"][2]["source"]).startswith("%%step two -i x -o y")
     assert WIDGET not in json.dumps(saved)
     assert lab.errors == []
+
+
+SALES = """%%step sales -o sales, notes:json
+#| register: sales=sales
+import numpy as np
+import pandas as pd
+drawn = np.random.default_rng(ROWS)
+shops, amounts = drawn.choice(["Ulm", "Bern", "Linz"], ROWS), drawn.normal(50, 9, ROWS)
+sales = pd.DataFrame({"shop": shops, "amount": amounts.round(2)})
+sales["day"] = pd.date_range("2026-01-01", periods=ROWS, freq="h")
+sales.loc[::7, "amount"] = None
+notes = [ROWS]
+"""
+
+
+def test_an_output_that_is_a_version_shows_its_profile_after_the_run(lab):
+    more = SALES.replace("ROWS", "900").replace("notes = ", "sales['online'] = sales.index % 2 == 0\nnotes = ")
+    name = write(lab.folder, "sales.ipynb", "%load_ext nbpipe", SALES.replace("ROWS", "700"))
+    notebook = lab.open(name, size=(1280, 900))
+    notebook.run(0)
+    notebook.run(1)
+    cell(notebook, 1).locator("caption", has_text="Profile").wait_for(state="attached")
+    assert "sales@1: kept, arrow" in cell(notebook, 1).text_content()
+    notebook.page.evaluate(
+        "source => window.jupyterapp.shell.currentWidget.content.widgets[1].model.sharedModel.setSource(source)", more
+    )
+    notebook.run(1)
+    cell(notebook, 1).locator("caption", has_text="Profile").wait_for(state="attached")
+    changed = cell(notebook, 1).text_content()
+    assert "column online: none → bool" in changed
+    assert "rows: 700 → 900" in changed
+    picture(notebook, "datasets")
+    kept = "".join(notebook.save()["cells"][1]["outputs"][0]["data"]["text/html"])
+    assert "Profile" in kept

@@ -10,10 +10,12 @@ from nbpipe.data.previews import preview
 from nbpipe.magics.run_view import RunView
 from nbpipe.magics.step_log import StepLog, as_events
 from nbpipe.model import Artifact, ExecutionRecord, Preview, Status, step_needs
+from nbpipe.model.datasets import VersionDescription
 from nbpipe.views.card_state import CardState, StepActivity
 from nbpipe.views.html import Html, element
 from nbpipe.views.rich_outputs import rich_outputs
 from nbpipe.workspace import Workspace
+from nbpipe.workspace.datasets import Datasets
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class CardContents:
     _numbers: dict[str, int] = field(default_factory=dict)
     _shown_by_result: dict[str, _ShownResult] = field(default_factory=dict)
     _previews_by_artifact: dict[Artifact, Preview] = field(default_factory=dict)
+    _described: dict[str, VersionDescription] = field(default_factory=dict)
 
     def picture(self, view: RunView, focus: str | None) -> CardState:
         """Return the state of a card with this focus."""
@@ -44,7 +47,8 @@ class CardContents:
             run=view.run, steps=steps, needs={**view.needs, **step_needs(steps)}, focus=focus,
             activities={**view.activity(), **self._reused_activity(view, focus)},
             previews=self._previews(view, focus), numbers=self._numbers, now=time.time(),
-            note=note, error_line=view.failing_line(focus), displays=self._displays(view, focus),
+            datasets=self._datasets(view, focus), note=note, error_line=view.failing_line(focus),
+            displays=self._displays(view, focus),
         )  # fmt: skip
 
     def _displays(self, view: RunView, focus: str | None) -> tuple[Html, ...]:
@@ -81,6 +85,16 @@ class CardContents:
                 self._previews_by_artifact[artifact] = preview(artifact, self.workspace().materializer)
             previews[f"{focus}.{artifact.name}"] = self._previews_by_artifact[artifact]
         return previews
+
+    def _datasets(self, view: RunView, focus: str | None) -> dict[str, VersionDescription]:
+        """Return the versions that the outputs of a successful step are, with what is known of them."""
+        record = view.succeeded(focus) if focus else None
+        references = [artifact.dataset for artifact in record.artifacts if artifact.dataset] if record else []
+        for reference in references:
+            known = self._described.get(reference)
+            if known is None or known.is_awaited:
+                self._described[reference] = Datasets(self.workspace().context).describe(reference)
+        return {reference: self._described[reference] for reference in references}
 
 
 def _queued_because(view: RunView, focus: str | None) -> str:

@@ -156,7 +156,7 @@ class RunClient:
         return self._look_after(RunView(self._picture, request=request, texts=texts, needs=needs))
 
     def _look_after(self, view: RunView) -> RunView:
-        self._views = [each for each in self._views if not each.over] + [view]
+        self._views = [each for each in self._views if not each.is_finished] + [view]
         self._watch_on()
         return view
 
@@ -302,9 +302,11 @@ class RunClient:
         """Look at all active runs, and return the time until the next look; None if there are none any more."""
         with self._lock:
             views = [view for view in self._views if not view.over]
-            if not views:
+            ended = [view for view in self._views if view.over and not view.is_finished]
+            if not (views or ended):
                 self._watcher = None
                 return None
+        _complete(ended)
         has_changed = False
         for watched in {id(view.watched): view.watched for view in views}.values():
             has_changed |= _look_at(watched, [view for view in views if view.watched is watched])
@@ -317,7 +319,7 @@ class RunClient:
         with self._lock:
             if self._watcher is threading.current_thread():
                 self._watcher = None
-            if self._watcher is None and any(not view.over for view in self._views):
+            if self._watcher is None and any(not view.is_finished for view in self._views):
                 self._watcher = threading.Thread(target=self._look, name="nbpipe-live", daemon=True)
                 self._watcher.start()
 
@@ -345,6 +347,13 @@ def _look_at(watched: WatchedRun | None, views: Sequence[RunView]) -> bool:
             if view.stumbles > _STUMBLES:
                 view.give_up(OutOfReach("the run can no longer be followed", "`%nbpipe status` shows its state."))
     return not update.is_empty
+
+
+def _complete(views: Sequence[RunView]) -> None:
+    for view in views:
+        # What the card lacks is shown with the result's next run.
+        with contextlib.suppress(NbpipeError):
+            view.complete()
 
 
 def _take(view: RunView, update: RunUpdate) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,6 +25,14 @@ class CardHandle(Protocol):
 
     def end(self, state: CardState) -> None:
         """Replace the card with a static version that needs no kernel."""
+
+    def complete(self, state: CardState) -> None:
+        """Show a state of which more is known since the end."""
+
+
+# What is made of a result after its run is looked for at this interval, and no longer than this.
+_COMPLETION_INTERVAL = 0.5
+_COMPLETION_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,9 @@ class RunView:
     warnings: tuple[PipelineWarning, ...] = ()
     _first_card: CardHandle | None = None
     _cards: list[tuple[CardHandle, str | None]] = field(default_factory=list)
+    _incomplete: list[tuple[CardHandle, str | None]] = field(default_factory=list)
+    _completed_until: float = 0.0
+    _next_completion: float = 0.0
     _unwanted: set[str] = field(default_factory=set)
     _is_undrawn: bool = True
 
@@ -108,6 +120,11 @@ class RunView:
             else:
                 shown[step] = own
         return tuple(sorted(shown.values(), key=lambda record: (record.position, record.step)))
+
+    @property
+    def is_finished(self) -> bool:
+        """Return whether the run is over, and nothing is made of it that a card still has to show."""
+        return self.over and not (self._incomplete and time.monotonic() < self._completed_until)
 
     def attach(self, watched: WatchedRun) -> None:
         """Set the run that carries out the request."""
@@ -164,6 +181,7 @@ class RunView:
         self._is_undrawn = False
         with self.changed:
             self.over = over
+            self._completed_until = time.monotonic() + _COMPLETION_SECONDS
             self.changed.notify_all()
         self._show_all(ended=over)
 
@@ -207,6 +225,19 @@ class RunView:
         record = self.record(step)
         return record if record and record.status in (Status.SUCCEEDED, Status.REUSED) else None
 
+    def complete(self) -> None:
+        """Show what was made after the run on the cards that lack it; it is looked for at intervals."""
+        if not self.over or time.monotonic() < self._next_completion:
+            return
+        self._next_completion = time.monotonic() + _COMPLETION_INTERVAL
+        cards, self._incomplete = self._incomplete, []
+        for card, focus in cards:
+            state = self.picture(self, focus)
+            if state.is_awaited:
+                self._incomplete.append((card, focus))
+            else:
+                card.complete(state)
+
     def cards(self) -> Sequence[tuple[CardHandle, str | None]]:
         """Return the cards that show the run, and the step of each."""
         with self.changed:
@@ -226,6 +257,8 @@ class RunView:
             if self.warnings and card is self._first_card:
                 state = dataclasses.replace(state, warnings=self.warnings)
             (card.end if ended else card.update)(state)
+            if ended and state.is_awaited:
+                self._incomplete.append((card, focus))
             is_drawn = True
         finally:
             # A card that cannot be drawn is not tried again.

@@ -248,6 +248,20 @@ class DatasetDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionDescription:
+    """A version with what is known of it: the profile of a table, and the changes since the version before."""
+
+    version: DatasetVersion
+    profile: TableProfile | None = None
+    earlier: DatasetDifference | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Return whether the profile is still to be made."""
+        return self.profile is None and self.version.content.recipe.is_tabular
+
+
+@dataclass(frozen=True, slots=True)
 class PinnedDataset:
     """The version that an input is bound to; ``basename`` is the name that its readers see."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nbpipe.errors import SourceLocation
 from nbpipe.model import Artifact, ExecutionRecord, Failure, FailureKind, Status
 from nbpipe.views.card_state import CardState, StepActivity, notes, remaining_seconds, waits_for
+from nbpipe.views.dataset_card import description_html
 from nbpipe.views.html import Html, element
 from nbpipe.views.log_text import plain
 from nbpipe.views.preview_view import glimpse_html, title
@@ -277,7 +278,9 @@ def _output(state: CardState, record: ExecutionRecord, artifact: Artifact) -> Ht
     preview = state.previews.get(f"{record.step}.{artifact.name}")
     shape = element("span", title(artifact, preview), class_="nbpipe-shape-of")
     name = Html.join([element("b", Html.line(artifact.name)), Html(" "), shape])
-    body = Html() if preview is None else glimpse_html(preview)
+    described = state.datasets.get(artifact.dataset)
+    parts = [] if preview is None else [glimpse_html(preview)]
+    body = Html.join([*parts, *([] if described is None else [description_html(described)])])
     if not body:
         return element("div", name, class_="nbpipe-output")
     glimpse = element("div", body, class_="nbpipe-glimpse")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from nbpipe.model import ExecutionRecord, PipelineWarning, Preview, RunRecord, Status
+from nbpipe.model.datasets import VersionDescription
 from nbpipe.views.html import Html
 from nbpipe.views.log_text import plain
 from nbpipe.views.status_icons import MARKS
@@ -22,6 +23,7 @@ _WHY_COLUMNS = 160
 _WAITED_FOR = 4
 
 _NONE: Mapping[str, tuple[tuple[float | None, float], ...]] = MappingProxyType({})
+_NO_DATASETS: Mapping[str, VersionDescription] = MappingProxyType({})
 _NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -49,7 +51,8 @@ class CardState:
     ``run`` is None while it is being submitted. ``steps`` are in notebook order. ``focus`` is the step of this cell,
     or None for a whole run. ``previews`` have keys ``step.output``; ``numbers`` are run numbers by id.
     ``note`` is a sentence about the run, ``error_line`` the text of the failing line in the author's cell,
-    ``displays`` the HTML that the step of this cell displayed, ``warnings`` those about the notebook.
+    ``displays`` the HTML that the step of this cell displayed, ``warnings`` those about the notebook. ``datasets`` are
+    the versions that outputs are, by ``NAME@NUMBER``.
     """
 
     run: RunRecord | None
@@ -64,6 +67,12 @@ class CardState:
     error_line: str = ""
     displays: tuple[Html, ...] = ()
     warnings: tuple[PipelineWarning, ...] = ()
+    datasets: Mapping[str, VersionDescription] = field(default_factory=lambda: _NO_DATASETS)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Return whether something that is made after the run is still to come: the profile of an output."""
+        return any(described.is_awaited for described in self.datasets.values())
 
     def step(self, name: str | None) -> ExecutionRecord | None:
         """Return the record of a step."""

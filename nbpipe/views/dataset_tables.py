@@ -58,8 +58,7 @@ def version_lines(
     changed since the version before.
     """
     content, origin = version.content, version.origin
-    facts = [content.kind.value, _recipe_words(content.recipe), size(content.bytes), _rows_words(version)]
-    found = [f"{version}: {', '.join(filter(None, facts))}"]
+    found = [headline(version)]
     found += [f"  {line}" for line in origin.description.splitlines()]
     found.append(f"  registered {_age(version, now)} {_maker(version, run)}")
     found += [f"  query of {origin.query.store}: {origin.query.query}"] if origin.query else []
@@ -76,15 +75,28 @@ def version_lines(
     return [_fitted(line, columns) for line in found]
 
 
+def headline(version: DatasetVersion) -> str:
+    """Return a version in a line: where its bytes are, how they are read, their size, and the rows of a table."""
+    content = version.content
+    facts = [content.kind.value, _recipe_words(content.recipe), size(content.bytes), _rows_words(version)]
+    return f"{version}: {', '.join(filter(None, facts))}"
+
+
 def _column_lines(version: DatasetVersion, profile: TableProfile | None) -> list[str]:
     """Return a line for each column, with its profile if there is one."""
     if profile is None:
         return [f"  column {column.name}: {column.type}" for column in version.content.columns or ()]
-    sampled = f", seen in {profile.sampled:,} of them" if profile.sampled < profile.rows else ""
-    return [f"  {_count(profile.rows)}{sampled}", *(f"  {_column_words(column)}" for column in profile.columns)]
+    rows = f"  {_count(profile.rows)}{sampled_words(profile)}"
+    return [rows, *(f"  {column_words(column)}" for column in profile.columns)]
 
 
-def _column_words(column: ColumnProfile) -> str:
+def sampled_words(profile: TableProfile) -> str:
+    """Return how many rows a profile was seen in, in words; empty if it was all."""
+    return f", seen in {profile.sampled:,} of them" if profile.sampled < profile.rows else ""
+
+
+def column_words(column: ColumnProfile) -> str:
+    """Return the profile of a column in a line."""
     facts = [column.type]
     facts += [f"{column.nulls:,} missing"] if column.nulls else []
     facts += [f"{column.lowest} … {column.highest}"] if column.lowest is not None else []

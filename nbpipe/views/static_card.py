@@ -14,6 +14,7 @@ from nbpipe.views import html_tables, text_tables
 from nbpipe.views.card_html import error_title, metric_words, trace_lines
 from nbpipe.views.card_state import GRAPH_STEPS, CardState, StepActivity, label, log_lines, notes
 from nbpipe.views.dag_layout import layout
+from nbpipe.views.dataset_card import description_html, description_lines
 from nbpipe.views.graph_svg import alt_text, data_uri, still_svg
 from nbpipe.views.html import Html, element
 from nbpipe.views.preview_view import glimpse_html, glimpse_lines, title
@@ -225,11 +226,13 @@ def _outputs(state: CardState, record: ExecutionRecord) -> Iterator[Html]:
     for artifact in record.artifacts:
         preview = state.previews.get(f"{record.step}.{artifact.name}")
         yield _line(element("b", Html.line(artifact.name)), f": {title(artifact, preview)}")
-        if preview is None:
-            continue
-        room -= sum(len(picture.data) for picture in preview.pictures)
-        if room >= 0 or not preview.pictures:
-            yield glimpse_html(preview)
+        if preview is not None:
+            room -= sum(len(picture.data) for picture in preview.pictures)
+            if room >= 0 or not preview.pictures:
+                yield glimpse_html(preview)
+        described = state.datasets.get(artifact.dataset)
+        if described is not None:
+            yield description_html(described)
 
 
 def _log(state: CardState, record: ExecutionRecord) -> list[Html]:
@@ -252,6 +255,9 @@ def _detail_lines(state: CardState, record: ExecutionRecord) -> Iterator[str]:
         yield one_line(f"{artifact.name}: {title(artifact, preview)}")
         if preview is not None:
             yield from (f"  {text}" for text in glimpse_lines(preview)[:12])
+        described = state.datasets.get(artifact.dataset)
+        if described is not None:
+            yield from (f"  {text}" for text in description_lines(described))
     lines = log_lines(activity.tail)
     if lines:
         yield from ("", *lines[-_LOG_LINES:])

@@ -33,6 +33,7 @@ from nbpipe.model.datasets import (
     DatasetVersion,
     OnError,
     TableProfile,
+    VersionDescription,
     is_name,
 )
 from nbpipe.resolve.dataset_bytes import DatasetBytes
@@ -165,6 +166,11 @@ class Datasets:
             return replace(found, profile=self.profile(version))
         except NbpipeError as error:
             return replace(found, problem=error)
+
+    def describe(self, text: str) -> VersionDescription:
+        """Return a version with what is known of it; its profile is not made for that."""
+        version = self.find(text)
+        return VersionDescription(version, self.context.history.datasets.profile(version), self.earlier(version))
 
     def profile(self, version: DatasetVersion, cancelled: Callable[[], bool] = lambda: False) -> TableProfile | None:
         """Return the profile of a table, made by a process of its own if it has not been; None of what is no table.
