@@ -218,3 +218,16 @@ def test_a_real_server_is_read_and_never_written(project, server, monkeypatch):
     settings.write_text(settings.read_text().replace(server, "postgresql://127.0.0.1:1/postgres"))
     with pytest.raises(StoreOutOfReach, match="out of reach"):
         Dataset.from_query("crm", query).to_arrow()
+
+
+def test_a_query_is_registered_from_a_shell_and_read_again_only_if_it_may_have_changed(project, reads):
+    words = ("datasets", "register", "sales", "store:shop", "--query", ALL, "--query-version", NEWEST)
+
+    assert said(*words)[1].startswith("sales@1 (kept, ")
+    assert "2 rows" in said("datasets", "show", "sales")[1]
+    assert said(*words)[1].startswith("sales@1 (the same ")
+    change(project, "INSERT INTO sales VALUES (3, 'c', 3.5)")
+    assert said(*words)[1].startswith("sales@2 (kept, ")
+    assert reads == [ALL, ALL]
+    code, text = said("datasets", "register", "files", "store:lake", "--query", ALL)
+    assert (code, "no database" in text) == (2, True)

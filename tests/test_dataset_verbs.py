@@ -172,3 +172,54 @@ def test_a_notebook_does_the_same(project):
         assert kernel.run("value", "n").text
     finally:
         kernel.close()
+
+
+@pytest.mark.parametrize(
+    "source, content, options, columns",
+    [
+        ("t/*.csv", 'id;name\n1;"a\nb"\n', ("--delimiter", ";", "--multi-line", "--type", "id=int8"),
+         {"id": "int8", "name": "string"}),
+        ("t", "1\t2\n3\t4\n5\n", ("--delimiter", "\\t", "--no-header", "--on-error", "count"),
+         {"f0": "int64", "f1": "int64"}),
+        ("t/x.csv", "n\xe4me\n\xfc\n", ("--encoding", "latin-1"), {"n\xe4me": "string"}),
+        ("store:lake/t/", '{"a": 1}\n{"a": 2.5}\n', ("--partitions", "{day:date}/"),
+         {"a": "double", "day": "date32[day]"}),
+    ],
+)  # fmt: skip
+def test_a_table_is_registered_as_from_python(project, source, content, options, columns):
+    kind = "json-lines" if source.startswith("store:") else "delimited"
+    folder = project / "lake/t/2026-01-02" if source.startswith("store:") else project / "t"
+    folder.mkdir(parents=True)
+    (folder / "x.csv").write_bytes(content.encode("latin-1"))
+
+    told = done("register", "table", source, "--as", kind, *options)
+
+    found = of_json("show", "table")
+    assert {each["name"]: each["type"] for each in found["columns"]} == columns
+    assert found["recipe"]["kind"] == kind
+    assert f"{found['rows']} row" in told
+    assert ("1 row left out" in told) == ("count" in options)
+    assert "before" in done("register", "table", source, "--as", kind, *options)
+    assert of_json("list")["datasets"][0]["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--type", "a=int8"), "Say so: --as delimited"),
+        (("--as", "parquet", "--delimiter", ";"), "`--delimiter` is about files that are read as delimited"),
+        (("--as", "delimted"), "Did you mean `delimited`?"),
+        (("--as", "delimited", "--type", "a"), "not COLUMN=TYPE"),
+        (("--as", "delimited", "--type", "a=itn8"), "Did you mean `int8`?"),
+        (("--as", "delimited", "--encoding", "utf-88"), "no encoding `utf-88`"),
+        (("--as", "delimited", "--on-error", "cuont"), "Did you mean `count`?"),
+        (("--as", "delimited", "--partitions", "day"), "not a pattern"),
+        (("--as", "delimited", "--query", "SELECT 1"), "exclude each other"),
+        (("--max-age", "6h"), "Give one: --query SQL"),
+        (("--query", "SELECT 1"), "no datastore"),
+        (("--as", "parquet"), "a.csv"),
+    ],
+)
+def test_wrong_options_of_a_table_are_told_with_a_cure(project, words, message):
+    assert message in " ".join(refused("register", "table", "./raw", *words)[1].split())
+    assert of_json("list")["datasets"] == []

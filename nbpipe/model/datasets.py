@@ -45,6 +45,10 @@ class RecipeKind(StrEnum):
     """a table that nbpipe has stored: of an edited dataset, or of a query"""
 
 
+TABLE_KINDS = (RecipeKind.DELIMITED, RecipeKind.PARQUET, RecipeKind.JSON_LINES)
+"""What somebody's files can be read as, together as one table."""
+
+
 class OnError(StrEnum):
     """What becomes of rows that do not fit a table."""
 

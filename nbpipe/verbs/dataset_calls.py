@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from nbpipe.model.datasets import DatasetDifference, DatasetVersion
 from nbpipe.verbs import options
 from nbpipe.verbs.caller import Caller
+from nbpipe.verbs.dataset_options import table_reading
 from nbpipe.verbs.syntax import Invocation
+from nbpipe.workspace.dataset_sources import find_source
 from nbpipe.workspace.datasets import (
     DatasetDetails,
     DatasetLineage,
@@ -16,6 +18,7 @@ from nbpipe.workspace.datasets import (
     Keeping,
     RegisteredVersion,
 )
+from nbpipe.workspace.table_registration import QuerySource, register_query, register_table_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,23 @@ def datasets_show(invocation: Invocation, caller: Caller) -> DatasetResponse:
 
 
 def datasets_register(invocation: Invocation, caller: Caller) -> DatasetRegisteredResponse:
-    """Register files as a version."""
+    """Register files, as they are or as a table, or the result of a query as a version."""
+    read = table_reading(invocation)
+    datasets, name, source = _datasets(caller), invocation[options.NEW_DATASET], invocation[options.SOURCE]
+    description, tags = invocation[options.DESCRIPTION], invocation[options.DATASET_TAG]
+    if isinstance(read, QuerySource):
+        return DatasetRegisteredResponse(register_query(datasets, name, read, description=description, tags=tags))
     keeping = Keeping.COPY if invocation[options.COPY] else Keeping.BY_SIZE
     keeping = Keeping.REFERENCE if invocation[options.REFERENCE] else keeping
-    registered = _datasets(caller).register(
-        invocation[options.NEW_DATASET], invocation[options.SOURCE], caller.folder, keeping,
-        transfer=caller.transfer, description=invocation[options.DESCRIPTION], tags=invocation[options.DATASET_TAG],
-    )  # fmt: skip
+    if read is None:
+        registered = datasets.register(
+            name, source, caller.folder, keeping, transfer=caller.transfer, description=description, tags=tags
+        )
+    else:
+        registered = register_table_files(
+            datasets, name, find_source(datasets.context, source, caller.folder), read, keeping,
+            transfer=caller.transfer, description=description, tags=tags,
+        )  # fmt: skip
     return DatasetRegisteredResponse(registered)
 
 

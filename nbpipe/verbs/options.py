@@ -8,6 +8,7 @@ from pathlib import Path
 from nbpipe.errors import BadUsage
 from nbpipe.language.source_text import nearest
 from nbpipe.model import Status
+from nbpipe.model.datasets import TABLE_KINDS, RecipeKind
 from nbpipe.verbs.syntax import Argument, Arity, Face, Option, ValueKind
 
 RUN_STATUSES = (Status.RUNNING, Status.SUCCEEDED, Status.FAILED, Status.PARTIAL, Status.CANCELLED, Status.LOST)
@@ -87,6 +88,30 @@ def _pairs(words: Sequence[str], what: str, example: str) -> list[tuple[str, str
         if sum(key == other for other, _ in pairs) > 1:
             raise BadUsage(f"the {what} `{key}` is given twice", "Keep one.")
     return pairs
+
+
+def _column_types(words: Sequence[str]) -> Mapping[str, str]:
+    types: dict[str, str] = {}
+    for word in words:
+        column, equals, type_ = word.rpartition("=")
+        if not equals or not column or not type_:
+            raise BadUsage(f"`{word}` is not COLUMN=TYPE", "For example: --type shop=int16")
+        if column in types:
+            raise BadUsage(f"the column `{column}` is given two types", "Keep one.")
+        types[column] = type_
+    return types
+
+
+def _table_kind(words: Sequence[str]) -> RecipeKind | None:
+    names = [kind.value for kind in TABLE_KINDS]
+    if words and words[0] not in names:
+        hint = nearest(words[0], names) or f"A table is read as one of: {', '.join(names)}."
+        raise BadUsage(f"no table is read as `{words[0]}`", hint)
+    return RecipeKind(words[0]) if words else None
+
+
+def _delimiter(words: Sequence[str]) -> str:
+    return words[0].replace("\\t", "\t") if words else ""
 
 
 def _forced(words: Sequence[str]) -> tuple[str, ...] | None:
@@ -209,6 +234,24 @@ COPY = _switch("--copy", "Store a copy of the files, however large they are.")
 REFERENCE = _switch("--reference", "Leave the files where they are, and compare them whenever they are read.")
 DESCRIPTION = Option("TEXT", _text, Arity.ONE, name="--description", help="What the version is.")
 DATASET_TAG = Option("KEY=VALUE", _tags, Arity.MANY, name="--tag", help="A tag for the version.")
+TABLE_KIND = Option(
+    "KIND", _table_kind, Arity.ONE, name="--as", help="Read the files as one table: delimited, parquet or json-lines."
+)
+COLUMN_TYPE = Option("COLUMN=TYPE", _column_types, Arity.MANY, name="--type", help="The Arrow type of a column.")
+DELIMITER = Option("CHARACTER", _delimiter, Arity.ONE, name="--delimiter", help="What is between columns, e.g. ';'.")
+NO_HEADER = _switch("--no-header", "The first line is a row, not the names of the columns.")
+ENCODING = Option("NAME", _text, Arity.ONE, name="--encoding", help="The encoding of the text, e.g. latin-1.")
+PARTITIONS = Option(
+    "PATTERN", _text, Arity.ONE, name="--partitions", help="Columns in the names of folders, e.g. {day:date}/."
+)
+MULTI_LINE = _switch("--multi-line", "Values may hold line breaks.")
+ON_ERROR = Option("WORD", _text, Arity.ONE, name="--on-error", help="Rows that do not fit: fail, or count them.")
+QUERY = Option("SQL", _text, Arity.ONE, name="--query", help="Register the result of a query; SOURCE is a database.")
+QUERY_VERSION = Option(
+    "SQL", _text, Arity.ONE, name="--query-version",
+    help="A query for one value: while it is the same, the result is not read again.",
+)  # fmt: skip
+MAX_AGE = Option("TIME", _text, Arity.ONE, name="--max-age", help="A younger result is not read again, e.g. 6h.")
 
 _WORKSPACE_HELP = "Use this workspace folder."
 

@@ -120,9 +120,11 @@ VERBS = (
         "nbpipe.verbs.dataset_calls:datasets_show", (o.DATASET,), (o.WORKSPACE, o.JSON), reads_only=True,
     ),
     Verb(
-        "datasets register", "Register a file, folder or glob, here or in a datastore, as a version.",
+        "datasets register", "Register files, here or in a datastore, or the result of a query, as a version.",
         "nbpipe.verbs.dataset_calls:datasets_register", (o.NEW_DATASET, o.SOURCE),
-        (o.COPY, o.REFERENCE, o.DESCRIPTION, o.DATASET_TAG, o.WORKSPACE, o.JSON), exclusive=((o.COPY, o.REFERENCE),),
+        (o.COPY, o.REFERENCE, o.DESCRIPTION, o.DATASET_TAG, o.TABLE_KIND, o.COLUMN_TYPE, o.DELIMITER, o.NO_HEADER,
+         o.ENCODING, o.PARTITIONS, o.MULTI_LINE, o.ON_ERROR, o.QUERY, o.QUERY_VERSION, o.MAX_AGE, o.WORKSPACE, o.JSON),
+        exclusive=((o.COPY, o.REFERENCE, o.QUERY), (o.TABLE_KIND, o.QUERY)),
     ),
     Verb(
         "datasets diff", "Show which files and columns differ between two versions.",

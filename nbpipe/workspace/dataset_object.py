@@ -8,64 +8,30 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from nbpipe.data import dataset_tables, formats
 from nbpipe.data.dataset_edits import FilterRows, RowsBetween, SampleRows, SelectColumns, TableEdit, edited
 from nbpipe.data.dataset_profiles import profile_of
-from nbpipe.data.partition_patterns import PartitionPattern, arrow_type
-from nbpipe.data.stores.opening import DATABASES
 from nbpipe.data.value_types import library
 from nbpipe.entry_points import load_entry_point
 from nbpipe.errors import BadUsage
-from nbpipe.language.option_values import duration
-from nbpipe.language.source_text import line_span
 from nbpipe.model.datasets import (
-    Column,
     DatasetDifference,
     DatasetFiles,
-    DatasetQuery,
     DatasetRecipe,
     DatasetReference,
     DatasetVersion,
-    OnError,
     RecipeKind,
     TableProfile,
 )
+from nbpipe.workspace import table_registration
 from nbpipe.workspace.dataset_sources import DatasetSource, find_source
-from nbpipe.workspace.datasets import Datasets, Keeping, TableFacts, require_options
+from nbpipe.workspace.datasets import Datasets, Keeping
+from nbpipe.workspace.table_registration import QuerySource, facts_of, register_query
 from nbpipe.workspace.workspace import Workspace
 
-# Loaded by their names: few call them.
-_READ_TABLE = "nbpipe.data.database_queries:read_table"
-_READ_VALUE = "nbpipe.data.database_queries:read_value"
+# Loaded by its name: few call it.
 _DASK = "nbpipe.compute.dask_frames:frame_of"
-
-
-@dataclass(frozen=True, slots=True)
-class QuerySource:
-    """A query of a database, read again unless ``version`` or ``max_age`` seconds say that its result is known."""
-
-    store: str
-    query: str
-    version: str = ""
-    max_age: float | None = None
-
-    def now(self, datasets: Datasets) -> DatasetQuery:
-        """Return the query as it is read now."""
-        state = self._ask(datasets, _READ_VALUE, self.version) if self.version else ""
-        return DatasetQuery(self.store, self.query, self.version, state, datasets.context.clock())
-
-    def table(self, datasets: Datasets) -> Any:
-        """Return the result as an Arrow table."""
-        return self._ask(datasets, _READ_TABLE, self.query)
-
-    def _ask(self, datasets: Datasets, call: str, query: str) -> Any:
-        configuration = datasets.bytes.datastores().configuration(self.store)
-        if urlsplit(configuration.url).scheme not in DATABASES:
-            hint = f"Read its files: Dataset.from_files('store:{self.store}/…')"
-            raise BadUsage(f"the datastore `{self.store}` is no database", hint)
-        return load_entry_point(call)(configuration, datasets.context.environ, query)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -107,17 +73,16 @@ class Dataset:
         on_error: str = "fail",
     ) -> Dataset:
         """Return delimited text files as one table; ``types`` and ``partitions`` name Arrow types."""
-        require_options(delimiter, encoding, on_error)
-        recipe = DatasetRecipe(
-            RecipeKind.DELIMITED, delimiter=delimiter, header=header, encoding=encoding, types=types or {},
-            partitions=partitions, multi_line=multi_line, on_error=OnError(on_error),
+        recipe = table_registration.delimited(
+            types=types, delimiter=delimiter, header=header, encoding=encoding, partitions=partitions,
+            multi_line=multi_line, on_error=on_error,
         )  # fmt: skip
         return cls._of_table(source, recipe)
 
     @classmethod
     def from_parquet(cls, source: str, *, partitions: str = "") -> Dataset:
         """Return Parquet files as one table."""
-        return cls._of_table(source, DatasetRecipe(RecipeKind.PARQUET, partitions=partitions))
+        return cls._of_table(source, table_registration.parquet(partitions=partitions))
 
     @classmethod
     def from_json_lines(
@@ -130,9 +95,8 @@ class Dataset:
         multi_line: bool = False,
     ) -> Dataset:
         """Return files with one JSON object in each line as one table."""
-        require_options(",", encoding, "fail")
-        recipe = DatasetRecipe(
-            RecipeKind.JSON_LINES, encoding=encoding, types=types or {}, partitions=partitions, multi_line=multi_line
+        recipe = table_registration.json_lines(
+            types=types, encoding=encoding, partitions=partitions, multi_line=multi_line
         )
         return cls._of_table(source, recipe)
 
@@ -144,8 +108,7 @@ class Dataset:
         that is not older than ``max_age``, such as ``6h``.
         """
         with _datasets() as datasets:
-            age = duration(line_span(max_age, 0, 0)) if max_age else None
-            source = QuerySource(store, query, version, age)
+            source = QuerySource.of(store, query, version, max_age)
             return cls(DatasetRecipe(RecipeKind.ARROW), root=datasets.context.layout.root, query=source)
 
     @classmethod
@@ -162,9 +125,6 @@ class Dataset:
 
     @classmethod
     def _of_table(cls, source: str, recipe: DatasetRecipe) -> Dataset:
-        PartitionPattern.of(recipe.partitions)
-        for type_ in recipe.types.values():
-            arrow_type(type_)
         found, root = _found(source)
         return cls(recipe, replace(found, is_folder=True), root=root)
 
@@ -175,42 +135,18 @@ class Dataset:
         """
         with _datasets(self.root) as datasets:
             if self.query is not None:
-                return self._registered_result(datasets, name, description, tags)
-            if self.edits:
+                done = register_query(datasets, name, self.query, self.edits, description=description, tags=tags)
+            elif self.edits:
                 parents = (str(self.version),) if self.version else ()
                 done = datasets.register_table(name, self.to_arrow(), parents, description=description, tags=tags)
             elif self.source is not None:
                 done = datasets.register_files(
                     name, self.source, self.recipe, Keeping.BY_SIZE, description=description, tags=tags,
-                    facts=self._facts(datasets) if self.recipe.is_table else None,
+                    facts=facts_of(datasets, self.source, self.recipe) if self.recipe.is_table else None,
                 )  # fmt: skip
             else:
                 done = datasets.register_again(name, self.registered(), description=description, tags=tags)
         return Dataset(done.version.content.recipe, version=done.version, root=self.root)
-
-    def _registered_result(
-        self, datasets: Datasets, name: str, description: str, tags: Mapping[str, str] | None
-    ) -> Dataset:
-        """Return the version with the query's result, which is read only if it is not known."""
-        source = self._query()
-        asked = replace(source.now(datasets), query=self._query_text())
-        version = datasets.result_of(name, asked, source.max_age)
-        if version is None:
-            table = self._query_table(datasets)
-            done = datasets.register_table(name, table, description=description, tags=tags, query=asked)
-            version = done.version
-        return Dataset(version.content.recipe, version=version, root=self.root)
-
-    def _query(self) -> QuerySource:
-        if self.query is None:
-            raise BadUsage("the dataset is no query", "Make it with Dataset.from_query(STORE, SQL).")
-        return self.query
-
-    def _query_text(self) -> str:
-        return self._query().query + "".join(f"\n-- {edit!r}" for edit in self.edits)
-
-    def _query_table(self, datasets: Datasets) -> Any:
-        return edited(self._query().table(datasets), "", self.edits)
 
     def path(self) -> Path:
         """Return the file or folder with the registered bytes, to be read only."""
@@ -228,7 +164,7 @@ class Dataset:
         """Return the table as an Arrow table."""
         if self.query is not None:
             with _datasets(self.root) as datasets:
-                return self._query_table(datasets)
+                return self.query.table(datasets, self.edits)
         tables = list(self._tables(self._files()))
         return library("pyarrow").concat_tables(tables) if len(tables) > 1 else tables[0]
 
@@ -321,11 +257,6 @@ class Dataset:
         if self.source is None:
             raise BadUsage("the dataset has no files", "Make it with Dataset.from_files(SOURCE).")
         return self.source
-
-    def _facts(self, datasets: Datasets) -> TableFacts:
-        scanned = dataset_tables.scan(datasets.found(self._source(), self.recipe).files, self.recipe)
-        columns = tuple(Column(field.name, str(field.type)) for field in scanned.schema)
-        return TableFacts(columns, scanned.rows, dataset_tables.schema_to_text(scanned.schema), scanned.skipped)
 
     def _tables(self, files: DatasetFiles) -> Iterator[Any]:
         return (load() for load in self._loaders(files))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any
 from nbpipe.codec import decode
 from nbpipe.data.dataset_manifest import content_of_members
 from nbpipe.errors import BadData, BadUsage, NbpipeError
-from nbpipe.language.source_text import nearest
 from nbpipe.model import ObjectReference
 from nbpipe.model.datasets import (
     NAME_RULE,
@@ -31,7 +29,6 @@ from nbpipe.model.datasets import (
     DatasetRecipe,
     DatasetReference,
     DatasetVersion,
-    OnError,
     TableProfile,
     VersionDescription,
     is_name,
@@ -123,7 +120,8 @@ class DatasetLineage:
     readers: tuple[tuple[int, str], ...]
 
 
-def _no_transfer(_what: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+def no_transfer(_what: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Tell nobody how far a transfer is."""
     return nullcontext(lambda _count: None)
 
 
@@ -209,7 +207,7 @@ class Datasets:
         base: Path,
         keeping: Keeping = Keeping.BY_SIZE,
         *,
-        transfer: Transfer = _no_transfer,
+        transfer: Transfer = no_transfer,
         description: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> RegisteredVersion:
@@ -227,7 +225,7 @@ class Datasets:
         recipe: DatasetRecipe,
         keeping: Keeping = Keeping.BY_SIZE,
         *,
-        transfer: Transfer = _no_transfer,
+        transfer: Transfer = no_transfer,
         description: str = "",
         tags: Mapping[str, str] | None = None,
         facts: TableFacts | None = None,
@@ -350,7 +348,7 @@ class Datasets:
         keep_labels(self.context.layout, self.context.history, version.name)
         return version
 
-    def keep(self, text: str, transfer: Transfer = _no_transfer) -> DatasetVersion:
+    def keep(self, text: str, transfer: Transfer = no_transfer) -> DatasetVersion:
         """Store copies of a referenced version's bytes, and return the kept version, under the same number.
 
         Raise DataGone or DataChanged if the bytes are no longer what was registered.
@@ -389,19 +387,6 @@ def require_name(name: str) -> None:
     bare = name.partition("@")[0]
     hint = "The number of a version is given to it: leave it out." if bare != name and is_name(bare) else NAME_RULE
     raise BadUsage(f"`{name}` is not the name of a dataset", hint)
-
-
-def require_options(delimiter: str, encoding: str, on_error: str) -> None:
-    """Raise BadUsage for a delimiter, an encoding or a way to treat errors that there is not."""
-    if len(delimiter) != 1:
-        raise BadUsage(f"{delimiter!r} is not a delimiter", "It is one character, for example ';'.")
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise BadUsage(f"there is no encoding `{encoding}`", "For example: utf-8, latin-1, utf-16") from None
-    choices = [choice.value for choice in OnError]
-    if on_error not in choices:
-        raise BadUsage(f"`on_error` is {on_error!r}", nearest(on_error, choices) or f"It is {' or '.join(choices)}.")
 
 
 def _output_of(command: Sequence[str], cancelled: Callable[[], bool]) -> tuple[int, bytes, bytes]:
