@@ -223,3 +223,35 @@ def test_a_table_is_registered_as_from_python(project, source, content, options,
 def test_wrong_options_of_a_table_are_told_with_a_cure(project, words, message):
     assert message in " ".join(refused("register", "table", "./raw", *words)[1].split())
     assert of_json("list")["datasets"] == []
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("half.parquet", b"PAR1\x15\x04", "`half.parquet` is not a complete Parquet file"),
+        ("empty.csv", b"", "`empty.csv` cannot be read as delimited: it is empty"),
+        ("twice.csv", b"a,a\n1,2\n", "`twice.csv` has two columns `a`"),
+        ("ragged.csv", b"a,b\n1,2\n3\n", "--on-error count"),
+        ("latin.csv", b"a\n\xfc\n", "--encoding latin-1"),
+        ("cut.jsonl", b'{"a": 1}\n{"a":\n', "`cut.jsonl` cannot be read as json-lines"),
+    ],
+)
+@pytest.mark.parametrize("source", ["lake/t/", "store:lake/t/"])
+def test_a_damaged_table_is_told_with_its_place_and_a_cure(project, source, name, content, message):
+    kind = {"csv": "delimited", "jsonl": "json-lines"}.get(name.partition(".")[2], "parquet")
+    (project / "lake/t").mkdir()
+    (project / "lake/t" / name).write_bytes(content)
+
+    code, text = refused("register", "table", source, "--as", kind)
+
+    place = "store:lake/t" if source.startswith("store:") else str(project / "lake/t")
+    said_ = " ".join(text.split())
+    assert (code, message in said_, f"(in {place})" in said_) == (2, True, True), text
+    assert of_json("list")["datasets"] == []
+
+
+@pytest.mark.parametrize("source", ["ds:sales", "param:source", "https://data.example.org/a.csv", "s3://lake/a.csv"])
+def test_what_only_steps_read_is_no_source(project, source):
+    code, text = refused("register", "sales", source)
+
+    assert (code, "not a source of files" in text) == (2, True)

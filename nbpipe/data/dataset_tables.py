@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -102,6 +103,9 @@ def _read(name: str, path: Path, recipe: DatasetRecipe, schema: Any) -> tuple[An
         table, skipped = _READERS[recipe.kind](name, path, recipe, own)
     except (pyarrow.ArrowException, UnicodeError, OSError) as error:
         raise _unreadable(name, recipe, error) from error
+    twice = [name for name, count in Counter(table.schema.names).items() if count > 1]
+    if twice:
+        raise BadData(f"`{name}` has two columns `{twice[0]}`", "Give each column a name of its own.")
     if own is not None:
         table = _conformed(name, table, own)
     for column, value, type_ in pattern.values(name):
@@ -198,7 +202,8 @@ def _conformed(name: str, table: Any, schema: Any) -> Any:
             columns.append(table.column(field.name).cast(field.type))
         except pyarrow.ArrowException as error:
             message = f"`{name}`: column `{field.name}` is not {field.type}: {_short(error)}"
-            raise BadData(message, 'Give it another type, for example: types={"column": "string"}') from error
+            hint = f'Give it another type: types={{"{field.name}": "string"}}, in a shell --type {field.name}=string'
+            raise BadData(message, hint) from error
     return pyarrow.table(columns, schema=schema)
 
 
@@ -225,20 +230,23 @@ def _disagreement(schemas: Mapping[str, Any]) -> BadData:
                 pyarrow.unify_schemas(pair, promote_options="permissive")
             except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
                 message = f"column `{field.name}` is {type_} in `{other}` and {field.type} in `{name}`"
-                return BadData(message, f'Say what it is: types={{"{field.name}": "string"}}')
-    return BadData("the files have columns whose types do not go together", "Say what they are: types={…}")
+                hint = f'Say what it is: types={{"{field.name}": "string"}}, in a shell --type {field.name}=string'
+                return BadData(message, hint)
+    return BadData(
+        "the files have columns whose types do not go together", "Say what they are: types={…}, in a shell --type …"
+    )
 
 
 def _ragged(name: str, row: Any) -> BadData:
     where = f", row {row.number}" if row is not None and row.number is not None else ""
     counts = f" has {row.actual_columns} columns, not {row.expected_columns}" if row is not None else " does not fit"
     text = f": {row.text[:80]!r}" if row is not None else ""
-    hint = 'Correct the file, or leave such rows out and count them: on_error="count"'
+    hint = 'Correct the file, or leave such rows out and count them: on_error="count", in a shell --on-error count'
     return BadData(f"`{name}`{where}{counts}{text}", hint)
 
 
 def _wrong_encoding(name: str, recipe: DatasetRecipe, problem: str) -> BadData:
-    hint = 'Say which encoding it has, for example: encoding="latin-1"'
+    hint = 'Say which encoding it has, for example: encoding="latin-1", in a shell --encoding latin-1'
     return BadData(f"`{name}` cannot be read as {recipe.encoding}: {problem}", hint)
 
 
@@ -246,6 +254,11 @@ def _unreadable(name: str, recipe: DatasetRecipe, error: Exception) -> BadData:
     text = _short(error)
     if isinstance(error, UnicodeError) or "UTF8" in text or "UTF-8" in text:
         return _wrong_encoding(name, recipe, text)
+    if "Empty CSV" in text:
+        return BadData(
+            f"`{name}` cannot be read as {recipe.kind.value}: it is empty",
+            "Write the names of its columns into it, or leave it out.",
+        )
     if recipe.kind is RecipeKind.PARQUET:
         return BadData(f"`{name}` is not a complete Parquet file: {text}", "Write it again, or leave it out.")
     hint = "Check the delimiter, the types and the encoding." if recipe.kind is RecipeKind.DELIMITED else ""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from nbpipe.data.artifacts import publish
@@ -15,7 +16,7 @@ from nbpipe.data.dataset_manifest import content_of_members, write_manifest
 from nbpipe.data.dataset_tables import schema_to_text, write_table
 from nbpipe.data.file_pinning import glob_root, pin_files
 from nbpipe.data.materializer import DistantStore
-from nbpipe.errors import DataChanged, FileMissing, StoreOutOfReach
+from nbpipe.errors import BadUsage, DataChanged, FileMissing, StoreOutOfReach
 from nbpipe.model import ObjectReference, PinnedKind, UnreadFiles
 from nbpipe.model.datasets import (
     Column,
@@ -31,6 +32,7 @@ from nbpipe.resolve.store_path import SCHEME, StorePath, parse_store_path
 from nbpipe.workspace.context import WorkspaceContext
 
 _FILE_URL = "file://"
+_OF_STEPS = ("ds:", "param:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,13 @@ class DatasetSource:
         return sum(member.size for member in self.members)
 
     @property
+    def place(self) -> str:
+        """Return the folder, or the place in a datastore, that the paths of the files begin at."""
+        first = self.members[0]
+        root = first.uri.removesuffix(first.path) if first.uri.startswith(SCHEME) else unquote(urlsplit(first.uri).path)
+        return root.removesuffix(first.path).rstrip("/") or "/"
+
+    @property
     def recipe(self) -> DatasetRecipe:
         """Return how the files are read if nothing else is said: as what they are."""
         return DatasetRecipe(RecipeKind.FOLDER if self.is_folder else RecipeKind.FILE)
@@ -55,8 +64,11 @@ class DatasetSource:
 def find_source(context: WorkspaceContext, text: str, base: Path) -> DatasetSource:
     """Return the files that a source names now: a path or a glob relative to ``base``, or a place in a datastore.
 
-    Raise FileMissing if there are none.
+    Raise FileMissing if there are none, BadUsage for what only a step reads.
     """
+    if text.startswith(_OF_STEPS) or ("://" in text and not text.startswith(_FILE_URL)):
+        hint = "Name a path, a glob or store:NAME/path. A step that reads it can register its output instead."
+        raise BadUsage(f"`{text}` is not a source of files for a dataset", hint)
     source = _in_store(context, text) if text.startswith(SCHEME) else _on_disk(context, text, base)
     if not source.members:
         raise FileMissing(f"`{text}` has no files", "Name a folder with files, or a file.")

@@ -13,7 +13,7 @@ from nbpipe.data.dataset_edits import TableEdit, edited
 from nbpipe.data.partition_patterns import PartitionPattern, arrow_type
 from nbpipe.data.stores.opening import DATABASES
 from nbpipe.entry_points import load_entry_point
-from nbpipe.errors import BadUsage
+from nbpipe.errors import BadData, BadUsage
 from nbpipe.language.option_values import duration
 from nbpipe.language.source_text import line_span, nearest
 from nbpipe.model.datasets import Column, DatasetQuery, DatasetRecipe, OnError, RecipeKind
@@ -111,7 +111,10 @@ def json_lines(
 
 def facts_of(datasets: Datasets, source: DatasetSource, recipe: DatasetRecipe) -> TableFacts:
     """Read all files of a table, and return what they are together; raise BadData, naming the file, if one is not."""
-    scanned = dataset_tables.scan(datasets.found(source, recipe).files, recipe)
+    try:
+        scanned = dataset_tables.scan(datasets.found(source, recipe).files, recipe)
+    except BadData as error:
+        raise BadData(f"{error.message} (in {source.place})", error.hint) from error
     columns = tuple(Column(field.name, str(field.type)) for field in scanned.schema)
     return TableFacts(columns, scanned.rows, dataset_tables.schema_to_text(scanned.schema), scanned.skipped)
 
