@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import resource
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,9 +20,10 @@ from nbpipe import Dataset, Workspace
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.data.dataset_edits import SampleRows, edited
 from nbpipe.data.dataset_profiles import profile_of
-from nbpipe.errors import BadData, BadUsage, DataChanged, FileMissing, UnknownDataset
+from nbpipe.errors import BadData, BadUsage, DataChanged, FileMissing, StoreOutOfReach, UnknownDataset
 from nbpipe.model.datasets import TableProfile
 from nbpipe.workspace import datasets as service
+from nbpipe.workspace.dataset_sources import table_content
 
 
 @pytest.fixture
@@ -347,6 +349,19 @@ def test_a_shown_version_has_what_changed_since_the_one_before(project):
     assert [each["path"] for each in shown["added"]] == ["2026-01-03/c.csv"]
     first = json.loads(said("datasets", "show", "sales@1", "--json")[1].splitlines()[0])
     assert first["changes"] is None
+
+
+def test_a_table_that_the_disk_has_no_room_for_is_an_error_and_nothing_stays(project):
+    table = Dataset.from_delimited_files(RAW).to_arrow()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Workspace.open(project) as workspace:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            with pytest.raises(StoreOutOfReach, match="could not be written: File too large"):
+                table_content(workspace.context, "ids", table)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((project / ".nbpipe/store").glob(".draft-*")) == []
 
 
 @pytest.mark.kernel

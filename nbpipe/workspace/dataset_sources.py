@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,8 +146,11 @@ def table_content(context: WorkspaceContext, name: str, table: Any) -> DatasetCo
     """Store an Arrow table, and return the content of a version that it is."""
     with _draft_folder(context) as folder:
         staged = folder / name
-        make_folder(staged)
-        write_table(table, staged / "part-0.arrow")
+        try:
+            make_folder(staged)
+            write_table(table, staged / "part-0.arrow")
+        except OSError as error:
+            raise _not_written(staged, error) from error
         reference = _published(context, staged, "dir")
     columns = tuple(Column(field.name, str(field.type)) for field in table.schema)
     return DatasetContent(
@@ -181,8 +185,17 @@ def _published(context: WorkspaceContext, staged: Path, format: str) -> ObjectRe
 def _draft_folder(context: WorkspaceContext) -> Iterator[Path]:
     """Yield a new folder beside the stored objects, so that what is written there is moved and not copied again."""
     folder = context.layout.store / f".draft-{uuid4().hex}"
-    make_folder(folder)
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise _not_written(folder, error) from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _not_written(path: Path, error: OSError) -> StoreOutOfReach:
+    """Return the error for what the workspace has no room for; Arrow says the reason in a long text."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StoreOutOfReach(f"`{path}` could not be written: {reason}", "Free some space there, and register it again.")
