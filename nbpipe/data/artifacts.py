@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from nbpipe.data.atomic_file import draft_beside, flush, put_in_place
 from nbpipe.data.digests import DigestCache, NoDigestCache, content_digest, walk
 from nbpipe.data.integrity import find_damage
-from nbpipe.data.materializer import ArtifactStore, Materializer
+from nbpipe.data.materializer import ArtifactStore, DistantStore, Materializer
 from nbpipe.errors import BadUsage, FileMissing, StoreOutOfReach
 from nbpipe.model import Artifact, ObjectReference
 
@@ -45,7 +48,8 @@ def publish(
         problem = "nothing was" if not staged.exists() else "a folder was" if staged.is_dir() else "a file was"
         raise FileMissing(f"output `{name}` is declared as {format}, but {problem} written")
     digests = _ByInode()
-    digest, size = content_digest(staged, digests)
+    with _flushing(staged, name, store):
+        digest, size = content_digest(staged, digests)
     artifact = Artifact(name, stored_as, ObjectReference(store.name, digest, staged.name, size))
     store.put(staged, artifact, like if like is not None and like.store == store.name else None)
     damage = store.find_damage(artifact, digests)
@@ -53,6 +57,23 @@ def publish(
         message = f"output `{name}` was not stored completely: it {damage}"
         raise StoreOutOfReach(message, "Check the store, then run again.")
     return artifact
+
+
+@contextmanager
+def _flushing(staged: Path, name: str, store: ArtifactStore) -> Iterator[None]:
+    """Flush a file while it is read: the disk writes, the processor digests, and the store then has little to flush."""
+    if isinstance(store, DistantStore) or not staged.is_file():
+        yield
+        return
+    with ThreadPoolExecutor(1) as pool:
+        flushed = pool.submit(flush, staged)
+        yield
+    try:
+        flushed.result()
+    except OSError as error:
+        # Of a failed flush the system tells once: the store's own would succeed.
+        message = f"output `{name}` cannot be written to the disk: {error.strerror}"
+        raise StoreOutOfReach(message, "Check the disk and its free space, then run again.") from error
 
 
 def check(materializer: Materializer, artifact: Artifact, digests: DigestCache) -> str | None:

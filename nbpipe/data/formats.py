@@ -102,7 +102,7 @@ def can_share(value: Any, format: str | None) -> bool:
 def save(
     value: Any, *, name: str, format: str | None, folder: Path, together: SharedObjects | None = None
 ) -> SavedValue:
-    """Write ``value`` as one flushed file into ``folder`` and return what was written.
+    """Write ``value`` as one file into ``folder`` and return what was written; whoever stores it flushes it.
 
     If ``format`` is None, the type decides. ``together`` are the objects that the value shares with others.
     """
@@ -159,7 +159,6 @@ def _written(
     path = folder / basename(name, suffix)
     try:
         format_note = target.write(value, path, together) if target.is_pickled else target.write(value, path)
-        _flush(path)
     except Exception as error:  # libraries and the author's classes may raise anything
         path.unlink(missing_ok=True)
         raise NotStorable(
@@ -208,15 +207,6 @@ def _format(format: str) -> ValueFormat:
     if value_format is None:
         raise NotStorable(f"there is no format `{format}`; there are: {', '.join(names())}")
     return value_format
-
-
-def _flush(path: Path) -> None:
-    for place in (path, path.parent):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 # The default format of each type. Libraries are recognised only if the author has imported them already.
