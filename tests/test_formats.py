@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import mmap
 import pickle
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from nbpipe.data import formats
+from nbpipe.data import formats, mapped_frames
 from nbpipe.data.formats import NotStorable
 from nbpipe.data.value_types import same
 
@@ -250,6 +251,46 @@ def test_a_frame_that_arrow_cannot_hold_is_pickled_with_a_note_and_refused_if_ar
     assert_same_frame(frame, formats.load(tmp_path / saved.basename, saved.format))
     with pytest.raises(NotStorable, match=r"output `x`.* cannot be stored as arrow"):
         formats.save(frame, name="x", format="arrow", folder=tmp_path)
+
+
+@pytest.mark.skipif(int(pd.__version__.partition(".")[0]) < 3, reason="it shares columns without copy-on-write")
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=list(FRAMES))
+def test_a_frame_over_its_file_is_the_frame_and_its_changes_stay_in_memory(tmp_path, monkeypatch, frame):
+    monkeypatch.setattr(mapped_frames, "_LARGE", 0)
+    saved = formats.save(frame, name="x", format="arrow", folder=tmp_path)
+    path = tmp_path / saved.basename
+    before = path.read_bytes()
+    back = formats.load(path, "arrow")
+
+    pd.testing.assert_frame_equal(back, frame, check_exact=True)
+    for place, dtype in enumerate(back.dtypes):
+        if len(back) > 1 and isinstance(dtype, np.dtype) and dtype.kind in "iufbMm":
+            back.iloc[0, place] = back.iloc[1, place]
+            frame = frame.copy()
+            frame.iloc[0, place] = frame.iloc[1, place]
+    pd.testing.assert_frame_equal(back, frame, check_exact=True)
+    assert path.read_bytes() == before
+    pd.testing.assert_frame_equal(formats.load(path, "arrow").iloc[1:], frame.iloc[1:], check_exact=True)
+
+
+def test_columns_of_numbers_lie_over_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped_frames, "_LARGE", 0)
+    frame = pd.DataFrame({"a": np.arange(9.0), "b": np.arange(9), "c": [1.0, None] * 4 + [2.0], "d": list("abcdefghi")})
+    frame["t"] = pd.date_range("2026-01-01", periods=9)
+    saved = formats.save(frame, name="x", format="arrow", folder=tmp_path)
+    back = formats.load(tmp_path / saved.basename, "arrow")
+
+    over = {name for name in "abct" if isinstance(_owner(back[name].to_numpy(copy=False)), mmap.mmap)}
+    # A missing number has no value in the file.
+    assert over == {"a", "b", "t"}
+    pd.testing.assert_frame_equal(back, frame, check_exact=True)
+
+
+def _owner(array):
+    """Return what holds an array's memory."""
+    while isinstance(array, np.ndarray | memoryview):
+        array = array.base if isinstance(array, np.ndarray) else array.obj
+    return array
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
+import mmap
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nbpipe.data.mapped_frames import frame_over, map_privately
 from nbpipe.data.value_types import UnsupportedValue, kind_of, library, same
 
 _HEAD = 1000
@@ -38,10 +40,15 @@ def _write_ipc(table: Any, path: Path) -> None:
 
 def read_arrow(path: Path) -> Any:
     """Return the table that was written, as its own type; the file is mapped if the type allows."""
-    ipc, mapped = library("pyarrow.ipc"), library("pyarrow").memory_map(str(path))
-    _know_pandas_types(ipc.open_file(mapped).schema)
-    table = ipc.open_file(mapped).read_all()
-    return _from_table(_with_recorded_categories(table, table.schema))
+    pyarrow, ipc = library("pyarrow"), library("pyarrow.ipc")
+    mapped = pyarrow.memory_map(str(path))
+    schema = ipc.open_file(mapped).schema
+    _know_pandas_types(schema)
+    # Before copy-on-write, pandas shares columns in ways that only its own blocks are safe for.
+    is_frame = _recorded(schema)["type"].startswith("pandas.") and _pandas_version() >= (3, 0)
+    own = map_privately(path) if is_frame else None
+    table = ipc.open_file(mapped if own is None else pyarrow.py_buffer(own)).read_all()
+    return _from_table(_with_recorded_categories(table, table.schema), own)
 
 
 def write_parquet(value: Any, path: Path) -> str:
@@ -153,10 +160,10 @@ def _recorded(schema: Any) -> Any:
     return json.loads((schema.metadata or {}).get(_KEY, b'{"type": "pandas.DataFrame"}'))
 
 
-def _from_table(table: Any) -> Any:
+def _from_table(table: Any, mapped: mmap.mmap | None = None) -> Any:
     recorded = _recorded(table.schema)
     if recorded["type"].startswith("pandas."):
-        return _unpack_pandas(table, recorded)
+        return _unpack_pandas(table, recorded, mapped)
     items = (table.schema.metadata or {}).items()
     metadata = {key: item for key, item in items if key != _KEY and not key.startswith(_CATEGORIES)}
     bare = table.replace_schema_metadata(metadata or None)
@@ -213,9 +220,8 @@ def _plain_labels(columns: Any) -> bool:
     return plain and len(columns) > 0 and all(type(label) is str for label in columns)
 
 
-def _unpack_pandas(table: Any, recorded: Mapping[str, Any]) -> Any:
-    # In pandas' own blocks, not column by column over the mapped file, which would be read-only.
-    frame = table.to_pandas()
+def _unpack_pandas(table: Any, recorded: Mapping[str, Any], mapped: mmap.mmap | None) -> Any:
+    frame = frame_over(table, mapped)
     labels = (table.schema.metadata or {}).get(_COLUMNS)
     if labels is not None:
         frame.columns = _from_table(library("pyarrow.ipc").open_stream(labels).read_all()).index
