@@ -11,23 +11,21 @@ by name, return what JSON and CSV can represent.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-import sys
-import warnings
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbpipe.data import pickles, pictures, table_formats
+from nbpipe.data import array_formats, format_packages, pickles, pictures, plain_formats, table_formats
 from nbpipe.data.shared_objects import SharedObjects
 from nbpipe.data.unpicklable import culprit
+from nbpipe.data.value_format import ValueFormat
 from nbpipe.data.value_types import UnsupportedValue, kind_of, library, type_name
-from nbpipe.errors import BadUsage, NbpipeError
+from nbpipe.entry_points import FORMATS as ADDED
+from nbpipe.entry_points import load_offered, offered
+from nbpipe.errors import BadUsage, FormatUnavailable, NbpipeError
 
 
 class NotStorable(Exception):
@@ -43,20 +41,6 @@ class SavedValue:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class ValueFormat:
-    """A file format for values: ``write`` returns a note or raises UnsupportedValue, ``read`` returns the value.
-
-    Both take a path; if the format is pickled, also what the value shares with others.
-    """
-
-    suffix: str
-    libraries: tuple[str, ...]
-    write: Callable[..., str]
-    read: Callable[..., Any]
-    is_pickled: bool = False
-
-
 # Formats that lose little if a value is pickled instead; the others show a preview, or are read without being loaded.
 _PICKLED_TO_SHARE = frozenset({"npy", "safetensors"})
 _MAX_BASENAME = 200
@@ -65,17 +49,33 @@ _PATH_FORMAT = re.compile(r"file(\.[A-Za-z0-9][A-Za-z0-9._+-]*)?|dir")
 
 def known(format: str) -> bool:
     """Return whether ``format`` is valid in a declaration."""
+    return is_own(format) or bool(format_packages.offered_as(format))
+
+
+def is_own(format: str) -> bool:
+    """Return whether ``format`` is one of nbpipe's own, not another package's."""
     return format in FORMATS or format in ALIASES or is_path(format)
 
 
 def names() -> tuple[str, ...]:
     """Return all formats by name, for suggestions."""
-    return (*FORMATS, *ALIASES, "file", "dir")
+    added = dict.fromkeys(each.name for each in offered(ADDED))
+    return (*FORMATS, *ALIASES, "file", "dir", *(name for name in added if not is_own(name)))
 
 
 def libraries(format: str) -> tuple[str, ...]:
     """Return the modules that must be importable to write ``format``; none for files and folders."""
-    return () if is_path(format) else _format(format).libraries
+    if is_own(format):
+        return () if is_path(format) else _format(format).libraries
+    return tuple(each.module for each in format_packages.offered_as(format))
+
+
+def writers(declared: Iterable[str | None]) -> set[str]:
+    """Return the modules of other packages that write these formats: what they write depends on their versions.
+
+    They are imported after a step's own code, when nobody observes any more what it uses.
+    """
+    return {module for format in declared if format and not is_own(format) for module in libraries(format)}
 
 
 def is_path(format: str) -> bool:
@@ -203,10 +203,18 @@ def _reason(error: BaseException) -> str:
 
 
 def _format(format: str) -> ValueFormat:
-    value_format = FORMATS.get(ALIASES.get(format, format))
-    if value_format is None:
-        raise NotStorable(f"there is no format `{format}`; there are: {', '.join(names())}")
-    return value_format
+    return FORMATS.get(ALIASES.get(format, format)) or _added(format)
+
+
+def _added(format: str) -> ValueFormat:
+    """Return a format of another package, which is imported now."""
+    offer = format_packages.require_usable(format)
+    try:
+        added = load_offered(offer)
+    except Exception as error:
+        message = f"the format `{format}` of {offer.package} cannot be loaded: {type(error).__name__}: {error}"
+        raise FormatUnavailable(message, "Install another version of the package.") from error
+    return format_packages.as_value_format(offer, added)
 
 
 # The default format of each type. Libraries are recognised only if the author has imported them already.
@@ -234,80 +242,9 @@ def _choose(value: Any) -> tuple[str, str]:
         return "bin", ""
     if isinstance(value, dict) and value and all(kind_of(item) == "torch.Tensor" for item in value.values()):
         return "safetensors", ""
-    if type(value) not in _JSON_TYPES:
+    if type(value) not in plain_formats.JSON_TYPES:
         return "cloudpickle", "no other format holds this type"
-    return ("json", "") if _is_plain(value) else ("cloudpickle", "json does not preserve it exactly")
-
-
-# JSON
-
-
-_JSON_TYPES = frozenset({type(None), bool, int, float, str, list, dict})
-_JSON_DIGITS = 4000
-
-
-def _is_plain(value: Any) -> bool:
-    """Return whether JSON preserves this value with its types (our reader supports NaN and infinities)."""
-    try:
-        return _plain(value, set())
-    except RecursionError:
-        return False
-
-
-def _plain(value: Any, seen: set[int]) -> bool:
-    kind = type(value)
-    if kind is str:
-        return not any("\ud800" <= character <= "\udfff" for character in value)
-    if kind is int:
-        return bool(value.bit_length() < _JSON_DIGITS * 3)
-    if kind in (list, dict):
-        # JSON writes a list that is held twice as two lists.
-        if id(value) in seen:
-            return False
-        seen.add(id(value))
-    if kind is list:
-        return all(_plain(item, seen) for item in value)
-    if kind is dict:
-        return all(type(key) is str and _plain(key, seen) and _plain(item, seen) for key, item in value.items())
-    return kind in _JSON_TYPES
-
-
-def _number(value: Any) -> Any:
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.generic):
-        return value.item()
-    raise UnsupportedValue(f"json does not take {type_name(value)}")
-
-
-def _write_json(value: Any, path: Path) -> str:
-    path.write_text(json.dumps(value, default=_number, ensure_ascii=False), encoding="utf-8", newline="")
-    _read_json(path)
-    return ""
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_bytes())
-
-
-# Plain bytes and text
-
-
-def _write_bin(value: Any, path: Path) -> str:
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise UnsupportedValue("bin takes bytes")
-    path.write_bytes(value)
-    return ""
-
-
-def _write_text(value: Any, path: Path) -> str:
-    if not isinstance(value, str):
-        raise UnsupportedValue("text takes a str")
-    path.write_text(value, encoding="utf-8", newline="")
-    return ""
-
-
-def _read_text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8")
+    return ("json", "") if plain_formats.is_plain(value) else ("cloudpickle", "json does not preserve it exactly")
 
 
 # A pickle is loaded again by its writer, as some objects can be pickled but not loaded. A larger one takes too long.
@@ -363,96 +300,20 @@ def _read_figure(path: Path, together: dict[int, Any] | None = None) -> Any:
     return figure
 
 
-# Arrays and tensors
-
-
-def _write_npy(value: Any, path: Path) -> str:
-    numpy = library("numpy")
-    if type(value) not in (numpy.ndarray, numpy.memmap):
-        raise UnsupportedValue("npy takes a plain numpy array")
-    try:
-        with warnings.catch_warnings(), path.open("wb") as file:
-            # A dtype that is not preserved only causes a warning.
-            warnings.simplefilter("error")
-            numpy.lib.format.write_array(file, value, allow_pickle=False)
-    except UserWarning as warning:
-        raise UnsupportedValue(f"npy does not keep the dtype {value.dtype!r}") from warning
-    back = numpy.load(path, mmap_mode="r" if value.nbytes else None, allow_pickle=False)
-    if back.dtype != value.dtype or back.shape != value.shape:
-        raise UnsupportedValue(f"npy does not keep the dtype {value.dtype}")
-    return ""
-
-
-def _read_npy(path: Path) -> Any:
-    return library("numpy").load(path, allow_pickle=False)
-
-
-def _write_npz(value: Any, path: Path) -> str:
-    numpy = library("numpy")
-    if type(value) is not dict or any(type(item) is not numpy.ndarray for item in value.values()):
-        raise UnsupportedValue("npz takes a dict of plain numpy arrays")
-    # Written member by member, as numpy's own function treats some names as options.
-    with zipfile.ZipFile(path, "w") as archive:
-        for key, array in value.items():
-            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
-                numpy.lib.format.write_array(member, array, allow_pickle=False)
-    if list(_read_npz(path)) != list(value):
-        raise UnsupportedValue("npz does not keep its keys")
-    return ""
-
-
-def _read_npz(path: Path) -> Any:
-    with library("numpy").load(path, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
-
-
-def _write_safetensors(value: Any, path: Path) -> str:
-    many = value if isinstance(value, dict) else {"value": value}
-    kinds = {kind_of(item).partition(".")[0] for item in many.values()}
-    if kinds == {"torch"}:
-        tensors = {key: item.detach().contiguous() for key, item in many.items()}
-    elif kinds == {"numpy"}:
-        tensors = {key: library("numpy").asarray(item, order="C") for key, item in many.items()}
-    else:
-        raise UnsupportedValue("safetensors takes a torch tensor, a numpy array, or a dict of them")
-    shape = type(value).__name__ if isinstance(value, dict) else "one"
-    # A single key: safetensors writes several in a varying order.
-    metadata = {"nbpipe": json.dumps({"shape": shape, "framework": min(kinds), "keys": list(many)})}
-    library(f"safetensors.{min(kinds)}").save_file(tensors, str(path), metadata=metadata)
-    if set(_open_safetensors(path, "numpy").keys()) != set(many):
-        raise UnsupportedValue("safetensors does not keep its keys")
-    return ""
-
-
-def _open_safetensors(path: Path, framework: str) -> Any:
-    return library("safetensors").safe_open(str(path), framework="pt" if framework == "torch" else "np")
-
-
-def _read_safetensors(path: Path) -> Any:
-    text = (_open_safetensors(path, "numpy").metadata() or {}).get("nbpipe")
-    if text is None:
-        return library("safetensors.numpy").load_file(str(path))
-    recorded = json.loads(text)
-    tensors = library(f"safetensors.{recorded['framework']}").load_file(str(path))
-    if recorded["shape"] == "one":
-        return tensors["value"]
-    return (OrderedDict if recorded["shape"] == "OrderedDict" else dict)(
-        (key, tensors[key]) for key in recorded["keys"]
-    )
-
-
 FORMATS: Mapping[str, ValueFormat] = {
     "arrow": ValueFormat(".arrow", ("pyarrow",), table_formats.write_arrow, table_formats.read_arrow),
     "parquet": ValueFormat(".parquet", ("pyarrow",), table_formats.write_parquet, table_formats.read_parquet),
     "csv": ValueFormat(".csv", ("pandas",), table_formats.write_csv, table_formats.read_csv),
-    "json": ValueFormat(".json", (), _write_json, _read_json),
-    "npy": ValueFormat(".npy", ("numpy",), _write_npy, _read_npy),
-    "npz": ValueFormat(".npz", ("numpy",), _write_npz, _read_npz),
-    "safetensors": ValueFormat(".safetensors", ("safetensors",), _write_safetensors, _read_safetensors),
+    "json": ValueFormat(".json", (), plain_formats.write_json, plain_formats.read_json),
+    "npy": ValueFormat(".npy", ("numpy",), array_formats.write_npy, array_formats.read_npy),
+    "npz": ValueFormat(".npz", ("numpy",), array_formats.write_npz, array_formats.read_npz),
+    "safetensors": ValueFormat(
+        ".safetensors", ("safetensors",), array_formats.write_safetensors, array_formats.read_safetensors
+    ),
     "figure": ValueFormat(".png", ("matplotlib", "cloudpickle"), _write_figure, _read_figure, is_pickled=True),
     "png": ValueFormat(".png", (), pictures.write_png, pictures.read_png),
-    "bin": ValueFormat(".bin", (), _write_bin, Path.read_bytes),
-    "text": ValueFormat(".txt", (), _write_text, _read_text),
+    "bin": ValueFormat(".bin", (), plain_formats.write_bin, Path.read_bytes),
+    "text": ValueFormat(".txt", (), plain_formats.write_text, plain_formats.read_text),
     "cloudpickle": ValueFormat(".pkl", ("cloudpickle",), _write_pickle, _read_pickle, is_pickled=True),
 }
 ALIASES: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nbpipe.errors import Refused, SourceLocation
 from nbpipe.language.cell_markers import CellMarker
-from nbpipe.language.declaration_items import FORMATS
+from nbpipe.language.declaration_items import format_names
 from nbpipe.language.directives import SHORT, WORKING, marker
 from nbpipe.language.ipython_syntax import parse_cell
 from nbpipe.language.name_analysis import name_usage
@@ -149,7 +149,7 @@ def _of_in(item: str, spot: _Spot) -> Iterable[str]:
         datasets = [f"ds:{name}" for name in spot.names.datasets]
         return [*named, *datasets, *(f"param:{name}" for name in spot.names.parameters), "./"]
     if ":" in item:
-        return [f"{name}=" for name in FORMATS if name not in ("file", "dir")]
+        return [f"{name}=" for name in format_names() if name not in ("file", "dir")]
     outputs = [output for step_outputs in others.values() for output in step_outputs]
     unambiguous = [output for output in dict.fromkeys(outputs) if outputs.count(output) == 1]
     qualified = [
@@ -164,7 +164,7 @@ def _of_in(item: str, spot: _Spot) -> Iterable[str]:
 def _of_out(item: str, spot: _Spot) -> Iterable[str]:
     if "=" in item:
         return ["./"]
-    return (*FORMATS, "file.") if ":" in item else spot.bound
+    return (*format_names(), "file.") if ":" in item else spot.bound
 
 
 def _of_register(item: str, spot: _Spot) -> Iterable[str]:

@@ -8,6 +8,8 @@ import unicodedata
 from typing import Any
 from urllib.parse import unquote as percent_decoded
 
+from nbpipe.entry_points import FORMATS as ADDED
+from nbpipe.entry_points import offered
 from nbpipe.errors import BadDirective
 from nbpipe.language.source_text import LocatedText, find_top_level, nearest, split_commas, unquote
 from nbpipe.model import FileSource, Input, InputSource, Output, ParameterSource, RemoteSource, StepOutput
@@ -22,6 +24,17 @@ _RESERVED = ("_nbpipe",)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _SCHEMES = ("store", "ds", "https", "file", "param")
 _FORMAT = re.compile(r"[A-Za-z][\w.+-]*\Z")
+
+
+def format_names() -> tuple[str, ...]:
+    """Return the formats that a declaration may name, without ``file.SUFFIX``."""
+    return (*FORMATS, *added_formats())
+
+
+def added_formats() -> tuple[str, ...]:
+    """Return the formats that other packages add; one with the name of ours is passed over."""
+    names = dict.fromkeys(each.name for each in offered(ADDED) if _FORMAT.match(each.name))
+    return tuple(name for name in names if name not in (*FORMATS, *ALIASES) and not name.startswith("file."))
 
 
 def identifier(span: LocatedText, what: str) -> str:
@@ -103,8 +116,10 @@ def _path_hint(text: str) -> str:
 def _format(span: LocatedText) -> str:
     text = span.text
     base = text.partition(".")[0]
-    if not _FORMAT.match(text) or (text not in (*FORMATS, *ALIASES) and not (base == "file" and len(text) > 5)):
-        hint = nearest(text, (*FORMATS, "file.csv")) or f"The formats are {', '.join(FORMATS)} and file.SUFFIX."
+    is_own = text in (*FORMATS, *ALIASES) or (base == "file" and len(text) > 5)
+    if not _FORMAT.match(text) or not (is_own or text in added_formats()):
+        every = format_names()
+        hint = nearest(text, (*every, "file.csv")) or f"The formats are {', '.join(every)} and file.SUFFIX."
         raise span.wrong(f"there is no format `{text}`", hint)
     return text
 

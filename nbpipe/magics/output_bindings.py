@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Self
 
-from nbpipe.data.formats import libraries, load_here
+from nbpipe.data.formats import is_own, libraries, load_here
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.errors import NbpipeError, StepFailed
 from nbpipe.magics.run_view import RunView
@@ -274,6 +274,9 @@ def _outputs(expected: _Expected) -> tuple[Artifact, ...]:
 def _is_light(artifact: Artifact) -> bool:
     if artifact.is_path:
         return True
+    if not is_own(artifact.format):
+        # What another package reads may take any time, or fail.
+        return False
     needed = libraries(artifact.format)
     light = artifact.bytes <= _AT_ONCE_BYTES and artifact.format not in ("pickle", "cloudpickle", "figure")
     return light and all(library in sys.modules for library in needed)

@@ -16,7 +16,8 @@ from nbpipe.data.file_pinning import (
     pin_files,
     shadowed_modules,
 )
-from nbpipe.data.formats import libraries
+from nbpipe.data.format_packages import problem
+from nbpipe.data.formats import is_own, libraries
 from nbpipe.data.installed_packages import InstalledPackages, site_folders
 from nbpipe.data.observations import EnvironmentProbe, content_of
 from nbpipe.entry_points import load_entry_point
@@ -444,7 +445,11 @@ def _formats(steps: Iterable[Step]) -> list[Refused]:
         formats += [(item.format, item.place, item.name) for item in step.inputs]
     needed = {format_: libraries(format_) for format_ in dict.fromkeys(format_ for format_, _, _ in formats) if format_}
     absent = {library for group in needed.values() for library in group if not _installed(library)}
+    added = {format_: problem(format_) for format_ in needed if not is_own(format_)}
     for format_, place, name in formats:
+        if found := added.get(format_ or ""):
+            errors.append(FormatUnavailable(f"the format `{format_}` of `{name}` {found[0]}", found[1], place))
+            continue
         missing = [library for library in needed.get(format_ or "", ()) if library in absent]
         if missing:
             message = f"the format `{format_}` of `{name}` needs {' and '.join(missing)}, which is not installed"

@@ -25,7 +25,7 @@ from nbpipe.data import dataset_tables, formats, postmortem, shared_objects
 from nbpipe.data.atomic_file import write_file
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.data.notebook_definitions import HERE, Source, main_namespace
-from nbpipe.errors import NbpipeError
+from nbpipe.errors import FormatUnavailable, NbpipeError
 from nbpipe.execution.kernel_runtime import frozen_modules, private_inputs, step_api, tqdm_hook
 from nbpipe.execution.kernel_runtime.builtins_guard import keep_builtins
 from nbpipe.execution.kernel_runtime.input_watch import InputWatch
@@ -143,6 +143,8 @@ def _read(name: str, format: str, path: Path, together: dict[int, Any] | None) -
         raise ImportError(
             f"input `{name}` is stored as {format}, which needs the package {error.name} in this environment"
         ) from error
+    except FormatUnavailable as error:
+        raise ImportError(f"input `{name}` cannot be read: {error}") from error
     except _UNREADABLE as error:
         message = f"{type(error).__name__}: {error}"
         raise RuntimeError(f"input `{name}` ({format}, {path}) could not be read: {message}") from error
@@ -185,6 +187,7 @@ def save(namespace: Mapping[str, Any]) -> None:
         if step.had_children and shared and _stamps(item["paths"]) != step.stamps[item["name"]]:
             raise RuntimeError(f"input `{item['name']}` was changed while the step ran: inputs are read-only")
     report = step_observer.report()
+    report["packages"] += sorted(formats.writers(output["format"] for output in step.outputs))
     report["changed"] = step.watch.changed([output["name"] for output in step.outputs])
     _write_json(step.folder / "observed.json", report)
     _know_definitions()
