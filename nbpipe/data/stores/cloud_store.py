@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,14 @@ _CONFLICTS = 5
 # What the services answer, as the object store's library quotes them.
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
 _EXPIRED = ("ExpiredToken", "TokenExpired", "token has expired", "RequestExpired", "Signature not valid in the spec")
-_REFUSED = ("403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed",
-            "AuthorizationFailure")  # fmt: skip
+_REFUSED = (
+    "status code: 403", "status code: 401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+    "AuthenticationFailed", "AuthorizationFailure",
+)  # fmt: skip
+# A server's own words may repeat what it was sent, with credentials: only its status and this word of it are shown.
+_STATUS = re.compile(r"(status code: \d{3}[\w -]*).*", re.DOTALL)
+_WORD = re.compile(r"<Code>(\w{1,80})</Code>")
+_QUERY = re.compile(r"\?\S+")
 _CONFLICT = "ConditionalRequestConflict"
 
 
@@ -239,9 +246,15 @@ class CloudStore:
         if _is_any(_REFUSED, text):
             message = f"the datastore `{self.name}` refuses access to `{named(self.name, key)}` ({self._url})"
             return StoreOutOfReach(message, "Check `credentials` in nbpipe.toml, and what they allow.")
-        first = next((line for line in text.splitlines() if line.strip()), "it gave no reason")
-        message = f"the datastore `{self.name}` is out of reach ({self._url}): {first[:300]}"
+        message = f"the datastore `{self.name}` is out of reach ({self._url}): {_reason(text)}"
         return StoreOutOfReach(message, f"Check it with: nbpipe datastores test {self.name}")
+
+
+def _reason(text: str) -> str:
+    """Return what the object store's library tells in one line, without the server's words and an address's query."""
+    word = _WORD.search(text)
+    told = _QUERY.sub("?…", _STATUS.sub(r"\1", text)).strip().splitlines()
+    return (told[0][:300] if told else "it gave no reason") + (f" ({word[1]})" if word else "")
 
 
 def _is_any(words: Iterable[str], text: str) -> bool:

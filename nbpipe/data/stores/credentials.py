@@ -17,10 +17,17 @@ _OTHERS_MAY_READ = 0o077
 
 def credential_values(configuration: DatastoreConfiguration, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the credentials of a datastore by name; raise DatastoreUnavailable if one cannot be found."""
-    return {
+    values = {
         key: _value(configuration.name, key, reference, environment)
         for key, reference in configuration.credentials.items()
     }
+    for key, value in values.items():
+        # A line end in a header would end it; a key file's content has several lines.
+        if key != "service_account_key" and not value.isprintable():
+            where = f"the datastore `{configuration.name}` takes its {key} from {configuration.credentials[key]}"
+            hint = "It may have been copied with a line end: set it again."
+            raise DatastoreUnavailable(f"{where}, which has characters that no credential has", hint)
+    return values
 
 
 def _value(store: str, key: str, reference: CredentialReference, environment: Mapping[str, str]) -> str:

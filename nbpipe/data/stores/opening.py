@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from nbpipe.data.stores.credentials import credential_values
 from nbpipe.data.stores.folder_store import FolderStore
@@ -124,6 +125,7 @@ def _open_azure(
     if "account_key" in credentials or "sas_token" in credentials:
         key = "access_key" if "account_key" in credentials else "sas_token"
         value = credentials.get("account_key") or credentials["sas_token"].lstrip("?")
+        _require_azure_form(key, value)
         more["credential_provider"] = lambda: {key: value, "expires_at": None}
     elif credentials:
         _require(credentials, "client_id", "client_secret", "tenant_id")
@@ -147,7 +149,11 @@ def _open_google(
         more["service_account_key"] = credentials["service_account_key"]
     elif not configuration.uses_profile:
         more["skip_signature"] = True
-    bucket = stores.GCSStore(address.netloc, prefix=_prefix(address.path), retry_config=_RETRIES, **more)
+    try:
+        bucket = stores.GCSStore(address.netloc, prefix=_prefix(address.path), retry_config=_RETRIES, **more)
+    except importlib.import_module("obstore.exceptions").BaseError:
+        # The library's own message may quote the key.
+        raise ValueError("its service_account_key is not the content of a service account's key file") from None
     return _cloud(configuration, bucket)
 
 
@@ -220,6 +226,16 @@ def _require(credentials: Mapping[str, str], *names: str) -> None:
     missing = [name for name in names if name not in credentials]
     if missing:
         raise ValueError(f"its credentials lack {' and '.join(missing)}")
+
+
+def _require_azure_form(key: str, value: str) -> None:
+    """Raise ValueError for a credential that is none: the library would say so only in its own terms."""
+    if key == "sas_token" and "sig" not in parse_qs(value):
+        raise ValueError("its sas_token has no signature: it looks like sv=…&sig=…")
+    try:
+        base64.b64decode(value if key == "access_key" else "", validate=True)
+    except ValueError:
+        raise ValueError("its account_key is not in base64, as the portal shows it") from None
 
 
 def _prefix(path: str) -> str | None:
