@@ -14,7 +14,7 @@ import pytest
 from command_in_process import said
 from object_servers import KEY, SECRET, make_bucket, moto_server
 
-from nbpipe.errors import BadUsage
+from nbpipe.history.claims import Claim
 from nbpipe.workspace import Workspace
 from nbpipe.workspace.datasets import Datasets, Keeping
 from nbpipe.workspace.retention import collect
@@ -162,22 +162,35 @@ def test_collections_keep_registered_versions_and_tell_that_they_do(project: Pat
         assert why in said("gc", "--why", told["digest"])[1]
 
 
-def test_nothing_is_collected_while_a_version_is_registered(project: Path) -> None:
+def test_nothing_is_deleted_while_a_version_is_registered(project: Path) -> None:
+    plain = write(project, 1)
+    for value in (1, 2):
+        plain = write(project, value)
+        plain.write_text(plain.read_text().replace("--register x=numbers, parts=pieces", ""))
+        run(plain)
     (project / "file.txt").write_text("from outside")
     with Workspace.open(project) as workspace:
         storing = workspace.context.storing
-        with storing(), storing(), pytest.raises(BadUsage, match="being registered"):
-            collect(workspace)
-    with Workspace.open(project) as workspace:
-        assert collect(workspace).results == ()
-        retention, claims = workspace.context.history.retention, workspace.context.history.claims
-        claim = retention.begin(owner="other|x|1|2|3|4", now=workspace.now(), lease=60, alive=lambda _: True)
-        timer = threading.Timer(0.5, lambda: claims.release(claim))  # type: ignore[arg-type]  # it is one
+        with storing(), storing():
+            done = collect(workspace)
+            assert len(done.results) == 1
+            assert done.waiting == done.objects > 0
+        history = workspace.context.history
+        claim = history.retention.begin(owner="other|x|1|2|3|4", now=workspace.now(), lease=60, alive=lambda _: True)
+        assert isinstance(claim, Claim)
+        # Registering waits for objects that are being deleted, and for nothing else.
+        assert str(Datasets(workspace.context).register("one", "./file.txt", project, Keeping.COPY).version) == "one@1"
+        ripe = history.condemnation.ripe()
+        ((name, keys),) = ripe.objects.items()
+        taken = history.condemnation.take(name, list(keys)[:1], ripe.roots, claim)
+        timer = threading.Timer(0.5, lambda: history.condemnation.deleted(name, taken))
         timer.start()
-        done = Datasets(workspace.context).register("kept", "./file.txt", project, Keeping.COPY)
+        done_now = Datasets(workspace.context).register("two", "./file.txt", project, Keeping.COPY)
         assert not timer.is_alive()
-        assert str(done.version) == "kept@1"
+        assert str(done_now.version) == "two@1"
         timer.join()
+        history.claims.release(claim)
+        assert collect(workspace).waiting == 0
 
 
 def test_a_registration_that_was_killed_does_not_stop_collections(project: Path) -> None:

@@ -15,15 +15,18 @@ from hypothesis import strategies as st
 from in_process_executor import InProcess
 
 from nbpipe.errors import BadUsage
-from nbpipe.history.claims import CollectionUnderWay
 from nbpipe.history.retention import RetentionRepository
+from nbpipe.history.runs import RunRepository
+from nbpipe.model import Outcome, Status
 from nbpipe.model.retention import ResultUse, Retention, RetentionPolicy
 from nbpipe.planning.retention import retained, within_size
 from nbpipe.resolve.retention_settings import policy_in
+from nbpipe.run.attempt_control import AttemptControl
 from nbpipe.run.collection import CollectionPlan, Collector
+from nbpipe.run.execution_state import ExecutionState
 from nbpipe.run.process_identity import this_owner
 from nbpipe.run.submission import RunOptions
-from nbpipe.workspace.retention import collect, collectable
+from nbpipe.workspace.retention import collect, collectable, pin_run
 from nbpipe.workspace.run_execution import execute_run
 from nbpipe.workspace.workspace import Workspace, request_for
 
@@ -44,6 +47,12 @@ def test_the_newest_result_of_each_step_is_kept_whatever_its_age() -> None:
     kept = kept_of(uses, RetentionPolicy(runs=0, days=0))
     assert set(kept) == {"new", "older"}
     assert all(each.by_name for each in kept.values())
+
+
+def test_what_runs_use_that_go_on_is_kept_whatever_the_policy() -> None:
+    uses = [use("a", 1, days=90), use("b", 2, days=80)]
+    kept = retained(uses, RetentionPolicy(runs=0, days=0), NOW, pinned=(), active=["run1"], named={})
+    assert kept["a"] == Retention("run 1 goes on", by_name=True, newest=NOW - 90 * DAY)
 
 
 def test_recent_runs_and_what_they_reused_are_kept() -> None:
@@ -183,25 +192,101 @@ def test_what_keeps_an_output_is_told(project: Path) -> None:
     assert said("gc", "--why", digest, "--apply")[0] == 2
 
 
-def test_nothing_is_collected_while_a_run_goes_on_and_none_begins_meanwhile(project: Path) -> None:
+def test_what_runs_may_use_is_deleted_after_they_have_ended(project: Path) -> None:
+    for value in (1, 2):
+        run(project, value)
+    before = objects(project)
+    with Workspace.open(project) as workspace:
+        history = workspace.context.history
+        active = _begin(workspace)
+        done = collect(workspace)
+        assert (len(done.results), done.objects, done.waiting) == (2, 3, 3)
+        assert objects(project) == before
+        # No new run finds them, also not before the others have ended.
+        assert history.results.withdrawn([use.attempt for use in history.retention.uses() if use.number == 1])
+        later = _begin(workspace)
+        assert collect(workspace).waiting == 3
+        history.runs.end(active, Status.SUCCEEDED, workspace.now())
+        assert collect(workspace).waiting == 0
+        assert len(objects(project)) == len(before) - 3
+        history.runs.end(later, Status.SUCCEEDED, workspace.now())
+        assert history.condemnation.is_any()
+        collect(workspace)
+        assert not history.condemnation.is_any()
+
+
+def test_what_is_condemned_and_pinned_is_offered_again(project: Path) -> None:
+    for value in (1, 2):
+        run(project, value)
+    before = objects(project)
+    with Workspace.open(project) as workspace:
+        active = _begin(workspace)
+        collect(workspace)
+        pin_run(workspace, "1")
+        workspace.context.history.runs.end(active, Status.SUCCEEDED, workspace.now())
+        collect(workspace)
+    assert objects(project) == before
+    assert run(project, 1) == ["reused", "reused"]
+
+
+def test_a_run_that_planned_before_a_collection_runs_again_what_it_took_away(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in (1, 2):
+        run(project, value)
+    begin = RunRepository.begin
+
+    def late(repository: RunRepository, **more: Any) -> object:
+        with Workspace.open(project) as other:
+            collect(other)
+        return begin(repository, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRepository, "begin", late)
+        assert run(project, 1) == ["succeeded", "succeeded"]
+    assert run(project, 1) == ["reused", "reused"]
+
+
+def test_an_attempt_whose_output_was_collected_meanwhile_runs_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has found the bytes there, in a run that began after they were condemned."""
     for value in (1, 2):
         run(project, value)
     with Workspace.open(project) as workspace:
+        first = _begin(workspace)
+        collect(workspace)
+        collected: list[int] = []
+        ended = AttemptControl._ended
+
+        def late(control: AttemptControl, state: ExecutionState, outcome: Outcome) -> None:
+            if not collected:
+                workspace.context.history.runs.end(first, Status.SUCCEEDED, workspace.now())
+                collected.append(collect(workspace).waiting)
+            ended(control, state, outcome)
+
+        monkeypatch.setattr(AttemptControl, "_ended", late)
+        assert run(project, 1) == ["succeeded", "succeeded"]
+        assert collected == [0]
+        make = next(
+            each for each in workspace.context.history.executions.of_run(run_id(workspace)) if each.step == "make"
+        )
+        assert make.attempts == 2
+    assert said("verify")[0] == 0
+    assert run(project, 1) == ["reused", "reused"]
+
+
+def test_one_process_collects_at_a_time(project: Path) -> None:
+    run(project, 1)
+    with Workspace.open(project) as workspace:
         retention = workspace.context.history.retention
-        claim = retention.begin(owner=this_owner("other"), now=workspace.now(), lease=60, alive=lambda _: True)
+        retention.begin(owner=this_owner("other"), now=workspace.now(), lease=60, alive=lambda _: True)
         with pytest.raises(BadUsage, match="another process collects"):
             collect(workspace)
-        with pytest.raises(CollectionUnderWay):
-            _begin(workspace)
-        workspace.context.history.claims.release(claim)  # type: ignore[arg-type]  # it is one
-        _begin(workspace)
-        with pytest.raises(BadUsage, match="1 run of this workspace goes on"):
-            collect(workspace)
-        assert len(collectable(workspace).results) == 2
-        assert retention.going_on() == 1
+        assert collectable(workspace).results == ()
 
 
-def test_who_was_stopped_for_too_long_collects_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_stopped_for_too_long_deletes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for value in (1, 2):
         run(project, value)
     before = objects(project)
@@ -210,9 +295,10 @@ def test_who_was_stopped_for_too_long_collects_nothing(project: Path, monkeypatc
 
         def late(collector: Collector) -> CollectionPlan:
             planned = plan(collector)
-            # Its right has expired, and a run begins.
-            workspace.context.history.claims.renew(this_owner("gc"), now=0.0, lease=1.0)
-            _begin(workspace)
+            # Its right has expired, and another process collects.
+            claims, retention = workspace.context.history.claims, workspace.context.history.retention
+            claims.renew(this_owner("gc"), now=0.0, lease=1.0)
+            retention.begin(owner=this_owner("other"), now=workspace.now(), lease=60, alive=lambda _: True)
             return planned
 
         monkeypatch.setattr(Collector, "plan", late)
@@ -238,7 +324,13 @@ def test_what_is_registered_before_the_collection_begins_is_kept(
     assert "late.csv" in objects(project)
 
 
-def _begin(workspace: Workspace) -> None:
+def run_id(workspace: Workspace) -> str:
+    last = workspace.context.history.runs.last()
+    assert last is not None
+    return last.id
+
+
+def _begin(workspace: Workspace) -> str:
     runs = workspace.context.history.runs
     last = runs.last()
     assert last is not None
@@ -247,6 +339,7 @@ def _begin(workspace: Workspace) -> None:
         run=f"{last.id}x", pipeline=pipeline, experiment="", parameters={}, tags={}, git=None, owner=last.owner,
         now=workspace.now(),
     )  # fmt: skip
+    return f"{last.id}x"
 
 
 def test_a_collection_that_is_killed_is_finished_by_the_next(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

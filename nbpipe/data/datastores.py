@@ -20,6 +20,9 @@ from nbpipe.errors import REPAIR, StoreOutOfReach
 from nbpipe.model import DEFAULT_STORE, Artifact, ObjectReference
 from nbpipe.permissions import make_folder, protect
 
+DRAFT = ".draft-"
+"""What the names of drafts begin with that are prepared beside the objects."""
+
 _FAN = 2
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -82,16 +85,25 @@ class LocalStore:
         for path in Path(self._objects).glob("??/*/*"):
             if not path.parents[0].is_symlink() and not path.parents[1].is_symlink():
                 yield path.relative_to(self._objects).as_posix(), _size(path)
+        for path in self._root.glob(f"{DRAFT}*"):
+            yield path.name, _size(path)
+
+    def missing(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys whose objects are not there now."""
+        return {key for key in keys if not os.path.lexists(self._path(key))}
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects, and the folders that are empty without them."""
         for key in keys:
-            path = Path(self._objects, key)
+            path = self._path(key)
             with _reaching(f"the datastore `{self._root}`"):
                 remove_tree(path)
-                for folder in path.parents[:2]:
+                for folder in path.parents[:2] if path.parent != self._root else ():
                     with suppress(OSError):
                         folder.rmdir()
+
+    def _path(self, key: str) -> Path:
+        return self._root / key if key.startswith(DRAFT) else Path(self._objects, key)
 
     def url(self, artifact: Artifact) -> str:
         """Return the object's address. Nothing in it is quoted: fsspec takes what follows ``file://`` as the path."""

@@ -74,6 +74,9 @@ class SweptStore(Protocol):
     def stored(self) -> Iterator[tuple[str, int]]:
         """Yield the keys and sizes of all that nbpipe has stored; nothing else that lies there."""
 
+    def missing(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys whose objects are not there now."""
+
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects; those that do not exist are passed over."""
 

@@ -11,8 +11,9 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from nbpipe.history.database import Repository
+from nbpipe.history.object_state import ObjectState
 from nbpipe.history.row_mapping import GOING_ON
-from nbpipe.history.schema import claims, runs
+from nbpipe.history.schema import claims, condemned, runs
 from nbpipe.history.sequences import next_number
 
 _AT_KEY = cache(lambda: select(claims).where(claims.c.key == bindparam("at")).with_for_update())
@@ -27,10 +28,11 @@ COLLECTION = "collection"
 
 
 _STORING = "storing "
+_IS_STORING = claims.c.key.startswith(_STORING)
 
 
 class CollectionUnderWay(Exception):
-    """No run can begin and nothing can be stored for a record, because results are being collected."""
+    """Nothing can be stored for a record now, because objects are being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +80,26 @@ class ClaimRepository(Repository):
     def begin_storing(self, *, owner: str, now: float, lease: float) -> Claim:
         """Return a claim during which nothing is collected, to store bytes before their record is written.
 
-        Any number of them may be held. Raise CollectionUnderWay while results are being collected.
+        Any number of them may be held. Raise CollectionUnderWay while objects are being deleted.
         """
         with self._database.writing() as connection:
-            require_no_collection(connection, now)
+            _require_no_deletion(connection, now)
             return _take(connection, f"{_STORING}{uuid4().hex}", owner=owner, now=now, lease=lease)
 
     def storing(self, *, now: float, alive: Callable[[str], bool]) -> int:
         """Return how many owners are storing bytes whose record is not written yet; forget those that are dead."""
-        held = claims.c.key.startswith(_STORING)
         with self._database.reading() as connection:
-            rows = list(connection.execute(select(claims).where(held)))
+            rows = list(connection.execute(select(claims).where(_IS_STORING)))
         dead = [row for row in rows if row.expires <= now or not alive(row.owner)]
         for row in dead:
             self.release(Claim(row.key, row.owner, row.token))
         return len(rows) - len(dead)
+
+    def is_collecting(self, *, now: float, alive: Callable[[str], bool]) -> bool:
+        """Return whether somebody collects results now."""
+        with self._database.reading() as connection:
+            row = _blocking(connection, COLLECTION, now=now, dead=None)
+        return row is not None and alive(row.owner)
 
     def holds(self, claim: Claim) -> bool:
         """Return whether nobody has taken the claim over or away."""
@@ -105,8 +112,16 @@ class ClaimRepository(Repository):
             free(connection, claim)
 
 
-def require_no_collection(connection: Connection, now: float) -> None:
-    """Raise CollectionUnderWay if somebody has the right to collect results; one that has expired is taken away."""
+def is_anybody_storing(connection: Connection) -> bool:
+    """Return whether bytes are being stored whose record is not written yet, inside the caller's transaction."""
+    return connection.scalar(select(claims.c.key).where(_IS_STORING).limit(1)) is not None
+
+
+def _require_no_deletion(connection: Connection, now: float) -> None:
+    """Raise CollectionUnderWay if objects are being deleted; the right to do so is taken away if it has expired."""
+    deleting = select(condemned.c.key).where(condemned.c.state == ObjectState.DELETING.value).limit(1)
+    if connection.scalar(deleting) is None:
+        return
     if _blocking(connection, COLLECTION, now=now, dead=None) is not None:
         raise CollectionUnderWay
     connection.execute(_DELETE(), {"at": COLLECTION})

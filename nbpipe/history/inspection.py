@@ -51,7 +51,7 @@ _READERS: Mapping[str, Callable[[Any], object]] = {
     "dataset_versions": version_from,
     "dataset_labels": label_from,
 }
-_CACHES = ("claims", "deliveries", "remembered", "remembered_objects")
+_CACHES = ("claims", "condemned", "condemned_results", "deliveries", "remembered", "remembered_objects")
 
 
 @dataclass(slots=True)

@@ -45,9 +45,22 @@ class ResultRepository(Repository):
             return [hit for hit in _hits(connection, _CANDIDATES(), {"at": key}) if hit.key == key]
 
     def accept(self, attempt: str, offers: Sequence[ReuseEntry], accepted: str, now: float) -> None:
-        """Offer an earlier attempt's result under other keys too; ``accepted`` says who accepted it, and why."""
+        """Offer an earlier attempt's result under other keys too; ``accepted`` says who accepted it, and why.
+
+        One that was withdrawn meanwhile is not offered.
+        """
         with self._database.writing() as connection:
-            add_reuse_entries(connection, attempt, offers, now=now, accepted=accepted)
+            gone = select(attempts.c.id).where(attempts.c.id == attempt, attempts.c.quarantined.is_not(None))
+            if connection.scalar(gone) is None:
+                add_reuse_entries(connection, attempt, offers, now=now, accepted=accepted)
+
+    def withdrawn(self, attempt_ids: Sequence[str]) -> set[str]:
+        """Return those of these attempts whose results are not offered any more."""
+        gone: set[str] = set()
+        with self._database.reading() as connection:
+            for chunk in chunks(attempt_ids):
+                gone.update(connection.scalars(_WITHDRAWN(), {"ids": chunk}))
+        return gone
 
     def hits_of_run(self, run: str) -> dict[str, CachedResult]:
         """Return what :meth:`lookup` would for every key of the results that the run's steps made or reused."""
@@ -174,6 +187,11 @@ _STATIC = cache(
         select(entries.c.static_key)
         .where(entries.c.static_key.in_(bindparam("keys", expanding=True)), _OFFERED)
         .distinct()
+    )
+)
+_WITHDRAWN = cache(
+    lambda: select(attempts.c.id).where(
+        attempts.c.id.in_(bindparam("ids", expanding=True)), attempts.c.quarantined.is_not(None)
     )
 )
 _NEW = cache(lambda: insert(entries))

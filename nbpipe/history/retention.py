@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select
 
 from nbpipe.history import claims as claiming
 from nbpipe.history.claims import Claim, ClaimedByOther, ClaimRepository
 from nbpipe.history.database import Repository, chunks
 from nbpipe.history.row_mapping import GOING_ON, stored_objects_from_json
-from nbpipe.history.schema import attempts, entries, executions, pins, runs
+from nbpipe.history.schema import attempts, condemned_results, entries, executions, pins, runs
 from nbpipe.model import Artifact, Status
 from nbpipe.model.retention import ResultUse
 
@@ -64,9 +64,16 @@ class RetentionRepository(Repository):
 
     def stored(self) -> list[StoredResult]:
         """Return every result that was neither withdrawn nor collected."""
+        return self._stored(attempts.c.quarantined.is_(None))
+
+    def condemned(self) -> list[StoredResult]:
+        """Return the results that were withdrawn because nothing keeps them, and still have all their bytes."""
+        return self._stored(attempts.c.id.in_(select(condemned_results.c.attempt)))
+
+    def _stored(self, condition: ColumnElement[bool]) -> list[StoredResult]:
         query = select(attempts.c.id, attempts.c.artifacts, executions.c.step, executions.c.number)
         query = query.join(executions, executions.c.id == attempts.c.execution)
-        query = query.where(attempts.c.status == Status.SUCCEEDED.value, attempts.c.quarantined.is_(None))
+        query = query.where(attempts.c.status == Status.SUCCEEDED.value, condition)
         query = query.order_by(executions.c.number, executions.c.position)
         with self._database.reading() as connection:
             return [
@@ -75,22 +82,15 @@ class RetentionRepository(Repository):
             ]
 
     def failed(self) -> list[FailedAttempt]:
-        """Return the attempts that failed, newest first."""
+        """Return the attempts that failed in runs that have ended, newest first."""
         query = select(
             attempts.c.id, executions.c.pipeline, executions.c.step, attempts.c.directory, attempts.c.ended
         ).join(executions, executions.c.id == attempts.c.execution)
+        query = query.join(runs, runs.c.id == attempts.c.run).where(runs.c.status.not_in(GOING_ON))
         ended = (Status.FAILED.value, Status.CANCELLED.value, Status.LOST.value)
         with self._database.reading() as connection:
             rows = connection.execute(query.where(attempts.c.status.in_(ended)).order_by(attempts.c.ended.desc()))
             return [FailedAttempt(row.id, row.pipeline, row.step, row.directory, row.ended or 0.0) for row in rows]
-
-    def collect(self, attempt_ids: Iterable[str], why: str, now: float) -> None:
-        """Withdraw results for good, before their bytes are deleted; their records stay."""
-        with self._database.writing() as connection:
-            for chunk in chunks(list(attempt_ids)):
-                chosen = attempts.c.id.in_(chunk) & attempts.c.quarantined.is_(None)
-                connection.execute(update(attempts).where(chosen).values(quarantined=now, why=f"{COLLECTED} {why}"))
-                connection.execute(update(entries).where(entries.c.attempt.in_(chunk)).values(offered=False))
 
     def collected(self, key: str) -> str | None:
         """Return when and why the newest result under a key was collected; None if it was not."""
@@ -127,13 +127,13 @@ class RetentionRepository(Repository):
         with self._database.reading() as connection:
             return set(connection.scalars(select(pins.c.run)))
 
-    def going_on(self) -> int:
-        """Return how many runs have not ended."""
+    def going_on(self) -> set[str]:
+        """Return the ids of the runs that have not ended."""
         with self._database.reading() as connection:
-            return len(connection.scalars(select(runs.c.id).where(runs.c.status.in_(GOING_ON))).all())
+            return set(connection.scalars(select(runs.c.id).where(runs.c.status.in_(GOING_ON))))
 
     def begin(self, *, owner: str, now: float, lease: float, alive: Callable[[str], bool]) -> Claim | ClaimedByOther:
-        """Claim the right to collect: no run begins until the claim is released, or has expired."""
+        """Claim the right to collect, which one process at a time has until it is released, or has expired."""
         return ClaimRepository(self._database).claim(
             claiming.COLLECTION, owner=owner, now=now, lease=lease, alive=alive
         )

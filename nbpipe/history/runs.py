@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, update
 
 from nbpipe.history import event_log, pipelines, text_pool
-from nbpipe.history.claims import require_no_collection
 from nbpipe.history.database import Repository, chunks
 from nbpipe.history.row_mapping import GOING_ON, git_to_json, run_from, to_json
 from nbpipe.history.schema import executions, runs
@@ -59,12 +58,8 @@ class RunRepository(Repository):
         owner: str,
         now: float,
     ) -> RunRecord:
-        """Record a new run, with the workspace's next number, and its pipeline; return the run's record.
-
-        Raise CollectionUnderWay while results are being collected.
-        """
+        """Record a new run, with the workspace's next number, and its pipeline; return the run's record."""
         with self._database.writing() as connection:
-            require_no_collection(connection, now)
             number = next_number(connection, "run")
             pipeline_id = pipelines.register(connection, pipeline)
             record = RunRecord(

@@ -327,3 +327,19 @@ deliveries = Table(
 
 # Runs whose results are kept whatever their age.
 pins = Table("pins", metadata, Column("run", StoredName(), ForeignKey("runs.id"), primary_key=True), _time("pinned"))
+
+# Objects that nothing needs, from when that is found until nobody can rely on them any more. ``run`` is the number of
+# the newest run at the last change of ``state``.
+condemned = Table(
+    "condemned",
+    metadata,
+    _text("store", primary_key=True),
+    _text("key", primary_key=True),
+    _text("state"),
+    _number("run"),
+)
+
+# Results that were withdrawn because nothing keeps them, as long as all their bytes are there.
+condemned_results = Table(
+    "condemned_results", metadata, _reference("attempt", "attempts.id", primary_key=True), _number("run")
+)

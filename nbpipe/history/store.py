@@ -25,10 +25,12 @@ from nbpipe.history.schema import meta
 from nbpipe.history.schema_version import create_or_check
 
 if TYPE_CHECKING:
+    from nbpipe.history.condemnation import CondemnationRepository
     from nbpipe.history.deliveries import DeliveryRepository
     from nbpipe.history.retention import RetentionRepository
 
-# Loaded by their names: an unchanged plan needs neither.
+# Loaded by their names: an unchanged plan needs none of them.
+_CONDEMNATION = "nbpipe.history.condemnation:CondemnationRepository"
 _DELIVERIES = "nbpipe.history.deliveries:DeliveryRepository"
 _RETENTION = "nbpipe.history.retention:RetentionRepository"
 
@@ -60,6 +62,12 @@ class History:
     def deliveries(self) -> DeliveryRepository:
         """What was delivered to datastores."""
         repository: DeliveryRepository = load_entry_point(_DELIVERIES)(self.database)
+        return repository
+
+    @cached_property
+    def condemnation(self) -> CondemnationRepository:
+        """What is to be deleted."""
+        repository: CondemnationRepository = load_entry_point(_CONDEMNATION)(self.database)
         return repository
 
     @cached_property

@@ -49,7 +49,8 @@ class CollectionSummary:
     """What can be collected, or was, if ``done``.
 
     ``results`` are (step, run number, number of outputs, bytes); ``objects`` are counted with their ``bytes``,
-    ``failed`` are the failed attempts. ``untouched`` says why a datastore is left alone, by its name.
+    ``failed`` are the failed attempts. ``untouched`` says why a datastore is left alone, by its name. Of the
+    objects, ``waiting`` were not deleted yet: runs that go on may use them.
     """
 
     results: tuple[tuple[str, int, int, int], ...]
@@ -58,6 +59,7 @@ class CollectionSummary:
     failed: int
     untouched: Mapping[str, str]
     done: bool
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ class ResultIndex:
 
     ``known`` returns those static keys that any result has; ``newest`` a step's newest valid result; ``latest`` the
     record to compare with; ``wrong`` what is wrong with the results in such a record, ``display_problem`` with what a
-    result displayed. ``refresh`` discards what was cached about the notebook's environment.
+    result displayed. ``refresh`` discards what was cached about the notebook's environment, ``renew`` the results that
+    were withdrawn since they were found.
     """
 
     lookup: Callable[[str], LookupResult]
@@ -50,6 +51,7 @@ class ResultIndex:
     wrong: Callable[[ExecutionRecord], tuple[Reason, ...]] = lambda _record: ()
     refresh: Callable[[], None] = lambda: None
     display_problem: Callable[[CachedResult], Reason | None] = lambda _hit: None
+    renew: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

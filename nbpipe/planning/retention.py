@@ -11,12 +11,18 @@ _DAY = 24 * 3600.0
 
 
 def retained(
-    uses: Iterable[ResultUse], policy: RetentionPolicy, now: float, *, pinned: Collection[str], named: Mapping[str, str]
+    uses: Iterable[ResultUse],
+    policy: RetentionPolicy,
+    now: float,
+    *,
+    pinned: Collection[str],
+    named: Mapping[str, str],
+    active: Collection[str] = (),
 ) -> dict[str, Retention]:
     """Return why results are kept, by the attempts that made them; all others can be collected.
 
-    ``pinned`` are the ids of runs that keep all their results, ``named`` the attempts whose results have a name, with
-    that name.
+    ``pinned`` are the ids of runs that keep all their results, as ``active`` ones do until they end; ``named`` are the
+    attempts whose results have a name, with that name.
     """
     every = sorted(uses, key=lambda use: -use.number)
     window = _window(every, policy, now)
@@ -27,7 +33,7 @@ def retained(
         newest[use.attempt] = max(newest.get(use.attempt, 0.0), use.started)
         first = (use.pipeline, use.step) not in steps
         steps.add((use.pipeline, use.step))
-        why = _reason(use, first=first, pinned=pinned, window=window)
+        why = _reason(use, first=first, pinned=pinned, active=active, window=window)
         known = kept.get(use.attempt)
         if why is not None and (known is None or (why[1] and not known.by_name)):
             kept[use.attempt] = Retention(*why, newest[use.attempt])
@@ -38,10 +44,12 @@ def retained(
 
 
 def _reason(
-    use: ResultUse, *, first: bool, pinned: Collection[str], window: Collection[str]
+    use: ResultUse, *, first: bool, pinned: Collection[str], active: Collection[str], window: Collection[str]
 ) -> tuple[str, bool] | None:
     if use.run in pinned:
         return f"run {use.number} is pinned", True
+    if use.run in active:
+        return f"run {use.number} goes on", True
     if first:
         return f"it is the newest result of step {use.step}, of run {use.number}", True
     return (f"run {use.number} is recent", False) if use.run in window else None

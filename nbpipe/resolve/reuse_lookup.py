@@ -37,8 +37,16 @@ class ReuseLookup:
         if last is not None:
             self._keep(self.history.results.hits_of_run(last.id))
         return ResultIndex(
-            self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh, self.display_problem
+            self.lookup, self.known, self.newest, self.latest, self.wrong, self.around.refresh, self.display_problem,
+            self.renew,
         )  # fmt: skip
+
+    def renew(self) -> None:
+        """Drop the results that were withdrawn since they were found: before a run begins, nothing is kept for it."""
+        attempts = list({hit.attempt: None for hit in self._ready.values()})
+        gone = self.history.results.withdrawn(attempts) if attempts else ()
+        if gone:
+            self._ready = {key: hit for key, hit in self._ready.items() if hit.attempt not in gone}
 
     def lookup(self, key: str) -> LookupResult:
         """Return the newest result for this key with intact outputs and unchanged observations.

@@ -167,8 +167,10 @@ class AttemptControl:
         if outcome.status is Status.LOST:
             outcome = self.archive.finished(attempt) or outcome
         self.carried.history.object_digests.remember(outcome.stored)
-        conflict = self._conflict(state, outcome)
-        if conflict is not None:
+        conflict, lost = self._conflict(state, outcome), self._lost(outcome)
+        if lost is not None:
+            outcome = replace(outcome, status=Status.LOST, failure=_collected(lost), artifacts=(), display=None)
+        elif conflict is not None:
             outcome = _in_conflict(outcome, conflict)
             self.carried.changes.note(conflict.outdated, self.carried.clock())
         elif outcome.status is Status.SUCCEEDED:
@@ -180,8 +182,15 @@ class AttemptControl:
         state.outcome = outcome
         state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without an error")
         self.carried.changes.put_attempt(state, self._ending(state, outcome))
-        final = conflict is not None and not conflict.again
+        final = lost is None and conflict is not None and not conflict.again
         self.carried.feed(stimuli.ExecutionAttemptEnded(state.id, outcome.status, state.failure, final=final))
+
+    def _lost(self, outcome: Outcome) -> str | None:
+        """Return the name of an output of a successful attempt that was deleted since it was stored, if one was."""
+        if outcome.status is not Status.SUCCEEDED:
+            return None
+        display = (outcome.display,) if outcome.display is not None else ()
+        return self.carried.find_lost((*outcome.artifacts, *display))
 
     def _conflict(self, state: ExecutionState, outcome: Outcome) -> FileConflict | None:
         """Return why a successful attempt cannot stand: it shares a file with a step that it is not ordered with."""
@@ -256,6 +265,11 @@ class AttemptControl:
 def _in_conflict(outcome: Outcome, conflict: FileConflict) -> Outcome:
     status = Status.LOST if conflict.again else Status.FAILED
     return replace(outcome, status=status, failure=conflict.failure, artifacts=(), display=None)
+
+
+def _collected(output: str) -> Failure:
+    message = f"the output `{output}` was collected before its result was recorded"
+    return Failure(FailureKind.LOST, "OutputCollected", message, message)
 
 
 def _preparation_failure(error: OSError | NbpipeError) -> Failure:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nbpipe.history.store import History
-from nbpipe.model import RunRecord
+from nbpipe.model import Artifact, RunRecord
 from nbpipe.planning.instructions import Instruction
 from nbpipe.planning.run_state import RunState
 from nbpipe.planning.stimuli import Stimulus
@@ -20,7 +20,8 @@ from nbpipe.run.pending_changes import PendingChanges
 class CarriedRun:
     """A run's state machine with its open instructions, its executions, and the changes that are not in its history.
 
-    ``clock`` returns seconds since the epoch. ``watch`` is called whenever the run's log has new entries.
+    ``clock`` returns seconds since the epoch. ``watch`` is called whenever the run's log has new entries. ``find_lost``
+    returns the name of one of the stored outputs of an attempt that was deleted since it was stored, if one was.
     """
 
     run: RunRecord
@@ -28,6 +29,7 @@ class CarriedRun:
     state: RunState
     clock: Callable[[], float]
     watch: Callable[[], None] = lambda: None
+    find_lost: Callable[[Sequence[Artifact]], str | None] = lambda _stored: None
     todo: deque[Instruction] = field(default_factory=deque)
     table: ExecutionTable = field(default_factory=ExecutionTable)
     transfers: InputTransfers = field(default_factory=InputTransfers)

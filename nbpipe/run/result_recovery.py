@@ -10,6 +10,7 @@ from pathlib import Path
 from nbpipe.data.attempt_manifest import read_manifest
 from nbpipe.data.event_file import PieceReader, metrics_of
 from nbpipe.data.file_pinning import DigestCache, pin_files
+from nbpipe.data.materializer import Materializer
 from nbpipe.errors import NbpipeError
 from nbpipe.history.attempts import LogEntry, RunChanges
 from nbpipe.history.claims import Claim
@@ -21,13 +22,20 @@ from nbpipe.run.archive_files import SubmittedAttempt, keep_result, read_submitt
 from nbpipe.run.dataset_archive import keep_versions
 from nbpipe.run.process_identity import this_user
 from nbpipe.run.registrations import output_drafts
+from nbpipe.run.safe_objects import find_lost
 
 _LOG = logging.getLogger(__name__)
 _CHANGED = "a declared file may have changed while the step ran"
 
 
 def adopt_results(
-    layout: WorkspaceLayout, history: History, digests: DigestCache, attempts: Iterable[AttemptRecord], *, now: float
+    layout: WorkspaceLayout,
+    history: History,
+    digests: DigestCache,
+    materializer: Materializer,
+    attempts: Iterable[AttemptRecord],
+    *,
+    now: float,
 ) -> None:
     """Log the last events of abandoned attempts, and commit the results of those that had finished."""
     for attempt in attempts:
@@ -36,7 +44,10 @@ def adopt_results(
             history.attempts.record(attempt.run, RunChanges(entries=entries), now)
         outcome = read_manifest(layout.path(attempt.directory), attempt.id, attempt.token)
         submitted = read_submitted(layout, attempt) if outcome is not None else None
-        if outcome is not None and submitted is not None:
+        if outcome is None or submitted is None:
+            continue
+        stored = outcome.artifacts if outcome.display is None else (*outcome.artifacts, outcome.display)
+        if find_lost(history, materializer, lambda: now, stored) is None:
             _adopt(layout, history, submitted, outcome, digests=digests, now=now)
 
 

@@ -30,7 +30,8 @@ def collection_lines(summary: CollectionSummary, columns: int) -> list[str]:
     parts += [f"{_counted(summary.objects, 'object')} with {size(summary.bytes)}"]
     parts += [f"the folders of {_counted(summary.failed, 'failed attempt')}"] if summary.failed else []
     verb = "collected" if summary.done else "to collect"
-    return [*table, *more, *notes, f"{verb}: {', '.join(parts)}", *([] if summary.done else [_DRY])]
+    ending = [_DRY] if not summary.done else [_waiting(summary.waiting)] if summary.waiting else []
+    return [*table, *more, *notes, f"{verb}: {', '.join(parts)}", *ending]
 
 
 def collection_object(summary: CollectionSummary) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def collection_object(summary: CollectionSummary) -> dict[str, Any]:
         "bytes": summary.bytes,
         "failed": summary.failed,
         "untouched": dict(summary.untouched),
+        "waiting": summary.waiting,
     }
 
 
@@ -71,6 +73,12 @@ def kept_object(kept: Iterable[KeptOutput]) -> dict[str, Any]:
 def pin_line(number: int, *, pinned: bool) -> str:
     """Return that a run is pinned, or no longer, in one line."""
     return f"run {number} is pinned: its results are kept" if pinned else f"run {number} is no longer pinned"
+
+
+def _waiting(objects: int) -> str:
+    verb = "is" if objects == 1 else "are"
+    why = "runs that go on may use them, or a dataset is being registered"
+    return f"{_counted(objects, 'object')} of these {verb} deleted by a later collection: {why}"
 
 
 def _counted(number: int, what: str) -> str:

@@ -118,7 +118,7 @@ class WorkspaceContext:
         """End the runs that dead processes have left behind."""
         if self.distrust:
             return
-        recover_runs(self.layout, self.history, self.digests, alive=is_alive, now=self.clock())
+        recover_runs(self.layout, self.history, self.digests, self.materializer, alive=is_alive, now=self.clock())
 
     def require_trust(self) -> None:
         """Raise WorkspaceUntrusted if nothing may be loaded from the workspace."""

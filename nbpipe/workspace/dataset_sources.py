@@ -15,6 +15,7 @@ from uuid import uuid4
 from nbpipe.data.artifacts import publish
 from nbpipe.data.dataset_manifest import content_of_members, write_manifest
 from nbpipe.data.dataset_tables import schema_to_text, write_table
+from nbpipe.data.datastores import DRAFT
 from nbpipe.data.file_pinning import glob_root, pin_files
 from nbpipe.data.materializer import DistantStore
 from nbpipe.errors import BadUsage, DataChanged, FileMissing, StoreOutOfReach
@@ -184,7 +185,7 @@ def _published(context: WorkspaceContext, staged: Path, format: str) -> ObjectRe
 @contextmanager
 def _draft_folder(context: WorkspaceContext) -> Iterator[Path]:
     """Yield a new folder beside the stored objects, so that what is written there is moved and not copied again."""
-    folder = context.layout.store / f".draft-{uuid4().hex}"
+    folder = context.layout.store / f"{DRAFT}{uuid4().hex}"
     try:
         make_folder(folder)
     except OSError as error:

@@ -25,8 +25,9 @@ def collectable(workspace: Workspace) -> CollectionSummary:
 
 
 def collect(workspace: Workspace) -> CollectionSummary:
-    """Collect what nothing keeps, and return what that was; raise BadUsage if a run goes on."""
+    """Collect what nothing keeps, and return what that was; raise BadUsage if another process does."""
     workspace.require_trust()
+    workspace.recover()
     return _summary(_collector(workspace).carry_out(this_owner("gc")), done=True)
 
 
@@ -70,7 +71,7 @@ def _name(version: DatasetVersion) -> str:
 def _summary(plan: CollectionPlan, *, done: bool) -> CollectionSummary:
     results = tuple((each.step, each.number, len(each.outputs), each.bytes) for each in plan.results)
     objects = sum(map(len, plan.objects.values()))
-    return CollectionSummary(results, objects, plan.bytes, len(plan.failed), plan.untouched, done)
+    return CollectionSummary(results, objects, plan.bytes, len(plan.failed), plan.untouched, done, plan.waiting)
 
 
 def pin_run(workspace: Workspace, reference: str) -> RunRecord:

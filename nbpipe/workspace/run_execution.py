@@ -7,12 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from nbpipe.compute.target_executors import TargetExecutors
 from nbpipe.entry_points import load_entry_point
-from nbpipe.history.claims import CollectionUnderWay
 from nbpipe.model import Artifact, PipelineWarning, RunRecord, Status
 from nbpipe.planning.run_state import RunState
 from nbpipe.resolve.git import git_state
@@ -28,6 +27,7 @@ from nbpipe.run.process_identity import this_owner
 from nbpipe.run.reports import RunReport
 from nbpipe.run.requested_steps import RequestedSteps
 from nbpipe.run.run_watcher import RunUpdate
+from nbpipe.run.safe_objects import find_lost
 from nbpipe.run.submission import RunOptions, new_run_id
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import PinnedRequest
@@ -37,7 +37,6 @@ from nbpipe.workspace.workspace import Workspace
 # Loaded by its name: most outputs stay where they are.
 _DELIVERY = "nbpipe.run.store_delivery:open_delivery"
 
-_PAUSE = 0.2
 
 Executors = Callable[[], Executor]
 Watch = Callable[[RunUpdate], None]
@@ -152,16 +151,13 @@ def _begin(
 ) -> RunRecord:
     run = options.run or new_run_id(context.clock())
     git = git_state(request.base)
-    while True:
-        try:
-            return context.history.runs.begin(
-                run=run, pipeline=pinned.pipeline, experiment=options.experiment or Path(request.notebook).stem,
-                parameters=pinned.resolved.values, tags=options.tags, git=git, owner=this_owner(run),
-                now=context.clock(),
-            )  # fmt: skip
-        except CollectionUnderWay:
-            # It takes seconds, or ends with its lease.
-            time.sleep(_PAUSE)
+    record = context.history.runs.begin(
+        run=run, pipeline=pinned.pipeline, experiment=options.experiment or Path(request.notebook).stem,
+        parameters=pinned.resolved.values, tags=options.tags, git=git, owner=this_owner(run), now=context.clock(),
+    )  # fmt: skip
+    # From now on nothing is deleted that this run finds.
+    pinned.planner.past.renew()
+    return record
 
 
 def _driver(
@@ -173,6 +169,7 @@ def _driver(
 ) -> Driver:
     state = RunState(run.id, options.keep_going, options.attach)
     carried = CarriedRun(run, context.history, state, context.clock)
+    carried.find_lost = partial(find_lost, context.history, context.materializer, context.clock)
     return Driver(carried, AttemptControl(carried, archive, executors, lambda: secrets.token_hex(8)))
 
 

@@ -171,7 +171,11 @@ class RemoteArtifacts:
             return set()
         if not artifact.is_folder:
             return {key}
-        return {key, *(each.object for each in self.members(artifact.reference))}
+        try:
+            return {key, *(each.object for each in self.members(artifact.reference))}
+        except ObjectMissing:
+            # Without its manifest nothing can be read of the folder.
+            return {key}
 
     def stored(self) -> Iterator[tuple[str, int]]:
         """Yield the keys and sizes of all objects that are named by their content."""
@@ -179,6 +183,12 @@ class RemoteArtifacts:
             for info in self.objects.list(folder):
                 if _OWN.fullmatch(info.key):
                     yield info.key, info.size
+
+    def missing(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys whose objects are not there now."""
+        asked = list(keys)
+        found = self.objects.find_many(asked)
+        return {key for key, info in zip(asked, found, strict=True) if info is None}
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects."""
