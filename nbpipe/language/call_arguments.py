@@ -24,6 +24,9 @@ def bound_method(node: ast.AST) -> ast.Attribute | None:
         return node
     if not isinstance(node, ast.Call) or not node.args:
         return None
+    if isinstance(node.func, ast.Attribute) and node.func.attr == "__getattribute__":
+        name = _text(node.args[0])
+        return ast.copy_location(ast.Attribute(node.func.value, name, ast.Load()), node) if name else None
     name = _attribute_got(node.func)
     if isinstance(node.func, ast.Name) and node.func.id == "getattr" and node.args[1:]:
         name = _text(node.args[1])
@@ -39,6 +42,11 @@ def _attribute_got(function: ast.expr) -> str:
 def partial_function(node: ast.AST) -> ast.expr | None:
     """Return the function that ``partial(function, …)`` calls; None for other expressions."""
     return node.args[0] if isinstance(node, ast.Call) and _last(node.func) == "partial" and node.args else None
+
+
+def is_getter(node: ast.AST) -> bool:
+    """Return whether an expression is ``itemgetter(key)`` or ``attrgetter(name)``."""
+    return isinstance(node, ast.Call) and _last(node.func) in ("itemgetter", "attrgetter")
 
 
 def called_method(node: ast.AST) -> str:

@@ -10,34 +10,52 @@ from itertools import zip_longest
 from nbpipe.language.call_arguments import (
     bound_method,
     called_method,
+    is_getter,
     named_arguments,
     partial_function,
     positional_arguments,
 )
-from nbpipe.language.callables import Function, dotted_name, is_class_method, mutable_defaults, positional_parameters
+from nbpipe.language.callables import (
+    Function,
+    dotted_name,
+    is_class_method,
+    is_property,
+    mutable_defaults,
+    named_defaults,
+    positional_parameters,
+)
 from nbpipe.language.known_calls import (
     ADDING,
+    ARRAY_METHODS,
     CHANGERS,
+    COLLECTING,
     CONTAINERS,
     FILLING,
     PIPING,
+    SELECTING,
+    SPELLED,
+    TENSOR_METHODS,
     VIEWS,
     asks_for_no_copy,
     changes_first_argument,
+    overwrites_argument,
     returns_argument,
+    written_by_method,
     written_by_position,
 )
-from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call
+from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call, is_mutator
 from nbpipe.language.name_analysis import magic_texts
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
-from nbpipe.language.partial_views import VIEWED, whole_of
+from nbpipe.language.partial_views import COPIED, SLICE, VIEWED, whole_of
 from nbpipe.language.process_state import FOLDER, process_state
 from nbpipe.language.random_generators import drawn_library, seeded_library
-from nbpipe.language.value_flow import ValueFlow
-from nbpipe.language.value_kinds import LOOKING, Kind, keeps_state
+from nbpipe.language.value_flow import DISPLAYS, ValueFlow
+from nbpipe.language.value_kinds import CLASS_KINDS, IN_PLACE, LOOKING, PURE_IN_TABLES, Kind, keeps_state
 
 # What takes a function to call it later, for which it returns another one.
 _HOLDING = frozenset({"partial", "partialmethod", "methodcaller"})
+# The methods of an estimator that may overwrite what they are given, if it is made so.
+_OVERWRITING_METHODS = frozenset({"fit", "transform", "fit_transform", "inverse_transform"})
 # So many parameters may get what a * hands over, or what a function is called with by another one.
 _MOST = 16
 
@@ -55,19 +73,16 @@ class CallFlow(ValueFlow):
     def _result(self, node: ast.Call) -> Origins:
         name = dotted_name(node.func)
         arguments, named = self._arguments(node, name)
-        self._magic(node)
-        self._change(process_state(self.callables.full_name(name)), node)
-        self._change(named.get("out", NOTHING) | written_by_position(name, arguments), node)
+        self._texts(name, node)
         self._random(name, node)
-        last = name.rpartition(".")[2]
-        # torch marks its functions that change a tensor.
-        marked = last.endswith("_") and not last.startswith("_") and name.partition(".")[0] in self.callables.imported
-        if (last in CHANGERS or marked) and arguments:
-            self._change(arguments[0], node)
-        if last in FILLING:
-            self._change(NOTHING.union(*arguments), node)
-        shares = arguments and returns_argument(self.callables.full_name(name), node)
-        result = arguments[0] if shares else NOTHING
+        full = self.callables.full_name(name)
+        self._changed_arguments(full, node, arguments, named)
+        result = arguments[0] if arguments and returns_argument(full, node) else NOTHING
+        if node.args and full in SELECTING:
+            result |= NOTHING.union(*arguments, *map(self._parts, node.args))
+        if full in COLLECTING:
+            others = [*arguments, *named.values(), *map(self._parts, node.args)]
+            self._holds(node, NOTHING.union(*others, *(self._parts(each.value) for each in node.keywords)))
         if name == "type" and len(arguments) == 1 and self.owner and isinstance(node.args[0], ast.Name):
             return frozenset([("name", self.owner)]) if node.args[0].id == self.instance else NOTHING
         if isinstance(node.func, ast.Attribute):
@@ -77,6 +92,30 @@ class CallFlow(ValueFlow):
         if not isinstance(node.func, ast.Lambda):
             self._value(node.func)
         return result | self._call_value(node.func, node, arguments, named)
+
+    def _changed_arguments(
+        self, full_name: str, node: ast.Call, arguments: list[Origins], named: Mapping[str, Origins]
+    ) -> None:
+        """Note what a function of a library changes of what it is given."""
+        root, _, last = full_name.rpartition(".")
+        self._change(process_state(full_name), node)
+        written = [
+            self._parts(each.value) for each in node.keywords if each.arg == "out" and isinstance(each.value, ast.Tuple)
+        ]
+        self._change(
+            NOTHING.union(named.get("out", NOTHING), written_by_position(full_name, arguments), *written), node
+        )
+        if last == "print":
+            self._change([each for each in named.get("file", NOTHING) if each[0] != "module"], node)
+        if last in FILLING:
+            self._change(NOTHING.union(*arguments), node)
+        # torch marks its functions that change a tensor.
+        marked = last.endswith("_") and not last.startswith("_") and dotted_name(node.func).partition(".")[0] in (
+            self.callables.imported
+        )  # fmt: skip
+        spelled = root == "operator" and last in SPELLED
+        if arguments and (last in CHANGERS or marked or spelled or overwrites_argument(full_name, node)):
+            self._change(arguments[0], node)
 
     def _arguments(self, node: ast.Call, name: str) -> tuple[list[Origins], dict[str, Origins]]:
         """Read the arguments of a call: functions among them may be called with the others, and their contents."""
@@ -88,7 +127,7 @@ class CallFlow(ValueFlow):
         for each in positional:
             origins = NOTHING if id(each) in plain else self._value(each)
             if isinstance(each, ast.Starred):
-                arguments += [origins | self.state.origins_in(each.value)] * _MOST
+                arguments += [origins | self._parts(each.value)] * _MOST
             else:
                 arguments.append(origins)
         named = {key: NOTHING if id(value) in plain else self._value(value) for key, value in by_name}
@@ -120,13 +159,17 @@ class CallFlow(ValueFlow):
             is_imported = node.id in self.callables.imported and changes_first_argument(node)
             return is_imported or self.callables.function(node.id) is not None or bool(self._functions_of(node))
         if isinstance(node, ast.Attribute):
-            return node.attr in MUTATORS or changes_first_argument(node)
+            return node.attr in MUTATORS or changes_first_argument(node) or self._is_own_method(node)
         if not isinstance(node, ast.Call):
             return isinstance(node, ast.Lambda)
         method = bound_method(node)
-        if method is not None and method.attr in MUTATORS:
+        if method is not None and (is_mutator(method.attr) or self._is_own_method(method)):
             return True
-        return bool(called_method(node)) or partial_function(node) is not None
+        return bool(called_method(node)) or partial_function(node) is not None or is_getter(node)
+
+    def _is_own_method(self, node: ast.Attribute) -> bool:
+        """Return whether an attribute is named as a method of a class of the notebook."""
+        return any(not is_property(method) for _, method in self.callables.methods(node.attr))
 
     def _functions_of(self, node: ast.AST) -> tuple[ast.expr, ...]:
         """Return the functions that a name stands for."""
@@ -144,22 +187,43 @@ class CallFlow(ValueFlow):
         if isinstance(function, ast.Name) and not changes_first_argument(function):
             return self._called(function.id, node, arguments, named)
         if isinstance(function, ast.Lambda):
-            names = positional_parameters(function.args)
-            given = {**dict.fromkeys(names, NOTHING), **dict(zip(names, arguments, strict=False)), **named}
-            self._scoped({name: given[name] for name in names}, [function.body])
-            return NOTHING
+            return self._called_lambda(function, node, arguments, named)
         inner = partial_function(function)
         if inner is not None and isinstance(function, ast.Call):
             own = [self._value(each) for each in positional_arguments(function)[1:]]
             by_name = {name: self._value(value) for name, value in named_arguments(function)}
             return self._call_value(inner, node, [*own, *arguments], {**by_name, **named})
         first = arguments[0] if arguments else NOTHING
-        if changes_first_argument(function) or called_method(function) in MUTATORS:
+        if changes_first_argument(function) or is_mutator(called_method(function)):
             self._change(first, node)
             return NOTHING
-        method = bound_method(function)
-        if method is not None and method.attr in MUTATORS:
-            self._change(self._owner_of(method), node)
+        if is_getter(function):
+            return first
+        method = bound_method(self._with_getter(function))
+        if method is None:
+            return NOTHING
+        receiver = self._owner_of(method)
+        if is_mutator(method.attr):
+            self._change(receiver, node)
+        return self._own_methods(method, receiver, node, arguments, named)
+
+    def _with_getter(self, function: ast.AST) -> ast.AST:
+        """Return a call of a name that stands for ``attrgetter("name")`` as a call of that."""
+        if not isinstance(function, ast.Call):
+            return function
+        getter = next(filter(is_getter, self._functions_of(function.func)), None)
+        return ast.copy_location(ast.Call(getter, function.args, []), function) if getter is not None else function
+
+    def _called_lambda(
+        self, function: ast.Lambda, node: ast.AST, arguments: list[Origins], named: Mapping[str, Origins]
+    ) -> Origins:
+        names = positional_parameters(function.args)
+        defaults = dict(zip(reversed(names), map(self._value, reversed(function.args.defaults)), strict=False))
+        given = {**dict.fromkeys(names, NOTHING), **defaults, **dict(zip(names, arguments, strict=False)), **named}
+        origins = self._scoped({name: given[name] for name in names}, (), function.body)
+        if not isinstance(function.body, DISPLAYS):
+            return origins
+        self._holds(node, origins)
         return NOTHING
 
     def _method(
@@ -169,27 +233,56 @@ class CallFlow(ValueFlow):
         origins = self._origins_of(owner.id) if isinstance(owner, ast.Name) else self._owner_of(func)
         direct = isinstance(owner, ast.Name)
         root, _, last = dotted_name(owner).rpartition(".")
-        is_free = root in self.callables.imported if root else last not in self.state.names
+        imported = self.callables.imported
+        is_free = root in imported if root else last not in self.state.names or last in imported
         if last in CONTAINERS and is_free:
-            self._change(arguments[0] if arguments and is_mutating_call(node) else NOTHING, node)
+            if arguments and (is_mutating_call(node) or func.attr in IN_PLACE.get(CLASS_KINDS.get(last), ())):
+                self._change(arguments[0], node)
             return NOTHING
-        if direct and owner.id in self.callables.imported:  # type: ignore[attr-defined]
+        if direct and owner.id in imported:  # type: ignore[attr-defined]
             return NOTHING
-        held = NOTHING
-        if isinstance(owner, ast.Name):
-            held = self.state.kept.get(owner.id, NOTHING)
-            if func.attr in ADDING:
-                self.state.put_into(owner.id, NOTHING.union(*arguments))
-        if is_mutating_call(node):
-            self._change(origins | held, node)
-        else:
+        held = self.state.kept.get(owner.id, NOTHING) if isinstance(owner, ast.Name) else self._kept_by(owner)
+        container = owner.value if isinstance(owner, ast.Subscript) else owner
+        if isinstance(container, ast.Name) and func.attr in ADDING:
+            self.state.put_into(container.id, NOTHING.union(*arguments))
+        kind = self._kind(owner)
+        self._changed_by_method(node, func.attr, kind, origins | held, arguments)
+        if not is_mutating_call(node):
             self._use(Use.PASSED, origins, node)
+        if func.attr == "copy" and origins:
+            self._holds(node, self._copied(origins, kind) | self._parts(owner))
         shares = func.attr in VIEWS or asks_for_no_copy(node)
         result = origins | self._parts(owner) if shares else NOTHING
-        known = self.callables.class_named(owner.id) if isinstance(owner, ast.Name) else None
+        if func.attr in ARRAY_METHODS or (func.attr in TENSOR_METHODS and kind is Kind.TENSOR):
+            result |= self._perhaps(origins, SLICE)
+        return result | self._own_methods(func, origins | held, node, arguments, named)
+
+    def _changed_by_method(
+        self, node: ast.Call, name: str, kind: Kind | None, origins: Origins, arguments: list[Origins]
+    ) -> None:
+        """Note what a method of an object of this kind changes."""
+        in_place = is_mutating_call(node) and not (kind is Kind.TABLE and name in PURE_IN_TABLES)
+        if in_place or kind is Kind.WRITER or name in IN_PLACE.get(kind, ()):
+            self._change(origins, node)
+        if kind is Kind.ARRAY:
+            self._change(written_by_method(name, arguments), node)
+        if kind is Kind.OVERWRITING and arguments and name in _OVERWRITING_METHODS:
+            self._change(arguments[0], node)
+
+    def _copied(self, origins: Origins, kind: Kind | None) -> Origins:
+        """Return the origins of the elements that a copy has in common with the object, if it is not a deep one."""
+        return origins if kind is Kind.LIST else self._perhaps(origins, COPIED)
+
+    def _own_methods(
+        self, func: ast.Attribute, receiver: Origins, node: ast.AST, arguments: list[Origins],
+        named: Mapping[str, Origins]
+    ) -> Origins:  # fmt: skip
+        """Read a call of the methods with this name of the notebook's classes, and return the origins of its result."""
+        result = NOTHING
+        known = self.callables.class_named(func.value.id) if isinstance(func.value, ast.Name) else None
         for class_name, method in self.callables.methods(func.attr):
             if known is None:
-                bound = self._bound(method, [origins | held, *arguments], named)
+                bound = self._bound(method, [receiver, *arguments], named)
             elif is_class_method(method):
                 bound = self._bound(method, [NOTHING, *arguments], named)
             else:
@@ -227,6 +320,8 @@ class CallFlow(ValueFlow):
             if method is not None:
                 bound = self._bound(method, [NOTHING, *arguments], named)
                 self._apply(self.effects(method, name), node, bound)
+        if isinstance(node, ast.Call) and self.callables.class_named(name) is not None:
+            self._holds(node, self._kept_by(node))
         return NOTHING
 
     def _keeps_state(self, decorator: ast.expr) -> bool:
@@ -240,6 +335,16 @@ class CallFlow(ValueFlow):
         for name in mutable_defaults(function).difference(names[: len(arguments)], named):
             # A default value is the function's own: it lives on between calls.
             bound[name] = self._origins_of(function.name)
+        for name, value in named_defaults(function).items():
+            if name not in names[: len(arguments)] and name not in named:
+                bound[name] = self._origins_of(value)
+        if "" in named:
+            bound |= {name: bound[name] | named[""] for name in names if name not in named and name in bound}
+        rest, others = function.args.vararg, function.args.kwarg
+        if rest is not None:
+            bound[rest.arg] = NOTHING.union(*arguments[len(names) :])
+        if others is not None:
+            bound[others.arg] = NOTHING.union(*(named[name] for name in named if name not in names))
         return bound | dict(named)
 
     def _resolved(self, origin: Origin, bound: Mapping[str, Origins]) -> Origins:
@@ -271,6 +376,7 @@ class CallFlow(ValueFlow):
         for name in effects.rebinds:
             self._rebind(name, node)
         self.draws |= effects.draws - self._seeded
+        self._holds(node, NOTHING.union(*(self._resolved(origin, bound) for origin in effects.parts)))
         return NOTHING.union(*(self._resolved(origin, bound) for origin in effects.returns))
 
     def _seed(self, library: str, node: ast.AST) -> None:
@@ -285,12 +391,25 @@ class CallFlow(ValueFlow):
         elif drawn is not None and drawn not in self._seeded:
             self.draws.add(drawn)
 
-    def _magic(self, node: ast.Call) -> None:
+    def _texts(self, name: str, node: ast.Call) -> None:
+        """Read the code that a call is given as a text."""
+        if name in ("exec", "eval") and len(node.args) == 1 and not node.keywords:
+            code = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+            self._run_text(code)
+            return
         texts = magic_texts(node)
         if texts[:1] == ["cd"]:
             self._change([FOLDER], node)
         if texts[:1] == ["time"] and len(texts) > 1:
-            try:
-                self.run(ast.parse(texts[1].strip()).body)
-            except (SyntaxError, ValueError):
-                return
+            self._run_text(texts[1])
+
+    def _run_text(self, text: object) -> None:
+        if not isinstance(text, str):
+            return
+        try:
+            body = ast.parse(text.strip()).body
+        except (SyntaxError, ValueError):
+            return
+        # Expressions are known by their nodes, which must not be freed.
+        self._texts_read += body
+        self.run(body)

@@ -127,6 +127,16 @@ def mutable_defaults(function: Function) -> frozenset[str]:
     return frozenset(name for name, value in pairs if isinstance(value, _MUTABLE))
 
 
+def named_defaults(function: Function) -> dict[str, str]:
+    """Return the parameters whose default value is what a name holds, with that name."""
+    arguments = function.args
+    names = positional_parameters(arguments)
+    pairs = [*zip(names[len(names) - len(arguments.defaults) :], arguments.defaults, strict=True)]
+    pairs += [(item.arg, value) for item, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+              if value is not None]  # fmt: skip
+    return {name: value.id for name, value in pairs if isinstance(value, ast.Name)}
+
+
 def is_indexer(node: ast.AST) -> bool:
     """Return whether an expression is a table's ``loc`` or the like, through which it is read and set."""
     return isinstance(node, ast.Attribute) and node.attr in ("loc", "iloc", "at", "iat")
@@ -160,8 +170,9 @@ def _shared_attributes(node: ast.ClassDef) -> frozenset[str]:
 
 
 def named_global(target: ast.Attribute | ast.Subscript) -> str:
-    """Return the name in ``globals()["name"]``, else an empty text."""
+    """Return the name in ``globals()["name"]``, also of ``vars()`` and ``locals()``, else an empty text."""
     if not isinstance(target, ast.Subscript) or not isinstance(target.value, ast.Call):
         return ""
     key = target.slice.value if isinstance(target.slice, ast.Constant) else None
-    return key if dotted_name(target.value.func) == "globals" and isinstance(key, str) else ""
+    own = dotted_name(target.value.func) in ("globals", "vars", "locals") and not target.value.args
+    return key if own and isinstance(key, str) else ""

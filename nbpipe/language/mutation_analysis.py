@@ -17,7 +17,10 @@ _MORE_MUTATORS = frozenset(
      "fit_transform", "fit_predict", "set_params", "load_state_dict", "zero_grad", "add_node", "add_edge",
      "add_nodes_from", "add_edges_from", "remove_node", "remove_edge",
      "step", "learn", "train_on_batch", "byteswap", "add_module", "__setitem__", "__delitem__", "__setattr__",
-     "__delattr__", "__iadd__", "put", "push"}
+     "__delattr__", "__iadd__", "put", "push", "eliminate_zeros", "sum_duplicates", "sort_indices", "setdiag",
+     "clear_edges", "add_weighted_edges_from", "remove_nodes_from", "remove_edges_from", "frombytes", "fromlist",
+     "putpixel", "putalpha", "putdata", "paste", "thumbnail", "alpha_composite", "setfield", "insert_column",
+     "replace_column"}
 )  # fmt: skip
 _PARTS = (ast.Subscript, ast.Attribute)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -49,6 +52,11 @@ def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
             todo += reversed(children(following))
 
 
+def is_mutator(name: str) -> bool:
+    """Return whether methods with this name change their object, whatever they are given."""
+    return name in MUTATORS or name in _MORE_MUTATORS or (name.endswith("_") and not name.startswith("_"))
+
+
 def is_mutating_call(call: ast.Call) -> bool:
     """Return whether a method's call changes its object by all that is known of methods with this name.
 
@@ -59,12 +67,7 @@ def is_mutating_call(call: ast.Call) -> bool:
     name = call.func.attr
     # Without arguments, it is that of a model in torch.
     switches = name == "eval" and not call.args and not call.keywords
-    return (
-        switches
-        or _mutates(call, call.func)
-        or name in _MORE_MUTATORS
-        or (name.endswith("_") and not name.startswith("_"))
-    )
+    return switches or _mutates(call, call.func) or is_mutator(name)
 
 
 def _mutates(call: ast.Call, method: ast.Attribute) -> bool:

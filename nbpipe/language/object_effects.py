@@ -41,7 +41,8 @@ class CallEffects:
     """What a call of a function changes: parameters, and what global names hold; and what it returns.
 
     ``possible`` is what functions that it stores or returns would change, ``suspected`` what methods may change of
-    which nothing is known, ``uses`` what it calls or passes on, ``restores`` what it puts back.
+    which nothing is known, ``uses`` what it calls or passes on, ``restores`` what it puts back, ``parts`` what a new
+    list or dict holds that it returns.
     """
 
     changes: tuple[Origin, ...] = ()
@@ -52,3 +53,4 @@ class CallEffects:
     suspected: tuple[Origin, ...] = ()
     uses: tuple[tuple[Use, Origin], ...] = ()
     restores: tuple[Origin, ...] = ()
+    parts: Origins = NOTHING

@@ -17,6 +17,7 @@ from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Origin, Origins, Use
 from nbpipe.language.object_retention import acts
 from nbpipe.language.partial_views import VIEWED
+from nbpipe.language.value_kinds import LOOKED_AT
 
 INPLACE: Mapping[type[ast.operator], tuple[str, ...]] = {
     ast.Add: ("__iadd__",), ast.Sub: ("__isub__",), ast.Mult: ("__imul__",), ast.BitOr: ("__ior__",),
@@ -75,7 +76,7 @@ class ObjectFlow(CallFlow):
             self._bind(target, NOTHING, node)
 
     def _loop(self, node: ast.For | ast.AsyncFor) -> None:
-        elements = self._elements(node.iter)
+        elements = self._with_parts(node.iter)
         self._use(Use.PASSED, elements, node.iter)
         self._special(node.iter, elements, ("__iter__", "__next__"))
         self._bind(node.target, elements, node)
@@ -149,6 +150,7 @@ class ObjectFlow(CallFlow):
     def _return(self, node: ast.Return) -> None:
         if node.value is not None:
             self.returns |= self._stored_value(node.value)
+            self.returned_parts |= self._parts(node.value)
 
     def _expression(self, node: ast.Expr) -> None:
         before = len(self.changes)
@@ -156,8 +158,10 @@ class ObjectFlow(CallFlow):
         call = node.value
         if len(self.changes) > before or not acts(call, shown=node is self.shown):
             return
-        origins = self._owner_of(call.func)  # type: ignore[attr-defined]  # it is a method's call
-        self._suspect([origin for origin in origins if origin[0] not in VIEWED], node)
+        method: ast.Attribute = call.func  # type: ignore[attr-defined]  # it is a method's call
+        if self._kind(method.value) in LOOKED_AT and not self._is_own_method(method):
+            return
+        self._suspect([origin for origin in self._owner_of(method) if origin[0] not in VIEWED], node)
 
     def effects(self, function: Function, owner: str) -> CallEffects:
         """Return what a call of a function changes; ``owner`` is the class of a method, else empty."""
@@ -181,11 +185,16 @@ def call_effects(callables: Callables, function: ast.FunctionDef | ast.AsyncFunc
     callables.effects[id(function)] = CallEffects()
     parameters = [*positional_parameters(function.args), *(item.arg for item in function.args.kwonlyargs)]
     names: dict[str, Origins] = {name: frozenset([("parameter", name)]) for name in parameters}
+    collected = [item.arg for item in (function.args.vararg, function.args.kwarg) if item is not None]
     instance = parameters[0] if owner and parameters else ""
     if instance and is_class_method(function):
         names[instance] = frozenset([("name", owner)])
     flow = ObjectFlow(callables, NameState(names, lambda name: frozenset([("name", name)])), in_function=True)
     flow.owner, flow.instance = owner, instance
+    for name in collected:
+        # The list and the dict are the function's own, what they hold is not.
+        flow.state.names[name] = NOTHING
+        flow.state.parts[name] = frozenset([("parameter", name)])
     flow.run(function.body)
     last = {change.origin: change.restores for change in flow.changes}
     changes = [change for change in flow.changes if not last[change.origin]]
@@ -198,6 +207,7 @@ def call_effects(callables: Callables, function: ast.FunctionDef | ast.AsyncFunc
         tuple(dict.fromkeys(change.origin for change in changes if not change.known)),
         tuple(flow.uses),
         tuple(origin for origin, restored in last.items() if restored),
+        frozenset(flow.returned_parts),
     )
     callables.effects[id(function)] = effects
     return effects

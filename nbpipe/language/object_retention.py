@@ -35,6 +35,9 @@ _LOOKING_PREFIXES = ("to_", "plot", "print", "show", "save", "write", "export", 
 _ACTING = ("fit", "train", "compile", "add", "append", "update", "set", "insert", "remove", "load", "reset",
            "register", "build", "step", "partial_", "put", "push", "pop", "delete", "init", "seed", "execute", "commit",
            "learn", "apply_", "run")  # fmt: skip
+# Methods that change objects of some classes, also where the cell shows what they return, and make copies of others.
+_CHANGING_SOME = frozenset({"resize", "partition", "rotate", "subtract", "truncate", "scale", "normalize", "shuffle",
+                            "connect", "half", "cuda", "to"})  # fmt: skip
 
 
 def acts(call: ast.expr, *, shown: bool) -> bool:
@@ -47,7 +50,7 @@ def acts(call: ast.expr, *, shown: bool) -> bool:
     name = call.func.attr
     if not isinstance(owner, ast.Name) or name in _LOOKING or name.startswith(_LOOKING_PREFIXES):
         return False
-    return not shown or name.startswith(_ACTING)
+    return not shown or name.startswith(_ACTING) or name in _CHANGING_SOME
 
 
 def kept_arguments(call: ast.Call, callables: Callables) -> Sequence[ast.expr]:

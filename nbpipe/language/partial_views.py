@@ -1,6 +1,7 @@
-"""Slices and items of objects of which the text does not show whether they share data with the whole.
+"""Slices, items and copies of objects of which the text does not show whether they share data with the whole.
 
-Those of arrays and tensors do, those of lists, texts and tables do not; what the code does to them tells more.
+Slices of arrays and tensors do, those of lists, texts and tables do not; what the code does to them tells more. The
+elements of a copy are those of the object if that is a list or dict.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from nbpipe.language.known_calls import CHANGERS
 from nbpipe.language.mutation_analysis import MUTATORS
 from nbpipe.language.object_effects import Origin
 
-SLICE, ITEM = "slice", "item"
-VIEWED = (SLICE, ITEM)
+SLICE, ITEM, COPIED = "slice", "item", "copied"
+VIEWED = (SLICE, ITEM, COPIED)
 # Methods of arrays and tensors; others with these endings are torch's.
 _FILLING = frozenset({"fill", "sort", "partition", "put", "itemset", "byteswap", "resize", "__setitem__", "__iadd__"})
 _NO_ARRAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.JoinedStr)
@@ -25,11 +26,26 @@ def whole_of(origin: Origin) -> Origin:
     return kind, name
 
 
+def is_one_key(key: ast.expr) -> bool:
+    """Return whether a subscript is a constant: a number or a text, also a negative number."""
+    return isinstance(key.operand if isinstance(key, ast.UnaryOp) else key, ast.Constant)
+
+
+def may_be_one_key(key: ast.expr) -> bool:
+    """Return whether a subscript may be the number of an element, rather than a condition or a list of columns."""
+    if isinstance(key, ast.BinOp):
+        arithmetic = isinstance(key.op, ast.Add | ast.Sub | ast.FloorDiv | ast.Mod)
+        return arithmetic and not any(isinstance(each, _NO_ARRAYS) for each in (key.left, key.right))
+    return isinstance(key, ast.Name | ast.Attribute)
+
+
 def changes_elements(node: ast.AST, how: str) -> bool:
     """Return whether code that changes a slice or an item in place may change what it was selected from.
 
     Setting columns or labels does not: tables copy what is selected. Methods of lists do, for an item.
     """
+    if how == COPIED:
+        return True
     if isinstance(node, ast.Assign):
         return any(map(_sets_element, node.targets))
     if isinstance(node, ast.Subscript):

@@ -21,19 +21,32 @@ from nbpipe.language.callables import (
     named_global,
     positional_parameters,
 )
-from nbpipe.language.known_calls import COLLECTING, ITERATED
-from nbpipe.language.mutation_analysis import MUTATORS
+from nbpipe.language.mutation_analysis import is_mutator
 from nbpipe.language.name_state import NameState
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
 from nbpipe.language.object_retention import kept_arguments
-from nbpipe.language.partial_views import ITEM, SLICE, VIEWED, changes_elements, whole_of
+from nbpipe.language.partial_views import (
+    COPIED,
+    ITEM,
+    SLICE,
+    VIEWED,
+    changes_elements,
+    is_one_key,
+    may_be_one_key,
+    whole_of,
+)
 from nbpipe.language.process_state import replaced_state
-from nbpipe.language.value_kinds import CHANGING, Kind, kind_of
+from nbpipe.language.value_kinds import CHANGING, SHARING, Kind, kind_of
 
 # Objects about which the text shows nothing else may be changed by methods that are called for their effect.
 _SUSPECTED = ("output", "made", "parameter")
 # The kinds of objects whose slices and items may share their data, if the text shows no array.
-_VIEWABLE: Mapping[str, tuple[Kind | None, ...]] = {SLICE: (None,), ITEM: (None, Kind.LIST)}
+_VIEWABLE: Mapping[str, tuple[Kind | None, ...]] = {
+    SLICE: (None,), ITEM: (None, Kind.LIST, Kind.ARRAYS), COPIED: (Kind.LIST, Kind.ARRAYS)
+}  # fmt: skip
+DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict)
+# Operators that make a list or dict of the elements of others.
+_JOINING = (ast.Add, ast.Mult, ast.BitOr)
 # The origins of modules: known by their own name, or by that which a function uses for one.
 _GLOBAL = ("module", "name")
 
@@ -45,7 +58,8 @@ class ValueFlow(ABC):
     ``changes`` and ``rebinds`` are in the order in which the code makes them; ``uses`` are what it calls, iterates over
     or passes on; ``draws`` are the generators of random numbers that are used before they are seeded. ``owner`` is the
     class of a method, ``instance`` the name of its first parameter; ``returns`` are the origins of what a function
-    returns. With ``place``, what a statement makes gets an origin of its own.
+    returns, ``returned_parts`` those of what a new list or dict holds that it returns. With ``place``, what a statement
+    makes gets an origin of its own.
     """
 
     callables: Callables
@@ -62,10 +76,13 @@ class ValueFlow(ABC):
     varying: set[str] = field(default_factory=set)
     _nested: set[str] = field(default_factory=set)
     returns: set[Origin] = field(default_factory=set)
+    returned_parts: set[Origin] = field(default_factory=set)
     _given: Origins = NOTHING
     _seeded: set[str] = field(default_factory=set)
     _stored: bool = False
     _certain: bool = True
+    _held: dict[int, Origins] = field(default_factory=dict)
+    _texts_read: list[ast.stmt] = field(default_factory=list)
 
     @abstractmethod
     def run(self, statements: Iterable[ast.AST]) -> None:
@@ -111,7 +128,8 @@ class ValueFlow(ABC):
             return
         origins, parts, kind = self._stored_value(value), self._parts(value), self._kind(value)
         kept = self._kept_by(value)
-        self._bind(target, origins or self._new(target), target)
+        unpacked = parts if isinstance(target, pairs) else NOTHING
+        self._bind(target, (origins | unpacked) or self._new(target), target)
         self._know(target, parts if isinstance(target, ast.Name) else parts | origins, kind)
         if isinstance(target, ast.Name):
             if kept:
@@ -146,36 +164,25 @@ class ValueFlow(ABC):
         return kind_of(value, self.callables, self.state.kinds)
 
     def _parts(self, node: ast.AST) -> Origins:
-        """Return the origins of what a display holds: a change of that is seen in the display, but not the reverse."""
-        if isinstance(node, ast.Name):
-            return self.state.origins_in(node)
-        if not isinstance(node, ast.List | ast.Tuple | ast.Dict | ast.Set):
-            return self._selected(node)
-        each = [part for part in children(node) if isinstance(part, ast.expr)]
-        named = [self._origins_of(part.id) for part in each if isinstance(part, ast.Name)]
-        unpacked = [self._elements(part.value) for part in each if isinstance(part, ast.Starred)]
-        return NOTHING.union(*named, *unpacked, *map(self._parts, each))
+        """Return the origins of what a list or dict holds: a change of that is seen in it, but not the reverse.
 
-    def _selected(self, node: ast.AST) -> Origins:
-        """Return the origins of the elements that a new list or dict takes from another one."""
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-            return self._owner_of(node)
-        if isinstance(node, ast.Call) and dotted_name(node.func) in COLLECTING:
-            by_name = [self._origins_of(item.value.id) for item in node.keywords if isinstance(item.value, ast.Name)]
-            return NOTHING.union(*by_name, *[self._elements(argument) for argument in node.args])
-        if not isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-            return NOTHING
-        result = node.value if isinstance(node, ast.DictComp) else node.elt
-        named = {part.id for part in (result, *children(result)) if isinstance(part, ast.Name)}
-        return NOTHING.union(
-            *(self._elements(each.iter) for each in node.generators
-              if any(isinstance(part, ast.Name) and part.id in named for part in ast.walk(each.target)))
-        )  # fmt: skip
+        The expression has been read before.
+        """
+        return self.state.origins_in(node) if isinstance(node, ast.Name) else self._held.get(id(node), NOTHING)
+
+    def _holds(self, node: ast.AST, origins: Origins) -> None:
+        """Note the origins of what the new list or dict holds that an expression makes."""
+        if origins:
+            self._held[id(node)] = origins
+
+    def _with_parts(self, node: ast.expr) -> Origins:
+        """Read an expression, and return the origins of its value and of what that holds."""
+        return self._value(node) | self._parts(node)
 
     def _kept_by(self, value: ast.AST) -> Origins:
         """Return the origins of what calls and methods of an object change, because it was made of that."""
         if isinstance(value, ast.Attribute):
-            return self._owner_of(value) if value.attr in MUTATORS else NOTHING
+            return self._owner_of(value) if is_mutator(value.attr) else NOTHING
         if not isinstance(value, ast.Call):
             return NOTHING
         nodes = [node for each in kept_arguments(value, self.callables) for node in ast.walk(each)]
@@ -187,7 +194,8 @@ class ValueFlow(ABC):
         if isinstance(target, ast.Name):
             self._bind_name(target.id, origins, node)
         elif isinstance(target, ast.Starred):
-            self._bind(target.value, origins, node)
+            self._bind(target.value, self._new(target), node)
+            self._know(target.value, origins, Kind.LIST)
         elif isinstance(target, ast.Tuple | ast.List):
             for part in target.elts:
                 self._bind(part, origins, node)
@@ -302,7 +310,7 @@ class ValueFlow(ABC):
         for class_name, method in self.callables.methods(node.attr):
             if is_property(method):
                 self._apply(self.effects(method, class_name), node, self._bound(method, [origins], {}))
-        return origins | self.state.origins_in(node.value)
+        return origins | self._parts(node.value)
 
     def _subscript(self, node: ast.Subscript) -> Origins:
         self._value(node.slice)
@@ -310,26 +318,31 @@ class ValueFlow(ABC):
         self._use(Use.ITEM, origins, node)
         self._special(node, origins, ("__getitem__", "__missing__"))
         indexes = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        held = self._parts(node.value)
         if any(isinstance(each, ast.Slice) for each in indexes):
+            self._holds(node, origins | held)
             return self._perhaps(origins, SLICE)
-        held = self.state.origins_in(node.value)
-        if isinstance(node.slice, ast.Constant) or (isinstance(node.slice, ast.Name) and node.slice.id in self.varying):
+        if is_one_key(node.slice) or (isinstance(node.slice, ast.Name) and node.slice.id in self.varying):
             return origins | held
         # Other subscripts of tables select copies, those of lists and dicts their elements.
-        return held | (self._perhaps(origins, ITEM) if isinstance(node.slice, ast.Name | ast.Attribute) else NOTHING)
+        return held | (self._perhaps(origins, ITEM) if may_be_one_key(node.slice) else NOTHING)
 
     def _perhaps(self, origins: Origins, how: str) -> Origins:
         """Return the origins of a slice or an item, of which the text may not show whether it is a copy."""
         kinds = self.callables.kinds
-        shared = frozenset(each for each in origins if each[0] in VIEWED or kinds.get(each) is Kind.ARRAY)
+        arrays = SHARING if how != COPIED else ()
+        shared = frozenset(each for each in origins if each[0] in VIEWED or kinds.get(each) in arrays)
         return shared | frozenset(
             (how, ".".join(each)) for each in origins - shared
-            if each[0] in _SUSPECTED and kinds.get(each) in _VIEWABLE[how]
+            if each[0] in _SUSPECTED and (kinds.get(each) in _VIEWABLE[how] or each[0] == "parameter")
         )  # fmt: skip
 
     def _owner_of(self, node: ast.Attribute | ast.Subscript) -> Origins:
         """Return the origins of the object that an attribute or an item belongs to."""
         inner = node.value
+        named = named_global(inner) if isinstance(inner, ast.Subscript) else ""
+        if named:
+            return self._origins_of(named)
         if isinstance(node, ast.Attribute) and isinstance(inner, ast.Name) and self.owner:
             shared = node.attr == "__class__" or node.attr in self.callables.class_attributes(self.owner)
             if inner.id == self.instance and shared:
@@ -337,12 +350,15 @@ class ValueFlow(ABC):
         if isinstance(inner, ast.Attribute | ast.Subscript):
             if isinstance(inner, ast.Subscript):
                 self._value(inner.slice)
-            held = self._parts(inner.value) if not is_indexer(inner) else NOTHING
-            return self._owner_of(inner) | held
+            owners = self._owner_of(inner)
+            return owners | self._parts(inner.value) if not is_indexer(inner) else owners
         return self._origins_of(inner.id) if isinstance(inner, ast.Name) else self._value(inner)
 
     def _either(self, node: ast.IfExp | ast.BoolOp) -> Origins:
-        return NOTHING.union(*[self._value(child) for child in children(node) if isinstance(child, ast.expr)])
+        parts = [child for child in children(node) if isinstance(child, ast.expr)]
+        origins = NOTHING.union(*map(self._value, parts))
+        self._holds(node, NOTHING.union(*map(self._parts, parts)))
+        return origins
 
     def _walrus(self, node: ast.NamedExpr) -> Origins:
         origins = self._value(node.value)
@@ -354,47 +370,74 @@ class ValueFlow(ABC):
 
     def _lambda(self, node: ast.Lambda) -> Origins:
         given = self._given
-        self._later(lambda: self._scoped(dict.fromkeys(positional_parameters(node.args), given), [node.body]))
+        self._later(lambda: self._scoped(dict.fromkeys(positional_parameters(node.args), given), (), node.body))
         return NOTHING
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Origins:
         hidden: dict[str, Origins] = {}
         for generator in node.generators:
-            elements = self._elements(generator.iter)
+            elements = self._with_parts(generator.iter)
             self._use(Use.PASSED, elements, generator.iter)
             self._special(generator.iter, elements, ("__iter__", "__next__"))
             self.varying.update(part.id for part in ast.walk(generator.target) if isinstance(part, ast.Name))
             hidden |= {part.id: elements for part in ast.walk(generator.target) if isinstance(part, ast.Name)}
             self._loop_functions(generator.target, generator.iter)
-        results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-        self._scoped(hidden, [*(test for one in node.generators for test in one.ifs), *results])
+        tests = [test for one in node.generators for test in one.ifs]
+        if isinstance(node, ast.DictComp):
+            tests.append(node.key)
+        self._holds(node, self._scoped(hidden, tests, node.value if isinstance(node, ast.DictComp) else node.elt))
         return NOTHING
 
-    def _scoped(self, hidden: Mapping[str, Origins], body: Iterable[ast.AST]) -> None:
-        """Read expressions in which some names mean something else."""
-        before = {name: self.state.names.get(name) for name in hidden}
+    def _scoped(self, hidden: Mapping[str, Origins], before: Iterable[ast.AST], result: ast.expr) -> Origins:
+        """Read expressions in which some names mean something else, and return the origins of the last one."""
+        outer = {name: self.state.names.get(name) for name in hidden}
         self.state.names.update(hidden)
-        for part in body:
+        for part in before:
             self._value(part)
-        for name, origins in before.items():
-            self.state.restore(name, origins)
+        origins = self._item(result)
+        for name, own in outer.items():
+            self.state.restore(name, own)
+        return origins
 
     def _loop_functions(self, target: ast.expr, iterated: ast.expr) -> None:
         """Remember the functions of a display that a loop's variable stands for, one after the other."""
         if isinstance(target, ast.Name) and isinstance(iterated, ast.List | ast.Tuple | ast.Set):
             self._stand_for(target.id, iterated.elts)
 
-    def _elements(self, node: ast.expr) -> Origins:
-        """Return the origins of the elements of something that is iterated over."""
-        if isinstance(node, ast.Call) and dotted_name(node.func) in ITERATED:
-            return NOTHING.union(*[self._elements(argument) for argument in node.args])
-        if isinstance(node, ast.Tuple | ast.List | ast.Set):
-            return NOTHING.union(*[self._value(item) for item in node.elts])
-        return self._value(node) | self.state.origins_in(node)
+    def _display(self, node: ast.List | ast.Tuple | ast.Set) -> Origins:
+        self._holds(node, NOTHING.union(*map(self._item, node.elts)))
+        return NOTHING
+
+    def _dictionary(self, node: ast.Dict) -> Origins:
+        items = [self._item(value) if key is not None else self._with_parts(value)
+                 for key, value in zip(node.keys, node.values, strict=True)]  # fmt: skip
+        for key in filter(None, node.keys):
+            self._value(key)
+        self._holds(node, NOTHING.union(*items))
+        return NOTHING
+
+    def _item(self, node: ast.expr) -> Origins:
+        """Read an item of a display, and return the origins of what it adds to that; a display in it counts as well."""
+        origins = self._value(node)
+        if isinstance(node, ast.Starred):
+            return origins | self._parts(node.value)
+        return origins | self._parts(node) if isinstance(node, DISPLAYS) else origins
+
+    def _binary(self, node: ast.BinOp) -> Origins:
+        held = self._with_parts(node.left) | self._with_parts(node.right)
+        if held and isinstance(node.op, _JOINING) and self._kind(node) is Kind.LIST:
+            self._holds(node, held)
+        return NOTHING
+
+    def _yield(self, node: ast.Yield | ast.YieldFrom) -> Origins:
+        if node.value is not None:
+            self.returned_parts |= self._item(node.value) | self._parts(node.value)
+        return NOTHING
 
     _VALUES: ClassVar[Mapping[type[ast.AST], Callable[[Any, Any], Origins]]] = {
         ast.Name: _name, ast.Attribute: _attribute, ast.Subscript: _subscript, ast.IfExp: _either, ast.BoolOp: _either,
         ast.NamedExpr: _walrus, ast.Starred: _passed_on, ast.Await: _passed_on, ast.Lambda: _lambda,
         ast.ListComp: _comprehension, ast.SetComp: _comprehension, ast.GeneratorExp: _comprehension,
-        ast.DictComp: _comprehension,
+        ast.DictComp: _comprehension, ast.List: _display, ast.Tuple: _display, ast.Set: _display, ast.Dict: _dictionary,
+        ast.BinOp: _binary, ast.Yield: _yield, ast.YieldFrom: _yield,
     }  # fmt: skip

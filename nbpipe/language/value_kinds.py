@@ -8,6 +8,7 @@ from enum import Enum
 
 from nbpipe.language.ast_nodes import children
 from nbpipe.language.callables import Callables, Function, dotted_name, positional_parameters
+from nbpipe.language.known_calls import asks_for_no_copy
 from nbpipe.language.mutation_analysis import changed_in_place, outside_functions
 from nbpipe.language.object_effects import Use
 
@@ -19,8 +20,13 @@ class Kind(Enum):
     CALLED = "called"  # A call changes it: a function that keeps variables of an enclosing function.
     FILLED = "filled"  # Reading a key may add it.
     ARRAY = "array"  # Slices and rows share its data.
+    TENSOR = "tensor"  # An array that also shares its data with most of what its methods return.
+    ARRAYS = "arrays"  # A list of arrays.
     LIST = "list"  # Slices are copies, elements are not: lists, dicts, texts.
     TABLE = "table"  # Everything that is selected is a copy.
+    PICTURE = "picture"  # Methods return copies, if they are not known to change it.
+    WRITER = "writer"  # Every method changes what it was made of.
+    OVERWRITING = "overwriting"  # Its methods change what they are given: estimators made with copy=False.
 
 
 _CONSUMED = frozenset(
@@ -30,7 +36,7 @@ _CONSUMED = frozenset(
 )  # fmt: skip
 _CONSUMED_CLASSES = frozenset({"Generator"})
 _FILLED = frozenset({"defaultdict"})
-_ARRAYS = frozenset({"np", "numpy", "torch", "jnp", "cp", "cupy"})
+_ARRAYS = frozenset({"np", "numpy", "jnp", "cp", "cupy"})
 _ARRAY_METHODS = frozenset({"to_numpy", "astype", "reshape", "ravel", "flatten", "transpose", "numpy"})
 # numpy's functions that make a copy or no array.
 _NO_ARRAYS = frozenset({"save", "load", "unique", "shape", "mean", "sum", "float64", "float32", "int64", "dtype"})
@@ -41,14 +47,32 @@ _LIST_CALLS = frozenset(
     {"list", "tuple", "dict", "set", "sorted", "str", "range", "deque", "Counter", "OrderedDict", "split", "splitlines",
      "tolist", "to_list", "to_dict", "readlines", "read", "read_text", "glob", "listdir", "loads", "findall"}
 )  # fmt: skip
+# What makes objects of other kinds, by its full name.
+_SPECIAL = {
+    "PIL.Image.open": Kind.PICTURE, "PIL.Image.new": Kind.PICTURE, "PIL.Image.fromarray": Kind.PICTURE,
+    "PIL.ImageDraw.Draw": Kind.WRITER, "csv.writer": Kind.WRITER, "csv.DictWriter": Kind.WRITER,
+}  # fmt: skip
 _TABLES = frozenset({"pd", "pandas", "pl", "polars"})
 # The uses that change objects of these kinds.
 CHANGING: Mapping[Kind, frozenset[Use]] = {
     Kind.CONSUMED: frozenset({Use.PASSED, Use.CALLED}), Kind.CALLED: frozenset({Use.CALLED}),
     Kind.FILLED: frozenset({Use.ITEM}),
-    Kind.ARRAY: frozenset({Use.ADDED}), Kind.LIST: frozenset(), Kind.TABLE: frozenset(),
+    Kind.ARRAY: frozenset({Use.ADDED}), Kind.TENSOR: frozenset({Use.ADDED}), Kind.ARRAYS: frozenset({Use.ADDED}),
+    Kind.LIST: frozenset(), Kind.TABLE: frozenset(), Kind.PICTURE: frozenset(), Kind.WRITER: frozenset(),
+    Kind.OVERWRITING: frozenset(),
 }  # fmt: skip
-_OF_BOTH = (Kind.ARRAY, Kind.TABLE, Kind.LIST)
+# The kinds of objects whose slices share their data.
+SHARING = (Kind.ARRAY, Kind.TENSOR)
+# The kinds of objects of which is known what changes them.
+LOOKED_AT = (*SHARING, Kind.TABLE, Kind.PICTURE, Kind.LIST, Kind.ARRAYS)
+_OF_BOTH = (Kind.TENSOR, Kind.ARRAY, Kind.TABLE, Kind.ARRAYS, Kind.LIST)
+# Methods that change objects of these kinds, while those of others with the same name make a copy.
+IN_PLACE: Mapping[Kind | None, frozenset[str]] = {
+    Kind.ARRAY: frozenset({"resize", "partition"}), Kind.LIST: frozenset({"rotate", "subtract"})
+}  # fmt: skip
+CLASS_KINDS = {"ndarray": Kind.ARRAY, "deque": Kind.LIST, "Counter": Kind.LIST}
+# Methods of tables that return a new one, while those of others with the same name change their object.
+PURE_IN_TABLES = frozenset({"add"})
 # What only looks at an object, also at an iterator.
 LOOKING = frozenset(
     {"print", "type", "isinstance", "repr", "id", "display", "hasattr", "callable", "str", "len", "dir"}
@@ -62,7 +86,8 @@ def kind_of(value: ast.AST, callables: Callables, kinds: Mapping[str, Kind]) -> 
     if isinstance(value, ast.GeneratorExp):
         return Kind.CONSUMED
     if isinstance(value, _LISTS):
-        return Kind.LIST
+        item = value.elts[0] if isinstance(value, ast.List | ast.Tuple) and value.elts else getattr(value, "elt", None)
+        return Kind.ARRAYS if isinstance(item, ast.Call) and kind_of(item, callables, kinds) in SHARING else Kind.LIST
     if isinstance(value, ast.BinOp):
         sides = {kind_of(value.left, callables, kinds), kind_of(value.right, callables, kinds)}
         return next((kind for kind in _OF_BOTH if kind in sides), None)
@@ -85,7 +110,13 @@ def _kind_of_result(value: ast.Call, callables: Callables, kinds: Mapping[str, K
         return Kind.CONSUMED
     if last in _FILLED:
         return Kind.FILLED
+    full = callables.full_name(name)
+    special = _SPECIAL.get(full)
+    if special is not None or asks_for_no_copy(value):
+        return special or (Kind.OVERWRITING if full.startswith("sklearn.") and last[:1].isupper() else None)
     first = root.partition(".")[0]
+    if first == "torch" and last not in _NO_ARRAYS:
+        return Kind.TENSOR
     if (first in _ARRAYS and last not in _NO_ARRAYS) or last in _ARRAY_METHODS:
         return Kind.ARRAY
     if last in _LIST_CALLS:
