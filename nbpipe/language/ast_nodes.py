@@ -29,8 +29,9 @@ _BELOW: Mapping[type[ast.AST], tuple[str, ...]] = {
 def children(node: ast.AST) -> list[ast.AST]:
     """Return the nodes right below a node, in the order of its fields."""
     below: list[ast.AST] = []
+    held = node.__dict__
     for name in _BELOW[type(node)]:
-        value = getattr(node, name, None)
+        value = held.get(name)
         if isinstance(value, ast.AST):
             below.append(value)
         elif isinstance(value, list):

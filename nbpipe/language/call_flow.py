@@ -173,11 +173,12 @@ class CallFlow(ValueFlow):
 
     def _functions_of(self, node: ast.AST) -> tuple[ast.expr, ...]:
         """Return the functions that a name stands for."""
-        if not isinstance(node, ast.Name):
-            return ()
-        known = self.state.functions.get(node.id)
-        if known is None and node.id not in self.state.names:
-            return self.callables.aliases.get(node.id, ())
+        return self._functions_named(node.id) if isinstance(node, ast.Name) else ()
+
+    def _functions_named(self, name: str) -> tuple[ast.expr, ...]:
+        known = self.state.functions.get(name)
+        if known is None and name not in self.state.names:
+            return self.callables.aliases.get(name, ())
         return known or ()
 
     def _call_value(
@@ -304,7 +305,7 @@ class CallFlow(ValueFlow):
             if any(self._keeps_state(each) for each in function.decorator_list):
                 self._change(self._origins_of(name), node)
             return self._apply(self.effects(function, ""), node, self._bound(function, arguments, named))
-        functions = self._functions_of(ast.Name(name))
+        functions = self._functions_named(name)
         if functions:
             # For a name that stands for itself, as after f = partial(f, 1).
             self.state.functions[name] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,9 +35,11 @@ class Callables:
     aliases: dict[str, tuple[ast.expr, ...]] = field(default_factory=dict)
     _functions: dict[str, Function] = field(default_factory=dict)
     _classes: dict[str, _Class] = field(default_factory=dict)
+    _by_name: dict[str, list[tuple[str, Function]]] | None = None
 
     def define(self, node: Function | ast.ClassDef) -> None:
         """Add a function or class; it replaces one with the same name."""
+        self._by_name = None
         if isinstance(node, ast.ClassDef):
             methods = {item.name: item for item in node.body if isinstance(item, _FUNCTIONS)}
             self._classes[node.name] = _Class(methods, node, _shared_attributes(node))
@@ -79,11 +81,14 @@ class Callables:
             todo += [dotted_name(base) for base in owner.node.bases]
         return None
 
-    def methods(self, name: str) -> Iterator[tuple[str, Function]]:
-        """Yield the methods with this name, each with the name of its class."""
-        for class_name, owner in list(self._classes.items()):
-            if name in owner.methods:
-                yield class_name, owner.methods[name]
+    def methods(self, name: str) -> Sequence[tuple[str, Function]]:
+        """Return the methods with this name, each with the name of its class."""
+        if self._by_name is None:
+            self._by_name = {}
+            for class_name, owner in self._classes.items():
+                for each, method in owner.methods.items():
+                    self._by_name[each] = [*self._by_name.get(each, ()), (class_name, method)]
+        return self._by_name.get(name, ())
 
     def functions_of(self, name: str) -> list[tuple[Function, str]]:
         """Return the function with this name, or all methods of the class with this name, each with its class."""

@@ -68,7 +68,11 @@ def _may_set(statement: ast.stmt) -> bool:
         return any(isinstance(target, ast.Attribute) and isinstance(target.value, ast.Call)
                    for target in statement.targets)  # fmt: skip
     call = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(call, ast.Call) and not (isinstance(call.func, ast.Attribute) and call.func.attr in MUTATORS)
+    if not isinstance(call, ast.Call):
+        return False
+    if isinstance(call.func, ast.Name):
+        return call.func.id != "print"
+    return not (isinstance(call.func, ast.Attribute) and call.func.attr in MUTATORS)
 
 
 def _between(

@@ -23,6 +23,7 @@ _MORE_MUTATORS = frozenset(
      "replace_column"}
 )  # fmt: skip
 _PARTS = (ast.Subscript, ast.Attribute)
+_CHANGING = (*_PARTS, ast.AugAssign, ast.Call)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -33,6 +34,8 @@ def changed_in_place(statement: ast.stmt) -> dict[str, ast.stmt | ast.expr]:
     """
     changed: dict[str, ast.stmt | ast.expr] = {}
     for node in outside_functions(statement):
+        if type(node) not in _CHANGING:
+            continue
         if isinstance(node, _PARTS) and not isinstance(node.ctx, ast.Load):
             _note(changed, node.value, node)
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
@@ -47,9 +50,11 @@ def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
     todo = [node]
     while todo:
         following = todo.pop()
-        if not isinstance(following, _FUNCTIONS):
+        if type(following) not in _FUNCTIONS:
             yield following
-            todo += reversed(children(following))
+            below = children(following)
+            if below:
+                todo += reversed(below)
 
 
 def is_mutator(name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from nbpipe.language.callables import Callables, dotted_name
 
+_KEPT_NAMES = "_kept_names"
 # Classes of these libraries copy what they are given, or fit copies of it.
 _COPYING = (
     "pandas",
@@ -60,7 +61,7 @@ def kept_arguments(call: ast.Call, callables: Callables) -> Sequence[ast.expr]:
     given = [*call.args, *(item.value for item in call.keywords)]
     known = callables.class_named(name)
     if known is not None:
-        kept = set(_kept(known))
+        kept = _kept_names(known)
         named = [item.value for item in call.keywords if item.arg in kept]
         return [*named, *(value for value, own in zip(call.args, _parameters(known), strict=False) if own in kept)]
     module = callables.imported.get(name.partition(".")[0])
@@ -68,6 +69,14 @@ def kept_arguments(call: ast.Call, callables: Callables) -> Sequence[ast.expr]:
         return given
     constructs = last[:1].isupper() and not last.isupper()
     return given if module and constructs and not module.startswith(_COPYING) else ()
+
+
+def _kept_names(node: ast.ClassDef) -> frozenset[str]:
+    """Return the arguments that a class's constructor assigns; kept with the node, which must not be changed."""
+    known: frozenset[str] | None = node.__dict__.get(_KEPT_NAMES)
+    if known is None:
+        known = node.__dict__[_KEPT_NAMES] = frozenset(_kept(node))
+    return known
 
 
 def _parameters(node: ast.ClassDef) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from nbpipe.language.ast_nodes import children
+from nbpipe.language.ast_nodes import children, every_node
 from nbpipe.language.callables import (
     Callables,
     Function,
@@ -185,7 +185,9 @@ class ValueFlow(ABC):
             return self._owner_of(value) if is_mutator(value.attr) else NOTHING
         if not isinstance(value, ast.Call):
             return NOTHING
-        nodes = [node for each in kept_arguments(value, self.callables) for node in ast.walk(each)]
+        nodes = [node for each in kept_arguments(value, self.callables) for node in every_node(each)]
+        if not nodes:
+            return NOTHING
         called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         named = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
         return NOTHING.union(*map(self._origins_of, sorted(named)))
