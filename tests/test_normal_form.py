@@ -107,6 +107,7 @@ def test_what_changes_an_object_in_place_touches_it(source: str):
         "match a:\n  case b: pass\n  case c: pass", "match a:\n  case [b, b]: pass",
         "".join("  " * depth + "for i in a:\n" for depth in range(41)) + "  " * 41 + "pass",
         "".join("  " * depth + "with a:\n" for depth in range(41)) + "  " * 41 + "pass",
+        "for a in b:\n  while c:\n    pass\n  with " + ", ".join("a" * 41) + ":\n    pass",
     ],
 )  # fmt: skip
 def test_what_only_the_compiler_refuses_is_never_simple(source: str):
@@ -123,6 +124,7 @@ def test_common_code_is_simple():
         "a = f(b, c=[1, 2], d={'e': x.y[0]})",
         "z = [a + 1 for a in b if a]",
         "g(lambda v: -v, key=1, by=2)",
+        "for a in b:\n    with c as d, e:\n        d.write(a)\nelse:\n    f()",
     ):
         assert read(source).simple
 

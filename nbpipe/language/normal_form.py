@@ -46,6 +46,7 @@ class _Walk:
         self.kinds: set[type[ast.AST]] = set()
         self.touches = False
         self.doubtful = False
+        self.depth = 0
 
     def write(self, node: ast.AST) -> str:
         kind = type(node)
@@ -57,6 +58,10 @@ class _Walk:
         self.kinds.add(kind)
         if kind in _NOTED:
             self._note(node)
+        outside = self.depth
+        if kind in _BLOCKS:
+            self.depth += len(node.items) if isinstance(node, ast.With) else 1
+            self.doubtful |= self.depth > _DEEPEST
         parts = []
         for name in FIELDS[kind]:
             value = getattr(node, name, None)
@@ -69,6 +74,7 @@ class _Walk:
                 parts.append(f"[{', '.join(items)}]")
             else:
                 parts.append(repr(value))
+        self.depth = outside
         return f"{kind.__name__}({', '.join(parts)})"
 
     def _note(self, node: ast.AST) -> None:
@@ -105,8 +111,11 @@ class _Walk:
 _IMPORTERS = frozenset({"import_module", "__import__"})
 _STORED = (ast.Attribute, ast.Subscript)
 _NOTED = frozenset({*_STORED, ast.Call, ast.AugAssign, ast.Import, ast.ImportFrom, ast.arguments, ast.comprehension})
+# The compiler limits how deeply these may be nested, to 20.
+_BLOCKS = frozenset({ast.For, ast.While, ast.With})
+_DEEPEST = 8
 # Compiling takes as long as parsing. In code of these kinds the compiler finds only duplicate arguments, `async` in a
-# comprehension, and `__debug__`; loops and `with` are not listed, because it limits their nesting.
+# comprehension, `__debug__`, and blocks that are nested too deeply.
 _SIMPLE = frozenset(
     {
         ast.Expr, ast.Assign, ast.AugAssign, ast.Delete, ast.Assert, ast.Raise, ast.If, ast.Pass, ast.Import, ast.alias,
@@ -114,7 +123,7 @@ _SIMPLE = frozenset(
         *ast.cmpop.__subclasses__(), ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.Call, ast.keyword,
         ast.Lambda, ast.arguments, ast.arg, ast.Attribute, ast.Subscript, ast.Slice, ast.List, ast.Tuple, ast.Set,
         ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.JoinedStr,
-        ast.FormattedValue,
+        ast.FormattedValue, *_BLOCKS, ast.withitem,
     }
 )  # fmt: skip
 
