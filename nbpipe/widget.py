@@ -221,14 +221,21 @@ class _MendModel(anywidget.AnyWidget):  # type: ignore[misc]  # it comes without
     _css = _STATIC / "card.css"
     label = traitlets.Unicode().tag(sync=True)
     source = traitlets.Unicode().tag(sync=True)
+    others: Any = traitlets.List().tag(sync=True)
 
 
 class QuickFixWidget:
-    """A button under a refused cell that writes ``source`` into the cell; ``close`` removes it."""
+    """A button under a refused cell that writes ``source`` into the cell; ``close`` removes it.
 
-    def __init__(self, label: str, source: str) -> None:
-        self._model = _MendModel(label=label, source=source)
-        self._model.on_msg(lambda *_: self.close("written into the cell: run it again"))
+    ``others`` are the texts of other cells of the notebook, each with the one that replaces it: they are written by the
+    same click, or none is.
+    """
+
+    def __init__(self, label: str, source: str, others: Sequence[tuple[str, str]] = ()) -> None:
+        edits = [{"before": before, "after": after} for before, after in others]
+        self._model = _MendModel(label=label, source=source, others=edits)
+        written = "written into both cells: run them again" if others else "written into the cell: run it again"
+        self._model.on_msg(lambda *_: self.close(written))
         self._handle: Any = display(_view(label, self._model), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def close(self, message: str = "") -> None:

@@ -241,3 +241,36 @@ def test_an_output_that_is_a_version_shows_its_profile_after_the_run(lab):
     picture(notebook, "datasets")
     kept = "".join(notebook.save()["cells"][1]["outputs"][0]["data"]["text/html"])
     assert "Profile" in kept
+
+
+WRITES = "%%step one -o x\nx = 1\nopen('t.csv', 'w').write('a')"
+READS = "%%step two -o y\ny = open('t.csv').read()"
+
+
+def test_a_file_that_two_steps_share_is_declared_in_both_cells_by_one_click(lab):
+    notebook = lab.open(write(lab.folder, "share.ipynb", "%load_ext nbpipe", WRITES, READS))
+    notebook.run(0)
+    notebook.run(1)
+    notebook.run(2)
+    cell(notebook, 2).get_by_role("button", name="Declare t.csv in steps one and two").click()
+    cell(notebook, 2).locator("text=written into both cells").wait_for(state="attached")
+    notebook.run(1)
+    notebook.run(2)
+    ends(notebook, 2, "succeeded")
+    saved = notebook.save()
+    assert "".join(saved["cells"][1]["source"]) == ("%%step one -o x, t:file.csv\nx = 1\nopen(t, 'w').write('a')")
+    assert "".join(saved["cells"][2]["source"]) == "%%step two -i t -o y\ny = open(t).read()"
+    assert lab.errors == []
+
+
+def test_a_cell_that_was_edited_in_the_meantime_is_left_as_it_is(lab):
+    notebook = lab.open(write(lab.folder, "edited.ipynb", "%load_ext nbpipe", WRITES, READS))
+    for place in range(3):
+        notebook.run(place)
+    model = "window.jupyterapp.shell.currentWidget.content.widgets[1].model.sharedModel"
+    notebook.page.evaluate(f"() => {model}.setSource('%%step one\\nmine = 1')")
+    cell(notebook, 2).get_by_role("button", name="Declare t.csv in steps one and two").click()
+    texts = [pane.input_value() for pane in cell(notebook, 2).locator("textarea.nbpipe-mended").all()]
+    assert [text.partition("\n")[0] for text in texts] == ["%%step two -i t -o y", "%%step one -o x, t:file.csv"]
+    saved = notebook.save()
+    assert ["".join(each["source"]) for each in saved["cells"][1:]] == ["%%step one\nmine = 1", READS]

@@ -87,6 +87,7 @@ class StepMagics(Magics):
 
     def _declare(self, source: str) -> None:
         current = self.session.cells.declare(source)
+        cells: tuple[Cell, ...] = ()
         try:
             declared = read_step(current)
             name = declared.name
@@ -116,7 +117,7 @@ class StepMagics(Magics):
             if own:
                 self.session.cells.forget(current)
             if own and is_watched(self.shell):
-                self.mending.offer(current, own)
+                self.mending.offer(current, own, cells)
             raise
 
     def _run_cell(self, request: PipelineRequest, name: str) -> None:
