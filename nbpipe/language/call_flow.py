@@ -280,6 +280,7 @@ class CallFlow(ValueFlow):
     ) -> Origins:  # fmt: skip
         """Read a call of the methods with this name of the notebook's classes, and return the origins of its result."""
         result = NOTHING
+        receiver = self._own_objects(func.value, receiver)
         known = self.callables.class_named(func.value.id) if isinstance(func.value, ast.Name) else None
         for class_name, method in self.callables.methods(func.attr):
             if known is None:

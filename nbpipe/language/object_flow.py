@@ -63,7 +63,7 @@ class ObjectFlow(CallFlow):
             return
         origins = self._origins_of(node.target.id)
         certain = isinstance(node.value, ast.List | ast.ListComp | ast.Set | ast.Dict)
-        self._special(node, origins, INPLACE.get(type(node.op), ()))
+        self._special(node, self._own_objects(node.target, origins), INPLACE.get(type(node.op), ()))
         self._use(Use.ADDED, origins, node)
         # Through another name or a parameter, most of these are numbers, which are not changed in place.
         may_be_array = [origin for origin in origins if origin[0] in VIEWED]
@@ -78,7 +78,7 @@ class ObjectFlow(CallFlow):
     def _loop(self, node: ast.For | ast.AsyncFor) -> None:
         elements = self._with_parts(node.iter)
         self._use(Use.PASSED, elements, node.iter)
-        self._special(node.iter, elements, ("__iter__", "__next__"))
+        self._special(node.iter, self._own_objects(node.iter, elements), ("__iter__", "__next__"))
         self._bind(node.target, elements, node)
         self._loop_functions(node.target, node.iter)
         self.varying.update(part.id for part in ast.walk(node.target) if isinstance(part, ast.Name))

@@ -36,7 +36,7 @@ from nbpipe.language.partial_views import (
     whole_of,
 )
 from nbpipe.language.process_state import replaced_state
-from nbpipe.language.value_kinds import CHANGING, SHARING, Kind, kind_of
+from nbpipe.language.value_kinds import CHANGING, LOOKED_AT, SHARING, Kind, kind_of
 
 # Objects about which the text shows nothing else may be changed by methods that are called for their effect.
 _SUSPECTED = ("output", "made", "parameter")
@@ -274,6 +274,10 @@ class ValueFlow(ABC):
                 result |= self._apply(self.effects(method, class_name), node, bound)
         return result
 
+    def _own_objects(self, node: ast.AST, origins: Origins) -> Origins:
+        """Return the origins of an expression's value, if that may be an object of a class of the notebook."""
+        return origins if self._kind(node) not in LOOKED_AT else NOTHING
+
     # Values
 
     def _value(self, node: ast.AST) -> Origins:
@@ -311,14 +315,15 @@ class ValueFlow(ABC):
         origins = self._owner_of(node)
         for class_name, method in self.callables.methods(node.attr):
             if is_property(method):
-                self._apply(self.effects(method, class_name), node, self._bound(method, [origins], {}))
+                own = self._own_objects(node.value, origins)
+                self._apply(self.effects(method, class_name), node, self._bound(method, [own], {}))
         return origins | self._parts(node.value)
 
     def _subscript(self, node: ast.Subscript) -> Origins:
         self._value(node.slice)
         origins = self._owner_of(node)
         self._use(Use.ITEM, origins, node)
-        self._special(node, origins, ("__getitem__", "__missing__"))
+        self._special(node, self._own_objects(node.value, origins), ("__getitem__", "__missing__"))
         indexes = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         held = self._parts(node.value)
         if any(isinstance(each, ast.Slice) for each in indexes):

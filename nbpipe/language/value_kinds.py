@@ -53,6 +53,8 @@ _SPECIAL = {
     "PIL.ImageDraw.Draw": Kind.WRITER, "csv.writer": Kind.WRITER, "csv.DictWriter": Kind.WRITER,
 }  # fmt: skip
 _TABLES = frozenset({"pd", "pandas", "pl", "polars"})
+# What pandas reads with these may be of any class.
+_ANYTHING = frozenset({"read_pickle", "eval"})
 # The uses that change objects of these kinds.
 CHANGING: Mapping[Kind, frozenset[Use]] = {
     Kind.CONSUMED: frozenset({Use.PASSED, Use.CALLED}), Kind.CALLED: frozenset({Use.CALLED}),
@@ -63,7 +65,7 @@ CHANGING: Mapping[Kind, frozenset[Use]] = {
 }  # fmt: skip
 # The kinds of objects whose slices share their data.
 SHARING = (Kind.ARRAY, Kind.TENSOR)
-# The kinds of objects of which is known what changes them.
+# The kinds of objects that are of no class of the notebook.
 LOOKED_AT = (*SHARING, Kind.TABLE, Kind.PICTURE, Kind.LIST, Kind.ARRAYS)
 _OF_BOTH = (Kind.TENSOR, Kind.ARRAY, Kind.TABLE, Kind.ARRAYS, Kind.LIST)
 # Methods that change objects of these kinds, while those of others with the same name make a copy.
@@ -106,6 +108,8 @@ def _kind_of_result(value: ast.Call, callables: Callables, kinds: Mapping[str, K
         known: Kind | None = callables.made[id(function)]
         return known
     root, _, last = name.rpartition(".")
+    if isinstance(value.func, ast.Attribute) and callables.methods(last):
+        return None
     if last in _CONSUMED or (last in _CONSUMED_CLASSES and root):
         return Kind.CONSUMED
     if last in _FILLED:
@@ -122,7 +126,7 @@ def _kind_of_result(value: ast.Call, callables: Callables, kinds: Mapping[str, K
     if last in _LIST_CALLS:
         return Kind.LIST
     is_of_table = isinstance(value.func, ast.Attribute) and kind_of(value.func.value, callables, kinds) is Kind.TABLE
-    return Kind.TABLE if first in _TABLES or is_of_table else None
+    return Kind.TABLE if (first in _TABLES and last not in _ANYTHING) or is_of_table else None
 
 
 def keeps_state(function: Function) -> bool:
