@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 import pytest
+from full_disk import small_disk
 from object_servers import (
     AZURE_ACCOUNT,
     AZURE_KEY,
@@ -23,6 +36,7 @@ from object_servers import (
 )
 from outputs_contract import OutputsContract
 
+from nbpipe.codec import encode
 from nbpipe.data.stores.object_store import ObjectStore
 from nbpipe.data.stores.opening import open_store
 from nbpipe.data.stores.store_probe import probe
@@ -32,6 +46,21 @@ from nbpipe.model.datastores import CredentialReference, CredentialSource, Datas
 VARIABLES = {"THE_KEY": KEY, "THE_SECRET": SECRET, "THE_ACCOUNT_KEY": AZURE_KEY, "WRONG": "d3Jvbmc="}
 NAMES = ("a b.txt", "ü?#%20.txt", 'q"*<>|.bin', "emoji😀", "dots..x", "-dash", "~tilde", "x" * 200, "a+b&c=d.csv")
 _numbers = itertools.count()
+# Begins to write a large object, and is killed halfway.
+KILLED = """
+import os, pathlib, signal, sys
+from nbpipe.data.stores.opening import open_store
+from nbpipe.codec import decode
+from nbpipe.model.datastores import DatastoreConfiguration
+sent = 0
+def progress(count):
+    global sent
+    sent += count
+    if sent > 40 << 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+configuration = decode(sys.argv[1], DatastoreConfiguration)
+open_store(configuration, os.environ).put_new("raw/large", pathlib.Path(sys.argv[2]), progress)
+"""
 
 
 def reference(name: str) -> CredentialReference:
@@ -198,6 +227,20 @@ class Contract(OutputsContract):
             store.put("x", tmp_path / "not-there")
         assert list(store.list()) == []
 
+    def test_a_writer_that_is_killed_leaves_nothing_visible(self, store, configuration, tmp_path):
+        if configuration.url.startswith("memory:"):
+            pytest.skip("the memory ends with the process")
+        path = tmp_path / "large"
+        path.write_bytes(bytes(1 << 20) * 80)
+        words = [sys.executable, "-c", KILLED, encode(configuration), str(path)]
+        environment = {**os.environ, **VARIABLES}
+        assert subprocess.run(words, env=environment, check=False).returncode == -signal.SIGKILL
+
+        assert store.find("raw/large") is None
+        assert list(store.list()) == []
+        assert store.list_folder("raw").objects == ()
+        assert store.put_new("raw/large", path).size == 80 << 20
+
     def test_wrong_credentials_are_told(self, configuration):
         if not configuration.credentials:
             pytest.skip("this store takes no credentials")
@@ -230,6 +273,18 @@ class TestFolder(Contract):
                 use("a/link/secret")
         assert [info.key for info in store.list()] == ["a/1", "a/inside"]
         assert (tmp_path / "outside/secret").read_text() == "secret"
+
+    def test_a_full_disk_is_told_and_leaves_nothing_visible(self, tmp_path):
+        with small_disk(tmp_path / "disk") as disk:
+            store = open_store(DatastoreConfiguration("the_store", f"file://{disk.folder}/root"), VARIABLES)
+            store.put("first", b"1")
+            disk.limit({"size": "1m"})
+            for write in (store.put, store.put_new):
+                with pytest.raises(StoreOutOfReach, match="no space left in the datastore `the_store`") as caught:
+                    write("x", bytes(8 << 20))
+                assert caught.value.hint
+            assert [info.key for info in store.list()] == ["first"]
+            assert [path.name for path in (disk.folder / "root").iterdir()] == ["first"]
 
     def test_a_draft_that_a_killed_writer_left_is_not_shown(self, store, tmp_path):
         store.put("a/1", b"1")
@@ -275,6 +330,23 @@ class TestS3(Contract):
                     lambda: store.download("x", tmp_path / "x"), lambda: store.put_new("x", b"")):  # fmt: skip
             with pytest.raises(StoreOutOfReach, match="the_store"):
                 list(use())
+
+    @pytest.mark.parametrize(
+        "status, code, expected",
+        [
+            (400, "ExpiredToken", "credentials of the datastore `the_store` have expired"),
+            (403, "AccessDenied", "`the_store` refuses access to `store:the_store/x`"),
+            (403, "RequestTimeTooSkewed", "`the_store` refuses access"),
+            (404, "NoSuchBucket", "`the_store` does not exist: there is no such bucket"),
+        ],
+    )
+    def test_what_a_service_refuses_is_told(self, status, code, expected):
+        with answering(status, code) as endpoint:
+            store = open_store(s3(endpoint, "bucket"), VARIABLES)
+            for write in (store.put, store.put_new):
+                with pytest.raises(StoreOutOfReach, match=expected) as caught:
+                    write("x", b"data")
+                assert caught.value.hint
 
     def test_a_server_that_does_not_answer(self):
         from object_servers import free_port
@@ -369,6 +441,67 @@ class TestAzure(Contract):
             "the_store", f"az://{name}/below/it", {"account": AZURE_ACCOUNT, "endpoint": azurite},
             {"account_key": reference("THE_ACCOUNT_KEY")},
         )  # fmt: skip
+
+    def test_a_container_that_does_not_exist(self, azurite, tmp_path):
+        configuration = DatastoreConfiguration(
+            "the_store", "az://not-there", {"account": AZURE_ACCOUNT, "endpoint": azurite},
+            {"account_key": reference("THE_ACCOUNT_KEY")},
+        )  # fmt: skip
+        store = open_store(configuration, VARIABLES)
+        for use in (store.list, store.list_folder, lambda: store.read("x"), lambda: store.put("x", b""),
+                    lambda: store.download("x", tmp_path / "x"), lambda: store.put_new("x", b"")):  # fmt: skip
+            with pytest.raises(StoreOutOfReach, match="the_store"):
+                list(use())
+
+    @pytest.mark.parametrize("end, expected", [(-60, "refuses access to `store:the_store/x`"), (600, "")])
+    def test_an_address_that_was_signed_expires(self, azurite, configuration, end, expected):
+        limited = replace(configuration, credentials={"sas_token": reference("SAS")})
+        store = open_store(limited, {**VARIABLES, "SAS": signed_access(end)})
+        if not expected:
+            assert store.put_new("x", b"data").size == 4
+            return
+        with pytest.raises(StoreOutOfReach, match=expected) as caught:
+            store.put_new("x", b"data")
+        # The emulator does not say why; Azure itself does.
+        assert "credentials" in caught.value.hint
+
+
+def signed_access(seconds: float) -> str:
+    """Return a SAS token of the emulator's account that ends in some seconds."""
+    end = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fields = [AZURE_ACCOUNT, "rwdlacx", "b", "sco", "", end, "", "http,https", "2021-08-06", "", ""]
+    digest = hmac.new(base64.b64decode(AZURE_KEY), "\n".join(fields).encode(), hashlib.sha256).digest()
+    named = {"sv": "2021-08-06", "ss": "b", "srt": "sco", "sp": "rwdlacx", "se": end, "spr": "http,https"}
+    return urlencode({**named, "sig": base64.b64encode(digest).decode()})
+
+
+@contextmanager
+def answering(status: int, code: str) -> Iterator[str]:
+    """Run a server that answers each request with an error of S3."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            said = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said if self.command != "HEAD" else b"")
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - the library's names
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
