@@ -100,6 +100,31 @@ def test_the_difference_of_versions_names_files(project):
     assert "the same files" in done("diff", "sales@2", "sales")
 
 
+@pytest.mark.parametrize(
+    "path, content",
+    [
+        (".env", "PASSWORD=canary"), (".env.local", "x"), (".git/config", "x"), ("deep/.aws/credentials", "x"),
+        ("id_ed25519", "x"), ("deep/server.pem", "-----BEGIN RSA PRIVATE KEY-----\ncanary"),
+        ("a.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----"),
+    ],
+)  # fmt: skip
+def test_s25_a_folder_with_secrets_is_refused(project, path, content):
+    folder = project / "mixed"
+    (folder / path).parent.mkdir(parents=True)
+    (folder / path).write_text(content)
+    (folder / "data.csv").write_text("a\n1\n")
+    (folder / "public.pem").write_text("-----BEGIN CERTIFICATE-----")
+    code, text = refused("register", "mixed", "./mixed")
+
+    assert code == 2
+    assert f"the folder `./mixed` holds what looks like a secret: `{path}`" in text
+    assert "./mixed/**/*.csv" in text
+    assert "canary" not in text
+    done("register", "mixed", "./mixed/**/*.csv")
+    (folder / path).unlink()
+    done("register", "mixed", "./mixed")
+
+
 def test_a_label_moves(project):
     done("register", "sales", "./raw/a.csv")
     done("register", "sales", "./raw/sub/b.csv")

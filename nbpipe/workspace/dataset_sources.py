@@ -18,6 +18,7 @@ from nbpipe.data.dataset_tables import schema_to_text, write_table
 from nbpipe.data.datastores import DRAFT
 from nbpipe.data.file_pinning import glob_root, pin_files
 from nbpipe.data.materializer import DistantStore
+from nbpipe.data.secret_files import secret_files
 from nbpipe.errors import BadUsage, DataChanged, FileMissing, StoreOutOfReach
 from nbpipe.model import ObjectReference, PinnedKind, UnreadFiles
 from nbpipe.model.datasets import (
@@ -85,8 +86,18 @@ def _on_disk(context: WorkspaceContext, text: str, base: Path) -> DatasetSource:
         only = DatasetMember(path.as_uri(), path.name, pinned.bytes, pinned.digest)
         return DatasetSource(path.name, is_folder=False, members=(only,))
     root = Path(pinned.paths[0]) if pinned.kind is PinnedKind.DIR else glob_root(pattern, base)
+    if pinned.kind is PinnedKind.DIR:
+        _require_no_secrets(text, secret_files(root, (path for path, _, _ in pinned.members)))
     members = tuple(DatasetMember((root / path).as_uri(), path, size, digest) for path, size, digest in pinned.members)
     return DatasetSource(root.name or "files", is_folder=True, members=members)
+
+
+def _require_no_secrets(text: str, found: list[str]) -> None:
+    """Raise BadUsage for a folder with secrets, which a version would keep, and a datastore would get."""
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        message = f"the folder `{text}` holds what looks like a secret: `{found[0]}`{more}"
+        raise BadUsage(message, f"Move it out, or name the files that are the data: {text.rstrip('/')}/**/*.csv")
 
 
 def _in_store(context: WorkspaceContext, text: str) -> DatasetSource:
