@@ -7,13 +7,14 @@ and to new ones for these.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.data.digests import Member, bytes_digest, tree_digest
-from nbpipe.data.object_keys import hex_digits, object_key
+from nbpipe.data.object_keys import OBJECTS, hex_digits, object_key
 from nbpipe.model import ObjectReference
 
 SMALL = 64 << 10
@@ -22,6 +23,7 @@ SMALL = 64 << 10
 PACKS = "packs"
 
 _PACK = 8 << 20
+_PACK_KEY = re.compile(rf"{PACKS}/[0-9a-f]{{2}}/[0-9a-f]{{64}}")
 _SUFFIX = ".tree"
 
 
@@ -68,10 +70,29 @@ def read_manifest(text: bytes, reference: ObjectReference) -> tuple[FolderMember
     if tree_digest((each.path, each.size, each.digest) for each in members) != reference.digest:
         raise ValueError("it is the manifest of another folder")
     for each in members:
-        parts = PurePosixPath(each.path).parts
-        if not parts or ".." in parts or each.path.startswith("/") or "\0" in each.path or each.offset < 0:
+        if any(part in ("", ".", "..") for part in each.path.split("/")) or "\0" in each.path:
             raise ValueError(f"it has a file that lies elsewhere: {each.path!r:.100}")
+        if not _names_its_object(each) or each.offset < 0 or each.size < 0:
+            raise ValueError(f"it has a file whose bytes cannot be where it says: {each.path!r:.100}")
+    _require_apart([each.path for each in members])
     return members
+
+
+def _names_its_object(member: FolderMember) -> bool:
+    """Return whether a member is in a pack, or in an object of its own content: what is wrong there is removed."""
+    key, digits = member.object, hex_digits(member.digest)
+    if _PACK_KEY.fullmatch(key):
+        return True
+    own, _, name = key.rpartition("/")
+    return own == f"{OBJECTS}/{digits[:2]}/{digits}" and name not in ("", ".", "..") and member.offset == 0
+
+
+def _require_apart(paths: Sequence[str]) -> None:
+    """Raise ValueError if a path is there twice, or a file lies below another one."""
+    files = set(paths)
+    for path in paths:
+        if any(str(above) in files for above in PurePosixPath(path).parents) or len(files) < len(paths):
+            raise ValueError(f"it has two files in one place: {path!r:.100}")
 
 
 def member_of_own(member: Member) -> FolderMember:

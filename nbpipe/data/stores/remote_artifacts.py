@@ -320,7 +320,7 @@ class RemoteArtifacts:
         content = self.objects.read(key)
         for each in members:
             piece = content[each.offset : each.offset + each.size]
-            if bytes_digest(piece) != each.digest:
+            if len(piece) != each.size or bytes_digest(piece) != each.digest:
                 self._remove(key)
                 message = f"the datastore `{self.name}` has not what was published ({self.objects.url(key)})"
                 raise StoreOutOfReach(message, _AGAIN)
