@@ -1,8 +1,9 @@
 """The time to hand a large frame from one step to the next: ``python benchmarks/handover.py [GIGABYTES]``.
 
 For each format the frame is saved and stored as after a step, and loaded as before the next one; beside it stands the
-physical floor, in the same run: the same frame written by Arrow IPC, flushed to the disk, and read mapped. And the
-digest of a file of four times the size, beside BLAKE3 over the mapped file.
+physical floor: the same frame written by Arrow IPC, flushed to the disk, and read mapped. And the digest of a file of
+four times the size, beside BLAKE3 over the mapped file. Each is measured in turn with its floor, and the ratio is the
+median of theirs: other work on the machine slows both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from nbpipe.data.artifacts import publish
 from nbpipe.data.datastores import LocalStore
 from nbpipe.data.digests import file_digest
 
-REPEATS = 3
+REPEATS = 5
 FORMATS = ("arrow", "parquet")
 _COLUMNS = 16
 
@@ -74,14 +76,17 @@ def _touch(frame: pd.DataFrame) -> None:
     float(frame.iloc[:, 0].sum())
 
 
-def median(work: Callable[[], object]) -> float:
-    """Return the median of several times, in seconds."""
-    times = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+def compared(floor: Callable[[], object], work: Callable[[], object]) -> tuple[float, float, float]:
+    """Return the medians of the floor's seconds, of the work's, and of their ratios."""
+    times = [(_seconds(floor), _seconds(work)) for _ in range(REPEATS)]
+    least, ours = zip(*times, strict=True)
+    return statistics.median(least), statistics.median(ours), statistics.median(b / a for a, b in times)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
 
 
 def digests(folder: Path, count: int) -> None:
@@ -97,10 +102,8 @@ def digests(folder: Path, count: int) -> None:
             blake3(mapped, max_threads=blake3.AUTO).hexdigest()
 
     floor()
-    least, ours = median(floor), median(lambda: file_digest(path))
-    print(
-        f"digest of {count / 1e9:.1f} GB  {ours:7.2f} s  {ours / least:5.2f} x BLAKE3 over the mapped file", flush=True
-    )
+    least, ours, ratio = compared(floor, lambda: file_digest(path))
+    print(f"digest of {count / 1e9:.1f} GB  {ours:7.2f} s  {ratio:5.2f} x BLAKE3 over the mapped file ({least:.2f} s)")
 
 
 def main(gigabytes: float) -> None:
@@ -108,11 +111,12 @@ def main(gigabytes: float) -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         frame = frame_of(int(gigabytes * 1e9))
-        floor = median(lambda: by_arrow(frame, folder))
-        print(f"Arrow IPC, flushed, read mapped  {floor:7.2f} s", flush=True)
         for format in FORMATS:
-            seconds = median(lambda format=format: by_format(frame, folder, format))  # type: ignore[misc]  # its default
-            print(f"{format:31}  {seconds:7.2f} s  {seconds / floor:5.2f} x", flush=True)
+            floor, seconds, ratio = compared(
+                partial(by_arrow, frame, folder), partial(by_format, frame, folder, format)
+            )
+            what = f"Arrow IPC, flushed, read mapped ({floor:.2f} s)"
+            print(f"{format:17}  {seconds:7.2f} s  {ratio:5.2f} x {what}", flush=True)
         digests(folder, int(gigabytes * 4e9))
 
 
