@@ -20,7 +20,7 @@ from nbpipe import Dataset, Workspace
 from nbpipe.codec import decode, encode_sparse
 from nbpipe.data.dataset_edits import SampleRows, edited
 from nbpipe.data.dataset_profiles import profile_of
-from nbpipe.errors import BadData, BadUsage, DataChanged, FileMissing, StoreOutOfReach, UnknownDataset
+from nbpipe.errors import BadData, BadUsage, DataChanged, FileMissing, NbpipeError, StoreOutOfReach, UnknownDataset
 from nbpipe.model.datasets import TableProfile
 from nbpipe.workspace import datasets as service
 from nbpipe.workspace.dataset_sources import table_content
@@ -384,3 +384,34 @@ def test_a_step_receives_a_table_as_a_dataframe_and_knows_its_version(project):
         assert "sales@1" in kernel.run("own", "from nbpipe import Dataset\nDataset.get('sales')").text
     finally:
         kernel.close()
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda data: data.between("amount", "a", "b").to_arrow(), "`amount`, which is double"),
+        (lambda data: data.filter(id="x").to_arrow(), "`id`, which is int64"),
+        (lambda data: data.filter("id > 1").to_arrow(), "not an Arrow expression"),
+        (lambda data: data.keep("id").path(), "Register it first"),
+        (lambda data: data.register("sales", tags={"a": 1}), "are texts, not 1"),
+        (lambda _: Dataset.from_delimited_files(RAW, types={"ammount": "int8"}).to_arrow(), "Did you mean `amount`?"),
+        (lambda _: Dataset.from_delimited_files(RAW, encoding="hex"), "no encoding `hex`"),
+        (lambda _: Dataset.from_query("lake", "SELECT 1", max_age="6x"), "^`6x` is not a duration"),
+        (lambda _: Dataset.from_files(""), "not a source"),
+        (lambda _: Dataset.get("sales", -1), "neither the number of a version nor a label"),
+    ],
+)
+def test_what_is_wrong_in_python_is_told_with_a_cure(project, wrong, message):
+    data = Dataset.from_delimited_files(RAW)
+
+    with pytest.raises(NbpipeError, match=message) as raised:
+        wrong(data)
+    assert raised.value.hint
+
+
+def test_a_version_can_be_named_as_in_a_step(project):
+    Dataset.from_delimited_files(RAW).register("sales")
+
+    assert [str(Dataset.get(*words).registered()) for words in (["sales@1"], ["sales", "1"], ["sales", 1])] == [
+        "sales@1"
+    ] * 3

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,14 @@ class FilterRows:
         compute = library("pyarrow.compute")
         for column, value in self.equal.items():
             _require_columns(table, [column])
-            table = table.filter(compute.field(column) == library("pyarrow").scalar(value))
-        return table if self.expression is None else table.filter(self.expression)
+            with _comparing(table, column, value):
+                table = table.filter(compute.field(column) == library("pyarrow").scalar(value))
+        if self.expression is None:
+            return table
+        if not isinstance(self.expression, compute.Expression):
+            hint = "Build one, for example: pyarrow.compute.field('price') > 10"
+            raise BadUsage(f"{self.expression!r:.80} is not an Arrow expression", hint)
+        return table.filter(self.expression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,12 @@ class RowsBetween:
         pyarrow, field = library("pyarrow"), library("pyarrow.compute").field(self.column)
         type_ = table.schema.field(self.column).type
         if self.start is not None:
-            table = table.filter(field >= pyarrow.scalar(self.start).cast(type_))
-        return table if self.end is None else table.filter(field <= pyarrow.scalar(self.end).cast(type_))
+            with _comparing(table, self.column, self.start):
+                table = table.filter(field >= pyarrow.scalar(self.start).cast(type_))
+        if self.end is not None:
+            with _comparing(table, self.column, self.end):
+                table = table.filter(field <= pyarrow.scalar(self.end).cast(type_))
+        return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,18 @@ def edited(table: Any, name: str, edits: Sequence[TableEdit]) -> Any:
 
 def _number(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+@contextmanager
+def _comparing(table: Any, column: str, value: Any) -> Iterator[None]:
+    """Raise BadUsage if a value cannot be compared with those of a column."""
+    try:
+        yield
+    except library("pyarrow").ArrowException as error:
+        message = (
+            f"{value!r:.80} cannot be compared with the column `{column}`, which is {table.schema.field(column).type}"
+        )
+        raise BadUsage(message, "Give a value of that type.") from error
 
 
 def _require_columns(table: Any, columns: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from nbpipe.data.partition_patterns import PartitionPattern, arrow_type
 from nbpipe.data.value_types import library
 from nbpipe.errors import BadData
+from nbpipe.language.source_text import nearest
 from nbpipe.model.datasets import DatasetRecipe, OnError, RecipeKind
 
 TableFile = tuple[str, Path]
@@ -42,6 +43,10 @@ def scan(files: Sequence[TableFile], recipe: DatasetRecipe) -> ScannedTable:
         schema = pyarrow.unify_schemas(list(schemas.values()), promote_options="permissive")
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
         raise _disagreement(schemas) from None
+    for column in recipe.types:
+        if column not in schema.names:
+            hint = nearest(column, schema.names) or f"There are: {', '.join(schema.names[:20])}."
+            raise BadData(f"no file has the column `{column}`, which is given a type", hint)
     schema = _without_null_types(_without_metadata(schema))
     rows = skipped = 0
     for name, path in files:

@@ -19,11 +19,11 @@ from nbpipe.model.datasets import (
     DatasetDifference,
     DatasetFiles,
     DatasetRecipe,
-    DatasetReference,
     DatasetVersion,
     RecipeKind,
     TableProfile,
 )
+from nbpipe.resolve.dataset_inputs import reference_in
 from nbpipe.workspace import table_registration
 from nbpipe.workspace.dataset_sources import DatasetSource, find_source
 from nbpipe.workspace.datasets import Datasets, Keeping
@@ -114,11 +114,7 @@ class Dataset:
     @classmethod
     def get(cls, name: str, version: int | str | None = None) -> Dataset:
         """Return a version by its number or its label; the newest one without either."""
-        reference = DatasetReference(name)
-        if isinstance(version, str):
-            reference = DatasetReference(name, label=version)
-        elif version is not None:
-            reference = DatasetReference(name, version)
+        reference = reference_in(name if version is None else f"{name}@{version}")
         with _datasets() as datasets:
             found = datasets.find_reference(reference)
             return cls(found.content.recipe, version=found, root=datasets.context.layout.root)
@@ -149,7 +145,9 @@ class Dataset:
         return Dataset(done.version.content.recipe, version=done.version, root=self.root)
 
     def path(self) -> Path:
-        """Return the file or folder with the registered bytes, to be read only."""
+        """Return the file or folder with the registered bytes, to be read only; edited rows have none."""
+        if self.edits:
+            raise BadUsage("an edited table has no file of its own", "Register it first: .register(NAME)")
         return self._files().path
 
     def load(self) -> Any:

@@ -69,7 +69,7 @@ def find_source(context: WorkspaceContext, text: str, base: Path) -> DatasetSour
 
     Raise FileMissing if there are none, BadUsage for what only a step reads.
     """
-    if text.startswith(_OF_STEPS) or ("://" in text and not text.startswith(_FILE_URL)):
+    if not text or text.startswith(_OF_STEPS) or ("://" in text and not text.startswith(_FILE_URL)):
         hint = "Name a path, a glob or store:NAME/path. A step that reads it can register its output instead."
         raise BadUsage(f"`{text}` is not a source of files for a dataset", hint)
     source = _in_store(context, text) if text.startswith(SCHEME) else _on_disk(context, text, base)

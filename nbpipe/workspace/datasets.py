@@ -403,6 +403,10 @@ def _output_of(command: Sequence[str], cancelled: Callable[[], bool]) -> tuple[i
 
 
 def _require_text(description: str, tags: Mapping[str, str]) -> None:
+    texts: tuple[object, ...] = (description, *tags, *tags.values())
+    for text in texts:
+        if not isinstance(text, str):
+            raise BadUsage(f"a description, and the keys and values of tags, are texts, not {text!r:.80}", "Use str().")
     try:
         "".join([description, *tags, *tags.values()]).encode()
     except UnicodeEncodeError:

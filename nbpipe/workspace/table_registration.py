@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from nbpipe.data.dataset_edits import TableEdit, edited
 from nbpipe.data.partition_patterns import PartitionPattern, arrow_type
 from nbpipe.data.stores.opening import DATABASES
 from nbpipe.entry_points import load_entry_point
-from nbpipe.errors import BadData, BadUsage
+from nbpipe.errors import BadData, BadDirective, BadUsage
 from nbpipe.language.option_values import duration
 from nbpipe.language.source_text import line_span, nearest
 from nbpipe.model.datasets import Column, DatasetQuery, DatasetRecipe, OnError, RecipeKind
@@ -47,7 +46,10 @@ class QuerySource:
     @classmethod
     def of(cls, store: str, query: str, version: str = "", max_age: str = "") -> QuerySource:
         """Return a query of a datastore, as ``NAME`` or ``store:NAME``; ``max_age`` is a time such as ``6h``."""
-        age = duration(line_span(max_age, 0, 0)) if max_age else None
+        try:
+            age = duration(line_span(max_age, 0, 0)) if max_age else None
+        except BadDirective as error:
+            raise BadUsage(error.message, error.hint) from None
         return cls(store.removeprefix(_STORE).rstrip("/"), query, version, age)
 
     def now(self, datasets: Datasets) -> DatasetQuery:
@@ -161,7 +163,8 @@ def register_query(
 
 def _checked(recipe: DatasetRecipe) -> DatasetRecipe:
     try:
-        codecs.lookup(recipe.encoding)
+        # Some codecs are not of text.
+        "".encode(recipe.encoding)
     except LookupError:
         raise BadUsage(f"there is no encoding `{recipe.encoding}`", "For example: utf-8, latin-1, utf-16") from None
     PartitionPattern.of(recipe.partitions)
