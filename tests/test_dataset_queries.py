@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 from command_in_process import said
+from notebook_author import write_notebook
 from object_servers import free_port
 
 from nbpipe import Dataset
@@ -231,3 +233,13 @@ def test_a_query_is_registered_from_a_shell_and_read_again_only_if_it_may_have_c
     assert reads == [ALL, ALL]
     code, text = said("datasets", "register", "files", "store:lake", "--query", ALL)
     assert (code, "no database" in text) == (2, True)
+
+
+def test_a_plan_says_of_which_query_a_version_is_the_result(project):
+    Dataset.from_query("shop", ALL).register("sales")
+    write_notebook(project / "n.ipynb", ["%%step use -i sales=ds:sales -o n:json\nn = len(sales)"])
+
+    assert "sales@1 (query of shop, read " in " ".join(said("plan", "n.ipynb")[1].split())
+    planned = json.loads(said("plan", "n.ipynb", "--json")[1].splitlines()[0])
+    assert planned["queries"]["sales@1"]["store"] == "shop"
+    assert planned["steps"][0]["datasets"] == {"sales": "sales@1"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbpipe.cli.shell_caller import ShellCaller
 from nbpipe.verbs.plan_calls import PlanResponse
 from nbpipe.views import json_output, text_tables
+from nbpipe.views.dataset_tables import queries_in_words
 
 
 def render_plan(caller: ShellCaller, response: PlanResponse) -> int:
@@ -15,10 +16,13 @@ def render_plan(caller: ShellCaller, response: PlanResponse) -> int:
     if screen.as_json:
         plan = json_output.plan_object(
             planned.notebook, verdicts, planned.needs, planned.warnings, planned.placements,
-            refused=planned.refused, datasets=planned.datasets,
+            refused=planned.refused, datasets=planned.datasets, queries=planned.queries,
         )  # fmt: skip
         screen.json(plan if not planned.errors else {**plan, "errors": [error.to_json() for error in planned.errors]})
     else:
-        rows = text_tables.planned_rows(verdicts, planned.needs, planned.refused, planned.datasets, planned.placements)
+        rows = text_tables.planned_rows(
+            verdicts, planned.needs, planned.refused, planned.datasets,
+            queries=queries_in_words(planned.queries, response.now), placements=planned.placements,
+        )  # fmt: skip
         screen.lines(text_tables.plan_lines(rows, screen.columns, response.numbers))
     return screen.errors(planned.errors)

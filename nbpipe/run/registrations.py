@@ -10,6 +10,7 @@ from nbpipe.model.datasets import (
     DatasetDraft,
     DatasetKind,
     DatasetOrigin,
+    DatasetQuery,
     DatasetRecipe,
     RecipeKind,
 )
@@ -57,6 +58,12 @@ def parents_of(state: ExecutionState, table: ExecutionTable) -> tuple[str, ...]:
 def bound_datasets(planner: Planner, step: str) -> Mapping[str, str]:
     """Return the versions that a step's inputs are bound to, by input."""
     return {name: str(pinned.version) for name, pinned in planner.circumstances[step].datasets.items()}
+
+
+def bound_queries(planner: Planner, steps: Iterable[str]) -> Mapping[str, DatasetQuery]:
+    """Return the queries whose results the inputs of steps are bound to, by version."""
+    versions = [pinned.version for step in steps for pinned in planner.circumstances[step].datasets.values()]
+    return {str(version): version.origin.query for version in versions if version.origin.query is not None}
 
 
 def _made(origin: DatasetOrigin, output: str) -> DatasetOrigin:

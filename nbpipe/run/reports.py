@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from nbpipe.errors import Refused
 from nbpipe.model import ExecutionRecord, KeyComponent, PipelineWarning, ReuseVerdict, RunRecord, Verdict
 from nbpipe.model.compute import Placement
+from nbpipe.model.datasets import DatasetQuery
 from nbpipe.planning.plan import StepDecision
 
 
@@ -16,8 +17,8 @@ class PlanResult:
     """A plan: decisions in notebook order, the needs of each step, and warnings.
 
     ``errors`` are those of the notebook, and ``refused`` the steps that they concern, each with the reason in words.
-    ``datasets`` are the versions that the inputs of each step are bound to, by input. ``placements`` are where the
-    steps run, and what they occupy there.
+    ``datasets`` are the versions that the inputs of each step are bound to, by input; ``queries`` has those that are
+    the results of queries, by ``NAME@NUMBER``. ``placements`` are where the steps run, and what they occupy there.
     """
 
     notebook: str
@@ -28,6 +29,7 @@ class PlanResult:
     errors: tuple[Refused, ...] = ()
     datasets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     placements: Mapping[str, Placement] = field(default_factory=dict)
+    queries: Mapping[str, DatasetQuery] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

@@ -14,10 +14,11 @@ from nbpipe.verbs.syntax import Invocation
 
 @dataclass(frozen=True, slots=True)
 class PlanResponse:
-    """A plan; ``numbers`` are those of the runs whose results it reuses."""
+    """A plan; ``numbers`` are those of the runs whose results it reuses, ``now`` is in seconds since the epoch."""
 
     planned: PlanResult
     numbers: Mapping[str, int]
+    now: float
 
 
 def plan(invocation: Invocation, caller: Caller) -> PlanResponse:
@@ -26,4 +27,4 @@ def plan(invocation: Invocation, caller: Caller) -> PlanResponse:
     planned = caller.workspace.plans.plan(request)
     verdicts = [decision.verdict for decision in planned.decisions.values()]
     origins = [verdict.hit.origin.run for verdict in verdicts if isinstance(verdict, ReuseVerdict)]
-    return PlanResponse(planned, caller.workspace.runs.numbers(origins))
+    return PlanResponse(planned, caller.workspace.runs.numbers(origins), caller.workspace.now())

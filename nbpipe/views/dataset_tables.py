@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbpipe.errors import NbpipeError
@@ -11,6 +11,7 @@ from nbpipe.model.datasets import (
     DatasetDifference,
     DatasetKind,
     DatasetMember,
+    DatasetQuery,
     DatasetRecipe,
     DatasetVersion,
     TableProfile,
@@ -141,6 +142,14 @@ def difference_lines(difference: DatasetDifference, columns: int) -> list[str]:
         found.append(f"rows: {was:,} → {now:,}")
     head = f"{difference.first} → {difference.second}"
     return [fit(one_line(line), columns) for line in ([head, *found] if found else [f"{head}: the same files"])]
+
+
+def queries_in_words(queries: Mapping[str, DatasetQuery], now: float) -> dict[str, str]:
+    """Return of which query each version is the result, and how old that is, in words."""
+    return {
+        version: f"query of {query.store}, read {duration(round(max(now - query.read, 0.0)))} ago"
+        for version, query in queries.items()
+    }
 
 
 def difference_object(difference: DatasetDifference) -> dict[str, Any]:

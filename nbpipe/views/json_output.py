@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from nbpipe.errors import NbpipeError, Refusals
@@ -22,10 +23,13 @@ from nbpipe.model import (
     Verdict,
 )
 from nbpipe.model.compute import Needs, Placement
+from nbpipe.model.datasets import DatasetQuery
 from nbpipe.views.text_tables import NO_DATASETS
 from nbpipe.views.wording import VERDICTS
 
 # Returns the URL of a stored output's bytes, as understood by fsspec; None if its datastore is unknown.
+NO_QUERIES: Mapping[str, DatasetQuery] = MappingProxyType({})
+
 UrlOf = Callable[[Artifact], str | None]
 
 
@@ -38,6 +42,7 @@ def plan_object(
     *,
     refused: Mapping[str, str],
     datasets: Mapping[str, Mapping[str, str]] = NO_DATASETS,
+    queries: Mapping[str, DatasetQuery] = NO_QUERIES,
 ) -> dict[str, Any]:
     """Return a plan; steps run where ``placements`` says, and in the notebook's own environment.
 
@@ -53,7 +58,11 @@ def plan_object(
         for name, verdict in verdicts.items()
     ]  # fmt: skip
     steps += [{"name": name, "verdict": "refused", "refused": reason} for name, reason in refused.items()]
-    return {"notebook": notebook, "steps": steps, "warnings": [warning_object(warning) for warning in warnings]}
+    asked = {name: {"store": each.store, "query": each.query, "read": each.read} for name, each in queries.items()}
+    return {
+        "notebook": notebook, "steps": steps, "warnings": [warning_object(warning) for warning in warnings],
+        **({"queries": asked} if asked else {}),
+    }  # fmt: skip
 
 
 def _resources(needs: Needs) -> dict[str, Any]:

@@ -47,6 +47,7 @@ RUN_HEADER: Row = ("run", "status", "time", "started", "experiment", "notebook",
 
 NO_DATASETS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 NO_PLACEMENTS: Mapping[str, Placement] = MappingProxyType({})
+NO_QUERIES: Mapping[str, str] = MappingProxyType({})
 NO_STEPS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 # A column that is not the last takes at most this share of a narrow line.
@@ -72,22 +73,33 @@ def planned_rows(
     needs: Mapping[str, tuple[str, ...]],
     refused: Mapping[str, str],
     datasets: Mapping[str, Mapping[str, str]] = NO_DATASETS,
+    *,
+    queries: Mapping[str, str] = NO_QUERIES,
     placements: Mapping[str, Placement] = NO_PLACEMENTS,
 ) -> list[PlanRow]:
     """Return a plan's steps as rows, the refused ones with their reasons last.
 
-    ``datasets`` are the versions that the inputs of each step are bound to, by input; ``placements`` are where the
-    steps run.
+    ``datasets`` are the versions that the inputs of each step are bound to, by input; ``queries`` says of which query
+    a version is the result, in words. ``placements`` are where the steps run.
     """
     rows = [
         PlanRow(
             name,
             verdict,
-            (*needs[name], *dict.fromkeys(datasets.get(name, {}).values()), *placement_words(placements.get(name))),
+            (
+                *needs[name],
+                *(_bound(each, queries) for each in dict.fromkeys(versions.values())),
+                *placement_words(placements.get(name)),
+            ),
         )
         for name, verdict in verdicts.items()
+        for versions in [datasets.get(name, {})]
     ]
     return [*rows, *(PlanRow(name, None, (), reason) for name, reason in refused.items())]
+
+
+def _bound(version: str, queries: Mapping[str, str]) -> str:
+    return f"{version} ({queries[version]})" if version in queries else version
 
 
 def plan_rows(plan: Iterable[PlanRow], numbers: Mapping[str, int] = NO_NUMBERS) -> list[Row]:

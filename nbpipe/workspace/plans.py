@@ -14,7 +14,7 @@ from nbpipe.resolve.recorded_side_effects import recorded_changes, recorded_uses
 from nbpipe.resolve.refused_steps import refused_steps, without
 from nbpipe.resolve.resolved_request import PipelineRequest, ResolvedRequest, resolve_request
 from nbpipe.resolve.reuse_lookup import ReuseLookup
-from nbpipe.run.registrations import bound_datasets
+from nbpipe.run.registrations import bound_datasets, bound_queries
 from nbpipe.run.reports import Explanation, PlanResult
 from nbpipe.workspace.catalog import Catalog
 from nbpipe.workspace.context import WorkspaceContext
@@ -50,8 +50,11 @@ class Plans:
         needs = pinned.resolved.graph.pipeline.needs
         refused = refused_steps(request, errors) if errors else {}
         bound = {name: bound_datasets(pinned.planner, name) for name in decisions}
+        queries = bound_queries(pinned.planner, decisions)
         placements = {name: pinned.resolved.placements[name] for name in decisions}
-        return PlanResult(request.notebook, decisions, needs, pinned.warnings, refused, errors, bound, placements)
+        return PlanResult(
+            request.notebook, decisions, needs, pinned.warnings, refused, errors, bound, placements, queries
+        )
 
     def why(self, request: PipelineRequest, step: str) -> Explanation:
         """Return why a step would run or be reused, compared with its nearest earlier result."""
