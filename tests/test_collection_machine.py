@@ -236,6 +236,31 @@ class Collections(RuleBasedStateMachine):
 
         self.carry_out(Interference({number: die}))
 
+    @rule(step=STEPS, value=VALUES, acts=st.dictionaries(st.integers(1, 9), st.sampled_from(OTHERS), max_size=3))
+    def race(self, step: str, value: int, acts: dict[int, str]) -> None:
+        """Make a result that nothing keeps, and bytes of which a run finds after they were condemned."""
+        self.finish()
+        for each in (value, (value + 1) % 3):
+            self.begin()
+            self.make(step, each)
+            self.finish()
+        self.begin()
+        self.look_up(step, value)
+        self.collect()
+        self.everything_reachable_is_there()
+        self.begin()
+        self.make(step, value)
+        self.end()
+        self.carry_out(Interference({number: lambda name=name: self.other(name) for number, name in acts.items()}))
+        self.everything_reachable_is_there()
+
+    def finish(self) -> None:
+        """Let all attempts and runs end."""
+        while self.uploaded:
+            self.commit()
+        while self.active:
+            self.end()
+
     def other(self, name: str) -> None:
         """Let another process do something in the middle of a collection, if it can."""
         needs: dict[str, Any] = {
@@ -334,4 +359,4 @@ for _effect in EFFECTS:
 
 
 TestCollections = Collections.TestCase
-TestCollections.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestCollections.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
