@@ -23,6 +23,11 @@ from object_servers import (
     moto_server,
 )
 
+from nbpipe.run.attempt_control import AttemptControl
+from nbpipe.run.execution_state import ExecutionState
+from nbpipe.workspace.workspace import Workspace
+
+GONE = "output `x` of step `first` is no longer in the datastore `blob`"
 CELLS = (
     "import pandas as pd",
     (
@@ -161,6 +166,53 @@ def test_an_input_that_is_gone_is_made_again_for_a_new_reader(
     assert said("datastores", "rm", f"blob/{uri.partition('/outputs/')[2]}")[0] == 0
     shutil.rmtree(tmp_path / "cache")
     assert ran(path) == {"first": "succeeded", "second": "succeeded"}
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("times", [1, 9])
+def test_an_input_that_vanishes_after_it_was_planned_with_is_made_again_in_the_same_run(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """It is withdrawn where the reader finds it gone, and made again once in a run."""
+    first, other = (
+        "%%step first -o x:json\nx = 1",
+        "%%step other -o z:json\nz = 2",
+    )
+    read = "%%step second -i x, z -o y:json\ny = x + z"
+    path = project(tmp_path / "project", bucket, first, other, read, "%%step third -i y -o w:json\nw = y")
+    monkeypatch.chdir(path.parent)
+    before = document_of("run", str(path))["steps"]
+    key = before[0]["outputs"]["x"]["uri"].partition("/outputs/")[2]
+    project(path.parent, bucket, first, other, f"{read} + 1", "%%step third -i y -o w:json\nw = y")
+    submit, gone = AttemptControl.submit, []
+
+    def vanishing(control: AttemptControl, state: ExecutionState, number: int) -> None:
+        if state.step == "second" and len(gone) < times:
+            gone.append(said("datastores", "rm", f"blob/{key}")[0])
+            shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        submit(control, state, number)
+
+    monkeypatch.setattr(AttemptControl, "submit", vanishing)
+    code, text = said("run", str(path), "--json")
+    document = json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+    steps = {step["name"]: step for step in document["steps"]}
+    shown = {name: step["status"] for name, step in steps.items()}
+    if times == 1:
+        assert shown == {"first": "succeeded", "other": "reused", "second": "succeeded", "third": "succeeded"}, text
+        assert (code, gone) == (0, [0])
+        with Workspace.open(path.parent) as workspace:
+            history = workspace.context.history
+            last = history.runs.last()
+            assert last is not None
+            every = history.executions.all_of_run(last.id)
+        failed = [each.failure for each in every if each.failure is not None]
+        assert [each.message for each in failed] == [f"{GONE}: the step runs again, and `second` after it"]
+        assert said("verify")[0] == 0
+        assert set(ran(path).values()) == {"reused"}
+    else:
+        assert shown == {"first": "succeeded", "other": "reused", "second": "failed", "third": "skipped"}, text
+        assert (code, gone) == (1, [0, 0])
+        assert steps["second"]["error"]["message"] == GONE
 
 
 @pytest.mark.s3

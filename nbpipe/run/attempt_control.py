@@ -31,6 +31,7 @@ from nbpipe.run.execution_state import ExecutionState
 from nbpipe.run.executor import Executor
 from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
 from nbpipe.run.input_transfers import InputTransfer
+from nbpipe.run.lost_inputs import LostInputs
 from nbpipe.run.output_registration import OutputRegistration
 from nbpipe.run.registrations import parents_of
 
@@ -48,12 +49,14 @@ class AttemptControl:
     executors: Callable[[], Executor]
     new_id: Callable[[], str]
     registration: OutputRegistration = field(init=False)
+    lost_inputs: LostInputs = field(init=False)
     _running: dict[str, ExecutionState] = field(default_factory=dict)
     _executor: Executor | None = None
     _files: FileConflicts = field(default_factory=FileConflicts)
 
     def __post_init__(self) -> None:
         self.registration = OutputRegistration(self.carried, self.archive)
+        self.lost_inputs = LostInputs(self.carried)
 
     @property
     def is_any_running(self) -> bool:
@@ -132,7 +135,7 @@ class AttemptControl:
 
     def not_prepared(self, state: ExecutionState, error: OSError | NbpipeError) -> None:
         """End an execution whose attempt could not be prepared."""
-        state.failure = _preparation_failure(error)
+        state.failure = self.lost_inputs.withdraw(state, _preparation_failure(error))
         self.carried.feed(stimuli.ExecutionAttemptEnded(state.id, Status.FAILED, state.failure, final=True))
 
     def stop(self, state: ExecutionState) -> None:
@@ -179,10 +182,10 @@ class AttemptControl:
                 self._commit(state, outcome)
                 return
             outcome = replace(outcome, status=Status.FAILED, failure=not_delivered(problem))
-        state.outcome = outcome
-        state.failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without an error")
+        failure = outcome.failure or Failure(FailureKind.LOST, "Lost", "", "the attempt ended without an error")
+        state.outcome, state.failure = outcome, self.lost_inputs.withdraw(state, failure)
         self.carried.changes.put_attempt(state, self._ending(state, outcome))
-        final = lost is None and conflict is not None and not conflict.again
+        final = (lost is None and conflict is not None and not conflict.again) or state.failure is not failure
         self.carried.feed(stimuli.ExecutionAttemptEnded(state.id, outcome.status, state.failure, final=final))
 
     def _lost(self, outcome: Outcome) -> str | None:

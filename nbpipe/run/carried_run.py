@@ -21,7 +21,8 @@ class CarriedRun:
     """A run's state machine with its open instructions, its executions, and the changes that are not in its history.
 
     ``clock`` returns seconds since the epoch. ``watch`` is called whenever the run's log has new entries. ``find_lost``
-    returns the name of one of the stored outputs of an attempt that was deleted since it was stored, if one was.
+    returns the name of one of the stored outputs of an attempt that was deleted since it was stored, if one was;
+    ``is_gone`` whether an output is missing from its datastore now.
     """
 
     run: RunRecord
@@ -30,6 +31,7 @@ class CarriedRun:
     clock: Callable[[], float]
     watch: Callable[[], None] = lambda: None
     find_lost: Callable[[Sequence[Artifact]], str | None] = lambda _stored: None
+    is_gone: Callable[[Artifact], bool] = lambda _output: False
     todo: deque[Instruction] = field(default_factory=deque)
     table: ExecutionTable = field(default_factory=ExecutionTable)
     transfers: InputTransfers = field(default_factory=InputTransfers)

@@ -64,6 +64,8 @@ class Driver:
         self._grow()
         self._perform_all()
         self.carried.save()
+        for again in self.attempts.lost_inputs.take():
+            self.intake.add(again)
         self._stop_what_is_unwanted()
         self._hear_transfers()
         if not self.carried.todo and self.intake.is_empty:

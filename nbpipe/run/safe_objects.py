@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from nbpipe.data.materializer import Materializer, SweptStore
-from nbpipe.errors import StoreOutOfReach
+from nbpipe.errors import NbpipeError, StoreOutOfReach
 from nbpipe.history.object_state import ObjectState
 from nbpipe.history.store import History
 from nbpipe.model import Artifact
@@ -33,6 +33,14 @@ def find_lost(
                 continue
         return artifact.name
     return None
+
+
+def is_gone(materializer: Materializer, output: Artifact) -> bool:
+    """Return whether an output is missing from its datastore now; False if that cannot be found out."""
+    with suppress(KeyError, NbpipeError):
+        store = materializer.store(output.reference.store)
+        return isinstance(store, SweptStore) and bool(store.missing(store.keys_of(output)))
+    return False
 
 
 def _lost_of(history: History, store: SweptStore, clock: Callable[[], float], artifact: Artifact) -> set[str]:

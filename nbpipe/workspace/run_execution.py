@@ -27,7 +27,7 @@ from nbpipe.run.process_identity import this_owner
 from nbpipe.run.reports import RunReport
 from nbpipe.run.requested_steps import RequestedSteps
 from nbpipe.run.run_watcher import RunUpdate
-from nbpipe.run.safe_objects import find_lost
+from nbpipe.run.safe_objects import find_lost, is_gone
 from nbpipe.run.submission import RunOptions, new_run_id
 from nbpipe.workspace.context import WorkspaceContext
 from nbpipe.workspace.plans import PinnedRequest
@@ -170,6 +170,7 @@ def _driver(
     state = RunState(run.id, options.keep_going, options.attach)
     carried = CarriedRun(run, context.history, state, context.clock)
     carried.find_lost = partial(find_lost, context.history, context.materializer, context.clock)
+    carried.is_gone = partial(is_gone, context.materializer)
     return Driver(carried, AttemptControl(carried, archive, executors, lambda: secrets.token_hex(8)))
 
 

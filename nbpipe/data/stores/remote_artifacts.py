@@ -187,8 +187,10 @@ class RemoteArtifacts:
     def missing(self, keys: Iterable[str]) -> set[str]:
         """Return those keys whose objects are not there now."""
         asked = list(keys)
-        found = self.objects.find_many(asked)
-        return {key for key, info in zip(asked, found, strict=True) if info is None}
+        now, found = time.monotonic(), self.objects.find_many(asked)
+        lost = {key for key, info in zip(asked, found, strict=True) if info is None}
+        self._found.update((key, (now, None)) for key in lost)
+        return lost
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects."""
