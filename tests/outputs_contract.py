@@ -178,3 +178,17 @@ class OutputsContract:
             staged = staged_folder(tmp_path / kind / "plots")
             again = published(outputs_in(store, tmp_path / f"{kind}again"), staged, like=output.reference)
             assert len(content_of(read_by(outputs_in(store, tmp_path / f"{kind}other")).path(again))) == SMALL_FILES + 4
+
+    def test_a_folder_without_its_manifest_needs_nothing_else(self, store, tmp_path):
+        outputs = outputs_in(store, tmp_path / "cache")
+        output = published(outputs, staged_folder(tmp_path / "made"))
+        keys = outputs.keys_of(output)
+        (manifest,) = (key for key in keys if key.endswith(".tree"))
+        outputs.remove([manifest])
+
+        assert len(keys) > 1
+        assert outputs.keys_of(output) == outputs.missing(keys) == {manifest}
+
+        store.put(manifest, b"[")
+        with pytest.raises(StoreOutOfReach, match="is damaged"):
+            outputs.keys_of(output)

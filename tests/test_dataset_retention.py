@@ -197,5 +197,9 @@ def test_a_registration_that_was_killed_does_not_stop_collections(project: Path)
     with Workspace.open(project) as workspace:
         claims = workspace.context.history.claims
         claims.begin_storing(owner="gone", now=workspace.now(), lease=1_000)
+        left = workspace.layout.store / ".draft-1" / "folder"
+        left.mkdir(parents=True)
+        (left / "file").write_text("half")
         collect(workspace)
+        assert not left.parent.exists()
         assert claims.storing(now=workspace.now(), alive=lambda _: True) == 0
