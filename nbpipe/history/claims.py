@@ -78,7 +78,7 @@ class ClaimRepository(Repository):
             return set(connection.scalars(extended.returning(claims.c.key)))
 
     def begin_storing(self, *, owner: str, now: float, lease: float) -> Claim:
-        """Return a claim during which nothing is collected, to store bytes before their record is written.
+        """Return a claim during which nothing is deleted, to store bytes before their record is written.
 
         Any number of them may be held. Raise CollectionUnderWay while objects are being deleted.
         """
