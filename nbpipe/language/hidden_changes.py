@@ -117,7 +117,9 @@ class _Walk:
         self.state.names[name] = origins
         kind = self.state.kinds.get(name)
         if kind is not None:
-            self.callables.kinds.update(dict.fromkeys(origins, kind))
+            # What is only selected from other objects is not of their kind.
+            own = [each for each in origins if each[0] == "made" or each[1].rpartition(".")[2] == name]
+            self.callables.kinds.update(dict.fromkeys(own, kind))
 
     def piece(self, step: Step, at: int) -> None:
         """Read one cell of a step."""

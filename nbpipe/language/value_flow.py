@@ -47,6 +47,7 @@ _VIEWABLE: Mapping[str, tuple[Kind | None, ...]] = {
 DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict)
 # Operators that make a list or dict of the elements of others.
 _JOINING = (ast.Add, ast.Mult, ast.BitOr)
+_JOINED = (Kind.LIST, Kind.ARRAYS, Kind.FILLED)
 # The origins of modules: known by their own name, or by that which a function uses for one.
 _GLOBAL = ("module", "name")
 
@@ -148,7 +149,7 @@ class ValueFlow(ABC):
                 self.state.kinds[target.id] = kind
         elif isinstance(target, ast.Attribute | ast.Subscript) and isinstance(target.value, ast.Name):
             self.state.put_into(target.value.id, parts)
-        elif isinstance(target, ast.Tuple | ast.List) and kind is not None:
+        elif isinstance(target, ast.Tuple | ast.List) and kind is not None and not parts:
             for part in target.elts:
                 self._know(part, NOTHING, kind)
 
@@ -431,9 +432,12 @@ class ValueFlow(ABC):
         return origins | self._parts(node) if isinstance(node, DISPLAYS) else origins
 
     def _binary(self, node: ast.BinOp) -> Origins:
-        held = self._with_parts(node.left) | self._with_parts(node.right)
-        if held and isinstance(node.op, _JOINING) and self._kind(node) is Kind.LIST:
-            self._holds(node, held)
+        sides = [(each, self._with_parts(each)) for each in (node.left, node.right)]
+        if isinstance(node.op, _JOINING) and any(held for _, held in sides):
+            lists = [held for each, held in sides if not _is_number(each) and self._kind(each) in _JOINED]
+            # The other operand of a product is a number.
+            joined = [held for _, held in sides] if lists and not isinstance(node.op, ast.Mult) else lists
+            self._holds(node, NOTHING.union(*joined))
         return NOTHING
 
     def _yield(self, node: ast.Yield | ast.YieldFrom) -> Origins:
@@ -448,3 +452,7 @@ class ValueFlow(ABC):
         ast.DictComp: _comprehension, ast.List: _display, ast.Tuple: _display, ast.Set: _display, ast.Dict: _dictionary,
         ast.BinOp: _binary, ast.Yield: _yield, ast.YieldFrom: _yield,
     }  # fmt: skip
+
+
+def _is_number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and not isinstance(node.value, str | bytes)
