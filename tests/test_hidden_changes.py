@@ -397,6 +397,24 @@ def test_a_change_of_the_process_is_told_in_whatever_cell_it_is(change: str, exp
     assert len(told(f"#| local\n{imports}", f"%%step a -o x\n{imports}\nx = 1\n{change}", own)) == 1
 
 
+@pytest.mark.parametrize(
+    "imports, change, reader, expected",
+    [
+        ("import mylib", "mylib.enable_fast_math()", "mylib.f()", "changes `mylib`"),
+        ("import mylib as m", "m.config.set_mode('a')", "m.f()", "changes `m`"),
+        ("from mylib import register", "register(lambda x: x)", "register", "changes `register`"),
+        ("import sys", "sys.setprofile(None)", "sys.getprofile()", "changes `sys`"),
+        ("import mylib", "mylib.enable_fast_math()", "1", None),
+        ("import networkx as nx", "nx.set_node_attributes(graph, {})", "nx.Graph()", None),
+        ("import pandas as pd", "model.set_params(a=1)", "pd.Series()", None),
+    ],
+)
+def test_a_call_that_seems_to_set_an_option_is_told(imports, change, reader, expected):
+    """Such a statement may have a cell of its own, from which no step draws."""
+    messages = told(imports, change, f"{B}{reader}")
+    assert [expected in message for message in messages] == ([True] if expected else [])
+
+
 def test_settings_and_explorations_of_modules_are_no_changes():
     for harmless in ("pd.options.display.width = 40", "pd.read_csv('f').plot()", "pd.set_option('display.width', 40)"):
         assert told("import pandas as pd", harmless, f"{B}pd.DataFrame()") == []

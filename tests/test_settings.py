@@ -71,6 +71,12 @@ def told(*sources: str) -> list[str]:
         ("import sys", "sys.path.insert(0, 'src')", "import helpers"),
         ("import sys", "sys.path += ['src']", "import numpy"),
         ("import sys", "sys.setrecursionlimit(5000)", "pass"),
+        ("import polars as pl", "pl.Config(tbl_cols=3)", "import polars"),
+        ("from mpmath import mp", "mp.dps = 30", "import mpmath"),
+        ("import csv", "csv.register_dialect('semi', delimiter=';')", "import csv"),
+        ("import time", "time.tzset()", "import datetime"),
+        ("import math", "get_ipython().ast_node_interactivity = 'all'", "pass"),
+        ("import math", "%pprint", "pass"),
         ("import locale", "locale.setlocale(locale.LC_ALL, 'C')", "pass"),
         ("", "%config InlineBackend.figure_format = 'svg'", "import matplotlib.pyplot as plt"),
         ("", "%env MODE=x", "import os"),
@@ -328,6 +334,28 @@ def test_settings_and_warnings_survive_the_parse_cache():
     assert text is not None
     assert decode_notebook(text) == reading
     assert reading.effects
+
+
+@pytest.mark.parametrize(
+    "cell, step, told_of",
+    [
+        ("x = np.random.rand()", "np.random.rand()", True),
+        ("noise()", "np.random.rand()", True),
+        ("df = pd.Series([1, 2]).sample(1)", "np.random.rand()", True),
+        ("x = np.random.default_rng(1).random()", "np.random.rand()", False),
+        ("x = random.random()", "np.random.rand()", False),
+        ("x = np.random.rand()\nnp.random.seed(1)", "np.random.rand()", False),
+        ("x = np.random.rand()", "np.pi", False),
+        ("def other():\n    return np.random.rand()", "np.random.rand()", False),
+    ],
+)
+def test_a_draw_of_an_ordinary_cell_between_a_seed_and_a_step_is_told(cell, step, told_of):
+    setup = "import random\nimport numpy as np, pandas as pd\nnp.random.seed(1)\ndef noise(): return np.random.rand()"
+    reading = fine(setup, cell, f"%%step a -o y\ny = {step}", "np.random.rand()")
+
+    assert [w.code for w in reading.effects] == (["seed-restarts"] if told_of else [])
+    if told_of:
+        assert "`a` starts from `np.random.seed(1)`, where one kernel has drawn in" in reading.effects[0].message
 
 
 @pytest.mark.parametrize(

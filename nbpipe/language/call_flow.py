@@ -47,7 +47,7 @@ from nbpipe.language.mutation_analysis import MUTATORS, is_mutating_call, is_mut
 from nbpipe.language.name_analysis import magic_texts
 from nbpipe.language.object_effects import NOTHING, CallEffects, Change, Origin, Origins, Use
 from nbpipe.language.partial_views import COPIED, SLICE, VIEWED, whole_of
-from nbpipe.language.process_state import FOLDER, process_state
+from nbpipe.language.process_state import FOLDER, option_set, process_state
 from nbpipe.language.random_generators import drawn_library, seeded_library
 from nbpipe.language.value_flow import DISPLAYS, ValueFlow
 from nbpipe.language.value_kinds import CLASS_KINDS, IN_PLACE, LOOKING, PURE_IN_TABLES, Kind, keeps_state
@@ -98,7 +98,8 @@ class CallFlow(ValueFlow):
     ) -> None:
         """Note what a function of a library changes of what it is given."""
         root, _, last = full_name.rpartition(".")
-        self._change(process_state(full_name), node)
+        imported = dotted_name(node.func).partition(".")[0] in self.callables.imported
+        self._change(process_state(full_name) | (option_set(full_name, node) if imported else NOTHING), node)
         written = [
             self._parts(each.value) for each in node.keywords if each.arg == "out" and isinstance(each.value, ast.Tuple)
         ]
@@ -110,9 +111,7 @@ class CallFlow(ValueFlow):
         if last in FILLING:
             self._change(NOTHING.union(*arguments), node)
         # torch marks its functions that change a tensor.
-        marked = last.endswith("_") and not last.startswith("_") and dotted_name(node.func).partition(".")[0] in (
-            self.callables.imported
-        )  # fmt: skip
+        marked = last.endswith("_") and not last.startswith("_") and imported
         spelled = root == "operator" and last in SPELLED
         if arguments and (last in CHANGERS or marked or spelled or overwrites_argument(full_name, node)):
             self._change(arguments[0], node)

@@ -342,7 +342,8 @@ class _Walk:
         attributes = {part.attr for tree in code.trees for part in ast.walk(tree) if isinstance(part, ast.Attribute)}
         attributes.update(*(item.identifiers for name in code.code.definitions for own in name.names
                             for item in self.shared.by_name.get(own, ())))  # fmt: skip
-        return changed.attr in attributes or (changed.attr == "environ" and "getenv" in attributes)
+        read = changed.attr.replace("set", "get")
+        return not attributes.isdisjoint((changed.attr, read)) or (changed.attr == "environ" and "getenv" in attributes)
 
     def _definition_found(self, step: Step, name: str, item: AnalysedDefinition, events: Sequence[ChangeEvent]) -> None:
         others = [event for event in events if event.step != step.name]

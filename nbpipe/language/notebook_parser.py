@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nbpipe.errors import BadDirective, BadParameter, BadPipeline, Refusals, Refused, SourceLocation
@@ -75,7 +75,7 @@ def parse_cells(
     changed = changed_elsewhere(order, analyses, shared, parameters)
     errors += changed.errors
     files = StepFiles.of(shared, parameters)
-    code = _code(analyses, changed, files)
+    code = _code(analyses, changed, files, {warning.place for warning in effects})
     effects += written_outside_warnings(steps, code, files.written_outside(shared, ordinary), order)
     doubtful = {name: analysed.doubtful for name, analysed in analyses.items() if analysed.doubtful}
     return ParsedNotebook(
@@ -100,8 +100,16 @@ def _makers(steps: Iterable[Step]) -> dict[str, tuple[str, ...]]:
     return makers
 
 
-def _code(analyses: Mapping[str, StepAnalysis], changed: ChangedElsewhere, files: StepFiles) -> dict[str, StepCode]:
-    """Return the code of the steps with the files that it uses and the warnings about changes that it does not see."""
+def _code(
+    analyses: Mapping[str, StepAnalysis],
+    changed: ChangedElsewhere,
+    files: StepFiles,
+    reported: Collection[SourceLocation | None],
+) -> dict[str, StepCode]:
+    """Return the code of the steps with the files that it uses and the warnings about changes that it does not see.
+
+    Of the statements at ``reported`` places, the notebook's warnings tell.
+    """
     code: dict[str, StepCode] = {}
     for name, analysed in analyses.items():
         own = [
@@ -109,7 +117,8 @@ def _code(analyses: Mapping[str, StepAnalysis], changed: ChangedElsewhere, files
             for item in analysed.code.warnings
             if item.code != CHANGED_INPUT or item.place not in changed.reported[name]
         ]
-        warnings = (*own, *changed.warnings.get(name, ()))
+        hidden = [item for item in changed.warnings.get(name, ()) if item.place not in reported]
+        warnings = (*own, *hidden)
         code[name] = dataclasses.replace(analysed.code, uses=files.uses(analysed), warnings=warnings)
     return code
 
@@ -126,7 +135,7 @@ def _analyses(
     own = {draft.step.name: each for draft in drafts if (each := cache.own_settings(draft, scope))}
     if scope.shared.settings or own:
         settings, effects, lost = _settings(kinds, drafts, scope, own)
-        about_settings = (*seed_warnings(drafts, settings), *lost)
+        about_settings = (*seed_warnings(drafts, settings, scope.shared), *lost)
     analyses = {draft.step.name: cache.analysis(draft, scope, settings.get(draft.step.name, ())) for draft in drafts}
     drawn = {definition.cell for analysed in analyses.values() for definition in analysed.code.definitions}
     told = (*about_settings, *_execution_warnings(kinds, steps), *session_name_warnings(analyses.values()))

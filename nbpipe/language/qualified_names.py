@@ -44,6 +44,9 @@ class QualifiedNames:
 
     def _imported(self, name: str) -> str:
         bound = name in self.functions or name in self.classes or name in self.values or name in _BUILTIN_NAMES
+        if name == "get_ipython" and not bound:
+            # A kernel has it without an import.
+            return "IPython.get_ipython"
         return self.imports.get(name) or (f"{self.stars[-1]}.{name}" if self.stars and not bound else "")
 
     def add(self, statement: ast.stmt) -> None:

@@ -87,7 +87,7 @@ class SettingReader:
 
     def _magic(self, text: str) -> Setting | None:
         words = text.replace("=", " ").replace(".", " ").split()
-        sets = len(words) > 1 or words == ["precision"]
+        sets = len(words) > 1 or words in (["precision"], ["pprint"])
         # Figures are shown inline by default.
         if not sets or words == ["matplotlib", "inline"]:
             return None
