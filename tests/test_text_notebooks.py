@@ -79,6 +79,21 @@ def test_a_changed_declaration_changes_only_its_lines(tmp_path, form):
     assert read_notebook(path).cells[3].source.startswith("#| step: use\n#| out: y\n")
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_proposal_is_written_into_every_format(tmp_path, form):
+    """Definitions beside a step's code get a cell of their own."""
+    sources = ("import json", "def twice(x):\n    return 2 * x\n\nrows = twice([1])", "total = twice(sum(rows))")
+    notebook = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]  # type: ignore[no-untyped-call]
+    path = tmp_path / ("work.md" if FORMS[form].startswith("md") else "work.py")
+    path.write_text(jupytext.writes(notebook, FORMS[form]))
+    assert said("propose", str(path), "--write")[0] == 0
+    assert [cell.source for cell in read_notebook(path).cells] == [
+        "import json", "def twice(x):\n    return 2 * x", "#| step: make_rows -o rows\nrows = twice([1])",
+        "#| step: make_total -i rows -o total\ntotal = twice(sum(rows))",
+    ]  # fmt: skip
+
+
 def test_what_stands_twice_is_changed_where_it_is_meant(tmp_path):
     path = tmp_path / "work.py"
     path.write_text("# %%\n# %%step a\n# %%step\n1\n".replace("# %%step\n", "") + "\n# %%\n# %%step b\n1\n")

@@ -65,12 +65,7 @@ def edit_notebook(path: Path, edits: CellEdits, content: bytes) -> None:
     text = content.decode("utf-8")
     mark, text = (_MARK, text[1:]) if text.startswith(_MARK) else ("", text)
     if is_text_notebook(path):
-        if edits.above:
-            raise NotebookUnreadable(
-                f"cells cannot be added to {path}, which is text",
-                f"Convert it first: jupytext --to ipynb {path}",
-            )
-        replace_file(path, (mark + _new_text(path, text, edits.sources)).encode(), expected=content)
+        replace_file(path, (mark + _new_text(path, text, edits)).encode(), expected=content)
         return
     require_format_4(path, json.loads(text))
     text = with_new_cells(with_new_sources(text, edits.sources), edits.above)
@@ -83,10 +78,10 @@ def require_format_4(path: Path, document: Mapping[str, Any]) -> None:
         raise NotebookUnreadable(f"{path} is not a notebook of format 4", "Save it as format 4 from Jupyter.")
 
 
-def _new_text(path: Path, text: str, sources: Mapping[int, str]) -> str:
-    """Return a text notebook with new sources and its own line ends."""
+def _new_text(path: Path, text: str, edits: CellEdits) -> str:
+    """Return an edited text notebook with its own line ends."""
     end = "\r\n" if "\r\n" in text else "\n"
-    return with_new_text_sources(str(path), text.replace("\r\n", "\n"), sources).replace("\n", end)
+    return with_new_text_sources(str(path), text.replace("\r\n", "\n"), edits.sources, edits.above).replace("\n", end)
 
 
 def replace_file(path: Path, content: bytes, *, expected: bytes | None = None) -> None:

@@ -42,18 +42,21 @@ def text_document(path: str, text: str) -> dict[str, Any]:
     return dict(document)
 
 
-def with_new_text_sources(path: str, text: str, sources: Mapping[int, str]) -> str:
-    """Return a text notebook with new sources for some cells, counted from 1 among all cells; other lines stay.
+def with_new_text_sources(path: str, text: str, sources: Mapping[int, str], above: Mapping[int, str]) -> str:
+    """Return a text notebook with new sources for some cells, and new code cells above some; other lines stay.
 
-    Raise NotebookUnreadable if that is not possible.
+    Cells are counted from 1 among all cells as they are before. Raise NotebookUnreadable if that is not possible.
     """
     jupytext = _jupytext(path, text)
     fresh, document = text, _parsed(jupytext, path, text)
     representation = document["metadata"]["jupytext"]["text_representation"]
     form = {name: representation[name] for name in ("extension", "format_name")}
-    for number, source in sources.items():
+    for number in sorted({*sources, *above}, reverse=True):
         old = jupytext.writes(document, form).splitlines(keepends=True)
-        document["cells"][number - 1]["source"] = source
+        cells = document["cells"]
+        cells[number - 1]["source"] = sources.get(number, cells[number - 1]["source"])
+        if number in above:
+            cells.insert(number - 1, type(cells[number - 1])(_code_cell(above[number])))
         new = jupytext.writes(document, form).splitlines(keepends=True)
         fresh = _replaced(fresh, old, new) or ""
     expected = [cell["source"] for cell in document["cells"]]
@@ -61,6 +64,10 @@ def with_new_text_sources(path: str, text: str, sources: Mapping[int, str]) -> s
         message = f"the declarations in {path} cannot be changed without other changes of the file"
         raise NotebookUnreadable(message, "Change them by hand, as the message says.")
     return fresh
+
+
+def _code_cell(source: str) -> dict[str, Any]:
+    return {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source}
 
 
 def _jupytext(path: str, text: str) -> Any:

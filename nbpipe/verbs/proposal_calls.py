@@ -13,7 +13,7 @@ from nbpipe.authoring.notebook_edits import edit_notebook, require_format_4
 from nbpipe.errors import BadPipeline, BadUsage, Refusals, Refused
 from nbpipe.language.cell_markers import CellMarker
 from nbpipe.language.directives import marker
-from nbpipe.language.notebook_file import NotebookFile, read_notebook
+from nbpipe.language.notebook_file import NotebookFile, is_text_notebook, read_document, read_notebook
 from nbpipe.language.notebook_parser import parse_cells
 from nbpipe.model import Cell
 from nbpipe.model.proposals import PipelineComparison, Proposal
@@ -48,7 +48,7 @@ def propose(invocation: Invocation, caller: Caller) -> ProposalResponse:
     saved = read_notebook(path)
     content = path.read_bytes()
     _require_plain(saved)
-    document = json.loads(content.decode("utf-8-sig"))
+    document = read_document(path) if is_text_notebook(path) else json.loads(content.decode("utf-8-sig"))
     require_format_4(path, document)
     request = caller.request()
     outlined = outline(document, saved.cells, measured_times(document))
