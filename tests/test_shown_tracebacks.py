@@ -56,3 +56,11 @@ def test_no_frame_of_ours_is_shown(tmp_path: Path, code: str, said: str) -> None
     assert texts
     for text in (outcome.failure.traceback, *texts):
         assert [word for word in OURS if word in text] == []
+
+
+def test_an_error_of_a_value_that_cannot_be_shown_is_named(tmp_path: Path) -> None:
+    """A kernel replies that nothing was raised, and shows the error all the same."""
+    code = "class Odd:\n    def __repr__(self):\n        raise ValueError('odd')\nx = 1\nOdd()"
+    outcome = run_attempt(job(tmp_path, code, outputs=[JobOutput("x", None)]))
+    assert outcome.failure is not None
+    assert "ValueError: odd" in outcome.failure.message

@@ -54,6 +54,7 @@ _CHANGES_ENVIRONMENT = re.compile(
     r"environb?\s*\[[^\]\n]*\]\s*=(?!=)|environb?\s*\|=|environb?\.(?:setdefault|update|pop|clear)|del\s+(?:os\.)?environ"
     r"|\b(?:putenv|unsetenv|setenv|load_dotenv)\b|%(?:set_)?env\b"
 )
+_NO_ERROR = "NoneType"
 _ERROR_MARKER = "papermill-error-cell-tag"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
@@ -177,7 +178,7 @@ class StepNotebookClient(PapermillNotebookClient):  # type: ignore[misc]  # pape
             try:
                 await self.async_execute_cell(cell, index)
             except CellExecutionError as error:
-                progress.raised = CellError(error.ename, error.evalue, _last_traceback(cell))
+                progress.raised = _raised(error, cell)
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
             finally:
                 self._outputs_of(cell, index).settle()
@@ -298,10 +299,14 @@ def _event(kind: str, content: Mapping[str, Any]) -> tuple[StepEventKind, Mappin
     return None
 
 
-def _last_traceback(cell: Any) -> str:
-    """Return the traceback of a cell's newest error output, including terminal colours."""
+def _raised(error: CellExecutionError, cell: Any) -> CellError:
+    """Return what a cell raised, with the traceback of its newest error output, including terminal colours."""
     errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
-    return "\n".join(errors[-1]["traceback"]) if errors else ""
+    name, text = error.ename, error.evalue
+    if name == _NO_ERROR and errors:
+        # A value could not be shown: a kernel replies without the error then.
+        name, text = errors[-1]["ename"], errors[-1]["evalue"]
+    return CellError(name, text, "\n".join(errors[-1]["traceback"]) if errors else "")
 
 
 class StepNotebookEngine(Engine):  # type: ignore[misc]  # papermill comes without types
