@@ -128,6 +128,14 @@ def test_names_of_the_kernel_are_given():
         (("def f(): return zzz", "%%step s -o x\nx = f()"), "`f` in cell 1, which this step uses, reads it"),
         (("%%step a -o df\ndf = 1", "def f(): return df", "%%step s -o x\nx = f()"), "`df` is an output of `a`"),
         (
+            ("%%step a -o df\ndf = 1", "def f(x=df): return x", "%%step s -i df -o x\nx = f()"),
+            "`f` in cell 2, which this step uses, reads `df` while it is defined",
+        ),
+        (
+            ("%%step a -o df\ndf = 1", "class C:\n    size = df + 1", "%%step s -i df -o x\nx = C.size"),
+            "`C` in cell 2, which this step uses, reads `df` while it is defined",
+        ),
+        (
             ("%%step s -o x\ny = 1", "%%step s --append\nx = y + zzz"),
             "cell 2 (step s), line 2, column 9: `zzz` is used but never defined",
         ),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from nbpipe.errors import BadPipeline
 from nbpipe.language.definitions import AnalysedDefinition
+from nbpipe.model import Step
 
 
 def order_definitions(
@@ -60,3 +62,19 @@ def _rank(item: AnalysedDefinition, *, imports_first: bool) -> tuple[bool, bool,
 def _called_at_once(item: AnalysedDefinition) -> bool:
     """Return whether it may be called while it is defined: a decorator receives what it decorates."""
     return item.definition.source.lstrip().startswith("@")
+
+
+def defined_too_early(name: str, item: AnalysedDefinition, step: Step) -> BadPipeline:
+    """Return the error for a definition that reads an input of the step while it is defined, not when it is called."""
+    return BadPipeline(
+        f"{described(item)}, which this step uses, reads `{name}` while it is defined; "
+        "a step's inputs are bound after its definitions",
+        f"Read `{name}` when it is called, hand it over as an argument, or define it in the step's own cell.",
+        step.place,
+    )
+
+
+def described(item: AnalysedDefinition) -> str:
+    """Return what a definition is called in messages, and where it stands."""
+    what = " and ".join(f"`{name}`" for name in item.definition.names[:3]) or "the shared cell"
+    return f"{what} in cell {item.definition.cell}"

@@ -12,7 +12,7 @@ from itertools import dropwhile
 
 from nbpipe.errors import BadPipeline, Refused, SourceLocation, UndeclaredName
 from nbpipe.language.declaration_items import input_text
-from nbpipe.language.definition_order import order_definitions
+from nbpipe.language.definition_order import defined_too_early, described, order_definitions
 from nbpipe.language.definitions import AnalysedDefinition, SharedDefinitions
 from nbpipe.language.ipython_syntax import is_plain, parse_cell, too_deep
 from nbpipe.language.mutation_analysis import changed_in_place
@@ -306,12 +306,13 @@ def _missing(
     """Return an error for each undefined name."""
     errors: list[Refused] = []
     for name, item in needs.missing:
+        if item is not None and name in bound and name in item.now:
+            errors.append(defined_too_early(name, item, step))
         if name in needs.assigned or name in scope.refused or (item is not None and name in code.names.binds | bound):
             continue
         error = _undeclared(name, step, scope, _place(name, step, code) if item is None else step.place)
         if item is not None:
-            what = " and ".join(f"`{n}`" for n in item.definition.names[:3]) or "the shared cell"
-            message = f"{error.message}; {what} in cell {item.definition.cell}, which this step uses, reads it"
+            message = f"{error.message}; {described(item)}, which this step uses, reads it"
             error = UndeclaredName(message, error.hint, error.place, add=error.add)
         errors.append(error)
     return sorted(errors, key=lambda error: (error.place.cell or 0, error.place.line or 0, error.place.column or 0))
