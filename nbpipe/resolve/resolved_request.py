@@ -152,11 +152,8 @@ def resolve_request(
         request.base, [request.base, *place.source], environ, interpreter, digests, errors, place.policy, probe,
         remote, datasets,
     )  # fmt: skip
-    circumstances = {
-        step.name: _circumstances(step, graph, values, pins)
-        for step in graph.pipeline.steps if step.name in relevant
-    }  # fmt: skip
     steps = [step for step in graph.pipeline.steps if step.name in relevant]
+    circumstances = {step.name: _circumstances(step, graph, values, pins) for step in steps}
     placements, unplaced = placements_of(steps, compute_settings(place))
     errors += [*_formats(steps), *unplaced]
     notebook = Path(request.notebook)
