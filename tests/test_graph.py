@@ -276,7 +276,7 @@ def test_a_destination_that_is_no_path_and_in_no_datastore_is_refused():
 
 def test_everything_wrong_is_told_together():
     _, errors = linked(
-        "%%step a -i nothing -o x --gpu 1\nx = nothing", "%%step b -i x, gone=c.y -o y --after d\ny = x, gone"
+        "%%step a -i nothing -o x --env torch\nx = nothing", "%%step b -i x, gone=c.y -o y --after d\ny = x, gone"
     )
 
     assert len(errors) == 4

@@ -108,7 +108,7 @@ def test_everything_wrong_is_told_together_and_names_its_place(tmp_path):
     errors = refused(
         tmp_path,
         "%%step one -i raw=./missing.csv -o x:json\nx = raw",
-        "%%step two -i nothing -o y --gpu 1\ny = nothing",
+        "%%step two -i nothing -o y --env torch\ny = nothing",
         "%%step three -o z\nz = unknown",
         "%%step four -o w, v\nw = 1",
         parameters="depth = 3",
