@@ -44,6 +44,11 @@ def test_objects_without_equality_are_compared_by_identity(use: str):
     assert told(NODE + "\n    def __eq__(self, other):\n        return True", *cells) == []
 
 
+def test_what_is_looked_up_by_a_key_is_not_the_key():
+    cells = ["%%step b -i x -o n\ngroups = {x: []}\ngroups[x].append(1)\nn = 1", "%%step c -i x -o z\nz = x"]
+    assert told("%%step a -o x\nx = load()", "def load():\n    return 'a'", *cells) == []
+
+
 @pytest.mark.parametrize(
     "use", ["z = x is None", "z = y == x", "z = len(x) + len(y)", "z = x[0] is None or y is not None"]
 )

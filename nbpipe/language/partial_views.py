@@ -15,13 +15,15 @@ from nbpipe.language.object_effects import Origin
 
 SLICE, ITEM, COPIED = "slice", "item", "copied"
 VIEWED = (SLICE, ITEM, COPIED)
+# An object that is a key of a dict, which holds it; nobody changes it by what is selected from that.
+KEY = "key"
 # Methods of arrays and tensors; others with these endings are torch's.
 _FILLING = frozenset({"fill", "sort", "partition", "put", "itemset", "byteswap", "resize", "__setitem__", "__iadd__"})
 _NO_ARRAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.JoinedStr)
 
 
 def whole_of(origin: Origin) -> Origin:
-    """Return the origin of what a slice or an item was selected from."""
+    """Return the origin of what a slice or an item was selected from, or of what is a key."""
     kind, _, name = origin[1].partition(".")
     return kind, name
 

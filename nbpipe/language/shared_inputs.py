@@ -12,6 +12,7 @@ from itertools import combinations
 
 from nbpipe.language.ast_nodes import every_node
 from nbpipe.language.object_effects import Change, Origin, Origins
+from nbpipe.language.partial_views import KEY, whole_of
 
 _SEARCHES = frozenset({"index", "remove", "count", "get", "pop", "discard"})
 
@@ -33,7 +34,10 @@ class SharedInputs:
 def shared_inputs(makers: Mapping[str, tuple[str, str]], held: Mapping[str, Origins]) -> list[SharedInputs]:
     """Return the inputs from different steps that share objects; ``held`` are the origins of each and of its parts."""
     pairs = combinations(sorted(makers), 2)
-    found = [SharedInputs((one, makers[one]), (other, makers[other]), held[one] & held[other]) for one, other in pairs]
+    objects = {name: frozenset(whole_of(each) if each[0] == KEY else each for each in held[name]) for name in makers}
+    found = [
+        SharedInputs((one, makers[one]), (other, makers[other]), objects[one] & objects[other]) for one, other in pairs
+    ]
     return [pair for pair in found if pair.common and pair.first[1][0] != pair.second[1][0]]
 
 

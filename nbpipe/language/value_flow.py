@@ -28,6 +28,7 @@ from nbpipe.language.object_retention import kept_arguments
 from nbpipe.language.partial_views import (
     COPIED,
     ITEM,
+    KEY,
     SLICE,
     VIEWED,
     changes_elements,
@@ -419,8 +420,8 @@ class ValueFlow(ABC):
     def _dictionary(self, node: ast.Dict) -> Origins:
         items = [self._item(value) if key is not None else self._with_parts(value)
                  for key, value in zip(node.keys, node.values, strict=True)]  # fmt: skip
-        for key in filter(None, node.keys):
-            self._value(key)
+        # A key is the same object as outside, and what is looked up by it is another one.
+        items += [frozenset((KEY, ".".join(each)) for each in self._value(key)) for key in filter(None, node.keys)]
         self._holds(node, NOTHING.union(*items))
         return NOTHING
 
