@@ -157,7 +157,8 @@ CHANGES = {
 HARMLESS = {
     "numbers": [
         "a, *b = x\nb.append(1)", "for k in x:\n    k += 1", "sum(x)", "x.copy()", "x[0]", "sorted(x)",
-        "copy.copy(x).append(1)", "len(x)", "v = itertools.cycle(x)\nnext(v)",
+        "copy.copy(x).append(1)", "len(x)", "v = itertools.cycle(x)\nnext(v)", "next(iter(x))",
+        "v = iter(x)\nnext(v)",
     ],
     "rows": [
         "v = [list(k) for k in x]\nv[0].append(1)", "v = [k[:] for k in x]\nv[0].append(1)",

@@ -78,6 +78,9 @@ class CallFlow(ValueFlow):
         full = self.callables.full_name(name)
         self._changed_arguments(full, node, arguments, named)
         result = arguments[0] if arguments and returns_argument(full, node) else NOTHING
+        if full == "iter" and node.args and self._kind(node.args[0]) is not Kind.CONSUMED:
+            # An iterator of its own; only that of an iterator is the iterator.
+            result = NOTHING
         if node.args and full in SELECTING:
             result |= NOTHING.union(*arguments, *map(self._parts, node.args))
         if full in COLLECTING:
