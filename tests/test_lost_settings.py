@@ -24,6 +24,26 @@ def test_a_setting_in_a_step_is_told_to_the_steps_that_use_its_library(cells: tu
     assert told(*cells, "%%step c -o z\nz = 1 + 1") == []
 
 
+@pytest.mark.parametrize(
+    "setting, value, use, name",
+    [
+        (PANDAS, "pd.Series([1.5])", "print(x)", "pandas.set_option"),
+        ("pd.options.display.precision = 2", "pd.Series([1.5])", "x", "pandas.options.display.precision"),
+        ("np.set_printoptions(precision=2)", "np.array([1.5])", "print(x)", "numpy.set_printoptions"),
+        ("np.seterr(all='raise')", "np.array([0.0])", "z = 1 / x", "numpy.seterr"),
+    ],
+)
+def test_it_is_told_to_steps_that_use_the_library_through_their_inputs(setting, value, use, name):
+    first = f"%%step a -o x\n{setting}\nx = {value}"
+    assert told(first, f"%%step b -i x -o n\nn = 1\n{use}") == [f"step `a` sets `{name}`, which `b` does not get"]
+    assert told(first, "%%step b -i x -o n\nn = [x]") == []
+
+
+def test_who_names_the_object_that_is_set_is_told_of_that_once():
+    first = "%%step a -o x\npd.options.display.precision = 2\nx = pd.Series([1.5])"
+    assert len(told(first, "%%step b -i x -o n\nn = repr(pd.DataFrame(x))")) == 1
+
+
 def test_a_setting_that_is_made_again_is_not_told():
     first = f"%%step a -o x\nx = 1\n{PANDAS}"
     assert told(first, USES.replace("\ny =", f"\n{PANDAS}\ny =")) == []

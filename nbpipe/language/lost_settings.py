@@ -25,12 +25,13 @@ _BETWEEN = "A step gets the settings above its first cell: move this one there, 
 
 @dataclass(frozen=True, slots=True)
 class OwnSetting:
-    """A statement of a step that sets an option for the rest of its kernel."""
+    """A statement of a step that sets an option for the rest of its kernel; ``by_name``: of an object with a name."""
 
     step: str
     cell: int
     line: int
     setting: Setting
+    by_name: bool = False
 
 
 def own_settings(draft: StepDraft, scope: NotebookScope) -> tuple[OwnSetting, ...]:
@@ -59,20 +60,30 @@ def _own_settings(draft: StepDraft, scope: NotebookScope) -> Iterator[OwnSetting
         for statement in tree.body:
             setting = reader.read(statement) if _may_set(statement) else None
             if setting is not None and "seed" not in setting.name:
-                yield OwnSetting(draft.step.name, piece.cell, statement.lineno, setting)
+                by_name = isinstance(statement, ast.Assign) and not _is_of_call(statement)
+                yield OwnSetting(draft.step.name, piece.cell, statement.lineno, setting, by_name=by_name)
 
 
 def _may_set(statement: ast.stmt) -> bool:
-    """Return whether a statement calls something, but not whether it changes a named object: that is told as such."""
+    """Return whether a statement calls something or sets an attribute, but not whether it calls a mutating method."""
     if isinstance(statement, ast.Assign):
-        return any(isinstance(target, ast.Attribute) and isinstance(target.value, ast.Call)
-                   for target in statement.targets)  # fmt: skip
+        return any(isinstance(target, ast.Attribute) for target in statement.targets)
     call = statement.value if isinstance(statement, ast.Expr) else None
     if not isinstance(call, ast.Call):
         return False
     if isinstance(call.func, ast.Name):
         return call.func.id != "print"
     return not (isinstance(call.func, ast.Attribute) and call.func.attr in MUTATORS)
+
+
+def _is_of_call(statement: ast.Assign) -> bool:
+    return any(isinstance(target, ast.Attribute) and isinstance(target.value, ast.Call) for target in statement.targets)
+
+
+def _is_concerned(step: str, own: OwnSetting, reach: SettingReach) -> bool:
+    """Return whether a step is to be told of a setting: who names what it changes is told of that change."""
+    named = reach.concerns(step, own.setting.users)
+    return not own.by_name if named else reach.concerns_values(step, own.setting.users, own.setting.name)
 
 
 def _between(
@@ -104,7 +115,7 @@ def _in_steps(
                 continue
             again = {other.setting.name for other in own.get(draft.step.name, ())}
             again |= {item.definition.setting for item in settings if each.cell < item.definition.cell < first}
-            if each.setting.name not in again and reach.concerns(draft.step.name, each.setting.users):
+            if each.setting.name not in again and _is_concerned(draft.step.name, each, reach):
                 missing.append(f"`{draft.step.name}`")
         if missing:
             listed = ", ".join(missing[:-1]) + (" and " if missing[:-1] else "") + missing[-1]

@@ -41,6 +41,14 @@ class SettingReach:
         """Return whether a step's own code or its definitions use one of these libraries."""
         return concerns(users, self._own[step])
 
+    def concerns_values(self, step: str, users: Iterable[str], setting: str) -> bool:
+        """Return whether a step uses one of these libraries through its inputs, by methods, by showing them, or so."""
+        if not concerns(users, self._handed[step]):
+            return False
+        draft = self._drafts[step]
+        by_operators = setting.startswith(_ARITHMETIC) and _computes(draft)
+        return by_operators or _handles_values(draft, self._scope.shared.names)
+
     def concerning(self, step: str, settings: Sequence[AnalysedDefinition]) -> list[AnalysedDefinition]:
         """Return those settings that concern a library that a step uses."""
         if not settings:
