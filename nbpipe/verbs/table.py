@@ -47,7 +47,7 @@ VERBS = (
         "logs", "Show the output of a step, also while it runs.",
         "nbpipe.verbs.result_calls:logs", (o.NOTEBOOK, o.STEP), (o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
-        "pull", "Load a stored output in a notebook, or copy it to a file in a shell.",
+        "pull", "Load a stored output, or copy it to a file.",
         "nbpipe.verbs.result_calls:pull", (o.NOTEBOOK, o.OUTPUT), (o.TARGET, o.WORKSPACE, o.JSON), reads_only=True),
     Verb(
         "runs", "List the newest runs and the steps that ran.",
@@ -171,7 +171,7 @@ VERBS = (
         reads_only=True,
     ),
     Verb(
-        "defaults", "Set defaults: retries, timeout, cpu, gpu, memory, compute, reuse, envvar, run=manual.",
+        "defaults", "Set defaults of all steps, such as retries=1, or run=manual.",
         "nbpipe.verbs.authoring_calls:defaults", (o.DEFAULTS,), faces=Face.NOTEBOOK,
     ),
 )  # fmt: skip

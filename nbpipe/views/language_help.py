@@ -29,12 +29,11 @@ The same as #| lines, which suit linters (the first line may also be #| step: tr
 -p, param  names of parameters  (by default found in the code)
 after      steps to wait for           when     a condition on parameters
 retries    2                           timeout  90s, 10m, 2h
-cpu        2 (cores; by default 1)     memory   2GiB
-gpu        1 (by default none)         compute  the name of a compute target
-reuse      auto, never, keep
+cpu        2 (cores; by default 1)     gpu      1 (by default none)
+memory     2GiB                        compute  the name of a compute target
+reuse      auto, never, keep           envvar   environment variables that it sees
 salt       any text; a change reruns   hash     more files that count
 register   OUTPUT=D: the output becomes a version of the dataset D
-envvar     environment variables that the step sees
 download   inputs to copy              mount    inputs to read in place
 shows      true: what the cell displays is an output; it is shown again on reuse
 
