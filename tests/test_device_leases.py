@@ -48,6 +48,16 @@ def test_a_device_belongs_to_one_attempt(target, tmp_path):
     assert lease_for(on(target, tmp_path, "d", gpu=2), said.append, lambda: len(said) > 1) == DeviceLease()
 
 
+def test_a_process_that_ends_before_it_is_noted_holds_nothing(target, tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    lease = lease_for(on(target, tmp_path, "a", gpu=2), print, lambda: False)
+    lease.used_below(ended.pid)
+    for file in lease.files:
+        file.write_text(f"[[{ended.pid}, null]]")
+    assert lease_for(on(target, tmp_path, "b", gpu=2), print, lambda: False).devices == ("0", "1")
+
+
 def test_devices_are_visible_to_those_who_have_them(target, tmp_path):
     with lease_for(on(target, tmp_path, "a", gpu=2), print, lambda: False) as lease:
         assert lease.environment({"A": "1"}) == {"A": "1", "CUDA_VISIBLE_DEVICES": "0,1"}

@@ -122,7 +122,8 @@ def _users(file: Path) -> list[int]:
         listed = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return []
-    return [pid for pid, start in listed if start_of(pid) == start]
+    # One that had ended when it was written has no start.
+    return [pid for pid, start in listed if start is not None and start_of(pid) == start]
 
 
 def _write_users(file: Path, users: Sequence[int]) -> None:
