@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from nbpipe.compute.executor import Executor
 from nbpipe.data.stores.object_store import no_progress
 from nbpipe.errors import NbpipeError
 from nbpipe.model import (
@@ -28,7 +29,6 @@ from nbpipe.run.archive_files import ResultArchiveWriter
 from nbpipe.run.carried_run import CarriedRun
 from nbpipe.run.execution_decider import not_delivered
 from nbpipe.run.execution_state import ExecutionState
-from nbpipe.run.executor import Executor
 from nbpipe.run.file_conflicts import FileConflict, FileConflicts, paths_read
 from nbpipe.run.input_transfers import InputTransfer
 from nbpipe.run.lost_inputs import LostInputs
