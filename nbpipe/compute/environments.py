@@ -23,6 +23,7 @@ from jupyter_core.paths import jupyter_path
 
 from nbpipe.data.digests import bytes_digest
 from nbpipe.errors import EnvironmentUnavailable, NotSupportedYet
+from nbpipe.model.compute import DEVICES
 
 _KERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
 # Written by ipykernel into the kernels that it installs: for debuggers, without effect on results.
@@ -293,7 +294,7 @@ def kernel_environment(
     They are basic variables, the locale, the variables in ``names``, and the kernel's ``own``, which take precedence.
     Libraries start as many threads as the step has ``cores``.
     """
-    fixed = {"CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0", **dict.fromkeys(_POOLS, str(cores))}
+    fixed = {DEVICES: "", "PYTHONHASHSEED": "0", **dict.fromkeys(_POOLS, str(cores))}
     delivered = (*_DELIVERED, *key_environment(environ, names))
     passed = {name: environ[name] for name in delivered if name in environ}
     return fixed | passed | _substituted(own, environ)

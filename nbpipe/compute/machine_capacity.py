@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-DEVICES = "CUDA_VISIBLE_DEVICES"
+from nbpipe.model.compute import DEVICES
+
 _QUERY_SECONDS = 10
 _DEVICE_FILES = Path("/dev")
 _GROUPS = Path("/sys/fs/cgroup")

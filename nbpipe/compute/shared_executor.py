@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
+from nbpipe.compute.executor import Executor
 from nbpipe.compute.report_queue import ReportQueue
 from nbpipe.model import AttemptEnded, AttemptReport, Job
 from nbpipe.model.compute import ComputeTarget
@@ -13,31 +13,12 @@ from nbpipe.model.compute import ComputeTarget
 _PAUSE = 0.5
 
 
-class SharableExecutor(Protocol):
-    """An executor that several runs can share."""
-
-    def slots_on(self, target: ComputeTarget) -> int:
-        """Return how many attempts run concurrently on a target."""
-
-    def submit(self, job: Job) -> None:
-        """Submit an attempt."""
-
-    def wait(self, timeout: float) -> Sequence[AttemptReport]:
-        """Wait up to ``timeout`` seconds for a report, and return all that have arrived."""
-
-    def cancel(self, attempt: str) -> None:
-        """Cancel an attempt; its outcome is reported when it has stopped."""
-
-    def close(self) -> None:
-        """Stop all attempts, and wait until they have ended."""
-
-
 class SharedExecutor:
     """An executor shared by all runs with a lease, and created with the first attempt."""
 
-    def __init__(self, make: Callable[[], SharableExecutor]) -> None:
+    def __init__(self, make: Callable[[], Executor]) -> None:
         self._make = make
-        self._executor: SharableExecutor | None = None
+        self._executor: Executor | None = None
         self._thread: threading.Thread | None = None
         self._leases: dict[str, ExecutorLease] = {}
         self._lock = threading.Lock()
@@ -75,7 +56,7 @@ class SharedExecutor:
         if executor is not None:
             executor.cancel(attempt)
 
-    def _get(self) -> SharableExecutor:
+    def _get(self) -> Executor:
         if self._executor is None:
             self._executor = self._make()
             arguments = (self._executor,)
@@ -83,7 +64,7 @@ class SharedExecutor:
             self._thread.start()
         return self._executor
 
-    def _hand_out(self, executor: SharableExecutor) -> None:
+    def _hand_out(self, executor: Executor) -> None:
         while self._executor is executor:
             self._pass_on(executor.wait(_PAUSE))
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from nbpipe.compute.executor import Executor
 from nbpipe.errors import OutOfReach
 from nbpipe.model import ExecutionRecord, PipelineWarning, RunRecord, run_outcome
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.run.cancellation import watch_signals
-from nbpipe.run.executor import Executor
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate
 from nbpipe.run.submission import RunOptions, new_run_id

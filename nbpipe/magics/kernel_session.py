@@ -10,6 +10,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbpipe.compute.executor import Executor
 from nbpipe.compute.target_executors import TargetExecutors
 from nbpipe.data.notebook_classes import share_classes
 from nbpipe.language.notebook_parser import parse_cells
@@ -28,7 +29,6 @@ from nbpipe.model import Artifact, Cell, ExecutionRecord, PipelineWarning, RunRe
 from nbpipe.resolve.resolved_request import PipelineRequest
 from nbpipe.resolve.workspace_layout import find_workspace, settings_near
 from nbpipe.resolve.workspace_trust import is_trusted
-from nbpipe.run.executor import Executor
 from nbpipe.run.job_factory import definition_digests
 from nbpipe.run.reports import RunReport
 from nbpipe.run.run_watcher import RunUpdate

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
-from nbpipe.compute.machine_capacity import DEVICES
 from nbpipe.errors import BadPipeline, Refused
 from nbpipe.language.source_text import nearest
 from nbpipe.model import Step
-from nbpipe.model.compute import ComputeTarget, Needs, Placement
+from nbpipe.model.compute import DEVICES, ComputeTarget, Needs, Placement
 from nbpipe.resolve.compute_settings import LOCAL_GPU, ComputeSettings
 
 _GIBIBYTE = 1 << 30
@@ -19,16 +19,17 @@ def placements_of(
 ) -> tuple[dict[str, Placement], list[Refused]]:  # fmt: skip
     """Return where each step runs, by the step's name, and an error for each step that cannot run there."""
     placements: dict[str, Placement] = {}
+    # Of this machine, which is looked at once for all steps.
+    found = cache(lambda name: settings.targets[name].target())
     errors: list[Refused] = []
     for step in steps:
         name = step.options.compute or settings.default
         if name not in settings.targets:
             errors.append(_unknown(step, name, settings))
             continue
-        configured = settings.targets[name]
-        target = configured.target()
+        target = found(name)
         placements[step.name] = Placement(target, target.possible(_needs(step)))
-        if configured.use == LOCAL_GPU and not target.devices:
+        if settings.targets[name].use == LOCAL_GPU and not target.devices:
             errors.append(BadPipeline(
                 f"step `{step.name}` is to run on the compute target `{name}`, and no GPU was found on this machine",
                 "See whether `nvidia-smi` lists one, and whether CUDA_VISIBLE_DEVICES hides it.",

@@ -52,11 +52,10 @@ class TargetSettings:
 
 @dataclass(frozen=True, slots=True)
 class ComputeSettings:
-    """The compute targets of a workspace by name, and the name of the default one; ``where`` they stand."""
+    """The compute targets of a workspace by name, and the name of the default one."""
 
     default: str
     targets: Mapping[str, TargetSettings]
-    where: str
 
 
 def compute_settings(layout: WorkspaceLayout) -> ComputeSettings:
@@ -73,7 +72,7 @@ def compute_settings(layout: WorkspaceLayout) -> ComputeSettings:
     if default not in targets:
         hint = nearest(str(default), targets) or f"There are: {', '.join(targets)}."
         raise BadUsage(f"`default` of {where} is {default!r}, which is no compute target", hint)
-    return ComputeSettings(str(default), targets, where)
+    return ComputeSettings(str(default), targets)
 
 
 def _target(name: str, table: object, layout: WorkspaceLayout) -> TargetSettings:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
+from nbpipe.compute.executor import Executor
 from nbpipe.compute.target_executors import TargetExecutors
 from nbpipe.entry_points import load_entry_point
 from nbpipe.model import Artifact, PipelineWarning, RunRecord, Status
@@ -21,7 +22,6 @@ from nbpipe.run.attempt_control import AttemptControl
 from nbpipe.run.cancellation import CancellationPoller, watch_signals
 from nbpipe.run.carried_run import CarriedRun
 from nbpipe.run.driver import Driver
-from nbpipe.run.executor import Executor
 from nbpipe.run.job_factory import AttemptJobFactory, DeliversToStores
 from nbpipe.run.process_identity import this_owner
 from nbpipe.run.reports import RunReport

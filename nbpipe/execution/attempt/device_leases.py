@@ -23,8 +23,8 @@ from nbpipe.data.digests import bytes_digest, short_digest
 from nbpipe.data.process_start import start_of
 from nbpipe.errors import StoreOutOfReach
 from nbpipe.model import AttemptWaiting, Job
+from nbpipe.model.compute import DEVICES
 
-DEVICES = "CUDA_VISIBLE_DEVICES"
 _FOLDER = "nbpipe-devices"
 _LOCK = "lock"
 _PAUSE_SECONDS = 0.1
